@@ -1,0 +1,1 @@
+//! JSON bytes to Arrow batches in one pass, along a trie of declared paths.

@@ -1,0 +1,1 @@
+//! Runs a plan: slices, queues, fetch, decode, write.

@@ -1,0 +1,103 @@
+//! One HTTP exchange: the `Transport` seam, and above it the client that paces and retries.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+pub use reqwest::{
+    Method, StatusCode, Url,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+
+use crate::secret::Secret;
+
+/// One request. `Debug` shows no secret: secret headers are marked sensitive, and secret query
+/// parameters are not part of `url`.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Method, almost always `GET`.
+    pub method: Method,
+    /// Absolute URL without secrets; this is what errors and logs show.
+    pub url: Url,
+    /// Headers; values that are secret have `set_sensitive(true)`.
+    pub headers: HeaderMap,
+    /// Query parameters that hold secrets: added to the URL only when the request is sent.
+    pub secret_query: Vec<(String, Secret)>,
+    /// Body, with its `content-type` among the headers.
+    pub body: Option<Bytes>,
+}
+
+impl Request {
+    /// A `GET` without headers.
+    pub fn get(url: Url) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            secret_query: Vec::new(),
+            body: None,
+        }
+    }
+}
+
+/// One whole response, its body decompressed.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status, of any class.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+}
+
+/// Why no whole response came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// The host's name does not resolve, nobody listens, or TLS failed.
+    Connect(String),
+    /// No answer, or not all of it, within the time allowed.
+    Timeout,
+    /// The connection broke before the whole response was there.
+    Broken(String),
+    /// The body is larger than the limit, in bytes.
+    TooLarge(u64),
+    /// The server redirects to another origin, where the credentials must not go.
+    LeavesOrigin(String),
+    /// The request cannot be sent as it is.
+    Invalid(String),
+}
+
+impl TransportError {
+    /// Whether the same request may well succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Timeout | Self::Broken(_))
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(why) => write!(formatter, "cannot connect: {why}"),
+            Self::Timeout => write!(formatter, "no answer in time"),
+            Self::Broken(why) => write!(formatter, "the connection broke: {why}"),
+            Self::TooLarge(limit) => write!(formatter, "the body is larger than {limit} bytes"),
+            Self::LeavesOrigin(to) => write!(formatter, "redirected to another origin, `{to}`"),
+            Self::Invalid(why) => write!(formatter, "the request is not valid: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for TransportError {}
+
+/// A way to send one request: real HTTP, or a simulated API in the same process.
+///
+/// # Contract
+/// - `send` returns a response of any status, or the reason why there is none.
+/// - It neither retries nor paces, and follows no redirect to another origin.
+/// - Dropping the future gives the exchange up.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends one request and reads the whole response.
+    async fn send(&self, request: &Request) -> Result<Response, TransportError>;
+}

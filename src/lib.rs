@@ -1,0 +1,41 @@
+//! weir extracts the records of REST APIs into databases and files.
+//!
+//! A *spec* (YAML) declares an API's streams, a *replication* (YAML) says what goes where, and the
+//! engine runs it:
+//!
+//! ```text
+//! spec, replication, connection ─▶ plan ─▶ engine ─▶ fetch ─▶ decode ─▶ write ─▶ commit
+//! ```
+//!
+//! Modules are listed from the bottom up; imports point to lower ones only.
+
+pub mod error;
+
+pub mod path;
+pub mod report;
+pub mod schema;
+pub mod secret;
+pub mod template;
+pub mod yaml;
+
+pub mod replication;
+pub mod spec;
+pub mod write;
+
+pub mod connection;
+pub mod decode;
+pub mod fetch;
+pub mod paginate;
+pub mod respond;
+pub mod throttle;
+
+pub mod auth;
+
+pub mod plan;
+
+pub mod engine;
+pub mod sim;
+
+pub mod sync;
+
+pub mod cli;

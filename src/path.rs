@@ -1,0 +1,1 @@
+//! Paths into JSON: `body.storage.value`, `results[].labels`.

@@ -1,0 +1,1 @@
+//! Spec, replication and connection to a plan: everything resolved, nothing optional.

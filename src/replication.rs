@@ -1,0 +1,99 @@
+//! The YAML of a run: which streams of which source go where, and how.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema::ColumnType;
+
+/// A run: source, target, streams.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replication {
+    /// Connection to an API.
+    pub source: String,
+    /// Connection to a database or a store of files.
+    pub target: String,
+    /// What streams have unless they say otherwise.
+    #[serde(default)]
+    pub defaults: StreamOptions,
+    /// The streams: a name, or a pattern such as `*` or `page_*`, to what is particular to it; null
+    /// means the defaults. A later entry wins over an earlier one, a name over a pattern.
+    pub streams: IndexMap<String, Option<StreamOptions>>,
+    /// Variables for `${NAME}` in values and for connections of that name; the process's own
+    /// environment wins.
+    #[serde(default)]
+    pub env: IndexMap<String, String>,
+}
+
+/// What a replication says of a stream, or of all.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamOptions {
+    /// What is read, and what becomes of the rows the target has; `full-refresh` unless set.
+    pub mode: Option<Mode>,
+    /// Where the rows go, a template over `stream_name`, `source`, `run_id`, `run_date` and
+    /// `run_timestamp` in single braces: `wiki.{stream_name}`, `wiki/{run_date}/{stream_name}.parquet`.
+    pub object: Option<String>,
+    /// Columns to write, by name or pattern; `-name` leaves one out. All unless set.
+    pub select: Vec<String>,
+    /// Other types than the spec's, by column.
+    pub columns: IndexMap<String, ColumnType>,
+    /// Leaves the stream out.
+    pub disabled: Option<bool>,
+    /// Values of the spec's inputs.
+    pub inputs: IndexMap<String, serde_json::Value>,
+    /// Columns that weir adds.
+    pub metadata: Option<Metadata>,
+    /// Whether a value that does not fit its column fails the stream; otherwise it goes to `_extra`.
+    pub strict: Option<bool>,
+    /// How files are written.
+    pub files: Option<FileOptions>,
+}
+
+/// What is read, and what becomes of the rows that the target has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Everything is read and takes the place of what was there, at once.
+    #[default]
+    FullRefresh,
+    /// Like `full-refresh`, but the table itself stays, with its grants and indexes.
+    Truncate,
+    /// Everything is read and added, stamped with `_weir_synced_at`.
+    Snapshot,
+    /// What changed is read and merged by key.
+    Incremental,
+}
+
+/// The columns that weir adds to every row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metadata {
+    /// `_weir_synced_at`: the time at which the run started.
+    pub synced_at: bool,
+    /// `_weir_run_id`: the id of the run.
+    pub run_id: bool,
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self { synced_at: true, run_id: false }
+    }
+}
+
+/// How files are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FileOptions {
+    /// Size at which a file is closed and the next one begun, in mebibytes of what is written. Needs
+    /// an `object` that ends with `/`. Unlimited unless set.
+    pub max_file_mib: Option<u32>,
+    /// Rows after which a Parquet row group is closed; 1,048,576 unless set. It is closed earlier
+    /// when its encoded size reaches `row_group_mib`.
+    pub row_group_rows: Option<u32>,
+    /// Encoded size at which a Parquet row group is closed, in mebibytes; 16 unless set.
+    pub row_group_mib: Option<u32>,
+    /// Level of zstd, 1 to 19; 1 unless set.
+    pub zstd_level: Option<u8>,
+}

@@ -1,0 +1,159 @@
+//! What a run tells its watcher while it goes: one method, one `Event`.
+
+use std::{sync::Mutex, time::Duration};
+
+use serde::Serialize;
+
+/// Something that happened in a run. Streams are named by their name in the spec.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A stream takes up its work.
+    StreamStarted {
+        /// Stream.
+        stream: String,
+        /// `true` when it runs only to feed its children and writes nothing.
+        feeder: bool,
+    },
+    /// One page was fetched and decoded.
+    Page {
+        /// Stream.
+        stream: String,
+        /// Rows on the page.
+        rows: u64,
+        /// Bytes of the response's body, decompressed.
+        bytes: u64,
+    },
+    /// A request failed in a way that is worth another try.
+    Retry {
+        /// Stream.
+        stream: String,
+        /// Why, for a person.
+        reason: String,
+        /// Time until the next try, in seconds.
+        #[serde(serialize_with = "seconds")]
+        wait: Duration,
+        /// Number of the try that failed, from 1.
+        attempt: u32,
+    },
+    /// The API refused one slice; the stream goes on without it.
+    SliceSkipped {
+        /// What was refused, as it will be recorded.
+        error: SliceError,
+    },
+    /// Something the reader should know that does not stop the run.
+    Warning {
+        /// Stream, when it concerns one.
+        stream: Option<String>,
+        /// What, for a person.
+        message: String,
+    },
+    /// A stream is over: committed, failed or stopped.
+    StreamFinished {
+        /// Its figures.
+        report: StreamReport,
+    },
+}
+
+/// Receives the events of a run, from several threads. Must not block.
+pub trait Reporter: Send + Sync {
+    /// Takes note of one event.
+    fn report(&self, event: &Event);
+}
+
+/// Drops every event.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn report(&self, _: &Event) {}
+}
+
+/// Keeps every event, for tests.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    events: Mutex<Vec<Event>>,
+}
+
+impl Recorded {
+    /// The events so far, oldest first.
+    pub fn events(&self) -> Vec<Event> {
+        self.events.lock().map(|events| events.clone()).unwrap_or_default()
+    }
+}
+
+impl Reporter for Recorded {
+    fn report(&self, event: &Event) {
+        if let Ok(mut events) = self.events.lock() {
+            events.push(event.clone());
+        }
+    }
+}
+
+/// A slice that the API refused: what was asked, and what it said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SliceError {
+    /// Stream.
+    pub stream: String,
+    /// The slice: its variables as `page_id=123`; empty for a root listing.
+    pub slice: String,
+    /// URL without secrets.
+    pub url: String,
+    /// HTTP status; `None` when no response came.
+    pub status: Option<u16>,
+    /// What the server said, shortened to 300 characters.
+    pub message: String,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamStatus {
+    /// Its rows are in the target.
+    Done,
+    /// It fed its children; nothing was to be written.
+    Fed,
+    /// It failed; the target has what it had before.
+    Failed,
+    /// The run was stopped before it ended; the target has what it had before.
+    Interrupted,
+}
+
+/// The figures of one stream of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StreamReport {
+    /// Stream.
+    pub stream: String,
+    /// How it ended.
+    pub status: StreamStatus,
+    /// Where its rows went: a table or a path; `None` for a feeder.
+    pub object: Option<String>,
+    /// Rows committed.
+    pub rows: u64,
+    /// Requests sent, retries included.
+    pub requests: u64,
+    /// Requests sent again after a failure.
+    pub retries: u64,
+    /// Bytes of the response bodies, decompressed.
+    pub bytes: u64,
+    /// Rows dropped because the listing brought their key before.
+    pub duplicates: u64,
+    /// Values that did not fit their column's type and were kept in `_extra`.
+    pub misfits: u64,
+    /// Slices the API refused.
+    pub skipped: u64,
+    /// `false` when something says that rows are missing: skipped slices, a row limit, a page rule.
+    pub complete: bool,
+    /// Seconds from the stream's start to its end.
+    pub seconds: f64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to do about the failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+fn seconds<S: serde::Serializer>(wait: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(wait.as_secs_f64())
+}

@@ -1,0 +1,1 @@
+//! What to do about an answer: retry after a wait, skip, stop or fail.

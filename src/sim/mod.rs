@@ -1,0 +1,1 @@
+//! The simulated API: a deterministic tenant, in process and on a socket.

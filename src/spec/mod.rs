@@ -1,0 +1,253 @@
+//! The spec language: the YAML of an API as typed data. Shape only; meaning is checked elsewhere.
+
+mod forms;
+mod parts;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use parts::*;
+
+/// An API: how to connect to it, what it allows, and the streams it offers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Name by which connections refer to it, `[a-z][a-z0-9_]*`.
+    pub name: String,
+    /// Name for people.
+    pub title: Option<String>,
+    /// Where the API is documented.
+    pub docs: Option<String>,
+    /// Fields of a connection to this API, by name. Templates see their values by these names.
+    #[serde(default)]
+    pub connection: IndexMap<String, ConnectionField>,
+    /// Values that a replication may set, by name. Templates see them by these names.
+    #[serde(default)]
+    pub inputs: IndexMap<String, Input>,
+    /// Scheme, host and path prefix of every request; of several, the first whose `when` holds.
+    pub base_url: OneOrMany<BaseUrl>,
+    /// How requests prove who sends them; of several, the first whose `when` holds. None: openly.
+    #[serde(default)]
+    pub auth: OneOrMany<AuthChoice>,
+    /// Headers of every request.
+    #[serde(default)]
+    pub headers: IndexMap<String, String>,
+    /// The request by which a connection is tested.
+    pub test: Probe,
+    /// What the API allows.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What to do about answers other than 2xx; the first rule that matches decides. After them
+    /// come weir's own: 429, 408 and 5xx and broken connections are retried, the rest fails.
+    #[serde(default)]
+    pub responses: Vec<ResponseRule>,
+    /// Requests before the first stream; what they capture is visible to all templates.
+    #[serde(default)]
+    pub setup: Vec<Step>,
+    /// Requests after the last stream, sent even when the run failed.
+    #[serde(default)]
+    pub teardown: Vec<Step>,
+    /// What streams have unless they say otherwise.
+    #[serde(default)]
+    pub defaults: Defaults,
+    /// The streams, by name.
+    pub streams: IndexMap<String, Stream>,
+}
+
+/// What streams share; a stream's own entry wins (queries, headers and ignored paths are merged).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Defaults {
+    /// Query parameters.
+    pub query: IndexMap<String, QueryValue>,
+    /// Headers.
+    pub headers: IndexMap<String, String>,
+    /// How the next page is found.
+    pub paginate: Option<Paginate>,
+    /// How many records a page should have.
+    pub page_size: Option<PageSize>,
+    /// Path of the records in a response; `[]` or nothing: the response itself.
+    pub records: Option<String>,
+    /// Pages after which a slice ends with an error; 100,000 unless set.
+    pub max_pages: Option<u32>,
+    /// What becomes of fields that no column declares.
+    pub unknown: Option<Unknown>,
+    /// Paths of fields that are dropped on purpose.
+    pub ignore: Vec<String>,
+}
+
+/// A named series of records of one shape.
+///
+/// A stream with one kind of request has `get` (or `post`) beside its other keys; one that needs
+/// several lists them under `requests`, and the other keys are then what they share.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stream {
+    /// What one row is, in a sentence or two.
+    pub doc: String,
+    /// Where the API documents it.
+    pub docs: Option<String>,
+    /// Columns that identify a row.
+    pub key: Vec<String>,
+    /// The columns, by name, in their order in the table.
+    pub columns: IndexMap<String, ColumnSpec>,
+    /// Queues that this stream's records feed: queue name to the path of the value in a record.
+    pub feeds: IndexMap<String, String>,
+    /// The parent's column whose rows a slice replaces, so that removals show.
+    pub replaces: Option<String>,
+    /// What becomes of fields that no column declares.
+    pub unknown: Option<Unknown>,
+    /// Paths of fields that are dropped on purpose, added to those of `defaults`.
+    pub ignore: Vec<String>,
+    /// Rules for this stream's answers, before those of the spec.
+    pub responses: Vec<ResponseRule>,
+    /// Slices that may be under way at once; the connection's limit unless set.
+    pub concurrency: Option<u32>,
+    /// The requests, when there is more than one kind; all whose `when` holds are sent, and their
+    /// rows make up the stream together.
+    pub requests: Vec<RequestSpec>,
+    /// See [`RequestSpec`].
+    pub when: Option<String>,
+    /// See [`RequestSpec`].
+    pub for_each: Option<ForEach>,
+    /// See [`RequestSpec`].
+    pub get: Option<String>,
+    /// See [`RequestSpec`].
+    pub post: Option<String>,
+    /// See [`RequestSpec`].
+    pub query: IndexMap<String, QueryValue>,
+    /// See [`RequestSpec`].
+    pub headers: IndexMap<String, String>,
+    /// See [`RequestSpec`].
+    pub body: Option<Body>,
+    /// See [`RequestSpec`].
+    pub records: Option<String>,
+    /// See [`RequestSpec`].
+    pub paginate: Option<Paginate>,
+    /// See [`RequestSpec`].
+    pub page_size: Option<PageSize>,
+    /// See [`RequestSpec`].
+    pub max_pages: Option<u32>,
+    /// See [`RequestSpec`].
+    pub descend: Option<Descend>,
+}
+
+/// One way of asking for records of a stream: a request template and how its pages follow.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestSpec {
+    /// Expression over connection fields and inputs; the request is left out when it is false.
+    pub when: Option<String>,
+    /// What it is sent for, once each; without it, once.
+    pub for_each: Option<ForEach>,
+    /// Path below the base URL, a template; its values are percent-encoded.
+    pub get: Option<String>,
+    /// Like `get`, with method POST.
+    pub post: Option<String>,
+    /// Query parameters; one whose value renders to nothing is left out.
+    pub query: IndexMap<String, QueryValue>,
+    /// Headers.
+    pub headers: IndexMap<String, String>,
+    /// Body of a POST.
+    pub body: Option<Body>,
+    /// Path of the records in a response: `results`, `data.items`, `results[].labels` (records
+    /// nested in records); empty: the response itself, an object or an array.
+    pub records: Option<String>,
+    /// How the next page is found.
+    pub paginate: Option<Paginate>,
+    /// How many records a page should have.
+    pub page_size: Option<PageSize>,
+    /// Pages after which a slice ends with an error.
+    pub max_pages: Option<u32>,
+    /// Each record's own children, asked for in turn; their rows belong to the same slice.
+    pub descend: Option<Descend>,
+}
+
+/// A field of a connection.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionField {
+    /// Whether a connection must have it.
+    pub required: bool,
+    /// Whether it must never be shown.
+    pub secret: bool,
+    /// Its value when a connection does not set it.
+    pub default: Option<String>,
+    /// The values it may have; any when empty.
+    pub one_of: Vec<String>,
+    /// The form its value must have.
+    pub format: Option<FieldFormat>,
+    /// Environment variable that gives its value when the connection does not.
+    pub env: Option<String>,
+    /// What it is and where to find it.
+    pub help: String,
+    /// How to find its value when nobody gives it.
+    pub lookup: Option<Lookup>,
+}
+
+/// Finds a connection field's value by one open `GET` (no credentials are sent).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// Expression over the connection's fields; the field stays empty when it is false.
+    pub when: Option<String>,
+    /// Absolute URL, a template over the other fields.
+    pub get: String,
+    /// Path of the value in the answer.
+    pub at: String,
+}
+
+/// A value that a replication may set. Exactly one of `text`, `int`, `bool`, `date`, `list` and
+/// `one_of` says its type; the scalar ones hold its default.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Input {
+    /// Text; its default.
+    #[serde(deserialize_with = "present")]
+    pub text: Option<Option<String>>,
+    /// Integer; its default.
+    #[serde(deserialize_with = "present")]
+    pub int: Option<Option<i64>>,
+    /// Boolean; its default.
+    #[serde(deserialize_with = "present")]
+    pub bool: Option<Option<bool>>,
+    /// Date, `2026-01-31` or `1 year ago`; its default. Templates see `2026-01-31`.
+    #[serde(deserialize_with = "present")]
+    pub date: Option<Option<String>>,
+    /// List; the type of its items: `text` or `int`.
+    pub list: Option<ListItem>,
+    /// The values it may have.
+    pub one_of: Vec<String>,
+    /// Default of a `list` (a list) or `one_of` (one of them).
+    pub default: Option<serde_json::Value>,
+    /// What it does.
+    pub help: String,
+}
+
+/// A base URL, and when it is the one to use.
+#[derive(Clone, Debug)]
+pub struct BaseUrl {
+    /// Expression over the connection's fields; always when absent.
+    pub when: Option<String>,
+    /// Template: `https://{{ domain }}`. Its origin is the only one requests go to.
+    pub url: String,
+}
+
+/// A way to authenticate, and when it is the one to use.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthChoice {
+    /// Expression over the connection's fields; always when absent.
+    pub when: Option<String>,
+    /// HTTP Basic (RFC 7617).
+    pub basic: Option<BasicAuth>,
+    /// Bearer token (RFC 6750): a template.
+    pub bearer: Option<String>,
+    /// A secret header: its name and value template.
+    pub header: Option<NamedValue>,
+    /// A secret query parameter: its name and value template.
+    pub query: Option<NamedValue>,
+    /// OAuth 2.0 (RFC 6749).
+    pub oauth2: Option<OAuth2>,
+}

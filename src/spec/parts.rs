@@ -1,0 +1,544 @@
+//! The parts that specs are made of, each a named form tagged by its key.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use crate::schema::ColumnType;
+
+/// A value, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+/// The form of a connection field's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldFormat {
+    /// A host, perhaps with a port; never a URL.
+    Hostname,
+    /// An absolute `http` or `https` URL.
+    Url,
+    /// An email address.
+    Email,
+    /// A UUID.
+    Uuid,
+}
+
+/// Type of the items of a list input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ListItem {
+    /// Text.
+    Text,
+    /// Integers.
+    Int,
+}
+
+/// User name and password, both templates.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+}
+
+/// A name and a value template.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedValue {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// OAuth 2.0: where tokens come from and by which grant. All values are templates.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OAuth2 {
+    /// The grant.
+    pub grant: OAuth2Grant,
+    /// Token endpoint.
+    pub token_url: String,
+    /// Device authorization endpoint (RFC 8628), for the device grant.
+    pub device_url: Option<String>,
+    /// Client id.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: Option<String>,
+    /// Refresh token, for the refresh grant.
+    pub refresh_token: Option<String>,
+    /// Scopes to ask for.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// More parameters of the token request, for example `audience`.
+    #[serde(default)]
+    pub params: IndexMap<String, String>,
+}
+
+/// A grant of OAuth 2.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OAuth2Grant {
+    /// RFC 6749 §4.4.
+    ClientCredentials,
+    /// RFC 6749 §6.
+    RefreshToken,
+    /// RFC 8628: the user is shown a code to enter.
+    Device,
+}
+
+/// What an API allows. A replication may lower these, not raise them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Requests a second, over all streams; none when absent.
+    pub requests_per_second: Option<f64>,
+    /// Requests under way at once, over all streams.
+    pub concurrency: u32,
+    /// Time for one whole response.
+    pub timeout: Span,
+    /// The longest wait that a `Retry-After` may ask for; beyond it the run fails and says so.
+    pub max_wait: Span,
+    /// The largest response body, decompressed, in mebibytes.
+    pub max_body_mib: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_per_second: None,
+            concurrency: 8,
+            timeout: Span(Duration::from_mins(1)),
+            max_wait: Span(Duration::from_hours(1)),
+            max_body_mib: 64,
+        }
+    }
+}
+
+/// A duration, written `500ms`, `10s`, `5m`, `2h` or `1d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// A rule for answers other than 2xx, and for requests without an answer.
+///
+/// All conditions that are given must hold. What follows is either a retry (`backoff`) that ends
+/// in `then` when its attempts are used up, or `then` at once.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResponseRule {
+    /// Statuses: `429`, `5xx`, or a list of such.
+    pub status: Option<OneOrMany<StatusPattern>>,
+    /// Requests that got no whole response: broken connections and timeouts.
+    pub no_response: bool,
+    /// A header that the response must have.
+    pub header: Option<HeaderMatch>,
+    /// What the body must hold.
+    pub body: Option<BodyMatch>,
+    /// Where the rule applies: in slices of a root stream, of a child stream, or anywhere.
+    #[serde(rename = "in")]
+    pub applies: Where,
+    /// Try again, waiting longer each time; `Retry-After` always wins.
+    pub backoff: Option<Backoff>,
+    /// Tries in all, the first included.
+    pub attempts: Option<u32>,
+    /// Wait after the first try.
+    pub delay: Option<Span>,
+    /// The longest wait between tries (`Retry-After` aside).
+    pub max_delay: Option<Span>,
+    /// What follows when there is no (more) retry.
+    pub then: Then,
+    /// What the answer tells about the connection.
+    pub means: Option<Meaning>,
+    /// What the reader can do about it.
+    pub hint: Option<String>,
+}
+
+/// How waits between tries grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Backoff {
+    /// Doubling, with jitter.
+    Exponential,
+    /// By the same step, with jitter.
+    Linear,
+}
+
+/// Kind of slice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Where {
+    /// Both.
+    #[default]
+    Anywhere,
+    /// A slice that is the whole listing.
+    Root,
+    /// A slice for an item of a queue, list or range.
+    Child,
+}
+
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// The stream fails; the target keeps what it had.
+    #[default]
+    Fail,
+    /// The slice is recorded as refused; the stream goes on with the next.
+    SkipSlice,
+    /// The slice counts as empty and complete: this is how the API says «none».
+    Empty,
+    /// The page is left out and recorded; only where the next page does not depend on this one.
+    SkipPage,
+    /// The stream ends here with what it has, and says that it is not complete.
+    StopStream,
+}
+
+/// What an answer tells about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Meaning {
+    /// The credentials are wrong, revoked or of the wrong kind.
+    Credentials,
+    /// The credentials are right but may not do this.
+    Permission,
+    /// Something between here and the API refuses the request.
+    Egress,
+}
+
+/// A status or a class of statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusPattern {
+    /// Exactly this one.
+    Exact(u16),
+    /// All whose first digit is this: `5xx`.
+    Class(u16),
+}
+
+/// A header condition.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderMatch {
+    /// Name, in any case.
+    pub name: String,
+    /// Text its value contains, in any case; any value when absent.
+    pub contains: Option<String>,
+}
+
+/// A condition on the body.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BodyMatch {
+    /// Path of a value in a JSON body; the whole text when absent.
+    pub at: Option<String>,
+    /// What it must be.
+    pub equals: Option<String>,
+    /// What it must contain, in any case.
+    pub contains: Option<String>,
+}
+
+/// The request by which a connection is tested, and rules for what its answers mean.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Probe {
+    /// Path below the base URL.
+    pub get: String,
+    /// Query parameters.
+    pub query: IndexMap<String, QueryValue>,
+    /// Rules before those of the spec.
+    pub responses: Vec<ResponseRule>,
+}
+
+/// A request before or after the streams.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Step {
+    /// Expression over connection fields and inputs; the step is left out when it is false.
+    pub when: Option<String>,
+    /// Path below the base URL, a template.
+    pub get: Option<String>,
+    /// Like `get`, with method POST.
+    pub post: Option<String>,
+    /// Like `get`, with method PUT.
+    pub put: Option<String>,
+    /// Like `get`, with method DELETE.
+    pub delete: Option<String>,
+    /// Query parameters.
+    pub query: IndexMap<String, QueryValue>,
+    /// Headers.
+    pub headers: IndexMap<String, String>,
+    /// Body.
+    pub body: Option<Body>,
+    /// Variables to set: name to the path of the value in the answer.
+    pub capture: IndexMap<String, String>,
+}
+
+/// Value of a query parameter: a template or plain scalar; a list repeats the parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryValue(pub Vec<String>);
+
+/// Body of a request. Exactly one form.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    /// JSON; texts in it are templates.
+    Json(serde_json::Value),
+    /// Form fields, each a template.
+    Form(IndexMap<String, String>),
+}
+
+/// What becomes of fields that no column declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// They are kept in the column `_extra`.
+    #[default]
+    Keep,
+    /// Each becomes a JSON column of its own.
+    AddColumns,
+    /// They are dropped.
+    Ignore,
+    /// The stream fails.
+    Fail,
+}
+
+/// How the next page is found. Paths are paths in the response.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Paginate {
+    /// There is one page only.
+    None,
+    /// A token in the body, sent back as a parameter.
+    Cursor(CursorPages),
+    /// A URL in the body.
+    NextUrl(NextUrlPages),
+    /// A URL in the `Link` header (RFC 8288).
+    LinkHeader(LinkHeaderPages),
+    /// A page number.
+    Page(NumberedPages),
+    /// The number of records to pass over.
+    Offset(NumberedPages),
+}
+
+/// See [`Paginate::Cursor`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CursorPages {
+    /// Path of the token; the last page has none, or an empty one.
+    pub at: String,
+    /// Query parameter (or, for a POST with a JSON body, top-level field) that takes it.
+    pub param: String,
+    /// Path that is true on the last page, where the token alone does not tell.
+    pub last: Option<String>,
+    /// Path that is false on the last page, where the token alone does not tell.
+    pub more: Option<String>,
+}
+
+/// See [`Paginate::NextUrl`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NextUrlPages {
+    /// Path of the URL; the last page has none.
+    pub at: String,
+    /// What of the URL is used.
+    #[serde(default)]
+    pub follow: Follow,
+}
+
+/// See [`Paginate::LinkHeader`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinkHeaderPages {
+    /// The relation that leads to the next page.
+    pub rel: String,
+    /// What of the URL is used.
+    pub follow: Follow,
+}
+
+impl Default for LinkHeaderPages {
+    fn default() -> Self {
+        Self { rel: "next".to_owned(), follow: Follow::Url }
+    }
+}
+
+/// What of a next page's URL is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Follow {
+    /// The URL, resolved against that of the page before; it must not leave the origin.
+    #[default]
+    Url,
+    /// Its query alone; the path stays that of the first page.
+    Query,
+}
+
+/// See [`Paginate::Page`] and [`Paginate::Offset`]. Without `last`, `more`, `total` and `pages` the
+/// first page without records is the last one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NumberedPages {
+    /// Query parameter.
+    pub param: String,
+    /// Number of the first page (1 unless set) or first record (0 unless set).
+    pub start: Option<u64>,
+    /// Path that is true on the last page.
+    pub last: Option<String>,
+    /// Path that is absent, null, false or empty on the last page.
+    pub more: Option<String>,
+    /// Path of the number of records in all.
+    pub total: Option<String>,
+    /// Path of the number of pages in all.
+    pub pages: Option<String>,
+}
+
+/// How many records a page should have. A page may have fewer; that never ends a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PageSize {
+    /// Query parameter.
+    pub param: String,
+    /// The size asked for: the most the API allows.
+    pub max: u32,
+    /// The size below which it is not halved when the server fails on large pages.
+    #[serde(default = "one")]
+    pub min: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What a request is repeated over. Written as the name of a queue, or as one of the forms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForEach {
+    /// Values that a parent stream feeds.
+    Queue(QueueItems),
+    /// The items of a list input.
+    Input(InputItems),
+    /// The items of a list written here.
+    Values(ValueItems),
+    /// Whole numbers.
+    Range(RangeItems),
+}
+
+/// See [`ForEach::Queue`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueItems {
+    /// Queue.
+    pub queue: String,
+    /// Values to a request: the variable is then the list, named like the queue.
+    pub chunk: Option<u32>,
+    /// Name of the variable; the queue's name without its final `s` unless set.
+    #[serde(rename = "as")]
+    pub variable: Option<String>,
+}
+
+/// See [`ForEach::Input`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputItems {
+    /// Input of type list.
+    pub input: String,
+    /// Values to a request: the variable is then the list.
+    pub chunk: Option<u32>,
+    /// Name of the variable.
+    #[serde(rename = "as")]
+    pub variable: String,
+    /// What to tell the user when the list is empty and the stream so has no rows.
+    pub when_empty: Option<String>,
+}
+
+/// See [`ForEach::Values`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ValueItems {
+    /// The items, each a template.
+    pub values: Vec<String>,
+    /// Name of the variable.
+    #[serde(rename = "as")]
+    pub variable: String,
+}
+
+/// See [`ForEach::Range`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RangeItems {
+    /// The bounds.
+    pub range: RangeBounds,
+    /// Name of the variable.
+    #[serde(rename = "as")]
+    pub variable: String,
+}
+
+/// From `from` up to `to`, both included.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RangeBounds {
+    /// First number, a template or number.
+    pub from: Scalar,
+    /// Last number, a template or number.
+    pub to: Scalar,
+    /// Step, at least 1.
+    #[serde(default = "one")]
+    pub step: u32,
+}
+
+/// Each record's own children, by one more request per record, to any depth.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Descend {
+    /// Variables for the request: name to the path of the value in the record.
+    pub with: IndexMap<String, String>,
+    /// Path below the base URL, a template.
+    pub get: String,
+    /// Query parameters; those of the request unless set.
+    pub query: Option<IndexMap<String, QueryValue>>,
+    /// Levels below the first; deeper ones end the slice with an error.
+    #[serde(default = "default_max_depth")]
+    pub max_depth: u32,
+}
+
+fn default_max_depth() -> u32 {
+    50
+}
+
+/// A column: its type, and where its value comes from.
+///
+/// Written `id: text` (the field of the same name), `{ int: version.number }` (a path),
+/// `{ text: [a.b, c.d] }` (the first that is there and not null) or `{ text: "{{ page_id }}" }` (a
+/// template over the slice's variables, inputs, connection fields, and `row.<column>`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ColumnSpec {
+    /// Type.
+    pub kind: ColumnType,
+    /// Paths or one template; the column's own name when absent.
+    pub from: Option<OneOrMany<String>>,
+    /// Value of a row that has none.
+    pub default: Option<serde_json::Value>,
+    /// What it means.
+    pub doc: Option<String>,
+}
+
+/// A scalar written as text or number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scalar(pub String);
+
+/// Lets `key: ` (null) be told from an absent key.
+pub(super) fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}

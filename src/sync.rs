@@ -1,0 +1,1 @@
+//! One replication from start to report.

@@ -1,0 +1,1 @@
+//! Templates and conditions: `{{ … }}` over named values, strict about undefined names.

@@ -1,0 +1,1 @@
+//! When the next request may be sent: rate, requests under way, pauses the server asked for.

@@ -1,0 +1,1 @@
+//! Target that keeps its tables in memory, for tests.

@@ -1,0 +1,1 @@
+//! YAML text to typed data, with every problem told at once as `file:line:column`.

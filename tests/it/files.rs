@@ -1,0 +1,1 @@
+//! The files target: Parquet and JSONL.

@@ -1,0 +1,11 @@
+//! Tests that look at weir from outside: its layers, its targets, its program.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod architecture;
+mod cli;
+mod files;
+mod postgres;
+mod sim;
+mod specs;
+mod support;
+mod sync;

@@ -1,0 +1,1 @@
+//! The Postgres target, against a real server.
