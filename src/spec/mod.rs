@@ -2,12 +2,14 @@
 
 mod forms;
 mod parts;
+mod responses;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use parts::*;
+pub use responses::*;
 
 /// An API: how to connect to it, what it allows, and the streams it offers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -8,7 +8,8 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Result, schema::TableSchema};
+use crate::error::Result;
+use crate::schema::TableSchema;
 
 /// What becomes of the rows that the target already has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
