@@ -1,0 +1,91 @@
+//! Paths merged into a trie, so that a JSON value is followed along all of them at once.
+
+use crate::path::Step;
+
+/// What a value at the end of a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A column's value; of several paths to one column, that with the lowest rank wins.
+    Column { index: usize, rank: u8 },
+    /// A value wanted as text.
+    Tap(usize),
+    /// A value outside the records.
+    Capture(usize),
+    /// The records of this level.
+    Records(usize),
+    /// Nothing: the value is dropped.
+    Ignore,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// Name of the field it stands for; empty for the root and for list items.
+    pub(super) name: String,
+    pub(super) fields: Vec<(String, usize)>,
+    pub(super) items: Vec<(usize, usize)>,
+    pub(super) targets: Vec<Target>,
+}
+
+impl Node {
+    pub(super) fn is_leaf(&self) -> bool {
+        self.fields.is_empty() && self.items.is_empty()
+    }
+
+    pub(super) fn field(&self, name: &str) -> Option<usize> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, node)| *node)
+    }
+
+    pub(super) fn item(&self, position: usize) -> Option<usize> {
+        self.items.iter().find(|(item, _)| *item == position).map(|(_, node)| *node)
+    }
+}
+
+/// Nodes by number; 0 is the root.
+#[derive(Debug)]
+pub(super) struct Trie {
+    nodes: Vec<Node>,
+}
+
+impl Default for Trie {
+    fn default() -> Self {
+        Self { nodes: vec![Node::default()] }
+    }
+}
+
+impl Trie {
+    pub(super) fn node(&self, number: usize) -> Option<&Node> {
+        self.nodes.get(number)
+    }
+
+    pub(super) fn add(&mut self, steps: &[Step], target: Target) {
+        let mut at = 0;
+        for step in steps {
+            let known = self.nodes.get(at).and_then(|node| match step {
+                Step::Key(name) => node.field(name),
+                Step::Index(position) => node.item(*position),
+                Step::Each | Step::Up => None,
+            });
+            at = known.unwrap_or_else(|| self.grow(at, step));
+        }
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.targets.push(target);
+        }
+    }
+
+    fn grow(&mut self, parent: usize, step: &Step) -> usize {
+        let number = self.nodes.len();
+        let mut node = Node::default();
+        if let Some(parent) = self.nodes.get_mut(parent) {
+            match step {
+                Step::Key(name) => {
+                    node.name.clone_from(name);
+                    parent.fields.push((name.clone(), number));
+                }
+                Step::Index(position) => parent.items.push((*position, number)),
+                Step::Each | Step::Up => {}
+            }
+        }
+        self.nodes.push(node);
+        number
+    }
+}

@@ -1,0 +1,342 @@
+//! Follows a JSON text along a trie and hands each value to the run.
+
+use std::{borrow::Cow, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{
+    Others, Run,
+    trie::{Node, Target, Trie},
+};
+
+/// Visits a whole document from the envelope's root.
+pub(super) fn document(run: &mut Run<'_>, body: &[u8]) -> Result<(), serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let trie = &run.decoder.envelope;
+    let mut walk = Walk { run, trie, level: None, stack: Vec::new() };
+    Value { walk: &mut walk, node: 0 }.deserialize(&mut json)?;
+    json.end()
+}
+
+/// A visit of one trie: the envelope's, or that of one record.
+struct Walk<'run, 'decoder> {
+    run: &'run mut Run<'decoder>,
+    trie: &'decoder Trie,
+    /// Level of the record; `None` in the envelope.
+    level: Option<usize>,
+    /// Nodes from below the root to the present one.
+    stack: Vec<usize>,
+}
+
+impl<'decoder> Walk<'_, 'decoder> {
+    fn node(&self, number: usize) -> Option<&'decoder Node> {
+        self.trie.node(number)
+    }
+
+    /// Whether undeclared fields here are somebody's concern.
+    fn others(&self) -> Option<Others> {
+        let innermost = self.level.is_some_and(|level| self.run.is_innermost(level));
+        innermost.then_some(self.run.decoder.layout.others)
+    }
+
+    fn name(&self, number: usize) -> &'decoder str {
+        self.node(number).map(|node| node.name.as_str()).unwrap_or_default()
+    }
+
+    /// Keeps a field's JSON text in `_extra`; `name` is below the present node.
+    fn keep(&mut self, name: &str, raw: &str) {
+        let trie = self.trie;
+        let names = self
+            .stack
+            .iter()
+            .map(|number| trie.node(*number).map(|node| node.name.as_str()).unwrap_or_default());
+        if let Some(extra) = &mut self.run.extra {
+            extra.add(names, name, raw);
+        }
+    }
+
+    /// Gives a value that ends a path to what it is for.
+    fn set(&mut self, number: usize, raw: &str) {
+        if raw == "null" {
+            return;
+        }
+        let Some(node) = self.node(number) else { return };
+        let mut misfit = false;
+        for target in &node.targets {
+            match *target {
+                Target::Column { index, rank } => {
+                    misfit |= self.run.set_column(index, rank, raw).is_err();
+                }
+                Target::Tap(index) => self.run.set_tap(index, raw),
+                Target::Capture(index) => {
+                    if let Some(slot) = self.run.captures.get_mut(index) {
+                        *slot = serde_json::from_str(raw).ok();
+                    }
+                }
+                Target::Records(_) | Target::Ignore => {}
+            }
+        }
+        if misfit {
+            self.misfit(&node.name, raw);
+        }
+    }
+
+    fn misfit(&mut self, name: &str, raw: &str) {
+        self.run.misfits += 1;
+        if self.run.first_misfit.is_none() {
+            let names: Vec<&str> = self.stack.iter().map(|number| self.name(*number)).collect();
+            self.run.first_misfit = Some([names.as_slice(), &[name]].concat().join("."));
+        }
+        self.keep(name, raw);
+    }
+
+    /// A scalar or list stands where the paths go on into an object.
+    fn not_an_object(&mut self, node: usize, raw: &str) {
+        if self.level.is_none() || self.stack.is_empty() {
+            return;
+        }
+        self.stack.pop();
+        self.misfit(self.name(node), raw);
+        self.stack.push(node);
+    }
+}
+
+/// Deserializes the value of one node.
+struct Value<'walk, 'run, 'decoder> {
+    walk: &'walk mut Walk<'run, 'decoder>,
+    node: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Some(node) = self.walk.node(self.node) else { return Ok(()) };
+        if let Some(level) = records_level(node) {
+            self.walk.run.records_found = true;
+            return deserializer.deserialize_any(Records { run: self.walk.run, level });
+        }
+        if node.targets.contains(&Target::Ignore) {
+            return IgnoredAny::deserialize_any_value(deserializer);
+        }
+        if node.targets.is_empty() && !node.is_leaf() {
+            return deserializer.deserialize_any(self);
+        }
+        let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
+        self.walk.set(self.node, raw.get());
+        if !node.is_leaf() && raw.get().starts_with(['{', '[']) {
+            let mut inner = serde_json::Deserializer::from_str(raw.get());
+            inner.deserialize_any(self).map_err(Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+trait DeserializeAny {
+    fn deserialize_any_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error>;
+}
+
+impl DeserializeAny for IgnoredAny {
+    fn deserialize_any_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_ignored_any(Self).map(|_| ())
+    }
+}
+
+fn records_level(node: &Node) -> Option<usize> {
+    node.targets.iter().find_map(|target| match target {
+        Target::Records(level) => Some(*level),
+        _ => None,
+    })
+}
+
+impl<'de> Visitor<'de> for Value<'_, '_, '_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { walk, node: number } = self;
+        let Some(node) = walk.node(number) else { return Ok(()) };
+        while let Some(key) = map.next_key_seed(Key { node })? {
+            match key {
+                Field::Known(child) => {
+                    let inner = walk.node(child).is_some_and(|node| !node.is_leaf());
+                    if !inner {
+                        map.next_value_seed(Value { walk, node: child })?;
+                        continue;
+                    }
+                    walk.stack.push(child);
+                    map.next_value_seed(Value { walk, node: child })?;
+                    walk.stack.pop();
+                    if let Some(extra) = &mut walk.run.extra {
+                        extra.leave(walk.stack.len());
+                    }
+                }
+                Field::Unknown(name) => match walk.others() {
+                    Some(Others::Keep) => {
+                        let raw: &RawValue = map.next_value()?;
+                        walk.keep(&name, raw.get());
+                    }
+                    Some(Others::Refuse) => {
+                        return Err(Error::custom(format!("the field `{name}` is not declared")));
+                    }
+                    Some(Others::Drop) | None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Self { walk, node: number } = self;
+        let Some(node) = walk.node(number) else { return Ok(()) };
+        if node.items.is_empty() {
+            let mut raw: Vec<&str> = Vec::new();
+            while let Some(item) = items.next_element::<&RawValue>()? {
+                raw.push(item.get());
+            }
+            walk.not_an_object(number, &format!("[{}]", raw.join(",")));
+            return Ok(());
+        }
+        for position in 0.. {
+            let more = match node.item(position) {
+                Some(child) => items.next_element_seed(Value { walk, node: child })?.is_some(),
+                None => items.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.walk.not_an_object(self.node, &value.to_string());
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.walk.not_an_object(self.node, &value.to_string());
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.walk.not_an_object(self.node, &value.to_string());
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.walk.not_an_object(self.node, &value.to_string());
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.walk.not_an_object(self.node, &serde_json::Value::from(value).to_string());
+        Ok(())
+    }
+}
+
+/// The records of one level: a list of them, or a single one.
+struct Records<'run, 'decoder> {
+    run: &'run mut Run<'decoder>,
+    level: usize,
+}
+
+impl<'de> Visitor<'de> for Records<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of records, or one record")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Self { run, level } = self;
+        while items.next_element_seed(Record { run, level })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        Record { run: self.run, level: self.level }.visit_map(map)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// One record of a level.
+struct Record<'run, 'decoder> {
+    run: &'run mut Run<'decoder>,
+    level: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Record<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Record<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a record, that is, an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        let Self { run, level } = self;
+        let decoder = run.decoder;
+        let Some(trie) = decoder.levels.get(level).map(|level| &level.trie) else { return Ok(()) };
+        let rows_before = run.rows;
+        run.begin_record(level);
+        let mut walk = Walk { run, trie, level: Some(level), stack: Vec::new() };
+        Value { walk: &mut walk, node: 0 }.visit_map(map)?;
+        run.end_record(level, rows_before);
+        Ok(())
+    }
+}
+
+/// A field's name: one that leads on, or another.
+enum Field<'de> {
+    Known(usize),
+    Unknown(Cow<'de, str>),
+}
+
+struct Key<'node> {
+    node: &'node Node,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Field<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field<'de>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_> {
+    type Value = Field<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a field's name")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Field<'de>, E> {
+        Ok(self.node.field(name).map_or(Field::Unknown(Cow::Borrowed(name)), Field::Known))
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Field<'de>, E> {
+        Ok(self.node.field(name).map_or(Field::Unknown(Cow::Owned(name.to_owned())), Field::Known))
+    }
+}
