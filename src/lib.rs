@@ -18,13 +18,13 @@ pub mod secret;
 pub mod template;
 pub mod yaml;
 
+pub mod fetch;
 pub mod replication;
 pub mod spec;
 pub mod write;
 
 pub mod connection;
 pub mod decode;
-pub mod fetch;
 pub mod paginate;
 pub mod respond;
 pub mod throttle;

@@ -1,1 +1,382 @@
-//! What to do about an answer: retry after a wait, skip, stop or fail.
+//! What to do about an answer: retry after a wait, skip, stop or fail. Pure: the caller waits.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::fetch::{HeaderValue, Response, StatusCode, TransportError, header};
+use crate::path::{Path, PathError};
+use crate::spec::{Backoff, Meaning, ResponseRule, StatusPattern, Then, Where};
+
+/// Tries in all for a rule that retries and does not say how many.
+const ATTEMPTS: u32 = 6;
+/// First wait of a rule that does not say how long.
+const DELAY: Duration = Duration::from_secs(1);
+/// Longest wait of a rule that does not say how long.
+const MAX_DELAY: Duration = Duration::from_mins(1);
+/// Characters of a server's message that are kept.
+const MESSAGE: usize = 300;
+
+/// What came back for a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'answer> {
+    /// A response, of whatever status.
+    Response(&'answer Response),
+    /// None.
+    NoResponse(&'answer TransportError),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Send it again after this time.
+    Retry {
+        /// Time to wait.
+        wait: Duration,
+        /// Whether the server asked for the wait, so that it concerns the whole connection.
+        asked: bool,
+    },
+    /// Give up on it; what follows, what it tells about the connection, and what the reader can do.
+    Give {
+        /// What follows.
+        then: Then,
+        /// What it tells about the connection.
+        means: Option<Meaning>,
+        /// What the reader can do.
+        hint: Option<String>,
+    },
+}
+
+/// The rules for answers, first match first, with weir's own at the end.
+#[derive(Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    max_wait: Duration,
+}
+
+#[derive(Debug)]
+struct Rule {
+    rule: ResponseRule,
+    at: Option<Path>,
+}
+
+/// Where and when a request failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// Number of this try, from 1.
+    pub number: u32,
+    /// Whether it belongs to a slice of a child stream.
+    pub child: bool,
+    /// A random number from 0 up to 1, for jitter.
+    pub random: f64,
+    /// The time, against which a `Retry-After` date is held.
+    pub now: DateTime<Utc>,
+}
+
+impl Rules {
+    /// Makes rules ready. `max_wait` is the longest `Retry-After` that is waited for.
+    pub fn new<'rule>(
+        rules: impl IntoIterator<Item = &'rule ResponseRule>,
+        max_wait: Duration,
+    ) -> Result<Self, PathError> {
+        let rules = rules.into_iter().cloned().chain(built_in()).map(|rule| {
+            let at = rule.body.as_ref().and_then(|body| body.at.as_deref());
+            let at = at.map(Path::parse).transpose()?;
+            Ok(Rule { rule, at })
+        });
+        Ok(Self { rules: rules.collect::<Result<_, PathError>>()?, max_wait })
+    }
+
+    /// Decides about an answer that is no success.
+    pub fn decide(&self, outcome: &Outcome<'_>, attempt: &Attempt) -> Verdict {
+        let rule = self.rules.iter().find(|rule| rule.matches(outcome, attempt.child));
+        let Some(Rule { rule, .. }) = rule else {
+            return Verdict::Give { then: Then::Fail, means: None, hint: None };
+        };
+        let give = |hint: Option<String>| {
+            let hint = hint.or_else(|| rule.hint.clone());
+            Verdict::Give { then: rule.then, means: rule.means, hint }
+        };
+        let Some(backoff) = rule.backoff else { return give(None) };
+        if attempt.number >= rule.attempts.unwrap_or(ATTEMPTS) {
+            return give(None);
+        }
+        let asked = match outcome {
+            Outcome::Response(response) => retry_after(response, attempt.now),
+            Outcome::NoResponse(_) => None,
+        };
+        match asked {
+            Some(wait) if wait > self.max_wait => give(Some(format!(
+                "the server asks to wait {} s, longer than `limits.max_wait` allows; run again then",
+                wait.as_secs()
+            ))),
+            Some(wait) => {
+                // Spread out, and never earlier than asked.
+                let spread = Duration::from_secs(1).mul_f64(attempt.random);
+                Verdict::Retry { wait: wait + spread, asked: true }
+            }
+            None => Verdict::Retry { wait: delay(rule, backoff, attempt), asked: false },
+        }
+    }
+}
+
+/// Wait after a try: doubling or growing by the same step, up to a limit, then 0.7 to 1.3 of that.
+fn delay(rule: &ResponseRule, backoff: Backoff, attempt: &Attempt) -> Duration {
+    let first = rule.delay.map_or(DELAY, |delay| delay.0);
+    let most = rule.max_delay.map_or(MAX_DELAY, |delay| delay.0);
+    let factor = match backoff {
+        Backoff::Exponential => 2_u32.saturating_pow(attempt.number - 1),
+        Backoff::Linear => attempt.number,
+    };
+    first.saturating_mul(factor).min(most).mul_f64(0.7 + 0.6 * attempt.random)
+}
+
+impl Rule {
+    fn matches(&self, outcome: &Outcome<'_>, child: bool) -> bool {
+        let rule = &self.rule;
+        let here = match rule.applies {
+            Where::Anywhere => true,
+            Where::Root => !child,
+            Where::Child => child,
+        };
+        here && match outcome {
+            Outcome::NoResponse(error) => rule.no_response && error.is_transient(),
+            Outcome::Response(response) => self.matches_response(response),
+        }
+    }
+
+    fn matches_response(&self, response: &Response) -> bool {
+        let rule = &self.rule;
+        let status = response.status.as_u16();
+        let status_fits = rule.status.as_ref().map(|patterns| {
+            patterns.0.iter().any(|pattern| match pattern {
+                StatusPattern::Exact(exact) => *exact == status,
+                StatusPattern::Class(class) => *class == status / 100,
+            })
+        });
+        let header_fits = rule.header.as_ref().map(|wanted| {
+            let value = response.headers.get(&wanted.name).map(HeaderValue::as_bytes);
+            value.is_some_and(|value| {
+                let text = wanted.contains.as_deref().unwrap_or_default();
+                contains(&String::from_utf8_lossy(value), text)
+            })
+        });
+        let body_fits = rule.body.as_ref().map(|wanted| {
+            let text = self.text_of(response);
+            text.is_some_and(|text| {
+                wanted.equals.as_ref().is_none_or(|equals| text == *equals)
+                    && wanted.contains.as_ref().is_none_or(|part| contains(&text, part))
+            })
+        });
+        let conditions = [status_fits, header_fits, body_fits];
+        conditions.iter().flatten().all(|fits| *fits) && conditions.iter().any(Option::is_some)
+    }
+
+    fn text_of(&self, response: &Response) -> Option<String> {
+        let Some(path) = &self.at else {
+            return Some(String::from_utf8_lossy(&response.body).into_owned());
+        };
+        let body: Value = serde_json::from_slice(&response.body).ok()?;
+        match path.find(&body)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+/// What the server said, for a person: the message of a JSON error or the text, shortened; HTML is
+/// only named.
+pub fn message(response: &Response) -> String {
+    const PLACES: [&str; 8] = [
+        "errors[0].title",
+        "errors[0].message",
+        "errorMessages[0]",
+        "error.message",
+        "error_description",
+        "message",
+        "title",
+        "error",
+    ];
+    let reason = response.status.canonical_reason().unwrap_or("no reason given");
+    let Ok(body) = serde_json::from_slice::<Value>(&response.body) else {
+        let text = String::from_utf8_lossy(&response.body);
+        let text = text.trim();
+        return match text {
+            "" => reason.to_owned(),
+            _ if text.starts_with('<') => format!("{reason} (an HTML page)"),
+            _ => shorten(text),
+        };
+    };
+    let said = PLACES.iter().filter_map(|place| Path::parse(place).ok()).find_map(|path| {
+        path.find(&body)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    });
+    shorten(&said.unwrap_or_else(|| reason.to_owned()))
+}
+
+fn shorten(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = line.char_indices().nth(MESSAGE).map(|(end, _)| end);
+    end.and_then(|end| line.get(..end)).map_or(line.clone(), |start| format!("{start}…"))
+}
+
+/// Time that a `Retry-After` header asks for: seconds, or an HTTP date (RFC 9110 §10.2.3).
+pub fn retry_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
+    let text = response.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
+    Some(date.signed_duration_since(now).to_std().unwrap_or(Duration::ZERO))
+}
+
+fn contains(text: &str, part: &str) -> bool {
+    text.to_lowercase().contains(&part.to_lowercase())
+}
+
+/// The rules that hold where a spec says nothing.
+fn built_in() -> [ResponseRule; 3] {
+    let limited = ResponseRule {
+        status: one(StatusPattern::Exact(StatusCode::TOO_MANY_REQUESTS.as_u16())),
+        backoff: Some(Backoff::Exponential),
+        attempts: Some(10),
+        hint: Some("the API limits the rate of requests; lower `limits` or run later".to_owned()),
+        ..ResponseRule::default()
+    };
+    let failing = ResponseRule {
+        status: Some(crate::spec::OneOrMany(vec![
+            StatusPattern::Class(5),
+            StatusPattern::Exact(StatusCode::REQUEST_TIMEOUT.as_u16()),
+        ])),
+        backoff: Some(Backoff::Linear),
+        hint: Some("the API is in trouble; run again later".to_owned()),
+        ..ResponseRule::default()
+    };
+    let silent = ResponseRule {
+        no_response: true,
+        backoff: Some(Backoff::Linear),
+        hint: Some("check the network, the host's name and the proxy".to_owned()),
+        ..ResponseRule::default()
+    };
+    [limited, failing, silent]
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form in which a rule holds it")]
+fn one(pattern: StatusPattern) -> Option<crate::spec::OneOrMany<StatusPattern>> {
+    Some(crate::spec::OneOrMany(vec![pattern]))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::fetch::HeaderMap;
+
+    fn response(status: u16, headers: &[(&'static str, &str)], body: &'static str) -> Response {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        let status = StatusCode::from_u16(status).unwrap();
+        Response { status, headers: map, body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    fn rules(yaml: &str) -> Rules {
+        let rules: Vec<ResponseRule> = serde_saphyr::from_str(yaml).unwrap();
+        Rules::new(&rules, Duration::from_hours(1)).unwrap()
+    }
+
+    fn attempt(number: u32, child: bool) -> Attempt {
+        Attempt { number, child, random: 0.5, now: DateTime::UNIX_EPOCH }
+    }
+
+    fn waits(rules: &Rules, response: &Response) -> Vec<u128> {
+        let outcome = Outcome::Response(response);
+        (1..20)
+            .map_while(|number| match rules.decide(&outcome, &attempt(number, false)) {
+                Verdict::Retry { wait, .. } => Some(wait.as_millis()),
+                Verdict::Give { .. } => None,
+            })
+            .collect()
+    }
+
+    fn then(rules: &Rules, response: &Response, child: bool) -> Option<Then> {
+        match rules.decide(&Outcome::Response(response), &attempt(1, child)) {
+            Verdict::Give { then, .. } => Some(then),
+            Verdict::Retry { .. } => None,
+        }
+    }
+
+    #[test]
+    fn waits_grow_as_declared_and_end() {
+        let rules = rules(
+            "[{ status: 429, backoff: exponential, attempts: 5, delay: 1s, max_delay: 3s }, { status: 5xx, backoff: linear, attempts: 4, delay: 100ms }]",
+        );
+        assert_eq!(waits(&rules, &response(429, &[], "")), [1000, 2000, 3000, 3000]);
+        assert_eq!(waits(&rules, &response(503, &[], "")), [100, 200, 300]);
+    }
+
+    #[test]
+    fn retry_after_always_wins() {
+        let rules = rules("[]");
+        let asked = |value: &str| {
+            let limited = response(429, &[("retry-after", value)], "");
+            rules.decide(&Outcome::Response(&limited), &attempt(1, false))
+        };
+        let wait = |milliseconds| Verdict::Retry {
+            wait: Duration::from_millis(milliseconds),
+            asked: true,
+        };
+        assert_eq!(asked("1847"), wait(1_847_500));
+        assert_eq!(asked("Thu, 01 Jan 1970 00:00:30 GMT"), wait(30_500));
+        assert!(matches!(asked("3601"), Verdict::Give { then: Then::Fail, hint: Some(_), .. }));
+        assert!(matches!(asked("nonsense"), Verdict::Retry { asked: false, .. }));
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let rules = rules(
+            "[{ status: 404, body: { at: 'errors[0].title', equals: Not Found }, then: fail, means: credentials },
+              { status: [403, 404], in: child, then: skip_slice },
+              { status: 400, body: { contains: does not support SPRINTS }, then: empty },
+              { header: { name: x-failure, contains: auth }, then: stop_stream }]",
+        );
+        let bare = response(404, &[], r#"{"errors":[{"title":"Not Found"}]}"#);
+        let named =
+            response(404, &[], r#"{"errors":[{"title":"Cannot find a page with id [1]"}]}"#);
+        assert_eq!(then(&rules, &bare, true), Some(Then::Fail));
+        assert_eq!(then(&rules, &named, true), Some(Then::SkipSlice));
+        assert_eq!(then(&rules, &named, false), Some(Then::Fail));
+        let sprints = response(400, &[], "The board does not support sprints");
+        assert_eq!(then(&rules, &sprints, true), Some(Then::Empty));
+        assert_eq!(
+            then(&rules, &response(418, &[("x-failure", "AUTH")], ""), false),
+            Some(Then::StopStream)
+        );
+        assert_eq!(then(&rules, &response(500, &[], ""), false), None);
+    }
+
+    #[test]
+    fn only_broken_connections_are_worth_another_try() {
+        let rules = rules("[]");
+        let decide = |error| rules.decide(&Outcome::NoResponse(&error), &attempt(1, false));
+        assert!(matches!(decide(TransportError::Timeout), Verdict::Retry { .. }));
+        assert!(matches!(decide(TransportError::TooLarge(5)), Verdict::Give { .. }));
+    }
+
+    #[test]
+    fn what_the_server_said_is_found() {
+        let table = [
+            (r#"{"errors":[{"title":"Bad limit"}]}"#, "Bad limit"),
+            (r#"{"errorMessages":["no such board"]}"#, "no such board"),
+            (r#"{"message":"x\n  y"}"#, "x y"),
+            ("<html>…</html>", "Forbidden (an HTML page)"),
+            ("", "Forbidden"),
+            ("plain words", "plain words"),
+        ];
+        for (body, said) in table {
+            assert_eq!(message(&response(403, &[], body)), said, "{body}");
+        }
+    }
+}

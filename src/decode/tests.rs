@@ -1,3 +1,5 @@
+//! Decoding, by example.
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 

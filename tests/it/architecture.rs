@@ -9,8 +9,8 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["path", "report", "schema", "secret", "template", "yaml"],
-    &["replication", "spec", "write"],
-    &["connection", "decode", "fetch", "paginate", "respond", "throttle"],
+    &["fetch", "replication", "spec", "write"],
+    &["connection", "decode", "paginate", "respond", "throttle"],
     &["auth"],
     &["plan"],
     &["engine", "sim"],
