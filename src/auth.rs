@@ -1,1 +1,268 @@
 //! How a request proves who sends it.
+
+use std::{
+    sync::{Arc, Mutex as SyncMutex},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::{sync::Mutex, time::Instant};
+use url::form_urlencoded;
+
+use crate::error::{Error, Kind, Result};
+use crate::fetch::{HeaderName, HeaderValue, Method, Request, Transport, Url, header};
+use crate::secret::Secret;
+use crate::spec::OAuth2Grant;
+
+/// A token is renewed this long before it expires.
+const MARGIN: Duration = Duration::from_mins(1);
+/// Lifetime of a token whose server does not say.
+const LIFETIME: Duration = Duration::from_mins(10);
+/// Time a person has to enter a device code.
+const DEVICE_PATIENCE: Duration = Duration::from_mins(15);
+
+/// A way to authenticate, with its values filled in.
+#[derive(Debug)]
+pub enum Auth {
+    /// None: requests go out openly.
+    Open,
+    /// A header with a secret value.
+    Header(HeaderName, HeaderValue),
+    /// A query parameter with a secret value.
+    Query(String, Secret),
+    /// OAuth 2.0.
+    OAuth2(Box<TokenSource>),
+}
+
+impl Auth {
+    /// HTTP Basic (RFC 7617).
+    pub fn basic(username: &str, password: &Secret) -> Result<Self> {
+        let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
+        Self::header(header::AUTHORIZATION, &Secret::new(format!("Basic {pair}")))
+    }
+
+    /// A bearer token (RFC 6750).
+    pub fn bearer(token: &Secret) -> Result<Self> {
+        let value = Secret::new(format!("Bearer {}", token.expose()));
+        Self::header(header::AUTHORIZATION, &value)
+    }
+
+    /// A secret header.
+    pub fn header(name: HeaderName, value: &Secret) -> Result<Self> {
+        sensitive(value).map(|value| Self::Header(name, value))
+    }
+
+    /// Adds the proof to a request; fetches a token first where one is needed.
+    pub async fn authorize(&self, request: &mut Request, transport: &dyn Transport) -> Result<()> {
+        match self {
+            Self::Open => {}
+            Self::Header(name, value) => {
+                request.headers.insert(name.clone(), value.clone());
+            }
+            Self::Query(name, value) => {
+                request.secret_query.push((name.clone(), value.clone()));
+            }
+            Self::OAuth2(source) => {
+                let token = source.token(transport).await?;
+                let value = Secret::new(format!("Bearer {}", token.expose()));
+                request.headers.insert(header::AUTHORIZATION, sensitive(&value)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sensitive(value: &Secret) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
+        Error::new(Kind::Credentials, "the credentials hold characters that no header may hold")
+            .with_hint("look for line breaks or spaces that were copied along")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Told when the server replaces the refresh token: the old one is dead from then on.
+pub type OnRotation = Arc<dyn Fn(&Secret) + Send + Sync>;
+
+/// Told what a person must do to grant access: the URL to open and the code to enter there.
+pub type OnDeviceCode = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
+/// Where OAuth 2.0 tokens come from (RFC 6749), filled in.
+pub struct TokenSource {
+    /// Grant.
+    pub grant: OAuth2Grant,
+    /// Token endpoint.
+    pub token_url: Url,
+    /// Device authorization endpoint (RFC 8628).
+    pub device_url: Option<Url>,
+    /// Client id.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: Option<Secret>,
+    /// Scopes, separated by spaces; empty for none.
+    pub scopes: String,
+    /// More parameters of the token request.
+    pub params: Vec<(String, String)>,
+    /// Refresh token; replaced when the server rotates it.
+    pub refresh_token: SyncMutex<Option<Secret>>,
+    /// See [`OnRotation`].
+    pub on_rotation: OnRotation,
+    /// See [`OnDeviceCode`].
+    pub on_device_code: OnDeviceCode,
+    /// The present token.
+    pub current: Mutex<Option<Token>>,
+}
+
+impl std::fmt::Debug for TokenSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "TokenSource({:?}, {})", self.grant, self.token_url)
+    }
+}
+
+/// An access token and the time at which it should be renewed.
+#[derive(Clone, Debug)]
+pub struct Token {
+    value: Secret,
+    renew_at: Instant,
+}
+
+/// Answer of a token endpoint (RFC 6749 §5.1).
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+    expires_in: Option<u64>,
+    refresh_token: Option<String>,
+}
+
+/// Answer of a device authorization endpoint (RFC 8628 §3.2).
+#[derive(Deserialize)]
+struct DeviceAnswer {
+    device_code: String,
+    user_code: String,
+    verification_uri: String,
+    interval: Option<u64>,
+}
+
+/// Refusal of a token endpoint (RFC 6749 §5.2).
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+impl TokenSource {
+    /// The present token, or a new one; one request at a time asks for it.
+    async fn token(&self, transport: &dyn Transport) -> Result<Secret> {
+        let mut current = self.current.lock().await;
+        if let Some(token) = current.as_ref().filter(|token| token.renew_at > Instant::now()) {
+            return Ok(token.value.clone());
+        }
+        let refresh = self.refresh_token.lock().ok().and_then(|token| token.clone());
+        let answer = match (self.grant, refresh) {
+            (OAuth2Grant::ClientCredentials, _) => {
+                self.ask(transport, &[("grant_type", "client_credentials")]).await?
+            }
+            (_, Some(refresh)) => {
+                let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
+                self.ask(transport, &form).await?
+            }
+            (OAuth2Grant::Device, None) => self.ask_person(transport).await?,
+            (OAuth2Grant::RefreshToken, None) => {
+                return Err(Error::new(Kind::Credentials, "there is no refresh token")
+                    .with_hint("set the connection's refresh token"));
+            }
+        };
+        let lifetime = answer.expires_in.map_or(LIFETIME, Duration::from_secs);
+        let renew_at = Instant::now() + lifetime.saturating_sub(MARGIN).max(lifetime / 2);
+        let token = Token { value: Secret::new(answer.access_token), renew_at };
+        if let Some(rotated) = answer.refresh_token.map(Secret::new) {
+            (self.on_rotation)(&rotated);
+            if let Ok(mut slot) = self.refresh_token.lock() {
+                *slot = Some(rotated);
+            }
+        }
+        *current = Some(token.clone());
+        Ok(token.value)
+    }
+
+    /// Asks the token endpoint; a refusal is an error.
+    async fn ask(&self, transport: &dyn Transport, form: &[(&str, &str)]) -> Result<TokenAnswer> {
+        self.post(transport, &self.token_url, form)
+            .await?
+            .map_err(|refusal| refused(&refusal.error))
+    }
+
+    /// Sends a person to the device page and waits until they have granted access.
+    async fn ask_person(&self, transport: &dyn Transport) -> Result<TokenAnswer> {
+        let url = self.device_url.as_ref().ok_or_else(|| {
+            Error::input("the spec's `oauth2` has no `device_url`, which the device grant needs")
+        })?;
+        let device: DeviceAnswer = self
+            .post(transport, url, &[])
+            .await?
+            .map_err(|refusal: Refusal| refused(&refusal.error))?;
+        (self.on_device_code)(&device.verification_uri, &device.user_code);
+        let mut interval = Duration::from_secs(device.interval.unwrap_or(5));
+        let deadline = Instant::now() + DEVICE_PATIENCE;
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+            ("device_code", device.device_code.as_str()),
+        ];
+        while Instant::now() < deadline {
+            tokio::time::sleep(interval).await;
+            match self.post::<TokenAnswer>(transport, &self.token_url, &form).await? {
+                Ok(answer) => return Ok(answer),
+                Err(refusal) if refusal.error == "authorization_pending" => {}
+                Err(refusal) if refusal.error == "slow_down" => interval += Duration::from_secs(5),
+                Err(refusal) => return Err(refused(&refusal.error)),
+            }
+        }
+        Err(refused("expired_token"))
+    }
+
+    async fn post<T: for<'de> Deserialize<'de>>(
+        &self,
+        transport: &dyn Transport,
+        url: &Url,
+        form: &[(&str, &str)],
+    ) -> Result<Result<T, Refusal>> {
+        let request = self.request(url, form);
+        let host = url.host_str().unwrap_or_default();
+        let response = transport.send(&request).await.map_err(|error| {
+            Error::new(Kind::Unreachable, format!("no token from `{host}`")).because(error)
+        })?;
+        if response.status.is_success() {
+            let answer = serde_json::from_slice(&response.body).map_err(|_| {
+                Error::new(Kind::Shape, format!("the answer of `{host}` holds no token"))
+            })?;
+            return Ok(Ok(answer));
+        }
+        let refusal = serde_json::from_slice(&response.body)
+            .unwrap_or_else(|_| Refusal { error: format!("status {}", response.status.as_u16()) });
+        Ok(Err(refusal))
+    }
+
+    fn request(&self, url: &Url, form: &[(&str, &str)]) -> Request {
+        let mut body = form_urlencoded::Serializer::new(String::new());
+        body.extend_pairs(form).append_pair("client_id", &self.client_id);
+        if let Some(secret) = &self.client_secret {
+            body.append_pair("client_secret", secret.expose());
+        }
+        if !self.scopes.is_empty() {
+            body.append_pair("scope", &self.scopes);
+        }
+        body.extend_pairs(&self.params);
+        let mut request = Request::get(url.clone());
+        request.method = Method::POST;
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers.insert(header::CONTENT_TYPE, form_type);
+        request.body = Some(Bytes::from(body.finish()));
+        request
+    }
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(Kind::Credentials, format!("no token was granted: `{why}`"))
+        .with_hint("check the client id and secret, or grant access anew")
+}

@@ -152,3 +152,18 @@ fn undeclared_fields_can_be_refused() {
     let error = Decoder::new(layout).unwrap().decode(br#"{"x":1}"#).unwrap_err();
     assert!(error.to_string().contains("`x`"), "{error}");
 }
+
+#[test]
+fn an_ignored_object_still_gives_its_declared_fields() {
+    let layout = Layout {
+        columns: vec![column(ColumnType::Text, &["_links.webui"])],
+        taps: vec![Path::parse("id").unwrap()],
+        ignore: vec![Path::parse("_links").unwrap(), Path::parse("id").unwrap()],
+        ..Layout::default()
+    };
+    let body = br#"{"id":"7","_links":{"webui":"/x","tinyui":"/t"},"odd":1}"#;
+    let page = Decoder::new(layout).unwrap().decode(body).unwrap();
+    assert_eq!(texts(&page.columns[0]), [Some("/x")]);
+    assert_eq!(texts(page.extra.as_ref().unwrap()), [Some(r#"{"odd":1}"#)]);
+    assert_eq!(page.taps[0].value(0), "7");
+}

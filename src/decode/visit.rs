@@ -14,7 +14,7 @@ use super::{
 pub(super) fn document(run: &mut Run<'_>, body: &[u8]) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let trie = &run.decoder.envelope;
-    let mut walk = Walk { run, trie, level: None, stack: Vec::new() };
+    let mut walk = Walk { run, trie, level: None, stack: Vec::new(), ignored: 0 };
     Value { walk: &mut walk, node: 0 }.deserialize(&mut json)?;
     json.end()
 }
@@ -27,6 +27,8 @@ struct Walk<'run, 'decoder> {
     level: Option<usize>,
     /// Nodes from below the root to the present one.
     stack: Vec<usize>,
+    /// How many of them are ignored but for declared paths inside.
+    ignored: usize,
 }
 
 impl<'decoder> Walk<'_, 'decoder> {
@@ -37,7 +39,8 @@ impl<'decoder> Walk<'_, 'decoder> {
     /// Whether undeclared fields here are somebody's concern.
     fn others(&self) -> Option<Others> {
         let innermost = self.level.is_some_and(|level| self.run.is_innermost(level));
-        innermost.then_some(self.run.decoder.layout.others)
+        let others = if self.ignored > 0 { Others::Drop } else { self.run.decoder.layout.others };
+        innermost.then_some(others)
     }
 
     fn name(&self, number: usize) -> &'decoder str {
@@ -93,7 +96,7 @@ impl<'decoder> Walk<'_, 'decoder> {
 
     /// A scalar or list stands where the paths go on into an object.
     fn not_an_object(&mut self, node: usize, raw: &str) {
-        if self.level.is_none() || self.stack.is_empty() {
+        if self.level.is_none() || self.stack.is_empty() || self.ignored > 0 {
             return;
         }
         self.stack.pop();
@@ -117,8 +120,14 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
             self.walk.run.records_found = true;
             return deserializer.deserialize_any(Records { run: self.walk.run, level });
         }
-        if node.targets.contains(&Target::Ignore) {
-            return IgnoredAny::deserialize_any_value(deserializer);
+        if !node.targets.is_empty() && node.targets.iter().all(|target| *target == Target::Ignore) {
+            if node.is_leaf() {
+                return deserializer.deserialize_ignored_any(IgnoredAny).map(|_| ());
+            }
+            self.walk.ignored += 1;
+            let walked = deserializer.deserialize_any(Value { walk: self.walk, node: self.node });
+            self.walk.ignored -= 1;
+            return walked;
         }
         if node.targets.is_empty() && !node.is_leaf() {
             return deserializer.deserialize_any(self);
@@ -130,16 +139,6 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
             inner.deserialize_any(self).map_err(Error::custom)?;
         }
         Ok(())
-    }
-}
-
-trait DeserializeAny {
-    fn deserialize_any_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error>;
-}
-
-impl DeserializeAny for IgnoredAny {
-    fn deserialize_any_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_ignored_any(Self).map(|_| ())
     }
 }
 
@@ -300,7 +299,7 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
         let Some(trie) = decoder.levels.get(level).map(|level| &level.trie) else { return Ok(()) };
         let rows_before = run.rows;
         run.begin_record(level);
-        let mut walk = Walk { run, trie, level: Some(level), stack: Vec::new() };
+        let mut walk = Walk { run, trie, level: Some(level), stack: Vec::new(), ignored: 0 };
         Value { walk: &mut walk, node: 0 }.visit_map(map)?;
         run.end_record(level, rows_before);
         Ok(())

@@ -1,9 +1,12 @@
 //! One HTTP exchange: the `Transport` seam, and above it the client that paces and retries.
 
+mod http;
+
 use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+pub use http::Http;
 pub use reqwest::{
     Method, StatusCode, Url,
     header::{self, HeaderMap, HeaderName, HeaderValue},

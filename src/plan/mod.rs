@@ -1,1 +1,313 @@
 //! Spec, replication and connection to a plan: everything resolved, nothing optional.
+//!
+//! Planning does no IO. What files say wrongly was found when they were loaded; what is left to find
+//! here is what only shows when they come together.
+
+mod access;
+mod columns;
+mod request;
+mod select;
+mod variables;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use indexmap::IndexMap;
+
+use crate::error::{Error, Result};
+use crate::replication::{Mode, Replication, StreamOptions};
+use crate::respond::Rules;
+use crate::spec::{Spec, Stream};
+use crate::template::{Expression, Scope, Value};
+use crate::write::Table;
+
+pub use access::{Access, AccessHooks};
+pub use columns::{ColumnPlan, ColumnValue};
+pub use request::{BodyPlan, DescendPlan, Iterate, RequestPlan, StepPlan};
+pub use select::{Selection, matches_pattern};
+pub use variables::{Fields, input_type};
+
+/// A run, fully resolved.
+#[derive(Debug)]
+pub struct Plan {
+    /// The run.
+    pub run: Run,
+    /// Base URL without its final slash, and how to authenticate.
+    pub access: Access,
+    /// Requests a second over all streams.
+    pub requests_per_second: Option<f64>,
+    /// Requests under way at once over all streams.
+    pub concurrency: u32,
+    /// Requests before the streams.
+    pub setup: Vec<StepPlan>,
+    /// Requests after the streams.
+    pub teardown: Vec<StepPlan>,
+    /// Values that all templates see.
+    pub variables: BTreeMap<String, Value>,
+    /// Rules for the answers to setup and teardown requests.
+    pub rules: Rules,
+    /// Names of the queues; elsewhere they go by their number here.
+    pub queues: Vec<String>,
+    /// The streams, parents before their children.
+    pub streams: Vec<Arc<StreamPlan>>,
+}
+
+/// A run's identity.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its id.
+    pub id: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+}
+
+/// What the command line adds to a replication.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Which of the replication's streams to run.
+    pub selection: Selection,
+    /// Rows of each stream after which it ends.
+    pub limit: Option<u64>,
+}
+
+/// One stream of a run.
+#[derive(Debug)]
+pub struct StreamPlan {
+    /// Name.
+    pub name: String,
+    /// What a run does with its rows; `None` when it only feeds its children.
+    pub output: Option<Output>,
+    /// Its requests.
+    pub requests: Vec<RequestPlan>,
+    /// Rules for answers.
+    pub rules: Rules,
+    /// Slices under way at once.
+    pub concurrency: u32,
+    /// Rows after which it ends.
+    pub limit: Option<u64>,
+    /// Values that its templates see, over those that all templates see.
+    pub variables: BTreeMap<String, Value>,
+    /// What the user should know before the run.
+    pub notes: Vec<String>,
+}
+
+/// What becomes of a stream's rows.
+#[derive(Debug)]
+pub struct Output {
+    /// Mode, as the replication says.
+    pub mode: Mode,
+    /// The table to write.
+    pub table: Table,
+    /// Where each column's value comes from, in the table's order.
+    pub columns: Vec<ColumnPlan>,
+    /// Positions of the key's columns.
+    pub key: Vec<usize>,
+    /// Whether a value that does not fit its column fails the stream.
+    pub strict: bool,
+}
+
+/// The documents that make up a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Documents<'documents> {
+    /// The API.
+    pub spec: &'documents Spec,
+    /// The run.
+    pub replication: &'documents Replication,
+    /// The connection's values.
+    pub fields: &'documents Fields,
+    /// Object of streams for which the replication names none: `{stream_name}` or
+    /// `{stream_name}.parquet`.
+    pub default_object: &'documents str,
+}
+
+impl Plan {
+    /// Resolves a run.
+    ///
+    /// # Errors
+    /// No stream is selected, a value is missing or does not fit, or a part cannot be used together
+    /// with another.
+    pub fn new(
+        documents: Documents<'_>,
+        options: &Options,
+        run: Run,
+        hooks: &AccessHooks,
+    ) -> Result<Self> {
+        let Documents { spec, replication, fields, .. } = documents;
+        let access = Access::new(spec, fields, hooks)?;
+        let chosen = select::streams(spec, replication, &options.selection)?;
+        let mut variables = fields.variables();
+        variables.extend(variables::of_run(&run));
+        let draft = Draft { documents, options, run: &run, variables: &variables };
+        let mut active = IndexMap::new();
+        for (name, settings) in &chosen {
+            active.insert(*name, draft.stage(name, Some(settings))?);
+        }
+        draft.add_feeders(&mut active)?;
+        let order = select::order(&active.iter().map(stage_links).collect::<Vec<_>>())?;
+        let queues = consumed_queues(&active);
+        let mut streams = Vec::new();
+        for name in order {
+            if let Some(stage) = active.get(name.as_str()) {
+                streams.push(Arc::new(draft.stream(stage, &queues)?));
+            }
+        }
+        let limits = &spec.limits;
+        Ok(Self {
+            access,
+            requests_per_second: limits.requests_per_second,
+            concurrency: limits.concurrency.max(1),
+            setup: request::steps(&spec.setup, &draft.scope(&variables))?,
+            teardown: request::steps(&spec.teardown, &draft.scope(&variables))?,
+            rules: Rules::new(&spec.responses, limits.max_wait.0).map_err(Error::from_path)?,
+            variables,
+            queues,
+            streams,
+            run,
+        })
+    }
+
+    /// Time for one whole response and its largest body in bytes, by the spec's limits.
+    pub fn response_limits(spec: &Spec) -> (Duration, u64) {
+        (spec.limits.timeout.0, u64::from(spec.limits.max_body_mib) << 20)
+    }
+}
+
+/// A stream that takes part, before its requests are compiled.
+#[derive(Debug)]
+struct Stage<'spec> {
+    name: &'spec str,
+    stream: &'spec Stream,
+    /// `None`: it only feeds.
+    settings: Option<StreamOptions>,
+    variables: BTreeMap<String, Value>,
+    /// The requests whose `when` holds.
+    requests: Vec<crate::spec::RequestSpec>,
+}
+
+/// A stage's name, the queues that it consumes and those that it feeds.
+fn stage_links<'stage>((name, stage): (&&'stage str, &'stage Stage<'_>)) -> select::Links<'stage> {
+    let consumes = stage.requests.iter().filter_map(request::queue_of).collect();
+    let feeds = stage.stream.feeds.keys().map(String::as_str).collect();
+    select::Links { name, consumes, feeds }
+}
+
+fn consumed_queues(active: &IndexMap<&str, Stage<'_>>) -> Vec<String> {
+    let mut queues: Vec<String> = active
+        .values()
+        .flat_map(|stage| stage.requests.iter().filter_map(request::queue_of).map(str::to_owned))
+        .collect();
+    queues.sort_unstable();
+    queues.dedup();
+    queues
+}
+
+/// What is needed to resolve a stream.
+struct Draft<'plan> {
+    documents: Documents<'plan>,
+    options: &'plan Options,
+    run: &'plan Run,
+    variables: &'plan BTreeMap<String, Value>,
+}
+
+impl<'plan> Draft<'plan> {
+    fn scope(&self, variables: &BTreeMap<String, Value>) -> Arc<Scope> {
+        let mut all = self.variables.clone();
+        all.extend(variables.clone());
+        Arc::new(Scope::new(all))
+    }
+
+    /// Finds out which requests of a stream take part.
+    fn stage(&self, name: &str, settings: Option<&StreamOptions>) -> Result<Stage<'plan>> {
+        let spec = self.documents.spec;
+        let (name, stream) = spec
+            .streams
+            .get_key_value(name)
+            .ok_or_else(|| Error::input(format!("the spec has no stream `{name}`")))?;
+        let inputs =
+            settings.map_or(&self.documents.replication.defaults.inputs, |own| &own.inputs);
+        let mut variables = variables::inputs(spec, inputs, self.run)?;
+        variables.insert("stream_name".to_owned(), Value::from(name.as_str()));
+        let columns = match settings {
+            Some(settings) => columns::selected(name, stream, &settings.select)?,
+            None => Vec::new(),
+        };
+        variables.insert("columns".to_owned(), Value::from(columns));
+        let scope = self.scope(&variables);
+        let mut requests = Vec::new();
+        for request in request::merged(spec, stream) {
+            let holds = match &request.when {
+                None => true,
+                Some(when) => Expression::parse(when)
+                    .and_then(|when| when.holds(&scope))
+                    .map_err(|error| Error::input(format!("`{name}`: `when`: {error}")))?,
+            };
+            if holds {
+                requests.push(request);
+            }
+        }
+        Ok(Stage { name, stream, settings: settings.cloned(), variables, requests })
+    }
+
+    /// Adds the parents of selected streams that are not selected themselves.
+    fn add_feeders(&self, active: &mut IndexMap<&'plan str, Stage<'plan>>) -> Result<()> {
+        let spec = self.documents.spec;
+        let mut next = 0;
+        while let Some((_, stage)) = active.get_index(next) {
+            let wanted: Vec<String> =
+                stage.requests.iter().filter_map(request::queue_of).map(str::to_owned).collect();
+            for queue in wanted {
+                let feeders =
+                    spec.streams.iter().filter(|(_, other)| other.feeds.contains_key(&queue));
+                let names: Vec<&'plan String> = feeders.map(|(name, _)| name).collect();
+                for name in names {
+                    if !active.contains_key(name.as_str()) {
+                        active.insert(name, self.stage(name, None)?);
+                    }
+                }
+            }
+            next += 1;
+        }
+        Ok(())
+    }
+
+    fn stream(&self, stage: &Stage<'_>, queues: &[String]) -> Result<StreamPlan> {
+        let spec = self.documents.spec;
+        let within = |error: Error| error.within(format!("stream `{}`", stage.name));
+        let output = match &stage.settings {
+            Some(settings) => Some(columns::output(self, stage, settings).map_err(within)?),
+            None => None,
+        };
+        let scope = self.scope(&stage.variables);
+        let mut notes = Vec::new();
+        let mut requests = Vec::new();
+        for request in &stage.requests {
+            let compiler = request::Compiler {
+                stream: stage.stream,
+                columns: output.as_ref().map(|output| output.columns.as_slice()),
+                others: columns::others(output.as_ref(), stage.stream, &spec.defaults),
+                ignore: [spec.defaults.ignore.as_slice(), &stage.stream.ignore].concat(),
+                queues,
+                scope: &scope,
+            };
+            requests.push(compiler.compile(request, &mut notes).map_err(within)?);
+        }
+        let rules = stage.stream.responses.iter().chain(&spec.responses);
+        Ok(StreamPlan {
+            name: stage.name.to_owned(),
+            output,
+            requests,
+            rules: Rules::new(rules, spec.limits.max_wait.0).map_err(Error::from_path)?,
+            concurrency: stage.stream.concurrency.unwrap_or(spec.limits.concurrency).max(1),
+            limit: self.options.limit,
+            variables: stage.variables.clone(),
+            notes,
+        })
+    }
+}
+
+impl Error {
+    /// A path that cannot be read.
+    fn from_path(error: crate::path::PathError) -> Self {
+        Self::input("the spec has a path that cannot be read").because(error)
+    }
+}

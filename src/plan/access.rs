@@ -1,0 +1,163 @@
+//! Where requests go and how they authenticate: the connection's part of a plan.
+
+use std::sync::{Arc, Mutex};
+
+use super::Fields;
+use crate::auth::{Auth, OnDeviceCode, OnRotation, TokenSource};
+use crate::error::{Error, Kind, Result};
+use crate::fetch::{HeaderName, HeaderValue, Url};
+use crate::secret::Secret;
+use crate::spec::{AuthChoice, OAuth2, Spec};
+use crate::template::{Expression, Scope, Template, TemplateError};
+
+/// What OAuth 2.0 may need from outside: somewhere to keep a new refresh token, somebody to grant
+/// access.
+#[derive(Clone)]
+pub struct AccessHooks {
+    /// See [`OnRotation`].
+    pub on_rotation: OnRotation,
+    /// See [`OnDeviceCode`].
+    pub on_device_code: OnDeviceCode,
+}
+
+impl Default for AccessHooks {
+    fn default() -> Self {
+        Self { on_rotation: Arc::new(|_| {}), on_device_code: Arc::new(|_, _| {}) }
+    }
+}
+
+/// The API's origin and the proof that goes with every request.
+#[derive(Debug)]
+pub struct Access {
+    /// Base URL without its final slash; every path is appended to it.
+    pub base_url: String,
+    /// How requests authenticate.
+    pub auth: Auth,
+    /// Headers of every request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Access {
+    /// Chooses base URL and authentication by the connection's values.
+    ///
+    /// # Errors
+    /// No alternative's `when` holds, or the values do not make a URL or a header.
+    pub fn new(spec: &Spec, fields: &Fields, hooks: &AccessHooks) -> Result<Self> {
+        let open = Arc::new(Scope::new(fields.variables()));
+        let secret = Arc::new(Scope::new(fields.with_secrets()));
+        let filled = |error: TemplateError| Error::input(error.message);
+        let mut base_url = None;
+        for choice in &spec.base_url.0 {
+            if holds(choice.when.as_deref(), &open)? {
+                let template = Template::parse(&choice.url).map_err(filled)?;
+                base_url = Some(template.render(&open).map_err(filled)?);
+                break;
+            }
+        }
+        let base_url = base_url.ok_or_else(|| Error::input("no `base_url` of the spec applies"))?;
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        check_url(&base_url)?;
+        let mut auth = Auth::Open;
+        for choice in &spec.auth.0 {
+            if holds(choice.when.as_deref(), &open)? {
+                auth = Self::auth(choice, &secret, hooks)?;
+                break;
+            }
+        }
+        let mut headers = Vec::new();
+        for (name, value) in &spec.headers {
+            let value =
+                Template::parse(value).and_then(|value| value.render(&open)).map_err(filled)?;
+            headers.push(header(name, &value)?);
+        }
+        Ok(Self { base_url, auth, headers })
+    }
+
+    fn auth(choice: &AuthChoice, scope: &Arc<Scope>, hooks: &AccessHooks) -> Result<Auth> {
+        let fill = |text: &str| fill_secret(text, scope);
+        if let Some(basic) = &choice.basic {
+            return Auth::basic(fill(&basic.username)?.expose(), &fill(&basic.password)?);
+        }
+        if let Some(token) = &choice.bearer {
+            return Auth::bearer(&fill(token)?);
+        }
+        if let Some(named) = &choice.header {
+            let (name, _) = header(&named.name, "")?;
+            return Auth::header(name, &fill(&named.value)?);
+        }
+        if let Some(named) = &choice.query {
+            return Ok(Auth::Query(named.name.clone(), fill(&named.value)?));
+        }
+        match &choice.oauth2 {
+            Some(oauth2) => oauth2_source(oauth2, &fill, hooks),
+            None => Ok(Auth::Open),
+        }
+    }
+}
+
+fn oauth2_source(
+    oauth2: &OAuth2,
+    fill: &dyn Fn(&str) -> Result<Secret>,
+    hooks: &AccessHooks,
+) -> Result<Auth> {
+    let optional = |text: &Option<String>| {
+        let filled = text.as_deref().map(fill).transpose()?;
+        Ok::<_, Error>(filled.filter(|secret| !secret.expose().is_empty()))
+    };
+    let url = |text: &str| {
+        let text = fill(text)?;
+        Url::parse(text.expose())
+            .map_err(|_| Error::input("a URL of the spec's `oauth2` is not one"))
+    };
+    let params = oauth2
+        .params
+        .iter()
+        .map(|(name, value)| fill(value).map(|value| (name.clone(), value.expose().to_owned())));
+    Ok(Auth::OAuth2(Box::new(TokenSource {
+        grant: oauth2.grant,
+        token_url: url(&oauth2.token_url)?,
+        device_url: oauth2.device_url.as_deref().map(url).transpose()?,
+        client_id: fill(&oauth2.client_id)?.expose().to_owned(),
+        client_secret: optional(&oauth2.client_secret)?,
+        scopes: oauth2.scopes.join(" "),
+        params: params.collect::<Result<_>>()?,
+        refresh_token: Mutex::new(optional(&oauth2.refresh_token)?),
+        on_rotation: Arc::clone(&hooks.on_rotation),
+        on_device_code: Arc::clone(&hooks.on_device_code),
+        current: tokio::sync::Mutex::new(None),
+    })))
+}
+
+fn holds(when: Option<&str>, scope: &Arc<Scope>) -> Result<bool> {
+    let Some(when) = when else { return Ok(true) };
+    Expression::parse(when)
+        .and_then(|when| when.holds(scope))
+        .map_err(|error| Error::input(format!("`when: {when}`: {error}")))
+}
+
+/// Fills a template that may hold secrets; its error does not say with what.
+fn fill_secret(text: &str, scope: &Arc<Scope>) -> Result<Secret> {
+    let filled = Template::parse(text).and_then(|template| template.render(scope));
+    filled.map(Secret::new).map_err(|_| {
+        Error::new(Kind::Credentials, "the spec's `auth` needs a value that the connection lacks")
+    })
+}
+
+pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+    let wrong = |_| Error::input(format!("`{name}` cannot be a header with this value"));
+    let parsed = HeaderName::try_from(name)
+        .map_err(|_| Error::input(format!("`{name}` cannot be the name of a header")))?;
+    HeaderValue::try_from(value).map(|value| (parsed, value)).map_err(wrong)
+}
+
+fn check_url(base_url: &str) -> Result<()> {
+    let url = Url::parse(base_url).map_err(|error| {
+        Error::input(format!("the base URL `{base_url}` is not a URL")).because(error)
+    })?;
+    let web = matches!(url.scheme(), "http" | "https") && url.has_host();
+    let bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if web && bare && url.password().is_none() {
+        return Ok(());
+    }
+    Err(Error::input("the base URL must be `http(s)://host[/path]`, nothing more"))
+}

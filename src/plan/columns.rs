@@ -1,0 +1,186 @@
+//! A stream's table: which columns, in which order, and where each value comes from.
+
+use super::{Draft, Output, Stage, matches_pattern};
+use crate::decode::{ColumnSource, Others};
+use crate::error::{Error, Result};
+use crate::path::{Path, Step};
+use crate::replication::{Mode, StreamOptions};
+use crate::schema::{Column, ColumnType, EXTRA, RUN_ID, SYNCED_AT, TableSchema};
+use crate::spec::{ColumnSpec, Defaults, Stream, Unknown};
+use crate::template::Template;
+use crate::write::{Disposition, Table};
+
+/// One column of a table and where its values come from.
+#[derive(Clone, Debug)]
+pub struct ColumnPlan {
+    /// Name, type and documentation.
+    pub column: Column,
+    /// Source of its values.
+    pub value: ColumnValue,
+}
+
+/// Where a column's values come from.
+#[derive(Clone, Debug)]
+pub enum ColumnValue {
+    /// Paths in the record.
+    Decoded(ColumnSource),
+    /// A template with one value per slice.
+    Slice(Template),
+    /// A template with one value per row: it sees the row's other columns as `row`.
+    Row(Template),
+    /// What no other column took.
+    Extra,
+    /// The time at which the run started.
+    SyncedAt,
+    /// The id of the run.
+    RunId,
+}
+
+/// Names of the columns that `select` leaves of a stream's, its key's always among them.
+pub(super) fn selected(name: &str, stream: &Stream, select: &[String]) -> Result<Vec<String>> {
+    let (out, within): (Vec<&String>, Vec<&String>) =
+        select.iter().partition(|pattern| pattern.starts_with('-'));
+    let out: Vec<&str> = out.iter().map(|pattern| pattern.trim_start_matches('-')).collect();
+    let all: Vec<&str> = stream.columns.keys().map(String::as_str).chain([EXTRA]).collect();
+    for pattern in within.iter().map(|pattern| pattern.as_str()).chain(out.iter().copied()) {
+        if !all.iter().any(|column| matches_pattern(pattern, column)) {
+            return Err(Error::input(format!("`select: {pattern}` matches no column of `{name}`"))
+                .with_hint(format!("its columns are: {}", all.join(", "))));
+        }
+    }
+    let wanted = |column: &str| {
+        let named = within.is_empty() || within.iter().any(|one| matches_pattern(one, column));
+        named && !out.iter().any(|pattern| matches_pattern(pattern, column))
+    };
+    let kept =
+        all.iter().filter(|column| stream.key.iter().any(|key| key == *column) || wanted(column));
+    Ok(kept.map(|column| (*column).to_owned()).collect())
+}
+
+/// What becomes of undeclared fields; a feeder drops them.
+pub(super) fn others(output: Option<&Output>, stream: &Stream, defaults: &Defaults) -> Others {
+    let keeps = output.is_some_and(|output| {
+        output.columns.iter().any(|column| matches!(column.value, ColumnValue::Extra))
+    });
+    match unknown(stream, defaults) {
+        _ if keeps => Others::Keep,
+        Unknown::Fail if output.is_some() => Others::Refuse,
+        _ => Others::Drop,
+    }
+}
+
+fn unknown(stream: &Stream, defaults: &Defaults) -> Unknown {
+    stream.unknown.or(defaults.unknown).unwrap_or_default()
+}
+
+/// Resolves what becomes of a selected stream's rows.
+pub(super) fn output(
+    draft: &Draft<'_>,
+    stage: &Stage<'_>,
+    settings: &StreamOptions,
+) -> Result<Output> {
+    let stream = stage.stream;
+    let chosen = selected(stage.name, stream, &settings.select)?;
+    let mut columns = Vec::new();
+    for (name, spec) in &stream.columns {
+        if chosen.contains(name) {
+            columns.push(declared(name, spec, settings.columns.get(name).copied())?);
+        }
+    }
+    if let Some(unknown) = settings.columns.keys().find(|name| !stream.columns.contains_key(*name))
+    {
+        return Err(Error::input(format!("`columns: {unknown}` is no column of the stream")));
+    }
+    let added = unknown(stream, &draft.documents.spec.defaults);
+    if added == Unknown::AddColumns {
+        return Err(Error::input("`unknown: add_columns` is not supported yet")
+            .with_hint("use `keep`: undeclared fields are then in the column `_extra`"));
+    }
+    let metadata = settings.metadata.unwrap_or_default();
+    let mode = settings.mode.unwrap_or_default();
+    let keeps_extra = added == Unknown::Keep && chosen.iter().any(|column| column == EXTRA);
+    let extra = keeps_extra.then_some((EXTRA, ColumnType::Json, ColumnValue::Extra));
+    let stamped = metadata.synced_at || mode == Mode::Snapshot;
+    let synced = stamped.then_some((SYNCED_AT, ColumnType::Timestamp, ColumnValue::SyncedAt));
+    let run = metadata.run_id.then_some((RUN_ID, ColumnType::Text, ColumnValue::RunId));
+    for (name, kind, value) in [extra, synced, run].into_iter().flatten() {
+        columns.push(ColumnPlan { column: Column::new(name, kind), value });
+    }
+    let schema = TableSchema {
+        columns: columns.iter().map(|plan| plan.column.clone()).collect(),
+        key: stream.key.clone(),
+    };
+    let table = Table {
+        stream: stage.name.to_owned(),
+        object: object(draft, stage.name, settings)?,
+        disposition: disposition(mode, &schema)?,
+        run_id: draft.run.id.clone(),
+        schema,
+    };
+    let key = table.schema.key.iter().filter_map(|name| table.schema.position(name)).collect();
+    let strict = settings.strict.unwrap_or(false);
+    Ok(Output { mode, table, columns, key, strict })
+}
+
+fn declared(name: &str, spec: &ColumnSpec, kind: Option<ColumnType>) -> Result<ColumnPlan> {
+    let kind = kind.unwrap_or(spec.kind);
+    let column = Column { name: name.to_owned(), kind, doc: spec.doc.clone() };
+    let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
+    let value = match texts {
+        [text] if text.contains("{{") => {
+            let template = Template::parse(text)
+                .map_err(|error| Error::input(format!("column `{name}`: {error}")))?;
+            if template.variables().contains("row") {
+                ColumnValue::Row(template)
+            } else {
+                ColumnValue::Slice(template)
+            }
+        }
+        _ => {
+            let paths: Result<Vec<Path>, _> = match texts {
+                [] => Ok(vec![Path { steps: vec![Step::Key(name.to_owned())] }]),
+                texts => texts.iter().map(|text| Path::parse(text)).collect(),
+            };
+            let paths = paths.map_err(|error| Error::input(format!("column `{name}`: {error}")))?;
+            let default = spec.default.as_ref().map(serde_json::Value::to_string);
+            ColumnValue::Decoded(ColumnSource { kind, paths, default })
+        }
+    };
+    Ok(ColumnPlan { column, value })
+}
+
+fn disposition(mode: Mode, schema: &TableSchema) -> Result<Disposition> {
+    match mode {
+        Mode::FullRefresh => Ok(Disposition::Replace),
+        Mode::Truncate => Ok(Disposition::Truncate),
+        Mode::Snapshot => Ok(Disposition::Append),
+        Mode::Incremental if schema.key.is_empty() => {
+            Err(Error::input("`mode: incremental` needs a key, and the spec declares none"))
+        }
+        Mode::Incremental => Ok(Disposition::Merge),
+    }
+}
+
+/// Fills the placeholders of `object` in.
+fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<String> {
+    let documents = &draft.documents;
+    let template = settings.object.as_deref().unwrap_or(documents.default_object);
+    let started = draft.run.started_at;
+    let values = [
+        ("stream_name", name.to_owned()),
+        ("source", documents.replication.source.to_lowercase()),
+        ("run_id", draft.run.id.clone()),
+        ("run_date", started.format("%Y-%m-%d").to_string()),
+        ("run_timestamp", started.format("%Y%m%dT%H%M%SZ").to_string()),
+    ];
+    let mut object = template.to_owned();
+    for (placeholder, value) in values {
+        object = object.replace(&format!("{{{placeholder}}}"), &value);
+    }
+    if object.trim().is_empty() || object.contains(['{', '}']) {
+        return Err(Error::input(format!("`object: {template}` cannot be filled in")).with_hint(
+            "placeholders: {stream_name}, {source}, {run_id}, {run_date}, {run_timestamp}",
+        ));
+    }
+    Ok(object)
+}

@@ -1,0 +1,417 @@
+//! A stream's requests, compiled: templates, pagination, decoder, and what they are repeated over.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::{ColumnPlan, ColumnValue, access};
+use crate::decode::{Decoder, Layout, Others};
+use crate::error::{Error, Result};
+use crate::fetch::{HeaderName, Method};
+use crate::paginate::Pager;
+use crate::path::Path;
+use crate::spec::{Body, Descend, ForEach, Paginate, QueryValue, RequestSpec, Spec, Step, Stream};
+use crate::template::{Expression, Scope, Template, TemplateError, Value};
+
+/// Pages after which a slice ends with an error, unless the spec says otherwise.
+const MAX_PAGES: u32 = 100_000;
+
+/// One kind of request of a stream.
+#[derive(Debug)]
+pub struct RequestPlan {
+    /// What it is repeated over.
+    pub iterate: Iterate,
+    /// Method.
+    pub method: Method,
+    /// Path below the base URL.
+    pub path: Template,
+    /// Query parameters.
+    pub query: Vec<(String, Template)>,
+    /// Headers.
+    pub headers: Vec<(HeaderName, Template)>,
+    /// Body of a `POST`.
+    pub body: Option<BodyPlan>,
+    /// How its pages follow.
+    pub pager: Pager,
+    /// Pages after which a slice ends with an error.
+    pub max_pages: u32,
+    /// What is taken from its responses: the decoded columns of the stream in their order, then the
+    /// captures of the pager, then the taps for `feeds` and `descend`.
+    pub decoder: Decoder,
+    /// Which tap feeds which queue.
+    pub feeds: Vec<(usize, usize)>,
+    /// Each record's own children.
+    pub descend: Option<DescendPlan>,
+}
+
+/// What a request is repeated over.
+#[derive(Debug)]
+pub enum Iterate {
+    /// Nothing: it is sent once.
+    Once,
+    /// The values of a queue, one or a chunk of several at a time.
+    Queue {
+        /// Number of the queue.
+        queue: usize,
+        /// Values to a request; `None`: one, not as a list.
+        chunk: Option<usize>,
+        /// Variable.
+        variable: Arc<str>,
+    },
+    /// These values.
+    Values {
+        /// The values, each a value or a chunk.
+        values: Vec<Value>,
+        /// Variable.
+        variable: Arc<str>,
+    },
+    /// Whole numbers from the first to the last by steps.
+    Range {
+        /// First.
+        from: i64,
+        /// Last, included.
+        to: i64,
+        /// Step.
+        step: i64,
+        /// Variable.
+        variable: Arc<str>,
+    },
+}
+
+/// A body, compiled.
+#[derive(Debug)]
+pub enum BodyPlan {
+    /// JSON, its texts filled in.
+    Json(serde_json::Value),
+    /// Form fields.
+    Form(Vec<(String, Template)>),
+}
+
+/// Each record's own children, compiled.
+#[derive(Debug)]
+pub struct DescendPlan {
+    /// Variable and the tap that holds its value.
+    pub with: Vec<(Arc<str>, usize)>,
+    /// Path below the base URL.
+    pub path: Template,
+    /// Query parameters.
+    pub query: Vec<(String, Template)>,
+    /// Levels below the first.
+    pub max_depth: u32,
+}
+
+/// A request before or after the streams, compiled.
+#[derive(Debug)]
+pub struct StepPlan {
+    /// Method.
+    pub method: Method,
+    /// Path below the base URL.
+    pub path: Template,
+    /// Query parameters.
+    pub query: Vec<(String, Template)>,
+    /// Headers.
+    pub headers: Vec<(HeaderName, Template)>,
+    /// Body.
+    pub body: Option<BodyPlan>,
+    /// Variables to set from the answer.
+    pub capture: Vec<(String, Path)>,
+}
+
+/// The stream's requests, each with what the stream and the spec's defaults add to it.
+pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
+    let own = RequestSpec {
+        when: stream.when.clone(),
+        for_each: stream.for_each.clone(),
+        get: stream.get.clone(),
+        post: stream.post.clone(),
+        query: stream.query.clone(),
+        headers: stream.headers.clone(),
+        body: stream.body.clone(),
+        records: stream.records.clone(),
+        paginate: stream.paginate.clone(),
+        page_size: stream.page_size.clone(),
+        max_pages: stream.max_pages,
+        descend: stream.descend.clone(),
+    };
+    let defaults = &spec.defaults;
+    let shared = RequestSpec {
+        query: defaults.query.clone(),
+        headers: defaults.headers.clone(),
+        records: defaults.records.clone(),
+        paginate: defaults.paginate.clone(),
+        page_size: defaults.page_size.clone(),
+        max_pages: defaults.max_pages,
+        ..RequestSpec::default()
+    };
+    let own = overlaid(shared, own);
+    if stream.requests.is_empty() {
+        return vec![own];
+    }
+    stream.requests.iter().map(|request| overlaid(own.clone(), request.clone())).collect()
+}
+
+fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
+    let mut query = below.query;
+    query.extend(above.query);
+    let mut headers = below.headers;
+    headers.extend(above.headers);
+    let target = above.get.is_some() || above.post.is_some();
+    RequestSpec {
+        when: above.when.or(below.when),
+        for_each: above.for_each.or(below.for_each),
+        get: if target { above.get } else { below.get },
+        post: if target { above.post } else { below.post },
+        query,
+        headers,
+        body: above.body.or(below.body),
+        records: above.records.or(below.records),
+        paginate: above.paginate.or(below.paginate),
+        page_size: above.page_size.or(below.page_size),
+        max_pages: above.max_pages.or(below.max_pages),
+        descend: above.descend.or(below.descend),
+    }
+}
+
+/// The queue that a request consumes.
+pub(super) fn queue_of(request: &RequestSpec) -> Option<&str> {
+    match &request.for_each {
+        Some(ForEach::Queue(items)) => Some(&items.queue),
+        _ => None,
+    }
+}
+
+/// What the requests of a stream share.
+pub(super) struct Compiler<'plan> {
+    pub(super) stream: &'plan Stream,
+    /// Columns of its table; `None` when it only feeds.
+    pub(super) columns: Option<&'plan [ColumnPlan]>,
+    pub(super) others: Others,
+    pub(super) ignore: Vec<String>,
+    pub(super) queues: &'plan [String],
+    pub(super) scope: &'plan Arc<Scope>,
+}
+
+impl Compiler<'_> {
+    pub(super) fn compile(
+        &self,
+        request: &RequestSpec,
+        notes: &mut Vec<String>,
+    ) -> Result<RequestPlan> {
+        let (method, path) = match (&request.get, &request.post) {
+            (Some(path), None) => (Method::GET, path),
+            (None, Some(path)) => (Method::POST, path),
+            _ => return Err(Error::input("a request has exactly one of `get` and `post`")),
+        };
+        let paginate = request.paginate.clone().unwrap_or(Paginate::None);
+        let pager = Pager::new(paginate, request.page_size.clone()).map_err(Error::from_path)?;
+        let mut taps = Vec::new();
+        let mut feeds = Vec::new();
+        for (queue, path) in &self.stream.feeds {
+            if let Some(number) = self.queues.iter().position(|name| name == queue) {
+                feeds.push((taps.len(), number));
+                taps.push(Path::parse(path).map_err(Error::from_path)?);
+            }
+        }
+        let descend = match &request.descend {
+            Some(descend) => Some(descend_plan(descend, &request.query, &mut taps)?),
+            None => None,
+        };
+        Ok(RequestPlan {
+            iterate: self.iterate(request, notes)?,
+            method,
+            path: template(path)?,
+            query: query(&request.query)?,
+            headers: headers(&request.headers)?,
+            body: request.body.as_ref().map(body).transpose()?,
+            max_pages: request.max_pages.unwrap_or(MAX_PAGES),
+            decoder: self.decoder(request, &pager, taps)?,
+            pager,
+            feeds,
+            descend,
+        })
+    }
+
+    fn decoder(&self, request: &RequestSpec, pager: &Pager, taps: Vec<Path>) -> Result<Decoder> {
+        let parse = |text: &String| Path::parse(text).map_err(Error::from_path);
+        let decoded = self.columns.unwrap_or_default().iter();
+        let columns = decoded.filter_map(|column| match &column.value {
+            ColumnValue::Decoded(source) => Some(source.clone()),
+            _ => None,
+        });
+        // A declared column that is not selected is no undeclared field.
+        let unselected = self.stream.columns.iter().filter(|(name, _)| {
+            !self.columns.unwrap_or_default().iter().any(|column| column.column.name == **name)
+        });
+        let mut ignore: Vec<Path> = self.ignore.iter().map(parse).collect::<Result<_>>()?;
+        for (name, column) in unselected {
+            let texts = column.from.as_ref().map(|from| from.0.clone());
+            for text in texts.unwrap_or_else(|| vec![name.clone()]) {
+                if !text.contains("{{") && !text.starts_with('^') {
+                    ignore.push(parse(&text)?);
+                }
+            }
+        }
+        let layout = Layout {
+            records: parse(request.records.as_ref().unwrap_or(&String::new()))?,
+            columns: columns.collect(),
+            taps,
+            captures: pager.captures().to_vec(),
+            others: self.others,
+            ignore,
+        };
+        Decoder::new(layout)
+            .map_err(|error| Error::input("the columns cannot be read").because(error))
+    }
+
+    fn iterate(&self, request: &RequestSpec, notes: &mut Vec<String>) -> Result<Iterate> {
+        match &request.for_each {
+            None => Ok(Iterate::Once),
+            Some(ForEach::Queue(items)) => {
+                let queue = self.queues.iter().position(|name| *name == items.queue);
+                let queue = queue.ok_or_else(|| {
+                    Error::input(format!("nobody feeds the queue `{}`", items.queue))
+                })?;
+                let singular = items.queue.strip_suffix('s').unwrap_or(&items.queue);
+                let usual = if items.chunk.is_some() { &items.queue } else { singular };
+                let variable = items.variable.as_deref().unwrap_or(usual).into();
+                Ok(Iterate::Queue { queue, chunk: items.chunk.map(size), variable })
+            }
+            Some(ForEach::Input(items)) => {
+                let list = self.scope.get(&items.input).ok_or_else(|| {
+                    Error::input(format!("the spec has no input `{}`", items.input))
+                })?;
+                let values: Vec<Value> = list
+                    .try_iter()
+                    .map_err(|_| Error::input(format!("input `{}` is no list", items.input)))?
+                    .collect();
+                if let Some(note) = items.when_empty.as_ref().filter(|_| values.is_empty()) {
+                    notes.push(note.clone());
+                }
+                let values = match items.chunk.map(size) {
+                    Some(chunk) => {
+                        values.chunks(chunk).map(|chunk| Value::from(chunk.to_vec())).collect()
+                    }
+                    None => values,
+                };
+                Ok(Iterate::Values { values, variable: items.variable.as_str().into() })
+            }
+            Some(ForEach::Values(items)) => {
+                let render = |text: &String| {
+                    template(text)?
+                        .render(self.scope)
+                        .map(Value::from)
+                        .map_err(|error| invalid(&error))
+                };
+                let values = items.values.iter().map(render).collect::<Result<_>>()?;
+                Ok(Iterate::Values { values, variable: items.variable.as_str().into() })
+            }
+            Some(ForEach::Range(items)) => {
+                let number = |text: &str| -> Result<i64> {
+                    let text =
+                        template(text)?.render(self.scope).map_err(|error| invalid(&error))?;
+                    text.trim().parse().map_err(|_| {
+                        Error::input(format!("`range`: `{text}` is not a whole number"))
+                    })
+                };
+                Ok(Iterate::Range {
+                    from: number(&items.range.from.0)?,
+                    to: number(&items.range.to.0)?,
+                    step: i64::from(items.range.step.max(1)),
+                    variable: items.variable.as_str().into(),
+                })
+            }
+        }
+    }
+}
+
+fn size(chunk: u32) -> usize {
+    usize::try_from(chunk.max(1)).unwrap_or(1)
+}
+
+fn descend_plan(
+    descend: &Descend,
+    own_query: &IndexMap<String, QueryValue>,
+    taps: &mut Vec<Path>,
+) -> Result<DescendPlan> {
+    let mut with = Vec::new();
+    for (variable, path) in &descend.with {
+        with.push((Arc::from(variable.as_str()), taps.len()));
+        taps.push(Path::parse(path).map_err(Error::from_path)?);
+    }
+    Ok(DescendPlan {
+        with,
+        path: template(&descend.get)?,
+        query: query(descend.query.as_ref().unwrap_or(own_query))?,
+        max_depth: descend.max_depth,
+    })
+}
+
+/// Compiles the requests before or after the streams whose `when` holds.
+pub(super) fn steps(steps: &[Step], scope: &Arc<Scope>) -> Result<Vec<StepPlan>> {
+    let mut plans = Vec::new();
+    for step in steps {
+        let when = step.when.as_deref().map(Expression::parse).transpose();
+        let when = when.map_err(|error| invalid(&error))?;
+        if let Some(when) = when
+            && !when.holds(scope).map_err(|error| invalid(&error))?
+        {
+            continue;
+        }
+        let methods = [
+            (Method::GET, &step.get),
+            (Method::POST, &step.post),
+            (Method::PUT, &step.put),
+            (Method::DELETE, &step.delete),
+        ];
+        let mut given =
+            methods.into_iter().filter_map(|(method, path)| Some((method, path.as_ref()?)));
+        let (Some((method, path)), None) = (given.next(), given.next()) else {
+            return Err(Error::input("a step has exactly one of `get`, `post`, `put`, `delete`"));
+        };
+        let capture = step.capture.iter().map(|(name, path)| {
+            Path::parse(path).map(|path| (name.clone(), path)).map_err(Error::from_path)
+        });
+        plans.push(StepPlan {
+            method,
+            path: template(path)?,
+            query: query(&step.query)?,
+            headers: headers(&step.headers)?,
+            body: step.body.as_ref().map(body).transpose()?,
+            capture: capture.collect::<Result<_>>()?,
+        });
+    }
+    Ok(plans)
+}
+
+fn query(parameters: &IndexMap<String, QueryValue>) -> Result<Vec<(String, Template)>> {
+    let repeated = parameters
+        .iter()
+        .flat_map(|(name, values)| values.0.iter().map(move |value| (name, value)));
+    repeated.map(|(name, value)| Ok((name.clone(), template(value)?))).collect()
+}
+
+fn headers(headers: &IndexMap<String, String>) -> Result<Vec<(HeaderName, Template)>> {
+    let compile = |(name, value): (&String, &String)| {
+        let (name, _) = access::header(name, "")?;
+        Ok((name, template(value)?))
+    };
+    headers.iter().map(compile).collect()
+}
+
+fn body(body: &Body) -> Result<BodyPlan> {
+    match body {
+        Body::Json(value) => Ok(BodyPlan::Json(value.clone())),
+        Body::Form(fields) => {
+            let fields = fields.iter().map(|(name, value)| Ok((name.clone(), template(value)?)));
+            fields.collect::<Result<_>>().map(BodyPlan::Form)
+        }
+    }
+}
+
+fn template(text: &str) -> Result<Template> {
+    Template::parse(text).map_err(|error| invalid(&error))
+}
+
+fn invalid(error: &TemplateError) -> Error {
+    Error::input(format!("a template is not valid: {error}"))
+}

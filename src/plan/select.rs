@@ -1,0 +1,171 @@
+//! Which streams take part, and in which order.
+
+use indexmap::IndexMap;
+
+use crate::error::{Error, Result};
+use crate::replication::{Replication, StreamOptions};
+use crate::spec::Spec;
+
+/// Names and patterns of streams; one with a leading `-` leaves streams out. Empty: all.
+#[derive(Clone, Debug, Default)]
+pub struct Selection(pub Vec<String>);
+
+impl Selection {
+    /// Whether a name is selected.
+    pub fn contains(&self, name: &str) -> bool {
+        let (out, within): (Vec<&String>, Vec<&String>) =
+            self.0.iter().partition(|pattern| pattern.starts_with('-'));
+        let excluded =
+            out.iter().any(|pattern| matches_pattern(pattern.trim_start_matches('-'), name));
+        !excluded && (within.is_empty() || within.iter().any(|one| matches_pattern(one, name)))
+    }
+}
+
+/// Whether a name matches a pattern, in which `*` stands for any characters and `?` for one.
+pub fn matches_pattern(pattern: &str, name: &str) -> bool {
+    let Some(first) = pattern.chars().next() else { return name.is_empty() };
+    let rest = pattern.get(first.len_utf8()..).unwrap_or_default();
+    match first {
+        '*' => {
+            let mut tails = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+            tails.any(|at| matches_pattern(rest, name.get(at..).unwrap_or_default()))
+        }
+        _ => name.chars().next().is_some_and(|letter| {
+            (first == '?' || first == letter)
+                && matches_pattern(rest, name.get(letter.len_utf8()..).unwrap_or_default())
+        }),
+    }
+}
+
+/// The selected streams with what the replication says of each, in the spec's order.
+pub(super) fn streams<'spec>(
+    spec: &'spec Spec,
+    replication: &Replication,
+    selection: &Selection,
+) -> Result<IndexMap<&'spec str, StreamOptions>> {
+    let mut chosen = IndexMap::new();
+    for name in spec.streams.keys().filter(|name| selection.contains(name)) {
+        let mut patterns: Vec<_> = replication
+            .streams
+            .iter()
+            .filter(|(pattern, _)| matches_pattern(pattern, name))
+            .collect();
+        patterns.sort_by_key(|(pattern, _)| *pattern == name);
+        if patterns.is_empty() {
+            continue;
+        }
+        let mut settings = replication.defaults.clone();
+        for (_, own) in patterns {
+            if let Some(own) = own {
+                settings = overlaid(settings, own);
+            }
+        }
+        if settings.disabled != Some(true) {
+            chosen.insert(name.as_str(), settings);
+        }
+    }
+    if chosen.is_empty() {
+        let known: Vec<&str> = spec.streams.keys().map(String::as_str).collect();
+        return Err(Error::input("no stream is selected").with_hint(format!(
+            "the spec `{}` has: {}",
+            spec.name,
+            known.join(", ")
+        )));
+    }
+    Ok(chosen)
+}
+
+/// Settings with others laid over them.
+fn overlaid(below: StreamOptions, above: &StreamOptions) -> StreamOptions {
+    let mut inputs = below.inputs;
+    inputs.extend(above.inputs.clone());
+    let mut columns = below.columns;
+    columns.extend(above.columns.clone());
+    StreamOptions {
+        mode: above.mode.or(below.mode),
+        object: above.object.clone().or(below.object),
+        select: if above.select.is_empty() { below.select } else { above.select.clone() },
+        columns,
+        disabled: above.disabled.or(below.disabled),
+        inputs,
+        metadata: above.metadata.or(below.metadata),
+        strict: above.strict.or(below.strict),
+        files: above.files.or(below.files),
+    }
+}
+
+/// The queues that a stream consumes and feeds.
+#[derive(Debug)]
+pub(super) struct Links<'spec> {
+    pub(super) name: &'spec str,
+    pub(super) consumes: Vec<&'spec str>,
+    pub(super) feeds: Vec<&'spec str>,
+}
+
+/// Names in an order in which parents come before their children, else as given.
+pub(super) fn order(links: &[Links<'_>]) -> Result<Vec<String>> {
+    let mut done: Vec<&str> = Vec::new();
+    while done.len() < links.len() {
+        let waiting = || links.iter().filter(|link| !done.contains(&link.name));
+        let ready = waiting().find(|link| {
+            let parents = waiting()
+                .filter(|other| link.consumes.iter().any(|queue| other.feeds.contains(queue)));
+            parents.count() == 0
+        });
+        let Some(ready) = ready else {
+            let names: Vec<&str> = waiting().map(|link| link.name).collect();
+            return Err(Error::input(format!("streams wait for each other: {}", names.join(", "))));
+        };
+        done.push(ready.name);
+    }
+    Ok(done.into_iter().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        let table = [
+            ("*", "pages", true),
+            ("page_*", "page_labels", true),
+            ("page_*", "pages", false),
+            ("*labels", "page_labels", true),
+            ("p?ges", "pages", true),
+            ("pages", "pages", true),
+            ("pages", "page", false),
+            ("", "", true),
+        ];
+        for (pattern, name, matches) in table {
+            assert_eq!(matches_pattern(pattern, name), matches, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_leading_dash_leaves_streams_out() {
+        let selection = Selection(vec!["page*".to_owned(), "-*_versions".to_owned()]);
+        assert!(selection.contains("pages"));
+        assert!(!selection.contains("page_versions"));
+        assert!(!selection.contains("spaces"));
+        assert!(Selection(vec!["-spaces".to_owned()]).contains("pages"));
+        assert!(Selection::default().contains("anything"));
+    }
+
+    #[test]
+    fn parents_come_before_children() {
+        let link = |name, consumes: &[&'static str], feeds: &[&'static str]| Links {
+            name,
+            consumes: consumes.to_vec(),
+            feeds: feeds.to_vec(),
+        };
+        let links = [
+            link("labels", &["pages"], &[]),
+            link("pages", &["spaces"], &["pages"]),
+            link("spaces", &[], &["spaces"]),
+        ];
+        assert_eq!(order(&links).unwrap(), ["spaces", "pages", "labels"]);
+        let cycle = [link("a", &["x"], &["y"]), link("b", &["y"], &["x"])];
+        assert!(order(&cycle).is_err());
+    }
+}
