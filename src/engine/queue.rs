@@ -27,7 +27,10 @@ pub(super) enum Supply {
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    changed: Notify,
+    /// Values came, or the last feeder went.
+    supplied: Notify,
+    /// Values were passed by all consumers, or a consumer went.
+    freed: Notify,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,7 @@ impl Queue {
             supply: Supply::Complete,
             seen: KeySet::default(),
         };
-        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state), supplied: Notify::new(), freed: Notify::new() })
     }
 
     /// Registers a consumer, which will see every value.
@@ -98,12 +101,12 @@ impl Feeder {
         for value in values {
             self.push_one(value).await;
         }
-        self.queue.changed.notify_waiters();
+        self.queue.supplied.notify_waiters();
     }
 
     async fn push_one(&self, value: Arc<str>) {
         loop {
-            let changed = self.queue.changed.notified();
+            let freed = self.queue.freed.notified();
             {
                 let mut state = self.queue.state();
                 if state.taken.iter().all(Option::is_none) {
@@ -115,9 +118,9 @@ impl Feeder {
                     }
                     return;
                 }
-                self.queue.changed.notify_waiters();
+                self.queue.supplied.notify_waiters();
             }
-            changed.await;
+            freed.await;
         }
     }
 
@@ -137,7 +140,7 @@ impl Drop for Feeder {
             _ => Supply::Complete,
         };
         drop(state);
-        self.queue.changed.notify_waiters();
+        self.queue.supplied.notify_waiters();
     }
 }
 
@@ -152,11 +155,11 @@ impl Consumer {
     /// Takes the next `count` values, fewer only at the end; `None` after the last.
     pub(super) async fn next(&self, count: usize) -> Option<Vec<Arc<str>>> {
         loop {
-            let changed = self.queue.changed.notified();
+            let supplied = self.queue.supplied.notified();
             if let Some(values) = self.take(count) {
                 return Some(values).filter(|values| !values.is_empty());
             }
-            changed.await;
+            supplied.await;
         }
     }
 
@@ -175,7 +178,7 @@ impl Consumer {
         }
         state.forget();
         drop(state);
-        self.queue.changed.notify_waiters();
+        self.queue.freed.notify_waiters();
         Some(values)
     }
 
@@ -193,7 +196,7 @@ impl Drop for Consumer {
         }
         state.forget();
         drop(state);
-        self.queue.changed.notify_waiters();
+        self.queue.freed.notify_waiters();
     }
 }
 
