@@ -1,6 +1,8 @@
 //! The spec language: the YAML of an API as typed data. Shape only; meaning is checked elsewhere.
 
 mod check;
+mod embedded;
+mod fields;
 mod forms;
 mod parts;
 mod responses;
@@ -11,6 +13,8 @@ use serde::Deserialize;
 
 use crate::yaml::{Document, Problems};
 
+pub use embedded::EMBEDDED;
+pub use fields::Fields;
 pub use parts::*;
 pub use responses::*;
 
