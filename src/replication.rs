@@ -160,7 +160,7 @@ impl Default for Metadata {
 #[serde(default, deny_unknown_fields)]
 pub struct FileOptions {
     /// Size at which a file is closed and the next one begun, in mebibytes of what is written. Needs
-    /// an `object` that ends with `/`. Unlimited unless set.
+    /// an `object` with a `*` in its file name: `pages/*.parquet`. Unlimited unless set.
     pub max_file_mib: Option<u32>,
     /// Rows after which a Parquet row group is closed; 1,048,576 unless set. It is closed earlier
     /// when its encoded size reaches `row_group_mib`.
