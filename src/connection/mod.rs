@@ -6,6 +6,7 @@
 
 mod fields;
 mod reference;
+mod schema;
 mod store;
 
 use std::{collections::BTreeMap, fmt};
@@ -20,6 +21,7 @@ use crate::yaml::{Document, Node, NodeValue, suggest};
 
 pub use fields::api_fields;
 pub use reference::interpolated;
+pub use schema::json_schema;
 pub use store::{remove, save, stored};
 
 /// Environment variables, by name.
