@@ -1,1 +1,264 @@
-//! One replication from start to report.
+//! One replication from start to report, and the tests of a connection before it.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::engine::{self, Services};
+use crate::error::{Error, Kind, Result};
+use crate::fetch::{Request, Transport, Url};
+use crate::path::Path;
+use crate::plan::{Access, AccessHooks, Plan, Run};
+use crate::report::{SliceError, StreamReport, StreamStatus};
+use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
+use crate::spec::{Fields, Meaning, Spec};
+use crate::template::{Expression, Scope, Template, TemplateError, Value};
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// The run's id.
+    pub run_id: String,
+    /// When it started.
+    pub started_at: String,
+    /// Seconds from start to end.
+    pub seconds: f64,
+    /// How it ended.
+    pub status: RunStatus,
+    /// Its streams, parents before children.
+    pub streams: Vec<StreamReport>,
+    /// Slices that the API refused.
+    pub errors: Vec<SliceError>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Every stream is in the target, whole.
+    Done,
+    /// Every stream is in the target; some slices were refused and are recorded.
+    DoneWithErrors,
+    /// A stream failed.
+    Failed,
+    /// The run was told to stop.
+    Interrupted,
+}
+
+/// A new run, started at this time: its id sorts by time.
+pub fn new_run(started_at: DateTime<Utc>) -> Run {
+    let mut random = [0_u8; 4];
+    // Without randomness two runs of the same millisecond would share their id, no worse.
+    if getrandom::fill(&mut random).is_err() {
+        random = [0; 4];
+    }
+    let id = format!("{}{:08x}", started_at.format("%Y%m%d%H%M%S%3f"), u32::from_le_bytes(random));
+    Run { id, started_at }
+}
+
+/// Runs a plan: extracts, types, loads, commits.
+///
+/// # Errors
+/// The run could not start: the target or a setup request failed. What fails later is reported.
+pub async fn run(plan: Plan, services: Services) -> Result<RunReport> {
+    let started = Instant::now();
+    let Run { id, started_at } = plan.run.clone();
+    services.target.check().await?;
+    let cancel = services.cancel.clone();
+    let (streams, errors) = engine::run(plan, services).await?;
+    let any = |status| streams.iter().any(|stream| stream.status == status);
+    let status = if any(StreamStatus::Failed) {
+        RunStatus::Failed
+    } else if cancel.is_cancelled() || any(StreamStatus::Interrupted) {
+        RunStatus::Interrupted
+    } else if errors.is_empty() {
+        RunStatus::Done
+    } else {
+        RunStatus::DoneWithErrors
+    };
+    Ok(RunReport {
+        run_id: id,
+        started_at: started_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        seconds: started.elapsed().as_secs_f64(),
+        status,
+        streams,
+        errors,
+    })
+}
+
+/// Finds the values of connection fields that nobody gave and that the spec knows how to look up.
+/// Sends no credentials.
+pub async fn look_up(spec: &Spec, fields: &mut Fields, transport: &dyn Transport) -> Result<()> {
+    let wanted =
+        spec.connection.iter().filter_map(|(name, field)| Some((name, field.lookup.as_ref()?)));
+    for (name, lookup) in wanted {
+        let scope = Arc::new(scope_of(fields));
+        let given = fields.open.get(name).is_some_and(|value| !value.is_empty());
+        let invalid = |error: TemplateError| Error::input(error.message);
+        let when = lookup.when.as_deref().map(Expression::parse).transpose().map_err(invalid)?;
+        let needed = when.map_or(Ok(true), |when| when.holds(&scope)).map_err(invalid)?;
+        if given || !needed {
+            continue;
+        }
+        let template = Template::parse(&lookup.get).map_err(invalid)?;
+        let text = template.render(&scope).map_err(invalid)?;
+        let hint = format!("set `{name}` in the connection");
+        let failed = |why: String| {
+            Error::new(Kind::Unreachable, format!("`{name}` cannot be found at `{text}`: {why}"))
+                .with_hint(hint.clone())
+        };
+        let url = Url::parse(&text).map_err(|error| failed(error.to_string()))?;
+        let response = transport.send(&Request::get(url)).await;
+        let response = response.map_err(|error| failed(error.to_string()))?;
+        let body: Option<serde_json::Value> =
+            serde_json::from_slice(&response.body).ok().filter(|_| response.status.is_success());
+        let path = Path::parse(&lookup.at)
+            .map_err(|error| Error::input("the spec's lookup has no valid path").because(error))?;
+        let value = body.as_ref().and_then(|body| path.find(body)).and_then(|value| value.as_str());
+        let value = value.ok_or_else(|| {
+            failed(format!("{} {}", response.status.as_u16(), respond::message(&response)))
+        })?;
+        fields.open.insert(name.clone(), value.to_owned());
+    }
+    Ok(())
+}
+
+fn scope_of(fields: &Fields) -> Scope {
+    let open = fields.open.iter();
+    Scope::new(open.map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect())
+}
+
+/// What the test of a connection found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnosis {
+    /// Whether the API accepts the connection.
+    pub ok: bool,
+    /// What was found.
+    pub finding: Finding,
+    /// The URL that was asked, without secrets.
+    pub url: String,
+    /// Status of the answer; `None` when there was none.
+    pub status: Option<u16>,
+    /// What happened, for a person.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// The ways in which a connection can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// The API accepts it.
+    Accepted,
+    /// Nobody of that name, nobody listening, or somebody who is not the API.
+    WrongHost,
+    /// The API does not know the credentials.
+    WrongCredentials,
+    /// The API knows the credentials, but they may not do this.
+    NoPermission,
+    /// Something on the way refuses.
+    BlockedEgress,
+    /// The API is in trouble.
+    Trouble,
+}
+
+/// Tests a connection by the spec's probe: one request, not retried.
+pub async fn probe(spec: &Spec, fields: &Fields, transport: &dyn Transport) -> Result<Diagnosis> {
+    let access = Access::new(spec, fields, &AccessHooks::default())?;
+    let scope = Arc::new(scope_of(fields));
+    let url = probe_url(spec, &access, &scope)?;
+    let mut request = Request::get(url.clone());
+    for (name, value) in &access.headers {
+        request.headers.insert(name.clone(), value.clone());
+    }
+    access.auth.authorize(&mut request, transport).await?;
+    let sent = transport.send(&request).await;
+    let rules = spec.test.responses.iter().chain(&spec.responses);
+    let rules = Rules::new(rules, Duration::ZERO)
+        .map_err(|error| Error::input("a response rule has no valid path").because(error))?;
+    let (finding, status, message, hint) = match &sent {
+        Ok(response) if response.status.is_success() && is_json(&response.body) => {
+            (Finding::Accepted, Some(response.status.as_u16()), "accepted".to_owned(), None)
+        }
+        Ok(response) => {
+            let (means, hint) = means(&rules, &Outcome::Response(response));
+            let finding = judge(response.status.as_u16(), means, &response.body);
+            (finding, Some(response.status.as_u16()), respond::message(response), hint)
+        }
+        Err(error) => {
+            let (means, hint) = means(&rules, &Outcome::NoResponse(error));
+            let finding = match means {
+                Some(Meaning::Egress) => Finding::BlockedEgress,
+                _ if error.is_blocked() => Finding::BlockedEgress,
+                _ => Finding::WrongHost,
+            };
+            (finding, None, error.to_string(), hint)
+        }
+    };
+    let hint = hint.or_else(|| usual_hint(finding, &url));
+    let ok = finding == Finding::Accepted;
+    Ok(Diagnosis { ok, finding, url: url.to_string(), status, message, hint })
+}
+
+fn probe_url(spec: &Spec, access: &Access, scope: &Arc<Scope>) -> Result<Url> {
+    let invalid = |error: TemplateError| Error::input(error.message);
+    let path = Template::parse(&spec.test.get)
+        .and_then(|path| path.render_path(scope))
+        .map_err(invalid)?;
+    let mut url = Url::parse(&format!("{}{path}", access.base_url))
+        .map_err(|error| Error::input("the spec's `test` makes no URL").because(error))?;
+    for (name, values) in &spec.test.query {
+        for value in &values.0 {
+            let value =
+                Template::parse(value).and_then(|value| value.render(scope)).map_err(invalid)?;
+            url.query_pairs_mut().append_pair(name, &value);
+        }
+    }
+    Ok(url)
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
+/// What the rules say of an answer, its retries aside.
+fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<String>) {
+    let last = Attempt { number: u32::MAX, child: false, random: 0.5, now: DateTime::UNIX_EPOCH };
+    match rules.decide(outcome, &last) {
+        Verdict::Give { means, hint, .. } => (means, hint),
+        Verdict::Retry { .. } => (None, None),
+    }
+}
+
+fn judge(status: u16, means: Option<Meaning>, body: &[u8]) -> Finding {
+    match (means, status) {
+        (Some(Meaning::Credentials), _) => Finding::WrongCredentials,
+        (Some(Meaning::Permission), _) => Finding::NoPermission,
+        (Some(Meaning::Egress), _) | (None, 407) => Finding::BlockedEgress,
+        (None, 401) => Finding::WrongCredentials,
+        (None, 403) if is_json(body) => Finding::NoPermission,
+        // An API speaks JSON; a page of HTML with a refusal comes from something before it.
+        (None, 403) => Finding::BlockedEgress,
+        (None, 429 | 500..) => Finding::Trouble,
+        (None, _) => Finding::WrongHost,
+    }
+}
+
+fn usual_hint(finding: Finding, url: &Url) -> Option<String> {
+    let host = url.host_str().unwrap_or_default();
+    match finding {
+        Finding::Accepted => None,
+        Finding::WrongHost => Some(format!("is `{host}` the host of your site? is it reachable?")),
+        Finding::WrongCredentials => Some("replace the credentials".to_owned()),
+        Finding::NoPermission => {
+            Some("the credentials are right; grant them access, or use others".to_owned())
+        }
+        Finding::BlockedEgress => {
+            Some(format!("let this machine reach `{host}`: firewall, proxy, allow-list"))
+        }
+        Finding::Trouble => Some("the API answers, but not well; try again later".to_owned()),
+    }
+}

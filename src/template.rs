@@ -11,11 +11,11 @@ use std::{
 
 use minijinja::{
     Environment, Expression as Compiled, UndefinedBehavior,
-    value::{Enumerator, Object, ValueKind},
+    value::{Enumerator, Serde, ValueKind},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-pub use minijinja::Value;
+pub use minijinja::{Value, value::Object};
 
 /// Steps one expression may take; a runaway loop ends here.
 const FUEL: u64 = 50_000;
@@ -30,6 +30,11 @@ static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     engine.set_fuel(Some(FUEL));
     engine
 });
+
+/// A JSON value as templates see it.
+pub fn from_json(value: &serde_json::Value) -> Value {
+    Value::from(Serde(value))
+}
 
 /// Why a template or expression is not valid, or has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]

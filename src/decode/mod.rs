@@ -177,6 +177,35 @@ impl Decoder {
     }
 }
 
+/// An array with the same value in every row, given as JSON text; null when there is none or it does
+/// not fit.
+pub fn repeated(kind: ColumnType, json: Option<&str>, rows: usize) -> ArrayRef {
+    let mut column = ColumnBuilder::new(kind);
+    if let Some(more) = rows.checked_sub(1) {
+        push(&mut column, json);
+        column.repeat_last(more);
+    }
+    column.finish()
+}
+
+/// An array of values given as JSON text; null where there is none or it does not fit.
+pub fn array<'json>(
+    kind: ColumnType,
+    values: impl Iterator<Item = Option<&'json str>>,
+) -> ArrayRef {
+    let mut column = ColumnBuilder::new(kind);
+    for json in values {
+        push(&mut column, json);
+    }
+    column.finish()
+}
+
+fn push(column: &mut ColumnBuilder, json: Option<&str>) {
+    if json.is_none_or(|json| column.push_json(json).is_err()) {
+        column.push_null();
+    }
+}
+
 fn add_column(
     levels: &mut [Level],
     index: usize,
@@ -281,10 +310,7 @@ impl<'decoder> Run<'decoder> {
             if unset {
                 let source = self.decoder.layout.columns.get(*index);
                 let default = source.and_then(|source| source.default.as_deref());
-                let filled = default.is_some_and(|default| column.push_json(default).is_ok());
-                if !filled {
-                    column.push_null();
-                }
+                push(column, default);
             }
             match inside.checked_sub(1) {
                 Some(more) => column.repeat_last(more),

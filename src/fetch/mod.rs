@@ -76,6 +76,21 @@ impl TransportError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Timeout | Self::Broken(_))
     }
+
+    /// Whether it looks as if something between here and the host lets nothing through: no answer
+    /// at all, an unreachable network, or a proxy that refuses.
+    pub fn is_blocked(&self) -> bool {
+        match self {
+            Self::Timeout => true,
+            Self::Connect(why) => {
+                let why = why.to_lowercase();
+                ["unreachable", "tunnel", "proxy", "timed out"]
+                    .iter()
+                    .any(|sign| why.contains(sign))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for TransportError {

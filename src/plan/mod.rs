@@ -4,6 +4,7 @@
 //! here is what only shows when they come together.
 
 mod access;
+mod check;
 mod columns;
 mod request;
 mod select;
@@ -17,15 +18,16 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result};
 use crate::replication::{Mode, Replication, StreamOptions};
 use crate::respond::Rules;
-use crate::spec::{Spec, Stream};
+use crate::spec::{Fields, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
 pub use access::{Access, AccessHooks};
+pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
 pub use request::{BodyPlan, DescendPlan, Iterate, RequestPlan, StepPlan};
 pub use select::{Selection, matches_pattern};
-pub use variables::{Fields, input_type};
+pub use variables::input_type;
 
 /// A run, fully resolved.
 #[derive(Debug)]

@@ -271,9 +271,7 @@ impl Compiler<'_> {
                 let queue = queue.ok_or_else(|| {
                     Error::input(format!("nobody feeds the queue `{}`", items.queue))
                 })?;
-                let singular = items.queue.strip_suffix('s').unwrap_or(&items.queue);
-                let usual = if items.chunk.is_some() { &items.queue } else { singular };
-                let variable = items.variable.as_deref().unwrap_or(usual).into();
+                let variable = items.variable_name().into();
                 Ok(Iterate::Queue { queue, chunk: items.chunk.map(size), variable })
             }
             Some(ForEach::Input(items)) => {

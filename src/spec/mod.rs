@@ -1,5 +1,8 @@
 //! The spec language: the YAML of an API as typed data. Shape only; meaning is checked elsewhere.
 
+mod check;
+mod embedded;
+mod fields;
 mod forms;
 mod parts;
 mod responses;
@@ -8,6 +11,10 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::yaml::{Document, Problems};
+
+pub use embedded::EMBEDDED;
+pub use fields::Fields;
 pub use parts::*;
 pub use responses::*;
 
@@ -55,6 +62,19 @@ pub struct Spec {
     pub defaults: Defaults,
     /// The streams, by name.
     pub streams: IndexMap<String, Stream>,
+}
+
+impl Spec {
+    /// Reads and checks a spec.
+    ///
+    /// # Errors
+    /// All that is wrong with its form or, when that is right, with its meaning.
+    pub fn load(file: &str, text: &str) -> Result<Self, Problems> {
+        let document = Document::parse(file, text)?;
+        let spec: Self = document.read()?;
+        let problems = document.locate(check::check(&spec));
+        if problems.0.is_empty() { Ok(spec) } else { Err(problems) }
+    }
 }
 
 /// What streams share; a stream's own entry wins (queries, headers and ignored paths are merged).

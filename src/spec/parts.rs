@@ -328,6 +328,15 @@ pub struct QueueItems {
     pub variable: Option<String>,
 }
 
+impl QueueItems {
+    /// Name of the variable: the queue's own for a chunk, without its final `s` for a single value.
+    pub fn variable_name(&self) -> &str {
+        let singular = self.queue.strip_suffix('s').unwrap_or(&self.queue);
+        let usual = if self.chunk.is_some() { &self.queue } else { singular };
+        self.variable.as_deref().unwrap_or(usual)
+    }
+}
+
 /// See [`ForEach::Input`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,1 +1,324 @@
 //! YAML text to typed data, with every problem told at once as `file:line:column`.
+//!
+//! A text is parsed into a tree whose nodes know their place; typed data are read from the tree, and
+//! whoever finds a problem in them later names it by its path, for which the tree gives the place.
+
+mod node;
+mod read;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+pub use node::{Node, NodeValue};
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+/// Something wrong in a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// File, as the user named it.
+    pub file: String,
+    /// Where.
+    pub place: Place,
+    /// What, in a lowercase clause.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The line itself; `None` where it might hold a secret.
+    pub line: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { line, column } = self.place;
+        write!(formatter, "{}:{line}:{column}: {}", self.file, self.message)?;
+        if let Some(text) = &self.line {
+            let gutter = line.to_string().len();
+            let indent: String = text
+                .chars()
+                .take(column.saturating_sub(1))
+                .map(|letter| if letter == '\t' { '\t' } else { ' ' })
+                .collect();
+            write!(formatter, "\n  {line} | {text}\n  {:gutter$} | {indent}^", "")?;
+        }
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(formatter, "\n  hint: {hint}"))
+    }
+}
+
+/// All that is wrong in a file, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// Sorts them by place and drops repetitions.
+    fn tidy(mut self) -> Self {
+        self.0.sort();
+        self.0.dedup();
+        self
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, problem) in self.0.iter().enumerate() {
+            let gap = if position == 0 { "" } else { "\n" };
+            write!(formatter, "{gap}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Problems> for Error {
+    fn from(problems: Problems) -> Self {
+        Self::input(problems.to_string())
+    }
+}
+
+/// A problem by the path of what is wrong, before its place is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Keys and, for list items, positions from 0, from the top of the document.
+    pub path: Vec<String>,
+    /// What, in a lowercase clause.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// A finding without a hint.
+    pub fn new(path: &[&str], message: impl Into<String>) -> Self {
+        let path = path.iter().map(|key| (*key).to_owned()).collect();
+        Self { path, message: message.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A parsed file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    file: String,
+    lines: Vec<String>,
+    private: bool,
+    root: Node,
+    duplicates: Vec<(Place, String)>,
+}
+
+impl Document {
+    /// Parses a text. `file` is the name shown in problems.
+    ///
+    /// # Errors
+    /// The text is not YAML. (Duplicate keys and everything about its meaning come with
+    /// [`Document::read`].)
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        Self::parse_with(file, text, false)
+    }
+
+    /// Like [`Document::parse`], for a file that may hold secrets: problems do not show its lines.
+    pub fn parse_private(file: &str, text: &str) -> Result<Self, Problems> {
+        Self::parse_with(file, text, true)
+    }
+
+    fn parse_with(file: &str, text: &str, private: bool) -> Result<Self, Problems> {
+        let mut document = Self {
+            file: file.to_owned(),
+            lines: text.lines().map(str::to_owned).collect(),
+            private,
+            root: Node::null(),
+            duplicates: Vec::new(),
+        };
+        match node::parse(text) {
+            Ok((root, duplicates)) => {
+                document.root = root;
+                document.duplicates = duplicates;
+                Ok(document)
+            }
+            Err((place, message)) => {
+                let message = if private { "this is not valid YAML".to_owned() } else { message };
+                Err(Problems(vec![document.problem(place, message, None)]))
+            }
+        }
+    }
+
+    /// The tree.
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+
+    /// The same document with each scalar text replaced by `replace`; what it returns as an error
+    /// becomes a problem at that place.
+    pub fn map_texts(
+        mut self,
+        replace: &dyn Fn(&str) -> Result<Option<String>, String>,
+    ) -> Result<Self, Problems> {
+        let mut wrong = Vec::new();
+        self.root.map_texts(replace, &mut wrong);
+        let problems = wrong.into_iter().map(|(place, message)| self.problem(place, message, None));
+        let problems = Problems(problems.collect());
+        if problems.0.is_empty() { Ok(self) } else { Err(problems.tidy()) }
+    }
+
+    /// Reads typed data.
+    ///
+    /// # Errors
+    /// All unknown keys, wrong types, missing and duplicate keys, each with its place.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problems> {
+        let (read, faults) = read::read(&self.root);
+        let duplicates = self.duplicates.iter().map(|(place, message)| {
+            self.problem(*place, message.clone(), Some("keep one of the two".to_owned()))
+        });
+        let faults = faults.into_iter().map(|fault| {
+            let message = if self.private { fault.public_message } else { fault.message };
+            self.problem(fault.place, message, fault.hint)
+        });
+        let problems = Problems(faults.chain(duplicates).collect()).tidy();
+        match read {
+            Some(read) if problems.0.is_empty() => Ok(read),
+            _ => Err(problems),
+        }
+    }
+
+    /// Gives findings their places.
+    pub fn locate(&self, findings: Vec<Finding>) -> Problems {
+        let problems = findings.into_iter().map(|finding| {
+            let path: Vec<&str> = finding.path.iter().map(String::as_str).collect();
+            self.problem(self.root.place_of(&path), finding.message, finding.hint)
+        });
+        Problems(problems.collect()).tidy()
+    }
+
+    fn problem(&self, place: Place, message: String, hint: Option<String>) -> Problem {
+        let line = place.line.checked_sub(1).and_then(|index| self.lines.get(index)).cloned();
+        let line = line.filter(|_| !self.private);
+        Problem { file: self.file.clone(), place, message, hint, line }
+    }
+}
+
+/// The candidate that the user most likely meant, as a hint; else the list of candidates.
+pub fn suggest<'name>(
+    wrong: &str,
+    candidates: impl IntoIterator<Item = &'name str>,
+) -> Option<String> {
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let near = candidates
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().min(wrong.len()) / 4)
+        .min();
+    match near {
+        Some((_, name)) => Some(format!("did you mean `{name}`?")),
+        None if candidates.is_empty() => None,
+        None => Some(format!("allowed: {}", candidates.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indexmap::IndexMap;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only the reading matters")]
+    struct Config {
+        name: String,
+        size: Option<u32>,
+        #[serde(default)]
+        items: Vec<Item>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "lowercase")]
+    #[expect(dead_code, reason = "only the reading matters")]
+    enum Item {
+        Cursor { at: String },
+        Page { start: u8 },
+    }
+
+    #[track_caller]
+    fn check(text: &str, rendered: &str) {
+        let problems = match Document::parse("a.yaml", text) {
+            Ok(document) => document.read::<Config>().map(|_| ()).unwrap_err(),
+            Err(problems) => problems,
+        };
+        assert_eq!(problems.to_string(), rendered);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        check(
+            "nam: x\nsize: lots\nitems:\n  - cursor: { att: y }\n  - page: { start: 300 }\n  - curser: {}\n",
+            "a.yaml:1:1: unknown key `nam`\n  1 | nam: x\n    | ^\n  hint: did you mean `name`?\n\
+             a.yaml:2:7: `lots` is not a whole number of 0 or more\n  2 | size: lots\n    |       ^\n\
+             a.yaml:4:15: unknown key `att`\n  4 |   - cursor: { att: y }\n    |               ^\n  hint: did you mean `at`?\n\
+             a.yaml:5:20: 300 is not a whole number from 0 to 255\n  5 |   - page: { start: 300 }\n    |                    ^\n\
+             a.yaml:6:5: unknown key `curser`\n  6 |   - curser: {}\n    |     ^\n  hint: did you mean `cursor`?",
+        );
+    }
+
+    #[test]
+    fn duplicate_keys_are_found() {
+        check(
+            "name: a\nname: b\n",
+            "a.yaml:2:1: the key `name` is there twice\n  2 | name: b\n    | ^\n  hint: keep one of the two",
+        );
+    }
+
+    #[test]
+    fn unquoted_braces_get_a_hint() {
+        let text = "name: {{ x }}\n";
+        let problems = match Document::parse("a.yaml", text) {
+            Ok(document) => document.read::<Config>().map(|_| ()).unwrap_err(),
+            Err(problems) => problems,
+        };
+        assert!(problems.to_string().contains("quote"), "{problems}");
+    }
+
+    #[test]
+    fn merge_keys_work_and_private_files_stay_private() {
+        let text = "base: &b { name: x }\ndeep:\n  <<: *b\n  size: secret\n";
+        let document = Document::parse_private("c.yaml", text).unwrap();
+        let problems = document.read::<IndexMap<String, Config>>().unwrap_err().to_string();
+        assert!(problems.starts_with("c.yaml:4:9: "), "{problems}");
+        assert!(!problems.contains("secret"), "{problems}");
+    }
+
+    #[test]
+    fn findings_are_placed_by_path() {
+        let document = Document::parse("a.yaml", "a:\n  b: [x, y]\n").unwrap();
+        let at = |path: &[&str]| {
+            let problems = document.locate(vec![Finding::new(path, "bad")]);
+            let place = problems.0[0].place;
+            (place.line, place.column)
+        };
+        assert_eq!(at(&["a", "b", "1"]), (2, 10));
+        assert_eq!(at(&["a", "missing"]), (1, 1));
+        assert_eq!(at(&[]), (1, 1));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,60}|[ a:{}\\[\\]&*<\n\"'-]{0,40}") {
+            if let Ok(document) = Document::parse("x", &text) {
+                drop(document.read::<Config>());
+            }
+        }
+    }
+}

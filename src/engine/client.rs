@@ -1,0 +1,228 @@
+//! One request until it is answered: paced, authorised, and sent again as the rules say.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+
+use super::stats::Stats;
+use crate::decode::DecodeError;
+use crate::error::{Error, Kind, Result};
+use crate::fetch::{Request, Response, Transport, TransportError, Url};
+use crate::plan::Access;
+use crate::report::{Event, Reporter};
+use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
+use crate::spec::{Meaning, Then};
+use crate::throttle::Throttle;
+
+/// Sends all requests of one connection.
+pub(super) struct Client {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) throttle: Throttle,
+    pub(super) access: Access,
+    pub(super) reporter: Arc<dyn Reporter>,
+    pub(super) cancel: CancellationToken,
+}
+
+/// A request to be sent, perhaps several times.
+pub(super) struct Call<'call> {
+    /// Stream it is for.
+    pub(super) stream: &'call str,
+    pub(super) stats: &'call Stats,
+    pub(super) rules: &'call Rules,
+    /// Whether it belongs to a slice of a child stream.
+    pub(super) child: bool,
+    /// Makes the request anew for each try.
+    pub(super) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
+    /// Asks for a smaller page from now on; `false` when there is none.
+    pub(super) shrink: &'call (dyn Fn() -> bool + Send + Sync),
+}
+
+/// What came of a request.
+pub(super) enum Answer<T> {
+    /// A response, read.
+    Read(T),
+    /// None, but the rules say how to go on.
+    Given {
+        then: Then,
+        /// URL without secrets.
+        url: Url,
+        status: Option<u16>,
+        /// What the server said.
+        message: String,
+    },
+}
+
+impl Client {
+    /// Sends a request until it is answered or given up; `read` makes use of the response.
+    ///
+    /// # Errors
+    /// The rules say that the stream fails, or the run was told to stop.
+    pub(super) async fn ask<T>(
+        &self,
+        call: &Call<'_>,
+        read: impl Fn(&Response) -> Result<T, DecodeError> + Send + Sync,
+    ) -> Result<Answer<T>> {
+        for number in 1.. {
+            let mut request = (call.build)()?;
+            let sent = self.send(&mut request, call.stats).await?;
+            let answered = match sent {
+                Ok(response) if response.status.is_success() => match read(&response) {
+                    Ok(value) => return Ok(Answer::Read(value)),
+                    Err(DecodeError::Malformed(why)) => {
+                        Err(TransportError::Broken(malformed(&response, &why)))
+                    }
+                    Err(error) => {
+                        let what = format!("`{}` was not understood", request.url.path());
+                        return Err(Error::new(Kind::Shape, what).because(error));
+                    }
+                },
+                other => other,
+            };
+            let outcome = match &answered {
+                Ok(response) => Outcome::Response(response),
+                Err(error) => Outcome::NoResponse(error),
+            };
+            if too_large(&answered, number) && (call.shrink)() {
+                self.note_retry(call, &answered, std::time::Duration::ZERO, number);
+                continue;
+            }
+            let attempt = Attempt { number, child: call.child, random: random(), now: Utc::now() };
+            match call.rules.decide(&outcome, &attempt) {
+                Verdict::Retry { wait, asked } => {
+                    self.note_retry(call, &answered, wait, number);
+                    if asked {
+                        self.throttle.pause(wait);
+                    } else {
+                        self.unless_cancelled(tokio::time::sleep(wait)).await?;
+                    }
+                }
+                Verdict::Give { then: Then::Fail, means, hint } => {
+                    return Err(failure(&request.url, &answered, means, hint));
+                }
+                Verdict::Give { then, .. } => {
+                    let (status, message) = said(&answered);
+                    return Ok(Answer::Given { then, url: request.url, status, message });
+                }
+            }
+        }
+        Err(Error::new(Kind::Unreachable, "the request was tried without end"))
+    }
+
+    async fn send(
+        &self,
+        request: &mut Request,
+        stats: &Stats,
+    ) -> Result<Result<Response, TransportError>> {
+        for (name, value) in &self.access.headers {
+            request.headers.entry(name).or_insert_with(|| value.clone());
+        }
+        let auth = self.access.auth.authorize(request, self.transport.as_ref());
+        self.unless_cancelled(auth).await??;
+        let _place = self.unless_cancelled(self.throttle.enter()).await?;
+        stats.requests.fetch_add(1, Ordering::Relaxed);
+        let sent = self.unless_cancelled(self.transport.send(request)).await?;
+        if let Ok(response) = &sent {
+            let bytes = u64::try_from(response.body.len()).unwrap_or(u64::MAX);
+            stats.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        tracing::debug!(
+            url = %request.url,
+            status = sent.as_ref().map_or(0, |response| response.status.as_u16()),
+            "request"
+        );
+        Ok(sent)
+    }
+
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = T> + Send) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(interrupted()),
+            done = work => Ok(done),
+        }
+    }
+
+    fn note_retry(
+        &self,
+        call: &Call<'_>,
+        answered: &Result<Response, TransportError>,
+        wait: std::time::Duration,
+        attempt: u32,
+    ) {
+        call.stats.retries.fetch_add(1, Ordering::Relaxed);
+        let (status, message) = said(answered);
+        let reason = status.map_or(message.clone(), |status| format!("{status} {message}"));
+        self.reporter.report(&Event::Retry {
+            stream: call.stream.to_owned(),
+            reason,
+            wait,
+            attempt,
+        });
+    }
+}
+
+/// The error of a run that was told to stop.
+pub(super) fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "the run was told to stop")
+}
+
+/// Whether a smaller page may help: the server fails twice on this one, or it is beyond our limit.
+fn too_large(answered: &Result<Response, TransportError>, number: u32) -> bool {
+    match answered {
+        Ok(response) => response.status.is_server_error() && number >= 2,
+        Err(TransportError::TooLarge(_)) => true,
+        Err(TransportError::Timeout) => number >= 2,
+        Err(_) => false,
+    }
+}
+
+fn malformed(response: &Response, why: &str) -> String {
+    let html = response.body.trim_ascii_start().starts_with(b"<");
+    let what =
+        if html { "the answer is a page of HTML, not JSON" } else { "the answer is not JSON" };
+    format!("{what} ({why})")
+}
+
+/// Status and words of an answer that is no success.
+fn said(answered: &Result<Response, TransportError>) -> (Option<u16>, String) {
+    match answered {
+        Ok(response) => (Some(response.status.as_u16()), respond::message(response)),
+        Err(error) => (None, error.to_string()),
+    }
+}
+
+fn failure(
+    url: &Url,
+    answered: &Result<Response, TransportError>,
+    means: Option<Meaning>,
+    hint: Option<String>,
+) -> Error {
+    let (status, message) = said(answered);
+    let place = url.path();
+    let (kind, what) = match (status, means) {
+        (Some(status), Some(Meaning::Credentials | Meaning::Permission)) => {
+            (Kind::Credentials, format!("`{place}` was refused: {status} {message}"))
+        }
+        (Some(401), None) => (Kind::Credentials, format!("`{place}` was refused: 401 {message}")),
+        (Some(status), _) => (Kind::Rejected, format!("`{place}` was refused: {status} {message}")),
+        (None, _) => {
+            let host = url.host_str().unwrap_or_default();
+            (Kind::Unreachable, format!("`{host}` did not answer `{place}`: {message}"))
+        }
+    };
+    let error = Error::new(kind, what);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// A random number from 0 up to 1.
+fn random() -> f64 {
+    let mut bytes = [0_u8; 4];
+    // Without randomness waits are merely not spread out.
+    if getrandom::fill(&mut bytes).is_err() {
+        return 0.5;
+    }
+    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}

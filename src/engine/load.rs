@@ -1,0 +1,74 @@
+//! Batches to a writer, in a task of their own, so that the target works while pages arrive.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use arrow_select::concat::concat_batches;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::error::{Error, Kind, Result};
+use crate::write::Writer;
+
+/// Batches that may wait for the writer.
+const WAITING: usize = 4;
+/// Rows, and bytes of memory, at which small batches are handed over as one.
+const ROWS: usize = 8192;
+const BYTES: usize = 1 << 20;
+
+/// Takes batches for one table.
+pub(super) struct Loader {
+    batches: mpsc::Sender<RecordBatch>,
+    task: JoinHandle<Result<Box<dyn Writer>>>,
+}
+
+impl Loader {
+    /// Starts the task that feeds a writer.
+    pub(super) fn start(writer: Box<dyn Writer>, schema: SchemaRef) -> Self {
+        let (batches, waiting) = mpsc::channel(WAITING);
+        Self { batches, task: tokio::spawn(load(writer, schema, waiting)) }
+    }
+
+    /// The way in for batches; once the task has failed, sending fails too.
+    pub(super) fn batches(&self) -> mpsc::Sender<RecordBatch> {
+        self.batches.clone()
+    }
+
+    /// Waits until all batches are written, and gives the writer back for its commit.
+    pub(super) async fn finish(self) -> Result<Box<dyn Writer>> {
+        drop(self.batches);
+        let panicked = |error| Error::target("the writer broke").because(error);
+        self.task.await.map_err(panicked)?
+    }
+}
+
+async fn load(
+    mut writer: Box<dyn Writer>,
+    schema: SchemaRef,
+    mut waiting: mpsc::Receiver<RecordBatch>,
+) -> Result<Box<dyn Writer>> {
+    let mut pending: Vec<RecordBatch> = Vec::new();
+    let (mut rows, mut bytes) = (0, 0);
+    while let Some(batch) = waiting.recv().await {
+        rows += batch.num_rows();
+        bytes += batch.get_array_memory_size();
+        pending.push(batch);
+        if rows >= ROWS || bytes >= BYTES {
+            writer.write(merged(&schema, &mut pending)?).await?;
+            (rows, bytes) = (0, 0);
+        }
+    }
+    if !pending.is_empty() {
+        writer.write(merged(&schema, &mut pending)?).await?;
+    }
+    Ok(writer)
+}
+
+fn merged(schema: &SchemaRef, pending: &mut Vec<RecordBatch>) -> Result<RecordBatch> {
+    let batches = std::mem::take(pending);
+    if let [_] = batches.as_slice() {
+        return batches.into_iter().next().ok_or_else(|| Error::target("there is no batch"));
+    }
+    concat_batches(&Arc::clone(schema), &batches)
+        .map_err(|error| Error::new(Kind::Shape, "batches do not fit together").because(error))
+}

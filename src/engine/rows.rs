@@ -1,0 +1,163 @@
+//! A decoded page to a batch of the stream's table.
+
+use std::sync::Arc;
+
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, RecordBatch,
+    cast::AsArray,
+    types::{Float64Type, Int64Type},
+};
+use arrow_schema::{DataType, SchemaRef};
+use arrow_select::filter::filter_record_batch;
+
+use super::keys::{KeySet, hash_rows};
+use crate::decode::{Page, repeated};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{ColumnValue, Output, Run};
+use crate::schema::ColumnType;
+use crate::template::{Object, Scope, Template, TemplateError, Value};
+
+/// Makes batches for one stream.
+#[derive(Debug)]
+pub(super) struct RowBuilder {
+    schema: SchemaRef,
+    synced_at: String,
+    run_id: String,
+}
+
+impl RowBuilder {
+    pub(super) fn new(output: &Output, run: &Run) -> Self {
+        Self {
+            schema: output.table.schema.arrow(),
+            synced_at: format!("\"{}\"", run.started_at.format("%Y-%m-%dT%H:%M:%S%.6fZ")),
+            run_id: serde_json::Value::from(run.id.as_str()).to_string(),
+        }
+    }
+
+    /// Puts the columns of a page together: those from the record, those of the slice, those that
+    /// weir adds, and last those computed from the row's others.
+    pub(super) fn build(
+        &self,
+        output: &Output,
+        page: &Page,
+        scope: &Arc<Scope>,
+    ) -> Result<RecordBatch> {
+        let mut decoded = page.columns.iter();
+        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(output.columns.len());
+        for plan in &output.columns {
+            let kind = plan.column.kind;
+            let constant = |json: Option<&str>| repeated(kind, json, page.rows);
+            columns.push(match &plan.value {
+                ColumnValue::Decoded(_) => decoded.next().map(Arc::clone),
+                ColumnValue::Extra => page.extra.clone(),
+                ColumnValue::SyncedAt => Some(constant(Some(&self.synced_at))),
+                ColumnValue::RunId => Some(constant(Some(&self.run_id))),
+                ColumnValue::Slice(template) => {
+                    let json = rendered(kind, template, scope)
+                        .map_err(|error| wrong(plan.column.name.as_str(), &error))?;
+                    Some(constant(json.as_deref()))
+                }
+                ColumnValue::Row(_) => None,
+            });
+        }
+        let ready = columns.clone();
+        for (plan, slot) in output.columns.iter().zip(&mut columns) {
+            if let ColumnValue::Row(template) = &plan.value {
+                let array = per_row(output, &ready, page.rows, (plan.column.kind, template), scope)
+                    .map_err(|error| wrong(&plan.column.name, &error))?;
+                *slot = Some(array);
+            }
+        }
+        let columns: Option<Vec<ArrayRef>> = columns.into_iter().collect();
+        let columns = columns.ok_or_else(|| Error::new(Kind::Shape, "a column has no source"))?;
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| {
+            Error::new(Kind::Shape, "the rows do not fit the table").because(error)
+        })
+    }
+}
+
+/// Leaves out the rows whose key was there before; returns how many those were.
+pub(super) fn without_known(
+    batch: RecordBatch,
+    key: &[usize],
+    known: &mut KeySet,
+) -> (RecordBatch, usize) {
+    let fresh: BooleanArray =
+        hash_rows(&batch, key).into_iter().map(|hash| Some(known.insert(hash))).collect();
+    let dropped = batch.num_rows() - fresh.true_count();
+    if dropped == 0 {
+        return (batch, 0);
+    }
+    match filter_record_batch(&batch, &fresh) {
+        Ok(kept) => (kept, dropped),
+        Err(_) => (batch, 0),
+    }
+}
+
+fn wrong(column: &str, error: &TemplateError) -> Error {
+    Error::new(Kind::Shape, format!("column `{column}` cannot be computed: {error}"))
+}
+
+/// The template's value as the JSON text of a value of this type; nothing when it is empty.
+fn rendered(
+    kind: ColumnType,
+    template: &Template,
+    scope: &Arc<Scope>,
+) -> Result<Option<String>, TemplateError> {
+    let text = template.render(scope)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match kind {
+        ColumnType::Int | ColumnType::Float | ColumnType::Bool | ColumnType::Json => text,
+        _ => serde_json::Value::from(text).to_string(),
+    }))
+}
+
+/// A column computed row by row from the others.
+fn per_row(
+    output: &Output,
+    ready: &[Option<ArrayRef>],
+    rows: usize,
+    (kind, template): (ColumnType, &Template),
+    scope: &Arc<Scope>,
+) -> Result<ArrayRef, TemplateError> {
+    let named = output.columns.iter().zip(ready);
+    let columns: Vec<(String, ArrayRef)> = named
+        .filter_map(|(plan, array)| Some((plan.column.name.clone(), Arc::clone(array.as_ref()?))))
+        .collect();
+    let columns: Arc<[(String, ArrayRef)]> = columns.into();
+    let mut values = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let view = RowView { columns: Arc::clone(&columns), row };
+        let scope = Arc::new(scope.with("row".into(), Value::from_object(view)));
+        values.push(rendered(kind, template, &scope)?);
+    }
+    Ok(crate::decode::array(kind, values.iter().map(Option::as_deref)))
+}
+
+/// One row, as templates see it.
+#[derive(Debug)]
+struct RowView {
+    columns: Arc<[(String, ArrayRef)]>,
+    row: usize,
+}
+
+impl Object for RowView {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let name = key.as_str()?;
+        let (_, array) = self.columns.iter().find(|(column, _)| column == name)?;
+        if array.is_null(self.row) {
+            return Some(Value::from(()));
+        }
+        match array.data_type() {
+            DataType::Utf8 => Some(Value::from(array.as_string::<i32>().value(self.row))),
+            DataType::Int64 => Some(Value::from(array.as_primitive::<Int64Type>().value(self.row))),
+            DataType::Float64 => {
+                Some(Value::from(array.as_primitive::<Float64Type>().value(self.row)))
+            }
+            DataType::Boolean => Some(Value::from(array.as_boolean().value(self.row))),
+            _ => None,
+        }
+    }
+}

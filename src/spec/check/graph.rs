@@ -1,0 +1,79 @@
+//! Queues: each consumed one is fed, and no stream waits for itself.
+
+use crate::spec::{ForEach, Spec, Stream};
+use crate::yaml::{Finding, suggest};
+
+pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {
+    let fed: Vec<&str> =
+        spec.streams.values().flat_map(|stream| stream.feeds.keys()).map(String::as_str).collect();
+    for (name, stream) in &spec.streams {
+        for (place, queue) in consumed(stream) {
+            if !fed.contains(&queue) {
+                let path: Vec<&str> = ["streams", name.as_str()]
+                    .into_iter()
+                    .chain(place.iter().map(String::as_str))
+                    .collect();
+                let mut finding = Finding::new(&path, format!("nobody feeds the queue `{queue}`"));
+                finding.hint = suggest(queue, fed.iter().copied())
+                    .or_else(|| Some(format!("a stream feeds it by `feeds: {{ {queue}: id }}`")));
+                findings.push(finding);
+            }
+        }
+    }
+    for (position, name) in spec.streams.keys().enumerate() {
+        let mut trail = vec![name.as_str()];
+        if let Some(cycle) = cycle_from(spec, &mut trail) {
+            // A cycle is told once, at the first of its streams.
+            let first = spec.streams.keys().position(|other| cycle.contains(&other.as_str()));
+            if first == Some(position) {
+                let message = format!("streams wait for each other: {}", cycle.join(" → "));
+                findings.push(Finding::new(&["streams", name], message));
+            }
+        }
+    }
+}
+
+/// Queues that a stream consumes, and where in the stream it says so.
+fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
+    let own = stream.for_each.iter().map(|for_each| (vec!["for_each".to_owned()], for_each));
+    let listed = stream.requests.iter().enumerate().filter_map(|(position, request)| {
+        let place = ["requests", &position.to_string(), "for_each"].map(str::to_owned).to_vec();
+        request.for_each.as_ref().map(|for_each| (place, for_each))
+    });
+    let queues = own.chain(listed).filter_map(|(mut place, for_each)| match for_each {
+        ForEach::Queue(items) => {
+            if items.chunk.is_some() || items.variable.is_some() {
+                place.push("queue".to_owned());
+            }
+            Some((place, items.queue.as_str()))
+        }
+        _ => None,
+    });
+    queues.collect()
+}
+
+/// A way from the trail's last stream back to its first, each waiting for the one before.
+fn cycle_from<'spec>(spec: &'spec Spec, trail: &mut Vec<&'spec str>) -> Option<Vec<&'spec str>> {
+    let (first, last) = (*trail.first()?, *trail.last()?);
+    let feeds = &spec.streams.get(last)?.feeds;
+    for (name, stream) in &spec.streams {
+        let waits = consumed(stream).iter().any(|(_, queue)| feeds.contains_key(*queue));
+        if !waits {
+            continue;
+        }
+        if name == first {
+            let mut cycle = trail.clone();
+            cycle.push(first);
+            return Some(cycle);
+        }
+        if !trail.contains(&name.as_str()) {
+            trail.push(name);
+            let cycle = cycle_from(spec, trail);
+            trail.pop();
+            if cycle.is_some() {
+                return cycle;
+            }
+        }
+    }
+    None
+}

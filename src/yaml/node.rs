@@ -1,0 +1,247 @@
+//! A YAML tree whose nodes know their place.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use serde_saphyr::{DuplicateKeyPolicy, Location, Options, Spanned};
+
+use super::Place;
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Where its value starts.
+    pub place: Place,
+    /// The value.
+    pub value: NodeValue,
+}
+
+/// A YAML value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeValue {
+    /// Nothing, or `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number that fits 64 bits.
+    Int(i64),
+    /// A larger whole number.
+    UInt(u64),
+    /// Another number.
+    Float(f64),
+    /// A text.
+    Text(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in its order: key, place of the key, value.
+    Map(Vec<(String, Place, Node)>),
+}
+
+/// The tree of a text, and its duplicate keys; else where it is no YAML, and why.
+pub(super) type Parsed = Result<(Node, Vec<(Place, String)>), (Place, String)>;
+
+pub(super) fn parse(text: &str) -> Parsed {
+    let options = |duplicates| {
+        let mut options = Options::default();
+        options.duplicate_keys = duplicates;
+        options.strict_booleans = true;
+        options.with_snippet = false;
+        options
+    };
+    let read = |policy| serde_saphyr::from_str_with_options::<Option<Node>>(text, options(policy));
+    let root = read(DuplicateKeyPolicy::FirstWins).map_err(|error| fault(&error))?;
+    let duplicates = match read(DuplicateKeyPolicy::Error) {
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            let (place, message) = fault(&error);
+            let key = message.split(['`', '\'', '"']).nth(1).map(str::to_owned);
+            let key = key.unwrap_or_default();
+            let key = key.rsplit(": ").next().unwrap_or_default();
+            vec![(
+                place,
+                format!("the key `{}` is there twice", key_at(text, place).unwrap_or(key)),
+            )]
+        }
+    };
+    Ok((root.unwrap_or_else(Node::null), duplicates))
+}
+
+/// The key that stands at a place.
+fn key_at(text: &str, place: Place) -> Option<&str> {
+    let line = text.lines().nth(place.line.checked_sub(1)?)?;
+    let start = line.char_indices().nth(place.column.checked_sub(1)?)?.0;
+    let key = line.get(start..)?.split(':').next()?.trim();
+    Some(key.trim_matches(['"', '\''])).filter(|key| !key.is_empty())
+}
+
+fn fault(error: &serde_saphyr::Error) -> (Place, String) {
+    let place = error.location().map(|location| place(&location)).unwrap_or_default();
+    let text = error.without_snippet().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    // The place is told apart from the message, which repeats it.
+    let message = line.split(" at line ").next().unwrap_or(line).trim_start_matches("error: ");
+    let message = message.split_once("]: ").map_or(message, |(_, rest)| rest);
+    (place, format!("this is not valid YAML: {message}"))
+}
+
+fn place(location: &Location) -> Place {
+    let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    Place { line: number(location.line()), column: number(location.column()) }
+}
+
+impl Node {
+    pub(super) fn null() -> Self {
+        Self { place: Place { line: 1, column: 1 }, value: NodeValue::Null }
+    }
+
+    /// The value of a key of a mapping.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        match &self.value {
+            NodeValue::Map(entries) => {
+                entries.iter().find(|(name, ..)| name == key).map(|(.., node)| node)
+            }
+            _ => None,
+        }
+    }
+
+    /// Place of what a path leads to; where it breaks off, of the last key that is there.
+    pub(super) fn place_of(&self, path: &[&str]) -> Place {
+        let mut at = self;
+        let mut found = self.place;
+        for (depth, key) in path.iter().enumerate() {
+            let last = depth + 1 == path.len();
+            match &at.value {
+                NodeValue::Map(entries) => {
+                    let Some((_, own, node)) = entries.iter().find(|(name, ..)| name == key) else {
+                        return found;
+                    };
+                    let scalar = !matches!(node.value, NodeValue::Map(_) | NodeValue::List(_));
+                    found = if last && scalar && node.value != NodeValue::Null {
+                        node.place
+                    } else {
+                        *own
+                    };
+                    at = node;
+                }
+                NodeValue::List(items) => {
+                    let item = key.parse().ok().and_then(|index: usize| items.get(index));
+                    let Some(item) = item else { return found };
+                    found = item.place;
+                    at = item;
+                }
+                _ => return found,
+            }
+        }
+        found
+    }
+
+    pub(super) fn map_texts(
+        &mut self,
+        replace: &dyn Fn(&str) -> Result<Option<String>, String>,
+        wrong: &mut Vec<(Place, String)>,
+    ) {
+        match &mut self.value {
+            NodeValue::Text(text) => match replace(text) {
+                Ok(Some(new)) => *text = new,
+                Ok(None) => {}
+                Err(message) => wrong.push((self.place, message)),
+            },
+            NodeValue::List(items) => {
+                for item in items {
+                    item.map_texts(replace, wrong);
+                }
+            }
+            NodeValue::Map(entries) => {
+                for (.., node) in entries {
+                    node.map_texts(replace, wrong);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<NodeValue>::deserialize(deserializer)?;
+        Ok(Self { place: place(&spanned.referenced), value: spanned.value })
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = NodeValue;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a YAML value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<NodeValue, E> {
+        Ok(NodeValue::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<NodeValue, E> {
+        Ok(NodeValue::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<NodeValue, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<NodeValue, E> {
+        Ok(NodeValue::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<NodeValue, E> {
+        Ok(NodeValue::Int(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<NodeValue, E> {
+        Ok(i64::try_from(value).map_or(NodeValue::UInt(value), NodeValue::Int))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<NodeValue, E> {
+        Ok(NodeValue::Float(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<NodeValue, E> {
+        Ok(NodeValue::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<NodeValue, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = items.next_element()? {
+            all.push(item);
+        }
+        Ok(NodeValue::List(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NodeValue, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<NodeValue>>()? {
+            let name = match key.value {
+                NodeValue::Text(text) => text,
+                NodeValue::Int(number) => number.to_string(),
+                NodeValue::UInt(number) => number.to_string(),
+                NodeValue::Float(number) => number.to_string(),
+                NodeValue::Bool(flag) => flag.to_string(),
+                NodeValue::Null => "null".to_owned(),
+                NodeValue::List(_) | NodeValue::Map(_) => {
+                    return Err(de::Error::custom("a key is a mapping; quote `{{ … }}`"));
+                }
+            };
+            entries.push((name, place(&key.referenced), map.next_value()?));
+        }
+        Ok(NodeValue::Map(entries))
+    }
+}

@@ -1,0 +1,425 @@
+//! A tree to typed data, by serde; what does not fit is noted and cut out, and the rest read again,
+//! so that one reading tells all problems.
+
+use std::{cell::RefCell, fmt};
+
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, MapAccess,
+    SeqAccess, Unexpected, VariantAccess, Visitor, value::StrDeserializer,
+};
+
+use super::{Node, NodeValue, Place, suggest};
+
+/// Readings of one tree; each but the last tells at least one problem.
+const MAX_READINGS: usize = 200;
+
+/// Something that does not fit.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) place: Place,
+    pub(super) message: String,
+    /// The same without the values of the file.
+    pub(super) public_message: String,
+    pub(super) hint: Option<String>,
+}
+
+/// What serde reports, before its place is known.
+#[derive(Debug)]
+pub(super) struct Failure {
+    fault: Fault,
+    placed: bool,
+    /// Entry to be cut out: from the root, keys and positions.
+    cut: Vec<usize>,
+    missing: bool,
+}
+
+/// Reads data; on problems also tells whether anything could be read at all.
+pub(super) fn read<T: DeserializeOwned>(root: &Node) -> (Option<T>, Vec<Fault>) {
+    let mut tree = root.clone();
+    let mut faults = Vec::new();
+    let mut holes: Vec<Place> = Vec::new();
+    for _ in 0..MAX_READINGS {
+        let trail = RefCell::new(Vec::new());
+        match T::deserialize(At { node: &tree, trail: &trail }) {
+            Ok(read) => return (Some(read), faults),
+            Err(failure) => {
+                // A key that is missing only because it was cut out is no news.
+                let news = !failure.missing || !holes.contains(&failure.fault.place);
+                let place = parent_place(&tree, &failure.cut);
+                if news {
+                    faults.push(failure.fault.clone());
+                }
+                let again = failure.missing && failure.cut.is_empty();
+                if again || !cut(&mut tree, &failure.cut) {
+                    return (None, faults);
+                }
+                holes.extend(place);
+            }
+        }
+    }
+    (None, faults)
+}
+
+/// Place of the mapping or list that holds an entry.
+fn parent_place(tree: &Node, path: &[usize]) -> Option<Place> {
+    let (_, parents) = path.split_last()?;
+    let mut at = tree;
+    for index in parents {
+        at = match &at.value {
+            NodeValue::Map(entries) => entries.get(*index).map(|(.., node)| node)?,
+            NodeValue::List(items) => items.get(*index)?,
+            _ => return None,
+        };
+    }
+    Some(at.place)
+}
+
+fn cut(tree: &mut Node, path: &[usize]) -> bool {
+    let Some((index, rest)) = path.split_first() else { return false };
+    match &mut tree.value {
+        NodeValue::Map(entries) if rest.is_empty() && *index < entries.len() => {
+            entries.remove(*index);
+            true
+        }
+        NodeValue::List(items) if rest.is_empty() && *index < items.len() => {
+            items.remove(*index);
+            true
+        }
+        NodeValue::Map(entries) => {
+            entries.get_mut(*index).is_some_and(|(.., node)| cut(node, rest))
+        }
+        NodeValue::List(items) => items.get_mut(*index).is_some_and(|node| cut(node, rest)),
+        _ => false,
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.fault.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Failure {
+    fn new(message: String, public_message: String, hint: Option<String>) -> Self {
+        let fault = Fault { place: Place::default(), message, public_message, hint };
+        Self { fault, placed: false, cut: Vec::new(), missing: false }
+    }
+
+    /// Gives a failure its place, unless a deeper reader has.
+    fn at(mut self, place: Place, trail: &RefCell<Vec<usize>>) -> Self {
+        if !self.placed {
+            self.placed = true;
+            self.fault.place = place;
+            self.cut.clone_from(&trail.borrow());
+        }
+        self
+    }
+}
+
+impl de::Error for Failure {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message.to_string(), "this value does not fit".to_owned(), None)
+    }
+
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        wrong_value(unexpected, expected)
+    }
+
+    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        wrong_value(unexpected, expected)
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let message = format!("unknown key `{field}`");
+        Self::new(message.clone(), message, suggest(field, expected.iter().copied()))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let public = "this is none of the allowed words".to_owned();
+        let hint = suggest(variant, expected.iter().copied());
+        Self::new(format!("`{variant}` is none of the allowed words"), public, hint)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        let message = format!("the key `{field}` is missing");
+        Self { missing: true, ..Self::new(message.clone(), message, None) }
+    }
+}
+
+fn wrong_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Failure {
+    let wanted = match expected.to_string().as_str() {
+        "u8" => "a whole number from 0 to 255".to_owned(),
+        "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more".to_owned(),
+        "i64" | "i32" => "a whole number".to_owned(),
+        "f64" => "a number".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        "a string" => "a text".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        other if other.starts_with("struct ") || other == "a map" => "a mapping".to_owned(),
+        other => other.to_owned(),
+    };
+    let found = match unexpected {
+        Unexpected::Str(text) => format!("`{text}`"),
+        Unexpected::Signed(number) => number.to_string(),
+        Unexpected::Unsigned(number) => number.to_string(),
+        Unexpected::Float(number) => number.to_string(),
+        Unexpected::Bool(flag) => flag.to_string(),
+        Unexpected::Map | Unexpected::StructVariant => "a mapping".to_owned(),
+        Unexpected::Seq => "a list".to_owned(),
+        Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
+        other => other.to_string(),
+    };
+    let braces = matches!(unexpected, Unexpected::Map) && wanted == "a text";
+    let hint = braces.then(|| "if it is a template, quote it: \"{{ name }}\"".to_owned());
+    Failure::new(format!("{found} is not {wanted}"), format!("this is not {wanted}"), hint)
+}
+
+/// A node to be deserialized; the trail says which entries lead to it.
+#[derive(Clone, Copy)]
+struct At<'tree> {
+    node: &'tree Node,
+    trail: &'tree RefCell<Vec<usize>>,
+}
+
+impl<'tree> At<'tree> {
+    fn placed<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
+        result.map_err(|failure| failure.at(self.node.place, self.trail))
+    }
+
+    /// Runs a reader one entry deeper.
+    fn below<T>(
+        self,
+        index: usize,
+        node: &'tree Node,
+        read: impl FnOnce(Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.trail.borrow_mut().push(index);
+        let deeper = Self { node, trail: self.trail };
+        let result = read(deeper).map_err(|failure| failure.at(node.place, self.trail));
+        self.trail.borrow_mut().pop();
+        result
+    }
+}
+
+impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
+    type Error = Failure;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let read = match &self.node.value {
+            NodeValue::Null => visitor.visit_unit(),
+            NodeValue::Bool(flag) => visitor.visit_bool(*flag),
+            NodeValue::Int(number) => visitor.visit_i64(*number),
+            NodeValue::UInt(number) => visitor.visit_u64(*number),
+            NodeValue::Float(number) => visitor.visit_f64(*number),
+            NodeValue::Text(text) => visitor.visit_borrowed_str(text),
+            NodeValue::List(items) => visitor.visit_seq(Items { at: self, nodes: items, next: 0 }),
+            NodeValue::Map(entries) => {
+                visitor.visit_map(Entries { at: self, pairs: entries, next: 0 })
+            }
+        };
+        self.placed(read)
+    }
+
+    /// A number or boolean where a text is wanted is its own spelling.
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let text = match &self.node.value {
+            NodeValue::Int(number) => number.to_string(),
+            NodeValue::UInt(number) => number.to_string(),
+            NodeValue::Float(number) => number.to_string(),
+            NodeValue::Bool(flag) => flag.to_string(),
+            _ => return self.deserialize_any(visitor),
+        };
+        self.placed(visitor.visit_string(text))
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let read = match &self.node.value {
+            NodeValue::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        };
+        self.placed(read)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    /// An empty mapping may be written as nothing.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            NodeValue::Null => {
+                self.placed(visitor.visit_map(Entries { at: self, pairs: &[], next: 0 }))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        let read = match &self.node.value {
+            NodeValue::Text(_) => visitor.visit_enum(Variant { at: self, entry: None }),
+            NodeValue::Map(entries) if entries.len() == 1 => {
+                let entry = entries.first();
+                visitor.visit_enum(Variant { at: self, entry })
+            }
+            NodeValue::Map(entries) => {
+                let message = format!("exactly one of these is wanted: {}", variants.join(", "));
+                let missing = entries.is_empty();
+                Err(Failure { missing, ..Failure::new(message.clone(), message, None) })
+            }
+            _ => {
+                let message = format!("one of these is wanted: {}", variants.join(", "));
+                Err(Failure::new(message.clone(), message, None))
+            }
+        };
+        self.placed(read)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
+        seq tuple tuple_struct identifier ignored_any
+    }
+}
+
+struct Items<'tree> {
+    at: At<'tree>,
+    nodes: &'tree [Node],
+    next: usize,
+}
+
+impl<'de, 'tree: 'de> SeqAccess<'de> for Items<'tree> {
+    type Error = Failure;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Failure> {
+        let Some(node) = self.nodes.get(self.next) else { return Ok(None) };
+        let index = self.next;
+        self.next += 1;
+        self.at.below(index, node, |deeper| seed.deserialize(deeper)).map(Some)
+    }
+}
+
+struct Entries<'tree> {
+    at: At<'tree>,
+    pairs: &'tree [(String, Place, Node)],
+    next: usize,
+}
+
+impl<'de, 'tree: 'de> MapAccess<'de> for Entries<'tree> {
+    type Error = Failure;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Failure> {
+        let Some((key, place, _)) = self.pairs.get(self.next) else { return Ok(None) };
+        let read = seed.deserialize(StrDeserializer::<Failure>::new(key));
+        read.map(Some).map_err(|failure| {
+            self.at.trail.borrow_mut().push(self.next);
+            let failure = failure.at(*place, self.at.trail);
+            self.at.trail.borrow_mut().pop();
+            failure
+        })
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Failure> {
+        let index = self.next;
+        self.next += 1;
+        let (.., node) = self.pairs.get(index).ok_or_else(|| {
+            Failure::new(
+                "a key without a value".to_owned(),
+                "a key without a value".to_owned(),
+                None,
+            )
+        })?;
+        self.at.below(index, node, |deeper| seed.deserialize(deeper))
+    }
+}
+
+/// A variant: a word, or a mapping with one key.
+struct Variant<'tree> {
+    at: At<'tree>,
+    entry: Option<&'tree (String, Place, Node)>,
+}
+
+impl<'de, 'tree: 'de> EnumAccess<'de> for Variant<'tree> {
+    type Error = Failure;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Failure> {
+        let (name, place) = match (&self.at.node.value, self.entry) {
+            (_, Some((key, place, _))) => (key.as_str(), *place),
+            (NodeValue::Text(text), None) => (text.as_str(), self.at.node.place),
+            _ => ("", self.at.node.place),
+        };
+        let read = seed.deserialize(StrDeserializer::<Failure>::new(name));
+        let read = read.map_err(|mut failure| {
+            if self.entry.is_some() {
+                failure.fault.message = format!("unknown key `{name}`");
+                failure.fault.public_message.clone_from(&failure.fault.message);
+            }
+            failure.at(place, self.at.trail)
+        });
+        Ok((read?, self))
+    }
+}
+
+impl<'de, 'tree: 'de> VariantAccess<'de> for Variant<'tree> {
+    type Error = Failure;
+
+    fn unit_variant(self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Failure> {
+        match self.entry {
+            Some((.., node)) => self.at.below(0, node, |deeper| seed.deserialize(deeper)),
+            None => seed.deserialize(At { node: &EMPTY, trail: self.at.trail }),
+        }
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Failure> {
+        match self.entry {
+            Some((.., node)) => self.at.below(0, node, |deeper| deeper.deserialize_any(visitor)),
+            None => At { node: &EMPTY, trail: self.at.trail }.deserialize_any(visitor),
+        }
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        match self.entry {
+            Some((.., node)) => self.at.below(0, node, |deeper| deeper.deserialize_map(visitor)),
+            None => At { node: &EMPTY, trail: self.at.trail }.deserialize_map(visitor),
+        }
+    }
+}
+
+static EMPTY: Node = Node { place: Place { line: 0, column: 0 }, value: NodeValue::Null };
