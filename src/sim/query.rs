@@ -160,7 +160,8 @@ fn check_enum(name: &str, value: &str, allowed: &[&str]) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::routes::find;
+    use crate::sim::routes::find;
+
     use super::*;
 
     fn problems(path: &str, raw: &str) -> Vec<String> {

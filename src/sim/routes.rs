@@ -189,15 +189,6 @@ const SINGLE: &[Parameter] = &[
     of("include-versions", Form::Flag(false)),
     of("include-version", Form::Flag(true)),
 ];
-const SINGLE_PAGE: &[Parameter] = &[
-    ANY_BODY,
-    of("include-labels", Form::Flag(false)),
-    of("include-properties", Form::Flag(false)),
-    of("include-versions", Form::Flag(false)),
-    of("include-version", Form::Flag(true)),
-    of("include-direct-children", Form::Flag(false)),
-];
-
 const fn route(
     path: &'static str,
     scope: &'static str,
@@ -305,7 +296,7 @@ pub const ROUTES: &[Route] = &[
         ],
         A::Pages,
     ),
-    route("/wiki/api/v2/pages/{id}", PAGE, SINGLE_PAGE, A::Single(K::Page)),
+    route("/wiki/api/v2/pages/{id}", PAGE, SINGLE, A::Single(K::Page)),
     route("/wiki/api/v2/pages/{id}/labels", PAGE, LABEL_LIST, A::Labels(K::Page)),
     route("/wiki/api/v2/pages/{id}/versions", PAGE, VERSION_LIST, A::Versions(K::Page)),
     route("/wiki/api/v2/pages/{page-id}/properties", PAGE, PROPERTY_LIST, A::Properties(K::Page)),

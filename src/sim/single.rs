@@ -88,15 +88,6 @@ impl Tenant {
                 out.raw("}");
             });
         }
-        if query.flag("include-direct-children", false) && kind == Kind::Page {
-            let ranked = self.ranked(Kind::Folder, super::tenant::SortBy::Position);
-            let mut nodes = self.children[index].clone();
-            nodes.sort_unstable_by_key(|node| ranked.rank[*node]);
-            let name = (path, "direct-children");
-            include_as(out, "directChildren", name, (Kind::Folder, &nodes), |out, node| {
-                self.write_child(out, node, false);
-            });
-        }
     }
 }
 
@@ -104,20 +95,10 @@ impl Tenant {
 fn include(
     out: &mut Out,
     (path, name): (&str, &str),
-    items: (Kind, &[usize]),
-    write: impl FnMut(&mut Out, usize),
-) {
-    include_as(out, name, (path, name), items, write);
-}
-
-fn include_as(
-    out: &mut Out,
-    field: &str,
-    (path, name): (&str, &str),
     (kind, items): (Kind, &[usize]),
     mut write: impl FnMut(&mut Out, usize),
 ) {
-    out.raw(",\"").raw(field).raw("\":{\"results\":[");
+    out.raw(",\"").raw(name).raw("\":{\"results\":[");
     let shown = items.get(..INCLUDED).unwrap_or(items);
     for (at, item) in shown.iter().enumerate() {
         write(out.raw(if at > 0 { "," } else { "" }), *item);

@@ -45,6 +45,18 @@ impl Comments {
     }
 }
 
+/// Place of a comment in its thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Root,
+    /// Answers the first comment of the container.
+    OfFirst,
+    /// Answers the root before it.
+    Answer,
+    /// Answers the answer before it.
+    Deep,
+}
+
 /// A simulated tenant. Pages come first among *containers* (then blog posts), and containers first
 /// among *contents* (then attachments); *nodes* are pages, then folders, one per space.
 #[derive(Debug)]
@@ -126,7 +138,7 @@ impl Tenant {
 
     fn place_blog_posts_and_attachments(&mut self) {
         if self.options.spaces == 0 {
-            self.options.blog_posts = 0;
+            (self.options.blog_posts, self.options.custom_content) = (0, 0);
         }
         for blog in 0..self.options.blog_posts {
             let space = self.blog_space(blog);
@@ -357,38 +369,44 @@ impl Tenant {
         if kind == Kind::Footer { &self.footer } else { &self.inline }
     }
 
-    /// The comment that a comment answers; `None` for a root. Threads are up to three deep.
+    /// The comment that a comment answers; `None` for a root. Threads are up to three deep; where
+    /// comments crowd, half of them answer the first.
     pub(super) fn replies_to(&self, kind: Kind, comment: usize) -> Option<usize> {
         let (container, number) = self.comments(kind).place(comment);
-        let first = comment - number;
-        let dice = self.dice_of(kind, comment);
-        let crowded = self.comments(kind).of(container).len() > 250;
-        if number > 0 && crowded && (dice >> 32).is_multiple_of(2) {
-            return Some(first);
+        let (first, crowded) = (comment - number, self.comments(kind).of(container).len() > 250);
+        let level = |comment| self.level(kind, comment, (first, crowded));
+        match level(comment) {
+            Level::Root => None,
+            Level::OfFirst => Some(first),
+            Level::Answer => (first..comment).rev().find(|earlier| level(*earlier) == Level::Root),
+            Level::Deep => {
+                let answers = [Level::Answer, Level::OfFirst];
+                let above =
+                    (first..comment).rev().find(|earlier| answers.contains(&level(*earlier)));
+                above.or(Some(first))
+            }
         }
-        let level = self.level(kind, first, comment);
-        if level == 0 {
-            return None;
-        }
-        (first..comment)
-            .rev()
-            .find(|earlier| self.level(kind, first, *earlier) == level - 1)
-            .or(Some(first))
     }
 
-    /// How deep a comment wants to hang in its thread.
-    fn level(&self, kind: Kind, first: usize, comment: usize) -> u8 {
-        match self.dice_of(kind, comment) % 6 {
-            _ if comment == first => 0,
-            0..3 => 0,
-            3 | 4 => 1,
-            _ => 2,
+    /// Where a comment wants to hang in its thread.
+    fn level(&self, kind: Kind, comment: usize, (first, crowded): (usize, bool)) -> Level {
+        let dice = self.dice_of(kind, comment);
+        if comment == first {
+            return Level::Root;
+        }
+        if crowded && (dice >> 32).is_multiple_of(2) {
+            return Level::OfFirst;
+        }
+        match dice % 6 {
+            0..3 => Level::Root,
+            3 | 4 => Level::Answer,
+            _ => Level::Deep,
         }
     }
 
     /// Creation in epoch milliseconds; rises with the index.
     pub(super) fn created(&self, kind: Kind, index: usize) -> u64 {
-        let count = self.count(kind).max(self.contents()).max(1) as u64;
+        let count = self.count(kind).max(1) as u64;
         let step = (CREATION_SPAN / count / 1000).max(1) * 1000;
         let dice = self.dice_of(kind, index);
         let inside = dice % step;
