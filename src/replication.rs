@@ -85,6 +85,11 @@ impl Replication {
     }
 }
 
+/// JSON Schema of a replication's file, by which editors complete and check it.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Replication).to_value()
+}
+
 impl StreamOptions {
     fn check(&self, path: &[&str], findings: &mut Vec<Finding>) {
         for placeholder in self.object.iter().flat_map(|object| placeholders(object)) {
