@@ -25,10 +25,23 @@ pub struct Replication {
     /// The streams: a name, or a pattern such as `*` or `page_*`, to what is particular to it; null
     /// means the defaults. A later entry wins over an earlier one, a name over a pattern.
     pub streams: IndexMap<String, Option<StreamOptions>>,
+    /// Limits in place of the spec's, for all requests to the source.
+    #[serde(default)]
+    pub limits: LimitOverrides,
     /// Variables for `${NAME}` in values and for connections of that name; the process's own
     /// environment wins.
     #[serde(default)]
     pub env: IndexMap<String, String>,
+}
+
+/// Limits in place of the spec's. Raise them only where the API's owner allows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitOverrides {
+    /// Requests a second, over all streams; 0 for no pacing.
+    pub requests_per_second: Option<f64>,
+    /// Requests under way at once, over all streams.
+    pub concurrency: Option<u32>,
 }
 
 impl Replication {
@@ -70,6 +83,11 @@ impl Replication {
         }
         findings
     }
+}
+
+/// JSON Schema of a replication's file, by which editors complete and check it.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Replication).to_value()
 }
 
 impl StreamOptions {

@@ -6,6 +6,7 @@
 
 mod fields;
 mod reference;
+mod schema;
 mod store;
 
 use std::{collections::BTreeMap, fmt};
@@ -20,6 +21,7 @@ use crate::yaml::{Document, Node, NodeValue, suggest};
 
 pub use fields::api_fields;
 pub use reference::interpolated;
+pub use schema::json_schema;
 pub use store::{remove, save, stored};
 
 /// Environment variables, by name.
@@ -149,7 +151,7 @@ impl Connection {
         let mut simulate = None;
         for (key, _, value) in entries {
             if key == "simulate" {
-                simulate = Some(json(value));
+                simulate = Some(value.to_json());
                 continue;
             }
             let text = scalar(value).ok_or_else(|| wrong(format!("`{key}` is no text")))?;
@@ -296,21 +298,6 @@ fn scalar(node: &Node) -> Option<String> {
         NodeValue::Bool(flag) => Some(flag.to_string()),
         NodeValue::Null => Some(String::new()),
         NodeValue::List(_) | NodeValue::Map(_) => None,
-    }
-}
-
-fn json(node: &Node) -> Value {
-    match &node.value {
-        NodeValue::Null => Value::Null,
-        NodeValue::Bool(flag) => Value::from(*flag),
-        NodeValue::Int(number) => Value::from(*number),
-        NodeValue::UInt(number) => Value::from(*number),
-        NodeValue::Float(number) => Value::from(*number),
-        NodeValue::Text(text) => Value::from(text.as_str()),
-        NodeValue::List(items) => items.iter().map(json).collect(),
-        NodeValue::Map(entries) => {
-            entries.iter().map(|(key, _, value)| (key.clone(), json(value))).collect()
-        }
     }
 }
 

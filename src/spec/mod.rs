@@ -77,6 +77,11 @@ impl Spec {
     }
 }
 
+/// JSON Schema of a spec's file, by which editors complete and check it.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Spec).to_value()
+}
+
 /// What streams share; a stream's own entry wins (queries, headers and ignored paths are merged).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
