@@ -6,7 +6,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use arrow_array::{
@@ -18,11 +18,14 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use weir::{
     schema::{Column, ColumnType, TableSchema},
+    secret::Secret,
     write::{
         Committed, Disposition, Table, Target,
         files::{Files, FilesOptions, Settings},
     },
 };
+
+use crate::support::s3;
 
 fn table(object: &str, disposition: Disposition) -> Table {
     let columns = vec![Column::new("id", ColumnType::Int), Column::new("body", ColumnType::Text)];
@@ -532,15 +535,87 @@ async fn a_store_splits_parts_and_refuses_what_is_not_its_own() {
     assert_eq!(ids_in(&store).await, [0]);
 }
 
+fn s3_options(endpoint: &str, key: &str) -> FilesOptions {
+    let settings = [
+        ("aws_access_key_id", key),
+        ("aws_secret_access_key", "hunter2"),
+        ("aws_region", "eu-central-1"),
+        ("endpoint", endpoint),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), Secret::new(value)));
+    let root = "s3://b/pre".to_owned();
+    FilesOptions { root, settings: settings.into_iter().collect(), files: Settings::default() }
+}
+
+#[tokio::test]
+async fn s3_takes_signed_uploads_and_forgets_those_given_up() {
+    let bucket = Arc::new(Mutex::new(s3::Bucket::default()));
+    let endpoint = s3::serve(Arc::clone(&bucket)).await;
+    let target = Files::new(&s3_options(&endpoint, "AKIDTEST")).unwrap();
+    target.check().await.unwrap();
+    for object in ["a b/pages.jsonl", "parts/*.jsonl"] {
+        let table = table(object, Disposition::Replace);
+        load(&target, &table, 0..3).await;
+        load(&target, &table, 3..5).await;
+        let mut writer = target.open(&table).await.unwrap();
+        writer.write(batch(&table, 0..8000, 1500)).await.unwrap();
+        let found = ids_in_bucket(&bucket.lock().unwrap(), object);
+        assert_eq!(found, [3, 4], "{object}");
+        assert_eq!(bucket.lock().unwrap().uploads.len(), 1);
+        writer.commit().await.unwrap();
+        let found = ids_in_bucket(&bucket.lock().unwrap(), object);
+        assert_eq!(found, (0..8000).collect::<Vec<_>>(), "{object}");
+
+        let mut writer = target.open(&table).await.unwrap();
+        writer.write(batch(&table, 0..8000, 1500)).await.unwrap();
+        drop(writer);
+        while !bucket.lock().unwrap().uploads.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    assert_eq!(bucket.lock().unwrap().unsigned, 0);
+}
+
+#[tokio::test]
+async fn s3_that_refuses_leaves_the_old_object_and_shows_no_secret() {
+    let bucket = Arc::new(Mutex::new(s3::Bucket::default()));
+    let endpoint = s3::serve(Arc::clone(&bucket)).await;
+    let target = Files::new(&s3_options(&endpoint, "AKIDTEST")).unwrap();
+    let table = table("pages.jsonl", Disposition::Replace);
+    load(&target, &table, 0..3).await;
+    for rows in [10, 8000] {
+        let mut writer = target.open(&table).await.unwrap();
+        bucket.lock().unwrap().refusals = 1;
+        let written = writer.write(batch(&table, 0..rows, 1500)).await;
+        let error = match written {
+            Ok(()) => writer.commit().await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), weir::error::Kind::Credentials, "{error:?}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        assert_eq!(ids_in_bucket(&bucket.lock().unwrap(), "pages.jsonl"), [0, 1, 2]);
+    }
+    let wrong = Files::new(&s3_options(&endpoint, "AKIDWRONG")).unwrap();
+    let error = wrong.check().await.unwrap_err();
+    assert_eq!(error.kind(), weir::error::Kind::Credentials, "{error:?}");
+}
+
+fn ids_in_bucket(bucket: &s3::Bucket, object: &str) -> Vec<i64> {
+    let folder = format!("pre/{}", object.split('*').next().unwrap());
+    let own = |key: &&String| key.starts_with(&folder) && !key.ends_with("_weir.json");
+    let found = bucket.objects.keys().filter(own);
+    found.flat_map(|key| ids(Path::new(key), bucket.objects[key].to_vec())).collect()
+}
+
 #[test]
 fn options_show_no_secret() {
-    let secret = weir::secret::Secret::new("hunter2");
+    let secret = Secret::new("hunter2");
     let options = FilesOptions {
         root: "s3://b/p".to_owned(),
         settings: [
-            ("aws_access_key_id".to_owned(), weir::secret::Secret::new("AKIA")),
+            ("aws_access_key_id".to_owned(), Secret::new("AKIA")),
             ("aws_secret_access_key".to_owned(), secret),
-            ("aws_region".to_owned(), weir::secret::Secret::new("eu-central-1")),
+            ("aws_region".to_owned(), Secret::new("eu-central-1")),
         ]
         .into_iter()
         .collect(),

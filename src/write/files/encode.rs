@@ -164,6 +164,9 @@ impl Parquet {
         self.writer.write(batch)?;
         self.share.set(self.writer.memory_size());
         if self.writer.in_progress_size() >= self.group_bytes || self.share.is_over() {
+            // A buffer that doubled as it grew would take twice the row group.
+            let size = self.writer.in_progress_size();
+            self.writer.inner_mut().reserve_exact(size);
             self.writer.flush()?;
             self.writer.sync()?;
             self.share.set(self.writer.memory_size());

@@ -324,14 +324,37 @@ impl Drop for Upload {
 
 fn failed(what: &str, shown: &str, error: &object_store::Error) -> Error {
     use object_store::Error as Cause;
+    let text = without_queries(&error.to_string());
+    let refused = ["401 Unauthorized", "403 Forbidden"].iter().any(|word| text.contains(word));
     let (kind, hint) = match error {
-        Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } => {
-            (Kind::Credentials, "check the connection's keys and what they may do in the bucket")
-        }
+        Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } => (Kind::Credentials, KEYS),
+        _ if refused => (Kind::Credentials, KEYS),
         Cause::NotFound { .. } => (Kind::Target, "check the name of the bucket or container"),
         _ => {
             (Kind::Target, "check the connection's region and endpoint, and whether it is reached")
         }
     };
-    Error::new(kind, format!("cannot {what} `{shown}`")).because(error.to_string()).with_hint(hint)
+    Error::new(kind, format!("cannot {what} `{shown}`")).because(text).with_hint(hint)
+}
+
+const KEYS: &str = "check the connection's keys and what they may do in the bucket";
+
+/// A text whose URLs have no query: some stores take their credentials there.
+fn without_queries(text: &str) -> String {
+    let cut = |word: &str| match word.split_once('?') {
+        Some((path, _)) if path.contains("://") => path.to_owned(),
+        _ => word.to_owned(),
+    };
+    text.split(' ').map(cut).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_cut_from_urls_only() {
+        let text = without_queries("GET https://a.b/c?sig=hunter2&x in 1 ms: why?");
+        assert_eq!(text, "GET https://a.b/c in 1 ms: why?");
+    }
 }
