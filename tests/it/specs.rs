@@ -163,6 +163,32 @@ fn the_schema_of_connections_refuses_what_is_no_connection() {
 }
 
 #[test]
+fn requests_before_the_streams_see_the_inputs() {
+    let text = "name: x\nbase_url: https://x.test\ntest: { get: /me }\n\
+        inputs: { jobs: { bool: false } }\n\
+        setup: [{ when: jobs, post: /jobs }]\n\
+        streams: { a: { get: /a, columns: { id: text } } }\n";
+    let spec = valid(Spec::load("x.yaml", text));
+    for jobs in [false, true] {
+        let replication = format!(
+            "source: X\ntarget: Y\ndefaults: {{ inputs: {{ jobs: {jobs} }} }}\nstreams: {{ a: }}\n"
+        );
+        let replication = valid(load_replication("r.yaml", &replication));
+        let fields = spec::Fields::default();
+        let documents = plan::Documents {
+            spec: &spec,
+            replication: &replication,
+            fields: &fields,
+            default_object: "{stream_name}",
+        };
+        let run = plan::Run { id: "1".to_owned(), started_at: chrono::DateTime::UNIX_EPOCH };
+        let hooks = plan::AccessHooks::default();
+        let plan = plan::Plan::new(documents, &plan::Options::default(), run, &hooks).unwrap();
+        assert_eq!(plan.setup.len(), usize::from(jobs));
+    }
+}
+
+#[test]
 fn unknown_keys_get_a_suggestion() {
     insta::assert_snapshot!(wrong("unknown_keys.yaml"), @r"
     unknown_keys.yaml:3:1: unknown key `conection`
