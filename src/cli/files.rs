@@ -119,7 +119,14 @@ pub(super) fn transport(connection: &Connection, spec: &Spec) -> Result<Arc<dyn 
 pub(super) fn target(connection: &Connection) -> Result<(Arc<dyn Target>, &'static str)> {
     match connection.kind {
         ConnectionKind::Postgres => {
-            let options = PostgresOptions::from_properties(&connection.properties)?;
+            let named = |error: Error| error.within(format!("connection `{}`", connection.name));
+            let mut options = match connection.property("url") {
+                Some(url) => PostgresOptions::from_url(url).map_err(named)?,
+                None => PostgresOptions::default(),
+            };
+            for (name, value) in connection.properties.iter().filter(|(name, _)| *name != "url") {
+                options.set(name, value.expose()).map_err(named)?;
+            }
             Ok((Arc::new(Postgres::new(options)), "{stream_name}"))
         }
         ConnectionKind::Files => {

@@ -1,41 +1,153 @@
 //! Rows to Postgres: binary COPY into staging, then swap, insert or merge in one transaction.
+//!
+//! The rows of a batch wait in memory until there are enough for a COPY (2 MiB of a table, or less
+//! when all tables together have 32 MiB waiting). A COPY borrows one of the pool's connections.
+
+mod catalog;
+mod encode;
+mod failure;
+mod json;
+mod lock;
+mod name;
+mod options;
+mod pool;
+mod publish;
+mod stage;
+mod tls;
+mod writer;
+
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use async_trait::async_trait;
-use indexmap::IndexMap;
+use tokio_postgres::{Client, error::SqlState};
 
+pub use self::options::{PostgresOptions, Server, SslMode};
+use self::{
+    catalog::Existing, lock::Locks, name::TableName, pool::Pool, stage::Stage,
+    writer::PostgresWriter,
+};
 use crate::error::{Error, Result};
-use crate::secret::Secret;
-use crate::write::{Table, Target, Writer};
+use crate::write::{Disposition, Table, Target, Writer};
 
-/// How to reach the server.
-#[derive(Clone, Debug)]
-pub struct PostgresOptions {}
-
-impl PostgresOptions {
-    /// Reads a connection's properties.
-    pub fn from_properties(_: &IndexMap<String, Secret>) -> Result<Self> {
-        Ok(Self {})
-    }
+/// A Postgres database. Connects when first used; may be shared by any number of writers.
+///
+/// The `object` of a table is `schema.table`, or `table` in the options' schema.
+///
+/// What Postgres cannot hold is replaced by the nearest that it can, counted and reported as a
+/// warning of the log: NUL characters in text, NUL characters and lone surrogates in JSON become
+/// U+FFFD; JSON numbers beyond `numeric` and JSON nested more than 1,000 deep become JSON strings of
+/// their text; dates and timestamps out of range become `infinity` or `-infinity`.
+pub struct Postgres {
+    options: PostgresOptions,
+    pool: Arc<Pool>,
+    locks: Arc<Locks>,
+    /// Bytes of memory of all batches that wait for their COPY.
+    waiting: Arc<AtomicUsize>,
 }
 
-/// A Postgres database.
-#[derive(Debug)]
-pub struct Postgres {}
-
 impl Postgres {
-    /// A database that is not reached yet.
-    pub fn new(_: PostgresOptions) -> Self {
-        Self {}
+    /// A target; does not connect yet.
+    pub fn new(options: PostgresOptions) -> Self {
+        let pool = Arc::new(Pool::new(options.clone()));
+        Self { options, pool, locks: Arc::default(), waiting: Arc::default() }
     }
 }
 
 #[async_trait]
 impl Target for Postgres {
     async fn check(&self) -> Result<()> {
-        Err(Error::target("not yet"))
+        let lease = self.pool.lease().await?;
+        let row = lease
+            .query_one(
+                "SELECT current_setting('transaction_read_only') = 'on', \
+                     has_database_privilege(current_database(), 'CREATE') \
+                     OR EXISTS (SELECT FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' \
+                         AND has_schema_privilege(oid, 'CREATE'))",
+                &[],
+            )
+            .await
+            .map_err(|error| failure::statement("the database cannot be checked", &error))?;
+        let (only_reads, may_create): (bool, bool) = (row.get(0), row.get(1));
+        lease.give_back();
+        let place = self.options.place();
+        if only_reads {
+            return Err(Error::target(format!("the server at `{place}` only reads"))
+                .with_hint("it may be a standby: connect to the primary"));
+        }
+        if !may_create {
+            let (user, schema) = (&self.options.user, name::quoted(&self.options.schema));
+            return Err(Error::target(format!(
+                "user `{user}` may not create tables in any schema"
+            ))
+            .with_hint(format!(
+                "as the database's owner: GRANT USAGE, CREATE ON SCHEMA {schema} TO {}",
+                name::quoted(user)
+            )));
+        }
+        Ok(())
     }
 
-    async fn open(&self, _: &Table) -> Result<Box<dyn Writer>> {
-        Err(Error::target("not yet"))
+    async fn open(&self, table: &Table) -> Result<Box<dyn Writer>> {
+        self.options.validate()?;
+        let mut stage = Stage::plan(table, &self.options.schema)?;
+        let lock = self.locks.take(&self.pool, &stage.name).await?;
+        let lease = self.pool.lease().await?;
+        ensure_schema(&lease, &stage.name).await?;
+        let existing = catalog::inspect(&*lease, &stage.name).await?;
+        if let Some(existing) = &existing {
+            check_fit(&lease, &stage, existing).await?;
+        }
+        stage.lasting = existing.is_none() || stage.disposition == Disposition::Replace;
+        stage.create(&lease).await?;
+        lease.give_back();
+        let pool = Arc::clone(&self.pool);
+        Ok(Box::new(PostgresWriter::new(stage, lock, pool, Arc::clone(&self.waiting))))
+    }
+}
+
+async fn ensure_schema(client: &Client, name: &TableName) -> Result<()> {
+    let schema = name::quoted(&name.schema);
+    let failed = |error| failure::statement(format!("schema {schema} cannot be created"), &error);
+    let found = client
+        .query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&name.schema])
+        .await
+        .map_err(failed)?;
+    // Who may not create schemas would be refused even where it exists.
+    if found.is_some() {
+        return Ok(());
+    }
+    match client.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await {
+        Err(error)
+            if !failure::is(&error, &SqlState::UNIQUE_VIOLATION)
+                && !failure::is(&error, &SqlState::DUPLICATE_SCHEMA) =>
+        {
+            Err(failed(error).with_hint(
+                "create the schema, or grant the role CREATE on the database: \
+                 GRANT CREATE ON DATABASE … TO …",
+            ))
+        }
+        // Another run has just created it.
+        _ => Ok(()),
+    }
+}
+
+/// Says before any row moves what would be wrong at commit.
+async fn check_fit(client: &Client, stage: &Stage, existing: &Existing) -> Result<()> {
+    if stage.disposition == Disposition::Replace && existing.plain {
+        return Ok(());
+    }
+    existing.check(&stage.name, &stage.schema)?;
+    let merges = stage.disposition == Disposition::Merge;
+    if !merges || existing.is_unique(&stage.key) || !existing.has_all(&stage.key) {
+        return Ok(());
+    }
+    let (name, key) = (&stage.name, stage.key_columns());
+    let twins = format!("SELECT FROM {name} GROUP BY {key} HAVING count(*) > 1 LIMIT 1");
+    let twins = client.query_opt(&twins, &[]).await;
+    match twins
+        .map_err(|error| failure::statement(format!("table {name} cannot be read"), &error))?
+    {
+        Some(_) => Err(publish::ambiguous(stage)),
+        None => Ok(()),
     }
 }

@@ -1,0 +1,180 @@
+//! What the server already has under a table's name, and whether a stream's columns fit it.
+
+use tokio_postgres::{GenericClient, Row};
+
+use super::{failure, name::TableName};
+use crate::error::{Error, Result};
+use crate::schema::{ColumnType, TableSchema};
+
+/// The table, if there is one. `plain`: nothing about it would be lost if it were dropped and made
+/// anew, but grants and comments, which can be carried over. `referenced`: foreign keys of other
+/// tables lead to it.
+const TABLE: &str = "SELECT c.oid, c.relkind::text, \
+    c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition \
+        AND NOT c.relrowsecurity AND NOT c.relforcerowsecurity AND c.reloptions IS NULL \
+        AND c.relreplident = 'd' AND c.reltablespace = 0 AND c.reloftype = 0 \
+        AND pg_get_userbyid(c.relowner) = current_user \
+        AND NOT EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) \
+        AND NOT EXISTS (SELECT FROM pg_attribute a \
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                AND (a.attacl IS NOT NULL OR a.atthasdef OR a.attidentity <> '' \
+                    OR a.attoptions IS NOT NULL)) \
+        AND NOT EXISTS (SELECT FROM pg_depend d \
+            WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid \
+                AND NOT (d.deptype = 'i' \
+                    AND d.classid IN ('pg_type'::regclass, 'pg_class'::regclass)) \
+                AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS ( \
+                    SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conrelid = c.oid \
+                        AND k.contype IN ('p', 'n')))) \
+        AND NOT EXISTS (SELECT FROM pg_depend d \
+            WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid = c.reltype \
+                AND d.deptype <> 'i'), \
+    EXISTS (SELECT FROM pg_constraint k \
+        WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conrelid <> c.oid) \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE n.nspname = $1 AND c.relname = $2";
+
+const COLUMNS: &str = "SELECT attname, format_type(atttypid, atttypmod), attnotnull, \
+    atthasdef OR attidentity <> '' \
+    FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+
+/// Columns of each index that `ON CONFLICT` can use.
+const UNIQUE: &str = "SELECT array_agg(a.attname::text) \
+    FROM pg_index i CROSS JOIN generate_series(0, i.indnkeyatts - 1) AS position \
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[position] \
+    WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate \
+        AND i.indpred IS NULL AND i.indexprs IS NULL \
+    GROUP BY i.indexrelid";
+
+/// A table that is there.
+pub(super) struct Existing {
+    pub(super) oid: u32,
+    /// Nothing but grants and comments would be lost if it were made anew.
+    pub(super) plain: bool,
+    /// Foreign keys of other tables lead to it.
+    pub(super) referenced: bool,
+    columns: Vec<ExistingColumn>,
+    /// Sets of columns that are unique.
+    unique: Vec<Vec<String>>,
+}
+
+struct ExistingColumn {
+    name: String,
+    kind: String,
+    /// Needs a value that only the row can bring.
+    needed: bool,
+}
+
+/// Looks a table up.
+///
+/// # Errors
+/// The name belongs to something that is no table.
+pub(super) async fn inspect<C: GenericClient + Sync>(
+    client: &C,
+    name: &TableName,
+) -> Result<Option<Existing>> {
+    let failed = |error| failure::statement(format!("table {name} cannot be looked up"), &error);
+    let found = client.query_opt(TABLE, &[&name.schema, &name.table]).await.map_err(failed)?;
+    let Some(found) = found else { return Ok(None) };
+    let kind: &str = found.get(1);
+    if !matches!(kind, "r" | "p") {
+        return Err(Error::target(format!("{name} is {}, not a table", kind_name(kind)))
+            .with_hint("give the stream another `object`"));
+    }
+    let oid: u32 = found.get(0);
+    let columns = client.query(COLUMNS, &[&oid]).await.map_err(failed)?;
+    let unique = client.query(UNIQUE, &[&oid]).await.map_err(failed)?;
+    Ok(Some(Existing {
+        oid,
+        plain: found.get(2),
+        referenced: found.get(3),
+        columns: columns.iter().map(existing_column).collect(),
+        unique: unique.iter().map(|row| row.get(0)).collect(),
+    }))
+}
+
+fn existing_column(row: &Row) -> ExistingColumn {
+    let (not_null, has_default): (bool, bool) = (row.get(2), row.get(3));
+    ExistingColumn { name: row.get(0), kind: row.get(1), needed: not_null && !has_default }
+}
+
+fn kind_name(kind: &str) -> &'static str {
+    match kind {
+        "v" => "a view",
+        "m" => "a materialized view",
+        "f" => "a foreign table",
+        "i" | "I" => "an index",
+        "S" => "a sequence",
+        "c" => "a composite type",
+        _ => "something else",
+    }
+}
+
+impl Existing {
+    /// Refuses columns that the table cannot take, before any row moves.
+    pub(super) fn check(&self, name: &TableName, schema: &TableSchema) -> Result<()> {
+        for column in &schema.columns {
+            let Some(there) = self.columns.iter().find(|there| there.name == column.name) else {
+                continue;
+            };
+            let (wanted, kind) = (sql_type(column.kind), &there.kind);
+            let takes_text = wanted == "text" && kind == "character varying";
+            if kind != wanted && !takes_text {
+                let column = &column.name;
+                let what = format!(
+                    "column `{column}` of table {name} is `{kind}`, the stream's is `{wanted}`"
+                );
+                return Err(Error::target(what).with_hint(format!(
+                    "alter the column's type, name another type under `columns: {{ {column}: … }}` \
+                     in the replication, or write to another table"
+                )));
+            }
+        }
+        let lacks =
+            |there: &&ExistingColumn| there.needed && schema.position(&there.name).is_none();
+        if let Some(needed) = self.columns.iter().find(lacks) {
+            let column = &needed.name;
+            let what =
+                format!("column `{column}` of table {name} is NOT NULL, the stream has none");
+            return Err(Error::target(what).with_hint(
+                "give the column a default, let it be null, or write to another table",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether exactly these columns are known to be unique together.
+    pub(super) fn is_unique(&self, key: &[String]) -> bool {
+        let same = |columns: &Vec<String>| {
+            columns.len() == key.len() && key.iter().all(|name| columns.contains(name))
+        };
+        self.unique.iter().any(same)
+    }
+
+    /// Whether it has all these columns.
+    pub(super) fn has_all(&self, names: &[String]) -> bool {
+        names.iter().all(|name| self.columns.iter().any(|column| column.name == *name))
+    }
+
+    /// Positions of the schema's columns that the table lacks.
+    pub(super) fn missing(&self, schema: &TableSchema) -> Vec<usize> {
+        let there = |name: &String| self.columns.iter().any(|column| column.name == *name);
+        let columns = schema.columns.iter().enumerate();
+        columns.filter(|(_, column)| !there(&column.name)).map(|(at, _)| at).collect()
+    }
+}
+
+/// The type of a column in Postgres, as the catalog spells it.
+pub(super) fn sql_type(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Text => "text",
+        ColumnType::Int => "bigint",
+        ColumnType::Float => "double precision",
+        ColumnType::Decimal => "numeric",
+        ColumnType::Bool => "boolean",
+        ColumnType::Date => "date",
+        ColumnType::Timestamp => "timestamp with time zone",
+        ColumnType::Json => "jsonb",
+        ColumnType::Bytes => "bytea",
+    }
+}

@@ -1,0 +1,194 @@
+//! What the server or the driver says, turned into what happened and what to do.
+
+use std::{error::Error as _, io};
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::options::PostgresOptions;
+use crate::error::{Error, Kind};
+
+/// Characters of a server's message that are shown.
+const SHOWN: usize = 300;
+
+/// An error that met a statement; `what` is a clause that names the table.
+pub(super) fn statement(what: impl Into<String>, error: &tokio_postgres::Error) -> Error {
+    let failed = Error::target(what);
+    match error.as_db_error() {
+        Some(refusal) => {
+            let failed = failed.because(said(refusal));
+            match remedy(refusal.code()) {
+                Some(hint) => failed.with_hint(hint),
+                None => failed,
+            }
+        }
+        None => failed
+            .because(format!("the connection to the server broke: {}", chain(error)))
+            .with_hint("the server's log says why it ended the session; then run again"),
+    }
+}
+
+/// An error that met the attempt to connect.
+pub(super) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Error) -> Error {
+    let place = options.place();
+    if let Some(refusal) = error.as_db_error() {
+        return refused(options, refusal);
+    }
+    if let Some(cause) = io_cause(error) {
+        return match cause.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                unreachable(format!("nobody listens at `{place}`"))
+                    .with_hint("check host and port, and that the server runs and listens there")
+            }
+            io::ErrorKind::TimedOut => no_answer(options),
+            _ if cause.to_string().contains("lookup") => {
+                unreachable(format!("the host of `{place}` is not known"))
+                    .because(cause.to_string())
+                    .with_hint("check the host's spelling, and the name service of this machine")
+            }
+            _ => unreachable(format!("cannot connect to Postgres at `{place}`"))
+                .because(cause.to_string()),
+        };
+    }
+    let text = chain(error);
+    if text.contains("timeout") || text.contains("timed out") {
+        return no_answer(options);
+    }
+    let failed = unreachable(format!("cannot connect to Postgres at `{place}`")).because(text);
+    if is_tls(error) {
+        return failed.with_hint(
+            "`sslmode` says how far the server's certificate is checked, `sslrootcert` names the \
+             PEM file to trust",
+        );
+    }
+    if error.to_string().contains("configuration") || error.to_string().contains("authentication") {
+        return failed.with_hint("check `user` and `password` of the connection");
+    }
+    failed
+}
+
+/// Whether connecting may well succeed in a moment.
+pub(super) fn is_transient(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => {
+            *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::TOO_MANY_CONNECTIONS
+        }
+        None => io_cause(error).is_some_and(|cause| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::BrokenPipe
+            )
+        }),
+    }
+}
+
+/// Whether TLS itself failed, rather than the server refusing the login.
+pub(super) fn is_tls(error: &tokio_postgres::Error) -> bool {
+    error.to_string().contains("TLS")
+}
+
+/// Whether this is what the server answered.
+pub(super) fn is(error: &tokio_postgres::Error, code: &SqlState) -> bool {
+    error.code() == Some(code)
+}
+
+fn refused(options: &PostgresOptions, refusal: &DbError) -> Error {
+    let (user, database) = (&options.user, options.database());
+    let code = refusal.code();
+    if *code == SqlState::INVALID_PASSWORD {
+        let what = format!("the server does not accept the password of user `{user}`");
+        return Error::new(Kind::Credentials, what)
+            .with_hint("correct `user` or `password` of the connection");
+    }
+    if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
+        let what = format!("the server does not admit user `{user}` to database `{database}`");
+        return Error::new(Kind::Credentials, what)
+            .because(said(refusal))
+            .with_hint("the role may not exist, or `pg_hba.conf` does not let it in from here");
+    }
+    if *code == SqlState::INVALID_CATALOG_NAME {
+        return Error::input(format!("there is no database `{database}` at `{}`", options.place()))
+            .with_hint("create it (`createdb`), or correct `database` of the connection");
+    }
+    let failed = Error::target(format!("the server at `{}` refused to connect", options.place()));
+    let failed = failed.because(said(refusal));
+    match remedy(code) {
+        Some(hint) => failed.with_hint(hint),
+        None => failed,
+    }
+}
+
+fn remedy(code: &SqlState) -> Option<&'static str> {
+    const REMEDIES: &[(SqlState, &str)] = &[
+        (
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            "grant the role what it lacks: USAGE and CREATE on the schema, and for an existing \
+             table that it is the owner's member",
+        ),
+        (SqlState::DISK_FULL, "the server's disk is full: free space on it and run again"),
+        (SqlState::OUT_OF_MEMORY, "the server is out of memory"),
+        (
+            SqlState::TOO_MANY_CONNECTIONS,
+            "lower `connections` of the connection, or raise the server's `max_connections`",
+        ),
+        (SqlState::ADMIN_SHUTDOWN, "an administrator ended the session: run again"),
+        (SqlState::CRASH_SHUTDOWN, "the server restarted: run again"),
+        (SqlState::CANNOT_CONNECT_NOW, "the server is starting or stopping: try again in a minute"),
+        (
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+            "this server only reads, it may be a standby: connect to the primary",
+        ),
+        (
+            SqlState::NOT_NULL_VIOLATION,
+            "the key's columns and columns that are NOT NULL need a value",
+        ),
+        (
+            SqlState::FOREIGN_KEY_VIOLATION,
+            "another table refers to rows that are gone now: drop or relax its foreign key",
+        ),
+        (
+            SqlState::LOCK_NOT_AVAILABLE,
+            "another session uses the table: see pg_stat_activity, then run again",
+        ),
+        (SqlState::QUERY_CANCELED, "someone, or `statement_timeout`, cancelled the statement"),
+        (SqlState::UNDEFINED_TABLE, "someone dropped a table that this run needs: run again"),
+    ];
+    REMEDIES.iter().find(|(known, _)| known == code).map(|(_, hint)| *hint)
+}
+
+/// The message and, for a COPY, its place. Details are left out: they quote rows.
+fn said(refusal: &DbError) -> String {
+    let place = refusal.where_().and_then(|place| place.lines().next());
+    let text = match place.filter(|place| place.starts_with("COPY ")) {
+        Some(place) => format!("{} ({place})", refusal.message()),
+        None => refusal.message().to_owned(),
+    };
+    text.chars().take(SHOWN).collect()
+}
+
+fn unreachable(what: String) -> Error {
+    Error::new(Kind::Unreachable, what)
+}
+
+pub(super) fn no_answer(options: &PostgresOptions) -> Error {
+    let seconds = options.connect_timeout.as_secs();
+    unreachable(format!("no answer from `{}` within {seconds} seconds", options.place()))
+        .with_hint("check the host and the firewalls between, or raise `connect_timeout`")
+}
+
+fn io_cause(error: &tokio_postgres::Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref::<io::Error>().filter(|_| !is_tls(error))
+}
+
+fn chain(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text.chars().take(SHOWN).collect()
+}

@@ -1,0 +1,174 @@
+//! Names of tables and columns: taken from a replication as they are, quoted wherever they are sent.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// Bytes that a Postgres server keeps of a name; what is longer it would cut off silently.
+pub(super) const LONGEST: usize = 63;
+/// What the names of staging tables begin with.
+const STAGE: &str = "_weir_stage_";
+
+/// A table's schema and name, unquoted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TableName {
+    pub(super) schema: String,
+    pub(super) table: String,
+}
+
+impl TableName {
+    /// `schema.table`, or `table` in the default schema. Case is kept; a part that holds a dot is
+    /// put in double quotes, in which `""` means one.
+    pub(super) fn parse(object: &str, default_schema: &str) -> Result<Self> {
+        let mut parts = parts(object)?;
+        let (schema, table) = match (parts.pop(), parts.pop(), parts.pop()) {
+            (Some(table), None, _) => (default_schema.to_owned(), table),
+            (Some(table), Some(schema), None) => (schema, table),
+            _ => return Err(unreadable(object, "it has more than two parts")),
+        };
+        check("schema", &schema)?;
+        check("table", &table)?;
+        Ok(Self { schema, table })
+    }
+
+    /// Another table of the same schema.
+    pub(super) fn sibling(&self, table: impl Into<String>) -> Self {
+        Self { schema: self.schema.clone(), table: table.into() }
+    }
+
+    /// What the names of this table's staging tables begin with; differs from table to table.
+    pub(super) fn stage_prefix(&self) -> String {
+        format!("{STAGE}{:016x}_", self.hash())
+    }
+
+    /// Number under which the table is locked.
+    pub(super) fn lock_key(&self) -> i64 {
+        i64::from_ne_bytes(self.hash().to_ne_bytes())
+    }
+
+    /// FNV-1a, which stays the same between versions and machines.
+    fn hash(&self) -> u64 {
+        let bytes = self.schema.bytes().chain([0]).chain(self.table.bytes());
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+}
+
+/// Both parts quoted: how it is sent, and how it is shown.
+impl fmt::Display for TableName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", quoted(&self.schema), quoted(&self.table))
+    }
+}
+
+/// An identifier in double quotes.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string literal, whatever `standard_conforming_strings` is.
+pub(super) fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// Identifiers in double quotes, with commas between.
+pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(quoted).collect();
+    names.join(", ")
+}
+
+/// Refuses a name that Postgres would not keep as it is.
+pub(super) fn check(what: &str, name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::input(format!("the name of a {what} is empty")));
+    }
+    if name.contains('\0') {
+        return Err(Error::input(format!("the name of a {what} holds a NUL character")));
+    }
+    if name.len() > LONGEST {
+        let length = name.len();
+        let what = format!("the name of the {what} `{name}` is {length} bytes long");
+        return Err(Error::input(what)
+            .with_hint(format!("Postgres keeps {LONGEST} bytes of a name: choose a shorter one")));
+    }
+    Ok(())
+}
+
+fn parts(object: &str) -> Result<Vec<String>> {
+    let mut parts = Vec::new();
+    let mut rest = object;
+    loop {
+        let (part, after) =
+            part(rest).ok_or_else(|| unreadable(object, "a quote is not closed"))?;
+        parts.push(part);
+        if after.is_empty() {
+            return Ok(parts);
+        }
+        rest = after
+            .strip_prefix('.')
+            .ok_or_else(|| unreadable(object, "text follows a closing quote"))?;
+    }
+}
+
+/// The first part and what follows it; `None` when its quote is not closed.
+fn part(text: &str) -> Option<(String, &str)> {
+    let Some(mut rest) = text.strip_prefix('"') else {
+        let end = text.find('.').unwrap_or(text.len());
+        return text.split_at_checked(end).map(|(part, after)| (part.to_owned(), after));
+    };
+    let mut part = String::new();
+    loop {
+        let (before, after) = rest.split_once('"')?;
+        part.push_str(before);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                part.push('"');
+                rest = more;
+            }
+            None => return Some((part, after)),
+        }
+    }
+}
+
+fn unreadable(object: &str, why: &str) -> Error {
+    Error::input(format!("`{object}` is no table name: {why}")).with_hint(
+        "write `schema.table` or `table`; put a part that holds a dot or a quote in double quotes",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn named(object: &str, shown: &str) {
+        assert_eq!(TableName::parse(object, "public").unwrap().to_string(), shown);
+    }
+
+    #[test]
+    fn names_keep_their_case_and_signs() {
+        named("pages", r#""public"."pages""#);
+        named("Raw.Pages", r#""Raw"."Pages""#);
+        named(r#""my.schema"."a ""b""""#, r#""my.schema"."a ""b""""#);
+        named("select.from; drop", r#""select"."from; drop""#);
+        named(r#"a"b"#, r#""public"."a""b""#);
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for object in ["", "a.", ".b", "a.b.c", "\"a", "\"a\"b", "a.\0", &"x".repeat(64)] {
+            assert!(TableName::parse(object, "public").is_err(), "{object:?}");
+        }
+        let error = TableName::parse(&format!("a.{}", "é".repeat(32)), "public").unwrap_err();
+        assert!(error.to_string().contains("64 bytes"), "{error:?}");
+    }
+
+    #[test]
+    fn a_staging_name_fits_and_differs_by_table() {
+        let one = TableName::parse(&"x".repeat(63), "public").unwrap();
+        let two = TableName::parse("y", "public").unwrap();
+        assert!(one.stage_prefix().len() < LONGEST - 16);
+        assert_ne!(one.stage_prefix(), two.stage_prefix());
+    }
+}

@@ -1,0 +1,277 @@
+//! Staged rows made visible, all in one transaction.
+
+use tokio_postgres::{Transaction, error::SqlState};
+
+use super::{
+    catalog::{self, Existing, sql_type},
+    failure,
+    name::{LONGEST, TableName, list, literal, quoted},
+    stage::{ROW, Stage},
+};
+use crate::error::{Error, Result};
+use crate::write::Disposition;
+
+/// What a table's columns begin with that weir fills for itself; they do not make a row another.
+const OWN: &str = "_weir_";
+
+/// Publishes a stage in an open transaction; how many rows it lost to later ones with their key.
+pub(super) async fn publish(transaction: &Transaction<'_>, stage: &Stage) -> Result<u64> {
+    run(transaction, stage, "SET LOCAL synchronous_commit TO DEFAULT").await?;
+    let gone = if stage.lasting {
+        stage.add_key(transaction).await?
+    } else {
+        stage.keep_last(transaction).await?
+    };
+    let name = &stage.name;
+    let mut existing = catalog::inspect(transaction, name).await?;
+    let replaces = matches!(stage.disposition, Disposition::Replace | Disposition::Truncate);
+    if existing.is_some() && replaces {
+        run(transaction, stage, &format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await?;
+        // Someone may have come between.
+        existing = catalog::inspect(transaction, name).await?;
+    }
+    match existing {
+        None if stage.lasting => rename(transaction, stage).await?,
+        None => {
+            return Err(Error::target(format!("table {name} was dropped while it was loaded"))
+                .with_hint("run again"));
+        }
+        Some(old) => match stage.disposition {
+            Disposition::Replace => replace(transaction, stage, &old).await?,
+            Disposition::Truncate => fill(transaction, stage, &old).await?,
+            Disposition::Append => append(transaction, stage, &old).await?,
+            Disposition::Merge => merge(transaction, stage, &old).await?,
+        },
+    }
+    Ok(gone)
+}
+
+async fn run(transaction: &Transaction<'_>, stage: &Stage, statement: &str) -> Result<()> {
+    transaction.batch_execute(statement).await.map_err(|error| failed(stage, &error))
+}
+
+fn failed(stage: &Stage, error: &tokio_postgres::Error) -> Error {
+    failure::statement(format!("table {} cannot be written", stage.name), error)
+}
+
+/// The stage takes the old table's place; where something holds on to that, it is filled anew.
+async fn replace(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
+    if !old.plain {
+        return fill(transaction, stage, old).await;
+    }
+    let carried = carried(transaction, stage, old).await?;
+    run(transaction, stage, "SAVEPOINT weir_swap").await?;
+    match transaction.batch_execute(&format!("DROP TABLE {}", stage.name)).await {
+        Ok(()) => {}
+        Err(error) if failure::is(&error, &SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
+            run(transaction, stage, "ROLLBACK TO weir_swap").await?;
+            return fill(transaction, stage, old).await;
+        }
+        Err(error) => return Err(failed(stage, &error)),
+    }
+    run(transaction, stage, &carried).await?;
+    rename(transaction, stage).await
+}
+
+/// The stage becomes the table.
+async fn rename(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    let table = &stage.table;
+    if stage.is_numbered() {
+        let statement = format!("ALTER TABLE {table} DROP COLUMN {}", quoted(ROW));
+        run(transaction, stage, &statement).await?;
+    }
+    let statement = format!("ALTER TABLE {table} RENAME TO {}", quoted(&stage.name.table));
+    run(transaction, stage, &statement).await?;
+    if !stage.is_numbered() {
+        return Ok(());
+    }
+    let index = stage.table.sibling(stage.key_name());
+    if let Some(free) = free_key_name(transaction, stage).await? {
+        let statement = format!("ALTER INDEX {index} RENAME TO {}", quoted(&free.table));
+        run(transaction, stage, &statement).await?;
+    }
+    Ok(())
+}
+
+/// `table_pkey`, or with a number if that is taken; `None` when ten are.
+async fn free_key_name(transaction: &Transaction<'_>, stage: &Stage) -> Result<Option<TableName>> {
+    let table = &stage.name.table;
+    let end = (0..=LONGEST - 6).rev().find(|end| table.is_char_boundary(*end)).unwrap_or(0);
+    let base = table.get(..end).unwrap_or_default();
+    for number in 0..10 {
+        let suffix = if number == 0 { String::new() } else { number.to_string() };
+        let name = stage.name.sibling(format!("{base}_pkey{suffix}"));
+        let taken = transaction
+            .query_one("SELECT to_regclass($1) IS NOT NULL", &[&name.to_string()])
+            .await
+            .map_err(|error| failed(stage, &error))?;
+        if !taken.get::<_, bool>(0) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// SQL that gives the stage the old table's grants, its comment, and those of columns without docs.
+async fn carried(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<String> {
+    let mut statements = Vec::new();
+    let table = &stage.table;
+    let grants = grants(transaction, stage, old.oid).await?;
+    if !grants.is_empty() {
+        let new = transaction
+            .query_one("SELECT $1::text::regclass::oid", &[&table.to_string()])
+            .await
+            .map_err(|error| failed(stage, &error))?;
+        // What default privileges gave it is not what the old table had.
+        for (grantee, ..) in self::grants(transaction, stage, new.get(0)).await? {
+            statements.push(format!("REVOKE ALL ON TABLE {table} FROM {grantee}"));
+        }
+        for (grantee, privilege, grantable) in grants {
+            let option = if grantable { " WITH GRANT OPTION" } else { "" };
+            statements.push(format!("GRANT {privilege} ON TABLE {table} TO {grantee}{option}"));
+        }
+    }
+    let comments = transaction
+        .query(
+            "SELECT a.attname, d.description FROM pg_description d LEFT JOIN pg_attribute a \
+             ON a.attrelid = d.objoid AND a.attnum = d.objsubid AND d.objsubid > 0 \
+             WHERE d.classoid = 'pg_class'::regclass AND d.objoid = $1",
+            &[&old.oid],
+        )
+        .await
+        .map_err(|error| failed(stage, &error))?;
+    for comment in comments {
+        let text = literal(comment.get(1));
+        match comment.get::<_, Option<&str>>(0) {
+            None => statements.push(format!("COMMENT ON TABLE {table} IS {text}")),
+            Some(column) => {
+                let undocumented =
+                    stage.schema.columns.iter().any(|c| c.name == column && c.doc.is_none());
+                if undocumented {
+                    let column = quoted(column);
+                    statements.push(format!("COMMENT ON COLUMN {table}.{column} IS {text}"));
+                }
+            }
+        }
+    }
+    Ok(statements.join("; "))
+}
+
+/// Who may do what: grantee, privilege, and whether it may be passed on.
+async fn grants(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    oid: u32,
+) -> Result<Vec<(String, String, bool)>> {
+    let rows = transaction
+        .query(
+            "SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' \
+                 ELSE quote_ident(pg_get_userbyid(grantee)) END, privilege_type, is_grantable \
+             FROM pg_class, aclexplode(relacl) WHERE oid = $1",
+            &[&oid],
+        )
+        .await
+        .map_err(|error| failed(stage, &error))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+}
+
+/// The table stays, its rows give way to the stage's.
+async fn fill(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
+    old.check(&stage.name, &stage.schema)?;
+    add_columns(transaction, stage, old).await?;
+    let (name, table) = (&stage.name, &stage.table);
+    if old.referenced && !stage.key.is_empty() && old.has_all(&stage.key) {
+        // Rows that others refer to must not go and come back: only the difference is written.
+        let matching = stage.matching("old", "new");
+        let delete = format!(
+            "DELETE FROM {name} AS old WHERE NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})"
+        );
+        run(transaction, stage, &delete).await?;
+        return upsert(transaction, stage, old).await;
+    }
+    // A table that others refer to cannot be truncated even while they are empty.
+    let empty = if old.referenced { "DELETE FROM" } else { "TRUNCATE TABLE" };
+    run(transaction, stage, &format!("{empty} {name}")).await?;
+    insert(transaction, stage).await
+}
+
+async fn append(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
+    old.check(&stage.name, &stage.schema)?;
+    add_columns(transaction, stage, old).await?;
+    insert(transaction, stage).await
+}
+
+async fn merge(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
+    old.check(&stage.name, &stage.schema)?;
+    add_columns(transaction, stage, old).await?;
+    upsert(transaction, stage, old).await
+}
+
+async fn insert(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    let (name, table, columns) = (&stage.name, &stage.table, stage.columns());
+    let statement =
+        format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {table}; DROP TABLE {table}");
+    run(transaction, stage, &statement).await
+}
+
+/// Inserts rows with new keys, and updates those that changed.
+async fn upsert(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
+    let (name, table) = (&stage.name, &stage.table);
+    let (columns, key) = (stage.columns(), stage.key_columns());
+    if !old.is_unique(&stage.key) {
+        let index = format!("CREATE UNIQUE INDEX ON {name} ({key})");
+        transaction.batch_execute(&index).await.map_err(|error| {
+            if failure::is(&error, &SqlState::UNIQUE_VIOLATION) {
+                ambiguous(stage)
+            } else {
+                failed(stage, &error)
+            }
+        })?;
+    }
+    let names = stage.schema.columns.iter().map(|column| column.name.as_str());
+    let rest: Vec<&str> = names.filter(|name| !stage.key.iter().any(|key| key == name)).collect();
+    let compared: Vec<&str> = rest.iter().copied().filter(|name| !name.starts_with(OWN)).collect();
+    let then = if compared.is_empty() {
+        "NOTHING".to_owned()
+    } else {
+        let of = |row: &str| {
+            let names: Vec<_> =
+                compared.iter().map(|name| format!("{row}.{}", quoted(name))).collect();
+            names.join(", ")
+        };
+        let news: Vec<_> = rest.iter().map(|name| format!("EXCLUDED.{}", quoted(name))).collect();
+        format!(
+            "UPDATE SET ({}) = ROW({}) WHERE ROW({}) IS DISTINCT FROM ROW({})",
+            list(rest.iter().copied()),
+            news.join(", "),
+            of("old"),
+            of("EXCLUDED"),
+        )
+    };
+    let statement = format!(
+        "INSERT INTO {name} AS old ({columns}) SELECT {columns} FROM {table} \
+         ON CONFLICT ({key}) DO {then}; DROP TABLE {table}"
+    );
+    run(transaction, stage, &statement).await
+}
+
+/// The error of a table whose rows cannot be merged into.
+pub(super) fn ambiguous(stage: &Stage) -> Error {
+    let (name, key) = (&stage.name, stage.key_columns());
+    Error::target(format!("table {name} already has several rows with the same {key}"))
+        .with_hint("remove the duplicates, or load it once with the mode full-refresh")
+}
+
+async fn add_columns(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
+    let mut added = Vec::new();
+    for at in old.missing(&stage.schema) {
+        if let Some(column) = stage.schema.columns.get(at) {
+            let kind = sql_type(column.kind);
+            added.push(format!("ADD COLUMN {} {kind}", quoted(&column.name)));
+        }
+    }
+    if added.is_empty() {
+        return Ok(());
+    }
+    run(transaction, stage, &format!("ALTER TABLE {} {}", stage.name, added.join(", "))).await
+}

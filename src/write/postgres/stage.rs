@@ -1,0 +1,243 @@
+//! The staging table: where rows wait, unseen, until they are committed.
+
+use std::pin::pin;
+
+use arrow_array::RecordBatch;
+use bytes::{Bytes, BytesMut};
+use futures_util::SinkExt;
+use tokio_postgres::{Client, GenericClient, error::SqlState};
+
+use super::{
+    catalog::sql_type,
+    encode::{HEADER, Rows, TRAILER},
+    failure,
+    name::{self, TableName, list, quoted},
+};
+use crate::error::{Error, Kind, Result};
+use crate::schema::TableSchema;
+use crate::write::{Disposition, Table};
+
+/// Column that numbers the rows of a table with a key, so that the last of several rows with one
+/// key can be told; it goes before the rows are seen.
+pub(super) const ROW: &str = "_weir_row";
+/// Bytes of a COPY that are sent at once.
+const CHUNK: usize = 256 * 1024;
+
+/// A table that is being loaded.
+pub(super) struct Stage {
+    /// The table that is meant.
+    pub(super) name: TableName,
+    /// The table that holds its new rows until then.
+    pub(super) table: TableName,
+    pub(super) schema: TableSchema,
+    /// Columns that tell rows apart; empty where rows are only added.
+    pub(super) key: Vec<String>,
+    pub(super) disposition: Disposition,
+    /// Whether it may become the table itself; otherwise it is unlogged.
+    pub(super) lasting: bool,
+}
+
+impl Stage {
+    /// Checks what can be checked without a server.
+    ///
+    /// # Errors
+    /// Names that Postgres cannot keep, or a merge without a key.
+    pub(super) fn plan(table: &Table, default_schema: &str) -> Result<Self> {
+        let name = TableName::parse(&table.object, default_schema)?;
+        for (at, column) in table.schema.columns.iter().enumerate() {
+            name::check("column", &column.name)?;
+            if table.schema.position(&column.name) != Some(at) || column.name == ROW {
+                let what = format!("column `{}` of table {name} comes twice", column.name);
+                return Err(Error::input(what).with_hint("leave one out with `select`"));
+            }
+        }
+        let key = match table.disposition {
+            Disposition::Append => Vec::new(),
+            _ => table.schema.key.clone(),
+        };
+        if let Some(lost) = key.iter().find(|name| table.schema.position(name).is_none()) {
+            return Err(Error::input(format!(
+                "key column `{lost}` of table {name} is not written"
+            ))
+            .with_hint("select it, or change the stream's `key`"));
+        }
+        if key.is_empty() && table.disposition == Disposition::Merge {
+            let what = format!("stream `{}` has no key to merge its rows by", table.stream);
+            return Err(Error::input(what)
+                .with_hint("declare its `key` in the spec, or use the mode full-refresh"));
+        }
+        let mut random = [0_u8; 4];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::target("there is no randomness").because(error.to_string()))?;
+        let suffix = u32::from_le_bytes(random);
+        let stage = name.sibling(format!("{}{suffix:08x}", name.stage_prefix()));
+        let (schema, disposition) = (table.schema.clone(), table.disposition);
+        Ok(Self { name, table: stage, schema, key, disposition, lasting: false })
+    }
+
+    /// Whether its rows are numbered.
+    pub(super) fn is_numbered(&self) -> bool {
+        !self.key.is_empty()
+    }
+
+    /// Names of the table's columns, quoted, with commas between.
+    pub(super) fn columns(&self) -> String {
+        list(self.schema.columns.iter().map(|column| column.name.as_str()))
+    }
+
+    /// Names of the key's columns, likewise.
+    pub(super) fn key_columns(&self) -> String {
+        list(self.key.iter().map(String::as_str))
+    }
+
+    /// Removes what dead runs left, and creates the table.
+    pub(super) async fn create(&self, client: &Client) -> Result<()> {
+        self.remove_stale(client).await?;
+        let created = client.batch_execute(&self.definition()).await;
+        let what = || format!("a staging table for {} cannot be created", self.name);
+        created.map_err(|error| failure::statement(what(), &error))
+    }
+
+    fn definition(&self) -> String {
+        let mut columns = Vec::with_capacity(self.schema.columns.len() + 1);
+        for column in &self.schema.columns {
+            let filled = if self.key.contains(&column.name) { " NOT NULL" } else { "" };
+            columns.push(format!("{} {}{filled}", quoted(&column.name), sql_type(column.kind)));
+        }
+        if self.is_numbered() {
+            columns.push(format!("{} bigint", quoted(ROW)));
+        }
+        let columns = columns.join(", ");
+        if !self.lasting {
+            // It lives for one load: vacuuming it would be in the way.
+            return format!(
+                "CREATE UNLOGGED TABLE {} ({columns}) WITH (autovacuum_enabled = false)",
+                self.table
+            );
+        }
+        let mut statements = vec![format!("CREATE TABLE {} ({columns})", self.table)];
+        for column in &self.schema.columns {
+            if let Some(doc) = &column.doc {
+                let (table, column, doc) = (&self.table, quoted(&column.name), name::literal(doc));
+                statements.push(format!("COMMENT ON COLUMN {table}.{column} IS {doc}"));
+            }
+        }
+        statements.join("; ")
+    }
+
+    /// Only the holder of the table's lock may come here: no living run has such a table then.
+    async fn remove_stale(&self, client: &Client) -> Result<()> {
+        let failed =
+            |error| failure::statement(format!("old staging of {} stays", self.name), &error);
+        let stale = client
+            .query(
+                "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = $1 AND c.relkind = 'r' AND starts_with(c.relname::text, $2)",
+                &[&self.name.schema, &self.name.stage_prefix()],
+            )
+            .await
+            .map_err(failed)?;
+        for row in stale {
+            let table = self.name.sibling(row.get::<_, String>(0));
+            let dropped = client.batch_execute(&format!("DROP TABLE IF EXISTS {table}")).await;
+            dropped.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the table; on the way out, so that failing is no matter: the next run tries again.
+    pub(super) async fn discard(&self, client: &Client) {
+        client.batch_execute(&format!("DROP TABLE IF EXISTS {}", self.table)).await.ok();
+    }
+
+    /// Copies batches into the table, in one COPY; `first` is the number of their first row. Gives
+    /// back how many values were replaced.
+    pub(super) async fn copy(
+        &self,
+        client: &Client,
+        batches: Vec<RecordBatch>,
+        mut first: i64,
+    ) -> Result<u64> {
+        let failed =
+            |error| failure::statement(format!("rows for {} cannot be copied", self.name), &error);
+        let statement = format!("COPY {} FROM STDIN (FORMAT binary)", self.table);
+        let mut sink = pin!(client.copy_in::<_, Bytes>(&statement).await.map_err(failed)?);
+        let mut out = BytesMut::with_capacity(CHUNK + CHUNK / 4);
+        out.extend_from_slice(HEADER);
+        let mut replaced = 0;
+        for batch in batches {
+            let mut rows = Rows::new(&self.schema, &batch, self.is_numbered().then_some(first))?;
+            for row in 0..batch.num_rows() {
+                rows.put(row, &mut out);
+                if out.len() >= CHUNK {
+                    sink.send(out.split().freeze()).await.map_err(failed)?;
+                    out.reserve(CHUNK + CHUNK / 4);
+                }
+            }
+            replaced += rows.replaced;
+            first = first.saturating_add(i64::try_from(batch.num_rows()).unwrap_or(i64::MAX));
+        }
+        out.extend_from_slice(TRAILER);
+        sink.send(out.freeze()).await.map_err(failed)?;
+        sink.finish().await.map_err(failed)?;
+        Ok(replaced)
+    }
+
+    /// Keeps the last of the rows with one key, and gives back how many went.
+    pub(super) async fn keep_last<C: GenericClient + Sync>(&self, client: &C) -> Result<u64> {
+        if !self.is_numbered() {
+            return Ok(0);
+        }
+        let (table, key, row) = (&self.table, self.key_columns(), quoted(ROW));
+        let matching = self.matching("old", "twin");
+        let statement = format!(
+            "DELETE FROM {table} AS old USING (SELECT {key}, max({row}) AS {row} FROM {table} \
+             GROUP BY {key} HAVING count(*) > 1) AS twin \
+             WHERE {matching} AND old.{row} < twin.{row}"
+        );
+        let gone = client.execute(&statement, &[]).await;
+        let what = || format!("rows for {} cannot be told apart by their key", self.name);
+        gone.map_err(|error| failure::statement(what(), &error))
+    }
+
+    /// Adds the primary key; rows that come twice give way to the last. How many went.
+    pub(super) async fn add_key<C: GenericClient + Sync>(&self, client: &C) -> Result<u64> {
+        if !self.is_numbered() {
+            return Ok(0);
+        }
+        let what = || format!("the primary key of {} cannot be created", self.name);
+        let failed = |error| failure::statement(what(), &error);
+        let (table, key) = (&self.table, self.key_columns());
+        let constraint = quoted(&self.key_name());
+        let add = format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} PRIMARY KEY ({key})");
+        client.batch_execute("SAVEPOINT weir_key").await.map_err(failed)?;
+        match client.batch_execute(&add).await {
+            Ok(()) => Ok(0),
+            Err(error) if failure::is(&error, &SqlState::UNIQUE_VIOLATION) => {
+                client.batch_execute("ROLLBACK TO weir_key").await.map_err(failed)?;
+                let gone = self.keep_last(client).await?;
+                client.batch_execute(&add).await.map_err(failed)?;
+                Ok(gone)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Name of the primary key while it belongs to the staging table.
+    pub(super) fn key_name(&self) -> String {
+        format!("{}_pkey", self.table.table)
+    }
+
+    /// SQL: both tables' rows have the same key.
+    pub(super) fn matching(&self, one: &str, other: &str) -> String {
+        let same = |name: &String| format!("{one}.{0} = {other}.{0}", quoted(name));
+        self.key.iter().map(same).collect::<Vec<_>>().join(" AND ")
+    }
+}
+
+/// What cannot happen while a table is locked by its writer.
+pub(super) fn lost_lock(name: &TableName) -> Error {
+    Error::new(Kind::Target, format!("the lock on table {name} was lost"))
+        .because("the connection that held it broke")
+        .with_hint("nothing was changed: run again")
+}
