@@ -123,7 +123,9 @@ impl Node {
                     found = item.place;
                     at = item;
                 }
-                _ => return found,
+                NodeValue::Null => return found,
+                // The short form of what the path goes into.
+                _ => return at.place,
             }
         }
         found
