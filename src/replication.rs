@@ -5,6 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::ColumnType;
+use crate::yaml::{Document, Finding, NodeValue, Problems, suggest};
+
+/// Placeholders that an `object` may hold, in single braces.
+pub const PLACEHOLDERS: [&str; 5] =
+    ["stream_name", "source", "run_id", "run_date", "run_timestamp"];
 
 /// A run: source, target, streams.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -20,10 +25,96 @@ pub struct Replication {
     /// The streams: a name, or a pattern such as `*` or `page_*`, to what is particular to it; null
     /// means the defaults. A later entry wins over an earlier one, a name over a pattern.
     pub streams: IndexMap<String, Option<StreamOptions>>,
+    /// Limits in place of the spec's, for all requests to the source.
+    #[serde(default)]
+    pub limits: LimitOverrides,
     /// Variables for `${NAME}` in values and for connections of that name; the process's own
     /// environment wins.
     #[serde(default)]
     pub env: IndexMap<String, String>,
+}
+
+/// Limits in place of the spec's. Raise them only where the API's owner allows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitOverrides {
+    /// Requests a second, over all streams; 0 for no pacing.
+    pub requests_per_second: Option<f64>,
+    /// Requests under way at once, over all streams.
+    pub concurrency: Option<u32>,
+}
+
+impl Replication {
+    /// The `env` of a replication's document, before its values are filled in.
+    pub fn env_of(document: &Document) -> IndexMap<String, String> {
+        let entries = match document.root().get("env").map(|node| &node.value) {
+            Some(NodeValue::Map(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        let texts = entries.iter().filter_map(|(name, _, node)| match &node.value {
+            NodeValue::Text(text) => Some((name.clone(), text.clone())),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    /// Reads and checks a replication whose values are filled in.
+    ///
+    /// # Errors
+    /// All that is wrong with its form or, when that is right, with what can be known of its meaning
+    /// without the spec.
+    pub fn load(document: &Document) -> Result<Self, Problems> {
+        let replication: Self = document.read()?;
+        let problems = document.locate(replication.check());
+        if problems.0.is_empty() { Ok(replication) } else { Err(problems) }
+    }
+
+    fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if self.streams.is_empty() {
+            let finding = Finding::new(&["streams"], "no stream is named");
+            findings.push(finding.with_hint("`'*':` stands for all streams"));
+        }
+        let named =
+            self.streams.iter().filter_map(|(name, own)| Some((name.as_str(), own.as_ref()?)));
+        let all = named.map(|(name, options)| (vec!["streams", name], options));
+        for (path, options) in all.chain([(vec!["defaults"], &self.defaults)]) {
+            options.check(&path, &mut findings);
+        }
+        findings
+    }
+}
+
+/// JSON Schema of a replication's file, by which editors complete and check it.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Replication).to_value()
+}
+
+impl StreamOptions {
+    fn check(&self, path: &[&str], findings: &mut Vec<Finding>) {
+        for placeholder in self.object.iter().flat_map(|object| placeholders(object)) {
+            if !PLACEHOLDERS.contains(&placeholder) {
+                let message = format!("`{{{placeholder}}}` is no placeholder");
+                let mut finding = Finding::new(&[path, &["object"]].concat(), message);
+                finding.hint = suggest(placeholder, PLACEHOLDERS);
+                findings.push(finding);
+            }
+        }
+        if self
+            .files
+            .and_then(|files| files.zstd_level)
+            .is_some_and(|level| !(1..=19).contains(&level))
+        {
+            let path = [path, &["files", "zstd_level"]].concat();
+            findings.push(Finding::new(&path, "levels of zstd go from 1 (fast) to 19 (small)"));
+        }
+    }
+}
+
+/// What stands between single braces.
+fn placeholders(object: &str) -> Vec<&str> {
+    let parts = object.split('{').skip(1);
+    parts.map(|part| part.split_once('}').map_or(part, |(name, _)| name)).collect()
 }
 
 /// What a replication says of a stream, or of all.
@@ -87,7 +178,7 @@ impl Default for Metadata {
 #[serde(default, deny_unknown_fields)]
 pub struct FileOptions {
     /// Size at which a file is closed and the next one begun, in mebibytes of what is written. Needs
-    /// an `object` that ends with `/`. Unlimited unless set.
+    /// an `object` with a `*` in its file name: `pages/*.parquet`. Unlimited unless set.
     pub max_file_mib: Option<u32>,
     /// Rows after which a Parquet row group is closed; 1,048,576 unless set. It is closed earlier
     /// when its encoded size reaches `row_group_mib`.

@@ -10,10 +10,10 @@ use crate::engine::{self, Services};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Transport, Url};
 use crate::path::Path;
-use crate::plan::{Access, AccessHooks, Fields, Plan, Run};
+use crate::plan::{Access, AccessHooks, Plan, Run};
 use crate::report::{SliceError, StreamReport, StreamStatus};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
-use crate::spec::{Meaning, Spec};
+use crate::spec::{Fields, Meaning, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
 /// What a run came to.

@@ -1,1 +1,104 @@
 //! The command line: the only module that prints and reads the environment.
+
+mod args;
+mod conns;
+mod discover;
+mod files;
+mod printer;
+mod progress;
+mod schema;
+mod sim;
+mod specs;
+mod summary;
+mod sync;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::error::{Error, Kind, Result};
+
+use args::{Cli, Command, LogFormat};
+use files::Surroundings;
+
+/// How a command ended: exit codes are part of the interface and do not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Failed = 1,
+    WrongInput = 2,
+    DoneWithErrors = 3,
+    Interrupted = 130,
+    Terminated = 143,
+}
+
+/// Runs the program: reads arguments and environment, prints, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors; a reader that has gone is no error either.
+            drop(error.print());
+            let code = if error.use_stderr() { Exit::WrongInput } else { Exit::Done };
+            return ExitCode::from(code as u8);
+        }
+    };
+    log_to_stderr(cli.shared.log_format);
+    let exit = run(&cli).unwrap_or_else(|error| {
+        printer::talk(&printer::error(&error));
+        exit_of(&error)
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn run(cli: &Cli) -> Result<Exit> {
+    match &cli.command {
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "weir", &mut out);
+            printer::data(&String::from_utf8_lossy(&out));
+            Ok(Exit::Done)
+        }
+        Command::Schema { kind } => {
+            printer::json(&schema::of(*kind));
+            Ok(Exit::Done)
+        }
+        Command::Spec(command) => specs::run(command, cli.shared),
+        Command::Conns(command) => conns::run(command, cli.shared, &Surroundings::read()?),
+        Command::Sync(command) => sync::run(command, cli.shared, &Surroundings::read()?),
+        Command::Sim(command) => sim::run(command, cli.shared),
+    }
+}
+
+fn exit_of(error: &Error) -> Exit {
+    match error.kind() {
+        Kind::Input => Exit::WrongInput,
+        Kind::Interrupted => Exit::Interrupted,
+        _ => Exit::Failed,
+    }
+}
+
+/// Logs what `RUST_LOG` asks for, of weir itself only: other crates' traces show what is sent, and
+/// with it secrets.
+fn log_to_stderr(format: LogFormat) {
+    let Some(directives) = files::variable("RUST_LOG") else { return };
+    let own = filter::filter_fn(|metadata| metadata.target().starts_with("weir"));
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().boxed(),
+    };
+    let layer = layer.with_filter(own).with_filter(EnvFilter::new(directives));
+    // A second subscriber would only come from a second call.
+    drop(tracing_subscriber::registry().with(layer).try_init());
+}
+
+/// A runtime for a command that talks to the network.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    // The only other provider would be one installed before, which serves as well.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Error::new(Kind::Unreachable, "the program's threads cannot be started").because(error)
+    })
+}

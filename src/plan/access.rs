@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::Fields;
 use crate::auth::{Auth, OnDeviceCode, OnRotation, TokenSource};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderName, HeaderValue, Url};
 use crate::secret::Secret;
-use crate::spec::{AuthChoice, OAuth2, Spec};
+use crate::spec::{AuthChoice, Fields, OAuth2, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError};
 
 /// What OAuth 2.0 may need from outside: somewhere to keep a new refresh token, somebody to grant

@@ -4,11 +4,11 @@ use super::{Draft, Output, Stage, matches_pattern};
 use crate::decode::{ColumnSource, Others};
 use crate::error::{Error, Result};
 use crate::path::{Path, Step};
-use crate::replication::{Mode, StreamOptions};
+use crate::replication::{FileOptions, Mode, StreamOptions};
 use crate::schema::{Column, ColumnType, EXTRA, RUN_ID, SYNCED_AT, TableSchema};
 use crate::spec::{ColumnSpec, Defaults, Stream, Unknown};
 use crate::template::Template;
-use crate::write::{Disposition, Table};
+use crate::write::{Disposition, Table, files};
 
 /// One column of a table and where its values come from.
 #[derive(Clone, Debug)]
@@ -115,11 +115,24 @@ pub(super) fn output(
         object: object(draft, stage.name, settings)?,
         disposition: disposition(mode, &schema)?,
         run_id: draft.run.id.clone(),
+        files: settings.files.map(file_sizes),
         schema,
     };
     let key = table.schema.key.iter().filter_map(|name| table.schema.position(name)).collect();
     let strict = settings.strict.unwrap_or(false);
     Ok(Output { mode, table, columns, key, strict })
+}
+
+/// What is not set stays as the target has it by default.
+fn file_sizes(options: FileOptions) -> files::Settings {
+    let mib = |count: u32| count as usize * 1024 * 1024;
+    let default = files::Settings::default();
+    files::Settings {
+        max_file_bytes: options.max_file_mib.map(|count| u64::from(count) * 1024 * 1024),
+        row_group_rows: options.row_group_rows.map_or(default.row_group_rows, |n| n as usize),
+        row_group_bytes: options.row_group_mib.map_or(default.row_group_bytes, mib),
+        zstd_level: options.zstd_level.map_or(default.zstd_level, i32::from),
+    }
 }
 
 fn declared(name: &str, spec: &ColumnSpec, kind: Option<ColumnType>) -> Result<ColumnPlan> {

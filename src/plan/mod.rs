@@ -4,6 +4,7 @@
 //! here is what only shows when they come together.
 
 mod access;
+mod check;
 mod columns;
 mod request;
 mod select;
@@ -17,15 +18,16 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result};
 use crate::replication::{Mode, Replication, StreamOptions};
 use crate::respond::Rules;
-use crate::spec::{Spec, Stream};
+use crate::spec::{Fields, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
 pub use access::{Access, AccessHooks};
+pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
 pub use request::{BodyPlan, DescendPlan, Iterate, RequestPlan, StepPlan};
 pub use select::{Selection, matches_pattern};
-pub use variables::{Fields, input_type};
+pub use variables::input_type;
 
 /// A run, fully resolved.
 #[derive(Debug)]
@@ -151,11 +153,11 @@ impl Plan {
                 streams.push(Arc::new(draft.stream(stage, &queues)?));
             }
         }
-        let limits = &spec.limits;
+        let (limits, own) = (&spec.limits, &replication.limits);
         Ok(Self {
             access,
-            requests_per_second: limits.requests_per_second,
-            concurrency: limits.concurrency.max(1),
+            requests_per_second: own.requests_per_second.or(limits.requests_per_second),
+            concurrency: draft.concurrency(),
             setup: request::steps(&spec.setup, &draft.scope(&variables))?,
             teardown: request::steps(&spec.teardown, &draft.scope(&variables))?,
             rules: Rules::new(&spec.responses, limits.max_wait.0).map_err(Error::from_path)?,
@@ -210,6 +212,12 @@ struct Draft<'plan> {
 }
 
 impl<'plan> Draft<'plan> {
+    /// Requests under way at once over all streams.
+    fn concurrency(&self) -> u32 {
+        let own = self.documents.replication.limits.concurrency;
+        own.unwrap_or(self.documents.spec.limits.concurrency).max(1)
+    }
+
     fn scope(&self, variables: &BTreeMap<String, Value>) -> Arc<Scope> {
         let mut all = self.variables.clone();
         all.extend(variables.clone());
@@ -297,7 +305,7 @@ impl<'plan> Draft<'plan> {
             output,
             requests,
             rules: Rules::new(rules, spec.limits.max_wait.0).map_err(Error::from_path)?,
-            concurrency: stage.stream.concurrency.unwrap_or(spec.limits.concurrency).max(1),
+            concurrency: stage.stream.concurrency.unwrap_or(self.concurrency()).max(1),
             limit: self.options.limit,
             variables: stage.variables.clone(),
             notes,

@@ -7,33 +7,8 @@ use indexmap::IndexMap;
 
 use super::Run;
 use crate::error::{Error, Result};
-use crate::secret::Secret;
 use crate::spec::{Input, ListItem, Spec};
 use crate::template::Value;
-
-/// A connection's values, by field.
-#[derive(Clone, Debug, Default)]
-pub struct Fields {
-    /// Those that may be shown.
-    pub open: BTreeMap<String, String>,
-    /// Those that may not.
-    pub secret: BTreeMap<String, Secret>,
-}
-
-impl Fields {
-    /// The open values, as templates see them.
-    pub(super) fn variables(&self) -> BTreeMap<String, Value> {
-        self.open.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
-    }
-
-    /// All values, secrets too, for authentication alone.
-    pub(super) fn with_secrets(&self) -> BTreeMap<String, Value> {
-        let mut all = self.variables();
-        let secrets = self.secret.iter();
-        all.extend(secrets.map(|(name, value)| (name.clone(), Value::from(value.expose()))));
-        all
-    }
-}
 
 /// What a run is known by.
 pub(super) fn of_run(run: &Run) -> BTreeMap<String, Value> {
@@ -79,6 +54,12 @@ pub fn input_type(input: &Input) -> String {
         _ => "a text",
     };
     name.to_owned()
+}
+
+/// Whether a value may be set for an input.
+pub(super) fn fits(input: &Input, value: &serde_json::Value) -> bool {
+    let run = Run { id: String::new(), started_at: chrono::DateTime::UNIX_EPOCH };
+    value_of(input, Some(value), &run).is_some()
 }
 
 /// The value of an input; `None` when what was set does not fit.

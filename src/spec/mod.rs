@@ -1,6 +1,8 @@
 //! The spec language: the YAML of an API as typed data. Shape only; meaning is checked elsewhere.
 
 mod check;
+mod embedded;
+mod fields;
 mod forms;
 mod parts;
 mod responses;
@@ -11,6 +13,8 @@ use serde::Deserialize;
 
 use crate::yaml::{Document, Problems};
 
+pub use embedded::EMBEDDED;
+pub use fields::Fields;
 pub use parts::*;
 pub use responses::*;
 
@@ -71,6 +75,11 @@ impl Spec {
         let problems = document.locate(check::check(&spec));
         if problems.0.is_empty() { Ok(spec) } else { Err(problems) }
     }
+}
+
+/// JSON Schema of a spec's file, by which editors complete and check it.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Spec).to_value()
 }
 
 /// What streams share; a stream's own entry wins (queries, headers and ignored paths are merged).

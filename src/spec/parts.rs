@@ -99,7 +99,7 @@ pub enum OAuth2Grant {
     Device,
 }
 
-/// What an API allows. A replication may lower these, not raise them.
+/// What an API allows. A replication may set others.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {

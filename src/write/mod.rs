@@ -38,6 +38,8 @@ pub struct Table {
     pub disposition: Disposition,
     /// Id of the run.
     pub run_id: String,
+    /// Sizes of its files, where they are not the target's; databases ignore it.
+    pub files: Option<files::Settings>,
 }
 
 /// What a commit made visible.

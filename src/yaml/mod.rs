@@ -3,6 +3,7 @@
 //! A text is parsed into a tree whose nodes know their place; typed data are read from the tree, and
 //! whoever finds a problem in them later names it by its path, for which the tree gives the place.
 
+mod flaws;
 mod node;
 mod read;
 
@@ -11,6 +12,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use flaws::Flaw;
 pub use node::{Node, NodeValue};
 
 /// A place in a file.
@@ -116,14 +118,14 @@ pub struct Document {
     lines: Vec<String>,
     private: bool,
     root: Node,
-    duplicates: Vec<(Place, String)>,
+    flaws: Vec<Flaw>,
 }
 
 impl Document {
     /// Parses a text. `file` is the name shown in problems.
     ///
     /// # Errors
-    /// The text is not YAML. (Duplicate keys and everything about its meaning come with
+    /// The text is not YAML. (Keys that stand twice and everything about its meaning come with
     /// [`Document::read`].)
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
         Self::parse_with(file, text, false)
@@ -140,12 +142,12 @@ impl Document {
             lines: text.lines().map(str::to_owned).collect(),
             private,
             root: Node::null(),
-            duplicates: Vec::new(),
+            flaws: Vec::new(),
         };
         match node::parse(text) {
-            Ok((root, duplicates)) => {
+            Ok(root) => {
                 document.root = root;
-                document.duplicates = duplicates;
+                document.flaws = flaws::find(text);
                 Ok(document)
             }
             Err((place, message)) => {
@@ -179,14 +181,19 @@ impl Document {
     /// All unknown keys, wrong types, missing and duplicate keys, each with its place.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problems> {
         let (read, faults) = read::read(&self.root);
-        let duplicates = self.duplicates.iter().map(|(place, message)| {
-            self.problem(*place, message.clone(), Some("keep one of the two".to_owned()))
-        });
-        let faults = faults.into_iter().map(|fault| {
+        let flaws = self
+            .flaws
+            .iter()
+            .map(|flaw| self.problem(flaw.place, flaw.message.clone(), Some(flaw.hint.to_owned())));
+        // What was read in place of a flaw is no news.
+        let news = faults
+            .into_iter()
+            .filter(|fault| self.flaws.iter().all(|flaw| flaw.place != fault.place));
+        let faults = news.map(|fault| {
             let message = if self.private { fault.public_message } else { fault.message };
             self.problem(fault.place, message, fault.hint)
         });
-        let problems = Problems(faults.chain(duplicates).collect()).tidy();
+        let problems = Problems(faults.chain(flaws).collect()).tidy();
         match read {
             Some(read) if problems.0.is_empty() => Ok(read),
             _ => Err(problems),

@@ -6,6 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Location, Options, Spanned};
 
 use super::Place;
@@ -40,41 +41,15 @@ pub enum NodeValue {
     Map(Vec<(String, Place, Node)>),
 }
 
-/// The tree of a text, and its duplicate keys; else where it is no YAML, and why.
-pub(super) type Parsed = Result<(Node, Vec<(Place, String)>), (Place, String)>;
-
-pub(super) fn parse(text: &str) -> Parsed {
-    let options = |duplicates| {
-        let mut options = Options::default();
-        options.duplicate_keys = duplicates;
-        options.strict_booleans = true;
-        options.with_snippet = false;
-        options
-    };
-    let read = |policy| serde_saphyr::from_str_with_options::<Option<Node>>(text, options(policy));
-    let root = read(DuplicateKeyPolicy::FirstWins).map_err(|error| fault(&error))?;
-    let duplicates = match read(DuplicateKeyPolicy::Error) {
-        Ok(_) => Vec::new(),
-        Err(error) => {
-            let (place, message) = fault(&error);
-            let key = message.split(['`', '\'', '"']).nth(1).map(str::to_owned);
-            let key = key.unwrap_or_default();
-            let key = key.rsplit(": ").next().unwrap_or_default();
-            vec![(
-                place,
-                format!("the key `{}` is there twice", key_at(text, place).unwrap_or(key)),
-            )]
-        }
-    };
-    Ok((root.unwrap_or_else(Node::null), duplicates))
-}
-
-/// The key that stands at a place.
-fn key_at(text: &str, place: Place) -> Option<&str> {
-    let line = text.lines().nth(place.line.checked_sub(1)?)?;
-    let start = line.char_indices().nth(place.column.checked_sub(1)?)?.0;
-    let key = line.get(start..)?.split(':').next()?.trim();
-    Some(key.trim_matches(['"', '\''])).filter(|key| !key.is_empty())
+/// The tree of a text; else where it is no YAML, and why. Of a key that stands twice the first value
+/// is kept: `flaws` tells of it.
+pub(super) fn parse(text: &str) -> Result<Node, (Place, String)> {
+    let mut options = Options::default();
+    options.duplicate_keys = DuplicateKeyPolicy::FirstWins;
+    options.strict_booleans = true;
+    options.with_snippet = false;
+    let root = serde_saphyr::from_str_with_options::<Option<Node>>(text, options);
+    root.map(|root| root.unwrap_or_else(Node::null)).map_err(|error| fault(&error))
 }
 
 fn fault(error: &serde_saphyr::Error) -> (Place, String) {
@@ -104,6 +79,22 @@ impl Node {
                 entries.iter().find(|(name, ..)| name == key).map(|(.., node)| node)
             }
             _ => None,
+        }
+    }
+
+    /// The same value without its places. Numbers that JSON does not have become null.
+    pub fn to_json(&self) -> Value {
+        match &self.value {
+            NodeValue::Null => Value::Null,
+            NodeValue::Bool(flag) => Value::from(*flag),
+            NodeValue::Int(number) => Value::from(*number),
+            NodeValue::UInt(number) => Value::from(*number),
+            NodeValue::Float(number) => Value::from(*number),
+            NodeValue::Text(text) => Value::from(text.as_str()),
+            NodeValue::List(items) => items.iter().map(Self::to_json).collect(),
+            NodeValue::Map(entries) => {
+                entries.iter().map(|(key, _, value)| (key.clone(), value.to_json())).collect()
+            }
         }
     }
 
@@ -228,6 +219,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NodeValue, A::Error> {
         let mut entries = Vec::new();
+        let mut braces = false;
         while let Some(key) = map.next_key::<Spanned<NodeValue>>()? {
             let name = match key.value {
                 NodeValue::Text(text) => text,
@@ -237,11 +229,14 @@ impl<'de> Visitor<'de> for NodeVisitor {
                 NodeValue::Bool(flag) => flag.to_string(),
                 NodeValue::Null => "null".to_owned(),
                 NodeValue::List(_) | NodeValue::Map(_) => {
-                    return Err(de::Error::custom("a key is a mapping; quote `{{ … }}`"));
+                    braces = true;
+                    String::new()
                 }
             };
             entries.push((name, place(&key.referenced), map.next_value()?));
         }
-        Ok(NodeValue::Map(entries))
+        // `{{ name }}` without quotes is a mapping with a mapping as its key: `flaws` tells of it.
+        let braced = || NodeValue::Text("{{ … }}".to_owned());
+        Ok(if braces { braced() } else { NodeValue::Map(entries) })
     }
 }

@@ -30,7 +30,8 @@ pub(super) struct Failure {
     placed: bool,
     /// Entry to be cut out: from the root, keys and positions.
     cut: Vec<usize>,
-    missing: bool,
+    /// Whether it may only be there because something was cut out of the same mapping.
+    follows: bool,
 }
 
 /// Reads data; on problems also tells whether anything could be read at all.
@@ -43,13 +44,13 @@ pub(super) fn read<T: DeserializeOwned>(root: &Node) -> (Option<T>, Vec<Fault>) 
         match T::deserialize(At { node: &tree, trail: &trail }) {
             Ok(read) => return (Some(read), faults),
             Err(failure) => {
-                // A key that is missing only because it was cut out is no news.
-                let news = !failure.missing || !holes.contains(&failure.fault.place);
+                // What is missing or amiss only because of a cut is no news.
+                let news = !failure.follows || !holes.contains(&failure.fault.place);
                 let place = parent_place(&tree, &failure.cut);
                 if news {
                     faults.push(failure.fault.clone());
                 }
-                let again = failure.missing && failure.cut.is_empty();
+                let again = failure.follows && failure.cut.is_empty();
                 if again || !cut(&mut tree, &failure.cut) {
                     return (None, faults);
                 }
@@ -104,7 +105,7 @@ impl std::error::Error for Failure {}
 impl Failure {
     fn new(message: String, public_message: String, hint: Option<String>) -> Self {
         let fault = Fault { place: Place::default(), message, public_message, hint };
-        Self { fault, placed: false, cut: Vec::new(), missing: false }
+        Self { fault, placed: false, cut: Vec::new(), follows: false }
     }
 
     /// Gives a failure its place, unless a deeper reader has.
@@ -120,7 +121,8 @@ impl Failure {
 
 impl de::Error for Failure {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string(), "this value does not fit".to_owned(), None)
+        let public = "this value does not fit".to_owned();
+        Self { follows: true, ..Self::new(message.to_string(), public, None) }
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -144,7 +146,7 @@ impl de::Error for Failure {
 
     fn missing_field(field: &'static str) -> Self {
         let message = format!("the key `{field}` is missing");
-        Self { missing: true, ..Self::new(message.clone(), message, None) }
+        Self { follows: true, ..Self::new(message.clone(), message, None) }
     }
 }
 
@@ -171,8 +173,8 @@ fn wrong_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Failure {
         Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
         other => other.to_string(),
     };
-    let braces = matches!(unexpected, Unexpected::Map) && wanted == "a text";
-    let hint = braces.then(|| "if it is a template, quote it: \"{{ name }}\"".to_owned());
+    let bare = matches!(unexpected, Unexpected::Str(_)) && wanted == "a list";
+    let hint = bare.then(|| "write it in brackets: `[…]`".to_owned());
     Failure::new(format!("{found} is not {wanted}"), format!("this is not {wanted}"), hint)
 }
 
@@ -288,7 +290,7 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
             NodeValue::Map(entries) => {
                 let message = format!("exactly one of these is wanted: {}", variants.join(", "));
                 let missing = entries.is_empty();
-                Err(Failure { missing, ..Failure::new(message.clone(), message, None) })
+                Err(Failure { follows: missing, ..Failure::new(message.clone(), message, None) })
             }
             _ => {
                 let message = format!("one of these is wanted: {}", variants.join(", "));

@@ -1,0 +1,225 @@
+//! `weir sync`.
+
+use std::{path::Path, sync::Arc};
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Exit,
+    args::{Shared, Sync as Command, SyncRun},
+    files::{self, Surroundings},
+    printer, progress, summary,
+};
+use crate::connection::{Connection, api_fields};
+use crate::engine::Services;
+use crate::error::Result;
+use crate::fetch::Transport;
+use crate::plan::{self, AccessHooks, Documents, Options, Plan, Selection, StreamPlan};
+use crate::replication::Replication;
+use crate::spec::{Fields, Spec};
+use crate::sync::{self, RunStatus};
+use crate::write::Target;
+
+/// All that a run is made of, loaded and checked.
+struct Prepared {
+    replication: Replication,
+    source: Connection,
+    spec: Spec,
+    fields: Fields,
+    target: Arc<dyn Target>,
+    default_object: &'static str,
+}
+
+pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    match command {
+        Command::Validate { replication } => {
+            let prepared = prepare(replication, around)?;
+            let plan = plan(&prepared, &Options::default())?;
+            let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count();
+            if shared.json {
+                printer::json(&json!({ "valid": true, "streams": count }));
+            } else {
+                printer::data(&format!("{}: valid, {count} streams", replication.display()));
+            }
+            Ok(Exit::Done)
+        }
+        Command::Run(args) => run_replication(args, shared, around),
+    }
+}
+
+fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
+    let mut connections = around.connections.clone();
+    let (replication, document) = files::replication(path, &mut connections)?;
+    let source = connections.find(&replication.source)?;
+    let spec = files::spec_of(&source)?;
+    let problems = document.locate(plan::check(&replication, &spec));
+    if !problems.0.is_empty() {
+        return Err(problems.into());
+    }
+    let fields = api_fields(&source, &spec, &connections.variables())?;
+    let (target, default_object) = files::target(&connections.find(&replication.target)?)?;
+    Ok(Prepared { replication, source, spec, fields, target, default_object })
+}
+
+fn plan(prepared: &Prepared, options: &Options) -> Result<Plan> {
+    let documents = Documents {
+        spec: &prepared.spec,
+        replication: &prepared.replication,
+        fields: &prepared.fields,
+        default_object: prepared.default_object,
+    };
+    Plan::new(documents, options, sync::new_run(chrono::Utc::now()), &AccessHooks::default())
+}
+
+fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    let mut prepared = prepare(&args.replication, around)?;
+    let options = Options { selection: Selection(args.streams.clone()), limit: args.limit };
+    if args.dry_run {
+        show(&plan(&prepared, &options)?, shared);
+        return Ok(Exit::Done);
+    }
+    if let Some(limit) = args.limit.filter(|_| !shared.quiet) {
+        printer::talk(&format!("note: --limit {limit}: tables will hold at most that many rows"));
+    }
+    let transport = files::transport(&prepared.source, &prepared.spec)?;
+    let runtime = super::runtime()?;
+    runtime.block_on(async {
+        sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+        let plan = plan(&prepared, &options)?;
+        execute(plan, transport, Arc::clone(&prepared.target), shared).await
+    })
+}
+
+async fn execute(
+    plan: Plan,
+    transport: Arc<dyn Transport>,
+    target: Arc<dyn Target>,
+    shared: Shared,
+) -> Result<Exit> {
+    let cancel = CancellationToken::new();
+    let reporter = Arc::from(progress::reporter(shared.quiet, shared.log_format));
+    let services = Services { transport, target, reporter, cancel: cancel.clone() };
+    let stopped = tokio::spawn(stop_on_signal(cancel));
+    let report = sync::run(plan, services).await?;
+    if shared.json {
+        printer::json(&report);
+    } else if !shared.quiet {
+        printer::talk(&summary::summary(&report));
+    } else {
+        // Even a quiet run says what went wrong.
+        for stream in report.streams.iter().filter(|stream| stream.error.is_some()) {
+            printer::talk(&format!(
+                "error: {}: {}",
+                stream.stream,
+                stream.error.clone().unwrap_or_default()
+            ));
+        }
+    }
+    Ok(match report.status {
+        RunStatus::Done => Exit::Done,
+        RunStatus::DoneWithErrors => Exit::DoneWithErrors,
+        RunStatus::Failed => Exit::Failed,
+        RunStatus::Interrupted if stopped.is_finished() => {
+            stopped.await.unwrap_or(Exit::Interrupted)
+        }
+        RunStatus::Interrupted => Exit::Interrupted,
+    })
+}
+
+/// Cancels the run at the first signal; the second one then ends the program at once.
+async fn stop_on_signal(cancel: CancellationToken) -> Exit {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return Exit::Interrupted;
+    };
+    let exit = tokio::select! {
+        _ = interrupt.recv() => Exit::Interrupted,
+        _ = terminate.recv() => Exit::Terminated,
+    };
+    printer::talk("stopping; Ctrl-C again to quit at once");
+    cancel.cancel();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        quit(exit);
+    });
+    exit
+}
+
+#[expect(clippy::exit, reason = "the user asked twice")]
+fn quit(exit: Exit) {
+    std::process::exit(exit as i32);
+}
+
+/// Shows a plan.
+fn show(plan: &Plan, shared: Shared) {
+    if shared.json {
+        let streams: Vec<_> = plan.streams.iter().map(|stream| described(stream, plan)).collect();
+        printer::json(&streams);
+        return;
+    }
+    let mut rows =
+        vec![["stream", "after", "mode", "columns", "object"].map(str::to_owned).to_vec()];
+    for stream in &plan.streams {
+        let (mode, columns, object) = match &stream.output {
+            Some(output) => (
+                mode_name(output.mode),
+                output.columns.len().to_string(),
+                output.table.object.clone(),
+            ),
+            None => ("feeds only".to_owned(), String::new(), String::new()),
+        };
+        rows.push(vec![
+            stream.name.clone(),
+            waits_for(stream, plan).join(", "),
+            mode,
+            columns,
+            object,
+        ]);
+    }
+    printer::data(&printer::table(&rows, &[3]));
+    for stream in &plan.streams {
+        for note in &stream.notes {
+            printer::talk(&format!("note: {}: {note}", stream.name));
+        }
+    }
+}
+
+fn mode_name(mode: crate::replication::Mode) -> String {
+    serde_json::to_value(mode)
+        .ok()
+        .and_then(|name| name.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+/// Queues that a stream consumes.
+fn waits_for(stream: &StreamPlan, plan: &Plan) -> Vec<String> {
+    let mut queues: Vec<String> = stream
+        .requests
+        .iter()
+        .filter_map(|request| match request.iterate {
+            plan::Iterate::Queue { queue, .. } => plan.queues.get(queue).cloned(),
+            _ => None,
+        })
+        .collect();
+    queues.dedup();
+    queues
+}
+
+fn described(stream: &StreamPlan, plan: &Plan) -> serde_json::Value {
+    json!({
+        "stream": stream.name,
+        "queues": waits_for(stream, plan),
+        "feeder": stream.output.is_none(),
+        "mode": stream.output.as_ref().map(|output| output.mode),
+        "object": stream.output.as_ref().map(|output| &output.table.object),
+        "columns": stream.output.as_ref().map(|output| &output.table.schema.columns),
+        "key": stream.output.as_ref().map(|output| &output.table.schema.key),
+        "notes": stream.notes,
+    })
+}

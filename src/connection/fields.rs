@@ -1,0 +1,137 @@
+//! The values of a connection to an API, held against the fields that its spec declares.
+
+use super::{Connection, ConnectionKind, Environment};
+use crate::error::{Error, Result};
+use crate::secret::Secret;
+use crate::spec::{ConnectionField, FieldFormat, Fields, Spec};
+use crate::yaml::suggest;
+
+/// Properties of a connection to an API that are no fields of its spec.
+const OWN: [&str; 1] = ["spec"];
+
+/// The values of the spec's fields: from the connection, else the variable that the field names,
+/// else its default. Fields without a value are empty.
+///
+/// # Errors
+/// All that is wrong at once: properties nobody knows, fields that are missing, values that do not
+/// have their form. A simulated API needs no field.
+pub fn api_fields(
+    connection: &Connection,
+    spec: &Spec,
+    environment: &Environment,
+) -> Result<Fields> {
+    if connection.kind != ConnectionKind::Api {
+        let what =
+            format!("connection `{}` is of type {}, not api", connection.name, connection.kind);
+        return Err(Error::input(what).with_hint("the source of a replication is an API"));
+    }
+    let mut wrong = Vec::new();
+    for name in connection.properties.keys().filter(|name| !OWN.contains(&name.as_str())) {
+        if !spec.connection.contains_key(name) {
+            let hint = suggest(name, spec.connection.keys().map(String::as_str));
+            let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            wrong.push(format!("`{name}` is no field of `{}`{hint}", spec.name));
+        }
+    }
+    let mut fields = Fields::default();
+    for (name, field) in &spec.connection {
+        let given = connection.property(name).map(str::to_owned);
+        let from_variable =
+            || field.env.as_ref().and_then(|variable| environment.get(variable)).cloned();
+        let value = given.filter(|value| !value.is_empty()).or_else(from_variable);
+        let value = value.or_else(|| field.default.clone()).unwrap_or_default();
+        if value.is_empty() && field.required && connection.simulate.is_none() {
+            wrong.push(missing(name, field));
+        }
+        if !value.is_empty() {
+            wrong.extend(misshapen(name, field, &value));
+        }
+        if field.secret {
+            fields.secret.insert(name.clone(), Secret::new(value));
+        } else {
+            fields.open.insert(name.clone(), value);
+        }
+    }
+    if connection.simulate.is_some() {
+        fill_in_simulated(spec, &mut fields);
+    }
+    if wrong.is_empty() {
+        return Ok(fields);
+    }
+    let what =
+        format!("connection `{}` is not complete:\n  {}", connection.name, wrong.join("\n  "));
+    let missing: Vec<String> = spec
+        .connection
+        .iter()
+        .filter(|(_, field)| field.required)
+        .map(|(name, _)| format!("{name}=…"))
+        .collect();
+    let example = format!("weir conns set {} type=api spec={} ", connection.name, spec.name);
+    Err(Error::input(what).with_hint(example + &missing.join(" ")))
+}
+
+/// A simulated API is never reached by its host's name, so that any will do.
+fn fill_in_simulated(spec: &Spec, fields: &mut Fields) {
+    for (name, field) in &spec.connection {
+        if !field.required {
+            continue;
+        }
+        let value = match field.format {
+            Some(FieldFormat::Hostname) => "simulated.example.net".to_owned(),
+            Some(FieldFormat::Email) => "you@example.net".to_owned(),
+            _ => "simulated".to_owned(),
+        };
+        if field.secret {
+            let slot = fields.secret.entry(name.clone()).or_insert_with(|| Secret::new(""));
+            if slot.expose().is_empty() {
+                *slot = Secret::new(value);
+            }
+        } else {
+            let slot = fields.open.entry(name.clone()).or_default();
+            if slot.is_empty() {
+                *slot = value;
+            }
+        }
+    }
+}
+
+fn missing(name: &str, field: &ConnectionField) -> String {
+    let variable = field.env.as_ref().map(|variable| format!(" (or the variable {variable})"));
+    format!("`{name}` is missing{}: {}", variable.unwrap_or_default(), field.help)
+}
+
+/// What is wrong with the form of a value; the value itself is shown only where it is no secret.
+fn misshapen(name: &str, field: &ConnectionField, value: &str) -> Option<String> {
+    let shown = if field.secret { String::new() } else { format!(": `{value}`") };
+    if !field.one_of.is_empty() && !field.one_of.iter().any(|one| one == value) {
+        return Some(format!("`{name}` is none of {}{shown}", field.one_of.join(", ")));
+    }
+    let wanted = match field.format? {
+        FieldFormat::Hostname if is_hostname(value) => return None,
+        FieldFormat::Url if value.starts_with("http://") || value.starts_with("https://") => {
+            return None;
+        }
+        FieldFormat::Email if value.split_once('@').is_some_and(|(_, host)| is_hostname(host)) => {
+            return None;
+        }
+        FieldFormat::Uuid if is_uuid(value) => return None,
+        FieldFormat::Hostname => "a host alone, without `https://` and path",
+        FieldFormat::Url => "a URL with `https://`",
+        FieldFormat::Email => "an email address",
+        FieldFormat::Uuid => "a UUID",
+    };
+    Some(format!("`{name}` is not {wanted}{shown}"))
+}
+
+fn is_hostname(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
+    let letters =
+        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
+    !host.is_empty() && host.chars().all(letters) && port.parse::<u16>().is_ok()
+}
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    lengths == [8, 4, 4, 4, 12] && groups.concat().chars().all(|digit| digit.is_ascii_hexdigit())
+}

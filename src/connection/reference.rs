@@ -1,0 +1,130 @@
+//! Values that stand elsewhere: `${NAME}`, `file:/path`, `command:…`.
+
+use std::{
+    fs,
+    io::Read,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use super::Environment;
+use crate::error::{Error, Result};
+
+/// Time a `command:` may take, looked at in steps.
+const PATIENCE: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(20);
+/// Bytes that a file or command may give.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The value that a property's text stands for.
+pub(super) fn resolved(text: &str, environment: &Environment) -> Result<String> {
+    let text = interpolated(text, environment).map_err(Error::input)?;
+    if let Some(path) = text.strip_prefix("file:").filter(|path| !path.starts_with("//")) {
+        return from_file(path);
+    }
+    if let Some(command) = text.strip_prefix("command:") {
+        return from_command(command);
+    }
+    Ok(text)
+}
+
+/// A text with each `${NAME}` replaced by that variable; `$${` stands for `${` itself.
+///
+/// # Errors
+/// A clause that names the variable nobody set.
+pub fn interpolated(text: &str, environment: &Environment) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(escaped) = before.strip_suffix('$') {
+            out.push_str(escaped);
+            out.push_str("${");
+            rest = after;
+            continue;
+        }
+        let (name, tail) = after.split_once('}').ok_or("`${` without its `}`")?;
+        let value = environment.get(name);
+        let value = value.ok_or_else(|| format!("the variable `{name}` is not set"))?;
+        out.push_str(before);
+        out.push_str(value);
+        rest = tail;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn from_file(path: &str) -> Result<String> {
+    let wrong = |error| Error::input(format!("`{path}` cannot be read")).because(error);
+    let mut text = String::new();
+    fs::File::open(path)
+        .map_err(wrong)?
+        .take(MAX_BYTES)
+        .read_to_string(&mut text)
+        .map_err(wrong)?;
+    Ok(text.trim().to_owned())
+}
+
+/// Output of a command. What it says on its error stream is not shown: it may hold secrets.
+fn from_command(command: &str) -> Result<String> {
+    let wrong = |what: &str| {
+        Error::input(format!("a `command:` {what}")).with_hint("run it in a shell to see why")
+    };
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| wrong("cannot be run").because(error))?;
+    let mut waited = Duration::ZERO;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|error| wrong("was lost").because(error))? {
+            break status;
+        }
+        if waited >= PATIENCE {
+            // It may have ended meanwhile, which is as well.
+            drop(child.kill());
+            return Err(wrong("took longer than 30 s"));
+        }
+        wait(STEP);
+        waited += STEP;
+    };
+    if !status.success() {
+        return Err(wrong("failed"));
+    }
+    let mut text = String::new();
+    if let Some(output) = child.stdout.take() {
+        output
+            .take(MAX_BYTES)
+            .read_to_string(&mut text)
+            .map_err(|error| wrong("gave no text").because(error))?;
+    }
+    Ok(text.trim().to_owned())
+}
+
+#[expect(clippy::disallowed_methods, reason = "connections are read before any runtime is there")]
+fn wait(step: Duration) {
+    std::thread::sleep(step);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_followed() {
+        let environment = Environment::from([("A".to_owned(), "1".to_owned())]);
+        let at = |text: &str| resolved(text, &environment);
+        assert_eq!(at("x${A}y${A}").unwrap(), "x1y1");
+        assert_eq!(at("$${A}").unwrap(), "${A}");
+        assert_eq!(at("command:printf ' secret '").unwrap(), "secret");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "token\n").unwrap();
+        assert_eq!(at(&format!("file:{}", file.path().display())).unwrap(), "token");
+        assert_eq!(at("file:///tmp/out").unwrap(), "file:///tmp/out");
+        assert!(at("${B}").is_err());
+        assert!(at("${A").is_err());
+        assert!(at("command:exit 3").is_err());
+        assert!(at("file:/no/such/file").is_err());
+    }
+}

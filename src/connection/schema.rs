@@ -1,0 +1,97 @@
+//! The JSON Schema of the connections file.
+
+use serde_json::{Value, json};
+
+/// JSON Schema of the connections file, by which editors complete and check it. What fields an API
+/// has is not known here: any may be given.
+pub fn json_schema() -> Value {
+    let scalar = json!({ "type": ["string", "number", "boolean", "null"] });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Connections",
+        "description": "Named access to APIs, databases and stores of files. Any value may be \
+            `${VARIABLE}`, `file:/path` or `command:…`.",
+        "type": "object",
+        "properties": {
+            "connections": {
+                "type": ["object", "null"],
+                "additionalProperties": { "$ref": "#/$defs/Connection" },
+            },
+        },
+        "additionalProperties": false,
+        "$defs": {
+            "Scalar": scalar,
+            "Connection": {
+                "anyOf": [
+                    { "$ref": "#/$defs/Url" },
+                    { "$ref": "#/$defs/Api" },
+                    { "$ref": "#/$defs/Postgres" },
+                    { "$ref": "#/$defs/Files" },
+                ],
+            },
+            "Url": {
+                "description": "A database or a store of files: `postgres://…`, `file:///…`, \
+                    `s3://…`, `gs://…`, `az://…`.",
+                "type": "string",
+                "pattern": "^(postgres|postgresql|file|s3|gs|az)://",
+            },
+            "Api": api(),
+            "Postgres": postgres(),
+            "Files": files(),
+        },
+    })
+}
+
+fn api() -> Value {
+    json!({
+        "description": "An API, and the values of the fields that its spec declares.",
+        "type": "object",
+        "properties": {
+            "type": { "const": "api" },
+            "spec": { "type": "string", "description": "Name of a spec, or path of its file." },
+            "simulate": { "description": "Settings of a simulated API in place of the real one." },
+        },
+        "required": ["spec"],
+        "additionalProperties": { "$ref": "#/$defs/Scalar" },
+    })
+}
+
+fn postgres() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "description": "A Postgres database: `url`, or its parts.",
+        "type": "object",
+        "properties": {
+            "type": { "enum": ["postgres", "postgresql"] },
+            "url": text,
+            "host": text,
+            "port": { "type": ["integer", "string"] },
+            "user": text,
+            "password": text,
+            "database": text,
+            "schema": { "type": "string", "description": "Schema of tables that name none." },
+            "sslmode": {
+                "description": "As libpq's: disable, allow, prefer, require, verify-ca, verify-full.",
+                "type": "string",
+            },
+        },
+        "anyOf": [{ "required": ["type"] }, { "required": ["url"] }],
+        "additionalProperties": { "$ref": "#/$defs/Scalar" },
+    })
+}
+
+fn files() -> Value {
+    json!({
+        "description": "Files on local disk or in an object store, with the store's settings.",
+        "type": "object",
+        "properties": {
+            "type": { "enum": ["files", "file"] },
+            "url": {
+                "description": "A folder, or `s3://bucket/prefix`, `gs://…`, `az://…`.",
+                "type": "string",
+            },
+        },
+        "anyOf": [{ "required": ["type"] }, { "required": ["url"] }],
+        "additionalProperties": { "$ref": "#/$defs/Scalar" },
+    })
+}

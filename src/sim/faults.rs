@@ -1,0 +1,217 @@
+//! Faults on request: which request goes wrong, and how.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use crate::fetch::{HeaderName, StatusCode, header};
+
+use super::answer::{Call, Reply};
+use super::listing::chance;
+use super::query::Problem;
+use super::text::mix;
+
+/// What goes wrong in a tenant.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Rules; of those that hold for a request, delays add up and the first other fault wins.
+    pub rules: Vec<Fault>,
+    /// Answers to more requests than this in any second with 429.
+    pub requests_per_second: Option<u32>,
+    /// The credentials are no longer good after this many requests.
+    pub revoke_after: Option<u64>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// Part of the path and query of the requests it holds for; empty: all of them.
+    pub part: String,
+    /// Which of those go wrong.
+    pub when: When,
+    /// How they go wrong.
+    pub what: What,
+}
+
+/// Which requests go wrong, among those that a rule holds for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum When {
+    /// All.
+    Always,
+    /// The first so many.
+    First(u64),
+    /// These, counted from 1.
+    Numbers(Vec<u64>),
+    /// This share of them, 0 to 1, by the tenant's seed.
+    Share(f64),
+    /// Those whose `limit` is larger than this.
+    LimitAbove(u64),
+}
+
+/// How a request goes wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// 429, with or without word when to come back.
+    TooMany(RetryAfter),
+    /// This status with a short body: any 5xx, or 403. For 404 see [`What::Missing`].
+    Status(u16),
+    /// 404 that names an object, as for one that is gone or not to be seen.
+    Missing,
+    /// The answer takes this much longer.
+    Slow(Duration),
+    /// The connection is reset before any answer.
+    Reset,
+    /// The connection ends in the middle of the body.
+    Truncate,
+    /// The page's `next` has the cursor of the page itself: following it never ends.
+    RepeatCursor,
+    /// 200 with a body that is not JSON.
+    Malformed,
+}
+
+/// How a 429 says when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// Not at all.
+    Silent,
+    /// In so many seconds.
+    Seconds(u64),
+    /// At a date of HTTP, so many seconds from now by the wall clock.
+    Date(u64),
+}
+
+/// What is decided about one request.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    pub(super) delay: Duration,
+    pub(super) what: Option<What>,
+    pub(super) revoked: bool,
+    /// Whether the burst limit refuses it.
+    pub(super) burst: bool,
+}
+
+/// Counts requests and decides about each.
+#[derive(Debug)]
+pub(super) struct Judge {
+    faults: Faults,
+    seed: u64,
+    seen: AtomicU64,
+    matched: Vec<AtomicU64>,
+    /// Starts of the requests let through within the last second, at most the limit's number.
+    recent: Mutex<VecDeque<Instant>>,
+}
+
+impl Judge {
+    pub(super) fn new(faults: Faults, seed: u64) -> Self {
+        let matched = faults.rules.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { faults, seed, seen: AtomicU64::new(0), matched, recent: Mutex::default() }
+    }
+
+    pub(super) fn decide(&self, call: &Call, now: Instant) -> Verdict {
+        let number = self.seen.fetch_add(1, Ordering::Relaxed);
+        let mut verdict = Verdict {
+            revoked: self.faults.revoke_after.is_some_and(|after| number >= after),
+            burst: self.is_burst(now),
+            ..Verdict::default()
+        };
+        for (at, rule) in self.faults.rules.iter().enumerate() {
+            if !holds(&rule.part, call) || !self.strikes(at, rule, call) {
+                continue;
+            }
+            match &rule.what {
+                What::Slow(delay) => verdict.delay += *delay,
+                what if verdict.what.is_none() => verdict.what = Some(what.clone()),
+                _ => {}
+            }
+        }
+        verdict
+    }
+
+    fn strikes(&self, at: usize, rule: &Fault, call: &Call) -> bool {
+        let number = self.matched[at].fetch_add(1, Ordering::Relaxed) + 1;
+        match &rule.when {
+            When::Always => true,
+            When::First(count) => number <= *count,
+            When::Numbers(numbers) => numbers.contains(&number),
+            When::Share(share) => chance(mix(mix(self.seed ^ at as u64) ^ number)) < *share,
+            When::LimitAbove(bound) => limit_of(call.query).is_some_and(|limit| limit > *bound),
+        }
+    }
+
+    fn is_burst(&self, now: Instant) -> bool {
+        let Some(limit) = self.faults.requests_per_second else { return false };
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        while recent.front().is_some_and(|start| now - *start >= Duration::from_secs(1)) {
+            recent.pop_front();
+        }
+        if recent.len() as u64 >= u64::from(limit) {
+            return true;
+        }
+        recent.push_back(now);
+        false
+    }
+
+    /// The answer to one request too many in a second.
+    pub(super) fn burst_reply(&self) -> Reply {
+        let limit = self.faults.requests_per_second.unwrap_or(0).to_string();
+        too_many(RetryAfter::Seconds(1))
+            .with(HeaderName::from_static("x-ratelimit-limit"), &limit)
+            .with(HeaderName::from_static("x-ratelimit-remaining"), "0")
+            .with(HeaderName::from_static("ratelimit-reason"), "confluence-burst-based")
+    }
+}
+
+/// The answer that replaces the API's own, for the faults that have one.
+pub(super) fn reply_for(what: &What, path: &str) -> Option<Reply> {
+    match what {
+        What::TooMany(after) => Some(too_many(*after)),
+        What::Status(code) => {
+            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let title = status.canonical_reason().unwrap_or("Error").to_owned();
+            let code = title.to_uppercase().replace(' ', "_");
+            Some(Reply::error(status, &code, &[Problem { title, detail: None }]))
+        }
+        What::Missing => {
+            let id = path.split('/').rev().find(|part| is_id(part)).unwrap_or("0");
+            Some(Reply::not_found(format!("Content with id: [{id}] not found")))
+        }
+        What::Malformed => Some(Reply::json(StatusCode::OK, "{\"results\":[{\"id\":\"1\",")),
+        What::Slow(_) | What::Reset | What::Truncate | What::RepeatCursor => None,
+    }
+}
+
+fn is_id(part: &str) -> bool {
+    let digits = part.strip_prefix("att").unwrap_or(part);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn too_many(after: RetryAfter) -> Reply {
+    let problem = Problem { title: "Rate limit exceeded".to_owned(), detail: None };
+    let reply = Reply::error(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", &[problem]);
+    match after {
+        RetryAfter::Silent => reply,
+        RetryAfter::Seconds(seconds) => reply.with(header::RETRY_AFTER, &seconds.to_string()),
+        RetryAfter::Date(seconds) => {
+            let then = SystemTime::from(chrono::Utc::now()) + Duration::from_secs(seconds);
+            reply.with(header::RETRY_AFTER, &httpdate::fmt_http_date(then))
+        }
+    }
+}
+
+fn holds(part: &str, call: &Call) -> bool {
+    if part.is_empty() || call.path.contains(part) {
+        return true;
+    }
+    part.contains(['?', '=', '&']) && format!("{}?{}", call.path, call.query).contains(part)
+}
+
+fn limit_of(query: &str) -> Option<u64> {
+    query.split('&').find_map(|pair| pair.strip_prefix("limit="))?.parse().ok()
+}

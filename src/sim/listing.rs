@@ -1,0 +1,237 @@
+//! Pages of a listing: keyset cursors, limits, and the envelope with its links.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+
+use super::out::Out;
+use super::query::{Problem, Query};
+use super::tenant::{Kind, Ranked, SortBy, Tenant, from_id, id_of};
+use super::text::{below, mix};
+
+/// Objects of one kind in the order asked for.
+pub(super) struct List {
+    items: Items,
+    kind: Kind,
+    /// Name of the order in cursors.
+    order: &'static str,
+    descending: bool,
+}
+
+enum Items {
+    /// All objects of the kind, by index.
+    All(usize),
+    /// All objects of the kind, in another order.
+    Ranked(Arc<Ranked>),
+    /// These, in the order in which they are.
+    Chosen(Vec<usize>),
+}
+
+impl List {
+    /// All objects of a kind, sorted as the query says, else by id.
+    pub(super) fn all(tenant: &Tenant, kind: Kind, query: &Query) -> Self {
+        let (by, order, descending) = sorting(query, SortBy::Id);
+        let items = if in_index_order(kind, by) {
+            Items::All(tenant.count(kind))
+        } else {
+            Items::Ranked(tenant.ranked(kind, by))
+        };
+        Self { items, kind, order, descending }
+    }
+
+    /// These objects of a kind, sorted as the query says, else by `default`.
+    pub(super) fn chosen(
+        tenant: &Tenant,
+        kind: Kind,
+        mut chosen: Vec<usize>,
+        (query, default): (&Query, SortBy),
+    ) -> Self {
+        let (by, order, descending) = sorting(query, default);
+        if in_index_order(kind, by) {
+            chosen.sort_unstable();
+        } else {
+            let ranked = tenant.ranked(kind, by);
+            chosen.sort_unstable_by_key(|index| ranked.rank[*index]);
+        }
+        Self { items: Items::Chosen(chosen), kind, order, descending }
+    }
+
+    /// These objects in this order, or the reverse; `kind` is only for the cursor.
+    pub(super) fn given(kind: Kind, given: Vec<usize>, descending: bool) -> Self {
+        Self { items: Items::Chosen(given), kind, order: "id", descending }
+    }
+
+    fn len(&self) -> usize {
+        match &self.items {
+            Items::All(count) => *count,
+            Items::Ranked(ranked) => ranked.order.len(),
+            Items::Chosen(chosen) => chosen.len(),
+        }
+    }
+
+    fn at(&self, place: usize) -> usize {
+        let place = if self.descending { self.len() - 1 - place } else { place };
+        match &self.items {
+            Items::All(_) => place,
+            Items::Ranked(ranked) => ranked.order[place],
+            Items::Chosen(chosen) => chosen[place],
+        }
+    }
+
+    fn place_of(&self, index: usize) -> Option<usize> {
+        let place = match &self.items {
+            Items::All(count) => (index < *count).then_some(index),
+            Items::Ranked(ranked) => ranked.rank.get(index).copied(),
+            Items::Chosen(chosen) => chosen.iter().position(|one| *one == index),
+        }?;
+        Some(if self.descending { self.len() - 1 - place } else { place })
+    }
+
+    /// Token that continues after an object.
+    pub(super) fn cursor(&self, index: usize) -> String {
+        let (id, order) = (id_of(self.kind, index), self.order);
+        STANDARD.encode(format!(
+            "{{\"id\":\"{id}\",\"contentOrder\":\"{order}\",\"contentOrderValue\":{id}}}"
+        ))
+    }
+
+    /// Place after the object that a token names.
+    fn resume(&self, token: &str) -> Option<usize> {
+        let json = STANDARD.decode(token.replace(' ', "+")).ok()?;
+        let position: Position = serde_json::from_slice(&json).ok()?;
+        let (kind, index) = from_id(position.id.parse().ok()?)?;
+        if kind != self.kind || position.order != self.order {
+            return None;
+        }
+        Some(self.place_of(index)? + 1)
+    }
+}
+
+#[derive(Deserialize)]
+struct Position {
+    id: String,
+    #[serde(rename = "contentOrder")]
+    order: String,
+}
+
+/// Whether this order is that of the indexes.
+fn in_index_order(kind: Kind, by: SortBy) -> bool {
+    matches!(by, SortBy::Id | SortBy::Created) && kind != Kind::Folder
+}
+
+fn sorting(query: &Query, default: SortBy) -> (SortBy, &'static str, bool) {
+    let Some(sort) = query.text("sort") else { return (default, "id", false) };
+    let (by, order) = match sort.trim_start_matches('-') {
+        "created-date" => (SortBy::Created, "created-date"),
+        "modified-date" => (SortBy::Modified, "modified-date"),
+        "title" | "name" => (SortBy::Title, "title"),
+        "child-position" => (SortBy::Position, "child-position"),
+        _ => (SortBy::Id, "id"),
+    };
+    (by, order, sort.starts_with('-'))
+}
+
+/// How one page is cut out of a list.
+pub(super) struct Cut<'a> {
+    /// Path without the gateway's prefix, for the links.
+    pub(super) path: &'a str,
+    /// Query of the request.
+    pub(super) query: &'a Query<'a>,
+    /// Rows without a `limit` parameter.
+    pub(super) default: u64,
+    /// Most rows whatever the `limit` says.
+    pub(super) cap: usize,
+    /// Whether `next` repeats the cursor of this very page.
+    pub(super) repeat: bool,
+}
+
+/// What a page turned out to be.
+pub(super) struct Listed {
+    pub(super) rows: usize,
+    pub(super) next: Option<String>,
+}
+
+impl Tenant {
+    /// Writes one page of a list, envelope and all.
+    pub(super) fn write_list(
+        &self,
+        out: &mut Out,
+        (list, cut): (&List, &Cut),
+        keep: impl Fn(usize) -> bool,
+        mut write: impl FnMut(&mut Out, usize),
+    ) -> Result<Listed, Problem> {
+        let token = cut.query.text("cursor");
+        let mut place = match token {
+            Some(token) => list.resume(token).ok_or_else(Problem::bad_cursor)?,
+            None => 0,
+        };
+        let limit = self.rows_of_page(cut, place);
+        let (mut rows, mut last) = (0, 0);
+        out.raw("{\"results\":[");
+        while rows < limit && place < list.len() {
+            let index = list.at(place);
+            place += 1;
+            if keep(index) {
+                if rows > 0 {
+                    out.raw(",");
+                }
+                write(out, index);
+                (rows, last) = (rows + 1, index);
+            }
+        }
+        let more = rows > 0 && (place..list.len()).any(|place| keep(list.at(place)));
+        let next = match token {
+            Some(token) if cut.repeat => Some(token.to_owned()),
+            _ => more.then(|| list.cursor(last)),
+        };
+        let next = next.map(|cursor| next_link(cut, &cursor));
+        self.write_links(out, next.as_deref());
+        Ok(Listed { rows, next })
+    }
+
+    fn rows_of_page(&self, cut: &Cut, place: usize) -> usize {
+        let asked = cut.query.number("limit").unwrap_or(cut.default);
+        let limit = usize::try_from(asked).unwrap_or(usize::MAX).min(cut.cap);
+        let dice = mix(self.dice(cut.path, place));
+        if chance(dice) < self.options.short_pages { 1 + below(mix(dice), limit) } else { limit }
+    }
+
+    fn write_links(&self, out: &mut Out, next: Option<&str>) {
+        out.raw("],\"_links\":{");
+        if let Some(next) = next {
+            out.raw("\"next\":").string(next).raw(",");
+        }
+        out.raw("\"base\":\"").raw(&self.options.site).raw("/wiki\"}}");
+    }
+
+    /// The `Link` header that goes with a page.
+    pub(super) fn link_header(&self, next: Option<&str>) -> String {
+        let base = format!("<{}/wiki>; rel=\"base\"", self.options.site);
+        next.map_or(base.clone(), |next| format!("<{next}>; rel=\"next\", {base}"))
+    }
+}
+
+/// The cursor comes first and raw, then the parameters as they were sent.
+fn next_link(cut: &Cut, cursor: &str) -> String {
+    let mut link = format!("{}?cursor={cursor}", cut.path);
+    let mut echoed = false;
+    for pair in cut.query.raw.split('&').filter(|pair| !pair.is_empty()) {
+        if pair != "cursor" && !pair.starts_with("cursor=") {
+            link.push('&');
+            link.push_str(pair);
+            echoed = true;
+        }
+    }
+    if !echoed {
+        link.push_str("&limit=");
+        link.push_str(&cut.default.to_string());
+    }
+    link
+}
+
+/// Bits as a number from 0 to below 1.
+#[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+pub(super) fn chance(dice: u64) -> f64 {
+    (dice >> 11) as f64 / (1_u64 << 53) as f64
+}

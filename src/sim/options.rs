@@ -1,0 +1,137 @@
+//! What a simulated tenant is like: its sizes, its manners, its credentials.
+
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+use super::faults::Faults;
+
+/// Size and behaviour of a simulated tenant. Equal options give equal bytes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where all that looks random comes from.
+    pub seed: u64,
+    /// Spaces; the first is personal, its key starts with `~`.
+    pub spaces: usize,
+    /// Pages of all statuses, the home page of each space among them.
+    pub pages: usize,
+    /// Blog posts of all statuses.
+    pub blog_posts: usize,
+    /// Attachments of pages and blog posts, of all statuses.
+    pub attachments: usize,
+    /// User groups.
+    pub groups: usize,
+    /// Inline tasks on pages and blog posts.
+    pub tasks: usize,
+    /// Custom content, spread over [`CUSTOM_CONTENT_TYPES`] but for the last, which has none.
+    pub custom_content: usize,
+    /// Distinct labels.
+    pub labels: usize,
+    /// Mean size of a page's or blog post's storage body, in bytes.
+    pub body_bytes: usize,
+    /// Mean number of children per parent.
+    pub children: Children,
+    /// Parents of each kind that have more than 250 children of each kind.
+    pub heavy_parents: usize,
+    /// Whether `/footer-comments` and `/inline-comments` list replies too.
+    pub replies_in_global_lists: bool,
+    /// Share of v2 pages, 0 to 1, that bring fewer rows than asked for although more follow.
+    pub short_pages: f64,
+    /// Whom to let in; `None` lets everybody in.
+    pub credentials: Option<Credentials>,
+    /// Scheme and host of `_links.base`, without a final slash.
+    pub site: String,
+    /// The site's id on the gateway (`/ex/confluence/{cloud_id}`).
+    pub cloud_id: String,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// Time that every response takes.
+    pub latency: Duration,
+    /// Requests that the log keeps, the oldest give way. `None`: 1,000,000 in process, none over a
+    /// socket.
+    pub log_entries: Option<usize>,
+}
+
+impl Default for Options {
+    /// A small demonstration tenant.
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            spaces: 4,
+            pages: 60,
+            blog_posts: 12,
+            attachments: 20,
+            groups: 7,
+            tasks: 30,
+            custom_content: 9,
+            labels: 300,
+            body_bytes: 2048,
+            children: Children::default(),
+            heavy_parents: 1,
+            replies_in_global_lists: true,
+            short_pages: 0.0,
+            credentials: None,
+            site: "https://acme.atlassian.net".to_owned(),
+            cloud_id: "2f1c6a52-0000-4000-8000-00000000c10d".to_owned(),
+            faults: Faults::default(),
+            latency: Duration::ZERO,
+            log_entries: None,
+        }
+    }
+}
+
+/// Mean number of children per parent; the counts have a long tail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Children {
+    /// Labels of a page, blog post or attachment.
+    pub labels: f64,
+    /// Versions of a page, blog post or attachment; never less than one.
+    pub versions: f64,
+    /// Footer comments of a page or blog post, replies among them.
+    pub footer_comments: f64,
+    /// Inline comments of a page or blog post, replies among them.
+    pub inline_comments: f64,
+    /// Properties of a page, blog post or attachment.
+    pub properties: f64,
+    /// Labels of a space.
+    pub space_labels: f64,
+    /// Permissions of a space.
+    pub space_permissions: f64,
+    /// Properties of a space.
+    pub space_properties: f64,
+}
+
+impl Default for Children {
+    fn default() -> Self {
+        Self {
+            labels: 2.0,
+            versions: 3.0,
+            footer_comments: 2.0,
+            inline_comments: 1.0,
+            properties: 2.0,
+            space_labels: 2.0,
+            space_permissions: 40.0,
+            space_properties: 2.0,
+        }
+    }
+}
+
+/// Who may ask, and for what.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// User name of Basic authentication.
+    pub email: String,
+    /// Its password, or the token of Bearer authentication.
+    pub token: Secret,
+    /// `true` for a token with scopes, which only the gateway accepts.
+    pub scoped: bool,
+    /// Scopes that a scoped token lacks, such as `read:space:confluence`.
+    pub lacks: Vec<String>,
+}
+
+/// The types of custom content the tenant knows; the last has no instances.
+pub const CUSTOM_CONTENT_TYPES: [&str; 3] = [
+    "ac:com.example.diagrams:diagram",
+    "forge:1b2c3d4e:9f8e7d6c:board",
+    "ac:com.example.forms:form",
+];

@@ -1,0 +1,30 @@
+//! The values of a connection's fields.
+
+use std::collections::BTreeMap;
+
+use crate::secret::Secret;
+use crate::template::Value;
+
+/// A connection's values, by field.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Those that may be shown.
+    pub open: BTreeMap<String, String>,
+    /// Those that may not.
+    pub secret: BTreeMap<String, Secret>,
+}
+
+impl Fields {
+    /// The open values, as templates see them.
+    pub fn variables(&self) -> BTreeMap<String, Value> {
+        self.open.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
+    }
+
+    /// All values, secrets too, for authentication alone.
+    pub fn with_secrets(&self) -> BTreeMap<String, Value> {
+        let mut all = self.variables();
+        let secrets = self.secret.iter();
+        all.extend(secrets.map(|(name, value)| (name.clone(), Value::from(value.expose()))));
+        all
+    }
+}

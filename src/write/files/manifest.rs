@@ -1,0 +1,76 @@
+//! `_weir.json`: which files of a folder of parts are weir's.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Name of the manifest in a folder of parts.
+pub(super) const NAME: &str = "_weir.json";
+
+/// The files of a folder of parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// Run that wrote it.
+    pub(super) run_id: String,
+    /// Names of the parts that together are the table.
+    pub(super) files: Vec<String>,
+    /// Names that belong to no table: parts being published, or about to be deleted. Readers
+    /// leave them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) leftovers: Vec<String>,
+}
+
+impl Manifest {
+    pub(super) fn parse(bytes: &[u8], shown: &str) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            Error::target(format!("`{shown}/{NAME}` is no manifest of weir"))
+                .because(error)
+                .with_hint("move it away if it is not weir's, or restore it")
+        })
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+
+    /// Fails when the folder has something that the manifest does not name.
+    pub(super) fn refuse_foreign(&self, names: &[String], shown: &str) -> Result<()> {
+        let own: BTreeSet<&str> =
+            self.files.iter().chain(&self.leftovers).map(String::as_str).collect();
+        let foreign: Vec<&String> =
+            names.iter().filter(|name| *name != NAME && !own.contains(name.as_str())).collect();
+        let Some(first) = foreign.first() else { return Ok(()) };
+        let more = match foreign.len() {
+            1 => String::new(),
+            many => format!(" and {} more", many - 1),
+        };
+        let message =
+            format!("the folder `{shown}` holds `{first}`{more}, which weir did not write");
+        Err(Error::target(message)
+            .with_hint("move such files elsewhere, or give the stream a folder of its own"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_manifest_names_is_own() {
+        let manifest = Manifest {
+            run_id: "r".to_owned(),
+            files: vec!["a".to_owned()],
+            leftovers: vec!["b".to_owned()],
+        };
+        let read = Manifest::parse(&manifest.bytes(), "p").unwrap();
+        assert_eq!(read, manifest);
+        let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        read.refuse_foreign(&names(&["a", "b", NAME]), "p").unwrap();
+        let error = read.refuse_foreign(&names(&["a", "x", "y"]), "p").unwrap_err();
+        assert!(error.chain().contains("`x` and 1 more"), "{error:?}");
+    }
+}

@@ -1,0 +1,158 @@
+//! The `object` of a table: a path below the root that tells format, file or folder of parts.
+
+use crate::error::{Error, Result};
+
+/// Format of a file, told by its extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Parquet,
+    Jsonl(Compression),
+}
+
+/// Compression of a JSONL file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+/// Extensions and what they mean.
+const EXTENSIONS: [(&str, Format); 7] = [
+    (".parquet", Format::Parquet),
+    (".jsonl", Format::Jsonl(Compression::Plain)),
+    (".ndjson", Format::Jsonl(Compression::Plain)),
+    (".jsonl.gz", Format::Jsonl(Compression::Gzip)),
+    (".ndjson.gz", Format::Jsonl(Compression::Gzip)),
+    (".jsonl.zst", Format::Jsonl(Compression::Zstd)),
+    (".ndjson.zst", Format::Jsonl(Compression::Zstd)),
+];
+
+/// Where a table's files are, below the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Object {
+    /// The file, or the folder of the parts; segments joined by `/`.
+    pub(super) path: String,
+    /// What stands before and after the `*` in the names of parts; `None` for a single file.
+    pub(super) parts: Option<(String, String)>,
+    pub(super) format: Format,
+}
+
+impl Object {
+    pub(super) fn parse(object: &str) -> Result<Self> {
+        let segments: Vec<&str> = object.split('/').collect();
+        let odd =
+            |part: &&str| part.is_empty() || matches!(*part, "." | "..") || part.contains('\\');
+        if segments.iter().any(odd) || segments.iter().any(|part| part.starts_with(".weir-")) {
+            return Err(wrong(object, "is not a path below the target's root")
+                .with_hint("write it like `wiki/pages.parquet`, without `..` or a leading `/`"));
+        }
+        let (name, folders) = segments.split_last().unwrap_or((&object, &[]));
+        let format = format_of(name).ok_or_else(|| {
+            let known: Vec<String> = EXTENSIONS.iter().map(|(ext, _)| format!("`{ext}`")).collect();
+            wrong(object, "has no extension that tells the format")
+                .with_hint(format!("let it end with one of {}", known.join(", ")))
+        })?;
+        if folders.iter().any(|folder| folder.contains('*')) || name.matches('*').count() > 1 {
+            return Err(wrong(object, "has a `*` where none can be")
+                .with_hint("one `*` in the file name is allowed, as in `pages/*.parquet`"));
+        }
+        let Some((before, after)) = name.split_once('*') else {
+            return Ok(Self { path: object.to_owned(), parts: None, format });
+        };
+        if folders.is_empty() {
+            return Err(wrong(object, "has no folder of its own for its parts")
+                .with_hint(format!("put one before it, as in `pages/{name}`")));
+        }
+        Ok(Self {
+            path: folders.join("/"),
+            parts: Some((before.to_owned(), after.to_owned())),
+            format,
+        })
+    }
+
+    /// Name of the part of this number, from 0, of a run; a single file's own name.
+    pub(super) fn part_name(&self, run_id: &str, number: usize) -> String {
+        match &self.parts {
+            Some((before, after)) => format!("{before}{run_id}-{number:05}{after}"),
+            None => self.path.rsplit('/').next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The first part number whose name is not among `taken`.
+    pub(super) fn first_part(&self, run_id: &str, taken: &[String]) -> usize {
+        (0..=taken.len()).find(|&n| !taken.contains(&self.part_name(run_id, n))).unwrap_or(0)
+    }
+}
+
+/// A run's id as part of a file name.
+pub(super) fn label(run_id: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    run_id.chars().map(safe).collect()
+}
+
+fn format_of(name: &str) -> Option<Format> {
+    EXTENSIONS
+        .iter()
+        .find(|(ext, _)| name.len() > ext.len() && name.ends_with(ext))
+        .map(|(_, f)| *f)
+}
+
+fn wrong(object: &str, why: &str) -> Error {
+    Error::input(format!("the object `{object}` {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extension_tells_the_format_and_a_star_the_folder() {
+        let single = |path: &str, format| Object { path: path.to_owned(), parts: None, format };
+        let parts = |path: &str, before: &str, after: &str, format| Object {
+            path: path.to_owned(),
+            parts: Some((before.to_owned(), after.to_owned())),
+            format,
+        };
+        let cases = [
+            ("pages.parquet", single("pages.parquet", Format::Parquet)),
+            ("a/b.jsonl", single("a/b.jsonl", Format::Jsonl(Compression::Plain))),
+            ("b.ndjson.gz", single("b.ndjson.gz", Format::Jsonl(Compression::Gzip))),
+            ("p/*.parquet", parts("p", "", ".parquet", Format::Parquet)),
+            (
+                "a/p/x-*.jsonl.zst",
+                parts("a/p", "x-", ".jsonl.zst", Format::Jsonl(Compression::Zstd)),
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Object::parse(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_is_refused_with_what_to_do() {
+        let cases = [
+            ("pages", "`.jsonl.zst`"),
+            ("pages.json", "`.jsonl`"),
+            ("pages/", "without `..`"),
+            ("/pages.parquet", "without `..`"),
+            ("../pages.parquet", "without `..`"),
+            (".weir-x/pages.parquet", "without `..`"),
+            (".parquet", "`.parquet`"),
+            ("*/pages.parquet", "one `*`"),
+            ("p/*-*.parquet", "one `*`"),
+            ("*.parquet", "`pages/*.parquet`"),
+        ];
+        for (text, hint) in cases {
+            let error = Object::parse(text).unwrap_err();
+            assert!(error.hint().is_some_and(|it| it.contains(hint)), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn parts_carry_run_and_number() {
+        let object = Object::parse("p/x-*.jsonl").unwrap();
+        assert_eq!(object.part_name("r1", 7), "x-r1-00007.jsonl");
+        assert_eq!(label("2026:a/b"), "2026-a-b");
+    }
+}

@@ -1,0 +1,79 @@
+//! What is valid YAML and still certainly a mistake: keys that stand twice, templates without quotes.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use serde_saphyr::granit_parser::{Event, Parser, Span};
+
+use super::Place;
+
+/// A mistake, its place and what to do about it. Never holds a value.
+#[derive(Clone, Debug)]
+pub(super) struct Flaw {
+    pub(super) place: Place,
+    pub(super) message: String,
+    pub(super) hint: &'static str,
+}
+
+/// A mapping or list whose end has not been met.
+enum Open<'text> {
+    Map { start: Place, keys: HashSet<Cow<'text, str>>, at_key: bool },
+    List,
+}
+
+/// All of them, in the order of the text; what follows a syntax error is not looked at.
+pub(super) fn find(text: &str) -> Vec<Flaw> {
+    let mut open: Vec<Open<'_>> = Vec::new();
+    let mut flaws = Vec::new();
+    for event in Parser::new_from_str(text) {
+        let Ok((event, span)) = event else { break };
+        match event {
+            Event::Scalar(text, ..) => {
+                flaws.extend(twice(open.last_mut(), text, &span));
+                passed(&mut open);
+            }
+            Event::Alias(..) => passed(&mut open),
+            Event::MappingStart(..) | Event::SequenceStart(..) => {
+                flaws.extend(unquoted(open.last()));
+                open.push(match event {
+                    Event::SequenceStart(..) => Open::List,
+                    _ => Open::Map { start: place(&span), keys: HashSet::new(), at_key: true },
+                });
+            }
+            Event::MappingEnd | Event::SequenceEnd => {
+                open.pop();
+                passed(&mut open);
+            }
+            _ => {}
+        }
+    }
+    flaws
+}
+
+/// A key or value has ended: in a mapping, the other comes next.
+fn passed(open: &mut [Open<'_>]) {
+    if let Some(Open::Map { at_key, .. }) = open.last_mut() {
+        *at_key = !*at_key;
+    }
+}
+
+fn twice<'text>(
+    within: Option<&mut Open<'text>>,
+    key: Cow<'text, str>,
+    span: &Span,
+) -> Option<Flaw> {
+    let Some(Open::Map { keys, at_key: true, .. }) = within else { return None };
+    let message = format!("the key `{key}` is there twice");
+    let again = key != "<<" && !keys.insert(key);
+    again.then(|| Flaw { place: place(span), message, hint: "keep one of the two" })
+}
+
+/// A mapping or list that begins where a key belongs: that is how YAML reads `{{ name }}`.
+fn unquoted(within: Option<&Open<'_>>) -> Option<Flaw> {
+    let Some(Open::Map { start, at_key: true, .. }) = within else { return None };
+    let message = "the key of this mapping is itself a mapping or list".to_owned();
+    Some(Flaw { place: *start, message, hint: "if it is a template, quote it: \"{{ name }}\"" })
+}
+
+fn place(span: &Span) -> Place {
+    Place { line: span.start.line(), column: span.start.col() + 1 }
+}

@@ -1,0 +1,131 @@
+//! A run of the Confluence spec against a simulated tenant, into JSONL files of a temporary folder.
+
+use std::{collections::BTreeMap, fs, sync::Arc};
+
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use weir::{
+    engine::Services,
+    error::Result,
+    fetch::Transport,
+    plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Selection},
+    replication::Replication,
+    report::{Event, Recorded},
+    secret::Secret,
+    sim::Simulator,
+    spec::{EMBEDDED, Fields, Spec},
+    sync::{self, RunReport},
+    write::files::{Files, Settings},
+    yaml::Document,
+};
+
+/// One row of a file.
+pub(crate) type Row = Map<String, Value>;
+
+/// The spec under test.
+pub(crate) fn confluence() -> Spec {
+    let (name, text) = EMBEDDED.iter().find(|(name, _)| *name == "confluence").unwrap();
+    Spec::load(name, text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// A replication of everything, unpaced, with more YAML appended.
+pub(crate) const ALL: &str = "
+source: WIKI
+target: OUT
+defaults: { object: '{stream_name}.jsonl', metadata: { synced_at: false } }
+limits: { requests_per_second: 0, concurrency: 8 }
+streams: { '*': }
+";
+
+/// A tenant, a folder, and what runs between them say.
+pub(crate) struct Rig {
+    pub(crate) simulator: Simulator,
+    pub(crate) folder: TempDir,
+    pub(crate) fields: Fields,
+    pub(crate) options: PlanOptions,
+    pub(crate) events: Arc<Recorded>,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Rig {
+    pub(crate) fn new(options: weir::sim::Options) -> Self {
+        let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let open = text(&[
+            ("domain", "acme.atlassian.net"),
+            ("email", "ann@acme.test"),
+            ("token", "classic"),
+            ("cloud_id", ""),
+            ("site_url", ""),
+        ]);
+        let secret = BTreeMap::from([("api_token".to_owned(), Secret::new("t0ken"))]);
+        Self {
+            simulator: Simulator::new(options),
+            folder: tempfile::tempdir().unwrap(),
+            fields: Fields { open, secret },
+            options: PlanOptions::default(),
+            events: Arc::default(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn only(mut self, streams: &[&str]) -> Self {
+        let streams = streams.iter().map(|stream| (*stream).to_owned()).collect();
+        self.options.selection = Selection(streams);
+        self
+    }
+
+    pub(crate) fn plan(&self, replication: &str) -> Result<Plan> {
+        let spec = confluence();
+        let document = Document::parse("replication.yaml", replication)?;
+        let replication = Replication::load(&document)?;
+        let documents = Documents {
+            spec: &spec,
+            replication: &replication,
+            fields: &self.fields,
+            default_object: "{stream_name}.jsonl",
+        };
+        let run = sync::new_run(chrono::Utc::now());
+        Plan::new(documents, &self.options, run, &AccessHooks::default())
+    }
+
+    pub(crate) async fn run(&self, replication: &str) -> RunReport {
+        let plan = self.plan(replication).unwrap();
+        let transport: Arc<dyn Transport> = Arc::new(self.simulator.clone());
+        let target = Arc::new(Files::in_folder(self.folder.path(), Settings::default()));
+        let reporter = Arc::<Recorded>::clone(&self.events);
+        let services = Services { transport, target, reporter, cancel: self.cancel.clone() };
+        sync::run(plan, services).await.unwrap()
+    }
+
+    /// Rows of a stream's file; `None` when there is no file.
+    pub(crate) fn rows(&self, stream: &str) -> Option<Vec<Row>> {
+        let text = fs::read_to_string(self.folder.path().join(format!("{stream}.jsonl"))).ok()?;
+        Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    /// Texts of the column `id` (or the stream's key) of each row, sorted.
+    pub(crate) fn keys(&self, stream: &str) -> Vec<String> {
+        let key = confluence().streams[stream].key.clone();
+        let rows = self.rows(stream).unwrap_or_default();
+        let mut keys: Vec<String> = rows.iter().map(|row| key_of(row, &key)).collect();
+        keys.sort();
+        keys
+    }
+
+    pub(crate) fn retries(&self) -> usize {
+        let events = self.events.events();
+        events.iter().filter(|event| matches!(event, Event::Retry { .. })).count()
+    }
+}
+
+/// The key's values of a row as one text.
+pub(crate) fn key_of(row: &Row, key: &[String]) -> String {
+    let values = key.iter().map(|column| match &row[column] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    values.collect::<Vec<_>>().join("/")
+}
