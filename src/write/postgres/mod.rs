@@ -16,7 +16,10 @@ mod stage;
 mod tls;
 mod writer;
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
 use async_trait::async_trait;
 use tokio_postgres::{Client, error::SqlState};
@@ -50,6 +53,12 @@ impl Postgres {
     pub fn new(options: PostgresOptions) -> Self {
         let pool = Arc::new(Pool::new(options.clone()));
         Self { options, pool, locks: Arc::default(), waiting: Arc::default() }
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Postgres").field(&self.options).finish()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use indexmap::IndexMap;
 use percent_encoding::percent_decode_str;
 
 use crate::error::{Error, Result};
@@ -138,6 +139,21 @@ impl PostgresOptions {
                 pair.split_once('=').ok_or_else(|| malformed("a parameter has no value"))?;
             options.set(name, &decoded(value)?)?;
         }
+        Ok(options)
+    }
+
+    /// Options from a connection's properties: a `url`, or the fields that [`set`](Self::set) takes,
+    /// or both; a field then wins over the URL.
+    ///
+    /// # Errors
+    /// As [`from_url`](Self::from_url) and [`set`](Self::set), or there is no user.
+    pub fn from_properties(properties: &IndexMap<String, Secret>) -> Result<Self> {
+        let url = properties.get("url").map(|url| Self::from_url(url.expose()));
+        let mut options = url.transpose()?.unwrap_or_default();
+        for (name, value) in properties.iter().filter(|(name, _)| *name != "url") {
+            options.set(name, value.expose())?;
+        }
+        options.validate()?;
         Ok(options)
     }
 
@@ -308,6 +324,16 @@ mod tests {
         }
         let options = options("postgres://me:hunter2@host/db");
         assert!(!format!("{options:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_property_wins_over_the_url() {
+        let secret = |(name, value): (&str, &str)| (name.to_owned(), Secret::new(value));
+        let pairs = [("port", "7"), ("url", "postgres://me:p@host/db"), ("host", "other")];
+        let options = PostgresOptions::from_properties(&pairs.map(secret).into()).unwrap();
+        assert_eq!((options.place().as_str(), options.database()), ("other:7", "db"));
+        let error = PostgresOptions::from_properties(&[("pasword", "x")].map(secret).into());
+        assert!(error.unwrap_err().hint().unwrap().contains("password"));
     }
 
     #[test]
