@@ -2,8 +2,9 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
+use super::printer;
 use crate::connection::{
-    Connection, ConnectionKind, Connections, Environment, interpolated, stored,
+    Connection, ConnectionKind, Connections, Environment, exposed, interpolated, stored,
 };
 use crate::error::{Error, Result};
 use crate::fetch::{Http, Transport};
@@ -51,6 +52,9 @@ impl Surroundings {
         let home =
             home.or_else(|| environment.get("HOME").map(|home| PathBuf::from(home).join(".weir")));
         let file = home.unwrap_or_else(|| PathBuf::from(".weir")).join("connections.yaml");
+        if let Some(warning) = exposed(&file) {
+            printer::talk(&format!("warning: {warning}"));
+        }
         let text = stored(&file)?.map(|text| (file.display().to_string(), text));
         let connections =
             Connections { environment, dot_env, file: text, replication: Environment::new() };

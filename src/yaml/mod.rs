@@ -133,6 +133,8 @@ pub struct Document {
     private: bool,
     root: Node,
     flaws: Vec<Flaw>,
+    /// Places of the texts that were filled in, perhaps with secrets.
+    filled: Vec<Place>,
 }
 
 impl Document {
@@ -157,6 +159,7 @@ impl Document {
             private,
             root: Node::null(),
             flaws: Vec::new(),
+            filled: Vec::new(),
         };
         match node::parse(text) {
             Ok(root) => {
@@ -183,7 +186,7 @@ impl Document {
         replace: &dyn Fn(&str) -> Result<Option<String>, String>,
     ) -> Result<Self, Problems> {
         let mut wrong = Vec::new();
-        self.root.map_texts(replace, &mut wrong);
+        self.root.map_texts(replace, &mut self.filled, &mut wrong);
         let problems = wrong.into_iter().map(|(place, message)| self.problem(place, message, None));
         let problems = Problems(problems.collect());
         if problems.0.is_empty() { Ok(self) } else { Err(problems.tidy()) }
@@ -209,7 +212,8 @@ impl Document {
         let reading = read::read::<T>(&self.root);
         let mut problems = Vec::new();
         for fault in reading.faults {
-            let message = if self.private { fault.public_message } else { fault.message };
+            let secret = self.private || self.filled.contains(&fault.place);
+            let message = if secret { fault.public_message } else { fault.message };
             problems.push(self.problem(fault.place, message, fault.hint));
         }
         for finding in reading.data.as_ref().map(check).unwrap_or_default() {
@@ -337,6 +341,15 @@ mod tests {
         let problems = document.read::<IndexMap<String, Config>>().unwrap_err().to_string();
         assert!(problems.starts_with("c.yaml:4:9: "), "{problems}");
         assert!(!problems.contains("secret"), "{problems}");
+    }
+
+    #[test]
+    fn what_was_filled_in_is_not_shown() {
+        let document = Document::parse("a.yaml", "name: x\nsize: $SIZE\n").unwrap();
+        let fill = |text: &str| Ok((text == "$SIZE").then(|| "hunter2".to_owned()));
+        let problems = document.map_texts(&fill).unwrap().read::<Config>().unwrap_err();
+        assert!(problems.to_string().contains("size: $SIZE"), "{problems}");
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
     }
 
     #[test]
