@@ -4,6 +4,7 @@
 mod architecture;
 mod cli;
 mod files;
+mod jira;
 mod postgres;
 mod sim;
 mod specs;
