@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod files;
 mod jira;
+mod language;
 mod postgres;
 mod sim;
 mod specs;
