@@ -1,6 +1,14 @@
 //! The second spec: its streams come through the engine without a line of code of their own.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,13 +16,14 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use weir::{
     engine::Services,
+    error::{Kind, Result},
     fetch::{HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError},
     plan::{AccessHooks, Documents, Options, Plan},
     replication::Replication,
     report::Silent,
     secret::Secret,
     spec::{EMBEDDED, Fields, Spec},
-    sync::{self, RunStatus},
+    sync::{self, RunReport, RunStatus},
     write::files::{Files, Settings},
     yaml::Document,
 };
@@ -22,7 +31,11 @@ use weir::{
 const ISSUES: usize = 230;
 
 /// A small Jira: each listing pages as the real one does.
-struct Jira;
+#[derive(Default)]
+struct Jira {
+    /// Whether the token has expired: most of the API then answers as to an anonymous guest.
+    expired: AtomicBool,
+}
 
 #[async_trait]
 impl Transport for Jira {
@@ -30,7 +43,12 @@ impl Transport for Jira {
         let query: BTreeMap<String, String> = request.url.query_pairs().into_owned().collect();
         let authorised =
             request.headers.get("authorization").is_some_and(HeaderValue::is_sensitive);
-        let (status, body) = if authorised {
+        let (status, body) = if self.expired.load(Ordering::Relaxed) {
+            match request.url.path() {
+                "/rest/api/3/myself" => (401, json!({ "message": "Client must be authenticated" })),
+                _ => (200, json!({ "isLast": true, "total": 0, "values": [], "issues": [] })),
+            }
+        } else if authorised {
             answer(request.url.path(), &query)
         } else {
             (401, json!({ "message": "Client must be authenticated" }))
@@ -51,6 +69,7 @@ fn answer(path: &str, query: &BTreeMap<String, String>) -> (u16, Value) {
     };
     let segments: Vec<&str> = path.trim_start_matches("/rest/").split('/').collect();
     let body = match segments.as_slice() {
+        ["api", "3", "myself"] => json!({ "accountId": "a" }),
         ["api", "3", "project", "search"] => values(many(60, project)),
         ["api", "3", "search", "jql"] => {
             assert!(query["jql"].contains("created"));
@@ -116,13 +135,19 @@ fn issue(number: usize) -> Value {
     json!({ "id": (10_000 + number).to_string(), "key": format!("P-{number}"), "fields": fields })
 }
 
-#[tokio::test(start_paused = true)]
-async fn every_jira_stream_arrives() {
+/// Runs the streams that match into JSONL files.
+async fn run(jira: &Arc<Jira>, streams: &str, folder: &Path) -> Result<RunReport> {
     let (name, text) = EMBEDDED.iter().find(|(name, _)| *name == "jira").unwrap();
     let spec = Spec::load(name, text).unwrap_or_else(|problems| panic!("{problems}"));
-    let yaml = "source: JIRA\ntarget: OUT\nstreams: { '*': }\n";
-    let replication = Replication::load(&Document::parse("r.yaml", yaml).unwrap()).unwrap();
-    let open = [("domain", "acme.atlassian.net"), ("email", "a@b.c"), ("site_url", "")];
+    let yaml = format!("source: JIRA\ntarget: OUT\nstreams: {{ '{streams}': }}\n");
+    let replication = Replication::load(&Document::parse("r.yaml", &yaml).unwrap()).unwrap();
+    let open = [
+        ("domain", "acme.atlassian.net"),
+        ("email", "a@b.c"),
+        ("token", "classic"),
+        ("cloud_id", ""),
+        ("site_url", ""),
+    ];
     let open = open.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let secret = BTreeMap::from([("api_token".to_owned(), Secret::new("t0ken"))]);
     let fields = Fields { open, secret };
@@ -132,16 +157,22 @@ async fn every_jira_stream_arrives() {
         fields: &fields,
         default_object: "{stream_name}.jsonl",
     };
-    let run = sync::new_run(chrono::Utc::now());
-    let plan = Plan::new(documents, &Options::default(), run, &AccessHooks::default()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let now = sync::new_run(chrono::Utc::now());
+    let plan = Plan::new(documents, &Options::default(), now, &AccessHooks::default()).unwrap();
+    let transport: Arc<dyn Transport> = Arc::<Jira>::clone(jira);
     let services = Services {
-        transport: Arc::new(Jira),
-        target: Arc::new(Files::in_folder(folder.path(), Settings::default())),
+        transport,
+        target: Arc::new(Files::in_folder(folder, Settings::default())),
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };
-    let report = sync::run(plan, services).await.unwrap();
+    sync::run(plan, services).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_jira_stream_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = run(&Arc::default(), "*", folder.path()).await.unwrap();
     assert_eq!(report.status, RunStatus::DoneWithErrors, "{report:#?}");
     let counts: BTreeMap<&str, u64> =
         report.streams.iter().map(|stream| (stream.stream.as_str(), stream.rows)).collect();
@@ -169,4 +200,18 @@ async fn every_jira_stream_arrives() {
     let item = first("changelog_items");
     assert_eq!((&item["field"], &item["to_text"]), (&json!("status"), &json!("Done")));
     assert!(item["changelog_id"].as_str().unwrap().starts_with("c1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_token_empties_no_table() {
+    let jira = Arc::new(Jira::default());
+    let folder = tempfile::tempdir().unwrap();
+    run(&jira, "projects", folder.path()).await.unwrap();
+    let before = fs::read_to_string(folder.path().join("projects.jsonl")).unwrap();
+    assert_eq!(before.lines().count(), 60);
+    jira.expired.store(true, Ordering::Relaxed);
+    let error = run(&jira, "projects", folder.path()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Credentials, "{error:?}");
+    assert!(error.hint().unwrap().contains("token"), "{error:?}");
+    assert_eq!(fs::read_to_string(folder.path().join("projects.jsonl")).unwrap(), before);
 }
