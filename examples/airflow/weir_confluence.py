@@ -14,11 +14,14 @@ from datetime import datetime, timedelta
 
 try:  # Airflow 3
     from airflow.sdk import dag, task
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 except ImportError:  # Airflow 2.9 and later
     from airflow.decorators import dag, task
+    from airflow.exceptions import AirflowFailException, AirflowSkipException
 
 REPLICATION = os.environ.get("WEIR_REPLICATION", "/opt/weir/confluence_to_postgres.yaml")
 
+WRONG_INPUT = 2
 DONE_WITH_ERRORS = 3
 PAUSED = 75
 
@@ -50,14 +53,14 @@ def connections() -> dict[str, str]:
 def weir_confluence():
     @task
     def sync() -> None:
-        from airflow.exceptions import AirflowSkipException
-
         command = ["weir", "sync", "run", REPLICATION, "--log-format", "json"]
         ended = subprocess.run(command, env={**os.environ, **connections()}, check=False)
         if ended.returncode == DONE_WITH_ERRORS:
             print("weir: done, but some slices were refused; see the log above")
         elif ended.returncode == PAUSED:
             raise AirflowSkipException("weir paused; the next run goes on")
+        elif ended.returncode == WRONG_INPUT:
+            raise AirflowFailException("weir cannot run this as it is; a retry would not help")
         elif ended.returncode != 0:
             raise RuntimeError(f"weir ended with exit code {ended.returncode}")
 

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod cli;
+mod confluence;
 mod files;
 mod jira;
 mod language;
