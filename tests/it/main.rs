@@ -4,6 +4,7 @@
 mod architecture;
 mod cli;
 mod files;
+mod memory;
 mod postgres;
 mod sim;
 mod specs;

@@ -53,15 +53,16 @@ pub(super) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Erro
     if text.contains("timeout") || text.contains("timed out") {
         return no_answer(options);
     }
+    if text.contains("password missing") {
+        let what = "the server asks for a password, and the connection has none";
+        return Error::new(Kind::Credentials, what).with_hint("set the connection's `password`");
+    }
     let failed = unreachable(format!("cannot connect to Postgres at `{place}`")).because(text);
     if is_tls(error) {
         return failed.with_hint(
             "`sslmode` says how far the server's certificate is checked, `sslrootcert` names the \
              PEM file to trust",
         );
-    }
-    if error.to_string().contains("configuration") || error.to_string().contains("authentication") {
-        return failed.with_hint("check `user` and `password` of the connection");
     }
     failed
 }
