@@ -4,7 +4,7 @@ use std::{error::Error as _, io};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::options::PostgresOptions;
+use super::{name, options::PostgresOptions};
 use crate::error::{Error, Kind};
 
 /// Characters of a server's message that are shown.
@@ -167,7 +167,19 @@ fn said(refusal: &DbError) -> String {
         Some(place) => format!("{} ({place})", refusal.message()),
         None => refusal.message().to_owned(),
     };
-    text.chars().take(SHOWN).collect()
+    without_stage(text).chars().take(SHOWN).collect()
+}
+
+/// Names of staging tables say nothing to a reader.
+fn without_stage(mut text: String) -> String {
+    while let Some(at) = text.find(name::STAGE) {
+        let end = at + name::STAGE_LENGTH;
+        if text.get(at..end).is_none() {
+            break;
+        }
+        text.replace_range(at..end, "staging");
+    }
+    text
 }
 
 fn unreachable(what: String) -> Error {

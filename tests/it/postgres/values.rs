@@ -116,7 +116,8 @@ async fn a_row_without_its_key_is_an_error_that_names_the_column() {
     writer.write(batch).await.unwrap();
     let error = writer.commit().await.unwrap_err();
     assert!(error.chain().contains(r#"rows for "public"."people""#), "{error:?}");
-    assert!(error.chain().contains(r#"null value in column "id""#), "{error:?}");
+    let expected = r#"null value in column "id" of relation "staging" violates"#;
+    assert!(error.chain().contains(expected), "{error:?}");
     assert!(error.hint().is_some());
 }
 

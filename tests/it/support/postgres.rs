@@ -72,20 +72,36 @@ fn start() -> Result<Server, String> {
 /// A database of one test; dropped with it.
 pub(crate) struct Database {
     pub(crate) name: String,
+    admin: PostgresOptions,
     options: PostgresOptions,
 }
 
 impl Database {
+    /// On the server that the tests are told to use, or the one they start.
     pub(crate) async fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one setting of the tests")]
+        match std::env::var("TEST_POSTGRES_URL") {
+            Ok(url) => Self::on(PostgresOptions::from_url(&url).unwrap()).await,
+            Err(_) => Self::local().await,
+        }
+    }
+
+    /// On the server that this process starts, which has TLS and two roles that are particular.
+    pub(crate) async fn local() -> Self {
+        let url = format!("postgres://weir:weir@127.0.0.1:{}/postgres", server().port);
+        let options = PostgresOptions::from_url(&url).unwrap();
+        Self::on(PostgresOptions { sslmode: SslMode::Disable, ..options }).await
+    }
+
+    async fn on(admin: PostgresOptions) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("weir_test_{}_{number}", std::process::id());
-        let mut options = admin_options();
-        let admin = connect(&options).await;
-        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name}")).await.unwrap();
-        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
-        options.database.clone_from(&name);
-        Self { name, options }
+        let client = connect(&admin).await;
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {name}")).await.unwrap();
+        client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
+        let options = PostgresOptions { database: name.clone(), ..admin.clone() };
+        Self { name, admin, options }
     }
 
     /// How to reach it.
@@ -150,23 +166,15 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let admin = self.admin.clone();
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
-                connect(&admin_options()).await.batch_execute(&statement).await.ok();
+                connect(&admin).await.batch_execute(&statement).await.ok();
             });
         });
         dropping.join().ok();
     }
-}
-
-fn admin_options() -> PostgresOptions {
-    #[expect(clippy::disallowed_methods, reason = "the one setting of the tests")]
-    if let Ok(url) = std::env::var("TEST_POSTGRES_URL") {
-        return PostgresOptions::from_url(&url).unwrap();
-    }
-    let url = format!("postgres://weir:weir@127.0.0.1:{}/postgres", server().port);
-    PostgresOptions { sslmode: SslMode::Disable, ..PostgresOptions::from_url(&url).unwrap() }
 }
 
 async fn connect(options: &PostgresOptions) -> Client {
