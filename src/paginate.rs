@@ -123,6 +123,17 @@ impl Pager {
         url
     }
 
+    /// Position of the page after one that could not be read, where it does not depend on that one.
+    pub fn position_after_unread(&self, at: &Position, size: Option<u32>) -> Option<Position> {
+        let (pages, first, step) = match &self.kind {
+            Paginate::Page(pages) => (pages, 1, 1),
+            Paginate::Offset(pages) => (pages, 0, u64::from(size?)),
+            _ => return None,
+        };
+        let number = current(at, pages.start.unwrap_or(first));
+        Some(Position::Number(number.saturating_add(step)))
+    }
+
     /// Position of the page after this one; `None` after the last.
     ///
     /// # Errors

@@ -61,12 +61,10 @@ impl Replication {
     /// Reads and checks a replication whose values are filled in.
     ///
     /// # Errors
-    /// All that is wrong with its form or, when that is right, with what can be known of its meaning
-    /// without the spec.
+    /// All that is wrong with its form, and with its meaning as far as it can be known without the
+    /// spec.
     pub fn load(document: &Document) -> Result<Self, Problems> {
-        let replication: Self = document.read()?;
-        let problems = document.locate(replication.check());
-        if problems.0.is_empty() { Ok(replication) } else { Err(problems) }
+        document.read_checked(Self::check)
     }
 
     fn check(&self) -> Vec<Finding> {

@@ -143,16 +143,32 @@ fn set(name: &str, given: &[String], shared: Shared, around: &Surroundings) -> R
     Ok(said(shared, name, "saved", around))
 }
 
+/// Reads one line; on a terminal what is typed is not shown.
 fn from_stdin(key: &str) -> Result<String> {
     let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        printer::talk(&format!("{key} (it will be shown as you type; Enter ends it):"));
+    let echo = rustix::termios::tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal());
+    if let Some(shown) = &echo {
+        printer::talk(&format!("{key}:"));
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        set_terminal(&stdin, &hidden);
     }
     let mut line = String::new();
-    stdin.lock().read_line(&mut line).map_err(|error| {
+    let read = stdin.lock().read_line(&mut line);
+    if let Some(shown) = &echo {
+        set_terminal(&stdin, shown);
+    }
+    read.map_err(|error| {
         Error::input(format!("`{key}` cannot be read from stdin")).because(error)
     })?;
     Ok(line.trim().to_owned())
+}
+
+fn set_terminal(stdin: &std::io::Stdin, modes: &rustix::termios::Termios) {
+    let flush = rustix::termios::OptionalActions::Flush;
+    if rustix::termios::tcsetattr(stdin, flush, modes).is_err() {
+        tracing::debug!("the terminal keeps its modes and shows what is typed");
+    }
 }
 
 fn from_file(path: &str) -> Result<String> {

@@ -2,8 +2,9 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
+use super::printer;
 use crate::connection::{
-    Connection, ConnectionKind, Connections, Environment, interpolated, stored,
+    Connection, ConnectionKind, Connections, Environment, exposed, interpolated, stored,
 };
 use crate::error::{Error, Result};
 use crate::fetch::{Http, Transport};
@@ -51,6 +52,9 @@ impl Surroundings {
         let home =
             home.or_else(|| environment.get("HOME").map(|home| PathBuf::from(home).join(".weir")));
         let file = home.unwrap_or_else(|| PathBuf::from(".weir")).join("connections.yaml");
+        if let Some(warning) = exposed(&file) {
+            printer::talk(&format!("warning: {warning}"));
+        }
         let text = stored(&file)?.map(|text| (file.display().to_string(), text));
         let connections =
             Connections { environment, dot_env, file: text, replication: Environment::new() };
@@ -119,7 +123,14 @@ pub(super) fn transport(connection: &Connection, spec: &Spec) -> Result<Arc<dyn 
 pub(super) fn target(connection: &Connection) -> Result<(Arc<dyn Target>, &'static str)> {
     match connection.kind {
         ConnectionKind::Postgres => {
-            let options = PostgresOptions::from_properties(&connection.properties)?;
+            let named = |error: Error| error.within(format!("connection `{}`", connection.name));
+            let mut options = match connection.property("url") {
+                Some(url) => PostgresOptions::from_url(url).map_err(named)?,
+                None => PostgresOptions::default(),
+            };
+            for (name, value) in connection.properties.iter().filter(|(name, _)| *name != "url") {
+                options.set(name, value.expose()).map_err(named)?;
+            }
             Ok((Arc::new(Postgres::new(options)), "{stream_name}"))
         }
         ConnectionKind::Files => {

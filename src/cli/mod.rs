@@ -96,8 +96,6 @@ fn log_to_stderr(format: LogFormat) {
 
 /// A runtime for a command that talks to the network.
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    // The only other provider would be one installed before, which serves as well.
-    drop(rustls::crypto::ring::default_provider().install_default());
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Error::new(Kind::Unreachable, "the program's threads cannot be started").because(error)
     })

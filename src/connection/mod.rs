@@ -12,7 +12,7 @@ mod store;
 use std::{collections::BTreeMap, fmt};
 
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde::{Serialize, de::IgnoredAny};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use crate::yaml::{Document, Node, NodeValue, suggest};
 pub use fields::api_fields;
 pub use reference::interpolated;
 pub use schema::json_schema;
-pub use store::{remove, save, stored};
+pub use store::{exposed, remove, save, stored};
 
 /// Environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
@@ -118,6 +118,8 @@ impl Connection {
             return Ok(Self::with_url(name, origin, kind, url));
         }
         let document = Document::parse_private(&place, whole)?;
+        // Whatever it holds, no key may stand twice.
+        document.read::<IgnoredAny>()?;
         Self::from_node(name, origin, document.root(), environment)
     }
 
@@ -250,6 +252,8 @@ impl Connections {
     fn entries(&self) -> Result<Vec<(String, Node)>> {
         let Some((path, text)) = &self.file else { return Ok(Vec::new()) };
         let document = Document::parse_private(path, text)?;
+        // Whatever it holds, no key may stand twice.
+        document.read::<IgnoredAny>()?;
         match document.root().get("connections").map(|node| &node.value) {
             Some(NodeValue::Map(entries)) => {
                 Ok(entries.iter().map(|(name, _, node)| (name.clone(), node.clone())).collect())
@@ -343,6 +347,9 @@ mod tests {
         let error = connections().find("WIKKI").unwrap_err();
         assert!(error.hint().unwrap().contains("did you mean `WIKI`"), "{error:?}");
         assert!(connections().find("BAD").is_err());
+        let twice = "{type: files, url: here, url: there}";
+        let error = Connection::read("X", Origin::DotEnv, twice, &Environment::new()).unwrap_err();
+        assert!(error.chain().contains("`url` is there twice"), "{error:?}");
         let listed = connections().all().unwrap();
         let names: Vec<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["BAD", "demo", "LOCAL", "OUT", "PG", "WIKI"]);

@@ -7,9 +7,13 @@ use std::{
 };
 
 use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
 
 use super::Document;
 use crate::error::{Error, Result};
+
+/// The key that holds the entries.
+const CONNECTIONS: &str = "connections";
 
 /// Text of the connections file; `None` when there is none.
 pub fn stored(path: &Path) -> Result<Option<String>> {
@@ -25,43 +29,71 @@ pub fn stored(path: &Path) -> Result<Option<String>> {
 /// # Errors
 /// The file is not valid YAML (it is left as it is), or cannot be written.
 pub fn save(path: &Path, name: &str, properties: &IndexMap<String, String>) -> Result<()> {
-    let mut lines = without(path, name)?.0;
-    let at = lines.iter().position(|line| line.trim_end() == "connections:");
-    let at = at.map_or_else(
-        || {
-            lines.push("connections:".to_owned());
-            lines.len()
-        },
-        |at| at + 1,
-    );
-    let mut entry = vec![format!("  {name}:")];
-    for (key, value) in properties {
-        // JSON strings are YAML too, and quote whatever must be quoted.
-        entry.push(format!("    {key}: {}", serde_json::Value::from(value.as_str())));
-    }
-    lines.splice(at..at, entry);
-    write(path, &lines)
+    edit(path, name, Some(properties)).map(|_| ())
 }
 
 /// Removes an entry; `false` when there is none of its name.
 pub fn remove(path: &Path, name: &str) -> Result<bool> {
-    let (mut lines, removed) = without(path, name)?;
-    if removed {
-        if lines.last().is_some_and(|line| line.trim_end() == "connections:") {
-            lines.pop();
-            lines.push("connections: {}".to_owned());
-        }
-        write(path, &lines)?;
-    }
-    Ok(removed)
+    edit(path, name, None)
 }
 
-/// Lines of the file without an entry, and whether the entry was there.
-fn without(path: &Path, name: &str) -> Result<(Vec<String>, bool)> {
+/// A warning when others than its owner may read the file.
+#[cfg(unix)]
+pub fn exposed(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    let shown = path.display();
+    (mode & 0o077 != 0)
+        .then(|| format!("`{shown}` can be read by others than you: chmod 600 {shown}"))
+}
+
+/// A warning when others than its owner may read the file.
+#[cfg(not(unix))]
+pub fn exposed(_: &Path) -> Option<String> {
+    None
+}
+
+/// Replaces or removes an entry; tells whether there was one of its name.
+fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, String>>) -> Result<bool> {
     let text = stored(path)?.unwrap_or_default();
-    Document::parse_private(&path.display().to_string(), &text)?;
+    let shown = path.display().to_string();
+    let mut wanted = contents(&shown, &text)?;
+    let slot = wanted.entry(CONNECTIONS).or_insert(Value::Null);
+    if slot.is_null() {
+        *slot = json!({});
+    }
+    let Some(entries) = slot.as_object_mut() else {
+        return Err(Error::input(format!("`{shown}` has no mapping `{CONNECTIONS}`")));
+    };
+    let before = entries.len();
+    entries.retain(|known, _| !known.eq_ignore_ascii_case(name));
+    let known = entries.len() < before;
+    if let Some(properties) = entry {
+        entries.insert(name.to_owned(), json!(properties));
+    } else if !known {
+        return Ok(false);
+    }
+    // Editing lines keeps comments and spelling. Where the file is written in a way that this does
+    // not understand, it is written anew.
+    let edited = with_entry(without(&text, name), name, entry);
+    let same = contents(&shown, &edited).is_ok_and(|found| found == wanted);
+    write(path, &if same { edited } else { written(&wanted) })?;
+    Ok(known)
+}
+
+/// The whole file as data; nothing where it has an empty mapping.
+fn contents(path: &str, text: &str) -> Result<Map<String, Value>> {
+    let document = Document::parse_private(path, text)?;
+    let mut contents: Map<String, Value> = document.read()?;
+    if contents.get(CONNECTIONS).is_some_and(Value::is_null) {
+        contents.insert(CONNECTIONS.to_owned(), json!({}));
+    }
+    Ok(contents)
+}
+
+/// Lines of a text without an entry.
+fn without(text: &str, name: &str) -> Vec<String> {
     let mut kept = Vec::new();
-    let mut removed = false;
     let mut inside = false;
     for line in text.lines() {
         let indent = line.len() - line.trim_start().len();
@@ -69,7 +101,6 @@ fn without(path: &Path, name: &str) -> Result<(Vec<String>, bool)> {
             line.trim_start().split_once(':').map(|(key, _)| key.trim_matches(['"', '\'']));
         if indent == 2 && header.is_some_and(|key| key.eq_ignore_ascii_case(name)) {
             inside = true;
-            removed = true;
             continue;
         }
         if inside && (line.trim().is_empty() || indent > 2) {
@@ -80,14 +111,51 @@ fn without(path: &Path, name: &str) -> Result<(Vec<String>, bool)> {
             kept.push(line.to_owned());
         }
     }
-    Ok((kept, removed))
+    kept
 }
 
-fn write(path: &Path, lines: &[String]) -> Result<()> {
+/// A text of these lines and an entry.
+fn with_entry(
+    mut lines: Vec<String>,
+    name: &str,
+    entry: Option<&IndexMap<String, String>>,
+) -> String {
+    let at = lines.iter().position(|line| line.trim_end() == "connections:");
+    let at = at.map_or(lines.len(), |at| at + 1);
+    let mut added = Vec::new();
+    if at == lines.len() && lines.last().is_none_or(|line| line.trim_end() != "connections:") {
+        added.push("connections:".to_owned());
+    }
+    if let Some(properties) = entry {
+        added.push(format!("  {name}:"));
+        for (key, value) in properties {
+            // JSON strings are YAML too, and quote whatever must be quoted.
+            added.push(format!("    {key}: {}", Value::from(value.as_str())));
+        }
+    }
+    lines.splice(at..at, added);
+    lines.join("\n") + "\n"
+}
+
+/// The text of a file with this content.
+fn written(contents: &Map<String, Value>) -> String {
+    let mut lines = Vec::new();
+    for (key, value) in contents {
+        match value.as_object() {
+            Some(entries) if key == CONNECTIONS && !entries.is_empty() => {
+                lines.push(format!("{CONNECTIONS}:"));
+                for (name, entry) in entries {
+                    lines.push(format!("  {}: {entry}", Value::from(name.as_str())));
+                }
+            }
+            _ => lines.push(format!("{}: {value}", Value::from(key.as_str()))),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
     let failed = |error| wrong(path, "cannot be written").because(error);
-    let text = lines.join("\n") + "\n";
-    // What is written must be readable again, or the old file stays.
-    Document::parse_private(&path.display().to_string(), &text)?;
     let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     if !folder.exists() {
         fs::create_dir_all(&folder).map_err(failed)?;
@@ -152,11 +220,53 @@ mod tests {
     }
 
     #[test]
+    fn no_way_of_writing_the_file_loses_an_entry() {
+        let table = [
+            "connections: { PG: { url: \"postgres://x\" } }\n",
+            "connections:\n    PG:\n        url: postgres://x\n",
+            "connections:   # mine\n  PG: postgres://x\n",
+            "connections:\n\n  # the warehouse\n  PG: { url: 'postgres://x' }\nother: 1\n",
+            "base: &b { url: postgres://x }\nconnections:\n  PG: *b\n",
+            "connections:\n  PG:\n    url: |\n      postgres://x\n  Wiki:\n    type: api\n",
+            "{ connections: { PG: postgres://x } }",
+            "connections:\n",
+            "",
+        ];
+        for text in table {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("connections.yaml");
+            fs::write(&path, text).unwrap();
+            let read = || contents("x", &fs::read_to_string(&path).unwrap()).unwrap();
+            let mut wanted = read();
+            save(&path, "WIKI", &properties(&[("type", "api"), ("spec", "wiki")])).unwrap();
+            let slot = wanted.entry(CONNECTIONS).or_insert(json!({}));
+            slot.as_object_mut().unwrap().remove("Wiki");
+            slot["WIKI"] = json!({ "type": "api", "spec": "wiki" });
+            assert_eq!(read(), wanted, "{text}");
+            assert!(remove(&path, "wiki").unwrap());
+            wanted[CONNECTIONS].as_object_mut().unwrap().remove("WIKI");
+            assert_eq!(read(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_warned_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("connections.yaml");
+        save(&path, "X", &properties(&[("url", "out")])).unwrap();
+        assert_eq!(exposed(&path), None);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(exposed(&path).unwrap().contains("chmod 600"));
+    }
+
+    #[test]
     fn a_broken_file_is_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("connections.yaml");
-        fs::write(&path, "connections: {").unwrap();
-        assert!(save(&path, "X", &properties(&[])).is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "connections: {");
+        for text in ["connections: {", "connections: []\n", "connections:\n  A: x\n  A: y\n"] {
+            fs::write(&path, text).unwrap();
+            assert!(save(&path, "X", &properties(&[])).is_err());
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
     }
 }

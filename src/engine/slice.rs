@@ -110,17 +110,26 @@ pub(super) async fn run(shared: &Shared, number: usize, scope: Scope) -> Result<
                 shared.enough.cancel();
                 return Ok(());
             }
-            Answer::Given { url, status, message, .. } => {
+            Answer::Given { then, url, status, message } => {
                 let error = SliceError {
                     stream: String::new(),
-                    slice,
+                    slice: slice.clone(),
                     url: url.to_string(),
                     status,
                     message,
                 };
                 record(shared, error);
-                shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
-                return Ok(());
+                let size = shared.page_sizes.get(number).map(|size| size.load(Ordering::Relaxed));
+                let after = request.pager.position_after_unread(&listing.at, size);
+                let Some(at) = after.filter(|_| then == Then::SkipPage) else {
+                    shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                };
+                listing
+                    .guard
+                    .get_or_insert_with(|| LoopGuard::new(request.max_pages))
+                    .check(&at, 0)?;
+                open.push(Listing { at, ..listing });
             }
         }
     }

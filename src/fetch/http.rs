@@ -25,6 +25,8 @@ pub struct Http {
 impl Http {
     /// A transport that allows `timeout` for a whole response of at most `max_body` bytes.
     pub fn new(timeout: Duration, max_body: u64) -> Result<Self> {
+        // Another provider may be installed already, which serves as well.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::builder()
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)

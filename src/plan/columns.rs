@@ -96,6 +96,7 @@ pub(super) fn output(
         return Err(Error::input("`unknown: add_columns` is not supported yet")
             .with_hint("use `keep`: undeclared fields are then in the column `_extra`"));
     }
+    needs_are_met(&columns)?;
     let metadata = settings.metadata.unwrap_or_default();
     let mode = settings.mode.unwrap_or_default();
     let keeps_extra = added == Unknown::Keep && chosen.iter().any(|column| column == EXTRA);
@@ -160,6 +161,24 @@ fn declared(name: &str, spec: &ColumnSpec, kind: Option<ColumnType>) -> Result<C
         }
     };
     Ok(ColumnPlan { column, value })
+}
+
+/// A column computed from others needs them in the table.
+fn needs_are_met(columns: &[ColumnPlan]) -> Result<()> {
+    for plan in columns {
+        let ColumnValue::Row(template) = &plan.value else { continue };
+        for variable in template.nested_variables() {
+            let Some(needed) = variable.strip_prefix("row.") else { continue };
+            if !columns.iter().any(|other| other.column.name == needed) {
+                let name = &plan.column.name;
+                let what = format!("column `{name}` needs `{needed}`, which `select` leaves out");
+                return Err(Error::input(what).with_hint(format!(
+                    "select `{needed}` too, or leave `{name}` out: `-{name}`"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn disposition(mode: Mode, schema: &TableSchema) -> Result<Disposition> {

@@ -139,6 +139,8 @@ impl Plan {
         let chosen = select::streams(spec, replication, &options.selection)?;
         let mut variables = fields.variables();
         variables.extend(variables::of_run(&run));
+        // Requests before and after the streams belong to no stream: they see the shared inputs.
+        variables.extend(variables::inputs(spec, &replication.defaults.inputs, &run)?);
         let draft = Draft { documents, options, run: &run, variables: &variables };
         let mut active = IndexMap::new();
         for (name, settings) in &chosen {

@@ -1,7 +1,7 @@
 //! A simulated Confluence Cloud tenant: the same answers in process and over a socket.
 //!
 //! A tenant is a function of [`Options`]: its seed and sizes decide every byte. [`Simulator`] is a
-//! [`Transport`] without a socket, which obeys tokio's (perhaps paused) time; [`serve`] puts the
+//! [`Transport`] without a socket, which obeys tokio's (perhaps paused) time; [`serve()`] puts the
 //! very same state machine behind HTTP/1.1. It knows `GET` only and nothing changes in a tenant.
 
 mod answer;

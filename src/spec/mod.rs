@@ -68,12 +68,9 @@ impl Spec {
     /// Reads and checks a spec.
     ///
     /// # Errors
-    /// All that is wrong with its form or, when that is right, with its meaning.
+    /// All that is wrong with its form and its meaning.
     pub fn load(file: &str, text: &str) -> Result<Self, Problems> {
-        let document = Document::parse(file, text)?;
-        let spec: Self = document.read()?;
-        let problems = document.locate(check::check(&spec));
-        if problems.0.is_empty() { Ok(spec) } else { Err(problems) }
+        Document::parse(file, text)?.read_checked(check::check)
     }
 }
 

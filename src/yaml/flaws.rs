@@ -28,7 +28,9 @@ pub(super) fn find(text: &str) -> Vec<Flaw> {
         let Ok((event, span)) = event else { break };
         match event {
             Event::Scalar(text, ..) => {
-                flaws.extend(twice(open.last_mut(), text, &span));
+                if let Some(Open::Map { keys, at_key: true, .. }) = open.last_mut() {
+                    flaws.extend(twice(keys, text, &span));
+                }
                 passed(&mut open);
             }
             Event::Alias(..) => passed(&mut open),
@@ -57,11 +59,10 @@ fn passed(open: &mut [Open<'_>]) {
 }
 
 fn twice<'text>(
-    within: Option<&mut Open<'text>>,
+    keys: &mut HashSet<Cow<'text, str>>,
     key: Cow<'text, str>,
     span: &Span,
 ) -> Option<Flaw> {
-    let Some(Open::Map { keys, at_key: true, .. }) = within else { return None };
     let message = format!("the key `{key}` is there twice");
     let again = key != "<<" && !keys.insert(key);
     again.then(|| Flaw { place: place(span), message, hint: "keep one of the two" })

@@ -3,6 +3,7 @@
 //! A text is parsed into a tree whose nodes know their place; typed data are read from the tree, and
 //! whoever finds a problem in them later names it by its path, for which the tree gives the place.
 
+mod cuts;
 mod flaws;
 mod node;
 mod read;
@@ -94,13 +95,26 @@ pub struct Finding {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The name that is not there, when that is what is wrong.
+    pub missing: Option<String>,
 }
 
 impl Finding {
     /// A finding without a hint.
     pub fn new(path: &[&str], message: impl Into<String>) -> Self {
         let path = path.iter().map(|key| (*key).to_owned()).collect();
-        Self { path, message: message.into(), hint: None }
+        Self { path, message: message.into(), hint: None, missing: None }
+    }
+
+    /// A name that is not there, with those that are near it.
+    pub fn missing<'name>(
+        path: &[&str],
+        message: impl Into<String>,
+        name: &str,
+        known: impl IntoIterator<Item = &'name str>,
+    ) -> Self {
+        let hint = suggest(name, known);
+        Self { hint, missing: Some(name.to_owned()), ..Self::new(path, message) }
     }
 
     /// Adds what to do about it.
@@ -119,6 +133,8 @@ pub struct Document {
     private: bool,
     root: Node,
     flaws: Vec<Flaw>,
+    /// Places of the texts that were filled in, perhaps with secrets.
+    filled: Vec<Place>,
 }
 
 impl Document {
@@ -143,6 +159,7 @@ impl Document {
             private,
             root: Node::null(),
             flaws: Vec::new(),
+            filled: Vec::new(),
         };
         match node::parse(text) {
             Ok(root) => {
@@ -169,7 +186,7 @@ impl Document {
         replace: &dyn Fn(&str) -> Result<Option<String>, String>,
     ) -> Result<Self, Problems> {
         let mut wrong = Vec::new();
-        self.root.map_texts(replace, &mut wrong);
+        self.root.map_texts(replace, &mut self.filled, &mut wrong);
         let problems = wrong.into_iter().map(|(place, message)| self.problem(place, message, None));
         let problems = Problems(problems.collect());
         if problems.0.is_empty() { Ok(self) } else { Err(problems.tidy()) }
@@ -180,33 +197,52 @@ impl Document {
     /// # Errors
     /// All unknown keys, wrong types, missing and duplicate keys, each with its place.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problems> {
-        let (read, faults) = read::read(&self.root);
+        self.read_checked(|_| Vec::new())
+    }
+
+    /// Reads typed data and checks what they mean.
+    ///
+    /// # Errors
+    /// As with [`Document::read`], together with what `check` finds in the part that could be read;
+    /// what it finds only because the rest could not is left out.
+    pub fn read_checked<T: DeserializeOwned>(
+        &self,
+        check: impl FnOnce(&T) -> Vec<Finding>,
+    ) -> Result<T, Problems> {
+        let reading = read::read::<T>(&self.root);
+        let mut problems = Vec::new();
+        for fault in reading.faults {
+            let secret = self.private || self.filled.contains(&fault.place);
+            let message = if secret { fault.public_message } else { fault.message };
+            problems.push(self.problem(fault.place, message, fault.hint));
+        }
+        for finding in reading.data.as_ref().map(check).unwrap_or_default() {
+            if !reading.cuts.iter().any(|cut| cut.explains(&finding)) {
+                problems.push(self.located(&reading.tree, finding));
+            }
+        }
+        // What was read in place of a flaw is no news.
+        problems.retain(|problem| self.flaws.iter().all(|flaw| flaw.place != problem.place));
         let flaws = self
             .flaws
             .iter()
             .map(|flaw| self.problem(flaw.place, flaw.message.clone(), Some(flaw.hint.to_owned())));
-        // What was read in place of a flaw is no news.
-        let news = faults
-            .into_iter()
-            .filter(|fault| self.flaws.iter().all(|flaw| flaw.place != fault.place));
-        let faults = news.map(|fault| {
-            let message = if self.private { fault.public_message } else { fault.message };
-            self.problem(fault.place, message, fault.hint)
-        });
-        let problems = Problems(faults.chain(flaws).collect()).tidy();
-        match read {
-            Some(read) if problems.0.is_empty() => Ok(read),
-            _ => Err(problems),
+        problems.extend(flaws);
+        match reading.data {
+            Some(data) if problems.is_empty() => Ok(data),
+            _ => Err(Problems(problems).tidy()),
         }
     }
 
     /// Gives findings their places.
     pub fn locate(&self, findings: Vec<Finding>) -> Problems {
-        let problems = findings.into_iter().map(|finding| {
-            let path: Vec<&str> = finding.path.iter().map(String::as_str).collect();
-            self.problem(self.root.place_of(&path), finding.message, finding.hint)
-        });
-        Problems(problems.collect()).tidy()
+        let located = findings.into_iter().map(|finding| self.located(&self.root, finding));
+        Problems(located.collect()).tidy()
+    }
+
+    fn located(&self, tree: &Node, finding: Finding) -> Problem {
+        let path: Vec<&str> = finding.path.iter().map(String::as_str).collect();
+        self.problem(tree.place_of(&path), finding.message, finding.hint)
     }
 
     fn problem(&self, place: Place, message: String, hint: Option<String>) -> Problem {
@@ -305,6 +341,15 @@ mod tests {
         let problems = document.read::<IndexMap<String, Config>>().unwrap_err().to_string();
         assert!(problems.starts_with("c.yaml:4:9: "), "{problems}");
         assert!(!problems.contains("secret"), "{problems}");
+    }
+
+    #[test]
+    fn what_was_filled_in_is_not_shown() {
+        let document = Document::parse("a.yaml", "name: x\nsize: $SIZE\n").unwrap();
+        let fill = |text: &str| Ok((text == "$SIZE").then(|| "hunter2".to_owned()));
+        let problems = document.map_texts(&fill).unwrap().read::<Config>().unwrap_err();
+        assert!(problems.to_string().contains("size: $SIZE"), "{problems}");
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
     }
 
     #[test]

@@ -123,31 +123,38 @@ impl Node {
                     found = item.place;
                     at = item;
                 }
-                _ => return found,
+                NodeValue::Null => return found,
+                // The short form of what the path goes into.
+                _ => return at.place,
             }
         }
         found
     }
 
+    /// Replaces texts; notes the places of those that were and those that could not be.
     pub(super) fn map_texts(
         &mut self,
         replace: &dyn Fn(&str) -> Result<Option<String>, String>,
+        filled: &mut Vec<Place>,
         wrong: &mut Vec<(Place, String)>,
     ) {
         match &mut self.value {
             NodeValue::Text(text) => match replace(text) {
-                Ok(Some(new)) => *text = new,
+                Ok(Some(new)) => {
+                    *text = new;
+                    filled.push(self.place);
+                }
                 Ok(None) => {}
                 Err(message) => wrong.push((self.place, message)),
             },
             NodeValue::List(items) => {
                 for item in items {
-                    item.map_texts(replace, wrong);
+                    item.map_texts(replace, filled, wrong);
                 }
             }
             NodeValue::Map(entries) => {
                 for (.., node) in entries {
-                    node.map_texts(replace, wrong);
+                    node.map_texts(replace, filled, wrong);
                 }
             }
             _ => {}

@@ -8,7 +8,11 @@ use serde::de::{
     SeqAccess, Unexpected, VariantAccess, Visitor, value::StrDeserializer,
 };
 
-use super::{Node, NodeValue, Place, suggest};
+use super::{
+    Node, NodeValue, Place,
+    cuts::{Cut, cut},
+    suggest,
+};
 
 /// Readings of one tree; each but the last tells at least one problem.
 const MAX_READINGS: usize = 200;
@@ -34,64 +38,42 @@ pub(super) struct Failure {
     follows: bool,
 }
 
-/// Reads data; on problems also tells whether anything could be read at all.
-pub(super) fn read<T: DeserializeOwned>(root: &Node) -> (Option<T>, Vec<Fault>) {
-    let mut tree = root.clone();
-    let mut faults = Vec::new();
-    let mut holes: Vec<Place> = Vec::new();
+/// What a tree gave.
+pub(super) struct Reading<T> {
+    /// The data; `None` when not even the rest could be read.
+    pub(super) data: Option<T>,
+    /// What did not fit.
+    pub(super) faults: Vec<Fault>,
+    /// The tree without what did not fit.
+    pub(super) tree: Node,
+    /// What was cut out of it.
+    pub(super) cuts: Vec<Cut>,
+}
+
+/// Reads data.
+pub(super) fn read<T: DeserializeOwned>(root: &Node) -> Reading<T> {
+    let mut reading =
+        Reading { data: None, faults: Vec::new(), tree: root.clone(), cuts: Vec::new() };
     for _ in 0..MAX_READINGS {
         let trail = RefCell::new(Vec::new());
-        match T::deserialize(At { node: &tree, trail: &trail }) {
-            Ok(read) => return (Some(read), faults),
-            Err(failure) => {
-                // What is missing or amiss only because of a cut is no news.
-                let news = !failure.follows || !holes.contains(&failure.fault.place);
-                let place = parent_place(&tree, &failure.cut);
-                if news {
-                    faults.push(failure.fault.clone());
-                }
-                let again = failure.follows && failure.cut.is_empty();
-                if again || !cut(&mut tree, &failure.cut) {
-                    return (None, faults);
-                }
-                holes.extend(place);
+        let failure = match T::deserialize(At { node: &reading.tree, trail: &trail }) {
+            Ok(data) => {
+                reading.data = Some(data);
+                break;
             }
-        }
-    }
-    (None, faults)
-}
-
-/// Place of the mapping or list that holds an entry.
-fn parent_place(tree: &Node, path: &[usize]) -> Option<Place> {
-    let (_, parents) = path.split_last()?;
-    let mut at = tree;
-    for index in parents {
-        at = match &at.value {
-            NodeValue::Map(entries) => entries.get(*index).map(|(.., node)| node)?,
-            NodeValue::List(items) => items.get(*index)?,
-            _ => return None,
+            Err(failure) => failure,
         };
+        // What is missing or amiss only because of a cut is no news.
+        let place = failure.fault.place;
+        if !failure.follows || reading.cuts.iter().all(|cut| cut.hole != place) {
+            reading.faults.push(failure.fault);
+        }
+        match cut(&mut reading.tree, &failure.cut) {
+            Some(cut) => reading.cuts.push(cut),
+            None => break,
+        }
     }
-    Some(at.place)
-}
-
-fn cut(tree: &mut Node, path: &[usize]) -> bool {
-    let Some((index, rest)) = path.split_first() else { return false };
-    match &mut tree.value {
-        NodeValue::Map(entries) if rest.is_empty() && *index < entries.len() => {
-            entries.remove(*index);
-            true
-        }
-        NodeValue::List(items) if rest.is_empty() && *index < items.len() => {
-            items.remove(*index);
-            true
-        }
-        NodeValue::Map(entries) => {
-            entries.get_mut(*index).is_some_and(|(.., node)| cut(node, rest))
-        }
-        NodeValue::List(items) => items.get_mut(*index).is_some_and(|node| cut(node, rest)),
-        _ => false,
-    }
+    reading
 }
 
 impl fmt::Display for Failure {

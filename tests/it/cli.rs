@@ -1,1 +1,376 @@
 //! The program as a user runs it: output, errors, exit codes.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A user with a home and a working folder of their own.
+struct User {
+    folder: TempDir,
+}
+
+impl User {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn weir(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(arguments).current_dir(self.folder.path()).env_clear();
+        command.env("HOME", self.folder.path()).env("PATH", "/usr/bin:/bin");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.weir(arguments).output().unwrap()
+    }
+}
+
+#[track_caller]
+fn ended(output: &Output, code: i32) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "stdout: {out}\nstderr: {err}");
+    (out, err)
+}
+
+fn repository(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
+}
+
+/// A simulated site in a process of its own.
+struct Site {
+    child: Child,
+    url: String,
+}
+
+impl Site {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["sim", "confluence", "--listen", "127.0.0.1:0", "--json"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut text = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            text.push_str(&line.unwrap());
+            if text.ends_with('}') {
+                break;
+            }
+        }
+        let said: Value = serde_json::from_str(&text).unwrap();
+        Self { child, url: said["url"].as_str().unwrap().to_owned() }
+    }
+
+    fn connection(&self, token: &str) -> String {
+        let url = &self.url;
+        format!(
+            "{{type: api, spec: confluence, domain: acme.atlassian.net, email: ann@acme.test, api_token: {token}, site_url: '{url}'}}"
+        )
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+const TO_FILES: &str = "
+source: WIKI
+target: OUT
+defaults: { object: '{stream_name}.jsonl' }
+limits: { requests_per_second: 0, concurrency: 8 }
+streams: { '*': }
+env: { OUT: '{type: files, url: out}' }
+";
+
+#[test]
+fn the_demonstration_writes_all_24_streams() {
+    let user = User::new();
+    let replication = repository("replications/demo.yaml");
+    let (out, err) = ended(&user.run(&["sync", "run", &replication, "--json"]), 0);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let streams = report["streams"].as_array().unwrap();
+    assert_eq!(streams.len(), 24);
+    for stream in streams {
+        let name = stream["stream"].as_str().unwrap();
+        assert!(stream["rows"].as_u64().unwrap() > 0, "{name}");
+        assert!(user.path("out").join(format!("{name}.parquet")).exists(), "{name}");
+    }
+    assert!(err.contains("pages: done"), "{err}");
+    assert_eq!(fs::read_dir(user.path("out")).unwrap().count(), 24);
+}
+
+#[test]
+fn a_dry_run_asks_nobody_and_writes_nothing() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let connection =
+        "{type: api, spec: confluence, domain: nowhere.invalid, email: a@b.c, api_token: x}";
+    let mut command =
+        user.weir(&["sync", "run", "r.yaml", "--dry-run", "--streams", "page_labels,spaces"]);
+    let (out, _) = ended(&command.env("WIKI", connection).output().unwrap(), 0);
+    insta::assert_snapshot!(out.trim_end(), @r"
+    stream       after     mode          columns  object
+    spaces                 full-refresh       16  spaces.jsonl
+    pages                  feeds only
+    page_labels  page_ids  full-refresh        6  page_labels.jsonl
+    ");
+    assert!(!user.path("out").exists());
+}
+
+#[test]
+fn mistakes_in_a_replication_are_told_with_their_place() {
+    let user = User::new();
+    let text = TO_FILES
+        .replace("{ '*': }", "{ page: , pages: { select: [titel], inputs: { space_key: [A] } } }");
+    user.write("r.yaml", &text);
+    let connection = "{type: api, spec: confluence, domain: acme.test, email: a@b.c, api_token: x}";
+    let output =
+        user.weir(&["sync", "validate", "r.yaml"]).env("WIKI", connection).output().unwrap();
+    let (out, err) = ended(&output, 2);
+    assert_eq!(out, "");
+    for part in [
+        "r.yaml:6:",
+        "`page`",
+        "did you mean `pages`",
+        "`titel`",
+        "did you mean `title`",
+        "did you mean `space_keys`",
+    ] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+}
+
+#[test]
+fn everything_a_connection_lacks_is_told_at_once() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let output = user
+        .weir(&["sync", "run", "r.yaml"])
+        .env("WIKI", "{spec: confluence, emial: x}")
+        .output()
+        .unwrap();
+    let (_, err) = ended(&output, 2);
+    for part in [
+        "`domain` is missing",
+        "`email` is missing",
+        "`api_token` is missing",
+        "did you mean `email`",
+        "ATLASSIAN_API_TOKEN",
+    ] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    let (_, err) = ended(&user.run(&["sync", "run", "r.yaml"]), 2);
+    assert!(err.contains("there is no connection `WIKI`"), "{err}");
+    let (_, err) = ended(&user.run(&["sync", "run", "missing.yaml"]), 2);
+    assert!(err.contains("missing.yaml"), "{err}");
+}
+
+#[test]
+fn connections_are_kept_and_shown_without_their_secrets() {
+    let user = User::new();
+    let mut set = user
+        .weir(&[
+            "conns",
+            "set",
+            "WIKI",
+            "type=api",
+            "spec=confluence",
+            "domain=acme.test",
+            "email=a@b.c",
+            "api_token=-",
+        ])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    set.stdin.take().unwrap().write_all(b"s3cret-token\n").unwrap();
+    assert!(set.wait().unwrap().success());
+    ended(
+        &user.run(&[
+            "conns",
+            "set",
+            "PG",
+            "postgres://ann:s3cret-password@db.test/wh?sslmode=require",
+        ]),
+        0,
+    );
+    let (out, _) = ended(&user.run(&["conns", "list"]), 0);
+    insta::assert_snapshot!(out.trim_end(), @r"
+    connection  type      defined in        leads to
+    LOCAL       files     built in          .
+    PG          postgres  connections file  postgres://db.test/wh
+    WIKI        api       connections file  confluence at acme.test
+    ");
+    let (json, _) = ended(&user.run(&["conns", "list", "--json"]), 0);
+    assert!(!json.contains("s3cret"), "{json}");
+    let kept = fs::read_to_string(user.path(".weir/connections.yaml")).unwrap();
+    assert!(kept.contains("s3cret-token") && kept.contains("s3cret-password"));
+    ended(&user.run(&["conns", "unset", "PG"]), 0);
+    let (_, err) = ended(&user.run(&["conns", "unset", "PG"]), 2);
+    assert!(err.contains("no connection `PG`"), "{err}");
+    ended(&user.run(&["conns", "set", "X", "type=nothing"]), 2);
+}
+
+#[test]
+fn a_test_tells_the_ways_apart_in_which_a_connection_fails() {
+    let user = User::new();
+    let site = Site::start(&["--email", "ann@acme.test", "--token", "right"]);
+    let test = |connection: &str| {
+        user.weir(&["conns", "test", "WIKI"]).env("WIKI", connection).output().unwrap()
+    };
+    ended(&test(&site.connection("right")), 0);
+    let (_, err) = ended(&test(&site.connection("wrong")), 1);
+    assert!(err.contains("does not accept the credentials") && err.contains("404"), "{err}");
+    let nobody = site.connection("right").replace(&site.url, "http://127.0.0.1:1");
+    let (_, err) = ended(&test(&nobody), 1);
+    assert!(err.contains("does not look like the API's host"), "{err}");
+    let proxied = "{type: api, spec: confluence, domain: acme.test, email: a@b.c, api_token: t, site_url: 'http://acme.test'}";
+    let output = user
+        .weir(&["conns", "test", "WIKI"])
+        .env("WIKI", proxied)
+        .env("http_proxy", &site.url)
+        .output()
+        .unwrap();
+    let (_, err) = ended(&output, 1);
+    assert!(err.starts_with("error: WIKI: "), "{err}");
+}
+
+#[test]
+fn no_secret_is_printed_whatever_is_asked_for() {
+    let user = User::new();
+    let site = Site::start(&["--email", "ann@acme.test", "--token", "t0p-s3cret", "--pages", "20"]);
+    user.write("r.yaml", TO_FILES);
+    for token in ["t0p-s3cret", "wr0ng-s3cret"] {
+        for format in ["text", "json"] {
+            let mut command = user.weir(&["sync", "run", "r.yaml", "--log-format", format]);
+            command.env("WIKI", site.connection(token)).env("RUST_LOG", "trace");
+            let output = command.output().unwrap();
+            let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(text.contains("request"), "the log is on: {text}");
+            let encoded = base64::Engine::encode(
+                &base64::engine::general_purpose::STANDARD,
+                format!("ann@acme.test:{token}"),
+            );
+            assert!(!text.contains("s3cret") && !text.contains(&encoded), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_token_fails_and_says_what_to_do() {
+    let user = User::new();
+    let site = Site::start(&["--email", "ann@acme.test", "--token", "right"]);
+    user.write("r.yaml", TO_FILES);
+    let output = user
+        .weir(&["sync", "run", "r.yaml", "--streams", "pages,groups"])
+        .env("WIKI", site.connection("wrong"))
+        .output()
+        .unwrap();
+    let (_, err) = ended(&output, 1);
+    assert!(err.contains("the API does not accept this email and token"), "{err}");
+    assert_eq!(fs::read_dir(user.path("out")).map(Iterator::count).unwrap_or(0), 0);
+}
+
+#[test]
+fn an_interrupted_run_leaves_the_target_as_it_was() {
+    let user = User::new();
+    let quick = Site::start(&["--pages", "20"]);
+    user.write("r.yaml", TO_FILES);
+    let run = |site: &Site| {
+        let mut command = user.weir(&["sync", "run", "r.yaml", "--streams", "pages,page_labels"]);
+        command.env("WIKI", site.connection("any"));
+        command
+    };
+    ended(&run(&quick).output().unwrap(), 0);
+    let before = fs::read(user.path("out/page_labels.jsonl")).unwrap();
+    let slow = Site::start(&["--pages", "2000", "--latency-ms", "50"]);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut child = run(&slow).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        lines
+            .find(|line| line.as_ref().unwrap().contains("page_labels: started"))
+            .unwrap()
+            .unwrap();
+        let sent =
+            Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let rest: Vec<String> = lines.map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{rest:?}");
+        assert!(rest.iter().any(|line| line.starts_with("interrupted")), "{rest:?}");
+    }
+    assert_eq!(fs::read(user.path("out/page_labels.jsonl")).unwrap(), before);
+    let mut left: Vec<_> =
+        fs::read_dir(user.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["page_labels.jsonl", "pages.jsonl"]);
+}
+
+#[test]
+fn discover_reads_the_spec_alone() {
+    let user = User::new();
+    let (out, _) = ended(
+        &user.run(&["conns", "discover", "confluence", "--pattern", "space_l*", "--columns"]),
+        0,
+    );
+    insta::assert_snapshot!(out.trim_end(), @r"
+    space_labels
+      A label on a space itself (not on its content), of the prefixes `my` and `team`.
+      key: space_id, id
+      parent: spaces
+        space_id  text
+        id        text  id of the label, the same wherever it is used
+        name      text
+        prefix    text  global, my, team or system
+    ");
+    let (out, _) = ended(&user.run(&["conns", "discover", "confluence", "--json"]), 0);
+    let streams: Vec<Value> = serde_json::from_str(&out).unwrap();
+    assert_eq!(streams.len(), 24);
+    assert_eq!(streams[9]["parents"], serde_json::json!(["pages"]));
+}
+
+#[test]
+fn specs_and_schemas_can_be_looked_at() {
+    let user = User::new();
+    let (out, _) = ended(&user.run(&["spec", "list"]), 0);
+    assert!(out.contains("confluence") && out.contains("jira"), "{out}");
+    let (out, _) = ended(&user.run(&["spec", "show", "jira"]), 0);
+    user.write("own.yaml", &out);
+    let (out, _) = ended(&user.run(&["spec", "validate", "own.yaml"]), 0);
+    assert_eq!(out, "own.yaml: valid, 9 streams\n");
+    ended(&user.run(&["spec", "show", "nothing"]), 2);
+    for kind in ["spec", "replication", "connections"] {
+        let (out, _) = ended(&user.run(&["schema", kind]), 0);
+        assert!(serde_json::from_str::<Value>(&out).unwrap().is_object(), "{kind}");
+    }
+    let (out, _) = ended(&user.run(&["completions", "bash"]), 0);
+    assert!(out.contains("weir"));
+    ended(&user.run(&["sync", "walk"]), 2);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let user = User::new();
+    let mut child =
+        user.weir(&["spec", "show", "confluence"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -4,6 +4,8 @@
 mod architecture;
 mod cli;
 mod files;
+mod jira;
+mod language;
 mod memory;
 mod postgres;
 mod sim;

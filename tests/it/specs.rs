@@ -1,17 +1,663 @@
-//! Every spec and replication in the repository is valid and can be planned.
+//! Every spec and replication in the repository is valid; wrong ones are told what is wrong with them.
 
 use std::{fs, path::Path};
 
-use weir::spec::Spec;
+use jsonschema::Validator;
+use weir::{
+    connection, plan,
+    replication::{self, Replication},
+    spec::{self, Spec},
+    yaml::{Document, Problems},
+};
+
+/// Path and text of every YAML file in a folder of the repository, in order.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    let read =
+        |path: std::path::PathBuf| (path.display().to_string(), fs::read_to_string(&path).unwrap());
+    paths.into_iter().map(read).collect()
+}
+
+#[track_caller]
+fn valid<T>(read: Result<T, Problems>) -> T {
+    read.unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn load_replication(file: &str, text: &str) -> Result<Replication, Problems> {
+    Replication::load(&Document::parse(file, text)?)
+}
+
+/// What is told of a wrong file.
+#[track_caller]
+fn wrong(name: &str) -> String {
+    let path = format!("{}/tests/it/fixtures/wrong/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(path).unwrap();
+    let read = if name.starts_with("replication") {
+        load_replication(name, &text).map(|_| ())
+    } else {
+        Spec::load(name, &text).map(|_| ())
+    };
+    read.unwrap_err().to_string()
+}
+
+/// What a schema says against a text.
+fn refused(schema: &Validator, text: &str) -> Vec<String> {
+    let document = valid(Document::parse("example.yaml", text));
+    let value = document.root().to_json();
+    schema.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+}
+
+fn validator(schema: &serde_json::Value) -> Validator {
+    jsonschema::draft202012::new(schema).unwrap()
+}
 
 #[test]
 fn every_spec_is_valid() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
-        if let Err(problems) = Spec::load(&path.display().to_string(), &text) {
-            panic!("{problems}");
+    let schema = validator(&spec::json_schema());
+    for (path, text) in files("specs") {
+        valid(Spec::load(&path, &text));
+        assert_eq!(refused(&schema, &text), Vec::<String>::new(), "{path}");
+    }
+}
+
+#[test]
+fn every_replication_is_valid_and_fits_a_spec() {
+    let schema = validator(&replication::json_schema());
+    let specs: Vec<Spec> =
+        files("specs").iter().map(|(path, text)| valid(Spec::load(path, text))).collect();
+    for (path, text) in files("replications") {
+        let replication = valid(load_replication(&path, &text));
+        assert_eq!(refused(&schema, &text), Vec::<String>::new(), "{path}");
+        let fits = specs.iter().any(|spec| plan::check(&replication, spec).is_empty());
+        assert!(fits, "{path} fits no spec");
+    }
+}
+
+#[test]
+fn the_schema_of_specs_refuses_what_the_loader_refuses() {
+    let schema = validator(&spec::json_schema());
+    let table = [
+        ("streams: { a: { get: /a, columns: { id: text } } }", true),
+        ("streams: { a: { get: /a, columns: { id: { int: n, default: 1, doc: d } } } }", true),
+        ("streams: { a: { get: /a, query: { n: [1, x, true] }, columns: { id: text } } }", true),
+        (
+            "streams: { a: { get: /a, for_each: ids, feeds: { ids: id }, columns: { id: text } } }",
+            false,
+        ),
+        ("streams: { a: { gett: /a, columns: { id: text } } }", false),
+        ("streams: { a: { get: /a, columns: { id: texd } } }", false),
+        ("streams: { a: { get: /a, columns: { id: { intt: x } } } }", false),
+        ("streams: { a: { get: /a, key: id, columns: { id: text } } }", false),
+        ("streams: { a: { get: /a, max_pages: many, columns: { id: text } } }", false),
+        ("streams: { a: { get: /a, paginate: { curser: {} }, columns: { id: text } } }", false),
+        (
+            "streams: { a: { get: /a, paginate: { cursor: { at: x } }, columns: { id: text } } }",
+            false,
+        ),
+        ("streams: { a: { get: /a, responses: [{ status: 9xx }], columns: { id: text } } }", false),
+        ("streams: { a: { get: /a, unknown: keeep, columns: { id: text } } }", false),
+        ("streams: []", false),
+        ("limits: { timeout: 10 }\nstreams: { a: { get: /a, columns: { id: text } } }", false),
+        ("limit: {}\nstreams: { a: { get: /a, columns: { id: text } } }", false),
+    ];
+    for (text, valid) in table {
+        let text = format!("name: x\nbase_url: https://x.test\ntest: {{ get: /me }}\n{text}\n");
+        let loads = Spec::load("example.yaml", &text);
+        assert_eq!(loads.is_ok(), valid, "{text}");
+        // A schema knows the form alone, not that a stream must not wait for itself.
+        let meaning = text.contains("for_each");
+        assert_eq!(refused(&schema, &text).is_empty(), valid || meaning, "{text}");
+    }
+}
+
+#[test]
+fn the_schema_of_replications_refuses_what_the_loader_refuses() {
+    let schema = validator(&replication::json_schema());
+    let table = [
+        ("source: A\ntarget: B\nstreams: { '*': }\n", true),
+        ("source: A\ntarget: B\nstreams: { '*': { mode: snapshot, select: [id] } }\n", true),
+        ("source: A\nstreams: { '*': }\n", false),
+        ("source: A\ntarget: B\nstreams: { '*': { mode: full_refresh } }\n", false),
+        ("source: A\ntarget: B\nstreams: { '*': { selekt: [id] } }\n", false),
+        ("source: A\ntarget: B\nstreams: { '*': { columns: { id: number } } }\n", false),
+        ("source: A\ntarget: B\nstreams: ['*']\n", false),
+        ("source: A\ntarget: B\nstreams: { '*': }\nenviron: {}\n", false),
+    ];
+    for (text, valid) in table {
+        assert_eq!(load_replication("example.yaml", text).is_ok(), valid, "{text}");
+        assert_eq!(refused(&schema, text).is_empty(), valid, "{text}");
+    }
+}
+
+#[test]
+fn the_schema_of_connections_refuses_what_is_no_connection() {
+    let schema = validator(&connection::json_schema());
+    let table = [
+        ("postgres://user@host/db", true),
+        ("{ type: api, spec: wiki, domain: acme.test, port: 80 }", true),
+        ("{ spec: wiki, simulate: { pages: 3 } }", true),
+        ("{ type: postgres, host: db, port: 5432 }", true),
+        ("{ type: files, url: out }", true),
+        ("{ url: 's3://bucket' }", true),
+        ("ftp://host", false),
+        ("{ type: mysql, url: x }", false),
+        ("{ type: api }", false),
+        ("{ type: files, url: { a: b } }", false),
+        ("7", false),
+    ];
+    for (entry, valid) in table {
+        let text = format!("connections:\n  NAME: {entry}\n");
+        assert_eq!(refused(&schema, &text).is_empty(), valid, "{text}");
+        let file = Some(("connections.yaml".to_owned(), text.clone()));
+        let connections = connection::Connections { file, ..Default::default() };
+        // That an API needs a spec is found when its fields are looked up.
+        let late = entry == "{ type: api }";
+        assert_eq!(connections.find("NAME").is_ok(), valid || late, "{text}");
+    }
+}
+
+#[test]
+fn requests_before_the_streams_see_the_inputs() {
+    let text = "name: x\nbase_url: https://x.test\ntest: { get: /me }\n\
+        inputs: { jobs: { bool: false } }\n\
+        setup: [{ when: jobs, post: /jobs }]\n\
+        streams: { a: { get: /a, columns: { id: text } } }\n";
+    let spec = valid(Spec::load("x.yaml", text));
+    for jobs in [false, true] {
+        let replication = format!(
+            "source: X\ntarget: Y\ndefaults: {{ inputs: {{ jobs: {jobs} }} }}\nstreams: {{ a: }}\n"
+        );
+        let replication = valid(load_replication("r.yaml", &replication));
+        let fields = spec::Fields::default();
+        let documents = plan::Documents {
+            spec: &spec,
+            replication: &replication,
+            fields: &fields,
+            default_object: "{stream_name}",
+        };
+        let run = plan::Run { id: "1".to_owned(), started_at: chrono::DateTime::UNIX_EPOCH };
+        let hooks = plan::AccessHooks::default();
+        let plan = plan::Plan::new(documents, &plan::Options::default(), run, &hooks).unwrap();
+        assert_eq!(plan.setup.len(), usize::from(jobs));
+    }
+}
+
+#[test]
+fn unknown_keys_get_a_suggestion() {
+    insta::assert_snapshot!(wrong("unknown_keys.yaml"), @r"
+    unknown_keys.yaml:3:1: unknown key `conection`
+      3 | conection: { token: { secret: true } }
+        | ^
+      hint: did you mean `connection`?
+    unknown_keys.yaml:6:3: unknown key `page_sise`
+      6 |   page_sise: { param: limit, max: 100 }
+        |   ^
+      hint: did you mean `page_size`?
+    unknown_keys.yaml:10:17: unknown key `curser`
+      10 |     paginate: { curser: { at: next, param: cursor } }
+         |                 ^
+      hint: did you mean `cursor`?
+    unknown_keys.yaml:12:11: `texd` is none of the allowed words
+      12 |       id: texd
+         |           ^
+      hint: did you mean `text`?
+    unknown_keys.yaml:13:16: unknown key `decimall`
+      13 |       total: { decimall: amount }
+         |                ^
+      hint: did you mean `decimal`?
+    unknown_keys.yaml:15:24: unknown key `than`
+      15 |       - { status: 404, than: empty }
+         |                        ^
+      hint: did you mean `then`?
+    ");
+}
+
+#[test]
+fn wrong_types_say_what_is_wanted() {
+    insta::assert_snapshot!(wrong("wrong_types.yaml"), @r"
+    wrong_types.yaml:4:24: `many` is not a whole number of 0 or more
+      4 | limits: { concurrency: many, requests_per_second: [5] }
+        |                        ^
+    wrong_types.yaml:4:51: a list is not a number
+      4 | limits: { concurrency: many, requests_per_second: [5] }
+        |                                                   ^
+    wrong_types.yaml:7:10: a mapping is not a text
+      7 |     get: { path: /orders }
+        |          ^
+    wrong_types.yaml:8:10: `id` is not a list
+      8 |     key: id
+        |          ^
+      hint: write it in brackets: `[…]`
+    wrong_types.yaml:9:47: -1 is not a whole number of 0 or more
+      9 |     page_size: { param: limit, max: 250, min: -1 }
+        |                                               ^
+    wrong_types.yaml:10:16: `lots` is not a whole number of 0 or more
+      10 |     max_pages: lots
+         |                ^
+    wrong_types.yaml:13:36: the default does not fit the type bool
+      13 |       flag: { bool: flag, default: yes, doc: [a] }
+         |                                    ^
+    wrong_types.yaml:13:46: a list is not a text
+      13 |       flag: { bool: flag, default: yes, doc: [a] }
+         |                                              ^
+    wrong_types.yaml:15:19: `9xx` is not a status; write `429` or `5xx`
+      15 |       - { status: 9xx }
+         |                   ^
+    wrong_types.yaml:16:37: `yes` is not `true` or `false`
+      16 |       - { status: 404, no_response: yes }
+         |                                     ^
+    wrong_types.yaml:17:12: `/refunds` is not a mapping
+      17 |   refunds: /refunds
+         |            ^
+    ");
+}
+
+#[test]
+fn durations_without_a_unit_are_refused() {
+    insta::assert_snapshot!(wrong("durations.yaml"), @r"
+    durations.yaml:4:20: `10` is not a duration; write `500ms`, `10s`, `5m`, `2h` or `1d`
+      4 | limits: { timeout: 10, max_wait: 1 hour }
+        |                    ^
+    durations.yaml:4:34: `1 hour` is not a duration; write `500ms`, `10s`, `5m`, `2h` or `1d`
+      4 | limits: { timeout: 10, max_wait: 1 hour }
+        |                                  ^
+    durations.yaml:6:44: `fast` is not a duration; write `500ms`, `10s`, `5m`, `2h` or `1d`
+      6 |   - { status: 5xx, backoff: linear, delay: fast, max_delay: 1.5s }
+        |                                            ^
+    durations.yaml:6:61: `1.5s` is not a duration; write `500ms`, `10s`, `5m`, `2h` or `1d`
+      6 |   - { status: 5xx, backoff: linear, delay: fast, max_delay: 1.5s }
+        |                                                             ^
+    ");
+}
+
+#[test]
+fn all_keys_that_stand_twice_are_told() {
+    insta::assert_snapshot!(wrong("duplicate_keys.yaml"), @r"
+    duplicate_keys.yaml:10:7: the key `id` is there twice
+      10 |       id: int
+         |       ^
+      hint: keep one of the two
+    duplicate_keys.yaml:14:5: the key `get` is there twice
+      14 |     get: /refunds/all
+         |     ^
+      hint: keep one of the two
+    duplicate_keys.yaml:15:3: the key `orders` is there twice
+      15 |   orders:
+         |   ^
+      hint: keep one of the two
+    duplicate_keys.yaml:18:1: the key `name` is there twice
+      18 | name: store
+         | ^
+      hint: keep one of the two
+    ");
+}
+
+#[test]
+fn templates_without_quotes_are_told_from_other_mistakes() {
+    insta::assert_snapshot!(wrong("braces.yaml"), @r#"
+    braces.yaml:2:11: `domain` is not defined here
+      2 | base_url: https://{{ domain }}
+        |           ^
+    braces.yaml:6:10: the key of this mapping is itself a mapping or list
+      6 |     get: {{ path }}
+        |          ^
+      hint: if it is a template, quote it: "{{ name }}"
+    "#);
+}
+
+#[test]
+fn what_is_no_yaml_is_told_where() {
+    insta::assert_snapshot!(wrong("not_yaml.yaml"), @r"
+    not_yaml.yaml:4:11: this is not valid YAML: unclosed bracket '{'
+      4 |   orders: { get: /orders, columns: { id: text }
+        |           ^
+    ");
+}
+
+#[test]
+fn undefined_variables_are_told_where_they_are_used() {
+    insta::assert_snapshot!(wrong("undefined_variables.yaml"), @r#"
+    undefined_variables.yaml:2:11: `domian` is not defined here
+      2 | base_url: "https://{{ domian }}"
+        |           ^
+      hint: did you mean `domain`?
+    undefined_variables.yaml:6:17: `tokn` is not defined here
+      6 | auth: { bearer: "{{ tokn }}" }
+        |                 ^
+      hint: did you mean `token`?
+    undefined_variables.yaml:9:14: `order_id` is not defined here
+      9 | test: { get: "/me/{{ order_id }}" }
+        |              ^
+      hint: allowed: domain
+    undefined_variables.yaml:12:11: `sinse` is not defined here
+      12 |     when: sinse
+         |           ^
+      hint: did you mean `since`?
+    undefined_variables.yaml:14:20: `sinc` is not defined here
+      14 |     query: { from: "{{ sinc }}", secret: "{{ token }}" }
+         |                    ^
+      hint: did you mean `since`?
+    undefined_variables.yaml:14:42: `token` is secret and cannot be used here
+      14 |     query: { from: "{{ sinc }}", secret: "{{ token }}" }
+         |                                          ^
+      hint: secrets may be used in `auth` only
+    undefined_variables.yaml:19:21: `nr` is no column of the stream
+      19 |       host: { text: "{{ domain }}/{{ row.nr }}" }
+         |                     ^
+      hint: allowed: id, host
+    undefined_variables.yaml:22:10: `orderid` is not defined here
+      22 |     get: /orders/{{ orderid }}/lines
+         |          ^
+      hint: did you mean `order_id`?
+    undefined_variables.yaml:26:5: a body goes with `post`
+      26 |     body: { json: { deep: ["{{ nobody }}"] } }
+         |     ^
+    undefined_variables.yaml:26:28: `nobody` is not defined here
+      26 |     body: { json: { deep: ["{{ nobody }}"] } }
+         |                            ^
+      hint: allowed: columns, domain, order_id, run_date, run_id, run_timestamp, since, stream_name
+    undefined_variables.yaml:27:23: `row` is not defined here
+      27 |     headers: { X-Row: "{{ row.n }}" }
+         |                       ^
+      hint: allowed: columns, domain, order_id, run_date, run_id, run_timestamp, since, stream_name
+    "#);
+}
+
+#[test]
+fn queues_without_feeders_and_cycles_are_told() {
+    insta::assert_snapshot!(wrong("queues.yaml"), @r"
+    queues.yaml:10:15: nobody feeds the queue `orders_ids`
+      10 |     for_each: orders_ids
+         |               ^
+      hint: did you mean `order_ids`?
+    queues.yaml:14:24: nobody feeds the queue `freight`
+      14 |     for_each: { queue: freight, chunk: 10 }
+         |                        ^
+      hint: allowed: order_ids, chickens, nests, eggs
+    queues.yaml:17:3: streams wait for each other: chicken → nest → egg → chicken
+      17 |   chicken:
+         |   ^
+    ");
+}
+
+#[test]
+fn values_must_fit_what_they_are_for() {
+    insta::assert_snapshot!(wrong("values.yaml"), @r#"
+    values.yaml:1:7: `My Shop` is no name: use a-z, 0-9 and `_`, a letter first
+      1 | name: My Shop
+        |       ^
+    values.yaml:2:12: a URL starts with `https://`
+      2 | base_url: [api.example.com, "https://{{ region }}.example.com"]
+        |            ^
+    values.yaml:2:12: what comes after this is never used, because this has no `when`
+      2 | base_url: [api.example.com, "https://{{ region }}.example.com"]
+        |            ^
+    values.yaml:4:40: the default `mars` is not among `one_of`
+      4 |   region: { one_of: [eu, us], default: mars, help: where it runs }
+        |                                        ^
+    values.yaml:6:1: exactly one of `basic`, `bearer`, `header`, `query`, `oauth2` is wanted
+      6 | auth: { basic: { username: a, password: "{{ token }}" }, bearer: "{{ token" }
+        | ^
+    values.yaml:6:66: this is no template: `{{` without its `}}`
+      6 | auth: { basic: { username: a, password: "{{ token }}" }, bearer: "{{ token" }
+        |                                                                  ^
+    values.yaml:8:3: exactly one of `text`, `int`, `bool`, `date`, `list`, `one_of` is wanted
+      8 |   since: { date: soon, text: x }
+        |   ^
+    values.yaml:8:18: `soon` is no date; write `2026-01-31` or `1 year ago`
+      8 |   since: { date: soon, text: x }
+        |                  ^
+    values.yaml:9:33: the default is not a list of texts
+      9 |   kinds: { list: text, default: all }
+        |                                 ^
+    values.yaml:10:25: the default is not a list of integers
+      10 |   numbers: { list: int, default: [one] }
+         |                         ^
+    values.yaml:11:36: the default is not among `one_of`
+      11 |   size: { one_of: [s, m], default: xl }
+         |                                    ^
+    values.yaml:12:3: `region` is a field of the connection too
+      12 |   region: { text: eu }
+         |   ^
+    values.yaml:13:3: `run_id` is a name of weir's own; take another
+      13 |   run_id: { int: 1 }
+         |   ^
+    values.yaml:14:14: a path below the base URL starts with `/`
+      14 | test: { get: me }
+         |              ^
+    values.yaml:15:24: this limit is greater than 0
+      15 | limits: { concurrency: 0, requests_per_second: 0, timeout: 0s }
+         |                        ^
+    values.yaml:15:48: this limit is greater than 0
+      15 | limits: { concurrency: 0, requests_per_second: 0, timeout: 0s }
+         |                                                ^
+    values.yaml:15:60: this limit is greater than 0
+      15 | limits: { concurrency: 0, requests_per_second: 0, timeout: 0s }
+         |                                                            ^
+    values.yaml:16:22: `a..b` is no path: a name is missing
+      16 | defaults: { records: "a..b", page_size: { param: n, max: 1, min: 2 } }
+         |                      ^
+    values.yaml:16:66: `min`, 2, is larger than `max`, 1
+      16 | defaults: { records: "a..b", page_size: { param: n, max: 1, min: 2 } }
+         |                                                                  ^
+    values.yaml:18:5: a rule has a condition: `status`, `no_response`, `header` or `body`
+      18 |   - { then: empty }
+         |     ^
+    values.yaml:19:5: `attempts`, `delay` and `max_delay` go with `backoff`
+      19 |   - { status: 404, attempts: 0 }
+         |     ^
+    values.yaml:19:30: the first try counts: at least 1 is wanted
+      19 |   - { status: 404, attempts: 0 }
+         |                              ^
+    values.yaml:21:5: exactly one of `get`, `post`, `put`, `delete` is wanted
+      21 |   - { get: /, post: /, capture: { site: "a[" } }
+         |     ^
+    values.yaml:21:41: `a[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+      21 |   - { get: /, post: /, capture: { site: "a[" } }
+         |                                         ^
+    values.yaml:22:1: a spec has at least one stream
+      22 | streams: {}
+         | ^
+    "#);
+}
+
+#[test]
+fn streams_must_fit_together() {
+    insta::assert_snapshot!(wrong("streams.yaml"), @r#"
+    streams.yaml:6:3: `Orders` is no name: use a-z, 0-9 and `_`, a letter first
+      6 |   Orders:
+        |   ^
+    streams.yaml:6:3: exactly one of `get`, `post`, `requests` is wanted
+      6 |   Orders:
+        |   ^
+    streams.yaml:9:11: `idd` is no column of the stream
+      9 |     key: [idd]
+        |           ^
+      hint: did you mean `id`?
+    streams.yaml:10:15: `parent` is no column of the stream
+      10 |     replaces: parent
+         |               ^
+      hint: allowed: id, total, flag, link, label, _own
+    streams.yaml:11:18: this limit is greater than 0
+      11 |     concurrency: 0
+         |                  ^
+    streams.yaml:12:28: `X Header` cannot be the name of a header
+      12 |     headers: { "X Header": x }
+         |                            ^
+    streams.yaml:13:31: `next[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+      13 |     paginate: { cursor: { at: "next[", param: cursor } }
+         |                               ^
+    streams.yaml:16:25: `a[b` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+      16 |       total: { decimal: "a[b" }
+         |                         ^
+    streams.yaml:17:36: the default does not fit the type bool
+      17 |       flag: { bool: flag, default: 7 }
+         |                                    ^
+    streams.yaml:18:21: `label` is computed from its row itself
+      18 |       link: { text: "/orders/{{ row.label }}", default: x }
+         |                     ^
+    streams.yaml:18:57: a template always has a value; it needs no default
+      18 |       link: { text: "/orders/{{ row.label }}", default: x }
+         |                                                         ^
+    streams.yaml:20:13: `_own` is no name: use a-z, 0-9 and `_`, a letter first
+      20 |       _own: text
+         |             ^
+    streams.yaml:21:3: a stream declares its columns
+      21 |   empty:
+         |   ^
+    streams.yaml:22:10: this is no template: syntax error: unexpected end of input, expected expression
+      22 |     get: "/empty/{{ 1 + }}"
+         |          ^
+    streams.yaml:23:24: the input `since` is no list
+      23 |     for_each: { input: since, as: day }
+         |                        ^
+    streams.yaml:26:5: `requests` and `get` or `post` exclude each other
+      26 |     requests:
+         |     ^
+    streams.yaml:27:17: a path below the base URL starts with `/`
+      27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
+         |                 ^
+    streams.yaml:27:52: this is neither a whole number nor a template
+      27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
+         |                                                    ^
+    streams.yaml:27:61: `last` is not defined here
+      27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
+         |                                                             ^
+      hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
+    streams.yaml:27:81: a step is at least 1
+      27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
+         |                                                                                 ^
+    streams.yaml:28:54: `columns` is a name of weir's own; take another
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+         |                                                      ^
+    streams.yaml:28:88: `[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+         |                                                                                        ^
+    streams.yaml:28:100: `n` is not defined here
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+         |                                                                                                    ^
+      hint: allowed: columns, id, run_date, run_id, run_timestamp, since, stream_name
+    "#);
+}
+
+#[test]
+fn mistakes_of_form_and_meaning_are_told_at_once() {
+    insta::assert_snapshot!(wrong("several.yaml"), @r#"
+    several.yaml:4:20: `10 minutes` is not a duration; write `500ms`, `10s`, `5m`, `2h` or `1d`
+      4 | limits: { timeout: 10 minutes }
+        |                    ^
+    several.yaml:7:10: `year` is not defined here
+      7 |     get: "/orders/{{ year }}"
+        |          ^
+      hint: allowed: columns, run_date, run_id, run_timestamp, stream_name
+    several.yaml:8:5: unknown key `page_sise`
+      8 |     page_sise: { param: limit, max: 250 }
+        |     ^
+      hint: did you mean `page_size`?
+    several.yaml:9:11: `idd` is no column of the stream
+      9 |     key: [idd]
+        |           ^
+      hint: did you mean `id`?
+    several.yaml:13:14: `money` is none of the allowed words
+      13 |       total: money
+         |              ^
+      hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes
+    several.yaml:15:7: the key `placed_at` is there twice
+      15 |       placed_at: date
+         |       ^
+      hint: keep one of the two
+    several.yaml:17:15: nobody feeds the queue `order_idz`
+      17 |     for_each: order_idz
+         |               ^
+      hint: did you mean `order_ids`?
+    several.yaml:18:10: `order_id` is not defined here
+      18 |     get: "/orders/{{ order_id }}/lines"
+         |          ^
+      hint: did you mean `order_idz`?
+    several.yaml:19:16: `many` is not a whole number of 0 or more
+      19 |     max_pages: many
+         |                ^
+    several.yaml:22:24: nobody feeds the queue `cancelled_ids`
+      22 |     for_each: { queue: cancelled_ids }
+         |                        ^
+      hint: allowed: order_ids, parent_ids, children_ids
+    several.yaml:25:3: streams wait for each other: parents → children → parents
+      25 |   parents:
+         |   ^
+    "#);
+}
+
+#[test]
+fn a_replication_tells_all_its_mistakes_at_once() {
+    insta::assert_snapshot!(wrong("replication.yaml"), @r#"
+    replication.yaml:2:1: unknown key `targt`
+      2 | targt: OUT
+        | ^
+      hint: did you mean `target`?
+    replication.yaml:3:19: `full_refresh` is none of the allowed words
+      3 | defaults: { mode: full_refresh, object: "{stream}.parquet" }
+        |                   ^
+      hint: did you mean `full-refresh`?
+    replication.yaml:5:18: `id` is not a list
+      5 |   '*': { select: id, columns: { id: number } }
+        |                  ^
+      hint: write it in brackets: `[…]`
+    replication.yaml:5:37: `number` is none of the allowed words
+      5 |   '*': { select: id, columns: { id: number } }
+        |                                     ^
+      hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes
+    replication.yaml:6:44: unknown key `disable`
+      6 |   orders: { object: "{run_dat}/x.parquet", disable: true }
+        |                                            ^
+      hint: did you mean `disabled`?
+    replication.yaml:7:3: the key `orders` is there twice
+      7 |   orders:
+        |   ^
+      hint: keep one of the two
+    "#);
+}
+
+#[test]
+fn a_replication_names_only_placeholders_that_exist() {
+    insta::assert_snapshot!(wrong("replication_meaning.yaml"), @r#"
+    replication_meaning.yaml:3:21: `{stream}` is no placeholder
+      3 | defaults: { object: "{stream}.parquet" }
+        |                     ^
+      hint: allowed: stream_name, source, run_id, run_date, run_timestamp
+    replication_meaning.yaml:5:21: `{run_dat}` is no placeholder
+      5 |   orders: { object: "{run_dat}/x.parquet", files: { zstd_level: 40 } }
+        |                     ^
+      hint: did you mean `run_date`?
+    replication_meaning.yaml:5:65: levels of zstd go from 1 (fast) to 19 (small)
+      5 |   orders: { object: "{run_dat}/x.parquet", files: { zstd_level: 40 } }
+        |                                                                 ^
+    "#);
+}
+
+proptest::proptest! {
+    /// A good spec with a few of its characters replaced.
+    #[test]
+    fn no_damage_to_a_file_makes_the_loader_panic(
+        file in 0_usize..14,
+        damage in proptest::collection::vec((0_usize..2000, "[a-z{}:\\[\\]&*<'\" \n-]{0,3}"), 1..6),
+    ) {
+        let files = files("tests/it/fixtures/wrong");
+        let mut letters: Vec<char> = files[file % files.len()].1.chars().collect();
+        for (at, text) in damage {
+            let at = at % letters.len();
+            letters.splice(at..=at, text.chars());
+            if letters.is_empty() {
+                break;
+            }
         }
+        let text: String = letters.into_iter().collect();
+        drop(Spec::load("x.yaml", &text));
+        drop(load_replication("x.yaml", &text));
     }
 }

@@ -1,7 +1,7 @@
 //! Queues: each consumed one is fed, and no stream waits for itself.
 
 use crate::spec::{ForEach, Spec, Stream};
-use crate::yaml::{Finding, suggest};
+use crate::yaml::Finding;
 
 pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {
     let fed: Vec<&str> =
@@ -13,9 +13,11 @@ pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {
                     .into_iter()
                     .chain(place.iter().map(String::as_str))
                     .collect();
-                let mut finding = Finding::new(&path, format!("nobody feeds the queue `{queue}`"));
-                finding.hint = suggest(queue, fed.iter().copied())
-                    .or_else(|| Some(format!("a stream feeds it by `feeds: {{ {queue}: id }}`")));
+                let message = format!("nobody feeds the queue `{queue}`");
+                let mut finding = Finding::missing(&path, message, queue, fed.iter().copied());
+                finding.hint.get_or_insert_with(|| {
+                    format!("a stream feeds it by `feeds: {{ {queue}: id }}`")
+                });
                 findings.push(finding);
             }
         }
@@ -42,9 +44,7 @@ fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
     });
     let queues = own.chain(listed).filter_map(|(mut place, for_each)| match for_each {
         ForEach::Queue(items) => {
-            if items.chunk.is_some() || items.variable.is_some() {
-                place.push("queue".to_owned());
-            }
+            place.push("queue".to_owned());
             Some((place, items.queue.as_str()))
         }
         _ => None,

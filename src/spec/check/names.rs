@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use super::ALWAYS;
 use crate::spec::Spec;
 
 pub(super) struct Names {
     /// Connection fields that may be shown.
     fields: BTreeSet<String>,
     secrets: BTreeSet<String>,
-    /// Inputs and what `setup` captures.
-    others: BTreeSet<String>,
+    inputs: BTreeSet<String>,
+    captured: BTreeSet<String>,
 }
 
 impl Names {
@@ -22,7 +23,8 @@ impl Names {
         Self {
             fields: by_secrecy(false),
             secrets: by_secrecy(true),
-            others: spec.inputs.keys().chain(captured).cloned().collect(),
+            inputs: spec.inputs.keys().cloned().collect(),
+            captured: captured.cloned().collect(),
         }
     }
 
@@ -36,9 +38,22 @@ impl Names {
         self.fields.union(&self.secrets).cloned().collect()
     }
 
-    /// For requests.
-    pub(super) fn open(&self) -> BTreeSet<String> {
-        self.fields.union(&self.others).cloned().collect()
+    /// For the requests before and after the streams.
+    pub(super) fn of_run(&self) -> BTreeSet<String> {
+        let run = ["run_id", "run_date", "run_timestamp"].map(str::to_owned);
+        self.fields.union(&self.inputs).cloned().chain(run).collect()
+    }
+
+    /// For what is decided about a stream before anything is requested.
+    pub(super) fn planned(&self) -> BTreeSet<String> {
+        self.fields.union(&self.inputs).cloned().chain(ALWAYS.map(str::to_owned)).collect()
+    }
+
+    /// For the requests of a stream, with the variables that they define.
+    pub(super) fn with(&self, variables: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut all = self.planned();
+        all.extend(self.captured.union(variables).cloned());
+        all
     }
 
     pub(super) fn is_secret(&self, name: &str) -> bool {

@@ -1,0 +1,178 @@
+//! Streams: their keys, columns, and requests as a whole.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveDate};
+use serde_json::Value;
+
+use super::{Checker, below};
+use crate::schema::ColumnType;
+use crate::spec::{ColumnSpec, RequestSpec, Stream};
+use crate::template::Template;
+
+impl Checker<'_> {
+    pub(super) fn streams(&mut self) {
+        let spec = self.spec;
+        self.found_if(spec.streams.is_empty(), &["streams"], "a spec has at least one stream");
+        for (name, stream) in &spec.streams {
+            self.stream(&["streams", name], stream);
+        }
+    }
+
+    fn stream(&mut self, path: &[&str], stream: &Stream) {
+        if let Some(name) = path.last() {
+            self.name(path, name);
+        }
+        self.found_if(stream.columns.is_empty(), path, "a stream declares its columns");
+        let positions: Vec<String> = (0..stream.key.len()).map(|at| at.to_string()).collect();
+        for (column, position) in stream.key.iter().zip(&positions) {
+            self.column_of(&below(path, &["key", position]), column, stream);
+        }
+        if let Some(column) = &stream.replaces {
+            self.column_of(&below(path, &["replaces"]), column, stream);
+        }
+        for (queue, text) in &stream.feeds {
+            let at = below(path, &["feeds", queue]);
+            self.name(&at, queue);
+            self.path(&at, text);
+        }
+        self.ignored(path, &stream.ignore);
+        self.rules(&below(path, &["responses"]), &stream.responses);
+        let idle = stream.concurrency == Some(0);
+        self.found_if(idle, &below(path, &["concurrency"]), "this limit is greater than 0");
+        let variables = self.requests(path, stream);
+        self.columns(path, stream, &variables);
+    }
+
+    /// Checks the requests of a stream; returns the variables that they define.
+    fn requests(&mut self, path: &[&str], stream: &Stream) -> BTreeSet<String> {
+        let own = own_request(stream);
+        if stream.requests.is_empty() {
+            let given = [own.get.is_some(), own.post.is_some()];
+            self.one_of(path, "`get`, `post`, `requests`", &given);
+            self.found_if(
+                own.body.is_some() && own.post.is_none(),
+                &below(path, &["body"]),
+                "a body goes with `post`",
+            );
+            return self.request(path, &own);
+        }
+        let both = own.get.is_some() || own.post.is_some();
+        let message = "`requests` and `get` or `post` exclude each other";
+        self.found_if(both, &below(path, &["requests"]), message);
+        // What requests share may use what any of them defines.
+        let mut variables = self.request(
+            path,
+            &RequestSpec {
+                for_each: own.for_each.clone(),
+                descend: own.descend.clone(),
+                ..RequestSpec::default()
+            },
+        );
+        for (position, request) in stream.requests.iter().enumerate() {
+            let position = position.to_string();
+            let at = below(path, &["requests", &position]);
+            self.one_of(&at, "`get`, `post`", &[request.get.is_some(), request.post.is_some()]);
+            variables.extend(self.request(&at, request));
+        }
+        self.templates(path, &own, &variables);
+        variables
+    }
+
+    fn column_of(&mut self, at: &[&str], column: &str, stream: &Stream) {
+        if !stream.columns.contains_key(column) {
+            let message = format!("`{column}` is no column of the stream");
+            self.stranger(at, message, column, stream.columns.keys().map(String::as_str));
+        }
+    }
+
+    fn columns(&mut self, path: &[&str], stream: &Stream, variables: &BTreeSet<String>) {
+        let mut known = self.names.with(variables);
+        known.insert("row".to_owned());
+        for (column, spec) in &stream.columns {
+            let at = below(path, &["columns", column]);
+            self.name(&at, column);
+            let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
+            for text in texts {
+                if !is_template(text) {
+                    self.path(&below(&at, &[spec.kind.name()]), text);
+                } else if texts.len() > 1 {
+                    self.found(&at, "a template cannot be one of several paths");
+                } else {
+                    self.template(&below(&at, &[spec.kind.name()]), text, &known);
+                    self.row(&below(&at, &[spec.kind.name()]), text, stream);
+                }
+            }
+            if let Some(default) = &spec.default {
+                self.column_default(&below(&at, &["default"]), spec, default);
+            }
+        }
+    }
+
+    /// Checks the columns that a template takes from its row.
+    fn row(&mut self, at: &[&str], text: &str, stream: &Stream) {
+        for column in row_columns(text) {
+            self.column_of(at, &column, stream);
+            let texts = stream.columns.get(&column).and_then(|spec| spec.from.as_ref());
+            let computed =
+                texts.is_some_and(|from| from.0.iter().any(|text| !row_columns(text).is_empty()));
+            if computed {
+                let message = format!("`{column}` is computed from its row itself");
+                self.found(at, message);
+            }
+        }
+    }
+
+    fn column_default(&mut self, at: &[&str], spec: &ColumnSpec, default: &Value) {
+        let computed = spec.from.iter().flat_map(|from| &from.0).any(|text| is_template(text));
+        self.found_if(computed, at, "a template always has a value; it needs no default");
+        let text = |fits: fn(&str) -> bool| default.as_str().is_some_and(fits);
+        let fits = match spec.kind {
+            ColumnType::Text | ColumnType::Bytes => default.is_string(),
+            ColumnType::Int => default.is_i64(),
+            ColumnType::Float => default.is_number(),
+            ColumnType::Decimal => {
+                default.is_number() || text(|text| text.parse::<f64>().is_ok_and(f64::is_finite))
+            }
+            ColumnType::Bool => default.is_boolean(),
+            ColumnType::Date => text(|text| text.parse::<NaiveDate>().is_ok()),
+            ColumnType::Timestamp => text(|text| DateTime::parse_from_rfc3339(text).is_ok()),
+            ColumnType::Json => true,
+        };
+        if !fits {
+            self.found(at, format!("the default does not fit the type {}", spec.kind));
+        }
+    }
+}
+
+fn is_template(text: &str) -> bool {
+    text.contains("{{")
+}
+
+/// Columns that a template takes from its row.
+fn row_columns(text: &str) -> Vec<String> {
+    let names = Template::parse(text).map(|template| template.nested_variables());
+    let column = |name: &String| {
+        let inner = name.strip_prefix("row.")?;
+        inner.split('.').next().map(str::to_owned)
+    };
+    names.unwrap_or_default().iter().filter_map(column).collect()
+}
+
+/// The request that a stream's own keys make.
+fn own_request(stream: &Stream) -> RequestSpec {
+    RequestSpec {
+        when: stream.when.clone(),
+        for_each: stream.for_each.clone(),
+        get: stream.get.clone(),
+        post: stream.post.clone(),
+        query: stream.query.clone(),
+        headers: stream.headers.clone(),
+        body: stream.body.clone(),
+        records: stream.records.clone(),
+        paginate: stream.paginate.clone(),
+        page_size: stream.page_size.clone(),
+        max_pages: stream.max_pages,
+        descend: stream.descend.clone(),
+    }
+}
