@@ -6,6 +6,7 @@ mod cli;
 mod files;
 mod jira;
 mod language;
+mod memory;
 mod postgres;
 mod sim;
 mod specs;
