@@ -12,6 +12,9 @@ use super::keys::{KeySet, hash_text};
 /// Values that may wait in a queue for its slowest consumer; a feeder then waits.
 const MAX_WAITING: usize = 50_000;
 
+/// Values that are kept together: one text is far smaller than its values one by one.
+const CHUNK: usize = 1024;
+
 /// What can be said of a queue once all its values are consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Supply {
@@ -35,9 +38,9 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    waiting: VecDeque<Arc<str>>,
-    /// Values that all consumers have passed.
-    passed: usize,
+    chunks: VecDeque<Chunk>,
+    /// Values that came so far.
+    end: usize,
     /// Per consumer how many values it has taken; `None` once it is gone.
     taken: Vec<Option<usize>>,
     feeders: usize,
@@ -48,8 +51,8 @@ struct State {
 impl Queue {
     pub(super) fn new() -> Arc<Self> {
         let state = State {
-            waiting: VecDeque::new(),
-            passed: 0,
+            chunks: VecDeque::new(),
+            end: 0,
             taken: Vec::new(),
             feeders: 0,
             supply: Supply::Complete,
@@ -77,13 +80,56 @@ impl Queue {
     }
 }
 
+/// Values one after the other in one text.
+#[derive(Debug)]
+struct Chunk {
+    /// Number of its first value, from 0.
+    start: usize,
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Chunk {
+    fn value(&self, number: usize) -> Option<&str> {
+        let index = number.checked_sub(self.start)?;
+        let start =
+            index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.text.get(start..*self.ends.get(index)?)
+    }
+}
+
 impl State {
-    /// Drops the values that every consumer has taken.
+    /// Values that the slowest consumer has not taken yet.
+    fn waiting(&self) -> usize {
+        self.end - self.slowest()
+    }
+
+    fn slowest(&self) -> usize {
+        self.taken.iter().flatten().min().copied().unwrap_or(self.end)
+    }
+
+    fn append(&mut self, value: &str) {
+        if self.chunks.back().is_none_or(|chunk| chunk.ends.len() >= CHUNK) {
+            self.chunks.push_back(Chunk { start: self.end, text: String::new(), ends: Vec::new() });
+        }
+        if let Some(chunk) = self.chunks.back_mut() {
+            chunk.text.push_str(value);
+            chunk.ends.push(chunk.text.len());
+            self.end += 1;
+        }
+    }
+
+    fn value(&self, number: usize) -> Option<Arc<str>> {
+        let after = self.chunks.partition_point(|chunk| chunk.start <= number);
+        let chunk = self.chunks.get(after.checked_sub(1)?)?;
+        chunk.value(number).map(Arc::from)
+    }
+
+    /// Drops the chunks that every consumer has passed.
     fn forget(&mut self) {
-        let end = self.passed + self.waiting.len();
-        let slowest = self.taken.iter().flatten().min().copied().unwrap_or(end);
-        while self.passed < slowest && self.waiting.pop_front().is_some() {
-            self.passed += 1;
+        let slowest = self.slowest();
+        while self.chunks.front().is_some_and(|chunk| chunk.start + chunk.ends.len() <= slowest) {
+            self.chunks.pop_front();
         }
     }
 }
@@ -97,14 +143,14 @@ pub(super) struct Feeder {
 
 impl Feeder {
     /// Adds values that were not there before; waits while the queue is full.
-    pub(super) async fn push(&self, values: impl Iterator<Item = Arc<str>>) {
+    pub(super) async fn push(&self, values: impl Iterator<Item = &str>) {
         for value in values {
             self.push_one(value).await;
         }
         self.queue.supplied.notify_waiters();
     }
 
-    async fn push_one(&self, value: Arc<str>) {
+    async fn push_one(&self, value: &str) {
         loop {
             let freed = self.queue.freed.notified();
             {
@@ -112,9 +158,9 @@ impl Feeder {
                 if state.taken.iter().all(Option::is_none) {
                     return;
                 }
-                if state.waiting.len() < MAX_WAITING {
-                    if state.seen.insert(hash_text(&value)) {
-                        state.waiting.push_back(value);
+                if state.waiting() < MAX_WAITING {
+                    if state.seen.insert(hash_text(value)) {
+                        state.append(value);
                     }
                     return;
                 }
@@ -167,12 +213,12 @@ impl Consumer {
     fn take(&self, count: usize) -> Option<Vec<Arc<str>>> {
         let mut state = self.queue.state();
         let taken = state.taken.get(self.number).copied().flatten()?;
-        let start = taken - state.passed;
-        let ready = state.waiting.len() - start;
+        let ready = state.end - taken;
         if ready < count && state.feeders > 0 {
             return None;
         }
-        let values: Vec<Arc<str>> = state.waiting.iter().skip(start).take(count).cloned().collect();
+        let values: Vec<Arc<str>> =
+            (taken..state.end).take(count).filter_map(|number| state.value(number)).collect();
         if let Some(slot) = state.taken.get_mut(self.number) {
             *slot = Some(taken + values.len());
         }
@@ -206,22 +252,27 @@ mod tests {
 
     use super::*;
 
-    fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = Arc<str>> {
-        range.map(|number| Arc::from(number.to_string().as_str()))
+    fn numbers(range: std::ops::Range<usize>) -> Vec<Arc<str>> {
+        range.map(|number| Arc::from(number.to_string().as_str())).collect()
+    }
+
+    async fn push(feeder: &Feeder, range: std::ops::Range<usize>) {
+        let values = numbers(range);
+        feeder.push(values.iter().map(AsRef::as_ref)).await;
     }
 
     #[tokio::test]
     async fn every_consumer_sees_every_value_once() {
         let queue = Queue::new();
         let (one, two, feeder) = (queue.consumer(), queue.consumer(), queue.feeder());
-        feeder.push(numbers(0..5)).await;
-        feeder.push(numbers(3..7)).await;
+        push(&feeder, 0..5).await;
+        push(&feeder, 3..7).await;
         feeder.finish(Supply::Complete);
         let mut seen = Vec::new();
         while let Some(values) = one.next(2).await {
             seen.extend(values);
         }
-        assert_eq!(seen, numbers(0..7).collect::<Vec<_>>());
+        assert_eq!(seen, numbers(0..7));
         assert_eq!(two.next(100).await.map(|values| values.len()), Some(7));
         assert_eq!(two.next(100).await, None);
         assert_eq!(one.supply(), Supply::Complete);
@@ -232,7 +283,7 @@ mod tests {
         let queue = Queue::new();
         let (slow, gone, feeder) = (queue.consumer(), queue.consumer(), queue.feeder());
         let feeding = tokio::spawn(async move {
-            feeder.push(numbers(0..MAX_WAITING + 10)).await;
+            push(&feeder, 0..MAX_WAITING + 10).await;
             feeder.finish(Supply::Partial);
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -250,7 +301,7 @@ mod tests {
     async fn chunks_fill_up_unless_the_queue_ends() {
         let queue = Queue::new();
         let (consumer, feeder) = (queue.consumer(), queue.feeder());
-        feeder.push(numbers(0..3)).await;
+        push(&feeder, 0..3).await;
         let early = tokio::time::timeout(Duration::from_secs(1), consumer.next(5)).await;
         assert!(early.is_err());
         drop(feeder);
@@ -264,6 +315,6 @@ mod tests {
         let queue = Queue::new();
         let feeder = queue.feeder();
         drop(queue.consumer());
-        feeder.push(numbers(0..MAX_WAITING * 3)).await;
+        push(&feeder, 0..MAX_WAITING * 3).await;
     }
 }

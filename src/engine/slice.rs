@@ -277,7 +277,7 @@ async fn deliver(
         else {
             continue;
         };
-        let values = values.iter().take(allowed).flatten().map(Arc::from);
+        let values = values.iter().take(allowed).flatten();
         tokio::select! {
             biased;
             () = shared.env.client.cancel.cancelled() => return Err(super::client::interrupted()),

@@ -7,6 +7,7 @@ mod confluence;
 mod files;
 mod jira;
 mod language;
+mod memory;
 mod postgres;
 mod sim;
 mod specs;

@@ -1,1 +1,29 @@
 //! The Postgres target, against a real server.
+
+mod connecting;
+mod dispositions;
+mod interruptions;
+mod speed;
+mod values;
+
+use weir::write::{Table, postgres::Postgres};
+
+use crate::support::{
+    postgres::Database,
+    target_contract::{Subject, check},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_keeps_the_contract() {
+    let database = Database::new().await;
+    let target = Postgres::new(database.options());
+    check(Subject {
+        target: &target,
+        merges: true,
+        object: |name: &str| format!("contract.{name}"),
+        read: async |table: &Table| database.rows(&table.object, &table.schema).await,
+    })
+    .await;
+    let left = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE '\\_weir%'";
+    interruptions::eventually(async || database.texts(left).await.is_empty()).await;
+}

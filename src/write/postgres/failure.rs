@@ -4,7 +4,7 @@ use std::{error::Error as _, io};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::options::PostgresOptions;
+use super::{name, options::PostgresOptions};
 use crate::error::{Error, Kind};
 
 /// Characters of a server's message that are shown.
@@ -53,15 +53,16 @@ pub(super) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Erro
     if text.contains("timeout") || text.contains("timed out") {
         return no_answer(options);
     }
+    if text.contains("password missing") {
+        let what = "the server asks for a password, and the connection has none";
+        return Error::new(Kind::Credentials, what).with_hint("set the connection's `password`");
+    }
     let failed = unreachable(format!("cannot connect to Postgres at `{place}`")).because(text);
     if is_tls(error) {
         return failed.with_hint(
             "`sslmode` says how far the server's certificate is checked, `sslrootcert` names the \
              PEM file to trust",
         );
-    }
-    if error.to_string().contains("configuration") || error.to_string().contains("authentication") {
-        return failed.with_hint("check `user` and `password` of the connection");
     }
     failed
 }
@@ -166,7 +167,19 @@ fn said(refusal: &DbError) -> String {
         Some(place) => format!("{} ({place})", refusal.message()),
         None => refusal.message().to_owned(),
     };
-    text.chars().take(SHOWN).collect()
+    without_stage(text).chars().take(SHOWN).collect()
+}
+
+/// Names of staging tables say nothing to a reader.
+fn without_stage(mut text: String) -> String {
+    while let Some(at) = text.find(name::STAGE) {
+        let end = at + name::STAGE_LENGTH;
+        if text.get(at..end).is_none() {
+            break;
+        }
+        text.replace_range(at..end, "staging");
+    }
+    text
 }
 
 fn unreachable(what: String) -> Error {

@@ -1,6 +1,6 @@
 //! Rows to Postgres: binary COPY into staging, then swap, insert or merge in one transaction.
 //!
-//! The rows of a batch wait in memory until there are enough for a COPY (2 MiB of a table, or less
+//! The rows of a batch wait in memory until there are enough for a COPY (4 MiB of a table, or less
 //! when all tables together have 32 MiB waiting). A COPY borrows one of the pool's connections.
 
 mod catalog;

@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 /// Bytes that a Postgres server keeps of a name; what is longer it would cut off silently.
 pub(super) const LONGEST: usize = 63;
 /// What the names of staging tables begin with.
-const STAGE: &str = "_weir_stage_";
+pub(super) const STAGE: &str = "_weir_stage_";
+/// Bytes of such a name: sixteen digits for the table follow, and eight that are random.
+pub(super) const STAGE_LENGTH: usize = STAGE.len() + 16 + 1 + 8;
 
 /// A table's schema and name, unquoted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +36,11 @@ impl TableName {
     /// Another table of the same schema.
     pub(super) fn sibling(&self, table: impl Into<String>) -> Self {
         Self { schema: self.schema.clone(), table: table.into() }
+    }
+
+    /// A staging table of this one.
+    pub(super) fn stage(&self, random: u32) -> Self {
+        self.sibling(format!("{}{random:08x}", self.stage_prefix()))
     }
 
     /// What the names of this table's staging tables begin with; differs from table to table.
@@ -168,7 +175,8 @@ mod tests {
     fn a_staging_name_fits_and_differs_by_table() {
         let one = TableName::parse(&"x".repeat(63), "public").unwrap();
         let two = TableName::parse("y", "public").unwrap();
-        assert!(one.stage_prefix().len() < LONGEST - 16);
+        assert_eq!(one.stage(7).table.len(), STAGE_LENGTH);
+        assert!(STAGE_LENGTH < LONGEST - "_pkey".len());
         assert_ne!(one.stage_prefix(), two.stage_prefix());
     }
 }

@@ -69,8 +69,7 @@ impl Stage {
         let mut random = [0_u8; 4];
         getrandom::fill(&mut random)
             .map_err(|error| Error::target("there is no randomness").because(error.to_string()))?;
-        let suffix = u32::from_le_bytes(random);
-        let stage = name.sibling(format!("{}{suffix:08x}", name.stage_prefix()));
+        let stage = name.stage(u32::from_le_bytes(random));
         let (schema, disposition) = (table.schema.clone(), table.disposition);
         Ok(Self { name, table: stage, schema, key, disposition, lasting: false })
     }

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::write::{Committed, Writer};
 
 /// Bytes of memory of one table's batches that make a COPY worth its while.
-const ENOUGH: usize = 2 << 20;
+const ENOUGH: usize = 4 << 20;
 /// Bytes of memory of all tables' batches from which every table copies what it has.
 const PLENTY: usize = 32 << 20;
 

@@ -1,4 +1,7 @@
 //! What several tests need.
 
+pub(crate) mod postgres;
 pub(crate) mod rig;
+pub(crate) mod rows;
 pub(crate) mod s3;
+pub(crate) mod target_contract;
