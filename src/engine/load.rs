@@ -11,9 +11,10 @@ use crate::error::{Error, Kind, Result};
 use crate::write::Writer;
 
 /// Batches that may wait for the writer.
-const WAITING: usize = 4;
-/// Rows, and bytes of memory, at which small batches are handed over as one.
-const ROWS: usize = 8192;
+const WAITING: usize = 1;
+/// Batches, and bytes of memory, at which small batches are handed over as one. A batch of a few rows
+/// takes far more memory than its values.
+const BATCHES: usize = 256;
 const BYTES: usize = 1 << 20;
 
 /// Takes batches for one table.
@@ -48,14 +49,13 @@ async fn load(
     mut waiting: mpsc::Receiver<RecordBatch>,
 ) -> Result<Box<dyn Writer>> {
     let mut pending: Vec<RecordBatch> = Vec::new();
-    let (mut rows, mut bytes) = (0, 0);
+    let mut bytes = 0;
     while let Some(batch) = waiting.recv().await {
-        rows += batch.num_rows();
         bytes += batch.get_array_memory_size();
         pending.push(batch);
-        if rows >= ROWS || bytes >= BYTES {
+        if pending.len() >= BATCHES || bytes >= BYTES {
             writer.write(merged(&schema, &mut pending)?).await?;
-            (rows, bytes) = (0, 0);
+            bytes = 0;
         }
     }
     if !pending.is_empty() {
