@@ -2,7 +2,10 @@
 
 #![expect(clippy::future_not_send, reason = "each test awaits the contract where it is")]
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use serde_json::json;
 use weir::{
@@ -178,7 +181,8 @@ where
     }
 
     async fn open(&self, table: &Table) -> Box<dyn Writer> {
-        self.target.open(table).await.unwrap_or_else(|error| panic!("{}: {error:?}", table.object))
+        let opened = self.target.open(&of_new_run(table)).await;
+        opened.unwrap_or_else(|error| panic!("{}: {error:?}", table.object))
     }
 
     async fn load(&self, table: &Table, people: &[(i64, &str)]) {
@@ -204,9 +208,16 @@ pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Tabl
         object: object.into(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },
         disposition,
-        run_id: "20260101000000000abcdef12".to_owned(),
+        run_id: "20260101000000000ffffffff".to_owned(),
         files: None,
     }
+}
+
+/// The same table, written by a run of its own.
+fn of_new_run(table: &Table) -> Table {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let number = RUNS.fetch_add(1, Ordering::Relaxed);
+    Table { run_id: format!("20260101000000000{number:08x}"), ..table.clone() }
 }
 
 /// A batch of people.
@@ -217,7 +228,7 @@ pub(crate) fn people(table: &Table, people: &[(i64, &str)]) -> arrow_array::Reco
 
 /// Writes people and commits; how many rows were committed.
 pub(crate) async fn load(target: &dyn Target, table: &Table, rows: &[(i64, &str)]) -> u64 {
-    let mut writer = target.open(table).await.unwrap();
+    let mut writer = target.open(&of_new_run(table)).await.unwrap();
     if !rows.is_empty() {
         writer.write(people(table, rows)).await.unwrap();
     }
