@@ -155,6 +155,7 @@ impl Plan {
                 streams.push(Arc::new(draft.stream(stage, &queues)?));
             }
         }
+        distinct_objects(&streams)?;
         let (limits, own) = (&spec.limits, &replication.limits);
         Ok(Self {
             access,
@@ -186,6 +187,22 @@ struct Stage<'spec> {
     variables: BTreeMap<String, Value>,
     /// The requests whose `when` holds.
     requests: Vec<crate::spec::RequestSpec>,
+}
+
+/// Two streams with one object would each replace what the other has written.
+fn distinct_objects(streams: &[Arc<StreamPlan>]) -> Result<()> {
+    let mut writers = BTreeMap::new();
+    for stream in streams {
+        let Some(output) = &stream.output else { continue };
+        let object = output.table.object.as_str();
+        if let Some(other) = writers.insert(object, &stream.name) {
+            let message =
+                format!("`{other}` and `{}` have the same object `{object}`", stream.name);
+            return Err(Error::input(message)
+                .with_hint("give each its own, or put `{stream_name}` into `object`"));
+        }
+    }
+    Ok(())
 }
 
 /// A stage's name, the queues that it consumes and those that it feeds.

@@ -160,6 +160,19 @@ fn mistakes_in_a_replication_are_told_with_their_place() {
 }
 
 #[test]
+fn two_streams_into_one_object_are_refused_before_the_run() {
+    let user = User::new();
+    let connection = "{type: api, spec: confluence, simulate: {}}";
+    let text = TO_FILES.replace("{stream_name}", "same");
+    user.write("r.yaml", &text.replace("{ '*': }", "{ spaces: , groups: }"));
+    for arguments in [&["sync", "validate", "r.yaml"][..], &["sync", "run", "r.yaml"]] {
+        let output = user.weir(arguments).env("WIKI", connection).output().unwrap();
+        let (_, err) = ended(&output, 2);
+        assert!(err.contains("have the same object"), "{err}");
+    }
+}
+
+#[test]
 fn everything_a_connection_lacks_is_told_at_once() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
