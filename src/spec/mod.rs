@@ -120,6 +120,9 @@ pub struct Stream {
     pub feeds: IndexMap<String, String>,
     /// The parent's column whose rows a slice replaces, so that removals show.
     pub replaces: Option<String>,
+    /// Rows that the stream must have at least, an expression over connection fields and inputs; with
+    /// fewer it fails, because what was asked for by name is not there.
+    pub min_rows: Option<String>,
     /// What becomes of fields that no column declares.
     pub unknown: Option<Unknown>,
     /// Paths of fields that are dropped on purpose, added to those of `defaults`.

@@ -379,3 +379,27 @@ async fn a_broken_target_fails_the_stream_with_its_own_words() {
     assert_eq!(report(&run, "pages").status, StreamStatus::Failed);
     assert!(report(&run, "pages").error.as_ref().unwrap().contains("pages.jsonl"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_misspelt_space_key_empties_nothing() {
+    let rig = Rig::new(tenant()).only(&["spaces", "pages"]);
+    rig.run(ALL).await;
+    let before = (rig.keys("spaces"), rig.keys("pages"));
+    let run = rig.run(&inputs("{ space_keys: [NOSUCH] }")).await;
+    assert_eq!(run.status, RunStatus::Failed);
+    assert!(
+        report(&run, "spaces").error.as_ref().unwrap().contains("ask for 1 by name"),
+        "{run:#?}"
+    );
+    assert_eq!(report(&run, "pages").status, StreamStatus::Failed);
+    assert_eq!((rig.keys("spaces"), rig.keys("pages")), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_does_not_fit_its_type_fails_the_stream() {
+    let rig = Rig::new(tenant()).only(&["pages"]);
+    let run = rig.run(&ALL.replace("defaults: {", "defaults: { columns: { id: int },")).await;
+    let pages = report(&run, "pages");
+    assert_eq!(pages.status, StreamStatus::Failed);
+    assert!(pages.error.as_ref().unwrap().contains("no value in `id`"), "{pages:?}");
+}

@@ -38,6 +38,8 @@ impl Checker<'_> {
         }
         self.ignored(path, &stream.ignore);
         self.rules(&below(path, &["responses"]), &stream.responses);
+        let open = self.names.planned();
+        self.expression(&below(path, &["min_rows"]), stream.min_rows.as_deref(), &open);
         let idle = stream.concurrency == Some(0);
         self.found_if(idle, &below(path, &["concurrency"]), "this limit is greater than 0");
         let variables = self.requests(path, stream);
