@@ -4,9 +4,10 @@ use serde_json::json;
 
 use super::{Exit, args::Shared, files, printer};
 use crate::connection::Connections;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::matches_pattern;
 use crate::spec::{ForEach, Spec, Stream};
+use crate::yaml::suggest;
 
 pub(super) fn run(
     name: &str,
@@ -21,6 +22,10 @@ pub(super) fn run(
     let wanted = |name: &str| pattern.is_none_or(|pattern| matches_pattern(pattern, name));
     let streams: Vec<(&String, &Stream)> =
         spec.streams.iter().filter(|(name, _)| wanted(name)).collect();
+    if let Some(pattern) = pattern.filter(|_| streams.is_empty()) {
+        let hint = suggest(pattern, spec.streams.keys().map(String::as_str)).unwrap_or_default();
+        return Err(Error::input(format!("no stream matches `{pattern}`")).with_hint(hint));
+    }
     if shared.json {
         let all: Vec<_> =
             streams.iter().map(|(name, stream)| described(&spec, name, stream)).collect();

@@ -241,6 +241,9 @@ fn connections_are_kept_and_shown_without_their_secrets() {
     let (_, err) = ended(&user.run(&["conns", "unset", "PG"]), 2);
     assert!(err.contains("no connection `PG`"), "{err}");
     ended(&user.run(&["conns", "set", "X", "type=nothing"]), 2);
+    let misspelt = ["conns", "set", "X", "type=api", "spec=confluence", "domian=acme.test"];
+    let (_, err) = ended(&user.run(&misspelt), 2);
+    assert!(err.contains("did you mean `domain`"), "{err}");
 }
 
 #[test]
@@ -377,6 +380,8 @@ fn specs_and_schemas_can_be_looked_at() {
     let (out, _) = ended(&user.run(&["completions", "bash"]), 0);
     assert!(out.contains("weir"));
     ended(&user.run(&["sync", "walk"]), 2);
+    let (_, err) = ended(&user.run(&["conns", "discover", "confluence", "--pattern", "pagess"]), 2);
+    assert!(err.contains("did you mean `pages`"), "{err}");
 }
 
 #[test]
