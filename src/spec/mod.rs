@@ -160,6 +160,26 @@ pub struct Stream {
     pub descend: Option<Descend>,
 }
 
+impl Stream {
+    /// The request that the stream's own keys make: its only one, or what its `requests` share.
+    pub fn own_request(&self) -> RequestSpec {
+        RequestSpec {
+            when: self.when.clone(),
+            for_each: self.for_each.clone(),
+            get: self.get.clone(),
+            post: self.post.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            records: self.records.clone(),
+            paginate: self.paginate.clone(),
+            page_size: self.page_size.clone(),
+            max_pages: self.max_pages,
+            descend: self.descend.clone(),
+        }
+    }
+}
+
 /// One way of asking for records of a stream: a request template and how its pages follow.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
