@@ -3,19 +3,44 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
-const WORKFLOW: &str = "A spec declares an API's streams, a replication says what goes where:
+const WORKFLOW: &str = "\
+A spec declares the streams of an API, a replication says which of them go where:
 
-  weir conns set WIKI type=api spec=confluence domain=acme.atlassian.net email=you@acme.com api_token=-
+  weir conns set WIKI type=api spec=confluence domain=acme.atlassian.net \\
+      email=you@acme.com api_token=-
   weir conns test WIKI
   weir conns discover WIKI
   weir sync run replication.yaml --dry-run
-  weir sync run replication.yaml";
+  weir sync run replication.yaml
 
-const SET_EXAMPLES: &str = "Examples:
-  weir conns set WIKI type=api spec=confluence domain=acme.atlassian.net email=you@acme.com api_token=-
+Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
+130 or 143 interrupted.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  weir sync run replication.yaml
+  weir sync run replication.yaml --streams 'page*,-page_versions' --limit 100
+  weir sync run replication.yaml --dry-run --json
+
+Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
+130 or 143 interrupted. A stream that did not end leaves its table as it was.";
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  weir conns set WIKI type=api spec=confluence domain=acme.atlassian.net \\
+      email=you@acme.com api_token=-
   weir conns set PG postgres://user@host/database
   weir conns set OUT type=files url=s3://bucket/prefix";
+
+const SIM_EXAMPLES: &str = "\
+Examples:
+  weir sim confluence --pages 1000 --latency-ms 20
+  weir sim confluence --fault 429=0.05 --fault reset=0.01 --fault missing=0.1@/labels";
+
+/// Heading of the options that every command has.
+const SHARED: &str = "Options of every command";
 
 /// Extracts the records of REST APIs into databases and files.
 #[derive(Debug, Parser)]
@@ -31,22 +56,30 @@ pub(super) struct Cli {
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Shared {
     /// Print the result as JSON on stdout
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = SHARED)]
     pub(super) json: bool,
     /// Say nothing but errors and the result
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = SHARED)]
     pub(super) quiet: bool,
-    /// Form of progress and log lines on stderr
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    /// Log every request to stderr; `RUST_LOG` says it in more detail
+    #[arg(long, short, global = true, help_heading = SHARED, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+    /// Talk on stderr in words, or as one JSON object a line
+    #[arg(
+        long,
+        global = true,
+        help_heading = SHARED,
+        value_enum,
+        value_name = "FORM",
+        default_value_t = LogFormat::Text
+    )]
     pub(super) log_format: LogFormat,
 }
 
 /// Form of the lines on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
-    /// Words
     Text,
-    /// One JSON object a line
     Json,
 }
 
@@ -62,6 +95,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Spec(Spec),
     /// Print the JSON Schema of a kind of file, for editors
+    #[command(after_help = "Example: weir schema replication > replication.schema.json")]
     Schema {
         /// Kind of file
         #[arg(value_enum)]
@@ -71,6 +105,9 @@ pub(super) enum Command {
     #[command(subcommand)]
     Sim(Sim),
     /// Print the completions of a shell
+    #[command(
+        after_help = "Example: weir completions bash > ~/.local/share/bash-completion/completions/weir"
+    )]
     Completions {
         /// Shell
         shell: clap_complete::Shell,
@@ -80,11 +117,10 @@ pub(super) enum Command {
 #[derive(Debug, Subcommand)]
 pub(super) enum Sync {
     /// Extract, type and load the streams of a replication
-    ///
-    /// Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
-    /// 130/143 interrupted.
+    #[command(after_help = RUN_EXAMPLES)]
     Run(SyncRun),
     /// Check a replication, its connections and its spec, without any request
+    #[command(after_help = "Example: weir sync validate replication.yaml")]
     Validate {
         /// Replication file
         replication: PathBuf,
@@ -96,12 +132,12 @@ pub(super) struct SyncRun {
     /// Replication file
     pub(super) replication: PathBuf,
     /// Streams to run: names or patterns, separated by commas; `-name` leaves one out
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',', allow_hyphen_values = true)]
     pub(super) streams: Vec<String>,
-    /// Rows of each stream after which it ends; the target then holds these rows only
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    /// End each stream after this many rows; the target then holds these rows only
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: Option<u64>,
-    /// Show what would run, without any request
+    /// Show what would run; sends no request and writes nothing
     #[arg(long)]
     pub(super) dry_run: bool,
 }
@@ -109,28 +145,34 @@ pub(super) struct SyncRun {
 #[derive(Debug, Subcommand)]
 pub(super) enum Conns {
     /// List the connections and where they are defined
+    #[command(after_help = "Example: weir conns list")]
     List,
     /// Define a connection in ~/.weir/connections.yaml
-    ///
     #[command(after_help = SET_EXAMPLES)]
     Set {
-        /// Name
+        /// Name: letters, digits and `_`
         name: String,
         /// A URL, or properties as key=value; `key=-` reads the value from stdin, `key=@FILE` from a file
         #[arg(required = true)]
         properties: Vec<String>,
     },
     /// Remove a connection from ~/.weir/connections.yaml
+    #[command(after_help = "Example: weir conns unset WIKI")]
     Unset {
         /// Name
         name: String,
     },
     /// Test a connection, and say what is wrong with it
+    ///
+    /// Tells apart a wrong host, credentials that are not accepted, a missing permission, and a
+    /// network that blocks the way.
+    #[command(after_help = "Example: weir conns test WIKI")]
     Test {
         /// Name
         name: String,
     },
-    /// List the streams of an API with their columns, keys and parents; asks nobody
+    /// List the streams of an API with their keys, parents and columns; asks nobody
+    #[command(after_help = "Example: weir conns discover WIKI --pattern 'page*' --columns")]
     Discover {
         /// Connection, or the name of a spec
         name: String,
@@ -146,13 +188,16 @@ pub(super) enum Conns {
 #[derive(Debug, Subcommand)]
 pub(super) enum Spec {
     /// List the specs that come with weir
+    #[command(after_help = "Example: weir spec list")]
     List,
     /// Print a spec
+    #[command(after_help = "Example: weir spec show confluence > my.yaml")]
     Show {
         /// Name, or path of a file
         spec: String,
     },
     /// Check a spec; prints every problem with its place
+    #[command(after_help = "Example: weir spec validate my.yaml")]
     Validate {
         /// File
         file: PathBuf,
@@ -171,40 +216,56 @@ pub(super) enum SchemaKind {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Sim {
-    /// Serve a simulated Confluence Cloud site on a socket
+    /// Serve a simulated Confluence Cloud site on a socket, and print a connection to it
+    #[command(after_help = SIM_EXAMPLES)]
     Confluence(SimConfluence),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct SimConfluence {
-    /// Address to listen on
-    #[arg(long, default_value = "127.0.0.1:8089")]
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8089")]
     pub(super) listen: String,
-    /// Where all that looks random comes from
-    #[arg(long, default_value_t = 1)]
-    pub(super) seed: u64,
-    /// Spaces
-    #[arg(long, default_value_t = 4)]
-    pub(super) spaces: usize,
-    /// Pages
-    #[arg(long, default_value_t = 60)]
-    pub(super) pages: usize,
-    /// Blog posts
-    #[arg(long, default_value_t = 12)]
-    pub(super) blog_posts: usize,
-    /// Attachments
-    #[arg(long, default_value_t = 20)]
-    pub(super) attachments: usize,
-    /// Mean size of a body, in bytes
-    #[arg(long, default_value_t = 2048)]
-    pub(super) body_bytes: usize,
-    /// Time that every response takes, in milliseconds
-    #[arg(long, default_value_t = 0)]
-    pub(super) latency_ms: u64,
+    #[command(flatten)]
+    pub(super) site: Site,
     /// Only let this account in: its email
     #[arg(long, requires = "token")]
     pub(super) email: Option<String>,
     /// Only let this account in: its token
     #[arg(long, requires = "email")]
     pub(super) token: Option<String>,
+}
+
+/// What a simulated site is like; also what a connection may say under `simulate`.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Site {
+    /// Where all that looks random comes from [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) seed: Option<u64>,
+    /// Spaces [default: 4]
+    #[arg(long, value_name = "COUNT")]
+    pub(super) spaces: Option<usize>,
+    /// Pages [default: 60]
+    #[arg(long, value_name = "COUNT")]
+    pub(super) pages: Option<usize>,
+    /// Blog posts [default: 12]
+    #[arg(long, value_name = "COUNT")]
+    pub(super) blog_posts: Option<usize>,
+    /// Attachments [default: 20]
+    #[arg(long, value_name = "COUNT")]
+    pub(super) attachments: Option<usize>,
+    /// Mean size of a body, in bytes [default: 2048]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) body_bytes: Option<usize>,
+    /// Time that every response takes, in milliseconds
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub(super) latency_ms: Option<u64>,
+    /// Answer what exceeds this many requests in a second with 429
+    #[arg(long, value_name = "REQUESTS")]
+    pub(super) burst: Option<u32>,
+    /// A share of requests, 0 to 1, that goes wrong, perhaps only for paths that contain PART: 429,
+    /// 403, 5xx, missing (a 404), slow (2 s), reset, truncate, malformed, repeat (a cursor)
+    #[arg(long = "fault", value_name = "KIND=SHARE[@PART]")]
+    pub(super) faults: Vec<String>,
 }

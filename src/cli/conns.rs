@@ -13,7 +13,7 @@ use super::{
     printer,
 };
 use crate::connection::{Connection, ConnectionKind, api_fields, remove, save};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sync::{self, Diagnosis};
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
@@ -27,7 +27,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
                     Error::input(what).with_hint("weir conns list shows where each is defined")
                 );
             }
-            Ok(said(shared, name, "removed", around))
+            Ok(said(shared, name, "removed from", around))
         }
         Command::Test { name } => test(name, shared, around),
         Command::Discover { name, pattern, columns } => {
@@ -41,7 +41,7 @@ fn said(shared: Shared, name: &str, what: &str, around: &Surroundings) -> Exit {
     if shared.json {
         printer::json(&json!({ "connection": name, "action": what, "file": file }));
     } else if !shared.quiet {
-        printer::talk(&format!("{name}: {what} in {file}"));
+        printer::talk(&format!("{name}: {what} {file}"));
     }
     Exit::Done
 }
@@ -81,28 +81,44 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Where a connection leads, without anything that may be secret.
+/// Where a connection leads, made of parts that are no secrets.
 fn place(connection: &Connection) -> String {
     match connection.kind {
         ConnectionKind::Api => {
             let spec = connection.property("spec").unwrap_or("?");
             let host =
                 ["site_url", "domain", "host"].iter().find_map(|key| connection.property(key));
-            let host = if connection.simulate.is_some() { Some("simulated") } else { host };
-            host.map_or(spec.to_owned(), |host| format!("{spec} at {host}"))
-        }
-        ConnectionKind::Postgres | ConnectionKind::Files => {
-            let url =
-                connection.property("url").or_else(|| connection.property("host")).unwrap_or(".");
-            match crate::fetch::Url::parse(url) {
-                Ok(parsed) if parsed.has_host() => {
-                    let host = parsed.host_str().unwrap_or_default();
-                    format!("{}://{host}{}", parsed.scheme(), parsed.path())
-                }
-                _ => url.split('@').next_back().unwrap_or(url).to_owned(),
+            match (&connection.simulate, host) {
+                (Some(_), _) => format!("{spec}, simulated"),
+                (None, Some(host)) => format!("{spec} at {}", without_login(host)),
+                (None, None) => spec.to_owned(),
             }
         }
+        ConnectionKind::Postgres => files::postgres(connection).map_or_else(
+            |_| "?".to_owned(),
+            |options| {
+                let servers = options.servers.iter().map(ToString::to_string);
+                let servers: Vec<String> = servers.map(|server| without_login(&server)).collect();
+                format!("{} on {}", options.database, servers.join(", ")).trim_start().to_owned()
+            },
+        ),
+        ConnectionKind::Files => {
+            let root = connection.property("url").or_else(|| connection.property("path"));
+            without_login(root.unwrap_or("."))
+        }
     }
+}
+
+/// A URL, host or path without user, password and parameters.
+fn without_login(text: &str) -> String {
+    let (scheme, rest) = match text.find("://") {
+        Some(at) => text.split_at(at + "://".len()),
+        None if text.contains('@') => ("", text),
+        None => return text.to_owned(),
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let host = rest.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}{}", host.trim_end_matches('/'))
 }
 
 fn set(name: &str, given: &[String], shared: Shared, around: &Surroundings) -> Result<Exit> {
@@ -150,7 +166,7 @@ fn set(name: &str, given: &[String], shared: Shared, around: &Surroundings) -> R
         }
     }
     save(&around.file, name, &properties)?;
-    Ok(said(shared, name, "saved", around))
+    Ok(said(shared, name, "saved in", around))
 }
 
 /// Reads one line; on a terminal what is typed is not shown.
@@ -189,6 +205,16 @@ fn from_file(path: &str) -> Result<String> {
 }
 
 fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    match tested(name, shared, around) {
+        Err(error) if shared.json => {
+            printer::json(&json!({ "ok": false, "message": error.chain(), "hint": error.hint() }));
+            Ok(super::exit_of(&error))
+        }
+        other => other,
+    }
+}
+
+fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let connection = around.connections.find(name)?;
     if connection.kind != ConnectionKind::Api {
         let (target, _) = files::target(&connection)?;
@@ -207,7 +233,7 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     } else if diagnosis.ok {
         return Ok(accepted(shared, name, &diagnosis.url));
     } else {
-        printer::talk(&refused(name, &diagnosis));
+        refused(name, &diagnosis, shared);
     }
     Ok(if diagnosis.ok { Exit::Done } else { Exit::Failed })
 }
@@ -221,20 +247,54 @@ fn accepted(shared: Shared, name: &str, place: &str) -> Exit {
     Exit::Done
 }
 
-fn refused(name: &str, diagnosis: &Diagnosis) -> String {
+fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
     use sync::Finding;
-    let what = match diagnosis.finding {
-        Finding::Accepted => "works",
-        Finding::WrongHost => "this does not look like the API's host",
-        Finding::WrongCredentials => "the API does not accept the credentials",
-        Finding::NoPermission => "the credentials are right but lack a permission",
-        Finding::BlockedEgress => "something on the way blocks the request",
-        Finding::Trouble => "the API is in trouble",
+    let (kind, what) = match diagnosis.finding {
+        Finding::Accepted => (Kind::Rejected, "works"),
+        Finding::WrongHost => (Kind::Unreachable, "this does not look like the API's host"),
+        Finding::WrongCredentials => (Kind::Credentials, "the API does not accept the credentials"),
+        Finding::NoPermission => {
+            (Kind::Credentials, "the credentials are right but lack a permission")
+        }
+        Finding::BlockedEgress => (Kind::Unreachable, "something on the way blocks the request"),
+        Finding::Trouble => (Kind::Rejected, "the API is in trouble"),
     };
-    let status = diagnosis.status.map(|status| format!("{status} ")).unwrap_or_default();
-    let hint = diagnosis.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-    format!(
-        "error: {name}: {what}\ncause: {} answered: {status}{}{hint}",
-        diagnosis.url, diagnosis.message
-    )
+    let Diagnosis { url, status, message, hint, .. } = diagnosis;
+    let status = status.map(|status| format!("{status} ")).unwrap_or_default();
+    let mut error = Error::new(kind, format!("{name}: {what}"))
+        .because(format!("{url} answered: {status}{message}"));
+    if let Some(hint) = hint {
+        error = error.with_hint(hint);
+    }
+    printer::failure(shared.log_format, &error);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Environment, Origin};
+
+    #[test]
+    fn where_a_connection_leads_shows_no_secret() {
+        let table = [
+            ("postgres://ann:s3c@ret@db.test/wh?sslmode=require", "wh on db.test:5432"),
+            ("postgres:///wh?user=ann&password=s3cret&host=/run", "wh on /run:5432"),
+            ("{type: postgres, host: 'ann:s3cret@db.test', database: wh}", "wh on db.test:5432"),
+            ("{type: postgres, url: 'host=db password=s3cret'}", "?"),
+            ("s3://bucket/prefix/?token=s3cret", "s3://bucket/prefix"),
+            ("{type: files, url: 'az://key:s3cret@store/out'}", "az://store/out"),
+            ("{type: files, path: out/daily}", "out/daily"),
+            ("{spec: wiki, domain: acme.test, api_token: s3cret}", "wiki at acme.test"),
+            (
+                "{spec: wiki, site_url: 'https://ann:s3cret@acme.test/'}",
+                "wiki at https://acme.test",
+            ),
+            ("{spec: wiki, simulate: {}}", "wiki, simulated"),
+        ];
+        for (text, expected) in table {
+            let read =
+                Connection::read("C", Origin::Environment, text, &Environment::new()).unwrap();
+            assert_eq!(place(&read), expected, "{text}");
+        }
+    }
 }

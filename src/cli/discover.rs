@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Exit, args::Shared, files, printer};
-use crate::connection::Connections;
+use crate::connection::{ConnectionKind, Connections};
 use crate::error::{Error, Result};
 use crate::plan::matches_pattern;
 use crate::spec::{ForEach, Spec, Stream};
@@ -16,6 +16,10 @@ pub(super) fn run(
     (shared, connections): (Shared, &Connections),
 ) -> Result<Exit> {
     let spec = match connections.find(name) {
+        Ok(connection) if connection.kind != ConnectionKind::Api => {
+            let what = format!("connection `{name}` is of type {}", connection.kind);
+            return Err(Error::input(what).with_hint("only APIs have streams to discover"));
+        }
         Ok(connection) => files::spec_of(&connection)?,
         Err(unknown) => files::spec(name).map_err(|_| unknown)?,
     };
@@ -35,20 +39,35 @@ pub(super) fn run(
             streams.iter().map(|(name, stream)| detailed(&spec, name, stream)).collect();
         printer::data(&parts.join("\n\n"));
     } else {
-        let mut rows =
-            vec![["stream", "key", "parent", "columns", "a row is"].map(str::to_owned).to_vec()];
-        rows.extend(streams.iter().map(|(name, stream)| {
-            vec![
-                (*name).clone(),
-                stream.key.join(", "),
-                parents(&spec, stream).join(", "),
-                stream.columns.len().to_string(),
-                first_sentence(&stream.doc),
-            ]
-        }));
-        printer::data(&printer::table(&rows, &[3]));
+        printer::data(&listed(&spec, &streams));
     }
     Ok(Exit::Done)
+}
+
+/// A line of facts for each stream, below it what its rows are.
+fn listed(spec: &Spec, streams: &[(&String, &Stream)]) -> String {
+    let mut rows = vec![["stream", "columns", "key", "parent"].map(str::to_owned).to_vec()];
+    rows.extend(streams.iter().map(|(name, stream)| {
+        vec![
+            (*name).clone(),
+            stream.columns.len().to_string(),
+            stream.key.join(", "),
+            parents(spec, stream).join(", "),
+        ]
+    }));
+    let table = printer::table(&rows, &[1]);
+    let mut facts = table.lines();
+    let mut lines: Vec<String> = facts.next().map(str::to_owned).into_iter().collect();
+    for (line, (_, stream)) in facts.zip(streams) {
+        lines.push(line.to_owned());
+        lines.extend(indented(&first_sentence(&stream.doc), 4));
+    }
+    lines.join("\n")
+}
+
+fn indented(text: &str, by: usize) -> Vec<String> {
+    let lines = printer::wrapped(text, printer::data_width() - by);
+    lines.into_iter().map(|line| format!("{:by$}{line}", "")).collect()
 }
 
 /// Streams whose records this one's requests are repeated over.
@@ -83,19 +102,25 @@ fn described(spec: &Spec, name: &str, stream: &Stream) -> serde_json::Value {
 
 fn detailed(spec: &Spec, name: &str, stream: &Stream) -> String {
     let parents = parents(spec, stream);
-    let mut lines = vec![name.to_owned(), format!("  {}", stream.doc.trim())];
+    let mut lines = vec![name.to_owned()];
+    lines.extend(indented(&stream.doc, 2));
     lines.push(format!("  key: {}", stream.key.join(", ")));
     if !parents.is_empty() {
         lines.push(format!("  parent: {}", parents.join(", ")));
     }
-    let rows: Vec<Vec<String>> = stream
+    let facts: Vec<Vec<String>> = stream
         .columns
         .iter()
-        .map(|(column, declared)| {
-            let doc = declared.doc.clone().unwrap_or_default();
-            vec![format!("    {column}"), declared.kind.to_string(), doc]
-        })
+        .map(|(name, column)| vec![format!("    {name}"), column.kind.to_string()])
         .collect();
+    let before = printer::width_of(&printer::table(&facts, &[])) + 2;
+    let room = printer::data_width().saturating_sub(before).max(20);
+    let mut rows = Vec::new();
+    for (facts, column) in facts.into_iter().zip(stream.columns.values()) {
+        let mut doc = printer::wrapped(column.doc.as_deref().unwrap_or_default(), room).into_iter();
+        rows.push([facts, vec![doc.next().unwrap_or_default()]].concat());
+        rows.extend(doc.map(|more| vec![String::new(), String::new(), more]));
+    }
     lines.push(printer::table(&rows, &[]));
     lines.join("\n")
 }

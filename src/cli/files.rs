@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use super::printer;
+use super::{args::Shared, printer};
 use crate::connection::{
     Connection, ConnectionKind, Connections, Environment, exposed, interpolated, stored,
 };
@@ -33,7 +33,7 @@ pub(super) fn variable(name: &str) -> Option<String> {
 impl Surroundings {
     /// Reads the environment, `.env` in the working directory and the connections file in
     /// `$WEIR_HOME`, else `~/.weir`.
-    pub(super) fn read() -> Result<Self> {
+    pub(super) fn read(shared: Shared) -> Result<Self> {
         let environment: Environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -54,7 +54,7 @@ impl Surroundings {
             home.or_else(|| environment.get("HOME").map(|home| PathBuf::from(home).join(".weir")));
         let file = home.unwrap_or_else(|| PathBuf::from(".weir")).join("connections.yaml");
         if let Some(warning) = exposed(&file) {
-            printer::talk(&format!("warning: {warning}"));
+            printer::note(shared, &warning);
         }
         let text = stored(&file)?.map(|text| (file.display().to_string(), text));
         let connections =
@@ -124,15 +124,7 @@ pub(super) fn transport(connection: &Connection, spec: &Spec) -> Result<Arc<dyn 
 pub(super) fn target(connection: &Connection) -> Result<(Arc<dyn Target>, &'static str)> {
     match connection.kind {
         ConnectionKind::Postgres => {
-            let named = |error: Error| error.within(format!("connection `{}`", connection.name));
-            let mut options = match connection.property("url") {
-                Some(url) => PostgresOptions::from_url(url).map_err(named)?,
-                None => PostgresOptions::default(),
-            };
-            for (name, value) in connection.properties.iter().filter(|(name, _)| *name != "url") {
-                options.set(name, value.expose()).map_err(named)?;
-            }
-            Ok((Arc::new(Postgres::new(options)), "{stream_name}"))
+            Ok((Arc::new(Postgres::new(postgres(connection)?)), "{stream_name}"))
         }
         ConnectionKind::Files => {
             let root = connection.property("url").or_else(|| connection.property("path"));
@@ -151,4 +143,17 @@ pub(super) fn target(connection: &Connection) -> Result<(Arc<dyn Target>, &'stat
             Err(Error::input(what).with_hint("the target of a replication is a database or files"))
         }
     }
+}
+
+/// The server and database that a connection names.
+pub(super) fn postgres(connection: &Connection) -> Result<PostgresOptions> {
+    let named = |error: Error| error.within(format!("connection `{}`", connection.name));
+    let mut options = match connection.property("url") {
+        Some(url) => PostgresOptions::from_url(url).map_err(named)?,
+        None => PostgresOptions::default(),
+    };
+    for (name, value) in connection.properties.iter().filter(|(name, _)| *name != "url") {
+        options.set(name, value.expose()).map_err(named)?;
+    }
+    Ok(options)
 }

@@ -1,6 +1,7 @@
 //! The command line: the only module that prints and reads the environment.
 
 mod args;
+mod bars;
 mod conns;
 mod discover;
 mod files;
@@ -19,7 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::S
 
 use crate::error::{Error, Kind, Result};
 
-use args::{Cli, Command, LogFormat};
+use args::{Cli, Command, LogFormat, Shared};
 use files::Surroundings;
 
 /// How a command ended: exit codes are part of the interface and do not change.
@@ -44,9 +45,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code as u8);
         }
     };
-    log_to_stderr(cli.shared.log_format);
+    log_to_stderr(cli.shared);
     let exit = run(&cli).unwrap_or_else(|error| {
-        printer::talk(&printer::error(&error));
+        printer::failure(cli.shared.log_format, &error);
         exit_of(&error)
     });
     ExitCode::from(exit as u8)
@@ -65,8 +66,10 @@ fn run(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Spec(command) => specs::run(command, cli.shared),
-        Command::Conns(command) => conns::run(command, cli.shared, &Surroundings::read()?),
-        Command::Sync(command) => sync::run(command, cli.shared, &Surroundings::read()?),
+        Command::Conns(command) => {
+            conns::run(command, cli.shared, &Surroundings::read(cli.shared)?)
+        }
+        Command::Sync(command) => sync::run(command, cli.shared, &Surroundings::read(cli.shared)?),
         Command::Sim(command) => sim::run(command, cli.shared),
     }
 }
@@ -81,13 +84,14 @@ fn exit_of(error: &Error) -> Exit {
 
 /// Logs what `RUST_LOG` asks for, of weir itself only: other crates' traces show what is sent, and
 /// with it secrets.
-fn log_to_stderr(format: LogFormat) {
-    let Some(directives) = files::variable("RUST_LOG") else { return };
+fn log_to_stderr(shared: Shared) {
+    let usual = if shared.verbose { "debug" } else { "warn" };
+    let directives = files::variable("RUST_LOG").unwrap_or_else(|| usual.to_owned());
     let own = filter::filter_fn(|metadata| metadata.target().starts_with("weir"));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let layer = match format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().boxed(),
+    let layer = match shared.log_format {
+        LogFormat::Text => layer.with_ansi(printer::colours()).boxed(),
+        LogFormat::Json => layer.with_ansi(false).json().boxed(),
     };
     let layer = layer.with_filter(own).with_filter(EnvFilter::new(directives));
     // A second subscriber would only come from a second call.

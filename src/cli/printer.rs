@@ -2,7 +2,18 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    args::{LogFormat, Shared},
+    files,
+};
 use crate::error::Error;
+use crate::report::Event;
+
+/// Width of text where no terminal sets one, and the most that is used of a terminal's.
+pub(super) const WIDTH: usize = 100;
 
 /// Writes data to stdout. A reader that has gone away is no error.
 pub(super) fn data(text: &str) {
@@ -24,25 +35,103 @@ fn emit(out: &mut dyn Write, text: &str) {
 }
 
 /// Prints a value as JSON to stdout.
-pub(super) fn json(value: &impl serde::Serialize) {
+pub(super) fn json(value: &impl Serialize) {
     data(&serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\"")));
 }
 
-/// An error with its causes and what to do about it.
-pub(super) fn error(error: &Error) -> String {
-    let mut lines = vec![format!("error: {error}")];
+/// Writes an event to stderr as one line of JSON, with the time.
+pub(super) fn event(event: &impl Serialize) {
+    #[derive(Serialize)]
+    struct Stamped<'event, E> {
+        timestamp: String,
+        #[serde(flatten)]
+        event: &'event E,
+    }
+    let timestamp = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    talk(&serde_json::to_string(&Stamped { timestamp, event }).unwrap_or_default());
+}
+
+/// Tells something that is worth knowing and no error.
+pub(super) fn note(shared: Shared, message: &str) {
+    match shared.log_format {
+        _ if shared.quiet => {}
+        LogFormat::Text => talk(&format!("{} {message}", label("note:"))),
+        LogFormat::Json => event(&Event::Warning { stream: None, message: message.to_owned() }),
+    }
+}
+
+/// Tells why a command failed.
+pub(super) fn failure(format: LogFormat, error: &Error) {
+    let mut causes = Vec::new();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
-        lines.push(format!("cause: {inner}"));
+        causes.push(inner.to_string());
         cause = inner.source();
     }
-    lines.extend(error.hint().map(|hint| format!("hint: {hint}")));
+    let (message, hint) = (error.to_string(), error.hint());
+    match format {
+        LogFormat::Text => talk(&trouble(&message, &causes, hint)),
+        LogFormat::Json => {
+            event(&json!({ "event": "error", "message": message, "causes": causes, "hint": hint }));
+        }
+    }
+}
+
+/// What went wrong, why, and what to do about it, a line each.
+pub(super) fn trouble(message: &str, causes: &[String], hint: Option<&str>) -> String {
+    let mut lines = vec![format!("{} {message}", label("error:"))];
+    lines.extend(causes.iter().map(|cause| format!("{} {cause}", label("cause:"))));
+    lines.extend(hint.map(|hint| format!("{} {hint}", label("hint:"))));
     lines.join("\n")
+}
+
+/// The word that begins a line of talk, coloured where that can be seen.
+pub(super) fn label(word: &str) -> String {
+    if !colours() {
+        return word.to_owned();
+    }
+    let colour = match word {
+        "error:" | "refused:" => 31,
+        "hint:" => 36,
+        _ => 33,
+    };
+    format!("\x1b[1;{colour}m{word}\x1b[0m")
+}
+
+/// Whether stderr shows colours, and nobody minds: <https://no-color.org>.
+pub(super) fn colours() -> bool {
+    draws() && files::variable("NO_COLOR").is_none()
 }
 
 /// Whether progress can be drawn on stderr.
 pub(super) fn draws() -> bool {
-    io::stderr().is_terminal()
+    io::stderr().is_terminal() && files::variable("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Columns of the terminal at the other end of `stream`; `None` when it is none.
+pub(super) fn columns(stream: &impl std::os::fd::AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Columns that data on stdout may use.
+pub(super) fn data_width() -> usize {
+    columns(&io::stdout()).unwrap_or(WIDTH).clamp(40, WIDTH)
+}
+
+/// Breaks text between words so that no line is longer than `width`, unless a word is.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Rows of text as aligned columns, two spaces apart; columns named in `right` are aligned there.
@@ -66,6 +155,18 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     lines.join("\n")
 }
 
+/// Length of a table's longest line.
+pub(super) fn width_of(table: &str) -> usize {
+    table.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+/// Rows per second, rounded.
+pub(super) fn rate(rows: u64, seconds: f64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "a rate is read by its first digits")]
+    let per_second = rows as f64 / seconds.max(0.001);
+    format!("{per_second:.0}")
+}
+
 /// A number with a comma between thousands.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -77,6 +178,11 @@ pub(super) fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A number and what it counts: `1 row`, `2,000 rows`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// A duration in seconds as `0.4s`, `12s`, `3m05s`, `2h01m`.
@@ -99,10 +205,30 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(rate(10, 4.0), "2");
+        assert_eq!(rate(0, 0.0), "0");
+        assert_eq!(rate(9_000_000_000, 1.0), "9000000000");
         assert_eq!(elapsed(0.44), "0.4s");
         assert_eq!(elapsed(59.9), "59s");
         assert_eq!(elapsed(185.0), "3m05s");
         assert_eq!(elapsed(7260.0), "2h01m");
+    }
+
+    #[test]
+    fn errors_name_their_causes_and_what_to_do() {
+        let causes = ["server answered 403".to_owned()];
+        insta::assert_snapshot!(trouble("`contacts` was refused", &causes, Some("ask for more")), @r"
+        error: `contacts` was refused
+        cause: server answered 403
+        hint: ask for more
+        ");
+    }
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrapped("one two  three\nfour", 9), ["one two", "three", "four"]);
+        assert_eq!(wrapped("unbreakable is", 5), ["unbreakable", "is"]);
+        assert_eq!(wrapped("", 5), [""; 0]);
     }
 
     #[test]

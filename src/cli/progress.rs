@@ -1,85 +1,100 @@
-//! The events of a run on stderr: a line per active stream on a terminal, a line per event elsewhere.
+//! The events of a run on stderr where nothing can be drawn: a line per event worth one, in words or
+//! as JSON, and every ten seconds one of totals.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::json;
 use tokio::time::Instant;
 
-use super::{args::LogFormat, printer};
-use crate::report::{Event, Reporter, StreamReport, StreamStatus};
+use super::{
+    args::{LogFormat, Shared},
+    bars::Bars,
+    files, printer,
+};
+use crate::report::{Event, Reporter, Silent, StreamReport, StreamStatus};
 
-/// Time between two lines of totals where nothing is drawn.
+/// Time between two lines of totals.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// The reporter for these circumstances.
-pub(super) fn reporter(quiet: bool, format: LogFormat) -> Box<dyn Reporter> {
-    match format {
-        _ if quiet => Box::new(crate::report::Silent),
-        LogFormat::Json => Box::new(JsonLines),
-        LogFormat::Text if printer::draws() => Box::new(Bars::new()),
-        LogFormat::Text => Box::new(Lines::new()),
+/// The reporter for these circumstances. Where a log is asked for, lines do not disturb it.
+pub(super) fn reporter(shared: Shared) -> Box<dyn Reporter> {
+    let logs = shared.verbose || files::variable("RUST_LOG").is_some();
+    match shared.log_format {
+        _ if shared.quiet => Box::new(Silent),
+        LogFormat::Text if printer::draws() && !logs => Box::new(Bars::new()),
+        format => Box::new(Lines::new(format)),
     }
 }
 
-/// One JSON object per event.
-struct JsonLines;
-
-impl Reporter for JsonLines {
-    fn report(&self, event: &Event) {
-        if !matches!(event, Event::Page { .. }) {
-            printer::talk(&serde_json::to_string(event).unwrap_or_default());
-        }
-    }
-}
-
-/// A plain line per event worth one.
+/// A line per event worth one.
 struct Lines {
+    format: LogFormat,
     totals: Mutex<Totals>,
 }
 
 struct Totals {
     rows: u64,
-    requests: u64,
+    pages: u64,
     next_line: Instant,
     started: Instant,
 }
 
 impl Lines {
-    fn new() -> Self {
+    fn new(format: LogFormat) -> Self {
         let now = Instant::now();
-        let totals = Totals { rows: 0, requests: 0, next_line: now + HEARTBEAT, started: now };
-        Self { totals: Mutex::new(totals) }
+        let totals = Totals { rows: 0, pages: 0, next_line: now + HEARTBEAT, started: now };
+        Self { format, totals: Mutex::new(totals) }
+    }
+
+    fn running(&self, rows: u64, pages: u64, seconds: f64) {
+        match self.format {
+            LogFormat::Json => printer::event(
+                &json!({ "event": "running", "rows": rows, "pages": pages, "seconds": seconds }),
+            ),
+            LogFormat::Text => printer::talk(&format!(
+                "running: {} rows from {} pages in {}",
+                printer::grouped(rows),
+                printer::grouped(pages),
+                printer::elapsed(seconds)
+            )),
+        }
     }
 }
 
 impl Reporter for Lines {
     fn report(&self, event: &Event) {
         if let Event::Page { rows, .. } = event {
-            let mut totals = locked(&self.totals);
-            totals.rows += rows;
-            totals.requests += 1;
-            let now = Instant::now();
-            if now >= totals.next_line {
-                totals.next_line = now + HEARTBEAT;
-                let elapsed = printer::elapsed(now.duration_since(totals.started).as_secs_f64());
-                let (rows, pages) =
-                    (printer::grouped(totals.rows), printer::grouped(totals.requests));
-                printer::talk(&format!("running: {rows} rows from {pages} pages in {elapsed}"));
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((rows, pages, seconds)) = totals.count(*rows, Instant::now()) {
+                drop(totals);
+                self.running(rows, pages, seconds);
             }
-            return;
-        }
-        if let Some(line) = line(event) {
+        } else if self.format == LogFormat::Json {
+            printer::event(event);
+        } else if let Some(line) = line(event) {
             printer::talk(&line);
         }
     }
 }
 
+impl Totals {
+    /// Counts a page; gives rows, pages and seconds when a line is due.
+    fn count(&mut self, rows: u64, now: Instant) -> Option<(u64, u64, f64)> {
+        self.rows += rows;
+        self.pages += 1;
+        if now < self.next_line {
+            return None;
+        }
+        self.next_line = now + HEARTBEAT;
+        Some((self.rows, self.pages, now.duration_since(self.started).as_secs_f64()))
+    }
+}
+
 /// The words for an event; none for a page.
-fn line(event: &Event) -> Option<String> {
+pub(super) fn line(event: &Event) -> Option<String> {
     match event {
         Event::Page { .. } => None,
         Event::StreamStarted { stream, feeder: false } => Some(format!("{stream}: started")),
@@ -91,7 +106,8 @@ fn line(event: &Event) -> Option<String> {
             printer::elapsed(wait.as_secs_f64())
         )),
         Event::SliceSkipped { error } => {
-            Some(format!("{}: {} was refused: {}", error.stream, error.slice, error.message))
+            let slice = if error.slice.is_empty() { "a request" } else { &error.slice };
+            Some(format!("{}: {slice} was refused: {}", error.stream, error.message))
         }
         Event::Warning { stream: Some(stream), message } => {
             Some(format!("{stream}: note: {message}"))
@@ -101,12 +117,12 @@ fn line(event: &Event) -> Option<String> {
     }
 }
 
-fn finished(report: &StreamReport) -> String {
+pub(super) fn finished(report: &StreamReport) -> String {
     let StreamReport { stream, rows, requests, seconds, .. } = report;
     let counts = format!(
-        "{} rows, {} requests, {}",
-        printer::grouped(*rows),
-        printer::grouped(*requests),
+        "{}, {}, {}",
+        printer::counted(*rows, "row"),
+        printer::counted(*requests, "request"),
         printer::elapsed(*seconds)
     );
     match (report.status, &report.error) {
@@ -118,88 +134,75 @@ fn finished(report: &StreamReport) -> String {
     }
 }
 
-/// A line per active stream, redrawn in place.
-struct Bars {
-    all: MultiProgress,
-    streams: Mutex<HashMap<String, Bar>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::SliceError;
 
-struct Bar {
-    drawn: ProgressBar,
-    rows: u64,
-    pages: u64,
-    retries: u64,
-    started: Instant,
-}
-
-impl Bars {
-    fn new() -> Self {
-        Self { all: MultiProgress::new(), streams: Mutex::new(HashMap::new()) }
-    }
-
-    fn say(&self, text: &str) {
-        // A terminal that has gone away cannot be told so.
-        drop(self.all.println(text));
-    }
-}
-
-impl Reporter for Bars {
-    fn report(&self, event: &Event) {
-        match event {
-            Event::StreamStarted { stream, .. } => {
-                let style = ProgressStyle::with_template("{spinner} {prefix:<30} {msg}")
-                    .unwrap_or_else(|_| ProgressStyle::default_spinner());
-                let bar = self.all.add(ProgressBar::new_spinner().with_style(style));
-                bar.set_prefix(stream.clone());
-                bar.enable_steady_tick(Duration::from_millis(120));
-                let started = Instant::now();
-                let bar = Bar { drawn: bar, rows: 0, pages: 0, retries: 0, started };
-                locked(&self.streams).insert(stream.clone(), bar);
-            }
-            Event::Page { stream, rows, .. } => {
-                if let Some(bar) = locked(&self.streams).get_mut(stream) {
-                    bar.rows += rows;
-                    bar.pages += 1;
-                    bar.draw();
-                }
-            }
-            Event::Retry { stream, reason, wait, .. } => {
-                if let Some(bar) = locked(&self.streams).get_mut(stream) {
-                    bar.retries += 1;
-                    let wait = printer::elapsed(wait.as_secs_f64());
-                    bar.drawn.set_message(format!("{reason}; again in {wait}"));
-                }
-            }
-            Event::StreamFinished { report } => {
-                if let Some(bar) = locked(&self.streams).remove(&report.stream) {
-                    bar.drawn.finish_and_clear();
-                    self.all.remove(&bar.drawn);
-                }
-                self.say(&finished(report));
-            }
-            Event::SliceSkipped { .. } | Event::Warning { .. } => {
-                self.say(&line(event).unwrap_or_default());
-            }
+    #[test]
+    fn totals_are_told_every_ten_seconds() {
+        let started = Instant::now();
+        let mut totals = Totals { rows: 0, pages: 0, next_line: started + HEARTBEAT, started };
+        let mut told = Vec::new();
+        for second in 1..=25 {
+            told.extend(totals.count(250, started + Duration::from_secs(second)));
         }
+        assert_eq!(told, [(2_500, 10, 10.0), (5_000, 20, 20.0)]);
     }
-}
 
-impl Bar {
-    fn draw(&self) {
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let rate =
-            format!("{:.0}", u32::try_from(self.rows).map_or(0.0, f64::from) / elapsed.max(0.001));
-        let retries =
-            if self.retries > 0 { format!(", {} retries", self.retries) } else { String::new() };
-        self.drawn.set_message(format!(
-            "{} rows, {rate} rows/s, {} pages{retries}, {}",
-            printer::grouped(self.rows),
-            printer::grouped(self.pages),
-            printer::elapsed(elapsed)
-        ));
+    #[test]
+    fn every_event_has_its_words() {
+        let stream = || "pages".to_owned();
+        let report = |status, error: Option<&str>| StreamReport {
+            stream: stream(),
+            status,
+            object: None,
+            rows: 1_250,
+            requests: 1,
+            retries: 0,
+            bytes: 0,
+            duplicates: 0,
+            misfits: 0,
+            skipped: 0,
+            complete: true,
+            seconds: 2.04,
+            error: error.map(str::to_owned),
+            hint: None,
+        };
+        let error = SliceError {
+            stream: stream(),
+            slice: "page_id=7".to_owned(),
+            url: String::new(),
+            status: Some(403),
+            message: "Forbidden".to_owned(),
+        };
+        let reason = "429 Too Many Requests".to_owned();
+        let wait = Duration::from_secs(90);
+        let events = [
+            Event::StreamStarted { stream: stream(), feeder: false },
+            Event::StreamStarted { stream: stream(), feeder: true },
+            Event::Retry { stream: stream(), reason, wait, attempt: 2 },
+            Event::SliceSkipped { error },
+            Event::Warning { stream: Some(stream()), message: "set `types`".to_owned() },
+            Event::Warning { stream: None, message: "stopping".to_owned() },
+            Event::StreamFinished { report: report(StreamStatus::Done, None) },
+            Event::StreamFinished { report: report(StreamStatus::Fed, None) },
+            Event::StreamFinished { report: report(StreamStatus::Interrupted, None) },
+            Event::StreamFinished { report: report(StreamStatus::Failed, Some("disk full")) },
+        ];
+        let lines: Vec<String> = events.iter().filter_map(line).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        pages: started
+        pages: started, only to feed its children
+        pages: try 2 failed (429 Too Many Requests); again in 1m30s
+        pages: page_id=7 was refused: Forbidden
+        pages: note: set `types`
+        note: stopping
+        pages: done: 1,250 rows, 1 request, 2.0s
+        pages: fed its children: 1,250 rows, 1 request, 2.0s
+        pages: interrupted; the target is as it was
+        pages: failed: disk full
+        ");
+        assert_eq!(line(&Event::Page { stream: stream(), rows: 1, bytes: 1 }), None);
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,52 +2,36 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
-    args::{Shared, Sim, SimConfluence},
+    args::{Shared, Sim, Site},
     printer,
 };
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
-use crate::sim::{Credentials, Options, Simulator, serve};
+use crate::sim::{Credentials, Fault, Faults, Options, RetryAfter, Simulator, What, When, serve};
 
-/// What a connection may say under `simulate`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Settings {
-    seed: Option<u64>,
-    spaces: Option<usize>,
-    pages: Option<usize>,
-    blog_posts: Option<usize>,
-    attachments: Option<usize>,
-    body_bytes: Option<usize>,
-}
+/// Time that a request takes longer when `slow` strikes.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// Options of a simulated tenant, from a connection's `simulate`.
 pub(super) fn options(settings: &serde_json::Value) -> Result<Options> {
     let settings = if settings.is_null() { serde_json::json!({}) } else { settings.clone() };
-    let settings: Settings = serde_json::from_value(settings).map_err(|error| {
+    let site: Site = serde_json::from_value(settings).map_err(|error| {
         Error::input("`simulate` of the connection is not valid").because(error)
     })?;
-    let usual = Options::default();
-    Ok(Options {
-        seed: settings.seed.unwrap_or(usual.seed),
-        spaces: settings.spaces.unwrap_or(usual.spaces),
-        pages: settings.pages.unwrap_or(usual.pages),
-        blog_posts: settings.blog_posts.unwrap_or(usual.blog_posts),
-        attachments: settings.attachments.unwrap_or(usual.attachments),
-        body_bytes: settings.body_bytes.unwrap_or(usual.body_bytes),
-        ..usual
-    })
+    tenant(&site)
 }
 
 pub(super) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
     let Sim::Confluence(args) = command;
-    let simulator = Simulator::new(tenant(args));
+    let credentials = args.email.clone().zip(args.token.clone()).map(|(email, token)| {
+        Credentials { email, token: Secret::new(token), scoped: false, lacks: Vec::new() }
+    });
+    let simulator = Simulator::new(Options { credentials, ..tenant(&args.site)? });
     super::runtime()?.block_on(async {
         let failed = |error| {
             Error::new(Kind::Unreachable, format!("`{}` cannot be listened on", args.listen)).because(error)
@@ -76,19 +60,75 @@ pub(super) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
     })
 }
 
-fn tenant(args: &SimConfluence) -> Options {
-    let credentials = args.email.clone().zip(args.token.clone()).map(|(email, token)| {
-        Credentials { email, token: Secret::new(token), scoped: false, lacks: Vec::new() }
-    });
-    Options {
-        seed: args.seed,
-        spaces: args.spaces,
-        pages: args.pages,
-        blog_posts: args.blog_posts,
-        attachments: args.attachments,
-        body_bytes: args.body_bytes,
-        latency: Duration::from_millis(args.latency_ms),
-        credentials,
-        ..Options::default()
+fn tenant(site: &Site) -> Result<Options> {
+    let usual = Options::default();
+    let rules = site.faults.iter().map(|text| fault(text)).collect::<Result<_>>()?;
+    Ok(Options {
+        seed: site.seed.unwrap_or(usual.seed),
+        spaces: site.spaces.unwrap_or(usual.spaces),
+        pages: site.pages.unwrap_or(usual.pages),
+        blog_posts: site.blog_posts.unwrap_or(usual.blog_posts),
+        attachments: site.attachments.unwrap_or(usual.attachments),
+        body_bytes: site.body_bytes.unwrap_or(usual.body_bytes),
+        latency: Duration::from_millis(site.latency_ms.unwrap_or(0)),
+        faults: Faults { rules, requests_per_second: site.burst, revoke_after: None },
+        ..usual
+    })
+}
+
+/// Reads `KIND=SHARE[@PART]`.
+fn fault(text: &str) -> Result<Fault> {
+    let wrong = |what: &str| {
+        Error::input(format!("the fault `{text}` {what}"))
+            .with_hint("for example: 429=0.05, 503=0.02, reset=0.01, missing=0.1@/labels")
+    };
+    let (kind, rest) = text.split_once('=').ok_or_else(|| wrong("is not KIND=SHARE"))?;
+    let (share, part) = rest.split_once('@').unwrap_or((rest, ""));
+    let share: f64 = share
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| wrong("has a share that is not between 0 and 1"))?;
+    let what = match kind {
+        "429" => What::TooMany(RetryAfter::Seconds(1)),
+        "missing" => What::Missing,
+        "slow" => What::Slow(SLOW),
+        "reset" => What::Reset,
+        "truncate" => What::Truncate,
+        "malformed" => What::Malformed,
+        "repeat" => What::RepeatCursor,
+        _ => match kind.parse() {
+            Ok(status @ (403 | 500..=599)) => What::Status(status),
+            _ => return Err(wrong("is of no known kind")),
+        },
+    };
+    Ok(Fault { part: part.to_owned(), when: When::Share(share), what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read() {
+        let read = |text| fault(text).map(|fault| (fault.what, fault.when, fault.part));
+        let (share, part) = (When::Share(0.25), String::new());
+        assert_eq!(read("503=0.25").unwrap(), (What::Status(503), share.clone(), part));
+        let part = "/pages?limit=1".to_owned();
+        assert_eq!(read("missing=0.25@/pages?limit=1").unwrap(), (What::Missing, share, part));
+        for wrong in ["503", "503=2", "503=-1", "503=x", "200=0.1", "404=1", "=1", "slow=NaN"] {
+            let error = read(wrong).unwrap_err();
+            assert!(error.chain().contains(wrong) && error.hint().is_some(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_simulated_connection_leaves_out_is_as_usual() {
+        let settings = serde_json::json!({ "pages": 7, "latency_ms": 3, "faults": ["429=0.5"] });
+        let tenant = options(&settings).unwrap();
+        assert_eq!((tenant.pages, tenant.latency.as_millis()), (7, 3));
+        assert_eq!(tenant.faults.rules.len(), 1);
+        assert_eq!(tenant.spaces, options(&serde_json::Value::Null).unwrap().spaces);
+        assert!(options(&serde_json::json!({ "sites": 1 })).is_err());
     }
 }

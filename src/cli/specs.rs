@@ -41,16 +41,14 @@ pub(super) fn run(command: &Command, shared: Shared) -> Result<Exit> {
             }
             match loaded {
                 Ok(spec) => {
-                    printer::data(&format!("{name}: valid, {} streams", spec.streams.len()));
+                    let count = printer::counted(spec.streams.len() as u64, "stream");
+                    printer::data(&format!("{name}: valid, {count}"));
                     Ok(Exit::Done)
                 }
                 Err(problems) => {
                     printer::talk(&problems.to_string());
-                    let count = problems.0.len();
-                    printer::talk(&format!(
-                        "{name}: {count} problem{}",
-                        if count == 1 { "" } else { "s" }
-                    ));
+                    let count = printer::counted(problems.0.len() as u64, "problem");
+                    printer::talk(&format!("{name}: {count}"));
                     Ok(Exit::WrongInput)
                 }
             }

@@ -1,17 +1,34 @@
 //! What a run came to, in words.
 
-use super::printer::{elapsed, grouped, table};
-use crate::report::{StreamReport, StreamStatus};
+use indexmap::IndexMap;
+
+use super::printer::{counted, elapsed, grouped, label, rate, table, trouble, width_of};
+use crate::report::{SliceError, StreamReport, StreamStatus};
 use crate::sync::{RunReport, RunStatus};
 
 /// Recorded errors that are shown; the rest is counted.
 const SHOWN_ERRORS: usize = 10;
 
-/// A table of the streams, their failures, the slices that were refused, and what to do next.
-pub(super) fn summary(report: &RunReport) -> String {
-    let head =
-        ["stream", "status", "rows", "rows/s", "requests", "retries", "refused", "time", "where"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+/// Streams that are named when several failed for the same reason.
+const NAMED: usize = 3;
+
+const HEAD: [&str; 9] =
+    ["stream", "status", "rows", "rows/s", "requests", "retries", "refused", "time", "where"];
+
+/// Columns that a narrow terminal can do without, in this order; counts only while all are zero.
+const SPARE: [&str; 4] = ["where", "retries", "refused", "rows/s"];
+
+/// A table of the streams, their failures, the slices that were refused, and what to do next. The
+/// table leaves out columns that do not fit into `width`.
+pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
+    let mut parts = vec![fitted(&figures(report), width.unwrap_or(usize::MAX))];
+    parts.extend(notes(report));
+    parts.push(conclusion(report).to_owned());
+    parts.join("\n")
+}
+
+fn figures(report: &RunReport) -> Vec<Vec<String>> {
+    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
     rows.extend(report.streams.iter().map(row));
     let total = |count: fn(&StreamReport) -> u64| report.streams.iter().map(count).sum::<u64>();
     let written =
@@ -25,11 +42,31 @@ pub(super) fn summary(report: &RunReport) -> String {
         grouped(total(|stream| stream.retries)),
         grouped(total(|stream| stream.skipped)),
         elapsed(report.seconds),
+        String::new(),
     ]);
-    let mut parts = vec![table(&rows, &[2, 3, 4, 5, 6, 7])];
-    parts.extend(notes(report));
-    parts.push(conclusion(report).to_owned());
-    parts.join("\n")
+    rows
+}
+
+fn fitted(rows: &[Vec<String>], width: usize) -> String {
+    let mut kept: Vec<usize> = (0..HEAD.len()).collect();
+    let mut spare = SPARE.iter();
+    loop {
+        let chosen: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| kept.iter().map(|column| row[*column].clone()).collect())
+            .collect();
+        let right: Vec<usize> = (0..kept.len()).filter(|at| (2..8).contains(&kept[*at])).collect();
+        let text = table(&chosen, &right);
+        if width_of(&text) <= width {
+            return text;
+        }
+        let Some(name) = spare.next() else { return text };
+        let tells = |column: usize| {
+            matches!(*name, "retries" | "refused")
+                && rows.iter().skip(1).any(|row| row[column] != "0")
+        };
+        kept.retain(|column| HEAD[*column] != *name || tells(*column));
+    }
 }
 
 fn row(stream: &StreamReport) -> Vec<String> {
@@ -53,45 +90,54 @@ fn row(stream: &StreamReport) -> Vec<String> {
     ]
 }
 
-fn rate(rows: u64, seconds: f64) -> String {
-    let per_second = u32::try_from(rows).map_or(f64::MAX, f64::from) / seconds.max(0.001);
-    if rows == 0 { "0".to_owned() } else { format!("{per_second:.0}") }
-}
-
-fn notes(report: &RunReport) -> Vec<String> {
-    let mut notes = Vec::new();
+/// What the reader should know beyond the figures.
+pub(super) fn notes(report: &RunReport) -> Vec<String> {
+    let (note, refused) = (label("note:"), label("refused:"));
+    let mut notes = failures(&report.streams);
     for stream in &report.streams {
-        if let Some(error) = &stream.error {
-            let hint =
-                stream.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            notes.push(format!("error: {}: {error}{hint}", stream.stream));
-        }
         if stream.misfits > 0 {
-            let count = grouped(stream.misfits);
+            let count = counted(stream.misfits, "value");
             notes.push(format!(
-                "note: {}: {count} values did not fit their column and are in `_extra`",
+                "{note} {}: {count} kept in `_extra` for not fitting the column",
                 stream.stream
             ));
         }
         if stream.duplicates > 0 {
-            let count = grouped(stream.duplicates);
+            let count = counted(stream.duplicates, "row");
             notes.push(format!(
-                "note: {}: {count} rows came twice and were written once",
+                "{note} {}: {count} dropped whose key had come before",
                 stream.stream
             ));
         }
     }
     for error in report.errors.iter().take(SHOWN_ERRORS) {
-        let status = error.status.map(|status| format!("{status} ")).unwrap_or_default();
-        notes.push(format!(
-            "refused: {}: {}: {status}{} ({})",
-            error.stream, error.slice, error.message, error.url
-        ));
+        let SliceError { stream, slice, url, status, message } = error;
+        let slice = if slice.is_empty() { String::new() } else { format!(": {slice}") };
+        let status = status.map(|status| format!("{status} ")).unwrap_or_default();
+        notes.push(format!("{refused} {stream}{slice}: {status}{message} ({url})"));
     }
     if let Some(more) = report.errors.len().checked_sub(SHOWN_ERRORS).filter(|more| *more > 0) {
-        notes.push(format!("refused: and {more} more; --json lists them all"));
+        notes.push(format!("{refused} and {more} more; --json lists them all"));
     }
     notes
+}
+
+/// Why streams failed; those that failed for the same reason together.
+fn failures(streams: &[StreamReport]) -> Vec<String> {
+    let mut reasons: IndexMap<(&String, Option<&String>), Vec<&str>> = IndexMap::new();
+    for stream in streams {
+        if let Some(error) = &stream.error {
+            reasons.entry((error, stream.hint.as_ref())).or_default().push(&stream.stream);
+        }
+    }
+    let told = reasons.into_iter().map(|((error, hint), names)| {
+        let mut who = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        if names.len() > NAMED {
+            who = format!("{who} and {} more", names.len() - NAMED);
+        }
+        trouble(&format!("{who}: {error}"), &[], hint.map(String::as_str))
+    });
+    told.collect()
 }
 
 fn conclusion(report: &RunReport) -> &'static str {
@@ -102,5 +148,121 @@ fn conclusion(report: &RunReport) -> &'static str {
         RunStatus::Interrupted => {
             "interrupted: tables of streams that were not done are as they were before; run again to start over"
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(name: &str, status: StreamStatus, rows: u64) -> StreamReport {
+        StreamReport {
+            stream: name.to_owned(),
+            status,
+            object: Some(format!("\"confluence\".\"{name}\"")),
+            rows,
+            requests: rows / 100 + 1,
+            retries: 0,
+            bytes: rows * 1_000,
+            duplicates: 0,
+            misfits: 0,
+            skipped: 0,
+            complete: true,
+            seconds: 12.5,
+            error: None,
+            hint: None,
+        }
+    }
+
+    fn report(status: RunStatus, streams: Vec<StreamReport>) -> RunReport {
+        let started_at = "2026-01-02T03:04:05Z".to_owned();
+        let run_id = "20260102030405".to_owned();
+        RunReport { run_id, started_at, seconds: 75.0, status, streams, errors: Vec::new() }
+    }
+
+    fn whole() -> RunReport {
+        let streams = vec![
+            stream("pages", StreamStatus::Done, 1_234_567),
+            stream("attachment_content_properties", StreamStatus::Done, 50_000),
+            stream("blog_post_content_properties", StreamStatus::Done, 0),
+        ];
+        report(RunStatus::Done, streams)
+    }
+
+    #[test]
+    fn a_summary_shows_everything_where_there_is_room() {
+        insta::assert_snapshot!(summary(&whole(), None), @r#"
+        stream                         status       rows  rows/s  requests  retries  refused   time  where
+        pages                          done    1,234,567   98765    12,346        0        0    12s  "confluence"."pages"
+        attachment_content_properties  done       50,000    4000       501        0        0    12s  "confluence"."attachment_content_properties"
+        blog_post_content_properties   done            0       0         1        0        0    12s  "confluence"."blog_post_content_properties"
+        total                                  1,284,567   17128    12,848        0        0  1m15s
+        done
+        "#);
+    }
+
+    #[test]
+    fn a_summary_fits_80_columns() {
+        let text = summary(&whole(), Some(80));
+        assert!(width_of(&text) <= 80, "{text}");
+        insta::assert_snapshot!(text, @r"
+        stream                         status       rows  rows/s  requests   time
+        pages                          done    1,234,567   98765    12,346    12s
+        attachment_content_properties  done       50,000    4000       501    12s
+        blog_post_content_properties   done            0       0         1    12s
+        total                                  1,284,567   17128    12,848  1m15s
+        done
+        ");
+    }
+
+    #[test]
+    fn a_narrow_summary_hides_no_retries_that_happened() {
+        let mut report = whole();
+        report.streams[0].retries = 3;
+        let text = summary(&report, Some(80));
+        assert!(text.contains("retries") && !text.contains("where"), "{text}");
+    }
+
+    #[test]
+    fn a_summary_says_what_went_wrong() {
+        let mut pages = stream("pages", StreamStatus::Done, 200);
+        (pages.misfits, pages.duplicates) = (1, 2_000);
+        let mut labels = stream("page_labels", StreamStatus::Done, 1_000);
+        (labels.skipped, labels.complete) = (12, false);
+        let failed = ["groups", "tasks", "spaces", "comments", "versions"].map(|name| {
+            let mut failed = stream(name, StreamStatus::Failed, 0);
+            failed.error = Some("the API does not accept the token".to_owned());
+            failed.hint = Some("check the token".to_owned());
+            failed
+        });
+        let mut streams = vec![pages, labels];
+        streams.extend(failed);
+        let mut report = report(RunStatus::Failed, streams);
+        report.errors = (1..=12)
+            .map(|page| SliceError {
+                stream: "page_labels".to_owned(),
+                slice: format!("page_id={page}"),
+                url: format!("https://acme.test/pages/{page}/labels"),
+                status: Some(403),
+                message: "Forbidden".to_owned(),
+            })
+            .collect();
+        insta::assert_snapshot!(notes(&report).join("\n"), @r"
+        error: groups, tasks, spaces and 2 more: the API does not accept the token
+        hint: check the token
+        note: pages: 1 value kept in `_extra` for not fitting the column
+        note: pages: 2,000 rows dropped whose key had come before
+        refused: page_labels: page_id=1: 403 Forbidden (https://acme.test/pages/1/labels)
+        refused: page_labels: page_id=2: 403 Forbidden (https://acme.test/pages/2/labels)
+        refused: page_labels: page_id=3: 403 Forbidden (https://acme.test/pages/3/labels)
+        refused: page_labels: page_id=4: 403 Forbidden (https://acme.test/pages/4/labels)
+        refused: page_labels: page_id=5: 403 Forbidden (https://acme.test/pages/5/labels)
+        refused: page_labels: page_id=6: 403 Forbidden (https://acme.test/pages/6/labels)
+        refused: page_labels: page_id=7: 403 Forbidden (https://acme.test/pages/7/labels)
+        refused: page_labels: page_id=8: 403 Forbidden (https://acme.test/pages/8/labels)
+        refused: page_labels: page_id=9: 403 Forbidden (https://acme.test/pages/9/labels)
+        refused: page_labels: page_id=10: 403 Forbidden (https://acme.test/pages/10/labels)
+        refused: and 2 more; --json lists them all
+        ");
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
-    args::{Shared, Sync as Command, SyncRun},
+    args::{LogFormat, Shared, Sync as Command, SyncRun},
     files::{self, Surroundings},
     printer, progress, summary,
 };
@@ -18,8 +18,9 @@ use crate::error::Result;
 use crate::fetch::Transport;
 use crate::plan::{self, AccessHooks, Documents, Options, Plan, Selection, StreamPlan};
 use crate::replication::Replication;
+use crate::report::{Event, Reporter};
 use crate::spec::{Fields, Spec};
-use crate::sync::{self, RunStatus};
+use crate::sync::{self, RunReport, RunStatus};
 use crate::write::Target;
 
 /// All that a run is made of, loaded and checked.
@@ -37,11 +38,15 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
         Command::Validate { replication } => {
             let prepared = prepare(replication, around)?;
             let plan = plan(&prepared, &Options::default())?;
-            let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count();
+            let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
             if shared.json {
                 printer::json(&json!({ "valid": true, "streams": count }));
             } else {
-                printer::data(&format!("{}: valid, {count} streams", replication.display()));
+                printer::data(&format!(
+                    "{}: valid, {}",
+                    replication.display(),
+                    printer::counted(count, "stream")
+                ));
             }
             Ok(Exit::Done)
         }
@@ -87,8 +92,9 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         show(&plan(&prepared, &options)?, shared);
         return Ok(Exit::Done);
     }
-    if let Some(limit) = args.limit.filter(|_| !shared.quiet) {
-        printer::talk(&format!("note: --limit {limit}: tables will hold at most that many rows"));
+    if let Some(limit) = args.limit {
+        let rows = printer::counted(limit, "row");
+        printer::note(shared, &format!("--limit: each table will hold {rows} at most"));
     }
     let transport = files::transport(&prepared.source, &prepared.spec)?;
     let runtime = super::runtime()?;
@@ -106,24 +112,11 @@ async fn execute(
     shared: Shared,
 ) -> Result<Exit> {
     let cancel = CancellationToken::new();
-    let reporter = Arc::from(progress::reporter(shared.quiet, shared.log_format));
-    let services = Services { transport, target, reporter, cancel: cancel.clone() };
-    let stopped = tokio::spawn(stop_on_signal(cancel));
+    let reporter: Arc<dyn Reporter> = Arc::from(progress::reporter(shared));
+    let stopped = tokio::spawn(stop_on_signal(cancel.clone(), Arc::clone(&reporter)));
+    let services = Services { transport, target, reporter, cancel };
     let report = sync::run(plan, services).await?;
-    if shared.json {
-        printer::json(&report);
-    } else if !shared.quiet {
-        printer::talk(&summary::summary(&report));
-    } else {
-        // Even a quiet run says what went wrong.
-        for stream in report.streams.iter().filter(|stream| stream.error.is_some()) {
-            printer::talk(&format!(
-                "error: {}: {}",
-                stream.stream,
-                stream.error.clone().unwrap_or_default()
-            ));
-        }
-    }
+    conclude(&report, shared);
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,
@@ -135,8 +128,38 @@ async fn execute(
     })
 }
 
+/// Tells what a run came to; a quiet one tells only what went wrong.
+fn conclude(report: &RunReport, shared: Shared) {
+    if shared.json {
+        printer::json(report);
+    }
+    match shared.log_format {
+        LogFormat::Json => {
+            let RunReport { run_id, status, seconds, streams, errors, .. } = report;
+            printer::event(&json!({
+                "event": "run_finished",
+                "run_id": run_id,
+                "status": status,
+                "seconds": seconds,
+                "streams": streams,
+                "refused": errors.len(),
+            }));
+        }
+        LogFormat::Text if shared.quiet => {
+            let notes = summary::notes(report);
+            if !notes.is_empty() {
+                printer::talk(&notes.join("\n"));
+            }
+        }
+        LogFormat::Text if shared.json => {}
+        LogFormat::Text => {
+            printer::talk(&summary::summary(report, printer::columns(&std::io::stderr())));
+        }
+    }
+}
+
 /// Cancels the run at the first signal; the second one then ends the program at once.
-async fn stop_on_signal(cancel: CancellationToken) -> Exit {
+async fn stop_on_signal(cancel: CancellationToken, reporter: Arc<dyn Reporter>) -> Exit {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
@@ -146,7 +169,8 @@ async fn stop_on_signal(cancel: CancellationToken) -> Exit {
         _ = interrupt.recv() => Exit::Interrupted,
         _ = terminate.recv() => Exit::Terminated,
     };
-    printer::talk("stopping; Ctrl-C again to quit at once");
+    let message = "stopping; Ctrl-C again to quit at once".to_owned();
+    reporter.report(&Event::Warning { stream: None, message });
     cancel.cancel();
     tokio::spawn(async move {
         tokio::select! {
@@ -192,7 +216,7 @@ fn show(plan: &Plan, shared: Shared) {
     printer::data(&printer::table(&rows, &[3]));
     for stream in &plan.streams {
         for note in &stream.notes {
-            printer::talk(&format!("note: {}: {note}", stream.name));
+            printer::note(shared, &format!("{}: {note}", stream.name));
         }
     }
 }

@@ -102,13 +102,17 @@ fn missing(name: &str, field: &ConnectionField) -> String {
 
 /// What is wrong with the form of a value; the value itself is shown only where it is no secret.
 fn misshapen(name: &str, field: &ConnectionField, value: &str) -> Option<String> {
-    let shown = if field.secret { String::new() } else { format!(": `{value}`") };
+    // What stands before an `@` may be a password, unless an email is asked for.
+    let login = value.contains('@') && field.format != Some(FieldFormat::Email);
+    let shown = if field.secret || login { String::new() } else { format!(": `{value}`") };
     if !field.one_of.is_empty() && !field.one_of.iter().any(|one| one == value) {
         return Some(format!("`{name}` is none of {}{shown}", field.one_of.join(", ")));
     }
     let wanted = match field.format? {
         FieldFormat::Hostname if is_hostname(value) => return None,
-        FieldFormat::Url if value.starts_with("http://") || value.starts_with("https://") => {
+        FieldFormat::Url
+            if !login && (value.starts_with("http://") || value.starts_with("https://")) =>
+        {
             return None;
         }
         FieldFormat::Email if value.split_once('@').is_some_and(|(_, host)| is_hostname(host)) => {
@@ -116,7 +120,7 @@ fn misshapen(name: &str, field: &ConnectionField, value: &str) -> Option<String>
         }
         FieldFormat::Uuid if is_uuid(value) => return None,
         FieldFormat::Hostname => "a host alone, without `https://` and path",
-        FieldFormat::Url => "a URL with `https://`",
+        FieldFormat::Url => "a URL with `https://`, without user and password",
         FieldFormat::Email => "an email address",
         FieldFormat::Uuid => "a UUID",
     };

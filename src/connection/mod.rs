@@ -225,8 +225,9 @@ impl Connections {
         }
         let names = self.names()?;
         let error = Error::input(format!("there is no connection `{name}`"));
-        let hint = suggest(name, names.iter().map(String::as_str)).unwrap_or_default();
-        Err(error.with_hint(format!("{hint} define it: weir conns set {name} type=…")))
+        let hint = suggest(name, names.iter().map(String::as_str));
+        let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        Err(error.with_hint(format!("define it: weir conns set {name} type=…{hint}")))
     }
 
     /// Every connection that is defined, with the error of those that are defined wrongly.

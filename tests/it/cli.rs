@@ -230,7 +230,7 @@ fn connections_are_kept_and_shown_without_their_secrets() {
     insta::assert_snapshot!(out.trim_end(), @r"
     connection  type      defined in        leads to
     LOCAL       files     built in          .
-    PG          postgres  connections file  postgres://db.test/wh
+    PG          postgres  connections file  wh on db.test:5432
     WIKI        api       connections file  confluence at acme.test
     ");
     let (json, _) = ended(&user.run(&["conns", "list", "--json"]), 0);
@@ -391,4 +391,226 @@ fn a_reader_that_goes_away_is_no_error() {
         user.weir(&["spec", "show", "confluence"]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_help_shows_the_way() {
+    let user = User::new();
+    let (out, _) = ended(&user.run(&["--help"]), 0);
+    insta::assert_snapshot!(out.trim_end(), @r"
+    Extracts the records of REST APIs into databases and files
+
+    Usage: weir [OPTIONS] <COMMAND>
+
+    Commands:
+      sync         Run and check replications
+      conns        Define, test and explore connections
+      spec         Look at the specs of APIs, and check your own
+      schema       Print the JSON Schema of a kind of file, for editors
+      sim          Serve a simulated API, to try weir or to test against
+      completions  Print the completions of a shell
+      help         Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Options of every command:
+          --json               Print the result as JSON on stdout
+      -q, --quiet              Say nothing but errors and the result
+      -v, --verbose            Log every request to stderr; `RUST_LOG` says it in more detail
+          --log-format <FORM>  Talk on stderr in words, or as one JSON object a line [default: text]
+                               [possible values: text, json]
+
+    A spec declares the streams of an API, a replication says which of them go where:
+
+      weir conns set WIKI type=api spec=confluence domain=acme.atlassian.net \
+          email=you@acme.com api_token=-
+      weir conns test WIKI
+      weir conns discover WIKI
+      weir sync run replication.yaml --dry-run
+      weir sync run replication.yaml
+
+    Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
+    130 or 143 interrupted.
+    ");
+    for command in [
+        "sync run",
+        "sync validate",
+        "conns list",
+        "conns set",
+        "conns unset",
+        "conns test",
+        "conns discover",
+        "spec list",
+        "spec show",
+        "spec validate",
+        "schema",
+        "sim confluence",
+        "completions",
+    ] {
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let (out, _) = ended(&user.run(&arguments), 0);
+        let example = out.split_once("\nExample").map(|(_, example)| example);
+        assert!(example.is_some_and(|text| text.contains(&format!("weir {command}"))), "{out}");
+        let widest = out.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= 100, "{command}: {widest} columns");
+    }
+    let (out, err) = ended(&user.run(&["sync", "run", "r.yaml", "--stream", "pages"]), 2);
+    assert_eq!(out, "");
+    assert!(err.contains("'--streams'"), "{err}");
+    ended(&user.run(&["sync", "run", "r.yaml", "--limit", "0"]), 2);
+    ended(&user.run(&["sync", "run", "r.yaml", "-q", "-v"]), 2);
+    let (out, _) = ended(&user.run(&["--version"]), 0);
+    assert_eq!(out, format!("weir {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+const FAULTY: &str =
+    "{type: api, spec: confluence, simulate: {pages: 20, faults: ['missing=0.5@/labels']}}";
+
+#[test]
+fn slices_that_are_refused_are_told_and_set_the_exit_code() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let run = |more: &[&str]| {
+        let arguments = [&["sync", "run", "r.yaml", "--streams", "page_labels"], more].concat();
+        let output = user.weir(&arguments).env("WIKI", FAULTY).output().unwrap();
+        ended(&output, 3)
+    };
+    let (_, err) = run(&[]);
+    assert!(err.contains("page_labels  partial"), "{err}");
+    assert!(err.contains("refused: page_labels: page_id="), "{err}");
+    assert!(err.ends_with("done, without the slices that were refused (exit code 3)\n"), "{err}");
+    let (out, err) = run(&["--quiet"]);
+    assert_eq!(out, "");
+    assert!(err.lines().all(|line| line.starts_with("refused: ")) && !err.is_empty(), "{err}");
+    let (out, _) = run(&["--json"]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["status"], "done_with_errors");
+    assert_eq!(report["errors"][0]["status"], 404);
+}
+
+#[test]
+fn talk_as_json_is_one_object_a_line_whatever_is_said() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let said = |arguments: &[&str], wiki: &str, code| {
+        let mut command = user.weir(arguments);
+        command.args(["--log-format", "json"]).env("WIKI", wiki).env("RUST_LOG", "debug");
+        let (_, err) = ended(&command.output().unwrap(), code);
+        let lines: Vec<Value> =
+            err.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert!(lines.iter().all(|line| line["timestamp"].is_string()), "{err}");
+        lines
+    };
+    let run = ["sync", "run", "r.yaml", "--limit", "100000", "--streams", "pages,page_labels"];
+    let lines = said(&run, FAULTY, 3);
+    for event in ["warning", "stream_started", "slice_skipped", "stream_finished"] {
+        assert!(lines.iter().any(|line| line["event"] == event), "{event}: {lines:?}");
+    }
+    assert!(lines.iter().any(|line| line["level"] == "DEBUG"), "{lines:?}");
+    let last = lines.last().unwrap();
+    assert_eq!(
+        (&last["event"], &last["status"]),
+        (&"run_finished".into(), &"done_with_errors".into())
+    );
+    let lines = said(&["sync", "run", "missing.yaml"], FAULTY, 2);
+    assert_eq!(lines[0]["event"], "error");
+    let wrong = "{spec: confluence, domain: a.test, email: a@b.c, api_token: x, site_url: 'http://127.0.0.1:1'}";
+    let lines = said(&["conns", "test", "WIKI"], wrong, 1);
+    let error = lines.iter().find(|line| line["event"] == "error").unwrap();
+    assert!(error["hint"].as_str().unwrap().contains("127.0.0.1"), "{error}");
+}
+
+#[test]
+fn a_log_in_a_file_has_no_colours() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let output = user
+        .weir(&["sync", "run", "r.yaml", "--streams", "spaces", "--verbose"])
+        .env("WIKI", FAULTY)
+        .output()
+        .unwrap();
+    let (_, err) = ended(&output, 0);
+    assert!(err.contains("DEBUG") && err.contains("/wiki/api/v2/spaces"), "{err}");
+    assert!(!err.contains('\u{1b}'), "{err:?}");
+}
+
+#[test]
+fn a_result_as_json_is_there_even_when_it_is_bad() {
+    let user = User::new();
+    let bad = |wiki: &str, code| {
+        let output =
+            user.weir(&["conns", "test", "WIKI", "--json"]).env("WIKI", wiki).output().unwrap();
+        let (out, _) = ended(&output, code);
+        let found: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(found["ok"], false);
+        found
+    };
+    let found = bad("{spec: confluence}", 2);
+    assert!(found["message"].as_str().unwrap().contains("`api_token` is missing"), "{found}");
+    let wrong = "{spec: confluence, domain: a.test, email: a@b.c, api_token: x, site_url: 'http://127.0.0.1:1'}";
+    assert_eq!(bad(wrong, 1)["finding"], "wrong_host");
+    user.write("own.yaml", "name: own\nbase_url: x\n");
+    let (out, _) = ended(&user.run(&["spec", "validate", "own.yaml", "--json"]), 2);
+    let found: Value = serde_json::from_str(&out).unwrap();
+    assert!(!found["problems"].as_array().unwrap().is_empty(), "{found}");
+}
+
+#[test]
+fn a_secret_can_come_from_a_file() {
+    let user = User::new();
+    let site = Site::start(&["--email", "ann@acme.test", "--token", "right"]);
+    user.write("token", "right\n");
+    let address = format!("site_url={}", site.url);
+    let set = ["conns", "set", "WIKI", "type=api", "spec=confluence", "domain=acme.test"];
+    let more = ["email=ann@acme.test", "api_token=@token", &address];
+    ended(&user.run(&[&set[..], &more].concat()), 0);
+    let (out, _) = ended(&user.run(&["conns", "test", "WIKI"]), 0);
+    assert!(out.starts_with("WIKI: works (http://127.0.0.1:"), "{out}");
+    let (_, err) = ended(&user.run(&[&set[..], &["api_token=@nothing"]].concat()), 2);
+    assert!(err.contains("`nothing` cannot be read"), "{err}");
+}
+
+#[test]
+fn discover_fits_100_columns_and_says_what_it_cannot_find() {
+    let user = User::new();
+    for api in ["confluence", "jira"] {
+        for columns in [&[][..], &["--columns"]] {
+            let (out, _) = ended(&user.run(&[&["conns", "discover", api], columns].concat()), 0);
+            let widest = out.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= 100, "{api} {columns:?}: {widest} columns");
+        }
+    }
+    let (out, _) = ended(&user.run(&["conns", "discover", "confluence", "--pattern", "blog*s"]), 0);
+    insta::assert_snapshot!(out.trim_end(), @r"
+    stream                        columns  key                   parent
+    blog_posts                         17  id                    spaces
+        A blog post in its latest version, with its body in the format of `body_format`
+    blog_post_footer_comments          15  id                    blog_posts
+        A comment below a blog post, replies included
+    blog_post_inline_comments          19  id                    blog_posts
+        A comment on a passage of a blog post, replies included
+    blog_post_labels                    4  blog_post_id, id      blog_posts
+        A label on a blog post
+    blog_post_versions                  8  blog_post_id, number  blog_posts
+        A version of a blog post, without its body
+    blog_post_content_properties        9  blog_post_id, id      blog_posts
+        A property that an app or the editor keeps on a blog post
+    ");
+    let (_, err) = ended(&user.run(&["conns", "discover", "confluence", "--pattern", "x"]), 2);
+    assert!(err.contains("no stream matches `x`"), "{err}");
+    let (_, err) = ended(&user.run(&["conns", "discover", "LOCAL"]), 2);
+    assert!(err.contains("only APIs have streams"), "{err}");
+    let (_, err) = ended(&user.run(&["conns", "discover", "NOBODY"]), 2);
+    assert!(err.contains("there is no connection `NOBODY`"), "{err}");
+}
+
+#[test]
+fn a_wrong_fault_of_a_simulated_site_is_refused() {
+    let user = User::new();
+    let (_, err) = ended(&user.run(&["sim", "confluence", "--fault", "teapot=0.1"]), 2);
+    assert!(err.contains("`teapot=0.1` is of no known kind"), "{err}");
+    let (_, err) = ended(&user.run(&["sim", "confluence", "--listen", "nowhere"]), 1);
+    assert!(err.contains("`nowhere` cannot be listened on"), "{err}");
 }
