@@ -154,7 +154,17 @@ fn set(name: &str, given: &[String], shared: Shared, around: &Surroundings) -> R
     // What is not a connection is not kept.
     let text = serde_json::to_string(&properties).unwrap_or_default();
     let variables = around.connections.variables();
-    Connection::read(name, crate::connection::Origin::File, &text, &variables)?;
+    let read = Connection::read(name, crate::connection::Origin::File, &text, &variables)?;
+    if read.kind == ConnectionKind::Api {
+        let spec = files::spec_of(&read)?;
+        let known = |key: &str| key == "spec" || spec.connection.contains_key(key);
+        if let Some(unknown) = read.properties.keys().find(|key| !known(key)) {
+            let fields = spec.connection.keys().map(String::as_str);
+            let hint = crate::yaml::suggest(unknown, fields).unwrap_or_default();
+            let what = format!("`{unknown}` is no field of `{}`", spec.name);
+            return Err(Error::input(what).with_hint(hint));
+        }
+    }
     save(&around.file, name, &properties)?;
     Ok(said(shared, name, "saved in", around))
 }

@@ -7,6 +7,7 @@ use crate::connection::{ConnectionKind, Connections};
 use crate::error::{Error, Result};
 use crate::plan::matches_pattern;
 use crate::spec::{ForEach, Spec, Stream};
+use crate::yaml::suggest;
 
 pub(super) fn run(
     name: &str,
@@ -25,14 +26,14 @@ pub(super) fn run(
     let wanted = |name: &str| pattern.is_none_or(|pattern| matches_pattern(pattern, name));
     let streams: Vec<(&String, &Stream)> =
         spec.streams.iter().filter(|(name, _)| wanted(name)).collect();
+    if let Some(pattern) = pattern.filter(|_| streams.is_empty()) {
+        let hint = suggest(pattern, spec.streams.keys().map(String::as_str)).unwrap_or_default();
+        return Err(Error::input(format!("no stream matches `{pattern}`")).with_hint(hint));
+    }
     if shared.json {
         let all: Vec<_> =
             streams.iter().map(|(name, stream)| described(&spec, name, stream)).collect();
         printer::json(&all);
-    } else if streams.is_empty() {
-        let known: Vec<&str> = spec.streams.keys().map(String::as_str).collect();
-        let error = Error::input(format!("no stream matches `{}`", pattern.unwrap_or("*")));
-        return Err(error.with_hint(format!("`{}` has: {}", spec.name, known.join(", "))));
     } else if columns {
         let parts: Vec<String> =
             streams.iter().map(|(name, stream)| detailed(&spec, name, stream)).collect();

@@ -44,6 +44,7 @@ impl Surroundings {
                     // What the error quotes may be a secret.
                     drop(error);
                     Error::input("`.env` has a line that is not `NAME=value`")
+                        .with_hint("quote values that hold spaces: NAME='{type: api, …}'")
                 })?;
                 dot_env.insert(name, value);
             }

@@ -75,7 +75,14 @@ fn plan(prepared: &Prepared, options: &Options) -> Result<Plan> {
         fields: &prepared.fields,
         default_object: prepared.default_object,
     };
-    Plan::new(documents, options, sync::new_run(chrono::Utc::now()), &AccessHooks::default())
+    let run = sync::new_run(chrono::Utc::now());
+    let plan = Plan::new(documents, options, run, &AccessHooks::default())?;
+    for output in plan.streams.iter().filter_map(|stream| stream.output.as_ref()) {
+        let stream = &output.table.stream;
+        let named = |error: crate::error::Error| error.within(format!("stream `{stream}`"));
+        prepared.target.accepts(&output.table).map_err(named)?;
+    }
+    Ok(plan)
 }
 
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {

@@ -83,7 +83,8 @@ impl Client {
                 Ok(response) => Outcome::Response(response),
                 Err(error) => Outcome::NoResponse(error),
             };
-            if too_large(&answered, number) && (call.shrink)() {
+            let smaller = too_large(&answered, number) && (call.shrink)();
+            if smaller && matches!(answered, Err(TransportError::TooLarge(_))) {
                 self.note_retry(call, &answered, std::time::Duration::ZERO, number);
                 continue;
             }
@@ -166,12 +167,14 @@ pub(super) fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "the run was told to stop")
 }
 
-/// Whether a smaller page may help: the server fails twice on this one, or it is beyond our limit.
+/// Whether a smaller page may help: the body is beyond our limit, or the server has failed on this one
+/// for a while. Every second failure counts, so that a short outage does not make all later pages small.
 fn too_large(answered: &Result<Response, TransportError>, number: u32) -> bool {
+    let again = number >= 3 && number % 2 == 1;
     match answered {
-        Ok(response) => response.status.is_server_error() && number >= 2,
+        Ok(response) => response.status.is_server_error() && again,
         Err(TransportError::TooLarge(_)) => true,
-        Err(TransportError::Timeout) => number >= 2,
+        Err(TransportError::Timeout) => again,
         Err(_) => false,
     }
 }

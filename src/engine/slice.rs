@@ -21,7 +21,7 @@ use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderName, HeaderValue, Method, Request, Url, header};
 use crate::paginate::{LoopGuard, Position, Seen};
-use crate::plan::{BodyPlan, Iterate, RequestPlan, StreamPlan};
+use crate::plan::{BodyPlan, Iterate, Output, RequestPlan, StreamPlan};
 use crate::report::{Event, SliceError};
 use crate::spec::Then;
 use crate::template::{Scope, Template, TemplateError, Value};
@@ -253,6 +253,7 @@ async fn deliver(
         }
         stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
         let mut batch = rows.build(output, &page, scope)?.slice(0, allowed);
+        check_key(output, &batch, &page)?;
         if let Some(known) = known.filter(|_| !output.key.is_empty()) {
             let known = known.get_or_insert_with(KeySet::default);
             let (fresh, dropped) = without_known(batch, &output.key, known);
@@ -285,6 +286,24 @@ async fn deliver(
         }
     }
     Ok(())
+}
+
+/// A row without its key could be told from no other.
+fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Result<()> {
+    let gap = output.key.iter().find(|position| batch.column(**position).null_count() > 0);
+    let Some(column) = gap.and_then(|position| output.columns.get(*position)) else {
+        return Ok(());
+    };
+    let name = &column.column.name;
+    let what = format!("a row has no value in `{name}`, a column of the key");
+    let hint = match &page.first_misfit {
+        Some(path) => format!(
+            "the value at `{path}` is no {}; give the column another type",
+            column.column.kind
+        ),
+        None => format!("the API left `{name}` out, or the spec's path for it is wrong"),
+    };
+    Err(Error::new(Kind::Shape, what).with_hint(hint))
 }
 
 /// How many of a page's rows may be taken; ends the stream when the limit is reached.

@@ -101,7 +101,19 @@ async fn extract(
     (shared, outcome)
 }
 
+/// Fails a stream that lacks what was asked for by name.
+fn check_min_rows(shared: &Shared) -> Result<()> {
+    let (plan, rows) = (&shared.plan, shared.stats.rows.load(Ordering::Relaxed));
+    if rows >= plan.min_rows || plan.limit.is_some() {
+        return Ok(());
+    }
+    let what = format!("there are {rows} rows, but the inputs ask for {} by name", plan.min_rows);
+    Err(Error::new(Kind::Rejected, what)
+        .with_hint("look for misspelt or removed names in the inputs"))
+}
+
 async fn finish(shared: &Shared, sliced: Result<()>, loader: Option<Loader>) -> Outcome {
+    let sliced = sliced.and_then(|()| check_min_rows(shared));
     let Some(loader) = loader else {
         sliced?;
         return Ok(None);

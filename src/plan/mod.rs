@@ -87,6 +87,8 @@ pub struct StreamPlan {
     pub concurrency: u32,
     /// Rows after which it ends.
     pub limit: Option<u64>,
+    /// Rows with fewer of which it fails; 0 unless the spec says otherwise.
+    pub min_rows: u64,
     /// Values that its templates see, over those that all templates see.
     pub variables: BTreeMap<String, Value>,
     /// What the user should know before the run.
@@ -326,10 +328,20 @@ impl<'plan> Draft<'plan> {
             rules: Rules::new(rules, spec.limits.max_wait.0).map_err(Error::from_path)?,
             concurrency: stage.stream.concurrency.unwrap_or(self.concurrency()).max(1),
             limit: self.options.limit,
+            min_rows: min_rows(stage.stream, &scope).map_err(within)?,
             variables: stage.variables.clone(),
             notes,
         })
     }
+}
+
+/// The rows that a stream must have at least.
+fn min_rows(stream: &Stream, scope: &Arc<Scope>) -> Result<u64> {
+    let Some(text) = &stream.min_rows else { return Ok(0) };
+    let value = Expression::parse(text)
+        .and_then(|expression| expression.eval(scope))
+        .map_err(|error| Error::input(format!("`min_rows`: {error}")))?;
+    u64::try_from(value).map_err(|_| Error::input(format!("`min_rows: {text}` is no number")))
 }
 
 impl Error {

@@ -119,20 +119,7 @@ pub struct StepPlan {
 
 /// The stream's requests, each with what the stream and the spec's defaults add to it.
 pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
-    let own = RequestSpec {
-        when: stream.when.clone(),
-        for_each: stream.for_each.clone(),
-        get: stream.get.clone(),
-        post: stream.post.clone(),
-        query: stream.query.clone(),
-        headers: stream.headers.clone(),
-        body: stream.body.clone(),
-        records: stream.records.clone(),
-        paginate: stream.paginate.clone(),
-        page_size: stream.page_size.clone(),
-        max_pages: stream.max_pages,
-        descend: stream.descend.clone(),
-    };
+    let own = stream.own_request();
     let defaults = &spec.defaults;
     let shared = RequestSpec {
         query: defaults.query.clone(),

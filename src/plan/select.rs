@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result};
 use crate::replication::{Replication, StreamOptions};
 use crate::spec::Spec;
+use crate::yaml::suggest;
 
 /// Names and patterns of streams; one with a leading `-` leaves streams out. Empty: all.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,14 @@ pub(super) fn streams<'spec>(
     replication: &Replication,
     selection: &Selection,
 ) -> Result<IndexMap<&'spec str, StreamOptions>> {
+    for pattern in &selection.0 {
+        let wanted = pattern.trim_start_matches('-');
+        if !spec.streams.keys().any(|name| matches_pattern(wanted, name)) {
+            let names = spec.streams.keys().map(String::as_str);
+            let hint = suggest(wanted, names).unwrap_or_default();
+            return Err(Error::input(format!("no stream matches `{wanted}`")).with_hint(hint));
+        }
+    }
     let mut chosen = IndexMap::new();
     for name in spec.streams.keys().filter(|name| selection.contains(name)) {
         let mut patterns: Vec<_> = replication

@@ -120,6 +120,9 @@ pub struct Stream {
     pub feeds: IndexMap<String, String>,
     /// The parent's column whose rows a slice replaces, so that removals show.
     pub replaces: Option<String>,
+    /// Rows that the stream must have at least, an expression over connection fields and inputs; with
+    /// fewer it fails, because what was asked for by name is not there.
+    pub min_rows: Option<String>,
     /// What becomes of fields that no column declares.
     pub unknown: Option<Unknown>,
     /// Paths of fields that are dropped on purpose, added to those of `defaults`.
@@ -155,6 +158,26 @@ pub struct Stream {
     pub max_pages: Option<u32>,
     /// See [`RequestSpec`].
     pub descend: Option<Descend>,
+}
+
+impl Stream {
+    /// The request that the stream's own keys make: its only one, or what its `requests` share.
+    pub fn own_request(&self) -> RequestSpec {
+        RequestSpec {
+            when: self.when.clone(),
+            for_each: self.for_each.clone(),
+            get: self.get.clone(),
+            post: self.post.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            records: self.records.clone(),
+            paginate: self.paginate.clone(),
+            page_size: self.page_size.clone(),
+            max_pages: self.max_pages,
+            descend: self.descend.clone(),
+        }
+    }
 }
 
 /// One way of asking for records of a stream: a request template and how its pages follow.

@@ -46,6 +46,10 @@ impl Memory {
 
 #[async_trait]
 impl Target for Memory {
+    fn accepts(&self, _: &Table) -> Result<()> {
+        Ok(())
+    }
+
     async fn check(&self) -> Result<()> {
         Ok(())
     }

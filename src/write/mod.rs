@@ -60,6 +60,9 @@ pub struct Committed {
 /// - A commit without any rows is a commit: `Replace` and `Truncate` then empty the table.
 #[async_trait]
 pub trait Target: Send + Sync {
+    /// Refuses a table that could never be opened, by its name and disposition alone; asks nobody.
+    fn accepts(&self, table: &Table) -> Result<()>;
+
     /// Checks that the target can be reached and written, without changing it.
     async fn check(&self) -> Result<()>;
 

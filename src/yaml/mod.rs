@@ -16,6 +16,9 @@ use crate::error::Error;
 use flaws::Flaw;
 pub use node::{Node, NodeValue};
 
+/// Characters of a line that is shown with a problem; longer ones only take up the screen.
+const SHOWN: usize = 200;
+
 /// A place in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -247,7 +250,7 @@ impl Document {
 
     fn problem(&self, place: Place, message: String, hint: Option<String>) -> Problem {
         let line = place.line.checked_sub(1).and_then(|index| self.lines.get(index)).cloned();
-        let line = line.filter(|_| !self.private);
+        let line = line.filter(|line| !self.private && line.chars().count() <= SHOWN);
         Problem { file: self.file.clone(), place, message, hint, line }
     }
 }

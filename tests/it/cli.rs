@@ -241,6 +241,9 @@ fn connections_are_kept_and_shown_without_their_secrets() {
     let (_, err) = ended(&user.run(&["conns", "unset", "PG"]), 2);
     assert!(err.contains("no connection `PG`"), "{err}");
     ended(&user.run(&["conns", "set", "X", "type=nothing"]), 2);
+    let misspelt = ["conns", "set", "X", "type=api", "spec=confluence", "domian=acme.test"];
+    let (_, err) = ended(&user.run(&misspelt), 2);
+    assert!(err.contains("did you mean `domain`"), "{err}");
 }
 
 #[test]
@@ -377,6 +380,8 @@ fn specs_and_schemas_can_be_looked_at() {
     let (out, _) = ended(&user.run(&["completions", "bash"]), 0);
     assert!(out.contains("weir"));
     ended(&user.run(&["sync", "walk"]), 2);
+    let (_, err) = ended(&user.run(&["conns", "discover", "confluence", "--pattern", "pagess"]), 2);
+    assert!(err.contains("did you mean `pages`"), "{err}");
 }
 
 #[test]
@@ -515,6 +520,23 @@ fn talk_as_json_is_one_object_a_line_whatever_is_said() {
     let lines = said(&["conns", "test", "WIKI"], wrong, 1);
     let error = lines.iter().find(|line| line["event"] == "error").unwrap();
     assert!(error["hint"].as_str().unwrap().contains("127.0.0.1"), "{error}");
+}
+
+#[test]
+fn a_login_within_an_address_is_refused_and_not_shown() {
+    let user = User::new();
+    let fields = "spec: confluence, domain: a.test, email: a@b.c, api_token: x";
+    let wiki = format!("{{{fields}, site_url: 'https://ann:s3cret@a.test'}}");
+    for command in [["conns", "test", "WIKI"], ["conns", "list", "--json"]] {
+        let output = user.weir(&command).env("WIKI", &wiki).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!text.contains("s3cret"), "{text}");
+        let refused = text.contains("`site_url` is not a URL with `https://`, without user");
+        assert_eq!(
+            (output.status.code(), refused),
+            if command[1] == "test" { (Some(2), true) } else { (Some(0), false) }
+        );
+    }
 }
 
 #[test]

@@ -239,21 +239,28 @@ async fn the_order_in_the_replication_does_not_matter() {
 
 #[tokio::test(start_paused = true)]
 async fn the_throttle_holds_for_queue_children_too() {
-    let options = Options { latency: Duration::from_millis(1500), pages: 100, ..tenant() };
-    let rig = Rig::new(options).only(&["page_labels", "page_content_properties"]);
-    let limits = "limits: { requests_per_second: 5, concurrency: 5 }";
-    rig.run(&ALL.replace("limits: { requests_per_second: 0, concurrency: 8 }", limits)).await;
-    let log = rig.simulator.log();
-    assert!(log.len() > 150);
-    assert!(rig.simulator.max_in_flight() <= 5);
-    for window in log.windows(6) {
-        let span = window[5].started.duration_since(window[0].started);
-        assert!(span >= Duration::from_millis(999), "6 requests started within {span:?}");
+    // Five under way for 1.5 s each start 3.33 times a second; for 0.1 s each, the rate is the limit.
+    for (latency, expected) in [(1500, 3.33), (100, 5.0)] {
+        let options = Options { latency: Duration::from_millis(latency), pages: 220, ..tenant() };
+        let rig = Rig::new(options).only(&["page_labels", "page_content_properties"]);
+        let limits = "limits: { requests_per_second: 5, concurrency: 5 }";
+        rig.run(&ALL.replace("limits: { requests_per_second: 0, concurrency: 8 }", limits)).await;
+        let log = rig.simulator.log();
+        assert!(log.len() > 400, "{} requests", log.len());
+        assert!(rig.simulator.max_in_flight() <= 5);
+        for window in log.windows(6) {
+            let span = window[5].started.duration_since(window[0].started);
+            assert!(span >= Duration::from_millis(999), "6 requests started within {span:?}");
+        }
+        let whole = log[log.len() - 1].started.duration_since(log[0].started).as_secs_f64();
+        let rate = f64::from(u32::try_from(log.len()).unwrap()) / whole;
+        println!(
+            "{} requests, {rate:.3} a second, at most {} under way",
+            log.len(),
+            rig.simulator.max_in_flight()
+        );
+        assert!((expected * 0.97..expected * 1.03).contains(&rate), "{rate}");
     }
-    // With 5 under way for 1.5 s each, no more than 3.33 a second can start: all of that is used.
-    let whole = log[log.len() - 1].started.duration_since(log[0].started).as_secs_f64();
-    let rate = f64::from(u32::try_from(log.len()).unwrap()) / whole;
-    assert!((3.2..3.5).contains(&rate), "{rate}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,4 +385,28 @@ async fn a_broken_target_fails_the_stream_with_its_own_words() {
     let run = rig.run(ALL).await;
     assert_eq!(report(&run, "pages").status, StreamStatus::Failed);
     assert!(report(&run, "pages").error.as_ref().unwrap().contains("pages.jsonl"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_misspelt_space_key_empties_nothing() {
+    let rig = Rig::new(tenant()).only(&["spaces", "pages"]);
+    rig.run(ALL).await;
+    let before = (rig.keys("spaces"), rig.keys("pages"));
+    let run = rig.run(&inputs("{ space_keys: [NOSUCH] }")).await;
+    assert_eq!(run.status, RunStatus::Failed);
+    assert!(
+        report(&run, "spaces").error.as_ref().unwrap().contains("ask for 1 by name"),
+        "{run:#?}"
+    );
+    assert_eq!(report(&run, "pages").status, StreamStatus::Failed);
+    assert_eq!((rig.keys("spaces"), rig.keys("pages")), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_does_not_fit_its_type_fails_the_stream() {
+    let rig = Rig::new(tenant()).only(&["pages"]);
+    let run = rig.run(&ALL.replace("defaults: {", "defaults: { columns: { id: int },")).await;
+    let pages = report(&run, "pages");
+    assert_eq!(pages.status, StreamStatus::Failed);
+    assert!(pages.error.as_ref().unwrap().contains("no value in `id`"), "{pages:?}");
 }

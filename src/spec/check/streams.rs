@@ -38,6 +38,8 @@ impl Checker<'_> {
         }
         self.ignored(path, &stream.ignore);
         self.rules(&below(path, &["responses"]), &stream.responses);
+        let open = self.names.planned();
+        self.expression(&below(path, &["min_rows"]), stream.min_rows.as_deref(), &open);
         let idle = stream.concurrency == Some(0);
         self.found_if(idle, &below(path, &["concurrency"]), "this limit is greater than 0");
         let variables = self.requests(path, stream);
@@ -46,7 +48,7 @@ impl Checker<'_> {
 
     /// Checks the requests of a stream; returns the variables that they define.
     fn requests(&mut self, path: &[&str], stream: &Stream) -> BTreeSet<String> {
-        let own = own_request(stream);
+        let own = stream.own_request();
         if stream.requests.is_empty() {
             let given = [own.get.is_some(), own.post.is_some()];
             self.one_of(path, "`get`, `post`, `requests`", &given);
@@ -157,22 +159,4 @@ fn row_columns(text: &str) -> Vec<String> {
         inner.split('.').next().map(str::to_owned)
     };
     names.unwrap_or_default().iter().filter_map(column).collect()
-}
-
-/// The request that a stream's own keys make.
-fn own_request(stream: &Stream) -> RequestSpec {
-    RequestSpec {
-        when: stream.when.clone(),
-        for_each: stream.for_each.clone(),
-        get: stream.get.clone(),
-        post: stream.post.clone(),
-        query: stream.query.clone(),
-        headers: stream.headers.clone(),
-        body: stream.body.clone(),
-        records: stream.records.clone(),
-        paginate: stream.paginate.clone(),
-        page_size: stream.page_size.clone(),
-        max_pages: stream.max_pages,
-        descend: stream.descend.clone(),
-    }
 }

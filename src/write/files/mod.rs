@@ -95,6 +95,11 @@ impl Files {
 
 #[async_trait]
 impl Target for Files {
+    fn accepts(&self, table: &Table) -> Result<()> {
+        let object = Object::parse(&table.object)?;
+        refuse_what_cannot_be(table, &object, table.files.unwrap_or(self.settings))
+    }
+
     async fn check(&self) -> Result<()> {
         match &self.place {
             Place::Local(local) => local.check(),
@@ -103,9 +108,9 @@ impl Target for Files {
     }
 
     async fn open(&self, table: &Table) -> Result<Box<dyn Writer>> {
+        self.accepts(table)?;
         let object = Object::parse(&table.object)?;
         let settings = table.files.unwrap_or(self.settings);
-        refuse_what_cannot_be(table, &object, settings)?;
         let plan = Plan::new(&table.schema, object.format, settings, Arc::clone(&self.budget))?;
         let encoder = plan.encoder()?;
         let sink: Box<dyn Sink> = match &self.place {

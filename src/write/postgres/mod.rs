@@ -64,6 +64,11 @@ impl fmt::Debug for Postgres {
 
 #[async_trait]
 impl Target for Postgres {
+    fn accepts(&self, table: &Table) -> Result<()> {
+        self.options.validate()?;
+        Stage::plan(table, &self.options.schema).map(|_| ())
+    }
+
     async fn check(&self) -> Result<()> {
         let lease = self.pool.lease().await?;
         let row = lease
