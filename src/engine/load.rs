@@ -14,7 +14,7 @@ use crate::write::Writer;
 const WAITING: usize = 1;
 /// Batches, and bytes of memory, at which small batches are handed over as one. A batch of a few rows
 /// takes far more memory than its values.
-const BATCHES: usize = 256;
+const BATCHES: usize = 64;
 const BYTES: usize = 1 << 20;
 
 /// Takes batches for one table.

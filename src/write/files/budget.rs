@@ -7,7 +7,7 @@ use std::sync::{
 
 /// Bytes of unfinished row groups that all writers together should not exceed. A writer above its
 /// fair share ends its row group then, so all together hold at most twice this.
-const BUDGET: usize = 16 * 1024 * 1024;
+const BUDGET: usize = 8 * 1024 * 1024;
 
 /// What all writers hold.
 #[derive(Debug, Default)]

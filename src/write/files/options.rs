@@ -27,7 +27,7 @@ pub struct Settings {
     /// Rows at which a Parquet row group is ended.
     pub row_group_rows: usize,
     /// Encoded size at which a Parquet row group is ended, in bytes. It is ended earlier when all
-    /// open writers together hold more than 16 MiB.
+    /// open writers together hold more than 8 MiB.
     pub row_group_bytes: usize,
     /// Level of zstd, 1 to 19.
     pub zstd_level: i32,
