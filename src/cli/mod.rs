@@ -98,9 +98,12 @@ fn log_to_stderr(shared: Shared) {
     drop(tracing_subscriber::registry().with(layer).try_init());
 }
 
-/// A runtime for a command that talks to the network.
+/// A runtime for a command that talks to the network: a thread per core, and two at least, so that
+/// decoding never holds up the answers.
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).enable_all().build().map_err(|error| {
         Error::new(Kind::Unreachable, "the program's threads cannot be started").because(error)
     })
 }

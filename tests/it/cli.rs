@@ -523,6 +523,23 @@ fn talk_as_json_is_one_object_a_line_whatever_is_said() {
 }
 
 #[test]
+fn a_login_within_an_address_is_refused_and_not_shown() {
+    let user = User::new();
+    let fields = "spec: confluence, domain: a.test, email: a@b.c, api_token: x";
+    let wiki = format!("{{{fields}, site_url: 'https://ann:s3cret@a.test'}}");
+    for command in [["conns", "test", "WIKI"], ["conns", "list", "--json"]] {
+        let output = user.weir(&command).env("WIKI", &wiki).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!text.contains("s3cret"), "{text}");
+        let refused = text.contains("`site_url` is not a URL with `https://`, without user");
+        assert_eq!(
+            (output.status.code(), refused),
+            if command[1] == "test" { (Some(2), true) } else { (Some(0), false) }
+        );
+    }
+}
+
+#[test]
 fn a_log_in_a_file_has_no_colours() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
