@@ -15,6 +15,7 @@ pub mod path;
 pub mod report;
 pub mod schema;
 pub mod secret;
+pub mod state;
 pub mod template;
 pub mod yaml;
 

@@ -16,6 +16,17 @@ pub const SYNCED_AT: &str = "_weir_synced_at";
 /// Column with the id of the run that wrote the row.
 pub const RUN_ID: &str = "_weir_run_id";
 
+/// Column with the time at which a run found that the source no longer has the row.
+pub const DELETED_AT: &str = "_weir_deleted_at";
+/// Column that says what the last run that touched the row found: `new`, `updated`, `moved`, `deleted`.
+pub const CHANGE: &str = "_weir_change";
+/// Column of staged batches: number of the slice that brought the row. Readers never see it.
+pub const SLICE: &str = "_weir_slice";
+/// Column of staged batches: null in a row of the table. In a marker, which names only a parent, it is
+/// `true` when the parent's rows were read anew, `false` when the parent is there and its old rows
+/// stay. Readers never see it.
+pub const MARK: &str = "_weir_mark";
+
 /// Type of a column, as declared in a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -124,6 +135,15 @@ impl TableSchema {
     /// carries Arrow's canonical extension name `arrow.json`.
     pub fn arrow(&self) -> SchemaRef {
         let fields: Vec<Field> = self.columns.iter().map(arrow_field).collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    /// The Arrow schema of staged batches: [`TableSchema::arrow`] and, at its end, [`SLICE`] (`Int64`)
+    /// and [`MARK`] (`Boolean`).
+    pub fn staged(&self) -> SchemaRef {
+        let own = [(SLICE, DataType::Int64), (MARK, DataType::Boolean)];
+        let own = own.map(|(name, kind)| Field::new(name, kind, true));
+        let fields: Vec<Field> = self.columns.iter().map(arrow_field).chain(own).collect();
         Arc::new(Schema::new(fields))
     }
 

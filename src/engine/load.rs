@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{BooleanArray, Int64Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -52,7 +52,7 @@ async fn load(
     let mut bytes = 0;
     while let Some(batch) = waiting.recv().await {
         bytes += batch.get_array_memory_size();
-        pending.push(batch);
+        pending.push(staged(&schema, &batch)?);
         if pending.len() >= BATCHES || bytes >= BYTES {
             writer.write(merged(&schema, &mut pending)?).await?;
             bytes = 0;
@@ -71,4 +71,13 @@ fn merged(schema: &SchemaRef, pending: &mut Vec<RecordBatch>) -> Result<RecordBa
     }
     concat_batches(&Arc::clone(schema), &batches)
         .map_err(|error| Error::new(Kind::Shape, "batches do not fit together").because(error))
+}
+
+/// A batch with the columns of its staging.
+fn staged(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from_value(0, batch.num_rows())));
+    columns.push(Arc::new(BooleanArray::new_null(batch.num_rows())));
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .map_err(|error| Error::new(Kind::Shape, "rows cannot be staged").because(error))
 }

@@ -20,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Iterate, StreamPlan};
 use crate::report::{Event, SliceError, StreamReport, StreamStatus};
 use crate::template::{Scope, Value};
+use crate::write::{Ending, Seen};
 
 /// A stream and its places in the queues.
 pub(super) struct Job {
@@ -80,8 +81,9 @@ type Outcome = Result<Option<(String, u64)>>;
 
 async fn open(shared: &Shared) -> Result<Option<Loader>> {
     let Some(output) = &shared.plan.output else { return Ok(None) };
-    let writer = shared.env.target.open(&output.table).await?;
-    Ok(Some(Loader::start(writer, output.table.schema.arrow())))
+    let writer = shared.env.target.open(&output.table, None).await?;
+    let writer = writer.ok_or_else(|| Error::target("the table cannot be opened"))?;
+    Ok(Some(Loader::start(writer, output.table.schema.staged())))
 }
 
 /// Runs all slices, then commits.
@@ -137,7 +139,8 @@ async fn finish(shared: &Shared, sliced: Result<()>, loader: Option<Loader>) -> 
         return Err(Error::new(Kind::Credentials, what)
             .with_hint("the credentials may lack a permission for this stream"));
     }
-    let committed = writer.commit().await?;
+    let ending = Ending { seen: Seen::Some, at: shared.env.run.started_at };
+    let committed = writer.commit(&ending, &[]).await?;
     Ok(Some((committed.object, committed.rows)))
 }
 

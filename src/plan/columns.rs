@@ -8,7 +8,7 @@ use crate::replication::{FileOptions, Mode, StreamOptions};
 use crate::schema::{Column, ColumnType, EXTRA, RUN_ID, SYNCED_AT, TableSchema};
 use crate::spec::{ColumnSpec, Defaults, Stream, Unknown};
 use crate::template::Template;
-use crate::write::{Disposition, Table, files};
+use crate::write::{Deletes, Disposition, Table, files};
 
 /// One column of a table and where its values come from.
 #[derive(Clone, Debug)]
@@ -112,6 +112,10 @@ pub(super) fn output(
         key: stream.key.clone(),
     };
     let table = Table {
+        replication: String::new(),
+        replaces: None,
+        deletes: Deletes::Ignore,
+        place: Vec::new(),
         stream: stage.name.to_owned(),
         object: object(draft, stage.name, settings)?,
         disposition: disposition(mode, &schema)?,

@@ -1,28 +1,45 @@
 //! Target that keeps its tables in memory, for tests.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arrow_array::{
-    Array, BooleanArray, RecordBatch,
+    Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray,
     cast::AsArray,
+    new_null_array,
     types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType},
 };
 use arrow_schema::DataType;
-use arrow_select::filter::filter_record_batch;
 use async_trait::async_trait;
 
-use super::{Committed, Disposition, Table, Target, Writer};
+use super::{Committed, Deletes, Disposition, Ending, Seen, Table, Target, Writer};
 use crate::error::{Error, Result};
+use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
+use crate::state::{Change, Entries, Holder, Lock, Store};
 
-type Tables = Arc<Mutex<HashMap<String, Vec<RecordBatch>>>>;
+/// The values of a row's key.
+type Key = Vec<Option<Vec<u8>>>;
 
-/// Keeps the batches of every committed table. Unbounded: it is for tests.
+/// Keeps the rows of every committed table, what is staged, and the state. Unbounded: it is for tests.
+/// Clones share everything, so that a new run finds what a killed one left.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    tables: Tables,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Batches of one row each.
+    tables: HashMap<String, Vec<RecordBatch>>,
+    /// Staged rows by object, with the run they belong to.
+    staged: HashMap<String, (String, Vec<RecordBatch>)>,
+    states: HashMap<String, Entries>,
+    locks: HashMap<String, Holder>,
 }
 
 impl Memory {
@@ -31,22 +48,32 @@ impl Memory {
         Self::default()
     }
 
-    /// The batches of a table in the order they were written; `None` if it was never committed.
+    /// The rows of a table, each a batch; `None` if it was never committed.
     pub fn batches(&self, object: &str) -> Option<Vec<RecordBatch>> {
-        locked(&self.tables).get(object).cloned()
+        locked(&self.kept).tables.get(object).cloned()
     }
 
     /// The names of all tables, sorted.
     pub fn objects(&self) -> Vec<String> {
-        let mut objects: Vec<String> = locked(&self.tables).keys().cloned().collect();
+        let mut objects: Vec<String> = locked(&self.kept).tables.keys().cloned().collect();
         objects.sort_unstable();
         objects
+    }
+
+    /// Rows that are staged for any table and outlive their writer.
+    pub fn staged(&self) -> usize {
+        let kept = locked(&self.kept);
+        kept.staged.values().flat_map(|(_, batches)| batches).map(RecordBatch::num_rows).sum()
     }
 }
 
 #[async_trait]
 impl Target for Memory {
-    fn accepts(&self, _: &Table) -> Result<()> {
+    fn accepts(&self, table: &Table) -> Result<()> {
+        if table.disposition == Disposition::Merge && table.schema.key.is_empty() {
+            let what = format!("stream `{}` has no key to merge its rows by", table.stream);
+            return Err(Error::input(what));
+        }
         Ok(())
     }
 
@@ -54,89 +81,307 @@ impl Target for Memory {
         Ok(())
     }
 
-    async fn open(&self, table: &Table) -> Result<Box<dyn Writer>> {
-        if table.disposition == Disposition::Merge && table.schema.key.is_empty() {
-            let what = format!("stream `{}` has no key to merge its rows by", table.stream);
-            return Err(Error::input(what));
+    async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>> {
+        self.accepts(table)?;
+        let mut kept = locked(&self.kept);
+        let old = kept.staged.get(&table.object).filter(|(run, _)| *run == table.run_id);
+        let rows = match (staged, old) {
+            (None, _) => Vec::new(),
+            (Some(_), None) => return Ok(None),
+            (Some(count), Some((_, batches))) => {
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                if batches.len() < count {
+                    return Ok(None);
+                }
+                batches.iter().take(count).cloned().collect()
+            }
+        };
+        kept.staged.insert(table.object.clone(), (table.run_id.clone(), rows.clone()));
+        Ok(Some(Box::new(MemoryWriter {
+            table: table.clone(),
+            kept: Arc::clone(&self.kept),
+            rows,
+        })))
+    }
+
+    async fn define(&self, table: &Table) -> Result<String> {
+        locked(&self.kept).tables.entry(table.object.clone()).or_default();
+        Ok(table.object.clone())
+    }
+
+    fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
+        let (kept, replication) = (Arc::clone(&self.kept), replication.to_owned());
+        Ok(Arc::new(MemoryStore { kept, replication }))
+    }
+}
+
+struct MemoryStore {
+    kept: Arc<Mutex<Kept>>,
+    replication: String,
+}
+
+struct MemoryLock {
+    kept: Arc<Mutex<Kept>>,
+    replication: String,
+    held: AtomicBool,
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
+        let mut kept = locked(&self.kept);
+        if let Some(other) = kept.locks.get(&self.replication) {
+            let what = format!("another run of `{}` is going on: {other}", self.replication);
+            return Err(Error::target(what));
         }
-        let (table, tables) = (table.clone(), Arc::clone(&self.tables));
-        Ok(Box::new(MemoryWriter { table, tables, batches: Vec::new() }))
+        kept.locks.insert(self.replication.clone(), holder.clone());
+        let (kept, replication) = (Arc::clone(&self.kept), self.replication.clone());
+        Ok(Box::new(MemoryLock { kept, replication, held: AtomicBool::new(true) }))
+    }
+
+    async fn load(&self) -> Result<Entries> {
+        Ok(locked(&self.kept).states.get(&self.replication).cloned().unwrap_or_default())
+    }
+
+    async fn save(&self, changes: &[Change]) -> Result<()> {
+        save(&mut locked(&self.kept), &self.replication, changes);
+        Ok(())
+    }
+}
+
+impl Lock for MemoryLock {
+    fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        locked(&self.kept).locks.remove(&self.replication);
+    }
+}
+
+fn save(kept: &mut Kept, replication: &str, changes: &[Change]) {
+    let entries = kept.states.entry(replication.to_owned()).or_default();
+    for change in changes {
+        match &change.value {
+            Some(value) => entries.insert(change.key.clone(), value.clone()),
+            None => entries.remove(&change.key),
+        };
     }
 }
 
 struct MemoryWriter {
     table: Table,
-    tables: Tables,
-    batches: Vec<RecordBatch>,
+    kept: Arc<Mutex<Kept>>,
+    /// Batches of one staged row each; a forgotten row has no slice.
+    rows: Vec<RecordBatch>,
 }
 
 #[async_trait]
 impl Writer for MemoryWriter {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        self.batches.push(batch);
+        self.rows.extend((0..batch.num_rows()).map(|row| batch.slice(row, 1)));
         Ok(())
     }
 
-    async fn commit(self: Box<Self>) -> Result<Committed> {
-        let Self { table, tables, mut batches } = *self;
-        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        let mut tables = locked(&tables);
-        let old = tables.entry(table.object.clone()).or_default();
-        match table.disposition {
-            Disposition::Replace | Disposition::Truncate => *old = batches,
-            Disposition::Append => old.append(&mut batches),
-            Disposition::Merge => {
-                old.append(&mut batches);
-                keep_last(old, &table.schema.key)?;
+    async fn forget(&mut self, slice: i64) -> Result<()> {
+        for row in &mut self.rows {
+            if slice_of(row) == Some(slice) {
+                *row = with(row, SLICE, new_null_array(&DataType::Int64, 1))?;
             }
         }
-        Ok(Committed { object: table.object, rows })
+        Ok(())
     }
-}
 
-/// Keeps the last of the rows with one key.
-fn keep_last(batches: &mut Vec<RecordBatch>, key: &[String]) -> Result<()> {
-    let mut seen = HashSet::new();
-    for batch in batches.iter_mut().rev() {
-        let mut keeps = Vec::with_capacity(batch.num_rows());
-        for row in (0..batch.num_rows()).rev() {
-            keeps.push(seen.insert(key_of(batch, key, row)));
+    fn staged(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
+        let mut kept = locked(&self.kept);
+        let staged = (self.table.run_id.clone(), self.rows.clone());
+        kept.staged.insert(self.table.object.clone(), staged);
+        save(&mut kept, &self.table.replication, state);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
+        let Self { table, kept, rows } = *self;
+        let staged = Staged::new(&table, &rows)?;
+        let written = staged.rows.len() as u64;
+        let mut kept = locked(&kept);
+        let old = kept.tables.entry(table.object.clone()).or_default();
+        let mut deleted = 0;
+        match table.disposition {
+            Disposition::Replace | Disposition::Truncate => *old = staged.rows,
+            Disposition::Append => old.extend(staged.rows),
+            Disposition::Merge => deleted = merge(old, staged, &table, ending)?,
         }
-        keeps.reverse();
-        *batch = filter_record_batch(batch, &BooleanArray::from(keeps))
-            .map_err(|error| Error::target("rows cannot be merged").because(error))?;
+        kept.staged.remove(&table.object);
+        save(&mut kept, &table.replication, state);
+        Ok(Committed { object: table.object, rows: written, deleted })
     }
-    batches.retain(|batch| batch.num_rows() > 0);
-    Ok(())
+
+    async fn discard(self: Box<Self>) -> Result<()> {
+        locked(&self.kept).staged.remove(&self.table.object);
+        Ok(())
+    }
 }
 
-fn key_of(batch: &RecordBatch, key: &[String], row: usize) -> Vec<Option<Vec<u8>>> {
-    key.iter().map(|name| cell(batch.column_by_name(name)?.as_ref(), row)).collect()
+/// Staged rows, told apart.
+struct Staged {
+    /// The last row of each key, as the table has it.
+    rows: Vec<RecordBatch>,
+    keys: HashSet<Key>,
+    /// Parents by whether they were read anew.
+    parents: BTreeMap<Key, bool>,
 }
 
-fn cell(array: &dyn Array, row: usize) -> Option<Vec<u8>> {
-    if array.is_null(row) {
+impl Staged {
+    fn new(table: &Table, staged: &[RecordBatch]) -> Result<Self> {
+        let key = &table.schema.key;
+        let mut all = Self { rows: Vec::new(), keys: HashSet::new(), parents: BTreeMap::new() };
+        for row in staged.iter().filter(|row| slice_of(row).is_some()) {
+            if let Some(anew) = mark_of(row) {
+                let parent = key_of(row, table.replaces.as_slice());
+                *all.parents.entry(parent).or_default() |= anew;
+            }
+        }
+        let columns: Vec<usize> = (0..table.schema.columns.len()).collect();
+        for row in staged.iter().rev() {
+            if slice_of(row).is_none() || mark_of(row).is_some() {
+                continue;
+            }
+            if key.is_empty()
+                || table.disposition == Disposition::Append
+                || all.keys.insert(key_of(row, key))
+            {
+                all.rows.push(row.project(&columns).map_err(broken)?);
+            }
+        }
+        all.rows.reverse();
+        Ok(all)
+    }
+}
+
+/// Merges staged rows into a table; how many rows it found gone.
+fn merge(
+    old: &mut Vec<RecordBatch>,
+    staged: Staged,
+    table: &Table,
+    ending: &Ending,
+) -> Result<u64> {
+    let key = &table.schema.key;
+    let mut before: HashMap<Key, RecordBatch> =
+        old.drain(..).map(|row| (key_of(&row, key), row)).collect();
+    let mut deleted = 0;
+    let mut rows = Vec::new();
+    for row in staged.rows {
+        let there = before.remove(&key_of(&row, key));
+        rows.push(changed(row, there.as_ref(), table)?);
+    }
+    for (_, row) in before {
+        let gone = match (&table.replaces, ending.seen) {
+            (Some(column), seen) => {
+                let parent = key_of(&row, std::slice::from_ref(column));
+                match staged.parents.get(&parent) {
+                    Some(anew) => *anew,
+                    None => seen == Seen::All,
+                }
+            }
+            (None, seen) => seen == Seen::All,
+        };
+        let known = is_deleted(&row);
+        match table.deletes {
+            Deletes::Remove if gone => deleted += 1,
+            Deletes::Mark if gone && !known => {
+                deleted += 1;
+                let at = TimestampMicrosecondArray::from(vec![ending.at.timestamp_micros()]);
+                let row = with(&row, DELETED_AT, Arc::new(at.with_timezone("UTC")))?;
+                rows.push(with(&row, CHANGE, Arc::new(StringArray::from(vec!["deleted"])))?);
+            }
+            _ => rows.push(row),
+        }
+    }
+    *old = rows;
+    Ok(deleted)
+}
+
+/// A staged row with what it changed, given the row before.
+fn changed(row: RecordBatch, before: Option<&RecordBatch>, table: &Table) -> Result<RecordBatch> {
+    let Some(before) = before.filter(|before| !is_deleted(before)) else {
+        return with(&row, CHANGE, Arc::new(StringArray::from(vec!["new"])));
+    };
+    let own = |name: &str| name.starts_with("_weir_");
+    let schema = row.schema();
+    let differs: Vec<&String> = schema
+        .fields()
+        .iter()
+        .map(|field| field.name())
+        .filter(|name| !own(name) && row.column_by_name(name) != before.column_by_name(name))
+        .collect();
+    if differs.is_empty() {
+        return Ok(before.clone());
+    }
+    let moved = differs.iter().any(|name| table.place.contains(name));
+    let change = if moved { "moved" } else { "updated" };
+    with(&row, CHANGE, Arc::new(StringArray::from(vec![change])))
+}
+
+fn is_deleted(row: &RecordBatch) -> bool {
+    row.column_by_name(DELETED_AT).is_some_and(|at| at.is_valid(0))
+}
+
+/// The row with another value in a column, if it has it.
+fn with(row: &RecordBatch, name: &str, value: ArrayRef) -> Result<RecordBatch> {
+    let Ok(at) = row.schema().index_of(name) else { return Ok(row.clone()) };
+    let mut columns = row.columns().to_vec();
+    if let Some(slot) = columns.get_mut(at) {
+        *slot = value;
+    }
+    RecordBatch::try_new(row.schema(), columns).map_err(broken)
+}
+
+fn broken(error: arrow_schema::ArrowError) -> Error {
+    Error::target("rows cannot be merged").because(error)
+}
+
+fn slice_of(row: &RecordBatch) -> Option<i64> {
+    let slices = row.column_by_name(SLICE)?.as_primitive_opt::<Int64Type>()?;
+    slices.is_valid(0).then(|| slices.value(0))
+}
+
+fn mark_of(row: &RecordBatch) -> Option<bool> {
+    let marks = row.column_by_name(MARK)?.as_boolean_opt()?;
+    marks.is_valid(0).then(|| marks.value(0))
+}
+
+fn key_of(row: &RecordBatch, key: &[String]) -> Key {
+    key.iter().map(|name| cell(row.column_by_name(name)?.as_ref())).collect()
+}
+
+fn cell(array: &dyn Array) -> Option<Vec<u8>> {
+    if array.is_null(0) {
         return None;
     }
     Some(match array.data_type() {
-        DataType::Utf8 => array.as_string::<i32>().value(row).as_bytes().to_vec(),
-        DataType::Binary => array.as_binary::<i32>().value(row).to_vec(),
-        DataType::Boolean => vec![u8::from(array.as_boolean().value(row))],
-        DataType::Int64 => array.as_primitive::<Int64Type>().value(row).to_be_bytes().to_vec(),
-        DataType::Float64 => array.as_primitive::<Float64Type>().value(row).to_be_bytes().to_vec(),
-        DataType::Date32 => array.as_primitive::<Date32Type>().value(row).to_be_bytes().to_vec(),
+        DataType::Utf8 => array.as_string::<i32>().value(0).as_bytes().to_vec(),
+        DataType::Binary => array.as_binary::<i32>().value(0).to_vec(),
+        DataType::Boolean => vec![u8::from(array.as_boolean().value(0))],
+        DataType::Int64 => array.as_primitive::<Int64Type>().value(0).to_be_bytes().to_vec(),
+        DataType::Float64 => array.as_primitive::<Float64Type>().value(0).to_be_bytes().to_vec(),
+        DataType::Date32 => array.as_primitive::<Date32Type>().value(0).to_be_bytes().to_vec(),
         DataType::Decimal128(..) => {
-            array.as_primitive::<Decimal128Type>().value(row).to_be_bytes().to_vec()
+            array.as_primitive::<Decimal128Type>().value(0).to_be_bytes().to_vec()
         }
         DataType::Timestamp(..) => {
-            array.as_primitive::<TimestampMicrosecondType>().value(row).to_be_bytes().to_vec()
+            array.as_primitive::<TimestampMicrosecondType>().value(0).to_be_bytes().to_vec()
         }
         _ => return None,
     })
 }
 
-fn locked(
-    tables: &Mutex<HashMap<String, Vec<RecordBatch>>>,
-) -> MutexGuard<'_, HashMap<String, Vec<RecordBatch>>> {
-    tables.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,12 +4,16 @@ pub mod files;
 pub mod memory;
 pub mod postgres;
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::schema::TableSchema;
+use crate::state::{Change, Store};
 
 /// What becomes of the rows that the target already has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,25 +25,72 @@ pub enum Disposition {
     Truncate,
     /// The new rows are added.
     Append,
-    /// A new row takes the place of the old row with the same key; other old rows stay.
+    /// A new row takes the place of the old row with the same key; what becomes of other old rows,
+    /// [`Ending::seen`] and [`Table::deletes`] say.
     Merge,
+}
+
+/// What becomes of a row that the source no longer has.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Deletes {
+    /// It stays, with the time of the run in `_weir_deleted_at`.
+    #[default]
+    Mark,
+    /// It goes.
+    Remove,
+    /// It stays as it is.
+    Ignore,
 }
 
 /// One table to be written in one run.
 #[derive(Clone, Debug)]
 pub struct Table {
+    /// Name of the replication, under which the target keeps its state.
+    pub replication: String,
     /// Stream whose rows these are.
     pub stream: String,
     /// Where to: `schema.table` for a database, a path below the connection's root for files.
     pub object: String,
-    /// Columns and key. Batches have these columns in this order.
+    /// Columns and key. The target fills in the metadata columns `_weir_deleted_at` and
+    /// `_weir_change` where the schema has them: batches bring them as nulls.
     pub schema: TableSchema,
     /// What becomes of the old rows.
     pub disposition: Disposition,
-    /// Id of the run.
+    /// Column that names a row's parent, when a slice's rows replace those of a parent. Markers have
+    /// their parent in it.
+    pub replaces: Option<String>,
+    /// What becomes of rows that the source no longer has; for merges.
+    pub deletes: Deletes,
+    /// Columns a change of which is called `moved`.
+    pub place: Vec<String>,
+    /// Id of the run. A run that is continued keeps its id.
     pub run_id: String,
     /// Sizes of its files, where they are not the target's; databases ignore it.
     pub files: Option<files::Settings>,
+}
+
+/// How the reading of a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// What is known of rows that were not staged.
+    pub seen: Seen,
+    /// The time for `_weir_deleted_at`.
+    pub at: DateTime<Utc>,
+}
+
+/// What a merge may conclude of old rows whose key was not staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing but this: where a parent was marked as read anew, those of its old rows whose key was
+    /// not staged are gone.
+    Some,
+    /// The source has no others. With [`Table::replaces`], every parent was marked: the rows of a
+    /// parent without a marker are gone, those of a parent marked `false` stay. Without it, every
+    /// row was staged: all old rows whose key was not are gone.
+    All,
 }
 
 /// What a commit made visible.
@@ -47,17 +98,22 @@ pub struct Table {
 pub struct Committed {
     /// Where, for a person: a quoted table name or a path.
     pub object: String,
-    /// Rows written in this run.
+    /// Rows written in this run, markers aside.
     pub rows: u64,
+    /// Old rows that were marked or removed because the source no longer has them.
+    pub deleted: u64,
 }
 
 /// A place where tables are written: a database or a store of files.
 ///
 /// # Contract
-/// - Until [`Writer::commit`] returns, a reader of the target sees what it saw before.
-/// - Dropping a writer, or the death of the process, leaves what was there before, and no partial
-///   file under a final name; what is left over under other names, the next `open` removes.
+/// - Rows are staged, unseen, until [`Writer::commit`]. Until it returns, a reader of the target sees
+///   what it saw before.
+/// - What was staged before the last [`Writer::checkpoint`] outlives the writer, the process and the
+///   server. [`Target::open`] with the number of rows the state tells goes on from there; whatever
+///   was staged later is forgotten. Opening without it forgets all of an earlier run's staging.
 /// - A commit without any rows is a commit: `Replace` and `Truncate` then empty the table.
+/// - State that is handed to `checkpoint` or `commit` is saved with the rows, both or neither.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// Refuses a table that could never be opened, by its name and disposition alone; asks nobody.
@@ -66,16 +122,45 @@ pub trait Target: Send + Sync {
     /// Checks that the target can be reached and written, without changing it.
     async fn check(&self) -> Result<()>;
 
-    /// Starts writing one table; creates what it needs (schema, folder) if missing.
-    async fn open(&self, table: &Table) -> Result<Box<dyn Writer>>;
+    /// Starts writing one table; creates what it needs (schema, folder) if missing. With `staged`,
+    /// goes on with that many staged rows (markers are rows too) of the same run; `None` when they
+    /// are not there: committed already, or lost.
+    async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>>;
+
+    /// Makes the table exist with all columns of the schema, and leaves its rows alone.
+    async fn define(&self, table: &Table) -> Result<String>;
+
+    /// The state that is kept here for a replication.
+    fn store(&self, replication: &str) -> Result<Arc<dyn Store>>;
 }
 
-/// Takes the batches of one table, in order. Bounded: holds no more than its own buffers.
+/// Takes the batches of one table, in order. Bounded: holds no more than its own buffers. Dropped, it
+/// leaves what was staged at the last checkpoint to the next run.
 #[async_trait]
 pub trait Writer: Send {
-    /// Takes one batch with the columns of the table's schema.
+    /// Stages one batch with the columns of [`TableSchema::staged`].
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
 
-    /// Makes all rows visible at once.
-    async fn commit(self: Box<Self>) -> Result<Committed>;
+    /// Forgets the staged rows of a slice, which will be read anew or not at all.
+    async fn forget(&mut self, slice: i64) -> Result<()>;
+
+    /// Rows staged so far, markers and forgotten ones included: what `open` wants to be told.
+    fn staged(&self) -> u64;
+
+    /// Makes all staged rows last, together with the state.
+    async fn checkpoint(&mut self, state: &[Change]) -> Result<()>;
+
+    /// Makes all rows visible at once, together with the state, and removes the staging.
+    async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed>;
+
+    /// Forgets all that was staged.
+    async fn discard(self: Box<Self>) -> Result<()>;
+}
+
+/// Rows without the columns of their staging.
+fn unstaged(batch: &RecordBatch) -> Result<RecordBatch> {
+    let columns: Vec<usize> = (0..batch.num_columns().saturating_sub(2)).collect();
+    batch
+        .project(&columns)
+        .map_err(|error| crate::error::Error::target("rows cannot be read").because(error))
 }

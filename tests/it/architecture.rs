@@ -8,7 +8,7 @@ use std::{
 /// Layers from the bottom up. A module imports from layers below its own, never beside or above.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["path", "report", "schema", "secret", "template", "yaml"],
+    &["path", "report", "schema", "secret", "state", "template", "yaml"],
     &["fetch", "replication", "spec", "write"],
     &["connection", "decode", "paginate", "respond", "throttle"],
     &["auth"],

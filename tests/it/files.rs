@@ -30,6 +30,10 @@ use crate::support::s3;
 fn table(object: &str, disposition: Disposition) -> Table {
     let columns = vec![Column::new("id", ColumnType::Int), Column::new("body", ColumnType::Text)];
     Table {
+        replication: "people".to_owned(),
+        replaces: None,
+        deletes: weir::write::Deletes::Ignore,
+        place: Vec::new(),
         stream: "pages".to_owned(),
         object: object.to_owned(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },
@@ -57,11 +61,11 @@ fn batch(table: &Table, ids: std::ops::Range<i64>, size: usize) -> RecordBatch {
 }
 
 async fn load(target: &Files, table: &Table, ids: std::ops::Range<i64>) -> Committed {
-    let mut writer = target.open(table).await.unwrap();
+    let mut writer = target.open(table, None).await.unwrap().unwrap();
     if !ids.is_empty() {
         writer.write(batch(table, ids, 20)).await.unwrap();
     }
-    writer.commit().await.unwrap()
+    writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap()
 }
 
 fn parquet_ids(bytes: Vec<u8>) -> Vec<i64> {
@@ -187,7 +191,7 @@ async fn until_commit_and_after_a_drop_the_old_rows_stand() {
         let table = table(object, Disposition::Replace);
         load(&target, &table, 0..3).await;
         let before = files_below(root.path());
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         writer.write(batch(&table, 10..5000, 400)).await.unwrap();
         assert_eq!(ids_below(&root.path().join("wiki")), [0, 1, 2], "{object}");
         drop(writer);
@@ -219,7 +223,7 @@ async fn an_append_adds_parts_and_refuses_one_file() {
     let target = files_in(root.path());
     let table = table("pages.jsonl", Disposition::Append);
     load(&target, &table, 0..3).await;
-    let error = target.open(&table).await.err().unwrap();
+    let error = target.open(&table, None).await.err().unwrap();
     assert!(error.hint().unwrap().contains("{run_timestamp}"), "{error:?}");
 }
 
@@ -230,10 +234,12 @@ async fn files_of_others_are_never_removed() {
         let target = files_in(root.path());
         let table = table("pages/*.jsonl", disposition);
         load(&target, &table, 0..3).await;
-        let writer = target.open(&table).await.unwrap();
+        let writer = target.open(&table, None).await.unwrap().unwrap();
         fs::write(root.path().join("pages/mine.jsonl"), "precious").unwrap();
-        for error in [writer.commit().await.unwrap_err(), target.open(&table).await.err().unwrap()]
-        {
+        for error in [
+            writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err(),
+            target.open(&table, None).await.err().unwrap(),
+        ] {
             assert!(error.chain().contains("`mine.jsonl`"), "{error:?}");
         }
         assert_eq!(fs::read_to_string(root.path().join("pages/mine.jsonl")).unwrap(), "precious");
@@ -250,11 +256,11 @@ async fn parts_and_row_groups_keep_to_their_sizes() {
         let files = Settings { max_file_bytes: Some(LIMIT), ..Settings::default() };
         let target = Files::in_folder(root.path(), files);
         let table = table(object, Disposition::Replace);
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         for start in [0, 1000, 2000] {
             writer.write(batch(&table, start..start + 1000, 1400)).await.unwrap();
         }
-        let committed = writer.commit().await.unwrap();
+        let committed = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
         assert_eq!(ids_below(root.path()), (0..3000).collect::<Vec<_>>(), "{object}");
         let mut sizes: Vec<u64> =
             files_below(root.path()).iter().map(|path| fs::metadata(path).unwrap().len()).collect();
@@ -269,11 +275,11 @@ async fn parts_and_row_groups_keep_to_their_sizes() {
         let files = Settings { row_group_rows, row_group_bytes, ..Settings::default() };
         let target = Files::in_folder(root.path(), files);
         let table = table("pages.parquet", Disposition::Replace);
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         for start in (0..1000).step_by(50) {
             writer.write(batch(&table, start..start + 50, 1400)).await.unwrap();
         }
-        writer.commit().await.unwrap();
+        writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
         let file = fs::File::open(root.path().join("pages.parquet")).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
         let groups = reader.metadata().num_row_groups();
@@ -307,9 +313,9 @@ async fn every_type_comes_back_as_it_went() {
     let batch = RecordBatch::try_new(schema.arrow(), arrays).unwrap();
     for object in ["all.parquet", "all.jsonl"] {
         let table = Table { schema: schema.clone(), ..table(object, Disposition::Replace) };
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         writer.write(batch.clone()).await.unwrap();
-        writer.commit().await.unwrap();
+        writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     }
     let file = fs::File::open(root.path().join("all.parquet")).unwrap();
     let mut reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
@@ -336,11 +342,11 @@ async fn a_second_run_of_the_same_object_is_refused_while_the_first_lives() {
     let root = tempfile::tempdir().unwrap();
     let (one, other) = (files_in(root.path()), files_in(root.path()));
     let table = table("pages/*.jsonl", Disposition::Replace);
-    let writer = one.open(&table).await.unwrap();
-    let error = other.open(&table).await.err().unwrap();
+    let writer = one.open(&table, None).await.unwrap().unwrap();
+    let error = other.open(&table, None).await.err().unwrap();
     assert!(error.chain().contains(&format!("process {}", std::process::id())), "{error:?}");
     assert!(error.chain().contains("since 2"), "{error:?}");
-    writer.commit().await.unwrap();
+    writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     load(&other, &table, 0..1).await;
 }
 
@@ -360,13 +366,13 @@ async fn what_cannot_be_written_says_why_and_leaves_the_old() {
     fs::write(root.path().join("file"), "").unwrap();
     for (object, disposition, files, hint) in cases {
         let table = Table { files, ..table(object, disposition) };
-        let error = target.open(&table).await.err().unwrap();
+        let error = target.open(&table, None).await.err().unwrap();
         assert!(error.hint().is_some_and(|text| text.contains(hint)), "{object}: {error:?}");
         assert_eq!(entries(root.path()), ["file", "folder.jsonl"]);
     }
     let target = files_in(&root.path().join("file"));
     assert!(target.check().await.is_err());
-    let error = target.open(&table("pages.jsonl", Disposition::Replace)).await.err().unwrap();
+    let error = target.open(&table("pages.jsonl", Disposition::Replace), None).await.err().unwrap();
     assert!(error.hint().unwrap().contains("not a file"), "{error:?}");
 }
 
@@ -378,7 +384,7 @@ async fn a_null_key_fails_parquet_with_a_hint() {
     let arrays: Vec<ArrayRef> =
         vec![Arc::new(Int64Array::from(vec![None])), Arc::new(StringArray::from(vec![Some("x")]))];
     let batch = RecordBatch::try_new(table.schema.arrow(), arrays).unwrap();
-    let error = target.open(&table).await.unwrap().write(batch).await.unwrap_err();
+    let error = target.open(&table, None).await.unwrap().unwrap().write(batch).await.unwrap_err();
     assert!(error.hint().unwrap().contains("`key`"), "{error:?}");
 }
 
@@ -390,7 +396,7 @@ async fn a_child_that_writes_without_end() {
     let mut writers = Vec::new();
     for object in OBJECTS {
         let table = table(&distinct(object), Disposition::Replace);
-        writers.push((target.open(&table).await.unwrap(), table));
+        writers.push((target.open(&table, None).await.unwrap().unwrap(), table));
     }
     for start in 0.. {
         for (writer, table) in &mut writers {
@@ -426,7 +432,7 @@ async fn a_killed_run_leaves_the_old_files_and_the_next_one_cleans_up() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     // While it lives, its work is neither swept nor disturbed.
-    let busy = target.open(&table(OBJECTS[0], Disposition::Replace)).await.err().unwrap();
+    let busy = target.open(&table(OBJECTS[0], Disposition::Replace), None).await.err().unwrap();
     assert!(busy.chain().contains(&format!("process {}", child.id())), "{busy:?}");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -434,7 +440,7 @@ async fn a_killed_run_leaves_the_old_files_and_the_next_one_cleans_up() {
 
     assert!(entries(root.path()).len() > 1, "the kill came too late");
     assert_eq!(ids_below(&root.path().join("wiki")).len(), 3 * OBJECTS.len());
-    drop(target.open(&table(OBJECTS[0], Disposition::Replace)).await.unwrap());
+    drop(target.open(&table(OBJECTS[0], Disposition::Replace), None).await.unwrap());
     assert_eq!(files_below(root.path()), before);
     assert_eq!(entries(root.path()), ["wiki"]);
 }
@@ -472,7 +478,7 @@ async fn a_store_keeps_the_same_promises() {
         assert!(before.iter().all(|key| key.starts_with("pre/fix/wiki/")), "{before:?}");
 
         // More than one piece of an upload.
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         for start in 0..8 {
             writer.write(batch(&table, start * 1000..(start + 1) * 1000, 1500)).await.unwrap();
         }
@@ -480,11 +486,11 @@ async fn a_store_keeps_the_same_promises() {
         drop(writer);
         assert_eq!(keys(&store).await, before);
 
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         for start in 0..8 {
             writer.write(batch(&table, start * 1000..(start + 1) * 1000, 1500)).await.unwrap();
         }
-        let committed = writer.commit().await.unwrap();
+        let committed = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
         assert!(committed.object.starts_with("s3://b/pre/fix/wiki/pages"), "{committed:?}");
         assert_eq!(ids_in(&store).await, (0..8000).collect::<Vec<_>>(), "{object}");
 
@@ -496,7 +502,7 @@ async fn a_store_keeps_the_same_promises() {
             load(&target, &table, 2..3).await;
             assert_eq!(ids_in(&store).await, [0, 1, 2], "{object}");
         } else {
-            assert!(target.open(&table).await.is_err());
+            assert!(target.open(&table, None).await.is_err());
         }
     }
 }
@@ -508,10 +514,10 @@ async fn a_store_splits_parts_and_refuses_what_is_not_its_own() {
     let bucket: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
     let target = Files::in_store(bucket, "", "s3://b", files);
     let table = table("pages/*.jsonl", Disposition::Replace);
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     writer.write(batch(&table, 0..3000, 1400)).await.unwrap();
     assert!(keys(&store).await.is_empty());
-    let committed = writer.commit().await.unwrap();
+    let committed = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     assert_eq!(ids_in(&store).await, (0..3000).collect::<Vec<_>>());
     assert_eq!(committed.object, format!("s3://b/pages/ ({} files)", keys(&store).await.len() - 1));
 
@@ -522,7 +528,7 @@ async fn a_store_splits_parts_and_refuses_what_is_not_its_own() {
         async move { drop(store.put(&key, text.into()).await.unwrap()) }
     };
     put("mine.jsonl", "precious".to_owned()).await;
-    let error = target.open(&table).await.err().unwrap();
+    let error = target.open(&table, None).await.err().unwrap();
     assert!(error.chain().contains("`mine.jsonl`"), "{error:?}");
     store.delete(&Key::from("pages/mine.jsonl")).await.unwrap();
     load(&target, &table, 0..1).await;
@@ -557,16 +563,16 @@ async fn s3_takes_signed_uploads_and_forgets_those_given_up() {
         let table = table(object, Disposition::Replace);
         load(&target, &table, 0..3).await;
         load(&target, &table, 3..5).await;
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         writer.write(batch(&table, 0..8000, 1500)).await.unwrap();
         let found = ids_in_bucket(&bucket.lock().unwrap(), object);
         assert_eq!(found, [3, 4], "{object}");
         assert_eq!(bucket.lock().unwrap().uploads.len(), 1);
-        writer.commit().await.unwrap();
+        writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
         let found = ids_in_bucket(&bucket.lock().unwrap(), object);
         assert_eq!(found, (0..8000).collect::<Vec<_>>(), "{object}");
 
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         writer.write(batch(&table, 0..8000, 1500)).await.unwrap();
         drop(writer);
         while !bucket.lock().unwrap().uploads.is_empty() {
@@ -584,11 +590,11 @@ async fn s3_that_refuses_leaves_the_old_object_and_shows_no_secret() {
     let table = table("pages.jsonl", Disposition::Replace);
     load(&target, &table, 0..3).await;
     for rows in [10, 8000] {
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         bucket.lock().unwrap().refusals = 1;
         let written = writer.write(batch(&table, 0..rows, 1500)).await;
         let error = match written {
-            Ok(()) => writer.commit().await.unwrap_err(),
+            Ok(()) => writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err(),
             Err(error) => error,
         };
         assert_eq!(error.kind(), weir::error::Kind::Credentials, "{error:?}");

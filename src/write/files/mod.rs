@@ -28,7 +28,8 @@ use self::{
     store::Store,
 };
 use crate::error::{Error, Result};
-use crate::write::{Committed, Disposition, Table, Target, Writer};
+use crate::state;
+use crate::write::{Committed, Disposition, Ending, Table, Target, Writer};
 
 pub use self::options::{FilesOptions, Settings};
 
@@ -107,7 +108,10 @@ impl Target for Files {
         }
     }
 
-    async fn open(&self, table: &Table) -> Result<Box<dyn Writer>> {
+    async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>> {
+        if staged.is_some() {
+            return Ok(None);
+        }
         self.accepts(table)?;
         let object = Object::parse(&table.object)?;
         let settings = table.files.unwrap_or(self.settings);
@@ -118,7 +122,15 @@ impl Target for Files {
             Place::Store(store) => Box::new(store.open(table, object).await?),
         };
         let limit = settings.max_file_bytes;
-        Ok(Box::new(FilesWriter { plan, encoder, sink, limit, sent: 0, rows: 0 }))
+        Ok(Some(Box::new(FilesWriter { plan, encoder, sink, limit, sent: 0, rows: 0 })))
+    }
+
+    async fn define(&self, _: &Table) -> Result<String> {
+        Err(Error::target("not there yet"))
+    }
+
+    fn store(&self, _: &str) -> Result<Arc<dyn state::Store>> {
+        Err(Error::target("not there yet"))
     }
 }
 
@@ -193,6 +205,7 @@ impl FilesWriter {
 #[async_trait]
 impl Writer for FilesWriter {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let batch = super::unstaged(&batch)?;
         let rows = batch.num_rows();
         let step = rows_per_piece(&batch);
         for start in (0..rows).step_by(step) {
@@ -204,11 +217,31 @@ impl Writer for FilesWriter {
         Ok(())
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<Committed> {
+    async fn forget(&mut self, _: i64) -> Result<()> {
+        Ok(())
+    }
+
+    fn staged(&self) -> u64 {
+        self.rows
+    }
+
+    async fn checkpoint(&mut self, _: &[crate::state::Change]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn discard(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn commit(
+        mut self: Box<Self>,
+        _: &Ending,
+        _: &[crate::state::Change],
+    ) -> Result<Committed> {
         let this = *self;
         let Self { encoder, mut sink, rows, .. } = this;
         sink.append(encoder.finish()?).await?;
-        Ok(Committed { object: sink.publish(rows).await?, rows })
+        Ok(Committed { object: sink.publish(rows).await?, rows, deleted: 0 })
     }
 }
 

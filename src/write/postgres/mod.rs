@@ -30,6 +30,7 @@ use self::{
     writer::PostgresWriter,
 };
 use crate::error::{Error, Result};
+use crate::state;
 use crate::write::{Disposition, Table, Target, Writer};
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
@@ -101,7 +102,10 @@ impl Target for Postgres {
         Ok(())
     }
 
-    async fn open(&self, table: &Table) -> Result<Box<dyn Writer>> {
+    async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>> {
+        if staged.is_some() {
+            return Ok(None);
+        }
         self.options.validate()?;
         let mut stage = Stage::plan(table, &self.options.schema)?;
         let lock = self.locks.take(&self.pool, &stage.name).await?;
@@ -115,7 +119,15 @@ impl Target for Postgres {
         stage.create(&lease).await?;
         lease.give_back();
         let pool = Arc::clone(&self.pool);
-        Ok(Box::new(PostgresWriter::new(stage, lock, pool, Arc::clone(&self.waiting))))
+        Ok(Some(Box::new(PostgresWriter::new(stage, lock, pool, Arc::clone(&self.waiting)))))
+    }
+
+    async fn define(&self, _: &Table) -> Result<String> {
+        Err(Error::target("not there yet"))
+    }
+
+    fn store(&self, _: &str) -> Result<Arc<dyn state::Store>> {
+        Err(Error::target("not there yet"))
     }
 }
 

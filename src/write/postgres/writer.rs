@@ -87,6 +87,7 @@ impl PostgresWriter {
 #[async_trait]
 impl Writer for PostgresWriter {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let batch = crate::write::unstaged(&batch)?;
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -97,7 +98,27 @@ impl Writer for PostgresWriter {
         Ok(())
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<Committed> {
+    async fn forget(&mut self, _: i64) -> Result<()> {
+        Ok(())
+    }
+
+    fn staged(&self) -> u64 {
+        self.rows
+    }
+
+    async fn checkpoint(&mut self, _: &[crate::state::Change]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn discard(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn commit(
+        mut self: Box<Self>,
+        _: &crate::write::Ending,
+        _: &[crate::state::Change],
+    ) -> Result<Committed> {
         self.flush().await?;
         let stage = self.stage()?;
         let gone = self.publish(&stage).await?;
@@ -112,7 +133,7 @@ impl Writer for PostgresWriter {
                 "values that Postgres cannot hold were replaced"
             );
         }
-        Ok(Committed { object, rows: self.rows.saturating_sub(gone) })
+        Ok(Committed { object, rows: self.rows.saturating_sub(gone), deleted: 0 })
     }
 }
 

@@ -241,7 +241,7 @@ async fn who_lacks_a_right_is_told_which() {
         ("new.people", r#"schema "new" cannot be created"#),
         ("theirs.people", r#"a staging table for "theirs"."people" cannot be created"#),
     ] {
-        let error = target.open(&table(object, Disposition::Replace)).await.err().unwrap();
+        let error = target.open(&table(object, Disposition::Replace), None).await.err().unwrap();
         assert!(error.to_string().contains(part), "{error:?}");
         assert!(error.chain().contains("permission denied"), "{error:?}");
         assert!(error.hint().unwrap().contains("CREATE"), "{error:?}");
@@ -251,9 +251,9 @@ async fn who_lacks_a_right_is_told_which() {
     target.check().await.unwrap();
     assert_eq!(load(&target, &table("theirs.people", Disposition::Merge), &[(1, "Ann")]).await, 1);
     let append = table("owned", Disposition::Append);
-    let mut writer = target.open(&append).await.unwrap();
+    let mut writer = target.open(&append, None).await.unwrap().unwrap();
     writer.write(crate::support::target_contract::people(&append, &[(1, "Ann")])).await.unwrap();
-    let error = writer.commit().await.unwrap_err();
+    let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
     assert!(error.chain().contains("permission denied for table owned"), "{error:?}");
     drop(target);
     database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;

@@ -125,9 +125,9 @@ async fn a_row_that_others_refer_to_cannot_vanish() {
     database
         .execute("CREATE TABLE pets (of bigint REFERENCES people); INSERT INTO pets VALUES (2)")
         .await;
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     writer.write(people(&table, &[(1, "Anna")])).await.unwrap();
-    let error = writer.commit().await.unwrap_err();
+    let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
     assert!(error.hint().unwrap().contains("foreign key"), "{error:?}");
     assert_eq!(found(&database, &table).await, ["1 Ann", "2 Bo"]);
 }
@@ -150,10 +150,14 @@ async fn a_truncated_table_stays_and_keeps_columns_of_its_own() {
 async fn the_last_of_several_rows_with_one_key_stays() {
     for disposition in [Disposition::Replace, Disposition::Truncate, Disposition::Merge] {
         let (database, target, table) = loaded(disposition).await;
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         writer.write(people(&table, &[(1, "a"), (3, "c"), (1, "b")])).await.unwrap();
         writer.write(people(&table, &[(3, "d"), (4, "e"), (1, "f")])).await.unwrap();
-        assert_eq!(writer.commit().await.unwrap().rows, 3, "{disposition:?}");
+        assert_eq!(
+            writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap().rows,
+            3,
+            "{disposition:?}"
+        );
         let mut expected = vec!["1 f", "3 d", "4 e"];
         if disposition == Disposition::Merge {
             expected.insert(1, "2 Bo");
@@ -175,9 +179,12 @@ async fn a_merge_leaves_unchanged_rows_alone() {
         ]))
     };
     for (time, name) in [("1", "Bob"), ("2", "Bill")] {
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         writer.write(batch(&table.schema, &stamped(time, name))).await.unwrap();
-        assert_eq!(writer.commit().await.unwrap().rows, 2);
+        assert_eq!(
+            writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap().rows,
+            2
+        );
     }
     let rows = database.texts(
         "SELECT id || ' ' || name || ' ' || coalesce(to_char(_weir_synced_at AT TIME ZONE 'UTC', \
@@ -215,7 +222,7 @@ async fn a_merge_into_duplicates_is_refused_before_rows_move() {
         .execute("CREATE TABLE twins (id bigint, name text); INSERT INTO twins VALUES (1), (1)")
         .await;
     table.object = "twins".to_owned();
-    let error = target.open(&table).await.err().unwrap();
+    let error = target.open(&table, None).await.err().unwrap();
     let expected = r#"table "public"."twins" already has several rows with the same "id""#;
     assert_eq!(error.to_string(), expected);
 }
@@ -244,9 +251,9 @@ async fn columns_that_do_not_fit_are_refused_before_rows_move() {
     for (change, disposition, refusal) in misfits {
         let (database, target, table) = loaded(disposition).await;
         database.execute(change).await;
-        match target.open(&table).await {
+        match target.open(&table, None).await {
             Ok(writer) if refusal.is_empty() => {
-                writer.commit().await.unwrap();
+                writer.unwrap().commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
             }
             Ok(_) => panic!("{change}: not refused"),
             Err(error) => {
@@ -262,7 +269,7 @@ async fn what_is_no_table_is_not_written() {
     let (database, target, mut table) = loaded(Disposition::Replace).await;
     database.execute("CREATE VIEW seen AS SELECT * FROM people").await;
     table.object = "seen".to_owned();
-    let error = target.open(&table).await.err().unwrap();
+    let error = target.open(&table, None).await.err().unwrap();
     assert_eq!(error.to_string(), r#""public"."seen" is a view, not a table"#);
 }
 
@@ -271,10 +278,10 @@ async fn new_columns_are_added_and_lost_ones_stay() {
     for disposition in [Disposition::Append, Disposition::Merge] {
         let (database, target, mut table) = loaded(disposition).await;
         table.schema.columns[1] = Column::new("Nick \"name\"", ColumnType::Text);
-        let mut writer = target.open(&table).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
         let row = rows(json!([{ "id": 3, "Nick \"name\"": "C" }]));
         writer.write(batch(&table.schema, &row)).await.unwrap();
-        writer.commit().await.unwrap();
+        writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
         let query = r#"SELECT id || coalesce(name, '-') || coalesce("Nick ""name""", '-')
                        FROM people ORDER BY id"#;
         assert_eq!(database.texts(query).await, ["1Ann-", "2Bo-", "3-C"], "{disposition:?}");
@@ -302,9 +309,12 @@ async fn names_of_any_kind_are_kept_as_they_are() {
             table.schema.columns[0].doc = Some("it's \\ 'this'".to_owned());
             table.schema.key = vec!["ID; é".to_owned()];
             let row = rows(json!([{ "ID; é": 1, r#"a "b".C';--"#: "x" }]));
-            let mut writer = target.open(&table).await.unwrap();
+            let mut writer = target.open(&table, None).await.unwrap().unwrap();
             writer.write(batch(&table.schema, &row)).await.unwrap();
-            assert_eq!(writer.commit().await.unwrap().object, quoted);
+            assert_eq!(
+                writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap().object,
+                quoted
+            );
             assert_eq!(database.rows(quoted, &table.schema).await.unwrap(), row);
         }
     }
@@ -325,7 +335,7 @@ async fn names_that_postgres_would_cut_off_are_refused() {
         (wide, "64 bytes"),
         (twice, "twice"),
     ] {
-        let error = target.open(&table).await.err().unwrap();
+        let error = target.open(&table, None).await.err().unwrap();
         assert!(error.to_string().contains(part), "{error:?}");
         assert_eq!(error.kind(), Kind::Input);
         assert!(error.hint().is_some());
@@ -346,9 +356,9 @@ async fn writers_that_need_one_new_schema_do_not_collide() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_finds_its_table_dropped_says_so() {
     let (database, target, table) = loaded(Disposition::Append).await;
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     writer.write(people(&table, &[(3, "Cy")])).await.unwrap();
     database.execute("DROP TABLE people").await;
-    let error = writer.commit().await.unwrap_err();
+    let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
     assert!(error.to_string().contains("was dropped"), "{error:?}");
 }

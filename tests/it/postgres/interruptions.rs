@@ -39,7 +39,7 @@ async fn a_dropped_writer_leaves_neither_staging_nor_lock() {
     let target = Postgres::new(database.options());
     let table = table("people", Disposition::Replace);
     load(&target, &table, &[(1, "Ann")]).await;
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     for _ in 0..10 {
         writer.write(wide(&table, 0..1000)).await.unwrap();
     }
@@ -63,7 +63,7 @@ async fn what_a_killed_run_left_the_next_one_removes() {
         let target = Postgres::new(PostgresOptions::from_url(&url).unwrap());
         let table = table_of_people();
         let writer = runtime.block_on(async {
-            let mut writer = target.open(&table).await.unwrap();
+            let mut writer = target.open(&table, None).await.unwrap().unwrap();
             for _ in 0..5 {
                 writer.write(wide(&table, 0..1000)).await.unwrap();
             }
@@ -78,9 +78,9 @@ async fn what_a_killed_run_left_the_next_one_removes() {
     assert_eq!(found(&database).await, ["1 Ann"]);
     eventually(async || database.texts(LOCKS).await.is_empty()).await;
     let next = Postgres::new(database.options());
-    let writer = next.open(&table).await.unwrap();
+    let writer = next.open(&table, None).await.unwrap().unwrap();
     assert_eq!(database.texts(STAGES).await.len(), 1, "only its own");
-    writer.commit().await.unwrap();
+    writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     assert!(database.texts(STAGES).await.is_empty());
     assert!(found(&database).await.is_empty());
 }
@@ -97,7 +97,7 @@ async fn a_session_that_is_ended_fails_its_writer_and_nothing_else() {
     let table = table("people", Disposition::Replace);
     load(&target, &table, &[(1, "Ann")]).await;
     // A trigger-free way to hold a COPY: someone else has locked the staging table.
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     let stage = database.text(STAGES).await;
     let blocker = database.client().await;
     blocker.batch_execute(&format!("BEGIN; LOCK TABLE {stage}")).await.unwrap();
@@ -145,15 +145,15 @@ async fn a_second_run_learns_who_writes_the_table() {
     });
     let second = Postgres::new(database.options());
     let table = table("people", Disposition::Append);
-    let writer = first.open(&table).await.unwrap();
+    let writer = first.open(&table, None).await.unwrap().unwrap();
     let pid = database.text(LOCKS).await;
-    let error = second.open(&table).await.err().unwrap();
+    let error = second.open(&table, None).await.err().unwrap();
     let text = error.to_string();
     assert!(text.contains(r#"another run writes table "public"."people""#), "{text}");
     assert!(text.contains(&format!("process {pid} (`nightly`")) && text.contains("UTC"), "{text}");
-    let twice = first.open(&table).await.err().unwrap();
+    let twice = first.open(&table, None).await.err().unwrap();
     assert!(twice.to_string().contains("written twice in this run"), "{twice:?}");
-    writer.commit().await.unwrap();
+    writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     load(&second, &table, &[(1, "Ann")]).await;
     load(&first, &table, &[(2, "Bo")]).await;
     assert_eq!(found(&database).await, ["1 Ann", "2 Bo"]);
@@ -165,13 +165,13 @@ async fn a_run_that_lost_its_lock_does_not_commit() {
     let target = Postgres::new(database.options());
     let table = table("people", Disposition::Replace);
     load(&target, &table, &[(1, "Ann")]).await;
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     writer.write(people(&table, &[(2, "Bo")])).await.unwrap();
     let end = format!("SELECT pg_terminate_backend(pid) FROM ({LOCKS}) AS locks");
     assert_eq!(database.texts(&end).await.len(), 1);
     eventually(async || database.texts(LOCKS).await.is_empty()).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let error = writer.commit().await.unwrap_err();
+    let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
     assert!(error.to_string().contains("the lock on table"), "{error:?}");
     assert_eq!(found(&database).await, ["1 Ann"]);
     load(&target, &table, &[(3, "Cy")]).await;
@@ -212,11 +212,11 @@ async fn many_writers_share_few_connections() {
     let tables: Vec<_> =
         (0..10).map(|number| table(format!("t{number}"), Disposition::Replace)).collect();
     let loads = tables.iter().map(async |table| {
-        let mut writer = target.open(table).await.unwrap();
+        let mut writer = target.open(table, None).await.unwrap().unwrap();
         for _ in 0..6 {
             writer.write(wide(table, 0..1000)).await.unwrap();
         }
-        writer.commit().await.unwrap();
+        writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     });
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'weir' \
                     AND datname = current_database()";

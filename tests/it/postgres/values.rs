@@ -25,10 +25,10 @@ async fn stored(kind: ColumnType, values: ArrayRef, query: &str) -> Vec<String> 
     let table = Table { schema, ..target_contract::table("t", Disposition::Replace) };
     let numbers = Int64Array::from_iter_values(0..i64::try_from(values.len()).unwrap());
     let arrays: Vec<ArrayRef> = vec![Arc::new(numbers), values];
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     let batch = RecordBatch::try_new(table.schema.arrow(), arrays).unwrap();
     writer.write(batch).await.unwrap();
-    writer.commit().await.unwrap();
+    writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     database.texts(&format!("SELECT {query} FROM t ORDER BY n")).await
 }
 
@@ -109,12 +109,12 @@ async fn a_row_without_its_key_is_an_error_that_names_the_column() {
     let database = Database::new().await;
     let target = Postgres::new(database.options());
     let table = target_contract::table("people", Disposition::Replace);
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     let names: ArrayRef = Arc::new(StringArray::from(vec!["Ann"]));
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![None]));
     let batch = RecordBatch::try_new(table.schema.arrow(), vec![ids, names]).unwrap();
     writer.write(batch).await.unwrap();
-    let error = writer.commit().await.unwrap_err();
+    let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
     assert!(error.chain().contains(r#"rows for "public"."people""#), "{error:?}");
     let expected = r#"null value in column "id" of relation "staging" violates"#;
     assert!(error.chain().contains(expected), "{error:?}");
@@ -128,10 +128,10 @@ async fn a_batch_of_other_columns_is_an_error() {
     let table = target_contract::table("people", Disposition::Replace);
     let mut other = table.clone();
     other.schema.columns.swap(0, 1);
-    let mut writer = target.open(&table).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
     let batch = people(&other, &[(1, "Ann")]);
     writer.write(batch).await.unwrap();
-    let error = writer.commit().await.unwrap_err();
+    let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
     assert!(error.to_string().contains("column `id` is `int`"), "{error:?}");
 }
 

@@ -23,14 +23,18 @@ pub(crate) fn rows(rows: Value) -> Vec<Row> {
     serde_json::from_value(rows).unwrap()
 }
 
-/// A batch of these rows; what a row does not name is null.
+/// A batch of these rows as it is staged, all by slice 0; what a row does not name is null.
 pub(crate) fn batch(schema: &TableSchema, rows: &[Row]) -> RecordBatch {
     let arrays = schema.columns.iter().map(|column| {
         let cells: Vec<Option<&Value>> =
             rows.iter().map(|row| row.get(&column.name).filter(|value| !value.is_null())).collect();
         array(column.kind, &cells)
     });
-    RecordBatch::try_new(schema.arrow(), arrays.collect()).unwrap()
+    let own: [ArrayRef; 2] = [
+        Arc::new(Int64Array::from_value(0, rows.len())),
+        Arc::new(BooleanArray::new_null(rows.len())),
+    ];
+    RecordBatch::try_new(schema.staged(), arrays.chain(own).collect()).unwrap()
 }
 
 fn array(kind: ColumnType, cells: &[Option<&Value>]) -> ArrayRef {

@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 use weir::{
     schema::{Column, ColumnType, TableSchema},
-    write::{Disposition, Table, Target, Writer},
+    write::{Deletes, Disposition, Ending, Seen, Table, Target, Writer},
 };
 
 use super::rows::{Row, batch, normal, rows};
@@ -60,7 +60,7 @@ where
         let mut writer = self.open(&table).await;
         writer.write(people(&table, &[(1, "Ann"), (2, "Bo")])).await.unwrap();
         assert!(self.names(&table).await.is_empty(), "rows are seen before their commit");
-        let committed = writer.commit().await.unwrap();
+        let committed = writer.commit(&SOME, &[]).await.unwrap();
         assert_eq!(committed.rows, 2);
         assert!(!committed.object.is_empty());
         assert_eq!(self.names(&table).await, ["1 Ann", "2 Bo"]);
@@ -115,12 +115,15 @@ where
         assert_eq!(self.names(&table).await, ["1 Ann", "2 Bob", "3 Cy"]);
         let mut keyless = self.table("keyless", Disposition::Merge);
         keyless.schema.key.clear();
-        assert!(self.target.open(&keyless).await.is_err(), "a merge needs a key");
+        assert!(self.target.open(&keyless, None).await.is_err(), "a merge needs a key");
     }
 
     async fn a_merge_is_refused(&self) {
         let table = self.table("merged", Disposition::Merge);
-        assert!(self.target.open(&table).await.is_err(), "a merge that cannot be must be refused");
+        assert!(
+            self.target.open(&table, None).await.is_err(),
+            "a merge that cannot be must be refused"
+        );
     }
 
     async fn every_value_comes_back(&self) {
@@ -132,7 +135,7 @@ where
         expected.sort_by_key(|row| row["id"].as_i64());
         let mut writer = self.open(&table).await;
         writer.write(batch(&table.schema, &expected)).await.unwrap();
-        writer.commit().await.unwrap();
+        writer.commit(&SOME, &[]).await.unwrap();
         let mut found = self.rows(&table).await;
         found.sort_by_key(|row| row["id"].as_i64());
         assert_eq!(found.len(), expected.len());
@@ -152,7 +155,7 @@ where
             writer.write(batch(&table.schema, &people)).await.unwrap();
             next += size;
         }
-        assert_eq!(writer.commit().await.unwrap().rows, u64::try_from(next).unwrap());
+        assert_eq!(writer.commit(&SOME, &[]).await.unwrap().rows, u64::try_from(next).unwrap());
         let found = self.rows(&table).await;
         let mut ids: Vec<i64> = found.iter().map(|row| row["id"].as_i64().unwrap()).collect();
         ids.sort_unstable();
@@ -171,7 +174,7 @@ where
             for first in [0, 200, 400] {
                 writer.write(wide(table, first..first + 200)).await.unwrap();
             }
-            assert_eq!(writer.commit().await.unwrap().rows, 600);
+            assert_eq!(writer.commit(&SOME, &[]).await.unwrap().rows, 600);
         });
         futures_util::future::join_all(rounds).await;
     }
@@ -181,8 +184,8 @@ where
     }
 
     async fn open(&self, table: &Table) -> Box<dyn Writer> {
-        let opened = self.target.open(&of_new_run(table)).await;
-        opened.unwrap_or_else(|error| panic!("{}: {error:?}", table.object))
+        let opened = self.target.open(&of_new_run(table), None).await;
+        opened.unwrap_or_else(|error| panic!("{}: {error:?}", table.object)).unwrap()
     }
 
     async fn load(&self, table: &Table, people: &[(i64, &str)]) {
@@ -204,6 +207,10 @@ where
 pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Table {
     let columns = vec![Column::new("id", ColumnType::Int), Column::new("name", ColumnType::Text)];
     Table {
+        replication: "people".to_owned(),
+        replaces: None,
+        deletes: Deletes::Ignore,
+        place: Vec::new(),
         stream: "people".to_owned(),
         object: object.into(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },
@@ -212,6 +219,9 @@ pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Tabl
         files: None,
     }
 }
+
+/// What a run that saw only some rows says.
+pub(crate) const SOME: Ending = Ending { seen: Seen::Some, at: chrono::DateTime::UNIX_EPOCH };
 
 /// The same table, written by a run of its own.
 fn of_new_run(table: &Table) -> Table {
@@ -228,11 +238,11 @@ pub(crate) fn people(table: &Table, people: &[(i64, &str)]) -> arrow_array::Reco
 
 /// Writes people and commits; how many rows were committed.
 pub(crate) async fn load(target: &dyn Target, table: &Table, rows: &[(i64, &str)]) -> u64 {
-    let mut writer = target.open(&of_new_run(table)).await.unwrap();
+    let mut writer = target.open(&of_new_run(table), None).await.unwrap().unwrap();
     if !rows.is_empty() {
         writer.write(people(table, rows)).await.unwrap();
     }
-    writer.commit().await.unwrap().rows
+    writer.commit(&SOME, &[]).await.unwrap().rows
 }
 
 /// `id name` of every row, sorted.
