@@ -13,6 +13,8 @@ pub enum Kind {
     Input,
     /// The API does not accept the credentials, or they lack a permission: replace or extend them.
     Credentials,
+    /// The credentials are right, but may not do this: extend them, or leave the stream out.
+    Permission,
     /// The API refused a request for another reason: read its message.
     Rejected,
     /// Nobody answered: check the host, the network, the proxy.
@@ -34,6 +36,14 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Kind {
+    /// Whether it may be gone the next time, without a change of spec or replication: what was done
+    /// so far is then worth keeping.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Credentials | Self::Unreachable | Self::Target | Self::Interrupted)
+    }
 }
 
 impl Error {

@@ -20,9 +20,10 @@ pub mod template;
 pub mod yaml;
 
 pub mod fetch;
-pub mod replication;
 pub mod spec;
 pub mod write;
+
+pub mod replication;
 
 pub mod connection;
 pub mod decode;

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
@@ -13,7 +14,8 @@ use crate::spec::{Follow, NumberedPages, PageSize, Paginate};
 const MAX_EMPTY_PAGES: u32 = 1000;
 
 /// Where in a listing a page is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Position {
     /// The first page.
     First,

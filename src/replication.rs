@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::ColumnType;
+use crate::spec::Refresh;
+use crate::write::Deletes;
 use crate::yaml::{Document, Finding, NodeValue, Problems, suggest};
 
 /// Placeholders that an `object` may hold, in single braces.
@@ -15,6 +17,8 @@ pub const PLACEHOLDERS: [&str; 5] =
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replication {
+    /// Name under which its state is kept; the file's name without its ending unless set.
+    pub name: Option<String>,
     /// Connection to an API.
     pub source: String,
     /// Connection to a database or a store of files.
@@ -22,6 +26,12 @@ pub struct Replication {
     /// What streams have unless they say otherwise.
     #[serde(default)]
     pub defaults: StreamOptions,
+    /// Where the state is kept: a connection to a database or a store of files, or a folder. With the
+    /// target unless set.
+    pub state: Option<String>,
+    /// When what was read so far is saved, so that a run that dies can go on from there.
+    #[serde(default)]
+    pub checkpoint: Checkpoints,
     /// The streams: a name, or a pattern such as `*` or `page_*`, to what is particular to it; null
     /// means the defaults. A later entry wins over an earlier one, a name over a pattern.
     pub streams: IndexMap<String, Option<StreamOptions>>,
@@ -32,6 +42,22 @@ pub struct Replication {
     /// environment wins.
     #[serde(default)]
     pub env: IndexMap<String, String>,
+}
+
+/// When what was read so far is saved. The earlier of the two counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Checkpoints {
+    /// Mebibytes of rows of a stream, in memory's form.
+    pub mib: u32,
+    /// Seconds since the stream's last one.
+    pub seconds: u32,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self { mib: 64, seconds: 10 }
+    }
 }
 
 /// Limits in place of the spec's. Raise them only where the API's owner allows it.
@@ -138,6 +164,12 @@ pub struct StreamOptions {
     pub strict: Option<bool>,
     /// How files are written.
     pub files: Option<FileOptions>,
+    /// How old a complete reading may be in place of what the spec says; for `incremental`.
+    pub refresh: Option<Refresh>,
+    /// What becomes of rows that the source no longer has; for `incremental`. `mark` unless set.
+    pub deletes: Option<Deletes>,
+    /// Refused slices above which the stream fails; 1,000 unless set.
+    pub max_errors: Option<u32>,
 }
 
 /// What is read, and what becomes of the rows that the target has.
@@ -153,6 +185,10 @@ pub enum Mode {
     Snapshot,
     /// What changed is read and merged by key.
     Incremental,
+    /// A range of the cursor is read again and merged by key; cursor and other rows stay.
+    Backfill,
+    /// Nothing is read: the tables are there, with all their columns.
+    DefinitionOnly,
 }
 
 /// The columns that weir adds to every row.
@@ -163,11 +199,14 @@ pub struct Metadata {
     pub synced_at: bool,
     /// `_weir_run_id`: the id of the run.
     pub run_id: bool,
+    /// `_weir_change`: whether the last run that touched the row found it new, updated, moved or
+    /// deleted; for `incremental`.
+    pub change: bool,
 }
 
 impl Default for Metadata {
     fn default() -> Self {
-        Self { synced_at: true, run_id: false }
+        Self { synced_at: true, run_id: false, change: false }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something that happened in a run. Streams are named by their name in the spec.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -91,7 +91,7 @@ impl Reporter for Recorded {
 }
 
 /// A slice that the API refused: what was asked, and what it said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceError {
     /// Stream.
     pub stream: String,
@@ -106,13 +106,15 @@ pub struct SliceError {
 }
 
 /// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamStatus {
     /// Its rows are in the target.
     Done,
     /// It fed its children; nothing was to be written.
     Fed,
+    /// Nothing was to be read: it was read completely a short while ago.
+    Fresh,
     /// It failed; the target has what it had before.
     Failed,
     /// The run was stopped before it ended; the target has what it had before.
@@ -120,7 +122,7 @@ pub enum StreamStatus {
 }
 
 /// The figures of one stream of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamReport {
     /// Stream.
     pub stream: String,
@@ -130,6 +132,9 @@ pub struct StreamReport {
     pub object: Option<String>,
     /// Rows committed.
     pub rows: u64,
+    /// Old rows that were marked or removed because the source no longer has them.
+    #[serde(default)]
+    pub deleted: u64,
     /// Requests sent, retries included.
     pub requests: u64,
     /// Requests sent again after a failure.
@@ -142,15 +147,23 @@ pub struct StreamReport {
     pub misfits: u64,
     /// Slices the API refused.
     pub skipped: u64,
-    /// `false` when something says that rows are missing: skipped slices, a row limit, a page rule.
+    /// `false` when something says that rows are missing; `gaps` says what.
     pub complete: bool,
+    /// What says that rows are missing: refused slices, a row limit, an empty page that leads on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
+    /// Whether everything was read, or only what changed.
+    pub reach: String,
+    /// Whether an earlier process of the same run had done it.
+    #[serde(default)]
+    pub earlier: bool,
     /// Seconds from the stream's start to its end.
     pub seconds: f64,
     /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// What to do about the failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 

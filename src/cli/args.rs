@@ -119,6 +119,35 @@ pub(super) enum Sync {
     /// Extract, type and load the streams of a replication
     #[command(after_help = RUN_EXAMPLES)]
     Run(SyncRun),
+    /// Show where each stream stands: freshness, what is missing, what was refused
+    ///
+    /// Reads the saved state; asks the API nothing.
+    #[command(after_help = "Example: weir sync status replication.yaml")]
+    Status {
+        /// Replication file
+        replication: PathBuf,
+    },
+    /// Forget what was saved of streams, so that the next run begins anew; tables stay as they are
+    #[command(after_help = "Example: weir sync reset replication.yaml --streams 'page_*' --yes")]
+    Reset {
+        /// Replication file
+        replication: PathBuf,
+        /// Streams to forget: names or patterns, separated by commas; `-name` leaves one out
+        #[arg(long, value_name = "PATTERNS", value_delimiter = ',', allow_hyphen_values = true)]
+        streams: Vec<String>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Ask again for the slices that the API refused, and for nothing else
+    #[command(after_help = "Example: weir sync retry-failed replication.yaml")]
+    RetryFailed {
+        /// Replication file
+        replication: PathBuf,
+        /// Streams: names or patterns, separated by commas; `-name` leaves one out
+        #[arg(long, value_name = "PATTERNS", value_delimiter = ',', allow_hyphen_values = true)]
+        streams: Vec<String>,
+    },
     /// Check a replication, its connections and its spec, without any request
     #[command(after_help = "Example: weir sync validate replication.yaml")]
     Validate {
@@ -137,9 +166,41 @@ pub(super) struct SyncRun {
     /// End each stream after this many rows; the target then holds these rows only
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: Option<u64>,
+    /// Start over: forget the interrupted run, the cursors and all else that was saved of the streams
+    #[arg(long)]
+    pub(super) fresh: bool,
+    /// Mode of all streams, in place of what the replication says
+    #[arg(long, value_enum)]
+    pub(super) mode: Option<ModeName>,
+    /// Range of the cursor to read again, with `--mode backfill`: two dates or times, both included
+    #[arg(long, value_name = "FROM,TO", value_parser = range)]
+    pub(super) range: Option<(String, String)>,
     /// Show what would run; sends no request and writes nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// What is read, and what becomes of the rows that the target has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ModeName {
+    /// Everything, in place of what was there
+    FullRefresh,
+    /// The same, but the tables themselves stay
+    Truncate,
+    /// Everything, added
+    Snapshot,
+    /// What changed, merged by key
+    Incremental,
+    /// A range of the cursor, merged by key
+    Backfill,
+    /// Nothing: the tables are made
+    DefinitionOnly,
+}
+
+fn range(text: &str) -> Result<(String, String), String> {
+    let (from, to) =
+        text.split_once(',').ok_or("write two dates or times, with a comma between")?;
+    Ok((from.trim().to_owned(), to.trim().to_owned()))
 }
 
 #[derive(Debug, Subcommand)]

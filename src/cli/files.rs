@@ -145,6 +145,19 @@ pub(super) fn target(connection: &Connection) -> Result<(Arc<dyn Target>, &'stat
     }
 }
 
+/// Where a replication's state is kept: a connection, or a folder.
+pub(super) fn state(place: &str, connections: &Connections) -> Result<Arc<dyn Target>> {
+    match connections.find(place) {
+        Ok(connection) => target(&connection).map(|(target, _)| target),
+        Err(_) if place.contains(['/', '.']) => {
+            Ok(Arc::new(Files::in_folder(place, Settings::default())))
+        }
+        Err(error) => Err(error
+            .within("`state`")
+            .with_hint("name a connection, or a folder with a `/` or `.` in it: `./state`")),
+    }
+}
+
 /// The server and database that a connection names.
 pub(super) fn postgres(connection: &Connection) -> Result<PostgresOptions> {
     let named = |error: Error| error.within(format!("connection `{}`", connection.name));

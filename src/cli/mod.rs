@@ -10,6 +10,7 @@ mod progress;
 mod schema;
 mod sim;
 mod specs;
+mod state;
 mod summary;
 mod sync;
 

@@ -126,9 +126,11 @@ pub(super) fn finished(report: &StreamReport) -> String {
         printer::elapsed(*seconds)
     );
     match (report.status, &report.error) {
+        (StreamStatus::Done, _) if report.earlier => format!("{stream}: done earlier in this run"),
         (StreamStatus::Done, _) => format!("{stream}: done: {counts}"),
+        (StreamStatus::Fresh, _) => format!("{stream}: fresh enough, nothing was read"),
         (StreamStatus::Fed, _) => format!("{stream}: fed its children: {counts}"),
-        (StreamStatus::Interrupted, _) => format!("{stream}: interrupted; the target is as it was"),
+        (StreamStatus::Interrupted, _) => format!("{stream}: interrupted; run again to continue"),
         (StreamStatus::Failed, Some(error)) => format!("{stream}: failed: {error}"),
         (StreamStatus::Failed, None) => format!("{stream}: failed"),
     }

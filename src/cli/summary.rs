@@ -71,6 +71,8 @@ fn fitted(rows: &[Vec<String>], width: usize) -> String {
 
 fn row(stream: &StreamReport) -> Vec<String> {
     let status = match stream.status {
+        StreamStatus::Done if stream.earlier => "earlier",
+        StreamStatus::Fresh => "fresh",
         StreamStatus::Done if stream.complete => "done",
         StreamStatus::Done => "partial",
         StreamStatus::Fed => "fed",

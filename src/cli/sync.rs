@@ -8,29 +8,33 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
-    args::{LogFormat, Shared, Sync as Command, SyncRun},
+    args::{LogFormat, ModeName, Shared, Sync as Command, SyncRun},
     files::{self, Surroundings},
-    printer, progress, summary,
+    printer, progress, state, summary,
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fetch::Transport;
-use crate::plan::{self, AccessHooks, Documents, Options, Plan, Selection, StreamPlan};
-use crate::replication::Replication;
+use crate::plan::{self, AccessHooks, Documents, Options, Plan, Run, Selection, StreamPlan};
+use crate::replication::{Mode, Replication};
 use crate::report::{Event, Reporter};
 use crate::spec::{Fields, Spec};
-use crate::sync::{self, RunReport, RunStatus};
+use crate::state::Store;
+use crate::sync::{self, Beginning, RunReport, RunStatus};
 use crate::write::Target;
 
 /// All that a run is made of, loaded and checked.
-struct Prepared {
+pub(super) struct Prepared {
     replication: Replication,
     source: Connection,
     spec: Spec,
     fields: Fields,
     target: Arc<dyn Target>,
     default_object: &'static str,
+    default_name: String,
+    /// Where the state is kept, when not with the target.
+    state: Option<Arc<dyn Store>>,
 }
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
@@ -51,6 +55,19 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             Ok(Exit::Done)
         }
         Command::Run(args) => run_replication(args, shared, around),
+        Command::RetryFailed { replication, streams } => {
+            let options = Options {
+                selection: Selection(streams.clone()),
+                retry: true,
+                ..Options::default()
+            };
+            let beginning = Beginning { retry: true, ..Beginning::now() };
+            go(prepare(replication, around)?, options, beginning, shared)
+        }
+        Command::Status { replication } => state::status(&prepare(replication, around)?, shared),
+        Command::Reset { replication, streams, yes } => {
+            state::reset(&prepare(replication, around)?, &Selection(streams.clone()), *yes, shared)
+        }
     }
 }
 
@@ -65,17 +82,43 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
     }
     let fields = api_fields(&source, &spec, &connections.variables())?;
     let (target, default_object) = files::target(&connections.find(&replication.target)?)?;
-    Ok(Prepared { replication, source, spec, fields, target, default_object })
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let default_name = stem.into_owned();
+    let name = replication.name.as_deref().unwrap_or(&default_name);
+    let state = match &replication.state {
+        Some(place) => Some(files::state(place, &connections)?.store(name)?),
+        None => None,
+    };
+    Ok(Prepared { replication, source, spec, fields, target, default_object, default_name, state })
+}
+
+impl Prepared {
+    /// Name of the replication.
+    pub(super) fn name(&self) -> &str {
+        self.replication.name.as_deref().unwrap_or(&self.default_name)
+    }
+
+    /// Where its state is kept.
+    pub(super) fn store(&self) -> Result<Arc<dyn Store>> {
+        match &self.state {
+            Some(store) => Ok(Arc::clone(store)),
+            None => self.target.store(self.name()),
+        }
+    }
 }
 
 fn plan(prepared: &Prepared, options: &Options) -> Result<Plan> {
+    plan_for(prepared, options, sync::new_run(chrono::Utc::now()))
+}
+
+fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
     let documents = Documents {
         spec: &prepared.spec,
         replication: &prepared.replication,
         fields: &prepared.fields,
         default_object: prepared.default_object,
+        default_name: &prepared.default_name,
     };
-    let run = sync::new_run(chrono::Utc::now());
     let plan = Plan::new(documents, options, run, &AccessHooks::default())?;
     for output in plan.streams.iter().filter_map(|stream| stream.output.as_ref()) {
         let stream = &output.table.stream;
@@ -86,8 +129,17 @@ fn plan(prepared: &Prepared, options: &Options) -> Result<Plan> {
 }
 
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let mut prepared = prepare(&args.replication, around)?;
-    let options = Options { selection: Selection(args.streams.clone()), limit: args.limit };
+    let prepared = prepare(&args.replication, around)?;
+    let options = Options {
+        selection: Selection(args.streams.clone()),
+        limit: args.limit,
+        mode: args.mode.map(mode_of),
+        range: args.range.clone(),
+        ..Options::default()
+    };
+    if options.range.is_some() && options.mode != Some(Mode::Backfill) {
+        return Err(Error::input("`--range` goes with `--mode backfill`"));
+    }
     if args.dry_run {
         show(&plan(&prepared, &options)?, shared);
         return Ok(Exit::Done);
@@ -96,26 +148,47 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         let rows = printer::counted(limit, "row");
         printer::note(shared, &format!("--limit: each table will hold {rows} at most"));
     }
+    go(prepared, options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
+}
+
+fn mode_of(name: ModeName) -> Mode {
+    match name {
+        ModeName::FullRefresh => Mode::FullRefresh,
+        ModeName::Truncate => Mode::Truncate,
+        ModeName::Snapshot => Mode::Snapshot,
+        ModeName::Incremental => Mode::Incremental,
+        ModeName::Backfill => Mode::Backfill,
+        ModeName::DefinitionOnly => Mode::DefinitionOnly,
+    }
+}
+
+fn go(
+    mut prepared: Prepared,
+    options: Options,
+    beginning: Beginning,
+    shared: Shared,
+) -> Result<Exit> {
     let transport = files::transport(&prepared.source, &prepared.spec)?;
     let runtime = super::runtime()?;
     runtime.block_on(async {
         sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
-        let plan = plan(&prepared, &options)?;
-        execute(plan, transport, Arc::clone(&prepared.target), shared).await
+        execute(&prepared, &options, beginning, transport, shared).await
     })
 }
 
 async fn execute(
-    plan: Plan,
+    prepared: &Prepared,
+    options: &Options,
+    beginning: Beginning,
     transport: Arc<dyn Transport>,
-    target: Arc<dyn Target>,
     shared: Shared,
 ) -> Result<Exit> {
+    let (target, state) = (Arc::clone(&prepared.target), prepared.state.clone());
     let cancel = CancellationToken::new();
     let reporter: Arc<dyn Reporter> = Arc::from(progress::reporter(shared));
     let stopped = tokio::spawn(stop_on_signal(cancel.clone(), Arc::clone(&reporter)));
-    let services = Services { transport, target, reporter, cancel };
-    let report = sync::run(plan, services).await?;
+    let services = Services { transport, target, state, reporter, cancel };
+    let report = sync::run(&|run| plan_for(prepared, options, run), services, beginning).await?;
     conclude(&report, shared);
     Ok(match report.status {
         RunStatus::Done => Exit::Done,

@@ -177,6 +177,11 @@ impl Decoder {
     }
 }
 
+/// A timestamp as APIs write it, or a date, in microseconds since 1970; `None` when it is neither.
+pub fn timestamp(text: &str) -> Option<i64> {
+    scalar::timestamp(&serde_json::Value::from(text).to_string())
+}
+
 /// An array with the same value in every row, given as JSON text; null when there is none or it does
 /// not fit.
 pub fn repeated(kind: ColumnType, json: Option<&str>, rows: usize) -> ArrayRef {

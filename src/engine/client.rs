@@ -203,7 +203,10 @@ fn failure(
     let (status, message) = said(answered);
     let place = url.path();
     let (kind, what) = match (status, means) {
-        (Some(status), Some(Meaning::Credentials | Meaning::Permission)) => {
+        (Some(status), Some(Meaning::Permission)) => {
+            (Kind::Permission, format!("`{place}` was refused: {status} {message}"))
+        }
+        (Some(status), Some(Meaning::Credentials)) => {
             (Kind::Credentials, format!("`{place}` was refused: {status} {message}"))
         }
         (Some(401), None) => (Kind::Credentials, format!("`{place}` was refused: 401 {message}")),

@@ -1,83 +1,426 @@
-//! Batches to a writer, in a task of their own, so that the target works while pages arrive.
+//! The one task per stream that owns its rows and its progress: whatever it saves, it saves together.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use arrow_array::{BooleanArray, Int64Array, RecordBatch};
+use arrow_array::{BooleanArray, Int64Array, RecordBatch, new_null_array};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
-use tokio::{sync::mpsc, task::JoinHandle};
+use chrono::{DateTime, Utc};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 
+use super::{
+    Durable,
+    queue::{Item, Queues, Settler},
+    rows::json_of,
+    state::{FailedSlice, MAX_RECENT, OpenListing, OpenSlice, Progress, StreamState},
+    stats::Stats,
+};
+use crate::decode::array;
 use crate::error::{Error, Kind, Result};
-use crate::write::Writer;
+use crate::plan::{Output, StreamPlan};
+use crate::schema::ColumnType;
+use crate::state::Change;
+use crate::write::{Committed, Ending, Writer};
 
-/// Batches that may wait for the writer.
-const WAITING: usize = 1;
+/// Notes that may wait for the task.
+const WAITING: usize = 16;
 /// Batches, and bytes of memory, at which small batches are handed over as one. A batch of a few rows
 /// takes far more memory than its values.
 const BATCHES: usize = 64;
 const BYTES: usize = 1 << 20;
+/// Parents that are marked by one batch.
+const MARKS: usize = 8192;
+/// Bits of a slice's number that tell it from the others of its request.
+const SLICE_BITS: u32 = 44;
 
-/// Takes batches for one table.
+/// A slice: which one it is, and the values of its queue.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slice {
+    pub(super) request: usize,
+    /// Its first number: a position in its queue, or its own.
+    pub(super) from: u64,
+    /// The number after its last.
+    pub(super) to: u64,
+    /// Number of its value, where it is not about values of a queue.
+    pub(super) number: u64,
+    pub(super) items: Vec<Item>,
+    /// The parents whose rows it replaces.
+    pub(super) parents: Vec<String>,
+}
+
+impl Slice {
+    /// Its number among all slices of the stream.
+    fn id(&self) -> i64 {
+        let request = i64::try_from(self.request).unwrap_or_default() << SLICE_BITS;
+        request | i64::try_from(self.from).unwrap_or_default()
+    }
+
+    /// The slice as it is saved.
+    fn open(&self, listings: Vec<OpenListing>) -> OpenSlice {
+        let items = self.items.iter().map(|item| (item.value.to_string(), item.stamp)).collect();
+        let Self { request, from, to, number, .. } = *self;
+        OpenSlice { request, from, to, number, items, listings }
+    }
+
+    fn is(&self, open: &OpenSlice) -> bool {
+        open.request == self.request && open.from == self.from
+    }
+}
+
+/// What a worker tells of its slice.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// A page was read.
+    Page {
+        slice: Arc<Slice>,
+        batch: Option<RecordBatch>,
+        /// Listings that have not ended; nothing: the slice is done.
+        rest: Vec<OpenListing>,
+        /// Greatest value of the cursor on the page.
+        newest: Option<i64>,
+        /// What says that rows are missing.
+        gap: Option<String>,
+    },
+    /// Its parents have not changed: nothing was asked.
+    Unchanged(Slice),
+    /// It begins anew: its rows so far do not count.
+    Restart(Arc<Slice>),
+    /// It was refused: its rows do not count.
+    Refused(Arc<Slice>, FailedSlice),
+    /// Rows are missing.
+    Gap(String),
+}
+
+/// The way to a stream's task.
 pub(super) struct Loader {
-    batches: mpsc::Sender<RecordBatch>,
-    task: JoinHandle<Result<Box<dyn Writer>>>,
+    notes: mpsc::Sender<Note>,
+    task: JoinHandle<(Keeper, Result<()>)>,
 }
 
 impl Loader {
-    /// Starts the task that feeds a writer.
-    pub(super) fn start(writer: Box<dyn Writer>, schema: SchemaRef) -> Self {
-        let (batches, waiting) = mpsc::channel(WAITING);
-        Self { batches, task: tokio::spawn(load(writer, schema, waiting)) }
+    /// Starts the task.
+    pub(super) fn start(keeper: Keeper) -> Self {
+        let (notes, waiting) = mpsc::channel(WAITING);
+        Self { notes, task: tokio::spawn(keeper.run(waiting)) }
     }
 
-    /// The way in for batches; once the task has failed, sending fails too.
-    pub(super) fn batches(&self) -> mpsc::Sender<RecordBatch> {
-        self.batches.clone()
+    /// The way in for notes; once the task has failed, sending fails too.
+    pub(super) fn notes(&self) -> mpsc::Sender<Note> {
+        self.notes.clone()
     }
 
-    /// Waits until all batches are written, and gives the writer back for its commit.
-    pub(super) async fn finish(self) -> Result<Box<dyn Writer>> {
-        drop(self.batches);
-        let panicked = |error| Error::target("the writer broke").because(error);
-        self.task.await.map_err(panicked)?
+    /// Waits until all notes are dealt with.
+    pub(super) async fn finish(self) -> Result<(Keeper, Result<()>)> {
+        drop(self.notes);
+        self.task.await.map_err(|error| Error::target("the writer broke").because(error))
     }
 }
 
-async fn load(
-    mut writer: Box<dyn Writer>,
-    schema: SchemaRef,
-    mut waiting: mpsc::Receiver<RecordBatch>,
-) -> Result<Box<dyn Writer>> {
-    let mut pending: Vec<RecordBatch> = Vec::new();
-    let mut bytes = 0;
-    while let Some(batch) = waiting.recv().await {
-        bytes += batch.get_array_memory_size();
-        pending.push(staged(&schema, &batch)?);
-        if pending.len() >= BATCHES || bytes >= BYTES {
-            writer.write(merged(&schema, &mut pending)?).await?;
-            bytes = 0;
+/// A stream's rows and progress.
+pub(super) struct Keeper {
+    pub(super) plan: Arc<StreamPlan>,
+    /// `None` for a feeder.
+    pub(super) writer: Option<Box<dyn Writer>>,
+    /// What was known of the stream before the run.
+    pub(super) before: StreamState,
+    pub(super) progress: Progress,
+    /// Whether its slices replace their parents' rows, so that these are marked.
+    pub(super) marks: bool,
+    pub(super) stats: Arc<Stats>,
+    pub(super) page_sizes: Arc<Vec<std::sync::atomic::AtomicU32>>,
+    pub(super) queues: Arc<Queues>,
+    /// Per request the hold on its queue.
+    pub(super) settlers: Vec<Option<Settler>>,
+    /// `None`: nothing is saved.
+    pub(super) durable: Option<Durable>,
+    /// Bytes of rows, and time, after which is saved.
+    pub(super) interval: (usize, Duration),
+    pub(super) pending: Pending,
+}
+
+/// What is not with the writer yet.
+#[derive(Default)]
+pub(super) struct Pending {
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+    /// Parents, the slice that tells of them, and whether their rows were read anew.
+    marks: Vec<(String, i64, bool)>,
+    /// Bytes since the last checkpoint.
+    unsaved: usize,
+}
+
+impl Keeper {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Note>) -> (Self, Result<()>) {
+        let mut due = Instant::now() + self.interval.1;
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                note = waiting.recv() => match note {
+                    Some(note) => self.take(note).await,
+                    None => break,
+                },
+                () = sleep_until(due), if self.durable.is_some() => {
+                    due = Instant::now() + self.interval.1;
+                    self.checkpoint().await
+                }
+            };
+            let outcome = match outcome {
+                Ok(()) if self.pending.unsaved >= self.interval.0 && self.durable.is_some() => {
+                    due = Instant::now() + self.interval.1;
+                    self.checkpoint().await
+                }
+                Ok(()) if Instant::now() >= due && self.durable.is_some() => {
+                    due = Instant::now() + self.interval.1;
+                    self.checkpoint().await
+                }
+                other => other,
+            };
+            if outcome.is_err() {
+                return (self, outcome);
+            }
+        }
+        let flushed = self.flush().await;
+        (self, flushed)
+    }
+
+    async fn take(&mut self, note: Note) -> Result<()> {
+        match note {
+            Note::Page { slice, batch, rest, newest, gap } => {
+                if let Some(batch) = batch {
+                    self.add(&batch, slice.id())?;
+                }
+                self.progress.newest = self.progress.newest.max(newest);
+                self.gap(gap);
+                let done = rest.is_empty();
+                self.progress.open.retain(|open| !slice.is(open));
+                if done {
+                    self.finish(&slice, true);
+                } else {
+                    self.progress.open.push(slice.open(rest));
+                }
+            }
+            Note::Unchanged(slice) => self.finish(&slice, false),
+            Note::Restart(slice) => {
+                self.progress.open.retain(|open| !slice.is(open));
+                self.forget(&slice).await?;
+            }
+            Note::Refused(slice, failed) => {
+                self.forget(&slice).await?;
+                self.progress.open.retain(|open| !slice.is(open));
+                self.progress.failed.push(failed);
+                self.finish(&slice, false);
+                let (count, most) = (self.progress.failed.len(), self.plan.max_errors);
+                if count > usize::try_from(most).unwrap_or(usize::MAX) {
+                    let what = format!("more than {most} slices were refused");
+                    return Err(Error::new(Kind::Permission, what).with_hint(
+                        "see the refusals; raise `max_errors` in the replication to go on despite them",
+                    ));
+                }
+            }
+            Note::Gap(gap) => self.gap(Some(gap)),
+        }
+        if self.pending.batches.len() >= BATCHES
+            || self.pending.bytes >= BYTES
+            || self.pending.marks.len() >= MARKS
+        {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, gap: Option<String>) {
+        let Some(gap) = gap.filter(|gap| !self.progress.gaps.contains(gap)) else { return };
+        // The first few tell the story.
+        if self.progress.gaps.len() < 10 {
+            self.progress.gaps.push(gap);
         }
     }
-    if !pending.is_empty() {
-        writer.write(merged(&schema, &mut pending)?).await?;
+
+    fn finish(&mut self, slice: &Slice, anew: bool) {
+        if let Some(spans) = self.progress.finished.get_mut(slice.request) {
+            spans.insert(slice.from, slice.to);
+        }
+        if self.marks {
+            let marks = slice.parents.iter().map(|parent| (parent.clone(), slice.id(), anew));
+            self.pending.marks.extend(marks);
+        }
+        for item in &slice.items {
+            let Some(stamp) = item.stamp else { continue };
+            let progress = &mut self.progress;
+            progress.newest_parent = progress.newest_parent.max(Some(stamp));
+            progress.recent.insert((stamp, item.value.to_string()));
+            if progress.recent.len() > MAX_RECENT {
+                progress.recent.pop_first();
+            }
+        }
     }
-    Ok(writer)
+
+    fn add(&mut self, batch: &RecordBatch, slice: i64) -> Result<()> {
+        let Some(schema) = self.schema() else { return Ok(()) };
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(Int64Array::from_value(slice, batch.num_rows())));
+        columns.push(Arc::new(BooleanArray::new_null(batch.num_rows())));
+        let staged = RecordBatch::try_new(schema, columns)
+            .map_err(|error| Error::new(Kind::Shape, "rows cannot be staged").because(error))?;
+        let bytes = staged.get_array_memory_size();
+        self.pending.bytes += bytes;
+        self.pending.unsaved += bytes;
+        self.pending.batches.push(staged);
+        Ok(())
+    }
+
+    fn schema(&self) -> Option<SchemaRef> {
+        self.plan.output.as_ref().map(|output| output.table.schema.staged())
+    }
+
+    /// Hands all rows and markers to the writer.
+    async fn flush(&mut self) -> Result<()> {
+        let (Some(schema), Some(writer)) = (self.schema(), self.writer.as_mut()) else {
+            return Ok(());
+        };
+        let mut batches = std::mem::take(&mut self.pending.batches);
+        self.pending.bytes = 0;
+        let marks = std::mem::take(&mut self.pending.marks);
+        if let Some(output) = self.plan.output.as_ref().filter(|_| !marks.is_empty()) {
+            batches.push(markers(&schema, output, &marks)?);
+        }
+        let broken = |error| Error::new(Kind::Shape, "batches do not fit together").because(error);
+        match batches.as_slice() {
+            [] => Ok(()),
+            [one] => writer.write(one.clone()).await,
+            many => writer.write(concat_batches(&schema, many).map_err(broken)?).await,
+        }
+    }
+
+    async fn forget(&mut self, slice: &Slice) -> Result<()> {
+        self.flush().await?;
+        match self.writer.as_mut() {
+            Some(writer) => writer.forget(slice.id()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The progress with all figures.
+    fn current(&mut self) -> Progress {
+        let progress = &mut self.progress;
+        progress.counts = self.stats.counts();
+        progress.staged = self.writer.as_ref().map_or(0, |writer| writer.staged());
+        let sizes = self.page_sizes.iter();
+        progress.page_sizes =
+            sizes.map(|size| size.load(std::sync::atomic::Ordering::Relaxed)).collect();
+        progress.clone()
+    }
+
+    /// Makes all rows so far last, with the progress that brought them.
+    pub(super) async fn checkpoint(&mut self) -> Result<()> {
+        self.flush().await?;
+        self.pending.unsaved = 0;
+        let Some(durable) = self.durable.clone() else { return Ok(()) };
+        durable.check()?;
+        // The progress may name positions of queues, so that these are saved first.
+        let open = self.current();
+        self.queues.save(durable.store.as_ref()).await?;
+        let state = StreamState { open: Some(open), ..self.before.clone() };
+        let change = state.change(&self.plan.name);
+        match self.writer.as_mut() {
+            Some(writer) if durable.at_home => writer.checkpoint(&[change]).await?,
+            Some(writer) => {
+                writer.checkpoint(&[]).await?;
+                durable.store.save(&[change]).await?;
+            }
+            None => durable.store.save(&[change]).await?,
+        }
+        for (settler, finished) in self.settlers.iter().zip(&self.progress.finished) {
+            if let Some(settler) = settler {
+                settler.settle(finished.free(0));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the rows visible, with what is to be remembered of the stream.
+    pub(super) async fn commit(
+        mut self,
+        ending: &Ending,
+        after: impl FnOnce(&Progress, Option<&Committed>, DateTime<Utc>) -> StreamState + Send,
+    ) -> Result<(Option<Committed>, Progress)> {
+        self.flush().await?;
+        let progress = self.current();
+        let Some(durable) = self.durable.clone() else {
+            let committed = match self.writer.take() {
+                Some(writer) => Some(writer.commit(ending, &[]).await?),
+                None => None,
+            };
+            return Ok((committed, progress));
+        };
+        durable.check()?;
+        self.queues.save(durable.store.as_ref()).await?;
+        let name = self.plan.name.clone();
+        let Some(writer) = self.writer.take() else {
+            let change = after(&progress, None, Utc::now()).change(&name);
+            durable.store.save(&[change]).await?;
+            return Ok((None, progress));
+        };
+        let mut writer = writer;
+        if durable.at_home {
+            // How many rows the commit will have found gone is not known before it.
+            let change = after(&progress, None, Utc::now()).change(&name);
+            let committed = writer.commit(ending, &[change]).await?;
+            return Ok((Some(committed), progress));
+        }
+        let open = Progress { publishing: true, ..progress.clone() };
+        let state = StreamState { open: Some(open), ..self.before.clone() };
+        writer.checkpoint(&[]).await?;
+        durable.store.save(&[state.change(&name)]).await?;
+        let committed = writer.commit(ending, &[]).await?;
+        let change = after(&progress, Some(&committed), Utc::now()).change(&name);
+        durable.store.save(&[change]).await?;
+        Ok((Some(committed), progress))
+    }
+
+    /// Forgets all rows, and saves what is to be remembered of the stream.
+    pub(super) async fn discard(mut self, after: StreamState) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            writer.discard().await?;
+        }
+        match &self.durable {
+            Some(durable) => {
+                let change: Change = after.change(&self.plan.name);
+                durable.store.save(&[change]).await
+            }
+            None => Ok(()),
+        }
+    }
 }
 
-fn merged(schema: &SchemaRef, pending: &mut Vec<RecordBatch>) -> Result<RecordBatch> {
-    let batches = std::mem::take(pending);
-    if let [_] = batches.as_slice() {
-        return batches.into_iter().next().ok_or_else(|| Error::target("there is no batch"));
-    }
-    concat_batches(&Arc::clone(schema), &batches)
-        .map_err(|error| Error::new(Kind::Shape, "batches do not fit together").because(error))
-}
-
-/// A batch with the columns of its staging.
-fn staged(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
-    let mut columns = batch.columns().to_vec();
-    columns.push(Arc::new(Int64Array::from_value(0, batch.num_rows())));
-    columns.push(Arc::new(BooleanArray::new_null(batch.num_rows())));
-    RecordBatch::try_new(Arc::clone(schema), columns)
-        .map_err(|error| Error::new(Kind::Shape, "rows cannot be staged").because(error))
+/// Markers of parents, as staged rows.
+fn markers(
+    schema: &SchemaRef,
+    output: &Output,
+    marks: &[(String, i64, bool)],
+) -> Result<RecordBatch> {
+    let replaces = output.table.replaces.as_deref();
+    let parent = output.columns.iter().find(|plan| Some(plan.column.name.as_str()) == replaces);
+    let kind = parent.map_or(ColumnType::Text, |plan| plan.column.kind);
+    let fields = schema.fields().iter();
+    let columns = fields.map(|field| match field.name().as_str() {
+        name if Some(name) == replaces => {
+            let json: Vec<String> =
+                marks.iter().map(|(parent, ..)| json_of(kind, parent.clone())).collect();
+            array(kind, json.iter().map(|text| Some(text.as_str())))
+        }
+        crate::schema::SLICE => {
+            Arc::new(marks.iter().map(|(_, slice, _)| Some(*slice)).collect::<Int64Array>())
+        }
+        crate::schema::MARK => {
+            Arc::new(marks.iter().map(|(.., anew)| Some(*anew)).collect::<BooleanArray>())
+        }
+        _ => new_null_array(field.data_type(), marks.len()),
+    });
+    RecordBatch::try_new(Arc::clone(schema), columns.collect())
+        .map_err(|error| Error::new(Kind::Shape, "parents cannot be marked").because(error))
 }

@@ -2,32 +2,45 @@
 //! while they still list, and one throttle paces every request.
 
 mod client;
+mod ending;
 mod keys;
 mod load;
 mod queue;
+mod reach;
 mod rows;
 mod slice;
+mod source;
+mod spans;
+mod state;
 mod stats;
 mod stream;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Transport};
 use crate::plan::{Iterate, Plan, Run, StepPlan, StreamPlan};
-use crate::report::{Reporter, SliceError, StreamReport};
+use crate::report::{Event, Reporter, SliceError, StreamReport};
 use crate::respond::Rules;
+use crate::state::{Lock, Store};
 use crate::template::{Scope, Value, from_json};
 use crate::throttle::Throttle;
 use crate::write::Target;
 
 use client::{Answer, Call, Client};
-use queue::Queue;
+use queue::{Queue, Queues};
+use spans::Spans;
 use stats::Stats;
 use stream::{Ended, Job};
+
+pub use state::{
+    Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream, Progress,
+    Reach, Recall, StreamState, Supply,
+};
 
 /// What a run needs from outside.
 #[derive(Clone)]
@@ -36,10 +49,33 @@ pub struct Services {
     pub transport: Arc<dyn Transport>,
     /// Way to the target.
     pub target: Arc<dyn Target>,
+    /// Where the state is kept; `None`: with the target.
+    pub state: Option<Arc<dyn Store>>,
     /// Who is told what happens.
     pub reporter: Arc<dyn Reporter>,
     /// Cancelled when the run is to stop.
     pub cancel: CancellationToken,
+}
+
+/// Where a run saves what it has done.
+#[derive(Clone)]
+pub struct Durable {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The right to save.
+    pub lock: Arc<dyn Lock>,
+    /// Whether the store is the target's own, so that rows and state are saved in one step.
+    pub at_home: bool,
+}
+
+impl Durable {
+    fn check(&self) -> Result<()> {
+        if self.lock.is_held() {
+            return Ok(());
+        }
+        Err(Error::target("the lock on the replication's state was lost")
+            .with_hint("run again: it continues from what was saved last"))
+    }
 }
 
 /// What all streams of a run share.
@@ -47,8 +83,10 @@ struct Env {
     client: Client,
     target: Arc<dyn Target>,
     run: Run,
-    /// Names of the queues.
-    queues: Vec<String>,
+    queues: Arc<Queues>,
+    queue_names: Vec<String>,
+    durable: Option<Durable>,
+    interval: (usize, Duration),
     variables: BTreeMap<String, Value>,
 }
 
@@ -61,39 +99,86 @@ impl Env {
     }
 }
 
-/// How the streams of a plan ended, in the plan's order, and the slices that were refused.
-pub type Ran = (Vec<StreamReport>, Vec<SliceError>);
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// How the streams ended, in the plan's order.
+    pub streams: Vec<StreamReport>,
+    /// The slices that were refused.
+    pub errors: Vec<SliceError>,
+    /// Whether work is left that the next run goes on with.
+    pub open: bool,
+}
 
-/// Runs a plan to its end.
+/// A report of a stream of which nothing was read.
+pub fn empty_report(stream: &str) -> StreamReport {
+    ending::empty(stream, crate::report::StreamStatus::Done)
+}
+
+/// What a run is to read of each stream, by what is remembered of it.
+pub fn reaches(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Reach> {
+    reach::decide(plan, recall, now)
+}
+
+/// Runs a plan to its end. `recall` is what the store holds; streams that it says have ended in this
+/// run are passed over. Without `durable` nothing is saved, and what dies is lost.
 ///
 /// # Errors
 /// A setup request failed; no stream has run then. A stream's failure is part of its report.
-pub async fn run(plan: Plan, services: Services) -> Result<Ran> {
-    let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
+pub async fn run(
+    plan: Plan,
+    services: Services,
+    recall: &Recall,
+    reaches: &BTreeMap<String, Reach>,
+    durable: Option<Durable>,
+) -> Result<Ran> {
     let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
-    let Services { transport, target, reporter, cancel } = services;
+    let interval = (
+        usize::try_from(plan.checkpoint.mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
+        Duration::from_secs(plan.checkpoint.seconds.into()),
+    );
+    let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
+    let Services { transport, target, reporter, cancel, .. } = services;
     let client = Client { transport, throttle, access, reporter, cancel };
-    let mut env = Env { client, target, run, queues, variables };
+    let log = queues.iter().map(|name| match durable {
+        Some(_) => Queue::restored(name, &recall.rest),
+        None => Queue::new(name, false),
+    });
+    let mut env = Env {
+        client,
+        target,
+        queues: Arc::new(Queues::new(log.collect())),
+        queue_names: queues,
+        durable,
+        interval,
+        variables,
+        run,
+    };
     env.variables = prepare(&env, &setup, &rules).await?;
     let env = Arc::new(env);
-    let ran = run_streams(&env, streams).await;
+    let ran = run_streams(&env, streams, recall, reaches).await;
     for step in &teardown {
         if let Err(error) = perform(&env, step, &rules, &env.variables).await {
             let message = format!("a request after the streams failed: {}", error.chain());
-            let warning = crate::report::Event::Warning { stream: None, message };
-            env.client.reporter.report(&warning);
+            env.client.reporter.report(&Event::Warning { stream: None, message });
         }
     }
     Ok(ran)
 }
 
-async fn run_streams(env: &Arc<Env>, streams: Vec<Arc<StreamPlan>>) -> Ran {
+async fn run_streams(
+    env: &Arc<Env>,
+    streams: Vec<Arc<StreamPlan>>,
+    recall: &Recall,
+    reaches: &BTreeMap<String, Reach>,
+) -> Ran {
     let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
+    let (jobs, earlier) = jobs(env, &streams, recall, reaches);
     let mut tasks = JoinSet::new();
-    for job in jobs(env, streams) {
+    for job in jobs {
         tasks.spawn(stream::run(Arc::clone(env), job));
     }
-    let mut ended: Vec<Ended> = Vec::new();
+    let mut ended: Vec<Ended> = earlier;
     while let Some(result) = tasks.join_next().await {
         match result {
             Ok(stream) => ended.push(stream),
@@ -101,29 +186,58 @@ async fn run_streams(env: &Arc<Env>, streams: Vec<Arc<StreamPlan>>) -> Ran {
         }
     }
     ended.sort_by_key(|stream| names.iter().position(|name| *name == stream.report.stream));
-    let errors = ended.iter_mut().flat_map(|stream| std::mem::take(&mut stream.errors)).collect();
-    (ended.into_iter().map(|stream| stream.report).collect(), errors)
+    // A stream that broke has told nothing; what it saved is still there.
+    let open = ended.iter().any(|stream| stream.open) || ended.len() < names.len();
+    let errors = ended.iter_mut().flat_map(|stream| std::mem::take(&mut stream.refused)).collect();
+    Ran { streams: ended.into_iter().map(|stream| stream.report).collect(), errors, open }
 }
 
-/// Gives every stream its places in the queues, before any of them runs.
-fn jobs(env: &Env, streams: Vec<Arc<StreamPlan>>) -> Vec<Job> {
-    let queues: Vec<Arc<Queue>> = env.queues.iter().map(|_| Queue::new()).collect();
-    let mut jobs = Vec::new();
+/// Gives every stream its places in the queues, before any of them runs; and what those that have
+/// ended in this run came to.
+fn jobs(
+    env: &Env,
+    streams: &[Arc<StreamPlan>],
+    recall: &Recall,
+    reaches: &BTreeMap<String, Reach>,
+) -> (Vec<Job>, Vec<Ended>) {
+    let queues = &env.queues.all;
+    let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
     for plan in streams {
+        let before = recall.stream(&plan.name);
+        let reach = reaches.get(&plan.name).copied().unwrap_or_default();
+        let requests = reach::requests(plan, reach);
         let feeds = |number: usize| {
-            let mut feeds = plan.requests.iter().flat_map(|request| &request.feeds);
-            feeds.any(|(_, queue)| *queue == number)
+            requests.iter().flat_map(|request| &request.feeds).any(|(_, queue)| *queue == number)
         };
-        let feeders = queues.iter().enumerate();
-        let feeders =
-            feeders.map(|(number, queue)| feeds(number).then(|| queue.feeder())).collect();
-        let consumers = plan.requests.iter().map(|request| match &request.iterate {
-            Iterate::Queue { queue, .. } => queues.get(*queue).map(Queue::consumer),
-            _ => None,
+        let fed = queues.iter().enumerate().map(|(number, queue)| feeds(number).then_some(queue));
+        if let Some(last) = before.ended_in(&env.run.id) {
+            fed.flatten().for_each(|queue| queue.ended(last.supply));
+            let report = StreamReport { earlier: true, ..last.report.clone() };
+            let refused = before.failed.iter().map(|failed| failed.error.clone()).collect();
+            earlier.push(Ended { report, open: false, refused });
+            continue;
+        }
+        let going_on = before.open.as_ref().filter(|open| open.run_id == env.run.id);
+        let consumers = requests.iter().enumerate().map(|(number, request)| {
+            let Iterate::Queue { queue, .. } = &request.iterate else { return None };
+            let mut done = Spans::default();
+            if let Some(open) = going_on {
+                done = open.finished.get(number).cloned().unwrap_or_default();
+                let begun = open.open.iter().filter(|slice| slice.request == number);
+                begun.for_each(|slice| done.insert(slice.from, slice.to));
+            }
+            queues.get(*queue).map(|queue| queue.consumer(done))
         });
-        jobs.push(Job { consumers: consumers.collect(), feeders, plan: Arc::clone(&plan) });
+        jobs.push(Job {
+            consumers: consumers.collect(),
+            feeders: fed.map(|queue| queue.map(|queue| queue.feeder())).collect(),
+            look_back: reach::look_back(streams, plan),
+            plan: Arc::clone(plan),
+            reach,
+            before,
+        });
     }
-    jobs
+    (jobs, earlier)
 }
 
 /// Sends the requests before the streams; returns all variables, those they captured included.

@@ -1,34 +1,43 @@
 //! Queues: values that parent streams feed and child streams consume while the parents still list.
+//!
+//! A queue is a log: every value has its position, which stays the same when a run is continued. What
+//! is fed is saved before anything that depends on it, so that the log in the store is never behind
+//! the progress of the streams.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use serde_json::Value;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::keys::{KeySet, hash_text};
+use super::{
+    keys::{KeySet, hash_text},
+    spans::Spans,
+    state::{QUEUE, Supply},
+};
+use crate::error::Result;
+use crate::state::{Change, Entries, Store};
 
 /// Values that may wait in a queue for its slowest consumer; a feeder then waits.
-const MAX_WAITING: usize = 50_000;
+const MAX_WAITING: u64 = 50_000;
 
 /// Values that are kept together: one text is far smaller than its values one by one.
 const CHUNK: usize = 1024;
 
-/// What can be said of a queue once all its values are consumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Supply {
-    /// All feeders listed everything.
-    Complete,
-    /// A feeder ended early on purpose, or passed over something.
-    Partial,
-    /// A feeder failed or was interrupted.
-    Failed,
+/// A value, and the version of the record it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) value: Arc<str>,
+    /// Its record's value of the cursor.
+    pub(super) stamp: Option<i64>,
 }
 
 /// A bounded log of values, read by each consumer from the start.
 #[derive(Debug)]
 pub(super) struct Queue {
+    name: String,
     state: Mutex<State>,
     /// Values came, or the last feeder went.
     supplied: Notify,
@@ -36,36 +45,75 @@ pub(super) struct Queue {
     freed: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     chunks: VecDeque<Chunk>,
     /// Values that came so far.
-    end: usize,
-    /// Per consumer how many values it has taken; `None` once it is gone.
-    taken: Vec<Option<usize>>,
+    end: u64,
+    consumers: Vec<Place>,
     feeders: usize,
     supply: Supply,
     seen: KeySet,
+    /// Whether it is saved at all.
+    lasts: bool,
+    /// Values that the store has, from the first on.
+    saved: u64,
+    /// Chunks in the store: from where up to where.
+    stored: BTreeMap<u64, u64>,
+}
+
+/// How far a consumer is.
+#[derive(Debug)]
+struct Place {
+    next: u64,
+    /// Positions that were done before.
+    done: Spans,
+    gone: bool,
+    /// Everything before it is done for good.
+    settled: u64,
 }
 
 impl Queue {
-    pub(super) fn new() -> Arc<Self> {
-        let state = State {
-            chunks: VecDeque::new(),
-            end: 0,
-            taken: Vec::new(),
-            feeders: 0,
-            supply: Supply::Complete,
-            seen: KeySet::default(),
-        };
-        Arc::new(Self { state: Mutex::new(state), supplied: Notify::new(), freed: Notify::new() })
+    /// A queue; `lasts` when it is to be saved.
+    pub(super) fn new(name: &str, lasts: bool) -> Arc<Self> {
+        Self::with(name, State { lasts, ..State::default() })
     }
 
-    /// Registers a consumer, which will see every value.
-    pub(super) fn consumer(self: &Arc<Self>) -> Consumer {
+    /// A queue as the store has it.
+    pub(super) fn restored(name: &str, entries: &Entries) -> Arc<Self> {
+        let mut state = State { lasts: true, ..State::default() };
+        let prefix = format!("{QUEUE}{name}/");
+        for (key, value) in entries.range(prefix.clone()..) {
+            let Some(start) = key.strip_prefix(&prefix).and_then(|start| start.parse().ok()) else {
+                break;
+            };
+            state.end = start;
+            state.chunks.push_back(Chunk { start, ..Chunk::default() });
+            for item in value.as_array().into_iter().flatten() {
+                let (Some(value), stamp) = (item.get(0).and_then(Value::as_str), item.get(1))
+                else {
+                    continue;
+                };
+                state.seen.insert(hash_text(value));
+                state.append(value, stamp.and_then(Value::as_i64));
+            }
+            state.stored.insert(start, state.end);
+        }
+        state.saved = state.end;
+        Self::with(name, state)
+    }
+
+    fn with(name: &str, state: State) -> Arc<Self> {
+        let (supplied, freed) = (Notify::new(), Notify::new());
+        Arc::new(Self { name: name.to_owned(), state: Mutex::new(state), supplied, freed })
+    }
+
+    /// Registers a consumer, which will see every value but those at the positions that are done.
+    pub(super) fn consumer(self: &Arc<Self>, done: Spans) -> Consumer {
         let mut state = self.state();
-        let number = state.taken.len();
-        state.taken.push(Some(0));
+        let number = state.consumers.len();
+        let settled = done.free(0);
+        state.consumers.push(Place { next: 0, done, gone: false, settled });
         Consumer { queue: Arc::clone(self), number }
     }
 
@@ -75,60 +123,131 @@ impl Queue {
         Feeder { queue: Arc::clone(self), supply: Supply::Failed }
     }
 
+    /// Takes note of a feeder that ended before.
+    pub(super) fn ended(&self, supply: Supply) {
+        let mut state = self.state();
+        state.supply = state.supply.max(supply);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the store lacks, and up to which position it then has all.
+    fn unsaved(&self) -> (Vec<Change>, u64) {
+        let state = self.state();
+        let key = |start: u64| format!("{QUEUE}{}/{start:012}", self.name);
+        let settled = state.consumers.iter().map(|place| place.settled).min().unwrap_or(0);
+        let passed = state.stored.iter().filter(|(_, end)| **end <= settled);
+        let mut changes: Vec<Change> =
+            passed.map(|(start, _)| Change::forget(key(*start))).collect();
+        for chunk in state.chunks.iter().filter(|chunk| chunk.end() > state.saved) {
+            let items = (chunk.start..chunk.end()).filter_map(|position| chunk.item(position));
+            let items = items.map(|item| serde_json::json!([&*item.value, item.stamp]));
+            changes.push(Change::set(key(chunk.start), items.collect()));
+        }
+        (changes, state.end)
+    }
+
+    fn note_saved(&self, end: u64) {
+        let mut state = self.state();
+        let settled = state.consumers.iter().map(|place| place.settled).min().unwrap_or(0);
+        state.stored.retain(|_, end| *end > settled);
+        let chunks: Vec<(u64, u64)> =
+            state.chunks.iter().map(|chunk| (chunk.start, chunk.end().min(end))).collect();
+        state.stored.extend(chunks.into_iter().filter(|(start, end)| start < end));
+        state.saved = end;
+        state.forget();
+    }
+}
+
+/// The queues of a run, saved together.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) all: Vec<Arc<Queue>>,
+    saving: AsyncMutex<()>,
+}
+
+impl Queues {
+    pub(super) fn new(all: Vec<Arc<Queue>>) -> Self {
+        Self { all, saving: AsyncMutex::new(()) }
+    }
+
+    /// Saves what was fed so far, and forgets what no consumer needs any more.
+    pub(super) async fn save(&self, store: &dyn Store) -> Result<()> {
+        let _one_at_a_time = self.saving.lock().await;
+        let (mut changes, mut ends) = (Vec::new(), Vec::new());
+        for queue in &self.all {
+            let (own, end) = queue.unsaved();
+            changes.extend(own);
+            ends.push(end);
+        }
+        if !changes.is_empty() {
+            store.save(&changes).await?;
+        }
+        for (queue, end) in self.all.iter().zip(ends) {
+            queue.note_saved(end);
+        }
+        Ok(())
     }
 }
 
 /// Values one after the other in one text.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Chunk {
-    /// Number of its first value, from 0.
-    start: usize,
+    /// Position of its first value.
+    start: u64,
     text: String,
     ends: Vec<usize>,
+    stamps: Vec<Option<i64>>,
 }
 
 impl Chunk {
-    fn value(&self, number: usize) -> Option<&str> {
-        let index = number.checked_sub(self.start)?;
+    fn end(&self) -> u64 {
+        self.start + self.ends.len() as u64
+    }
+
+    fn item(&self, position: u64) -> Option<Item> {
+        let index = usize::try_from(position.checked_sub(self.start)?).ok()?;
         let start =
             index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-        self.text.get(start..*self.ends.get(index)?)
+        let value = self.text.get(start..*self.ends.get(index)?)?;
+        Some(Item { value: Arc::from(value), stamp: self.stamps.get(index).copied().flatten() })
     }
 }
 
 impl State {
     /// Values that the slowest consumer has not taken yet.
-    fn waiting(&self) -> usize {
-        self.end - self.slowest()
+    fn waiting(&self) -> u64 {
+        self.end.saturating_sub(self.slowest())
     }
 
-    fn slowest(&self) -> usize {
-        self.taken.iter().flatten().min().copied().unwrap_or(self.end)
+    fn slowest(&self) -> u64 {
+        let living = self.consumers.iter().filter(|place| !place.gone);
+        living.map(|place| place.next).min().unwrap_or(self.end)
     }
 
-    fn append(&mut self, value: &str) {
+    fn append(&mut self, value: &str, stamp: Option<i64>) {
         if self.chunks.back().is_none_or(|chunk| chunk.ends.len() >= CHUNK) {
-            self.chunks.push_back(Chunk { start: self.end, text: String::new(), ends: Vec::new() });
+            self.chunks.push_back(Chunk { start: self.end, ..Chunk::default() });
         }
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.text.push_str(value);
             chunk.ends.push(chunk.text.len());
+            chunk.stamps.push(stamp);
             self.end += 1;
         }
     }
 
-    fn value(&self, number: usize) -> Option<Arc<str>> {
-        let after = self.chunks.partition_point(|chunk| chunk.start <= number);
-        let chunk = self.chunks.get(after.checked_sub(1)?)?;
-        chunk.value(number).map(Arc::from)
+    fn item(&self, position: u64) -> Option<Item> {
+        let after = self.chunks.partition_point(|chunk| chunk.start <= position);
+        self.chunks.get(after.checked_sub(1)?)?.item(position)
     }
 
-    /// Drops the chunks that every consumer has passed.
+    /// Drops the chunks that every consumer has passed and the store has.
     fn forget(&mut self) {
-        let slowest = self.slowest();
-        while self.chunks.front().is_some_and(|chunk| chunk.start + chunk.ends.len() <= slowest) {
+        let passed = if self.lasts { self.slowest().min(self.saved) } else { self.slowest() };
+        while self.chunks.front().is_some_and(|chunk| chunk.end() <= passed) {
             self.chunks.pop_front();
         }
     }
@@ -143,24 +262,28 @@ pub(super) struct Feeder {
 
 impl Feeder {
     /// Adds values that were not there before; waits while the queue is full.
-    pub(super) async fn push(&self, values: impl Iterator<Item = &str>) {
-        for value in values {
-            self.push_one(value).await;
+    pub(super) async fn push<'value>(
+        &self,
+        values: impl Iterator<Item = (&'value str, Option<i64>)>,
+    ) {
+        for (value, stamp) in values {
+            self.push_one(value, stamp).await;
         }
         self.queue.supplied.notify_waiters();
     }
 
-    async fn push_one(&self, value: &str) {
+    async fn push_one(&self, value: &str, stamp: Option<i64>) {
         loop {
             let freed = self.queue.freed.notified();
             {
                 let mut state = self.queue.state();
-                if state.taken.iter().all(Option::is_none) {
+                // Whoever consumes it in a later process still needs what is fed now.
+                if !state.lasts && state.consumers.iter().all(|place| place.gone) {
                     return;
                 }
                 if state.waiting() < MAX_WAITING {
                     if state.seen.insert(hash_text(value)) {
-                        state.append(value);
+                        state.append(value, stamp);
                     }
                     return;
                 }
@@ -180,11 +303,7 @@ impl Drop for Feeder {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         state.feeders -= 1;
-        state.supply = match (state.supply, self.supply) {
-            (Supply::Failed, _) | (_, Supply::Failed) => Supply::Failed,
-            (Supply::Partial, _) | (_, Supply::Partial) => Supply::Partial,
-            _ => Supply::Complete,
-        };
+        state.supply = state.supply.max(self.supply);
         drop(state);
         self.queue.supplied.notify_waiters();
     }
@@ -198,47 +317,70 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes the next `count` values, fewer only at the end; `None` after the last.
-    pub(super) async fn next(&self, count: usize) -> Option<Vec<Arc<str>>> {
+    /// Takes the next `count` values, one after the other in the log, fewer only at the end or before
+    /// values that are done; and the position of the first. `None` after the last.
+    pub(super) async fn next(&self, count: usize) -> Option<(u64, Vec<Item>)> {
         loop {
             let supplied = self.queue.supplied.notified();
-            if let Some(values) = self.take(count) {
-                return Some(values).filter(|values| !values.is_empty());
+            if let Some((from, values)) = self.take(count) {
+                return Some((from, values)).filter(|(_, values)| !values.is_empty());
             }
             supplied.await;
         }
     }
 
     /// What is there: `None` when there is not enough yet, nothing after the end.
-    fn take(&self, count: usize) -> Option<Vec<Arc<str>>> {
+    fn take(&self, count: usize) -> Option<(u64, Vec<Item>)> {
         let mut state = self.queue.state();
-        let taken = state.taken.get(self.number).copied().flatten()?;
-        let ready = state.end - taken;
-        if ready < count && state.feeders > 0 {
+        let place = state.consumers.get(self.number)?;
+        let from = place.done.free(place.next);
+        let most = from.saturating_add(count as u64).min(place.done.next(from).unwrap_or(u64::MAX));
+        if most > state.end && state.feeders > 0 {
             return None;
         }
-        let values: Vec<Arc<str>> =
-            (taken..state.end).take(count).filter_map(|number| state.value(number)).collect();
-        if let Some(slot) = state.taken.get_mut(self.number) {
-            *slot = Some(taken + values.len());
+        let to = most.min(state.end);
+        let values: Vec<Item> = (from..to).filter_map(|position| state.item(position)).collect();
+        if let Some(place) = state.consumers.get_mut(self.number) {
+            place.next = to.max(from);
         }
         state.forget();
         drop(state);
         self.queue.freed.notify_waiters();
-        Some(values)
+        Some((from, values))
     }
 
     /// How the feeders ended; to be asked after the last value.
     pub(super) fn supply(&self) -> Supply {
         self.queue.state().supply
     }
+
+    /// Another hold on the same place, by which it can be told how far it is for good.
+    pub(super) fn settler(&self) -> Settler {
+        Settler { queue: Arc::clone(&self.queue), number: self.number }
+    }
+}
+
+/// Tells a queue what a consumer needs no more.
+#[derive(Debug)]
+pub(super) struct Settler {
+    queue: Arc<Queue>,
+    number: usize,
+}
+
+impl Settler {
+    /// Everything before this position is done, and saved as done.
+    pub(super) fn settle(&self, position: u64) {
+        if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
+            place.settled = place.settled.max(position);
+        }
+    }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        if let Some(slot) = state.taken.get_mut(self.number) {
-            *slot = None;
+        if let Some(place) = state.consumers.get_mut(self.number) {
+            place.gone = true;
         }
         state.forget();
         drop(state);
@@ -252,43 +394,49 @@ mod tests {
 
     use super::*;
 
-    fn numbers(range: std::ops::Range<usize>) -> Vec<Arc<str>> {
-        range.map(|number| Arc::from(number.to_string().as_str())).collect()
+    fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+        range.map(|number| number.to_string()).collect()
     }
 
     async fn push(feeder: &Feeder, range: std::ops::Range<usize>) {
         let values = numbers(range);
-        feeder.push(values.iter().map(AsRef::as_ref)).await;
+        feeder.push(values.iter().map(|value| (value.as_str(), None))).await;
+    }
+
+    async fn all(consumer: &Consumer, count: usize) -> Vec<String> {
+        let mut seen = Vec::new();
+        while let Some((_, items)) = consumer.next(count).await {
+            seen.extend(items.into_iter().map(|item| item.value.to_string()));
+        }
+        seen
     }
 
     #[tokio::test]
     async fn every_consumer_sees_every_value_once() {
-        let queue = Queue::new();
-        let (one, two, feeder) = (queue.consumer(), queue.consumer(), queue.feeder());
+        let queue = Queue::new("q", false);
+        let (one, two) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let feeder = queue.feeder();
         push(&feeder, 0..5).await;
         push(&feeder, 3..7).await;
         feeder.finish(Supply::Complete);
-        let mut seen = Vec::new();
-        while let Some(values) = one.next(2).await {
-            seen.extend(values);
-        }
-        assert_eq!(seen, numbers(0..7));
-        assert_eq!(two.next(100).await.map(|values| values.len()), Some(7));
+        assert_eq!(all(&one, 2).await, numbers(0..7));
+        assert_eq!(two.next(100).await.map(|(_, items)| items.len()), Some(7));
         assert_eq!(two.next(100).await, None);
         assert_eq!(one.supply(), Supply::Complete);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_feeder_waits_for_the_slowest_consumer() {
-        let queue = Queue::new();
-        let (slow, gone, feeder) = (queue.consumer(), queue.consumer(), queue.feeder());
+        let queue = Queue::new("q", false);
+        let (slow, gone) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let feeder = queue.feeder();
         let feeding = tokio::spawn(async move {
-            push(&feeder, 0..MAX_WAITING + 10).await;
+            push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() + 10).await;
             feeder.finish(Supply::Partial);
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!feeding.is_finished());
-        assert_eq!(slow.next(20).await.map(|values| values.len()), Some(20));
+        assert_eq!(slow.next(20).await.map(|(_, items)| items.len()), Some(20));
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!feeding.is_finished(), "the other consumer has taken nothing");
         drop(gone);
@@ -299,22 +447,60 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn chunks_fill_up_unless_the_queue_ends() {
-        let queue = Queue::new();
-        let (consumer, feeder) = (queue.consumer(), queue.feeder());
+        let queue = Queue::new("q", false);
+        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
         push(&feeder, 0..3).await;
         let early = tokio::time::timeout(Duration::from_secs(1), consumer.next(5)).await;
         assert!(early.is_err());
         drop(feeder);
-        assert_eq!(consumer.next(5).await.map(|values| values.len()), Some(3));
+        assert_eq!(consumer.next(5).await.map(|(_, items)| items.len()), Some(3));
         assert_eq!(consumer.next(5).await, None);
         assert_eq!(consumer.supply(), Supply::Failed);
     }
 
     #[tokio::test]
     async fn nobody_waits_for_consumers_that_are_gone() {
-        let queue = Queue::new();
+        let queue = Queue::new("q", false);
         let feeder = queue.feeder();
-        drop(queue.consumer());
-        push(&feeder, 0..MAX_WAITING * 3).await;
+        drop(queue.consumer(Spans::default()));
+        push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() * 3).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_saved_goes_on_where_its_consumers_were() {
+        use crate::write::{Target, memory::Memory};
+        let store = Memory::new().store("r").unwrap();
+        let queue = Queue::new("ids", true);
+        let (fast, slow) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let feeder = queue.feeder();
+        push(&feeder, 0..3000).await;
+        let queues = Queues::new(vec![Arc::clone(&queue)]);
+        queues.save(store.as_ref()).await.unwrap();
+        push(&feeder, 2990..3100).await;
+        for _ in 0..3 {
+            fast.next(1000).await.unwrap();
+        }
+        slow.next(1100).await.unwrap();
+        fast.settler().settle(3000);
+        slow.settler().settle(1100);
+        queues.save(store.as_ref()).await.unwrap();
+        let entries = store.load().await.unwrap();
+        let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            ["queue/ids/000000001024", "queue/ids/000000002048", "queue/ids/000000003072"]
+        );
+
+        let queue = Queue::restored("ids", &entries);
+        let mut done = Spans::default();
+        done.insert(0, 1100);
+        done.insert(1500, 3090);
+        let consumer = queue.consumer(done);
+        let feeder = queue.feeder();
+        push(&feeder, 3050..3110).await;
+        feeder.finish(Supply::Complete);
+        let (from, first) = consumer.next(1000).await.unwrap();
+        assert_eq!((from, first.len()), (1100, 400));
+        assert_eq!(all(&consumer, 7).await, numbers(3090..3110));
     }
 }

@@ -39,15 +39,16 @@ impl RowBuilder {
     pub(super) fn build(
         &self,
         output: &Output,
+        sources: &[ColumnValue],
         page: &Page,
         scope: &Arc<Scope>,
     ) -> Result<RecordBatch> {
         let mut decoded = page.columns.iter();
         let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(output.columns.len());
-        for plan in &output.columns {
+        for (plan, source) in output.columns.iter().zip(sources) {
             let kind = plan.column.kind;
             let constant = |json: Option<&str>| repeated(kind, json, page.rows);
-            columns.push(match &plan.value {
+            columns.push(match source {
                 ColumnValue::Decoded(_) => decoded.next().map(Arc::clone),
                 ColumnValue::Extra => page.extra.clone(),
                 ColumnValue::SyncedAt => Some(constant(Some(&self.synced_at))),
@@ -57,12 +58,14 @@ impl RowBuilder {
                         .map_err(|error| wrong(plan.column.name.as_str(), &error))?;
                     Some(constant(json.as_deref()))
                 }
+                ColumnValue::Target => Some(constant(None)),
                 ColumnValue::Row(_) => None,
             });
         }
         let ready = columns.clone();
-        for (plan, slot) in output.columns.iter().zip(&mut columns) {
-            if let ColumnValue::Row(template) = &plan.value {
+        let plans = output.columns.iter().zip(sources);
+        for ((plan, source), slot) in plans.zip(&mut columns) {
+            if let ColumnValue::Row(template) = source {
                 let array = per_row(output, &ready, page.rows, (plan.column.kind, template), scope)
                     .map_err(|error| wrong(&plan.column.name, &error))?;
                 *slot = Some(array);
@@ -108,13 +111,15 @@ fn rendered(
     scope: &Arc<Scope>,
 ) -> Result<Option<String>, TemplateError> {
     let text = template.render(scope)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(match kind {
+    Ok((!text.is_empty()).then(|| json_of(kind, text)))
+}
+
+/// A text as the JSON text of a value of this type.
+pub(super) fn json_of(kind: ColumnType, text: String) -> String {
+    match kind {
         ColumnType::Int | ColumnType::Float | ColumnType::Bool | ColumnType::Json => text,
         _ => serde_json::Value::from(text).to_string(),
-    }))
+    }
 }
 
 /// A column computed row by row from the others.

@@ -2,19 +2,23 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, BooleanArray, RecordBatch, StringArray};
+use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
     Env,
-    client::{Answer, Call},
+    client::{Answer, Call, interrupted},
     keys::KeySet,
+    load::{Note, Slice},
     queue::Feeder,
+    reach,
     rows::{RowBuilder, without_known},
+    state::{FailedSlice, OpenListing, Reach},
     stats::Stats,
 };
 use crate::decode::Page;
@@ -26,22 +30,58 @@ use crate::report::{Event, SliceError};
 use crate::spec::Then;
 use crate::template::{Scope, Template, TemplateError, Value};
 
+/// Times that a slice begins anew because its position was no longer good.
+const MAX_RESTARTS: u32 = 3;
+
 /// What the workers of a stream share.
 pub(super) struct Shared {
     pub(super) env: Arc<Env>,
     pub(super) plan: Arc<StreamPlan>,
-    pub(super) stats: Stats,
+    /// What the run reads of the stream.
+    pub(super) reach: Reach,
+    pub(super) stats: Arc<Stats>,
     /// Per queue of the plan the feeder, where this stream feeds it.
     pub(super) feeders: Vec<Option<Feeder>>,
     pub(super) rows: Option<RowBuilder>,
-    pub(super) batches: Option<mpsc::Sender<RecordBatch>>,
+    pub(super) notes: mpsc::Sender<Note>,
     /// Rows that may still be taken.
     pub(super) allowance: Mutex<Option<u64>>,
     /// Per request the page size asked for now; 0 where the API takes none.
-    pub(super) page_sizes: Vec<AtomicU32>,
+    pub(super) page_sizes: Arc<Vec<AtomicU32>>,
     /// No more slices are taken once it is cancelled.
     pub(super) enough: tokio_util::sync::CancellationToken,
-    pub(super) errors: Mutex<Vec<SliceError>>,
+    /// Whether something says that rows are missing.
+    pub(super) incomplete: AtomicBool,
+    /// The first refusal.
+    pub(super) refusal: Mutex<Option<String>>,
+}
+
+impl Shared {
+    /// The requests of this run.
+    pub(super) fn requests(&self) -> &[RequestPlan] {
+        reach::requests(&self.plan, self.reach)
+    }
+
+    /// Value of the cursor before which a newest-first listing ends.
+    pub(super) fn bound(&self) -> Option<i64> {
+        let cursor = self.plan.cursor.as_ref()?;
+        match self.reach {
+            Reach::Complete => cursor.anchor,
+            Reach::Since(bound) => Some(bound),
+            Reach::Range(from, _) => Some(from),
+            Reach::Failed | Reach::Nothing => None,
+        }
+    }
+
+    async fn tell(&self, note: Note) -> Result<()> {
+        self.notes.send(note).await.map_err(|_| Error::target("the writer has stopped"))
+    }
+
+    /// Notes that rows are missing.
+    pub(super) async fn gap(&self, gap: impl Into<String> + Send) -> Result<()> {
+        self.incomplete.store(true, Ordering::Relaxed);
+        self.tell(Note::Gap(gap.into())).await
+    }
 }
 
 /// One listing inside a slice: the slice's own, or the children of one record.
@@ -49,9 +89,50 @@ struct Listing<'plan> {
     scope: Arc<Scope>,
     path: &'plan Template,
     query: &'plan [(String, Template)],
+    /// Values of the variables that lead to it from the slice.
+    with: Vec<String>,
     at: Position,
     depth: u32,
     guard: Option<LoopGuard>,
+}
+
+impl<'plan> Listing<'plan> {
+    fn first(request: &'plan RequestPlan, scope: &Arc<Scope>) -> Self {
+        Self {
+            scope: Arc::clone(scope),
+            path: &request.path,
+            query: &request.query,
+            with: Vec::new(),
+            at: Position::First,
+            depth: 0,
+            guard: None,
+        }
+    }
+
+    /// A listing that an earlier process had begun.
+    fn again(request: &'plan RequestPlan, scope: &Arc<Scope>, open: OpenListing) -> Option<Self> {
+        let first = Self { at: open.at, ..Self::first(request, scope) };
+        if open.depth == 0 {
+            return Some(first);
+        }
+        let descend = request.descend.as_ref()?;
+        let mut inner = scope.as_ref().clone();
+        for ((variable, _), value) in descend.with.iter().zip(&open.with) {
+            inner = inner.with(Arc::clone(variable), Value::from(value.as_str()));
+        }
+        Some(Self {
+            scope: Arc::new(inner),
+            path: &descend.path,
+            query: &descend.query,
+            with: open.with,
+            depth: open.depth,
+            ..first
+        })
+    }
+
+    fn open(&self) -> OpenListing {
+        OpenListing { depth: self.depth, with: self.with.clone(), at: self.at.clone() }
+    }
 }
 
 /// A page, decoded, and where the next one is.
@@ -60,20 +141,25 @@ struct Fetched {
     next: Option<Position>,
 }
 
-/// Runs one slice to its end. Refused slices are recorded and count as run.
-pub(super) async fn run(shared: &Shared, number: usize, scope: Scope) -> Result<()> {
-    let Some(request) = shared.plan.requests.get(number) else { return Ok(()) };
-    let slice = scope.describe();
-    let scope = Arc::new(scope);
-    let mut open = vec![Listing {
-        scope,
-        path: &request.path,
-        query: &request.query,
-        at: Position::First,
-        depth: 0,
-        guard: None,
-    }];
-    let mut known = None;
+/// Runs one slice to its end; `begun` is what an earlier process left of it. Refused slices are
+/// recorded and count as run.
+pub(super) async fn run(
+    shared: &Shared,
+    slice: Slice,
+    scope: Scope,
+    begun: Option<Vec<OpenListing>>,
+) -> Result<()> {
+    let number = slice.request;
+    let Some(request) = shared.requests().get(number) else { return Ok(()) };
+    let described = scope.describe();
+    let (scope, slice) = (Arc::new(scope), Arc::new(slice));
+    let mut open: Vec<Listing<'_>> = match begun {
+        Some(begun) => {
+            begun.into_iter().filter_map(|one| Listing::again(request, &scope, one)).collect()
+        }
+        None => vec![Listing::first(request, &scope)],
+    };
+    let (mut known, mut restarts, mut told) = (None, 0, false);
     while let Some(mut listing) = open.pop() {
         if shared.enough.is_cancelled() {
             return Ok(());
@@ -81,50 +167,69 @@ pub(super) async fn run(shared: &Shared, number: usize, scope: Scope) -> Result<
         match fetch(shared, number, request, &listing).await? {
             Answer::Read(Fetched { page, next }) => {
                 let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+                let stamps = stamps(shared, request, &page);
+                let past = is_past(shared, &stamps);
+                let next = next.filter(|_| !past);
                 let whole = next.is_none() && listing.depth == 0 && known.is_none();
+                let mut gap = None;
                 if let Some(next) = &next {
                     let guard =
                         listing.guard.get_or_insert_with(|| LoopGuard::new(request.max_pages));
                     guard.check(next, rows)?;
+                    if rows == 0 {
+                        gap = Some("a page without records led on to a next one".to_owned());
+                        shared.incomplete.store(true, Ordering::Relaxed);
+                    }
                 }
                 let children = children(request, &listing, &page)?;
-                deliver(shared, request, &listing.scope, page, (!whole).then_some(&mut known))
-                    .await?;
+                let known = (!whole).then_some(&mut known);
+                let batch = deliver(shared, request, &listing.scope, page, &stamps, known).await?;
                 if let Some(at) = next {
                     open.push(Listing { at, ..listing });
                 }
                 open.extend(children);
+                told = open.is_empty();
+                let rest = open.iter().map(Listing::open).collect();
+                let newest = stamps.iter().flatten().max().copied();
+                let slice = Arc::clone(&slice);
+                shared.tell(Note::Page { slice, batch, rest, newest, gap }).await?;
             }
             Answer::Given { then: Then::Empty, .. } => {}
-            Answer::Given { then: Then::StopStream, url, status, message } => {
-                record(
-                    shared,
-                    SliceError {
-                        stream: String::new(),
-                        slice,
-                        url: url.to_string(),
-                        status,
-                        message,
-                    },
-                );
-                shared.enough.cancel();
-                return Ok(());
+            Answer::Given { then: Then::RestartSlice, url, status, message } => {
+                restarts += 1;
+                if listing.at == Position::First || restarts > MAX_RESTARTS {
+                    let status = status.map_or(String::new(), |status| format!("{status} "));
+                    let what = format!("`{}` was refused: {status}{message}", url.path());
+                    return Err(Error::new(Kind::Rejected, what));
+                }
+                shared.tell(Note::Restart(Arc::clone(&slice))).await?;
+                known = None;
+                open = vec![Listing::first(request, &scope)];
             }
             Answer::Given { then, url, status, message } => {
                 let error = SliceError {
-                    stream: String::new(),
-                    slice: slice.clone(),
+                    stream: shared.plan.name.clone(),
+                    slice: described.clone(),
                     url: url.to_string(),
                     status,
                     message,
                 };
-                record(shared, error);
+                record(shared, &error);
+                if then == Then::StopStream {
+                    shared.gap(format!("the stream was stopped: {}", error.message)).await?;
+                    shared.enough.cancel();
+                    return Ok(());
+                }
                 let size = shared.page_sizes.get(number).map(|size| size.load(Ordering::Relaxed));
                 let after = request.pager.position_after_unread(&listing.at, size);
                 let Some(at) = after.filter(|_| then == Then::SkipPage) else {
                     shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
+                    let values = slice.items.iter().map(|item| item.value.to_string()).collect();
+                    let (request, number) = (slice.request, slice.number);
+                    let failed = FailedSlice { request, number, values, error };
+                    return shared.tell(Note::Refused(slice, failed)).await;
                 };
+                shared.gap(format!("a page was left out: {}", error.message)).await?;
                 listing
                     .guard
                     .get_or_insert_with(|| LoopGuard::new(request.max_pages))
@@ -134,14 +239,32 @@ pub(super) async fn run(shared: &Shared, number: usize, scope: Scope) -> Result<
         }
     }
     shared.stats.done.fetch_add(1, Ordering::Relaxed);
+    if !told {
+        let (batch, rest, newest, gap) = (None, Vec::new(), None, None);
+        shared.tell(Note::Page { slice, batch, rest, newest, gap }).await?;
+    }
     Ok(())
 }
 
-fn record(shared: &Shared, error: SliceError) {
-    let error = SliceError { stream: shared.plan.name.clone(), ..error };
-    shared.stats.incomplete.store(true, Ordering::Relaxed);
+fn record(shared: &Shared, error: &SliceError) {
+    let mut first = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+    first.get_or_insert_with(|| error.message.clone());
+    drop(first);
     shared.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });
-    shared.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+}
+
+/// Each record's value of the cursor.
+fn stamps(shared: &Shared, request: &RequestPlan, page: &Page) -> Vec<Option<i64>> {
+    let tap = request.cursor.and_then(|tap| page.taps.get(tap));
+    let (Some(cursor), Some(tap)) = (&shared.plan.cursor, tap) else { return Vec::new() };
+    tap.iter().map(|text| cursor.number(text?)).collect()
+}
+
+/// Whether a newest-first listing has come to records before the bound.
+fn is_past(shared: &Shared, stamps: &[Option<i64>]) -> bool {
+    let newest_first = shared.plan.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
+    let Some(bound) = shared.bound().filter(|_| newest_first) else { return false };
+    stamps.iter().flatten().any(|stamp| *stamp < bound)
 }
 
 /// Fetches and decodes one page.
@@ -211,6 +334,7 @@ fn children<'plan>(
     // The last one pushed is the first one asked for.
     for row in (0..page.rows).rev() {
         let mut scope = listing.scope.as_ref().clone();
+        let mut with = Vec::with_capacity(descend.with.len());
         for (variable, tap) in &descend.with {
             let values = page.taps.get(*tap).filter(|values| values.is_valid(row));
             let value = values.map(|values| values.value(row)).ok_or_else(|| {
@@ -220,8 +344,10 @@ fn children<'plan>(
                 )
             })?;
             scope = scope.with(Arc::clone(variable), Value::from(value));
+            with.push(value.to_owned());
         }
         children.push(Listing {
+            with,
             scope: Arc::new(scope),
             path: &descend.path,
             query: &descend.query,
@@ -233,26 +359,33 @@ fn children<'plan>(
     Ok(children)
 }
 
-/// Hands a page's rows to the writer and its values to the queues. `known` holds the keys of the
+/// Makes a batch of a page's rows, and hands its values to the queues. `known` holds the keys of the
 /// slice so far; it is absent when the page is the whole slice.
 async fn deliver(
     shared: &Shared,
     request: &RequestPlan,
     scope: &Arc<Scope>,
     page: Page,
+    stamps: &[Option<i64>],
     known: Option<&mut Option<KeySet>>,
-) -> Result<()> {
+) -> Result<Option<RecordBatch>> {
     let stats = &shared.stats;
-    let allowed = allowance(shared, page.rows);
-    if let (Some(output), Some(rows), Some(batches)) =
-        (&shared.plan.output, &shared.rows, &shared.batches)
-    {
+    let wanted = having(request, &page);
+    let present = wanted.as_ref().map_or(page.rows, BooleanArray::true_count);
+    let allowed = allowance(shared, present).await?;
+    let mut delivered = None;
+    if let (Some(output), Some(rows)) = (&shared.plan.output, &shared.rows) {
         if let Some(path) = page.first_misfit.as_ref().filter(|_| output.strict) {
             let what = format!("a value at `{path}` does not fit its column, and `strict` is set");
             return Err(Error::new(Kind::Shape, what));
         }
         stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
-        let mut batch = rows.build(output, &page, scope)?.slice(0, allowed);
+        let mut batch = rows.build(output, &request.columns, &page, scope)?;
+        if let Some(wanted) = &wanted {
+            let broken = |error| Error::new(Kind::Shape, "rows cannot be left out").because(error);
+            batch = filter_record_batch(&batch, wanted).map_err(broken)?;
+        }
+        batch = batch.slice(0, allowed);
         check_key(output, &batch, &page)?;
         if let Some(known) = known.filter(|_| !output.key.is_empty()) {
             let known = known.get_or_insert_with(KeySet::default);
@@ -261,9 +394,7 @@ async fn deliver(
             batch = fresh;
         }
         Stats::add(&stats.rows, batch.num_rows());
-        if batch.num_rows() > 0 && batches.send(batch).await.is_err() {
-            return Err(Error::target("the writer has stopped"));
-        }
+        delivered = Some(batch).filter(|batch| batch.num_rows() > 0);
     } else {
         Stats::add(&stats.rows, allowed);
     }
@@ -278,14 +409,24 @@ async fn deliver(
         else {
             continue;
         };
-        let values = values.iter().take(allowed).flatten();
+        let kept = |row: &usize| wanted.as_ref().is_none_or(|wanted| wanted.value(*row));
+        let rows = (0..values.len()).filter(kept).take(allowed);
+        let values = rows
+            .filter(|row| values.is_valid(*row))
+            .map(|row| (values.value(row), stamps.get(row).copied().flatten()));
         tokio::select! {
             biased;
-            () = shared.env.client.cancel.cancelled() => return Err(super::client::interrupted()),
+            () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
             () = feeder.push(values) => {}
         }
     }
-    Ok(())
+    Ok(delivered)
+}
+
+/// Which records have the value that they must have.
+fn having(request: &RequestPlan, page: &Page) -> Option<BooleanArray> {
+    let tap: &StringArray = page.taps.get(request.having?)?;
+    Some(tap.iter().map(|value| Some(value.is_some())).collect())
 }
 
 /// A row without its key could be told from no other.
@@ -307,16 +448,19 @@ fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Result<()> {
 }
 
 /// How many of a page's rows may be taken; ends the stream when the limit is reached.
-fn allowance(shared: &Shared, rows: usize) -> usize {
-    let mut left = shared.allowance.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(rest) = left.as_mut() else { return rows };
-    let taken = rows.min(usize::try_from(*rest).unwrap_or(usize::MAX));
-    *rest -= u64::try_from(taken).unwrap_or(*rest);
-    if *rest == 0 {
-        shared.stats.incomplete.store(true, Ordering::Relaxed);
+async fn allowance(shared: &Shared, rows: usize) -> Result<usize> {
+    let (taken, reached) = {
+        let mut left = shared.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rest) = left.as_mut() else { return Ok(rows) };
+        let taken = rows.min(usize::try_from(*rest).unwrap_or(usize::MAX));
+        *rest -= u64::try_from(taken).unwrap_or(*rest);
+        (taken, *rest == 0)
+    };
+    if reached {
+        shared.gap("the row limit was reached").await?;
         shared.enough.cancel();
     }
-    taken
+    Ok(taken)
 }
 
 fn first_url(base_url: &str, listing: &Listing<'_>) -> Result<Url> {

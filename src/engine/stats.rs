@@ -1,6 +1,8 @@
 //! The figures of one stream while it runs.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::state::Counts;
 
 /// Counted by the stream's workers, all at once.
 #[derive(Debug, Default)]
@@ -8,19 +10,43 @@ pub(super) struct Stats {
     pub(super) requests: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) bytes: AtomicU64,
-    /// Rows decoded, duplicates aside.
     pub(super) rows: AtomicU64,
     pub(super) duplicates: AtomicU64,
     pub(super) misfits: AtomicU64,
-    /// Slices that ended well.
     pub(super) done: AtomicU64,
     pub(super) skipped: AtomicU64,
-    /// Whether something says that rows are missing.
-    pub(super) incomplete: AtomicBool,
 }
 
 impl Stats {
     pub(super) fn add(counter: &AtomicU64, number: usize) {
         counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Goes on from earlier figures.
+    pub(super) fn from(counts: Counts) -> Self {
+        Self {
+            requests: counts.requests.into(),
+            retries: counts.retries.into(),
+            bytes: counts.bytes.into(),
+            rows: counts.rows.into(),
+            duplicates: counts.duplicates.into(),
+            misfits: counts.misfits.into(),
+            done: counts.done.into(),
+            skipped: counts.skipped.into(),
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            requests: read(&self.requests),
+            retries: read(&self.retries),
+            bytes: read(&self.bytes),
+            rows: read(&self.rows),
+            duplicates: read(&self.duplicates),
+            misfits: read(&self.misfits),
+            done: read(&self.done),
+            skipped: read(&self.skipped),
+        }
     }
 }

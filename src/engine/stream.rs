@@ -2,288 +2,301 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use tokio::{sync::Mutex as AsyncMutex, task::JoinSet, time::Instant};
+use chrono::{DateTime, Utc};
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     Env,
     client::interrupted,
-    load::Loader,
-    queue::{Consumer, Feeder, Supply},
+    ending,
+    load::{Keeper, Loader, Pending},
+    queue::{Consumer, Feeder},
+    reach,
     rows::RowBuilder,
-    slice::{self, Shared},
+    slice::Shared,
+    source::{Source, work},
+    spans::Spans,
+    state::{Progress, Reach, StreamState, Supply},
     stats::Stats,
 };
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Iterate, StreamPlan};
-use crate::report::{Event, SliceError, StreamReport, StreamStatus};
-use crate::template::{Scope, Value};
-use crate::write::{Ending, Seen};
+use crate::report::{Event, StreamReport, StreamStatus};
+use crate::write::{Committed, Disposition};
 
 /// A stream and its places in the queues.
 pub(super) struct Job {
     pub(super) plan: Arc<StreamPlan>,
+    pub(super) reach: Reach,
+    /// What is remembered of it.
+    pub(super) before: StreamState,
     /// Per queue of the plan the feeder, where this stream feeds it.
     pub(super) feeders: Vec<Option<Feeder>>,
     /// Per request the consumer, where it consumes a queue.
     pub(super) consumers: Vec<Option<Consumer>>,
+    /// Look-back of its parents' cursor.
+    pub(super) look_back: i64,
 }
 
 /// What a stream came to.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) report: StreamReport,
-    pub(super) errors: Vec<SliceError>,
+    /// Whether work is left that the next run goes on with.
+    pub(super) open: bool,
+    /// Slices that were refused.
+    pub(super) refused: Vec<crate::report::SliceError>,
 }
 
 /// Runs one stream; its failure is part of the report.
 pub(super) async fn run(env: Arc<Env>, job: Job) -> Ended {
-    let Job { plan, feeders, consumers } = job;
     let started = Instant::now();
-    let feeder = plan.output.is_none();
     let reporter = Arc::clone(&env.client.reporter);
+    let plan = Arc::clone(&job.plan);
+    let feeder = plan.output.is_none();
     reporter.report(&Event::StreamStarted { stream: plan.name.clone(), feeder });
     for message in plan.notes.clone() {
         reporter.report(&Event::Warning { stream: Some(plan.name.clone()), message });
     }
-    let mut shared = Shared {
-        rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
-        batches: None,
-        allowance: Mutex::new(plan.limit),
-        page_sizes: plan
-            .requests
-            .iter()
-            .map(|request| AtomicU32::new(request.pager.largest_page().unwrap_or(0)))
-            .collect(),
-        enough: env.client.cancel.child_token(),
-        errors: Mutex::new(Vec::new()),
-        stats: Stats::default(),
-        feeders,
-        plan: Arc::clone(&plan),
-        env,
+    let ended = if job.reach == Reach::Nothing {
+        nothing_to_do(job)
+    } else {
+        extract(env, job, started).await
     };
-    let (shared, outcome) = match open(&shared).await {
-        Ok(loader) => {
-            shared.batches = loader.as_ref().map(Loader::batches);
-            extract(shared, consumers, loader).await
-        }
-        Err(error) => (shared, Err(error)),
-    };
-    let ended = conclude(shared, &outcome, started);
     reporter.report(&Event::StreamFinished { report: ended.report.clone() });
     ended
 }
 
-/// What became of the rows: where they are, and how many; nothing for a feeder.
-type Outcome = Result<Option<(String, u64)>>;
+fn nothing_to_do(job: Job) -> Ended {
+    for feeder in job.feeders.into_iter().flatten() {
+        feeder.finish(Supply::Complete);
+    }
+    let object = job.plan.output.as_ref().map(|output| output.table.object.clone());
+    let report = StreamReport { object, ..ending::empty(&job.plan.name, StreamStatus::Fresh) };
+    Ended { report, open: false, refused: Vec::new() }
+}
 
-async fn open(shared: &Shared) -> Result<Option<Loader>> {
-    let Some(output) = &shared.plan.output else { return Ok(None) };
-    let writer = shared.env.target.open(&output.table, None).await?;
-    let writer = writer.ok_or_else(|| Error::target("the table cannot be opened"))?;
-    Ok(Some(Loader::start(writer, output.table.schema.staged())))
+/// What became of the rows.
+pub(super) struct Outcome {
+    pub(super) result: Result<Option<Committed>>,
+    pub(super) progress: Progress,
+    pub(super) open: bool,
 }
 
 /// Runs all slices, then commits.
-async fn extract(
-    shared: Shared,
-    consumers: Vec<Option<Consumer>>,
-    loader: Option<Loader>,
-) -> (Shared, Outcome) {
-    let shared = Arc::new(shared);
-    let sliced = run_slices(&shared, consumers).await;
-    // All workers are gone, so that this is the only hold on what they shared.
-    let Ok(mut shared) = Arc::try_unwrap(shared) else {
-        unreachable!("the workers have been joined")
+async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
+    let Job { plan, reach, before, feeders, consumers, look_back } = job;
+    let requests = reach::requests(&plan, reach);
+    let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
+    let mut progress = going_on.clone().unwrap_or_else(|| Progress {
+        run_id: env.run.id.clone(),
+        reach,
+        finished: vec![Spans::default(); requests.len()],
+        page_sizes: requests.iter().map(|one| one.pager.largest_page().unwrap_or(0)).collect(),
+        ..Progress::default()
+    });
+    progress.finished.resize(requests.len(), Spans::default());
+    let page_sizes: Vec<AtomicU32> =
+        progress.page_sizes.iter().map(|size| (*size).into()).collect();
+    let page_sizes = Arc::new(page_sizes);
+    let stats = Arc::new(Stats::from(progress.counts));
+    let gated = plan.cursor.is_none() && matches!(reach, Reach::Since(_));
+    let everything =
+        reach == Reach::Complete && plan.cursor.as_ref().is_none_or(|c| c.anchor.is_none());
+    let merges = plan.output.as_ref().is_some_and(|output| {
+        output.table.disposition == Disposition::Merge && output.table.replaces.is_some()
+    });
+    let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
+    let mut keeper = Keeper {
+        marks: merges && (everything || gated || reach == Reach::Failed),
+        writer: None,
+        before: before.clone(),
+        progress,
+        stats: Arc::clone(&stats),
+        page_sizes: Arc::clone(&page_sizes),
+        queues: Arc::clone(&env.queues),
+        settlers: consumers.iter().map(|one| one.as_ref().map(Consumer::settler)).collect(),
+        durable: env.durable.clone(),
+        interval: env.interval,
+        pending: Pending::default(),
+        plan: Arc::clone(&plan),
     };
-    shared.batches = None;
-    let outcome = finish(&shared, sliced, loader).await;
-    (shared, outcome)
-}
-
-/// Fails a stream that lacks what was asked for by name.
-fn check_min_rows(shared: &Shared) -> Result<()> {
-    let (plan, rows) = (&shared.plan, shared.stats.rows.load(Ordering::Relaxed));
-    if rows >= plan.min_rows || plan.limit.is_some() {
-        return Ok(());
+    let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, reach, look_back };
+    match open(&env, &mut keeper, going_on.as_ref()).await {
+        Ok(Opened::Ready) => {}
+        Ok(Opened::Published) => {
+            let progress = keeper.progress.clone();
+            let supply = ending.supply(&Ok(()), !progress.gaps.is_empty());
+            let result = ending.adopt(&env, &progress, supply).await;
+            finish_feeders(feeders, &result, supply);
+            let outcome = Outcome { open: result.is_err(), result, progress };
+            return ending.conclude(outcome, &env, started.elapsed());
+        }
+        Err(error) => {
+            let open = error.kind().passes();
+            let supply = ending.supply(&Err(&error), true);
+            let outcome = Outcome { result: Err(error), progress: keeper.progress, open };
+            finish_feeders(feeders, &outcome.result, supply);
+            return ending.conclude(outcome, &env, started.elapsed());
+        }
     }
-    let what = format!("there are {rows} rows, but the inputs ask for {} by name", plan.min_rows);
-    Err(Error::new(Kind::Rejected, what)
-        .with_hint("look for misspelt or removed names in the inputs"))
-}
-
-async fn finish(shared: &Shared, sliced: Result<()>, loader: Option<Loader>) -> Outcome {
-    let sliced = sliced.and_then(|()| check_min_rows(shared));
-    let Some(loader) = loader else {
-        sliced?;
-        return Ok(None);
-    };
-    let writer = loader.finish().await;
-    // A writer's own error says more than that of the worker who found it gone.
-    let writer = match (sliced, writer) {
-        (_, Err(error)) => return Err(error),
-        (Err(error), Ok(_)) => return Err(error),
-        (Ok(()), Ok(writer)) => writer,
-    };
-    if shared.env.client.cancel.is_cancelled() {
-        return Err(interrupted());
-    }
-    let (done, skipped) = (&shared.stats.done, &shared.stats.skipped);
-    let skipped = skipped.load(Ordering::Relaxed);
-    if skipped > 0 && done.load(Ordering::Relaxed) == 0 {
-        let errors = shared.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
-        let what = format!("all {skipped} slices were refused: {first}");
-        return Err(Error::new(Kind::Credentials, what)
-            .with_hint("the credentials may lack a permission for this stream"));
-    }
-    let ending = Ending { seen: Seen::Some, at: shared.env.run.started_at };
-    let committed = writer.commit(&ending, &[]).await?;
-    Ok(Some((committed.object, committed.rows)))
-}
-
-/// Runs the workers of every request until there are no more slices, or one fails.
-async fn run_slices(shared: &Arc<Shared>, consumers: Vec<Option<Consumer>>) -> Result<()> {
-    let mut workers = JoinSet::new();
+    let finished = keeper.progress.finished.clone();
+    let begun = keeper.progress.open.clone();
+    let marks = keeper.marks;
+    let loader = Loader::start(keeper);
+    let shared = Arc::new(Shared {
+        rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
+        notes: loader.notes(),
+        allowance: Mutex::new(plan.limit),
+        page_sizes,
+        enough: env.client.cancel.child_token(),
+        incomplete: AtomicBool::new(incomplete),
+        refusal: Mutex::new(None),
+        stats,
+        feeders,
+        reach,
+        plan: Arc::clone(&plan),
+        env: Arc::clone(&env),
+    });
+    let mut sources = Vec::new();
     for (number, consumer) in consumers.into_iter().enumerate() {
-        let Some(request) = shared.plan.requests.get(number) else { continue };
+        let begun = begun.iter().filter(|open| open.request == number).cloned().collect();
+        let finished = finished.get(number).cloned().unwrap_or_default();
+        let failed = before.failed.iter().filter(|failed| failed.request == number).cloned();
+        let failed = if gated || reach == Reach::Failed { failed.collect() } else { Vec::new() };
+        let gate = gated.then(|| before.recent.clone());
+        sources.push(Source::new(number, consumer, begun, finished, failed, gate, marks));
+    }
+    let (sliced, supply) = run_slices(&shared, sources).await;
+    let incomplete = shared.incomplete.load(Ordering::Relaxed);
+    let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // All workers are gone, so that this is the only hold on what they shared.
+    let Ok(shared) = Arc::try_unwrap(shared) else { unreachable!("the workers have been joined") };
+    let Shared { notes, feeders, .. } = shared;
+    drop(notes);
+    let outcome = settle(&env, &ending, loader, sliced, refusal, supply).await;
+    let skipped = outcome.progress.counts.skipped > 0;
+    let told = outcome.result.as_ref().map(|_| ());
+    let supply = ending.supply(&told, incomplete || skipped);
+    finish_feeders(feeders, &outcome.result, supply);
+    ending.conclude(outcome, &env, started.elapsed())
+}
+
+fn finish_feeders(
+    feeders: Vec<Option<Feeder>>,
+    result: &Result<Option<Committed>>,
+    supply: Supply,
+) {
+    let supply = if result.is_ok() { supply } else { supply.max(Supply::Interrupted) };
+    for feeder in feeders.into_iter().flatten() {
+        feeder.finish(supply);
+    }
+}
+
+enum Opened {
+    Ready,
+    /// An earlier process had made the rows visible, and died before it could say so.
+    Published,
+}
+
+async fn open(env: &Env, keeper: &mut Keeper, going_on: Option<&Progress>) -> Result<Opened> {
+    let Some(output) = &keeper.plan.output else { return Ok(Opened::Ready) };
+    let staged = going_on.map(|progress| progress.staged);
+    keeper.writer = env.target.open(&output.table, staged).await?;
+    if keeper.writer.is_some() {
+        return Ok(Opened::Ready);
+    }
+    if going_on.is_some_and(|progress| progress.publishing) {
+        return Ok(Opened::Published);
+    }
+    let what = format!("what an earlier run had staged for `{}` is gone", output.table.object);
+    Err(Error::new(Kind::Target, what).with_hint("start over with `--fresh`"))
+}
+
+/// Commits, or keeps or forgets what was done.
+async fn settle(
+    env: &Env,
+    ending: &ending::Ending<'_>,
+    loader: Loader,
+    sliced: Result<()>,
+    refusal: Option<String>,
+    supply: Supply,
+) -> Outcome {
+    let (mut keeper, loaded) = match loader.finish().await {
+        Ok(finished) => finished,
+        Err(error) => {
+            let progress = Progress::default();
+            return Outcome { result: Err(error), progress, open: true };
+        }
+    };
+    let healthy = loaded.is_ok();
+    // A writer's own error says more than that of the worker who found it gone.
+    let result = loaded.and(sliced).and_then(|()| ending.check(&keeper, refusal));
+    let result = match result {
+        Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
+        other => other,
+    };
+    match result {
+        Ok(()) => {
+            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
+            let progress = keeper.progress.clone();
+            let after = |progress: &Progress, committed: Option<&Committed>, now: DateTime<Utc>| {
+                ending.after(progress, committed, now, supply)
+            };
+            match keeper.commit(&seen, after).await {
+                Ok((committed, progress)) => {
+                    Outcome { result: Ok(committed), progress, open: false }
+                }
+                Err(error) => Outcome { open: true, result: Err(error), progress },
+            }
+        }
+        Err(error) if error.kind().passes() => {
+            if healthy && let Err(error) = keeper.checkpoint().await {
+                tracing::warn!(stream = ending.plan.name, error = error.chain(), "not saved");
+            }
+            Outcome { result: Err(error), progress: keeper.progress, open: true }
+        }
+        Err(error) => {
+            let progress = keeper.progress.clone();
+            let after = ending.failed(&keeper.stats.counts(), &progress, &error);
+            if let Err(error) = keeper.discard(after).await {
+                tracing::warn!(stream = ending.plan.name, error = error.chain(), "not discarded");
+            }
+            Outcome { result: Err(error), progress, open: false }
+        }
+    }
+}
+
+/// Runs the workers of every request until there are no more slices, or one fails. Returns what can be
+/// said of the queues too.
+async fn run_slices(shared: &Arc<Shared>, sources: Vec<Source>) -> (Result<()>, Supply) {
+    let mut workers = JoinSet::new();
+    for source in sources {
+        let Some(request) = shared.requests().get(source.number) else { continue };
         let single = matches!(request.iterate, Iterate::Once);
-        let source = Arc::new(Source { consumer, next: AsyncMutex::new(0), number });
+        let source = Arc::new(source);
         for _ in 0..if single { 1 } else { shared.plan.concurrency } {
             workers.spawn(work(Arc::clone(shared), Arc::clone(&source)));
         }
     }
     let mut failure: Option<Error> = None;
+    let mut supply = Supply::Complete;
     while let Some(ended) = workers.join_next().await {
         let ended = ended
             .unwrap_or_else(|error| Err(Error::new(Kind::Shape, "a worker broke").because(error)));
-        if let Err(error) = ended {
-            shared.enough.cancel();
-            let known = failure.as_ref().is_some_and(|first| first.kind() != Kind::Target);
-            if !known {
-                failure = Some(error);
+        match ended {
+            Ok(own) => supply = supply.max(own),
+            Err(error) => {
+                shared.enough.cancel();
+                let known = failure.as_ref().is_some_and(|first| first.kind() != Kind::Target);
+                if !known {
+                    failure = Some(error);
+                }
             }
         }
     }
-    failure.map_or(Ok(()), Err)
-}
-
-/// Where the workers of one request get their slices.
-struct Source {
-    consumer: Option<Consumer>,
-    /// Number of the next slice of a list or range.
-    next: AsyncMutex<usize>,
-    number: usize,
-}
-
-/// Takes slices and runs them until there are none.
-async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<()> {
-    let base = shared.env.scope(&shared.plan);
-    loop {
-        let scope = tokio::select! {
-            biased;
-            () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
-            () = shared.enough.cancelled() => return Ok(()),
-            scope = next_slice(&shared, &source, &base) => scope,
-        };
-        match scope {
-            Some(scope) => slice::run(&shared, source.number, scope).await?,
-            None => return check_supply(&shared, &source),
-        }
-    }
-}
-
-/// Variables of the next slice; `None` after the last.
-async fn next_slice(shared: &Shared, source: &Source, base: &Scope) -> Option<Scope> {
-    let request = shared.plan.requests.get(source.number)?;
-    let mut next = source.next.lock().await;
-    let number = *next;
-    let scope = match &request.iterate {
-        Iterate::Once => (number == 0).then(|| base.clone()),
-        Iterate::Queue { chunk, variable, .. } => {
-            let values = source.consumer.as_ref()?.next(chunk.unwrap_or(1)).await?;
-            let mut values = values.iter().map(|value| Value::from(value.as_ref()));
-            let value = if chunk.is_some() { values.collect() } else { values.next()? };
-            Some(base.with(Arc::clone(variable), value))
-        }
-        Iterate::Values { values, variable } => {
-            values.get(number).map(|value| base.with(Arc::clone(variable), value.clone()))
-        }
-        Iterate::Range { from, to, step, variable } => {
-            let offset = i64::try_from(number).ok()?.checked_mul(*step)?;
-            let value = from.checked_add(offset).filter(|value| value <= to)?;
-            Some(base.with(Arc::clone(variable), Value::from(value)))
-        }
-    };
-    *next += 1;
-    scope
-}
-
-/// A stream whose parent failed must not pass for whole.
-fn check_supply(shared: &Shared, source: &Source) -> Result<()> {
-    match source.consumer.as_ref().map(Consumer::supply) {
-        None | Some(Supply::Complete) => Ok(()),
-        Some(Supply::Partial) => {
-            shared.stats.incomplete.store(true, Ordering::Relaxed);
-            Ok(())
-        }
-        Some(Supply::Failed) => {
-            let request = shared.plan.requests.get(source.number);
-            let queue = request.and_then(|request| match request.iterate {
-                Iterate::Queue { queue, .. } => shared.env.queues.get(queue),
-                _ => None,
-            });
-            let queue = queue.map(String::as_str).unwrap_or_default();
-            Err(Error::new(Kind::Rejected, format!("what feeds `{queue}` failed"))
-                .with_hint("see the parent stream's error"))
-        }
-    }
-}
-
-/// Tells the children how this stream ended, and draws its report up.
-fn conclude(shared: Shared, outcome: &Outcome, started: Instant) -> Ended {
-    let Shared { plan, stats, feeders, errors, env, .. } = shared;
-    let incomplete = stats.incomplete.load(Ordering::Relaxed);
-    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    for feeder in feeders.into_iter().flatten() {
-        feeder.finish(match outcome {
-            Err(_) => Supply::Failed,
-            Ok(_) if incomplete => Supply::Partial,
-            Ok(_) => Supply::Complete,
-        });
-    }
-    let cancelled = env.client.cancel.is_cancelled();
-    let (status, error) = match outcome {
-        Ok(Some(_)) => (StreamStatus::Done, None),
-        Ok(None) => (StreamStatus::Fed, None),
-        Err(error) if cancelled || error.kind() == Kind::Interrupted => {
-            (StreamStatus::Interrupted, None)
-        }
-        Err(error) => (StreamStatus::Failed, Some(error)),
-    };
-    let committed = outcome.as_ref().ok().and_then(Option::as_ref);
-    let rows = match committed {
-        Some((_, rows)) => *rows,
-        None if status == StreamStatus::Fed => read(&stats.rows),
-        None => 0,
-    };
-    let report = StreamReport {
-        status,
-        object: committed.map(|(object, _)| object.clone()),
-        rows,
-        requests: read(&stats.requests),
-        retries: read(&stats.retries),
-        bytes: read(&stats.bytes),
-        duplicates: read(&stats.duplicates),
-        misfits: read(&stats.misfits),
-        skipped: read(&stats.skipped),
-        complete: outcome.is_ok() && !incomplete,
-        seconds: started.elapsed().as_secs_f64(),
-        error: error.map(Error::chain),
-        hint: error.and_then(|error| error.hint().map(str::to_owned)),
-        stream: plan.name.clone(),
-    };
-    Ended { report, errors: errors.into_inner().unwrap_or_else(PoisonError::into_inner) }
+    (failure.map_or(Ok(()), Err), supply)
 }

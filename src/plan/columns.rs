@@ -5,7 +5,9 @@ use crate::decode::{ColumnSource, Others};
 use crate::error::{Error, Result};
 use crate::path::{Path, Step};
 use crate::replication::{FileOptions, Mode, StreamOptions};
-use crate::schema::{Column, ColumnType, EXTRA, RUN_ID, SYNCED_AT, TableSchema};
+use crate::schema::{
+    CHANGE, Column, ColumnType, DELETED_AT, EXTRA, RUN_ID, SYNCED_AT, TableSchema,
+};
 use crate::spec::{ColumnSpec, Defaults, Stream, Unknown};
 use crate::template::Template;
 use crate::write::{Deletes, Disposition, Table, files};
@@ -34,6 +36,8 @@ pub enum ColumnValue {
     SyncedAt,
     /// The id of the run.
     RunId,
+    /// What the target fills in.
+    Target,
 }
 
 /// Names of the columns that `select` leaves of a stream's, its key's always among them.
@@ -52,8 +56,10 @@ pub(super) fn selected(name: &str, stream: &Stream, select: &[String]) -> Result
         let named = within.is_empty() || within.iter().any(|one| matches_pattern(one, column));
         named && !out.iter().any(|pattern| matches_pattern(pattern, column))
     };
-    let kept =
-        all.iter().filter(|column| stream.key.iter().any(|key| key == *column) || wanted(column));
+    let needed = |column: &str| {
+        stream.key.iter().any(|key| key == column) || stream.replaces.as_deref() == Some(column)
+    };
+    let kept = all.iter().filter(|column| needed(column) || wanted(column));
     Ok(kept.map(|column| (*column).to_owned()).collect())
 }
 
@@ -98,27 +104,45 @@ pub(super) fn output(
     }
     needs_are_met(&columns)?;
     let metadata = settings.metadata.unwrap_or_default();
-    let mode = settings.mode.unwrap_or_default();
+    let mode = draft.mode(settings);
     let keeps_extra = added == Unknown::Keep && chosen.iter().any(|column| column == EXTRA);
     let extra = keeps_extra.then_some((EXTRA, ColumnType::Json, ColumnValue::Extra));
     let stamped = metadata.synced_at || mode == Mode::Snapshot;
     let synced = stamped.then_some((SYNCED_AT, ColumnType::Timestamp, ColumnValue::SyncedAt));
     let run = metadata.run_id.then_some((RUN_ID, ColumnType::Text, ColumnValue::RunId));
-    for (name, kind, value) in [extra, synced, run].into_iter().flatten() {
+    let retry = draft.options.retry;
+    let placed = if retry { Disposition::Merge } else { disposition(mode) };
+    let merges = placed == Disposition::Merge;
+    let deletes = match settings.deletes {
+        _ if retry && mode != Mode::Incremental => Deletes::Remove,
+        _ if mode != Mode::Incremental => Deletes::Ignore,
+        deletes => deletes.unwrap_or_default(),
+    };
+    let marks = disposition(mode) == Disposition::Merge
+        && settings.deletes.unwrap_or_default() == Deletes::Mark;
+    let deleted = marks.then_some((DELETED_AT, ColumnType::Timestamp, ColumnValue::Target));
+    if metadata.change && !merges {
+        return Err(Error::input("`metadata: { change: true }` needs `mode: incremental`"));
+    }
+    let change = metadata.change.then_some((CHANGE, ColumnType::Text, ColumnValue::Target));
+    for (name, kind, value) in [extra, synced, run, deleted, change].into_iter().flatten() {
         columns.push(ColumnPlan { column: Column::new(name, kind), value });
     }
     let schema = TableSchema {
         columns: columns.iter().map(|plan| plan.column.clone()).collect(),
         key: stream.key.clone(),
     };
+    if merges && schema.key.is_empty() {
+        return Err(Error::input("this mode needs a key, and the spec declares none"));
+    }
     let table = Table {
-        replication: String::new(),
-        replaces: None,
-        deletes: Deletes::Ignore,
-        place: Vec::new(),
+        replication: draft.name().to_owned(),
+        replaces: stream.replaces.clone(),
+        deletes,
+        place: stream.place.clone(),
         stream: stage.name.to_owned(),
         object: object(draft, stage.name, settings)?,
-        disposition: disposition(mode, &schema)?,
+        disposition: placed,
         run_id: draft.run.id.clone(),
         files: settings.files.map(file_sizes),
         schema,
@@ -143,8 +167,13 @@ fn file_sizes(options: FileOptions) -> files::Settings {
 fn declared(name: &str, spec: &ColumnSpec, kind: Option<ColumnType>) -> Result<ColumnPlan> {
     let kind = kind.unwrap_or(spec.kind);
     let column = Column { name: name.to_owned(), kind, doc: spec.doc.clone() };
+    Ok(ColumnPlan { column, value: source(name, spec, kind)? })
+}
+
+/// Where a declared column's values come from.
+pub(super) fn source(name: &str, spec: &ColumnSpec, kind: ColumnType) -> Result<ColumnValue> {
     let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
-    let value = match texts {
+    Ok(match texts {
         [text] if text.contains("{{") => {
             let template = Template::parse(text)
                 .map_err(|error| Error::input(format!("column `{name}`: {error}")))?;
@@ -163,8 +192,7 @@ fn declared(name: &str, spec: &ColumnSpec, kind: Option<ColumnType>) -> Result<C
             let default = spec.default.as_ref().map(serde_json::Value::to_string);
             ColumnValue::Decoded(ColumnSource { kind, paths, default })
         }
-    };
-    Ok(ColumnPlan { column, value })
+    })
 }
 
 /// A column computed from others needs them in the table.
@@ -185,15 +213,12 @@ fn needs_are_met(columns: &[ColumnPlan]) -> Result<()> {
     Ok(())
 }
 
-fn disposition(mode: Mode, schema: &TableSchema) -> Result<Disposition> {
+fn disposition(mode: Mode) -> Disposition {
     match mode {
-        Mode::FullRefresh => Ok(Disposition::Replace),
-        Mode::Truncate => Ok(Disposition::Truncate),
-        Mode::Snapshot => Ok(Disposition::Append),
-        Mode::Incremental if schema.key.is_empty() => {
-            Err(Error::input("`mode: incremental` needs a key, and the spec declares none"))
-        }
-        Mode::Incremental => Ok(Disposition::Merge),
+        Mode::FullRefresh | Mode::DefinitionOnly => Disposition::Replace,
+        Mode::Truncate => Disposition::Truncate,
+        Mode::Snapshot => Disposition::Append,
+        Mode::Incremental | Mode::Backfill => Disposition::Merge,
     }
 }
 

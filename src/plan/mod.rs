@@ -6,6 +6,8 @@
 mod access;
 mod check;
 mod columns;
+mod cursor;
+mod fingerprint;
 mod request;
 mod select;
 mod variables;
@@ -16,18 +18,22 @@ use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 
 use crate::error::{Error, Result};
-use crate::replication::{Mode, Replication, StreamOptions};
+use crate::replication::{Checkpoints, Mode, Replication, StreamOptions};
 use crate::respond::Rules;
-use crate::spec::{Fields, Spec, Stream};
+use crate::spec::{Fields, Refresh, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
 pub use access::{Access, AccessHooks};
 pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
+pub use cursor::CursorPlan;
 pub use request::{BodyPlan, DescendPlan, Iterate, RequestPlan, StepPlan};
 pub use select::{Selection, matches_pattern};
 pub use variables::input_type;
+
+/// Refused slices above which a stream fails unless the replication says otherwise.
+const MAX_ERRORS: u32 = 1000;
 
 /// A run, fully resolved.
 #[derive(Debug)]
@@ -52,6 +58,14 @@ pub struct Plan {
     pub queues: Vec<String>,
     /// The streams, parents before their children.
     pub streams: Vec<Arc<StreamPlan>>,
+    /// Name of the replication, under which its state is kept.
+    pub name: String,
+    /// When what was read is saved.
+    pub checkpoint: Checkpoints,
+    /// Whether only some of the replication's streams were selected.
+    pub is_selection: bool,
+    /// Object of the table of refused slices.
+    pub errors_object: String,
 }
 
 /// A run's identity.
@@ -70,6 +84,13 @@ pub struct Options {
     pub selection: Selection,
     /// Rows of each stream after which it ends.
     pub limit: Option<u64>,
+    /// Mode of all streams, in place of what the replication says.
+    pub mode: Option<Mode>,
+    /// Whether refused slices are asked for again and nothing else: their rows are merged, whatever the
+    /// mode.
+    pub retry: bool,
+    /// For `backfill`: from and up to where, as dates, times or whole numbers.
+    pub range: Option<(String, String)>,
 }
 
 /// One stream of a run.
@@ -93,6 +114,26 @@ pub struct StreamPlan {
     pub variables: BTreeMap<String, Value>,
     /// What the user should know before the run.
     pub notes: Vec<String>,
+    /// What changed since the last run.
+    pub cursor: Option<CursorPlan>,
+    /// Its requests in a run that reads what changed; nothing when there are no such.
+    pub changes: Vec<RequestPlan>,
+    /// How old a complete reading may be.
+    pub refresh: Refresh,
+    /// Refused slices above which it fails.
+    pub max_errors: u32,
+    /// What decides which rows it has, as a short text: another one after a change of the spec's
+    /// requests, of the inputs, or of the connection's open fields.
+    pub reads: String,
+    /// What decides how its rows are written, likewise.
+    pub writes: String,
+}
+
+impl StreamPlan {
+    /// Whether each of its slices replaces the rows of a parent.
+    pub fn has_parents(&self) -> bool {
+        self.output.as_ref().is_some_and(|output| output.table.replaces.is_some())
+    }
 }
 
 /// What becomes of a stream's rows.
@@ -122,6 +163,8 @@ pub struct Documents<'documents> {
     /// Object of streams for which the replication names none: `{stream_name}` or
     /// `{stream_name}.parquet`.
     pub default_object: &'documents str,
+    /// Name of a replication that has none of its own.
+    pub default_name: &'documents str,
 }
 
 impl Plan {
@@ -166,6 +209,10 @@ impl Plan {
             setup: request::steps(&spec.setup, &draft.scope(&variables))?,
             teardown: request::steps(&spec.teardown, &draft.scope(&variables))?,
             rules: Rules::new(&spec.responses, limits.max_wait.0).map_err(Error::from_path)?,
+            name: draft.name().to_owned(),
+            checkpoint: replication.checkpoint,
+            is_selection: !options.selection.0.is_empty(),
+            errors_object: documents.default_object.replace("{stream_name}", "_weir_errors"),
             variables,
             queues,
             streams,
@@ -188,7 +235,15 @@ struct Stage<'spec> {
     settings: Option<StreamOptions>,
     variables: BTreeMap<String, Value>,
     /// The requests whose `when` holds.
-    requests: Vec<crate::spec::RequestSpec>,
+    requests: Vec<RequestSpec>,
+    /// Those of a run that reads what changed.
+    changes: Vec<RequestSpec>,
+}
+
+impl Stage<'_> {
+    fn all_requests(&self) -> impl Iterator<Item = &RequestSpec> {
+        self.requests.iter().chain(&self.changes)
+    }
 }
 
 /// Two streams with one object would each replace what the other has written.
@@ -209,7 +264,7 @@ fn distinct_objects(streams: &[Arc<StreamPlan>]) -> Result<()> {
 
 /// A stage's name, the queues that it consumes and those that it feeds.
 fn stage_links<'stage>((name, stage): (&&'stage str, &'stage Stage<'_>)) -> select::Links<'stage> {
-    let consumes = stage.requests.iter().filter_map(request::queue_of).collect();
+    let consumes = stage.all_requests().filter_map(request::queue_of).collect();
     let feeds = stage.stream.feeds.keys().map(String::as_str).collect();
     select::Links { name, consumes, feeds }
 }
@@ -217,7 +272,7 @@ fn stage_links<'stage>((name, stage): (&&'stage str, &'stage Stage<'_>)) -> sele
 fn consumed_queues(active: &IndexMap<&str, Stage<'_>>) -> Vec<String> {
     let mut queues: Vec<String> = active
         .values()
-        .flat_map(|stage| stage.requests.iter().filter_map(request::queue_of).map(str::to_owned))
+        .flat_map(|stage| stage.all_requests().filter_map(request::queue_of).map(str::to_owned))
         .collect();
     queues.sort_unstable();
     queues.dedup();
@@ -233,6 +288,15 @@ struct Draft<'plan> {
 }
 
 impl<'plan> Draft<'plan> {
+    /// Name of the replication.
+    fn name(&self) -> &str {
+        self.documents.replication.name.as_deref().unwrap_or(self.documents.default_name)
+    }
+
+    fn mode(&self, settings: &StreamOptions) -> Mode {
+        self.options.mode.or(settings.mode).unwrap_or_default()
+    }
+
     /// Requests under way at once over all streams.
     fn concurrency(&self) -> u32 {
         let own = self.documents.replication.limits.concurrency;
@@ -262,19 +326,9 @@ impl<'plan> Draft<'plan> {
         };
         variables.insert("columns".to_owned(), Value::from(columns));
         let scope = self.scope(&variables);
-        let mut requests = Vec::new();
-        for request in request::merged(spec, stream) {
-            let holds = match &request.when {
-                None => true,
-                Some(when) => Expression::parse(when)
-                    .and_then(|when| when.holds(&scope))
-                    .map_err(|error| Error::input(format!("`{name}`: `when`: {error}")))?,
-            };
-            if holds {
-                requests.push(request);
-            }
-        }
-        Ok(Stage { name, stream, settings: settings.cloned(), variables, requests })
+        let requests = holding(name, request::merged(spec, stream), &scope)?;
+        let changes = holding(name, request::changes(spec, stream), &scope)?;
+        Ok(Stage { name, stream, settings: settings.cloned(), variables, requests, changes })
     }
 
     /// Adds the parents of selected streams that are not selected themselves.
@@ -283,7 +337,7 @@ impl<'plan> Draft<'plan> {
         let mut next = 0;
         while let Some((_, stage)) = active.get_index(next) {
             let wanted: Vec<String> =
-                stage.requests.iter().filter_map(request::queue_of).map(str::to_owned).collect();
+                stage.all_requests().filter_map(request::queue_of).map(str::to_owned).collect();
             for queue in wanted {
                 let feeders =
                     spec.streams.iter().filter(|(_, other)| other.feeds.contains_key(&queue));
@@ -309,7 +363,9 @@ impl<'plan> Draft<'plan> {
         let scope = self.scope(&stage.variables);
         let mut notes = Vec::new();
         let mut requests = Vec::new();
-        for request in &stage.requests {
+        let mut changes = Vec::new();
+        let all = stage.requests.iter().map(|request| (request, false));
+        for (request, changed) in all.chain(stage.changes.iter().map(|one| (one, true))) {
             let compiler = request::Compiler {
                 stream: stage.stream,
                 columns: output.as_ref().map(|output| output.columns.as_slice()),
@@ -318,10 +374,21 @@ impl<'plan> Draft<'plan> {
                 queues,
                 scope: &scope,
             };
-            requests.push(compiler.compile(request, &mut notes).map_err(within)?);
+            let list = if changed { &mut changes } else { &mut requests };
+            list.push(compiler.compile(request, &mut notes).map_err(within)?);
         }
+        notes.dedup();
         let rules = stage.stream.responses.iter().chain(&spec.responses);
+        let settings = stage.settings.as_ref();
+        let refresh = settings.and_then(|own| own.refresh).or(stage.stream.refresh);
+        let max_errors = settings.and_then(|own| own.max_errors).unwrap_or(MAX_ERRORS);
         Ok(StreamPlan {
+            cursor: self.cursor(stage, output.as_ref(), &scope).map_err(within)?,
+            reads: self.reads(stage),
+            writes: fingerprint::writes(output.as_ref()),
+            refresh: refresh.unwrap_or_default(),
+            changes,
+            max_errors,
             name: stage.name.to_owned(),
             output,
             requests,
@@ -333,6 +400,23 @@ impl<'plan> Draft<'plan> {
             notes,
         })
     }
+}
+
+/// The requests whose `when` holds.
+fn holding(name: &str, requests: Vec<RequestSpec>, scope: &Arc<Scope>) -> Result<Vec<RequestSpec>> {
+    let mut holding = Vec::new();
+    for request in requests {
+        let holds = match &request.when {
+            None => true,
+            Some(when) => Expression::parse(when)
+                .and_then(|when| when.holds(scope))
+                .map_err(|error| Error::input(format!("`{name}`: `when`: {error}")))?,
+        };
+        if holds {
+            holding.push(request);
+        }
+    }
+    Ok(holding)
 }
 
 /// The rows that a stream must have at least.

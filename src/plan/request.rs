@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{ColumnPlan, ColumnValue, access};
+use super::{ColumnPlan, ColumnValue, access, columns};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
@@ -40,6 +40,14 @@ pub struct RequestPlan {
     pub decoder: Decoder,
     /// Which tap feeds which queue.
     pub feeds: Vec<(usize, usize)>,
+    /// Tap of the cursor's field.
+    pub cursor: Option<usize>,
+    /// Tap of a value without which a record is passed over.
+    pub having: Option<usize>,
+    /// Where each column's value comes from, in the table's order; nothing for a feeder.
+    pub columns: Vec<ColumnValue>,
+    /// Position of the column whose rows a slice replaces.
+    pub replaced: Option<usize>,
     /// Each record's own children.
     pub descend: Option<DescendPlan>,
 }
@@ -119,9 +127,17 @@ pub struct StepPlan {
 
 /// The stream's requests, each with what the stream and the spec's defaults add to it.
 pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
-    let own = stream.own_request();
+    let own = overlaid(of_defaults(spec), stream.own_request());
+    if stream.requests.is_empty() {
+        return vec![own];
+    }
+    stream.requests.iter().map(|request| overlaid(own.clone(), request.clone())).collect()
+}
+
+/// What the spec's defaults say of every request.
+fn of_defaults(spec: &Spec) -> RequestSpec {
     let defaults = &spec.defaults;
-    let shared = RequestSpec {
+    RequestSpec {
         query: defaults.query.clone(),
         headers: defaults.headers.clone(),
         records: defaults.records.clone(),
@@ -129,12 +145,7 @@ pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
         page_size: defaults.page_size.clone(),
         max_pages: defaults.max_pages,
         ..RequestSpec::default()
-    };
-    let own = overlaid(shared, own);
-    if stream.requests.is_empty() {
-        return vec![own];
     }
-    stream.requests.iter().map(|request| overlaid(own.clone(), request.clone())).collect()
 }
 
 fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
@@ -156,7 +167,24 @@ fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
         page_size: above.page_size.or(below.page_size),
         max_pages: above.max_pages.or(below.max_pages),
         descend: above.descend.or(below.descend),
+        having: above.having.or(below.having),
+        columns: if above.columns.is_empty() { below.columns } else { above.columns },
     }
+}
+
+/// The requests of a run that reads what changed, when there is a way to.
+pub(super) fn changes(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
+    let Some(cursor) = &stream.cursor else { return Vec::new() };
+    let base = match cursor.requests.as_slice() {
+        [] if !cursor.newest_first && cursor.query.is_empty() => Vec::new(),
+        [] => merged(spec, stream),
+        own => own.iter().map(|request| overlaid(of_defaults(spec), request.clone())).collect(),
+    };
+    let with_query = |mut request: RequestSpec| {
+        request.query.extend(cursor.query.clone());
+        request
+    };
+    base.into_iter().map(with_query).collect()
 }
 
 /// The queue that a request consumes.
@@ -199,6 +227,13 @@ impl Compiler<'_> {
                 taps.push(Path::parse(path).map_err(Error::from_path)?);
             }
         }
+        let mut tap = |text: &str| -> Result<usize> {
+            taps.push(Path::parse(text).map_err(Error::from_path)?);
+            Ok(taps.len() - 1)
+        };
+        let having = request.having.as_deref().map(&mut tap).transpose()?;
+        let cursor = self.cursor_path(request).as_deref().map(&mut tap).transpose()?;
+        let columns = self.sources(request)?;
         let descend = match &request.descend {
             Some(descend) => Some(descend_plan(descend, &request.query, &mut taps)?),
             None => None,
@@ -211,17 +246,55 @@ impl Compiler<'_> {
             headers: headers(&request.headers)?,
             body: request.body.as_ref().map(body).transpose()?,
             max_pages: request.max_pages.unwrap_or(MAX_PAGES),
-            decoder: self.decoder(request, &pager, taps)?,
+            decoder: self.decoder(request, &columns, &pager, taps)?,
             pager,
             feeds,
+            cursor,
+            having,
+            replaced: self.replaced(),
+            columns,
             descend,
         })
     }
 
-    fn decoder(&self, request: &RequestSpec, pager: &Pager, taps: Vec<Path>) -> Result<Decoder> {
+    /// Position of the column whose rows a slice replaces.
+    fn replaced(&self) -> Option<usize> {
+        let name = self.stream.replaces.as_ref()?;
+        self.columns?.iter().position(|plan| plan.column.name == *name)
+    }
+
+    /// Path of the cursor's field in a record.
+    fn cursor_path(&self, request: &RequestSpec) -> Option<String> {
+        let field = &self.stream.cursor.as_ref()?.field;
+        let column = request.columns.get(field).or_else(|| self.stream.columns.get(field))?;
+        match &column.from {
+            None => Some(field.clone()),
+            Some(from) => from.0.first().filter(|text| !text.contains("{{")).cloned(),
+        }
+    }
+
+    /// Where the columns' values come from in this request.
+    fn sources(&self, request: &RequestSpec) -> Result<Vec<ColumnValue>> {
+        let columns = self.columns.unwrap_or_default().iter();
+        let source = |plan: &ColumnPlan| {
+            let name = &plan.column.name;
+            match request.columns.get(name) {
+                Some(other) => columns::source(name, other, plan.column.kind),
+                None => Ok(plan.value.clone()),
+            }
+        };
+        columns.map(source).collect()
+    }
+
+    fn decoder(
+        &self,
+        request: &RequestSpec,
+        columns: &[ColumnValue],
+        pager: &Pager,
+        taps: Vec<Path>,
+    ) -> Result<Decoder> {
         let parse = |text: &String| Path::parse(text).map_err(Error::from_path);
-        let decoded = self.columns.unwrap_or_default().iter();
-        let columns = decoded.filter_map(|column| match &column.value {
+        let columns = columns.iter().filter_map(|column| match column {
             ColumnValue::Decoded(source) => Some(source.clone()),
             _ => None,
         });

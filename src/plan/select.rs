@@ -100,6 +100,9 @@ fn overlaid(below: StreamOptions, above: &StreamOptions) -> StreamOptions {
         metadata: above.metadata.or(below.metadata),
         strict: above.strict.or(below.strict),
         files: above.files.or(below.files),
+        refresh: above.refresh.or(below.refresh),
+        deletes: above.deletes.or(below.deletes),
+        max_errors: above.max_errors.or(below.max_errors),
     }
 }
 

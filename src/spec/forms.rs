@@ -10,7 +10,7 @@ use serde::{
 
 use super::{
     BaseUrl, ColumnSpec, ForEach, InputItems, OneOrMany, QueryValue, QueueItems, RangeItems,
-    Scalar, Span, StatusPattern, ValueItems,
+    Refresh, Scalar, Span, StatusPattern, ValueItems,
 };
 use crate::schema::ColumnType;
 
@@ -256,6 +256,30 @@ impl JsonSchema for Span {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" })
+    }
+}
+
+impl<'de> Deserialize<'de> for Refresh {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Scalar(text) = Scalar::deserialize(deserializer)?;
+        if text == "with_parent" {
+            return Ok(Self::WithParent);
+        }
+        parse_span(&text).map(Self::Every).ok_or_else(|| {
+            de::Error::custom(format!(
+                "`{text}` is neither a duration (`0s`, `30m`, `24h`, `7d`) nor `with_parent`"
+            ))
+        })
+    }
+}
+
+impl JsonSchema for Refresh {
+    fn schema_name() -> Cow<'static, str> {
+        "Refresh".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d)|with_parent)$" })
     }
 }
 

@@ -4,6 +4,7 @@ mod check;
 mod embedded;
 mod fields;
 mod forms;
+mod incremental;
 mod parts;
 mod responses;
 
@@ -15,6 +16,7 @@ use crate::yaml::{Document, Problems};
 
 pub use embedded::EMBEDDED;
 pub use fields::Fields;
+pub use incremental::*;
 pub use parts::*;
 pub use responses::*;
 
@@ -120,6 +122,12 @@ pub struct Stream {
     pub feeds: IndexMap<String, String>,
     /// The parent's column whose rows a slice replaces, so that removals show.
     pub replaces: Option<String>,
+    /// What changed since the last run.
+    pub cursor: Option<Cursor>,
+    /// How old a complete reading may be: a duration, or `with_parent`; `0s` unless set.
+    pub refresh: Option<Refresh>,
+    /// Columns that tell where a row is; a change in one of them is called `moved`.
+    pub place: Vec<String>,
     /// Rows that the stream must have at least, an expression over connection fields and inputs; with
     /// fewer it fails, because what was asked for by name is not there.
     pub min_rows: Option<String>,
@@ -158,6 +166,8 @@ pub struct Stream {
     pub max_pages: Option<u32>,
     /// See [`RequestSpec`].
     pub descend: Option<Descend>,
+    /// See [`RequestSpec`].
+    pub having: Option<String>,
 }
 
 impl Stream {
@@ -176,6 +186,8 @@ impl Stream {
             page_size: self.page_size.clone(),
             max_pages: self.max_pages,
             descend: self.descend.clone(),
+            having: self.having.clone(),
+            columns: IndexMap::new(),
         }
     }
 }
@@ -209,6 +221,10 @@ pub struct RequestSpec {
     pub max_pages: Option<u32>,
     /// Each record's own children, asked for in turn; their rows belong to the same slice.
     pub descend: Option<Descend>,
+    /// Path of a value that a record must have; others are passed over.
+    pub having: Option<String>,
+    /// Other sources for some of the stream's columns; names and types stay.
+    pub columns: IndexMap<String, ColumnSpec>,
 }
 
 /// A field of a connection.

@@ -73,6 +73,9 @@ pub enum Then {
     SkipSlice,
     /// The slice counts as empty and complete: this is how the API says «none».
     Empty,
+    /// The token of the page is no longer good: the slice is read anew from its first page, three times at
+    /// most; then the stream fails.
+    RestartSlice,
     /// The page is left out and recorded; only where the next page does not depend on this one.
     SkipPage,
     /// The stream ends here with what it has, and says that it is not complete.

@@ -9,7 +9,8 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["path", "report", "schema", "secret", "state", "template", "yaml"],
-    &["fetch", "replication", "spec", "write"],
+    &["fetch", "spec", "write"],
+    &["replication"],
     &["connection", "decode", "paginate", "respond", "throttle"],
     &["auth"],
     &["plan"],

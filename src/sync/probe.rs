@@ -1,92 +1,17 @@
-//! One replication from start to report, and the tests of a connection before it.
+//! The tests of a connection before a run.
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use serde::Serialize;
-use tokio::time::Instant;
 
-use crate::engine::{self, Services};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Transport, Url};
 use crate::path::Path;
-use crate::plan::{Access, AccessHooks, Plan, Run};
-use crate::report::{SliceError, StreamReport, StreamStatus};
+use crate::plan::{Access, AccessHooks};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
 use crate::spec::{Fields, Meaning, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
-
-/// What a run came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunReport {
-    /// The run's id.
-    pub run_id: String,
-    /// When it started.
-    pub started_at: String,
-    /// Seconds from start to end.
-    pub seconds: f64,
-    /// How it ended.
-    pub status: RunStatus,
-    /// Its streams, parents before children.
-    pub streams: Vec<StreamReport>,
-    /// Slices that the API refused.
-    pub errors: Vec<SliceError>,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunStatus {
-    /// Every stream is in the target, whole.
-    Done,
-    /// Every stream is in the target; some slices were refused and are recorded.
-    DoneWithErrors,
-    /// A stream failed.
-    Failed,
-    /// The run was told to stop.
-    Interrupted,
-}
-
-/// A new run, started at this time: its id sorts by time.
-pub fn new_run(started_at: DateTime<Utc>) -> Run {
-    let mut random = [0_u8; 4];
-    // Without randomness two runs of the same millisecond would share their id, no worse.
-    if getrandom::fill(&mut random).is_err() {
-        random = [0; 4];
-    }
-    let id = format!("{}{:08x}", started_at.format("%Y%m%d%H%M%S%3f"), u32::from_le_bytes(random));
-    Run { id, started_at }
-}
-
-/// Runs a plan: extracts, types, loads, commits.
-///
-/// # Errors
-/// The run could not start: the target or a setup request failed. What fails later is reported.
-pub async fn run(plan: Plan, services: Services) -> Result<RunReport> {
-    let started = Instant::now();
-    let Run { id, started_at } = plan.run.clone();
-    services.target.check().await?;
-    let cancel = services.cancel.clone();
-    let (streams, errors) = engine::run(plan, services).await?;
-    let any = |status| streams.iter().any(|stream| stream.status == status);
-    let status = if any(StreamStatus::Failed) {
-        RunStatus::Failed
-    } else if cancel.is_cancelled() || any(StreamStatus::Interrupted) {
-        RunStatus::Interrupted
-    } else if errors.is_empty() {
-        RunStatus::Done
-    } else {
-        RunStatus::DoneWithErrors
-    };
-    Ok(RunReport {
-        run_id: id,
-        started_at: started_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        seconds: started.elapsed().as_secs_f64(),
-        status,
-        streams,
-        errors,
-    })
-}
 
 /// Finds the values of connection fields that nobody gave and that the spec knows how to look up.
 /// Sends no credentials.

@@ -1,0 +1,313 @@
+//! What follows from how a stream was read: what may be concluded, remembered and told.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Env,
+    load::Keeper,
+    state::{Counts, LastRun, Learnt, Progress, Reach, StreamState, Supply},
+    stream::{Ended, Outcome},
+};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Run, StreamPlan};
+use crate::report::{StreamReport, StreamStatus};
+use crate::schema::ColumnType;
+use crate::write::{self, Committed, Disposition, Seen};
+
+/// A stream that was read, or was to be.
+pub(super) struct Ending<'stream> {
+    pub(super) plan: &'stream StreamPlan,
+    pub(super) before: &'stream StreamState,
+    pub(super) run: &'stream Run,
+    pub(super) reach: Reach,
+    /// Look-back of its parents' cursor.
+    pub(super) look_back: i64,
+}
+
+/// A report without figures.
+pub(super) fn empty(stream: &str, status: StreamStatus) -> StreamReport {
+    StreamReport {
+        stream: stream.to_owned(),
+        status,
+        object: None,
+        rows: 0,
+        deleted: 0,
+        requests: 0,
+        retries: 0,
+        bytes: 0,
+        duplicates: 0,
+        misfits: 0,
+        skipped: 0,
+        complete: true,
+        gaps: Vec::new(),
+        reach: "nothing".to_owned(),
+        earlier: false,
+        seconds: 0.0,
+        error: None,
+        hint: None,
+    }
+}
+
+impl Ending<'_> {
+    fn merges(&self) -> bool {
+        let output = self.plan.output.as_ref();
+        output.is_some_and(|output| output.table.disposition == Disposition::Merge)
+    }
+
+    fn anchored(&self) -> bool {
+        self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some())
+    }
+
+    fn gated(&self) -> bool {
+        self.plan.cursor.is_none() && matches!(self.reach, Reach::Since(_))
+    }
+
+    /// Fails a stream that lacks what was asked for by name, or of which everything was refused.
+    pub(super) fn check(&self, keeper: &Keeper, refusal: Option<String>) -> Result<()> {
+        let counts = keeper.stats.counts();
+        if self.reach == Reach::Complete
+            && !self.anchored()
+            && counts.rows < self.plan.min_rows
+            && self.plan.limit.is_none()
+        {
+            let (rows, least) = (counts.rows, self.plan.min_rows);
+            let what = format!("there are {rows} rows, but the inputs ask for {least} by name");
+            return Err(Error::new(Kind::Rejected, what)
+                .with_hint("look for misspelt or removed names in the inputs"));
+        }
+        if counts.skipped > 0 && counts.done == 0 && self.reach == Reach::Complete {
+            let (skipped, first) = (counts.skipped, refusal.unwrap_or_default());
+            let what = format!("all {skipped} slices were refused: {first}");
+            return Err(Error::new(Kind::Permission, what)
+                .with_hint("the credentials may lack a permission for this stream"));
+        }
+        Ok(())
+    }
+
+    /// What the target may conclude of rows that were not seen.
+    pub(super) fn seen(
+        &self,
+        progress: &Progress,
+        marks: bool,
+        counts: &Counts,
+        supply: Supply,
+    ) -> write::Ending {
+        let read = match self.reach {
+            Reach::Complete => !self.anchored() && (marks || counts.skipped == 0),
+            Reach::Since(_) => self.gated(),
+            Reach::Range(..) | Reach::Failed | Reach::Nothing => false,
+        };
+        let whole = read
+            && progress.gaps.is_empty()
+            && supply == Supply::Complete
+            && self.plan.limit.is_none()
+            && self.no_deletes().is_none();
+        let seen = if whole { Seen::All } else { Seen::Some };
+        write::Ending { seen, at: self.run.started_at }
+    }
+
+    /// Why rows that are not seen must not be taken for deleted: under other inputs they were never
+    /// to be seen.
+    fn no_deletes(&self) -> Option<String> {
+        let before = self.before;
+        if !self.merges() {
+            return None;
+        }
+        let changed = before.complete_at.is_some() && before.reads != self.plan.reads;
+        let why = || {
+            let at = self.run.started_at.format("%Y-%m-%d");
+            format!("what is read was changed on {at}; `--fresh` concludes deletes again")
+        };
+        before.no_deletes.clone().or_else(|| changed.then(why))
+    }
+
+    /// What the children may rely on.
+    pub(super) fn supply(&self, result: &Result<(), &Error>, incomplete: bool) -> Supply {
+        match result {
+            Err(error) if error.kind().passes() => Supply::Interrupted,
+            Err(_) => Supply::Failed,
+            Ok(()) if incomplete => Supply::Partial,
+            Ok(()) if self.reach == Reach::Complete && !self.anchored() => Supply::Complete,
+            Ok(()) => Supply::Bounded,
+        }
+    }
+
+    /// What is remembered of the stream once its rows are visible; `supply` is that of its queues.
+    pub(super) fn after(
+        &self,
+        progress: &Progress,
+        committed: Option<&Committed>,
+        now: DateTime<Utc>,
+        supply: Supply,
+    ) -> StreamState {
+        let (before, plan, counts) = (self.before, self.plan, progress.counts);
+        let incomplete = !progress.gaps.is_empty() || counts.skipped > 0;
+        let report = self.report(&Ok(committed.cloned()), progress);
+        let own = self.supply(&Ok(()), incomplete).max(supply.min(Supply::Bounded));
+        let last = LastRun { run_id: self.run.id.clone(), at: now, report, supply: own };
+        let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
+        let complete = self.reach == Reach::Complete;
+        if complete {
+            let Counts { rows, requests, .. } = counts;
+            state.learnt = Learnt { slices: counts.done, rows, requests };
+        }
+        if plan.output.is_none() {
+            return state;
+        }
+        let clean = progress.gaps.is_empty() && supply <= Supply::Bounded;
+        let kept = before.writes == plan.writes && before.reads == plan.reads;
+        if complete {
+            (state.reads, state.writes) = (plan.reads.clone(), plan.writes.clone());
+            state.no_deletes = self.no_deletes();
+            if clean && (counts.skipped == 0 || plan.has_parents()) {
+                state.complete_at = Some(self.run.started_at);
+            } else if !kept {
+                state.complete_at = None;
+            }
+        }
+        let reads = matches!(self.reach, Reach::Complete | Reach::Since(_));
+        if let Some(cursor) = &plan.cursor {
+            let old = before.cursor.filter(|_| kept);
+            let known = self.not_after_start(progress.newest, cursor.kind);
+            if reads && clean && counts.skipped == 0 {
+                state.cursor = old.max(known);
+            } else if !kept {
+                state.cursor = None;
+            }
+        } else if reads && clean {
+            let known = self.not_after_start(progress.newest_parent, ColumnType::Timestamp);
+            state.gate = before.gate.filter(|_| kept).max(known);
+            let from = state.gate.map_or(i64::MAX, |gate| gate.saturating_sub(self.look_back));
+            let recent = progress.recent.iter().filter(|(stamp, _)| *stamp >= from);
+            let recent: BTreeMap<String, i64> =
+                recent.map(|(stamp, value)| (value.clone(), *stamp)).collect();
+            state.recent = recent;
+        }
+        state.failed = match self.reach {
+            Reach::Since(_) | Reach::Range(..) if !self.gated() => {
+                let old = before.failed.iter();
+                old.chain(&progress.failed).cloned().collect()
+            }
+            _ => progress.failed.clone(),
+        };
+        state
+    }
+
+    /// A value of a cursor that is safe to go on from: what changes while a run reads may have been
+    /// passed already.
+    fn not_after_start(&self, newest: Option<i64>, kind: ColumnType) -> Option<i64> {
+        let newest = newest?;
+        if kind == ColumnType::Int {
+            return Some(newest);
+        }
+        Some(newest.min(self.run.started_at.timestamp_micros()))
+    }
+
+    /// What is remembered of a stream that failed for good.
+    pub(super) fn failed(
+        &self,
+        counts: &Counts,
+        progress: &Progress,
+        error: &Error,
+    ) -> StreamState {
+        let progress = Progress { counts: *counts, ..progress.clone() };
+        let report = self.failure(&progress, error, StreamStatus::Failed);
+        let (run_id, supply) = (self.run.id.clone(), Supply::Failed);
+        let last = LastRun { run_id, at: Utc::now(), report, supply };
+        StreamState { last: Some(last), open: None, ..self.before.clone() }
+    }
+
+    /// Takes note of rows that are visible already.
+    pub(super) async fn adopt(
+        &self,
+        env: &Env,
+        progress: &Progress,
+        supply: Supply,
+    ) -> Result<Option<Committed>> {
+        let object = self.plan.output.as_ref().map(|output| output.table.object.clone());
+        let rows = progress.counts.rows;
+        let committed = object.map(|object| Committed { object, rows, deleted: 0 });
+        if let Some(durable) = &env.durable {
+            let after = self.after(progress, committed.as_ref(), Utc::now(), supply);
+            durable.store.save(&[after.change(&self.plan.name)]).await?;
+        }
+        Ok(committed)
+    }
+
+    fn failure(&self, progress: &Progress, error: &Error, status: StreamStatus) -> StreamReport {
+        let report = self.report(&Ok(None), progress);
+        StreamReport {
+            status,
+            rows: 0,
+            object: None,
+            complete: false,
+            error: (status == StreamStatus::Failed).then(|| error.chain()),
+            hint: error.hint().filter(|_| status == StreamStatus::Failed).map(str::to_owned),
+            ..report
+        }
+    }
+
+    fn report(&self, committed: &Result<Option<Committed>>, progress: &Progress) -> StreamReport {
+        let counts = progress.counts;
+        let committed = committed.as_ref().ok().and_then(Option::as_ref);
+        let output = self.plan.output.as_ref();
+        let mut gaps = progress.gaps.clone();
+        if counts.skipped > 0 {
+            let slices = if counts.skipped == 1 { "slice was" } else { "slices were" };
+            gaps.push(format!("{} {slices} refused", counts.skipped));
+        }
+        let named = || output.map(|output| output.table.object.clone());
+        let status = if output.is_some() { StreamStatus::Done } else { StreamStatus::Fed };
+        StreamReport {
+            object: committed.map(|committed| committed.object.clone()).or_else(named),
+            rows: committed.map_or(counts.rows, |committed| committed.rows),
+            deleted: committed.map_or(0, |committed| committed.deleted),
+            requests: counts.requests,
+            retries: counts.retries,
+            bytes: counts.bytes,
+            duplicates: counts.duplicates,
+            misfits: counts.misfits,
+            skipped: counts.skipped,
+            complete: gaps.is_empty(),
+            gaps,
+            reach: self.shown(),
+            ..empty(&self.plan.name, status)
+        }
+    }
+
+    /// The reach, for a person.
+    fn shown(&self) -> String {
+        let value = |bound| match &self.plan.cursor {
+            Some(cursor) => cursor.shown(bound),
+            None => format!(
+                "parents changed since {}",
+                DateTime::from_timestamp_micros(bound).unwrap_or_default().format("%FT%TZ")
+            ),
+        };
+        match self.reach {
+            Reach::Complete => "everything".to_owned(),
+            Reach::Since(bound) if self.gated() => value(bound),
+            Reach::Since(bound) => format!("changes since {}", value(bound)),
+            Reach::Range(from, to) => format!("from {} to {}", value(from), value(to)),
+            Reach::Failed => "refused slices".to_owned(),
+            Reach::Nothing => "nothing".to_owned(),
+        }
+    }
+
+    /// Draws the report up.
+    pub(super) fn conclude(&self, outcome: Outcome, env: &Env, took: std::time::Duration) -> Ended {
+        let cancelled = env.client.cancel.is_cancelled();
+        let Outcome { result, progress, open } = outcome;
+        let report = match &result {
+            Ok(_) => self.report(&result, &progress),
+            Err(error) if cancelled || error.kind() == Kind::Interrupted => {
+                self.failure(&progress, error, StreamStatus::Interrupted)
+            }
+            Err(error) => self.failure(&progress, error, StreamStatus::Failed),
+        };
+        let refused = progress.failed.into_iter().map(|failed| failed.error).collect();
+        Ended { report: StreamReport { seconds: took.as_secs_f64(), ..report }, open, refused }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a run reads of each stream, given what is remembered of it and what its children need.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+
+use super::state::{Reach, Recall, StreamState};
+use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
+use crate::replication::Mode;
+use crate::spec::Refresh;
+
+/// Decides for every stream, children first, since their needs decide about their parents.
+pub(super) fn decide(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Reach> {
+    let mut reaches: BTreeMap<String, Reach> = BTreeMap::new();
+    for stream in plan.streams.iter().rev() {
+        let state = recall.stream(&stream.name);
+        let own = own_need(plan, stream, &state, now);
+        let queues: Vec<usize> = fed(stream).collect();
+        let mut reach = own;
+        for child in plan.streams.iter().filter(|child| child.name != stream.name) {
+            let theirs = reaches.get(&child.name).copied().unwrap_or(Reach::Nothing);
+            let asks = requests(child, theirs).iter().any(|request| match request.iterate {
+                Iterate::Queue { queue, .. } => queues.contains(&queue),
+                _ => false,
+            });
+            if asks && theirs != Reach::Nothing {
+                reach = wider(reach, need_of(stream, child, theirs));
+            }
+        }
+        reaches.insert(stream.name.clone(), reach);
+    }
+    reaches
+}
+
+/// The requests that a reach sends.
+pub(super) fn requests(stream: &StreamPlan, reach: Reach) -> &[RequestPlan] {
+    let anchored = stream.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
+    let changes = match reach {
+        Reach::Complete => anchored,
+        Reach::Since(_) => stream.cursor.is_some(),
+        Reach::Range(..) => true,
+        Reach::Failed | Reach::Nothing => false,
+    };
+    if changes && !stream.changes.is_empty() { &stream.changes } else { &stream.requests }
+}
+
+fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
+    let all = stream.requests.iter().chain(&stream.changes);
+    all.flat_map(|request| &request.feeds).map(|(_, queue)| *queue)
+}
+
+/// What the stream itself is to read, its children aside.
+fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime<Utc>) -> Reach {
+    let Some(output) = &stream.output else { return Reach::Nothing };
+    match output.mode {
+        Mode::Incremental => {}
+        Mode::Backfill => {
+            let range = stream.cursor.as_ref().and_then(|cursor| cursor.range);
+            return range.map_or(Reach::Nothing, |(from, to)| Reach::Range(from, to));
+        }
+        Mode::DefinitionOnly => return Reach::Nothing,
+        Mode::FullRefresh | Mode::Truncate | Mode::Snapshot => return Reach::Complete,
+    }
+    let changed = state.reads != stream.reads || state.writes != stream.writes;
+    let Some(complete_at) = state.complete_at.filter(|_| !changed) else { return Reach::Complete };
+    let due = match stream.refresh {
+        Refresh::Every(age) => {
+            let age = chrono::TimeDelta::from_std(age).unwrap_or(chrono::TimeDelta::MAX);
+            now - complete_at >= age
+        }
+        Refresh::WithParent => parent_cursor(&plan.streams, stream).is_none(),
+    };
+    if due {
+        return Reach::Complete;
+    }
+    match (&stream.cursor, state.cursor) {
+        (Some(cursor), Some(last)) if !stream.changes.is_empty() => {
+            return Reach::Since(last.saturating_sub(cursor.look_back));
+        }
+        (Some(_), _) => return Reach::Complete,
+        (None, _) => {}
+    }
+    match (parent_cursor(&plan.streams, stream), state.gate) {
+        (Some(look_back), Some(gate)) => Reach::Since(gate.saturating_sub(look_back)),
+        (Some(_), None) => Reach::Complete,
+        (None, _) => Reach::Nothing,
+    }
+}
+
+/// The look-back of the cursor of the streams that feed this one; `None` when one has no cursor.
+fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64> {
+    let mut look_back = None;
+    for request in &stream.requests {
+        let Iterate::Queue { queue, .. } = request.iterate else { return None };
+        for parent in streams.iter().filter(|parent| fed(parent).any(|one| one == queue)) {
+            let cursor = parent.cursor.as_ref().filter(|_| !parent.changes.is_empty())?;
+            look_back = look_back.max(Some(cursor.look_back));
+        }
+    }
+    look_back
+}
+
+/// The look-back of the parents' cursor, as far as there is one.
+pub(super) fn look_back(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> i64 {
+    parent_cursor(streams, stream).unwrap_or_default()
+}
+
+/// What a child needs of its parent.
+fn need_of(parent: &StreamPlan, child: &StreamPlan, reach: Reach) -> Reach {
+    let can_bound = parent.cursor.is_some() && !parent.changes.is_empty();
+    match reach {
+        Reach::Nothing | Reach::Failed => Reach::Nothing,
+        // Only a child without a cursor of its own follows its parents' changes.
+        Reach::Since(bound) if can_bound && child.cursor.is_none() => Reach::Since(bound),
+        Reach::Since(_) | Reach::Complete | Reach::Range(..) => Reach::Complete,
+    }
+}
+
+fn wider(one: Reach, other: Reach) -> Reach {
+    match (one, other) {
+        (Reach::Nothing, any) | (any, Reach::Nothing) => any,
+        (Reach::Since(one), Reach::Since(other)) => Reach::Since(one.min(other)),
+        (Reach::Range(..), Reach::Since(_)) => one,
+        _ => Reach::Complete,
+    }
+}

@@ -1,0 +1,245 @@
+//! Where the workers of a request get their slices: what was begun, what was refused, then the rest.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::{
+    client::interrupted,
+    load::{Note, Slice},
+    queue::{Consumer, Item},
+    slice::{self, Shared},
+    spans::Spans,
+    state::{FailedSlice, OpenListing, OpenSlice, Reach, Supply},
+};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{ColumnValue, Iterate, RequestPlan};
+use crate::template::{Scope, Value};
+
+/// Numbers of slices that are asked for because they were refused before begin here.
+const RETRIED: u64 = 1 << 40;
+
+/// The slices of one request.
+pub(super) struct Source {
+    pub(super) number: usize,
+    consumer: Option<Consumer>,
+    /// Slices that an earlier process had begun.
+    begun: Mutex<Vec<OpenSlice>>,
+    /// Slices that an earlier run was refused, with their numbers.
+    failed: Mutex<Vec<(u64, FailedSlice)>>,
+    /// Slices that are done.
+    finished: Spans,
+    /// Versions of parents whose children need not be asked for again; `None`: all are asked for.
+    gate: Option<BTreeMap<String, i64>>,
+    marks: bool,
+    /// Number of the next slice of a list or range.
+    next: AsyncMutex<u64>,
+}
+
+/// A slice to be run.
+struct Next {
+    slice: Slice,
+    scope: Scope,
+    begun: Option<Vec<OpenListing>>,
+}
+
+impl Source {
+    pub(super) fn new(
+        number: usize,
+        consumer: Option<Consumer>,
+        begun: Vec<OpenSlice>,
+        finished: Spans,
+        failed: Vec<FailedSlice>,
+        gate: Option<BTreeMap<String, i64>>,
+        marks: bool,
+    ) -> Self {
+        let failed = (RETRIED..).zip(failed);
+        let open = |at: &u64| begun.iter().any(|open| open.from == *at);
+        let failed = failed.filter(|(at, _)| finished.free(*at) == *at && !open(at)).collect();
+        Self {
+            number,
+            consumer,
+            begun: Mutex::new(begun),
+            failed: Mutex::new(failed),
+            finished,
+            gate,
+            marks,
+            next: AsyncMutex::new(0),
+        }
+    }
+
+    fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
+        let (Some(recent), Reach::Since(bound)) = (&self.gate, shared.reach) else { return true };
+        items.iter().any(|item| match item.stamp {
+            None => true,
+            Some(stamp) => stamp >= bound && recent.get(&*item.value) != Some(&stamp),
+        })
+    }
+
+    /// The next slice; `None` after the last.
+    async fn next(&self, shared: &Shared, base: &Scope) -> Result<Option<Next>> {
+        let Some(request) = shared.requests().get(self.number) else { return Ok(None) };
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(OpenSlice { from, to, number, items, listings, .. }) = begun {
+            let item = |(value, stamp): (String, _)| Item { value: value.into(), stamp };
+            let items = items.into_iter().map(item).collect();
+            let slice = Slice { from, to, number, items, ..Slice::default() };
+            return self.ready(request, base, slice, Some(listings)).map(Some);
+        }
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some((at, failed)) = failed {
+            return self.again(request, base, at, failed).map(Some);
+        }
+        if shared.reach == Reach::Failed {
+            return Ok(None);
+        }
+        let mut next = self.next.lock().await;
+        if let Iterate::Queue { chunk, .. } = &request.iterate {
+            let Some(consumer) = &self.consumer else { return Ok(None) };
+            loop {
+                let Some((from, items)) = consumer.next(chunk.unwrap_or(1)).await else {
+                    return Ok(None);
+                };
+                let to = from + items.len() as u64;
+                let changed = self.has_changed(shared, &items);
+                let slice = Slice { from, to, items, ..Slice::default() };
+                let next = self.ready(request, base, slice, None)?;
+                if changed {
+                    return Ok(Some(next));
+                }
+                let told = shared.notes.send(Note::Unchanged(next.slice)).await;
+                told.map_err(|_| Error::target("the writer has stopped"))?;
+            }
+        }
+        let number = self.finished.free(*next);
+        *next = number + 1;
+        if value_at(request, number).is_none() {
+            return Ok(None);
+        }
+        let slice = Slice { from: number, to: number + 1, number, ..Slice::default() };
+        self.ready(request, base, slice, None).map(Some)
+    }
+
+    fn again(
+        &self,
+        request: &RequestPlan,
+        base: &Scope,
+        from: u64,
+        failed: FailedSlice,
+    ) -> Result<Next> {
+        let item = |value: String| Item { value: value.into(), stamp: None };
+        let items = failed.values.into_iter().map(item).collect();
+        let number = failed.number;
+        let slice = Slice { from, to: from + 1, number, items, ..Slice::default() };
+        self.ready(request, base, slice, None)
+    }
+
+    /// A slice with the variables of its request and the parents whose rows it replaces.
+    fn ready(
+        &self,
+        request: &RequestPlan,
+        base: &Scope,
+        slice: Slice,
+        begun: Option<Vec<OpenListing>>,
+    ) -> Result<Next> {
+        let scope = match &request.iterate {
+            Iterate::Once => base.clone(),
+            Iterate::Queue { chunk, variable, .. } => {
+                let mut values = slice.items.iter().map(|item| Value::from(item.value.as_ref()));
+                let value = match chunk {
+                    Some(_) => values.collect(),
+                    None => values.next().unwrap_or_default(),
+                };
+                base.with(Arc::clone(variable), value)
+            }
+            Iterate::Values { variable, .. } | Iterate::Range { variable, .. } => {
+                let value = value_at(request, slice.number).unwrap_or_default();
+                base.with(Arc::clone(variable), value)
+            }
+        };
+        let parents = if self.marks { parents(request, &slice.items, &scope)? } else { Vec::new() };
+        Ok(Next { slice: Slice { request: self.number, parents, ..slice }, scope, begun })
+    }
+
+    /// What can be said of the queue: a stream whose parent failed must not pass for whole.
+    async fn supply(&self, shared: &Shared) -> Result<Supply> {
+        let supply = self.consumer.as_ref().filter(|_| shared.reach != Reach::Failed);
+        let supply = supply.map_or(Supply::Complete, Consumer::supply);
+        let queue = || match shared.requests().get(self.number).map(|request| &request.iterate) {
+            Some(Iterate::Queue { queue, .. }) => {
+                shared.env.queue_names.get(*queue).cloned().unwrap_or_default()
+            }
+            _ => String::new(),
+        };
+        match supply {
+            Supply::Complete | Supply::Bounded => {}
+            Supply::Partial => {
+                shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
+            }
+            Supply::Interrupted => {
+                let what = format!("what feeds `{}` was interrupted", queue());
+                return Err(Error::new(Kind::Unreachable, what)
+                    .with_hint("see the parent stream; run again to continue"));
+            }
+            Supply::Failed => {
+                let what = format!("what feeds `{}` failed", queue());
+                return Err(
+                    Error::new(Kind::Rejected, what).with_hint("see the parent stream's error")
+                );
+            }
+        }
+        Ok(supply)
+    }
+}
+
+/// The value of a list or range at a number; a request that is sent once has one.
+fn value_at(request: &RequestPlan, number: u64) -> Option<Value> {
+    let at = usize::try_from(number).ok()?;
+    match &request.iterate {
+        Iterate::Once => (at == 0).then(|| Value::from(())),
+        Iterate::Queue { .. } => None,
+        Iterate::Values { values, .. } => values.get(at).cloned(),
+        Iterate::Range { from, to, step, .. } => {
+            let offset = i64::try_from(number).ok()?.checked_mul(*step)?;
+            from.checked_add(offset).filter(|value| value <= to).map(Value::from)
+        }
+    }
+}
+
+/// The parents whose rows a slice replaces.
+fn parents(request: &RequestPlan, items: &[Item], scope: &Scope) -> Result<Vec<String>> {
+    let template = request.replaced.and_then(|at| match request.columns.get(at) {
+        Some(ColumnValue::Slice(template)) => Some(template),
+        _ => None,
+    });
+    match template {
+        Some(template) => {
+            let text = template.render(&Arc::new(scope.clone()));
+            Ok(vec![text.map_err(|error| slice::unfilled(&error))?])
+        }
+        None => Ok(items.iter().map(|item| item.value.to_string()).collect()),
+    }
+}
+
+/// Takes slices and runs them until there are none.
+pub(super) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Supply> {
+    let mut base = shared.env.scope(&shared.plan);
+    if let (Some(cursor), Some(bound)) = (&shared.plan.cursor, shared.bound()) {
+        base = base.with("cursor".into(), cursor.rendered(bound));
+    }
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
+            () = shared.enough.cancelled() => return Ok(Supply::Partial),
+            next = source.next(&shared, &base) => next?,
+        };
+        match next {
+            Some(Next { slice, scope, begun }) => slice::run(&shared, slice, scope, begun).await?,
+            None => return source.supply(&shared).await,
+        }
+    }
+}

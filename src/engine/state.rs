@@ -1,0 +1,329 @@
+//! What is remembered of streams and runs: serialised into the store, read by status and resume.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::spans::Spans;
+use crate::error::{Error, Result};
+use crate::paginate::Position;
+use crate::report::{SliceError, StreamReport, StreamStatus};
+use crate::state::{Change, Entries};
+
+/// Key of the run that is under way, or was when it died.
+pub(super) const RUN: &str = "run";
+/// What keys of streams begin with.
+const STREAM: &str = "stream/";
+/// What keys of queues begin with.
+pub(super) const QUEUE: &str = "queue/";
+/// Key that says whether the table of errors has rows.
+const ERRORS: &str = "_weir_errors";
+/// Most parents' versions that are remembered; with more, some children are asked for once too often.
+pub(super) const MAX_RECENT: usize = 10_000;
+
+/// Everything a store holds for a replication, understood.
+#[derive(Clone, Debug, Default)]
+pub struct Recall {
+    /// The run that has not ended.
+    pub run: Option<OpenRun>,
+    /// The streams, by name.
+    pub streams: BTreeMap<String, StreamState>,
+    /// Other keys, those of queues among them.
+    pub(super) rest: Entries,
+}
+
+impl Recall {
+    /// Understands what a store holds.
+    ///
+    /// # Errors
+    /// It was written by another version of weir.
+    pub fn read(entries: Entries) -> Result<Self> {
+        let mut recall = Self::default();
+        for (key, value) in entries {
+            let strange = |error: serde_json::Error| {
+                Error::target(format!(
+                    "the saved state has an entry `{key}` that is not understood"
+                ))
+                .because(error)
+                .with_hint("was it written by a newer weir? `weir sync reset` forgets it")
+            };
+            if key == RUN {
+                recall.run = Some(serde_json::from_value(value).map_err(strange)?);
+            } else if let Some(name) = key.strip_prefix(STREAM) {
+                let state = serde_json::from_value(value).map_err(strange)?;
+                recall.streams.insert(name.to_owned(), state);
+            } else {
+                recall.rest.insert(key, value);
+            }
+        }
+        Ok(recall)
+    }
+
+    /// Whether the table of errors may have rows.
+    pub fn has_errors(&self) -> bool {
+        self.rest.get(ERRORS).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    /// The change that remembers whether the table of errors has rows.
+    pub fn errors(any: bool) -> Change {
+        if any { Change::set(ERRORS, Value::from(true)) } else { Change::forget(ERRORS) }
+    }
+
+    /// What is known of a stream.
+    pub fn stream(&self, name: &str) -> StreamState {
+        self.streams.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The changes after which there is no run that has not ended.
+    pub fn without_run(&self) -> Vec<Change> {
+        let queues = self.rest.keys().filter(|key| key.starts_with(QUEUE));
+        let mut changes: Vec<Change> = queues.map(Change::forget).collect();
+        for (name, state) in self.streams.iter().filter(|(_, state)| state.open.is_some()) {
+            let state = StreamState { open: None, ..state.clone() };
+            changes.push(state.change(name));
+        }
+        changes.push(Change::forget(RUN));
+        changes
+    }
+}
+
+/// A run that has begun and not ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenRun {
+    /// Its id.
+    pub id: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// Its streams.
+    pub streams: BTreeMap<String, OpenStream>,
+}
+
+/// A stream of a run that has not ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenStream {
+    /// See [`crate::plan::StreamPlan::reads`].
+    pub reads: String,
+    /// See [`crate::plan::StreamPlan::writes`].
+    pub writes: String,
+    /// Where its rows go; `None` for a feeder.
+    pub object: Option<String>,
+    /// What the run reads of it.
+    pub reach: Reach,
+}
+
+impl OpenRun {
+    /// The change that remembers it.
+    pub fn change(&self) -> Change {
+        Change::set(RUN, serde_json::to_value(self).unwrap_or(Value::Null))
+    }
+}
+
+/// What a run reads of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Everything.
+    #[default]
+    Complete,
+    /// What changed since a value of its own cursor, or the children of parents that changed since a
+    /// value of theirs.
+    Since(i64),
+    /// What changed between two values of its cursor.
+    Range(i64, i64),
+    /// The slices that were refused.
+    Failed,
+    /// Nothing: it is fresh enough.
+    Nothing,
+}
+
+/// What is remembered of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamState {
+    /// What decided which rows it has, when it was last read.
+    pub reads: String,
+    /// What decided how they were written.
+    pub writes: String,
+    /// All that changed up to this value of its cursor is in the target.
+    pub cursor: Option<i64>,
+    /// All children of parents that changed up to this value of the parents' cursor are in the target.
+    pub gate: Option<i64>,
+    /// Versions of parents around the gate, by parent.
+    pub recent: BTreeMap<String, i64>,
+    /// Start of the last run that read everything.
+    pub complete_at: Option<DateTime<Utc>>,
+    /// Why rows that are not seen are no longer taken for deleted.
+    pub no_deletes: Option<String>,
+    /// Slices that the API refused, to be asked for again.
+    pub failed: Vec<FailedSlice>,
+    /// How it last ended.
+    pub last: Option<LastRun>,
+    /// What a run that has not ended has done.
+    pub open: Option<Progress>,
+    /// Slices and rows of the last complete reading.
+    pub learnt: Learnt,
+}
+
+impl StreamState {
+    /// The change that remembers it.
+    pub fn change(&self, name: &str) -> Change {
+        Change::set(format!("{STREAM}{name}"), serde_json::to_value(self).unwrap_or(Value::Null))
+    }
+
+    /// The change that forgets it.
+    pub fn forgotten(name: &str) -> Change {
+        Change::forget(format!("{STREAM}{name}"))
+    }
+
+    /// How it ended in a run, if it has.
+    pub fn ended_in(&self, run_id: &str) -> Option<&LastRun> {
+        self.last.as_ref().filter(|last| last.run_id == run_id && self.open.is_none())
+    }
+}
+
+/// How a stream ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// The run's id.
+    pub run_id: String,
+    /// When the stream ended.
+    pub at: DateTime<Utc>,
+    /// Its figures.
+    pub report: StreamReport,
+    /// What its children could say of its values.
+    pub supply: Supply,
+}
+
+impl LastRun {
+    /// Whether its rows are in the target, or it has fed its children.
+    pub fn is_done(&self) -> bool {
+        !matches!(self.report.status, StreamStatus::Failed | StreamStatus::Interrupted)
+    }
+}
+
+/// What can be said of a queue once all its values are consumed; the worse comes later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Supply {
+    /// All feeders listed everything.
+    #[default]
+    Complete,
+    /// A feeder listed what changed, as it was to.
+    Bounded,
+    /// A feeder ended early, or passed over something.
+    Partial,
+    /// A feeder was interrupted, or failed in a way that may pass.
+    Interrupted,
+    /// A feeder failed.
+    Failed,
+}
+
+/// Figures of a complete reading, from which the next one can be foretold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Learnt {
+    /// Slices.
+    pub slices: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Requests, retries included.
+    pub requests: u64,
+}
+
+/// A slice that the API refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedSlice {
+    /// Number of its request among the stream's.
+    pub request: usize,
+    /// Number of the slice, where it is not about values of a queue.
+    pub number: u64,
+    /// Values of its queue.
+    pub values: Vec<String>,
+    /// What was refused.
+    pub error: SliceError,
+}
+
+/// What a run has done of a stream so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// The run's id.
+    pub run_id: String,
+    /// What it reads.
+    pub reach: Reach,
+    /// Rows that the target has staged.
+    pub staged: u64,
+    /// Whether all is read, and the rows may be visible already.
+    pub publishing: bool,
+    /// Per request the slices that are done.
+    pub finished: Vec<Spans>,
+    /// Slices that are under way.
+    pub open: Vec<OpenSlice>,
+    /// Greatest value of the cursor seen.
+    pub newest: Option<i64>,
+    /// Greatest value of the parents' cursor seen.
+    pub newest_parent: Option<i64>,
+    /// The newest versions of parents seen by this process.
+    #[serde(skip)]
+    pub recent: BTreeSet<(i64, String)>,
+    /// Slices that were refused.
+    pub failed: Vec<FailedSlice>,
+    /// What says that rows are missing.
+    pub gaps: Vec<String>,
+    /// The figures.
+    pub counts: Counts,
+    /// Per request the page size asked for now.
+    pub page_sizes: Vec<u32>,
+}
+
+/// A slice that is under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenSlice {
+    /// Number of its request.
+    pub request: usize,
+    /// Its first number: a position in its queue, or its own.
+    pub from: u64,
+    /// The number after its last.
+    pub to: u64,
+    /// Number of its value, where it is not about values of a queue.
+    pub number: u64,
+    /// Values of its queue, each with its version.
+    pub items: Vec<(String, Option<i64>)>,
+    /// Its listings that have not ended; the last one goes on first.
+    pub listings: Vec<OpenListing>,
+}
+
+/// A listing that has not ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenListing {
+    /// Level below the slice's own listing.
+    pub depth: u32,
+    /// Values of the variables that lead to it, for a record's children.
+    pub with: Vec<String>,
+    /// Its next page.
+    pub at: Position,
+}
+
+/// Figures of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Requests, retries included.
+    pub requests: u64,
+    /// Requests sent again.
+    pub retries: u64,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Rows decoded, duplicates aside.
+    pub rows: u64,
+    /// Rows that came twice.
+    pub duplicates: u64,
+    /// Values that did not fit.
+    pub misfits: u64,
+    /// Slices that ended well.
+    pub done: u64,
+    /// Slices that were refused.
+    pub skipped: u64,
+}

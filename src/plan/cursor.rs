@@ -1,0 +1,143 @@
+//! A stream's cursor, compiled: its bound as one number, whatever the column's type.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, SecondsFormat};
+
+use super::{Draft, Output, Stage};
+use crate::error::{Error, Result};
+use crate::replication::Mode;
+use crate::schema::ColumnType;
+use crate::spec::{CursorFormat, Operator};
+use crate::template::{Scope, Template, Value};
+
+/// A cursor. Its values are compared as numbers: microseconds since 1970 for timestamps and dates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorPlan {
+    /// Type of its column: timestamp, date or int.
+    pub kind: ColumnType,
+    /// Whether the API's filter takes in its bound.
+    pub operator: Operator,
+    /// How templates see the bound.
+    pub format: CursorFormat,
+    /// What is read again, in the unit of its values.
+    pub look_back: i64,
+    /// Whether the listing comes newest first.
+    pub newest_first: bool,
+    /// Where the first run begins.
+    pub anchor: Option<i64>,
+    /// For a backfill: from and up to where, both included.
+    pub range: Option<(i64, i64)>,
+}
+
+impl CursorPlan {
+    /// The number of a value as the API writes it; `None` when it is no value of the type.
+    pub fn number(&self, text: &str) -> Option<i64> {
+        number(self.kind, text)
+    }
+
+    /// A bound as templates see it.
+    pub fn rendered(&self, bound: i64) -> Value {
+        let micros = match self.operator {
+            Operator::AtLeast => bound,
+            Operator::After => bound.saturating_sub(1),
+        };
+        if self.kind == ColumnType::Int {
+            return Value::from(micros.to_string());
+        }
+        let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+        Value::from(match self.format {
+            CursorFormat::Rfc3339 => time.to_rfc3339_opts(SecondsFormat::Millis, true),
+            CursorFormat::Date => time.format("%Y-%m-%d").to_string(),
+            CursorFormat::EpochS => time.timestamp().to_string(),
+            CursorFormat::EpochMs => time.timestamp_millis().to_string(),
+        })
+    }
+
+    /// A value for a person.
+    pub fn shown(&self, number: i64) -> String {
+        if self.kind == ColumnType::Int {
+            return number.to_string();
+        }
+        let time = DateTime::from_timestamp_micros(number).unwrap_or_default();
+        time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+    }
+}
+
+fn number(kind: ColumnType, text: &str) -> Option<i64> {
+    match kind {
+        ColumnType::Int => text.parse().ok(),
+        _ => crate::decode::timestamp(text),
+    }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl Draft<'_> {
+    pub(super) fn cursor(
+        &self,
+        stage: &Stage<'_>,
+        output: Option<&Output>,
+        scope: &Arc<Scope>,
+    ) -> Result<Option<CursorPlan>> {
+        let backfill = output.is_some_and(|output| output.mode == Mode::Backfill);
+        let Some(cursor) = &stage.stream.cursor else {
+            if backfill {
+                return Err(Error::input(
+                    "`mode: backfill` needs a cursor, and the spec declares none",
+                )
+                .with_hint("name the streams that have one with `--streams`"));
+            }
+            return Ok(None);
+        };
+        let column = stage.stream.columns.get(&cursor.field);
+        let kind = column.map(|column| column.kind).ok_or_else(|| {
+            Error::input(format!("the cursor's field `{}` is no column", cursor.field))
+        })?;
+        let anchor = match &cursor.anchor {
+            None => None,
+            Some(text) => {
+                let invalid = |error: crate::template::TemplateError| {
+                    Error::input(format!("`cursor.anchor`: {error}"))
+                };
+                let text =
+                    Template::parse(text).map_err(invalid)?.render(scope).map_err(invalid)?;
+                let text = text.trim();
+                let wrong = || Error::input(format!("`cursor.anchor`: `{text}` is no {kind}"));
+                (!text.is_empty()).then(|| number(kind, text).ok_or_else(wrong)).transpose()?
+            }
+        };
+        let range = match (&self.options.range, backfill) {
+            (Some((from, to)), true) => Some((bound(kind, from)?, bound(kind, to)?)),
+            (None, true) => {
+                return Err(Error::input("`mode: backfill` needs a range")
+                    .with_hint("say `--range 2026-01-01,2026-02-01`"));
+            }
+            _ => None,
+        };
+        if range.is_some_and(|(from, to)| from > to) {
+            return Err(Error::input("the range ends before it begins"));
+        }
+        Ok(Some(CursorPlan {
+            kind,
+            operator: cursor.operator,
+            format: cursor.format,
+            look_back: match kind {
+                ColumnType::Int => 0,
+                _ => cursor.look_back.map_or(0, |span| micros(span.0)),
+            },
+            newest_first: cursor.newest_first,
+            anchor,
+            range,
+        }))
+    }
+}
+
+fn bound(kind: ColumnType, text: &str) -> Result<i64> {
+    number(kind, text.trim()).ok_or_else(|| {
+        Error::input(format!("`--range`: `{text}` is no {kind}"))
+            .with_hint("write two dates or times with a comma between: 2026-01-01,2026-02-01")
+    })
+}

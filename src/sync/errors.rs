@@ -1,0 +1,106 @@
+//! The refused slices as a table of the target: `_weir_errors`.
+
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+
+use crate::engine::{FailedSlice, Recall};
+use crate::error::{Error, Kind, Result};
+use crate::plan::Run;
+use crate::schema::{Column, ColumnType, TableSchema};
+use crate::write::{Deletes, Disposition, Ending, Seen, Table, Target};
+
+/// Name of the table, and of the stream it counts as.
+pub const ERRORS: &str = "_weir_errors";
+
+/// The table: one row for each slice that was refused and has not been read since.
+fn table((replication, object): (&str, &str), run: &Run) -> Table {
+    let column = |name: &str, kind, doc: &str| Column {
+        name: name.to_owned(),
+        kind,
+        doc: Some(doc.to_owned()),
+    };
+    let columns = vec![
+        column("stream", ColumnType::Text, "stream of the slice"),
+        column("slice", ColumnType::Text, "what it was about, as `page_id=123`"),
+        column("url", ColumnType::Text, "what was asked, without secrets"),
+        column("status", ColumnType::Int, "HTTP status; null when there was no answer"),
+        column("message", ColumnType::Text, "what the API said"),
+        column("run_id", ColumnType::Text, "run that was refused it"),
+        column("run_at", ColumnType::Timestamp, "start of that run"),
+    ];
+    let key = ["stream", "slice", "url"].map(str::to_owned).to_vec();
+    Table {
+        replication: replication.to_owned(),
+        stream: ERRORS.to_owned(),
+        object: object.to_owned(),
+        schema: TableSchema { columns, key },
+        disposition: Disposition::Merge,
+        replaces: Some("stream".to_owned()),
+        deletes: Deletes::Remove,
+        place: Vec::new(),
+        run_id: run.id.clone(),
+        files: None,
+    }
+}
+
+/// Records the refused slices of the streams that have ended, in place of their earlier ones. Returns
+/// where, when there are any.
+pub(super) async fn write(
+    target: &dyn Target,
+    place: (&str, &str),
+    run: &Run,
+    recall: &Recall,
+    ended: &[&str],
+) -> Result<Option<String>> {
+    let failed: Vec<(&str, &FailedSlice)> = recall
+        .streams
+        .iter()
+        .filter(|(name, _)| ended.contains(&name.as_str()))
+        .flat_map(|(name, state)| state.failed.iter().map(move |failed| (name.as_str(), failed)))
+        .collect();
+    if failed.is_empty() && !recall.has_errors() {
+        return Ok(None);
+    }
+    let table = table(place, run);
+    let writer = target.open(&table, None).await?;
+    let mut writer = writer.ok_or_else(|| Error::target("the table of errors cannot be opened"))?;
+    writer.write(batch(&table.schema, run, &failed, ended)?).await?;
+    let any = recall.streams.values().any(|state| !state.failed.is_empty());
+    let ending = Ending { seen: Seen::Some, at: run.started_at };
+    let committed = writer.commit(&ending, &[Recall::errors(any)]).await?;
+    Ok((!failed.is_empty()).then_some(committed.object))
+}
+
+fn batch(
+    schema: &TableSchema,
+    run: &Run,
+    failed: &[(&str, &FailedSlice)],
+    ended: &[&str],
+) -> Result<RecordBatch> {
+    let marks = ended.len();
+    let text = |of: &dyn Fn(&FailedSlice) -> Option<String>| -> ArrayRef {
+        let values = failed.iter().map(|(_, failed)| of(failed));
+        Arc::new(values.chain(std::iter::repeat_n(None, marks)).collect::<StringArray>())
+    };
+    let streams = failed.iter().map(|(name, _)| *name).chain(ended.iter().copied());
+    let status = failed.iter().map(|(_, failed)| failed.error.status.map(i64::from));
+    let at = failed.iter().map(|_| Some(run.started_at.timestamp_micros()));
+    let at: TimestampMicrosecondArray = at.chain(std::iter::repeat_n(None, marks)).collect();
+    let mark = failed.iter().map(|_| None).chain(std::iter::repeat_n(Some(true), marks));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(streams.map(Some).collect::<StringArray>()),
+        text(&|failed| Some(failed.error.slice.clone())),
+        text(&|failed| Some(failed.error.url.clone())),
+        Arc::new(status.chain(std::iter::repeat_n(None, marks)).collect::<Int64Array>()),
+        text(&|failed| Some(failed.error.message.clone())),
+        text(&|_| Some(run.id.clone())),
+        Arc::new(at.with_timezone("UTC")),
+        Arc::new(Int64Array::from_value(0, failed.len() + marks)),
+        Arc::new(mark.collect::<BooleanArray>()),
+    ];
+    RecordBatch::try_new(schema.staged(), columns)
+        .map_err(|error| Error::new(Kind::Shape, "errors make no rows").because(error))
+}

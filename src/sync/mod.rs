@@ -1,0 +1,354 @@
+//! One replication from start to report.
+//!
+//! A run that has begun is remembered until all its streams have ended. The next one goes on with it:
+//! it keeps its id, so that rows that are staged are found again.
+
+mod errors;
+mod probe;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Services};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Run, StreamPlan};
+use crate::replication::Mode;
+use crate::report::{Event, SliceError, StreamReport, StreamStatus};
+use crate::state::{Change, Holder, Store};
+
+pub use errors::ERRORS;
+pub use probe::{Diagnosis, Finding, look_up, probe};
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// The run's id.
+    pub run_id: String,
+    /// When it started.
+    pub started_at: String,
+    /// Whether it goes on with a run that had not ended.
+    pub continued: bool,
+    /// Seconds from start to end of this process.
+    pub seconds: f64,
+    /// How it ended.
+    pub status: RunStatus,
+    /// Its streams, parents before children.
+    pub streams: Vec<StreamReport>,
+    /// Slices that the API refused.
+    pub errors: Vec<SliceError>,
+    /// Where the refused slices are recorded, when there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors_object: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Every stream is in the target, whole.
+    Done,
+    /// Every stream is in the target; some slices were refused and are recorded.
+    DoneWithErrors,
+    /// A stream failed.
+    Failed,
+    /// The run was told to stop.
+    Interrupted,
+}
+
+/// How a run is begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning {
+    /// The time.
+    pub now: DateTime<Utc>,
+    /// Forgets all that is remembered of the streams.
+    pub fresh: bool,
+    /// Asks again for the slices that were refused, and for nothing else.
+    pub retry: bool,
+}
+
+impl Beginning {
+    /// An ordinary run, now.
+    pub fn now() -> Self {
+        Self { now: Utc::now(), fresh: false, retry: false }
+    }
+}
+
+/// A new run, started at this time: its id sorts by time.
+pub fn new_run(started_at: DateTime<Utc>) -> Run {
+    let mut random = [0_u8; 4];
+    // Without randomness two runs of the same millisecond would share their id, no worse.
+    if getrandom::fill(&mut random).is_err() {
+        random = [0; 4];
+    }
+    let id = format!("{}{:08x}", started_at.format("%Y%m%d%H%M%S%3f"), u32::from_le_bytes(random));
+    Run { id, started_at }
+}
+
+/// Runs a replication: extracts, types, loads, commits. `prepare` makes its plan for a run; it is
+/// called again when an earlier run is continued.
+///
+/// # Errors
+/// The run could not start: another one is going on, or the target, the state or a setup request
+/// failed. What fails later is reported.
+pub async fn run(
+    prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
+    services: Services,
+    beginning: Beginning,
+) -> Result<RunReport> {
+    let started = Instant::now();
+    let plan = prepare(new_run(beginning.now))?;
+    services.target.check().await?;
+    let outputs = || plan.streams.iter().filter_map(|stream| stream.output.as_ref());
+    if outputs().next().is_some() && outputs().all(|output| output.mode == Mode::DefinitionOnly) {
+        return define(&plan, &services, started).await;
+    }
+    // Rows that are few on purpose must not be taken for all there are.
+    if plan.streams.iter().any(|stream| stream.limit.is_some()) {
+        let recall = Recall::default();
+        let reaches = engine::reaches(&plan, &recall, beginning.now);
+        let run = plan.run.clone();
+        let cancelled = services.cancel.clone();
+        let ran = engine::run(plan, services, &recall, &reaches, None).await?;
+        return Ok(report(&run, false, started, ran, cancelled.is_cancelled()));
+    }
+    let at_home = services.state.is_none();
+    let store = match &services.state {
+        Some(store) => Arc::clone(store),
+        None => services.target.store(&plan.name)?,
+    };
+    let lock = Arc::from(store.lock(&Holder::here(&plan.run.id)).await?);
+    let durable = Durable { store: Arc::clone(&store), lock, at_home };
+    let mut recall = Recall::read(store.load().await?)?;
+    if beginning.fresh {
+        recall = forget(store.as_ref(), &plan, recall).await?;
+    }
+    let begun = begin(prepare, plan, &recall, &services, beginning, store.as_ref()).await?;
+    let Begun { plan, reaches, continued, mut recall } = begun;
+    if continued {
+        recall = Recall::read(store.load().await?)?;
+    }
+    let run = plan.run.clone();
+    let (streams, name) = (plan.streams.clone(), plan.name.clone());
+    let cancel = services.cancel.clone();
+    let target = Arc::clone(&services.target);
+    let default_object = plan.errors_object.clone();
+    let ran = engine::run(plan, services, &recall, &reaches, Some(durable.clone())).await?;
+    let after = Recall::read(store.load().await?)?;
+    if !ran.open || !has_begun(&after, &streams) {
+        store.save(&after.without_run()).await?;
+    }
+    let ended: Vec<&str> = ran
+        .streams
+        .iter()
+        .filter(|stream| matches!(stream.status, StreamStatus::Done | StreamStatus::Fed))
+        .map(|stream| stream.stream.as_str())
+        .collect();
+    let errors_object =
+        errors::write(target.as_ref(), (&name, &default_object), &run, &after, &ended).await?;
+    let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
+    report.errors_object = errors_object;
+    drop(durable);
+    Ok(report)
+}
+
+/// A run that may go.
+struct Begun {
+    plan: Plan,
+    reaches: BTreeMap<String, Reach>,
+    continued: bool,
+    recall: Recall,
+}
+
+/// Goes on with the run that has not ended, or begins a new one.
+async fn begin(
+    prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
+    plan: Plan,
+    recall: &Recall,
+    services: &Services,
+    beginning: Beginning,
+    store: &dyn Store,
+) -> Result<Begun> {
+    if beginning.retry {
+        if let Some(open) = &recall.run {
+            let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
+            return Err(Error::input(format!("the run of {since} has not ended"))
+                .with_hint("run `weir sync run` first: it continues"));
+        }
+        let reaches = plan.streams.iter().map(|stream| {
+            let failed = !recall.stream(&stream.name).failed.is_empty();
+            let wanted = failed && stream.output.is_some();
+            (stream.name.clone(), if wanted { Reach::Failed } else { Reach::Nothing })
+        });
+        let reaches = reaches.collect();
+        remember(store, &plan, &reaches).await?;
+        return Ok(Begun { plan, reaches, continued: false, recall: recall.clone() });
+    }
+    if let Some(open) = &recall.run {
+        let run = Run { id: open.id.clone(), started_at: open.started_at };
+        let again = prepare(run)?;
+        match difference(&again, open) {
+            None => {
+                let reaches = open.streams.iter();
+                let reaches = reaches.map(|(name, stream)| (name.clone(), stream.reach)).collect();
+                return Ok(Begun { plan: again, reaches, continued: true, recall: recall.clone() });
+            }
+            Some(Difference::Selection) if again.is_selection => {
+                let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
+                let count = open.streams.len();
+                let what = format!("the run of {since} with {count} streams has not ended");
+                return Err(Error::input(what).with_hint(
+                    "run without `--streams` to continue it, or with `--fresh` to give it up",
+                ));
+            }
+            Some(difference) => {
+                let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
+                let why = difference.shown();
+                let message = format!("the run of {since} is given up and begun anew: {why}");
+                services.reporter.report(&Event::Warning { stream: None, message });
+            }
+        }
+    }
+    let mut recall = recall.clone();
+    let ended = recall.without_run();
+    if recall.run.is_some() {
+        store.save(&ended).await?;
+        recall = Recall::read(store.load().await?)?;
+    }
+    let reaches = engine::reaches(&plan, &recall, beginning.now);
+    remember(store, &plan, &reaches).await?;
+    Ok(Begun { plan, reaches, continued: false, recall })
+}
+
+async fn remember(store: &dyn Store, plan: &Plan, reaches: &BTreeMap<String, Reach>) -> Result<()> {
+    let streams = plan.streams.iter().map(|stream| {
+        let reach = reaches.get(&stream.name).copied().unwrap_or_default();
+        (stream.name.clone(), open_stream(stream, reach))
+    });
+    let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
+    let open = OpenRun { id, started_at, streams: streams.collect() };
+    store.save(&[open.change()]).await
+}
+
+fn open_stream(stream: &StreamPlan, reach: Reach) -> OpenStream {
+    OpenStream {
+        reads: stream.reads.clone(),
+        writes: stream.writes.clone(),
+        object: stream.output.as_ref().map(|output| output.table.object.clone()),
+        reach,
+    }
+}
+
+/// Why a run cannot be continued by this plan.
+enum Difference {
+    Selection,
+    Stream(String),
+}
+
+impl Difference {
+    fn shown(&self) -> String {
+        match self {
+            Self::Selection => "its streams were others".to_owned(),
+            Self::Stream(name) => {
+                format!("since then, the spec or the replication has changed for `{name}`")
+            }
+        }
+    }
+}
+
+fn difference(plan: &Plan, open: &OpenRun) -> Option<Difference> {
+    let names = plan.streams.iter().map(|stream| stream.name.as_str());
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    if !names.into_iter().eq(open.streams.keys().map(String::as_str)) {
+        return Some(Difference::Selection);
+    }
+    let differs = |stream: &&Arc<StreamPlan>| {
+        let then = open.streams.get(&stream.name);
+        then.is_none_or(|then| *then != open_stream(stream, then.reach))
+    };
+    plan.streams.iter().find(differs).map(|stream| Difference::Stream(stream.name.clone()))
+}
+
+/// Whether anything was done that is worth going on with.
+fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
+    let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+    streams.iter().any(|stream| {
+        let state = recall.stream(&stream.name);
+        let open = state.open.as_ref().filter(|open| open.run_id == id);
+        let begun = open.is_some_and(|open| {
+            open.staged > 0
+                || !open.open.is_empty()
+                || open.finished.iter().any(|one| one.count() > 0)
+        });
+        begun || state.ended_in(id).is_some_and(engine::LastRun::is_done)
+    })
+}
+
+/// Forgets the streams of a plan, and the run that has not ended.
+async fn forget(store: &dyn Store, plan: &Plan, recall: Recall) -> Result<Recall> {
+    let mut changes = recall.without_run();
+    let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
+    changes.extend(streams.map(|stream| engine::StreamState::forgotten(&stream.name)));
+    store.save(&changes).await?;
+    Recall::read(store.load().await?)
+}
+
+/// Forgets what is remembered of the streams that `wanted` chooses, and a run that has not ended;
+/// their tables stay. Returns their names.
+pub async fn reset(
+    store: &dyn Store,
+    wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+) -> Result<Vec<String>> {
+    let _lock = store.lock(&Holder::here("reset")).await?;
+    let recall = Recall::read(store.load().await?)?;
+    let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
+    let mut changes = recall.without_run();
+    changes.extend(names.iter().map(|name| engine::StreamState::forgotten(name)));
+    if names.len() == recall.streams.len() {
+        changes.push(Change::forget(ERRORS));
+    }
+    store.save(&changes).await?;
+    Ok(names)
+}
+
+/// Makes all tables exist.
+async fn define(plan: &Plan, services: &Services, started: Instant) -> Result<RunReport> {
+    let mut streams = Vec::new();
+    for stream in &plan.streams {
+        let Some(output) = &stream.output else { continue };
+        let defined = services.target.define(&output.table).await;
+        let object = defined.map_err(|error| error.within(format!("stream `{}`", stream.name)))?;
+        let report = StreamReport { object: Some(object), ..engine::empty_report(&stream.name) };
+        services.reporter.report(&Event::StreamFinished { report: report.clone() });
+        streams.push(report);
+    }
+    let ran = Ran { streams, ..Ran::default() };
+    Ok(report(&plan.run, false, started, ran, false))
+}
+
+fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: bool) -> RunReport {
+    let Ran { streams, errors, .. } = ran;
+    let any = |status| streams.iter().any(|stream| stream.status == status);
+    let status = if any(StreamStatus::Failed) {
+        RunStatus::Failed
+    } else if cancelled || any(StreamStatus::Interrupted) {
+        RunStatus::Interrupted
+    } else if errors.is_empty() {
+        RunStatus::Done
+    } else {
+        RunStatus::DoneWithErrors
+    };
+    RunReport {
+        run_id: run.id.clone(),
+        started_at: run.started_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        continued,
+        seconds: started.elapsed().as_secs_f64(),
+        status,
+        streams,
+        errors,
+        errors_object: None,
+    }
+}
