@@ -170,6 +170,10 @@ mod tests {
             misfits: 0,
             skipped: 0,
             complete: true,
+            deleted: 0,
+            gaps: Vec::new(),
+            reach: "everything".to_owned(),
+            earlier: false,
             seconds: 12.5,
             error: None,
             hint: None,
@@ -179,7 +183,16 @@ mod tests {
     fn report(status: RunStatus, streams: Vec<StreamReport>) -> RunReport {
         let started_at = "2026-01-02T03:04:05Z".to_owned();
         let run_id = "20260102030405".to_owned();
-        RunReport { run_id, started_at, seconds: 75.0, status, streams, errors: Vec::new() }
+        RunReport {
+            run_id,
+            started_at,
+            continued: false,
+            seconds: 75.0,
+            status,
+            streams,
+            errors: Vec::new(),
+            errors_object: None,
+        }
     }
 
     fn whole() -> RunReport {

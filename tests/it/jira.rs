@@ -156,17 +156,18 @@ async fn run(jira: &Arc<Jira>, streams: &str, folder: &Path) -> Result<RunReport
         replication: &replication,
         fields: &fields,
         default_object: "{stream_name}.jsonl",
+        default_name: "jira",
     };
-    let now = sync::new_run(chrono::Utc::now());
-    let plan = Plan::new(documents, &Options::default(), now, &AccessHooks::default()).unwrap();
+    let plan = |run| Plan::new(documents, &Options::default(), run, &AccessHooks::default());
     let transport: Arc<dyn Transport> = Arc::<Jira>::clone(jira);
     let services = Services {
         transport,
         target: Arc::new(Files::in_folder(folder, Settings::default())),
+        state: None,
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };
-    sync::run(plan, services).await
+    sync::run(&plan, services, sync::Beginning::now()).await
 }
 
 #[tokio::test(start_paused = true)]

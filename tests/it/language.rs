@@ -62,19 +62,19 @@ async fn run(spec: &str, api: fn(&Request, &BTreeMap<String, String>) -> (u16, V
         replication: &replication,
         fields: &fields,
         default_object: "{stream_name}.jsonl",
+        default_name: "language",
     };
-    let identity = sync::new_run(chrono::Utc::now());
-    let plan =
-        Plan::new(documents, &Options::default(), identity, &AccessHooks::default()).unwrap();
+    let plan = |run| Plan::new(documents, &Options::default(), run, &AccessHooks::default());
     let folder = tempfile::tempdir().unwrap();
     let api = Arc::new(Api { answer: api, asked: Mutex::default() });
     let services = Services {
         transport: Arc::<Api>::clone(&api),
         target: Arc::new(Files::in_folder(folder.path(), Settings::default())),
+        state: None,
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };
-    let report = sync::run(plan, services).await.unwrap();
+    let report = sync::run(&plan, services, sync::Beginning::now()).await.unwrap();
     let mut rows = BTreeMap::new();
     for stream in &report.streams {
         let path = folder.path().join(format!("{}.jsonl", stream.stream));

@@ -9,6 +9,7 @@ mod jira;
 mod language;
 mod postgres;
 mod sim;
+mod simulation;
 mod specs;
 mod support;
 mod sync;

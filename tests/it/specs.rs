@@ -180,6 +180,7 @@ fn requests_before_the_streams_see_the_inputs() {
             replication: &replication,
             fields: &fields,
             default_object: "{stream_name}",
+            default_name: "specs",
         };
         let run = plan::Run { id: "1".to_owned(), started_at: chrono::DateTime::UNIX_EPOCH };
         let hooks = plan::AccessHooks::default();

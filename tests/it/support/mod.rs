@@ -5,3 +5,4 @@ pub(crate) mod rig;
 pub(crate) mod rows;
 pub(crate) mod s3;
 pub(crate) mod target_contract;
+pub(crate) mod world;

@@ -9,13 +9,13 @@ use weir::{
     engine::Services,
     error::Result,
     fetch::Transport,
-    plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Selection},
+    plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Run, Selection},
     replication::Replication,
     report::{Event, Recorded},
     secret::Secret,
     sim::Simulator,
     spec::{EMBEDDED, Fields, Spec},
-    sync::{self, RunReport},
+    sync::{self, Beginning, RunReport},
     write::files::{Files, Settings},
     yaml::Document,
 };
@@ -78,6 +78,10 @@ impl Rig {
     }
 
     pub(crate) fn plan(&self, replication: &str) -> Result<Plan> {
+        self.plan_for(replication, sync::new_run(chrono::Utc::now()))
+    }
+
+    fn plan_for(&self, replication: &str, run: Run) -> Result<Plan> {
         let spec = confluence();
         let document = Document::parse("replication.yaml", replication)?;
         let replication = Replication::load(&document)?;
@@ -86,18 +90,19 @@ impl Rig {
             replication: &replication,
             fields: &self.fields,
             default_object: "{stream_name}.jsonl",
+            default_name: "rig",
         };
-        let run = sync::new_run(chrono::Utc::now());
         Plan::new(documents, &self.options, run, &AccessHooks::default())
     }
 
     pub(crate) async fn run(&self, replication: &str) -> RunReport {
-        let plan = self.plan(replication).unwrap();
         let transport: Arc<dyn Transport> = Arc::new(self.simulator.clone());
         let target = Arc::new(Files::in_folder(self.folder.path(), Settings::default()));
         let reporter = Arc::<Recorded>::clone(&self.events);
-        let services = Services { transport, target, reporter, cancel: self.cancel.clone() };
-        sync::run(plan, services).await.unwrap()
+        let cancel = self.cancel.clone();
+        let services = Services { transport, target, state: None, reporter, cancel };
+        let prepare = |run| self.plan_for(replication, run);
+        sync::run(&prepare, services, Beginning::now()).await.unwrap()
     }
 
     /// Rows of a stream's file; `None` when there is no file.

@@ -102,6 +102,19 @@ pub(crate) fn rows_of(schema: &TableSchema, batches: &[RecordBatch]) -> Vec<Row>
     rows
 }
 
+/// The rows of a batch by the types of its own columns.
+pub(crate) fn read(batch: &RecordBatch) -> Vec<Row> {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().map(|field| {
+        let json = field.metadata().values().any(|name| name == "arrow.json");
+        let kinds = ColumnType::ALL.into_iter().filter(|kind| kind.arrow() == *field.data_type());
+        let kind = kinds.into_iter().find(|kind| (*kind == ColumnType::Json) == json);
+        weir::schema::Column::new(field.name(), kind.unwrap())
+    });
+    let schema = TableSchema { columns: columns.collect(), key: Vec::new() };
+    rows_of(&schema, std::slice::from_ref(batch))
+}
+
 fn value_of(kind: ColumnType, array: &ArrayRef, row: usize) -> Value {
     match kind {
         ColumnType::Text => array.as_string::<i32>().value(row).into(),
