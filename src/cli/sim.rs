@@ -71,7 +71,7 @@ fn tenant(site: &Site) -> Result<Options> {
         attachments: site.attachments.unwrap_or(usual.attachments),
         body_bytes: site.body_bytes.unwrap_or(usual.body_bytes),
         latency: Duration::from_millis(site.latency_ms.unwrap_or(0)),
-        faults: Faults { rules, requests_per_second: site.burst, revoke_after: None },
+        faults: Faults { rules, requests_per_second: site.burst, ..Faults::default() },
         ..usual
     })
 }

@@ -80,7 +80,7 @@ impl Reply {
         Self::error(StatusCode::NOT_FOUND, "NOT_FOUND", &[problem])
     }
 
-    fn bad_request(problems: &[Problem], path: &str) -> Self {
+    pub(super) fn bad_request(problems: &[Problem], path: &str) -> Self {
         if path.starts_with("/wiki/rest/") {
             let message = problems.first().map_or("", |problem| problem.title.as_str());
             return Self::old_error(StatusCode::BAD_REQUEST, message);
@@ -177,8 +177,9 @@ impl Tenant {
             let problem = Problem { title, detail: None };
             return Err(Box::new(Reply::bad_request(&[problem], asked.path)));
         };
-        let found =
-            from_id(id).filter(|(found, index)| *found == kind && *index < self.count(kind));
+        let found = from_id(id).filter(|(found, index)| {
+            *found == kind && *index < self.count(kind) && self.exists(kind, *index)
+        });
         let missing = || Box::new(Reply::not_found(not_there(kind, asked.id)));
         found.map(|(_, index)| index).ok_or_else(missing)
     }
@@ -187,7 +188,7 @@ impl Tenant {
     pub(super) fn page(
         &self,
         asked: &Asked,
-        (list, cap, cost): (&List, usize, u64),
+        (list, cap, cost): (&List<'_>, usize, u64),
         keep: impl Fn(usize) -> bool,
         write: impl FnMut(&mut Out, usize),
     ) -> Result<Reply, Box<Reply>> {
@@ -221,7 +222,8 @@ impl Tenant {
             usize::try_from(query.number(name).unwrap_or(default)).unwrap_or(usize::MAX)
         };
         let (start, limit) = (number("start", 0), number("limit", 200).min(200));
-        let kept: Vec<usize> = (0..self.options.groups)
+        let kept: Vec<usize> = (0..self.count(Kind::Group))
+            .filter(|group| self.exists(Kind::Group, *group))
             .filter(|group| match query.text("accessType") {
                 Some("site-admin") => *group == 0,
                 Some("admin") => *group < 2,

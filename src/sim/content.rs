@@ -3,9 +3,10 @@
 //! `open_…` writes an item up to its `_links`, `close_…` the rest, so that a single resource can
 //! put what was included in between.
 
+use super::facts::media;
 use super::options::CUSTOM_CONTENT_TYPES;
 use super::out::{Out, civil};
-use super::tenant::{Kind, Tenant, id_of, media};
+use super::tenant::{Kind, Tenant, id_of};
 use super::text::{below, mix, write_slug};
 
 /// How an item is asked for.
@@ -38,7 +39,7 @@ impl Tenant {
         out.raw("{\"id\":").id(id_of(Kind::Space, space)).raw(",\"key\":\"").raw(&key);
         out.raw("\",\"name\":").string(&self.title(Kind::Space, space));
         out.raw(",\"type\":\"").raw(Self::space_type(space));
-        out.raw("\",\"status\":\"").raw(Self::space_status(space));
+        out.raw("\",\"status\":\"").raw(self.space_status(space));
         out.raw("\",\"authorId\":");
         self.write_user(out, dice);
         out.raw(",\"spaceOwnerId\":");
@@ -94,10 +95,6 @@ impl Tenant {
         }
     }
 
-    pub(super) fn space_status(space: usize) -> &'static str {
-        if space % 10 == 3 { "archived" } else { "current" }
-    }
-
     pub(super) fn write_page(&self, out: &mut Out, page: usize, shape: Shape) {
         self.open_page(out, page, shape);
         self.close_page(out, page, None);
@@ -128,15 +125,12 @@ impl Tenant {
     }
 
     fn write_parent(&self, out: &mut Out, page: usize) {
-        let pages = self.options.pages;
-        match self.page_parent(page) {
-            Some(node) if node < pages => {
-                out.raw(",\"parentId\":").id(id_of(Kind::Page, node));
-                out.raw(",\"parentType\":\"page\",\"position\":").num(self.position(page));
-            }
-            Some(node) => {
-                out.raw(",\"parentId\":").id(id_of(Kind::Folder, node - pages));
-                out.raw(",\"parentType\":\"folder\",\"position\":").num(self.position(page));
+        match self.page_parent(page).map(|node| self.node(node)) {
+            Some((kind, index)) => {
+                let typed = if kind == Kind::Page { "page" } else { "folder" };
+                out.raw(",\"parentId\":").id(id_of(kind, index));
+                out.raw(",\"parentType\":\"").raw(typed);
+                out.raw("\",\"position\":").num(self.position(self.node_of(page)));
             }
             None => _ = out.raw(",\"parentId\":null,\"parentType\":null,\"position\":null"),
         }
@@ -145,7 +139,7 @@ impl Tenant {
     pub(super) fn close_page(&self, out: &mut Out, page: usize, base: Option<&str>) {
         let (id, key) = (id_of(Kind::Page, page), self.space_key(self.page_space(page)));
         out.raw(",\"_links\":{\"webui\":\"/spaces/").raw(&key);
-        if page < self.options.spaces {
+        if self.is_home(page) {
             out.raw("/overview");
         } else {
             out.raw("/pages/").num(id).raw("/");
@@ -206,8 +200,9 @@ impl Tenant {
             Some(text) => out.string(text),
             None => out.raw("null"),
         };
-        out.raw(",\"comment\":\"\",\"fileId\":\"").raw(&uuid(dice)).raw("\",\"fileSize\":");
-        out.num(100 + dice % 9_000_000).raw(",\"webuiLink\":");
+        let file = self.edited(Kind::Attachment, attachment, dice);
+        out.raw(",\"comment\":\"\",\"fileId\":\"").raw(&uuid(file)).raw("\",\"fileSize\":");
+        out.num(100 + file % 9_000_000).raw(",\"webuiLink\":");
         self.write_attachment_links(out, attachment, ",\"downloadLink\":");
         if version {
             self.write_version(out.raw(",\"version\":"), Kind::Attachment, attachment);
@@ -251,7 +246,7 @@ impl Tenant {
         self.write_user(out, self.dice_of(Kind::Custom, custom));
         out.raw(",\"createdAt\":").time(self.created(Kind::Custom, custom)).raw(",\"version\":");
         self.write_version(out, Kind::Custom, custom);
-        let dice = self.dice("custom body", custom);
+        let dice = self.edited(Kind::Custom, custom, self.dice("custom body", custom));
         self.write_body(out, body, &Body { dice, bytes: 200, heading: &title });
         out.raw(",\"_links\":{\"webui\":\"/custom/").num(id_of(Kind::Custom, custom)).raw("\"}}");
     }
@@ -271,6 +266,14 @@ impl Tenant {
         match self.custom_container(custom) {
             Some(container) => self.container_space(container),
             None => below(self.dice("custom space", custom), self.options.spaces),
+        }
+    }
+
+    /// Bits that are others after every edit.
+    pub(super) fn edited(&self, kind: Kind, index: usize, dice: u64) -> u64 {
+        match self.overlay.edits(kind, index).len() {
+            0 => dice,
+            edits => mix(dice ^ edits as u64),
         }
     }
 
@@ -304,19 +307,17 @@ impl Tenant {
 
     /// The current version of an object.
     pub(super) fn write_version(&self, out: &mut Out, kind: Kind, index: usize) {
-        let latest = self.latest(kind, index);
         out.raw("{");
-        self.write_version_fields(out, (kind, index), latest, latest);
+        self.write_version_fields(out, (kind, index), self.latest(kind, index));
         out.raw("}");
     }
 
-    /// The fields that versions of all kinds share; `of` is the number of the latest.
+    /// The fields that versions of all kinds share.
     pub(super) fn write_version_fields(
         &self,
         out: &mut Out,
         (kind, index): (Kind, usize),
         number: usize,
-        of: usize,
     ) {
         let dice = mix(self.dice_of(kind, index) ^ number as u64);
         let message = if dice.is_multiple_of(7) { "tidied up" } else { "" };
@@ -324,7 +325,7 @@ impl Tenant {
         let minor = if dice.is_multiple_of(4) { "true" } else { "false" };
         out.raw("\",\"minorEdit\":").raw(minor).raw(",\"authorId\":");
         self.write_user(out, dice);
-        out.raw(",\"createdAt\":").time(self.version_time(kind, index, number, of));
+        out.raw(",\"createdAt\":").time(self.version_time(kind, index, number));
         if matches!(kind, Kind::Page | Kind::BlogPost) {
             out.raw(",\"ncsStepVersion\":\"").num(dice % 90).raw("\"");
         }

@@ -27,6 +27,8 @@ pub struct Faults {
     pub requests_per_second: Option<u32>,
     /// The credentials are no longer good after this many requests.
     pub revoke_after: Option<u64>,
+    /// They are good again after this many requests.
+    pub restore_after: Option<u64>,
 }
 
 /// One rule.
@@ -74,6 +76,8 @@ pub enum What {
     RepeatCursor,
     /// 200 with a body that is not JSON.
     Malformed,
+    /// The cursor in the request is not valid any more: 400. Holds for requests with one only.
+    ExpiredCursor,
 }
 
 /// How a 429 says when to come back.
@@ -117,12 +121,13 @@ impl Judge {
     pub(super) fn decide(&self, call: &Call, now: Instant) -> Verdict {
         let number = self.seen.fetch_add(1, Ordering::Relaxed);
         let mut verdict = Verdict {
-            revoked: self.faults.revoke_after.is_some_and(|after| number >= after),
+            revoked: self.faults.revoke_after.is_some_and(|after| number >= after)
+                && self.faults.restore_after.is_none_or(|after| number < after),
             burst: self.is_burst(now),
             ..Verdict::default()
         };
         for (at, rule) in self.faults.rules.iter().enumerate() {
-            if !holds(&rule.part, call) || !self.strikes(at, rule, call) {
+            if !holds(rule, call) || !self.strikes(at, rule, call) {
                 continue;
             }
             match &rule.what {
@@ -182,6 +187,7 @@ pub(super) fn reply_for(what: &What, path: &str) -> Option<Reply> {
             let id = path.split('/').rev().find(|part| is_id(part)).unwrap_or("0");
             Some(Reply::not_found(format!("Content with id: [{id}] not found")))
         }
+        What::ExpiredCursor => Some(Reply::bad_request(&[Problem::bad_cursor()], path)),
         What::Malformed => Some(Reply::json(StatusCode::OK, "{\"results\":[{\"id\":\"1\",")),
         What::Slow(_) | What::Reset | What::Truncate | What::RepeatCursor => None,
     }
@@ -205,11 +211,19 @@ fn too_many(after: RetryAfter) -> Reply {
     }
 }
 
-fn holds(part: &str, call: &Call) -> bool {
+fn holds(rule: &Fault, call: &Call) -> bool {
+    let part = rule.part.as_str();
+    if rule.what == What::ExpiredCursor && !has_cursor(call.query) {
+        return false;
+    }
     if part.is_empty() || call.path.contains(part) {
         return true;
     }
     part.contains(['?', '=', '&']) && format!("{}?{}", call.path, call.query).contains(part)
+}
+
+fn has_cursor(query: &str) -> bool {
+    query.split('&').any(|pair| pair.starts_with("cursor="))
 }
 
 fn limit_of(query: &str) -> Option<u64> {

@@ -1,5 +1,7 @@
 //! Ids of the tenant's objects, and the orders that lists come in.
 
+use serde::{Deserialize, Serialize};
+
 /// What an id names. The discriminant is part of the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -16,9 +18,10 @@ pub(super) enum Kind {
     Task,
     Custom,
     Folder,
+    Group,
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     Kind::Space,
     Kind::Page,
     Kind::BlogPost,
@@ -32,6 +35,7 @@ const KINDS: [Kind; 13] = [
     Kind::Task,
     Kind::Custom,
     Kind::Folder,
+    Kind::Group,
 ];
 
 /// The smallest id.
@@ -57,26 +61,18 @@ pub(super) enum SortBy {
     Modified,
     Title,
     Position,
+    /// Key of a space or property.
+    Key,
+    /// The bare number: that of a version, or a composed index.
+    Number,
 }
 
-/// The objects of a kind in some order, and the place of each in it.
-#[derive(Debug)]
-pub(super) struct Ranked {
-    pub(super) order: Vec<usize>,
-    pub(super) rank: Vec<usize>,
-}
-
-impl Ranked {
-    pub(super) fn by<K: Ord>(count: usize, key: impl Fn(usize) -> K) -> Self {
-        let mut keyed: Vec<(K, usize)> = (0..count).map(|index| (key(index), index)).collect();
-        keyed.sort_unstable();
-        let order: Vec<usize> = keyed.into_iter().map(|(_, index)| index).collect();
-        let mut rank = vec![0; count];
-        for (place, index) in order.iter().enumerate() {
-            rank[*index] = place;
-        }
-        Self { order, rank }
-    }
+/// Where an object stands in an order; equal ones stand by index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum SortKey {
+    Number(u64),
+    Text(String),
 }
 
 #[cfg(test)]

@@ -1,21 +1,21 @@
 //! Pages of a listing: keyset cursors, limits, and the envelope with its links.
 
-use std::sync::Arc;
+use std::{borrow::Cow, cmp::Ordering, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::out::Out;
 use super::query::{Problem, Query};
-use super::tenant::{Kind, Ranked, SortBy, Tenant, from_id, id_of};
+use super::tenant::{Kind, SortBy, SortKey, Tenant, from_id, id_of};
 use super::text::{below, mix};
 
 /// Objects of one kind in the order asked for.
-pub(super) struct List {
+pub(super) struct List<'a> {
+    tenant: &'a Tenant,
     items: Items,
     kind: Kind,
-    /// Name of the order in cursors.
-    order: &'static str,
+    by: SortBy,
     descending: bool,
 }
 
@@ -23,49 +23,53 @@ enum Items {
     /// All objects of the kind, by index.
     All(usize),
     /// All objects of the kind, in another order.
-    Ranked(Arc<Ranked>),
+    Ranked(Arc<Vec<usize>>),
     /// These, in the order in which they are.
     Chosen(Vec<usize>),
 }
 
-impl List {
+impl<'a> List<'a> {
     /// All objects of a kind, sorted as the query says, else by id.
-    pub(super) fn all(tenant: &Tenant, kind: Kind, query: &Query) -> Self {
-        let (by, order, descending) = sorting(query, SortBy::Id);
+    pub(super) fn all(tenant: &'a Tenant, kind: Kind, query: &Query) -> Self {
+        let (by, descending) = sorting(query, SortBy::Id);
         let items = if in_index_order(kind, by) {
             Items::All(tenant.count(kind))
         } else {
             Items::Ranked(tenant.ranked(kind, by))
         };
-        Self { items, kind, order, descending }
+        Self { tenant, items, kind, by, descending }
     }
 
     /// These objects of a kind, sorted as the query says, else by `default`.
     pub(super) fn chosen(
-        tenant: &Tenant,
+        tenant: &'a Tenant,
         kind: Kind,
-        mut chosen: Vec<usize>,
+        chosen: Vec<usize>,
         (query, default): (&Query, SortBy),
     ) -> Self {
-        let (by, order, descending) = sorting(query, default);
+        let (by, descending) = sorting(query, default);
+        Self::sorted(tenant, kind, chosen, (by, descending))
+    }
+
+    /// These objects in this order, or the reverse of it.
+    pub(super) fn sorted(
+        tenant: &'a Tenant,
+        kind: Kind,
+        mut chosen: Vec<usize>,
+        (by, descending): (SortBy, bool),
+    ) -> Self {
         if in_index_order(kind, by) {
             chosen.sort_unstable();
         } else {
-            let ranked = tenant.ranked(kind, by);
-            chosen.sort_unstable_by_key(|index| ranked.rank[*index]);
+            chosen.sort_by_cached_key(|index| (tenant.sort_key(kind, by, *index), *index));
         }
-        Self { items: Items::Chosen(chosen), kind, order, descending }
-    }
-
-    /// These objects in this order, or the reverse; `kind` is only for the cursor.
-    pub(super) fn given(kind: Kind, given: Vec<usize>, descending: bool) -> Self {
-        Self { items: Items::Chosen(given), kind, order: "id", descending }
+        Self { tenant, items: Items::Chosen(chosen), kind, by, descending }
     }
 
     fn len(&self) -> usize {
         match &self.items {
             Items::All(count) => *count,
-            Items::Ranked(ranked) => ranked.order.len(),
+            Items::Ranked(chosen) => chosen.len(),
             Items::Chosen(chosen) => chosen.len(),
         }
     }
@@ -74,62 +78,93 @@ impl List {
         let place = if self.descending { self.len() - 1 - place } else { place };
         match &self.items {
             Items::All(_) => place,
-            Items::Ranked(ranked) => ranked.order[place],
+            Items::Ranked(chosen) => chosen[place],
             Items::Chosen(chosen) => chosen[place],
         }
     }
 
-    fn place_of(&self, index: usize) -> Option<usize> {
-        let place = match &self.items {
-            Items::All(count) => (index < *count).then_some(index),
-            Items::Ranked(ranked) => ranked.rank.get(index).copied(),
-            Items::Chosen(chosen) => chosen.iter().position(|one| *one == index),
-        }?;
-        Some(if self.descending { self.len() - 1 - place } else { place })
+    /// Whether the object is still there. Parts that a list numbers itself are.
+    fn holds(&self, index: usize) -> bool {
+        matches!(self.by, SortBy::Number | SortBy::Key) && self.kind != Kind::Space
+            || self.tenant.exists(self.kind, index)
     }
 
-    /// Token that continues after an object.
+    fn key(&self, index: usize) -> SortKey {
+        if in_index_order(self.kind, self.by) {
+            return SortKey::Number(id_of(self.kind, index));
+        }
+        self.tenant.sort_key(self.kind, self.by, index)
+    }
+
+    /// Token that continues after an object, wherever that is by then.
     pub(super) fn cursor(&self, index: usize) -> String {
-        let (id, order) = (id_of(self.kind, index), self.order);
-        STANDARD.encode(format!(
-            "{{\"id\":\"{id}\",\"contentOrder\":\"{order}\",\"contentOrderValue\":{id}}}"
-        ))
+        let position = Position {
+            id: id_of(self.kind, index).to_string(),
+            order: order_name(self.by).into(),
+            value: self.key(index),
+        };
+        STANDARD.encode(serde_json::to_vec(&position).unwrap_or_default())
     }
 
-    /// Place after the object that a token names.
+    /// Place after the one that a token names, whether or not its object is still there.
     fn resume(&self, token: &str) -> Option<usize> {
         let json = STANDARD.decode(token.replace(' ', "+")).ok()?;
         let position: Position = serde_json::from_slice(&json).ok()?;
         let (kind, index) = from_id(position.id.parse().ok()?)?;
-        if kind != self.kind || position.order != self.order {
+        if kind != self.kind || position.order != order_name(self.by) {
             return None;
         }
-        Some(self.place_of(index)? + 1)
+        let seen = (position.value, index);
+        let passed = |other: usize| match (self.key(other), other).cmp(&seen) {
+            Ordering::Less => !self.descending,
+            Ordering::Equal => true,
+            Ordering::Greater => self.descending,
+        };
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if passed(self.at(middle)) { low = middle + 1 } else { high = middle }
+        }
+        Some(low)
     }
 }
 
-#[derive(Deserialize)]
-struct Position {
+#[derive(Serialize, Deserialize)]
+struct Position<'a> {
     id: String,
     #[serde(rename = "contentOrder")]
-    order: String,
+    order: Cow<'a, str>,
+    #[serde(rename = "contentOrderValue")]
+    value: SortKey,
 }
 
 /// Whether this order is that of the indexes.
 fn in_index_order(kind: Kind, by: SortBy) -> bool {
-    matches!(by, SortBy::Id | SortBy::Created) && kind != Kind::Folder
+    matches!(by, SortBy::Number | SortBy::Id | SortBy::Created) && kind != Kind::Folder
 }
 
-fn sorting(query: &Query, default: SortBy) -> (SortBy, &'static str, bool) {
-    let Some(sort) = query.text("sort") else { return (default, "id", false) };
-    let (by, order) = match sort.trim_start_matches('-') {
-        "created-date" => (SortBy::Created, "created-date"),
-        "modified-date" => (SortBy::Modified, "modified-date"),
-        "title" | "name" => (SortBy::Title, "title"),
-        "child-position" => (SortBy::Position, "child-position"),
-        _ => (SortBy::Id, "id"),
+fn order_name(by: SortBy) -> &'static str {
+    match by {
+        SortBy::Id | SortBy::Number => "id",
+        SortBy::Created => "created-date",
+        SortBy::Modified => "modified-date",
+        SortBy::Title => "title",
+        SortBy::Position => "child-position",
+        SortBy::Key => "key",
+    }
+}
+
+fn sorting(query: &Query, default: SortBy) -> (SortBy, bool) {
+    let Some(sort) = query.text("sort") else { return (default, false) };
+    let by = match sort.trim_start_matches('-') {
+        "created-date" => SortBy::Created,
+        "modified-date" => SortBy::Modified,
+        "title" | "name" => SortBy::Title,
+        "child-position" => SortBy::Position,
+        "key" => SortBy::Key,
+        _ => SortBy::Id,
     };
-    (by, order, sort.starts_with('-'))
+    (by, sort.starts_with('-'))
 }
 
 /// How one page is cut out of a list.
@@ -166,6 +201,7 @@ impl Tenant {
             Some(token) => list.resume(token).ok_or_else(Problem::bad_cursor)?,
             None => 0,
         };
+        let keep = |index: usize| list.holds(index) && keep(index);
         let limit = self.rows_of_page(cut, place);
         let (mut rows, mut last) = (0, 0);
         out.raw("{\"results\":[");

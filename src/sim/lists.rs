@@ -48,17 +48,17 @@ impl Tenant {
             Answer::Versions(kind) => self.list_versions(asked, kind),
             Answer::Properties(kind) => {
                 let content = self.content_of(kind, self.resolve(asked, kind)?);
-                self.list_properties(asked, Kind::Property, self.properties(content))
+                self.list_properties(asked, Kind::Property, self.parts(Kind::Property, content))
             }
             Answer::SpaceProperties => {
                 let space = self.resolve(asked, Kind::Space)?;
-                let properties = self.space_children(Kind::SpaceProperty, space);
+                let properties = self.parts(Kind::SpaceProperty, space);
                 self.list_properties(asked, Kind::SpaceProperty, properties)
             }
             Answer::SpacePermissions => {
                 let space = self.resolve(asked, Kind::Space)?;
-                let all = self.space_children(Kind::Permission, space);
-                let list = List::given(Kind::Permission, all, false);
+                let all = self.parts(Kind::Permission, space);
+                let list = List::sorted(self, Kind::Permission, all, (SortBy::Number, false));
                 self.page(
                     asked,
                     (&list, UNCAPPED, 2),
@@ -79,19 +79,12 @@ impl Tenant {
         let query = &asked.query;
         let ids = query.ids("ids");
         let keys: Vec<String> = query.list("keys").map(str::to_lowercase).collect();
-        let list = match query.text("sort").filter(|sort| sort.ends_with("key")) {
-            Some(sort) => {
-                let mut all: Vec<usize> = (0..self.options.spaces).collect();
-                all.sort_by_key(|space| self.space_key(*space));
-                List::given(Kind::Space, all, sort.starts_with('-'))
-            }
-            None => List::all(self, Kind::Space, query),
-        };
+        let list = List::all(self, Kind::Space, query);
         let keep = |space: usize| {
             Query::allows_id(ids.as_deref(), id_of(Kind::Space, space))
                 && (!query.has("keys") || keys.contains(&self.space_key(space).to_lowercase()))
                 && query.text("type").is_none_or(|wanted| wanted == Self::space_type(space))
-                && query.text("status").is_none_or(|wanted| wanted == Self::space_status(space))
+                && query.text("status").is_none_or(|wanted| wanted == self.space_status(space))
         };
         let form = (query.text("description-format"), query.flag("include-icon", false));
         self.page(asked, (&list, UNCAPPED, 1), keep, |out, space| {
@@ -153,7 +146,7 @@ impl Tenant {
     }
 
     /// All objects of a kind, or those named by `id`; ids that name nothing drop out silently.
-    fn by_ids(&self, asked: &Asked, kind: Kind) -> List {
+    fn by_ids(&self, asked: &Asked, kind: Kind) -> List<'_> {
         let Some(ids) = asked.query.ids("id") else { return List::all(self, kind, &asked.query) };
         let existing = ids.into_iter().filter_map(from_id);
         let chosen = existing
@@ -169,7 +162,7 @@ impl Tenant {
 
     fn list_attachments_of(&self, asked: &Asked, kind: Kind) -> Answered {
         let container = self.content_of(kind, self.resolve(asked, kind)?);
-        let attachments = self.attachments[container].clone();
+        let attachments = self.attachments.get(&container).cloned().unwrap_or_default();
         let list = List::chosen(self, Kind::Attachment, attachments, (&asked.query, SortBy::Id));
         self.list_attachments(asked, &list)
     }
@@ -181,7 +174,7 @@ impl Tenant {
             has_status(asked, self.attachment_status(attachment), &["current", "archived"])
                 && query
                     .text("mediaType")
-                    .is_none_or(|wanted| wanted == super::tenant::media(dice).1)
+                    .is_none_or(|wanted| wanted == super::facts::media(dice).1)
                 && query
                     .text("filename")
                     .is_none_or(|wanted| wanted == self.title(Kind::Attachment, attachment))
@@ -255,18 +248,16 @@ impl Tenant {
 
     fn list_replies(&self, asked: &Asked, kind: Kind) -> Answered {
         let parent = self.resolve(asked, kind)?;
-        let (container, _) = self.comments(kind).place(parent);
-        let all = self.comments(kind).of(container);
-        let replies =
-            all.filter(|comment| self.replies_to(kind, *comment) == Some(parent)).collect();
+        let mut replies = self.comments_of(kind, self.comment_container(kind, parent));
+        replies.retain(|comment| self.replies_to(kind, *comment) == Some(parent));
         let list = List::chosen(self, kind, replies, (&asked.query, SortBy::Id));
         self.comments_page(asked, (&list, kind), |_| true)
     }
 
     fn list_roots(&self, asked: &Asked, owner: Kind, kind: Kind) -> Answered {
         let container = self.content_of(owner, self.resolve(asked, owner)?);
-        let all = self.comments(kind).of(container);
-        let roots = all.filter(|comment| self.replies_to(kind, *comment).is_none()).collect();
+        let mut roots = self.comments_of(kind, container);
+        roots.retain(|comment| self.replies_to(kind, *comment).is_none());
         let list = List::chosen(self, kind, roots, (&asked.query, SortBy::Id));
         self.comments_page(asked, (&list, kind), |comment| {
             asked.query.allows("status", "current")
@@ -327,7 +318,7 @@ impl Tenant {
         let content = self.content_of(kind, self.resolve(asked, kind)?);
         let ascending = asked.query.text("sort") == Some("modified-date");
         let numbers = (1..=self.versions(content)).collect();
-        let list = List::given(kind, numbers, !ascending);
+        let list = List::sorted(self, kind, numbers, (SortBy::Number, !ascending));
         let format = asked.query.text("body-format");
         let cap = if format.is_some() { VERSIONS_WITH_BODY } else { UNCAPPED };
         self.page(
@@ -340,13 +331,11 @@ impl Tenant {
         )
     }
 
-    fn list_properties(&self, asked: &Asked, kind: Kind, mut properties: Vec<usize>) -> Answered {
+    fn list_properties(&self, asked: &Asked, kind: Kind, properties: Vec<usize>) -> Answered {
         let sort = asked.query.text("sort");
         let key = |property: usize| property_key(property % MAX_CHILDREN);
-        if sort.is_some() {
-            properties.sort_by_key(|property| key(*property));
-        }
-        let list = List::given(kind, properties, sort == Some("-key"));
+        let by = if sort.is_some() { SortBy::Key } else { SortBy::Number };
+        let list = List::sorted(self, kind, properties, (by, sort == Some("-key")));
         let wanted = asked.query.text("key");
         let keep = |property| wanted.is_none_or(|wanted| wanted == key(property));
         self.page(asked, (&list, UNCAPPED, 1), keep, |out, property| {
@@ -356,10 +345,10 @@ impl Tenant {
 
     fn list_children(&self, asked: &Asked, old: bool) -> Answered {
         let page = self.resolve(asked, Kind::Page)?;
-        let nodes = self.children[page].clone();
+        let nodes = self.child_nodes(page);
         let order = (&asked.query, SortBy::Position);
         let list = List::chosen(self, Kind::Folder, nodes, order);
-        let keep = |node| !old || node < self.options.pages;
+        let keep = |node| !old || self.node(node).0 == Kind::Page;
         self.page(asked, (&list, UNCAPPED, 1), keep, |out, node| self.write_child(out, node, old))
     }
 }

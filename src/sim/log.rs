@@ -104,6 +104,11 @@ impl Log {
 }
 
 impl Flight<'_> {
+    /// Number of the request, from 1.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Notes what became of the request; keeps at most `capacity` entries. `None`: it was reset.
     pub(super) fn land(self, call: &Call, reply: Option<&Reply>, capacity: usize) {
         let (rows, points) = reply.map_or((0, 1), |reply| (reply.rows, reply.points));

@@ -2,11 +2,16 @@
 //!
 //! A tenant is a function of [`Options`]: its seed and sizes decide every byte. [`Simulator`] is a
 //! [`Transport`] without a socket, which obeys tokio's (perhaps paused) time; [`serve()`] puts the
-//! very same state machine behind HTTP/1.1. It knows `GET` only and nothing changes in a tenant.
+//! very same state machine behind HTTP/1.1. It knows `GET` only; what changes in a tenant changes by
+//! [`Simulator::change`], [`Simulator::churn`] or as requests come in ([`Churning`]).
 
 mod answer;
 mod auth;
+mod change;
+mod churn;
+mod clock;
 mod content;
+mod facts;
 mod faults;
 mod ids;
 mod listing;
@@ -14,6 +19,7 @@ mod lists;
 mod log;
 mod options;
 mod out;
+mod overlay;
 mod parts;
 mod query;
 mod routes;
@@ -23,18 +29,24 @@ mod tenant;
 mod text;
 mod truth;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep};
 
+use crate::error::Result;
 use crate::fetch::{Request, Response, Transport, TransportError, header};
 
 use answer::{Call, Reply};
+use clock::Clock;
 use faults::Judge;
 use log::Log;
 use tenant::Tenant;
+use text::mix;
 
+pub use change::{Change, New};
+pub use churn::{Churn, Churning, Happening};
 pub use faults::{Fault, Faults, RetryAfter, What, When};
 pub use log::{Counters, LoggedRequest};
 pub use options::{CUSTOM_CONTENT_TYPES, Children, Credentials, Options};
@@ -53,9 +65,46 @@ pub struct Simulator {
 
 #[derive(Debug)]
 struct World {
-    tenant: Tenant,
-    judge: Judge,
+    options: Options,
+    tenant: RwLock<Tenant>,
+    clock: Clock,
+    judge: RwLock<Arc<Judge>>,
+    churning: Mutex<Option<Churning>>,
     log: Log,
+}
+
+impl World {
+    fn read(&self) -> RwLockReadGuard<'_, Tenant> {
+        self.tenant.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tenant> {
+        self.tenant.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge(&self) -> Arc<Judge> {
+        Arc::clone(&self.judge.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn churning(&self) -> MutexGuard<'_, Option<Churning>> {
+        self.churning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn churn(&self, seed: u64, churn: &Churn) -> Vec<(Change, String)> {
+        let mut tenant = self.write();
+        let dice = |number: usize| mix(mix(seed) ^ number as u64);
+        let change = |number| tenant.stir(dice(number), &churn.kinds, self.clock.tick());
+        (0..churn.changes).filter_map(change).collect()
+    }
+
+    /// Lets happen what happens before the request of this number.
+    fn churn_before(&self, request: u64) {
+        let churning = self.churning();
+        let Some(churning) = churning.as_ref() else { return };
+        if churning.every_requests > 0 && request.is_multiple_of(churning.every_requests) {
+            self.churn(mix(churning.seed ^ request), &churning.churn);
+        }
+    }
 }
 
 /// Which way a request came.
@@ -79,14 +128,56 @@ impl Simulator {
     /// A tenant made from these options.
     pub fn new(options: Options) -> Self {
         let judge = Judge::new(options.faults.clone(), options.seed);
-        let world = World { tenant: Tenant::new(options), judge, log: Log::default() };
+        let (clock, churning) = (Clock::new(&options), options.churn.clone());
+        let tenant = Tenant::new(options);
+        let world = World {
+            options: tenant.options.clone(),
+            tenant: RwLock::new(tenant),
+            clock,
+            judge: RwLock::new(Arc::new(judge)),
+            churning: Mutex::new(churning),
+            log: Log::default(),
+        };
         Self { world: Arc::new(world) }
     }
 
     /// The options it was made from; counts are lowered where a tenant without spaces or without
     /// pages and blog posts cannot have them.
     pub fn options(&self) -> &Options {
-        &self.world.tenant.options
+        &self.world.options
+    }
+
+    /// What time it is in the tenant; not before its latest change.
+    pub fn now(&self) -> DateTime<Utc> {
+        let now = i64::try_from(self.world.clock.now()).unwrap_or(i64::MAX);
+        DateTime::from_timestamp_millis(now).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// Makes a change, and tells the id of what was made or changed. Every change has a time of its
+    /// own, later than that of the change before.
+    ///
+    /// # Errors
+    /// When the change cannot be made, because what it names is not there, for example.
+    pub fn change(&self, change: &Change) -> Result<String> {
+        self.world.write().apply(change, self.world.clock.tick())
+    }
+
+    /// Makes random changes; equal seeds make the same ones to equal tenants. Tells what was done,
+    /// each with the id of what was made or changed; that may be less than asked for where there is
+    /// little to change.
+    pub fn churn(&self, seed: u64, churn: &Churn) -> Vec<(Change, String)> {
+        self.world.churn(seed, churn)
+    }
+
+    /// From now on this happens as requests come in.
+    pub fn set_churning(&self, churning: Option<Churning>) {
+        *self.world.churning() = churning;
+    }
+
+    /// From now on this goes wrong; requests are counted from here.
+    pub fn set_faults(&self, faults: Faults) {
+        let judge = Arc::new(Judge::new(faults, self.world.options.seed));
+        *self.world.judge.write().unwrap_or_else(PoisonError::into_inner) = judge;
     }
 
     /// The requests so far, in the order of arrival, as far as the log keeps them.
@@ -109,7 +200,7 @@ impl Simulator {
         self.world.log.max_in_flight()
     }
 
-    /// The rows that the stream of this name must bring with its default filters, without bodies:
+    /// The rows that the stream of this name must bring as of now with its default filters, without bodies:
     /// each as the API prints the object, with its parent's id added (`page_id`, `space_id` …)
     /// where the object itself does not hold it. `None` when no stream has this name.
     pub fn truth(&self, stream: &str) -> Option<Vec<serde_json::Map<String, serde_json::Value>>> {
@@ -122,19 +213,21 @@ impl Simulator {
         stream: &str,
         wanted: &Wanted,
     ) -> Option<Vec<serde_json::Map<String, serde_json::Value>>> {
-        self.world.tenant.truth(stream, wanted)
+        self.world.read().truth(stream, wanted)
     }
 
     async fn exchange(&self, call: &Call<'_>, face: Face) -> Outcome {
-        let World { tenant, judge, log } = self.world.as_ref();
+        let world = self.world.as_ref();
+        let (options, judge) = (&world.options, world.judge());
         let now = Instant::now();
-        let flight = log.arrive(now);
+        let flight = world.log.arrive(now);
+        world.churn_before(flight.sequence());
         let verdict = judge.decide(call, now);
-        let delay = tenant.options.latency + verdict.delay;
+        let delay = options.latency + verdict.delay;
         if !delay.is_zero() {
             sleep(delay).await;
         }
-        let capacity = match (tenant.options.log_entries, face) {
+        let capacity = match (options.log_entries, face) {
             (Some(entries), _) => entries,
             (None, Face::Process) => LOG_ENTRIES,
             (None, Face::Socket) => 0,
@@ -149,7 +242,7 @@ impl Simulator {
             None if verdict.burst => judge.burst_reply(),
             None => {
                 let repeat = verdict.what == Some(What::RepeatCursor);
-                tenant.answer(call, verdict.revoked, repeat)
+                world.read().answer(call, verdict.revoked, repeat)
             }
         };
         flight.land(call, Some(&reply), capacity);

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::secret::Secret;
 
+use super::churn::Churning;
 use super::faults::Faults;
 
-/// Size and behaviour of a simulated tenant. Equal options give equal bytes.
+/// Size and behaviour of a simulated tenant. Equal options give equal bytes as long as nothing
+/// changes; the times of changes follow [`Options::now`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where all that looks random comes from.
@@ -45,6 +49,12 @@ pub struct Options {
     pub cloud_id: String,
     /// What goes wrong.
     pub faults: Faults,
+    /// What changes as requests come in.
+    pub churn: Option<Churning>,
+    /// The time at the start, from which the tenant's clock goes on; it shows in what changes only.
+    /// `None`: that of the machine. What there is at first lies before 2026-08-01, as does no
+    /// clock: an earlier time counts as that.
+    pub now: Option<DateTime<Utc>>,
     /// Time that every response takes.
     pub latency: Duration,
     /// Requests that the log keeps, the oldest give way. `None`: 1,000,000 in process, none over a
@@ -74,6 +84,8 @@ impl Default for Options {
             site: "https://acme.atlassian.net".to_owned(),
             cloud_id: "2f1c6a52-0000-4000-8000-00000000c10d".to_owned(),
             faults: Faults::default(),
+            churn: None,
+            now: None,
             latency: Duration::ZERO,
             log_entries: None,
         }

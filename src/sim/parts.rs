@@ -3,6 +3,7 @@
 
 use super::content::{Body, uuid};
 use super::out::Out;
+use super::overlay::TaskState;
 use super::tenant::{Kind, MAX_CHILDREN, Tenant, id_of};
 use super::text::{below, mix};
 
@@ -52,9 +53,9 @@ impl Tenant {
         format: Option<&str>,
     ) {
         let id = id_of(kind, comment);
-        let (container, _) = self.comments(kind).place(comment);
+        let container = self.comment_container(kind, comment);
         let (owner, index) = self.content(container);
-        let title = format!("Re: {}", self.title(owner, index));
+        let title = format!("Re: {}", self.title_at(owner, index, 1));
         out.raw("{\"id\":").id(id).raw(",\"status\":\"current\",\"title\":").string(&title);
         self.write_container(out.raw(","), container);
         if let Some(parent) = self.replies_to(kind, comment) {
@@ -62,7 +63,8 @@ impl Tenant {
         }
         self.write_version(out.raw(",\"version\":"), kind, comment);
         let dice = self.dice_of(kind, comment);
-        let body = Body { dice, bytes: 40 + below(dice >> 9, 300), heading: "Comment" };
+        let text = self.edited(kind, comment, dice);
+        let body = Body { dice: text, bytes: 40 + below(text >> 9, 300), heading: "Comment" };
         self.write_body(out, format, &body);
         if kind == Kind::Inline {
             self.write_inline_fields(out, comment, dice);
@@ -80,7 +82,8 @@ impl Tenant {
         if matches!(status, "resolved" | "reopened") {
             out.raw(",\"resolutionLastModifierId\":");
             self.write_user(out, mix(dice));
-            let time = self.modified(Kind::Inline, comment) + 60_000;
+            let initial = self.initial_versions(Kind::Inline, comment);
+            let time = self.version_time(Kind::Inline, comment, initial) + 60_000;
             out.raw(",\"resolutionLastModifiedAt\":").time(time);
         }
         let (marker, selection) = (uuid(dice), super::text::word(dice >> 5));
@@ -92,6 +95,9 @@ impl Tenant {
 
     /// Resolution of an inline comment.
     pub(super) fn resolution(&self, comment: usize) -> &'static str {
+        if comment >= self.initial(Kind::Inline) {
+            return "open";
+        }
         match self.dice("resolution", comment) % 10 {
             0..2 => "resolved",
             2 => "reopened",
@@ -127,8 +133,8 @@ impl Tenant {
         } else {
             out.raw("null");
         }
-        let updated = facts.completed.unwrap_or(facts.created);
-        out.raw(",\"createdAt\":").time(facts.created).raw(",\"updatedAt\":").time(updated);
+        out.raw(",\"createdAt\":").time(facts.created);
+        out.raw(",\"updatedAt\":").time(facts.updated);
         write_optional_time(out.raw(",\"dueAt\":"), facts.due);
         write_optional_time(out.raw(",\"completedAt\":"), facts.completed);
         out.raw("}");
@@ -138,15 +144,23 @@ impl Tenant {
     pub(super) fn task(&self, task: usize) -> TaskFacts {
         let dice = self.dice_of(Kind::Task, task);
         let created = self.created(Kind::Task, task);
+        let patch = self.overlay.patch(Kind::Task, task);
+        let place = patch.and_then(|patch| patch.place);
+        let ticked = task < self.initial(Kind::Task) && (dice >> 11).is_multiple_of(3);
+        let initial = ticked.then_some(created + 86_461_000);
+        let initial = TaskState { completed: initial, updated: initial.unwrap_or(created) };
+        let TaskState { completed, updated } =
+            patch.and_then(|patch| patch.task).unwrap_or(initial);
         TaskFacts {
             dice,
-            container: below(self.dice("task", task), self.containers()),
+            container: place.unwrap_or_else(|| below(self.dice("task", task), self.containers())),
             created,
+            updated,
             assigned: !dice.is_multiple_of(4),
             due: dice
                 .is_multiple_of(3)
                 .then_some(created / 86_400_000 * 86_400_000 + 1_209_600_000),
-            completed: (dice >> 11).is_multiple_of(3).then_some(created + 86_461_000),
+            completed,
         }
     }
 
@@ -181,14 +195,14 @@ impl Tenant {
     ) {
         let (kind, index) = self.content(content);
         out.raw("{");
-        self.write_version_fields(out, (kind, index), number, self.versions(content));
+        self.write_version_fields(out, (kind, index), number);
         let (owner, prefix) = match kind {
             Kind::Page => ("page", ""),
             Kind::BlogPost => ("blogpost", ""),
             _ => ("attachment", "att"),
         };
         out.raw(",\"").raw(owner).raw("\":{\"title\":");
-        let title = self.title(kind, index);
+        let title = self.title_at(kind, index, number);
         if self.dice("untitled", content ^ number).is_multiple_of(50) {
             out.raw("null");
         } else {
@@ -207,23 +221,30 @@ impl Tenant {
     pub(super) fn write_property(&self, out: &mut Out, kind: Kind, property: usize) {
         let (owner, number) = (property / MAX_CHILDREN, property % MAX_CHILDREN);
         let dice = self.dice_of(kind, property);
+        let value = self.edited(kind, property, dice);
         out.raw("{\"id\":").id(id_of(kind, property)).raw(",\"key\":");
         out.string(&property_key(number)).raw(",\"value\":");
-        out.raw(PROPERTY_VALUES[below(dice, PROPERTY_VALUES.len())]);
+        out.raw(PROPERTY_VALUES[below(value, PROPERTY_VALUES.len())]);
+        let (owner_kind, index) = match kind {
+            Kind::SpaceProperty => (Kind::Space, owner),
+            _ => self.content(owner),
+        };
+        let own = self.overlay.patch(kind, property).and_then(|patch| patch.created);
+        let created = own.unwrap_or_else(|| {
+            let step = if index < self.initial(owner_kind) { 1 + number as u64 } else { 0 };
+            self.created(owner_kind, index) + step
+        });
+        let edits = self.overlay.edits(kind, property);
         if kind == Kind::SpaceProperty {
-            let created = self.created(Kind::Space, owner) + 1 + number as u64;
             out.raw(",\"createdAt\":").time(created).raw(",\"authorId\":");
             self.write_user(out, dice);
-            out.raw(",\"version\":{\"number\":1,\"message\":\"\",\"authorId\":");
-            self.write_user(out, dice);
-            out.raw(",\"createdAt\":").time(created).raw("}}");
-            return;
         }
-        let (owner_kind, index) = self.content(owner);
-        let created = self.created(owner_kind, index) + 1 + number as u64;
-        out.raw(",\"version\":{\"number\":1,\"message\":\"\",\"minorEdit\":false,\"authorId\":");
-        self.write_user(out, dice);
-        out.raw(",\"createdAt\":").time(created).raw("}}");
+        out.raw(",\"version\":{\"number\":").int(1 + edits.len()).raw(",\"message\":\"\"");
+        if kind == Kind::Property {
+            out.raw(",\"minorEdit\":false");
+        }
+        self.write_user(out.raw(",\"authorId\":"), value);
+        out.raw(",\"createdAt\":").time(edits.last().map_or(created, |edit| edit.at)).raw("}}");
     }
 
     /// A permission of a space, by its composed index.
@@ -245,16 +266,15 @@ impl Tenant {
 
     /// A child of a page: a page, or a folder. The old list has pages only, with their space.
     pub(super) fn write_child(&self, out: &mut Out, node: usize, old: bool) {
-        let pages = self.options.pages;
-        let (kind, index, status, typed) = if node < pages {
-            (Kind::Page, node, self.page_status(node), "page")
-        } else {
-            (Kind::Folder, node - pages, "current", "folder")
+        let (kind, index) = self.node(node);
+        let (status, typed) = match kind {
+            Kind::Page => (self.page_status(index), "page"),
+            _ => ("current", "folder"),
         };
         out.raw("{\"id\":").id(id_of(kind, index)).raw(",\"status\":\"").raw(status);
         out.raw("\",\"title\":").string(&self.title(kind, index));
         if old {
-            out.raw(",\"spaceId\":").id(id_of(Kind::Space, self.page_space(node)));
+            out.raw(",\"spaceId\":").id(id_of(Kind::Space, self.page_space(index)));
         } else {
             out.raw(",\"type\":\"").raw(typed).raw("\"");
         }
@@ -277,7 +297,7 @@ impl Tenant {
         format!("confluence-users-{group:06}")
     }
 
-    fn group_id(&self, group: usize) -> String {
+    pub(super) fn group_id(&self, group: usize) -> String {
         uuid(self.dice("group", group))
     }
 
@@ -298,6 +318,7 @@ pub(super) struct TaskFacts {
     pub(super) dice: u64,
     pub(super) container: usize,
     pub(super) created: u64,
+    pub(super) updated: u64,
     pub(super) assigned: bool,
     pub(super) due: Option<u64>,
     pub(super) completed: Option<u64>,

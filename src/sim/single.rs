@@ -4,7 +4,7 @@ use super::answer::{Asked, Reply, single};
 use super::content::Shape;
 use super::listing::List;
 use super::out::Out;
-use super::tenant::{Kind, Tenant, id_of};
+use super::tenant::{Kind, SortBy, Tenant, id_of};
 
 /// Items of an included collection.
 const INCLUDED: usize = 50;
@@ -18,13 +18,20 @@ impl Tenant {
         if query.flag("include-labels", false) {
             let mut labels = self.space_labels(space);
             labels.sort_unstable();
-            include(&mut out, (asked.path, "labels"), (Kind::Label, &labels), |out, label| {
-                self.write_label(out, label);
-            });
+            include(
+                self,
+                &mut out,
+                (asked.path, "labels"),
+                (Kind::Label, &labels),
+                |out, label| {
+                    self.write_label(out, label);
+                },
+            );
         }
         if query.flag("include-properties", false) {
-            let all = self.space_children(Kind::SpaceProperty, space);
+            let all = self.parts(Kind::SpaceProperty, space);
             include(
+                self,
                 &mut out,
                 (asked.path, "properties"),
                 (Kind::SpaceProperty, &all),
@@ -34,10 +41,16 @@ impl Tenant {
             );
         }
         if query.flag("include-permissions", false) {
-            let all = self.space_children(Kind::Permission, space);
-            include(&mut out, (asked.path, "permissions"), (Kind::Permission, &all), |out, one| {
-                self.write_permission(out, one);
-            });
+            let all = self.parts(Kind::Permission, space);
+            include(
+                self,
+                &mut out,
+                (asked.path, "permissions"),
+                (Kind::Permission, &all),
+                |out, one| {
+                    self.write_permission(out, one);
+                },
+            );
         }
         self.close_space(&mut out, space, Some(&self.options.site));
         single(out)
@@ -70,21 +83,21 @@ impl Tenant {
         if query.flag("include-labels", false) {
             let mut labels = self.content_labels(content);
             labels.sort_unstable();
-            include(out, (path, "labels"), (Kind::Label, &labels), |out, label| {
+            include(self, out, (path, "labels"), (Kind::Label, &labels), |out, label| {
                 self.write_label(out, label);
             });
         }
         if query.flag("include-properties", false) {
-            let all = self.properties(content);
-            include(out, (path, "properties"), (Kind::Property, &all), |out, property| {
+            let all = self.parts(Kind::Property, content);
+            include(self, out, (path, "properties"), (Kind::Property, &all), |out, property| {
                 self.write_property(out, Kind::Property, property);
             });
         }
         if query.flag("include-versions", false) {
             let latest = self.versions(content);
             let numbers: Vec<usize> = (1..=latest).rev().collect();
-            include(out, (path, "versions"), (kind, &numbers), |out, number| {
-                self.write_version_fields(out.raw("{"), (kind, index), number, latest);
+            include(self, out, (path, "versions"), (kind, &numbers), |out, number| {
+                self.write_version_fields(out.raw("{"), (kind, index), number);
                 out.raw("}");
             });
         }
@@ -93,6 +106,7 @@ impl Tenant {
 
 /// Writes a collection under the name that its own list has.
 fn include(
+    tenant: &Tenant,
     out: &mut Out,
     (path, name): (&str, &str),
     (kind, items): (Kind, &[usize]),
@@ -106,7 +120,8 @@ fn include(
     out.raw("],\"meta\":{\"hasMore\":");
     match shown.last() {
         Some(last) if shown.len() < items.len() => {
-            let cursor = List::given(kind, Vec::new(), false).cursor(*last);
+            let by = if kind == Kind::Label { SortBy::Id } else { SortBy::Number };
+            let cursor = List::sorted(tenant, kind, Vec::new(), (by, false)).cursor(*last);
             out.raw("true,\"cursor\":\"").raw(&cursor).raw("\"");
         }
         _ => _ = out.raw("false"),

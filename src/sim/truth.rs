@@ -54,10 +54,10 @@ impl Tenant {
             "spaces" => self.all(Kind::Space, |out, at| self.write_space(out, at, (None, false))),
             "pages" | "blog_posts" | "attachments" => self.content_rows(kind_of(stream)?, wanted),
             "tasks" => self.all(Kind::Task, |out, at| self.write_task(out, at, body)),
-            "groups" => rows(0..self.options.groups, |out, at| self.write_group(out, at)),
+            "groups" => self.all(Kind::Group, |out, at| self.write_group(out, at)),
             "custom_content" => self.all(Kind::Custom, |out, at| self.write_custom(out, at, body)),
             "child_pages" => self.children_rows(Kind::Page, wanted, |page| {
-                rows(self.children[page].iter().copied(), |out, node| {
+                rows(self.child_nodes(page).into_iter(), |out, node| {
                     self.write_child(out, node, false);
                 })
             }),
@@ -68,7 +68,7 @@ impl Tenant {
     }
 
     fn all(&self, kind: Kind, write: impl FnMut(&mut Out, usize)) -> Vec<Row> {
-        rows(0..self.count(kind), write)
+        rows((0..self.count(kind)).filter(|index| self.exists(kind, *index)), write)
     }
 
     fn content_rows(&self, kind: Kind, wanted: &Wanted) -> Vec<Row> {
@@ -92,7 +92,8 @@ impl Tenant {
                 None => default.contains(&status),
             }
         };
-        (0..self.count(kind)).filter(is_shown).collect()
+        let existing = (0..self.count(kind)).filter(|index| self.exists(kind, *index));
+        existing.filter(is_shown).collect()
     }
 
     /// Rows of all shown parents of a kind, each with its parent's id.
@@ -122,14 +123,14 @@ impl Tenant {
                     self.write_content_version(out, content, number, body);
                 }),
                 "content_properties" => {
-                    rows(self.properties(content).into_iter(), |out, property| {
+                    rows(self.parts(Kind::Property, content).into_iter(), |out, property| {
                         self.write_property(out, Kind::Property, property);
                     })
                 }
                 _ => {
                     let comment =
                         if part == "footer_comments" { Kind::Footer } else { Kind::Inline };
-                    rows(self.comments(comment).of(content), |out, at| {
+                    rows(self.comments_of(comment, content).into_iter(), |out, at| {
                         self.write_comment(out, comment, at, body);
                     })
                 }
@@ -140,17 +141,17 @@ impl Tenant {
 
     fn space_rows(&self, stream: &str) -> Vec<Row> {
         let mut all = Vec::new();
-        for space in 0..self.options.spaces {
+        for space in (0..self.options.spaces).filter(|at| self.exists(Kind::Space, *at)) {
             let found = match stream {
                 "space_labels" => rows(self.space_labels(space).into_iter(), |out, label| {
                     self.write_label(out, label);
                 }),
                 "space_permissions" => {
-                    let all = self.space_children(Kind::Permission, space);
+                    let all = self.parts(Kind::Permission, space);
                     rows(all.into_iter(), |out, one| self.write_permission(out, one))
                 }
                 _ => {
-                    let all = self.space_children(Kind::SpaceProperty, space);
+                    let all = self.parts(Kind::SpaceProperty, space);
                     rows(all.into_iter(), |out, one| {
                         self.write_property(out, Kind::SpaceProperty, one);
                     })

@@ -9,6 +9,7 @@ mod jira;
 mod language;
 mod postgres;
 mod sim;
+mod sim_change;
 mod simulation;
 mod specs;
 mod support;

@@ -23,9 +23,9 @@ use weir::{
     },
 };
 
-type Row = Map<String, Value>;
+pub(crate) type Row = Map<String, Value>;
 
-const V2: &str = "/wiki/api/v2";
+pub(crate) const V2: &str = "/wiki/api/v2";
 
 fn simulator(change: impl FnOnce(&mut Options)) -> Simulator {
     let mut options = Options::default();
@@ -39,27 +39,27 @@ fn with_fault(part: &str, when: When, what: What) -> Simulator {
     })
 }
 
-fn request(path: &str) -> Request {
+pub(crate) fn request(path: &str) -> Request {
     Request::get(Url::parse(&format!("https://acme.atlassian.net{path}")).unwrap())
 }
 
-async fn get(simulator: &Simulator, path: &str) -> Response {
+pub(crate) async fn get(simulator: &Simulator, path: &str) -> Response {
     simulator.send(&request(path)).await.unwrap()
 }
 
-async fn json(simulator: &Simulator, path: &str) -> Value {
+pub(crate) async fn json(simulator: &Simulator, path: &str) -> Value {
     let response = get(simulator, path).await;
     let text = String::from_utf8_lossy(&response.body).into_owned();
     assert_eq!(response.status, 200, "{path}: {text}");
     serde_json::from_str(&text).unwrap_or_else(|why| panic!("{path}: {why}: {text}"))
 }
 
-async fn status(simulator: &Simulator, path: &str) -> u16 {
+pub(crate) async fn status(simulator: &Simulator, path: &str) -> u16 {
     get(simulator, path).await.status.as_u16()
 }
 
 /// Follows `next` to the end, however many rows a page has.
-async fn walk(simulator: &Simulator, path: &str) -> Vec<Row> {
+pub(crate) async fn walk(simulator: &Simulator, path: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut next = Some(path.to_owned());
     let mut seen = HashSet::new();
@@ -76,11 +76,11 @@ async fn walk(simulator: &Simulator, path: &str) -> Vec<Row> {
     rows
 }
 
-fn id(row: &Row) -> &str {
+pub(crate) fn id(row: &Row) -> &str {
     row["id"].as_str().unwrap()
 }
 
-fn sorted(rows: Vec<Row>) -> Vec<String> {
+pub(crate) fn sorted(rows: Vec<Row>) -> Vec<String> {
     let mut lines: Vec<String> =
         rows.into_iter().map(|row| canonical(&Value::Object(row))).collect();
     lines.sort();
@@ -102,7 +102,7 @@ fn canonical(value: &Value) -> String {
 }
 
 /// The rows of a stream as an extractor would come by them, parent ids added.
-async fn extracted(simulator: &Simulator, stream: &str, limit: u32) -> Vec<Row> {
+pub(crate) async fn extracted(simulator: &Simulator, stream: &str, limit: u32) -> Vec<Row> {
     let root = |path: &str| {
         format!("{V2}{path}{}limit={limit}", if path.contains('?') { '&' } else { '?' })
     };
@@ -548,7 +548,7 @@ async fn refusals_are_worded_as_the_api_words_them() {
     assert_eq!(simulator.send(&post).await.unwrap().status, 405);
 }
 
-fn credentials(scoped: bool) -> Credentials {
+pub(crate) fn credentials(scoped: bool) -> Credentials {
     Credentials {
         email: "me@example.com".to_owned(),
         token: Secret::new("letmein"),
