@@ -37,6 +37,7 @@ Examples:
 const SIM_EXAMPLES: &str = "\
 Examples:
   weir sim confluence --pages 1000 --latency-ms 20
+  weir sim confluence --pages 1000 --changes 50    the same site, some changes later
   weir sim confluence --fault 429=0.05 --fault reset=0.01 --fault missing=0.1@/labels";
 
 /// Heading of the options that every command has.
@@ -322,11 +323,18 @@ pub(super) struct Site {
     /// Time that every response takes, in milliseconds
     #[arg(long, value_name = "MILLISECONDS")]
     pub(super) latency_ms: Option<u64>,
+    /// Start with this many random changes made, the same for the same seed: edits, moves, deletions …
+    #[arg(long, value_name = "COUNT")]
+    pub(super) changes: Option<usize>,
+    /// Make one more change before every so-manieth request
+    #[arg(long, value_name = "REQUESTS")]
+    pub(super) churn_every: Option<u64>,
     /// Answer what exceeds this many requests in a second with 429
     #[arg(long, value_name = "REQUESTS")]
     pub(super) burst: Option<u32>,
     /// A share of requests, 0 to 1, that goes wrong, perhaps only for paths that contain PART: 429,
-    /// 403, 5xx, missing (a 404), slow (2 s), reset, truncate, malformed, repeat (a cursor)
+    /// 403, 5xx, missing (a 404), slow (2 s), reset, truncate, malformed, repeat (a
+    /// cursor), expired (a cursor)
     #[arg(long = "fault", value_name = "KIND=SHARE[@PART]")]
     pub(super) faults: Vec<String>,
 }

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
-use crate::sim::{Credentials, Fault, Faults, Options, RetryAfter, Simulator, What, When, serve};
+use crate::sim::{
+    Churning, Credentials, Fault, Faults, Options, RetryAfter, Simulator, What, When, serve,
+};
 
 /// Time that a request takes longer when `slow` strikes.
 const SLOW: Duration = Duration::from_secs(2);
@@ -62,9 +64,10 @@ pub(super) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
 
 fn tenant(site: &Site) -> Result<Options> {
     let usual = Options::default();
+    let seed = site.seed.unwrap_or(usual.seed);
     let rules = site.faults.iter().map(|text| fault(text)).collect::<Result<_>>()?;
     Ok(Options {
-        seed: site.seed.unwrap_or(usual.seed),
+        seed,
         spaces: site.spaces.unwrap_or(usual.spaces),
         pages: site.pages.unwrap_or(usual.pages),
         blog_posts: site.blog_posts.unwrap_or(usual.blog_posts),
@@ -72,6 +75,8 @@ fn tenant(site: &Site) -> Result<Options> {
         body_bytes: site.body_bytes.unwrap_or(usual.body_bytes),
         latency: Duration::from_millis(site.latency_ms.unwrap_or(0)),
         faults: Faults { rules, requests_per_second: site.burst, ..Faults::default() },
+        changes: site.changes.unwrap_or(0),
+        churn: site.churn_every.map(|requests| Churning::every(requests, seed)),
         ..usual
     })
 }
@@ -97,6 +102,7 @@ fn fault(text: &str) -> Result<Fault> {
         "truncate" => What::Truncate,
         "malformed" => What::Malformed,
         "repeat" => What::RepeatCursor,
+        "expired" => What::ExpiredCursor,
         _ => match kind.parse() {
             Ok(status @ (403 | 500..=599)) => What::Status(status),
             _ => return Err(wrong("is of no known kind")),
@@ -124,10 +130,13 @@ mod tests {
 
     #[test]
     fn what_a_simulated_connection_leaves_out_is_as_usual() {
-        let settings = serde_json::json!({ "pages": 7, "latency_ms": 3, "faults": ["429=0.5"] });
+        let settings = serde_json::json!({
+            "pages": 7, "latency_ms": 3, "changes": 5, "churn_every": 9, "faults": ["429=0.5"]
+        });
         let tenant = options(&settings).unwrap();
         assert_eq!((tenant.pages, tenant.latency.as_millis()), (7, 3));
         assert_eq!(tenant.faults.rules.len(), 1);
+        assert_eq!((tenant.changes, tenant.churn.map(|churn| churn.every_requests)), (5, Some(9)));
         assert_eq!(tenant.spaces, options(&serde_json::Value::Null).unwrap().spaces);
         assert!(options(&serde_json::json!({ "sites": 1 })).is_err());
     }

@@ -138,6 +138,7 @@ impl Simulator {
             churning: Mutex::new(churning),
             log: Log::default(),
         };
+        world.churn(world.options.seed, &Churn::of(world.options.changes));
         Self { world: Arc::new(world) }
     }
 

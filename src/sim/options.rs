@@ -49,6 +49,9 @@ pub struct Options {
     pub cloud_id: String,
     /// What goes wrong.
     pub faults: Faults,
+    /// Random changes that were made by the start, chosen by the seed: the first so many that a
+    /// tenant with more of them has as well.
+    pub changes: usize,
     /// What changes as requests come in.
     pub churn: Option<Churning>,
     /// The time at the start, from which the tenant's clock goes on; it shows in what changes only.
@@ -84,6 +87,7 @@ impl Default for Options {
             site: "https://acme.atlassian.net".to_owned(),
             cloud_id: "2f1c6a52-0000-4000-8000-00000000c10d".to_owned(),
             faults: Faults::default(),
+            changes: 0,
             churn: None,
             now: None,
             latency: Duration::ZERO,
