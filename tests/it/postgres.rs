@@ -19,7 +19,6 @@ async fn postgres_keeps_the_contract() {
     let target = Postgres::new(database.options());
     check(Subject {
         target: &target,
-        merges: true,
         object: |name: &str| format!("contract.{name}"),
         read: async |table: &Table| database.rows(&table.object, &table.schema).await,
     })
