@@ -58,7 +58,7 @@ impl PostgresWriter {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let stage = self.stage()?;
         let first = i64::try_from(self.rows).unwrap_or(i64::MAX);
-        let lease = self.pool.lease().await?;
+        let lease = self.lease().await?;
         self.replaced += stage.copy(&lease, batches, first).await?;
         lease.give_back();
         self.rows += rows as u64;
