@@ -72,7 +72,7 @@ impl PostgresWriter {
 
     /// A connection, as long as the table is locked.
     async fn lease(&self) -> Result<Lease> {
-        let lease = self.lease().await?;
+        let lease = self.pool.lease().await?;
         match &self.open {
             Some((_, lock)) if lock.is_held() => Ok(lease),
             Some((stage, _)) => Err(lost_lock(&stage.name)),

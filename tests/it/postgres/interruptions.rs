@@ -64,6 +64,7 @@ async fn a_run_outlives_the_crash_of_its_server() {
     let staged = writer.staged();
     writer.write(wide(&table, 10..3000)).await.unwrap();
     server.crash();
+    writer.write(people(&table, &[(9, "Lost")])).await.unwrap();
     let error = writer.checkpoint(&[]).await.unwrap_err();
     assert_eq!(error.kind(), weir::error::Kind::Target, "{error:?}");
     drop(writer);
