@@ -217,10 +217,6 @@ impl Writer for FilesWriter {
         Ok(())
     }
 
-    async fn forget(&mut self, _: i64) -> Result<()> {
-        Ok(())
-    }
-
     fn staged(&self) -> u64 {
         self.rows
     }

@@ -28,6 +28,7 @@ pub(super) async fn publish(
 ) -> Result<Published> {
     run(transaction, stage, "SET LOCAL synchronous_commit TO DEFAULT").await?;
     run(transaction, stage, &format!("COMMENT ON TABLE {} IS NULL", stage.table)).await?;
+    stage.remove(transaction, &ending.void).await?;
     merge::set_marks_aside(transaction, stage).await?;
     if stage.lasting {
         stage.add_key(transaction).await?;

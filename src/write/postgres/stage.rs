@@ -141,11 +141,18 @@ impl Stage {
         format!("staging of weir's run {}", self.run_id)
     }
 
-    /// Removes the rows of a slice.
-    pub(super) async fn forget(&self, client: &Client, slice: i64) -> Result<()> {
-        let statement = format!("DELETE FROM {} WHERE {} = $1", self.table, quoted(SLICE));
+    /// Removes the rows of slices that do not count.
+    pub(super) async fn remove<C: GenericClient + Sync>(
+        &self,
+        client: &C,
+        slices: &[i64],
+    ) -> Result<()> {
+        if slices.is_empty() {
+            return Ok(());
+        }
+        let statement = format!("DELETE FROM {} WHERE {} = ANY($1)", self.table, quoted(SLICE));
         let what = || format!("rows for {} cannot be taken back", self.name);
-        let done = client.execute(&statement, &[&slice]).await;
+        let done = client.execute(&statement, &[&slices]).await;
         done.map(|_| ()).map_err(|error| failure::statement(what(), &error))
     }
 

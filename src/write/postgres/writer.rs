@@ -115,15 +115,6 @@ impl Writer for PostgresWriter {
         Ok(())
     }
 
-    async fn forget(&mut self, slice: i64) -> Result<()> {
-        self.flush().await?;
-        let stage = self.stage()?;
-        let lease = self.pool.lease().await?;
-        stage.forget(&lease, slice).await?;
-        lease.give_back();
-        Ok(())
-    }
-
     fn staged(&self) -> u64 {
         self.rows + self.pending.rows() as u64
     }

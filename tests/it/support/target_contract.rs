@@ -41,7 +41,7 @@ where
     subject.appended_rows_are_added().await;
     subject.merged_rows_take_the_place_of_their_key().await;
     subject.a_run_goes_on_from_its_checkpoint().await;
-    subject.forgotten_slices_leave_nothing().await;
+    subject.void_slices_leave_nothing().await;
     subject.what_is_not_seen_is_gone(Deletes::Remove).await;
     subject.what_is_not_seen_is_gone(Deletes::Mark).await;
     subject.what_is_not_seen_is_gone(Deletes::Ignore).await;
@@ -162,8 +162,8 @@ where
         }
     }
 
-    async fn forgotten_slices_leave_nothing(&self) {
-        let table = of_new_run(&self.table("forgotten", Disposition::Replace));
+    async fn void_slices_leave_nothing(&self) {
+        let table = of_new_run(&self.table("void", Disposition::Replace));
         let slice = |ids: &[(i64, &str)], slice| {
             let row =
                 |(id, name): &(i64, &str)| rows(json!([{ "id": id, "name": name }])).remove(0);
@@ -173,15 +173,14 @@ where
         writer.write(slice(&[(1, "Ann"), (2, "Bo")], 7)).await.unwrap();
         writer.write(slice(&[(3, "Cy")], 8)).await.unwrap();
         writer.checkpoint(&[]).await.unwrap();
-        writer.forget(7).await.unwrap();
-        writer.write(slice(&[(2, "Bob")], 7)).await.unwrap();
+        writer.write(slice(&[(2, "Bob")], 70)).await.unwrap();
         writer.checkpoint(&[]).await.unwrap();
         let count = writer.staged();
         drop(writer);
         let mut writer = self.target.open(&table, Some(count)).await.unwrap().unwrap();
         writer.write(slice(&[(4, "Dee")], 9)).await.unwrap();
-        writer.forget(8).await.unwrap();
-        writer.commit(&SOME, &[]).await.unwrap();
+        let ending = Ending { void: vec![7, 8], ..SOME };
+        writer.commit(&ending, &[]).await.unwrap();
         assert_eq!(self.names(&table).await, ["2 Bob", "4 Dee"]);
     }
 
@@ -197,10 +196,10 @@ where
         }
         columns.push(Column::new(CHANGE, ColumnType::Text));
         let at = "2026-05-01T00:00:00Z".parse().unwrap();
-        let all = Ending { seen: Seen::All, at };
+        let all = Ending { seen: Seen::All, at, void: Vec::new() };
         self.merge(&table, json!([[1, "Ann", "a"], [2, "Bo", "a"], [3, "Cy", "a"]]), "1", &all)
             .await;
-        let some = Ending { seen: Seen::Some, at };
+        let some = Ending { seen: Seen::Some, at, void: Vec::new() };
         let news = json!([[1, "Ann", "a"], [2, "Bob", "a"], [5, "Eve", "b"]]);
         assert_eq!(self.merge(&table, news, "2", &some).await, 0, "{deletes:?}");
         assert_eq!(self.changes(&table).await, ["1 new 1", "2 updated 2", "3 new 1", "5 new 2"]);
@@ -288,7 +287,7 @@ where
         writer.write(batch(&table.schema, &[child(2, "a")])).await.unwrap();
         writer.write(mark("a", true)).await.unwrap();
         writer.write(mark("b", false)).await.unwrap();
-        let all = Ending { seen: Seen::All, at: chrono::DateTime::UNIX_EPOCH };
+        let all = Ending { seen: Seen::All, ..SOME };
         assert_eq!(writer.commit(&all, &[]).await.unwrap().deleted, 2);
         assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b"], "the parent `d` is gone");
     }
@@ -436,7 +435,8 @@ pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Tabl
 }
 
 /// What a run that saw only some rows says.
-pub(crate) const SOME: Ending = Ending { seen: Seen::Some, at: chrono::DateTime::UNIX_EPOCH };
+pub(crate) const SOME: Ending =
+    Ending { seen: Seen::Some, at: chrono::DateTime::UNIX_EPOCH, void: Vec::new() };
 
 /// The same table, written by a run of its own.
 fn of_new_run(table: &Table) -> Table {
