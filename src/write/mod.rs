@@ -155,11 +155,3 @@ pub trait Writer: Send {
     /// Forgets all that was staged.
     async fn discard(self: Box<Self>) -> Result<()>;
 }
-
-/// Rows without the columns of their staging.
-fn unstaged(batch: &RecordBatch) -> Result<RecordBatch> {
-    let columns: Vec<usize> = (0..batch.num_columns().saturating_sub(2)).collect();
-    batch
-        .project(&columns)
-        .map_err(|error| crate::error::Error::target("rows cannot be read").because(error))
-}
