@@ -19,6 +19,8 @@ pub mod state;
 pub mod template;
 pub mod yaml;
 
+pub mod decode;
+
 pub mod fetch;
 pub mod spec;
 pub mod write;
@@ -26,7 +28,6 @@ pub mod write;
 pub mod replication;
 
 pub mod connection;
-pub mod decode;
 pub mod paginate;
 pub mod respond;
 pub mod throttle;

@@ -105,7 +105,7 @@ impl Ending<'_> {
             && self.plan.limit.is_none()
             && self.no_deletes().is_none();
         let seen = if whole { Seen::All } else { Seen::Some };
-        write::Ending { seen, at: self.run.started_at }
+        write::Ending { seen, at: self.run.started_at, void: progress.void.clone() }
     }
 
     /// Why rows that are not seen must not be taken for deleted: under other inputs they were never

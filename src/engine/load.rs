@@ -34,8 +34,9 @@ const BATCHES: usize = 64;
 const BYTES: usize = 1 << 20;
 /// Parents that are marked by one batch.
 const MARKS: usize = 8192;
-/// Bits of a slice's number that tell it from the others of its request.
+/// Bits of a slice's number that tell it from the others of its request, and then its attempts apart.
 const SLICE_BITS: u32 = 44;
+const ATTEMPT_BITS: u32 = 6;
 
 /// A slice: which one it is, and the values of its queue.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +48,8 @@ pub(super) struct Slice {
     pub(super) to: u64,
     /// Number of its value, where it is not about values of a queue.
     pub(super) number: u64,
+    /// Times it was begun anew.
+    pub(super) attempt: u32,
     pub(super) items: Vec<Item>,
     /// The parents whose rows it replaces.
     pub(super) parents: Vec<String>,
@@ -55,15 +58,16 @@ pub(super) struct Slice {
 impl Slice {
     /// Its number among all slices of the stream.
     fn id(&self) -> i64 {
-        let request = i64::try_from(self.request).unwrap_or_default() << SLICE_BITS;
-        request | i64::try_from(self.from).unwrap_or_default()
+        let request = i64::try_from(self.request).unwrap_or_default();
+        let attempt = (request << ATTEMPT_BITS) | i64::from(self.attempt);
+        (attempt << SLICE_BITS) | i64::try_from(self.from).unwrap_or_default()
     }
 
     /// The slice as it is saved.
     fn open(&self, listings: Vec<OpenListing>) -> OpenSlice {
         let items = self.items.iter().map(|item| (item.value.to_string(), item.stamp)).collect();
-        let Self { request, from, to, number, .. } = *self;
-        OpenSlice { request, from, to, number, items, listings }
+        let Self { request, from, to, number, attempt, .. } = *self;
+        OpenSlice { request, from, to, number, attempt, items, listings }
     }
 
     fn is(&self, open: &OpenSlice) -> bool {
@@ -87,8 +91,8 @@ pub(super) enum Note {
     },
     /// Its parents have not changed: nothing was asked.
     Unchanged(Slice),
-    /// It begins anew: its rows so far do not count.
-    Restart(Arc<Slice>),
+    /// It begins anew, with the listings that follow: its rows so far do not count.
+    Restart { slice: Arc<Slice>, anew: Arc<Slice>, rest: Vec<OpenListing> },
     /// It was refused: its rows do not count.
     Refused(Arc<Slice>, FailedSlice),
     /// Rows are missing.
@@ -147,8 +151,8 @@ pub(super) struct Keeper {
 pub(super) struct Pending {
     batches: Vec<RecordBatch>,
     bytes: usize,
-    /// Parents, the slice that tells of them, and whether their rows were read anew.
-    marks: Vec<(String, i64, bool)>,
+    /// Parents, and whether their rows were read anew.
+    marks: Vec<(String, bool)>,
     /// Bytes since the last checkpoint.
     unsaved: usize,
 }
@@ -204,13 +208,17 @@ impl Keeper {
                 }
             }
             Note::Unchanged(slice) => self.finish(&slice, false),
-            Note::Restart(slice) => {
+            Note::Restart { slice, anew, rest } => {
                 self.progress.open.retain(|open| !slice.is(open));
-                self.forget(&slice).await?;
+                self.progress.void.push(slice.id());
+                self.progress.open.push(anew.open(rest));
             }
             Note::Refused(slice, failed) => {
-                self.forget(&slice).await?;
+                let begun = self.progress.open.len();
                 self.progress.open.retain(|open| !slice.is(open));
+                if self.progress.open.len() < begun {
+                    self.progress.void.push(slice.id());
+                }
                 self.progress.failed.push(failed);
                 self.finish(&slice, false);
                 let (count, most) = (self.progress.failed.len(), self.plan.max_errors);
@@ -245,7 +253,7 @@ impl Keeper {
             spans.insert(slice.from, slice.to);
         }
         if self.marks {
-            let marks = slice.parents.iter().map(|parent| (parent.clone(), slice.id(), anew));
+            let marks = slice.parents.iter().map(|parent| (parent.clone(), anew));
             self.pending.marks.extend(marks);
         }
         for item in &slice.items {
@@ -293,14 +301,6 @@ impl Keeper {
             [] => Ok(()),
             [one] => writer.write(one.clone()).await,
             many => writer.write(concat_batches(&schema, many).map_err(broken)?).await,
-        }
-    }
-
-    async fn forget(&mut self, slice: &Slice) -> Result<()> {
-        self.flush().await?;
-        match self.writer.as_mut() {
-            Some(writer) => writer.forget(slice.id()).await,
-            None => Ok(()),
         }
     }
 
@@ -398,11 +398,7 @@ impl Keeper {
 }
 
 /// Markers of parents, as staged rows.
-fn markers(
-    schema: &SchemaRef,
-    output: &Output,
-    marks: &[(String, i64, bool)],
-) -> Result<RecordBatch> {
+fn markers(schema: &SchemaRef, output: &Output, marks: &[(String, bool)]) -> Result<RecordBatch> {
     let replaces = output.table.replaces.as_deref();
     let parent = output.columns.iter().find(|plan| Some(plan.column.name.as_str()) == replaces);
     let kind = parent.map_or(ColumnType::Text, |plan| plan.column.kind);
@@ -410,14 +406,15 @@ fn markers(
     let columns = fields.map(|field| match field.name().as_str() {
         name if Some(name) == replaces => {
             let json: Vec<String> =
-                marks.iter().map(|(parent, ..)| json_of(kind, parent.clone())).collect();
+                marks.iter().map(|(parent, _)| json_of(kind, parent.clone())).collect();
             array(kind, json.iter().map(|text| Some(text.as_str())))
         }
         crate::schema::SLICE => {
-            Arc::new(marks.iter().map(|(_, slice, _)| Some(*slice)).collect::<Int64Array>())
+            // Of no slice: a refused one leaves no rows, but its parent is there.
+            Arc::new(Int64Array::from_value(-1, marks.len()))
         }
         crate::schema::MARK => {
-            Arc::new(marks.iter().map(|(.., anew)| Some(*anew)).collect::<BooleanArray>())
+            Arc::new(marks.iter().map(|(_, anew)| Some(*anew)).collect::<BooleanArray>())
         }
         _ => new_null_array(field.data_type(), marks.len()),
     });

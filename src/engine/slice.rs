@@ -152,14 +152,14 @@ pub(super) async fn run(
     let number = slice.request;
     let Some(request) = shared.requests().get(number) else { return Ok(()) };
     let described = scope.describe();
-    let (scope, slice) = (Arc::new(scope), Arc::new(slice));
+    let (scope, mut slice) = (Arc::new(scope), Arc::new(slice));
     let mut open: Vec<Listing<'_>> = match begun {
         Some(begun) => {
             begun.into_iter().filter_map(|one| Listing::again(request, &scope, one)).collect()
         }
         None => vec![Listing::first(request, &scope)],
     };
-    let (mut known, mut restarts, mut told) = (None, 0, false);
+    let (mut known, mut told) = (None, false);
     while let Some(mut listing) = open.pop() {
         if shared.enough.is_cancelled() {
             return Ok(());
@@ -196,15 +196,18 @@ pub(super) async fn run(
             }
             Answer::Given { then: Then::Empty, .. } => {}
             Answer::Given { then: Then::RestartSlice, url, status, message } => {
-                restarts += 1;
-                if listing.at == Position::First || restarts > MAX_RESTARTS {
+                if listing.at == Position::First || slice.attempt >= MAX_RESTARTS {
                     let status = status.map_or(String::new(), |status| format!("{status} "));
                     let what = format!("`{}` was refused: {status}{message}", url.path());
                     return Err(Error::new(Kind::Rejected, what));
                 }
-                shared.tell(Note::Restart(Arc::clone(&slice))).await?;
+                let attempt = slice.attempt + 1;
+                let anew = Arc::new(Slice { attempt, ..slice.as_ref().clone() });
                 known = None;
                 open = vec![Listing::first(request, &scope)];
+                let rest = open.iter().map(Listing::open).collect();
+                let slice_before = std::mem::replace(&mut slice, Arc::clone(&anew));
+                shared.tell(Note::Restart { slice: slice_before, anew, rest }).await?;
             }
             Answer::Given { then, url, status, message } => {
                 let error = SliceError {

@@ -83,10 +83,10 @@ impl Source {
     async fn next(&self, shared: &Shared, base: &Scope) -> Result<Option<Next>> {
         let Some(request) = shared.requests().get(self.number) else { return Ok(None) };
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some(OpenSlice { from, to, number, items, listings, .. }) = begun {
+        if let Some(OpenSlice { from, to, number, attempt, items, listings, .. }) = begun {
             let item = |(value, stamp): (String, _)| Item { value: value.into(), stamp };
             let items = items.into_iter().map(item).collect();
-            let slice = Slice { from, to, number, items, ..Slice::default() };
+            let slice = Slice { from, to, number, attempt, items, ..Slice::default() };
             return self.ready(request, base, slice, Some(listings)).map(Some);
         }
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).pop();

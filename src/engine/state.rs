@@ -268,6 +268,8 @@ pub struct Progress {
     /// The newest versions of parents seen by this process.
     #[serde(skip)]
     pub recent: BTreeSet<(i64, String)>,
+    /// Numbers of slices whose staged rows do not count.
+    pub void: Vec<i64>,
     /// Slices that were refused.
     pub failed: Vec<FailedSlice>,
     /// What says that rows are missing.
@@ -289,6 +291,8 @@ pub struct OpenSlice {
     pub to: u64,
     /// Number of its value, where it is not about values of a queue.
     pub number: u64,
+    /// Times it was begun anew.
+    pub attempt: u32,
     /// Values of its queue, each with its version.
     pub items: Vec<(String, Option<i64>)>,
     /// Its listings that have not ended; the last one goes on first.

@@ -69,7 +69,7 @@ pub(super) async fn write(
     let mut writer = writer.ok_or_else(|| Error::target("the table of errors cannot be opened"))?;
     writer.write(batch(&table.schema, run, &failed, ended)?).await?;
     let any = recall.streams.values().any(|state| !state.failed.is_empty());
-    let ending = Ending { seen: Seen::Some, at: run.started_at };
+    let ending = Ending { seen: Seen::Some, at: run.started_at, void: Vec::new() };
     let committed = writer.commit(&ending, &[Recall::errors(any)]).await?;
     Ok((!failed.is_empty()).then_some(committed.object))
 }

@@ -11,7 +11,6 @@ use std::{
 use arrow_array::{
     Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray,
     cast::AsArray,
-    new_null_array,
     types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType},
 };
 use arrow_schema::DataType;
@@ -174,7 +173,7 @@ fn save(kept: &mut Kept, replication: &str, changes: &[Change]) {
 struct MemoryWriter {
     table: Table,
     kept: Arc<Mutex<Kept>>,
-    /// Batches of one staged row each; a forgotten row has no slice.
+    /// Batches of one staged row each.
     rows: Vec<RecordBatch>,
 }
 
@@ -182,15 +181,6 @@ struct MemoryWriter {
 impl Writer for MemoryWriter {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         self.rows.extend((0..batch.num_rows()).map(|row| batch.slice(row, 1)));
-        Ok(())
-    }
-
-    async fn forget(&mut self, slice: i64) -> Result<()> {
-        for row in &mut self.rows {
-            if slice_of(row) == Some(slice) {
-                *row = with(row, SLICE, new_null_array(&DataType::Int64, 1))?;
-            }
-        }
         Ok(())
     }
 
@@ -208,7 +198,7 @@ impl Writer for MemoryWriter {
 
     async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         let Self { table, kept, rows } = *self;
-        let staged = Staged::new(&table, &rows)?;
+        let staged = Staged::new(&table, &rows, &ending.void)?;
         let written = staged.rows.len() as u64;
         let mut kept = locked(&kept);
         let old = kept.tables.entry(table.object.clone()).or_default();
@@ -239,10 +229,11 @@ struct Staged {
 }
 
 impl Staged {
-    fn new(table: &Table, staged: &[RecordBatch]) -> Result<Self> {
+    fn new(table: &Table, staged: &[RecordBatch], void: &[i64]) -> Result<Self> {
         let key = &table.schema.key;
         let mut all = Self { rows: Vec::new(), keys: HashSet::new(), parents: BTreeMap::new() };
-        for row in staged.iter().filter(|row| slice_of(row).is_some()) {
+        let is_void = |row: &RecordBatch| slice_of(row).is_some_and(|slice| void.contains(&slice));
+        for row in staged.iter().filter(|row| !is_void(row)) {
             if let Some(anew) = mark_of(row) {
                 let parent = key_of(row, table.replaces.as_slice());
                 *all.parents.entry(parent).or_default() |= anew;
@@ -250,7 +241,7 @@ impl Staged {
         }
         let columns: Vec<usize> = (0..table.schema.columns.len()).collect();
         for row in staged.iter().rev() {
-            if slice_of(row).is_none() || mark_of(row).is_some() {
+            if is_void(row) || mark_of(row).is_some() {
                 continue;
             }
             if key.is_empty()

@@ -73,12 +73,14 @@ pub struct Table {
 }
 
 /// How the reading of a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// What is known of rows that were not staged.
     pub seen: Seen,
     /// The time for `_weir_deleted_at`.
     pub at: DateTime<Utc>,
+    /// Slices whose rows do not count: they were read anew under another number, or not to their end.
+    pub void: Vec<i64>,
 }
 
 /// What a merge may conclude of old rows whose key was not staged.
@@ -141,10 +143,7 @@ pub trait Writer: Send {
     /// Stages one batch with the columns of [`TableSchema::staged`].
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
 
-    /// Forgets the staged rows of a slice, which will be read anew or not at all.
-    async fn forget(&mut self, slice: i64) -> Result<()>;
-
-    /// Rows staged so far, markers and forgotten ones included: what `open` wants to be told.
+    /// Rows staged so far, markers and void ones included: what `open` wants to be told.
     fn staged(&self) -> u64;
 
     /// Makes all staged rows last, together with the state.
@@ -155,12 +154,4 @@ pub trait Writer: Send {
 
     /// Forgets all that was staged.
     async fn discard(self: Box<Self>) -> Result<()>;
-}
-
-/// Rows without the columns of their staging.
-fn unstaged(batch: &RecordBatch) -> Result<RecordBatch> {
-    let columns: Vec<usize> = (0..batch.num_columns().saturating_sub(2)).collect();
-    batch
-        .project(&columns)
-        .map_err(|error| crate::error::Error::target("rows cannot be read").because(error))
 }

@@ -9,9 +9,10 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["path", "report", "schema", "secret", "state", "template", "yaml"],
+    &["decode"],
     &["fetch", "spec", "write"],
     &["replication"],
-    &["connection", "decode", "paginate", "respond", "throttle"],
+    &["connection", "paginate", "respond", "throttle"],
     &["auth"],
     &["plan"],
     &["engine", "sim"],

@@ -27,7 +27,6 @@ async fn the_in_memory_target_keeps_the_contract() {
     let memory = Memory::new();
     check(Subject {
         target: &memory,
-        merges: true,
         object: |name: &str| name.to_owned(),
         read: async |table: &Table| Some(rows_of(&table.schema, &memory.batches(&table.object)?)),
     })
@@ -42,7 +41,6 @@ async fn the_files_target_keeps_the_contract() {
         let target = Files::in_folder(folder.path(), Settings::default());
         check(Subject {
             target: &target,
-            merges: false,
             object: |name: &str| format!("{name}/*.{format}"),
             read: async |table: &Table| {
                 let parts = parts(&folder.path().join(&table.object))?;

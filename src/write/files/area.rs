@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 
 /// What the names of all areas begin with.
 const PREFIX: &str = ".weir-";
+/// What is staged in an area: it outlives its run, so that the next one can go on.
+pub(super) const STAGE: &str = "stage";
 /// The lock in an area.
 const LOCK: &str = "lock";
 /// Where a folder stands while another takes its place by two renames.
@@ -28,7 +30,7 @@ pub(super) const OLD: &str = "old";
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A locked work area; removed when dropped.
+/// A locked work area; removed when dropped, unless rows are staged in it.
 #[derive(Debug)]
 pub(super) struct Area {
     path: PathBuf,
@@ -114,7 +116,7 @@ fn clear(path: &Path, object: &str) -> io::Result<()> {
         fs::rename(&old, &place)?;
     }
     empty(path)?;
-    dismantle(path)
+    if path.join(STAGE).exists() { Ok(()) } else { dismantle(path) }
 }
 
 fn claim(path: &Path, object: &str) -> io::Result<Claim> {
@@ -153,11 +155,11 @@ fn try_lock(path: &Path, create: bool) -> io::Result<Option<File>> {
     }
 }
 
-/// Removes everything in an area but its lock.
+/// Removes everything in an area but its lock and what is staged.
 fn empty(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        if entry.file_name() == LOCK {
+        if entry.file_name() == LOCK || entry.file_name() == STAGE {
             continue;
         }
         if entry.file_type()?.is_dir() {
@@ -181,7 +183,7 @@ fn read_holder(path: &Path) -> Holder {
 }
 
 /// `wiki/pages` → `.weir-wiki-pages-<hash>`: one name for one object, on any machine.
-fn name(object: &str) -> String {
+pub(super) fn name(object: &str) -> String {
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = object.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
     let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };

@@ -51,6 +51,21 @@ pub(super) fn encode(batch: &RecordBatch, names: &[Vec<u8>], out: &mut Vec<u8>) 
     Ok(())
 }
 
+/// The JSON texts of a column's values; nothing for null.
+pub(super) fn texts(name: &str, array: &ArrayRef) -> Result<Vec<Option<String>>> {
+    let field = Field::new(name, array.data_type().clone(), true);
+    let values = Values::new(&field, array)?;
+    let text = |row| {
+        if array.is_null(row) {
+            return None;
+        }
+        let mut out = Vec::new();
+        values.put(row, &mut out);
+        String::from_utf8(out).ok()
+    };
+    Ok((0..array.len()).map(text).collect())
+}
+
 enum Values<'a> {
     Text(&'a StringArray),
     Json(&'a StringArray),

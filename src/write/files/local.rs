@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -50,17 +51,62 @@ impl Local {
             .map_err(|error| failed("write to", existing, &error.into()))
     }
 
-    pub(super) async fn open(&self, table: &Table, object: Object) -> Result<LocalSink> {
-        let place = self.root.join(&object.path);
+    /// Locks the place of an object, and removes what dead runs have left.
+    pub(super) async fn claim(&self, object: &Object) -> Result<Arc<Area>> {
         area::sweep(&self.root);
-        let area = Area::claim(&self.root, &object.path).await?;
+        Area::claim(&self.root, &object.path).await.map(Arc::new)
+    }
+
+    /// The file or folder of an object.
+    pub(super) fn place(&self, object: &Object) -> PathBuf {
+        self.root.join(&object.path)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Fails where the object's new content must not go.
+    pub(super) fn check_place(
+        &self,
+        area: &Arc<Area>,
+        table: &Table,
+        object: &Object,
+    ) -> Result<()> {
+        self.manifest(Some(area), table, object).map(drop)
+    }
+
+    /// The manifest of the object as it is; an empty one where there is none.
+    pub(super) fn manifest(
+        &self,
+        area: Option<&Arc<Area>>,
+        table: &Table,
+        object: &Object,
+    ) -> Result<Manifest> {
+        let area = area.ok_or_else(|| Error::target("the writer is closed"))?;
+        let (place, area, object) = (self.place(object), Arc::clone(area), object.clone());
+        let (keep, run) = (table.disposition == Disposition::Append, label(&table.run_id));
+        LocalSink { area, object, place, keep, run, file: None, parts: Vec::new() }.old()
+    }
+
+    pub(super) fn sink(
+        &self,
+        area: &Arc<Area>,
+        table: &Table,
+        object: Object,
+    ) -> Result<LocalSink> {
+        let (place, area) = (self.place(&object), Arc::clone(area));
         let keep = table.disposition == Disposition::Append;
         let run = label(&table.run_id);
         let (file, parts) = (None, Vec::new());
-        let mut sink = LocalSink { area, object, place, keep, run, first: 0, file, parts };
-        sink.first = sink.object.first_part(&sink.run, &sink.old()?.files);
+        let mut sink = LocalSink { area, object, place, keep, run, file, parts };
+        sink.old()?;
         if sink.object.parts.is_some() {
             let new = sink.area.join(NEW);
+            fs::remove_dir_all(&new).or_else(|error| match error.kind() {
+                ErrorKind::NotFound => Ok(()),
+                _ => Err(failed("remove", &new, &error)),
+            })?;
             fs::create_dir_all(&new).map_err(|error| failed("create", &new, &error))?;
         }
         sink.begin_part()?;
@@ -71,15 +117,13 @@ impl Local {
 /// Writes one table to local disk.
 #[derive(Debug)]
 pub(super) struct LocalSink {
-    area: Area,
+    area: Arc<Area>,
     object: Object,
     /// The file, or the folder of the parts.
     place: PathBuf,
     /// Whether old parts stay.
     keep: bool,
     run: String,
-    /// Number of the first part.
-    first: usize,
     file: Option<File>,
     /// Names of the parts so far.
     parts: Vec<String>,
@@ -87,9 +131,9 @@ pub(super) struct LocalSink {
 
 impl LocalSink {
     fn begin_part(&mut self) -> Result<()> {
-        let name = self.object.part_name(&self.run, self.first + self.parts.len());
+        let name = self.object.part_name(&self.run, self.parts.len());
         let path = self.unfinished(&name);
-        let file = File::create_new(&path).map_err(|error| failed("create", &path, &error))?;
+        let file = File::create(&path).map_err(|error| failed("create", &path, &error))?;
         self.file = Some(file);
         self.parts.push(name);
         Ok(())
@@ -103,7 +147,7 @@ impl LocalSink {
     }
 
     /// The folder's manifest, or an empty one; fails where the new content must not go.
-    fn old(&self) -> Result<Manifest> {
+    pub(super) fn old(&self) -> Result<Manifest> {
         let shown = self.place.display().to_string();
         let found = match fs::metadata(&self.place) {
             Ok(found) => found,
@@ -168,7 +212,9 @@ impl LocalSink {
             fs::rename(self.unfinished(part), new.join(part))?;
         }
         let mut files = Vec::new();
-        for part in old.files.iter().filter(|_| self.keep) {
+        // Parts of this very run were written by a process that died before it could say so.
+        let kept = |part: &&String| self.keep && !self.object.is_of_run(part, &self.run);
+        for part in old.files.iter().filter(kept) {
             if link(&self.place.join(part), &new.join(part))? {
                 files.push(part.clone());
             }
@@ -221,7 +267,9 @@ pub(super) fn cannot_append(shown: &str) -> Error {
 pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
     let hint = match error.kind() {
         ErrorKind::PermissionDenied => "give the user that runs weir the right to write there",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space and run again",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free some space and run again: the run goes on from what was saved last"
+        }
         ErrorKind::ReadOnlyFilesystem => "choose a folder on a filesystem that can be written",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "choose a folder, not a file",
         ErrorKind::CrossesDevices => "let the whole root be on one filesystem",

@@ -1,42 +1,50 @@
 //! Rows to Parquet and JSONL files, on local disk or in an object store.
 //!
-//! An encoder turns batches into bytes, a sink carries the bytes to where they become visible at
-//! commit. Neither knows the other.
+//! Rows are staged as Arrow IPC until their commit. Then they are put together with the old ones where
+//! the mode says so, an encoder turns them into bytes, and a sink carries the bytes to where they
+//! become visible.
 
 mod area;
 mod budget;
 mod cloud;
 mod encode;
+mod home;
 mod json;
+mod keys;
+mod lease;
 mod local;
 mod manifest;
+mod merge;
 mod object;
+mod old;
 mod options;
+mod out;
+mod stage;
 mod store;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use self::{
-    budget::Budget,
-    encode::{Encoder, Plan},
-    local::Local,
-    object::Object,
-    store::Store,
+    area::Area, budget::Budget, encode::Plan, home::LocalStore, lease::RemoteStore, local::Local,
+    merge::Merge, object::Object, old::OldFile, out::Out, stage::Staging, store::Store,
 };
 use crate::error::{Error, Result};
-use crate::state;
+use crate::schema::Column;
+use crate::state::{self, Change};
 use crate::write::{Committed, Disposition, Ending, Table, Target, Writer};
 
 pub use self::options::{FilesOptions, Settings};
 
-/// Bytes of memory that a piece of a batch takes; limits are looked at after each piece.
-const PIECE: usize = 256 * 1024;
-/// Encoded bytes that are handed to the sink at once.
-const CHUNK: usize = 256 * 1024;
+/// Largest file of an object store that is merged into: it is read into memory.
+const LARGEST: u64 = 256 << 20;
 
 /// A store of files: a folder on local disk, or a bucket or container and a prefix in it.
 ///
@@ -46,9 +54,11 @@ const CHUNK: usize = 256 * 1024;
 /// `_weir.json` that lists the parts.
 #[derive(Debug)]
 pub struct Files {
-    place: Place,
+    place: Arc<Place>,
     settings: Settings,
     budget: Arc<Budget>,
+    /// The states that were asked for: all who save in one share it.
+    stores: Mutex<HashMap<String, Arc<LocalStore>>>,
 }
 
 #[derive(Debug)]
@@ -69,7 +79,7 @@ impl Files {
             cloud::Scheme::Local(path) => Place::Local(Local::new(path)),
             scheme => Place::Store(cloud::connect(&scheme, &options.root, &options.settings)?),
         };
-        Ok(Self { place, settings: options.files, budget: Arc::default() })
+        Ok(Self::at(place, options.files))
     }
 
     /// Files in a store that is already connected, below `prefix`; `shown` is the root as a person
@@ -80,17 +90,23 @@ impl Files {
         shown: &str,
         files: Settings,
     ) -> Self {
-        let place = Place::Store(Store::new(store, prefix, shown));
-        Self { place, settings: files, budget: Arc::default() }
+        Self::at(Place::Store(Store::new(store, prefix, shown)), files)
     }
 
     /// Files in a folder on local disk.
     pub fn in_folder(folder: impl Into<PathBuf>, files: Settings) -> Self {
-        Self {
-            place: Place::Local(Local::new(folder.into())),
-            settings: files,
-            budget: Arc::default(),
-        }
+        Self::at(Place::Local(Local::new(folder.into())), files)
+    }
+
+    fn at(place: Place, settings: Settings) -> Self {
+        let place = Arc::new(place);
+        Self { place, settings, budget: Arc::default(), stores: Mutex::default() }
+    }
+
+    fn local_store(&self, local: &Local, replication: &str) -> Arc<LocalStore> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(LocalStore::new(local.root(), replication));
+        Arc::clone(stores.entry(replication.to_owned()).or_insert_with(new))
     }
 }
 
@@ -102,43 +118,83 @@ impl Target for Files {
     }
 
     async fn check(&self) -> Result<()> {
-        match &self.place {
+        match self.place.as_ref() {
             Place::Local(local) => local.check(),
             Place::Store(store) => store.check().await,
         }
     }
 
     async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>> {
-        if staged.is_some() {
-            return Ok(None);
-        }
         self.accepts(table)?;
         let object = Object::parse(&table.object)?;
-        let settings = table.files.unwrap_or(self.settings);
-        let plan = Plan::new(&table.schema, object.format, settings, Arc::clone(&self.budget))?;
-        let encoder = plan.encoder()?;
-        let sink: Box<dyn Sink> = match &self.place {
-            Place::Local(local) => Box::new(local.open(table, object).await?),
-            Place::Store(store) => Box::new(store.open(table, object).await?),
+        let schema = table.schema.staged();
+        let (staging, area) = match self.place.as_ref() {
+            Place::Local(local) => {
+                let area = local.claim(&object).await?;
+                local.check_place(&area, table, &object)?;
+                let staging = Staging::local(&area, &schema, &table.run_id, staged).await?;
+                (staging, Some(area))
+            }
+            Place::Store(store) => {
+                store.old(table, object.clone()).await?;
+                let place = store.below(&area::name(&object.path));
+                let shown = (store.bucket(), store.shown());
+                let run = (table.run_id.as_str(), staged);
+                (Staging::store(shown, place, &schema, run).await?, None)
+            }
         };
-        let limit = settings.max_file_bytes;
-        Ok(Some(Box::new(FilesWriter { plan, encoder, sink, limit, sent: 0, rows: 0 })))
+        let Some(staging) = staging else { return Ok(None) };
+        let writer = FilesWriter {
+            table: table.clone(),
+            object,
+            settings: table.files.unwrap_or(self.settings),
+            budget: Arc::clone(&self.budget),
+            place: Arc::clone(&self.place),
+            state: self.store(&table.replication)?,
+            staging,
+            area,
+        };
+        writer.check_old().await?;
+        Ok(Some(Box::new(writer)))
     }
 
-    async fn define(&self, _: &Table) -> Result<String> {
-        Err(Error::target("not there yet"))
+    async fn define(&self, table: &Table) -> Result<String> {
+        let object = Object::parse(&table.object)?;
+        let there = match self.place.as_ref() {
+            Place::Local(local) => local.place(&object).exists(),
+            Place::Store(store) => !store.old(table, object.clone()).await?.is_empty(),
+        };
+        if there {
+            return Ok(table.object.clone());
+        }
+        let table = Table { disposition: Disposition::Replace, ..table.clone() };
+        let writer = self.open(&table, None).await?;
+        let writer = writer.ok_or_else(|| Error::target("the object cannot be opened"))?;
+        let nothing = Ending {
+            seen: crate::write::Seen::Some,
+            at: chrono::DateTime::UNIX_EPOCH,
+            void: Vec::new(),
+        };
+        Ok(writer.commit(&nothing, &[]).await?.object)
     }
 
-    fn store(&self, _: &str) -> Result<Arc<dyn state::Store>> {
-        Err(Error::target("not there yet"))
+    fn store(&self, replication: &str) -> Result<Arc<dyn state::Store>> {
+        Ok(match self.place.as_ref() {
+            Place::Local(local) => self.local_store(local, replication),
+            Place::Store(store) => {
+                let place = store.below(&home::place(replication));
+                Arc::new(RemoteStore::new(store.bucket(), place, store.shown(), replication))
+            }
+        })
     }
 }
 
 fn refuse_what_cannot_be(table: &Table, object: &Object, settings: Settings) -> Result<()> {
     settings.check()?;
-    if table.disposition == Disposition::Merge {
-        return Err(Error::input("mode `incremental` cannot be written to files yet")
-            .with_hint("use `full-refresh`, or `snapshot` to keep the rows of every run"));
+    if table.disposition == Disposition::Merge && table.schema.key.is_empty() {
+        let what = format!("stream `{}` has no key to merge its rows by", table.stream);
+        return Err(Error::input(what)
+            .with_hint("declare its `key` in the spec, or use the mode full-refresh"));
     }
     if settings.max_file_bytes.is_some() && object.parts.is_none() {
         let message = format!("`{}` is one file, which a size limit cannot split", table.object);
@@ -163,89 +219,174 @@ trait Sink: Send {
     async fn publish(self: Box<Self>, rows: u64) -> Result<String>;
 }
 
+/// Stages the rows of one table; encodes and publishes them at commit.
 struct FilesWriter {
-    plan: Plan,
-    encoder: Encoder,
-    sink: Box<dyn Sink>,
-    /// Size at which a part is ended, in bytes.
-    limit: Option<u64>,
-    /// Bytes of the part that the sink has.
-    sent: u64,
-    rows: u64,
+    table: Table,
+    object: Object,
+    settings: Settings,
+    budget: Arc<Budget>,
+    place: Arc<Place>,
+    state: Arc<dyn state::Store>,
+    staging: Staging,
+    /// The lock of the place, on local disk.
+    area: Option<Arc<Area>>,
+}
+
+/// A file of the object as it is; those in a store are read when they are needed.
+enum Found {
+    Local(PathBuf),
+    Remote(object_store::path::Path, u64),
 }
 
 impl FilesWriter {
-    async fn piece(&mut self, piece: &RecordBatch) -> Result<()> {
-        let size = self.sent + self.encoder.pending() as u64;
-        if self.limit.is_some_and(|limit| size >= limit) {
-            self.finish_part().await?;
-            self.sink.end_part().await?;
-            self.sent = 0;
+    /// The files that a merge must read.
+    async fn old_files(&self) -> Result<Vec<Found>> {
+        if self.table.disposition != Disposition::Merge {
+            return Ok(Vec::new());
         }
-        self.encoder.write(piece)?;
-        if self.encoder.ready() >= CHUNK {
-            self.send().await?;
+        match self.place.as_ref() {
+            Place::Local(local) => {
+                let place = local.place(&self.object);
+                if self.object.parts.is_none() {
+                    return Ok(if place.exists() { vec![Found::Local(place)] } else { Vec::new() });
+                }
+                let manifest = local.manifest(self.area.as_ref(), &self.table, &self.object)?;
+                Ok(manifest.files.iter().map(|part| Found::Local(place.join(part))).collect())
+            }
+            Place::Store(store) => {
+                let files = store.old(&self.table, self.object.clone()).await?;
+                Ok(files.into_iter().map(|(path, size)| Found::Remote(path, size)).collect())
+            }
         }
-        Ok(())
     }
 
-    async fn send(&mut self) -> Result<()> {
-        let bytes = self.encoder.take();
-        self.sent += bytes.len() as u64;
-        self.sink.append(bytes).await
+    async fn load(&self, found: &Found) -> Result<OldFile> {
+        match (found, self.place.as_ref()) {
+            (Found::Remote(path, size), Place::Store(store)) => {
+                let name = format!("{}/{path}", store.shown());
+                if *size > LARGEST {
+                    let what = format!("`{name}` has {size} bytes, too many to merge into");
+                    return Err(Error::target(what).with_hint(
+                        "write parts (`pages/*.parquet`) of at most 200 MiB: `files: { max_file_mib: 200 }`",
+                    ));
+                }
+                let wrong = |error| store::failed("read", &name, &error);
+                let bytes =
+                    store.bucket().get(path).await.map_err(wrong)?.bytes().await.map_err(wrong)?;
+                Ok(OldFile::Bytes { name, bytes })
+            }
+            (Found::Local(path), _) => Ok(OldFile::Local(path.clone())),
+            (Found::Remote(..), Place::Local(_)) => Err(Error::target("the file is elsewhere")),
+        }
     }
 
-    async fn finish_part(&mut self) -> Result<()> {
-        let next = self.plan.encoder()?;
-        let bytes = std::mem::replace(&mut self.encoder, next).finish()?;
-        self.sink.append(bytes).await
+    /// Says before any row moves what would be wrong at commit.
+    async fn check_old(&self) -> Result<()> {
+        let files = self.old_files().await?;
+        let Some(first) = files.first() else { return Ok(()) };
+        let file = self.load(first).await?;
+        let others = file.others(self.object.format, &self.table.schema)?;
+        let mut schema = self.table.schema.clone();
+        schema.columns.extend(others);
+        // The first batch tells whether the types fit.
+        file.read(self.object.format, &schema)?.next().map(drop)
+    }
+
+    async fn sink(&self) -> Result<Box<dyn Sink>> {
+        Ok(match (self.place.as_ref(), &self.area) {
+            (Place::Local(local), Some(area)) => {
+                Box::new(local.sink(area, &self.table, self.object.clone())?)
+            }
+            (Place::Store(store), _) => {
+                Box::new(store.open(&self.table, self.object.clone()).await?)
+            }
+            (Place::Local(_), None) => return Err(Error::target("the writer is closed")),
+        })
+    }
+
+    /// Writes the new object, unseen: what it is to be, its rows, and how many old ones are gone.
+    async fn build(&self, ending: &Ending) -> Result<(Out, u64, u64)> {
+        let files = self.old_files().await?;
+        let others: Vec<Column> = match files.first() {
+            Some(first) => {
+                self.load(first).await?.others(self.object.format, &self.table.schema)?
+            }
+            None => Vec::new(),
+        };
+        let merge = Merge::new(&self.table, others, ending, (&self.staging, self.object.format));
+        let (format, budget) = (self.object.format, Arc::clone(&self.budget));
+        let plan = Plan::new(&merge.schema, format, self.settings, budget)?;
+        let mut out = Out::new(plan, self.sink().await?, self.settings.max_file_bytes)?;
+        if self.table.disposition != Disposition::Merge {
+            let twins = merge.twins().await?;
+            let mut first = 0;
+            for number in 0..self.staging.segments() {
+                for batch in self.staging.read(number).await? {
+                    let batch = batch?;
+                    out.write(&merge.lasting(&batch, first, &twins)?).await?;
+                    first += batch.num_rows() as u64;
+                }
+            }
+            let rows = out.rows();
+            return Ok((out, rows, 0));
+        }
+        let (arrow, parents) = (merge.schema.arrow(), merge.parents().await?);
+        let (mut rows, mut deleted) = (0, 0);
+        for turn in 0..merge.turns() {
+            let mut keys = merge.keys(turn).await?;
+            rows += keys.count();
+            for found in &files {
+                let mut old = merge.old(&self.load(found).await?)?;
+                while let Some(batch) = old.next()? {
+                    let (kept, gone) = merge.kept(&batch, &mut keys, &parents, turn)?;
+                    deleted += gone;
+                    out.write(&kept).await?;
+                }
+            }
+            let mut first = 0;
+            for number in 0..self.staging.segments() {
+                for batch in self.staging.read(number).await? {
+                    let batch = batch?;
+                    out.write(&merge.news(&batch, first, &keys, &arrow)?).await?;
+                    first += batch.num_rows() as u64;
+                }
+            }
+        }
+        Ok((out, rows, deleted))
     }
 }
 
 #[async_trait]
 impl Writer for FilesWriter {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let batch = super::unstaged(&batch)?;
-        let rows = batch.num_rows();
-        let step = rows_per_piece(&batch);
-        for start in (0..rows).step_by(step) {
-            self.piece(&batch.slice(start, step.min(rows - start))).await?;
-            // Encoding is work for the CPU: let other tasks have their turn.
-            tokio::task::yield_now().await;
+        if batch.num_rows() == 0 {
+            return Ok(());
         }
-        self.rows += rows as u64;
-        Ok(())
-    }
-
-    async fn forget(&mut self, _: i64) -> Result<()> {
-        Ok(())
+        self.staging.append(batch).await
     }
 
     fn staged(&self) -> u64 {
-        self.rows
+        self.staging.rows()
     }
 
-    async fn checkpoint(&mut self, _: &[crate::state::Change]) -> Result<()> {
-        Ok(())
+    async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
+        self.staging.sync().await?;
+        self.state.save(state).await
+    }
+
+    async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
+        self.staging.sync().await?;
+        let (out, rows, deleted) = self.build(ending).await?;
+        let object = out.publish().await?;
+        // Dying here, the next process finds the rows still staged, and publishes them once more.
+        self.state.save(state).await?;
+        let Self { staging, .. } = *self;
+        staging.remove().await?;
+        Ok(Committed { object, rows, deleted })
     }
 
     async fn discard(self: Box<Self>) -> Result<()> {
-        Ok(())
+        let Self { staging, .. } = *self;
+        staging.remove().await
     }
-
-    async fn commit(
-        mut self: Box<Self>,
-        _: &Ending,
-        _: &[crate::state::Change],
-    ) -> Result<Committed> {
-        let this = *self;
-        let Self { encoder, mut sink, rows, .. } = this;
-        sink.append(encoder.finish()?).await?;
-        Ok(Committed { object: sink.publish(rows).await?, rows, deleted: 0 })
-    }
-}
-
-fn rows_per_piece(batch: &RecordBatch) -> usize {
-    let row = batch.get_array_memory_size() / batch.num_rows().max(1);
-    (PIECE / row.max(1)).clamp(1, 8192)
 }

@@ -79,9 +79,12 @@ impl Object {
         }
     }
 
-    /// The first part number whose name is not among `taken`.
-    pub(super) fn first_part(&self, run_id: &str, taken: &[String]) -> usize {
-        (0..=taken.len()).find(|&n| !taken.contains(&self.part_name(run_id, n))).unwrap_or(0)
+    /// Whether a part of this name was written by this run.
+    pub(super) fn is_of_run(&self, name: &str, run_id: &str) -> bool {
+        let Some((before, after)) = &self.parts else { return false };
+        let inner =
+            name.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
+        inner.and_then(|inner| inner.strip_prefix(run_id)).is_some_and(|rest| rest.starts_with('-'))
     }
 }
 

@@ -53,25 +53,61 @@ impl Store {
         }
     }
 
-    pub(super) async fn open(&self, table: &Table, object: Object) -> Result<StoreSink> {
-        let place = self.prefix.parts().chain(Path::from(object.path.as_str()).parts()).collect();
-        let goal = Goal {
+    /// A path below the prefix.
+    pub(super) fn below(&self, path: &str) -> Path {
+        self.prefix.parts().chain(Path::from(path).parts()).collect()
+    }
+
+    pub(super) fn bucket(&self) -> &Arc<dyn ObjectStore> {
+        &self.bucket
+    }
+
+    /// The root as a person should read it.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    fn goal(&self, table: &Table, object: Object) -> Goal {
+        Goal {
             store: Arc::clone(&self.bucket),
             shown: format!("{}/{}", self.shown, object.path),
-            place,
+            place: self.below(&object.path),
             object,
             keep: table.disposition == Disposition::Append,
             run: label(&table.run_id),
+        }
+    }
+
+    /// The files of an object as it is, each with its size in bytes.
+    pub(super) async fn old(&self, table: &Table, object: Object) -> Result<Vec<(Path, u64)>> {
+        let goal = self.goal(table, object);
+        let names = match goal.object.parts {
+            Some(_) => goal.old().await?.files,
+            None => vec![String::new()],
         };
-        let first = goal.object.first_part(&goal.run, &goal.old().await?.files);
+        let mut files = Vec::new();
+        for name in names {
+            let place = goal.place.clone();
+            let path = if name.is_empty() { place } else { place.join(name.as_str()) };
+            match goal.store.head(&path).await {
+                Ok(meta) => files.push((path, meta.size)),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(goal.failed("look at", &error)),
+            }
+        }
+        Ok(files)
+    }
+
+    pub(super) async fn open(&self, table: &Table, object: Object) -> Result<StoreSink> {
+        let goal = self.goal(table, object);
+        goal.old().await?;
         Ok(StoreSink {
             goal,
             in_flight: Arc::clone(&self.in_flight),
             buffer: Vec::new(),
             upload: None,
             ended: Vec::new(),
-            first,
-            part: first,
+            part: 0,
         })
     }
 }
@@ -175,8 +211,7 @@ pub(super) struct StoreSink {
     upload: Option<Upload>,
     /// Uploads of ended parts, to be completed at commit.
     ended: Vec<Upload>,
-    /// Number of the first part, and of the present one.
-    first: usize,
+    /// Number of the present part.
     part: usize,
 }
 
@@ -221,16 +256,18 @@ impl StoreSink {
         if rows == 0 && self.goal.keep && !old.files.is_empty() {
             return Ok(0);
         }
-        let new: Vec<String> = (self.first..=self.part).map(|part| self.goal.name(part)).collect();
+        let new: Vec<String> = (0..=self.part).map(|part| self.goal.name(part)).collect();
         // Until all parts are there, they are nobody's: a run that dies here leaves names that the
         // next one deletes.
         let pending = old.leftovers.iter().chain(&new).cloned().collect();
         self.goal.put_manifest(old.files.clone(), pending).await?;
         self.complete().await?;
-        let (mut files, mut gone) = (old.files, old.leftovers);
-        if !self.goal.keep {
-            gone.append(&mut files);
-        }
+        // Parts of this very run were written by a process that died before it could say so.
+        let kept =
+            |part: &String| self.goal.keep && !self.goal.object.is_of_run(part, &self.goal.run);
+        let (mut files, others): (Vec<String>, Vec<String>) = old.files.into_iter().partition(kept);
+        let mut gone = old.leftovers;
+        gone.extend(others);
         files.extend(new.iter().cloned());
         // A run that is tried again under its own id may write names that it left over.
         gone.retain(|name| !new.contains(name));
@@ -322,7 +359,7 @@ impl Drop for Upload {
     }
 }
 
-fn failed(what: &str, shown: &str, error: &object_store::Error) -> Error {
+pub(super) fn failed(what: &str, shown: &str, error: &object_store::Error) -> Error {
     use object_store::Error as Cause;
     let text = without_queries(&error.to_string());
     let refused = ["401 Unauthorized", "403 Forbidden"].iter().any(|word| text.contains(word));

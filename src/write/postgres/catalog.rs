@@ -2,7 +2,10 @@
 
 use tokio_postgres::{GenericClient, Row};
 
-use super::{failure, name::TableName};
+use super::{
+    failure,
+    name::{TableName, quoted},
+};
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, TableSchema};
 
@@ -118,8 +121,7 @@ impl Existing {
                 continue;
             };
             let (wanted, kind) = (sql_type(column.kind), &there.kind);
-            let takes_text = wanted == "text" && kind == "character varying";
-            if kind != wanted && !takes_text {
+            if kind != wanted && !widens(kind, wanted) && !holds(kind, wanted) {
                 let column = &column.name;
                 let what = format!(
                     "column `{column}` of table {name} is `{kind}`, the stream's is `{wanted}`"
@@ -156,11 +158,58 @@ impl Existing {
         names.iter().all(|name| self.columns.iter().any(|column| column.name == *name))
     }
 
-    /// Positions of the schema's columns that the table lacks.
-    pub(super) fn missing(&self, schema: &TableSchema) -> Vec<usize> {
-        let there = |name: &String| self.columns.iter().any(|column| column.name == *name);
-        let columns = schema.columns.iter().enumerate();
-        columns.filter(|(_, column)| !there(&column.name)).map(|(at, _)| at).collect()
+    /// What must be done to the table so that it takes the schema's rows, as parts of `ALTER TABLE`.
+    pub(super) fn adaptations(&self, schema: &TableSchema) -> Vec<String> {
+        let mut changes = Vec::new();
+        for column in &schema.columns {
+            let (name, wanted) = (quoted(&column.name), sql_type(column.kind));
+            match self.columns.iter().find(|there| there.name == column.name) {
+                None => changes.push(format!("ADD COLUMN {name} {wanted}")),
+                Some(there) if widens(&there.kind, wanted) => {
+                    let using = converted(&name, &there.kind, wanted);
+                    changes.push(format!("ALTER COLUMN {name} TYPE {wanted} USING {using}"));
+                }
+                Some(_) => {}
+            }
+        }
+        changes
+    }
+}
+
+/// Whether every value of a type has its like in another, so that the column may become it.
+fn widens(kind: &str, wanted: &str) -> bool {
+    matches!(
+        (kind, wanted),
+        ("bigint" | "integer" | "smallint", "numeric" | "double precision")
+            | ("integer" | "smallint", "bigint")
+            | ("date", "timestamp with time zone")
+            | (
+                "bigint"
+                    | "integer"
+                    | "smallint"
+                    | "numeric"
+                    | "double precision"
+                    | "boolean"
+                    | "date"
+                    | "timestamp with time zone",
+                "text" | "jsonb",
+            )
+            | ("text" | "character varying", "jsonb")
+            | ("jsonb", "text")
+    )
+}
+
+/// Whether a column of a type takes the values of another as they are.
+fn holds(kind: &str, wanted: &str) -> bool {
+    wanted == "text" && kind == "character varying"
+}
+
+/// SQL: a column's values in a wider type.
+fn converted(name: &str, kind: &str, wanted: &str) -> String {
+    match (kind, wanted) {
+        ("date", "timestamp with time zone") => format!("{name}::timestamp AT TIME ZONE 'UTC'"),
+        (_, "jsonb") => format!("to_jsonb({name})"),
+        _ => format!("{name}::{wanted}"),
     }
 }
 

@@ -8,11 +8,13 @@ mod encode;
 mod failure;
 mod json;
 mod lock;
+mod merge;
 mod name;
 mod options;
 mod pool;
 mod publish;
 mod stage;
+mod state;
 mod tls;
 mod writer;
 
@@ -26,11 +28,16 @@ use tokio_postgres::{Client, error::SqlState};
 
 pub use self::options::{PostgresOptions, Server, SslMode};
 use self::{
-    catalog::Existing, lock::Locks, name::TableName, pool::Pool, stage::Stage,
+    catalog::Existing,
+    lock::Locks,
+    name::TableName,
+    pool::Pool,
+    stage::Stage,
+    state::{Home, PostgresStore},
     writer::PostgresWriter,
 };
 use crate::error::{Error, Result};
-use crate::state;
+use crate::state::Store;
 use crate::write::{Disposition, Table, Target, Writer};
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
@@ -103,9 +110,6 @@ impl Target for Postgres {
     }
 
     async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>> {
-        if staged.is_some() {
-            return Ok(None);
-        }
         self.options.validate()?;
         let mut stage = Stage::plan(table, &self.options.schema)?;
         let lock = self.locks.take(&self.pool, &stage.name).await?;
@@ -116,18 +120,50 @@ impl Target for Postgres {
             check_fit(&lease, &stage, existing).await?;
         }
         stage.lasting = existing.is_none() || stage.disposition == Disposition::Replace;
-        stage.create(&lease).await?;
+        match staged {
+            Some(rows) if !stage.go_on(&lease, rows).await? => {
+                lease.give_back();
+                lock.release().await;
+                return Ok(None);
+            }
+            Some(_) => {}
+            None => stage.create(&lease).await?,
+        }
         lease.give_back();
-        let pool = Arc::clone(&self.pool);
-        Ok(Some(Box::new(PostgresWriter::new(stage, lock, pool, Arc::clone(&self.waiting)))))
+        let (pool, waiting) = (Arc::clone(&self.pool), Arc::clone(&self.waiting));
+        let home = Home::new(&self.options.schema, &table.replication);
+        let rows = staged.unwrap_or_default();
+        Ok(Some(Box::new(PostgresWriter::new(stage, lock, pool, waiting, (home, rows)))))
     }
 
-    async fn define(&self, _: &Table) -> Result<String> {
-        Err(Error::target("not there yet"))
+    async fn define(&self, table: &Table) -> Result<String> {
+        self.options.validate()?;
+        let mut stage = Stage::plan(table, &self.options.schema)?;
+        stage.lasting = true;
+        let lock = self.locks.take(&self.pool, &stage.name).await?;
+        let mut lease = self.pool.lease().await?;
+        ensure_schema(&lease, &stage.name).await?;
+        let failed =
+            |error| failure::statement(format!("table {} cannot be defined", stage.name), &error);
+        let transaction = lease.transaction().await.map_err(failed)?;
+        match catalog::inspect(&transaction, &stage.name).await? {
+            Some(existing) => {
+                existing.check(&stage.name, &stage.schema)?;
+                publish::adapt(&transaction, &stage, &existing).await?;
+            }
+            None => publish::define(&transaction, &stage).await?,
+        }
+        transaction.commit().await.map_err(failed)?;
+        lease.give_back();
+        lock.release().await;
+        Ok(stage.name.to_string())
     }
 
-    fn store(&self, _: &str) -> Result<Arc<dyn state::Store>> {
-        Err(Error::target("not there yet"))
+    fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
+        self.options.validate()?;
+        state::check(replication)?;
+        let home = Home::new(&self.options.schema, replication);
+        Ok(Arc::new(PostgresStore { pool: Arc::clone(&self.pool), home }))
     }
 }
 

@@ -3,25 +3,42 @@
 use tokio_postgres::{Transaction, error::SqlState};
 
 use super::{
-    catalog::{self, Existing, sql_type},
-    failure,
-    name::{LONGEST, TableName, list, literal, quoted},
-    stage::{ROW, Stage},
+    catalog::{self, Existing},
+    failure, merge,
+    name::{LONGEST, TableName, literal, quoted},
+    stage::Stage,
 };
 use crate::error::{Error, Result};
-use crate::write::Disposition;
+use crate::write::{Disposition, Ending};
 
-/// What a table's columns begin with that weir fills for itself; they do not make a row another.
-const OWN: &str = "_weir_";
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Published {
+    /// Rows that are now in the table.
+    pub(super) rows: u64,
+    /// Old rows that were marked or removed.
+    pub(super) deleted: u64,
+}
 
-/// Publishes a stage in an open transaction; how many rows it lost to later ones with their key.
-pub(super) async fn publish(transaction: &Transaction<'_>, stage: &Stage) -> Result<u64> {
+/// Publishes a stage in an open transaction.
+pub(super) async fn publish(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    ending: &Ending,
+) -> Result<Published> {
     run(transaction, stage, "SET LOCAL synchronous_commit TO DEFAULT").await?;
-    let gone = if stage.lasting {
-        stage.add_key(transaction).await?
+    run(transaction, stage, &format!("COMMENT ON TABLE {} IS NULL", stage.table)).await?;
+    stage.remove(transaction, &ending.void).await?;
+    merge::set_marks_aside(transaction, stage).await?;
+    if stage.lasting {
+        stage.add_key(transaction).await?;
     } else {
-        stage.keep_last(transaction).await?
-    };
+        stage.keep_last(transaction).await?;
+    }
+    let count = format!("SELECT count(*) FROM {}", stage.table);
+    let count = transaction.query_one(&count, &[]).await.map_err(|error| failed(stage, &error))?;
+    let rows = u64::try_from(count.get::<_, i64>(0)).unwrap_or_default();
+    let mut deleted = 0;
     let name = &stage.name;
     let mut existing = catalog::inspect(transaction, name).await?;
     let replaces = matches!(stage.disposition, Disposition::Replace | Disposition::Truncate);
@@ -31,7 +48,10 @@ pub(super) async fn publish(transaction: &Transaction<'_>, stage: &Stage) -> Res
         existing = catalog::inspect(transaction, name).await?;
     }
     match existing {
-        None if stage.lasting => rename(transaction, stage).await?,
+        None if stage.lasting => {
+            merge::call_all_new(transaction, stage).await?;
+            rename(transaction, stage).await?;
+        }
         None => {
             return Err(Error::target(format!("table {name} was dropped while it was loaded"))
                 .with_hint("run again"));
@@ -40,17 +60,25 @@ pub(super) async fn publish(transaction: &Transaction<'_>, stage: &Stage) -> Res
             Disposition::Replace => replace(transaction, stage, &old).await?,
             Disposition::Truncate => fill(transaction, stage, &old).await?,
             Disposition::Append => append(transaction, stage, &old).await?,
-            Disposition::Merge => merge(transaction, stage, &old).await?,
+            Disposition::Merge => {
+                old.check(&stage.name, &stage.schema)?;
+                adapt(transaction, stage, &old).await?;
+                deleted = merge::merge(transaction, stage, &old, ending).await?;
+            }
         },
     }
-    Ok(gone)
+    Ok(Published { rows, deleted })
 }
 
-async fn run(transaction: &Transaction<'_>, stage: &Stage, statement: &str) -> Result<()> {
+pub(super) async fn run(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    statement: &str,
+) -> Result<()> {
     transaction.batch_execute(statement).await.map_err(|error| failed(stage, &error))
 }
 
-fn failed(stage: &Stage, error: &tokio_postgres::Error) -> Error {
+pub(super) fn failed(stage: &Stage, error: &tokio_postgres::Error) -> Error {
     failure::statement(format!("table {} cannot be written", stage.name), error)
 }
 
@@ -76,13 +104,12 @@ async fn replace(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -
 /// The stage becomes the table.
 async fn rename(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
     let table = &stage.table;
-    if stage.is_numbered() {
-        let statement = format!("ALTER TABLE {table} DROP COLUMN {}", quoted(ROW));
-        run(transaction, stage, &statement).await?;
-    }
+    let dropped = stage.own_columns().into_iter().map(|name| format!("DROP COLUMN {name}"));
+    let dropped = dropped.collect::<Vec<_>>().join(", ");
+    run(transaction, stage, &format!("ALTER TABLE {table} {dropped}")).await?;
     let statement = format!("ALTER TABLE {table} RENAME TO {}", quoted(&stage.name.table));
     run(transaction, stage, &statement).await?;
-    if !stage.is_numbered() {
+    if !stage.has_key() {
         return Ok(());
     }
     let index = stage.table.sibling(stage.key_name());
@@ -91,6 +118,14 @@ async fn rename(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
         run(transaction, stage, &statement).await?;
     }
     Ok(())
+}
+
+/// Makes the table, with nothing in it.
+pub(super) async fn define(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    run(transaction, stage, &stage.definition()).await?;
+    run(transaction, stage, &format!("COMMENT ON TABLE {} IS NULL", stage.table)).await?;
+    stage.add_key(transaction).await?;
+    rename(transaction, stage).await
 }
 
 /// `table_pkey`, or with a number if that is taken; `None` when ten are.
@@ -178,7 +213,7 @@ async fn grants(
 /// The table stays, its rows give way to the stage's.
 async fn fill(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
     old.check(&stage.name, &stage.schema)?;
-    add_columns(transaction, stage, old).await?;
+    adapt(transaction, stage, old).await?;
     let (name, table) = (&stage.name, &stage.table);
     if old.referenced && !stage.key.is_empty() && old.has_all(&stage.key) {
         // Rows that others refer to must not go and come back: only the difference is written.
@@ -187,7 +222,7 @@ async fn fill(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> R
             "DELETE FROM {name} AS old WHERE NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})"
         );
         run(transaction, stage, &delete).await?;
-        return upsert(transaction, stage, old).await;
+        return merge::upsert(transaction, stage, old).await;
     }
     // A table that others refer to cannot be truncated even while they are empty.
     let empty = if old.referenced { "DELETE FROM" } else { "TRUNCATE TABLE" };
@@ -197,61 +232,14 @@ async fn fill(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> R
 
 async fn append(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
     old.check(&stage.name, &stage.schema)?;
-    add_columns(transaction, stage, old).await?;
+    adapt(transaction, stage, old).await?;
     insert(transaction, stage).await
-}
-
-async fn merge(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
-    old.check(&stage.name, &stage.schema)?;
-    add_columns(transaction, stage, old).await?;
-    upsert(transaction, stage, old).await
 }
 
 async fn insert(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
     let (name, table, columns) = (&stage.name, &stage.table, stage.columns());
     let statement =
         format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {table}; DROP TABLE {table}");
-    run(transaction, stage, &statement).await
-}
-
-/// Inserts rows with new keys, and updates those that changed.
-async fn upsert(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
-    let (name, table) = (&stage.name, &stage.table);
-    let (columns, key) = (stage.columns(), stage.key_columns());
-    if !old.is_unique(&stage.key) {
-        let index = format!("CREATE UNIQUE INDEX ON {name} ({key})");
-        transaction.batch_execute(&index).await.map_err(|error| {
-            if failure::is(&error, &SqlState::UNIQUE_VIOLATION) {
-                ambiguous(stage)
-            } else {
-                failed(stage, &error)
-            }
-        })?;
-    }
-    let names = stage.schema.columns.iter().map(|column| column.name.as_str());
-    let rest: Vec<&str> = names.filter(|name| !stage.key.iter().any(|key| key == name)).collect();
-    let compared: Vec<&str> = rest.iter().copied().filter(|name| !name.starts_with(OWN)).collect();
-    let then = if compared.is_empty() {
-        "NOTHING".to_owned()
-    } else {
-        let of = |row: &str| {
-            let names: Vec<_> =
-                compared.iter().map(|name| format!("{row}.{}", quoted(name))).collect();
-            names.join(", ")
-        };
-        let news: Vec<_> = rest.iter().map(|name| format!("EXCLUDED.{}", quoted(name))).collect();
-        format!(
-            "UPDATE SET ({}) = ROW({}) WHERE ROW({}) IS DISTINCT FROM ROW({})",
-            list(rest.iter().copied()),
-            news.join(", "),
-            of("old"),
-            of("EXCLUDED"),
-        )
-    };
-    let statement = format!(
-        "INSERT INTO {name} AS old ({columns}) SELECT {columns} FROM {table} \
-         ON CONFLICT ({key}) DO {then}; DROP TABLE {table}"
-    );
     run(transaction, stage, &statement).await
 }
 
@@ -262,16 +250,15 @@ pub(super) fn ambiguous(stage: &Stage) -> Error {
         .with_hint("remove the duplicates, or load it once with the mode full-refresh")
 }
 
-async fn add_columns(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
-    let mut added = Vec::new();
-    for at in old.missing(&stage.schema) {
-        if let Some(column) = stage.schema.columns.get(at) {
-            let kind = sql_type(column.kind);
-            added.push(format!("ADD COLUMN {} {kind}", quoted(&column.name)));
-        }
-    }
-    if added.is_empty() {
+/// Gives the table the columns and types that it lacks.
+pub(super) async fn adapt(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    old: &Existing,
+) -> Result<()> {
+    let changes = old.adaptations(&stage.schema);
+    if changes.is_empty() {
         return Ok(());
     }
-    run(transaction, stage, &format!("ALTER TABLE {} {}", stage.name, added.join(", "))).await
+    run(transaction, stage, &format!("ALTER TABLE {} {}", stage.name, changes.join(", "))).await
 }

@@ -14,11 +14,11 @@ use super::{
     name::{self, TableName, list, quoted},
 };
 use crate::error::{Error, Kind, Result};
-use crate::schema::TableSchema;
-use crate::write::{Disposition, Table};
+use crate::schema::{Column, ColumnType, MARK, SLICE, TableSchema};
+use crate::write::{Deletes, Disposition, Table};
 
-/// Column that numbers the rows of a table with a key, so that the last of several rows with one
-/// key can be told; it goes before the rows are seen.
+/// Column that numbers staged rows, so that the last of several rows with one key can be told, and
+/// those after a checkpoint; it goes before the rows are seen.
 pub(super) const ROW: &str = "_weir_row";
 /// Bytes of a COPY that are sent at once.
 const CHUNK: usize = 256 * 1024;
@@ -30,10 +30,19 @@ pub(super) struct Stage {
     /// The table that holds its new rows until then.
     pub(super) table: TableName,
     pub(super) schema: TableSchema,
+    /// The columns of a COPY, but for the row's number.
+    staged: TableSchema,
+    /// Id of the run that stages here.
+    run_id: String,
+    /// Column that names a row's parent.
+    pub(super) replaces: Option<String>,
+    pub(super) deletes: Deletes,
+    /// Columns a change of which is called `moved`.
+    pub(super) place: Vec<String>,
     /// Columns that tell rows apart; empty where rows are only added.
     pub(super) key: Vec<String>,
     pub(super) disposition: Disposition,
-    /// Whether it may become the table itself; otherwise it is unlogged.
+    /// Whether it may become the table itself.
     pub(super) lasting: bool,
 }
 
@@ -46,7 +55,9 @@ impl Stage {
         let name = TableName::parse(&table.object, default_schema)?;
         for (at, column) in table.schema.columns.iter().enumerate() {
             name::check("column", &column.name)?;
-            if table.schema.position(&column.name) != Some(at) || column.name == ROW {
+            if table.schema.position(&column.name) != Some(at)
+                || [ROW, SLICE, MARK].contains(&column.name.as_str())
+            {
                 let what = format!("column `{}` of table {name} comes twice", column.name);
                 return Err(Error::input(what).with_hint("leave one out with `select`"));
             }
@@ -71,12 +82,78 @@ impl Stage {
             .map_err(|error| Error::target("there is no randomness").because(error.to_string()))?;
         let stage = name.stage(u32::from_le_bytes(random));
         let (schema, disposition) = (table.schema.clone(), table.disposition);
-        Ok(Self { name, table: stage, schema, key, disposition, lasting: false })
+        let replaces = table.replaces.clone().filter(|_| disposition == Disposition::Merge);
+        let mut staged = schema.clone();
+        staged.columns.push(Column::new(SLICE, ColumnType::Int));
+        if replaces.is_some() {
+            staged.columns.push(Column::new(MARK, ColumnType::Bool));
+        }
+        Ok(Self {
+            name,
+            table: stage,
+            schema,
+            staged,
+            run_id: table.run_id.clone(),
+            replaces,
+            deletes: table.deletes,
+            place: table.place.clone(),
+            key,
+            disposition,
+            lasting: false,
+        })
     }
 
-    /// Whether its rows are numbered.
-    pub(super) fn is_numbered(&self) -> bool {
+    /// Whether rows are told apart by a key.
+    pub(super) fn has_key(&self) -> bool {
         !self.key.is_empty()
+    }
+
+    /// Columns that only the staging has, quoted.
+    pub(super) fn own_columns(&self) -> Vec<String> {
+        let own = self.staged.columns.get(self.schema.columns.len()..).unwrap_or_default();
+        own.iter().map(|column| quoted(&column.name)).chain([quoted(ROW)]).collect()
+    }
+
+    /// Goes on with the table that an earlier process of the same run has left, with this many rows;
+    /// `false` when there is none.
+    pub(super) async fn go_on(&mut self, client: &Client, rows: u64) -> Result<bool> {
+        let failed = |error| {
+            failure::statement(format!("the staging of {} cannot be read", self.name), &error)
+        };
+        let found = client
+            .query_opt(
+                "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = $1 AND c.relkind = 'r' AND starts_with(c.relname::text, $2) \
+                     AND obj_description(c.oid, 'pg_class') = $3 LIMIT 1",
+                &[&self.name.schema, &self.name.stage_prefix(), &self.mark_of_run()],
+            )
+            .await
+            .map_err(failed)?;
+        let Some(found) = found else { return Ok(false) };
+        self.table = self.name.sibling(found.get::<_, String>(0));
+        let statement = format!("DELETE FROM {} WHERE {} >= $1", self.table, quoted(ROW));
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        client.execute(&statement, &[&rows]).await.map_err(failed)?;
+        Ok(true)
+    }
+
+    fn mark_of_run(&self) -> String {
+        format!("staging of weir's run {}", self.run_id)
+    }
+
+    /// Removes the rows of slices that do not count.
+    pub(super) async fn remove<C: GenericClient + Sync>(
+        &self,
+        client: &C,
+        slices: &[i64],
+    ) -> Result<()> {
+        if slices.is_empty() {
+            return Ok(());
+        }
+        let statement = format!("DELETE FROM {} WHERE {} = ANY($1)", self.table, quoted(SLICE));
+        let what = || format!("rows for {} cannot be taken back", self.name);
+        let done = client.execute(&statement, &[&slices]).await;
+        done.map(|_| ()).map_err(|error| failure::statement(what(), &error))
     }
 
     /// Names of the table's columns, quoted, with commas between.
@@ -97,24 +174,22 @@ impl Stage {
         created.map_err(|error| failure::statement(what(), &error))
     }
 
-    fn definition(&self) -> String {
-        let mut columns = Vec::with_capacity(self.schema.columns.len() + 1);
-        for column in &self.schema.columns {
-            let filled = if self.key.contains(&column.name) { " NOT NULL" } else { "" };
+    pub(super) fn definition(&self) -> String {
+        let mut columns = Vec::with_capacity(self.staged.columns.len() + 1);
+        for column in &self.staged.columns {
+            // Markers have no key.
+            let filled = self.key.contains(&column.name) && self.replaces.is_none();
+            let filled = if filled { " NOT NULL" } else { "" };
             columns.push(format!("{} {}{filled}", quoted(&column.name), sql_type(column.kind)));
         }
-        if self.is_numbered() {
-            columns.push(format!("{} bigint", quoted(ROW)));
-        }
-        let columns = columns.join(", ");
+        columns.push(format!("{} bigint", quoted(ROW)));
+        let mut statements = vec![
+            format!("CREATE TABLE {} ({})", self.table, columns.join(", ")),
+            format!("COMMENT ON TABLE {} IS {}", self.table, name::literal(&self.mark_of_run())),
+        ];
         if !self.lasting {
-            // It lives for one load: vacuuming it would be in the way.
-            return format!(
-                "CREATE UNLOGGED TABLE {} ({columns}) WITH (autovacuum_enabled = false)",
-                self.table
-            );
+            return statements.join("; ");
         }
-        let mut statements = vec![format!("CREATE TABLE {} ({columns})", self.table)];
         for column in &self.schema.columns {
             if let Some(doc) = &column.doc {
                 let (table, column, doc) = (&self.table, quoted(&column.name), name::literal(doc));
@@ -165,7 +240,8 @@ impl Stage {
         out.extend_from_slice(HEADER);
         let mut replaced = 0;
         for batch in batches {
-            let mut rows = Rows::new(&self.schema, &batch, self.is_numbered().then_some(first))?;
+            let batch = self.without_marks(batch)?;
+            let mut rows = Rows::new(&self.staged, &batch, Some(first))?;
             for row in 0..batch.num_rows() {
                 rows.put(row, &mut out);
                 if out.len() >= CHUNK {
@@ -182,9 +258,21 @@ impl Stage {
         Ok(replaced)
     }
 
+    /// A batch without its markers' column, where the staging has none.
+    fn without_marks(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        if self.replaces.is_some() || batch.num_columns() == self.staged.columns.len() {
+            return Ok(batch);
+        }
+        let columns: Vec<usize> = (0..self.staged.columns.len()).collect();
+        batch.project(&columns).map_err(|error| {
+            Error::new(Kind::Shape, format!("rows for {} have other columns", self.name))
+                .because(error)
+        })
+    }
+
     /// Keeps the last of the rows with one key, and gives back how many went.
     pub(super) async fn keep_last<C: GenericClient + Sync>(&self, client: &C) -> Result<u64> {
-        if !self.is_numbered() {
+        if !self.has_key() {
             return Ok(0);
         }
         let (table, key, row) = (&self.table, self.key_columns(), quoted(ROW));
@@ -201,7 +289,7 @@ impl Stage {
 
     /// Adds the primary key; rows that come twice give way to the last. How many went.
     pub(super) async fn add_key<C: GenericClient + Sync>(&self, client: &C) -> Result<u64> {
-        if !self.is_numbered() {
+        if !self.has_key() {
             return Ok(0);
         }
         let what = || format!("the primary key of {} cannot be created", self.name);

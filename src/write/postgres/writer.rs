@@ -11,24 +11,28 @@ use async_trait::async_trait;
 use super::{
     failure,
     lock::TableLock,
-    pool::Pool,
-    publish,
+    pool::{Lease, Pool},
+    publish::{self, Published},
     stage::{Stage, lost_lock},
+    state::{self, Home},
 };
 use crate::error::{Error, Result};
-use crate::write::{Committed, Writer};
+use crate::state::Change;
+use crate::write::{Committed, Ending, Writer};
 
 /// Bytes of memory of one table's batches that make a COPY worth its while.
 const ENOUGH: usize = 4 << 20;
 /// Bytes of memory of all tables' batches from which every table copies what it has.
 const PLENTY: usize = 32 << 20;
 
-/// Writes one table. Dropped, it removes its staging table and its lock, and leaves the rest as is.
+/// Writes one table. Dropped, it gives its lock up, and leaves its staging table to the next run.
 pub(super) struct PostgresWriter {
     /// Both are there until the writer is done.
     open: Option<(Arc<Stage>, TableLock)>,
     pool: Arc<Pool>,
     pending: Pending,
+    /// Where the state is kept.
+    home: Home,
     /// Rows copied, and values replaced on the way.
     rows: u64,
     replaced: u64,
@@ -40,9 +44,10 @@ impl PostgresWriter {
         lock: TableLock,
         pool: Arc<Pool>,
         waiting: Arc<AtomicUsize>,
+        (home, rows): (Home, u64),
     ) -> Self {
         let pending = Pending { batches: Vec::new(), bytes: 0, waiting };
-        Self { open: Some((Arc::new(stage), lock)), pool, pending, rows: 0, replaced: 0 }
+        Self { open: Some((Arc::new(stage), lock)), pool, pending, home, rows, replaced: 0 }
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -53,7 +58,7 @@ impl PostgresWriter {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let stage = self.stage()?;
         let first = i64::try_from(self.rows).unwrap_or(i64::MAX);
-        let lease = self.pool.lease().await?;
+        let lease = self.lease().await?;
         self.replaced += stage.copy(&lease, batches, first).await?;
         lease.give_back();
         self.rows += rows as u64;
@@ -65,29 +70,41 @@ impl PostgresWriter {
         stage.ok_or_else(|| Error::target("the writer is closed"))
     }
 
-    /// Publishes the stage; how many rows gave way to later ones with their key.
-    async fn publish(&mut self, stage: &Stage) -> Result<u64> {
-        let name = &stage.name;
-        let mut lease = self.pool.lease().await?;
-        if !self.open.as_ref().is_some_and(|(_, lock)| lock.is_held()) {
-            return Err(lost_lock(name));
+    /// A connection, as long as the table is locked.
+    async fn lease(&self) -> Result<Lease> {
+        let lease = self.pool.lease().await?;
+        match &self.open {
+            Some((_, lock)) if lock.is_held() => Ok(lease),
+            Some((stage, _)) => Err(lost_lock(&stage.name)),
+            None => Err(Error::target("the writer is closed")),
         }
+    }
+
+    /// Publishes the stage, and saves the state with it.
+    async fn publish(
+        &mut self,
+        stage: &Stage,
+        ending: &Ending,
+        state: &[Change],
+    ) -> Result<Published> {
+        let name = &stage.name;
+        let mut lease = self.lease().await?;
         let failed = |error| failure::statement(format!("table {name} cannot be written"), &error);
         let transaction = lease.transaction().await.map_err(failed)?;
-        let gone = publish::publish(&transaction, stage).await?;
+        let published = publish::publish(&transaction, stage, ending).await?;
+        state::apply(&transaction, &self.home, state).await?;
         transaction.commit().await.map_err(|error| {
             let what = format!("whether the new rows of table {name} were committed is not known");
             failure::statement(what, &error)
         })?;
         lease.give_back();
-        Ok(gone)
+        Ok(published)
     }
 }
 
 #[async_trait]
 impl Writer for PostgresWriter {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let batch = crate::write::unstaged(&batch)?;
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -98,30 +115,28 @@ impl Writer for PostgresWriter {
         Ok(())
     }
 
-    async fn forget(&mut self, _: i64) -> Result<()> {
-        Ok(())
-    }
-
     fn staged(&self) -> u64 {
-        self.rows
+        self.rows + self.pending.rows() as u64
     }
 
-    async fn checkpoint(&mut self, _: &[crate::state::Change]) -> Result<()> {
+    async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
+        self.flush().await?;
+        if state.is_empty() {
+            return Ok(());
+        }
+        let mut lease = self.lease().await?;
+        let failed = |error| failure::statement("the state cannot be saved", &error);
+        let transaction = lease.transaction().await.map_err(failed)?;
+        state::apply(&transaction, &self.home, state).await?;
+        transaction.commit().await.map_err(failed)?;
+        lease.give_back();
         Ok(())
     }
 
-    async fn discard(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-
-    async fn commit(
-        mut self: Box<Self>,
-        _: &crate::write::Ending,
-        _: &[crate::state::Change],
-    ) -> Result<Committed> {
+    async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.flush().await?;
         let stage = self.stage()?;
-        let gone = self.publish(&stage).await?;
+        let Published { rows, deleted } = self.publish(&stage, ending, state).await?;
         if let Some((_, lock)) = self.open.take() {
             lock.release().await;
         }
@@ -133,24 +148,24 @@ impl Writer for PostgresWriter {
                 "values that Postgres cannot hold were replaced"
             );
         }
-        Ok(Committed { object, rows: self.rows.saturating_sub(gone), deleted: 0 })
+        Ok(Committed { object, rows, deleted })
+    }
+
+    async fn discard(mut self: Box<Self>) -> Result<()> {
+        let Some((stage, lock)) = self.open.take() else { return Ok(()) };
+        let lease = self.pool.lease().await?;
+        stage.discard(&lease).await;
+        lease.give_back();
+        lock.release().await;
+        Ok(())
     }
 }
 
 impl Drop for PostgresWriter {
     fn drop(&mut self) {
-        let Some((stage, mut lock)) = self.open.take() else { return };
-        lock.leave();
-        // Without a runtime the process is ending: the server frees the lock, the next run the rest.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let pool = Arc::clone(&self.pool);
-        runtime.spawn(async move {
-            if let Ok(lease) = pool.lease().await {
-                stage.discard(&lease).await;
-                lease.give_back();
-            }
-            lock.release().await;
-        });
+        if let Some((_, mut lock)) = self.open.take() {
+            lock.leave();
+        }
     }
 }
 
@@ -167,6 +182,10 @@ impl Pending {
         self.batches.push(batch);
         self.bytes += bytes;
         self.waiting.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
     fn is_enough(&self) -> bool {

@@ -8,7 +8,7 @@ use weir::write::{
 };
 
 use crate::support::{
-    postgres::Database,
+    postgres::{Database, OwnServer},
     target_contract::{load, names, people, table, wide},
 };
 
@@ -34,7 +34,7 @@ async fn found(database: &Database) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_writer_leaves_neither_staging_nor_lock() {
+async fn a_dropped_writer_leaves_its_staging_and_no_lock() {
     let database = Database::new().await;
     let target = Postgres::new(database.options());
     let table = table("people", Disposition::Replace);
@@ -45,9 +45,34 @@ async fn a_dropped_writer_leaves_neither_staging_nor_lock() {
     }
     assert_eq!(database.texts(STAGES).await.len(), 1);
     drop(writer);
-    eventually(async || database.texts(STAGES).await.is_empty()).await;
     eventually(async || database.texts(LOCKS).await.is_empty()).await;
+    assert_eq!(database.texts(STAGES).await.len(), 1);
     assert_eq!(found(&database).await, ["1 Ann"]);
+    target.open(&table, None).await.unwrap().unwrap().discard().await.unwrap();
+    assert!(database.texts(STAGES).await.is_empty());
+}
+
+/// A server that is killed and started again has what was staged at the last checkpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_outlives_the_crash_of_its_server() {
+    let server = OwnServer::start();
+    let target = Postgres::new(PostgresOptions::from_url(&server.url()).unwrap());
+    let table = table("people", Disposition::Replace);
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
+    writer.write(people(&table, &[(1, "Ann"), (2, "Bo")])).await.unwrap();
+    writer.checkpoint(&[]).await.unwrap();
+    let staged = writer.staged();
+    writer.write(wide(&table, 10..3000)).await.unwrap();
+    server.crash();
+    writer.write(people(&table, &[(9, "Lost")])).await.unwrap();
+    let error = writer.checkpoint(&[]).await.unwrap_err();
+    assert_eq!(error.kind(), weir::error::Kind::Target, "{error:?}");
+    drop(writer);
+    let next = Postgres::new(PostgresOptions::from_url(&server.url()).unwrap());
+    let mut writer = next.open(&table, Some(staged)).await.unwrap().unwrap();
+    writer.write(people(&table, &[(3, "Cy")])).await.unwrap();
+    let committed = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+    assert_eq!(committed.rows, 3);
 }
 
 /// The death of a process looks to the server like the end of its sessions.

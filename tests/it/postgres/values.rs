@@ -16,6 +16,14 @@ use crate::support::{
     target_contract::{self, people},
 };
 
+/// Arrays as the rows of slice 0.
+fn as_staged(table: &Table, mut arrays: Vec<ArrayRef>) -> RecordBatch {
+    let count = arrays[0].len();
+    arrays.push(Arc::new(Int64Array::from_value(0, count)));
+    arrays.push(Arc::new(arrow_array::BooleanArray::new_null(count)));
+    RecordBatch::try_new(table.schema.staged(), arrays).unwrap()
+}
+
 /// Loads one column of a table, and gives back what a query over it says.
 async fn stored(kind: ColumnType, values: ArrayRef, query: &str) -> Vec<String> {
     let database = Database::new().await;
@@ -26,7 +34,7 @@ async fn stored(kind: ColumnType, values: ArrayRef, query: &str) -> Vec<String> 
     let numbers = Int64Array::from_iter_values(0..i64::try_from(values.len()).unwrap());
     let arrays: Vec<ArrayRef> = vec![Arc::new(numbers), values];
     let mut writer = target.open(&table, None).await.unwrap().unwrap();
-    let batch = RecordBatch::try_new(table.schema.arrow(), arrays).unwrap();
+    let batch = as_staged(&table, arrays);
     writer.write(batch).await.unwrap();
     writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     database.texts(&format!("SELECT {query} FROM t ORDER BY n")).await
@@ -112,7 +120,7 @@ async fn a_row_without_its_key_is_an_error_that_names_the_column() {
     let mut writer = target.open(&table, None).await.unwrap().unwrap();
     let names: ArrayRef = Arc::new(StringArray::from(vec!["Ann"]));
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![None]));
-    let batch = RecordBatch::try_new(table.schema.arrow(), vec![ids, names]).unwrap();
+    let batch = as_staged(&table, vec![ids, names]);
     writer.write(batch).await.unwrap();
     let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
     assert!(error.chain().contains(r#"rows for "public"."people""#), "{error:?}");

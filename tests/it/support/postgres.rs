@@ -194,3 +194,48 @@ async fn connect(options: &PostgresOptions) -> Client {
     tokio::spawn(connection);
     client
 }
+
+/// A server of one test, which may be crashed. It stops with the process.
+pub(crate) struct OwnServer(Server);
+
+impl OwnServer {
+    pub(crate) fn start() -> Self {
+        let mut failure = String::new();
+        for _ in 0..3 {
+            match start() {
+                Ok(server) => return Self(server),
+                Err(why) => failure = why,
+            }
+        }
+        panic!("there is no Postgres server for the test: {failure}");
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://weir:weir@127.0.0.1:{}/postgres?sslmode=disable", self.0.port)
+    }
+
+    /// Restarts it as after a power cut.
+    pub(crate) fn crash(&self) {
+        let done = self.control("restart -m immediate -w -l \"$1/crash.log\"");
+        assert!(done, "pg_ctl cannot restart the server in {}", self.0.folder);
+    }
+
+    fn control(&self, command: &str) -> bool {
+        let script = format!(
+            "bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)\n\
+             cd \"$1\" && PATH=\"$bin:$PATH\" pg_ctl -D data {command} >/dev/null 2>&1"
+        );
+        let done = Command::new("sh")
+            .args(["-c", AS_USER, "weir", &script, &self.0.folder])
+            .current_dir("/")
+            .status();
+        done.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        // A server that was restarted is not the one that its script knows.
+        self.control("stop -m immediate");
+    }
+}

@@ -25,14 +25,24 @@ pub(crate) fn rows(rows: Value) -> Vec<Row> {
 
 /// A batch of these rows as it is staged, all by slice 0; what a row does not name is null.
 pub(crate) fn batch(schema: &TableSchema, rows: &[Row]) -> RecordBatch {
+    staged(schema, rows, 0, None)
+}
+
+/// A batch of rows, or of markers, as a slice stages it.
+pub(crate) fn staged(
+    schema: &TableSchema,
+    rows: &[Row],
+    slice: i64,
+    mark: Option<bool>,
+) -> RecordBatch {
     let arrays = schema.columns.iter().map(|column| {
         let cells: Vec<Option<&Value>> =
             rows.iter().map(|row| row.get(&column.name).filter(|value| !value.is_null())).collect();
         array(column.kind, &cells)
     });
     let own: [ArrayRef; 2] = [
-        Arc::new(Int64Array::from_value(0, rows.len())),
-        Arc::new(BooleanArray::new_null(rows.len())),
+        Arc::new(Int64Array::from_value(slice, rows.len())),
+        Arc::new(BooleanArray::from(vec![mark; rows.len()])),
     ];
     RecordBatch::try_new(schema.staged(), arrays.chain(own).collect()).unwrap()
 }

@@ -9,17 +9,16 @@ use std::{
 
 use serde_json::json;
 use weir::{
-    schema::{Column, ColumnType, TableSchema},
+    schema::{CHANGE, Column, ColumnType, DELETED_AT, SYNCED_AT, TableSchema},
+    state::{Change, Holder},
     write::{Deletes, Disposition, Ending, Seen, Table, Target, Writer},
 };
 
-use super::rows::{Row, batch, normal, rows};
+use super::rows::{Row, batch, normal, rows, staged};
 
 /// A target under test.
 pub(crate) struct Subject<'a, N, R> {
     pub(crate) target: &'a dyn Target,
-    /// Whether it can merge by key.
-    pub(crate) merges: bool,
     /// The `object` of a table of this short name.
     pub(crate) object: N,
     /// The rows that a reader of the target sees; `None` when there is no such table.
@@ -40,11 +39,16 @@ where
         subject.a_commit_without_rows_empties_the_table(disposition).await;
     }
     subject.appended_rows_are_added().await;
-    if subject.merges {
-        subject.merged_rows_take_the_place_of_their_key().await;
-    } else {
-        subject.a_merge_is_refused().await;
-    }
+    subject.merged_rows_take_the_place_of_their_key().await;
+    subject.a_run_goes_on_from_its_checkpoint().await;
+    subject.void_slices_leave_nothing().await;
+    subject.what_is_not_seen_is_gone(Deletes::Remove).await;
+    subject.what_is_not_seen_is_gone(Deletes::Mark).await;
+    subject.what_is_not_seen_is_gone(Deletes::Ignore).await;
+    subject.slices_replace_the_rows_of_their_parents().await;
+    subject.a_table_is_defined_without_rows().await;
+    subject.state_is_saved_with_the_rows().await;
+    subject.a_replication_is_locked_by_one().await;
     subject.every_value_comes_back().await;
     subject.many_batches_arrive_whole().await;
     subject.tables_are_written_side_by_side().await;
@@ -118,12 +122,222 @@ where
         assert!(self.target.open(&keyless, None).await.is_err(), "a merge needs a key");
     }
 
-    async fn a_merge_is_refused(&self) {
-        let table = self.table("merged", Disposition::Merge);
-        assert!(
-            self.target.open(&table, None).await.is_err(),
-            "a merge that cannot be must be refused"
+    async fn a_run_goes_on_from_its_checkpoint(&self) {
+        for disposition in [Disposition::Replace, Disposition::Merge, Disposition::Truncate] {
+            let name = format!("resumed_{disposition:?}").to_lowercase();
+            let table = of_new_run(&self.table(&name, disposition));
+            load(self.target, &table, &[(9, "Old")]).await;
+            let mut writer = self.target.open(&table, None).await.unwrap().unwrap();
+            writer.write(people(&table, &[(1, "Ann"), (2, "Bo")])).await.unwrap();
+            let staged = writer.staged();
+            assert_eq!(staged, 2);
+            writer.checkpoint(&[]).await.unwrap();
+            writer.write(people(&table, &[(3, "Lost")])).await.unwrap();
+            drop(writer);
+            for _ in 0..2 {
+                let writer = self.target.open(&table, Some(staged)).await.unwrap();
+                assert_eq!(writer.unwrap().staged(), staged, "{disposition:?}");
+            }
+            let mut writer = self.target.open(&table, Some(staged)).await.unwrap().unwrap();
+            writer.write(people(&table, &[(2, "Bob"), (4, "Dee")])).await.unwrap();
+            assert_eq!(self.names(&table).await, ["9 Old"], "{disposition:?}");
+            let committed = writer.commit(&SOME, &[]).await.unwrap();
+            assert_eq!(committed.rows, 3, "{disposition:?}");
+            let mut expected = vec!["1 Ann", "2 Bob", "4 Dee"];
+            expected.extend((disposition == Disposition::Merge).then_some("9 Old"));
+            assert_eq!(self.names(&table).await, expected, "{disposition:?}");
+            let other = of_new_run(&table);
+            assert!(
+                self.target.open(&other, Some(1)).await.unwrap().is_none(),
+                "nothing is staged"
+            );
+            let mut writer = self.target.open(&other, None).await.unwrap().unwrap();
+            writer.write(people(&other, &[(5, "Eve")])).await.unwrap();
+            writer.checkpoint(&[]).await.unwrap();
+            drop(writer);
+            let third = of_new_run(&table);
+            assert!(self.target.open(&third, Some(1)).await.unwrap().is_none(), "another run's");
+            self.target.open(&third, None).await.unwrap().unwrap().discard().await.unwrap();
+            assert!(self.target.open(&other, Some(1)).await.unwrap().is_none(), "it is forgotten");
+        }
+    }
+
+    async fn void_slices_leave_nothing(&self) {
+        let table = of_new_run(&self.table("void", Disposition::Replace));
+        let slice = |ids: &[(i64, &str)], slice| {
+            let row =
+                |(id, name): &(i64, &str)| rows(json!([{ "id": id, "name": name }])).remove(0);
+            staged(&table.schema, &ids.iter().map(row).collect::<Vec<_>>(), slice, None)
+        };
+        let mut writer = self.target.open(&table, None).await.unwrap().unwrap();
+        writer.write(slice(&[(1, "Ann"), (2, "Bo")], 7)).await.unwrap();
+        writer.write(slice(&[(3, "Cy")], 8)).await.unwrap();
+        writer.checkpoint(&[]).await.unwrap();
+        writer.write(slice(&[(2, "Bob")], 70)).await.unwrap();
+        writer.checkpoint(&[]).await.unwrap();
+        let count = writer.staged();
+        drop(writer);
+        let mut writer = self.target.open(&table, Some(count)).await.unwrap().unwrap();
+        writer.write(slice(&[(4, "Dee")], 9)).await.unwrap();
+        let ending = Ending { void: vec![7, 8], ..SOME };
+        writer.commit(&ending, &[]).await.unwrap();
+        assert_eq!(self.names(&table).await, ["2 Bob", "4 Dee"]);
+    }
+
+    async fn what_is_not_seen_is_gone(&self, deletes: Deletes) {
+        let name = format!("gone_{deletes:?}").to_lowercase();
+        let mut table = Table { deletes, ..self.table(&name, Disposition::Merge) };
+        table.place = vec!["place".to_owned()];
+        let columns = &mut table.schema.columns;
+        columns.push(Column::new("place", ColumnType::Text));
+        columns.push(Column::new(SYNCED_AT, ColumnType::Text));
+        if deletes == Deletes::Mark {
+            columns.push(Column::new(DELETED_AT, ColumnType::Timestamp));
+        }
+        columns.push(Column::new(CHANGE, ColumnType::Text));
+        let at = "2026-05-01T00:00:00Z".parse().unwrap();
+        let all = Ending { seen: Seen::All, at, void: Vec::new() };
+        self.merge(&table, json!([[1, "Ann", "a"], [2, "Bo", "a"], [3, "Cy", "a"]]), "1", &all)
+            .await;
+        let some = Ending { seen: Seen::Some, at, void: Vec::new() };
+        let news = json!([[1, "Ann", "a"], [2, "Bob", "a"], [5, "Eve", "b"]]);
+        assert_eq!(self.merge(&table, news, "2", &some).await, 0, "{deletes:?}");
+        assert_eq!(self.changes(&table).await, ["1 new 1", "2 updated 2", "3 new 1", "5 new 2"]);
+        let deleted =
+            self.merge(&table, json!([[1, "Ann", "z"], [5, "Eve", "b"]]), "3", &all).await;
+        let (count, expected) = match deletes {
+            Deletes::Mark => (2, vec!["1 moved 3", "2 deleted 2", "3 deleted 1", "5 new 2"]),
+            Deletes::Remove => (2, vec!["1 moved 3", "5 new 2"]),
+            Deletes::Ignore => (0, vec!["1 moved 3", "2 updated 2", "3 new 1", "5 new 2"]),
+        };
+        assert_eq!(
+            (deleted, self.changes(&table).await),
+            (count, expected.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()),
+            "{deletes:?}"
         );
+        if deletes == Deletes::Mark {
+            let marked = async || {
+                let rows = self.rows(&table).await;
+                let marked = rows.iter().filter(|row| !row[DELETED_AT].is_null());
+                let shown = marked.map(|row| format!("{} {}", row["id"], row[DELETED_AT]));
+                shown.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+            };
+            let time = "\"2026-05-01T00:00:00.000000Z\"";
+            assert_eq!(marked().await, [format!("2 {time}"), format!("3 {time}")]);
+            self.merge(&table, json!([[3, "Cy", "a"]]), "4", &some).await;
+            assert_eq!(marked().await, [format!("2 {time}")], "a row that comes again is there");
+        }
+    }
+
+    /// Merges rows of id, name and place; how many old rows were found gone.
+    async fn merge(
+        &self,
+        table: &Table,
+        news: serde_json::Value,
+        stamp: &str,
+        ending: &Ending,
+    ) -> u64 {
+        let row = |row: &serde_json::Value| {
+            let row = json!([{ "id": row[0], "name": row[1], "place": row[2], SYNCED_AT: stamp }]);
+            rows(row).remove(0)
+        };
+        let news: Vec<Row> = news.as_array().unwrap().iter().map(row).collect();
+        let mut writer = self.open(table).await;
+        writer.write(batch(&table.schema, &news)).await.unwrap();
+        writer.commit(ending, &[]).await.unwrap().deleted
+    }
+
+    /// `id change stamp` of every row, sorted.
+    async fn changes(&self, table: &Table) -> Vec<String> {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("null").to_owned();
+        let show =
+            |row: &Row| format!("{} {} {}", row["id"], text(&row[CHANGE]), text(&row[SYNCED_AT]));
+        let mut shown: Vec<String> = self.rows(table).await.iter().map(show).collect();
+        shown.sort();
+        shown
+    }
+
+    async fn slices_replace_the_rows_of_their_parents(&self) {
+        let mut table = self.table("parents", Disposition::Merge);
+        table.schema.columns.push(Column::new("parent", ColumnType::Text));
+        table.replaces = Some("parent".to_owned());
+        table.deletes = Deletes::Remove;
+        let child = |id: i64, parent: &str| {
+            rows(json!([{ "id": id, "name": parent, "parent": parent }])).remove(0)
+        };
+        let mark = |parent: &str, anew| {
+            staged(&table.schema, &rows(json!([{ "parent": parent }])), 1, Some(anew))
+        };
+        let first: Vec<Row> = [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "d")]
+            .map(|(id, parent)| child(id, parent))
+            .to_vec();
+        let mut writer = self.open(&table).await;
+        writer.write(batch(&table.schema, &first)).await.unwrap();
+        let committed = writer.commit(&SOME, &[]).await.unwrap();
+        assert_eq!(committed.rows, 6, "rows without a marker only come");
+        let mut writer = self.open(&table).await;
+        writer.write(batch(&table.schema, &[child(2, "a"), child(7, "a")])).await.unwrap();
+        writer.write(mark("a", true)).await.unwrap();
+        writer.write(mark("c", true)).await.unwrap();
+        writer.write(mark("b", false)).await.unwrap();
+        let committed = writer.commit(&SOME, &[]).await.unwrap();
+        assert_eq!((committed.rows, committed.deleted), (2, 2));
+        assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b", "6 d", "7 a"]);
+        let mut writer = self.open(&table).await;
+        writer.write(batch(&table.schema, &[child(2, "a")])).await.unwrap();
+        writer.write(mark("a", true)).await.unwrap();
+        writer.write(mark("b", false)).await.unwrap();
+        let all = Ending { seen: Seen::All, ..SOME };
+        assert_eq!(writer.commit(&all, &[]).await.unwrap().deleted, 2);
+        assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b"], "the parent `d` is gone");
+    }
+
+    async fn a_table_is_defined_without_rows(&self) {
+        let table = self.table("defined", Disposition::Replace);
+        assert!(!self.target.define(&table).await.unwrap().is_empty());
+        assert_eq!((self.read)(&table).await, Some(Vec::new()));
+        self.load(&table, &[(1, "Ann")]).await;
+        self.target.define(&table).await.unwrap();
+        assert_eq!(self.names(&table).await, ["1 Ann"]);
+    }
+
+    async fn state_is_saved_with_the_rows(&self) {
+        let replication = (self.object)("state").replace(['/', '.', '*'], "_");
+        let table =
+            Table { replication: replication.clone(), ..self.table("kept", Disposition::Replace) };
+        let store = self.target.store(&replication).unwrap();
+        assert_eq!(store.load().await.unwrap(), weir::state::Entries::new());
+        let lock = store.lock(&Holder::here("one")).await.unwrap();
+        let set = |key: &str, value| Change::set(key, json!({ "at": value, "odd": "\u{0} \" '" }));
+        store.save(&[set("a", 1), set("b", 1), set("a", 2)]).await.unwrap();
+        let mut writer = self.open(&table).await;
+        writer.write(people(&table, &[(1, "Ann")])).await.unwrap();
+        writer.checkpoint(&[set("b", 2), set("c", 3)]).await.unwrap();
+        let again = self.target.store(&replication).unwrap();
+        let entries = again.load().await.unwrap();
+        let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["a", "b", "c"]);
+        assert_eq!((&entries["a"]["at"], &entries["b"]["at"]), (&json!(2), &json!(2)));
+        assert_eq!(entries["c"]["odd"], json!("\u{0} \" '"));
+        writer.commit(&SOME, &[Change::forget("a"), set("d", 4)]).await.unwrap();
+        let entries = again.load().await.unwrap();
+        assert_eq!(entries.keys().map(String::as_str).collect::<Vec<_>>(), ["b", "c", "d"]);
+        let other = self.target.store(&format!("{replication}2")).unwrap();
+        assert!(other.load().await.unwrap().is_empty(), "replications are apart");
+        drop(lock);
+    }
+
+    async fn a_replication_is_locked_by_one(&self) {
+        let replication = (self.object)("locked").replace(['/', '.', '*'], "_");
+        let store = self.target.store(&replication).unwrap();
+        let lock = store.lock(&Holder::here("first-run")).await.unwrap();
+        assert!(lock.is_held());
+        let again = self.target.store(&replication).unwrap();
+        let error = again.lock(&Holder::here("second-run")).await.err().unwrap();
+        assert!(error.chain().contains("first-run"), "{error:?}");
+        drop(lock);
+        let lock = again.lock(&Holder::here("third-run")).await.unwrap();
+        assert!(lock.is_held());
     }
 
     async fn every_value_comes_back(&self) {
@@ -221,7 +435,8 @@ pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Tabl
 }
 
 /// What a run that saw only some rows says.
-pub(crate) const SOME: Ending = Ending { seen: Seen::Some, at: chrono::DateTime::UNIX_EPOCH };
+pub(crate) const SOME: Ending =
+    Ending { seen: Seen::Some, at: chrono::DateTime::UNIX_EPOCH, void: Vec::new() };
 
 /// The same table, written by a run of its own.
 fn of_new_run(table: &Table) -> Table {

@@ -102,11 +102,6 @@ impl Writer for Mortal<Box<dyn Writer>> {
         self.inner.write(batch).await
     }
 
-    async fn forget(&mut self, slice: i64) -> Result<()> {
-        self.fate.step().await;
-        self.inner.forget(slice).await
-    }
-
     fn staged(&self) -> u64 {
         self.inner.staged()
     }

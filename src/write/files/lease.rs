@@ -1,0 +1,247 @@
+//! The state of replications in an object store: one object, written only over the version that was
+//! read, and a lease that its holder renews.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use object_store::{
+    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{home, store::failed};
+use crate::error::{Error, Result};
+use crate::state::{Change, Entries, Holder, Lock, Store};
+
+/// Time for which a lease holds, and after which it is renewed.
+const LASTS: TimeDelta = TimeDelta::seconds(60);
+const RENEWED: Duration = Duration::from_secs(20);
+
+/// The state of one replication in an object store.
+#[derive(Debug)]
+pub(super) struct RemoteStore {
+    bucket: Arc<dyn ObjectStore>,
+    place: Path,
+    shown: String,
+    replication: String,
+    /// What the object holds, and its version; `None` until it is read.
+    known: Mutex<Option<(Entries, Option<UpdateVersion>)>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Lease {
+    holder: Holder,
+    until: DateTime<Utc>,
+}
+
+impl RemoteStore {
+    pub(super) fn new(
+        bucket: &Arc<dyn ObjectStore>,
+        place: Path,
+        shown: &str,
+        replication: &str,
+    ) -> Self {
+        Self {
+            bucket: Arc::clone(bucket),
+            place,
+            shown: shown.to_owned(),
+            replication: replication.to_owned(),
+            known: Mutex::default(),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<(Vec<u8>, UpdateVersion)>> {
+        let wrong = |error: object_store::Error| failed("read", &self.shown, &error);
+        match self.bucket.get(&self.place.clone().join(name)).await {
+            Ok(found) => {
+                let version = UpdateVersion {
+                    e_tag: found.meta.e_tag.clone(),
+                    version: found.meta.version.clone(),
+                };
+                Ok(Some((found.bytes().await.map_err(wrong)?.to_vec(), version)))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(wrong(error)),
+        }
+    }
+
+    async fn entries(&self) -> Result<(Entries, Option<UpdateVersion>)> {
+        let Some((bytes, version)) = self.read("state.json").await? else {
+            return Ok((Entries::new(), None));
+        };
+        let entries = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::target(format!("`{}/{}` holds no state of weir", self.shown, self.place))
+                .because(error)
+        })?;
+        Ok((entries, Some(version)))
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        over: Option<UpdateVersion>,
+    ) -> object_store::Result<UpdateVersion> {
+        put(&self.bucket, &self.place.clone().join(name), bytes, over).await
+    }
+}
+
+/// Writes an object over this version of it, or where there is none.
+async fn put(
+    bucket: &Arc<dyn ObjectStore>,
+    path: &Path,
+    bytes: Vec<u8>,
+    over: Option<UpdateVersion>,
+) -> object_store::Result<UpdateVersion> {
+    let mode = over.map_or(PutMode::Create, PutMode::Update);
+    let options = PutOptions::from(mode);
+    let done = bucket.put_opts(path, PutPayload::from(bytes), options).await?;
+    Ok(UpdateVersion { e_tag: done.e_tag, version: done.version })
+}
+
+/// Whether somebody else has written meanwhile.
+fn is_conflict(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
+    )
+}
+
+fn refused(shown: &str, error: &object_store::Error) -> Error {
+    match error {
+        object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
+            Error::target(format!("`{shown}` has no conditional writes, which the state needs"))
+                .with_hint("keep it elsewhere: `state:` in the replication, a folder or a database")
+        }
+        error => failed("write", shown, error),
+    }
+}
+
+#[async_trait]
+impl Store for RemoteStore {
+    async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
+        let found = self.read("lock.json").await?;
+        let lease = found.as_ref().and_then(|(bytes, _)| serde_json::from_slice(bytes).ok());
+        if let Some(Lease { holder, .. }) = lease.filter(|lease: &Lease| lease.until > Utc::now()) {
+            return Err(home::taken(&self.replication, Some(&holder)));
+        }
+        let bytes = written(holder);
+        let version = match self.put("lock.json", bytes, found.map(|(_, version)| version)).await {
+            Ok(version) => version,
+            Err(error) if is_conflict(&error) => {
+                return Err(home::taken(&self.replication, None));
+            }
+            Err(error) => return Err(refused(&self.shown, &error)),
+        };
+        let (lost, ended) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let renewal = Renewal {
+            bucket: Arc::clone(&self.bucket),
+            path: self.place.clone().join("lock.json"),
+            holder: holder.clone(),
+            lost: Arc::clone(&lost),
+            ended: ended.clone(),
+        };
+        tokio::spawn(renewal.run(version));
+        Ok(Box::new(RemoteLock { lost, ended }))
+    }
+
+    async fn load(&self) -> Result<Entries> {
+        let found = self.entries().await?;
+        let entries = found.0.clone();
+        *self.known.lock().await = Some(found);
+        Ok(entries)
+    }
+
+    async fn save(&self, changes: &[Change]) -> Result<()> {
+        let mut known = self.known.lock().await;
+        let (mut entries, version) = match known.take() {
+            Some(known) => known,
+            None => self.entries().await?,
+        };
+        for change in changes {
+            match &change.value {
+                Some(value) => entries.insert(change.key.clone(), value.clone()),
+                None => entries.remove(&change.key),
+            };
+        }
+        let bytes = serde_json::to_vec(&entries)
+            .map_err(|error| Error::target("the state makes no JSON").because(error))?;
+        let version = self.put("state.json", bytes, version).await.map_err(|error| {
+            if is_conflict(&error) {
+                Error::target("somebody else has written the replication's state")
+                    .with_hint("two runs of one replication must not go at the same time")
+            } else {
+                refused(&self.shown, &error)
+            }
+        })?;
+        *known = Some((entries, Some(version)));
+        Ok(())
+    }
+}
+
+fn written(holder: &Holder) -> Vec<u8> {
+    let lease = Lease { holder: holder.clone(), until: Utc::now() + LASTS };
+    serde_json::to_vec(&lease).unwrap_or_default()
+}
+
+struct RemoteLock {
+    lost: Arc<AtomicBool>,
+    ended: CancellationToken,
+}
+
+impl Lock for RemoteLock {
+    fn is_held(&self) -> bool {
+        !self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for RemoteLock {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
+}
+
+struct Renewal {
+    bucket: Arc<dyn ObjectStore>,
+    path: Path,
+    holder: Holder,
+    lost: Arc<AtomicBool>,
+    ended: CancellationToken,
+}
+
+impl Renewal {
+    async fn run(self, mut version: UpdateVersion) {
+        let mut until = Utc::now() + LASTS;
+        loop {
+            tokio::select! {
+                () = self.ended.cancelled() => {
+                    // Who cannot remove it leaves it to end by itself.
+                    self.bucket.delete(&self.path).await.ok();
+                    return;
+                }
+                () = tokio::time::sleep(RENEWED) => {}
+            }
+            match put(&self.bucket, &self.path, written(&self.holder), Some(version.clone())).await
+            {
+                Ok(new) => {
+                    (version, until) = (new, Utc::now() + LASTS);
+                }
+                Err(error) if is_conflict(&error) || Utc::now() >= until => {
+                    self.lost.store(true, Ordering::Relaxed);
+                    return;
+                }
+                // It still holds for a while: try again.
+                Err(_) => {}
+            }
+        }
+    }
+}

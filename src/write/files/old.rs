@@ -1,0 +1,250 @@
+//! An object as it is: the rows of its files, in the columns that a merge writes.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Cursor, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow_array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow_schema::{DataType, Field, SchemaRef};
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use serde_json::value::RawValue;
+
+use super::{
+    json, local,
+    object::{Compression, Format},
+};
+use crate::decode;
+use crate::error::{Error, Result};
+use crate::schema::{Column, ColumnType, TableSchema};
+
+/// Rows of JSONL that make a batch.
+const LINES: usize = 1024;
+
+/// One file of an object.
+#[derive(Clone, Debug)]
+pub(super) enum OldFile {
+    Local(PathBuf),
+    /// Read already; bounded by who reads.
+    Bytes {
+        name: String,
+        bytes: Bytes,
+    },
+}
+
+impl OldFile {
+    fn shown(&self) -> String {
+        match self {
+            Self::Local(path) => path.display().to_string(),
+            Self::Bytes { name, .. } => name.clone(),
+        }
+    }
+
+    fn open(&self) -> Result<Box<dyn Read + Send>> {
+        Ok(match self {
+            Self::Local(path) => Box::new(file(path)?),
+            Self::Bytes { bytes, .. } => Box::new(Cursor::new(bytes.clone())),
+        })
+    }
+
+    fn broken(&self, why: impl std::fmt::Display) -> Error {
+        Error::target(format!("`{}` cannot be read", self.shown()))
+            .because(why.to_string())
+            .with_hint("move it away, or load it anew with the mode full-refresh")
+    }
+
+    /// The columns of the file that a table does not have; with their types as far as they can be told.
+    pub(super) fn others(&self, format: Format, schema: &TableSchema) -> Result<Vec<Column>> {
+        let known = |name: &str| schema.position(name).is_some();
+        match format {
+            Format::Parquet => {
+                let reader = self.parquet()?;
+                let fields = reader.fields().iter().filter(|field| !known(field.name()));
+                let columns = fields.map(|field| {
+                    let kind = kind_of(field).ok_or_else(|| {
+                        self.broken(format!("column `{}` is {}", field.name(), field.data_type()))
+                    })?;
+                    Ok(Column::new(field.name(), kind))
+                });
+                columns.collect()
+            }
+            Format::Jsonl(compression) => {
+                let mut line = String::new();
+                let read = self.lines(compression)?.read_line(&mut line);
+                read.map_err(|error| self.broken(error))?;
+                let names = self.row(&line)?;
+                let others = names.into_iter().filter(|(name, _)| !known(name));
+                Ok(others.map(|(name, _)| Column::new(name, ColumnType::Json)).collect())
+            }
+        }
+    }
+
+    /// The rows of the file, batch by batch, in these columns.
+    pub(super) fn read(&self, format: Format, schema: &TableSchema) -> Result<OldRows> {
+        let source = match format {
+            Format::Parquet => Source::Parquet(self.parquet_rows()?),
+            Format::Jsonl(compression) => Source::Jsonl(self.lines(compression)?),
+        };
+        Ok(OldRows { file: self.clone(), schema: schema.clone(), arrow: schema.arrow(), source })
+    }
+
+    fn parquet(&self) -> Result<SchemaRef> {
+        let schema = match self {
+            Self::Local(path) => ParquetRecordBatchReaderBuilder::try_new(file(path)?)
+                .map(|builder| Arc::clone(builder.schema())),
+            Self::Bytes { bytes, .. } => ParquetRecordBatchReaderBuilder::try_new(bytes.clone())
+                .map(|builder| Arc::clone(builder.schema())),
+        };
+        schema.map_err(|error| self.broken(error))
+    }
+
+    fn parquet_rows(&self) -> Result<ParquetRecordBatchReader> {
+        let reader = match self {
+            Self::Local(path) => ParquetRecordBatchReaderBuilder::try_new(file(path)?)
+                .and_then(ParquetRecordBatchReaderBuilder::build),
+            Self::Bytes { bytes, .. } => ParquetRecordBatchReaderBuilder::try_new(bytes.clone())
+                .and_then(ParquetRecordBatchReaderBuilder::build),
+        };
+        reader.map_err(|error| self.broken(error))
+    }
+
+    fn lines(&self, compression: Compression) -> Result<Box<dyn BufRead + Send>> {
+        let bytes = self.open()?;
+        Ok(match compression {
+            Compression::Plain => Box::new(BufReader::new(bytes)),
+            Compression::Gzip => Box::new(BufReader::new(MultiGzDecoder::new(bytes))),
+            Compression::Zstd => {
+                let decoder = zstd::stream::read::Decoder::new(bytes);
+                Box::new(BufReader::new(decoder.map_err(|error| self.broken(error))?))
+            }
+        })
+    }
+
+    /// The fields of a line; nothing for an empty one.
+    fn row(&self, line: &str) -> Result<Vec<(String, Box<RawValue>)>> {
+        if line.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        let fields: indexmap::IndexMap<String, Box<RawValue>> =
+            serde_json::from_str(line).map_err(|error| self.broken(error))?;
+        Ok(fields.into_iter().collect())
+    }
+}
+
+fn file(path: &Path) -> Result<File> {
+    File::open(path).map_err(|error| local::failed("read", path, &error))
+}
+
+/// The type of a column that weir has written.
+fn kind_of(field: &Field) -> Option<ColumnType> {
+    let json = field.metadata().values().any(|name| name == "arrow.json");
+    match field.data_type() {
+        DataType::Utf8 if json => Some(ColumnType::Json),
+        other => ColumnType::ALL.into_iter().find(|kind| kind.arrow() == *other),
+    }
+}
+
+enum Source {
+    Parquet(ParquetRecordBatchReader),
+    Jsonl(Box<dyn BufRead + Send>),
+}
+
+/// The rows of one file.
+pub(super) struct OldRows {
+    file: OldFile,
+    schema: TableSchema,
+    arrow: SchemaRef,
+    source: Source,
+}
+
+impl OldRows {
+    /// The next batch; `None` after the last.
+    pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
+        match &mut self.source {
+            Source::Parquet(reader) => match reader.next() {
+                None => Ok(None),
+                Some(batch) => {
+                    let batch = batch.map_err(|error| self.file.broken(error))?;
+                    self.fitted(&batch).map(Some)
+                }
+            },
+            Source::Jsonl(lines) => {
+                let mut rows = Vec::new();
+                let mut line = String::new();
+                while rows.len() < LINES {
+                    line.clear();
+                    if lines.read_line(&mut line).map_err(|error| self.file.broken(error))? == 0 {
+                        break;
+                    }
+                    let fields = self.file.row(&line)?;
+                    if !fields.is_empty() {
+                        rows.push(fields.into_iter().collect::<indexmap::IndexMap<_, _>>());
+                    }
+                }
+                if rows.is_empty() {
+                    return Ok(None);
+                }
+                let columns = self.schema.columns.iter().map(|column| {
+                    let values: Vec<Option<&str>> = rows
+                        .iter()
+                        .map(|row| {
+                            row.get(&column.name).map(|raw| raw.get()).filter(|raw| *raw != "null")
+                        })
+                        .collect();
+                    self.decoded(column, &values)
+                });
+                let columns = columns.collect::<Result<Vec<_>>>()?;
+                let batch = RecordBatch::try_new(Arc::clone(&self.arrow), columns);
+                batch.map(Some).map_err(|error| self.file.broken(error))
+            }
+        }
+    }
+
+    /// JSON texts as a column; a value that does not fit is no value that weir wrote.
+    fn decoded(&self, column: &Column, values: &[Option<&str>]) -> Result<ArrayRef> {
+        // Wider types take what was written in a narrower one.
+        let texts: Vec<Option<String>> = values
+            .iter()
+            .map(|value| {
+                value.map(|raw| match column.kind {
+                    ColumnType::Text if !raw.starts_with('"') => {
+                        serde_json::Value::from(raw).to_string()
+                    }
+                    _ => raw.to_owned(),
+                })
+            })
+            .collect();
+        let array = decode::array(column.kind, texts.iter().map(Option::as_deref));
+        let lost =
+            texts.iter().enumerate().find(|(row, text)| text.is_some() && array.is_null(*row));
+        match lost.and_then(|(_, text)| text.as_ref()) {
+            None => Ok(array),
+            Some(text) => {
+                let shown: String = text.chars().take(40).collect();
+                let (name, kind) = (&column.name, column.kind);
+                Err(self.file.broken(format!("`{shown}` in column `{name}` is no {kind}")))
+            }
+        }
+    }
+
+    fn fitted(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let columns = self.schema.columns.iter().map(|column| {
+            let Some(array) = batch.column_by_name(&column.name) else {
+                return Ok(new_null_array(&column.kind.arrow(), batch.num_rows()));
+            };
+            if *array.data_type() == column.kind.arrow() {
+                return Ok(Arc::clone(array));
+            }
+            let texts = json::texts(&column.name, array)?;
+            let texts: Vec<Option<&str>> = texts.iter().map(Option::as_deref).collect();
+            self.decoded(column, &texts)
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_new(Arc::clone(&self.arrow), columns)
+            .map_err(|error| self.file.broken(error))
+    }
+}

@@ -1,0 +1,386 @@
+//! Rows that wait for their commit, as segments of Arrow IPC streams that outlive their process.
+//!
+//! On local disk a segment is a file per process in the object's area, and a small file beside them
+//! says how many rows of each count. In an object store a segment is an object of a few mebibytes,
+//! named after its rows.
+
+use std::{
+    fs::{self, File},
+    io::{BufReader, BufWriter, Cursor, ErrorKind, Read, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use arrow_array::RecordBatch;
+use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
+use arrow_schema::{ArrowError, SchemaRef};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
+use serde::{Deserialize, Serialize};
+
+use super::{area, area::Area, local, store};
+use crate::error::{Error, Result};
+
+/// Name of the file that says which rows count.
+const INDEX: &str = "index.json";
+/// Bytes of memory of batches that make an object in a store.
+const ENOUGH: usize = 4 << 20;
+/// Bytes that are written to a local segment at once.
+const BUFFER: usize = 256 * 1024;
+
+/// Which rows of a local staging count.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Index {
+    run_id: String,
+    /// Rows that count, by segment.
+    segments: Vec<u64>,
+}
+
+/// Rows of one table, staged.
+pub(super) enum Staging {
+    Local(LocalStaging),
+    Store(StoreStaging),
+}
+
+impl Staging {
+    /// Goes on with so many rows of a run, or begins anew; `None` when they are not there.
+    pub(super) async fn local(
+        area: &Arc<Area>,
+        schema: &SchemaRef,
+        run_id: &str,
+        rows: Option<u64>,
+    ) -> Result<Option<Self>> {
+        LocalStaging::open(area, schema, run_id, rows).map(|staging| staging.map(Self::Local))
+    }
+
+    /// Likewise in an object store, below this path.
+    pub(super) async fn store(
+        store: (&Arc<dyn ObjectStore>, &str),
+        place: Path,
+        schema: &SchemaRef,
+        (run_id, rows): (&str, Option<u64>),
+    ) -> Result<Option<Self>> {
+        let staging = StoreStaging::open(store, place, schema, (run_id, rows)).await?;
+        Ok(staging.map(Self::Store))
+    }
+
+    /// Rows that are staged.
+    pub(super) fn rows(&self) -> u64 {
+        match self {
+            Self::Local(staging) => staging.index.segments.iter().sum(),
+            Self::Store(staging) => staging.rows,
+        }
+    }
+
+    pub(super) async fn append(&mut self, batch: RecordBatch) -> Result<()> {
+        match self {
+            Self::Local(staging) => staging.append(&batch),
+            Self::Store(staging) => staging.append(batch).await,
+        }
+    }
+
+    /// Makes all rows so far last.
+    pub(super) async fn sync(&mut self) -> Result<()> {
+        match self {
+            Self::Local(staging) => staging.sync(),
+            Self::Store(staging) => staging.put().await,
+        }
+    }
+
+    /// How many segments there are.
+    pub(super) fn segments(&self) -> usize {
+        match self {
+            Self::Local(staging) => staging.index.segments.len(),
+            Self::Store(staging) => staging.segments.len(),
+        }
+    }
+
+    /// The batches of a segment. All rows must have been made to last.
+    pub(super) async fn read(&self, number: usize) -> Result<Segment> {
+        match self {
+            Self::Local(staging) => staging.read(number),
+            Self::Store(staging) => staging.read(number).await,
+        }
+    }
+
+    /// Removes everything.
+    pub(super) async fn remove(self) -> Result<()> {
+        match self {
+            Self::Local(staging) => staging.remove(),
+            Self::Store(staging) => staging.remove().await,
+        }
+    }
+}
+
+/// The batches of one segment.
+pub(super) struct Segment {
+    reader: StreamReader<Box<dyn Read + Send>>,
+    left: u64,
+}
+
+impl Segment {
+    fn new(bytes: Box<dyn Read + Send>, rows: u64) -> Result<Self> {
+        let reader = StreamReader::try_new(bytes, None).map_err(|error| broken(&error))?;
+        Ok(Self { reader, left: rows })
+    }
+}
+
+impl Iterator for Segment {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let batch = match self.reader.next() {
+            Some(batch) => batch.map_err(|error| broken(&error)),
+            None => {
+                Err(Error::target("staged rows are missing").with_hint("start over with `--fresh`"))
+            }
+        };
+        Some(batch.map(|batch| {
+            let rows = (batch.num_rows() as u64).min(self.left);
+            self.left -= rows;
+            batch.slice(0, usize::try_from(rows).unwrap_or(usize::MAX))
+        }))
+    }
+}
+
+fn broken(error: &ArrowError) -> Error {
+    Error::target("staged rows cannot be read or written")
+        .because(error.to_string())
+        .with_hint("start over with `--fresh`")
+}
+
+pub(super) struct LocalStaging {
+    folder: PathBuf,
+    schema: SchemaRef,
+    index: Index,
+    /// The segment of this process, once it has rows.
+    writer: Option<StreamWriter<BufWriter<File>>>,
+    _area: Arc<Area>,
+}
+
+impl LocalStaging {
+    fn open(
+        area: &Arc<Area>,
+        schema: &SchemaRef,
+        run_id: &str,
+        rows: Option<u64>,
+    ) -> Result<Option<Self>> {
+        let folder = area.join(area::STAGE);
+        let mut index = Index { run_id: run_id.to_owned(), segments: Vec::new() };
+        let wrong = |what: &str, error: &std::io::Error| local::failed(what, &folder, error);
+        match rows {
+            None => match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(wrong("remove", &error));
+                }
+                _ => fs::create_dir_all(&folder).map_err(|error| wrong("create", &error))?,
+            },
+            Some(rows) => {
+                let found: Option<Index> = fs::read(folder.join(INDEX))
+                    .ok()
+                    .and_then(|text| serde_json::from_slice(&text).ok());
+                let found = found.filter(|found| {
+                    found.run_id == run_id && found.segments.iter().sum::<u64>() >= rows
+                });
+                // A run that has staged nothing yet has no index.
+                if found.is_none() && (rows > 0 || !folder.exists()) {
+                    return Ok(None);
+                }
+                let mut left = rows;
+                for count in found.unwrap_or_default().segments {
+                    index.segments.push(count.min(left));
+                    left -= count.min(left);
+                }
+            }
+        }
+        let (schema, area) = (Arc::clone(schema), Arc::clone(area));
+        let staging = Self { folder, schema, index, writer: None, _area: area };
+        staging.save()?;
+        Ok(Some(staging))
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("{number:05}.arrows"))
+    }
+
+    /// Saves the index, all at once.
+    fn save(&self) -> Result<()> {
+        let new = self.folder.join(format!("{INDEX}.new"));
+        let wrong = |error: std::io::Error| local::failed("write", &new, &error);
+        let text = serde_json::to_vec(&self.index).unwrap_or_default();
+        let mut file = File::create(&new).map_err(wrong)?;
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(wrong)?;
+        fs::rename(&new, self.folder.join(INDEX)).map_err(wrong)?;
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(wrong)
+    }
+
+    fn append(&mut self, batch: &RecordBatch) -> Result<()> {
+        if self.writer.is_none() {
+            let path = self.path(self.index.segments.len());
+            let file =
+                File::create(&path).map_err(|error| local::failed("create", &path, &error))?;
+            let writer =
+                StreamWriter::try_new(BufWriter::with_capacity(BUFFER, file), &self.schema);
+            self.writer = Some(writer.map_err(|error| broken(&error))?);
+            self.index.segments.push(0);
+        }
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        if let Err(error) = writer.write(batch) {
+            return Err(self.full(&error));
+        }
+        if let Some(count) = self.index.segments.last_mut() {
+            *count += batch.num_rows() as u64;
+        }
+        Ok(())
+    }
+
+    /// The error of a write: mostly the disk's.
+    fn full(&self, error: &ArrowError) -> Error {
+        match error {
+            ArrowError::IoError(_, error) => local::failed("write", &self.folder, error),
+            other => broken(other),
+        }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        if let Some(writer) = &mut self.writer {
+            let wrong = |error: &std::io::Error| local::failed("write", &self.folder, error);
+            let file = writer.get_mut();
+            file.flush().map_err(|error| wrong(&error))?;
+            file.get_ref().sync_all().map_err(|error| wrong(&error))?;
+        }
+        self.save()
+    }
+
+    fn read(&self, number: usize) -> Result<Segment> {
+        let path = self.path(number);
+        let rows = self.index.segments.get(number).copied().unwrap_or_default();
+        let file = File::open(&path).map_err(|error| local::failed("read", &path, &error))?;
+        Segment::new(Box::new(BufReader::with_capacity(BUFFER, file)), rows)
+    }
+
+    fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.folder)
+            .map_err(|error| local::failed("remove", &self.folder, &error))
+    }
+}
+
+pub(super) struct StoreStaging {
+    bucket: Arc<dyn ObjectStore>,
+    shown: String,
+    /// Where the segments of this run are.
+    place: Path,
+    schema: SchemaRef,
+    /// Segments, each with its rows.
+    segments: Vec<(Path, u64)>,
+    rows: u64,
+    pending: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl StoreStaging {
+    async fn open(
+        (bucket, shown): (&Arc<dyn ObjectStore>, &str),
+        place: Path,
+        schema: &SchemaRef,
+        (run_id, rows): (&str, Option<u64>),
+    ) -> Result<Option<Self>> {
+        let own = place.clone().join(super::object::label(run_id));
+        let mut staging = Self {
+            bucket: Arc::clone(bucket),
+            shown: shown.to_owned(),
+            place: own.clone(),
+            schema: Arc::clone(schema),
+            segments: Vec::new(),
+            rows: 0,
+            pending: Vec::new(),
+            bytes: 0,
+        };
+        let listing = bucket.list(Some(&place)).collect::<Vec<_>>().await;
+        let mut gone = Vec::new();
+        let mut found: Vec<(u64, u64, Path)> = Vec::new();
+        for entry in listing {
+            let path = entry.map_err(|error| store::failed("list", shown, &error))?.location;
+            let name = path.filename().unwrap_or_default().trim_end_matches(".arrows");
+            let span = name
+                .split_once('-')
+                .and_then(|(first, count)| Some((first.parse().ok()?, count.parse().ok()?)));
+            match span {
+                Some((first, count)) if rows.is_some() && path.prefix_matches(&own) => {
+                    found.push((first, count, path));
+                }
+                _ => gone.push(path),
+            }
+        }
+        if let Some(rows) = rows {
+            found.sort();
+            for (first, count, path) in found {
+                // What was put after the last checkpoint is put again.
+                if first == staging.rows && first + count <= rows {
+                    staging.segments.push((path, count));
+                    staging.rows += count;
+                } else {
+                    gone.push(path);
+                }
+            }
+            if staging.rows < rows {
+                return Ok(None);
+            }
+        }
+        for path in gone {
+            bucket.delete(&path).await.ok();
+        }
+        Ok(Some(staging))
+    }
+
+    async fn append(&mut self, batch: RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        self.bytes += batch.get_array_memory_size();
+        self.pending.push(batch);
+        if self.bytes >= ENOUGH { self.put().await } else { Ok(()) }
+    }
+
+    async fn put(&mut self) -> Result<()> {
+        let count: usize = self.pending.iter().map(RecordBatch::num_rows).sum();
+        if count == 0 {
+            return Ok(());
+        }
+        let mut writer = StreamWriter::try_new(Vec::new(), &self.schema).map_err(|e| broken(&e))?;
+        for batch in self.pending.drain(..) {
+            writer.write(&batch).map_err(|error| broken(&error))?;
+        }
+        let bytes = writer.into_inner().map_err(|error| broken(&error))?;
+        let first = self.rows - count as u64;
+        let path = self.place.clone().join(format!("{first:012}-{count:08}.arrows"));
+        let put = self.bucket.put(&path, PutPayload::from(bytes)).await;
+        put.map_err(|error| store::failed("write", &self.shown, &error))?;
+        self.segments.push((path, count as u64));
+        self.bytes = 0;
+        Ok(())
+    }
+
+    async fn read(&self, number: usize) -> Result<Segment> {
+        let missing = || Error::target("staged rows are missing");
+        let (path, rows) = self.segments.get(number).ok_or_else(missing)?;
+        let wrong = |error| store::failed("read", &self.shown, &error);
+        let bytes: Bytes =
+            self.bucket.get(path).await.map_err(wrong)?.bytes().await.map_err(wrong)?;
+        Segment::new(Box::new(Cursor::new(bytes)), *rows)
+    }
+
+    async fn remove(self) -> Result<()> {
+        for (path, _) in self.segments {
+            match self.bucket.delete(&path).await {
+                Err(error) if !matches!(error, object_store::Error::NotFound { .. }) => {
+                    return Err(store::failed("remove", &self.shown, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

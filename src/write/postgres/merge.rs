@@ -1,0 +1,178 @@
+//! Staged rows merged into a table by their key: new ones, changed ones, and those that are gone.
+
+use tokio_postgres::{Transaction, error::SqlState};
+
+use super::{
+    catalog::Existing,
+    failure,
+    name::{list, literal, quoted},
+    publish::{ambiguous, failed, run},
+    stage::Stage,
+};
+use crate::error::Result;
+use crate::schema::{CHANGE, DELETED_AT, MARK};
+use crate::write::{Deletes, Disposition, Ending, Seen};
+
+/// What a table's columns begin with that weir fills for itself; they do not make a row another.
+const OWN: &str = "_weir_";
+/// The parents that were marked, for the time of the transaction.
+const PARENTS: &str = "pg_temp._weir_parents";
+
+/// Moves the markers out of the staged rows.
+pub(super) async fn set_marks_aside(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    let Some(replaces) = &stage.replaces else { return Ok(()) };
+    let (table, parent, mark) = (&stage.table, quoted(replaces), quoted(MARK));
+    let statement = format!(
+        "CREATE TEMPORARY TABLE _weir_parents ON COMMIT DROP AS \
+             SELECT {parent} AS parent, bool_or({mark}) AS anew FROM {table} \
+             WHERE {mark} IS NOT NULL GROUP BY 1; \
+         CREATE UNIQUE INDEX ON {PARENTS} (parent); ANALYZE {PARENTS}; \
+         DELETE FROM {table} WHERE {mark} IS NOT NULL"
+    );
+    run(transaction, stage, &statement).await
+}
+
+/// Says of all staged rows that they are new, where the table says so.
+pub(super) async fn call_all_new(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    if stage.disposition != Disposition::Merge || stage.schema.position(CHANGE).is_none() {
+        return Ok(());
+    }
+    run(transaction, stage, &format!("UPDATE {} SET {} = 'new'", stage.table, quoted(CHANGE))).await
+}
+
+/// Merges a stage into the table; how many old rows it found gone.
+pub(super) async fn merge(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    old: &Existing,
+    ending: &Ending,
+) -> Result<u64> {
+    run(transaction, stage, &format!("ANALYZE {}", stage.table)).await?;
+    let deleted = delete(transaction, stage, ending).await?;
+    upsert(transaction, stage, old).await?;
+    Ok(deleted)
+}
+
+async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -> Result<u64> {
+    let Some(gone) = gone(stage, ending) else { return Ok(0) };
+    let name = &stage.name;
+    let statement = match stage.deletes {
+        Deletes::Ignore => return Ok(0),
+        Deletes::Remove => format!("DELETE FROM {name} AS old WHERE {gone}"),
+        Deletes::Mark => {
+            let (at, column) = (literal(&ending.at.to_rfc3339()), quoted(DELETED_AT));
+            let change = match stage.schema.position(CHANGE) {
+                Some(_) => format!(", {} = 'deleted'", quoted(CHANGE)),
+                None => String::new(),
+            };
+            format!(
+                "UPDATE {name} AS old SET {column} = {at}::timestamptz{change} \
+                 WHERE old.{column} IS NULL AND {gone}"
+            )
+        }
+    };
+    transaction.execute(&statement, &[]).await.map_err(|error| failed(stage, &error))
+}
+
+/// SQL: the old row is not at the source any more; `None` when that is known of no row.
+fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
+    let (table, matching) = (&stage.table, stage.matching("old", "new"));
+    let unseen = format!("NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})");
+    let Some(replaces) = &stage.replaces else {
+        return (ending.seen == Seen::All).then_some(unseen);
+    };
+    let same = format!("marked.parent = old.{}", quoted(replaces));
+    let anew = format!(
+        "EXISTS (SELECT FROM {PARENTS} AS marked WHERE {same} AND marked.anew) AND {unseen}"
+    );
+    Some(match ending.seen {
+        Seen::Some => format!("({anew})"),
+        Seen::All => {
+            format!("({anew} OR NOT EXISTS (SELECT FROM {PARENTS} AS marked WHERE {same}))")
+        }
+    })
+}
+
+/// Inserts rows with new keys, and updates those that changed or had been taken for gone.
+pub(super) async fn upsert(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    old: &Existing,
+) -> Result<()> {
+    let (name, table) = (&stage.name, &stage.table);
+    let (columns, key) = (stage.columns(), stage.key_columns());
+    if !old.is_unique(&stage.key) {
+        let index = format!("CREATE UNIQUE INDEX ON {name} ({key})");
+        transaction.batch_execute(&index).await.map_err(|error| {
+            if failure::is(&error, &SqlState::UNIQUE_VIOLATION) {
+                ambiguous(stage)
+            } else {
+                failed(stage, &error)
+            }
+        })?;
+    }
+    let named: Vec<&str> = stage.schema.columns.iter().map(|column| column.name.as_str()).collect();
+    let values = named.iter().map(|name| match *name {
+        CHANGE if stage.disposition == Disposition::Merge => "'new'".to_owned(),
+        name => quoted(name),
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    let then = then(stage, &named);
+    let statement = format!(
+        "INSERT INTO {name} AS old ({columns}) SELECT {values} FROM {table} \
+         ON CONFLICT ({key}) DO {then}; DROP TABLE {table}"
+    );
+    run(transaction, stage, &statement).await
+}
+
+/// SQL: what becomes of an old row whose key comes again.
+fn then(stage: &Stage, named: &[&str]) -> String {
+    let rest: Vec<&str> =
+        named.iter().copied().filter(|name| !stage.key.iter().any(|key| key == name)).collect();
+    let compared: Vec<&str> = rest.iter().copied().filter(|name| !name.starts_with(OWN)).collect();
+    let row = |of: &str, names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| format!("{of}.{}", quoted(name))).collect();
+        format!("ROW({})", names.join(", "))
+    };
+    let differs = |names: &[&str]| {
+        format!("{} IS DISTINCT FROM {}", row("old", names), row("EXCLUDED", names))
+    };
+    let revived = format!("old.{} IS NOT NULL", quoted(DELETED_AT));
+    let marked = rest.contains(&DELETED_AT);
+    let mut when = Vec::new();
+    if !compared.is_empty() {
+        when.push(differs(&compared));
+    }
+    if marked {
+        when.push(revived.clone());
+    }
+    if when.is_empty() {
+        return "NOTHING".to_owned();
+    }
+    let place: Vec<&str> =
+        compared.iter().copied().filter(|name| stage.place.iter().any(|one| one == name)).collect();
+    let change = || {
+        let mut cases = String::new();
+        if marked {
+            cases.push_str(&format!(" WHEN {revived} THEN 'new'"));
+        }
+        if !place.is_empty() {
+            cases.push_str(&format!(" WHEN {} THEN 'moved'", differs(&place)));
+        }
+        if cases.is_empty() {
+            "'updated'".to_owned()
+        } else {
+            format!("CASE{cases} ELSE 'updated' END")
+        }
+    };
+    let news = rest.iter().map(|name| match *name {
+        CHANGE => change(),
+        name => format!("EXCLUDED.{}", quoted(name)),
+    });
+    format!(
+        "UPDATE SET ({}) = ROW({}) WHERE {}",
+        list(rest.iter().copied()),
+        news.collect::<Vec<_>>().join(", "),
+        when.join(" OR "),
+    )
+}

@@ -1,0 +1,189 @@
+//! The state of replications: a table beside those it is about, saved in the same transactions.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio_postgres::{Client, GenericClient, error::SqlState};
+
+use super::{
+    failure,
+    name::{self, TableName},
+    pool::Pool,
+};
+use crate::error::{Error, Result};
+use crate::state::{Change, Entries, Holder, Lock, Store};
+
+/// Name of the table.
+const TABLE: &str = "_weir_state";
+/// Key under which the holder of the lock stands; no part of the state.
+const HOLDER: &str = "_holder";
+/// Waits for a lock that a session which has just ended may still have.
+const WAITS: u32 = 20;
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Where the state of a replication is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    table: TableName,
+    replication: String,
+}
+
+impl Home {
+    pub(super) fn new(schema: &str, replication: &str) -> Self {
+        let table = TableName { schema: schema.to_owned(), table: TABLE.to_owned() };
+        Self { table, replication: replication.to_owned() }
+    }
+
+    /// Number under which the replication is locked.
+    fn lock_key(&self) -> i64 {
+        let named = format!("{TABLE}/{}", self.replication);
+        self.table.sibling(named).lock_key()
+    }
+}
+
+/// Saves changes in an open transaction.
+pub(super) async fn apply<C: GenericClient + Sync>(
+    client: &C,
+    home: &Home,
+    changes: &[Change],
+) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    // A key may be named twice: the last one counts.
+    let last: BTreeMap<&str, &Option<Value>> =
+        changes.iter().map(|change| (change.key.as_str(), &change.value)).collect();
+    let (mut keys, mut values, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, value) in last {
+        match value {
+            Some(value) => {
+                keys.push(key);
+                values.push(value.to_string());
+            }
+            None => forgotten.push(key),
+        }
+    }
+    let failed = |error| failure::statement("the state cannot be saved", &error);
+    let (table, replication) = (&home.table, &home.replication);
+    if !forgotten.is_empty() {
+        let statement = format!("DELETE FROM {table} WHERE replication = $1 AND key = ANY($2)");
+        client.execute(&statement, &[replication, &forgotten]).await.map_err(failed)?;
+    }
+    if !keys.is_empty() {
+        let statement = format!(
+            "INSERT INTO {table} AS old (replication, key, value, saved_at) \
+             SELECT $1, key, value, now() FROM unnest($2::text[], $3::text[]) AS new (key, value) \
+             ON CONFLICT (replication, key) DO UPDATE SET (value, saved_at) = \
+             ROW(EXCLUDED.value, EXCLUDED.saved_at)"
+        );
+        client.execute(&statement, &[replication, &keys, &values]).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The state of one replication.
+pub(super) struct PostgresStore {
+    pub(super) pool: Arc<Pool>,
+    pub(super) home: Home,
+}
+
+struct PostgresLock {
+    /// The lock is the session's.
+    client: Client,
+}
+
+impl Lock for PostgresLock {
+    fn is_held(&self) -> bool {
+        !self.client.is_closed()
+    }
+}
+
+impl PostgresStore {
+    async fn create(&self, client: &Client) -> Result<()> {
+        super::ensure_schema(client, &self.home.table).await?;
+        let statement = format!(
+            "CREATE TABLE IF NOT EXISTS {} (replication text NOT NULL, key text NOT NULL, \
+             value text NOT NULL, saved_at timestamptz NOT NULL, PRIMARY KEY (replication, key))",
+            self.home.table
+        );
+        match client.batch_execute(&statement).await {
+            // Another run has just created it.
+            Err(error) if failure::is(&error, &SqlState::UNIQUE_VIOLATION) => Ok(()),
+            created => created.map_err(|error| {
+                failure::statement(format!("table {} cannot be created", self.home.table), &error)
+            }),
+        }
+    }
+
+    async fn read(&self, client: &Client) -> Result<BTreeMap<String, String>> {
+        let statement =
+            format!("SELECT key, value FROM {} WHERE replication = $1", self.home.table);
+        match client.query(&statement, &[&self.home.replication]).await {
+            Ok(rows) => Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect()),
+            Err(error) if failure::is(&error, &SqlState::UNDEFINED_TABLE) => Ok(BTreeMap::new()),
+            Err(error) => Err(failure::statement("the state cannot be read", &error)),
+        }
+    }
+
+    async fn holder(&self, client: &Client) -> String {
+        let entries = self.read(client).await.unwrap_or_default();
+        let holder = entries.get(HOLDER).and_then(|text| serde_json::from_str::<Holder>(text).ok());
+        holder.map_or_else(|| "somebody unknown".to_owned(), |holder| holder.to_string())
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
+        let client = self.pool.connect().await?;
+        self.create(&client).await?;
+        let failed = |error| failure::statement("the replication cannot be locked", &error);
+        for attempt in 0.. {
+            let row =
+                client.query_one("SELECT pg_try_advisory_lock($1)", &[&self.home.lock_key()]).await;
+            if row.map_err(failed)?.get(0) {
+                break;
+            }
+            if attempt == WAITS {
+                let (name, holder) = (&self.home.replication, self.holder(&client).await);
+                let what = format!("another run of `{name}` is going on: {holder}");
+                return Err(Error::target(what).with_hint("wait until it is done, or end it"));
+            }
+            tokio::time::sleep(WAIT).await;
+        }
+        let value = serde_json::to_value(holder).unwrap_or_default();
+        apply(&client, &self.home, &[Change::set(HOLDER, value)]).await?;
+        Ok(Box::new(PostgresLock { client }))
+    }
+
+    async fn load(&self) -> Result<Entries> {
+        let lease = self.pool.lease().await?;
+        let entries = self.read(&lease).await?;
+        lease.give_back();
+        let mut read = Entries::new();
+        for (key, text) in entries.into_iter().filter(|(key, _)| key != HOLDER) {
+            let value = serde_json::from_str(&text).map_err(|error| {
+                let what = format!("the entry `{key}` of {} is no JSON", self.home.table);
+                Error::target(what).because(error).with_hint("was it altered by hand? delete it")
+            })?;
+            read.insert(key, value);
+        }
+        Ok(read)
+    }
+
+    async fn save(&self, changes: &[Change]) -> Result<()> {
+        let mut lease = self.pool.lease().await?;
+        let failed = |error| failure::statement("the state cannot be saved", &error);
+        let transaction = lease.transaction().await.map_err(failed)?;
+        apply(&transaction, &self.home, changes).await?;
+        transaction.commit().await.map_err(failed)?;
+        lease.give_back();
+        Ok(())
+    }
+}
+
+/// Checks that the state of a replication can be kept under its name.
+pub(super) fn check(replication: &str) -> Result<()> {
+    name::check("replication", replication)
+}
