@@ -333,7 +333,8 @@ pub(super) struct Site {
     #[arg(long, value_name = "REQUESTS")]
     pub(super) burst: Option<u32>,
     /// A share of requests, 0 to 1, that goes wrong, perhaps only for paths that contain PART: 429,
-    /// 403, 5xx, missing (a 404), slow (2 s), reset, truncate, malformed, repeat (a
+    /// 403, 5xx, missing (a 404), slow (2 s), halt (2 s in
+    /// the body), reset, truncate, malformed, repeat (a
     /// cursor), expired (a cursor)
     #[arg(long = "fault", value_name = "KIND=SHARE[@PART]")]
     pub(super) faults: Vec<String>,

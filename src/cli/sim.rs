@@ -98,6 +98,7 @@ fn fault(text: &str) -> Result<Fault> {
         "429" => What::TooMany(RetryAfter::Seconds(1)),
         "missing" => What::Missing,
         "slow" => What::Slow(SLOW),
+        "halt" => What::Halt(SLOW),
         "reset" => What::Reset,
         "truncate" => What::Truncate,
         "malformed" => What::Malformed,

@@ -68,6 +68,8 @@ pub enum What {
     Missing,
     /// The answer takes this much longer.
     Slow(Duration),
+    /// Half of the answer's body comes at once, the rest this much later; in process all of it does.
+    Halt(Duration),
     /// The connection is reset before any answer.
     Reset,
     /// The connection ends in the middle of the body.
@@ -95,6 +97,8 @@ pub enum RetryAfter {
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     pub(super) delay: Duration,
+    /// In the middle of the body.
+    pub(super) halt: Duration,
     pub(super) what: Option<What>,
     pub(super) revoked: bool,
     /// Whether the burst limit refuses it.
@@ -132,6 +136,7 @@ impl Judge {
             }
             match &rule.what {
                 What::Slow(delay) => verdict.delay += *delay,
+                What::Halt(halt) => verdict.halt += *halt,
                 what if verdict.what.is_none() => verdict.what = Some(what.clone()),
                 _ => {}
             }
@@ -189,7 +194,7 @@ pub(super) fn reply_for(what: &What, path: &str) -> Option<Reply> {
         }
         What::ExpiredCursor => Some(Reply::bad_request(&[Problem::bad_cursor()], path)),
         What::Malformed => Some(Reply::json(StatusCode::OK, "{\"results\":[{\"id\":\"1\",")),
-        What::Slow(_) | What::Reset | What::Truncate | What::RepeatCursor => None,
+        What::Slow(_) | What::Halt(_) | What::Reset | What::Truncate | What::RepeatCursor => None,
     }
 }
 

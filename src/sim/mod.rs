@@ -7,6 +7,7 @@
 
 mod answer;
 mod auth;
+mod body;
 mod change;
 mod churn;
 mod clock;
@@ -29,7 +30,10 @@ mod tenant;
 mod text;
 mod truth;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -118,6 +122,8 @@ enum Face {
 #[derive(Debug)]
 enum Outcome {
     Whole(Reply),
+    /// The second half of the body comes that much later; in process all of it did already.
+    Halting(Reply, Duration),
     /// Only half of the body, then the connection ends.
     Truncated(Reply),
     /// The connection is reset.
@@ -224,7 +230,9 @@ impl Simulator {
         let flight = world.log.arrive(now);
         world.churn_before(flight.sequence());
         let verdict = judge.decide(call, now);
-        let delay = options.latency + verdict.delay;
+        let (halt, in_process) = (verdict.halt, face == Face::Process);
+        let delay =
+            options.latency + verdict.delay + if in_process { halt } else { Duration::ZERO };
         if !delay.is_zero() {
             sleep(delay).await;
         }
@@ -250,7 +258,7 @@ impl Simulator {
         if verdict.what == Some(What::Truncate) {
             return Outcome::Truncated(reply);
         }
-        Outcome::Whole(reply)
+        if halt.is_zero() { Outcome::Whole(reply) } else { Outcome::Halting(reply, halt) }
     }
 }
 
@@ -267,7 +275,7 @@ impl Transport for Simulator {
                 .and_then(|value| value.to_str().ok()),
         };
         match self.exchange(&call, Face::Process).await {
-            Outcome::Whole(reply) => Ok(response(reply)),
+            Outcome::Whole(reply) | Outcome::Halting(reply, _) => Ok(response(reply)),
             Outcome::Truncated(_) => {
                 Err(TransportError::Broken("the body ended before its length".to_owned()))
             }

@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -24,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fetch::header;
 
 use super::answer::{Call, Reply};
+use super::body::Halting;
 use super::{Face, Outcome, Simulator};
 
 /// A budget that is never used up.
@@ -101,7 +101,7 @@ async fn respond(
     simulator: &Simulator,
     scissors: &Scissors,
     request: hyper::Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Response<Halting> {
     let authorization = request.headers().get(header::AUTHORIZATION);
     let call = Call {
         method: request.method(),
@@ -111,6 +111,10 @@ async fn respond(
     };
     match simulator.exchange(&call, Face::Socket).await {
         Outcome::Whole(reply) => whole(reply),
+        Outcome::Halting(reply, halt) => {
+            let body = Halting::halfway(reply.body.clone(), halt);
+            whole(reply).map(|_| body)
+        }
         Outcome::Truncated(reply) => {
             // The status line and headers are a few hundred bytes: half of the body stays away.
             scissors.cut_after(512 + reply.body.len() / 2, false);
@@ -118,13 +122,13 @@ async fn respond(
         }
         Outcome::Reset => {
             scissors.cut_after(0, true);
-            Response::new(Full::default())
+            Response::new(Halting::whole(Bytes::new()))
         }
     }
 }
 
-fn whole(reply: Reply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(reply.body));
+fn whole(reply: Reply) -> Response<Halting> {
+    let mut response = Response::new(Halting::whole(reply.body));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     response

@@ -805,6 +805,28 @@ async fn a_socket_is_reset_or_ends_in_the_middle_of_a_body() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_that_halts_halfway_comes_whole_in_the_end() {
+    let hour = Duration::from_secs(3600);
+    let path = format!("{V2}/pages");
+    let whole = get(&simulator(|_| {}), &path).await.body;
+    let halting = with_fault("/pages", When::Always, What::Halt(hour));
+    let began = Instant::now();
+    assert_eq!(get(&halting, &path).await.body, whole);
+    assert_eq!(began.elapsed(), hour, "in process all of it is late");
+
+    let server = served(halting).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let began = Instant::now();
+    let (answer, ended) = raw(&mut stream, &path).await;
+    assert!(ended.is_ok() && began.elapsed() >= hour, "{ended:?}");
+    let (head, body) = body_of(&answer);
+    assert_eq!(body, &whole[..]);
+    assert!(head.contains(&format!("content-length: {}", whole.len())), "{head}");
+    let entry = server.simulator.log();
+    assert_eq!(entry[0].finished - entry[0].started, hour, "the first was in process");
+}
+
 // --- Against the OpenAPI extract -------------------------------------------------------------
 
 /// Routes that no document describes.
