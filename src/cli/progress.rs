@@ -206,7 +206,7 @@ mod tests {
         note: stopping
         pages: done: 1,250 rows, 1 request, 2.0s
         pages: fed its children: 1,250 rows, 1 request, 2.0s
-        pages: interrupted; the target is as it was
+        pages: interrupted; run again to continue
         pages: failed: disk full
         ");
         assert_eq!(line(&Event::Page { stream: stream(), rows: 1, bytes: 1 }), None);

@@ -95,6 +95,8 @@ pub(super) enum Note {
     Restart { slice: Arc<Slice>, anew: Arc<Slice>, rest: Vec<OpenListing> },
     /// It was refused: its rows do not count.
     Refused(Arc<Slice>, FailedSlice),
+    /// A part of it was refused, and the stream goes on without: what says that rows are missing.
+    Left(FailedSlice, String),
     /// Rows are missing.
     Gap(String),
 }
@@ -219,15 +221,12 @@ impl Keeper {
                 if self.progress.open.len() < begun {
                     self.progress.void.push(slice.id());
                 }
-                self.progress.failed.push(failed);
                 self.finish(&slice, false);
-                let (count, most) = (self.progress.failed.len(), self.plan.max_errors);
-                if count > usize::try_from(most).unwrap_or(usize::MAX) {
-                    let what = format!("more than {most} slices were refused");
-                    return Err(Error::new(Kind::Permission, what).with_hint(
-                        "see the refusals; raise `max_errors` in the replication to go on despite them",
-                    ));
-                }
+                self.refused(failed)?;
+            }
+            Note::Left(failed, gap) => {
+                self.gap(Some(gap));
+                self.refused(failed)?;
             }
             Note::Gap(gap) => self.gap(Some(gap)),
         }
@@ -238,6 +237,19 @@ impl Keeper {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Takes note of a refusal; fails when there are too many.
+    fn refused(&mut self, failed: FailedSlice) -> Result<()> {
+        self.progress.failed.push(failed);
+        let (count, most) = (self.progress.failed.len(), self.plan.max_errors);
+        if count <= usize::try_from(most).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        let what = format!("more than {most} slices were refused");
+        Err(Error::new(Kind::Permission, what).with_hint(
+            "see the refusals; raise `max_errors` in the replication to go on despite them",
+        ))
     }
 
     fn gap(&mut self, gap: Option<String>) {

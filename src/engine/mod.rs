@@ -1,6 +1,7 @@
 //! Runs a plan: slices, queues, fetch, decode, write. All streams run at once; parents feed children
 //! while they still list, and one throttle paces every request.
 
+mod assemble;
 mod client;
 mod ending;
 mod keys;
@@ -260,12 +261,12 @@ async fn perform(
 ) -> Result<BTreeMap<String, Value>> {
     let scope = Arc::new(Scope::new(variables.clone()));
     let build = || {
-        let path = step.path.render_path(&scope).map_err(|error| slice::unfilled(&error))?;
-        let url = slice::url_of(&env.client.access.base_url, &path, &step.query, &scope)?;
+        let path = step.path.render_path(&scope).map_err(|error| assemble::unfilled(&error))?;
+        let url = assemble::url_of(&env.client.access.base_url, &path, &step.query, &scope)?;
         let mut request = Request::get(url);
         request.method = step.method.clone();
-        slice::add_body(&mut request, step.body.as_ref(), &scope)?;
-        slice::add_headers(&mut request, &step.headers, &scope)?;
+        assemble::add_body(&mut request, step.body.as_ref(), &scope)?;
+        assemble::add_headers(&mut request, &step.headers, &scope)?;
         Ok(request)
     };
     let stats = Stats::default();

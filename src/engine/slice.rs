@@ -7,11 +7,11 @@ use std::sync::{
 
 use arrow_array::{Array, BooleanArray, RecordBatch, StringArray};
 use arrow_select::filter::filter_record_batch;
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
     Env,
+    assemble::{assemble, first_url},
     client::{Answer, Call, interrupted},
     keys::KeySet,
     load::{Note, Slice},
@@ -23,12 +23,11 @@ use super::{
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{HeaderName, HeaderValue, Method, Request, Url, header};
 use crate::paginate::{LoopGuard, Position, Seen};
-use crate::plan::{BodyPlan, Iterate, Output, RequestPlan, StreamPlan};
+use crate::plan::{Iterate, Output, RequestPlan, StreamPlan};
 use crate::report::{Event, SliceError};
 use crate::spec::Then;
-use crate::template::{Scope, Template, TemplateError, Value};
+use crate::template::{Scope, Template, Value};
 
 /// Times that a slice begins anew because its position was no longer good.
 const MAX_RESTARTS: u32 = 3;
@@ -77,6 +76,12 @@ impl Shared {
         self.notes.send(note).await.map_err(|_| Error::target("the writer has stopped"))
     }
 
+    /// Notes that a part of a slice is missing.
+    async fn leave(&self, failed: FailedSlice, gap: String) -> Result<()> {
+        self.incomplete.store(true, Ordering::Relaxed);
+        self.tell(Note::Left(failed, gap)).await
+    }
+
     /// Notes that rows are missing.
     pub(super) async fn gap(&self, gap: impl Into<String> + Send) -> Result<()> {
         self.incomplete.store(true, Ordering::Relaxed);
@@ -85,14 +90,14 @@ impl Shared {
 }
 
 /// One listing inside a slice: the slice's own, or the children of one record.
-struct Listing<'plan> {
-    scope: Arc<Scope>,
-    path: &'plan Template,
-    query: &'plan [(String, Template)],
+pub(super) struct Listing<'plan> {
+    pub(super) scope: Arc<Scope>,
+    pub(super) path: &'plan Template,
+    pub(super) query: &'plan [(String, Template)],
     /// Values of the variables that lead to it from the slice.
     with: Vec<String>,
-    at: Position,
-    depth: u32,
+    pub(super) at: Position,
+    pub(super) depth: u32,
     guard: Option<LoopGuard>,
 }
 
@@ -218,8 +223,10 @@ pub(super) async fn run(
                     message,
                 };
                 record(shared, &error);
+                let failed = failed(&slice, error);
                 if then == Then::StopStream {
-                    shared.gap(format!("the stream was stopped: {}", error.message)).await?;
+                    let gap = format!("the stream was stopped: {}", failed.error.message);
+                    shared.leave(failed, gap).await?;
                     shared.enough.cancel();
                     return Ok(());
                 }
@@ -227,12 +234,10 @@ pub(super) async fn run(
                 let after = request.pager.position_after_unread(&listing.at, size);
                 let Some(at) = after.filter(|_| then == Then::SkipPage) else {
                     shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
-                    let values = slice.items.iter().map(|item| item.value.to_string()).collect();
-                    let (request, number) = (slice.request, slice.number);
-                    let failed = FailedSlice { request, number, values, error };
                     return shared.tell(Note::Refused(slice, failed)).await;
                 };
-                shared.gap(format!("a page was left out: {}", error.message)).await?;
+                let gap = format!("a page was left out: {}", failed.error.message);
+                shared.leave(failed, gap).await?;
                 listing
                     .guard
                     .get_or_insert_with(|| LoopGuard::new(request.max_pages))
@@ -247,6 +252,12 @@ pub(super) async fn run(
         shared.tell(Note::Page { slice, batch, rest, newest, gap }).await?;
     }
     Ok(())
+}
+
+/// A refused slice as it is remembered.
+fn failed(slice: &Slice, error: SliceError) -> FailedSlice {
+    let values = slice.items.iter().map(|item| item.value.to_string()).collect();
+    FailedSlice { request: slice.request, number: slice.number, values, error }
 }
 
 fn record(shared: &Shared, error: &SliceError) {
@@ -464,115 +475,4 @@ async fn allowance(shared: &Shared, rows: usize) -> Result<usize> {
         shared.enough.cancel();
     }
     Ok(taken)
-}
-
-fn first_url(base_url: &str, listing: &Listing<'_>) -> Result<Url> {
-    let path = listing.path.render_path(&listing.scope).map_err(|error| unfilled(&error))?;
-    url_of(base_url, &path, listing.query, &listing.scope)
-}
-
-/// A URL below the base URL; parameters whose value is empty are left out.
-pub(super) fn url_of(
-    base_url: &str,
-    path: &str,
-    query: &[(String, Template)],
-    scope: &Arc<Scope>,
-) -> Result<Url> {
-    let separator = if path.starts_with('/') { "" } else { "/" };
-    let mut url = Url::parse(&format!("{base_url}{separator}{path}"))
-        .map_err(|error| Error::input(format!("`{path}` makes no URL")).because(error))?;
-    for (name, template) in query {
-        let value = template.render(scope).map_err(|error| unfilled(&error))?;
-        if !value.is_empty() {
-            url.query_pairs_mut().append_pair(name, &value);
-        }
-    }
-    Ok(url)
-}
-
-fn assemble(request: &RequestPlan, listing: &Listing<'_>, url: Url) -> Result<Request> {
-    let mut assembled = Request::get(url);
-    // A record's children are listed by `GET`, whatever the slice's own request is.
-    if listing.depth == 0 {
-        assembled.method = request.method.clone();
-        add_body(&mut assembled, request.body.as_ref(), &listing.scope)?;
-        if assembled.method == Method::POST
-            && let Some((field, token)) = request.pager.body_field(&listing.at)
-        {
-            set_body_field(&mut assembled, field, token);
-        }
-    }
-    add_headers(&mut assembled, &request.headers, &listing.scope)?;
-    Ok(assembled)
-}
-
-pub(super) fn add_headers(
-    request: &mut Request,
-    headers: &[(HeaderName, Template)],
-    scope: &Arc<Scope>,
-) -> Result<()> {
-    for (name, template) in headers {
-        let value = template.render(scope).map_err(|error| unfilled(&error))?;
-        let value = HeaderValue::try_from(value)
-            .map_err(|_| Error::input(format!("the value of the header `{name}` is not one")))?;
-        request.headers.insert(name.clone(), value);
-    }
-    Ok(())
-}
-
-pub(super) fn add_body(
-    request: &mut Request,
-    body: Option<&BodyPlan>,
-    scope: &Arc<Scope>,
-) -> Result<()> {
-    let (kind, text) = match body {
-        None => return Ok(()),
-        Some(BodyPlan::Json(value)) => ("application/json", filled(value, scope)?.to_string()),
-        Some(BodyPlan::Form(fields)) => {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
-            for (name, template) in fields {
-                let value = template.render(scope).map_err(|error| unfilled(&error))?;
-                form.append_pair(name, &value);
-            }
-            ("application/x-www-form-urlencoded", form.finish())
-        }
-    };
-    request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    request.body = Some(Bytes::from(text));
-    Ok(())
-}
-
-/// A JSON value whose texts are filled in; a text that is one expression becomes its value.
-fn filled(value: &serde_json::Value, scope: &Arc<Scope>) -> Result<serde_json::Value> {
-    use serde_json::Value as Json;
-    Ok(match value {
-        Json::String(text) => {
-            let value = Template::parse(text).and_then(|template| template.eval(scope));
-            let value = value.map_err(|error| unfilled(&error))?;
-            serde_json::to_value(&value)
-                .map_err(|error| Error::input("a value makes no JSON").because(error))?
-        }
-        Json::Array(items) => {
-            items.iter().map(|item| filled(item, scope)).collect::<Result<Vec<_>>>()?.into()
-        }
-        Json::Object(fields) => {
-            let fields =
-                fields.iter().map(|(name, field)| Ok((name.clone(), filled(field, scope)?)));
-            Json::Object(fields.collect::<Result<_>>()?)
-        }
-        other => other.clone(),
-    })
-}
-
-fn set_body_field(request: &mut Request, field: &str, token: &str) {
-    let body = request.body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
-    let mut body: serde_json::Value = body.unwrap_or_else(|| serde_json::json!({}));
-    if let Some(fields) = body.as_object_mut() {
-        fields.insert(field.to_owned(), token.into());
-    }
-    request.body = Some(Bytes::from(body.to_string()));
-}
-
-pub(super) fn unfilled(error: &TemplateError) -> Error {
-    Error::input(format!("a template cannot be filled in: {error}"))
 }

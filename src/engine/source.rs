@@ -8,6 +8,7 @@ use std::{
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
+    assemble::unfilled,
     client::interrupted,
     load::{Note, Slice},
     queue::{Consumer, Item},
@@ -218,7 +219,7 @@ fn parents(request: &RequestPlan, items: &[Item], scope: &Scope) -> Result<Vec<S
     match template {
         Some(template) => {
             let text = template.render(&Arc::new(scope.clone()));
-            Ok(vec![text.map_err(|error| slice::unfilled(&error))?])
+            Ok(vec![text.map_err(|error| unfilled(&error))?])
         }
         None => Ok(items.iter().map(|item| item.value.to_string()).collect()),
     }

@@ -162,6 +162,9 @@ impl Store for RemoteStore {
     }
 
     async fn save(&self, changes: &[Change]) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let mut known = self.known.lock().await;
         let (mut entries, version) = match known.take() {
             Some(known) => known,

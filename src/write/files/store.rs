@@ -81,8 +81,9 @@ impl Store {
     /// The files of an object as it is, each with its size in bytes.
     pub(super) async fn old(&self, table: &Table, object: Object) -> Result<Vec<(Path, u64)>> {
         let goal = self.goal(table, object);
+        let manifest = goal.old().await?;
         let names = match goal.object.parts {
-            Some(_) => goal.old().await?.files,
+            Some(_) => manifest.files,
             None => vec![String::new()],
         };
         let mut files = Vec::new();
