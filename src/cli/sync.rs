@@ -108,7 +108,7 @@ impl Prepared {
 }
 
 fn plan(prepared: &Prepared, options: &Options) -> Result<Plan> {
-    plan_for(prepared, options, sync::new_run(chrono::Utc::now()))
+    plan_for(prepared, options, Beginning::now().run())
 }
 
 fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {

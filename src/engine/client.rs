@@ -1,6 +1,12 @@
 //! One request until it is answered: paced, authorised, and sent again as the rules say.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +28,7 @@ pub(super) struct Client {
     pub(super) access: Access,
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) cancel: CancellationToken,
+    pub(super) jitter: Jitter,
 }
 
 /// A request to be sent, perhaps several times.
@@ -88,7 +95,8 @@ impl Client {
                 self.note_retry(call, &answered, std::time::Duration::ZERO, number);
                 continue;
             }
-            let attempt = Attempt { number, child: call.child, random: random(), now: Utc::now() };
+            let attempt =
+                Attempt { number, child: call.child, random: self.jitter.next(), now: Utc::now() };
             match call.rules.decide(&outcome, &attempt) {
                 Verdict::Retry { wait, asked } => {
                     self.note_retry(call, &answered, wait, number);
@@ -223,12 +231,23 @@ fn failure(
     }
 }
 
-/// A random number from 0 up to 1.
-fn random() -> f64 {
-    let mut bytes = [0_u8; 4];
-    // Without randomness waits are merely not spread out.
-    if getrandom::fill(&mut bytes).is_err() {
-        return 0.5;
+/// Numbers from 0 to 1 by which waits are spread out, the same for the same run (SplitMix64).
+#[derive(Debug)]
+pub(super) struct Jitter(AtomicU64);
+
+impl Jitter {
+    pub(super) fn of(run_id: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        run_id.hash(&mut hasher);
+        Self(AtomicU64::new(hasher.finish()))
     }
-    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+
+    fn next(&self) -> f64 {
+        let step = 0x9e37_79b9_7f4a_7c15;
+        let mut mixed = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let high = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default();
+        f64::from(high) / (f64::from(u32::MAX) + 1.0)
+    }
 }

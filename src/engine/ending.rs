@@ -1,7 +1,5 @@
 //! What follows from how a stream was read: what may be concluded, remembered and told.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -22,8 +20,6 @@ pub(super) struct Ending<'stream> {
     pub(super) before: &'stream StreamState,
     pub(super) run: &'stream Run,
     pub(super) reach: Reach,
-    /// Look-back of its parents' cursor.
-    pub(super) look_back: i64,
 }
 
 /// A report without figures.
@@ -179,11 +175,6 @@ impl Ending<'_> {
         } else if reads && clean {
             let known = self.not_after_start(progress.newest_parent, ColumnType::Timestamp);
             state.gate = before.gate.filter(|_| kept).max(known);
-            let from = state.gate.map_or(i64::MAX, |gate| gate.saturating_sub(self.look_back));
-            let recent = progress.recent.iter().filter(|(stamp, _)| *stamp >= from);
-            let recent: BTreeMap<String, i64> =
-                recent.map(|(stamp, value)| (value.clone(), *stamp)).collect();
-            state.recent = recent;
         }
         state.failed = match self.reach {
             Reach::Since(_) | Reach::Range(..) if !self.gated() => {

@@ -13,10 +13,10 @@ use tokio::{
 };
 
 use super::{
-    Durable,
+    Durable, parents,
     queue::{Item, Queues, Settler},
     rows::json_of,
-    state::{FailedSlice, MAX_RECENT, OpenListing, OpenSlice, Progress, StreamState},
+    state::{FailedSlice, OpenListing, OpenSlice, Progress, StreamState},
     stats::Stats,
 };
 use crate::decode::array;
@@ -24,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Output, StreamPlan};
 use crate::schema::ColumnType;
 use crate::state::Change;
-use crate::write::{Committed, Ending, Writer};
+use crate::write::{Committed, Ending, Seen, Writer};
 
 /// Notes that may wait for the task.
 const WAITING: usize = 16;
@@ -146,6 +146,8 @@ pub(super) struct Keeper {
     /// Bytes of rows, and time, after which is saved.
     pub(super) interval: (usize, Duration),
     pub(super) pending: Pending,
+    /// `None` when all children are read every time.
+    pub(super) parents: Option<parents::Read>,
 }
 
 /// What is not with the writer yet.
@@ -204,12 +206,12 @@ impl Keeper {
                 let done = rest.is_empty();
                 self.progress.open.retain(|open| !slice.is(open));
                 if done {
-                    self.finish(&slice, true);
+                    self.finish(&slice, true, true);
                 } else {
                     self.progress.open.push(slice.open(rest));
                 }
             }
-            Note::Unchanged(slice) => self.finish(&slice, false),
+            Note::Unchanged(slice) => self.finish(&slice, false, true),
             Note::Restart { slice, anew, rest } => {
                 self.progress.open.retain(|open| !slice.is(open));
                 self.progress.void.push(slice.id());
@@ -221,7 +223,7 @@ impl Keeper {
                 if self.progress.open.len() < begun {
                     self.progress.void.push(slice.id());
                 }
-                self.finish(&slice, false);
+                self.finish(&slice, false, false);
                 self.refused(failed)?;
             }
             Note::Left(failed, gap) => {
@@ -260,7 +262,9 @@ impl Keeper {
         }
     }
 
-    fn finish(&mut self, slice: &Slice, anew: bool) {
+    /// Takes note of a slice that has ended: whether its parents' rows were read anew, and whether the
+    /// target then has all of them.
+    fn finish(&mut self, slice: &Slice, anew: bool, whole: bool) {
         if let Some(spans) = self.progress.finished.get_mut(slice.request) {
             spans.insert(slice.from, slice.to);
         }
@@ -272,9 +276,8 @@ impl Keeper {
             let Some(stamp) = item.stamp else { continue };
             let progress = &mut self.progress;
             progress.newest_parent = progress.newest_parent.max(Some(stamp));
-            progress.recent.insert((stamp, item.value.to_string()));
-            if progress.recent.len() > MAX_RECENT {
-                progress.recent.pop_first();
+            if let Some(parents) = self.parents.as_mut().filter(|_| whole) {
+                parents.note(slice.request, item);
             }
         }
     }
@@ -337,14 +340,15 @@ impl Keeper {
         let open = self.current();
         self.queues.save(durable.store.as_ref()).await?;
         let state = StreamState { open: Some(open), ..self.before.clone() };
-        let change = state.change(&self.plan.name);
+        let mut changes = vec![state.change(&self.plan.name)];
+        changes.extend(self.parents.as_mut().and_then(parents::Read::unsaved));
         match self.writer.as_mut() {
-            Some(writer) if durable.at_home => writer.checkpoint(&[change]).await?,
+            Some(writer) if durable.at_home => writer.checkpoint(&changes).await?,
             Some(writer) => {
                 writer.checkpoint(&[]).await?;
-                durable.store.save(&[change]).await?;
+                durable.store.save(&changes).await?;
             }
-            None => durable.store.save(&[change]).await?,
+            None => durable.store.save(&changes).await?,
         }
         for (settler, finished) in self.settlers.iter().zip(&self.progress.finished) {
             if let Some(settler) = settler {
@@ -372,26 +376,39 @@ impl Keeper {
         durable.check()?;
         self.queues.save(durable.store.as_ref()).await?;
         let name = self.plan.name.clone();
+        let mut changes = match (&self.writer, durable.at_home) {
+            (Some(_), false) => Vec::new(),
+            _ => self.settled(ending.seen),
+        };
         let Some(writer) = self.writer.take() else {
-            let change = after(&progress, None, Utc::now()).change(&name);
-            durable.store.save(&[change]).await?;
+            changes.push(after(&progress, None, Utc::now()).change(&name));
+            durable.store.save(&changes).await?;
             return Ok((None, progress));
         };
         let mut writer = writer;
         if durable.at_home {
             // How many rows the commit will have found gone is not known before it.
-            let change = after(&progress, None, Utc::now()).change(&name);
-            let committed = writer.commit(ending, &[change]).await?;
+            changes.push(after(&progress, None, Utc::now()).change(&name));
+            let committed = writer.commit(ending, &changes).await?;
             return Ok((Some(committed), progress));
         }
         let open = Progress { publishing: true, ..progress.clone() };
         let state = StreamState { open: Some(open), ..self.before.clone() };
         writer.checkpoint(&[]).await?;
-        durable.store.save(&[state.change(&name)]).await?;
+        let new = self.parents.as_mut().and_then(parents::Read::unsaved);
+        let open = [state.change(&name)].into_iter().chain(new).collect::<Vec<_>>();
+        durable.store.save(&open).await?;
         let committed = writer.commit(ending, &[]).await?;
-        let change = after(&progress, Some(&committed), Utc::now()).change(&name);
-        durable.store.save(&[change]).await?;
+        changes.extend(self.settled(ending.seen));
+        changes.push(after(&progress, Some(&committed), Utc::now()).change(&name));
+        durable.store.save(&changes).await?;
         Ok((Some(committed), progress))
+    }
+
+    /// The changes by which the parents of this run are remembered.
+    fn settled(&self, seen: Seen) -> Vec<Change> {
+        let all = seen == Seen::All;
+        self.parents.as_ref().map(|parents| parents.settled(all)).unwrap_or_default()
     }
 
     /// Forgets all rows, and saves what is to be remembered of the stream.

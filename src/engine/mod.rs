@@ -6,6 +6,7 @@ mod client;
 mod ending;
 mod keys;
 mod load;
+mod parents;
 mod queue;
 mod reach;
 mod rows;
@@ -32,7 +33,8 @@ use crate::template::{Scope, Value, from_json};
 use crate::throttle::Throttle;
 use crate::write::Target;
 
-use client::{Answer, Call, Client};
+use client::{Answer, Call, Client, Jitter};
+use parents::Read;
 use queue::{Queue, Queues};
 use spans::Spans;
 use stats::Stats;
@@ -140,7 +142,8 @@ pub async fn run(
     );
     let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
     let Services { transport, target, reporter, cancel, .. } = services;
-    let client = Client { transport, throttle, access, reporter, cancel };
+    let jitter = Jitter::of(&run.id);
+    let client = Client { transport, throttle, access, reporter, cancel, jitter };
     let log = queues.iter().map(|name| match durable {
         Some(_) => Queue::restored(name, &recall.rest),
         None => Queue::new(name, false),
@@ -232,7 +235,9 @@ fn jobs(
         jobs.push(Job {
             consumers: consumers.collect(),
             feeders: fed.map(|queue| queue.map(|queue| queue.feeder())).collect(),
-            look_back: reach::look_back(streams, plan),
+            parents: plan
+                .follows_parents()
+                .then(|| Read::restored(&plan.name, &recall.rest, going_on.is_some())),
             plan: Arc::clone(plan),
             reach,
             before,

@@ -100,11 +100,6 @@ fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64
     look_back
 }
 
-/// The look-back of the parents' cursor, as far as there is one.
-pub(super) fn look_back(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> i64 {
-    parent_cursor(streams, stream).unwrap_or_default()
-}
-
 /// What a child needs of its parent.
 fn need_of(parent: &StreamPlan, child: &StreamPlan, reach: Reach) -> Reach {
     let can_bound = parent.cursor.is_some() && !parent.changes.is_empty();

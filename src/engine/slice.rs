@@ -274,11 +274,14 @@ fn stamps(shared: &Shared, request: &RequestPlan, page: &Page) -> Vec<Option<i64
     tap.iter().map(|text| cursor.number(text?)).collect()
 }
 
-/// Whether a newest-first listing has come to records before the bound.
+/// Whether a newest-first listing has come to records before the bound. A page that is not in order
+/// tells nothing of what follows it.
 fn is_past(shared: &Shared, stamps: &[Option<i64>]) -> bool {
     let newest_first = shared.plan.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
     let Some(bound) = shared.bound().filter(|_| newest_first) else { return false };
-    stamps.iter().flatten().any(|stamp| *stamp < bound)
+    let known = stamps.iter().flatten();
+    known.clone().is_sorted_by(|one, next| one >= next)
+        && known.last().is_some_and(|oldest| *oldest < bound)
 }
 
 /// Fetches and decodes one page.

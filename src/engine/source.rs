@@ -1,9 +1,6 @@
 //! Where the workers of a request get their slices: what was begun, what was refused, then the rest.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -11,6 +8,7 @@ use super::{
     assemble::unfilled,
     client::interrupted,
     load::{Note, Slice},
+    parents::Known,
     queue::{Consumer, Item},
     slice::{self, Shared},
     spans::Spans,
@@ -33,8 +31,8 @@ pub(super) struct Source {
     failed: Mutex<Vec<(u64, FailedSlice)>>,
     /// Slices that are done.
     finished: Spans,
-    /// Versions of parents whose children need not be asked for again; `None`: all are asked for.
-    gate: Option<BTreeMap<String, i64>>,
+    /// Parents whose children need not be asked for again; `None`: all are asked for.
+    known: Option<Known>,
     marks: bool,
     /// Number of the next slice of a list or range.
     next: AsyncMutex<u64>,
@@ -54,7 +52,7 @@ impl Source {
         begun: Vec<OpenSlice>,
         finished: Spans,
         failed: Vec<FailedSlice>,
-        gate: Option<BTreeMap<String, i64>>,
+        known: Option<Known>,
         marks: bool,
     ) -> Self {
         let failed = (RETRIED..).zip(failed);
@@ -66,18 +64,25 @@ impl Source {
             begun: Mutex::new(begun),
             failed: Mutex::new(failed),
             finished,
-            gate,
+            known,
             marks,
             next: AsyncMutex::new(0),
         }
     }
 
+    /// Whether the children of any of these parents must be asked for.
     fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
-        let (Some(recent), Reach::Since(bound)) = (&self.gate, shared.reach) else { return true };
-        items.iter().any(|item| match item.stamp {
-            None => true,
-            Some(stamp) => stamp >= bound && recent.get(&*item.value) != Some(&stamp),
-        })
+        let (Some(known), Reach::Since(bound)) = (&self.known, shared.reach) else { return true };
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = failed.len();
+        failed.retain(|(_, slice)| {
+            !items.iter().any(|item| slice.values.iter().any(|value| **value == *item.value))
+        });
+        failed.len() < before
+            || items.iter().any(|item| match known.contains(self.number, item) {
+                Some(known) => !known,
+                None => item.stamp.is_none_or(|stamp| stamp >= bound),
+            })
     }
 
     /// The next slice; `None` after the last.
@@ -90,19 +95,17 @@ impl Source {
             let slice = Slice { from, to, number, attempt, items, ..Slice::default() };
             return self.ready(request, base, slice, Some(listings)).map(Some);
         }
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some((at, failed)) = failed {
-            return self.again(request, base, at, failed).map(Some);
-        }
         if shared.reach == Reach::Failed {
-            return Ok(None);
+            return self.refused(request, base);
         }
         let mut next = self.next.lock().await;
         if let Iterate::Queue { chunk, .. } = &request.iterate {
             let Some(consumer) = &self.consumer else { return Ok(None) };
             loop {
                 let Some((from, items)) = consumer.next(chunk.unwrap_or(1)).await else {
-                    return Ok(None);
+                    // Of all parents these were none: what was refused is gone with its parent.
+                    let all = consumer.supply() == Supply::Complete;
+                    return if all { Ok(None) } else { self.refused(request, base) };
                 };
                 let to = from + items.len() as u64;
                 let changed = self.has_changed(shared, &items);
@@ -122,6 +125,12 @@ impl Source {
         }
         let slice = Slice { from: number, to: number + 1, number, ..Slice::default() };
         self.ready(request, base, slice, None).map(Some)
+    }
+
+    /// The next of the slices that an earlier run was refused.
+    fn refused(&self, request: &RequestPlan, base: &Scope) -> Result<Option<Next>> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        failed.map(|(at, failed)| self.again(request, base, at, failed)).transpose()
     }
 
     fn again(

@@ -1,12 +1,12 @@
 //! What is remembered of streams and runs: serialised into the store, read by status and resume.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::spans::Spans;
+use super::{parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
 use crate::report::{SliceError, StreamReport, StreamStatus};
@@ -20,8 +20,8 @@ const STREAM: &str = "stream/";
 pub(super) const QUEUE: &str = "queue/";
 /// Key that says whether the table of errors has rows.
 const ERRORS: &str = "_weir_errors";
-/// Most parents' versions that are remembered; with more, some children are asked for once too often.
-pub(super) const MAX_RECENT: usize = 10_000;
+/// What keys of parents' versions begin with.
+pub(super) const PARENTS: &str = "parents/";
 
 /// Everything a store holds for a replication, understood.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +80,9 @@ impl Recall {
     pub fn without_run(&self) -> Vec<Change> {
         let queues = self.rest.keys().filter(|key| key.starts_with(QUEUE));
         let mut changes: Vec<Change> = queues.map(Change::forget).collect();
+        let names = self.streams.keys();
+        let parts = names.flat_map(|name| parents::parts(name, &self.rest));
+        changes.extend(parts.map(|(key, _)| Change::forget(key)));
         for (name, state) in self.streams.iter().filter(|(_, state)| state.open.is_some()) {
             let state = StreamState { open: None, ..state.clone() };
             changes.push(state.change(name));
@@ -150,8 +153,6 @@ pub struct StreamState {
     pub cursor: Option<i64>,
     /// All children of parents that changed up to this value of the parents' cursor are in the target.
     pub gate: Option<i64>,
-    /// Versions of parents around the gate, by parent.
-    pub recent: BTreeMap<String, i64>,
     /// Start of the last run that read everything.
     pub complete_at: Option<DateTime<Utc>>,
     /// Why rows that are not seen are no longer taken for deleted.
@@ -172,9 +173,9 @@ impl StreamState {
         Change::set(format!("{STREAM}{name}"), serde_json::to_value(self).unwrap_or(Value::Null))
     }
 
-    /// The change that forgets it.
-    pub fn forgotten(name: &str) -> Change {
-        Change::forget(format!("{STREAM}{name}"))
+    /// The changes that forget it.
+    pub fn forgotten(name: &str) -> [Change; 2] {
+        [Change::forget(format!("{STREAM}{name}")), parents::forgotten(name)]
     }
 
     /// How it ended in a run, if it has.
@@ -265,9 +266,6 @@ pub struct Progress {
     pub newest: Option<i64>,
     /// Greatest value of the parents' cursor seen.
     pub newest_parent: Option<i64>,
-    /// The newest versions of parents seen by this process.
-    #[serde(skip)]
-    pub recent: BTreeSet<(i64, String)>,
     /// Numbers of slices whose staged rows do not count.
     pub void: Vec<i64>,
     /// Slices that were refused.

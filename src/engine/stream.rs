@@ -13,6 +13,7 @@ use super::{
     client::interrupted,
     ending,
     load::{Keeper, Loader, Pending},
+    parents,
     queue::{Consumer, Feeder},
     reach,
     rows::RowBuilder,
@@ -37,8 +38,8 @@ pub(super) struct Job {
     pub(super) feeders: Vec<Option<Feeder>>,
     /// Per request the consumer, where it consumes a queue.
     pub(super) consumers: Vec<Option<Consumer>>,
-    /// Look-back of its parents' cursor.
-    pub(super) look_back: i64,
+    /// `None` when all children are read every time.
+    pub(super) parents: Option<parents::Read>,
 }
 
 /// What a stream came to.
@@ -88,7 +89,7 @@ pub(super) struct Outcome {
 
 /// Runs all slices, then commits.
 async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
-    let Job { plan, reach, before, feeders, consumers, look_back } = job;
+    let Job { plan, reach, before, feeders, consumers, parents } = job;
     let requests = reach::requests(&plan, reach);
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
     let mut progress = going_on.clone().unwrap_or_else(|| Progress {
@@ -122,9 +123,10 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         durable: env.durable.clone(),
         interval: env.interval,
         pending: Pending::default(),
+        parents,
         plan: Arc::clone(&plan),
     };
-    let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, reach, look_back };
+    let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, reach };
     match open(&env, &mut keeper, going_on.as_ref()).await {
         Ok(Opened::Ready) => {}
         Ok(Opened::Published) => {
@@ -146,6 +148,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let finished = keeper.progress.finished.clone();
     let begun = keeper.progress.open.clone();
     let marks = keeper.marks;
+    let known = keeper.parents.as_ref().map(parents::Read::known).unwrap_or_default();
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
@@ -167,8 +170,8 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         let finished = finished.get(number).cloned().unwrap_or_default();
         let failed = before.failed.iter().filter(|failed| failed.request == number).cloned();
         let failed = if gated || reach == Reach::Failed { failed.collect() } else { Vec::new() };
-        let gate = gated.then(|| before.recent.clone());
-        sources.push(Source::new(number, consumer, begun, finished, failed, gate, marks));
+        let known = gated.then(|| known.clone());
+        sources.push(Source::new(number, consumer, begun, finished, failed, known, marks));
     }
     let (sliced, supply) = run_slices(&shared, sources).await;
     let incomplete = shared.incomplete.load(Ordering::Relaxed);

@@ -134,6 +134,16 @@ impl StreamPlan {
     pub fn has_parents(&self) -> bool {
         self.output.as_ref().is_some_and(|output| output.table.replaces.is_some())
     }
+
+    /// Whether runs may pass over the children of parents that have not changed.
+    pub fn follows_parents(&self) -> bool {
+        let output = self.output.as_ref();
+        let always = self.refresh == Refresh::Every(Duration::ZERO);
+        output.is_some_and(|output| output.mode == Mode::Incremental)
+            && self.cursor.is_none()
+            && !always
+            && self.requests.iter().all(|one| matches!(one.iterate, Iterate::Queue { .. }))
+    }
 }
 
 /// What becomes of a stream's rows.

@@ -63,6 +63,8 @@ pub enum RunStatus {
 pub struct Beginning {
     /// The time.
     pub now: DateTime<Utc>,
+    /// Tells the run from others of the same millisecond, and spreads its waits.
+    pub random: u32,
     /// Forgets all that is remembered of the streams.
     pub fresh: bool,
     /// Asks again for the slices that were refused, and for nothing else.
@@ -72,19 +74,20 @@ pub struct Beginning {
 impl Beginning {
     /// An ordinary run, now.
     pub fn now() -> Self {
-        Self { now: Utc::now(), fresh: false, retry: false }
+        let mut random = [0_u8; 4];
+        // Without randomness two runs of the same millisecond would share their id, no worse.
+        if getrandom::fill(&mut random).is_err() {
+            random = [0; 4];
+        }
+        let random = u32::from_le_bytes(random);
+        Self { now: Utc::now(), random, fresh: false, retry: false }
     }
-}
 
-/// A new run, started at this time: its id sorts by time.
-pub fn new_run(started_at: DateTime<Utc>) -> Run {
-    let mut random = [0_u8; 4];
-    // Without randomness two runs of the same millisecond would share their id, no worse.
-    if getrandom::fill(&mut random).is_err() {
-        random = [0; 4];
+    /// A new run; its id sorts by time.
+    pub fn run(&self) -> Run {
+        let id = format!("{}{:08x}", self.now.format("%Y%m%d%H%M%S%3f"), self.random);
+        Run { id, started_at: self.now }
     }
-    let id = format!("{}{:08x}", started_at.format("%Y%m%d%H%M%S%3f"), u32::from_le_bytes(random));
-    Run { id, started_at }
 }
 
 /// Runs a replication: extracts, types, loads, commits. `prepare` makes its plan for a run; it is
@@ -99,7 +102,7 @@ pub async fn run(
     beginning: Beginning,
 ) -> Result<RunReport> {
     let started = Instant::now();
-    let plan = prepare(new_run(beginning.now))?;
+    let plan = prepare(beginning.run())?;
     services.target.check().await?;
     let outputs = || plan.streams.iter().filter_map(|stream| stream.output.as_ref());
     if outputs().next().is_some() && outputs().all(|output| output.mode == Mode::DefinitionOnly) {
@@ -291,7 +294,7 @@ fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
 async fn forget(store: &dyn Store, plan: &Plan, recall: Recall) -> Result<Recall> {
     let mut changes = recall.without_run();
     let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
-    changes.extend(streams.map(|stream| engine::StreamState::forgotten(&stream.name)));
+    changes.extend(streams.flat_map(|stream| engine::StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
     Recall::read(store.load().await?)
 }
@@ -306,7 +309,7 @@ pub async fn reset(
     let recall = Recall::read(store.load().await?)?;
     let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
     let mut changes = recall.without_run();
-    changes.extend(names.iter().map(|name| engine::StreamState::forgotten(name)));
+    changes.extend(names.iter().flat_map(|name| engine::StreamState::forgotten(name)));
     if names.len() == recall.streams.len() {
         changes.push(Change::forget(ERRORS));
     }

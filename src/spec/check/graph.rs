@@ -42,13 +42,19 @@ fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
         let place = ["requests", &position.to_string(), "for_each"].map(str::to_owned).to_vec();
         request.for_each.as_ref().map(|for_each| (place, for_each))
     });
-    let queues = own.chain(listed).filter_map(|(mut place, for_each)| match for_each {
-        ForEach::Queue(items) => {
-            place.push("queue".to_owned());
-            Some((place, items.queue.as_str()))
-        }
-        _ => None,
+    let changes = stream.cursor.iter().flat_map(|cursor| cursor.requests.iter().enumerate());
+    let changes = changes.filter_map(|(position, request)| {
+        let place = ["cursor", "requests", &position.to_string(), "for_each"];
+        request.for_each.as_ref().map(|one| (place.map(str::to_owned).to_vec(), one))
     });
+    let queues =
+        own.chain(listed).chain(changes).filter_map(|(mut place, for_each)| match for_each {
+            ForEach::Queue(items) => {
+                place.push("queue".to_owned());
+                Some((place, items.queue.as_str()))
+            }
+            _ => None,
+        });
     queues.collect()
 }
 

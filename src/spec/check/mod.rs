@@ -1,6 +1,7 @@
 //! What a spec means, checked: every queue fed, every name defined, every path and template valid.
 
 mod access;
+mod changes;
 mod graph;
 mod inputs;
 mod names;
@@ -76,7 +77,7 @@ impl Checker<'_> {
     /// A name that templates will know.
     fn variable(&mut self, path: &[&str], name: &str) {
         self.name(path, name);
-        if ALWAYS.contains(&name) || name == "row" {
+        if ALWAYS.contains(&name) || ["row", changes::CURSOR].contains(&name) {
             self.found(path, format!("`{name}` is a name of weir's own; take another"));
         }
     }

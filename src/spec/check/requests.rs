@@ -41,7 +41,17 @@ impl Checker<'_> {
 
     /// Checks a request; returns the variables that it defines.
     pub(super) fn request(&mut self, path: &[&str], request: &RequestSpec) -> BTreeSet<String> {
-        let mut variables = BTreeSet::new();
+        self.request_with(path, request, &[])
+    }
+
+    /// Checks a request whose templates see more variables; returns all of them.
+    pub(super) fn request_with(
+        &mut self,
+        path: &[&str],
+        request: &RequestSpec,
+        more: &[&str],
+    ) -> BTreeSet<String> {
+        let mut variables: BTreeSet<String> = more.iter().map(ToString::to_string).collect();
         if let Some(for_each) = &request.for_each {
             variables.insert(self.for_each(&below(path, &["for_each"]), for_each));
         }
@@ -136,6 +146,9 @@ impl Checker<'_> {
         self.body(path, request.body.as_ref(), &known);
         if let Some(records) = &request.records {
             self.path(&below(path, &["records"]), records);
+        }
+        if let Some(having) = &request.having {
+            self.path(&below(path, &["having"]), having);
         }
         self.paginate(path, request.paginate.as_ref());
         self.page_size(path, request.page_size.as_ref());

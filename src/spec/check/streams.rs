@@ -43,6 +43,7 @@ impl Checker<'_> {
         let idle = stream.concurrency == Some(0);
         self.found_if(idle, &below(path, &["concurrency"]), "this limit is greater than 0");
         let variables = self.requests(path, stream);
+        let variables = self.changes(path, stream, variables);
         self.columns(path, stream, &variables);
     }
 
@@ -75,13 +76,15 @@ impl Checker<'_> {
             let position = position.to_string();
             let at = below(path, &["requests", &position]);
             self.one_of(&at, "`get`, `post`", &[request.get.is_some(), request.post.is_some()]);
-            variables.extend(self.request(&at, request));
+            let own = self.request(&at, request);
+            self.sources(&at, stream, request, &own);
+            variables.extend(own);
         }
         self.templates(path, &own, &variables);
         variables
     }
 
-    fn column_of(&mut self, at: &[&str], column: &str, stream: &Stream) {
+    pub(super) fn column_of(&mut self, at: &[&str], column: &str, stream: &Stream) {
         if !stream.columns.contains_key(column) {
             let message = format!("`{column}` is no column of the stream");
             self.stranger(at, message, column, stream.columns.keys().map(String::as_str));
@@ -89,25 +92,36 @@ impl Checker<'_> {
     }
 
     fn columns(&mut self, path: &[&str], stream: &Stream, variables: &BTreeSet<String>) {
-        let mut known = self.names.with(variables);
-        known.insert("row".to_owned());
         for (column, spec) in &stream.columns {
             let at = below(path, &["columns", column]);
             self.name(&at, column);
-            let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
-            for text in texts {
-                if !is_template(text) {
-                    self.path(&below(&at, &[spec.kind.name()]), text);
-                } else if texts.len() > 1 {
-                    self.found(&at, "a template cannot be one of several paths");
-                } else {
-                    self.template(&below(&at, &[spec.kind.name()]), text, &known);
-                    self.row(&below(&at, &[spec.kind.name()]), text, stream);
-                }
+            self.column_source(&at, spec, stream, variables);
+        }
+    }
+
+    /// Checks where a column's values come from.
+    pub(super) fn column_source(
+        &mut self,
+        at: &[&str],
+        spec: &ColumnSpec,
+        stream: &Stream,
+        variables: &BTreeSet<String>,
+    ) {
+        let mut known = self.names.with(variables);
+        known.insert("row".to_owned());
+        let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
+        for text in texts {
+            if !is_template(text) {
+                self.path(&below(at, &[spec.kind.name()]), text);
+            } else if texts.len() > 1 {
+                self.found(at, "a template cannot be one of several paths");
+            } else {
+                self.template(&below(at, &[spec.kind.name()]), text, &known);
+                self.row(&below(at, &[spec.kind.name()]), text, stream);
             }
-            if let Some(default) = &spec.default {
-                self.column_default(&below(&at, &["default"]), spec, default);
-            }
+        }
+        if let Some(default) = &spec.default {
+            self.column_default(&below(at, &["default"]), spec, default);
         }
     }
 

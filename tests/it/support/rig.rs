@@ -78,7 +78,7 @@ impl Rig {
     }
 
     pub(crate) fn plan(&self, replication: &str) -> Result<Plan> {
-        self.plan_for(replication, sync::new_run(chrono::Utc::now()))
+        self.plan_for(replication, Beginning::now().run())
     }
 
     fn plan_for(&self, replication: &str, run: Run) -> Result<Plan> {

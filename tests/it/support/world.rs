@@ -1,19 +1,19 @@
-//! A whole life of a replication under simulated time: runs against a simulated tenant into memory,
-//! killed at any step, until a last clean run; one seed makes one history.
+//! A replication under simulated time: a simulated tenant, runs against it into memory, and their deaths
+//! at any step. All that happens follows from what a test asks for, so that it can happen again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{runtime::Runtime, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use weir::{
     engine::Services,
@@ -21,8 +21,8 @@ use weir::{
     fetch::{Request, Response, Transport, TransportError},
     plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Run},
     replication::Replication,
-    report::{Event, Recorded},
-    sim::Simulator,
+    report::Recorded,
+    sim::{Churn, Simulator},
     spec::{Fields, Spec},
     state::{Change, Entries, Holder, Lock, Store},
     sync::{self, Beginning, RunReport},
@@ -30,18 +30,44 @@ use weir::{
     yaml::Document,
 };
 
-/// Counts steps, and ends the process's life at one of them.
-#[derive(Debug)]
-pub(crate) struct Fate {
-    /// Steps until death; below 0: none is to come.
+/// Counts the steps of a process, and ends its life at one of them.
+#[derive(Default)]
+struct Fate {
+    /// Steps until death.
     left: AtomicI64,
     died: Notify,
+    /// What the process holds, and loses when it dies.
+    locks: Mutex<Vec<Arc<Held>>>,
+    answers: Mutex<Vec<Answer>>,
+}
+
+/// An answer that came whole and well.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) at: Instant,
+    pub(crate) url: String,
+}
+
+type Held = Mutex<Option<Box<dyn Lock>>>;
+
+/// A lock that goes with its process.
+struct MortalLock(Arc<Held>);
+
+impl Lock for MortalLock {
+    fn is_held(&self) -> bool {
+        self.0.lock().unwrap().as_ref().is_some_and(|lock| lock.is_held())
+    }
+}
+
+impl Drop for MortalLock {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().take();
+    }
 }
 
 impl Fate {
-    pub(crate) fn new(steps: Option<i64>) -> Arc<Self> {
-        let left = AtomicI64::new(steps.unwrap_or(i64::MAX));
-        Arc::new(Self { left, died: Notify::new() })
+    fn new(steps: Option<i64>) -> Arc<Self> {
+        Arc::new(Self { left: AtomicI64::new(steps.unwrap_or(i64::MAX)), ..Self::default() })
     }
 
     /// Takes a step; dies before it or never.
@@ -64,7 +90,13 @@ struct Mortal<T> {
 impl Transport for Mortal<Simulator> {
     async fn send(&self, request: &Request) -> Result<Response, TransportError> {
         self.fate.step().await;
-        self.inner.send(request).await
+        let response = self.inner.send(request).await?;
+        // What is cut off or no JSON is asked for again.
+        if response.status.is_success() && response.body.ends_with(b"}") {
+            let (at, url) = (Instant::now(), request.url.to_string());
+            self.fate.answers.lock().unwrap().push(Answer { at, url });
+        }
+        Ok(response)
     }
 }
 
@@ -128,7 +160,10 @@ impl Writer for Mortal<Box<dyn Writer>> {
 #[async_trait]
 impl Store for Mortal<Arc<dyn Store>> {
     async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
-        self.inner.lock(holder).await
+        self.fate.step().await;
+        let held = Arc::new(Mutex::new(Some(self.inner.lock(holder).await?)));
+        self.fate.locks.lock().unwrap().push(Arc::clone(&held));
+        Ok(Box::new(MortalLock(held)))
     }
 
     async fn load(&self) -> Result<Entries> {
@@ -153,36 +188,78 @@ pub(crate) struct World {
     pub(crate) elsewhere: Option<Memory>,
     pub(crate) options: PlanOptions,
     pub(crate) events: Arc<Recorded>,
+    runtime: Runtime,
+}
+
+/// A process that has ended.
+pub(crate) struct Life {
+    /// Its result; `None`: it was killed.
+    pub(crate) report: Option<Result<RunReport>>,
+    /// What the tenant answered, in order.
+    pub(crate) answers: Vec<Answer>,
+    /// When it ended.
+    pub(crate) end: Instant,
 }
 
 impl World {
-    pub(crate) fn new(simulator: Simulator) -> Self {
-        let rig = super::rig::Rig::new(weir::sim::Options::default());
-        Self {
-            simulator,
-            memory: Memory::new(),
-            spec: super::rig::confluence(),
-            fields: rig.fields.clone(),
-            elsewhere: None,
-            options: PlanOptions::default(),
-            events: Arc::default(),
-        }
-    }
-
-    /// Runs a replication in a process of its own that lives for so many steps; `None`: it was
-    /// killed. Time stands still but for what is slept.
-    pub(crate) fn live(
-        &self,
-        replication: &str,
-        steps: Option<i64>,
-        beginning: Beginning,
-    ) -> Option<Result<RunReport>> {
-        let fate = Fate::new(steps);
+    /// Time starts at the options' and stands still but for what is slept.
+    pub(crate) fn new(options: weir::sim::Options) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .unwrap();
+        let clock = runtime.enter();
+        let simulator = Simulator::new(options);
+        drop(clock);
+        Self {
+            simulator,
+            memory: Memory::new(),
+            spec: super::rig::confluence(),
+            fields: super::rig::Rig::new(weir::sim::Options::default()).fields,
+            elsewhere: None,
+            options: PlanOptions::default(),
+            events: Arc::default(),
+            runtime,
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
+    }
+
+    /// Makes random changes.
+    pub(crate) fn churn(&self, seed: u64, churn: &Churn) {
+        let _clock = self.runtime.enter();
+        self.simulator.churn(seed, churn);
+    }
+
+    /// Changes the tenant.
+    pub(crate) fn change(&self, change: &weir::sim::Change) -> String {
+        let _clock = self.runtime.enter();
+        self.simulator.change(change).unwrap()
+    }
+
+    /// A run that begins now.
+    pub(crate) fn beginning(&self) -> Beginning {
+        let _clock = self.runtime.enter();
+        Beginning { now: self.simulator.now(), random: 7, fresh: false, retry: false }
+    }
+
+    /// Runs a replication to its end in a process of its own.
+    pub(crate) fn run(&self, replication: &str) -> RunReport {
+        self.run_from(replication, self.beginning())
+    }
+
+    /// Like [`World::run`], begun otherwise.
+    pub(crate) fn run_from(&self, replication: &str, beginning: Beginning) -> RunReport {
+        self.live(replication, None, beginning).report.unwrap().unwrap()
+    }
+
+    /// Runs a replication in a process of its own that lives for so many steps.
+    pub(crate) fn live(&self, replication: &str, steps: Option<i64>, beginning: Beginning) -> Life {
+        let fate = Fate::new(steps);
         let document = Document::parse("replication.yaml", replication).unwrap();
         let replication = Replication::load(&document).unwrap();
         let prepare = |run: Run| {
@@ -204,15 +281,21 @@ impl World {
             reporter: Arc::<Recorded>::clone(&self.events),
             cancel: CancellationToken::new(),
         };
-        let ended = runtime.block_on(async {
+        let report = self.runtime.block_on(async {
             tokio::select! {
                 biased;
                 () = fate.died.notified() => None,
                 report = sync::run(&prepare, services, beginning) => Some(report),
             }
         });
-        drop(runtime);
-        ended
+        // What is left of it hangs at its next step for ever, and holds nothing.
+        fate.left.store(0, Ordering::SeqCst);
+        for lock in fate.locks.lock().unwrap().drain(..) {
+            lock.lock().unwrap().take();
+        }
+        let _clock = self.runtime.enter();
+        let answers = std::mem::take(&mut *fate.answers.lock().unwrap());
+        Life { report, answers, end: Instant::now() }
     }
 
     /// Rows of a table that the source still has, by the text of their key.
@@ -290,19 +373,4 @@ impl World {
     pub(crate) fn requests(&self) -> u64 {
         self.simulator.counters().requests
     }
-}
-
-/// A run at this time.
-pub(crate) fn at(now: DateTime<Utc>) -> Beginning {
-    Beginning { now, fresh: false, retry: false }
-}
-
-/// Warnings of all runs so far.
-pub(crate) fn warnings(events: &Recorded) -> Vec<String> {
-    let events = events.events().into_iter();
-    let warning = |event| match event {
-        Event::Warning { message, .. } => Some(message),
-        _ => None,
-    };
-    events.filter_map(warning).collect()
 }

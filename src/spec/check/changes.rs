@@ -1,0 +1,115 @@
+//! What a stream says of changes: its cursor, how it is refreshed, where its rows are.
+
+use std::collections::BTreeSet;
+
+use super::{Checker, below};
+use crate::schema::ColumnType;
+use crate::spec::{Cursor, ForEach, Refresh, RequestSpec, Spec, Stream};
+
+/// The name by which templates see a cursor's bound.
+pub(super) const CURSOR: &str = "cursor";
+
+impl Checker<'_> {
+    /// Checks the cursor, the refresh and the place of a stream, whose requests define `variables`;
+    /// returns these with those of the cursor's requests.
+    pub(super) fn changes(
+        &mut self,
+        path: &[&str],
+        stream: &Stream,
+        mut variables: BTreeSet<String>,
+    ) -> BTreeSet<String> {
+        for (position, column) in stream.place.iter().enumerate() {
+            self.column_of(&below(path, &["place", &position.to_string()]), column, stream);
+        }
+        if let Some(cursor) = &stream.cursor {
+            self.cursor(&below(path, &["cursor"]), stream, cursor, &mut variables);
+        }
+        if stream.refresh == Some(Refresh::WithParent) && !follows_parents(self.spec, stream) {
+            let message =
+                "`with_parent` needs a `for_each` over a queue whose feeders have a cursor";
+            self.found(&below(path, &["refresh"]), message);
+        }
+        variables
+    }
+
+    fn cursor(
+        &mut self,
+        at: &[&str],
+        stream: &Stream,
+        cursor: &Cursor,
+        variables: &mut BTreeSet<String>,
+    ) {
+        let field = below(at, &["field"]);
+        self.column_of(&field, &cursor.field, stream);
+        if let Some(column) = stream.columns.get(&cursor.field) {
+            let grows =
+                [ColumnType::Timestamp, ColumnType::Date, ColumnType::Int].contains(&column.kind);
+            self.found_if(!grows, &field, "a cursor is a timestamp, a date or an int");
+            let computed = column.from.iter().flat_map(|from| &from.0);
+            let computed = computed.into_iter().any(|text| text.contains("{{"));
+            self.found_if(computed, &field, "a cursor is read from a record, not computed");
+            let idle = column.kind == ColumnType::Int && cursor.look_back.is_some();
+            let message = "a look-back is a time, and the cursor is an int";
+            self.found_if(idle, &below(at, &["look_back"]), message);
+        }
+        let asks = cursor.newest_first || !cursor.query.is_empty() || !cursor.requests.is_empty();
+        let message =
+            "nothing says how to ask for what changed: `query`, `requests` or `newest_first`";
+        self.found_if(!asks, at, message);
+        let both = !cursor.query.is_empty() && !cursor.requests.is_empty();
+        self.found_if(both, &below(at, &["query"]), "`requests` have queries of their own");
+        if let Some(anchor) = &cursor.anchor {
+            let planned = self.names.planned();
+            self.template(&below(at, &["anchor"]), anchor, &planned);
+        }
+        let mut known = variables.clone();
+        known.insert(CURSOR.to_owned());
+        let names = self.names.with(&known);
+        self.query(&below(at, &["query"]), &cursor.query, &names);
+        for (position, request) in cursor.requests.iter().enumerate() {
+            let at = below(at, &["requests"]);
+            let position = position.to_string();
+            let at = below(&at, &[&position]);
+            self.one_of(&at, "`get`, `post`", &[request.get.is_some(), request.post.is_some()]);
+            let own = self.request_with(&at, request, &[CURSOR]);
+            self.sources(&at, stream, request, &own);
+            variables.extend(own);
+        }
+    }
+
+    /// Checks the other sources that a request has for some of the stream's columns.
+    pub(super) fn sources(
+        &mut self,
+        at: &[&str],
+        stream: &Stream,
+        request: &RequestSpec,
+        variables: &BTreeSet<String>,
+    ) {
+        for (name, source) in &request.columns {
+            let at = below(at, &["columns", name]);
+            self.column_of(&at, name, stream);
+            if let Some(column) = stream.columns.get(name)
+                && column.kind != source.kind
+            {
+                let message = format!("the column is {}, not {}", column.kind, source.kind);
+                self.found(&at, message);
+            }
+            self.column_source(&at, source, stream, variables);
+        }
+    }
+}
+
+/// Whether all that a stream reads hangs on parents of which it is known when they changed.
+fn follows_parents(spec: &Spec, stream: &Stream) -> bool {
+    let listed = stream.requests.iter().map(|request| request.for_each.as_ref());
+    let own = stream.requests.is_empty().then_some(stream.for_each.as_ref());
+    let mut all = listed.chain(own).peekable();
+    all.peek().is_some()
+        && all.all(|for_each| match for_each.or(stream.for_each.as_ref()) {
+            Some(ForEach::Queue(items)) => {
+                let feeds = |other: &&Stream| other.feeds.contains_key(&items.queue);
+                spec.streams.values().filter(feeds).all(|parent| parent.cursor.is_some())
+            }
+            _ => false,
+        })
+}
