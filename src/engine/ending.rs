@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Run, StreamPlan};
 use crate::report::{StreamReport, StreamStatus};
 use crate::schema::ColumnType;
+use crate::state::Change;
 use crate::write::{self, Committed, Disposition, Seen};
 
 /// A stream that was read, or was to be.
@@ -163,6 +164,9 @@ impl Ending<'_> {
                 state.complete_at = None;
             }
         }
+        if clean && supply == Supply::Complete {
+            state.parents_at = Some(self.run.started_at);
+        }
         let reads = matches!(self.reach, Reach::Complete | Reach::Since(_));
         if let Some(cursor) = &plan.cursor {
             let old = before.cursor.filter(|_| kept);
@@ -210,19 +214,21 @@ impl Ending<'_> {
         StreamState { last: Some(last), open: None, ..self.before.clone() }
     }
 
-    /// Takes note of rows that are visible already.
+    /// Takes note of rows that are visible already, and of other changes.
     pub(super) async fn adopt(
         &self,
         env: &Env,
         progress: &Progress,
         supply: Supply,
+        mut changes: Vec<Change>,
     ) -> Result<Option<Committed>> {
         let object = self.plan.output.as_ref().map(|output| output.table.object.clone());
         let rows = progress.counts.rows;
         let committed = object.map(|object| Committed { object, rows, deleted: 0 });
         if let Some(durable) = &env.durable {
             let after = self.after(progress, committed.as_ref(), Utc::now(), supply);
-            durable.store.save(&[after.change(&self.plan.name)]).await?;
+            changes.push(after.change(&self.plan.name));
+            durable.store.save(&changes).await?;
         }
         Ok(committed)
     }

@@ -24,7 +24,8 @@ pub(super) fn decide(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeM
                 _ => false,
             });
             if asks && theirs != Reach::Nothing {
-                reach = wider(reach, need_of(stream, child, theirs));
+                let state = recall.stream(&child.name);
+                reach = wider(reach, need_of((stream, child), theirs, &state, now));
             }
         }
         reaches.insert(stream.name.clone(), reach);
@@ -64,11 +65,8 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
     let changed = state.reads != stream.reads || state.writes != stream.writes;
     let Some(complete_at) = state.complete_at.filter(|_| !changed) else { return Reach::Complete };
     let due = match stream.refresh {
-        Refresh::Every(age) => {
-            let age = chrono::TimeDelta::from_std(age).unwrap_or(chrono::TimeDelta::MAX);
-            now - complete_at >= age
-        }
         Refresh::WithParent => parent_cursor(&plan.streams, stream).is_none(),
+        every @ Refresh::Every(_) => is_due(every, complete_at, now),
     };
     if due {
         return Reach::Complete;
@@ -87,6 +85,12 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
     }
 }
 
+/// Whether what was read whole at that time is to be read whole again.
+fn is_due(refresh: Refresh, at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    let Refresh::Every(age) = refresh else { return false };
+    now - at >= chrono::TimeDelta::from_std(age).unwrap_or(chrono::TimeDelta::MAX)
+}
+
 /// The look-back of the cursor of the streams that feed this one; `None` when one has no cursor.
 fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64> {
     let mut look_back = None;
@@ -101,12 +105,20 @@ fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64
 }
 
 /// What a child needs of its parent.
-fn need_of(parent: &StreamPlan, child: &StreamPlan, reach: Reach) -> Reach {
+fn need_of(
+    (parent, child): (&StreamPlan, &StreamPlan),
+    reach: Reach,
+    state: &StreamState,
+    now: DateTime<Utc>,
+) -> Reach {
     let can_bound = parent.cursor.is_some() && !parent.changes.is_empty();
+    // The parent itself may not be written, and then nothing else sees to it that it is listed whole.
+    let anchored = parent.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
+    let due = !anchored && state.parents_at.is_none_or(|at| is_due(parent.refresh, at, now));
     match reach {
         Reach::Nothing | Reach::Failed => Reach::Nothing,
         // Only a child without a cursor of its own follows its parents' changes.
-        Reach::Since(bound) if can_bound && child.cursor.is_none() => Reach::Since(bound),
+        Reach::Since(bound) if can_bound && child.cursor.is_none() && !due => Reach::Since(bound),
         Reach::Since(_) | Reach::Complete | Reach::Range(..) => Reach::Complete,
     }
 }

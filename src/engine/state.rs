@@ -155,6 +155,8 @@ pub struct StreamState {
     pub gate: Option<i64>,
     /// Start of the last run that read everything.
     pub complete_at: Option<DateTime<Utc>>,
+    /// Start of the last run to which all parents were fed, and which so found those that are gone.
+    pub parents_at: Option<DateTime<Utc>>,
     /// Why rows that are not seen are no longer taken for deleted.
     pub no_deletes: Option<String>,
     /// Slices that the API refused, to be asked for again.

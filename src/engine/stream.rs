@@ -132,7 +132,10 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         Ok(Opened::Published) => {
             let progress = keeper.progress.clone();
             let supply = ending.supply(&Ok(()), !progress.gaps.is_empty());
-            let result = ending.adopt(&env, &progress, supply).await;
+            // What the rows before concluded is not known any more: at worst too much is asked.
+            let parents = keeper.parents.as_ref().map(|parents| parents.settled(true));
+            let changes = parents.unwrap_or_default();
+            let result = ending.adopt(&env, &progress, supply, changes).await;
             finish_feeders(feeders, &result, supply);
             let outcome = Outcome { open: result.is_err(), result, progress };
             return ending.conclude(outcome, &env, started.elapsed());

@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod confluence;
 mod files;
+mod incremental;
 mod jira;
 mod language;
 mod postgres;

@@ -1,18 +1,19 @@
 //! Runs from end to end against the simulator, under simulated time.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{fs, time::Duration};
 
 use serde_json::Value;
 use weir::{
-    path::Path,
     report::{StreamReport, StreamStatus},
-    schema::ColumnType,
     secret::Secret,
     sim::{Credentials, Fault, Faults, Options, RetryAfter, STREAMS, Wanted, What, When},
     sync::{RunReport, RunStatus},
 };
 
-use crate::support::rig::{ALL, Rig, Row, confluence, key_of};
+use crate::support::{
+    rig::{ALL, Rig, Row, confluence},
+    truth::differences,
+};
 
 fn tenant() -> Options {
     Options { pages: 40, blog_posts: 8, attachments: 12, heavy_parents: 0, ..Options::default() }
@@ -42,62 +43,11 @@ fn truth(rig: &Rig, stream: &str) -> Vec<Row> {
 }
 
 /// Compares every declared column of every row with the tenant's objects.
+#[track_caller]
 fn compare(rig: &Rig, stream: &str) {
-    let spec = confluence();
-    let declared = &spec.streams[stream];
-    let found: BTreeMap<String, Row> = rig
-        .rows(stream)
-        .unwrap_or_else(|| panic!("{stream} was not written"))
-        .into_iter()
-        .map(|row| (key_of(&row, &declared.key), row))
-        .collect();
-    let expected = truth(rig, stream);
-    assert_eq!(rig.rows(stream).unwrap().len(), expected.len(), "{stream}: number of rows");
-    for object in expected {
-        let object = Value::Object(object);
-        let mut key = Vec::new();
-        let mut values: BTreeMap<&str, Value> = BTreeMap::new();
-        for (name, column) in &declared.columns {
-            let texts =
-                column.from.as_ref().map_or_else(|| vec![name.clone()], |from| from.0.clone());
-            let template = texts[0].contains("{{");
-            // A parent's id is under its own name in the truth.
-            let texts =
-                if template { vec![name.replace("parent_page_id", "page_id")] } else { texts };
-            let value = texts.iter().find_map(|text| {
-                Path::parse(text).unwrap().find(&object).filter(|value| !value.is_null()).cloned()
-            });
-            if declared.key.contains(name) {
-                let value = value.clone().unwrap_or(Value::Null);
-                key.push(value.as_str().map_or(value.to_string(), str::to_owned));
-            }
-            // The tenant's truth leaves the description's text out: it depends on a parameter.
-            if !template && (stream, name.as_str()) != ("spaces", "description") {
-                values.insert(name, typed(value.unwrap_or(Value::Null), column.kind));
-            }
-        }
-        let key = declared.key.iter().map(|name| {
-            let position = declared.columns.keys().filter(|column| declared.key.contains(column));
-            let position = position.into_iter().position(|column| column == name).unwrap();
-            key[position].clone()
-        });
-        let key = key.collect::<Vec<_>>().join("/");
-        let row = found.get(&key).unwrap_or_else(|| panic!("{stream}: {key} is missing"));
-        for (name, value) in values {
-            assert_eq!(row[name], value, "{stream}: {key}: {name}");
-        }
-    }
-}
-
-/// The value as it stands in a file.
-fn typed(value: Value, kind: ColumnType) -> Value {
-    match (kind, value) {
-        (ColumnType::Timestamp, Value::String(text)) => {
-            let instant = chrono::DateTime::parse_from_rfc3339(&text).unwrap().to_utc();
-            Value::from(instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
-        }
-        (_, value) => value,
-    }
+    let rows = rig.rows(stream).unwrap_or_else(|| panic!("{stream} was not written"));
+    let wrong = differences(&confluence(), stream, &rows, truth(rig, stream));
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,4 +5,5 @@ pub(crate) mod rig;
 pub(crate) mod rows;
 pub(crate) mod s3;
 pub(crate) mod target_contract;
+pub(crate) mod truth;
 pub(crate) mod world;

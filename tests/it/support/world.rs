@@ -2,7 +2,6 @@
 //! at any step. All that happens follows from what a test asks for, so that it can happen again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
@@ -298,75 +297,14 @@ impl World {
         Life { report, answers, end: Instant::now() }
     }
 
-    /// Rows of a table that the source still has, by the text of their key.
-    pub(crate) fn rows(&self, stream: &str) -> BTreeMap<String, BTreeMap<String, Value>> {
-        let key = &self.spec.streams[stream].key;
-        let mut rows = BTreeMap::new();
-        for batch in self.memory.batches(stream).unwrap_or_default() {
-            for row in super::rows::read(&batch) {
-                if !row.get("_weir_deleted_at").is_none_or(Value::is_null) {
-                    continue;
-                }
-                let text = super::rig::key_of(&row, key);
-                let row: BTreeMap<String, Value> = row.into_iter().collect();
-                assert!(rows.insert(text.clone(), row).is_none(), "{stream}: {text} comes twice");
-            }
-        }
-        rows
-    }
-
     /// What is wrong with a stream's table: nothing, when it has what the tenant has.
     pub(crate) fn faults(&self, stream: &str) -> Vec<String> {
-        let key = &self.spec.streams[stream].key;
         let wanted = weir::sim::Wanted { statuses: None, body_format: Some("storage".to_owned()) };
         let truth = self.simulator.truth_of(stream, &wanted).unwrap();
-        let mut expected = BTreeMap::new();
-        for row in truth {
-            let mut row = row;
-            if stream == "child_pages" {
-                let parent = row.remove("page_id").unwrap();
-                row.insert("parent_page_id".to_owned(), parent);
-            }
-            expected.insert(super::rig::key_of(&row, key), row);
-        }
-        let found = self.rows(stream);
-        let names = |keys: BTreeSet<&String>| keys.into_iter().take(3).cloned().collect::<Vec<_>>();
-        let mut faults = Vec::new();
-        let missing: BTreeSet<_> =
-            expected.keys().filter(|key| !found.contains_key(*key)).collect();
-        if !missing.is_empty() {
-            faults.push(format!(
-                "{stream}: {} rows are missing: {:?}",
-                missing.len(),
-                names(missing)
-            ));
-        }
-        let extra: BTreeSet<_> = found.keys().filter(|key| !expected.contains_key(*key)).collect();
-        if !extra.is_empty() {
-            faults.push(format!("{stream}: {} rows too many: {:?}", extra.len(), names(extra)));
-        }
-        for (key, row) in &found {
-            let Some(truth) = expected.get(key) else { continue };
-            for (column, path) in [
-                ("title", "/title"),
-                ("status", "/status"),
-                ("space_id", "/spaceId"),
-                ("parent_id", "/parentId"),
-                ("body", "/body/storage/value"),
-                ("version_number", "/version/number"),
-            ] {
-                let (Some(found), Some(truth)) =
-                    (row.get(column), Value::Object(truth.clone()).pointer(path).cloned())
-                else {
-                    continue;
-                };
-                if *found != truth {
-                    faults.push(format!("{stream}: {key}: {column} is {found}, not {truth}"));
-                }
-            }
-        }
-        faults.truncate(5);
-        faults
+        let batches = self.memory.batches(stream).unwrap_or_default();
+        let mut rows: Vec<_> = batches.iter().flat_map(super::rows::read).collect();
+        rows.retain(|row| row.get("_weir_deleted_at").is_none_or(Value::is_null));
+        super::truth::differences(&self.spec, stream, &rows, truth)
     }
 
     /// Requests that the tenant has answered.
