@@ -80,6 +80,19 @@ impl ColumnType {
         }
     }
 
+    /// Whether a column of this type may become one of the other, its old values with it: whole numbers
+    /// become floats (beyond 2^53 the nearest) or decimals, a date the instant of its beginning in UTC,
+    /// and everything text or JSON.
+    pub fn widens_to(self, other: Self) -> bool {
+        self != other
+            && matches!(
+                (self, other),
+                (Self::Int, Self::Float | Self::Decimal)
+                    | (Self::Date, Self::Timestamp)
+                    | (_, Self::Text | Self::Json)
+            )
+    }
+
     /// The Arrow type of its arrays; JSON is carried as `Utf8`.
     pub fn arrow(self) -> DataType {
         match self {

@@ -76,6 +76,14 @@ impl Recall {
         self.streams.get(name).cloned().unwrap_or_default()
     }
 
+    /// Takes note that not all that was written of a stream is there any more: whatever a run that has
+    /// ended read of it counts for nothing.
+    pub fn distrust(&mut self, name: &str) {
+        if let Some(state) = self.streams.get_mut(name) {
+            state.writes.clear();
+        }
+    }
+
     /// The changes after which there is no run that has not ended.
     pub fn without_run(&self) -> Vec<Change> {
         let queues = self.rest.keys().filter(|key| key.starts_with(QUEUE));

@@ -17,12 +17,16 @@ impl Draft<'_> {
     }
 }
 
-/// What decides how a stream's rows are written; `-` for a feeder.
-pub(super) fn writes(output: Option<&Output>) -> String {
+/// What decides how a stream's rows are written, and where to; `-` for a feeder.
+pub(super) fn writes(output: Option<&Output>, ignore: &[String]) -> String {
     let Some(output) = output else { return "-".to_owned() };
-    let columns: Vec<_> =
-        output.columns.iter().map(|plan| (&plan.column.name, plan.column.kind)).collect();
-    digest(&format!("{:?}", (output.mode, columns, &output.table.schema.key)))
+    let columns: Vec<_> = output
+        .columns
+        .iter()
+        .map(|plan| (&plan.column.name, plan.column.kind, &plan.value))
+        .collect();
+    let table = &output.table;
+    digest(&format!("{:?}", (output.mode, columns, &table.schema.key, &table.object, ignore)))
 }
 
 /// 64 bits of FNV-1a, the same in every build.

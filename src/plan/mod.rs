@@ -125,7 +125,8 @@ pub struct StreamPlan {
     /// What decides which rows it has, as a short text: another one after a change of the spec's
     /// requests, of the inputs, or of the connection's open fields.
     pub reads: String,
-    /// What decides how its rows are written, likewise.
+    /// What decides how its rows are written, likewise: its columns and where they come from, its key,
+    /// its object.
     pub writes: String,
 }
 
@@ -371,6 +372,7 @@ impl<'plan> Draft<'plan> {
             None => None,
         };
         let scope = self.scope(&stage.variables);
+        let ignore = [spec.defaults.ignore.as_slice(), &stage.stream.ignore].concat();
         let mut notes = Vec::new();
         let mut requests = Vec::new();
         let mut changes = Vec::new();
@@ -380,7 +382,7 @@ impl<'plan> Draft<'plan> {
                 stream: stage.stream,
                 columns: output.as_ref().map(|output| output.columns.as_slice()),
                 others: columns::others(output.as_ref(), stage.stream, &spec.defaults),
-                ignore: [spec.defaults.ignore.as_slice(), &stage.stream.ignore].concat(),
+                ignore: ignore.clone(),
                 queues,
                 scope: &scope,
             };
@@ -395,7 +397,7 @@ impl<'plan> Draft<'plan> {
         Ok(StreamPlan {
             cursor: self.cursor(stage, output.as_ref(), &scope).map_err(within)?,
             reads: self.reads(stage),
-            writes: fingerprint::writes(output.as_ref()),
+            writes: fingerprint::writes(output.as_ref(), &ignore),
             refresh: refresh.unwrap_or_default(),
             changes,
             max_errors,

@@ -6,7 +6,10 @@
 mod errors;
 mod probe;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -18,6 +21,7 @@ use crate::plan::{Plan, Run, StreamPlan};
 use crate::replication::Mode;
 use crate::report::{Event, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Store};
+use crate::write::Disposition;
 
 pub use errors::ERRORS;
 pub use probe::{Diagnosis, Finding, look_up, probe};
@@ -129,10 +133,7 @@ pub async fn run(
         recall = forget(store.as_ref(), &plan, recall).await?;
     }
     let begun = begin(prepare, plan, &recall, &services, beginning, store.as_ref()).await?;
-    let Begun { plan, reaches, continued, mut recall } = begun;
-    if continued {
-        recall = Recall::read(store.load().await?)?;
-    }
+    let Begun { plan, reaches, continued, recall } = begun;
     let run = plan.run.clone();
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let cancel = services.cancel.clone();
@@ -174,6 +175,12 @@ async fn begin(
     beginning: Beginning,
     store: &dyn Store,
 ) -> Result<Begun> {
+    let lacking = lacking(&plan, recall, services).await;
+    let distrusted = |mut recall: Recall| {
+        lacking.iter().for_each(|name| recall.distrust(name));
+        recall
+    };
+    let mut recall = distrusted(recall.clone());
     if beginning.retry {
         if let Some(open) = &recall.run {
             let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
@@ -187,16 +194,16 @@ async fn begin(
         });
         let reaches = reaches.collect();
         remember(store, &plan, &reaches).await?;
-        return Ok(Begun { plan, reaches, continued: false, recall: recall.clone() });
+        return Ok(Begun { plan, reaches, continued: false, recall });
     }
     if let Some(open) = &recall.run {
         let run = Run { id: open.id.clone(), started_at: open.started_at };
         let again = prepare(run)?;
-        match difference(&again, open) {
+        match difference(&again, open, &lacking) {
             None => {
                 let reaches = open.streams.iter();
                 let reaches = reaches.map(|(name, stream)| (name.clone(), stream.reach)).collect();
-                return Ok(Begun { plan: again, reaches, continued: true, recall: recall.clone() });
+                return Ok(Begun { plan: again, reaches, continued: true, recall });
             }
             Some(Difference::Selection) if again.is_selection => {
                 let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
@@ -214,15 +221,36 @@ async fn begin(
             }
         }
     }
-    let mut recall = recall.clone();
     let ended = recall.without_run();
     if recall.run.is_some() {
         store.save(&ended).await?;
-        recall = Recall::read(store.load().await?)?;
+        recall = distrusted(Recall::read(store.load().await?)?);
     }
     let reaches = engine::reaches(&plan, &recall, beginning.now);
     remember(store, &plan, &reaches).await?;
     Ok(Begun { plan, reaches, continued: false, recall })
+}
+
+/// Streams of whose tables something is gone that the state takes for written, as when someone dropped
+/// a column. What is still to be read of them would not bring it back.
+async fn lacking(plan: &Plan, recall: &Recall, services: &Services) -> BTreeSet<String> {
+    let mut lacking = BTreeSet::new();
+    for stream in &plan.streams {
+        let Some(output) = &stream.output else { continue };
+        let state = recall.stream(&stream.name);
+        let kept = state.writes == stream.writes && state.reads == stream.reads;
+        if output.table.disposition != Disposition::Merge || state.complete_at.is_none() || !kept {
+            continue;
+        }
+        // What cannot be looked at now, the stream itself will fail for.
+        if let Ok(Some(lost)) = services.target.lacks(&output.table).await {
+            let message = format!("{lost}, so that everything is read again");
+            let stream = Some(stream.name.clone());
+            services.reporter.report(&Event::Warning { stream: stream.clone(), message });
+            lacking.extend(stream);
+        }
+    }
+    lacking
 }
 
 async fn remember(store: &dyn Store, plan: &Plan, reaches: &BTreeMap<String, Reach>) -> Result<()> {
@@ -248,6 +276,7 @@ fn open_stream(stream: &StreamPlan, reach: Reach) -> OpenStream {
 enum Difference {
     Selection,
     Stream(String),
+    Table(String),
 }
 
 impl Difference {
@@ -257,11 +286,14 @@ impl Difference {
             Self::Stream(name) => {
                 format!("since then, the spec or the replication has changed for `{name}`")
             }
+            Self::Table(name) => {
+                format!("since then, the table of `{name}` has lost what was written to it")
+            }
         }
     }
 }
 
-fn difference(plan: &Plan, open: &OpenRun) -> Option<Difference> {
+fn difference(plan: &Plan, open: &OpenRun, lacking: &BTreeSet<String>) -> Option<Difference> {
     let names = plan.streams.iter().map(|stream| stream.name.as_str());
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
@@ -272,7 +304,12 @@ fn difference(plan: &Plan, open: &OpenRun) -> Option<Difference> {
         let then = open.streams.get(&stream.name);
         then.is_none_or(|then| *then != open_stream(stream, then.reach))
     };
-    plan.streams.iter().find(differs).map(|stream| Difference::Stream(stream.name.clone()))
+    if let Some(stream) = plan.streams.iter().find(differs) {
+        return Some(Difference::Stream(stream.name.clone()));
+    }
+    let partly = |(_, stream): &(&String, &OpenStream)| stream.reach != Reach::Complete;
+    let mut lost = open.streams.iter().filter(partly).map(|(name, _)| name);
+    lost.find(|name| lacking.contains(*name)).cloned().map(Difference::Table)
 }
 
 /// Whether anything was done that is worth going on with.

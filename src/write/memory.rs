@@ -108,6 +108,11 @@ impl Target for Memory {
         Ok(table.object.clone())
     }
 
+    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
+        let there = locked(&self.kept).tables.contains_key(&table.object);
+        Ok((!there).then(|| format!("table `{}` is gone", table.object)))
+    }
+
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         let (kept, replication) = (Arc::clone(&self.kept), replication.to_owned());
         Ok(Arc::new(MemoryStore { kept, replication }))

@@ -132,6 +132,10 @@ pub trait Target: Send + Sync {
     /// Makes the table exist with all columns of the schema, and leaves its rows alone.
     async fn define(&self, table: &Table) -> Result<String>;
 
+    /// What is gone of a table that an earlier run has written, as a clause: the table itself, or a
+    /// column of its schema. `None`: it is all there, as far as that can be told without its rows.
+    async fn lacks(&self, table: &Table) -> Result<Option<String>>;
+
     /// The state that is kept here for a replication.
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>>;
 }

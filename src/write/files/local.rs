@@ -20,8 +20,10 @@ use super::{
     area::{self, Area},
     manifest::{self, Manifest},
     object::{Object, label},
+    old::OldFile,
 };
 use crate::error::{Error, Result};
+use crate::schema::TableSchema;
 use crate::write::{Disposition, Table};
 
 /// The new content in an area: a file, or the folder of parts.
@@ -60,6 +62,29 @@ impl Local {
     /// The file or folder of an object.
     pub(super) fn place(&self, object: &Object) -> PathBuf {
         self.root.join(&object.path)
+    }
+
+    /// Whether a run has written the object, be it without rows.
+    pub(super) fn has(&self, object: &Object) -> bool {
+        let place = self.place(object);
+        if object.parts.is_some() { place.join(manifest::NAME).exists() } else { place.exists() }
+    }
+
+    /// A column that the object lacks, as far as its first file tells.
+    pub(super) fn lost(&self, object: &Object, schema: &TableSchema) -> Result<Option<String>> {
+        let mut path = self.place(object);
+        if object.parts.is_some() {
+            let Ok(bytes) = fs::read(path.join(manifest::NAME)) else { return Ok(None) };
+            let manifest = Manifest::parse(&bytes, &path.display().to_string())?;
+            let Some(first) = manifest.files.first() else { return Ok(None) };
+            path.push(first);
+        }
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let Some(names) = OldFile::Local(path).names(object.format)? else { return Ok(None) };
+        let lost = schema.columns.iter().find(|column| !names.contains(&column.name));
+        Ok(lost.map(|column| column.name.clone()))
     }
 
     pub(super) fn root(&self) -> &Path {

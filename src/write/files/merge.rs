@@ -107,12 +107,25 @@ impl<'table> Merge<'table> {
         let numbers = kept.iter().enumerate().filter(|(_, kept)| **kept);
         let numbers = numbers.map(|(row, _)| first + row as u64).collect();
         let columns: Vec<usize> = (0..self.table.schema.columns.len()).collect();
-        let rows = batch.project(&columns).map_err(broken)?;
-        if kept.iter().all(|kept| *kept) {
-            return Ok((rows, numbers));
+        let mut rows = batch.project(&columns).map_err(broken)?;
+        if kept.contains(&false) {
+            rows = filter_record_batch(&rows, &BooleanArray::from(kept)).map_err(broken)?;
         }
-        let rows = filter_record_batch(&rows, &BooleanArray::from(kept)).map_err(broken)?;
+        self.refuse_null_keys(&rows)?;
         Ok((rows, numbers))
+    }
+
+    /// Rows without a key would pass for one another.
+    fn refuse_null_keys(&self, rows: &RecordBatch) -> Result<()> {
+        if self.table.disposition == Disposition::Append {
+            return Ok(());
+        }
+        let null = self.key.iter().find(|at| rows.column(**at).null_count() > 0);
+        let Some(column) = null.and_then(|at| self.schema.columns.get(*at)) else { return Ok(()) };
+        let what = format!("a row of `{}` has no value for its key", self.table.object);
+        Err(Error::target(what)
+            .because(format!("column `{}` is null", column.name))
+            .with_hint("a key column must not be null; check the stream's `key`"))
     }
 
     /// Keys that come more than once among rows near each other, with the number of their last row.

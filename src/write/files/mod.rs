@@ -161,8 +161,8 @@ impl Target for Files {
     async fn define(&self, table: &Table) -> Result<String> {
         let object = Object::parse(&table.object)?;
         let there = match self.place.as_ref() {
-            Place::Local(local) => local.place(&object).exists(),
-            Place::Store(store) => !store.old(table, object.clone()).await?.is_empty(),
+            Place::Local(local) => local.has(&object),
+            Place::Store(store) => store.has(table, object).await?,
         };
         if there {
             return Ok(table.object.clone());
@@ -176,6 +176,21 @@ impl Target for Files {
             void: Vec::new(),
         };
         Ok(writer.commit(&nothing, &[]).await?.object)
+    }
+
+    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
+        let object = Object::parse(&table.object)?;
+        let (there, lost) = match self.place.as_ref() {
+            Place::Local(local) => (local.has(&object), local.lost(&object, &table.schema)?),
+            // To know its columns, a file of a store would have to be fetched.
+            Place::Store(store) => (store.has(table, object).await?, None),
+        };
+        let object = &table.object;
+        Ok(match lost {
+            _ if !there => Some(format!("`{object}` is gone")),
+            Some(column) => Some(format!("column `{column}` of `{object}` is gone")),
+            None => None,
+        })
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn state::Store>> {

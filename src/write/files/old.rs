@@ -24,6 +24,8 @@ use crate::schema::{Column, ColumnType, TableSchema};
 
 /// Rows of JSONL that make a batch.
 const LINES: usize = 1024;
+/// Bytes of a date in JSON, with its quotes.
+const DATE: usize = "\"2026-01-31\"".len();
 
 /// One file of an object.
 #[derive(Clone, Debug)]
@@ -73,23 +75,64 @@ impl OldFile {
                 columns.collect()
             }
             Format::Jsonl(compression) => {
-                let mut line = String::new();
-                let read = self.lines(compression)?.read_line(&mut line);
-                read.map_err(|error| self.broken(error))?;
-                let names = self.row(&line)?;
-                let others = names.into_iter().filter(|(name, _)| !known(name));
-                Ok(others.map(|(name, _)| Column::new(name, ColumnType::Json)).collect())
+                let names = self.first_row(compression)?.into_iter().map(|(name, _)| name);
+                let others = names.filter(|name| !known(name));
+                Ok(others.map(|name| Column::new(name, ColumnType::Json)).collect())
             }
         }
     }
 
+    /// The names of the file's columns; `None` when it has no rows to tell them.
+    pub(super) fn names(&self, format: Format) -> Result<Option<Vec<String>>> {
+        let names: Vec<String> = match format {
+            Format::Parquet => {
+                self.parquet()?.fields().iter().map(|field| field.name().clone()).collect()
+            }
+            Format::Jsonl(compression) => {
+                self.first_row(compression)?.into_iter().map(|(name, _)| name).collect()
+            }
+        };
+        Ok((!names.is_empty()).then_some(names))
+    }
+
     /// The rows of the file, batch by batch, in these columns.
+    ///
+    /// # Errors
+    /// A column of the file is of a type that cannot become the table's.
     pub(super) fn read(&self, format: Format, schema: &TableSchema) -> Result<OldRows> {
         let source = match format {
-            Format::Parquet => Source::Parquet(self.parquet_rows()?),
+            Format::Parquet => {
+                self.check_types(schema)?;
+                Source::Parquet(self.parquet_rows()?)
+            }
             Format::Jsonl(compression) => Source::Jsonl(self.lines(compression)?),
         };
         Ok(OldRows { file: self.clone(), schema: schema.clone(), arrow: schema.arrow(), source })
+    }
+
+    fn check_types(&self, schema: &TableSchema) -> Result<()> {
+        for field in self.parquet()?.fields() {
+            let Some(at) = schema.position(field.name()) else { continue };
+            let Some(column) = schema.columns.get(at) else { continue };
+            let wanted = column.kind;
+            let shown = match kind_of(field) {
+                Some(kind) if kind == wanted || kind.widens_to(wanted) => continue,
+                Some(kind) => kind.to_string(),
+                None => field.data_type().to_string(),
+            };
+            return Err(self.unfit(&column.name, &format!("`{shown}`"), wanted));
+        }
+        Ok(())
+    }
+
+    /// The error of old values that the table's column cannot take.
+    fn unfit(&self, column: &str, found: &str, wanted: ColumnType) -> Error {
+        let shown = self.shown();
+        Error::target(format!("column `{column}` of `{shown}` is {found}, the stream's is `{wanted}`"))
+            .with_hint(format!(
+                "name another type under `columns: {{ {column}: … }}` in the replication, move the file \
+                 away, or load it anew with the mode full-refresh"
+            ))
     }
 
     fn parquet(&self) -> Result<SchemaRef> {
@@ -122,6 +165,14 @@ impl OldFile {
                 Box::new(BufReader::new(decoder.map_err(|error| self.broken(error))?))
             }
         })
+    }
+
+    /// The fields of the first line.
+    fn first_row(&self, compression: Compression) -> Result<Vec<(String, Box<RawValue>)>> {
+        let mut line = String::new();
+        let read = self.lines(compression)?.read_line(&mut line);
+        read.map_err(|error| self.broken(error))?;
+        self.row(&line)
     }
 
     /// The fields of a line; nothing for an empty one.
@@ -188,6 +239,8 @@ impl OldRows {
                 if rows.is_empty() {
                     return Ok(None);
                 }
+                let names = rows.iter().flat_map(indexmap::IndexMap::keys);
+                self.refuse_unknown(names.map(String::as_str))?;
                 let columns = self.schema.columns.iter().map(|column| {
                     let values: Vec<Option<&str>> = rows
                         .iter()
@@ -219,19 +272,33 @@ impl OldRows {
             })
             .collect();
         let array = decode::array(column.kind, texts.iter().map(Option::as_deref));
-        let lost =
-            texts.iter().enumerate().find(|(row, text)| text.is_some() && array.is_null(*row));
-        match lost.and_then(|(_, text)| text.as_ref()) {
+        // A date is read from a timestamp too, but would lose its time.
+        let is_longer = |text: &&String| column.kind == ColumnType::Date && text.len() > DATE;
+        let lost = texts.iter().enumerate().find_map(|(row, text)| {
+            text.as_ref().filter(|text| array.is_null(row) || is_longer(text))
+        });
+        match lost {
             None => Ok(array),
             Some(text) => {
                 let shown: String = text.chars().take(40).collect();
-                let (name, kind) = (&column.name, column.kind);
-                Err(self.file.broken(format!("`{shown}` in column `{name}` is no {kind}")))
+                Err(self.file.unfit(&column.name, &format!("`{shown}` in a row"), column.kind))
+            }
+        }
+    }
+
+    /// A column that the first file did not have would be lost.
+    fn refuse_unknown<'name>(&self, mut names: impl Iterator<Item = &'name str>) -> Result<()> {
+        match names.find(|name| self.schema.position(name).is_none()) {
+            None => Ok(()),
+            Some(name) => {
+                Err(self.file.broken(format!("column `{name}` is in some of the rows only")))
             }
         }
     }
 
     fn fitted(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let schema = batch.schema();
+        self.refuse_unknown(schema.fields().iter().map(|field| field.name().as_str()))?;
         let columns = self.schema.columns.iter().map(|column| {
             let Some(array) = batch.column_by_name(&column.name) else {
                 return Ok(new_null_array(&column.kind.arrow(), batch.num_rows()));

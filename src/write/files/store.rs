@@ -99,6 +99,14 @@ impl Store {
         Ok(files)
     }
 
+    /// Whether a run has written the object, be it without rows.
+    pub(super) async fn has(&self, table: &Table, object: Object) -> Result<bool> {
+        if object.parts.is_none() {
+            return Ok(!self.old(table, object).await?.is_empty());
+        }
+        Ok(!self.goal(table, object).old().await?.run_id.is_empty())
+    }
+
     pub(super) async fn open(&self, table: &Table, object: Object) -> Result<StoreSink> {
         let goal = self.goal(table, object);
         goal.old().await?;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::schema::{ColumnType, TableSchema};
 
 /// The table, if there is one. `plain`: nothing about it would be lost if it were dropped and made
-/// anew, but grants and comments, which can be carried over. `referenced`: foreign keys of other
+/// anew, but grants, comments and columns, which can be carried over. `referenced`: foreign keys of other
 /// tables lead to it.
 const TABLE: &str = "SELECT c.oid, c.relkind::text, \
     c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition \
@@ -21,7 +21,8 @@ const TABLE: &str = "SELECT c.oid, c.relkind::text, \
         AND NOT EXISTS (SELECT FROM pg_attribute a \
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
                 AND (a.attacl IS NOT NULL OR a.atthasdef OR a.attidentity <> '' \
-                    OR a.attoptions IS NOT NULL)) \
+                    OR a.attoptions IS NOT NULL \
+                    OR a.attcollation <> (SELECT typcollation FROM pg_type WHERE oid = a.atttypid))) \
         AND NOT EXISTS (SELECT FROM pg_depend d \
             WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid \
                 AND NOT (d.deptype = 'i' \
@@ -37,8 +38,14 @@ const TABLE: &str = "SELECT c.oid, c.relkind::text, \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = $1 AND c.relname = $2";
 
+/// Columns: whether they are NOT NULL, filled by themselves, of the primary key, and used by views.
 const COLUMNS: &str = "SELECT attname, format_type(atttypid, atttypmod), attnotnull, \
-    atthasdef OR attidentity <> '' \
+    atthasdef OR attidentity <> '', \
+    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = attrelid AND i.indisprimary \
+        AND attnum = ANY (i.indkey)), \
+    EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass \
+        AND d.refobjid = attrelid AND d.refobjsubid = attnum \
+        AND d.classid = 'pg_rewrite'::regclass) \
     FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
 
 /// Columns of each index that `ON CONFLICT` can use.
@@ -52,8 +59,8 @@ const UNIQUE: &str = "SELECT array_agg(a.attname::text) \
 /// A table that is there.
 pub(super) struct Existing {
     pub(super) oid: u32,
-    /// Nothing but grants and comments would be lost if it were made anew.
-    pub(super) plain: bool,
+    /// Nothing but grants, comments and columns would be lost if it were made anew.
+    plain: bool,
     /// Foreign keys of other tables lead to it.
     pub(super) referenced: bool,
     columns: Vec<ExistingColumn>,
@@ -64,8 +71,20 @@ pub(super) struct Existing {
 struct ExistingColumn {
     name: String,
     kind: String,
+    not_null: bool,
+    /// Has a value even if the row brings none.
+    filled: bool,
+    /// Belongs to the primary key.
+    keyed: bool,
+    /// A view or a rule uses it, so that its type is fixed.
+    viewed: bool,
+}
+
+impl ExistingColumn {
     /// Needs a value that only the row can bring.
-    needed: bool,
+    fn is_needed(&self) -> bool {
+        self.not_null && !self.filled
+    }
 }
 
 /// Looks a table up.
@@ -97,8 +116,14 @@ pub(super) async fn inspect<C: GenericClient + Sync>(
 }
 
 fn existing_column(row: &Row) -> ExistingColumn {
-    let (not_null, has_default): (bool, bool) = (row.get(2), row.get(3));
-    ExistingColumn { name: row.get(0), kind: row.get(1), needed: not_null && !has_default }
+    ExistingColumn {
+        name: row.get(0),
+        kind: row.get(1),
+        not_null: row.get(2),
+        filled: row.get(3),
+        keyed: row.get(4),
+        viewed: row.get(5),
+    }
 }
 
 fn kind_name(kind: &str) -> &'static str {
@@ -121,19 +146,26 @@ impl Existing {
                 continue;
             };
             let (wanted, kind) = (sql_type(column.kind), &there.kind);
-            if kind != wanted && !widens(kind, wanted) && !holds(kind, wanted) {
-                let column = &column.name;
-                let what = format!(
-                    "column `{column}` of table {name} is `{kind}`, the stream's is `{wanted}`"
-                );
-                return Err(Error::target(what).with_hint(format!(
-                    "alter the column's type, name another type under `columns: {{ {column}: … }}` \
-                     in the replication, or write to another table"
-                )));
+            let widens = widens(kind, wanted);
+            if kind == wanted || holds(kind, wanted) || (widens && !there.viewed) {
+                continue;
             }
+            let column = &column.name;
+            let what = format!(
+                "column `{column}` of table {name} is `{kind}`, the stream's is `{wanted}`"
+            );
+            let (cause, remedy) = if widens {
+                ("a view uses it", "drop the view and make it again after the run")
+            } else {
+                ("not every value of the one is one of the other", "alter the column's type")
+            };
+            return Err(Error::target(what).because(cause).with_hint(format!(
+                "{remedy}, name another type under `columns: {{ {column}: … }}` in the replication, \
+                 or write to another table"
+            )));
         }
         let lacks =
-            |there: &&ExistingColumn| there.needed && schema.position(&there.name).is_none();
+            |there: &&ExistingColumn| there.is_needed() && schema.position(&there.name).is_none();
         if let Some(needed) = self.columns.iter().find(lacks) {
             let column = &needed.name;
             let what =
@@ -151,6 +183,26 @@ impl Existing {
             columns.len() == key.len() && key.iter().all(|name| columns.contains(name))
         };
         self.unique.iter().any(same)
+    }
+
+    /// Whether a table with this key can take its place, so that nothing is lost but what is carried
+    /// over. NOT NULL on a column outside its key is somebody's own.
+    pub(super) fn is_plain(&self, key: &[String]) -> bool {
+        let own = |column: &ExistingColumn| column.keyed || key.contains(&column.name);
+        self.plain && self.columns.iter().all(|column| !column.not_null || own(column))
+    }
+
+    /// The columns that a schema does not have, as parts of `ALTER TABLE`.
+    pub(super) fn others(&self, schema: &TableSchema) -> Vec<String> {
+        let others = self.columns.iter().filter(|there| schema.position(&there.name).is_none());
+        others.map(|there| format!("ADD COLUMN {} {}", quoted(&there.name), there.kind)).collect()
+    }
+
+    /// A column that a schema has and the table has not.
+    pub(super) fn lost(&self, schema: &TableSchema) -> Option<String> {
+        let is_there = |name: &str| self.columns.iter().any(|there| there.name == name);
+        let mut names = schema.columns.iter().map(|column| &column.name);
+        names.find(|name| !is_there(name)).cloned()
     }
 
     /// Whether it has all these columns.
@@ -176,27 +228,20 @@ impl Existing {
     }
 }
 
-/// Whether every value of a type has its like in another, so that the column may become it.
+/// Whether a column of a type may become one of another with all its values, see
+/// [`ColumnType::widens_to`].
 fn widens(kind: &str, wanted: &str) -> bool {
-    matches!(
-        (kind, wanted),
-        ("bigint" | "integer" | "smallint", "numeric" | "double precision")
-            | ("integer" | "smallint", "bigint")
-            | ("date", "timestamp with time zone")
-            | (
-                "bigint"
-                    | "integer"
-                    | "smallint"
-                    | "numeric"
-                    | "double precision"
-                    | "boolean"
-                    | "date"
-                    | "timestamp with time zone",
-                "text" | "jsonb",
-            )
-            | ("text" | "character varying", "jsonb")
-            | ("jsonb", "text")
-    )
+    let own = ColumnType::ALL.into_iter().find(|own| sql_type(*own) == kind);
+    let kind = match kind {
+        "integer" | "smallint" if wanted == "bigint" => return true,
+        "integer" | "smallint" => Some(ColumnType::Int),
+        "character varying" if wanted == "jsonb" => return true,
+        _ => own,
+    };
+    let wider = |other: ColumnType| {
+        sql_type(other) == wanted && kind.is_some_and(|kind| kind.widens_to(other))
+    };
+    ColumnType::ALL.into_iter().any(wider)
 }
 
 /// Whether a column of a type takes the values of another as they are.
@@ -204,13 +249,23 @@ fn holds(kind: &str, wanted: &str) -> bool {
     wanted == "text" && kind == "character varying"
 }
 
-/// SQL: a column's values in a wider type.
+/// SQL: a column's values in a wider type; as text and JSON, in the form that files give them.
 fn converted(name: &str, kind: &str, wanted: &str) -> String {
-    match (kind, wanted) {
-        ("date", "timestamp with time zone") => format!("{name}::timestamp AT TIME ZONE 'UTC'"),
-        (_, "jsonb") => format!("to_jsonb({name})"),
+    let text = match kind {
+        "date" if wanted == "timestamp with time zone" => {
+            return format!("{name}::timestamp AT TIME ZONE 'UTC'");
+        }
+        "timestamp with time zone" => format!(
+            "CASE WHEN isfinite({name}) THEN (to_jsonb({name} AT TIME ZONE 'UTC') #>> '{{}}') || 'Z' \
+             ELSE {name}::text END"
+        ),
+        "date" => format!("to_jsonb({name}) #>> '{{}}'"),
+        "bytea" => format!("translate(encode({name}, 'base64'), E'\\n', '')"),
+        "jsonb" => format!("{name} #>> '{{}}'"),
+        _ if wanted == "jsonb" => return format!("to_jsonb({name})"),
         _ => format!("{name}::{wanted}"),
-    }
+    };
+    if wanted == "jsonb" { format!("to_jsonb({text})") } else { text }
 }
 
 /// The type of a column in Postgres, as the catalog spells it.

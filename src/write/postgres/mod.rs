@@ -159,6 +159,17 @@ impl Target for Postgres {
         Ok(stage.name.to_string())
     }
 
+    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
+        self.options.validate()?;
+        let name = TableName::parse(&table.object, &self.options.schema)?;
+        let lease = self.pool.lease().await?;
+        let existing = catalog::inspect(&*lease, &name).await?;
+        lease.give_back();
+        let Some(existing) = existing else { return Ok(Some(format!("table {name} is gone"))) };
+        let lost = existing.lost(&table.schema);
+        Ok(lost.map(|column| format!("column `{column}` of table {name} is gone")))
+    }
+
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         self.options.validate()?;
         state::check(replication)?;
@@ -195,7 +206,7 @@ async fn ensure_schema(client: &Client, name: &TableName) -> Result<()> {
 
 /// Says before any row moves what would be wrong at commit.
 async fn check_fit(client: &Client, stage: &Stage, existing: &Existing) -> Result<()> {
-    if stage.disposition == Disposition::Replace && existing.plain {
+    if stage.disposition == Disposition::Replace && existing.is_plain(&stage.key) {
         return Ok(());
     }
     existing.check(&stage.name, &stage.schema)?;

@@ -84,7 +84,7 @@ pub(super) fn failed(stage: &Stage, error: &tokio_postgres::Error) -> Error {
 
 /// The stage takes the old table's place; where something holds on to that, it is filled anew.
 async fn replace(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {
-    if !old.plain {
+    if !old.is_plain(&stage.key) {
         return fill(transaction, stage, old).await;
     }
     let carried = carried(transaction, stage, old).await?;
@@ -147,10 +147,15 @@ async fn free_key_name(transaction: &Transaction<'_>, stage: &Stage) -> Result<O
     Ok(None)
 }
 
-/// SQL that gives the stage the old table's grants, its comment, and those of columns without docs.
+/// SQL that gives the stage the old table's other columns, its grants, its comment, and those of
+/// columns without docs.
 async fn carried(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<String> {
     let mut statements = Vec::new();
     let table = &stage.table;
+    let others = old.others(&stage.schema);
+    if !others.is_empty() {
+        statements.push(format!("ALTER TABLE {table} {}", others.join(", ")));
+    }
     let grants = grants(transaction, stage, old.oid).await?;
     if !grants.is_empty() {
         let new = transaction
@@ -180,9 +185,9 @@ async fn carried(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -
         match comment.get::<_, Option<&str>>(0) {
             None => statements.push(format!("COMMENT ON TABLE {table} IS {text}")),
             Some(column) => {
-                let undocumented =
-                    stage.schema.columns.iter().any(|c| c.name == column && c.doc.is_none());
-                if undocumented {
+                let documented =
+                    stage.schema.columns.iter().any(|c| c.name == column && c.doc.is_some());
+                if !documented {
                     let column = quoted(column);
                     statements.push(format!("COMMENT ON COLUMN {table}.{column} IS {text}"));
                 }

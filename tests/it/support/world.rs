@@ -120,6 +120,10 @@ impl Target for Mortal<Memory> {
         self.inner.define(table).await
     }
 
+    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
+        self.inner.lacks(table).await
+    }
+
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         let inner = self.inner.store(replication)?;
         Ok(Arc::new(Mortal { inner, fate: Arc::clone(&self.fate) }))
