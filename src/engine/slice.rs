@@ -394,7 +394,9 @@ async fn deliver(
     if let (Some(output), Some(rows)) = (&shared.plan.output, &shared.rows) {
         if let Some(path) = page.first_misfit.as_ref().filter(|_| output.strict) {
             let what = format!("a value at `{path}` does not fit its column, and `strict` is set");
-            return Err(Error::new(Kind::Shape, what));
+            return Err(Error::new(Kind::Shape, what).with_hint(
+                "correct the column's type in the spec, or under `columns` in the replication",
+            ));
         }
         stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
         let mut batch = rows.build(output, &request.columns, &page, scope)?;

@@ -4,6 +4,7 @@
 mod architecture;
 mod cli;
 mod confluence;
+mod evolution;
 mod files;
 mod incremental;
 mod jira;

@@ -52,9 +52,8 @@ pub(super) fn encode(batch: &RecordBatch, names: &[Vec<u8>], out: &mut Vec<u8>) 
 }
 
 /// The JSON texts of a column's values; nothing for null.
-pub(super) fn texts(name: &str, array: &ArrayRef) -> Result<Vec<Option<String>>> {
-    let field = Field::new(name, array.data_type().clone(), true);
-    let values = Values::new(&field, array)?;
+pub(super) fn texts(field: &Field, array: &ArrayRef) -> Result<Vec<Option<String>>> {
+    let values = Values::new(field, array)?;
     let text = |row| {
         if array.is_null(row) {
             return None;

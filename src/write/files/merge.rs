@@ -107,25 +107,12 @@ impl<'table> Merge<'table> {
         let numbers = kept.iter().enumerate().filter(|(_, kept)| **kept);
         let numbers = numbers.map(|(row, _)| first + row as u64).collect();
         let columns: Vec<usize> = (0..self.table.schema.columns.len()).collect();
-        let mut rows = batch.project(&columns).map_err(broken)?;
-        if kept.contains(&false) {
-            rows = filter_record_batch(&rows, &BooleanArray::from(kept)).map_err(broken)?;
+        let rows = batch.project(&columns).map_err(broken)?;
+        if kept.iter().all(|kept| *kept) {
+            return Ok((rows, numbers));
         }
-        self.refuse_null_keys(&rows)?;
+        let rows = filter_record_batch(&rows, &BooleanArray::from(kept)).map_err(broken)?;
         Ok((rows, numbers))
-    }
-
-    /// Rows without a key would pass for one another.
-    fn refuse_null_keys(&self, rows: &RecordBatch) -> Result<()> {
-        if self.table.disposition == Disposition::Append {
-            return Ok(());
-        }
-        let null = self.key.iter().find(|at| rows.column(**at).null_count() > 0);
-        let Some(column) = null.and_then(|at| self.schema.columns.get(*at)) else { return Ok(()) };
-        let what = format!("a row of `{}` has no value for its key", self.table.object);
-        Err(Error::target(what)
-            .because(format!("column `{}` is null", column.name))
-            .with_hint("a key column must not be null; check the stream's `key`"))
     }
 
     /// Keys that come more than once among rows near each other, with the number of their last row.
@@ -188,7 +175,7 @@ impl<'table> Merge<'table> {
                 if marks.null_count() == batch.num_rows() {
                     continue;
                 }
-                let texts = super::json::texts("parent", batch.column(at))?;
+                let texts = super::json::texts(batch.schema().field(at), batch.column(at))?;
                 for (row, parent) in texts.into_iter().enumerate() {
                     if let Some(parent) = parent.filter(|_| marks.is_valid(row)) {
                         *parents.entry(parent).or_insert(false) |= marks.value(row);
@@ -244,7 +231,7 @@ impl<'table> Merge<'table> {
         let (contents, places) = (hashes(batch, &content), hashes(batch, &place));
         let replaced = self.table.replaces.as_ref().and_then(|name| self.schema.position(name));
         let replaced = match replaced {
-            Some(at) => Some(super::json::texts("parent", batch.column(at))?),
+            Some(at) => Some(super::json::texts(batch.schema().field(at), batch.column(at))?),
             None => None,
         };
         let deleted = batch.column_by_name(DELETED_AT);

@@ -300,13 +300,15 @@ impl OldRows {
         let schema = batch.schema();
         self.refuse_unknown(schema.fields().iter().map(|field| field.name().as_str()))?;
         let columns = self.schema.columns.iter().map(|column| {
-            let Some(array) = batch.column_by_name(&column.name) else {
+            let Some((at, field)) = schema.column_with_name(&column.name) else {
                 return Ok(new_null_array(&column.kind.arrow(), batch.num_rows()));
             };
-            if *array.data_type() == column.kind.arrow() {
+            let array = batch.column(at);
+            // Text and JSON are of one Arrow type.
+            if kind_of(field) == Some(column.kind) {
                 return Ok(Arc::clone(array));
             }
-            let texts = json::texts(&column.name, array)?;
+            let texts = json::texts(field, array)?;
             let texts: Vec<Option<&str>> = texts.iter().map(Option::as_deref).collect();
             self.decoded(column, &texts)
         });

@@ -47,6 +47,7 @@ where
     subject.what_is_not_seen_is_gone(Deletes::Ignore).await;
     subject.slices_replace_the_rows_of_their_parents().await;
     subject.a_table_is_defined_without_rows().await;
+    subject.a_table_that_is_not_there_is_missed().await;
     subject.state_is_saved_with_the_rows().await;
     subject.a_replication_is_locked_by_one().await;
     subject.every_value_comes_back().await;
@@ -299,6 +300,16 @@ where
         self.load(&table, &[(1, "Ann")]).await;
         self.target.define(&table).await.unwrap();
         assert_eq!(self.names(&table).await, ["1 Ann"]);
+    }
+
+    async fn a_table_that_is_not_there_is_missed(&self) {
+        let table = self.table("missed", Disposition::Merge);
+        let lost = self.target.lacks(&table).await.unwrap().unwrap();
+        assert!(lost.contains("missed") && lost.ends_with(" is gone"), "{lost}");
+        for people in [&[][..], &[(1, "Ann")]] {
+            self.load(&table, people).await;
+            assert_eq!(self.target.lacks(&table).await.unwrap(), None);
+        }
     }
 
     async fn state_is_saved_with_the_rows(&self) {
