@@ -230,7 +230,7 @@ async fn a_merge_into_duplicates_is_refused_before_rows_move() {
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_that_do_not_fit_are_refused_before_rows_move() {
     let misfits = [
-        ("ALTER TABLE people ALTER name TYPE bytea USING NULL", Disposition::Append, "`bytea`"),
+        ("ALTER TABLE people ALTER name TYPE uuid USING NULL", Disposition::Append, "`uuid`"),
         ("ALTER TABLE people ALTER name TYPE int USING 1", Disposition::Append, ""),
         ("ALTER TABLE people ALTER name TYPE varchar(9)", Disposition::Truncate, "varying(9)"),
         ("ALTER TABLE people ADD mine int NOT NULL DEFAULT 1", Disposition::Merge, ""),
