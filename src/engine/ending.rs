@@ -173,7 +173,7 @@ impl Ending<'_> {
             let known = self.not_after_start(progress.newest, cursor.kind);
             if reads && clean && counts.skipped == 0 {
                 state.cursor = old.max(known);
-            } else if !kept {
+            } else if complete && !kept {
                 state.cursor = None;
             }
         } else if reads && clean {
