@@ -142,9 +142,6 @@ pub async fn run(
     let default_object = plan.errors_object.clone();
     let ran = engine::run(plan, services, &recall, &reaches, Some(durable.clone())).await?;
     let after = Recall::read(store.load().await?)?;
-    if !ran.open || !has_begun(&after, &streams) {
-        store.save(&after.without_run()).await?;
-    }
     let ended: Vec<&str> = ran
         .streams
         .iter()
@@ -153,6 +150,9 @@ pub async fn run(
         .collect();
     let errors_object =
         errors::write(target.as_ref(), (&name, &default_object), &run, &after, &ended).await?;
+    if !ran.open || !has_begun(&after, &streams) {
+        store.save(&after.without_run()).await?;
+    }
     let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
     report.streams.splice(0..0, defined);
     report.errors_object = errors_object;

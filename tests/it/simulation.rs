@@ -17,6 +17,7 @@ use std::{
 };
 
 use weir::{
+    report::Event,
     sim::{
         Churn, Churning, Fault, Faults, Options, RetryAfter, STREAMS,
         What::{self, ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate},
@@ -174,13 +175,14 @@ fn history(seed: u64) -> (String, Vec<String>) {
                 Some(Err(error)) => error.chain(),
             };
             story.push(format!("  life {life}: {} answers, {ended}", lived.answers.len()));
+            story.extend(lived.events.iter().filter_map(told));
             if quiet && !expiring {
                 wrong.extend(repeated(&saved, &lived).map(|url| format!("{run}.{life}: {url}")));
             }
-            if lived.report.is_some() {
-                saved.clear();
-            } else {
+            if lived.report.is_none() && world.is_open() {
                 save(&mut saved, &lived);
+            } else {
+                saved.clear();
             }
             let over =
                 matches!(&lived.report, Some(Ok(report)) if report.status != RunStatus::Failed);
@@ -214,6 +216,18 @@ fn history(seed: u64) -> (String, Vec<String>) {
         wrong.push(format!("{} rows are still staged", world.memory.staged()));
     }
     (story.join("\n"), wrong)
+}
+
+/// What a process told of things that went wrong for good.
+fn told(event: &Event) -> Option<String> {
+    match event {
+        Event::Warning { message, .. } => Some(format!("    {message}")),
+        Event::StreamFinished { report } => {
+            let error = report.error.as_ref()?;
+            Some(format!("    {}: {error}", report.stream))
+        }
+        _ => None,
+    }
 }
 
 /// Adds what was answered before the last interval of a life: by then it was saved.
