@@ -10,7 +10,8 @@ use super::{
     load::{Note, Slice},
     parents::Known,
     queue::{Consumer, Item},
-    slice::{self, Shared},
+    shared::Shared,
+    slice,
     spans::Spans,
     state::{FailedSlice, OpenListing, OpenSlice, Reach, Supply},
 };
@@ -38,6 +39,18 @@ pub(super) struct Source {
     next: AsyncMutex<u64>,
 }
 
+/// What earlier runs and processes left of a request.
+pub(super) struct Past {
+    /// Slices that are begun.
+    pub(super) begun: Vec<OpenSlice>,
+    /// Slices that are done.
+    pub(super) finished: Spans,
+    /// Slices that were refused.
+    pub(super) failed: Vec<FailedSlice>,
+    /// Parents whose children need not be asked for again; `None`: all are asked for.
+    pub(super) known: Option<Known>,
+}
+
 /// A slice to be run.
 struct Next {
     slice: Slice,
@@ -46,15 +59,8 @@ struct Next {
 }
 
 impl Source {
-    pub(super) fn new(
-        number: usize,
-        consumer: Option<Consumer>,
-        begun: Vec<OpenSlice>,
-        finished: Spans,
-        failed: Vec<FailedSlice>,
-        known: Option<Known>,
-        marks: bool,
-    ) -> Self {
+    pub(super) fn new(number: usize, consumer: Option<Consumer>, past: Past, marks: bool) -> Self {
+        let Past { begun, finished, failed, known } = past;
         let failed = (RETRIED..).zip(failed);
         let open = |at: &u64| begun.iter().any(|open| open.from == *at);
         let failed = failed.filter(|(at, _)| finished.free(*at) == *at && !open(at)).collect();

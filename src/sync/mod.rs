@@ -19,9 +19,9 @@ use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Serv
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Run, StreamPlan};
 use crate::replication::Mode;
-use crate::report::{Event, SliceError, StreamReport, StreamStatus};
+use crate::report::{Event, Reporter, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Store};
-use crate::write::Disposition;
+use crate::write::{Disposition, Table};
 
 pub use errors::ERRORS;
 pub use probe::{Diagnosis, Finding, look_up, probe};
@@ -108,9 +108,10 @@ pub async fn run(
     let started = Instant::now();
     let plan = prepare(beginning.run())?;
     services.target.check().await?;
-    let outputs = || plan.streams.iter().filter_map(|stream| stream.output.as_ref());
-    if outputs().next().is_some() && outputs().all(|output| output.mode == Mode::DefinitionOnly) {
-        return define(&plan, &services, started).await;
+    let defined = define(&plan.definitions, &services).await?;
+    if plan.streams.is_empty() {
+        let ran = Ran { streams: defined, ..Ran::default() };
+        return Ok(report(&plan.run, false, started, ran, false));
     }
     // Rows that are few on purpose must not be taken for all there are.
     if plan.streams.iter().any(|stream| stream.limit.is_some()) {
@@ -132,7 +133,9 @@ pub async fn run(
     if beginning.fresh {
         recall = forget(store.as_ref(), &plan, recall).await?;
     }
-    let begun = begin(prepare, plan, &recall, &services, beginning, store.as_ref()).await?;
+    let lacking = lacking(&plan, &recall, &services).await;
+    let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
+    let begun = begin(prepare, plan, past, services.reporter.as_ref(), beginning).await?;
     let Begun { plan, reaches, continued, recall } = begun;
     let run = plan.run.clone();
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
@@ -141,9 +144,6 @@ pub async fn run(
     let default_object = plan.errors_object.clone();
     let ran = engine::run(plan, services, &recall, &reaches, Some(durable.clone())).await?;
     let after = Recall::read(store.load().await?)?;
-    if !ran.open || !has_begun(&after, &streams) {
-        store.save(&after.without_run()).await?;
-    }
     let ended: Vec<&str> = ran
         .streams
         .iter()
@@ -152,7 +152,11 @@ pub async fn run(
         .collect();
     let errors_object =
         errors::write(target.as_ref(), (&name, &default_object), &run, &after, &ended).await?;
+    if !ran.open || !has_begun(&after, &streams) {
+        store.save(&after.without_run()).await?;
+    }
     let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
+    report.streams.splice(0..0, defined);
     report.errors_object = errors_object;
     drop(durable);
     Ok(report)
@@ -166,16 +170,23 @@ struct Begun {
     recall: Recall,
 }
 
+/// What was before a run, and where it is kept.
+#[derive(Clone, Copy)]
+struct Past<'run> {
+    store: &'run dyn Store,
+    recall: &'run Recall,
+    /// Streams whose tables have lost what was written to them.
+    lacking: &'run BTreeSet<String>,
+}
+
 /// Goes on with the run that has not ended, or begins a new one.
 async fn begin(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
-    recall: &Recall,
-    services: &Services,
+    Past { store, recall, lacking }: Past<'_>,
+    reporter: &dyn Reporter,
     beginning: Beginning,
-    store: &dyn Store,
 ) -> Result<Begun> {
-    let lacking = lacking(&plan, recall, services).await;
     let distrusted = |mut recall: Recall| {
         lacking.iter().for_each(|name| recall.distrust(name));
         recall
@@ -199,7 +210,7 @@ async fn begin(
     if let Some(open) = &recall.run {
         let run = Run { id: open.id.clone(), started_at: open.started_at };
         let again = prepare(run)?;
-        match difference(&again, open, &lacking) {
+        match difference(&again, open, lacking) {
             None => {
                 let reaches = open.streams.iter();
                 let reaches = reaches.map(|(name, stream)| (name.clone(), stream.reach)).collect();
@@ -217,7 +228,7 @@ async fn begin(
                 let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
                 let why = difference.shown();
                 let message = format!("the run of {since} is given up and begun anew: {why}");
-                services.reporter.report(&Event::Warning { stream: None, message });
+                reporter.report(&Event::Warning { stream: None, message });
             }
         }
     }
@@ -239,12 +250,14 @@ async fn lacking(plan: &Plan, recall: &Recall, services: &Services) -> BTreeSet<
         let Some(output) = &stream.output else { continue };
         let state = recall.stream(&stream.name);
         let kept = state.writes == stream.writes && state.reads == stream.reads;
-        if output.table.disposition != Disposition::Merge || state.complete_at.is_none() || !kept {
+        // What is written otherwise now is read again anyway, unless it is but a range.
+        let counts = state.complete_at.is_some() && (kept || output.mode == Mode::Backfill);
+        if output.table.disposition != Disposition::Merge || !counts {
             continue;
         }
         // What cannot be looked at now, the stream itself will fail for.
         if let Ok(Some(lost)) = services.target.lacks(&output.table).await {
-            let message = format!("{lost}, so that everything is read again");
+            let message = format!("{lost}: everything has to be read again");
             let stream = Some(stream.name.clone());
             services.reporter.report(&Event::Warning { stream: stream.clone(), message });
             lacking.extend(stream);
@@ -354,19 +367,17 @@ pub async fn reset(
     Ok(names)
 }
 
-/// Makes all tables exist.
-async fn define(plan: &Plan, services: &Services, started: Instant) -> Result<RunReport> {
+/// Makes tables exist.
+async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamReport>> {
     let mut streams = Vec::new();
-    for stream in &plan.streams {
-        let Some(output) = &stream.output else { continue };
-        let defined = services.target.define(&output.table).await;
-        let object = defined.map_err(|error| error.within(format!("stream `{}`", stream.name)))?;
-        let report = StreamReport { object: Some(object), ..engine::empty_report(&stream.name) };
+    for table in tables {
+        let defined = services.target.define(table).await;
+        let object = defined.map_err(|error| error.within(format!("stream `{}`", table.stream)))?;
+        let report = StreamReport { object: Some(object), ..engine::empty_report(&table.stream) };
         services.reporter.report(&Event::StreamFinished { report: report.clone() });
         streams.push(report);
     }
-    let ran = Ran { streams, ..Ran::default() };
-    Ok(report(&plan.run, false, started, ran, false))
+    Ok(streams)
 }
 
 fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: bool) -> RunReport {

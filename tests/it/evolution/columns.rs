@@ -1,6 +1,11 @@
 //! Columns that come and go in the spec, and fields that come and go in the data.
 
+use std::time::Duration;
+
 use serde_json::json;
+use weir::{sim::Options, sync::RunStatus};
+
+use crate::support::world::World;
 
 use super::site::{FULL, INCREMENTAL, KINDS, Kind, Site};
 
@@ -172,4 +177,25 @@ async fn a_misfit_fails_a_strict_stream_and_a_missing_key_every_stream() {
             assert_eq!(site.values("n").await, ["5"], "{kind:?} {mode}");
         }
     }
+}
+
+/// A stream whose requests follow its parents' changes is read for all parents.
+#[test]
+fn a_new_column_of_children_is_filled_though_no_parent_changed() {
+    let world = World::new(Options { pages: 30, heavy_parents: 0, ..Options::default() });
+    let replication = |select: &str| {
+        format!(
+            "source: WIKI
+target: OUT
+defaults: {{ mode: incremental }}
+limits: {{ requests_per_second: 0 }}
+streams: {{ pages: , page_labels: {{ {select} }} }}
+"
+        )
+    };
+    assert_eq!(world.run(&replication("select: [-prefix]")).status, RunStatus::Done);
+    assert_ne!(world.faults("page_labels"), Vec::<String>::new());
+    world.pass(Duration::from_hours(1));
+    assert_eq!(world.run(&replication("")).status, RunStatus::Done);
+    assert_eq!(world.faults("page_labels"), Vec::<String>::new());
 }

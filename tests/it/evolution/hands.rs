@@ -8,7 +8,12 @@ use super::site::{FULL, INCREMENTAL, KINDS, Kind, Site};
 
 /// Two rows of `name`, loaded; then somebody's change of the table, and one row changed at the source.
 async fn altered(mode: &str, change: &str) -> Site {
-    let site = Site::new(Kind::Postgres).await;
+    altered_with(mode, change, "").await
+}
+
+/// Likewise, with more said of the stream.
+async fn altered_with(mode: &str, change: &str, stream: &str) -> Site {
+    let site = Site::new(Kind::Postgres).await.say(stream);
     site.serve(json!([
         { "id": 1, "at": 1, "name": "a" },
         { "id": 2, "at": 2, "name": "b" },
@@ -78,6 +83,45 @@ async fn what_was_dropped_is_made_whole_again() {
             let then = if mode == FULL { None } else { Some(2) };
             assert_eq!(site.asked(), [then], "{kind:?} {mode}: once");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_has_not_ended_is_given_up_for_a_table_that_is_gone() {
+    let paged = "paginate: { page: { param: page, pages: pages } }";
+    for dropped in [false, true] {
+        let site = altered_with(INCREMENTAL, "", paged).await;
+        site.interrupted(INCREMENTAL, "name: text").await;
+        assert_eq!(site.asked(), [Some(2)]);
+        if dropped {
+            site.database().execute("DROP TABLE items").await;
+        }
+        site.run(INCREMENTAL, "name: text").await;
+        // Page 2 of the changes, or all three pages of everything.
+        let expected = if dropped { vec![None; 3] } else { vec![Some(2)] };
+        assert_eq!(site.asked(), expected);
+        assert_eq!(site.values("name").await, ["a", "B", "c"]);
+        let given_up = site.warnings().iter().any(|text| text.contains("is given up"));
+        assert_eq!(given_up, dropped, "{:?}", site.warnings());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_does_not_hide_that_the_table_was_gone() {
+    for kind in KINDS {
+        let mut site = Site::new(kind).await;
+        site.serve(json!([{ "id": 1, "at": 1 }, { "id": 2, "at": 2 }]));
+        site.run(INCREMENTAL, "name: text").await;
+        match kind {
+            Kind::Postgres => site.database().execute("DROP TABLE items").await,
+            _ => fs::remove_file(site.file()).unwrap(),
+        }
+        site.range = Some(("2".to_owned(), "2".to_owned()));
+        site.run("backfill", "name: text").await;
+        assert_eq!(site.values("id").await, ["2"], "{kind:?}");
+        site.range = None;
+        site.run(INCREMENTAL, "name: text").await;
+        assert_eq!(site.values("id").await, ["1", "2"], "{kind:?}");
     }
 }
 

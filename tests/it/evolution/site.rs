@@ -46,11 +46,13 @@ pub(super) const KINDS: [Kind; 3] = [Kind::Postgres, Kind::Parquet, Kind::Jsonl]
 pub(super) const FULL: &str = "full-refresh";
 pub(super) const INCREMENTAL: &str = "incremental";
 
-/// The API's records, and the queries it was asked with.
+/// The API's records, a page each where pages are asked for, and what it was asked for.
 #[derive(Default)]
 struct Api {
     items: Mutex<Vec<Value>>,
     asked: Mutex<Vec<Option<i64>>>,
+    /// Cancelled by the first answer.
+    cancels: Mutex<Option<CancellationToken>>,
 }
 
 #[async_trait]
@@ -61,7 +63,15 @@ impl Transport for Api {
         self.asked.lock().unwrap().push(since);
         let mut items = self.items.lock().unwrap().clone();
         items.retain(|item| item["at"].as_i64().unwrap() >= since.unwrap_or(i64::MIN));
-        let body = Bytes::from(json!({ "items": items }).to_string());
+        let pages = items.len();
+        if let Some(page) = query.get("page") {
+            let page: usize = page.parse().unwrap();
+            items = items.get(page - 1).cloned().into_iter().collect();
+        }
+        let body = Bytes::from(json!({ "items": items, "pages": pages }).to_string());
+        if let Some(cancel) = self.cancels.lock().unwrap().take() {
+            cancel.cancel();
+        }
         Ok(Response { status: StatusCode::OK, headers: HeaderMap::new(), body })
     }
 }
@@ -73,6 +83,8 @@ pub(super) struct Site {
     database: Option<Database>,
     pub(super) folder: TempDir,
     events: Arc<Recorded>,
+    /// For a backfill.
+    pub(super) range: Option<(String, String)>,
     /// More of the replication's defaults.
     settings: String,
     /// More of the stream.
@@ -90,6 +102,7 @@ impl Site {
             },
             folder: tempfile::tempdir().unwrap(),
             events: Arc::default(),
+            range: None,
             settings: String::new(),
             stream: String::new(),
         }
@@ -110,6 +123,14 @@ impl Site {
     pub(super) fn say(mut self, stream: &str) -> Self {
         stream.clone_into(&mut self.stream);
         self
+    }
+
+    /// Runs, and is interrupted at the first answer.
+    pub(super) async fn interrupted(&self, mode: &str, columns: &str) {
+        let cancel = CancellationToken::new();
+        *self.api.cancels.lock().unwrap() = Some(cancel.clone());
+        let report = self.run_until(&cancel, mode, columns).await;
+        assert_eq!(report.status, StreamStatus::Interrupted, "{:?}: {report:?}", self.kind);
     }
 
     /// Replaces the API's records. `at` is what the stream's cursor follows.
@@ -133,6 +154,15 @@ impl Site {
 
     /// Runs with these columns beside `id` and `at`; how the stream ended.
     pub(super) async fn try_run(&self, mode: &str, columns: &str) -> StreamReport {
+        self.run_until(&CancellationToken::new(), mode, columns).await
+    }
+
+    async fn run_until(
+        &self,
+        cancel: &CancellationToken,
+        mode: &str,
+        columns: &str,
+    ) -> StreamReport {
         let spec = format!(
             "name: shop
 base_url: https://shop.test/v1
@@ -167,7 +197,8 @@ streams: {{ items: }}
             default_object: self.object(),
             default_name: "evolution",
         };
-        let plan = |run| Plan::new(documents, &Options::default(), run, &AccessHooks::default());
+        let options = Options { range: self.range.clone(), ..Options::default() };
+        let plan = |run| Plan::new(documents, &options, run, &AccessHooks::default());
         let target: Arc<dyn Target> = match self.kind {
             Kind::Postgres => Arc::new(Postgres::new(self.database().options())),
             _ => Arc::new(Files::in_folder(self.folder.path(), Settings::default())),
@@ -177,7 +208,7 @@ streams: {{ items: }}
             target,
             state: None,
             reporter: Arc::<Recorded>::clone(&self.events),
-            cancel: CancellationToken::new(),
+            cancel: cancel.clone(),
         };
         self.api.asked.lock().unwrap().clear();
         sync::run(&plan, services, Beginning::now()).await.unwrap().streams.remove(0)
