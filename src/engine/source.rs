@@ -30,8 +30,8 @@ pub(super) struct Source {
     begun: Mutex<Vec<OpenSlice>>,
     /// Slices that an earlier run was refused, with their numbers.
     failed: Mutex<Vec<(u64, FailedSlice)>>,
-    /// Slices that are done.
-    finished: Spans,
+    /// Slices that are done or begun.
+    taken: Spans,
     /// Parents whose children need not be asked for again; `None`: all are asked for.
     known: Option<Known>,
     marks: bool,
@@ -60,16 +60,16 @@ struct Next {
 
 impl Source {
     pub(super) fn new(number: usize, consumer: Option<Consumer>, past: Past, marks: bool) -> Self {
-        let Past { begun, finished, failed, known } = past;
+        let Past { begun, finished: mut taken, failed, known } = past;
+        begun.iter().for_each(|open| taken.insert(open.from, open.to));
         let failed = (RETRIED..).zip(failed);
-        let open = |at: &u64| begun.iter().any(|open| open.from == *at);
-        let failed = failed.filter(|(at, _)| finished.free(*at) == *at && !open(at)).collect();
+        let failed = failed.filter(|(at, _)| taken.free(*at) == *at).collect();
         Self {
             number,
             consumer,
             begun: Mutex::new(begun),
             failed: Mutex::new(failed),
-            finished,
+            taken,
             known,
             marks,
             next: AsyncMutex::new(0),
@@ -124,7 +124,7 @@ impl Source {
                 told.map_err(|_| Error::target("the writer has stopped"))?;
             }
         }
-        let number = self.finished.free(*next);
+        let number = self.taken.free(*next);
         *next = number + 1;
         if value_at(request, number).is_none() {
             return Ok(None);

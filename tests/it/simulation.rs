@@ -140,7 +140,7 @@ impl Dice {
 /// end, after the story of it.
 fn history(seed: u64) -> (String, Vec<String>) {
     let mut dice = Dice(seed);
-    let short_pages = if dice.hits(30) { 0.3 } else { 0.0 };
+    let short_pages = if dice.hits(50) { 0.5 } else { 0.0 };
     let mut world = World::new(Options { short_pages, ..small(seed) });
     if dice.hits(20) {
         world.elsewhere = Some(Memory::new());
