@@ -188,7 +188,9 @@ async fn begin(
     beginning: Beginning,
 ) -> Result<Begun> {
     let distrusted = |mut recall: Recall| {
-        lacking.iter().for_each(|name| recall.distrust(name));
+        for name in lacking {
+            recall.distrust(name);
+        }
         recall
     };
     let mut recall = distrusted(recall.clone());

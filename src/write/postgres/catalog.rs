@@ -71,20 +71,12 @@ pub(super) struct Existing {
 struct ExistingColumn {
     name: String,
     kind: String,
-    not_null: bool,
-    /// Has a value even if the row brings none.
-    filled: bool,
-    /// Belongs to the primary key.
-    keyed: bool,
+    /// Needs a value that only the row can bring.
+    needed: bool,
+    /// NOT NULL, though not of the primary key.
+    strict: bool,
     /// A view or a rule uses it, so that its type is fixed.
     viewed: bool,
-}
-
-impl ExistingColumn {
-    /// Needs a value that only the row can bring.
-    fn is_needed(&self) -> bool {
-        self.not_null && !self.filled
-    }
 }
 
 /// Looks a table up.
@@ -116,12 +108,12 @@ pub(super) async fn inspect<C: GenericClient + Sync>(
 }
 
 fn existing_column(row: &Row) -> ExistingColumn {
+    let (not_null, has_default, has_key): (bool, bool, bool) = (row.get(2), row.get(3), row.get(4));
     ExistingColumn {
         name: row.get(0),
         kind: row.get(1),
-        not_null: row.get(2),
-        filled: row.get(3),
-        keyed: row.get(4),
+        needed: not_null && !has_default,
+        strict: not_null && !has_key,
         viewed: row.get(5),
     }
 }
@@ -165,7 +157,7 @@ impl Existing {
             )));
         }
         let lacks =
-            |there: &&ExistingColumn| there.is_needed() && schema.position(&there.name).is_none();
+            |there: &&ExistingColumn| there.needed && schema.position(&there.name).is_none();
         if let Some(needed) = self.columns.iter().find(lacks) {
             let column = &needed.name;
             let what =
@@ -188,8 +180,8 @@ impl Existing {
     /// Whether a table with this key can take its place, so that nothing is lost but what is carried
     /// over. NOT NULL on a column outside its key is somebody's own.
     pub(super) fn is_plain(&self, key: &[String]) -> bool {
-        let own = |column: &ExistingColumn| column.keyed || key.contains(&column.name);
-        self.plain && self.columns.iter().all(|column| !column.not_null || own(column))
+        let own = |column: &ExistingColumn| !column.strict || key.contains(&column.name);
+        self.plain && self.columns.iter().all(own)
     }
 
     /// The columns that a schema does not have, as parts of `ALTER TABLE`.
