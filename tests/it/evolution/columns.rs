@@ -179,6 +179,25 @@ async fn a_misfit_fails_a_strict_stream_and_a_missing_key_every_stream() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_leaves_older_rows_without_a_new_column() {
+    let site = Site::new(Kind::Postgres).await;
+    site.serve(json!([{ "id": 1, "at": 1, "color": "red" }]));
+    site.run("snapshot", "name: text").await;
+    site.serve(json!([{ "id": 2, "at": 1, "color": "red" }]));
+    site.run("snapshot", "name: json, color: text").await;
+    assert_eq!(site.values("color").await, ["null", "red"]);
+    let error = site.refused("snapshot", "name: int").await;
+    assert!(error.contains("column `name`") && error.contains("`bigint`"), "{error}");
+    let site = Site::new(Kind::Parquet).await.set("object: 'items/*.parquet'");
+    site.serve(json!([{ "id": 1, "at": 1, "n": 1 }]));
+    for columns in ["name: text", "n: text", "n: int, name: json"] {
+        site.run("snapshot", columns).await;
+    }
+    let parts = std::fs::read_dir(site.folder.path().join("items")).unwrap().count();
+    assert_eq!(parts, 4, "three parts and their list");
+}
+
 /// A stream whose requests follow its parents' changes is read for all parents.
 #[test]
 fn a_new_column_of_children_is_filled_though_no_parent_changed() {

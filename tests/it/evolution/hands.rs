@@ -223,6 +223,24 @@ async fn not_null_is_kept_and_a_null_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_a_column_is_filled_again() {
+    for kind in [Kind::Parquet, Kind::Jsonl] {
+        let (site, other) = (Site::new(kind).await, Site::new(kind).await);
+        for site in [&site, &other] {
+            site.serve(json!([{ "id": 1, "at": 1, "name": "a" }, { "id": 2, "at": 2 }]));
+        }
+        site.run(INCREMENTAL, "name: text").await;
+        other.run(INCREMENTAL, "note: text").await;
+        fs::copy(other.file(), site.file()).unwrap();
+        site.run(INCREMENTAL, "name: text").await;
+        assert_eq!(site.values("name").await, ["a", "null"], "{kind:?}");
+        assert_eq!(site.values("note").await, ["null"; 2], "{kind:?}");
+        let told = site.warnings();
+        assert!(told.iter().any(|text| text.contains("column `name` of `items.")), "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_that_somebody_rewrote_are_merged_by_what_they_hold() {
     let site = Site::new(Kind::Jsonl).await.say("unknown: ignore");
     site.serve(json!([{ "id": 1, "at": 1, "name": "a" }, { "id": 2, "at": 2, "name": "b" }]));
