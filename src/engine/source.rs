@@ -61,7 +61,9 @@ struct Next {
 impl Source {
     pub(super) fn new(number: usize, consumer: Option<Consumer>, past: Past, marks: bool) -> Self {
         let Past { begun, finished: mut taken, failed, known } = past;
-        begun.iter().for_each(|open| taken.insert(open.from, open.to));
+        for open in &begun {
+            taken.insert(open.from, open.to);
+        }
         let failed = (RETRIED..).zip(failed);
         let failed = failed.filter(|(at, _)| taken.free(*at) == *at).collect();
         Self {
