@@ -81,7 +81,8 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         return Err(problems.into());
     }
     let fields = api_fields(&source, &spec, &connections.variables())?;
-    let (target, default_object) = files::target(&connections.find(&replication.target)?)?;
+    let (target, default_object) =
+        files::target(&connections.find(&replication.target)?, Some(&replication))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let default_name = stem.into_owned();
     let name = replication.name.as_deref().unwrap_or(&default_name);
@@ -96,6 +97,11 @@ impl Prepared {
     /// Name of the replication.
     pub(super) fn name(&self) -> &str {
         self.replication.name.as_deref().unwrap_or(&self.default_name)
+    }
+
+    /// Where a stream stands in the spec; after all others when it is not there any more.
+    pub(super) fn position(&self, stream: &str) -> usize {
+        self.spec.streams.get_index_of(stream).unwrap_or(usize::MAX)
     }
 
     /// Where its state is kept.

@@ -230,7 +230,7 @@ impl Plan {
             name: draft.name().to_owned(),
             checkpoint: replication.checkpoint,
             is_selection: !options.selection.0.is_empty(),
-            errors_object: documents.default_object.replace("{stream_name}", "_weir_errors"),
+            errors_object: replication.own_object("_weir_errors", documents.default_object),
             variables,
             definitions,
             queues,

@@ -35,6 +35,8 @@ pub struct RunReport {
     pub started_at: String,
     /// Whether it goes on with a run that had not ended.
     pub continued: bool,
+    /// Whether work is left, and saved, that the next run goes on with.
+    pub resumable: bool,
     /// Seconds from start to end of this process.
     pub seconds: f64,
     /// How it ended.
@@ -152,12 +154,14 @@ pub async fn run(
         .collect();
     let errors_object =
         errors::write(target.as_ref(), (&name, &default_object), &run, &after, &ended).await?;
-    if !ran.open || !has_begun(&after, &streams) {
+    let resumable = ran.open && has_begun(&after, &streams);
+    if !resumable {
         store.save(&after.without_run()).await?;
     }
     let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
     report.streams.splice(0..0, defined);
     report.errors_object = errors_object;
+    report.resumable = resumable;
     drop(durable);
     Ok(report)
 }
@@ -398,6 +402,7 @@ fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: boo
         run_id: run.id.clone(),
         started_at: run.started_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         continued,
+        resumable: false,
         seconds: started.elapsed().as_secs_f64(),
         status,
         streams,
