@@ -29,6 +29,9 @@ const SPARE: [&str; 5] = ["where", "read", "retries", "refused", "rows/s"];
 /// A table of the streams, their failures, the slices that were refused, and what to do next. The
 /// table leaves out columns that do not fit into `width`.
 pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
+    if report.streams.is_empty() {
+        return "no slice is recorded as refused: there was nothing to ask for again".to_owned();
+    }
     let mut parts = vec![fitted(&figures(report), width.unwrap_or(usize::MAX))];
     parts.extend(notes(report));
     parts.push(conclusion(report));
@@ -96,7 +99,7 @@ fn row(stream: &StreamReport) -> Vec<String> {
         StreamStatus::Failed => "failed",
         StreamStatus::Interrupted => "stopped",
     };
-    let now = !stream.earlier;
+    let now = !stream.earlier && stream.status != StreamStatus::Fresh;
     vec![
         stream.stream.clone(),
         status.to_owned(),

@@ -59,7 +59,8 @@ pub(super) async fn run(env: Arc<Env>, job: Job) -> Ended {
     let plan = Arc::clone(&job.plan);
     let feeder = plan.output.is_none();
     reporter.report(&Event::StreamStarted { stream: plan.name.clone(), feeder });
-    for message in plan.notes.clone() {
+    let notes = if job.reach == Reach::Nothing { Vec::new() } else { plan.notes.clone() };
+    for message in notes {
         reporter.report(&Event::Warning { stream: Some(plan.name.clone()), message });
     }
     let ended = if job.reach == Reach::Nothing {

@@ -186,7 +186,7 @@ struct Past<'run> {
 /// Goes on with the run that has not ended, or begins a new one.
 async fn begin(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
-    plan: Plan,
+    mut plan: Plan,
     Past { store, recall, lacking }: Past<'_>,
     reporter: &dyn Reporter,
     beginning: Beginning,
@@ -204,11 +204,11 @@ async fn begin(
             return Err(Error::input(format!("the run of {since} has not ended"))
                 .with_hint("run `weir sync run` first: it continues"));
         }
-        let reaches = plan.streams.iter().map(|stream| {
-            let failed = !recall.stream(&stream.name).failed.is_empty();
-            let wanted = failed && stream.output.is_some();
-            (stream.name.clone(), if wanted { Reach::Failed } else { Reach::Nothing })
+        // What their slices are about is recorded, so that no parent needs to feed them.
+        plan.streams.retain(|stream| {
+            stream.output.is_some() && !recall.stream(&stream.name).failed.is_empty()
         });
+        let reaches = plan.streams.iter().map(|stream| (stream.name.clone(), Reach::Failed));
         let reaches = reaches.collect();
         remember(store, &plan, &reaches).await?;
         return Ok(Begun { plan, reaches, continued: false, recall });

@@ -166,6 +166,7 @@ fn history(seed: u64) -> (String, Vec<String>) {
         world.simulator.set_faults(faults);
         world.simulator.set_churning(churning);
         let mut saved: BTreeMap<String, u32> = BTreeMap::new();
+        let since = world.beginning().now;
         for life in 1.. {
             let steps = (life < 8 && dice.hits(65)).then(|| 1 + dice.below(500).cast_signed());
             let lived = world.live(&replication, steps, world.beginning());
@@ -178,6 +179,10 @@ fn history(seed: u64) -> (String, Vec<String>) {
             story.extend(lived.events.iter().filter_map(told));
             if quiet && !expiring {
                 wrong.extend(repeated(&saved, &lived).map(|url| format!("{run}.{life}: {url}")));
+            }
+            if quiet {
+                let streams = STREAMS.iter();
+                wrong.extend(streams.flat_map(|stream| world.falsely_deleted(stream, since)));
             }
             if lived.report.is_none() && world.is_open() {
                 save(&mut saved, &lived);
@@ -197,9 +202,19 @@ fn history(seed: u64) -> (String, Vec<String>) {
     world.simulator.set_faults(Faults::default());
     world.pass(Duration::from_hours(25));
     world.churn(dice.roll(), &Churn::of(3));
+    in_peace(&world, &replication, &mut story, &mut wrong);
+    wrong.extend(STREAMS.iter().flat_map(|stream| world.faults(stream)));
+    if world.memory.staged() > 0 {
+        wrong.push(format!("{} rows are still staged", world.memory.staged()));
+    }
+    (story.join("\n"), wrong)
+}
+
+/// Runs to the end, with nothing going wrong.
+fn in_peace(world: &World, replication: &str, story: &mut Vec<String>, wrong: &mut Vec<String>) {
     // The first one may have to end what an earlier one began.
     for _ in 0..2 {
-        let last = world.run(&replication);
+        let last = world.run(replication);
         let incomplete: Vec<_> =
             last.streams.iter().filter(|stream| !stream.complete).map(|one| &one.stream).collect();
         story.push(format!("last: {:?}, continued {}", last.status, last.continued));
@@ -211,11 +226,6 @@ fn history(seed: u64) -> (String, Vec<String>) {
         }
         world.pass(Duration::from_hours(25));
     }
-    wrong.extend(STREAMS.iter().flat_map(|stream| world.faults(stream)));
-    if world.memory.staged() > 0 {
-        wrong.push(format!("{} rows are still staged", world.memory.staged()));
-    }
-    (story.join("\n"), wrong)
 }
 
 /// What a process told of things that went wrong for good.

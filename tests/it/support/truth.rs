@@ -54,6 +54,12 @@ pub(crate) fn differences(
     wrong
 }
 
+/// Keys of the rows that a stream's objects make.
+pub(crate) fn keys(spec: &Spec, stream: &str, objects: Vec<Row>) -> BTreeSet<String> {
+    let rows = objects.into_iter().map(|object| row_of(spec, stream, &Value::Object(object)));
+    rows.map(|row| key_of(&row, &spec.streams[stream].key)).collect()
+}
+
 /// The columns of an object's row that the object itself decides.
 fn row_of(spec: &Spec, stream: &str, object: &Value) -> Row {
     let mut row = Row::new();

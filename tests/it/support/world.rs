@@ -11,6 +11,7 @@ use std::{
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::{runtime::Runtime, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -312,14 +313,36 @@ impl World {
             .is_some()
     }
 
+    /// Rows of a stream that a run that began since then has marked as deleted although the tenant has
+    /// them.
+    pub(crate) fn falsely_deleted(&self, stream: &str, since: DateTime<Utc>) -> Vec<String> {
+        let batches = self.memory.batches(stream).unwrap_or_default();
+        let mut rows: Vec<_> = batches.iter().flat_map(super::rows::read).collect();
+        rows.retain(|row| {
+            let at = row.get("_weir_deleted_at").and_then(Value::as_str);
+            at.is_some_and(|at| at.parse::<DateTime<Utc>>().unwrap() >= since)
+        });
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let key = &self.spec.streams[stream].key;
+        let there = super::truth::keys(&self.spec, stream, self.truth(stream));
+        let keys = rows.iter().map(|row| super::rig::key_of(row, key));
+        let told = |key| format!("{stream}: {key} is marked as deleted and is not");
+        keys.filter(|key| there.contains(key)).map(told).take(3).collect()
+    }
+
+    fn truth(&self, stream: &str) -> Vec<super::rig::Row> {
+        let wanted = weir::sim::Wanted { statuses: None, body_format: Some("storage".to_owned()) };
+        self.simulator.truth_of(stream, &wanted).unwrap()
+    }
+
     /// What is wrong with a stream's table: nothing, when it has what the tenant has.
     pub(crate) fn faults(&self, stream: &str) -> Vec<String> {
-        let wanted = weir::sim::Wanted { statuses: None, body_format: Some("storage".to_owned()) };
-        let truth = self.simulator.truth_of(stream, &wanted).unwrap();
         let batches = self.memory.batches(stream).unwrap_or_default();
         let mut rows: Vec<_> = batches.iter().flat_map(super::rows::read).collect();
         rows.retain(|row| row.get("_weir_deleted_at").is_none_or(Value::is_null));
-        super::truth::differences(&self.spec, stream, &rows, truth)
+        super::truth::differences(&self.spec, stream, &rows, self.truth(stream))
     }
 
     /// Requests that the tenant has answered.
