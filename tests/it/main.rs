@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod confluence;
 mod files;
+mod going_on;
 mod incremental;
 mod jira;
 mod language;

@@ -6,4 +6,5 @@ pub(crate) mod rows;
 pub(crate) mod s3;
 pub(crate) mod target_contract;
 pub(crate) mod truth;
+pub(crate) mod user;
 pub(crate) mod world;
