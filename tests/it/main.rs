@@ -7,6 +7,7 @@ mod confluence;
 mod files;
 mod incremental;
 mod jira;
+mod kills;
 mod language;
 mod postgres;
 mod sim;
