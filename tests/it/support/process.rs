@@ -37,7 +37,7 @@ pub(crate) struct Workplace {
     source: String,
     target: String,
     stop: CancellationToken,
-    /// Puts something before the program, as `nsenter` does.
+    /// What stands before the program: `nsenter`, which may change the working folder.
     pub(crate) within: Vec<String>,
 }
 
@@ -51,8 +51,8 @@ pub(crate) enum Reading {
 }
 
 impl Workplace {
-    /// `target` is a connection, `object` where in it the streams go.
-    pub(crate) async fn new(options: Options, target: &str) -> Self {
+    /// The target is a database, or else files in the folder `out`.
+    pub(crate) async fn new(options: Options, database: Option<&Database>) -> Self {
         let simulator = Simulator::new(options);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -62,12 +62,15 @@ impl Workplace {
             "{{type: api, spec: confluence, domain: acme.atlassian.net, email: ann@acme.test, \
              api_token: any, site_url: '{url}'}}"
         );
+        let folder = tempfile::tempdir().unwrap();
+        let files = || format!("{{type: files, url: '{}'}}", folder.path().join("out").display());
+        let target = database.map_or_else(files, Database::url);
         Self {
             simulator,
-            folder: tempfile::tempdir().unwrap(),
+            folder,
             spec: confluence(),
             source,
-            target: target.to_owned(),
+            target,
             stop,
             within: Vec::new(),
         }
@@ -81,7 +84,7 @@ impl Workplace {
     pub(crate) fn replicate(&self, object: &str, checkpoint: &str, reading: Reading) {
         let refresh = match reading {
             Reading::Changes => "",
-            Reading::Everything => "refresh: 0s,",
+            Reading::Everything => "refresh: 0s",
         };
         let replication = format!(
             "
@@ -96,8 +99,7 @@ checkpoint: {checkpoint}
 limits: {{ requests_per_second: 0, concurrency: 4 }}
 streams: {{ '*': }}
 "
-        )
-        .replace("refresh: 0s,", "refresh: 0s");
+        );
         fs::write(self.path("replication.yaml"), replication).unwrap();
     }
 
@@ -106,7 +108,7 @@ streams: {{ '*': }}
         let mut words: Vec<String> = self.within.clone();
         words.push(env!("CARGO_BIN_EXE_weir").to_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["sync", "run", "replication.yaml"]);
+        command.args(&words[1..]).args(["sync", "run"]).arg(self.path("replication.yaml"));
         command.current_dir(self.folder.path()).env_clear().env("PATH", "/usr/bin:/bin");
         command.env("HOME", self.folder.path());
         command.env("WIKI", &self.source).env("OUT", &self.target);
