@@ -49,7 +49,8 @@ impl Disk {
     /// What to put before a command that is to see it.
     fn within(&self) -> Vec<String> {
         let process = self.holder.id().to_string();
-        let words = ["nsenter", "--target", &process, "--user", "--preserve-credentials", "--mount"];
+        let words =
+            ["nsenter", "--target", &process, "--user", "--preserve-credentials", "--mount"];
         words.map(str::to_owned).to_vec()
     }
 
@@ -97,7 +98,7 @@ fn visible(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 async fn a_full_disk_fails_a_run_and_with_room_the_next_one_goes_on() {
     let tenant = Options { seed: 4, heavy_parents: 0, body_bytes: 8192, ..Options::default() };
     let mut work = Workplace::new(tenant, None).await;
-    work.replicate("{stream_name}.parquet", "{ mib: 0, seconds: 5 }", Reading::Everything);
+    work.replicate("{stream_name}.parquet", super::AT_ONCE, Reading::Everything);
     fs::create_dir(work.path("out")).unwrap();
     let mut size = 2048;
     let disk = Disk::mount(&work.path("out"), size);
@@ -108,7 +109,6 @@ async fn a_full_disk_fails_a_run_and_with_room_the_next_one_goes_on() {
         let mut failed = 0;
         loop {
             let (code, said) = work.start().end().await;
-            println!("{round}: {size} KiB, {} used: {code:?}\n{said}", disk.used());
             let now = visible(&folder);
             if code == Some(0) {
                 break;

@@ -1,9 +1,10 @@
 //! SIGKILL at any moment.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use weir::sim::{Churn, Options};
 
+use super::{AT_ONCE, check_repeated};
 use crate::support::{
     dice::Dice,
     postgres::Database,
@@ -14,16 +15,9 @@ use crate::support::{
 /// Deaths of a test, and how many of them the first reading of everything dies.
 const KILLS: u32 = 50;
 const FIRST_KILLS: u32 = 25;
-/// Every page is saved at once.
-const CHECKPOINT: &str = "{ mib: 0, seconds: 5 }";
 /// Requests that a life takes at most, while everything is read for the first time and later.
-const FIRST_SPAN: u64 = 60;
+const FIRST_SPAN: u64 = 45;
 const LATER_SPAN: u64 = 300;
-/// Requests under way at once.
-const CONCURRENCY: usize = 4;
-/// Answers that a stream may lose by a kill although each is saved at once: those that its workers
-/// hold, those that wait to be saved, and the one that is being saved.
-const UNSAVED: usize = CONCURRENCY + 16 + 1;
 /// Changes between two runs.
 const CHANGES: usize = 30;
 
@@ -58,12 +52,17 @@ impl Moment {
 }
 
 /// Kills runs until that has happened often enough; tells what is wrong in the end.
-async fn survive(work: &Workplace, seed: u64, object: &str, tables: impl AsyncFn() -> Vec<Vec<Row>>) {
+async fn survive(
+    work: &Workplace,
+    seed: u64,
+    object: &str,
+    tables: impl AsyncFn() -> Vec<Vec<Row>>,
+) {
     let mut dice = Dice(seed);
     let mut reading = Reading::Everything;
     let (mut kills, mut runs) = (0, 0);
-    let mut of_run = 0;
-    work.replicate(object, CHECKPOINT, reading);
+    let mut of_run = 0_usize;
+    work.replicate(object, AT_ONCE, reading);
     loop {
         let first = runs == 0;
         let in_peace = kills == KILLS || (first && kills == FIRST_KILLS);
@@ -89,43 +88,25 @@ async fn survive(work: &Workplace, seed: u64, object: &str, tables: impl AsyncFn
             continue;
         }
         assert!(status.success(), "after {kills} kills, {runs} runs: {said}");
-        for (kind, times) in repeated(work) {
-            let streams = if kind.contains("-comments") { 2 } else { 1 };
-            let most = of_run * streams * UNSAVED;
-            assert!(times <= most, "{kind}: asked {times} times again after {of_run} kills");
-        }
+        check_repeated(work, of_run);
         work.simulator.clear_log();
         if reading == Reading::Everything {
             let wrong = work.faults(tables().await);
             assert!(wrong.is_empty(), "after {kills} kills, {runs} runs: {wrong:#?}\n{said}");
         }
-        if kills == KILLS && reading == Reading::Everything {
+        if kills == KILLS && of_run == 0 && reading == Reading::Everything {
             break;
         }
         runs += 1;
         of_run = 0;
-        reading = if kills == KILLS || dice.below(2) == 0 { Reading::Everything } else { Reading::Changes };
-        work.replicate(object, CHECKPOINT, reading);
+        reading = if kills == KILLS || dice.below(2) == 0 {
+            Reading::Everything
+        } else {
+            Reading::Changes
+        };
+        work.replicate(object, AT_ONCE, reading);
         work.simulator.churn(dice.roll(), &Churn::of(CHANGES));
     }
-}
-
-/// Requests that were sent although they had been answered, by the kind of their path.
-fn repeated(work: &Workplace) -> BTreeMap<String, usize> {
-    let mut times: BTreeMap<String, usize> = BTreeMap::new();
-    for request in work.simulator.log() {
-        *times.entry(format!("{}?{}", request.path, request.query)).or_default() += 1;
-    }
-    let mut again = BTreeMap::new();
-    for (url, times) in times {
-        let path = url.split('?').next().unwrap_or_default();
-        let id = |part: &&str| !part.starts_with(|first: char| first.is_ascii_digit());
-        let kind = path.split('/').filter(id).collect::<Vec<_>>().join("/");
-        // Comments of pages and those of blog posts come by the same listing, once each.
-        let shared = ["footer-comments", "inline-comments"].iter().any(|one| path.ends_with(one));
-        *again.entry(kind).or_default() += times.saturating_sub(if shared { 2 } else { 1 });
-    }
-    again
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,9 @@ use super::{
 /// Time that a process may take for what it is waited for: far more than it needs.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Requests under way at once.
+pub(crate) const CONCURRENCY: usize = 4;
+
 /// A tenant behind a socket, and a folder with a replication of all that it has.
 pub(crate) struct Workplace {
     pub(crate) simulator: Simulator,
@@ -65,15 +68,7 @@ impl Workplace {
         let folder = tempfile::tempdir().unwrap();
         let files = || format!("{{type: files, url: '{}'}}", folder.path().join("out").display());
         let target = database.map_or_else(files, Database::url);
-        Self {
-            simulator,
-            folder,
-            spec: confluence(),
-            source,
-            target,
-            stop,
-            within: Vec::new(),
-        }
+        Self { simulator, folder, spec: confluence(), source, target, stop, within: Vec::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -96,7 +91,7 @@ defaults:
   inputs: {{ custom_content_types: ['ac:com.example.diagrams:diagram', 'forge:1b2c3d4e:9f8e7d6c:board'] }}
   {refresh}
 checkpoint: {checkpoint}
-limits: {{ requests_per_second: 0, concurrency: 4 }}
+limits: {{ requests_per_second: 0, concurrency: {CONCURRENCY} }}
 streams: {{ '*': }}
 "
         );
