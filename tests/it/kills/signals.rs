@@ -61,7 +61,7 @@ async fn survive(
     let mut dice = Dice(seed);
     let mut reading = Reading::Everything;
     let (mut kills, mut runs) = (0, 0);
-    let mut of_run = 0_usize;
+    let mut deaths: Vec<usize> = Vec::new();
     work.replicate(object, AT_ONCE, reading);
     loop {
         let first = runs == 0;
@@ -84,21 +84,21 @@ async fn survive(
         let (status, said) = process.kill();
         if status.code().is_none() {
             kills += 1;
-            of_run += 1;
+            deaths.push(work.simulator.log().len());
             continue;
         }
         assert!(status.success(), "after {kills} kills, {runs} runs: {said}");
-        check_repeated(work, of_run);
+        check_repeated(work, &deaths);
         work.simulator.clear_log();
         if reading == Reading::Everything {
             let wrong = work.faults(tables().await);
             assert!(wrong.is_empty(), "after {kills} kills, {runs} runs: {wrong:#?}\n{said}");
         }
-        if kills == KILLS && of_run == 0 && reading == Reading::Everything {
+        if kills == KILLS && deaths.is_empty() && reading == Reading::Everything {
             break;
         }
         runs += 1;
-        of_run = 0;
+        deaths.clear();
         reading = if kills == KILLS || dice.below(2) == 0 {
             Reading::Everything
         } else {

@@ -297,6 +297,12 @@ impl World {
         Life { report, answers, end: Instant::now() }
     }
 
+    /// Whether a run has begun and not ended, as the state tells.
+    pub(crate) fn is_open(&self) -> bool {
+        let store = self.elsewhere.as_ref().unwrap_or(&self.memory).store("life").unwrap();
+        self.runtime.block_on(store.load()).unwrap().contains_key("run")
+    }
+
     /// What is wrong with a stream's table: nothing, when it has what the tenant has.
     pub(crate) fn faults(&self, stream: &str) -> Vec<String> {
         let wanted = weir::sim::Wanted { statuses: None, body_format: Some("storage".to_owned()) };
