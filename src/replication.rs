@@ -93,6 +93,17 @@ impl Replication {
         document.read_checked(Self::check)
     }
 
+    /// Object of a table that is weir's own, such as `_weir_errors`: beside those of the streams, where
+    /// `defaults.object` puts all of them at the same place in every run, else by `default`.
+    pub fn own_object(&self, name: &str, default: &str) -> String {
+        let lasting = |object: &&str| {
+            object.contains("{stream_name}")
+                && placeholders(object).iter().all(|one| ["stream_name", "source"].contains(one))
+        };
+        let object = self.defaults.object.as_deref().filter(lasting).unwrap_or(default);
+        object.replace("{stream_name}", name).replace("{source}", &self.source.to_lowercase())
+    }
+
     fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.streams.is_empty() {

@@ -217,7 +217,7 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
 fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let connection = around.connections.find(name)?;
     if connection.kind != ConnectionKind::Api {
-        let (target, _) = files::target(&connection)?;
+        let (target, _) = files::target(&connection, None)?;
         super::runtime()?.block_on(target.check())?;
         return Ok(accepted(shared, name, &place(&connection)));
     }

@@ -120,11 +120,17 @@ pub(super) fn transport(connection: &Connection, spec: &Spec) -> Result<Arc<dyn 
     Ok(Arc::new(Http::new(timeout, max_body)?))
 }
 
-/// The target that a connection leads to, and the object of streams for which nobody names one.
-pub(super) fn target(connection: &Connection) -> Result<(Arc<dyn Target>, &'static str)> {
+/// The target that a connection leads to, and the object of streams for which nobody names one. The
+/// state of the `replication`, if there is one, is kept beside its tables.
+pub(super) fn target(
+    connection: &Connection,
+    replication: Option<&Replication>,
+) -> Result<(Arc<dyn Target>, &'static str)> {
     match connection.kind {
         ConnectionKind::Postgres => {
-            Ok((Arc::new(Postgres::new(postgres(connection)?)), "{stream_name}"))
+            let (mut options, object) = (postgres(connection)?, "{stream_name}");
+            options.state_beside = replication.map(|one| one.own_object("_weir_state", object));
+            Ok((Arc::new(Postgres::new(options)), object))
         }
         ConnectionKind::Files => {
             let root = connection.property("url").or_else(|| connection.property("path"));
@@ -148,7 +154,7 @@ pub(super) fn target(connection: &Connection) -> Result<(Arc<dyn Target>, &'stat
 /// Where a replication's state is kept: a connection, or a folder.
 pub(super) fn state(place: &str, connections: &Connections) -> Result<Arc<dyn Target>> {
     match connections.find(place) {
-        Ok(connection) => target(&connection).map(|(target, _)| target),
+        Ok(connection) => target(&connection, None).map(|(target, _)| target),
         Err(_) if place.contains(['/', '.']) => {
             Ok(Arc::new(Files::in_folder(place, Settings::default())))
         }

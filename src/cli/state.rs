@@ -34,11 +34,13 @@ pub(super) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
         printer::data(&format!("nothing is saved for `{}`", prepared.name()));
         return Ok(Exit::Done);
     }
-    let head = ["stream", "state", "fresh", "whole", "rows", "cursor", "refused", "last error"];
+    let head = ["stream", "state", "read", "complete", "rows", "cursor", "refused", "last error"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(recall.streams.iter().map(|(name, state)| row(name, state, now)));
+    let mut streams: Vec<(&String, &StreamState)> = recall.streams.iter().collect();
+    streams.sort_by_key(|(name, _)| prepared.position(name));
+    rows.extend(streams.iter().map(|(name, state)| row(name, state, now)));
     printer::data(&printer::table(&rows, &[4, 6]));
-    for (name, state) in &recall.streams {
+    for (name, state) in streams {
         let gaps = state.last.iter().flat_map(|last| &last.report.gaps);
         for gap in gaps.chain(&state.no_deletes) {
             printer::data(&format!("{name}: {gap}"));

@@ -12,18 +12,26 @@ const SHOWN_ERRORS: usize = 10;
 /// Streams that are named when several failed for the same reason.
 const NAMED: usize = 3;
 
-const HEAD: [&str; 9] =
-    ["stream", "status", "rows", "rows/s", "requests", "retries", "refused", "time", "where"];
+const HEAD: [&str; 11] = [
+    "stream", "status", "read", "rows", "deleted", "rows/s", "requests", "retries", "refused",
+    "time", "where",
+];
+
+/// Columns of numbers.
+const RIGHT: std::ops::Range<usize> = 3..10;
+
+/// Columns that say nothing while every stream has the same in them.
+const DULL: [(&str, &str); 2] = [("read", "everything"), ("deleted", "0")];
 
 /// Columns that a narrow terminal can do without, in this order; counts only while all are zero.
-const SPARE: [&str; 4] = ["where", "retries", "refused", "rows/s"];
+const SPARE: [&str; 5] = ["where", "read", "retries", "refused", "rows/s"];
 
 /// A table of the streams, their failures, the slices that were refused, and what to do next. The
 /// table leaves out columns that do not fit into `width`.
 pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
     let mut parts = vec![fitted(&figures(report), width.unwrap_or(usize::MAX))];
     parts.extend(notes(report));
-    parts.push(conclusion(report).to_owned());
+    parts.push(conclusion(report));
     parts.join("\n")
 }
 
@@ -36,7 +44,9 @@ fn figures(report: &RunReport) -> Vec<Vec<String>> {
     rows.push(vec![
         "total".to_owned(),
         String::new(),
+        String::new(),
         grouped(total(written)),
+        grouped(total(|stream| stream.deleted)),
         rate(total(written), report.seconds),
         grouped(total(|stream| stream.requests)),
         grouped(total(|stream| stream.retries)),
@@ -49,13 +59,20 @@ fn figures(report: &RunReport) -> Vec<Vec<String>> {
 
 fn fitted(rows: &[Vec<String>], width: usize) -> String {
     let mut kept: Vec<usize> = (0..HEAD.len()).collect();
+    for (name, dull) in DULL {
+        let says =
+            |row: &Vec<String>, column: usize| row[column] != dull && !row[column].is_empty();
+        kept.retain(|column| {
+            HEAD[*column] != name || rows.iter().skip(1).any(|row| says(row, *column))
+        });
+    }
     let mut spare = SPARE.iter();
     loop {
         let chosen: Vec<Vec<String>> = rows
             .iter()
             .map(|row| kept.iter().map(|column| row[*column].clone()).collect())
             .collect();
-        let right: Vec<usize> = (0..kept.len()).filter(|at| (2..8).contains(&kept[*at])).collect();
+        let right: Vec<usize> = (0..kept.len()).filter(|at| RIGHT.contains(&kept[*at])).collect();
         let text = table(&chosen, &right);
         if width_of(&text) <= width {
             return text;
@@ -79,15 +96,18 @@ fn row(stream: &StreamReport) -> Vec<String> {
         StreamStatus::Failed => "failed",
         StreamStatus::Interrupted => "stopped",
     };
+    let now = !stream.earlier;
     vec![
         stream.stream.clone(),
         status.to_owned(),
+        stream.reach.clone(),
         grouped(stream.rows),
-        rate(stream.rows, stream.seconds),
+        grouped(stream.deleted),
+        if now { rate(stream.rows, stream.seconds) } else { String::new() },
         grouped(stream.requests),
         grouped(stream.retries),
         grouped(stream.skipped),
-        elapsed(stream.seconds),
+        if now { elapsed(stream.seconds) } else { String::new() },
         stream.object.clone().unwrap_or_default(),
     ]
 }
@@ -97,6 +117,9 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
     let (note, refused) = (label("note:"), label("refused:"));
     let mut notes = failures(&report.streams);
     for stream in &report.streams {
+        // Refused slices are listed one by one.
+        let gaps = stream.gaps.iter().filter(|gap| !gap.ends_with("refused"));
+        notes.extend(gaps.map(|gap| format!("{note} {}: incomplete: {gap}", stream.stream)));
         if stream.misfits > 0 {
             let count = counted(stream.misfits, "value");
             notes.push(format!(
@@ -142,13 +165,27 @@ fn failures(streams: &[StreamReport]) -> Vec<String> {
     told.collect()
 }
 
-fn conclusion(report: &RunReport) -> &'static str {
+fn conclusion(report: &RunReport) -> String {
+    let again = if report.resumable {
+        "what was read is saved: run again to continue"
+    } else {
+        "run again to start over"
+    };
     match report.status {
-        RunStatus::Done => "done",
-        RunStatus::DoneWithErrors => "done, without the slices that were refused (exit code 3)",
-        RunStatus::Failed => "failed: tables of failed streams are as they were before",
+        RunStatus::Done => "done".to_owned(),
+        RunStatus::DoneWithErrors => {
+            let kept = report.errors_object.as_ref();
+            let kept = kept.map_or(String::new(), |object| {
+                format!("; `weir sync retry-failed` asks again for those in {object}")
+            });
+            format!("done, without the slices that were refused (exit code 3){kept}")
+        }
+        RunStatus::Failed if report.resumable => {
+            format!("failed: tables of failed streams are as they were before; {again}")
+        }
+        RunStatus::Failed => "failed: tables of failed streams are as they were before".to_owned(),
         RunStatus::Interrupted => {
-            "interrupted: tables of streams that were not done are as they were before; run again to start over"
+            format!("interrupted: tables of stopped streams are as they were before; {again}")
         }
     }
 }
@@ -187,6 +224,7 @@ mod tests {
             run_id,
             started_at,
             continued: false,
+            resumable: false,
             seconds: 75.0,
             status,
             streams,

@@ -62,7 +62,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
                 ..Options::default()
             };
             let beginning = Beginning { retry: true, ..Beginning::now() };
-            go(prepare(replication, around)?, options, beginning, shared)
+            go(prepare(replication, around)?, &options, beginning, shared)
         }
         Command::Status { replication } => state::status(&prepare(replication, around)?, shared),
         Command::Reset { replication, streams, yes } => {
@@ -81,7 +81,8 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         return Err(problems.into());
     }
     let fields = api_fields(&source, &spec, &connections.variables())?;
-    let (target, default_object) = files::target(&connections.find(&replication.target)?)?;
+    let (target, default_object) =
+        files::target(&connections.find(&replication.target)?, Some(&replication))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let default_name = stem.into_owned();
     let name = replication.name.as_deref().unwrap_or(&default_name);
@@ -96,6 +97,11 @@ impl Prepared {
     /// Name of the replication.
     pub(super) fn name(&self) -> &str {
         self.replication.name.as_deref().unwrap_or(&self.default_name)
+    }
+
+    /// Where a stream stands in the spec; after all others when it is not there any more.
+    pub(super) fn position(&self, stream: &str) -> usize {
+        self.spec.streams.get_index_of(stream).unwrap_or(usize::MAX)
     }
 
     /// Where its state is kept.
@@ -120,10 +126,10 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
         default_name: &prepared.default_name,
     };
     let plan = Plan::new(documents, options, run, &AccessHooks::default())?;
-    for output in plan.streams.iter().filter_map(|stream| stream.output.as_ref()) {
-        let stream = &output.table.stream;
-        let named = |error: crate::error::Error| error.within(format!("stream `{stream}`"));
-        prepared.target.accepts(&output.table).map_err(named)?;
+    let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
+    for table in outputs.map(|output| &output.table).chain(&plan.definitions) {
+        let named = |error: Error| error.within(format!("stream `{}`", table.stream));
+        prepared.target.accepts(table).map_err(named)?;
     }
     Ok(plan)
 }
@@ -148,7 +154,7 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         let rows = printer::counted(limit, "row");
         printer::note(shared, &format!("--limit: each table will hold {rows} at most"));
     }
-    go(prepared, options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
+    go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
 }
 
 fn mode_of(name: ModeName) -> Mode {
@@ -164,7 +170,7 @@ fn mode_of(name: ModeName) -> Mode {
 
 fn go(
     mut prepared: Prepared,
-    options: Options,
+    options: &Options,
     beginning: Beginning,
     shared: Shared,
 ) -> Result<Exit> {
@@ -172,7 +178,7 @@ fn go(
     let runtime = super::runtime()?;
     runtime.block_on(async {
         sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
-        execute(&prepared, &options, beginning, transport, shared).await
+        execute(&prepared, options, beginning, transport, shared).await
     })
 }
 
@@ -263,8 +269,18 @@ fn quit(exit: Exit) {
 /// Shows a plan.
 fn show(plan: &Plan, shared: Shared) {
     if shared.json {
-        let streams: Vec<_> = plan.streams.iter().map(|stream| described(stream, plan)).collect();
-        printer::json(&streams);
+        let streams = plan.streams.iter().map(|stream| described(stream, plan));
+        let definitions = plan.definitions.iter().map(|table| {
+            json!({
+                "stream": table.stream,
+                "feeder": false,
+                "mode": Mode::DefinitionOnly,
+                "object": table.object,
+                "columns": table.schema.columns,
+                "key": table.schema.key,
+            })
+        });
+        printer::json(&streams.chain(definitions).collect::<Vec<_>>());
         return;
     }
     let mut rows =
@@ -286,6 +302,11 @@ fn show(plan: &Plan, shared: Shared) {
             object,
         ]);
     }
+    rows.extend(plan.definitions.iter().map(|table| {
+        let columns = table.schema.columns.len().to_string();
+        let mode = mode_name(Mode::DefinitionOnly);
+        vec![table.stream.clone(), String::new(), mode, columns, table.object.clone()]
+    }));
     printer::data(&printer::table(&rows, &[3]));
     for stream in &plan.streams {
         for note in &stream.notes {

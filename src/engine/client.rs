@@ -231,7 +231,7 @@ fn failure(
     }
 }
 
-/// Numbers from 0 to 1 by which waits are spread out, the same for the same run (SplitMix64).
+/// Numbers from 0 to 1 by which waits are spread out, the same for the same run (`SplitMix64`).
 #[derive(Debug)]
 pub(super) struct Jitter(AtomicU64);
 

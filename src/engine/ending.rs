@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Env,
     load::Keeper,
+    reach,
     state::{Counts, LastRun, Learnt, Progress, Reach, StreamState, Supply},
     stream::{Ended, Outcome},
 };
@@ -58,7 +59,7 @@ impl Ending<'_> {
     }
 
     fn gated(&self) -> bool {
-        self.plan.cursor.is_none() && matches!(self.reach, Reach::Since(_))
+        reach::is_gated(self.plan, self.reach)
     }
 
     /// Fails a stream that lacks what was asked for by name, or of which everything was refused.
@@ -121,7 +122,7 @@ impl Ending<'_> {
     }
 
     /// What the children may rely on.
-    pub(super) fn supply(&self, result: &Result<(), &Error>, incomplete: bool) -> Supply {
+    pub(super) fn supply(&self, result: Result<(), &Error>, incomplete: bool) -> Supply {
         match result {
             Err(error) if error.kind().passes() => Supply::Interrupted,
             Err(_) => Supply::Failed,
@@ -142,7 +143,7 @@ impl Ending<'_> {
         let (before, plan, counts) = (self.before, self.plan, progress.counts);
         let incomplete = !progress.gaps.is_empty() || counts.skipped > 0;
         let report = self.report(&Ok(committed.cloned()), progress);
-        let own = self.supply(&Ok(()), incomplete).max(supply.min(Supply::Bounded));
+        let own = self.supply(Ok(()), incomplete).max(supply.min(Supply::Bounded));
         let last = LastRun { run_id: self.run.id.clone(), at: now, report, supply: own };
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
         let complete = self.reach == Reach::Complete;
@@ -173,7 +174,7 @@ impl Ending<'_> {
             let known = self.not_after_start(progress.newest, cursor.kind);
             if reads && clean && counts.skipped == 0 {
                 state.cursor = old.max(known);
-            } else if !kept {
+            } else if complete && !kept {
                 state.cursor = None;
             }
         } else if reads && clean {

@@ -10,6 +10,7 @@ mod parents;
 mod queue;
 mod reach;
 mod rows;
+mod shared;
 mod slice;
 mod source;
 mod spans;
@@ -234,7 +235,7 @@ fn jobs(
         });
         jobs.push(Job {
             consumers: consumers.collect(),
-            feeders: fed.map(|queue| queue.map(|queue| queue.feeder())).collect(),
+            feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: plan
                 .follows_parents()
                 .then(|| Read::restored(&plan.name, &recall.rest, going_on.is_some())),

@@ -45,6 +45,11 @@ pub(super) fn requests(stream: &StreamPlan, reach: Reach) -> &[RequestPlan] {
     if changes && !stream.changes.is_empty() { &stream.changes } else { &stream.requests }
 }
 
+/// Whether a reach of a stream follows what changed of its parents.
+pub(super) fn is_gated(stream: &StreamPlan, reach: Reach) -> bool {
+    stream.cursor.is_none() && matches!(reach, Reach::Since(_))
+}
+
 fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
     let all = stream.requests.iter().chain(&stream.changes);
     all.flat_map(|request| &request.feeds).map(|(_, queue)| *queue)

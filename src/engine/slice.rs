@@ -1,93 +1,33 @@
 //! One slice: its pages one after the other, and the children of its records.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use arrow_array::{Array, BooleanArray, RecordBatch, StringArray};
 use arrow_select::filter::filter_record_batch;
-use tokio::sync::mpsc;
 
 use super::{
-    Env,
     assemble::{assemble, first_url},
     client::{Answer, Call, interrupted},
     keys::KeySet,
     load::{Note, Slice},
-    queue::Feeder,
-    reach,
-    rows::{RowBuilder, without_known},
-    state::{FailedSlice, OpenListing, Reach},
+    rows::without_known,
+    shared::Shared,
+    state::{FailedSlice, OpenListing},
     stats::Stats,
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::paginate::{LoopGuard, Position, Seen};
-use crate::plan::{Iterate, Output, RequestPlan, StreamPlan};
+use crate::plan::{Iterate, Output, RequestPlan};
 use crate::report::{Event, SliceError};
 use crate::spec::Then;
 use crate::template::{Scope, Template, Value};
 
 /// Times that a slice begins anew because its position was no longer good.
 const MAX_RESTARTS: u32 = 3;
-
-/// What the workers of a stream share.
-pub(super) struct Shared {
-    pub(super) env: Arc<Env>,
-    pub(super) plan: Arc<StreamPlan>,
-    /// What the run reads of the stream.
-    pub(super) reach: Reach,
-    pub(super) stats: Arc<Stats>,
-    /// Per queue of the plan the feeder, where this stream feeds it.
-    pub(super) feeders: Vec<Option<Feeder>>,
-    pub(super) rows: Option<RowBuilder>,
-    pub(super) notes: mpsc::Sender<Note>,
-    /// Rows that may still be taken.
-    pub(super) allowance: Mutex<Option<u64>>,
-    /// Per request the page size asked for now; 0 where the API takes none.
-    pub(super) page_sizes: Arc<Vec<AtomicU32>>,
-    /// No more slices are taken once it is cancelled.
-    pub(super) enough: tokio_util::sync::CancellationToken,
-    /// Whether something says that rows are missing.
-    pub(super) incomplete: AtomicBool,
-    /// The first refusal.
-    pub(super) refusal: Mutex<Option<String>>,
-}
-
-impl Shared {
-    /// The requests of this run.
-    pub(super) fn requests(&self) -> &[RequestPlan] {
-        reach::requests(&self.plan, self.reach)
-    }
-
-    /// Value of the cursor before which a newest-first listing ends.
-    pub(super) fn bound(&self) -> Option<i64> {
-        let cursor = self.plan.cursor.as_ref()?;
-        match self.reach {
-            Reach::Complete => cursor.anchor,
-            Reach::Since(bound) => Some(bound),
-            Reach::Range(from, _) => Some(from),
-            Reach::Failed | Reach::Nothing => None,
-        }
-    }
-
-    async fn tell(&self, note: Note) -> Result<()> {
-        self.notes.send(note).await.map_err(|_| Error::target("the writer has stopped"))
-    }
-
-    /// Notes that a part of a slice is missing.
-    async fn leave(&self, failed: FailedSlice, gap: String) -> Result<()> {
-        self.incomplete.store(true, Ordering::Relaxed);
-        self.tell(Note::Left(failed, gap)).await
-    }
-
-    /// Notes that rows are missing.
-    pub(super) async fn gap(&self, gap: impl Into<String> + Send) -> Result<()> {
-        self.incomplete.store(true, Ordering::Relaxed);
-        self.tell(Note::Gap(gap.into())).await
-    }
-}
 
 /// One listing inside a slice: the slice's own, or the children of one record.
 pub(super) struct Listing<'plan> {
@@ -135,6 +75,10 @@ impl<'plan> Listing<'plan> {
         })
     }
 
+    fn guard(&mut self, request: &RequestPlan) -> &mut LoopGuard {
+        self.guard.get_or_insert_with(|| LoopGuard::new(request.max_pages))
+    }
+
     fn open(&self) -> OpenListing {
         OpenListing { depth: self.depth, with: self.with.clone(), at: self.at.clone() }
     }
@@ -154,104 +98,147 @@ pub(super) async fn run(
     scope: Scope,
     begun: Option<Vec<OpenListing>>,
 ) -> Result<()> {
-    let number = slice.request;
-    let Some(request) = shared.requests().get(number) else { return Ok(()) };
-    let described = scope.describe();
-    let (scope, mut slice) = (Arc::new(scope), Arc::new(slice));
-    let mut open: Vec<Listing<'_>> = match begun {
+    let Some(request) = shared.requests().get(slice.request) else { return Ok(()) };
+    let scope = Arc::new(scope);
+    let open = match begun {
         Some(begun) => {
             begun.into_iter().filter_map(|one| Listing::again(request, &scope, one)).collect()
         }
         None => vec![Listing::first(request, &scope)],
     };
-    let (mut known, mut told) = (None, false);
-    while let Some(mut listing) = open.pop() {
+    let slice = Arc::new(slice);
+    let mut walk = Walk { shared, request, scope, slice, open, known: None, told: false };
+    while let Some(listing) = walk.open.pop() {
         if shared.enough.is_cancelled() {
             return Ok(());
         }
-        match fetch(shared, number, request, &listing).await? {
-            Answer::Read(Fetched { page, next }) => {
-                let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-                let stamps = stamps(shared, request, &page);
-                let past = is_past(shared, &stamps);
-                let next = next.filter(|_| !past);
-                let whole = next.is_none() && listing.depth == 0 && known.is_none();
-                let mut gap = None;
-                if let Some(next) = &next {
-                    let guard =
-                        listing.guard.get_or_insert_with(|| LoopGuard::new(request.max_pages));
-                    guard.check(next, rows)?;
-                    if rows == 0 {
-                        gap = Some("a page without records led on to a next one".to_owned());
-                        shared.incomplete.store(true, Ordering::Relaxed);
-                    }
-                }
-                let children = children(request, &listing, &page)?;
-                let known = (!whole).then_some(&mut known);
-                let batch = deliver(shared, request, &listing.scope, page, &stamps, known).await?;
-                if let Some(at) = next {
-                    open.push(Listing { at, ..listing });
-                }
-                open.extend(children);
-                told = open.is_empty();
-                let rest = open.iter().map(Listing::open).collect();
-                let newest = stamps.iter().flatten().max().copied();
-                let slice = Arc::clone(&slice);
-                shared.tell(Note::Page { slice, batch, rest, newest, gap }).await?;
-            }
+        match fetch(shared, walk.slice.request, request, &listing).await? {
+            Answer::Read(fetched) => walk.read(listing, fetched).await?,
             Answer::Given { then: Then::Empty, .. } => {}
             Answer::Given { then: Then::RestartSlice, url, status, message } => {
-                if listing.at == Position::First || slice.attempt >= MAX_RESTARTS {
+                if listing.at == Position::First || walk.slice.attempt >= MAX_RESTARTS {
                     let status = status.map_or(String::new(), |status| format!("{status} "));
                     let what = format!("`{}` was refused: {status}{message}", url.path());
                     return Err(Error::new(Kind::Rejected, what));
                 }
-                let attempt = slice.attempt + 1;
-                let anew = Arc::new(Slice { attempt, ..slice.as_ref().clone() });
-                known = None;
-                open = vec![Listing::first(request, &scope)];
-                let rest = open.iter().map(Listing::open).collect();
-                let slice_before = std::mem::replace(&mut slice, Arc::clone(&anew));
-                shared.tell(Note::Restart { slice: slice_before, anew, rest }).await?;
+                walk.restart().await?;
             }
             Answer::Given { then, url, status, message } => {
                 let error = SliceError {
                     stream: shared.plan.name.clone(),
-                    slice: described.clone(),
+                    slice: walk.scope.describe(),
                     url: url.to_string(),
                     status,
                     message,
                 };
-                record(shared, &error);
-                let failed = failed(&slice, error);
-                if then == Then::StopStream {
-                    let gap = format!("the stream was stopped: {}", failed.error.message);
-                    shared.leave(failed, gap).await?;
-                    shared.enough.cancel();
+                if walk.refused(listing, then, error).await?.is_break() {
                     return Ok(());
                 }
-                let size = shared.page_sizes.get(number).map(|size| size.load(Ordering::Relaxed));
-                let after = request.pager.position_after_unread(&listing.at, size);
-                let Some(at) = after.filter(|_| then == Then::SkipPage) else {
-                    shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
-                    return shared.tell(Note::Refused(slice, failed)).await;
-                };
-                let gap = format!("a page was left out: {}", failed.error.message);
-                shared.leave(failed, gap).await?;
-                listing
-                    .guard
-                    .get_or_insert_with(|| LoopGuard::new(request.max_pages))
-                    .check(&at, 0)?;
-                open.push(Listing { at, ..listing });
             }
         }
     }
-    shared.stats.done.fetch_add(1, Ordering::Relaxed);
-    if !told {
-        let (batch, rest, newest, gap) = (None, Vec::new(), None, None);
-        shared.tell(Note::Page { slice, batch, rest, newest, gap }).await?;
+    walk.end().await
+}
+
+/// A slice on its way.
+struct Walk<'run> {
+    shared: &'run Shared,
+    request: &'run RequestPlan,
+    scope: Arc<Scope>,
+    slice: Arc<Slice>,
+    /// Listings that are not at their end.
+    open: Vec<Listing<'run>>,
+    /// Keys of its rows so far, when it has more than one page.
+    known: Option<KeySet>,
+    /// Whether the loader knows that nothing is left of it.
+    told: bool,
+}
+
+impl<'run> Walk<'run> {
+    /// Delivers a page, and opens what it leads to.
+    async fn read(&mut self, mut listing: Listing<'run>, fetched: Fetched) -> Result<()> {
+        let (shared, request) = (self.shared, self.request);
+        let Fetched { page, next } = fetched;
+        let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+        let stamps = stamps(shared, request, &page);
+        let past = is_past(shared, &stamps);
+        let next = next.filter(|_| !past);
+        let whole = next.is_none() && listing.depth == 0 && self.known.is_none();
+        let mut gap = None;
+        if let Some(next) = &next {
+            listing.guard(request).check(next, rows)?;
+            if rows == 0 {
+                gap = Some("a page without records led on to a next one".to_owned());
+                shared.incomplete.store(true, Ordering::Relaxed);
+            }
+        }
+        let children = children(request, &listing, &page)?;
+        let newest = stamps.iter().flatten().max().copied();
+        let known = (!whole).then_some(&mut self.known);
+        let batch = deliver(shared, (request, &listing.scope), (page, stamps), known).await?;
+        if let Some(at) = next {
+            self.open.push(Listing { at, ..listing });
+        }
+        self.open.extend(children);
+        self.told = self.open.is_empty();
+        let (slice, rest) = (Arc::clone(&self.slice), self.rest());
+        shared.tell(Note::Page { slice, batch, rest, newest, gap }).await
     }
-    Ok(())
+
+    /// Begins anew, since a position in it is no longer good.
+    async fn restart(&mut self) -> Result<()> {
+        let attempt = self.slice.attempt + 1;
+        let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
+        self.known = None;
+        self.open = vec![Listing::first(self.request, &self.scope)];
+        let rest = self.rest();
+        let slice = std::mem::replace(&mut self.slice, Arc::clone(&anew));
+        self.shared.tell(Note::Restart { slice, anew, rest }).await
+    }
+
+    /// Records a refusal; the slice goes on where only a page is left out.
+    async fn refused(
+        &mut self,
+        mut listing: Listing<'run>,
+        then: Then,
+        error: SliceError,
+    ) -> Result<ControlFlow<()>> {
+        let (shared, request) = (self.shared, self.request);
+        record(shared, &error);
+        let failed = failed(&self.slice, error);
+        if then == Then::StopStream {
+            let gap = format!("the stream was stopped: {}", failed.error.message);
+            shared.leave(failed, gap).await?;
+            shared.enough.cancel();
+            return Ok(ControlFlow::Break(()));
+        }
+        let size = shared.page_sizes.get(self.slice.request);
+        let size = size.map(|size| size.load(Ordering::Relaxed));
+        let after = request.pager.position_after_unread(&listing.at, size);
+        let Some(at) = after.filter(|_| then == Then::SkipPage) else {
+            shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
+            shared.tell(Note::Refused(Arc::clone(&self.slice), failed)).await?;
+            return Ok(ControlFlow::Break(()));
+        };
+        let gap = format!("a page was left out: {}", failed.error.message);
+        shared.leave(failed, gap).await?;
+        listing.guard(request).check(&at, 0)?;
+        self.open.push(Listing { at, ..listing });
+        Ok(ControlFlow::Continue(()))
+    }
+
+    async fn end(self) -> Result<()> {
+        self.shared.stats.done.fetch_add(1, Ordering::Relaxed);
+        if self.told {
+            return Ok(());
+        }
+        let (slice, batch, rest, newest, gap) = (self.slice, None, Vec::new(), None, None);
+        self.shared.tell(Note::Page { slice, batch, rest, newest, gap }).await
+    }
+
+    fn rest(&self) -> Vec<OpenListing> {
+        self.open.iter().map(Listing::open).collect()
+    }
 }
 
 /// A refused slice as it is remembered.
@@ -376,14 +363,12 @@ fn children<'plan>(
     Ok(children)
 }
 
-/// Makes a batch of a page's rows, and hands its values to the queues. `known` holds the keys of the
-/// slice so far; it is absent when the page is the whole slice.
+/// Makes a batch of a page's rows, and hands its values to the queues, with their times. `known` holds
+/// the keys of the slice so far; it is absent when the page is the whole slice.
 async fn deliver(
     shared: &Shared,
-    request: &RequestPlan,
-    scope: &Arc<Scope>,
-    page: Page,
-    stamps: &[Option<i64>],
+    (request, scope): (&RequestPlan, &Arc<Scope>),
+    (page, stamps): (Page, Vec<Option<i64>>),
     known: Option<&mut Option<KeySet>>,
 ) -> Result<Option<RecordBatch>> {
     let stats = &shared.stats;

@@ -10,7 +10,8 @@ use super::{
     load::{Note, Slice},
     parents::Known,
     queue::{Consumer, Item},
-    slice::{self, Shared},
+    shared::Shared,
+    slice,
     spans::Spans,
     state::{FailedSlice, OpenListing, OpenSlice, Reach, Supply},
 };
@@ -29,13 +30,25 @@ pub(super) struct Source {
     begun: Mutex<Vec<OpenSlice>>,
     /// Slices that an earlier run was refused, with their numbers.
     failed: Mutex<Vec<(u64, FailedSlice)>>,
-    /// Slices that are done.
-    finished: Spans,
+    /// Slices that are done or begun.
+    taken: Spans,
     /// Parents whose children need not be asked for again; `None`: all are asked for.
     known: Option<Known>,
     marks: bool,
     /// Number of the next slice of a list or range.
     next: AsyncMutex<u64>,
+}
+
+/// What earlier runs and processes left of a request.
+pub(super) struct Past {
+    /// Slices that are begun.
+    pub(super) begun: Vec<OpenSlice>,
+    /// Slices that are done.
+    pub(super) finished: Spans,
+    /// Slices that were refused.
+    pub(super) failed: Vec<FailedSlice>,
+    /// Parents whose children need not be asked for again; `None`: all are asked for.
+    pub(super) known: Option<Known>,
 }
 
 /// A slice to be run.
@@ -46,24 +59,19 @@ struct Next {
 }
 
 impl Source {
-    pub(super) fn new(
-        number: usize,
-        consumer: Option<Consumer>,
-        begun: Vec<OpenSlice>,
-        finished: Spans,
-        failed: Vec<FailedSlice>,
-        known: Option<Known>,
-        marks: bool,
-    ) -> Self {
+    pub(super) fn new(number: usize, consumer: Option<Consumer>, past: Past, marks: bool) -> Self {
+        let Past { begun, finished: mut taken, failed, known } = past;
+        for open in &begun {
+            taken.insert(open.from, open.to);
+        }
         let failed = (RETRIED..).zip(failed);
-        let open = |at: &u64| begun.iter().any(|open| open.from == *at);
-        let failed = failed.filter(|(at, _)| finished.free(*at) == *at && !open(at)).collect();
+        let failed = failed.filter(|(at, _)| taken.free(*at) == *at).collect();
         Self {
             number,
             consumer,
             begun: Mutex::new(begun),
             failed: Mutex::new(failed),
-            finished,
+            taken,
             known,
             marks,
             next: AsyncMutex::new(0),
@@ -118,7 +126,7 @@ impl Source {
                 told.map_err(|_| Error::target("the writer has stopped"))?;
             }
         }
-        let number = self.finished.free(*next);
+        let number = self.taken.free(*next);
         *next = number + 1;
         if value_at(request, number).is_none() {
             return Ok(None);

@@ -17,8 +17,8 @@ use super::{
     queue::{Consumer, Feeder},
     reach,
     rows::RowBuilder,
-    slice::Shared,
-    source::{Source, work},
+    shared::Shared,
+    source::{Past, Source, work},
     spans::Spans,
     state::{Progress, Reach, StreamState, Supply},
     stats::Stats,
@@ -90,29 +90,14 @@ pub(super) struct Outcome {
 /// Runs all slices, then commits.
 async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let Job { plan, reach, before, feeders, consumers, parents } = job;
-    let requests = reach::requests(&plan, reach);
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
-    let mut progress = going_on.clone().unwrap_or_else(|| Progress {
-        run_id: env.run.id.clone(),
-        reach,
-        finished: vec![Spans::default(); requests.len()],
-        page_sizes: requests.iter().map(|one| one.pager.largest_page().unwrap_or(0)).collect(),
-        ..Progress::default()
-    });
-    progress.finished.resize(requests.len(), Spans::default());
-    let page_sizes: Vec<AtomicU32> =
-        progress.page_sizes.iter().map(|size| (*size).into()).collect();
-    let page_sizes = Arc::new(page_sizes);
+    let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, reach));
     let stats = Arc::new(Stats::from(progress.counts));
-    let gated = plan.cursor.is_none() && matches!(reach, Reach::Since(_));
-    let everything =
-        reach == Reach::Complete && plan.cursor.as_ref().is_none_or(|c| c.anchor.is_none());
-    let merges = plan.output.as_ref().is_some_and(|output| {
-        output.table.disposition == Disposition::Merge && output.table.replaces.is_some()
-    });
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
+    let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
+    let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
     let mut keeper = Keeper {
-        marks: merges && (everything || gated || reach == Reach::Failed),
+        marks: marks(&plan, reach),
         writer: None,
         before: before.clone(),
         progress,
@@ -131,7 +116,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         Ok(Opened::Ready) => {}
         Ok(Opened::Published) => {
             let progress = keeper.progress.clone();
-            let supply = ending.supply(&Ok(()), !progress.gaps.is_empty());
+            let supply = ending.supply(Ok(()), !progress.gaps.is_empty());
             // What the rows before concluded is not known any more: at worst too much is asked.
             let parents = keeper.parents.as_ref().map(|parents| parents.settled(true));
             let changes = parents.unwrap_or_default();
@@ -142,16 +127,13 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         }
         Err(error) => {
             let open = error.kind().passes();
-            let supply = ending.supply(&Err(&error), true);
+            let supply = ending.supply(Err(&error), true);
             let outcome = Outcome { result: Err(error), progress: keeper.progress, open };
             finish_feeders(feeders, &outcome.result, supply);
             return ending.conclude(outcome, &env, started.elapsed());
         }
     }
-    let finished = keeper.progress.finished.clone();
-    let begun = keeper.progress.open.clone();
-    let marks = keeper.marks;
-    let known = keeper.parents.as_ref().map(parents::Read::known).unwrap_or_default();
+    let sources = sources(&keeper, consumers, reach);
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
@@ -167,15 +149,6 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         plan: Arc::clone(&plan),
         env: Arc::clone(&env),
     });
-    let mut sources = Vec::new();
-    for (number, consumer) in consumers.into_iter().enumerate() {
-        let begun = begun.iter().filter(|open| open.request == number).cloned().collect();
-        let finished = finished.get(number).cloned().unwrap_or_default();
-        let failed = before.failed.iter().filter(|failed| failed.request == number).cloned();
-        let failed = if gated || reach == Reach::Failed { failed.collect() } else { Vec::new() };
-        let known = gated.then(|| known.clone());
-        sources.push(Source::new(number, consumer, begun, finished, failed, known, marks));
-    }
     let (sliced, supply) = run_slices(&shared, sources).await;
     let incomplete = shared.incomplete.load(Ordering::Relaxed);
     let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -183,12 +156,52 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let Ok(shared) = Arc::try_unwrap(shared) else { unreachable!("the workers have been joined") };
     let Shared { notes, feeders, .. } = shared;
     drop(notes);
-    let outcome = settle(&env, &ending, loader, sliced, refusal, supply).await;
+    let outcome = settle(&env, &ending, loader, (sliced, supply), refusal).await;
     let skipped = outcome.progress.counts.skipped > 0;
     let told = outcome.result.as_ref().map(|_| ());
-    let supply = ending.supply(&told, incomplete || skipped);
+    let supply = ending.supply(told, incomplete || skipped);
     finish_feeders(feeders, &outcome.result, supply);
     ending.conclude(outcome, &env, started.elapsed())
+}
+
+/// The progress of a stream of which nothing is read.
+fn begun_now(env: &Env, plan: &StreamPlan, reach: Reach) -> Progress {
+    let requests = reach::requests(plan, reach);
+    Progress {
+        run_id: env.run.id.clone(),
+        reach,
+        finished: vec![Spans::default(); requests.len()],
+        page_sizes: requests.iter().map(|one| one.pager.largest_page().unwrap_or(0)).collect(),
+        ..Progress::default()
+    }
+}
+
+/// Whether slices replace all rows of their parents, so that these are marked.
+fn marks(plan: &StreamPlan, reach: Reach) -> bool {
+    let everything =
+        reach == Reach::Complete && plan.cursor.as_ref().is_none_or(|c| c.anchor.is_none());
+    let merges = plan.output.as_ref().is_some_and(|output| {
+        output.table.disposition == Disposition::Merge && output.table.replaces.is_some()
+    });
+    merges && (everything || reach::is_gated(plan, reach) || reach == Reach::Failed)
+}
+
+/// Where the requests of a stream get their slices.
+fn sources(keeper: &Keeper, consumers: Vec<Option<Consumer>>, reach: Reach) -> Vec<Source> {
+    let Keeper { progress, before, plan, .. } = keeper;
+    let gated = reach::is_gated(plan, reach);
+    let known = keeper.parents.as_ref().map(parents::Read::known).unwrap_or_default();
+    let source = |(number, consumer)| {
+        let failed = before.failed.iter().filter(|failed| failed.request == number);
+        let past = Past {
+            begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
+            finished: progress.finished.get(number).cloned().unwrap_or_default(),
+            failed: failed.filter(|_| gated || reach == Reach::Failed).cloned().collect(),
+            known: gated.then(|| known.clone()),
+        };
+        Source::new(number, consumer, past, keeper.marks)
+    };
+    consumers.into_iter().enumerate().map(source).collect()
 }
 
 fn finish_feeders(
@@ -227,9 +240,8 @@ async fn settle(
     env: &Env,
     ending: &ending::Ending<'_>,
     loader: Loader,
-    sliced: Result<()>,
+    (sliced, supply): (Result<()>, Supply),
     refusal: Option<String>,
-    supply: Supply,
 ) -> Outcome {
     let (mut keeper, loaded) = match loader.finish().await {
         Ok(finished) => finished,

@@ -121,7 +121,7 @@ pub(super) fn output(
     let marks = disposition(mode) == Disposition::Merge
         && settings.deletes.unwrap_or_default() == Deletes::Mark;
     let deleted = marks.then_some((DELETED_AT, ColumnType::Timestamp, ColumnValue::Target));
-    if metadata.change && !merges {
+    if metadata.change && !merges && mode != Mode::DefinitionOnly {
         return Err(Error::input("`metadata: { change: true }` needs `mode: incremental`"));
     }
     let change = metadata.change.then_some((CHANGE, ColumnType::Text, ColumnValue::Target));

@@ -58,6 +58,8 @@ pub struct Plan {
     pub queues: Vec<String>,
     /// The streams, parents before their children.
     pub streams: Vec<Arc<StreamPlan>>,
+    /// Tables that are only to exist.
+    pub definitions: Vec<Table>,
     /// Name of the replication, under which its state is kept.
     pub name: String,
     /// When what was read is saved.
@@ -197,9 +199,14 @@ impl Plan {
         // Requests before and after the streams belong to no stream: they see the shared inputs.
         variables.extend(variables::inputs(spec, &replication.defaults.inputs, &run)?);
         let draft = Draft { documents, options, run: &run, variables: &variables };
-        let mut active = IndexMap::new();
+        let (mut active, mut definitions) = (IndexMap::new(), Vec::new());
         for (name, settings) in &chosen {
-            active.insert(*name, draft.stage(name, Some(settings))?);
+            let stage = draft.stage(name, Some(settings))?;
+            if draft.mode(settings) == Mode::DefinitionOnly {
+                definitions.push(draft.output(&stage, settings)?.table);
+            } else {
+                active.insert(*name, stage);
+            }
         }
         draft.add_feeders(&mut active)?;
         let order = select::order(&active.iter().map(stage_links).collect::<Vec<_>>())?;
@@ -210,7 +217,7 @@ impl Plan {
                 streams.push(Arc::new(draft.stream(stage, &queues)?));
             }
         }
-        distinct_objects(&streams)?;
+        distinct_objects(&definitions, &streams)?;
         let (limits, own) = (&spec.limits, &replication.limits);
         Ok(Self {
             access,
@@ -222,8 +229,9 @@ impl Plan {
             name: draft.name().to_owned(),
             checkpoint: replication.checkpoint,
             is_selection: !options.selection.0.is_empty(),
-            errors_object: documents.default_object.replace("{stream_name}", "_weir_errors"),
+            errors_object: replication.own_object("_weir_errors", documents.default_object),
             variables,
+            definitions,
             queues,
             streams,
             run,
@@ -257,14 +265,14 @@ impl Stage<'_> {
 }
 
 /// Two streams with one object would each replace what the other has written.
-fn distinct_objects(streams: &[Arc<StreamPlan>]) -> Result<()> {
+fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Result<()> {
     let mut writers = BTreeMap::new();
-    for stream in streams {
-        let Some(output) = &stream.output else { continue };
-        let object = output.table.object.as_str();
-        if let Some(other) = writers.insert(object, &stream.name) {
+    let outputs = streams.iter().filter_map(|stream| stream.output.as_ref());
+    for table in definitions.iter().chain(outputs.map(|output| &output.table)) {
+        let object = table.object.as_str();
+        if let Some(other) = writers.insert(object, &table.stream) {
             let message =
-                format!("`{other}` and `{}` have the same object `{object}`", stream.name);
+                format!("`{other}` and `{}` have the same object `{object}`", table.stream);
             return Err(Error::input(message)
                 .with_hint("give each its own, or put `{stream_name}` into `object`"));
         }
@@ -363,13 +371,16 @@ impl<'plan> Draft<'plan> {
         Ok(())
     }
 
+    fn output(&self, stage: &Stage<'_>, settings: &StreamOptions) -> Result<Output> {
+        let output = columns::output(self, stage, settings);
+        output.map_err(|error| error.within(format!("stream `{}`", stage.name)))
+    }
+
     fn stream(&self, stage: &Stage<'_>, queues: &[String]) -> Result<StreamPlan> {
         let spec = self.documents.spec;
         let within = |error: Error| error.within(format!("stream `{}`", stage.name));
-        let output = match &stage.settings {
-            Some(settings) => Some(columns::output(self, stage, settings).map_err(within)?),
-            None => None,
-        };
+        let settings = stage.settings.as_ref();
+        let output = settings.map(|settings| self.output(stage, settings)).transpose()?;
         let scope = self.scope(&stage.variables);
         let mut notes = Vec::new();
         let mut requests = Vec::new();
@@ -389,7 +400,6 @@ impl<'plan> Draft<'plan> {
         }
         notes.dedup();
         let rules = stage.stream.responses.iter().chain(&spec.responses);
-        let settings = stage.settings.as_ref();
         let refresh = settings.and_then(|own| own.refresh).or(stage.stream.refresh);
         let max_errors = settings.and_then(|own| own.max_errors).unwrap_or(MAX_ERRORS);
         Ok(StreamPlan {

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Services};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Run, StreamPlan};
-use crate::replication::Mode;
-use crate::report::{Event, SliceError, StreamReport, StreamStatus};
+use crate::report::{Event, Reporter, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Store};
+use crate::write::Table;
 
 pub use errors::ERRORS;
 pub use probe::{Diagnosis, Finding, look_up, probe};
@@ -31,6 +31,8 @@ pub struct RunReport {
     pub started_at: String,
     /// Whether it goes on with a run that had not ended.
     pub continued: bool,
+    /// Whether work is left, and saved, that the next run goes on with.
+    pub resumable: bool,
     /// Seconds from start to end of this process.
     pub seconds: f64,
     /// How it ended.
@@ -104,9 +106,10 @@ pub async fn run(
     let started = Instant::now();
     let plan = prepare(beginning.run())?;
     services.target.check().await?;
-    let outputs = || plan.streams.iter().filter_map(|stream| stream.output.as_ref());
-    if outputs().next().is_some() && outputs().all(|output| output.mode == Mode::DefinitionOnly) {
-        return define(&plan, &services, started).await;
+    let defined = define(&plan.definitions, &services).await?;
+    if plan.streams.is_empty() {
+        let ran = Ran { streams: defined, ..Ran::default() };
+        return Ok(report(&plan.run, false, started, ran, false));
     }
     // Rows that are few on purpose must not be taken for all there are.
     if plan.streams.iter().any(|stream| stream.limit.is_some()) {
@@ -128,7 +131,8 @@ pub async fn run(
     if beginning.fresh {
         recall = forget(store.as_ref(), &plan, recall).await?;
     }
-    let begun = begin(prepare, plan, &recall, &services, beginning, store.as_ref()).await?;
+    let past = Past { store: store.as_ref(), recall: &recall };
+    let begun = begin(prepare, plan, past, services.reporter.as_ref(), beginning).await?;
     let Begun { plan, reaches, continued, mut recall } = begun;
     if continued {
         recall = Recall::read(store.load().await?)?;
@@ -140,9 +144,6 @@ pub async fn run(
     let default_object = plan.errors_object.clone();
     let ran = engine::run(plan, services, &recall, &reaches, Some(durable.clone())).await?;
     let after = Recall::read(store.load().await?)?;
-    if !ran.open || !has_begun(&after, &streams) {
-        store.save(&after.without_run()).await?;
-    }
     let ended: Vec<&str> = ran
         .streams
         .iter()
@@ -151,8 +152,14 @@ pub async fn run(
         .collect();
     let errors_object =
         errors::write(target.as_ref(), (&name, &default_object), &run, &after, &ended).await?;
+    let resumable = ran.open && has_begun(&after, &streams);
+    if !resumable {
+        store.save(&after.without_run()).await?;
+    }
     let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
+    report.streams.splice(0..0, defined);
     report.errors_object = errors_object;
+    report.resumable = resumable;
     drop(durable);
     Ok(report)
 }
@@ -165,14 +172,20 @@ struct Begun {
     recall: Recall,
 }
 
+/// What was before a run, and where it is kept.
+#[derive(Clone, Copy)]
+struct Past<'run> {
+    store: &'run dyn Store,
+    recall: &'run Recall,
+}
+
 /// Goes on with the run that has not ended, or begins a new one.
 async fn begin(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
-    recall: &Recall,
-    services: &Services,
+    Past { store, recall }: Past<'_>,
+    reporter: &dyn Reporter,
     beginning: Beginning,
-    store: &dyn Store,
 ) -> Result<Begun> {
     if beginning.retry {
         if let Some(open) = &recall.run {
@@ -210,7 +223,7 @@ async fn begin(
                 let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
                 let why = difference.shown();
                 let message = format!("the run of {since} is given up and begun anew: {why}");
-                services.reporter.report(&Event::Warning { stream: None, message });
+                reporter.report(&Event::Warning { stream: None, message });
             }
         }
     }
@@ -317,19 +330,17 @@ pub async fn reset(
     Ok(names)
 }
 
-/// Makes all tables exist.
-async fn define(plan: &Plan, services: &Services, started: Instant) -> Result<RunReport> {
+/// Makes tables exist.
+async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamReport>> {
     let mut streams = Vec::new();
-    for stream in &plan.streams {
-        let Some(output) = &stream.output else { continue };
-        let defined = services.target.define(&output.table).await;
-        let object = defined.map_err(|error| error.within(format!("stream `{}`", stream.name)))?;
-        let report = StreamReport { object: Some(object), ..engine::empty_report(&stream.name) };
+    for table in tables {
+        let defined = services.target.define(table).await;
+        let object = defined.map_err(|error| error.within(format!("stream `{}`", table.stream)))?;
+        let report = StreamReport { object: Some(object), ..engine::empty_report(&table.stream) };
         services.reporter.report(&Event::StreamFinished { report: report.clone() });
         streams.push(report);
     }
-    let ran = Ran { streams, ..Ran::default() };
-    Ok(report(&plan.run, false, started, ran, false))
+    Ok(streams)
 }
 
 fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: bool) -> RunReport {
@@ -348,6 +359,7 @@ fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: boo
         run_id: run.id.clone(),
         started_at: run.started_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         continued,
+        resumable: false,
         seconds: started.elapsed().as_secs_f64(),
         status,
         streams,

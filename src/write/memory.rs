@@ -270,7 +270,7 @@ fn merge(
     let mut rows = Vec::new();
     for row in staged.rows {
         let there = before.remove(&key_of(&row, key));
-        rows.push(changed(row, there.as_ref(), table)?);
+        rows.push(changed(&row, there.as_ref(), table)?);
     }
     for (_, row) in before {
         let gone = match (&table.replaces, ending.seen) {
@@ -300,9 +300,9 @@ fn merge(
 }
 
 /// A staged row with what it changed, given the row before.
-fn changed(row: RecordBatch, before: Option<&RecordBatch>, table: &Table) -> Result<RecordBatch> {
+fn changed(row: &RecordBatch, before: Option<&RecordBatch>, table: &Table) -> Result<RecordBatch> {
     let Some(before) = before.filter(|before| !is_deleted(before)) else {
-        return with(&row, CHANGE, Arc::new(StringArray::from(vec!["new"])));
+        return with(row, CHANGE, Arc::new(StringArray::from(vec!["new"])));
     };
     let own = |name: &str| name.starts_with("_weir_");
     let schema = row.schema();
@@ -317,7 +317,7 @@ fn changed(row: RecordBatch, before: Option<&RecordBatch>, table: &Table) -> Res
     }
     let moved = differs.iter().any(|name| table.place.contains(name));
     let change = if moved { "moved" } else { "updated" };
-    with(&row, CHANGE, Arc::new(StringArray::from(vec![change])))
+    with(row, CHANGE, Arc::new(StringArray::from(vec![change])))
 }
 
 fn is_deleted(row: &RecordBatch) -> bool {

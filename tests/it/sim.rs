@@ -807,7 +807,7 @@ async fn a_socket_is_reset_or_ends_in_the_middle_of_a_body() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_halts_halfway_comes_whole_in_the_end() {
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let path = format!("{V2}/pages");
     let whole = get(&simulator(|_| {}), &path).await.body;
     let halting = with_fault("/pages", When::Always, What::Halt(hour));

@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     env,
-    fmt::Write as _,
     ops::Range,
     sync::{
         Mutex,
@@ -18,6 +17,7 @@ use std::{
 };
 
 use weir::{
+    report::Event,
     sim::{
         Churn, Churning, Fault, Faults, Options, RetryAfter, STREAMS,
         What::{self, ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate},
@@ -128,7 +128,7 @@ impl Dice {
 /// end, after the story of it.
 fn history(seed: u64) -> (String, Vec<String>) {
     let mut dice = Dice(seed);
-    let short_pages = if dice.hits(30) { 0.3 } else { 0.0 };
+    let short_pages = if dice.hits(50) { 0.5 } else { 0.0 };
     let mut world = World::new(Options { short_pages, ..small(seed) });
     if dice.hits(20) {
         world.elsewhere = Some(Memory::new());
@@ -141,7 +141,7 @@ fn history(seed: u64) -> (String, Vec<String>) {
         ", ", "
   ",
     ));
-    let mut story = settings;
+    let mut story = vec![settings];
     let mut wrong = Vec::new();
     for run in 1..=1 + dice.below(3) {
         world.churn(dice.roll(), &Churn::of(usize::try_from(dice.below(25)).unwrap()));
@@ -149,7 +149,7 @@ fn history(seed: u64) -> (String, Vec<String>) {
         let churning = dice.hits(40).then(|| Churning::every(3 + dice.below(40), dice.roll()));
         let quiet = churning.is_none();
         let every = churning.as_ref().map(|one| one.every_requests);
-        let _ = write!(story, "\nrun {run}: {faults:?}, a change every {every:?} requests");
+        story.push(format!("run {run}: {faults:?}, a change every {every:?} requests"));
         let expiring = faults.rules.iter().any(|rule| rule.what == ExpiredCursor);
         world.simulator.set_faults(faults);
         world.simulator.set_churning(churning);
@@ -162,15 +162,15 @@ fn history(seed: u64) -> (String, Vec<String>) {
                 Some(Ok(report)) => format!("{:?}", report.status),
                 Some(Err(error)) => error.chain(),
             };
-            let _ = write!(story, "\n  life {life}: {} answers, {ended}", lived.answers.len());
+            story.push(format!("  life {life}: {} answers, {ended}", lived.answers.len()));
+            story.extend(lived.events.iter().filter_map(told));
             if quiet && !expiring {
                 wrong.extend(repeated(&saved, &lived).map(|url| format!("{run}.{life}: {url}")));
             }
-            // Who dies right after the end of a run was saved leaves nothing to go on with.
-            if lived.report.is_some() || !world.is_open() {
-                saved.clear();
-            } else {
+            if lived.report.is_none() && world.is_open() {
                 save(&mut saved, &lived);
+            } else {
+                saved.clear();
             }
             let over =
                 matches!(&lived.report, Some(Ok(report)) if report.status != RunStatus::Failed);
@@ -190,7 +190,7 @@ fn history(seed: u64) -> (String, Vec<String>) {
         let last = world.run(&replication);
         let incomplete: Vec<_> =
             last.streams.iter().filter(|stream| !stream.complete).map(|one| &one.stream).collect();
-        let _ = write!(story, "\nlast: {:?}, continued {}", last.status, last.continued);
+        story.push(format!("last: {:?}, continued {}", last.status, last.continued));
         if !last.continued {
             if last.status != RunStatus::Done || !incomplete.is_empty() {
                 wrong.push(format!("the last run: {:?}, {incomplete:?}", last.status));
@@ -203,7 +203,19 @@ fn history(seed: u64) -> (String, Vec<String>) {
     if world.memory.staged() > 0 {
         wrong.push(format!("{} rows are still staged", world.memory.staged()));
     }
-    (story, wrong)
+    (story.join("\n"), wrong)
+}
+
+/// What a process told of things that went wrong for good.
+fn told(event: &Event) -> Option<String> {
+    match event {
+        Event::Warning { message, .. } => Some(format!("    {message}")),
+        Event::StreamFinished { report } => {
+            let error = report.error.as_ref()?;
+            Some(format!("    {}: {error}", report.stream))
+        }
+        _ => None,
+    }
 }
 
 /// Adds what was answered before the last interval of a life: by then it was saved.
@@ -277,6 +289,7 @@ fn many_histories_end_with_the_target_equal_to_the_source() {
 
 #[test]
 #[ignore = "tells the history of the seed in HISTORY"]
+#[expect(clippy::disallowed_methods, reason = "the seed is the tester's")]
 fn one_history() {
     let seed = env::var("HISTORY").expect("set HISTORY to the seed of a history").parse().unwrap();
     let (story, wrong) = history(seed);

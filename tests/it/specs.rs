@@ -220,6 +220,56 @@ fn unknown_keys_get_a_suggestion() {
 }
 
 #[test]
+fn what_is_said_of_changes_is_checked() {
+    insta::assert_snapshot!(wrong("changes.yaml"), @r#"
+    changes.yaml:7:22: `updated` is no column of the stream
+      7 |     cursor: { field: updated, look_back: 5m, query: { since: "{{ cursr }}" } }
+        |                      ^
+      hint: allowed: id, updated_at
+    changes.yaml:7:62: `cursr` is not defined here
+      7 |     cursor: { field: updated, look_back: 5m, query: { since: "{{ cursr }}" } }
+        |                                                              ^
+      hint: did you mean `cursor`?
+    changes.yaml:8:13: `shelf` is no column of the stream
+      8 |     place: [shelf]
+        |             ^
+      hint: allowed: id, updated_at
+    changes.yaml:14:5: nothing says how to ask for what changed: `query`, `requests` or `newest_first`
+      14 |     cursor: { field: name }
+         |     ^
+    changes.yaml:14:22: a cursor is a timestamp, a date or an int
+      14 |     cursor: { field: name }
+         |                      ^
+    changes.yaml:15:14: `daily` is neither a duration (`0s`, `30m`, `24h`, `7d`) nor `with_parent`
+      15 |     refresh: daily
+         |              ^
+    changes.yaml:19:41: a look-back is a time, and the cursor is an int
+      19 |     cursor: { field: number, look_back: 1h, newest_first: true, operator: until }
+         |                                         ^
+    changes.yaml:19:75: `until` is none of the allowed words
+      19 |     cursor: { field: number, look_back: 1h, newest_first: true, operator: until }
+         |                                                                           ^
+      hint: allowed: at_least, after
+    changes.yaml:24:14: `with_parent` needs a `for_each` over a queue whose feeders have a cursor
+      24 |     refresh: with_parent
+         |              ^
+    changes.yaml:26:14: a cursor is read from a record, not computed
+      26 |       field: seen
+         |              ^
+    changes.yaml:28:18: `since` is not defined here
+      28 |         - { get: "/carriers/{{ since }}", columns: { seen: { text: at } } }
+         |                  ^
+      hint: allowed: columns, cursor, run_date, run_id, run_timestamp, stream_name
+    changes.yaml:28:54: the column is timestamp, not text
+      28 |         - { get: "/carriers/{{ since }}", columns: { seen: { text: at } } }
+         |                                                      ^
+    changes.yaml:29:11: exactly one of `get`, `post` is wanted
+      29 |         - { query: { sort: seen } }
+         |           ^
+    "#);
+}
+
+#[test]
 fn wrong_types_say_what_is_wanted() {
     insta::assert_snapshot!(wrong("wrong_types.yaml"), @r"
     wrong_types.yaml:4:24: `many` is not a whole number of 0 or more

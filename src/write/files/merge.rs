@@ -318,14 +318,14 @@ impl<'table> Merge<'table> {
             .collect();
         let mut columns = rows.columns().to_vec();
         if let Some(at) = self.table.schema.position(CHANGE) {
-            let change = |entry: &Option<&Entry>| {
+            let change = |entry: Option<&Entry>| {
                 Some(match entry.map(|entry| entry.found) {
                     Some(Found::Moved) => "moved",
                     Some(Found::Other) => "updated",
                     _ => "new",
                 })
             };
-            let changes: StringArray = entries.iter().map(change).collect();
+            let changes: StringArray = entries.iter().copied().map(change).collect();
             replace(&mut columns, at, Arc::new(changes));
         }
         for other in self.schema.columns.iter().skip(columns.len()) {

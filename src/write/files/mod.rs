@@ -132,7 +132,7 @@ impl Target for Files {
             Place::Local(local) => {
                 let area = local.claim(&object).await?;
                 local.check_place(&area, table, &object)?;
-                let staging = Staging::local(&area, &schema, &table.run_id, staged).await?;
+                let staging = Staging::local(&area, &schema, &table.run_id, staged)?;
                 (staging, Some(area))
             }
             Place::Store(store) => {

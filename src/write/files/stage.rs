@@ -39,19 +39,20 @@ struct Index {
 
 /// Rows of one table, staged.
 pub(super) enum Staging {
-    Local(LocalStaging),
+    Local(Box<LocalStaging>),
     Store(StoreStaging),
 }
 
 impl Staging {
     /// Goes on with so many rows of a run, or begins anew; `None` when they are not there.
-    pub(super) async fn local(
+    pub(super) fn local(
         area: &Arc<Area>,
         schema: &SchemaRef,
         run_id: &str,
         rows: Option<u64>,
     ) -> Result<Option<Self>> {
-        LocalStaging::open(area, schema, run_id, rows).map(|staging| staging.map(Self::Local))
+        LocalStaging::open(area, schema, run_id, rows)
+            .map(|staging| staging.map(|one| Self::Local(Box::new(one))))
     }
 
     /// Likewise in an object store, below this path.

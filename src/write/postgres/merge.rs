@@ -152,13 +152,9 @@ fn then(stage: &Stage, named: &[&str]) -> String {
     let place: Vec<&str> =
         compared.iter().copied().filter(|name| stage.place.iter().any(|one| one == name)).collect();
     let change = || {
-        let mut cases = String::new();
-        if marked {
-            cases.push_str(&format!(" WHEN {revived} THEN 'new'"));
-        }
-        if !place.is_empty() {
-            cases.push_str(&format!(" WHEN {} THEN 'moved'", differs(&place)));
-        }
+        let new = marked.then(|| format!(" WHEN {revived} THEN 'new'"));
+        let moved = (!place.is_empty()).then(|| format!(" WHEN {} THEN 'moved'", differs(&place)));
+        let cases: String = new.into_iter().chain(moved).collect();
         if cases.is_empty() {
             "'updated'".to_owned()
         } else {

@@ -64,6 +64,16 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    fn home(&self, replication: &str) -> Result<Home> {
+        let options = &self.options;
+        let beside = options.state_beside.as_deref();
+        let beside = beside.map(|object| TableName::parse(object, &options.schema)).transpose()?;
+        let schema = beside.map_or_else(|| options.schema.clone(), |table| table.schema);
+        Ok(Home::new(&schema, replication))
+    }
+}
+
 impl fmt::Debug for Postgres {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Postgres").field(&self.options).finish()
@@ -131,7 +141,7 @@ impl Target for Postgres {
         }
         lease.give_back();
         let (pool, waiting) = (Arc::clone(&self.pool), Arc::clone(&self.waiting));
-        let home = Home::new(&self.options.schema, &table.replication);
+        let home = self.home(&table.replication)?;
         let rows = staged.unwrap_or_default();
         Ok(Some(Box::new(PostgresWriter::new(stage, lock, pool, waiting, (home, rows)))))
     }
@@ -162,7 +172,7 @@ impl Target for Postgres {
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         self.options.validate()?;
         state::check(replication)?;
-        let home = Home::new(&self.options.schema, replication);
+        let home = self.home(replication)?;
         Ok(Arc::new(PostgresStore { pool: Arc::clone(&self.pool), home }))
     }
 }

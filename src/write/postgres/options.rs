@@ -84,6 +84,8 @@ pub struct PostgresOptions {
     pub database: String,
     /// Schema of tables whose name has none; `public` unless set.
     pub schema: String,
+    /// Table in whose schema the state is kept, as `schema.table`; that of `schema` unless set.
+    pub state_beside: Option<String>,
     /// Encryption.
     pub sslmode: SslMode,
     /// PEM file of the certificates to trust; the system's unless set.
@@ -104,6 +106,7 @@ impl Default for PostgresOptions {
             password: None,
             database: String::new(),
             schema: "public".to_owned(),
+            state_beside: None,
             sslmode: SslMode::default(),
             sslrootcert: None,
             connect_timeout: Duration::from_secs(10),

@@ -1,6 +1,6 @@
 //! Random numbers that a seed decides.
 
-/// The numbers of one seed (SplitMix64).
+/// The numbers of one seed (`SplitMix64`).
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {

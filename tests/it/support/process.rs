@@ -168,7 +168,8 @@ pub(crate) fn parquet(path: &Path) -> Option<Vec<Row>> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(ParquetRecordBatchReaderBuilder::build)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let batches = reader.map(|batch| batch.unwrap_or_else(|error| panic!("{path:?}: {error}")));
+    let broken = |error| panic!("{}: {error}", path.display());
+    let batches = reader.map(|batch| batch.unwrap_or_else(broken));
     Some(batches.flat_map(|batch| super::rows::read(&batch)).collect())
 }
 

@@ -77,10 +77,6 @@ impl Rig {
         self
     }
 
-    pub(crate) fn plan(&self, replication: &str) -> Result<Plan> {
-        self.plan_for(replication, Beginning::now().run())
-    }
-
     fn plan_for(&self, replication: &str, run: Run) -> Result<Plan> {
         let spec = confluence();
         let document = Document::parse("replication.yaml", replication)?;

@@ -19,7 +19,7 @@ pub(crate) fn differences(
     let key = &spec.streams[stream].key;
     let expected: BTreeMap<String, Row> = objects
         .into_iter()
-        .map(|object| row_of(spec, stream, Value::Object(object)))
+        .map(|object| row_of(spec, stream, &Value::Object(object)))
         .map(|row| (key_of(&row, key), row))
         .collect();
     let mut found: BTreeMap<String, &Row> = BTreeMap::new();
@@ -55,7 +55,7 @@ pub(crate) fn differences(
 }
 
 /// The columns of an object's row that the object itself decides.
-fn row_of(spec: &Spec, stream: &str, object: Value) -> Row {
+fn row_of(spec: &Spec, stream: &str, object: &Value) -> Row {
     let mut row = Row::new();
     for (name, column) in &spec.streams[stream].columns {
         let texts = column.from.as_ref().map_or_else(|| vec![name.clone()], |from| from.0.clone());
@@ -63,7 +63,7 @@ fn row_of(spec: &Spec, stream: &str, object: Value) -> Row {
         let parent = texts[0].contains("{{");
         let texts = if parent { vec![name.replace("parent_page_id", "page_id")] } else { texts };
         let value = texts.iter().find_map(|text| {
-            Path::parse(text).unwrap().find(&object).filter(|value| !value.is_null()).cloned()
+            Path::parse(text).unwrap().find(object).filter(|value| !value.is_null()).cloned()
         });
         // The tenant's truth leaves the description's text out: it depends on a parameter. Other
         // templates are not about the object.

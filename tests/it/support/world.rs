@@ -15,12 +15,12 @@ use serde_json::Value;
 use tokio::{runtime::Runtime, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use weir::{
-    engine::Services,
+    engine::{Recall, Services},
     error::Result,
     fetch::{Request, Response, Transport, TransportError},
     plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Run},
     replication::Replication,
-    report::Recorded,
+    report::{Event, Recorded},
     sim::{Churn, Simulator},
     spec::{Fields, Spec},
     state::{Change, Entries, Holder, Lock, Store},
@@ -186,7 +186,6 @@ pub(crate) struct World {
     /// Keeps the state apart from the rows.
     pub(crate) elsewhere: Option<Memory>,
     pub(crate) options: PlanOptions,
-    pub(crate) events: Arc<Recorded>,
     runtime: Runtime,
 }
 
@@ -196,6 +195,8 @@ pub(crate) struct Life {
     pub(crate) report: Option<Result<RunReport>>,
     /// What the tenant answered, in order.
     pub(crate) answers: Vec<Answer>,
+    /// What it told.
+    pub(crate) events: Vec<Event>,
     /// When it ended.
     pub(crate) end: Instant,
 }
@@ -218,7 +219,6 @@ impl World {
             fields: super::rig::Rig::new(weir::sim::Options::default()).fields,
             elsewhere: None,
             options: PlanOptions::default(),
-            events: Arc::default(),
             runtime,
         }
     }
@@ -259,6 +259,7 @@ impl World {
     /// Runs a replication in a process of its own that lives for so many steps.
     pub(crate) fn live(&self, replication: &str, steps: Option<i64>, beginning: Beginning) -> Life {
         let fate = Fate::new(steps);
+        let events = Arc::new(Recorded::default());
         let document = Document::parse("replication.yaml", replication).unwrap();
         let replication = Replication::load(&document).unwrap();
         let prepare = |run: Run| {
@@ -277,7 +278,7 @@ impl World {
             transport: Arc::new(Mortal { inner: self.simulator.clone(), fate: Arc::clone(&fate) }),
             target: Arc::new(mortal(&self.memory)),
             state,
-            reporter: Arc::<Recorded>::clone(&self.events),
+            reporter: Arc::<Recorded>::clone(&events),
             cancel: CancellationToken::new(),
         };
         let report = self.runtime.block_on(async {
@@ -294,13 +295,17 @@ impl World {
         }
         let _clock = self.runtime.enter();
         let answers = std::mem::take(&mut *fate.answers.lock().unwrap());
-        Life { report, answers, end: Instant::now() }
+        Life { report, answers, events: events.events(), end: Instant::now() }
     }
 
-    /// Whether a run has begun and not ended, as the state tells.
+    /// Whether a run has begun that the next one goes on with.
     pub(crate) fn is_open(&self) -> bool {
         let store = self.elsewhere.as_ref().unwrap_or(&self.memory).store("life").unwrap();
-        self.runtime.block_on(store.load()).unwrap().contains_key("run")
+        self.runtime
+            .block_on(async { Recall::read(store.load().await.unwrap()) })
+            .unwrap()
+            .run
+            .is_some()
     }
 
     /// What is wrong with a stream's table: nothing, when it has what the tenant has.
