@@ -8,6 +8,7 @@ mod files;
 mod going_on;
 mod incremental;
 mod jira;
+mod kills;
 mod language;
 mod postgres;
 mod sim;

@@ -1,6 +1,8 @@
 //! What several tests need.
 
+pub(crate) mod dice;
 pub(crate) mod postgres;
+pub(crate) mod process;
 pub(crate) mod rig;
 pub(crate) mod rows;
 pub(crate) mod s3;
