@@ -159,6 +159,8 @@ pub(super) struct Pending {
     marks: Vec<(String, bool)>,
     /// Bytes since the last checkpoint.
     unsaved: usize,
+    /// Whether there has been a note since: otherwise there is nothing to save.
+    noted: bool,
 }
 
 impl Keeper {
@@ -171,7 +173,7 @@ impl Keeper {
                     Some(note) => self.take(note).await,
                     None => break,
                 },
-                () = sleep_until(due), if self.durable.is_some() => {
+                () = sleep_until(due), if self.durable.is_some() && self.pending.noted => {
                     due = Instant::now() + self.interval.1;
                     self.checkpoint().await
                 }
@@ -196,6 +198,7 @@ impl Keeper {
     }
 
     async fn take(&mut self, note: Note) -> Result<()> {
+        self.pending.noted = true;
         match note {
             Note::Page { slice, batch, rest, newest, gap } => {
                 if let Some(batch) = batch {
@@ -334,6 +337,7 @@ impl Keeper {
     pub(super) async fn checkpoint(&mut self) -> Result<()> {
         self.flush().await?;
         self.pending.unsaved = 0;
+        self.pending.noted = false;
         let Some(durable) = self.durable.clone() else { return Ok(()) };
         durable.check()?;
         // The progress may name positions of queues, so that these are saved first.

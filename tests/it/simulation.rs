@@ -27,7 +27,10 @@ use weir::{
     write::memory::Memory,
 };
 
-use crate::support::world::{Life, World};
+use crate::support::{
+    dice::Dice,
+    world::{Life, World},
+};
 
 /// Histories in every run of the tests, and in a long one.
 const HISTORIES: u64 = 300;
@@ -70,22 +73,7 @@ streams: {{ '*': }}
     )
 }
 
-/// Random numbers of one history (`SplitMix64`).
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.roll() % limit
-    }
-
     /// Whether something of this chance, in hundredths, happens.
     fn hits(&mut self, percent: u64) -> bool {
         self.below(100) < percent
@@ -317,6 +305,18 @@ fn one_history() {
     let (story, wrong) = history(seed);
     println!("history {seed}: {story}\nwrong: {wrong:#?}");
     assert!(wrong.is_empty());
+}
+
+/// Time goes on only when nothing is left to do.
+#[test]
+fn checkpoints_of_zero_seconds_come_when_there_is_something_to_save() {
+    let world = World::new(small(5));
+    let always = format!("seconds: {INTERVAL}, mib: 1");
+    let replication = replication("mode: incremental").replace(&always, "seconds: 0");
+    assert!(replication.contains("{ seconds: 0 }"), "{replication}");
+    assert_eq!(world.run(&replication).status, RunStatus::Done);
+    let wrong: Vec<_> = STREAMS.iter().flat_map(|stream| world.faults(stream)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -21,8 +21,9 @@ use crate::error::{Error, Result};
 const WAITS: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
 
-/// What loading sessions run first. Staged rows need not survive a crash, so their commits do not
-/// wait for the disk; and lz4 takes a third of the time of Postgres' own compression, where built in.
+/// What loading sessions run first. Staged rows need not survive a crash before their checkpoint, so
+/// that their commits do not wait for the disk; and lz4 takes a third of the time of Postgres' own
+/// compression, where built in.
 const LOADING: &str = "SET synchronous_commit = off; \
     SELECT set_config('default_toast_compression', 'lz4', false) FROM pg_settings \
     WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)";

@@ -115,7 +115,7 @@ impl Stage {
     }
 
     /// Goes on with the table that an earlier process of the same run has left, with this many rows;
-    /// `false` when there is none.
+    /// `false` when there is none, or it has fewer.
     pub(super) async fn go_on(&mut self, client: &Client, rows: u64) -> Result<bool> {
         let failed = |error| {
             failure::statement(format!("the staging of {} cannot be read", self.name), &error)
@@ -134,11 +134,25 @@ impl Stage {
         let statement = format!("DELETE FROM {} WHERE {} >= $1", self.table, quoted(ROW));
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         client.execute(&statement, &[&rows]).await.map_err(failed)?;
-        Ok(true)
+        let count = format!("SELECT count(*) FROM {}", self.table);
+        let there = client.query_one(&count, &[]).await.map_err(failed)?;
+        Ok(there.get::<_, i64>(0) == rows)
     }
 
     fn mark_of_run(&self) -> String {
         format!("staging of weir's run {}", self.run_id)
+    }
+
+    /// SQL: says whose staging the table is.
+    fn marking(&self) -> String {
+        format!("COMMENT ON TABLE {} IS {}", self.table, name::literal(&self.mark_of_run()))
+    }
+
+    /// Changes something that makes no difference, so that there is something to wait for.
+    pub(super) async fn touch<C: GenericClient + Sync>(&self, client: &C) -> Result<()> {
+        let touched = client.batch_execute(&self.marking()).await;
+        let what = || format!("the staging of {} cannot be written", self.name);
+        touched.map_err(|error| failure::statement(what(), &error))
     }
 
     /// Removes the rows of slices that do not count.
@@ -183,10 +197,8 @@ impl Stage {
             columns.push(format!("{} {}{filled}", quoted(&column.name), sql_type(column.kind)));
         }
         columns.push(format!("{} bigint", quoted(ROW)));
-        let mut statements = vec![
-            format!("CREATE TABLE {} ({})", self.table, columns.join(", ")),
-            format!("COMMENT ON TABLE {} IS {}", self.table, name::literal(&self.mark_of_run())),
-        ];
+        let create = format!("CREATE TABLE {} ({})", self.table, columns.join(", "));
+        let mut statements = vec![create, self.marking()];
         if !self.lasting {
             return statements.join("; ");
         }

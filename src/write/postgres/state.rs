@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio_postgres::{Client, GenericClient, error::SqlState};
+use tokio_postgres::{Client, GenericClient, Transaction, error::SqlState};
 
 use super::{
     failure,
@@ -40,6 +40,13 @@ impl Home {
         let named = format!("{TABLE}/{}", self.replication);
         self.table.sibling(named).lock_key()
     }
+}
+
+/// Lets an open transaction outlive the server: its commit waits for the disk, and with it for all that
+/// was committed before without waiting. It must change something, or it waits for nothing.
+pub(super) async fn let_last(transaction: &Transaction<'_>) -> Result<()> {
+    let lasts = transaction.batch_execute("SET LOCAL synchronous_commit TO DEFAULT").await;
+    lasts.map_err(|error| failure::statement("the state cannot be saved", &error))
 }
 
 /// Saves changes in an open transaction.
@@ -176,6 +183,7 @@ impl Store for PostgresStore {
         let mut lease = self.pool.lease().await?;
         let failed = |error| failure::statement("the state cannot be saved", &error);
         let transaction = lease.transaction().await.map_err(failed)?;
+        let_last(&transaction).await?;
         apply(&transaction, &self.home, changes).await?;
         transaction.commit().await.map_err(failed)?;
         lease.give_back();

@@ -121,12 +121,13 @@ impl Writer for PostgresWriter {
 
     async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
         self.flush().await?;
-        if state.is_empty() {
-            return Ok(());
-        }
         let mut lease = self.lease().await?;
         let failed = |error| failure::statement("the state cannot be saved", &error);
         let transaction = lease.transaction().await.map_err(failed)?;
+        state::let_last(&transaction).await?;
+        if state.is_empty() {
+            self.stage()?.touch(&transaction).await?;
+        }
         state::apply(&transaction, &self.home, state).await?;
         transaction.commit().await.map_err(failed)?;
         lease.give_back();

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use weir::write::{
-    Disposition, Target,
-    postgres::{Postgres, PostgresOptions},
+use weir::{
+    state::{Change, Holder},
+    write::{
+        Disposition, Target,
+        postgres::{Postgres, PostgresOptions},
+    },
 };
 
 use crate::support::{
@@ -73,6 +76,36 @@ async fn a_run_outlives_the_crash_of_its_server() {
     writer.write(people(&table, &[(3, "Cy")])).await.unwrap();
     let committed = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     assert_eq!(committed.rows, 3);
+}
+
+/// What is saved lasts, although the sessions that stage rows do not wait for the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_outlives_the_crash_of_its_server() {
+    let server = OwnServer::start();
+    let target = || Postgres::new(PostgresOptions::from_url(&server.url()).unwrap());
+    let store = target().store("nightly").unwrap();
+    let lock = store.lock(&Holder::here("r")).await.unwrap();
+    store.save(&[Change::set("run", 1.into())]).await.unwrap();
+    server.crash();
+    drop(lock);
+    assert_eq!(target().store("nightly").unwrap().load().await.unwrap()["run"], 1);
+}
+
+/// A staging that lacks rows of the last checkpoint is lost: the rest must not pass for all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staging_that_lacks_rows_is_not_gone_on_with() {
+    let database = Database::new().await;
+    let target = Postgres::new(database.options());
+    let table = table("people", Disposition::Replace);
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
+    writer.write(people(&table, &[(1, "Ann"), (2, "Bo")])).await.unwrap();
+    writer.checkpoint(&[]).await.unwrap();
+    drop(writer);
+    assert!(target.open(&table, Some(2)).await.unwrap().is_some());
+    let stage = database.text(STAGES).await;
+    database.execute(&format!("DELETE FROM {stage} WHERE name = 'Bo'")).await;
+    assert!(target.open(&table, Some(2)).await.unwrap().is_none());
+    assert!(target.open(&table, Some(1)).await.unwrap().is_some());
 }
 
 /// The death of a process looks to the server like the end of its sessions.

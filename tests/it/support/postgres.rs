@@ -214,6 +214,11 @@ impl OwnServer {
         format!("postgres://weir:weir@127.0.0.1:{}/postgres?sslmode=disable", self.0.port)
     }
 
+    /// A database of its own.
+    pub(crate) async fn database(&self) -> Database {
+        Database::on(PostgresOptions::from_url(&self.url()).unwrap()).await
+    }
+
     /// Restarts it as after a power cut.
     pub(crate) fn crash(&self) {
         let done = self.control("restart -m immediate -w -l \"$1/crash.log\"");

@@ -49,8 +49,9 @@ chmod 755 . && chmod 644 ./*.crt
   cat data/pg_hba.conf
 } >hba && mv hba data/pg_hba.conf
 
+# A crash loses what no commit has waited for: nothing else writes it out in time.
 "$bin/postgres" -D data -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$dir" \
-  -c fsync=off -c max_connections=200 -c ssl=on -c ssl_cert_file="$dir/server.crt" \
+  -c fsync=off -c wal_writer_delay=10s -c max_connections=200 -c ssl=on -c ssl_cert_file="$dir/server.crt" \
   -c ssl_key_file="$dir/server.key" >log 2>&1 &
 pid=$!
 attempts=0
