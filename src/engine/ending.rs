@@ -94,7 +94,7 @@ impl Ending<'_> {
     ) -> write::Ending {
         let read = match self.reach {
             Reach::Complete => !self.anchored() && (marks || counts.skipped == 0),
-            Reach::Since(_) => self.gated(),
+            Reach::Since(_) => self.gated() && self.plan.is_bound_to_parent(),
             Reach::Range(..) | Reach::Failed | Reach::Nothing => false,
         };
         let whole = read

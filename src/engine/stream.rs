@@ -184,7 +184,8 @@ fn marks(plan: &StreamPlan, reach: Reach) -> bool {
     let merges = plan.output.as_ref().is_some_and(|output| {
         output.table.disposition == Disposition::Merge && output.table.replaces.is_some()
     });
-    merges && (everything || reach::is_gated(plan, reach) || reach == Reach::Failed)
+    let some = reach::is_gated(plan, reach) || reach == Reach::Failed;
+    merges && (everything || some && plan.is_bound_to_parent())
 }
 
 /// Where the requests of a stream get their slices.

@@ -138,6 +138,15 @@ impl StreamPlan {
         self.output.as_ref().is_some_and(|output| output.table.replaces.is_some())
     }
 
+    /// Whether a row belongs to its parent for ever, since its key names it. Other rows may be with
+    /// another parent when theirs no longer has them.
+    pub fn is_bound_to_parent(&self) -> bool {
+        let table = self.output.as_ref().map(|output| &output.table);
+        table.is_some_and(|table| {
+            table.replaces.as_ref().is_some_and(|parent| table.schema.key.contains(parent))
+        })
+    }
+
     /// Whether runs may pass over the children of parents that have not changed.
     pub fn follows_parents(&self) -> bool {
         let output = self.output.as_ref();
