@@ -4,6 +4,9 @@ Put this file into the DAGs folder, `weir` on the workers' PATH, and the replica
 `REPLICATION` says. The Airflow connections `weir_confluence` (host: acme.atlassian.net, login: the
 account's email, password: the API token) and `weir_warehouse` (a Postgres connection) hold the
 credentials; they reach weir as environment variables and appear in no log.
+
+A run that failed or was killed goes on where it stopped, so that a retry repeats little. Slices that the
+API refused are in the table `_weir_errors`; `weir sync retry-failed` asks for them again.
 """
 
 from __future__ import annotations
