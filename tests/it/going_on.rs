@@ -88,6 +88,26 @@ fn an_interrupted_run_is_gone_on_with() {
 }
 
 #[test]
+fn a_site_that_goes_away_costs_nothing_that_was_read() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let options = ["--pages", "400", "--latency-ms", "20"];
+    let site = Site::start(&options);
+    let (address, wiki) = (site.url.replace("http://", ""), site.connection("any"));
+    let (mut child, lines) = under_way(&user, &wiki);
+    drop(site);
+    let said: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(said.iter().any(|line| line.contains("page_labels: failed: ")), "{said:?}");
+    assert!(said.last().unwrap().ends_with("run again to continue"), "{said:?}");
+    let _site = Site::at(&address, &options);
+    let report = report_of(&user, &wiki);
+    assert_eq!(report["continued"], true);
+    assert_eq!(stream(&report, "pages")["earlier"], true);
+    assert_eq!(stream(&report, "page_labels")["complete"], true);
+}
+
+#[test]
 fn fresh_starts_over() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);

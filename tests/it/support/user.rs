@@ -60,8 +60,12 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::at("127.0.0.1:0", arguments)
+    }
+
+    pub(crate) fn at(address: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(["sim", "confluence", "--listen", "127.0.0.1:0", "--json"])
+            .args(["sim", "confluence", "--listen", address, "--json"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
