@@ -14,7 +14,8 @@ use crate::state::{Change, Entries};
 /// with an old version is not noticed.
 const MAX_PARENTS: usize = 1 << 20;
 
-/// Parents as they were when earlier runs read their children: hashes of value and version.
+/// Parents as they were when earlier runs read their children: hashes of value and version. `None`:
+/// there were too many to remember.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known(Option<Arc<HashSet<u64>>>);
 
@@ -77,8 +78,11 @@ pub(super) fn forgotten(stream: &str) -> Change {
 impl Read {
     /// What is remembered of a stream; with what its run has read so far, when it goes on.
     pub(super) fn restored(stream: &str, entries: &Entries, going_on: bool) -> Self {
-        let base = entries.get(&key(stream)).and_then(read);
-        let known = Known(base.map(|hashes| Arc::new(hashes.into_iter().collect())));
+        let known = Known(match entries.get(&key(stream)) {
+            Some(Value::Null) => None,
+            // Of whom nothing is known, the children are asked for.
+            base => Some(Arc::new(base.and_then(read).into_iter().flatten().collect())),
+        });
         let mut all = Self { stream: stream.to_owned(), known, ..Self::default() };
         for (_, value) in parts(stream, entries).filter(|_| going_on) {
             all.hashes.extend(read(value).unwrap_or_default());
@@ -115,6 +119,9 @@ impl Read {
     pub(super) fn settled(&self, all: bool) -> Vec<Change> {
         let part = |number| Change::forget(format!("{}/{number:06}", key(&self.stream)));
         let mut changes: Vec<Change> = (0..self.parts).map(part).collect();
+        if self.known.0.is_none() && !all {
+            return changes;
+        }
         let before = self.known.0.as_deref().filter(|_| !all);
         let mut hashes = self.hashes.clone();
         hashes.extend(before.into_iter().flatten());
@@ -123,8 +130,8 @@ impl Read {
         let same = self.known.0.as_ref().is_some_and(|known| {
             known.len() == hashes.len() && hashes.iter().all(|hash| known.contains(hash))
         });
-        if hashes.is_empty() || hashes.len() > MAX_PARENTS {
-            changes.push(forgotten(&self.stream));
+        if hashes.len() > MAX_PARENTS {
+            changes.push(Change::set(key(&self.stream), Value::Null));
         } else if !same {
             changes.push(Change::set(key(&self.stream), written(&hashes)));
         }
@@ -153,7 +160,7 @@ mod tests {
     fn parents_are_known_by_their_version_and_forgotten_when_they_are_gone() {
         let mut entries = Entries::new();
         let mut read = Read::restored("labels", &entries, false);
-        assert_eq!(read.known().contains(0, &item("1", 5)), None);
+        assert_eq!(read.known().contains(0, &item("1", 5)), Some(false));
         read.note(0, &item("1", 5));
         apply(&mut entries, read.unsaved());
         assert!(read.unsaved().is_none());
@@ -176,5 +183,28 @@ mod tests {
         let read = Read::restored("labels", &entries, false);
         assert_eq!(known(&read, "1", 5), Some(false));
         assert_eq!(known(&read, "2", 6), Some(true));
+        // All are gone; one comes back as it was.
+        let read = Read::restored("labels", &entries, false);
+        apply(&mut entries, read.settled(true));
+        let read = Read::restored("labels", &entries, false);
+        assert_eq!(known(&read, "2", 6), Some(false));
+    }
+
+    #[test]
+    fn too_many_parents_are_told_by_their_time_alone() {
+        let mut entries = Entries::new();
+        let mut read = Read::restored("labels", &entries, false);
+        for number in 0..=i64::try_from(MAX_PARENTS).unwrap() {
+            read.note(0, &item("1", number));
+        }
+        apply(&mut entries, read.settled(true));
+        let mut read = Read::restored("labels", &entries, false);
+        assert_eq!(read.known().contains(0, &item("1", 5)), None);
+        read.note(0, &item("1", 5));
+        apply(&mut entries, read.settled(false));
+        assert_eq!(
+            Read::restored("labels", &entries, false).known().contains(0, &item("2", 5)),
+            None
+        );
     }
 }
