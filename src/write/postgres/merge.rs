@@ -76,6 +76,9 @@ async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -
 
 /// SQL: the old row is not at the source any more; `None` when that is known of no row.
 fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
+    if ending.seen == Seen::Nothing {
+        return None;
+    }
     let (table, matching) = (&stage.table, stage.matching("old", "new"));
     let unseen = format!("NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})");
     let Some(replaces) = &stage.replaces else {
@@ -86,10 +89,10 @@ fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
         "EXISTS (SELECT FROM {PARENTS} AS marked WHERE {same} AND marked.anew) AND {unseen}"
     );
     Some(match ending.seen {
-        Seen::Some => format!("({anew})"),
         Seen::All => {
             format!("({anew} OR NOT EXISTS (SELECT FROM {PARENTS} AS marked WHERE {same}))")
         }
+        Seen::Some | Seen::Nothing => format!("({anew})"),
     })
 }
 
