@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use arrow_array::{
@@ -19,13 +20,18 @@ use serde_json::{Value, json};
 use weir::{
     schema::{Column, ColumnType, TableSchema},
     secret::Secret,
+    sim::Options,
+    sync::RunStatus,
     write::{
         Committed, Disposition, Table, Target,
         files::{Files, FilesOptions, Settings},
     },
 };
 
-use crate::support::s3;
+use crate::support::{
+    rig::{ALL, Rig},
+    s3,
+};
 
 fn table(object: &str, disposition: Disposition) -> Table {
     let columns = vec![Column::new("id", ColumnType::Int), Column::new("body", ColumnType::Text)];
@@ -528,6 +534,16 @@ async fn a_store_keeps_the_same_promises() {
             assert!(target.open(&table, None).await.is_err());
         }
     }
+}
+
+/// The state is with the files: the run, its streams and their checkpoints all save in one object.
+#[tokio::test(start_paused = true)]
+async fn a_run_keeps_its_state_in_a_store() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let rig = Rig::new(Options { latency: Duration::from_millis(700), ..Options::default() });
+    let target = Files::in_store(store, "", "s3://b", Settings::default());
+    let report = rig.run_into(target, &format!("{ALL}checkpoint: {{ seconds: 1 }}\n")).await;
+    assert_eq!(report.status, RunStatus::Done, "{report:?}");
 }
 
 #[tokio::test]

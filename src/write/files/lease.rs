@@ -155,10 +155,10 @@ impl Store for RemoteStore {
     }
 
     async fn load(&self) -> Result<Entries> {
-        let found = self.entries().await?;
-        let entries = found.0.clone();
-        *self.known.lock().await = Some(found);
-        Ok(entries)
+        // Held while it reads, so that it does not forget what is saved meanwhile.
+        let mut known = self.known.lock().await;
+        let found = known.insert(self.entries().await?);
+        Ok(found.0.clone())
     }
 
     async fn save(&self, changes: &[Change]) -> Result<()> {

@@ -58,7 +58,23 @@ pub struct Files {
     settings: Settings,
     budget: Arc<Budget>,
     /// The states that were asked for: all who save in one share it.
-    stores: Mutex<HashMap<String, Arc<LocalStore>>>,
+    stores: Mutex<HashMap<String, Home>>,
+}
+
+/// Where the state of a replication is kept, and the lock on it.
+#[derive(Clone, Debug)]
+enum Home {
+    Local(Arc<LocalStore>),
+    Remote(Arc<RemoteStore>),
+}
+
+impl Home {
+    fn store(&self) -> Arc<dyn state::Store> {
+        match self {
+            Self::Local(store) => Arc::<LocalStore>::clone(store),
+            Self::Remote(store) => Arc::<RemoteStore>::clone(store),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,10 +119,20 @@ impl Files {
         Self { place, settings, budget: Arc::default(), stores: Mutex::default() }
     }
 
-    fn local_store(&self, local: &Local, replication: &str) -> Arc<LocalStore> {
+    fn home(&self, replication: &str) -> Home {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(LocalStore::new(local.root(), replication));
-        Arc::clone(stores.entry(replication.to_owned()).or_insert_with(new))
+        let new = || match self.place.as_ref() {
+            Place::Local(local) => {
+                Home::Local(Arc::new(LocalStore::new(local.root(), replication)))
+            }
+            Place::Store(store) => {
+                let place = store.below(&home::place(replication));
+                let shown = store.shown();
+                let remote = RemoteStore::new(store.bucket(), place, shown, replication);
+                Home::Remote(Arc::new(remote))
+            }
+        };
+        stores.entry(replication.to_owned()).or_insert_with(new).clone()
     }
 }
 
@@ -194,13 +220,7 @@ impl Target for Files {
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn state::Store>> {
-        Ok(match self.place.as_ref() {
-            Place::Local(local) => self.local_store(local, replication),
-            Place::Store(store) => {
-                let place = store.below(&home::place(replication));
-                Arc::new(RemoteStore::new(store.bucket(), place, store.shown(), replication))
-            }
-        })
+        Ok(self.home(replication).store())
     }
 }
 

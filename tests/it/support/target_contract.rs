@@ -49,6 +49,7 @@ where
     subject.a_table_is_defined_without_rows().await;
     subject.a_table_that_is_not_there_is_missed().await;
     subject.state_is_saved_with_the_rows().await;
+    subject.all_who_save_a_state_know_what_the_others_saved().await;
     subject.a_replication_is_locked_by_one().await;
     subject.every_value_comes_back().await;
     subject.many_batches_arrive_whole().await;
@@ -335,6 +336,32 @@ where
         assert_eq!(entries.keys().map(String::as_str).collect::<Vec<_>>(), ["b", "c", "d"]);
         let other = self.target.store(&format!("{replication}2")).unwrap();
         assert!(other.load().await.unwrap().is_empty(), "replications are apart");
+        drop(lock);
+    }
+
+    async fn all_who_save_a_state_know_what_the_others_saved(&self) {
+        let replication = (self.object)("turns").replace(['/', '.', '*'], "_");
+        let table = |name: &str| Table {
+            replication: replication.clone(),
+            ..self.table(name, Disposition::Replace)
+        };
+        let store = self.target.store(&replication).unwrap();
+        let lock = store.lock(&Holder::here("one")).await.unwrap();
+        let set = |key: &str, value: u64| [Change::set(key, value.into())];
+        let mut one = self.open(&table("turns_one")).await;
+        let mut other = self.open(&table("turns_other")).await;
+        for round in 0..3 {
+            store.save(&set("store", round)).await.unwrap();
+            one.checkpoint(&set("one", round)).await.unwrap();
+            other.checkpoint(&set("other", round)).await.unwrap();
+            assert_eq!(store.load().await.unwrap()["other"], round);
+        }
+        other.commit(&SOME, &set("other", 3)).await.unwrap();
+        store.save(&set("store", 3)).await.unwrap();
+        one.commit(&SOME, &set("one", 3)).await.unwrap();
+        let all = ["one", "other", "store"].map(|key| (key.to_owned(), json!(3)));
+        let again = self.target.store(&replication).unwrap();
+        assert_eq!(again.load().await.unwrap(), all.into_iter().collect());
         drop(lock);
     }
 
