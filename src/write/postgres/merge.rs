@@ -75,21 +75,21 @@ async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -
 }
 
 /// SQL: the old row is not at the source any more; `None` when that is known of no row.
+///
+/// Conditions are joined by `AND` alone: under an `OR`, Postgres would look through the whole staging for
+/// each old row.
 fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
     let (table, matching) = (&stage.table, stage.matching("old", "new"));
     let unseen = format!("NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})");
     let Some(replaces) = &stage.replaces else {
         return (ending.seen == Seen::All).then_some(unseen);
     };
-    let same = format!("marked.parent = old.{}", quoted(replaces));
-    let anew = format!(
-        "EXISTS (SELECT FROM {PARENTS} AS marked WHERE {same} AND marked.anew) AND {unseen}"
-    );
+    let marked =
+        format!("SELECT FROM {PARENTS} AS marked WHERE marked.parent = old.{}", quoted(replaces));
     Some(match ending.seen {
-        Seen::Some => format!("({anew})"),
-        Seen::All => {
-            format!("({anew} OR NOT EXISTS (SELECT FROM {PARENTS} AS marked WHERE {same}))")
-        }
+        Seen::Some => format!("EXISTS ({marked} AND marked.anew) AND {unseen}"),
+        // The parent was read anew, or is gone itself.
+        Seen::All => format!("NOT EXISTS ({marked} AND NOT marked.anew) AND {unseen}"),
     })
 }
 

@@ -270,13 +270,14 @@ where
         let mark = |parent: &str, anew| {
             staged(&table.schema, &rows(json!([{ "parent": parent }])), 1, Some(anew))
         };
-        let first: Vec<Row> = [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "d")]
-            .map(|(id, parent)| child(id, parent))
-            .to_vec();
+        let first: Vec<Row> =
+            [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "d"), (8, "d")]
+                .map(|(id, parent)| child(id, parent))
+                .to_vec();
         let mut writer = self.open(&table).await;
         writer.write(batch(&table.schema, &first)).await.unwrap();
         let committed = writer.commit(&SOME, &[]).await.unwrap();
-        assert_eq!(committed.rows, 6, "rows without a marker only come");
+        assert_eq!(committed.rows, 7, "rows without a marker only come");
         let mut writer = self.open(&table).await;
         writer.write(batch(&table.schema, &[child(2, "a"), child(7, "a")])).await.unwrap();
         writer.write(mark("a", true)).await.unwrap();
@@ -284,14 +285,18 @@ where
         writer.write(mark("b", false)).await.unwrap();
         let committed = writer.commit(&SOME, &[]).await.unwrap();
         assert_eq!((committed.rows, committed.deleted), (2, 2));
-        assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b", "6 d", "7 a"]);
+        assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b", "6 d", "7 a", "8 d"]);
         let mut writer = self.open(&table).await;
-        writer.write(batch(&table.schema, &[child(2, "a")])).await.unwrap();
+        writer.write(batch(&table.schema, &[child(2, "a"), child(8, "a")])).await.unwrap();
         writer.write(mark("a", true)).await.unwrap();
         writer.write(mark("b", false)).await.unwrap();
         let all = Ending { seen: Seen::All, ..SOME };
         assert_eq!(writer.commit(&all, &[]).await.unwrap().deleted, 2);
-        assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b"], "the parent `d` is gone");
+        assert_eq!(
+            self.names(&table).await,
+            ["2 a", "3 b", "4 b", "8 a"],
+            "the parent `d` is gone"
+        );
     }
 
     async fn a_table_is_defined_without_rows(&self) {
