@@ -468,6 +468,33 @@ async fn a_killed_run_leaves_the_old_files_and_the_next_one_cleans_up() {
     assert_eq!(entries(root.path()), ["wiki"]);
 }
 
+/// What is left of a staging whose removal was cut short is no staging.
+#[tokio::test]
+async fn a_staging_that_lacks_a_segment_is_not_gone_on_with() {
+    let root = tempfile::tempdir().unwrap();
+    let target = files_in(root.path());
+    let table = table("pages.jsonl", Disposition::Replace);
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
+    for start in 0..2 {
+        writer.write(batch(&table, start..start + 1, 20)).await.unwrap();
+        writer.checkpoint(&[]).await.unwrap();
+        drop(writer);
+        let staged = u64::try_from(start).unwrap() + 1;
+        writer = target.open(&table, Some(staged)).await.unwrap().unwrap();
+    }
+    drop(writer);
+    let staged = files_below(root.path());
+    let segments = staged.iter().filter(|path| path.extension().is_some_and(|ext| ext == "arrows"));
+    let segments: Vec<_> = segments.collect();
+    assert_eq!(segments.len(), 2);
+    fs::remove_file(segments[0]).unwrap();
+    assert!(target.open(&table, Some(2)).await.unwrap().is_none());
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
+    writer.write(batch(&table, 5..6, 20)).await.unwrap();
+    writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+    assert_eq!(ids_below(root.path()), [5]);
+}
+
 // ---- object stores ----
 
 async fn keys(store: &InMemory) -> Vec<String> {
