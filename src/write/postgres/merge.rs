@@ -28,7 +28,7 @@ pub(super) async fn set_marks_aside(transaction: &Transaction<'_>, stage: &Stage
     let parents = parents(stage);
     let statement = format!(
         "CREATE TABLE {parents} AS \
-             SELECT {parent} AS parent, bool_or({mark}) AS anew FROM {table} \
+             SELECT {parent} AS parent, bool_and({mark}) AS anew FROM {table} \
              WHERE {mark} IS NOT NULL GROUP BY 1; \
          CREATE UNIQUE INDEX ON {parents} (parent); ANALYZE {parents}; \
          DELETE FROM {table} WHERE {mark} IS NOT NULL"

@@ -46,6 +46,7 @@ where
     subject.what_is_not_seen_is_gone(Deletes::Mark).await;
     subject.what_is_not_seen_is_gone(Deletes::Ignore).await;
     subject.slices_replace_the_rows_of_their_parents().await;
+    subject.a_parent_keeps_its_rows_unless_all_its_slices_were_read().await;
     subject.a_table_is_defined_without_rows().await;
     subject.a_table_that_is_not_there_is_missed().await;
     subject.state_is_saved_with_the_rows().await;
@@ -297,6 +298,43 @@ where
             ["2 a", "3 b", "4 b", "8 a"],
             "the parent `d` is gone"
         );
+    }
+
+    /// Two slices of one parent: what one of them was refused may be what the other did not bring.
+    async fn a_parent_keeps_its_rows_unless_all_its_slices_were_read(&self) {
+        let mut table = self.table("half", Disposition::Merge);
+        table.schema.columns.push(Column::new("parent", ColumnType::Text));
+        table.replaces = Some("parent".to_owned());
+        table.deletes = Deletes::Remove;
+        let child = |id: i64, parent: &str| {
+            rows(json!([{ "id": id, "name": parent, "parent": parent }])).remove(0)
+        };
+        let first = [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c")];
+        let first: Vec<Row> = first.map(|(id, parent)| child(id, parent)).to_vec();
+        for seen in [Seen::Some, Seen::All] {
+            let mut writer = self.open(&table).await;
+            writer.write(batch(&table.schema, &first)).await.unwrap();
+            writer.commit(&SOME, &[]).await.unwrap();
+            let mut writer = self.open(&table).await;
+            let news = ["a", "b", "c"].into_iter().zip([1, 3, 6]).map(|(name, id)| child(id, name));
+            writer.write(batch(&table.schema, &news.collect::<Vec<_>>())).await.unwrap();
+            // The slices 8 and 9 were begun anew.
+            let marks = [("a", 1, true), ("a", 2, false), ("b", 3, false), ("b", 4, true)];
+            let void = [("c", 5, true), ("c", 8, false), ("b", 9, true)];
+            for (parent, slice, anew) in marks.into_iter().chain(void) {
+                let marker = rows(json!([{ "parent": parent }]));
+                writer.write(staged(&table.schema, &marker, slice, Some(anew))).await.unwrap();
+            }
+            let ending = Ending { seen, void: vec![8, 9], ..SOME };
+            assert_eq!(writer.commit(&ending, &[]).await.unwrap().deleted, 1, "{seen:?}");
+            assert_eq!(self.names(&table).await, ["1 a", "2 a", "3 b", "4 b", "6 c"], "{seen:?}");
+            let mut writer = self.open(&table).await;
+            writer
+                .write(staged(&table.schema, &rows(json!([{ "parent": "c" }])), 1, Some(true)))
+                .await
+                .unwrap();
+            writer.commit(&SOME, &[]).await.unwrap();
+        }
     }
 
     async fn a_table_is_defined_without_rows(&self) {
