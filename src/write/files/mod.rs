@@ -75,6 +75,15 @@ impl Home {
             Self::Remote(store) => Arc::<RemoteStore>::clone(store),
         }
     }
+
+    /// Refuses when the lock on the replication was taken here and is lost.
+    fn check(&self) -> Result<()> {
+        match self {
+            // The system's lock lasts as long as its process.
+            Self::Local(_) => Ok(()),
+            Self::Remote(store) => store.check(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -176,7 +185,7 @@ impl Target for Files {
             settings: table.files.unwrap_or(self.settings),
             budget: Arc::clone(&self.budget),
             place: Arc::clone(&self.place),
-            state: self.store(&table.replication)?,
+            home: self.home(&table.replication),
             staging,
             area,
         };
@@ -261,7 +270,7 @@ struct FilesWriter {
     settings: Settings,
     budget: Arc<Budget>,
     place: Arc<Place>,
-    state: Arc<dyn state::Store>,
+    home: Home,
     staging: Staging,
     /// The lock of the place, on local disk.
     area: Option<Arc<Area>>,
@@ -406,15 +415,17 @@ impl Writer for FilesWriter {
 
     async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
         self.staging.sync().await?;
-        self.state.save(state).await
+        self.home.store().save(state).await
     }
 
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.staging.sync().await?;
         let (out, rows, deleted) = self.build(ending).await?;
+        // Putting it together may have taken long.
+        self.home.check()?;
         let object = out.publish().await?;
         // Dying here, the next process finds the rows still staged, and publishes them once more.
-        self.state.save(state).await?;
+        self.home.store().save(state).await?;
         let Self { staging, .. } = *self;
         staging.remove().await?;
         Ok(Committed { object, rows, deleted })

@@ -416,6 +416,7 @@ where
         let again = self.target.store(&replication).unwrap();
         let error = again.lock(&Holder::here("second-run")).await.err().unwrap();
         assert!(error.chain().contains("first-run"), "{error:?}");
+        lock.release().await;
         drop(lock);
         let lock = again.lock(&Holder::here("third-run")).await.unwrap();
         assert!(lock.is_held());
