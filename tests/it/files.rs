@@ -21,7 +21,7 @@ use weir::{
     schema::{Column, ColumnType, TableSchema},
     secret::Secret,
     sim::Options,
-    state::Holder,
+    state::{Change, Holder},
     sync::RunStatus,
     write::{
         Committed, Disposition, Table, Target,
@@ -509,7 +509,7 @@ async fn keys(store: &InMemory) -> Vec<String> {
 async fn ids_in(store: &InMemory) -> Vec<i64> {
     let mut found = Vec::new();
     for key in keys(store).await {
-        if !key.ends_with("_weir.json") {
+        if !key.ends_with("_weir.json") && !key.starts_with(".weir") {
             let bytes = store.get(&Key::from(key.as_str())).await.unwrap().bytes().await.unwrap();
             found.extend(ids(Path::new(&key), bytes.to_vec()));
         }
@@ -573,6 +573,48 @@ async fn a_run_keeps_its_state_in_a_store() {
     let target = Files::in_store(store, "", "s3://b", Settings::default());
     let report = rig.run_into(target, &format!("{ALL}checkpoint: {{ seconds: 1 }}\n")).await;
     assert_eq!(report.status, RunStatus::Done, "{report:?}");
+}
+
+/// A run that died between its parts and its state publishes once more: the parts that count are not
+/// touched until those in their place are whole.
+#[tokio::test]
+async fn a_store_that_is_published_to_again_gets_other_parts() {
+    let store = Arc::new(InMemory::new());
+    let target = || {
+        let bucket: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
+        Files::in_store(bucket, "", "s3://b", Settings::default())
+    };
+    let files = async || {
+        let bytes = store.get(&Key::from("pages/_weir.json")).await.unwrap().bytes().await.unwrap();
+        let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(manifest["leftovers"], Value::Null);
+        serde_json::from_value::<Vec<String>>(manifest["files"].clone()).unwrap()
+    };
+    for disposition in [Disposition::Replace, Disposition::Append, Disposition::Merge] {
+        let table =
+            Table { run_id: format!("{disposition:?}"), ..table("pages/*.jsonl", disposition) };
+        let first = target();
+        let mut writer = first.open(&table, None).await.unwrap().unwrap();
+        writer.write(batch(&table, 7..9, 20)).await.unwrap();
+        writer.checkpoint(&[Change::set("a", json!(1))]).await.unwrap();
+        // The state cannot be saved, as if the process had died.
+        let is_state = |key: &String| key.ends_with("/state.json");
+        let state = keys(&store).await.into_iter().find(is_state).unwrap();
+        store.put(&Key::from(state), "{}".into()).await.unwrap();
+        writer.commit(&SOME, &[Change::set("a", json!(2))]).await.unwrap_err();
+        let before = files().await;
+        let again = target();
+        let writer = again.open(&table, Some(2)).await.unwrap().unwrap();
+        writer.commit(&SOME, &[]).await.unwrap();
+        let after = files().await;
+        let mut new = after.iter().filter(|part| part.starts_with(&table.run_id)).peekable();
+        assert!(new.peek().is_some());
+        assert!(new.all(|part| !before.contains(part)), "{before:?} {after:?}");
+        assert_eq!(ids_in(&store).await, [7, 8], "{disposition:?}");
+        let parts = keys(&store).await.into_iter().filter(|key| key.ends_with(".jsonl"));
+        assert_eq!(parts.count(), after.len());
+        load(&again, &Table { disposition: Disposition::Replace, ..table.clone() }, 0..0).await;
+    }
 }
 
 /// Another run takes the lock, as after a pause longer than a lease lasts.

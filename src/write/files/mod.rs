@@ -50,8 +50,8 @@ const LARGEST: u64 = 256 << 20;
 ///
 /// The `object` of a table is a path below the root. Its extension tells the format: `.parquet`,
 /// `.jsonl` or `.ndjson`, the latter two also with `.gz` or `.zst`. A `*` in the file name makes it
-/// a folder of parts: `pages/*.parquet` becomes `pages/<run id>-00000.parquet` and so on, beside a
-/// `_weir.json` that lists the parts.
+/// a folder of parts: `pages/*.parquet` becomes `pages/<run id>-00000.parquet` and so on (in an object
+/// store `pages/<run id>-<attempt>-00000.parquet`), beside a `_weir.json` that lists the parts.
 #[derive(Debug)]
 pub struct Files {
     place: Arc<Place>,
