@@ -52,10 +52,15 @@ pub trait Store: Send + Sync {
     async fn save(&self, changes: &[Change]) -> Result<()>;
 }
 
-/// The right to run a replication; dropped, it is given up.
+/// The right to run a replication; dropped, it is given up, sooner or later.
+#[async_trait]
 pub trait Lock: Send + Sync {
     /// Whether it still holds; it may be lost with the connection to the store.
     fn is_held(&self) -> bool;
+
+    /// Gives it up, and waits until others can take it, as far as that can be done. Where dropping it
+    /// is as good, it does nothing.
+    async fn release(&self) {}
 }
 
 /// Who runs a replication, for those who find it locked.

@@ -229,7 +229,7 @@ struct Staged {
     /// The last row of each key, as the table has it.
     rows: Vec<RecordBatch>,
     keys: HashSet<Key>,
-    /// Parents by whether they were read anew.
+    /// Parents by whether they were read anew, by all slices that say so.
     parents: BTreeMap<Key, bool>,
 }
 
@@ -241,7 +241,7 @@ impl Staged {
         for row in staged.iter().filter(|row| !is_void(row)) {
             if let Some(anew) = mark_of(row) {
                 let parent = key_of(row, table.replaces.as_slice());
-                *all.parents.entry(parent).or_default() |= anew;
+                *all.parents.entry(parent).or_insert(true) &= anew;
             }
         }
         let columns: Vec<usize> = (0..table.schema.columns.len()).collect();

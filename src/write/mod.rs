@@ -88,8 +88,8 @@ pub struct Ending {
 pub enum Seen {
     /// Nothing: all old rows stay, whatever the markers say.
     Nothing,
-    /// Nothing but this: where a parent was marked as read anew, those of its old rows whose key was
-    /// not staged are gone.
+    /// Nothing but this: where a parent was marked as read anew, by every marker of it, those of its
+    /// old rows whose key was not staged are gone.
     Some,
     /// The source has no others. With [`Table::replaces`], every parent was marked: the rows of a
     /// parent without a marker are gone, those of a parent marked `false` stay. Without it, every

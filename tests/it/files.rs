@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use arrow_array::{
@@ -19,13 +20,20 @@ use serde_json::{Value, json};
 use weir::{
     schema::{Column, ColumnType, TableSchema},
     secret::Secret,
+    sim::Options,
+    state::{Change, Holder},
+    sync::RunStatus,
     write::{
         Committed, Disposition, Table, Target,
         files::{Files, FilesOptions, Settings},
     },
 };
 
-use crate::support::s3;
+use crate::support::{
+    rig::{ALL, Rig},
+    s3,
+    target_contract::SOME,
+};
 
 fn table(object: &str, disposition: Disposition) -> Table {
     let columns = vec![Column::new("id", ColumnType::Int), Column::new("body", ColumnType::Text)];
@@ -73,7 +81,7 @@ async fn load(target: &Files, table: &Table, ids: std::ops::Range<i64>) -> Commi
     if !ids.is_empty() {
         writer.write(batch(table, ids, 20)).await.unwrap();
     }
-    writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap()
+    writer.commit(&SOME, &[]).await.unwrap()
 }
 
 fn parquet_ids(bytes: Vec<u8>) -> Vec<i64> {
@@ -250,7 +258,7 @@ async fn files_of_others_are_never_removed() {
         let writer = target.open(&table, None).await.unwrap().unwrap();
         fs::write(root.path().join("pages/mine.jsonl"), "precious").unwrap();
         for error in [
-            writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err(),
+            writer.commit(&SOME, &[]).await.unwrap_err(),
             target.open(&table, None).await.err().unwrap(),
         ] {
             assert!(error.chain().contains("`mine.jsonl`"), "{error:?}");
@@ -273,7 +281,7 @@ async fn parts_and_row_groups_keep_to_their_sizes() {
         for start in [0, 1000, 2000] {
             writer.write(batch(&table, start..start + 1000, 1400)).await.unwrap();
         }
-        let committed = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+        let committed = writer.commit(&SOME, &[]).await.unwrap();
         assert_eq!(ids_below(root.path()), (0..3000).collect::<Vec<_>>(), "{object}");
         let mut sizes: Vec<u64> =
             files_below(root.path()).iter().map(|path| fs::metadata(path).unwrap().len()).collect();
@@ -292,7 +300,7 @@ async fn parts_and_row_groups_keep_to_their_sizes() {
         for start in (0..1000).step_by(50) {
             writer.write(batch(&table, start..start + 50, 1400)).await.unwrap();
         }
-        writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+        writer.commit(&SOME, &[]).await.unwrap();
         let file = fs::File::open(root.path().join("pages.parquet")).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
         let groups = reader.metadata().num_row_groups();
@@ -328,7 +336,7 @@ async fn every_type_comes_back_as_it_went() {
         let table = Table { schema: schema.clone(), ..table(object, Disposition::Replace) };
         let mut writer = target.open(&table, None).await.unwrap().unwrap();
         writer.write(batch.clone()).await.unwrap();
-        writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+        writer.commit(&SOME, &[]).await.unwrap();
     }
     let file = fs::File::open(root.path().join("all.parquet")).unwrap();
     let mut reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
@@ -360,7 +368,7 @@ async fn a_second_run_of_the_same_object_is_refused_while_the_first_lives() {
     let error = other.open(&table, None).await.err().unwrap();
     assert!(error.chain().contains(&format!("process {}", std::process::id())), "{error:?}");
     assert!(error.chain().contains("since 2"), "{error:?}");
-    writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+    writer.commit(&SOME, &[]).await.unwrap();
     load(&other, &table, 0..1).await;
 }
 
@@ -398,7 +406,7 @@ async fn a_null_key_fails_parquet_with_a_hint() {
         vec![Arc::new(Int64Array::from(vec![None])), Arc::new(StringArray::from(vec![Some("x")]))];
     let mut writer = target.open(&table, None).await.unwrap().unwrap();
     writer.write(as_staged(&table.schema, arrays)).await.unwrap();
-    let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
+    let error = writer.commit(&SOME, &[]).await.unwrap_err();
     assert!(error.hint().unwrap().contains("`key`"), "{error:?}");
 }
 
@@ -462,6 +470,33 @@ async fn a_killed_run_leaves_the_old_files_and_the_next_one_cleans_up() {
     assert_eq!(entries(root.path()), ["wiki"]);
 }
 
+/// What is left of a staging whose removal was cut short is no staging.
+#[tokio::test]
+async fn a_staging_that_lacks_a_segment_is_not_gone_on_with() {
+    let root = tempfile::tempdir().unwrap();
+    let target = files_in(root.path());
+    let table = table("pages.jsonl", Disposition::Replace);
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
+    for start in 0..2 {
+        writer.write(batch(&table, start..start + 1, 20)).await.unwrap();
+        writer.checkpoint(&[]).await.unwrap();
+        drop(writer);
+        let staged = u64::try_from(start).unwrap() + 1;
+        writer = target.open(&table, Some(staged)).await.unwrap().unwrap();
+    }
+    drop(writer);
+    let staged = files_below(root.path());
+    let segments = staged.iter().filter(|path| path.extension().is_some_and(|ext| ext == "arrows"));
+    let segments: Vec<_> = segments.collect();
+    assert_eq!(segments.len(), 2);
+    fs::remove_file(segments[0]).unwrap();
+    assert!(target.open(&table, Some(2)).await.unwrap().is_none());
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
+    writer.write(batch(&table, 5..6, 20)).await.unwrap();
+    writer.commit(&SOME, &[]).await.unwrap();
+    assert_eq!(ids_below(root.path()), [5]);
+}
+
 // ---- object stores ----
 
 async fn keys(store: &InMemory) -> Vec<String> {
@@ -474,7 +509,7 @@ async fn keys(store: &InMemory) -> Vec<String> {
 async fn ids_in(store: &InMemory) -> Vec<i64> {
     let mut found = Vec::new();
     for key in keys(store).await {
-        if !key.ends_with("_weir.json") {
+        if !key.ends_with("_weir.json") && !key.starts_with(".weir") {
             let bytes = store.get(&Key::from(key.as_str())).await.unwrap().bytes().await.unwrap();
             found.extend(ids(Path::new(&key), bytes.to_vec()));
         }
@@ -511,7 +546,7 @@ async fn a_store_keeps_the_same_promises() {
         for start in 0..8 {
             writer.write(batch(&table, start * 1000..(start + 1) * 1000, 1500)).await.unwrap();
         }
-        let committed = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+        let committed = writer.commit(&SOME, &[]).await.unwrap();
         assert!(committed.object.starts_with("s3://b/pre/fix/wiki/pages"), "{committed:?}");
         assert_eq!(ids_in(&store).await, (0..8000).collect::<Vec<_>>(), "{object}");
 
@@ -530,6 +565,100 @@ async fn a_store_keeps_the_same_promises() {
     }
 }
 
+/// The state is with the files: the run, its streams and their checkpoints all save in one object.
+#[tokio::test(start_paused = true)]
+async fn a_run_keeps_its_state_in_a_store() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let rig = Rig::new(Options { latency: Duration::from_millis(700), ..Options::default() });
+    let target = Files::in_store(store, "", "s3://b", Settings::default());
+    let report = rig.run_into(target, &format!("{ALL}checkpoint: {{ seconds: 1 }}\n")).await;
+    assert_eq!(report.status, RunStatus::Done, "{report:?}");
+}
+
+/// A run that died between its parts and its state publishes once more: the parts that count are not
+/// touched until those in their place are whole.
+#[tokio::test]
+async fn a_store_that_is_published_to_again_gets_other_parts() {
+    let store = Arc::new(InMemory::new());
+    let target = || {
+        let bucket: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
+        Files::in_store(bucket, "", "s3://b", Settings::default())
+    };
+    let files = async || {
+        let bytes = store.get(&Key::from("pages/_weir.json")).await.unwrap().bytes().await.unwrap();
+        let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(manifest["leftovers"], Value::Null);
+        serde_json::from_value::<Vec<String>>(manifest["files"].clone()).unwrap()
+    };
+    for disposition in [Disposition::Replace, Disposition::Append, Disposition::Merge] {
+        let table =
+            Table { run_id: format!("{disposition:?}"), ..table("pages/*.jsonl", disposition) };
+        let first = target();
+        let mut writer = first.open(&table, None).await.unwrap().unwrap();
+        writer.write(batch(&table, 7..9, 20)).await.unwrap();
+        writer.checkpoint(&[Change::set("a", json!(1))]).await.unwrap();
+        // The state cannot be saved, as if the process had died.
+        let is_state = |key: &String| key.ends_with("/state.json");
+        let state = keys(&store).await.into_iter().find(is_state).unwrap();
+        store.put(&Key::from(state), "{}".into()).await.unwrap();
+        writer.commit(&SOME, &[Change::set("a", json!(2))]).await.unwrap_err();
+        let before = files().await;
+        let again = target();
+        let writer = again.open(&table, Some(2)).await.unwrap().unwrap();
+        writer.commit(&SOME, &[]).await.unwrap();
+        let after = files().await;
+        let mut new = after.iter().filter(|part| part.starts_with(&table.run_id)).peekable();
+        assert!(new.peek().is_some());
+        assert!(new.all(|part| !before.contains(part)), "{before:?} {after:?}");
+        assert_eq!(ids_in(&store).await, [7, 8], "{disposition:?}");
+        let parts = keys(&store).await.into_iter().filter(|key| key.ends_with(".jsonl"));
+        assert_eq!(parts.count(), after.len());
+        load(&again, &Table { disposition: Disposition::Replace, ..table.clone() }, 0..0).await;
+    }
+}
+
+/// Another run takes the lock, as after a pause longer than a lease lasts.
+#[tokio::test(start_paused = true)]
+async fn who_has_lost_the_lock_in_a_store_neither_publishes_nor_takes_it_from_another() {
+    let store = Arc::new(InMemory::new());
+    let bucket: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
+    let target = Files::in_store(bucket, "", "s3://b", Settings::default());
+    let table = table("pages.jsonl", Disposition::Replace);
+    load(&target, &table, 0..3).await;
+    let state = target.store(&table.replication).unwrap();
+    let lock = state.lock(&Holder::here("slow")).await.unwrap();
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
+    writer.write(batch(&table, 5..6, 20)).await.unwrap();
+    let lease = keys(&store).await.into_iter().find(|key| key.ends_with("/lock.json")).unwrap();
+    let lease = Key::from(lease);
+    let holder = Holder::here("quick");
+    let theirs = json!({ "holder": holder, "until": "2999-01-01T00:00:00Z" }).to_string();
+    store.put(&lease, theirs.clone().into()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!lock.is_held());
+    let error = writer.commit(&SOME, &[]).await.unwrap_err();
+    assert!(error.chain().contains("the lock on `people` was lost"), "{error:?}");
+    let pages = store.get(&Key::from("pages.jsonl")).await.unwrap().bytes().await.unwrap();
+    assert_eq!(ids(Path::new("pages.jsonl"), pages.to_vec()), [0, 1, 2]);
+    lock.release().await;
+    let left = store.get(&lease).await.unwrap().bytes().await.unwrap();
+    assert_eq!(left, theirs);
+}
+
+/// Between two renewals nobody looks whether the lease is still one's own: its release does.
+#[tokio::test(start_paused = true)]
+async fn a_lock_in_a_store_that_another_has_taken_is_not_given_up_for_him() {
+    let store = Arc::new(InMemory::new());
+    let bucket: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
+    let state = Files::in_store(bucket, "", "s3://b", Settings::default()).store("r").unwrap();
+    let lock = state.lock(&Holder::here("slow")).await.unwrap();
+    let lease = Key::from(keys(&store).await.remove(0));
+    store.put(&lease, "theirs".into()).await.unwrap();
+    lock.release().await;
+    assert!(!lock.is_held());
+    assert_eq!(store.get(&lease).await.unwrap().bytes().await.unwrap(), "theirs");
+}
+
 #[tokio::test]
 async fn a_store_splits_parts_and_refuses_what_is_not_its_own() {
     let store = Arc::new(InMemory::new());
@@ -540,7 +669,7 @@ async fn a_store_splits_parts_and_refuses_what_is_not_its_own() {
     let mut writer = target.open(&table, None).await.unwrap().unwrap();
     writer.write(batch(&table, 0..3000, 1400)).await.unwrap();
     assert!(keys(&store).await.is_empty());
-    let committed = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+    let committed = writer.commit(&SOME, &[]).await.unwrap();
     assert_eq!(ids_in(&store).await, (0..3000).collect::<Vec<_>>());
     assert_eq!(committed.object, format!("s3://b/pages/ ({} files)", keys(&store).await.len() - 1));
 
@@ -590,7 +719,7 @@ async fn s3_takes_signed_uploads_and_forgets_those_given_up() {
         writer.write(batch(&table, 0..8000, 1500)).await.unwrap();
         let found = ids_in_bucket(&bucket.lock().unwrap(), object);
         assert_eq!(found, [3, 4], "{object}");
-        writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
+        writer.commit(&SOME, &[]).await.unwrap();
         let found = ids_in_bucket(&bucket.lock().unwrap(), object);
         assert_eq!(found, (0..8000).collect::<Vec<_>>(), "{object}");
 
@@ -617,7 +746,7 @@ async fn s3_that_refuses_leaves_the_old_object_and_shows_no_secret() {
         bucket.lock().unwrap().refusals = 1;
         let written = writer.write(batch(&table, 0..rows, 1500)).await;
         let error = match written {
-            Ok(()) => writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err(),
+            Ok(()) => writer.commit(&SOME, &[]).await.unwrap_err(),
             Err(error) => error,
         };
         assert_eq!(error.kind(), weir::error::Kind::Credentials, "{error:?}");

@@ -3,8 +3,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, PoisonError,
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +15,7 @@ use object_store::{
     ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{home, store::failed};
@@ -25,6 +25,8 @@ use crate::state::{Change, Entries, Holder, Lock, Store};
 /// Time for which a lease holds, and after which it is renewed.
 const LASTS: TimeDelta = TimeDelta::seconds(60);
 const RENEWED: Duration = Duration::from_secs(20);
+/// Time that giving a lease up may take; after that it ends by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The state of one replication in an object store.
 #[derive(Debug)]
@@ -35,6 +37,27 @@ pub(super) struct RemoteStore {
     replication: String,
     /// What the object holds, and its version; `None` until it is read.
     known: Mutex<Option<(Entries, Option<UpdateVersion>)>>,
+    /// The lease that was taken last.
+    term: std::sync::Mutex<Option<Arc<Term>>>,
+}
+
+/// How long a lease holds.
+#[derive(Debug)]
+struct Term {
+    /// Milliseconds since 1970; 0 when it is lost.
+    until: AtomicI64,
+    /// Cancelled when it is to be given up.
+    ended: CancellationToken,
+}
+
+impl Term {
+    fn is_held(&self) -> bool {
+        Utc::now().timestamp_millis() < self.until.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, until: DateTime<Utc>) {
+        self.until.store(until.timestamp_millis(), Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,7 +79,19 @@ impl RemoteStore {
             shown: shown.to_owned(),
             replication: replication.to_owned(),
             known: Mutex::default(),
+            term: std::sync::Mutex::default(),
         }
+    }
+
+    /// Refuses when a lease was taken here and is lost: somebody else may write by now.
+    pub(super) fn check(&self) -> Result<()> {
+        let term = self.term.lock().unwrap_or_else(PoisonError::into_inner);
+        if term.as_ref().is_none_or(|term| term.ended.is_cancelled() || term.is_held()) {
+            return Ok(());
+        }
+        let replication = &self.replication;
+        Err(Error::target(format!("the lock on `{replication}` was lost"))
+            .with_hint("nothing was changed: run again"))
     }
 
     async fn read(&self, name: &str) -> Result<Option<(Vec<u8>, UpdateVersion)>> {
@@ -134,7 +169,8 @@ impl Store for RemoteStore {
         if let Some(Lease { holder, .. }) = lease.filter(|lease: &Lease| lease.until > Utc::now()) {
             return Err(home::taken(&self.replication, Some(&holder)));
         }
-        let bytes = written(holder);
+        let until = Utc::now() + LASTS;
+        let bytes = written(holder, until);
         let version = match self.put("lock.json", bytes, found.map(|(_, version)| version)).await {
             Ok(version) => version,
             Err(error) if is_conflict(&error) => {
@@ -142,23 +178,24 @@ impl Store for RemoteStore {
             }
             Err(error) => return Err(refused(&self.shown, &error)),
         };
-        let (lost, ended) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let until = until.timestamp_millis().into();
+        let term = Arc::new(Term { until, ended: CancellationToken::new() });
+        *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&term));
         let renewal = Renewal {
             bucket: Arc::clone(&self.bucket),
             path: self.place.clone().join("lock.json"),
             holder: holder.clone(),
-            lost: Arc::clone(&lost),
-            ended: ended.clone(),
+            term: Arc::clone(&term),
         };
-        tokio::spawn(renewal.run(version));
-        Ok(Box::new(RemoteLock { lost, ended }))
+        let renewal = Mutex::new(Some(tokio::spawn(renewal.run(version))));
+        Ok(Box::new(RemoteLock { term, renewal }))
     }
 
     async fn load(&self) -> Result<Entries> {
-        let found = self.entries().await?;
-        let entries = found.0.clone();
-        *self.known.lock().await = Some(found);
-        Ok(entries)
+        // Held while it reads, so that it does not forget what is saved meanwhile.
+        let mut known = self.known.lock().await;
+        let found = known.insert(self.entries().await?);
+        Ok(found.0.clone())
     }
 
     async fn save(&self, changes: &[Change]) -> Result<()> {
@@ -191,25 +228,34 @@ impl Store for RemoteStore {
     }
 }
 
-fn written(holder: &Holder) -> Vec<u8> {
-    let lease = Lease { holder: holder.clone(), until: Utc::now() + LASTS };
+fn written(holder: &Holder, until: DateTime<Utc>) -> Vec<u8> {
+    let lease = Lease { holder: holder.clone(), until };
     serde_json::to_vec(&lease).unwrap_or_default()
 }
 
 struct RemoteLock {
-    lost: Arc<AtomicBool>,
-    ended: CancellationToken,
+    term: Arc<Term>,
+    /// The task that renews the lease, and ends it when told.
+    renewal: Mutex<Option<JoinHandle<()>>>,
 }
 
+#[async_trait]
 impl Lock for RemoteLock {
     fn is_held(&self) -> bool {
-        !self.lost.load(Ordering::Relaxed)
+        self.term.is_held()
+    }
+
+    async fn release(&self) {
+        self.term.ended.cancel();
+        if let Some(renewal) = self.renewal.lock().await.take() {
+            timeout(PATIENCE, renewal).await.ok();
+        }
     }
 }
 
 impl Drop for RemoteLock {
     fn drop(&mut self) {
-        self.ended.cancel();
+        self.term.ended.cancel();
     }
 }
 
@@ -217,34 +263,40 @@ struct Renewal {
     bucket: Arc<dyn ObjectStore>,
     path: Path,
     holder: Holder,
-    lost: Arc<AtomicBool>,
-    ended: CancellationToken,
+    term: Arc<Term>,
 }
 
 impl Renewal {
     async fn run(self, mut version: UpdateVersion) {
-        let mut until = Utc::now() + LASTS;
         loop {
             tokio::select! {
-                () = self.ended.cancelled() => {
-                    // Who cannot remove it leaves it to end by itself.
-                    self.bucket.delete(&self.path).await.ok();
-                    return;
-                }
+                () = self.term.ended.cancelled() => break,
                 () = tokio::time::sleep(RENEWED) => {}
             }
-            match put(&self.bucket, &self.path, written(&self.holder), Some(version.clone())).await
-            {
+            let until = Utc::now() + LASTS;
+            match self.put(until, version.clone()).await {
                 Ok(new) => {
-                    (version, until) = (new, Utc::now() + LASTS);
+                    self.term.set(until);
+                    version = new;
                 }
-                Err(error) if is_conflict(&error) || Utc::now() >= until => {
-                    self.lost.store(true, Ordering::Relaxed);
-                    return;
+                Err(error) if is_conflict(&error) || !self.term.is_held() => {
+                    return self.term.set(DateTime::UNIX_EPOCH);
                 }
                 // It still holds for a while: try again.
                 Err(_) => {}
             }
         }
+        // Written over as one that has ended, which a store does only while it is still this one: a
+        // removal knows no such condition. Who cannot do it leaves it to end by itself.
+        self.term.set(DateTime::UNIX_EPOCH);
+        self.put(DateTime::UNIX_EPOCH, version).await.ok();
+    }
+
+    async fn put(
+        &self,
+        until: DateTime<Utc>,
+        version: UpdateVersion,
+    ) -> object_store::Result<UpdateVersion> {
+        put(&self.bucket, &self.path, written(&self.holder, until), Some(version)).await
     }
 }

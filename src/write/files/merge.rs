@@ -161,7 +161,7 @@ impl<'table> Merge<'table> {
         filter_record_batch(&rows, &last).map_err(broken)
     }
 
-    /// Parents that were marked, and whether their rows were read anew.
+    /// Parents that were marked, and whether their rows were read anew: by all slices that say so.
     pub(super) async fn parents(&self) -> Result<HashMap<String, bool>> {
         let mut parents = HashMap::new();
         let Some(at) = self.table.replaces.as_ref().and_then(|name| self.schema.position(name))
@@ -171,14 +171,16 @@ impl<'table> Merge<'table> {
         for number in 0..self.staging.segments() {
             for batch in self.staging.read(number).await? {
                 let batch = batch?;
+                let slices = column(&batch, SLICE)?.as_primitive::<Int64Type>();
                 let marks = column(&batch, MARK)?.as_boolean();
                 if marks.null_count() == batch.num_rows() {
                     continue;
                 }
                 let texts = super::json::texts(batch.schema().field(at), batch.column(at))?;
                 for (row, parent) in texts.into_iter().enumerate() {
-                    if let Some(parent) = parent.filter(|_| marks.is_valid(row)) {
-                        *parents.entry(parent).or_insert(false) |= marks.value(row);
+                    let counts = marks.is_valid(row) && !self.void.contains(&slices.value(row));
+                    if let Some(parent) = parent.filter(|_| counts) {
+                        *parents.entry(parent).or_insert(true) &= marks.value(row);
                     }
                 }
             }

@@ -50,15 +50,40 @@ const LARGEST: u64 = 256 << 20;
 ///
 /// The `object` of a table is a path below the root. Its extension tells the format: `.parquet`,
 /// `.jsonl` or `.ndjson`, the latter two also with `.gz` or `.zst`. A `*` in the file name makes it
-/// a folder of parts: `pages/*.parquet` becomes `pages/<run id>-00000.parquet` and so on, beside a
-/// `_weir.json` that lists the parts.
+/// a folder of parts: `pages/*.parquet` becomes `pages/<run id>-00000.parquet` and so on (in an object
+/// store `pages/<run id>-<attempt>-00000.parquet`), beside a `_weir.json` that lists the parts.
 #[derive(Debug)]
 pub struct Files {
     place: Arc<Place>,
     settings: Settings,
     budget: Arc<Budget>,
     /// The states that were asked for: all who save in one share it.
-    stores: Mutex<HashMap<String, Arc<LocalStore>>>,
+    stores: Mutex<HashMap<String, Home>>,
+}
+
+/// Where the state of a replication is kept, and the lock on it.
+#[derive(Clone, Debug)]
+enum Home {
+    Local(Arc<LocalStore>),
+    Remote(Arc<RemoteStore>),
+}
+
+impl Home {
+    fn store(&self) -> Arc<dyn state::Store> {
+        match self {
+            Self::Local(store) => Arc::<LocalStore>::clone(store),
+            Self::Remote(store) => Arc::<RemoteStore>::clone(store),
+        }
+    }
+
+    /// Refuses when the lock on the replication was taken here and is lost.
+    fn check(&self) -> Result<()> {
+        match self {
+            // The system's lock lasts as long as its process.
+            Self::Local(_) => Ok(()),
+            Self::Remote(store) => store.check(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,10 +128,20 @@ impl Files {
         Self { place, settings, budget: Arc::default(), stores: Mutex::default() }
     }
 
-    fn local_store(&self, local: &Local, replication: &str) -> Arc<LocalStore> {
+    fn home(&self, replication: &str) -> Home {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(LocalStore::new(local.root(), replication));
-        Arc::clone(stores.entry(replication.to_owned()).or_insert_with(new))
+        let new = || match self.place.as_ref() {
+            Place::Local(local) => {
+                Home::Local(Arc::new(LocalStore::new(local.root(), replication)))
+            }
+            Place::Store(store) => {
+                let place = store.below(&home::place(replication));
+                let shown = store.shown();
+                let remote = RemoteStore::new(store.bucket(), place, shown, replication);
+                Home::Remote(Arc::new(remote))
+            }
+        };
+        stores.entry(replication.to_owned()).or_insert_with(new).clone()
     }
 }
 
@@ -150,7 +185,7 @@ impl Target for Files {
             settings: table.files.unwrap_or(self.settings),
             budget: Arc::clone(&self.budget),
             place: Arc::clone(&self.place),
-            state: self.store(&table.replication)?,
+            home: self.home(&table.replication),
             staging,
             area,
         };
@@ -194,13 +229,7 @@ impl Target for Files {
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn state::Store>> {
-        Ok(match self.place.as_ref() {
-            Place::Local(local) => self.local_store(local, replication),
-            Place::Store(store) => {
-                let place = store.below(&home::place(replication));
-                Arc::new(RemoteStore::new(store.bucket(), place, store.shown(), replication))
-            }
-        })
+        Ok(self.home(replication).store())
     }
 }
 
@@ -241,7 +270,7 @@ struct FilesWriter {
     settings: Settings,
     budget: Arc<Budget>,
     place: Arc<Place>,
-    state: Arc<dyn state::Store>,
+    home: Home,
     staging: Staging,
     /// The lock of the place, on local disk.
     area: Option<Arc<Area>>,
@@ -386,15 +415,17 @@ impl Writer for FilesWriter {
 
     async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
         self.staging.sync().await?;
-        self.state.save(state).await
+        self.home.store().save(state).await
     }
 
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.staging.sync().await?;
         let (out, rows, deleted) = self.build(ending).await?;
+        // Putting it together may have taken long.
+        self.home.check()?;
         let object = out.publish().await?;
         // Dying here, the next process finds the rows still staged, and publishes them once more.
-        self.state.save(state).await?;
+        self.home.store().save(state).await?;
         let Self { staging, .. } = *self;
         staging.remove().await?;
         Ok(Committed { object, rows, deleted })

@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File},
     io::{BufReader, BufWriter, Cursor, ErrorKind, Read, Write},
-    path::PathBuf,
+    path::{Path as FilePath, PathBuf},
     sync::Arc,
 };
 
@@ -174,18 +174,19 @@ impl LocalStaging {
         let mut index = Index { run_id: run_id.to_owned(), segments: Vec::new() };
         let wrong = |what: &str, error: &std::io::Error| local::failed(what, &folder, error);
         match rows {
-            None => match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(wrong("remove", &error));
-                }
-                _ => fs::create_dir_all(&folder).map_err(|error| wrong("create", &error))?,
-            },
+            None => {
+                remove(&folder)?;
+                fs::create_dir_all(&folder).map_err(|error| wrong("create", &error))?;
+            }
             Some(rows) => {
                 let found: Option<Index> = fs::read(folder.join(INDEX))
                     .ok()
                     .and_then(|text| serde_json::from_slice(&text).ok());
                 let found = found.filter(|found| {
-                    found.run_id == run_id && found.segments.iter().sum::<u64>() >= rows
+                    let mut paths = (0..found.segments.len()).map(|number| path(&folder, number));
+                    found.run_id == run_id
+                        && found.segments.iter().sum::<u64>() >= rows
+                        && paths.all(|path| path.exists())
                 });
                 // A run that has staged nothing yet has no index.
                 if found.is_none() && (rows > 0 || !folder.exists()) {
@@ -205,7 +206,7 @@ impl LocalStaging {
     }
 
     fn path(&self, number: usize) -> PathBuf {
-        self.folder.join(format!("{number:05}.arrows"))
+        path(&self.folder, number)
     }
 
     /// Saves the index, all at once.
@@ -265,9 +266,26 @@ impl LocalStaging {
     }
 
     fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.folder)
-            .map_err(|error| local::failed("remove", &self.folder, &error))
+        remove(&self.folder)
     }
+}
+
+fn path(folder: &FilePath, number: usize) -> PathBuf {
+    folder.join(format!("{number:05}.arrows"))
+}
+
+/// Removes a local staging. Its index goes first: whoever is killed in between leaves segments that nobody
+/// takes for staged rows.
+fn remove(folder: &FilePath) -> Result<()> {
+    for removed in [fs::remove_file(folder.join(INDEX)), fs::remove_dir_all(folder)] {
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(local::failed("remove", folder, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 pub(super) struct StoreStaging {

@@ -2,8 +2,9 @@
 //!
 //! A single object is replaced by one completed upload. A folder of parts cannot be replaced in one
 //! step: its new parts are completed first, then the manifest names them, then the old parts are
-//! deleted. A reader that must never see a mixture reads the manifest. There is no lock: two runs
-//! must not write one object at the same time.
+//! deleted. A reader that must never see a mixture reads the manifest.
+//!
+//! Objects have no lock, only replications have (`lease.rs`): two replications must not write one object.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -75,6 +76,7 @@ impl Store {
             object,
             keep: table.disposition == Disposition::Append,
             run: label(&table.run_id),
+            attempt: 0,
         }
     }
 
@@ -108,8 +110,12 @@ impl Store {
     }
 
     pub(super) async fn open(&self, table: &Table, object: Object) -> Result<StoreSink> {
-        let goal = self.goal(table, object);
+        let mut goal = self.goal(table, object);
         goal.old().await?;
+        let mut random = [0_u8; 4];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::target("there is no randomness").because(error.to_string()))?;
+        goal.attempt = u32::from_le_bytes(random);
         Ok(StoreSink {
             goal,
             in_flight: Arc::clone(&self.in_flight),
@@ -132,11 +138,14 @@ struct Goal {
     /// Whether old parts stay.
     keep: bool,
     run: String,
+    /// Part of the names of new parts: a run that publishes once more must not write over those that
+    /// count, lest dying in the middle mixes both.
+    attempt: u32,
 }
 
 impl Goal {
     fn name(&self, part: usize) -> String {
-        self.object.part_name(&self.run, part)
+        self.object.part_name(&format!("{}-{:08x}", self.run, self.attempt), part)
     }
 
     fn path(&self, part: usize) -> Path {
@@ -278,8 +287,6 @@ impl StoreSink {
         let mut gone = old.leftovers;
         gone.extend(others);
         files.extend(new.iter().cloned());
-        // A run that is tried again under its own id may write names that it left over.
-        gone.retain(|name| !new.contains(name));
         self.goal.put_manifest(files.clone(), gone.clone()).await?;
         if !gone.is_empty() && self.goal.delete(&gone).await {
             self.goal.put_manifest(files, Vec::new()).await?;

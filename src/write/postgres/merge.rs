@@ -5,7 +5,7 @@ use tokio_postgres::{Transaction, error::SqlState};
 use super::{
     catalog::Existing,
     failure,
-    name::{list, literal, quoted},
+    name::{TableName, list, literal, quoted},
     publish::{ambiguous, failed, run},
     stage::Stage,
 };
@@ -15,21 +15,33 @@ use crate::write::{Deletes, Disposition, Ending, Seen};
 
 /// What a table's columns begin with that weir fills for itself; they do not make a row another.
 const OWN: &str = "_weir_";
-/// The parents that were marked, for the time of the transaction.
-const PARENTS: &str = "pg_temp._weir_parents";
+/// The table of the parents that were marked. It is gone when the transaction ends; no temporary one, which
+/// takes a right of its own.
+fn parents(stage: &Stage) -> TableName {
+    stage.name.sibling(format!("{}_mark", stage.table.table))
+}
 
 /// Moves the markers out of the staged rows.
 pub(super) async fn set_marks_aside(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
     let Some(replaces) = &stage.replaces else { return Ok(()) };
     let (table, parent, mark) = (&stage.table, quoted(replaces), quoted(MARK));
+    let parents = parents(stage);
     let statement = format!(
-        "CREATE TEMPORARY TABLE _weir_parents ON COMMIT DROP AS \
-             SELECT {parent} AS parent, bool_or({mark}) AS anew FROM {table} \
+        "CREATE TABLE {parents} AS \
+             SELECT {parent} AS parent, bool_and({mark}) AS anew FROM {table} \
              WHERE {mark} IS NOT NULL GROUP BY 1; \
-         CREATE UNIQUE INDEX ON {PARENTS} (parent); ANALYZE {PARENTS}; \
+         CREATE UNIQUE INDEX ON {parents} (parent); ANALYZE {parents}; \
          DELETE FROM {table} WHERE {mark} IS NOT NULL"
     );
     run(transaction, stage, &statement).await
+}
+
+/// Removes the markers.
+pub(super) async fn drop_marks(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    match stage.replaces {
+        Some(_) => run(transaction, stage, &format!("DROP TABLE {}", parents(stage))).await,
+        None => Ok(()),
+    }
 }
 
 /// Says of all staged rows that they are new, where the table says so.
@@ -75,6 +87,9 @@ async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -
 }
 
 /// SQL: the old row is not at the source any more; `None` when that is known of no row.
+///
+/// Conditions are joined by `AND` alone: under an `OR`, Postgres would look through the whole staging for
+/// each old row.
 fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
     if ending.seen == Seen::Nothing {
         return None;
@@ -84,15 +99,15 @@ fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
     let Some(replaces) = &stage.replaces else {
         return (ending.seen == Seen::All).then_some(unseen);
     };
-    let same = format!("marked.parent = old.{}", quoted(replaces));
-    let anew = format!(
-        "EXISTS (SELECT FROM {PARENTS} AS marked WHERE {same} AND marked.anew) AND {unseen}"
+    let marked = format!(
+        "SELECT FROM {} AS marked WHERE marked.parent = old.{}",
+        parents(stage),
+        quoted(replaces)
     );
     Some(match ending.seen {
-        Seen::All => {
-            format!("({anew} OR NOT EXISTS (SELECT FROM {PARENTS} AS marked WHERE {same}))")
-        }
-        Seen::Some | Seen::Nothing => format!("({anew})"),
+        Seen::Some | Seen::Nothing => format!("EXISTS ({marked} AND marked.anew) AND {unseen}"),
+        // The parent was read anew, or is gone itself.
+        Seen::All => format!("NOT EXISTS ({marked} AND NOT marked.anew) AND {unseen}"),
     })
 }
 

@@ -67,6 +67,7 @@ pub(super) async fn publish(
             }
         },
     }
+    merge::drop_marks(transaction, stage).await?;
     Ok(Published { rows, deleted })
 }
 

@@ -250,6 +250,14 @@ async fn who_lacks_a_right_is_told_which() {
     database.execute(&format!("GRANT USAGE, CREATE ON SCHEMA theirs, public TO {role}")).await;
     target.check().await.unwrap();
     assert_eq!(load(&target, &table("theirs.people", Disposition::Merge), &[(1, "Ann")]).await, 1);
+    // Nor does a merge by parents need the right to create temporary tables.
+    database.execute(&format!("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC", database.name)).await;
+    let mut merge = table("theirs.people", Disposition::Merge);
+    merge.replaces = Some("name".to_owned());
+    assert_eq!(load(&target, &merge, &[(2, "Bo")]).await, 1);
+    let tables = "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+                  WHERE nspname = 'theirs' AND relkind = 'r'";
+    assert_eq!(database.texts(tables).await, ["people"]);
     let append = table("owned", Disposition::Append);
     let mut writer = target.open(&append, None).await.unwrap().unwrap();
     writer.write(crate::support::target_contract::people(&append, &[(1, "Ann")])).await.unwrap();

@@ -1,16 +1,18 @@
 //! What becomes of the table that is there, and of what hangs on it.
 
+use std::fs;
+
 use serde_json::json;
 use weir::{
     error::Kind,
-    schema::{Column, ColumnType},
-    write::{Disposition, Table, Target, postgres::Postgres},
+    schema::{Column, ColumnType, DELETED_AT},
+    write::{Deletes, Disposition, Ending, Seen, Table, Target, postgres::Postgres},
 };
 
 use crate::support::{
-    postgres::Database,
-    rows::{batch, rows},
-    target_contract::{load, names, people, table},
+    postgres::{Database, server},
+    rows::{batch, rows, staged},
+    target_contract::{SOME, load, names, people, table},
 };
 
 /// A database with a target and a table of people: 1 Ann, 2 Bo.
@@ -362,4 +364,57 @@ async fn a_run_that_finds_its_table_dropped_says_so() {
     database.execute("DROP TABLE people").await;
     let error = writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap_err();
     assert!(error.to_string().contains("was dropped"), "{error:?}");
+}
+
+/// However many rows are staged, those that are gone are found by joins: the server's log tells its plans.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_gone_are_found_by_joins() {
+    const ROWS: i64 = 3000;
+    let database = Database::local().await;
+    let settings = "session_preload_libraries = auto_explain; auto_explain.log_min_duration = 0; \
+                    work_mem = '64kB'";
+    for setting in settings.split(';') {
+        database.execute(&format!("ALTER DATABASE {} SET {setting}", database.name)).await;
+    }
+    let target = Postgres::new(database.options());
+    for (seen, deletes) in [
+        (Seen::Some, Deletes::Remove),
+        (Seen::All, Deletes::Remove),
+        (Seen::Some, Deletes::Mark),
+        (Seen::All, Deletes::Mark),
+    ] {
+        let name = format!("{}_{seen:?}_{deletes:?}", database.name).to_lowercase();
+        let mut table = Table { deletes, ..table(name.as_str(), Disposition::Merge) };
+        table.schema.columns.push(Column::new("parent", ColumnType::Int));
+        table.schema.columns.push(Column::new(DELETED_AT, ColumnType::Timestamp));
+        table.replaces = Some("parent".to_owned());
+        let children = |ids: std::ops::Range<i64>| {
+            let children = ids.map(|id| json!({ "id": id, "parent": id % 10 }));
+            batch(&table.schema, &rows(children.collect()))
+        };
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
+        writer.write(children(0..ROWS)).await.unwrap();
+        writer.commit(&SOME, &[]).await.unwrap();
+        let mut writer = target.open(&table, None).await.unwrap().unwrap();
+        writer.write(children(ROWS / 2..ROWS)).await.unwrap();
+        // The parent 9 was refused, and 8 is gone.
+        for (parent, anew) in (0..8).map(|parent| (parent, true)).chain([(9, false)]) {
+            let marker = rows(json!([{ "parent": parent }]));
+            writer.write(staged(&table.schema, &marker, 1, Some(anew))).await.unwrap();
+        }
+        let ending = Ending { seen, ..SOME };
+        let deleted = writer.commit(&ending, &[]).await.unwrap().deleted;
+        let parents = if seen == Seen::All { 9 } else { 8 };
+        assert_eq!(deleted, ROWS.cast_unsigned() / 20 * parents);
+        let log = fs::read_to_string(format!("{}/log", server().folder)).unwrap();
+        let plans = log.split("Query Text: ").skip(1);
+        let gone =
+            [format!("DELETE FROM \"public\".\"{name}\""), format!("UPDATE \"public\".\"{name}\"")];
+        let plans: Vec<&str> = plans
+            .filter(|plan| gone.iter().any(|gone| plan.starts_with(gone)))
+            .map(|plan| plan.split("LOG: ").next().unwrap())
+            .collect();
+        assert_eq!(plans.len(), 1, "{name}");
+        assert!(plans[0].contains("Anti Join") && !plans[0].contains("SubPlan"), "{}", plans[0]);
+    }
 }

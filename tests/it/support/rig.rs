@@ -92,8 +92,12 @@ impl Rig {
     }
 
     pub(crate) async fn run(&self, replication: &str) -> RunReport {
+        self.run_into(Files::in_folder(self.folder.path(), Settings::default()), replication).await
+    }
+
+    pub(crate) async fn run_into(&self, target: Files, replication: &str) -> RunReport {
         let transport: Arc<dyn Transport> = Arc::new(self.simulator.clone());
-        let target = Arc::new(Files::in_folder(self.folder.path(), Settings::default()));
+        let target = Arc::new(target);
         let reporter = Arc::<Recorded>::clone(&self.events);
         let cancel = self.cancel.clone();
         let services = Services { transport, target, state: None, reporter, cancel };

@@ -46,9 +46,11 @@ where
     subject.what_is_not_seen_is_gone(Deletes::Mark).await;
     subject.what_is_not_seen_is_gone(Deletes::Ignore).await;
     subject.slices_replace_the_rows_of_their_parents().await;
+    subject.a_parent_keeps_its_rows_unless_all_its_slices_were_read().await;
     subject.a_table_is_defined_without_rows().await;
     subject.a_table_that_is_not_there_is_missed().await;
     subject.state_is_saved_with_the_rows().await;
+    subject.all_who_save_a_state_know_what_the_others_saved().await;
     subject.a_replication_is_locked_by_one().await;
     subject.every_value_comes_back().await;
     subject.many_batches_arrive_whole().await;
@@ -269,13 +271,14 @@ where
         let mark = |parent: &str, anew| {
             staged(&table.schema, &rows(json!([{ "parent": parent }])), 1, Some(anew))
         };
-        let first: Vec<Row> = [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "d")]
-            .map(|(id, parent)| child(id, parent))
-            .to_vec();
+        let first: Vec<Row> =
+            [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "d"), (8, "d")]
+                .map(|(id, parent)| child(id, parent))
+                .to_vec();
         let mut writer = self.open(&table).await;
         writer.write(batch(&table.schema, &first)).await.unwrap();
         let committed = writer.commit(&SOME, &[]).await.unwrap();
-        assert_eq!(committed.rows, 6, "rows without a marker only come");
+        assert_eq!(committed.rows, 7, "rows without a marker only come");
         let mut writer = self.open(&table).await;
         writer.write(batch(&table.schema, &[child(2, "a"), child(7, "a")])).await.unwrap();
         writer.write(mark("a", true)).await.unwrap();
@@ -283,14 +286,55 @@ where
         writer.write(mark("b", false)).await.unwrap();
         let committed = writer.commit(&SOME, &[]).await.unwrap();
         assert_eq!((committed.rows, committed.deleted), (2, 2));
-        assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b", "6 d", "7 a"]);
+        assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b", "6 d", "7 a", "8 d"]);
         let mut writer = self.open(&table).await;
-        writer.write(batch(&table.schema, &[child(2, "a")])).await.unwrap();
+        writer.write(batch(&table.schema, &[child(2, "a"), child(8, "a")])).await.unwrap();
         writer.write(mark("a", true)).await.unwrap();
         writer.write(mark("b", false)).await.unwrap();
         let all = Ending { seen: Seen::All, ..SOME };
         assert_eq!(writer.commit(&all, &[]).await.unwrap().deleted, 2);
-        assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b"], "the parent `d` is gone");
+        assert_eq!(
+            self.names(&table).await,
+            ["2 a", "3 b", "4 b", "8 a"],
+            "the parent `d` is gone"
+        );
+    }
+
+    /// Two slices of one parent: what one of them was refused may be what the other did not bring.
+    async fn a_parent_keeps_its_rows_unless_all_its_slices_were_read(&self) {
+        let mut table = self.table("half", Disposition::Merge);
+        table.schema.columns.push(Column::new("parent", ColumnType::Text));
+        table.replaces = Some("parent".to_owned());
+        table.deletes = Deletes::Remove;
+        let child = |id: i64, parent: &str| {
+            rows(json!([{ "id": id, "name": parent, "parent": parent }])).remove(0)
+        };
+        let first = [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c")];
+        let first: Vec<Row> = first.map(|(id, parent)| child(id, parent)).to_vec();
+        for seen in [Seen::Some, Seen::All] {
+            let mut writer = self.open(&table).await;
+            writer.write(batch(&table.schema, &first)).await.unwrap();
+            writer.commit(&SOME, &[]).await.unwrap();
+            let mut writer = self.open(&table).await;
+            let news = ["a", "b", "c"].into_iter().zip([1, 3, 6]).map(|(name, id)| child(id, name));
+            writer.write(batch(&table.schema, &news.collect::<Vec<_>>())).await.unwrap();
+            // The slices 8 and 9 were begun anew.
+            let marks = [("a", 1, true), ("a", 2, false), ("b", 3, false), ("b", 4, true)];
+            let void = [("c", 5, true), ("c", 8, false), ("b", 9, true)];
+            for (parent, slice, anew) in marks.into_iter().chain(void) {
+                let marker = rows(json!([{ "parent": parent }]));
+                writer.write(staged(&table.schema, &marker, slice, Some(anew))).await.unwrap();
+            }
+            let ending = Ending { seen, void: vec![8, 9], ..SOME };
+            assert_eq!(writer.commit(&ending, &[]).await.unwrap().deleted, 1, "{seen:?}");
+            assert_eq!(self.names(&table).await, ["1 a", "2 a", "3 b", "4 b", "6 c"], "{seen:?}");
+            let mut writer = self.open(&table).await;
+            writer
+                .write(staged(&table.schema, &rows(json!([{ "parent": "c" }])), 1, Some(true)))
+                .await
+                .unwrap();
+            writer.commit(&SOME, &[]).await.unwrap();
+        }
     }
 
     async fn a_table_is_defined_without_rows(&self) {
@@ -338,6 +382,32 @@ where
         drop(lock);
     }
 
+    async fn all_who_save_a_state_know_what_the_others_saved(&self) {
+        let replication = (self.object)("turns").replace(['/', '.', '*'], "_");
+        let table = |name: &str| Table {
+            replication: replication.clone(),
+            ..self.table(name, Disposition::Replace)
+        };
+        let store = self.target.store(&replication).unwrap();
+        let lock = store.lock(&Holder::here("one")).await.unwrap();
+        let set = |key: &str, value: u64| [Change::set(key, value.into())];
+        let mut one = self.open(&table("turns_one")).await;
+        let mut other = self.open(&table("turns_other")).await;
+        for round in 0..3 {
+            store.save(&set("store", round)).await.unwrap();
+            one.checkpoint(&set("one", round)).await.unwrap();
+            other.checkpoint(&set("other", round)).await.unwrap();
+            assert_eq!(store.load().await.unwrap()["other"], round);
+        }
+        other.commit(&SOME, &set("other", 3)).await.unwrap();
+        store.save(&set("store", 3)).await.unwrap();
+        one.commit(&SOME, &set("one", 3)).await.unwrap();
+        let all = ["one", "other", "store"].map(|key| (key.to_owned(), json!(3)));
+        let again = self.target.store(&replication).unwrap();
+        assert_eq!(again.load().await.unwrap(), all.into_iter().collect());
+        drop(lock);
+    }
+
     async fn a_replication_is_locked_by_one(&self) {
         let replication = (self.object)("locked").replace(['/', '.', '*'], "_");
         let store = self.target.store(&replication).unwrap();
@@ -346,6 +416,7 @@ where
         let again = self.target.store(&replication).unwrap();
         let error = again.lock(&Holder::here("second-run")).await.err().unwrap();
         assert!(error.chain().contains("first-run"), "{error:?}");
+        lock.release().await;
         drop(lock);
         let lock = again.lock(&Holder::here("third-run")).await.unwrap();
         assert!(lock.is_held());
