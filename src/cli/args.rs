@@ -59,7 +59,7 @@ pub(super) struct Shared {
     /// Print the result as JSON on stdout
     #[arg(long, global = true, help_heading = SHARED)]
     pub(super) json: bool,
-    /// Say nothing but errors and the result
+    /// Say nothing but errors, refused slices, and what `--json` prints
     #[arg(long, short, global = true, help_heading = SHARED)]
     pub(super) quiet: bool,
     /// Log every request to stderr; `RUST_LOG` says it in more detail
@@ -164,7 +164,8 @@ pub(super) struct SyncRun {
     /// Streams to run: names or patterns, separated by commas; `-name` leaves one out
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',', allow_hyphen_values = true)]
     pub(super) streams: Vec<String>,
-    /// End each stream after this many rows; the target then holds these rows only
+    /// End each stream after this many rows, for a first look: tables that are replaced then hold these
+    /// rows only, others keep theirs; nothing is remembered of the run
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: Option<u64>,
     /// Start over: forget the interrupted run, the cursors and all else that was saved of the streams

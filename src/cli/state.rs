@@ -105,6 +105,10 @@ pub(super) fn reset(
     let recall = runtime.block_on(async { Recall::read(store.load().await?) })?;
     let names: Vec<&str> =
         recall.streams.keys().map(String::as_str).filter(|name| wanted.contains(name)).collect();
+    if let Some(strange) = prepared.strange(wanted) {
+        let what = format!("no stream matches `{strange}`");
+        return Err(Error::input(what).with_hint("`weir sync status` shows the streams"));
+    }
     if names.is_empty() && recall.run.is_none() {
         printer::talk("nothing is saved of these streams");
         return Ok(Exit::Done);

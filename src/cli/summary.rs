@@ -30,7 +30,7 @@ const SPARE: [&str; 5] = ["where", "read", "retries", "refused", "rows/s"];
 /// table leaves out columns that do not fit into `width`.
 pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
     if report.streams.is_empty() {
-        return "no slice is recorded as refused: there was nothing to ask for again".to_owned();
+        return "nothing is recorded that would have to be asked for again; `weir sync run` reads what failed streams lack".to_owned();
     }
     let mut parts = vec![fitted(&figures(report), width.unwrap_or(usize::MAX))];
     parts.extend(notes(report));

@@ -105,6 +105,15 @@ impl Prepared {
         self.spec.streams.get_index_of(stream).unwrap_or(usize::MAX)
     }
 
+    /// A pattern that no stream of the spec matches.
+    pub(super) fn strange<'wanted>(&self, wanted: &'wanted Selection) -> Option<&'wanted str> {
+        let patterns = wanted.0.iter().map(|pattern| pattern.trim_start_matches('-'));
+        let known = |pattern: &str| {
+            self.spec.streams.keys().any(|name| plan::matches_pattern(pattern, name))
+        };
+        patterns.into_iter().find(|pattern| !known(pattern))
+    }
+
     /// Whether a stream's cursor is a number, not a time.
     pub(super) fn has_number_for_cursor(&self, stream: &str) -> bool {
         let stream = self.spec.streams.get(stream);
@@ -160,7 +169,7 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
     }
     if let Some(limit) = args.limit {
         let rows = printer::counted(limit, "row");
-        printer::note(shared, &format!("--limit: each table will hold {rows} at most"));
+        printer::note(shared, &format!("--limit: each stream ends after {rows}"));
     }
     go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
 }

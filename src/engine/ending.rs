@@ -6,7 +6,7 @@ use super::{
     Env,
     load::Keeper,
     reach,
-    state::{Counts, LastRun, Learnt, Progress, Reach, StreamState, Supply},
+    state::{Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply},
     stream::{Ended, Outcome},
 };
 use crate::error::{Error, Kind, Result};
@@ -212,10 +212,24 @@ impl Ending<'_> {
         error: &Error,
     ) -> StreamState {
         let progress = Progress { counts: *counts, ..progress.clone() };
+        // Told, though the next run asks for them again by itself.
+        let new = progress.failed.iter().map(|one| FailedSlice { passing: true, ..one.clone() });
+        let old = self.before.failed.iter().filter(|one| !one.passing).cloned();
+        let failed = new.chain(old).collect();
         let report = self.failure(&progress, error, StreamStatus::Failed);
         let (run_id, supply) = (self.run.id.clone(), Supply::Failed);
         let last = LastRun { run_id, at: Utc::now(), report, supply };
-        StreamState { last: Some(last), open: None, ..self.before.clone() }
+        StreamState { last: Some(last), open: None, failed, ..self.before.clone() }
+    }
+
+    /// Takes note that a stream failed for good before it could begin; returns why.
+    pub(super) async fn give_up(&self, env: &Env, progress: &Progress, error: Error) -> Error {
+        let Some(durable) = &env.durable else { return error };
+        let after = self.failed(&progress.counts, progress, &error);
+        match durable.store.save(&[after.change(&self.plan.name)]).await {
+            Ok(()) => error,
+            Err(other) => other,
+        }
     }
 
     /// Takes note of rows that are visible already, and of other changes.

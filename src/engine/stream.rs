@@ -135,21 +135,8 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     }
     match open(&env, &mut keeper, going_on.as_ref()).await {
         Ok(Opened::Ready) => {}
-        Ok(Opened::Published) => {
-            let progress = keeper.progress.clone();
-            let supply = ending.supply(Ok(()), incomplete);
-            // What the rows before concluded is not known any more: at worst too much is asked.
-            let parents = keeper.parents.as_ref().map(|parents| parents.settled(true));
-            let changes = parents.unwrap_or_default();
-            let result = ending.adopt(&env, &progress, supply, changes).await;
-            finish_feeders(feeders, &result, supply);
-            let outcome = Outcome { open: result.is_err(), result, progress };
-            return ending.conclude(outcome, &env, started.elapsed());
-        }
-        Err(error) => {
-            let open = error.kind().passes();
-            let supply = ending.supply(Err(&error), true);
-            let outcome = Outcome { result: Err(error), progress: keeper.progress, open };
+        other => {
+            let (outcome, supply) = unread(&env, &ending, keeper, other, incomplete).await;
             finish_feeders(feeders, &outcome.result, supply);
             return ending.conclude(outcome, &env, started.elapsed());
         }
@@ -183,6 +170,38 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let supply = ending.supply(told, incomplete || skipped);
     finish_feeders(feeders, &outcome.result, supply);
     ending.conclude(outcome, &env, started.elapsed())
+}
+
+/// What a stream came to of which nothing can, or need, be read; and what its children may rely on.
+async fn unread(
+    env: &Env,
+    ending: &ending::Ending<'_>,
+    keeper: Keeper,
+    opened: Result<Opened>,
+    incomplete: bool,
+) -> (Outcome, Supply) {
+    let Keeper { progress, parents, .. } = keeper;
+    match opened {
+        Ok(Opened::Ready | Opened::Published) => {
+            let supply = ending.supply(Ok(()), incomplete);
+            // What the rows before concluded is not known any more: at worst too much is asked.
+            let changes = parents.map(|parents| parents.settled(true)).unwrap_or_default();
+            let result = ending.adopt(env, &progress, supply, changes).await;
+            (Outcome { open: result.is_err(), result, progress }, supply)
+        }
+        Ok(Opened::Lost) => {
+            let object = ending.plan.output.as_ref().map_or("", |output| &output.table.object);
+            let what = format!("what an earlier run had staged for `{object}` is gone");
+            let hint = "the next run reads the stream anew";
+            let error = Error::new(Kind::Target, what).with_hint(hint);
+            let error = ending.give_up(env, &progress, error).await;
+            (Outcome { result: Err(error), progress, open: false }, Supply::Failed)
+        }
+        Err(error) => {
+            let (open, supply) = (error.kind().passes(), ending.supply(Err(&error), true));
+            (Outcome { result: Err(error), progress, open }, supply)
+        }
+    }
 }
 
 /// The progress of a stream of which nothing is read.
@@ -241,6 +260,8 @@ enum Opened {
     Ready,
     /// An earlier process had made the rows visible, and died before it could say so.
     Published,
+    /// What an earlier process had staged is gone.
+    Lost,
 }
 
 async fn open(env: &Env, keeper: &mut Keeper, going_on: Option<&Progress>) -> Result<Opened> {
@@ -253,8 +274,7 @@ async fn open(env: &Env, keeper: &mut Keeper, going_on: Option<&Progress>) -> Re
     if going_on.is_some_and(|progress| progress.publishing) {
         return Ok(Opened::Published);
     }
-    let what = format!("what an earlier run had staged for `{}` is gone", output.table.object);
-    Err(Error::new(Kind::Target, what).with_hint("start over with `--fresh`"))
+    Ok(Opened::Lost)
 }
 
 /// Commits, or keeps or forgets what was done.

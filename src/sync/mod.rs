@@ -20,11 +20,14 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, Run, StreamPlan};
 use crate::replication::Mode;
 use crate::report::{Event, Reporter, SliceError, StreamReport, StreamStatus};
-use crate::state::{Change, Holder, Store};
+use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table};
 
 pub use errors::ERRORS;
 pub use probe::{Diagnosis, Finding, look_up, probe};
+
+/// Streams of an open run that a hint names one by one.
+const NAMED: usize = 6;
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -120,8 +123,26 @@ pub async fn run(
         Some(store) => Arc::clone(store),
         None => services.target.store(&plan.name)?,
     };
-    let lock = Arc::from(store.lock(&Holder::here(&plan.run.id)).await?);
-    let durable = Durable { store: Arc::clone(&store), lock, at_home };
+    let lock: Arc<dyn Lock> = Arc::from(store.lock(&Holder::here(&plan.run.id)).await?);
+    let durable = Durable { store, lock: Arc::clone(&lock), at_home };
+    let ran = run_locked(prepare, plan, durable, services, beginning).await;
+    lock.release().await;
+    let mut report = ran?;
+    report.streams.splice(0..0, defined);
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Runs, while nobody else runs the replication.
+async fn run_locked(
+    prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
+    plan: Plan,
+    durable: Durable,
+    services: Services,
+    beginning: Beginning,
+) -> Result<RunReport> {
+    let started = Instant::now();
+    let store = Arc::clone(&durable.store);
     let mut recall = Recall::read(store.load().await?)?;
     if beginning.fresh {
         recall = forget(store.as_ref(), &plan, recall).await?;
@@ -133,6 +154,17 @@ pub async fn run(
                 "run without `--limit` to continue it, or with `--fresh` to give it up",
             ));
         }
+        // Of what is replaced by a few rows, earlier runs tell nothing any more.
+        let replaced = plan.streams.iter().filter(|stream| {
+            stream.output.as_ref().is_some_and(|output| {
+                matches!(output.table.disposition, Disposition::Replace | Disposition::Truncate)
+            })
+        });
+        let changes: Vec<Change> = replaced
+            .filter(|stream| recall.streams.contains_key(&stream.name))
+            .flat_map(|stream| engine::StreamState::forgotten(&stream.name))
+            .collect();
+        store.save(&changes).await?;
         let recall = Recall::default();
         let reaches = engine::reaches(&plan, &recall, beginning.now);
         let run = plan.run.clone();
@@ -166,15 +198,13 @@ pub async fn run(
         reporter.report(&Event::Warning { stream: None, message: what });
         None
     });
-    let resumable = ran.open && has_begun(&after, &streams);
+    let resumable = ran.open && has_begun(&after, &streams) && !beginning.retry;
     if !resumable {
         store.save(&after.without_run()).await?;
     }
     let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
-    report.streams.splice(0..0, defined);
     report.errors_object = errors_object;
     report.resumable = resumable;
-    drop(durable);
     Ok(report)
 }
 
@@ -237,9 +267,16 @@ async fn begin(
                 return Ok(Begun { plan: again, reaches, continued: true, recall });
             }
             Some(Difference::Selection) if again.is_selection => {
-                return Err(open_error(open).with_hint(
-                    "run without `--streams` to continue it, or with `--fresh` to give it up",
-                ));
+                let written = open.streams.iter().filter(|(_, stream)| stream.object.is_some());
+                let names: Vec<&str> = written.map(|(name, _)| name.as_str()).collect();
+                let how = if names.len() > NAMED {
+                    "the same `--streams` as then".to_owned()
+                } else {
+                    format!("`--streams {}`", names.join(","))
+                };
+                return Err(open_error(open).with_hint(format!(
+                    "run with {how} to continue it, or with `--fresh` to give it up"
+                )));
             }
             Some(difference) => {
                 let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
@@ -389,7 +426,7 @@ pub async fn reset(
     store: &dyn Store,
     wanted: &(dyn Fn(&str) -> bool + Send + Sync),
 ) -> Result<Vec<String>> {
-    let _lock = store.lock(&Holder::here("reset")).await?;
+    let lock = store.lock(&Holder::here("reset")).await?;
     let recall = Recall::read(store.load().await?)?;
     let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
     let mut changes = recall.without_run();
@@ -397,8 +434,9 @@ pub async fn reset(
     if names.len() == recall.streams.len() {
         changes.push(Change::forget(ERRORS));
     }
-    store.save(&changes).await?;
-    Ok(names)
+    let saved = store.save(&changes).await;
+    lock.release().await;
+    saved.map(|()| names)
 }
 
 /// Makes tables exist.

@@ -323,7 +323,7 @@ fn the_help_shows_the_way() {
 
     Options of every command:
           --json               Print the result as JSON on stdout
-      -q, --quiet              Say nothing but errors and the result
+      -q, --quiet              Say nothing but errors, refused slices, and what `--json` prints
       -v, --verbose            Log every request to stderr; `RUST_LOG` says it in more detail
           --log-format <FORM>  Talk on stderr in words, or as one JSON object a line [default: text]
                                [possible values: text, json]

@@ -108,6 +108,33 @@ fn a_site_that_goes_away_costs_nothing_that_was_read() {
 }
 
 #[test]
+fn a_staging_that_somebody_removed_is_read_anew() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let site = Site::start(&["--pages", "400", "--latency-ms", "20"]);
+    let site = site.connection("any");
+    let (child, lines) = under_way(&user, &site);
+    interrupt(child, lines);
+    let hidden: Vec<_> =
+        fs::read_dir(user.path("out")).unwrap().map(|entry| entry.unwrap()).collect();
+    let area = hidden.iter().find(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        name.starts_with(".weir-") && name.contains("labels")
+    });
+    fs::remove_dir_all(area.unwrap().path()).unwrap();
+    let (_, err) = ended(&run(&user, &site, &[]).output().unwrap(), 1);
+    for part in
+        ["what an earlier run had staged for `page_labels.jsonl` is gone", "reads the stream anew"]
+    {
+        assert!(err.contains(part), "{err}");
+    }
+    assert!(!err.contains("run again to continue"), "{err}");
+    let report = report_of(&user, &site);
+    assert_eq!(report["continued"], false);
+    assert_eq!(stream(&report, "page_labels")["complete"], true);
+}
+
+#[test]
 fn fresh_starts_over() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);

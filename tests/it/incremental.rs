@@ -365,6 +365,28 @@ fn a_parents_other_inputs_delete_no_rows_of_its_children() {
 }
 
 #[test]
+fn a_first_look_leaves_nothing_that_later_runs_would_build_on() {
+    let mut world = world();
+    world.run(INCREMENTAL);
+    world.pass(Duration::from_hours(1));
+    world.options.limit = Some(5);
+    let whole =
+        INCREMENTAL.replace("mode: incremental, metadata: { change: true }", "mode: full-refresh");
+    world.run(&whole);
+    assert!(table(&world, "pages").len() <= 5);
+    world.options.limit = None;
+    world.pass(Duration::from_hours(1));
+    world.run(INCREMENTAL);
+    assert_eq!(behind(&world), Vec::<&str>::new());
+    // In the midst of a run it would take away what the run has staged.
+    world.pass(Duration::from_hours(30));
+    assert!(world.live(INCREMENTAL, Some(150), world.beginning()).report.is_none());
+    world.options.limit = Some(5);
+    let refused = world.live(INCREMENTAL, None, world.beginning()).report.unwrap().unwrap_err();
+    assert!(refused.chain().contains("has not ended"), "{}", refused.chain());
+}
+
+#[test]
 fn a_retry_that_died_is_not_gone_on_with_as_a_run() {
     let replication =
         INCREMENTAL.replace("mode: incremental, metadata: { change: true }", "mode: full-refresh");
@@ -406,6 +428,16 @@ fn more_refused_slices_than_allowed_fail_the_stream() {
     assert_eq!(labels.status, StreamStatus::Failed);
     assert!(labels.error.as_ref().unwrap().contains("refused"), "{labels:?}");
     assert!(world.memory.batches("page_labels").is_none());
+    let errors = world.memory.batches("_weir_errors").unwrap();
+    let rows: Vec<Row> = errors.iter().flat_map(crate::support::rows::read).collect();
+    assert!(rows.iter().any(|row| row["stream"] == "page_labels"), "{rows:?}");
+    world.simulator.set_faults(Faults::default());
+    world.pass(Duration::from_mins(1));
+    assert_eq!(world.run(&with("max_errors: 1")).status, RunStatus::Done);
+    assert_eq!(behind(&world), Vec::<&str>::new());
+    assert!(
+        world.memory.batches("_weir_errors").unwrap().iter().all(|batch| batch.num_rows() == 0)
+    );
     assert_eq!(report(&run, "pages").status, StreamStatus::Done);
 }
 

@@ -107,12 +107,13 @@ impl Target for Postgres {
                 .with_hint("it may be a standby: connect to the primary"));
         }
         if !may_create {
-            let (user, schema) = (&self.options.user, name::quoted(&self.options.schema));
+            let (user, schema) = (&self.options.user, self.home("")?.schema());
             return Err(Error::target(format!(
                 "user `{user}` may not create tables in any schema"
             ))
             .with_hint(format!(
-                "as the database's owner: GRANT USAGE, CREATE ON SCHEMA {schema} TO {}",
+                "as the database's owner: CREATE SCHEMA IF NOT EXISTS {schema}; \
+                 GRANT USAGE, CREATE ON SCHEMA {schema} TO {}",
                 name::quoted(user)
             )));
         }

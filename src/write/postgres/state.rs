@@ -35,6 +35,11 @@ impl Home {
         Self { table, replication: replication.to_owned() }
     }
 
+    /// Its schema, quoted.
+    pub(super) fn schema(&self) -> String {
+        name::quoted(&self.table.schema)
+    }
+
     /// Number under which the replication is locked.
     fn lock_key(&self) -> i64 {
         let named = format!("{TABLE}/{}", self.replication);
