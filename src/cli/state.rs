@@ -38,7 +38,7 @@ pub(super) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut streams: Vec<(&String, &StreamState)> = recall.streams.iter().collect();
     streams.sort_by_key(|(name, _)| prepared.position(name));
-    rows.extend(streams.iter().map(|(name, state)| row(name, state, now)));
+    rows.extend(streams.iter().map(|(name, state)| row(prepared, name, state, now)));
     printer::data(&printer::table(&rows, &[4, 6]));
     for (name, state) in streams {
         let gaps = state.last.iter().flat_map(|last| &last.report.gaps);
@@ -49,7 +49,7 @@ pub(super) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn row(name: &str, state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
+fn row(prepared: &Prepared, name: &str, state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
     let last = state.last.as_ref();
     let (word, rows) = match (&state.open, last) {
         (Some(open), _) => ("open".to_owned(), open.counts.rows),
@@ -58,14 +58,21 @@ fn row(name: &str, state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
     };
     let ago = |time: Option<DateTime<Utc>>| time.map_or("never".to_owned(), |time| age(now - time));
     let read = last.filter(|last| last.is_done()).map(|last| last.at);
-    let cursor = state.cursor.and_then(DateTime::from_timestamp_micros);
+    let time = |cursor| DateTime::from_timestamp_micros(cursor).unwrap_or_default();
+    let cursor = state.cursor.map(|cursor| {
+        if prepared.has_number_for_cursor(name) {
+            cursor.to_string()
+        } else {
+            time(cursor).format("%FT%TZ").to_string()
+        }
+    });
     vec![
         name.to_owned(),
         word,
         ago(read),
         ago(state.complete_at),
         printer::grouped(rows),
-        cursor.map_or(String::new(), |cursor| cursor.format("%FT%TZ").to_string()),
+        cursor.unwrap_or_default(),
         state.failed.len().to_string(),
         last.and_then(|last| last.report.error.clone()).unwrap_or_default(),
     ]

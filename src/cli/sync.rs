@@ -19,6 +19,7 @@ use crate::fetch::Transport;
 use crate::plan::{self, AccessHooks, Documents, Options, Plan, Run, Selection, StreamPlan};
 use crate::replication::{Mode, Replication};
 use crate::report::{Event, Reporter};
+use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};
 use crate::state::Store;
 use crate::sync::{self, Beginning, RunReport, RunStatus};
@@ -102,6 +103,13 @@ impl Prepared {
     /// Where a stream stands in the spec; after all others when it is not there any more.
     pub(super) fn position(&self, stream: &str) -> usize {
         self.spec.streams.get_index_of(stream).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a stream's cursor is a number, not a time.
+    pub(super) fn has_number_for_cursor(&self, stream: &str) -> bool {
+        let stream = self.spec.streams.get(stream);
+        let cursor = stream.and_then(|stream| stream.columns.get(&stream.cursor.as_ref()?.field));
+        cursor.is_some_and(|column| column.kind == ColumnType::Int)
     }
 
     /// Where its state is kept.

@@ -92,23 +92,26 @@ impl Ending<'_> {
         counts: &Counts,
         supply: Supply,
     ) -> write::Ending {
+        // Refused parents keep their rows, if none of these can have gone to another parent.
+        let bound = self.plan.is_bound_to_parent();
         let read = match self.reach {
-            Reach::Complete => !self.anchored() && (marks || counts.skipped == 0),
-            Reach::Since(_) => self.gated() && self.plan.is_bound_to_parent(),
+            Reach::Complete => !self.anchored() && (marks && bound || counts.skipped == 0),
+            Reach::Since(_) => self.gated() && bound,
             Reach::Range(..) | Reach::Failed | Reach::Nothing => false,
         };
-        let whole = read
-            && progress.gaps.is_empty()
-            && supply == Supply::Complete
-            && self.plan.limit.is_none()
-            && self.no_deletes().is_none();
-        let seen = if whole { Seen::All } else { Seen::Some };
+        let sound = self.plan.limit.is_none() && self.no_deletes().is_none();
+        let whole = read && progress.gaps.is_empty() && supply == Supply::Complete;
+        let seen = match (sound, whole) {
+            (true, true) => Seen::All,
+            (true, false) if bound => Seen::Some,
+            _ => Seen::Nothing,
+        };
         write::Ending { seen, at: self.run.started_at, void: progress.void.clone() }
     }
 
     /// Why rows that are not seen must not be taken for deleted: under other inputs they were never
     /// to be seen.
-    fn no_deletes(&self) -> Option<String> {
+    pub(super) fn no_deletes(&self) -> Option<String> {
         let before = self.before;
         if !self.merges() {
             return None;
@@ -165,14 +168,16 @@ impl Ending<'_> {
                 state.complete_at = None;
             }
         }
-        if clean && supply == Supply::Complete {
+        let reads = matches!(self.reach, Reach::Complete | Reach::Since(_));
+        if reads && clean && supply == Supply::Complete {
             state.parents_at = Some(self.run.started_at);
         }
-        let reads = matches!(self.reach, Reach::Complete | Reach::Since(_));
         if let Some(cursor) = &plan.cursor {
             let old = before.cursor.filter(|_| kept);
             let known = self.not_after_start(progress.newest, cursor.kind);
-            if reads && clean && counts.skipped == 0 {
+            // Refused slices of parents are recorded, and asked for again whole.
+            let recorded = complete && plan.has_parents();
+            if reads && clean && (counts.skipped == 0 || recorded) {
                 state.cursor = old.max(known);
             } else if complete && !kept {
                 state.cursor = None;
@@ -181,13 +186,11 @@ impl Ending<'_> {
             let known = self.not_after_start(progress.newest_parent, ColumnType::Timestamp);
             state.gate = before.gate.filter(|_| kept).max(known);
         }
-        state.failed = match self.reach {
-            Reach::Since(_) | Reach::Range(..) if !self.gated() => {
-                let old = before.failed.iter();
-                old.chain(&progress.failed).cloned().collect()
-            }
-            _ => progress.failed.clone(),
-        };
+        state.failed.clone_from(&progress.failed);
+        if !reach::has_own_requests(plan, self.reach) && !complete {
+            let lasting = before.failed.iter().filter(|failed| !failed.passing);
+            state.failed.extend(lasting.cloned());
+        }
         state
     }
 

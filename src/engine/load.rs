@@ -88,6 +88,8 @@ pub(super) enum Note {
         newest: Option<i64>,
         /// What says that rows are missing.
         gap: Option<String>,
+        /// Whether nothing of the slice was left out so far.
+        whole: bool,
     },
     /// Its parents have not changed: nothing was asked.
     Unchanged(Slice),
@@ -200,7 +202,7 @@ impl Keeper {
     async fn take(&mut self, note: Note) -> Result<()> {
         self.pending.noted = true;
         match note {
-            Note::Page { slice, batch, rest, newest, gap } => {
+            Note::Page { slice, batch, rest, newest, gap, whole } => {
                 if let Some(batch) = batch {
                     self.add(&batch, slice.id())?;
                 }
@@ -209,7 +211,7 @@ impl Keeper {
                 let done = rest.is_empty();
                 self.progress.open.retain(|open| !slice.is(open));
                 if done {
-                    self.finish(&slice, true, true);
+                    self.finish(&slice, whole, whole);
                 } else {
                     self.progress.open.push(slice.open(rest));
                 }
@@ -417,14 +419,13 @@ impl Keeper {
 
     /// Forgets all rows, and saves what is to be remembered of the stream.
     pub(super) async fn discard(mut self, after: StreamState) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
-            writer.discard().await?;
+        // First said, then done: what is staged without being said is forgotten when it is opened.
+        if let Some(durable) = &self.durable {
+            durable.check()?;
+            durable.store.save(&[after.change(&self.plan.name)]).await?;
         }
-        match &self.durable {
-            Some(durable) => {
-                let change: Change = after.change(&self.plan.name);
-                durable.store.save(&[change]).await
-            }
+        match self.writer.take() {
+            Some(writer) => writer.discard().await,
             None => Ok(()),
         }
     }

@@ -41,6 +41,7 @@ use spans::Spans;
 use stats::Stats;
 use stream::{Ended, Job};
 
+pub use reach::range;
 pub use state::{
     Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream, Progress,
     Reach, Recall, StreamState, Supply,
@@ -190,9 +191,12 @@ async fn run_streams(
             Err(error) => tracing::error!(%error, "a stream broke"),
         }
     }
+    // What it saved is still there.
+    let broken = names.iter().filter(|name| !ended.iter().any(|one| one.report.stream == **name));
+    let broken: Vec<Ended> = broken.map(|name| Ended::broken(name)).collect();
+    ended.extend(broken);
     ended.sort_by_key(|stream| names.iter().position(|name| *name == stream.report.stream));
-    // A stream that broke has told nothing; what it saved is still there.
-    let open = ended.iter().any(|stream| stream.open) || ended.len() < names.len();
+    let open = ended.iter().any(|stream| stream.open);
     let errors = ended.iter_mut().flat_map(|stream| std::mem::take(&mut stream.refused)).collect();
     Ran { streams: ended.into_iter().map(|stream| stream.report).collect(), errors, open }
 }

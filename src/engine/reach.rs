@@ -45,6 +45,11 @@ pub(super) fn requests(stream: &StreamPlan, reach: Reach) -> &[RequestPlan] {
     if changes && !stream.changes.is_empty() { &stream.changes } else { &stream.requests }
 }
 
+/// Whether a reach sends the stream's own requests, not those for changes.
+pub(super) fn has_own_requests(stream: &StreamPlan, reach: Reach) -> bool {
+    std::ptr::eq(requests(stream, reach), stream.requests.as_slice())
+}
+
 /// Whether a reach of a stream follows what changed of its parents.
 pub(super) fn is_gated(stream: &StreamPlan, reach: Reach) -> bool {
     stream.cursor.is_none() && matches!(reach, Reach::Since(_))
@@ -55,15 +60,19 @@ fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
     all.flat_map(|request| &request.feeds).map(|(_, queue)| *queue)
 }
 
+/// The range that a backfill reads; `None` when the stream is not to be backfilled.
+pub fn range(stream: &StreamPlan) -> Option<Reach> {
+    let backfilled = stream.output.as_ref().is_some_and(|output| output.mode == Mode::Backfill);
+    let range = stream.cursor.as_ref().filter(|_| backfilled).and_then(|cursor| cursor.range);
+    range.map(|(from, to)| Reach::Range(from, to))
+}
+
 /// What the stream itself is to read, its children aside.
 fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime<Utc>) -> Reach {
     let Some(output) = &stream.output else { return Reach::Nothing };
     match output.mode {
         Mode::Incremental => {}
-        Mode::Backfill => {
-            let range = stream.cursor.as_ref().and_then(|cursor| cursor.range);
-            return range.map_or(Reach::Nothing, |(from, to)| Reach::Range(from, to));
-        }
+        Mode::Backfill => return range(stream).unwrap_or(Reach::Nothing),
         Mode::DefinitionOnly => return Reach::Nothing,
         Mode::FullRefresh | Mode::Truncate | Mode::Snapshot => return Reach::Complete,
     }

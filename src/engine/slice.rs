@@ -13,6 +13,7 @@ use super::{
     client::{Answer, Call, interrupted},
     keys::KeySet,
     load::{Note, Slice},
+    reach,
     rows::without_known,
     shared::Shared,
     state::{FailedSlice, OpenListing},
@@ -100,6 +101,8 @@ pub(super) async fn run(
 ) -> Result<()> {
     let Some(request) = shared.requests().get(slice.request) else { return Ok(()) };
     let scope = Arc::new(scope);
+    // What the earlier process has left out of it is not known slice by slice.
+    let whole = begun.is_none() || !shared.incomplete.load(Ordering::Relaxed);
     let open = match begun {
         Some(begun) => {
             begun.into_iter().filter_map(|one| Listing::again(request, &scope, one)).collect()
@@ -107,7 +110,7 @@ pub(super) async fn run(
         None => vec![Listing::first(request, &scope)],
     };
     let slice = Arc::new(slice);
-    let mut walk = Walk { shared, request, scope, slice, open, known: None, told: false };
+    let mut walk = Walk { shared, request, scope, slice, open, known: None, told: false, whole };
     while let Some(listing) = walk.open.pop() {
         if shared.enough.is_cancelled() {
             return Ok(());
@@ -152,6 +155,8 @@ struct Walk<'run> {
     known: Option<KeySet>,
     /// Whether the loader knows that nothing is left of it.
     told: bool,
+    /// Whether nothing of it was left out.
+    whole: bool,
 }
 
 impl<'run> Walk<'run> {
@@ -163,26 +168,27 @@ impl<'run> Walk<'run> {
         let stamps = stamps(shared, request, &page);
         let past = is_past(shared, &stamps);
         let next = next.filter(|_| !past);
-        let whole = next.is_none() && listing.depth == 0 && self.known.is_none();
+        let single = next.is_none() && listing.depth == 0 && self.known.is_none();
         let mut gap = None;
         if let Some(next) = &next {
             listing.guard(request).check(next, rows)?;
             if rows == 0 {
                 gap = Some("a page without records led on to a next one".to_owned());
+                self.whole = false;
                 shared.incomplete.store(true, Ordering::Relaxed);
             }
         }
         let children = children(request, &listing, &page)?;
         let newest = stamps.iter().flatten().max().copied();
-        let known = (!whole).then_some(&mut self.known);
+        let known = (!single).then_some(&mut self.known);
         let batch = deliver(shared, (request, &listing.scope), (page, stamps), known).await?;
         if let Some(at) = next {
             self.open.push(Listing { at, ..listing });
         }
         self.open.extend(children);
         self.told = self.open.is_empty();
-        let (slice, rest) = (Arc::clone(&self.slice), self.rest());
-        shared.tell(Note::Page { slice, batch, rest, newest, gap }).await
+        let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
+        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole }).await
     }
 
     /// Begins anew, since a position in it is no longer good.
@@ -205,7 +211,7 @@ impl<'run> Walk<'run> {
     ) -> Result<ControlFlow<()>> {
         let (shared, request) = (self.shared, self.request);
         record(shared, &error);
-        let failed = failed(&self.slice, error);
+        let failed = failed(shared, &self.slice, error);
         if then == Then::StopStream {
             let gap = format!("the stream was stopped: {}", failed.error.message);
             shared.leave(failed, gap).await?;
@@ -222,6 +228,7 @@ impl<'run> Walk<'run> {
         };
         let gap = format!("a page was left out: {}", failed.error.message);
         shared.leave(failed, gap).await?;
+        self.whole = false;
         listing.guard(request).check(&at, 0)?;
         self.open.push(Listing { at, ..listing });
         Ok(ControlFlow::Continue(()))
@@ -232,8 +239,9 @@ impl<'run> Walk<'run> {
         if self.told {
             return Ok(());
         }
-        let (slice, batch, rest, newest, gap) = (self.slice, None, Vec::new(), None, None);
-        self.shared.tell(Note::Page { slice, batch, rest, newest, gap }).await
+        let Self { shared, slice, whole, .. } = self;
+        let (batch, rest, newest, gap) = (None, Vec::new(), None, None);
+        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole }).await
     }
 
     fn rest(&self) -> Vec<OpenListing> {
@@ -242,9 +250,10 @@ impl<'run> Walk<'run> {
 }
 
 /// A refused slice as it is remembered.
-fn failed(slice: &Slice, error: SliceError) -> FailedSlice {
+fn failed(shared: &Shared, slice: &Slice, error: SliceError) -> FailedSlice {
     let values = slice.items.iter().map(|item| item.value.to_string()).collect();
-    FailedSlice { request: slice.request, number: slice.number, values, error }
+    let passing = !reach::has_own_requests(&shared.plan, shared.reach);
+    FailedSlice { request: slice.request, number: slice.number, values, error, passing }
 }
 
 fn record(shared: &Shared, error: &SliceError) {

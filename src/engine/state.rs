@@ -107,6 +107,9 @@ pub struct OpenRun {
     pub id: String,
     /// When it began.
     pub started_at: DateTime<Utc>,
+    /// Whether it asks for refused slices and nothing else.
+    #[serde(default)]
+    pub retry: bool,
     /// Its streams.
     pub streams: BTreeMap<String, OpenStream>,
 }
@@ -254,6 +257,9 @@ pub struct FailedSlice {
     pub values: Vec<String>,
     /// What was refused.
     pub error: SliceError,
+    /// Whether it is of a request for changes, which the next run sends again by itself.
+    #[serde(default)]
+    pub passing: bool,
 }
 
 /// What a run has done of a stream so far.

@@ -52,6 +52,21 @@ pub(super) struct Ended {
     pub(super) refused: Vec<crate::report::SliceError>,
 }
 
+impl Ended {
+    /// Of a stream whose task broke off: a fault of weir's own.
+    pub(super) fn broken(stream: &str) -> Self {
+        let report = StreamReport {
+            complete: false,
+            error: Some(
+                "the stream broke off: this is a fault in weir; please report it".to_owned(),
+            ),
+            hint: Some("run again to continue".to_owned()),
+            ..ending::empty(stream, StreamStatus::Failed)
+        };
+        Self { report, open: true, refused: Vec::new() }
+    }
+}
+
 /// Runs one stream; its failure is part of the report.
 pub(super) async fn run(env: Arc<Env>, job: Job) -> Ended {
     let started = Instant::now();
@@ -113,11 +128,16 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         plan: Arc::clone(&plan),
     };
     let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, reach };
+    if let Some(why) = ending.no_deletes().filter(|_| reach != Reach::Failed) {
+        let (stream, message) =
+            (Some(plan.name.clone()), format!("rows that are gone stay: {why}"));
+        env.client.reporter.report(&Event::Warning { stream, message });
+    }
     match open(&env, &mut keeper, going_on.as_ref()).await {
         Ok(Opened::Ready) => {}
         Ok(Opened::Published) => {
             let progress = keeper.progress.clone();
-            let supply = ending.supply(Ok(()), !progress.gaps.is_empty());
+            let supply = ending.supply(Ok(()), incomplete);
             // What the rows before concluded is not known any more: at worst too much is asked.
             let parents = keeper.parents.as_ref().map(|parents| parents.settled(true));
             let changes = parents.unwrap_or_default();
@@ -194,7 +214,7 @@ fn sources(keeper: &Keeper, consumers: Vec<Option<Consumer>>, reach: Reach) -> V
     let gated = reach::is_gated(plan, reach);
     let known = keeper.parents.as_ref().map(parents::Read::known).unwrap_or_default();
     let source = |(number, consumer)| {
-        let failed = before.failed.iter().filter(|failed| failed.request == number);
+        let failed = before.failed.iter().filter(|one| one.request == number && !one.passing);
         let past = Past {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),

@@ -221,10 +221,11 @@ impl Plan {
         draft.add_feeders(&mut active)?;
         let order = select::order(&active.iter().map(stage_links).collect::<Vec<_>>())?;
         let queues = consumed_queues(&active);
-        let mut streams = Vec::new();
+        let mut streams: Vec<Arc<StreamPlan>> = Vec::new();
         for name in order {
             if let Some(stage) = active.get(name.as_str()) {
-                streams.push(Arc::new(draft.stream(stage, &queues)?));
+                let stream = draft.stream(stage, &queues, &streams)?;
+                streams.push(Arc::new(stream));
             }
         }
         distinct_objects(&definitions, &streams)?;
@@ -261,6 +262,7 @@ struct Stage<'spec> {
     stream: &'spec Stream,
     /// `None`: it only feeds.
     settings: Option<StreamOptions>,
+    inputs: IndexMap<String, serde_json::Value>,
     variables: BTreeMap<String, Value>,
     /// The requests whose `when` holds.
     requests: Vec<RequestSpec>,
@@ -344,9 +346,11 @@ impl<'plan> Draft<'plan> {
             .streams
             .get_key_value(name)
             .ok_or_else(|| Error::input(format!("the spec has no stream `{name}`")))?;
-        let inputs =
-            settings.map_or(&self.documents.replication.defaults.inputs, |own| &own.inputs);
-        let mut variables = variables::inputs(spec, inputs, self.run)?;
+        let replication = self.documents.replication;
+        // A feeder feeds what it would write.
+        let own = settings.cloned().or_else(|| select::settings_of(replication, name));
+        let inputs = own.map_or_else(|| replication.defaults.inputs.clone(), |own| own.inputs);
+        let mut variables = variables::inputs(spec, &inputs, self.run)?;
         variables.insert("stream_name".to_owned(), Value::from(name.as_str()));
         let columns = match settings {
             Some(settings) => columns::selected(name, stream, &settings.select)?,
@@ -356,7 +360,8 @@ impl<'plan> Draft<'plan> {
         let scope = self.scope(&variables);
         let requests = holding(name, request::merged(spec, stream), &scope)?;
         let changes = holding(name, request::changes(spec, stream), &scope)?;
-        Ok(Stage { name, stream, settings: settings.cloned(), variables, requests, changes })
+        let settings = settings.cloned();
+        Ok(Stage { name, stream, settings, inputs, variables, requests, changes })
     }
 
     /// Adds the parents of selected streams that are not selected themselves.
@@ -386,7 +391,12 @@ impl<'plan> Draft<'plan> {
         output.map_err(|error| error.within(format!("stream `{}`", stage.name)))
     }
 
-    fn stream(&self, stage: &Stage<'_>, queues: &[String]) -> Result<StreamPlan> {
+    fn stream(
+        &self,
+        stage: &Stage<'_>,
+        queues: &[String],
+        before: &[Arc<StreamPlan>],
+    ) -> Result<StreamPlan> {
         let spec = self.documents.spec;
         let within = |error: Error| error.within(format!("stream `{}`", stage.name));
         let settings = stage.settings.as_ref();
@@ -415,7 +425,7 @@ impl<'plan> Draft<'plan> {
         let max_errors = settings.and_then(|own| own.max_errors).unwrap_or(MAX_ERRORS);
         Ok(StreamPlan {
             cursor: self.cursor(stage, output.as_ref(), &scope).map_err(within)?,
-            reads: self.reads(stage),
+            reads: self.reads(stage, before),
             writes: fingerprint::writes(output.as_ref(), &ignore),
             refresh: refresh.unwrap_or_default(),
             changes,

@@ -54,22 +54,9 @@ pub(super) fn streams<'spec>(
     }
     let mut chosen = IndexMap::new();
     for name in spec.streams.keys().filter(|name| selection.contains(name)) {
-        let mut patterns: Vec<_> = replication
-            .streams
-            .iter()
-            .filter(|(pattern, _)| matches_pattern(pattern, name))
-            .collect();
-        patterns.sort_by_key(|(pattern, _)| *pattern == name);
-        if patterns.is_empty() {
-            continue;
-        }
-        let mut settings = replication.defaults.clone();
-        for (_, own) in patterns {
-            if let Some(own) = own {
-                settings = overlaid(settings, own);
-            }
-        }
-        if settings.disabled != Some(true) {
+        if let Some(settings) = settings_of(replication, name)
+            && settings.disabled != Some(true)
+        {
             chosen.insert(name.as_str(), settings);
         }
     }
@@ -82,6 +69,16 @@ pub(super) fn streams<'spec>(
         )));
     }
     Ok(chosen)
+}
+
+/// What the replication says of a stream; `None` when it does not name it.
+pub(super) fn settings_of(replication: &Replication, name: &str) -> Option<StreamOptions> {
+    let all = replication.streams.iter();
+    let mut patterns: Vec<_> = all.filter(|(pattern, _)| matches_pattern(pattern, name)).collect();
+    patterns.sort_by_key(|(pattern, _)| *pattern == name);
+    let first = patterns.first().map(|_| replication.defaults.clone());
+    let own = patterns.into_iter().filter_map(|(_, own)| own.as_ref());
+    first.map(|settings| own.fold(settings, overlaid))
 }
 
 /// Settings with others laid over them.

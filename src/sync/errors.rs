@@ -23,6 +23,7 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
         doc: Some(doc.to_owned()),
     };
     let columns = vec![
+        column("replication", ColumnType::Text, "name of the replication"),
         column("stream", ColumnType::Text, "stream of the slice"),
         column("slice", ColumnType::Text, "what it was about, as `page_id=123`"),
         column("url", ColumnType::Text, "what was asked, without secrets"),
@@ -31,14 +32,14 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
         column("run_id", ColumnType::Text, "run that was refused it"),
         column("run_at", ColumnType::Timestamp, "start of that run"),
     ];
-    let key = ["stream", "slice", "url"].map(str::to_owned).to_vec();
+    let key = ["replication", "stream", "slice", "url"].map(str::to_owned).to_vec();
     Table {
         replication: replication.to_owned(),
         stream: ERRORS.to_owned(),
         object: object.to_owned(),
         schema: TableSchema { columns, key },
         disposition: Disposition::Merge,
-        replaces: Some("stream".to_owned()),
+        replaces: Some("replication".to_owned()),
         deletes: Deletes::Remove,
         place: Vec::new(),
         run_id: run.id.clone(),
@@ -46,19 +47,16 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
     }
 }
 
-/// Records the refused slices of the streams that have ended, in place of their earlier ones. Returns
-/// where, when there are any.
+/// Records the refused slices of all streams, in place of the earlier ones. Returns where, when there
+/// are any.
 pub(super) async fn write(
     target: &dyn Target,
     place: (&str, &str),
     run: &Run,
     recall: &Recall,
-    ended: &[&str],
 ) -> Result<Option<String>> {
-    let failed: Vec<(&str, &FailedSlice)> = recall
-        .streams
-        .iter()
-        .filter(|(name, _)| ended.contains(&name.as_str()))
+    let streams = recall.streams.iter();
+    let failed: Vec<(&str, &FailedSlice)> = streams
         .flat_map(|(name, state)| state.failed.iter().map(move |failed| (name.as_str(), failed)))
         .collect();
     if failed.is_empty() && !recall.has_errors() {
@@ -67,40 +65,35 @@ pub(super) async fn write(
     let table = table(place, run);
     let writer = target.open(&table, None).await?;
     let mut writer = writer.ok_or_else(|| Error::target("the table of errors cannot be opened"))?;
-    writer.write(batch(&table.schema, run, &failed, ended)?).await?;
-    let any = recall.streams.values().any(|state| !state.failed.is_empty());
+    writer.write(batch(&table, run, &failed)?).await?;
     let ending = Ending { seen: Seen::Some, at: run.started_at, void: Vec::new() };
-    let committed = writer.commit(&ending, &[Recall::errors(any)]).await?;
+    let committed = writer.commit(&ending, &[Recall::errors(!failed.is_empty())]).await?;
     Ok((!failed.is_empty()).then_some(committed.object))
 }
 
-fn batch(
-    schema: &TableSchema,
-    run: &Run,
-    failed: &[(&str, &FailedSlice)],
-    ended: &[&str],
-) -> Result<RecordBatch> {
-    let marks = ended.len();
-    let text = |of: &dyn Fn(&FailedSlice) -> Option<String>| -> ArrayRef {
-        let values = failed.iter().map(|(_, failed)| of(failed));
-        Arc::new(values.chain(std::iter::repeat_n(None, marks)).collect::<StringArray>())
+/// The rows, and a marker by which earlier ones of the replication go.
+fn batch(table: &Table, run: &Run, failed: &[(&str, &FailedSlice)]) -> Result<RecordBatch> {
+    let text = |of: &dyn Fn(&str, &FailedSlice) -> Option<String>| -> ArrayRef {
+        let values = failed.iter().map(|(stream, failed)| of(stream, failed));
+        Arc::new(values.chain([None]).collect::<StringArray>())
     };
-    let streams = failed.iter().map(|(name, _)| *name).chain(ended.iter().copied());
     let status = failed.iter().map(|(_, failed)| failed.error.status.map(i64::from));
     let at = failed.iter().map(|_| Some(run.started_at.timestamp_micros()));
-    let at: TimestampMicrosecondArray = at.chain(std::iter::repeat_n(None, marks)).collect();
-    let mark = failed.iter().map(|_| None).chain(std::iter::repeat_n(Some(true), marks));
+    let at: TimestampMicrosecondArray = at.chain([None]).collect();
+    let mark = failed.iter().map(|_| None).chain([Some(true)]);
+    let replication = std::iter::repeat_n(Some(&table.replication), failed.len() + 1);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(streams.map(Some).collect::<StringArray>()),
-        text(&|failed| Some(failed.error.slice.clone())),
-        text(&|failed| Some(failed.error.url.clone())),
-        Arc::new(status.chain(std::iter::repeat_n(None, marks)).collect::<Int64Array>()),
-        text(&|failed| Some(failed.error.message.clone())),
-        text(&|_| Some(run.id.clone())),
+        Arc::new(replication.collect::<StringArray>()),
+        text(&|stream, _| Some(stream.to_owned())),
+        text(&|_, failed| Some(failed.error.slice.clone())),
+        text(&|_, failed| Some(failed.error.url.clone())),
+        Arc::new(status.chain([None]).collect::<Int64Array>()),
+        text(&|_, failed| Some(failed.error.message.clone())),
+        text(&|_, _| Some(run.id.clone())),
         Arc::new(at.with_timezone("UTC")),
-        Arc::new(Int64Array::from_value(0, failed.len() + marks)),
+        Arc::new(Int64Array::from_value(0, failed.len() + 1)),
         Arc::new(mark.collect::<BooleanArray>()),
     ];
-    RecordBatch::try_new(schema.staged(), columns)
+    RecordBatch::try_new(table.schema.staged(), columns)
         .map_err(|error| Error::new(Kind::Shape, "errors make no rows").because(error))
 }

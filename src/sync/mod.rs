@@ -115,15 +115,6 @@ pub async fn run(
         let ran = Ran { streams: defined, ..Ran::default() };
         return Ok(report(&plan.run, false, started, ran, false));
     }
-    // Rows that are few on purpose must not be taken for all there are.
-    if plan.streams.iter().any(|stream| stream.limit.is_some()) {
-        let recall = Recall::default();
-        let reaches = engine::reaches(&plan, &recall, beginning.now);
-        let run = plan.run.clone();
-        let cancelled = services.cancel.clone();
-        let ran = engine::run(plan, services, &recall, &reaches, None).await?;
-        return Ok(report(&run, false, started, ran, cancelled.is_cancelled()));
-    }
     let at_home = services.state.is_none();
     let store = match &services.state {
         Some(store) => Arc::clone(store),
@@ -135,25 +126,46 @@ pub async fn run(
     if beginning.fresh {
         recall = forget(store.as_ref(), &plan, recall).await?;
     }
+    // Rows that are few on purpose must not be taken for all there are.
+    if plan.streams.iter().any(|stream| stream.limit.is_some()) {
+        if let Some(open) = &recall.run {
+            return Err(open_error(open).with_hint(
+                "run without `--limit` to continue it, or with `--fresh` to give it up",
+            ));
+        }
+        let recall = Recall::default();
+        let reaches = engine::reaches(&plan, &recall, beginning.now);
+        let run = plan.run.clone();
+        let cancelled = services.cancel.clone();
+        let ran = engine::run(plan, services, &recall, &reaches, None).await?;
+        return Ok(report(&run, false, started, ran, cancelled.is_cancelled()));
+    }
     let lacking = lacking(&plan, &recall, &services).await;
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
     let begun = begin(prepare, plan, past, services.reporter.as_ref(), beginning).await?;
     let Begun { plan, reaches, continued, recall } = begun;
     let run = plan.run.clone();
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
-    let cancel = services.cancel.clone();
+    let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
-    let ran = engine::run(plan, services, &recall, &reaches, Some(durable.clone())).await?;
+    let ran = engine::run(plan, services, &recall, &reaches, Some(durable.clone())).await;
     let after = Recall::read(store.load().await?)?;
-    let ended: Vec<&str> = ran
-        .streams
-        .iter()
-        .filter(|stream| matches!(stream.status, StreamStatus::Done | StreamStatus::Fed))
-        .map(|stream| stream.stream.as_str())
-        .collect();
-    let errors_object =
-        errors::write(target.as_ref(), (&name, &default_object), &run, &after, &ended).await?;
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(error) => {
+            if !has_begun(&after, &streams) {
+                store.save(&after.without_run()).await?;
+            }
+            return Err(error);
+        }
+    };
+    let errors = errors::write(target.as_ref(), (&name, &default_object), &run, &after).await;
+    let errors_object = errors.unwrap_or_else(|error| {
+        let what = format!("the refused slices are not in `{default_object}`: {}", error.chain());
+        reporter.report(&Event::Warning { stream: None, message: what });
+        None
+    });
     let resumable = ran.open && has_begun(&after, &streams);
     if !resumable {
         store.save(&after.without_run()).await?;
@@ -199,21 +211,23 @@ async fn begin(
     };
     let mut recall = distrusted(recall.clone());
     if beginning.retry {
-        if let Some(open) = &recall.run {
-            let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
-            return Err(Error::input(format!("the run of {since} has not ended"))
-                .with_hint("run `weir sync run` first: it continues"));
+        if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
+            return Err(open_error(open).with_hint("run `weir sync run` first: it continues"));
         }
+        // One that died is begun anew: what it asks for is recorded.
+        store.save(&recall.without_run()).await?;
         // What their slices are about is recorded, so that no parent needs to feed them.
         plan.streams.retain(|stream| {
-            stream.output.is_some() && !recall.stream(&stream.name).failed.is_empty()
+            let state = recall.stream(&stream.name);
+            stream.output.is_some() && state.failed.iter().any(|failed| !failed.passing)
         });
         let reaches = plan.streams.iter().map(|stream| (stream.name.clone(), Reach::Failed));
         let reaches = reaches.collect();
-        remember(store, &plan, &reaches).await?;
+        remember(store, &plan, &reaches, true).await?;
+        recall = distrusted(Recall::read(store.load().await?)?);
         return Ok(Begun { plan, reaches, continued: false, recall });
     }
-    if let Some(open) = &recall.run {
+    if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
         let run = Run { id: open.id.clone(), started_at: open.started_at };
         let again = prepare(run)?;
         match difference(&again, open, lacking) {
@@ -223,10 +237,7 @@ async fn begin(
                 return Ok(Begun { plan: again, reaches, continued: true, recall });
             }
             Some(Difference::Selection) if again.is_selection => {
-                let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
-                let count = open.streams.len();
-                let what = format!("the run of {since} with {count} streams has not ended");
-                return Err(Error::input(what).with_hint(
+                return Err(open_error(open).with_hint(
                     "run without `--streams` to continue it, or with `--fresh` to give it up",
                 ));
             }
@@ -244,7 +255,7 @@ async fn begin(
         recall = distrusted(Recall::read(store.load().await?)?);
     }
     let reaches = engine::reaches(&plan, &recall, beginning.now);
-    remember(store, &plan, &reaches).await?;
+    remember(store, &plan, &reaches, false).await?;
     Ok(Begun { plan, reaches, continued: false, recall })
 }
 
@@ -272,13 +283,27 @@ async fn lacking(plan: &Plan, recall: &Recall, services: &Services) -> BTreeSet<
     lacking
 }
 
-async fn remember(store: &dyn Store, plan: &Plan, reaches: &BTreeMap<String, Reach>) -> Result<()> {
+fn open_error(open: &OpenRun) -> Error {
+    let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
+    let streams = match open.streams.len() {
+        1 => "1 stream".to_owned(),
+        count => format!("{count} streams"),
+    };
+    Error::input(format!("the run of {since} with {streams} has not ended"))
+}
+
+async fn remember(
+    store: &dyn Store,
+    plan: &Plan,
+    reaches: &BTreeMap<String, Reach>,
+    retry: bool,
+) -> Result<()> {
     let streams = plan.streams.iter().map(|stream| {
         let reach = reaches.get(&stream.name).copied().unwrap_or_default();
         (stream.name.clone(), open_stream(stream, reach))
     });
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
-    let open = OpenRun { id, started_at, streams: streams.collect() };
+    let open = OpenRun { id, started_at, retry, streams: streams.collect() };
     store.save(&[open.change()]).await
 }
 
@@ -321,7 +346,10 @@ fn difference(plan: &Plan, open: &OpenRun, lacking: &BTreeSet<String>) -> Option
     }
     let differs = |stream: &&Arc<StreamPlan>| {
         let then = open.streams.get(&stream.name);
-        then.is_none_or(|then| *then != open_stream(stream, then.reach))
+        then.is_none_or(|then| {
+            let other_range = engine::range(stream).is_some_and(|range| range != then.reach);
+            other_range || *then != open_stream(stream, then.reach)
+        })
     };
     if let Some(stream) = plan.streams.iter().find(differs) {
         return Some(Difference::Stream(stream.name.clone()));

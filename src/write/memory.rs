@@ -282,7 +282,7 @@ fn merge(
             (Some(column), seen) => {
                 let parent = key_of(&row, std::slice::from_ref(column));
                 match staged.parents.get(&parent) {
-                    Some(anew) => *anew,
+                    Some(anew) => *anew && seen != Seen::Nothing,
                     None => seen == Seen::All,
                 }
             }

@@ -86,6 +86,8 @@ pub struct Ending {
 /// What a merge may conclude of old rows whose key was not staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
+    /// Nothing: all old rows stay, whatever the markers say.
+    Nothing,
     /// Nothing but this: where a parent was marked as read anew, by every marker of it, those of its
     /// old rows whose key was not staged are gone.
     Some,

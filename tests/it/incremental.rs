@@ -238,6 +238,7 @@ fn an_incomplete_listing_is_no_ground_for_a_delete() {
     let current = replication.replace("inputs: {", "inputs: { statuses: [current],");
     for spoiler in [Error, RepeatedCursor, Limit, Death, OtherFilter] {
         let mut world = world();
+        let start = world.beginning().now;
         assert_eq!(world.run(&replication).status, RunStatus::Done);
         let gone = leaf(&world);
         let kept = table(&world, "pages").len();
@@ -275,6 +276,10 @@ fn an_incomplete_listing_is_no_ground_for_a_delete() {
         }
         let pages = table(&world, "pages");
         assert_eq!(pages.len(), kept, "{spoiler:?}");
+        for stream in STREAMS {
+            let wrong = world.falsely_deleted(stream, start);
+            assert!(wrong.is_empty(), "{spoiler:?}: {wrong:?}");
+        }
         let marked = pages.values().filter(|row| !row["_weir_deleted_at"].is_null()).count();
         assert_eq!(marked, 0, "{spoiler:?}");
         assert!(!table(&world, "pages")[&archived]["title"].is_null());
@@ -330,6 +335,60 @@ fn a_refused_parent_keeps_its_rows_and_the_others_lose_theirs() {
     assert!(
         again.memory.batches("_weir_errors").unwrap().iter().all(|batch| batch.num_rows() == 0)
     );
+}
+
+#[test]
+fn a_parents_other_inputs_delete_no_rows_of_its_children() {
+    let some = INCREMENTAL.replace("mode: incremental", "mode: incremental, refresh: 0s");
+    let one = some.replace("'*': }", "'*': , pages: { inputs: { statuses: [archived] } } }");
+    let mut world = world();
+    let start = world.beginning().now;
+    world.run(&some);
+    world.pass(Duration::from_hours(1));
+    world.options.selection = Selection(vec!["page_labels".to_owned()]);
+    world.run(&one);
+    assert!(world.falsely_deleted("page_labels", start).is_empty());
+    // Alone or with its parent, a stream has the same rows.
+    world.pass(Duration::from_hours(1));
+    let fresh = |world: &World| Beginning { fresh: true, ..world.beginning() };
+    world.run_from(&one, fresh(&world));
+    let alone = world.memory.batches("page_labels").unwrap();
+    world.options = weir::plan::Options::default();
+    world.pass(Duration::from_hours(1));
+    world.run_from(&one, fresh(&world));
+    let rows = |batches: &[arrow_array::RecordBatch]| {
+        let rows = batches.iter().flat_map(crate::support::rows::read);
+        let there = rows.filter(|row| row["_weir_deleted_at"].is_null());
+        there.map(|row| format!("{}/{}", row["page_id"], row["id"])).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(rows(&alone), rows(&world.memory.batches("page_labels").unwrap()));
+}
+
+#[test]
+fn a_retry_that_died_is_not_gone_on_with_as_a_run() {
+    let replication =
+        INCREMENTAL.replace("mode: incremental, metadata: { change: true }", "mode: full-refresh");
+    let mut world = world();
+    let rules = vec![Fault {
+        part: "/labels".to_owned(),
+        when: When::Numbers(vec![2, 4]),
+        what: What::Status(403),
+    }];
+    world.simulator.set_faults(Faults { rules, ..Faults::default() });
+    assert_eq!(world.run(&replication).status, RunStatus::DoneWithErrors);
+    world.simulator.set_faults(Faults::default());
+    for steps in 1..40 {
+        world.pass(Duration::from_mins(1));
+        world.options.retry = true;
+        let retry = Beginning { retry: true, ..world.beginning() };
+        if world.live(&replication, Some(steps), retry).report.is_some() {
+            break;
+        }
+    }
+    world.options.retry = false;
+    world.pass(Duration::from_mins(1));
+    assert!(!world.run(&replication).continued);
+    assert_eq!(behind(&world), Vec::<&str>::new());
 }
 
 #[test]

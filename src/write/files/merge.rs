@@ -249,7 +249,7 @@ impl<'table> Merge<'table> {
             let is_gone = match &replaced {
                 None => self.ending.seen == Seen::All,
                 Some(_) => match parent.and_then(|parent| parents.get(&parent)) {
-                    Some(anew) => *anew,
+                    Some(anew) => *anew && self.ending.seen != Seen::Nothing,
                     None => self.ending.seen == Seen::All,
                 },
             };

@@ -93,19 +93,21 @@ async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -
 fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
     let (table, matching) = (&stage.table, stage.matching("old", "new"));
     let unseen = format!("NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})");
-    let Some(replaces) = &stage.replaces else {
-        return (ending.seen == Seen::All).then_some(unseen);
-    };
-    let marked = format!(
-        "SELECT FROM {} AS marked WHERE marked.parent = old.{}",
-        parents(stage),
-        quoted(replaces)
-    );
-    Some(match ending.seen {
-        Seen::Some => format!("EXISTS ({marked} AND marked.anew) AND {unseen}"),
+    let marked = stage.replaces.as_ref().map(|replaces| {
+        let (parents, parent) = (parents(stage), quoted(replaces));
+        format!("SELECT FROM {parents} AS marked WHERE marked.parent = old.{parent}")
+    });
+    match (ending.seen, marked) {
+        (Seen::Nothing, _) | (Seen::Some, None) => None,
+        (Seen::All, None) => Some(unseen),
+        (Seen::Some, Some(marked)) => {
+            Some(format!("EXISTS ({marked} AND marked.anew) AND {unseen}"))
+        }
         // The parent was read anew, or is gone itself.
-        Seen::All => format!("NOT EXISTS ({marked} AND NOT marked.anew) AND {unseen}"),
-    })
+        (Seen::All, Some(marked)) => {
+            Some(format!("NOT EXISTS ({marked} AND NOT marked.anew) AND {unseen}"))
+        }
+    }
 }
 
 /// Inserts rows with new keys, and updates those that changed or had been taken for gone.
