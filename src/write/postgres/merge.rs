@@ -59,7 +59,12 @@ pub(super) async fn merge(
     old: &Existing,
     ending: &Ending,
 ) -> Result<u64> {
-    run(transaction, stage, &format!("ANALYZE {}", stage.table)).await?;
+    let (table, key) = (&stage.table, stage.key_columns());
+    if gone(stage, ending).is_some() && stage.deletes != Deletes::Ignore {
+        // Of an old table that was never analysed, Postgres may believe that few rows are looked up.
+        run(transaction, stage, &format!("CREATE INDEX ON {table} ({key})")).await?;
+    }
+    run(transaction, stage, &format!("ANALYZE {table}")).await?;
     let deleted = delete(transaction, stage, ending).await?;
     upsert(transaction, stage, old).await?;
     Ok(deleted)
