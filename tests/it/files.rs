@@ -611,8 +611,8 @@ async fn a_store_that_is_published_to_again_gets_other_parts() {
         assert!(new.peek().is_some());
         assert!(new.all(|part| !before.contains(part)), "{before:?} {after:?}");
         assert_eq!(ids_in(&store).await, [7, 8], "{disposition:?}");
-        let parts =
-            keys(&store).await.into_iter().filter(|key| key.rsplit('.').next() == Some("jsonl"));
+        let is_part = |key: &String| Path::new(key).extension().is_some_and(|ext| ext == "jsonl");
+        let parts = keys(&store).await.into_iter().filter(is_part);
         assert_eq!(parts.count(), after.len());
         load(&again, &Table { disposition: Disposition::Replace, ..table.clone() }, 0..0).await;
     }

@@ -123,21 +123,16 @@ impl<'table> Merge<'table> {
         }
         // Two generations: a key is remembered for at least so many rows.
         let (mut young, mut old) = (HashSet::new(), HashSet::new());
-        let mut first = 0;
-        for number in 0..self.staging.segments() {
-            for batch in self.staging.read(number).await? {
-                let batch = batch?;
-                let (rows, numbers) = self.rows(&batch, first)?;
-                first += batch.num_rows() as u64;
-                for (hash, number) in hashes(&rows, &self.key).into_iter().zip(numbers) {
-                    if old.contains(&hash) || !young.insert(hash) {
-                        twins.insert(hash, number);
-                    }
-                    if young.len() as u64 >= KEYS / 2 {
-                        old = std::mem::take(&mut young);
-                    }
+        let mut staged = self.staging.batches();
+        while let Some((batch, first)) = staged.next().await? {
+            let (rows, numbers) = self.rows(&batch, first)?;
+            for (hash, number) in hashes(&rows, &self.key).into_iter().zip(numbers) {
+                if old.contains(&hash) || !young.insert(hash) {
+                    twins.insert(hash, number);
                 }
-                tokio::task::yield_now().await;
+                if young.len() as u64 >= KEYS / 2 {
+                    old = std::mem::take(&mut young);
+                }
             }
         }
         Ok(twins)
@@ -168,20 +163,18 @@ impl<'table> Merge<'table> {
         else {
             return Ok(parents);
         };
-        for number in 0..self.staging.segments() {
-            for batch in self.staging.read(number).await? {
-                let batch = batch?;
-                let slices = column(&batch, SLICE)?.as_primitive::<Int64Type>();
-                let marks = column(&batch, MARK)?.as_boolean();
-                if marks.null_count() == batch.num_rows() {
-                    continue;
-                }
-                let texts = super::json::texts(batch.schema().field(at), batch.column(at))?;
-                for (row, parent) in texts.into_iter().enumerate() {
-                    let counts = marks.is_valid(row) && !self.void.contains(&slices.value(row));
-                    if let Some(parent) = parent.filter(|_| counts) {
-                        *parents.entry(parent).or_insert(true) &= marks.value(row);
-                    }
+        let mut staged = self.staging.batches();
+        while let Some((batch, _)) = staged.next().await? {
+            let slices = column(&batch, SLICE)?.as_primitive::<Int64Type>();
+            let marks = column(&batch, MARK)?.as_boolean();
+            if marks.null_count() == batch.num_rows() {
+                continue;
+            }
+            let texts = super::json::texts(batch.schema().field(at), batch.column(at))?;
+            for (row, parent) in texts.into_iter().enumerate() {
+                let counts = marks.is_valid(row) && !self.void.contains(&slices.value(row));
+                if let Some(parent) = parent.filter(|_| counts) {
+                    *parents.entry(parent).or_insert(true) &= marks.value(row);
                 }
             }
         }
@@ -192,21 +185,16 @@ impl<'table> Merge<'table> {
     pub(super) async fn keys(&self, turn: u64) -> Result<Keys> {
         let (content, place) = (self.content(), self.place());
         let mut entries: HashMap<RowHash, Entry> = HashMap::new();
-        let mut first = 0;
-        for number in 0..self.staging.segments() {
-            for batch in self.staging.read(number).await? {
-                let batch = batch?;
-                let (rows, numbers) = self.rows(&batch, first)?;
-                first += batch.num_rows() as u64;
-                let (contents, places) = (hashes(&rows, &content), hashes(&rows, &place));
-                let keys = hashes(&rows, &self.key).into_iter().zip(numbers);
-                for ((key, row), (content, place)) in keys.zip(contents.into_iter().zip(places)) {
-                    if self.is_due(key, turn) {
-                        let (content, place) = (narrow(content), narrow(place));
-                        entries.insert(key, Entry { row, content, place, found: Found::Nothing });
-                    }
+        let mut staged = self.staging.batches();
+        while let Some((batch, first)) = staged.next().await? {
+            let (rows, numbers) = self.rows(&batch, first)?;
+            let (contents, places) = (hashes(&rows, &content), hashes(&rows, &place));
+            let keys = hashes(&rows, &self.key).into_iter().zip(numbers);
+            for ((key, row), (content, place)) in keys.zip(contents.into_iter().zip(places)) {
+                if self.is_due(key, turn) {
+                    let (content, place) = (narrow(content), narrow(place));
+                    entries.insert(key, Entry { row, content, place, found: Found::Nothing });
                 }
-                tokio::task::yield_now().await;
             }
         }
         Ok(Keys { entries })

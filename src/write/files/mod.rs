@@ -363,13 +363,9 @@ impl FilesWriter {
         let mut out = Out::new(plan, self.sink().await?, self.settings.max_file_bytes)?;
         if self.table.disposition != Disposition::Merge {
             let twins = merge.twins().await?;
-            let mut first = 0;
-            for number in 0..self.staging.segments() {
-                for batch in self.staging.read(number).await? {
-                    let batch = batch?;
-                    out.write(&merge.lasting(&batch, first, &twins)?).await?;
-                    first += batch.num_rows() as u64;
-                }
+            let mut staged = self.staging.batches();
+            while let Some((batch, first)) = staged.next().await? {
+                out.write(&merge.lasting(&batch, first, &twins)?).await?;
             }
             let rows = out.rows();
             return Ok((out, rows, 0));
@@ -387,13 +383,9 @@ impl FilesWriter {
                     out.write(&kept).await?;
                 }
             }
-            let mut first = 0;
-            for number in 0..self.staging.segments() {
-                for batch in self.staging.read(number).await? {
-                    let batch = batch?;
-                    out.write(&merge.news(&batch, first, &keys, &arrow)?).await?;
-                    first += batch.num_rows() as u64;
-                }
+            let mut staged = self.staging.batches();
+            while let Some((batch, first)) = staged.next().await? {
+                out.write(&merge.news(&batch, first, &keys, &arrow)?).await?;
             }
         }
         Ok((out, rows, deleted))

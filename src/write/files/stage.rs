@@ -89,19 +89,16 @@ impl Staging {
         }
     }
 
-    /// How many segments there are.
-    pub(super) fn segments(&self) -> usize {
-        match self {
-            Self::Local(staging) => staging.index.segments.len(),
-            Self::Store(staging) => staging.segments.len(),
-        }
+    /// All rows, in their order. They must have been made to last.
+    pub(super) fn batches(&self) -> Batches<'_> {
+        Batches { staging: self, number: 0, segment: None, first: 0 }
     }
 
-    /// The batches of a segment. All rows must have been made to last.
-    pub(super) async fn read(&self, number: usize) -> Result<Segment> {
+    /// The batches of a segment; `None` after the last.
+    async fn segment(&self, number: usize) -> Result<Option<Segment>> {
         match self {
-            Self::Local(staging) => staging.read(number),
-            Self::Store(staging) => staging.read(number).await,
+            Self::Local(staging) => staging.segment(number),
+            Self::Store(staging) => staging.segment(number).await,
         }
     }
 
@@ -114,8 +111,38 @@ impl Staging {
     }
 }
 
+/// The batches of a staging.
+pub(super) struct Batches<'staging> {
+    staging: &'staging Staging,
+    /// Segments that were begun.
+    number: usize,
+    segment: Option<Segment>,
+    /// Rows so far.
+    first: u64,
+}
+
+impl Batches<'_> {
+    /// The next batch, and the number of its first row.
+    pub(super) async fn next(&mut self) -> Result<Option<(RecordBatch, u64)>> {
+        // What follows is work for the CPU: let other tasks have their turn.
+        tokio::task::yield_now().await;
+        loop {
+            if let Some(batch) = self.segment.as_mut().and_then(Iterator::next) {
+                let (batch, first) = (batch?, self.first);
+                self.first += batch.num_rows() as u64;
+                return Ok(Some((batch, first)));
+            }
+            self.segment = self.staging.segment(self.number).await?;
+            if self.segment.is_none() {
+                return Ok(None);
+            }
+            self.number += 1;
+        }
+    }
+}
+
 /// The batches of one segment.
-pub(super) struct Segment {
+struct Segment {
     reader: StreamReader<Box<dyn Read + Send>>,
     left: u64,
 }
@@ -258,11 +285,11 @@ impl LocalStaging {
         self.save()
     }
 
-    fn read(&self, number: usize) -> Result<Segment> {
+    fn segment(&self, number: usize) -> Result<Option<Segment>> {
+        let Some(rows) = self.index.segments.get(number) else { return Ok(None) };
         let path = self.path(number);
-        let rows = self.index.segments.get(number).copied().unwrap_or_default();
         let file = File::open(&path).map_err(|error| local::failed("read", &path, &error))?;
-        Segment::new(Box::new(BufReader::with_capacity(BUFFER, file)), rows)
+        Segment::new(Box::new(BufReader::with_capacity(BUFFER, file)), *rows).map(Some)
     }
 
     fn remove(self) -> Result<()> {
@@ -382,13 +409,12 @@ impl StoreStaging {
         Ok(())
     }
 
-    async fn read(&self, number: usize) -> Result<Segment> {
-        let missing = || Error::target("staged rows are missing");
-        let (path, rows) = self.segments.get(number).ok_or_else(missing)?;
+    async fn segment(&self, number: usize) -> Result<Option<Segment>> {
+        let Some((path, rows)) = self.segments.get(number) else { return Ok(None) };
         let wrong = |error| store::failed("read", &self.shown, &error);
         let bytes: Bytes =
             self.bucket.get(path).await.map_err(wrong)?.bytes().await.map_err(wrong)?;
-        Segment::new(Box::new(Cursor::new(bytes)), *rows)
+        Segment::new(Box::new(Cursor::new(bytes)), *rows).map(Some)
     }
 
     async fn remove(self) -> Result<()> {

@@ -59,7 +59,12 @@ pub(super) async fn merge(
     old: &Existing,
     ending: &Ending,
 ) -> Result<u64> {
-    run(transaction, stage, &format!("ANALYZE {}", stage.table)).await?;
+    let (table, key) = (&stage.table, stage.key_columns());
+    if gone(stage, ending).is_some() && stage.deletes != Deletes::Ignore {
+        // Of an old table that was never analysed, Postgres may believe that few rows are looked up.
+        run(transaction, stage, &format!("CREATE INDEX ON {table} ({key})")).await?;
+    }
+    run(transaction, stage, &format!("ANALYZE {table}")).await?;
     let deleted = delete(transaction, stage, ending).await?;
     upsert(transaction, stage, old).await?;
     Ok(deleted)
@@ -91,24 +96,23 @@ async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -
 /// Conditions are joined by `AND` alone: under an `OR`, Postgres would look through the whole staging for
 /// each old row.
 fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
-    if ending.seen == Seen::Nothing {
-        return None;
-    }
     let (table, matching) = (&stage.table, stage.matching("old", "new"));
     let unseen = format!("NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})");
-    let Some(replaces) = &stage.replaces else {
-        return (ending.seen == Seen::All).then_some(unseen);
-    };
-    let marked = format!(
-        "SELECT FROM {} AS marked WHERE marked.parent = old.{}",
-        parents(stage),
-        quoted(replaces)
-    );
-    Some(match ending.seen {
-        Seen::Some | Seen::Nothing => format!("EXISTS ({marked} AND marked.anew) AND {unseen}"),
+    let marked = stage.replaces.as_ref().map(|replaces| {
+        let (parents, parent) = (parents(stage), quoted(replaces));
+        format!("SELECT FROM {parents} AS marked WHERE marked.parent = old.{parent}")
+    });
+    match (ending.seen, marked) {
+        (Seen::Nothing, _) | (Seen::Some, None) => None,
+        (Seen::All, None) => Some(unseen),
+        (Seen::Some, Some(marked)) => {
+            Some(format!("EXISTS ({marked} AND marked.anew) AND {unseen}"))
+        }
         // The parent was read anew, or is gone itself.
-        Seen::All => format!("NOT EXISTS ({marked} AND NOT marked.anew) AND {unseen}"),
-    })
+        (Seen::All, Some(marked)) => {
+            Some(format!("NOT EXISTS ({marked} AND NOT marked.anew) AND {unseen}"))
+        }
+    }
 }
 
 /// Inserts rows with new keys, and updates those that changed or had been taken for gone.

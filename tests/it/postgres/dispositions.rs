@@ -416,5 +416,7 @@ async fn rows_that_are_gone_are_found_by_joins() {
             .collect();
         assert_eq!(plans.len(), 1, "{name}");
         assert!(plans[0].contains("Anti Join") && !plans[0].contains("SubPlan"), "{}", plans[0]);
+        // Of a table that was never analysed, Postgres may take the rows for few.
+        assert!(!plans[0].contains("Join Filter: (old.id = new.id)"), "{}", plans[0]);
     }
 }

@@ -288,6 +288,10 @@ where
         assert_eq!((committed.rows, committed.deleted), (2, 2));
         assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b", "6 d", "7 a", "8 d"]);
         let mut writer = self.open(&table).await;
+        writer.write(mark("a", true)).await.unwrap();
+        let nothing = Ending { seen: Seen::Nothing, ..SOME };
+        assert_eq!(writer.commit(&nothing, &[]).await.unwrap().deleted, 0, "markers do not count");
+        let mut writer = self.open(&table).await;
         writer.write(batch(&table.schema, &[child(2, "a"), child(8, "a")])).await.unwrap();
         writer.write(mark("a", true)).await.unwrap();
         writer.write(mark("b", false)).await.unwrap();
