@@ -147,9 +147,9 @@ pub struct StreamReport {
     pub misfits: u64,
     /// Slices the API refused.
     pub skipped: u64,
-    /// `false` when something says that rows are missing; `gaps` says what.
+    /// `false` when something says that rows are missing: `skipped` slices, or what `gaps` tells.
     pub complete: bool,
-    /// What says that rows are missing: refused slices, a row limit, an empty page that leads on.
+    /// What says that rows are missing, refused slices aside: a row limit, an empty page that leads on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
     /// Whether everything was read, or only what changed.

@@ -46,6 +46,9 @@ pub(super) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
             printer::data(&format!("{name}: {gap}"));
         }
     }
+    if recall.streams.values().any(|state| state.failed.iter().any(|failed| !failed.recurs)) {
+        printer::data("`weir sync retry-failed` asks for the refused slices again");
+    }
     Ok(Exit::Done)
 }
 

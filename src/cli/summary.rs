@@ -120,8 +120,7 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
     let (note, refused) = (label("note:"), label("refused:"));
     let mut notes = failures(&report.streams);
     for stream in &report.streams {
-        // Refused slices are listed one by one.
-        let gaps = stream.gaps.iter().filter(|gap| !gap.ends_with("refused"));
+        let gaps = stream.gaps.iter();
         notes.extend(gaps.map(|gap| format!("{note} {}: incomplete: {gap}", stream.stream)));
         if stream.misfits > 0 {
             let count = counted(stream.misfits, "value");

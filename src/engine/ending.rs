@@ -188,7 +188,7 @@ impl Ending<'_> {
         }
         state.failed.clone_from(&progress.failed);
         if !reach::has_own_requests(plan, self.reach) && !complete {
-            let lasting = before.failed.iter().filter(|failed| !failed.passing);
+            let lasting = before.failed.iter().filter(|failed| !failed.recurs);
             state.failed.extend(lasting.cloned());
         }
         state
@@ -213,8 +213,8 @@ impl Ending<'_> {
     ) -> StreamState {
         let progress = Progress { counts: *counts, ..progress.clone() };
         // Told, though the next run asks for them again by itself.
-        let new = progress.failed.iter().map(|one| FailedSlice { passing: true, ..one.clone() });
-        let old = self.before.failed.iter().filter(|one| !one.passing).cloned();
+        let new = progress.failed.iter().map(|one| FailedSlice { recurs: true, ..one.clone() });
+        let old = self.before.failed.iter().filter(|one| !one.recurs).cloned();
         let failed = new.chain(old).collect();
         let report = self.failure(&progress, error, StreamStatus::Failed);
         let (run_id, supply) = (self.run.id.clone(), Supply::Failed);
@@ -268,11 +268,6 @@ impl Ending<'_> {
         let counts = progress.counts;
         let committed = committed.as_ref().ok().and_then(Option::as_ref);
         let output = self.plan.output.as_ref();
-        let mut gaps = progress.gaps.clone();
-        if counts.skipped > 0 {
-            let slices = if counts.skipped == 1 { "slice was" } else { "slices were" };
-            gaps.push(format!("{} {slices} refused", counts.skipped));
-        }
         let named = || output.map(|output| output.table.object.clone());
         let status = if output.is_some() { StreamStatus::Done } else { StreamStatus::Fed };
         StreamReport {
@@ -285,8 +280,8 @@ impl Ending<'_> {
             duplicates: counts.duplicates,
             misfits: counts.misfits,
             skipped: counts.skipped,
-            complete: gaps.is_empty(),
-            gaps,
+            complete: progress.gaps.is_empty() && counts.skipped == 0,
+            gaps: progress.gaps.clone(),
             reach: self.shown(),
             ..empty(&self.plan.name, status)
         }

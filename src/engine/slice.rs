@@ -252,8 +252,8 @@ impl<'run> Walk<'run> {
 /// A refused slice as it is remembered.
 fn failed(shared: &Shared, slice: &Slice, error: SliceError) -> FailedSlice {
     let values = slice.items.iter().map(|item| item.value.to_string()).collect();
-    let passing = !reach::has_own_requests(&shared.plan, shared.reach);
-    FailedSlice { request: slice.request, number: slice.number, values, error, passing }
+    let recurs = !reach::has_own_requests(&shared.plan, shared.reach);
+    FailedSlice { request: slice.request, number: slice.number, values, error, recurs }
 }
 
 fn record(shared: &Shared, error: &SliceError) {

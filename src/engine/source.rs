@@ -198,9 +198,9 @@ impl Source {
                 shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
             }
             Supply::Interrupted => {
-                let what = format!("what feeds `{}` was interrupted", queue());
+                let what = format!("what feeds `{}` did not come to its end", queue());
                 return Err(Error::new(Kind::Unreachable, what)
-                    .with_hint("see the parent stream; run again to continue"));
+                    .with_hint("see what the parent stream says, then run again"));
             }
             Supply::Failed => {
                 let what = format!("what feeds `{}` failed", queue());

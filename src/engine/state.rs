@@ -259,7 +259,7 @@ pub struct FailedSlice {
     pub error: SliceError,
     /// Whether it is of a request for changes, which the next run sends again by itself.
     #[serde(default)]
-    pub passing: bool,
+    pub recurs: bool,
 }
 
 /// What a run has done of a stream so far.

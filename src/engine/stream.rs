@@ -233,7 +233,7 @@ fn sources(keeper: &Keeper, consumers: Vec<Option<Consumer>>, reach: Reach) -> V
     let gated = reach::is_gated(plan, reach);
     let known = keeper.parents.as_ref().map(parents::Read::known).unwrap_or_default();
     let source = |(number, consumer)| {
-        let failed = before.failed.iter().filter(|one| one.request == number && !one.passing);
+        let failed = before.failed.iter().filter(|one| one.request == number && !one.recurs);
         let past = Past {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),

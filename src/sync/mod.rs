@@ -249,7 +249,7 @@ async fn begin(
         // What their slices are about is recorded, so that no parent needs to feed them.
         plan.streams.retain(|stream| {
             let state = recall.stream(&stream.name);
-            stream.output.is_some() && state.failed.iter().any(|failed| !failed.passing)
+            stream.output.is_some() && state.failed.iter().any(|failed| !failed.recurs)
         });
         let reaches = plan.streams.iter().map(|stream| (stream.name.clone(), Reach::Failed));
         let reaches = reaches.collect();

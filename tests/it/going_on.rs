@@ -34,10 +34,15 @@ fn stream<'report>(report: &'report Value, name: &str) -> &'report Value {
 }
 
 /// A run that has listed all pages and is at their labels, and what else it says.
-fn under_way(user: &User, site: &str) -> (Child, impl Iterator<Item = String>) {
+fn under_way(user: &User, site: &str) -> (Child, impl Iterator<Item = String> + use<>) {
+    started(user, site, "pages: done")
+}
+
+/// A run that has said this, and what else it says.
+fn started(user: &User, site: &str, said: &str) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut child = run(user, site, &[]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    lines.find(|line| line.starts_with("pages: done")).unwrap();
+    lines.find(|line| line.starts_with(said)).unwrap();
     (child, lines)
 }
 
@@ -47,6 +52,13 @@ fn interrupt(mut child: Child, lines: impl Iterator<Item = String>) -> Vec<Strin
     let said = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     said
+}
+
+/// A run that was interrupted while it read labels: its site, and what it said at the end.
+fn interrupted(user: &User) -> (Site, Vec<String>) {
+    let site = Site::start(&["--pages", "400", "--latency-ms", "20"]);
+    let (child, lines) = under_way(user, &site.connection("any"));
+    (site, interrupt(child, lines))
 }
 
 fn status(user: &User, words: &[&str]) -> String {
@@ -60,11 +72,9 @@ fn status(user: &User, words: &[&str]) -> String {
 fn an_interrupted_run_is_gone_on_with() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
-    let site = Site::start(&["--pages", "400", "--latency-ms", "20"]);
-    let site = site.connection("any");
     assert_eq!(status(&user, &[]), "nothing is saved for `r`\n");
-    let (child, lines) = under_way(&user, &site);
-    let said = interrupt(child, lines);
+    let (site, said) = interrupted(&user);
+    let site = site.connection("any");
     let end = said.last().unwrap();
     assert!(end.ends_with("what was read is saved: run again to continue"), "{said:?}");
     let status: Value = serde_json::from_str(&status(&user, &["--json"])).unwrap();
@@ -111,10 +121,8 @@ fn a_site_that_goes_away_costs_nothing_that_was_read() {
 fn a_staging_that_somebody_removed_is_read_anew() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
-    let site = Site::start(&["--pages", "400", "--latency-ms", "20"]);
+    let (site, _) = interrupted(&user);
     let site = site.connection("any");
-    let (child, lines) = under_way(&user, &site);
-    interrupt(child, lines);
     let hidden: Vec<_> =
         fs::read_dir(user.path("out")).unwrap().map(|entry| entry.unwrap()).collect();
     let area = hidden.iter().find(|entry| {
@@ -138,10 +146,8 @@ fn a_staging_that_somebody_removed_is_read_anew() {
 fn fresh_starts_over() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
-    let site = Site::start(&["--pages", "400", "--latency-ms", "20"]);
+    let (site, _) = interrupted(&user);
     let site = site.connection("any");
-    let (child, lines) = under_way(&user, &site);
-    interrupt(child, lines);
     let report = report(&user, &site, &["--fresh"], 0);
     assert_eq!(report["continued"], false);
     assert_eq!(stream(&report, "pages")["earlier"], false);
@@ -162,16 +168,8 @@ fn two_runs_of_a_replication_do_not_go_on_at_once() {
     // Who died holds nothing.
     child.kill().unwrap();
     child.wait().unwrap();
-    let (child, lines) = under_way_again(&user, &site);
+    let (child, lines) = started(&user, &site, "page_labels: started");
     interrupt(child, lines);
-}
-
-/// A run that goes on with one whose pages were listed.
-fn under_way_again(user: &User, site: &str) -> (Child, impl Iterator<Item = String>) {
-    let mut child = run(user, site, &[]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    lines.find(|line| line.starts_with("page_labels: started")).unwrap();
-    (child, lines)
 }
 
 #[test]
@@ -187,7 +185,12 @@ fn refused_slices_are_asked_for_again_and_nothing_else() {
     let rows: Vec<Value> = errors().lines().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert_eq!(rows.len(), refused);
     assert_eq!((&rows[0]["stream"], &rows[0]["status"]), (&"page_labels".into(), &404.into()));
-    assert!(status(&user, &[]).contains(&format!("page_labels: {refused} slices were refused")));
+    let told = status(&user, &[]);
+    let row = told.lines().find(|line| line.starts_with("page_labels")).unwrap();
+    assert!(
+        row.contains(&format!(" {refused}")) && told.contains("`weir sync retry-failed`"),
+        "{told}"
+    );
 
     let retry = || {
         let mut command = user.weir(&["sync", "retry-failed", "r.yaml", "--json"]);
