@@ -29,10 +29,12 @@ pub mod replication;
 
 pub mod connection;
 pub mod paginate;
+pub mod quota;
 pub mod respond;
 pub mod throttle;
 
 pub mod auth;
+pub mod ledger;
 
 pub mod plan;
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::stats::Stats;
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{Request, Response, Transport, TransportError, Url};
+use crate::fetch::{Request, Response, StatusCode, Transport, TransportError, Url};
 use crate::plan::Access;
 use crate::report::{Event, Reporter};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
@@ -130,8 +130,11 @@ impl Client {
         self.unless_cancelled(auth).await??;
         let _place = self.unless_cancelled(self.throttle.enter()).await?;
         stats.requests.fetch_add(1, Ordering::Relaxed);
+        let started = tokio::time::Instant::now();
         let sent = self.unless_cancelled(self.transport.send(request)).await?;
         if let Ok(response) = &sent {
+            let pressed = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+            self.throttle.answered(started.elapsed(), pressed.contains(&response.status));
             let bytes = u64::try_from(response.body.len()).unwrap_or(u64::MAX);
             stats.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
