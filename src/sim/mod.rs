@@ -18,6 +18,7 @@ mod ids;
 mod listing;
 mod lists;
 mod log;
+mod meter;
 mod options;
 mod out;
 mod overlay;
@@ -46,6 +47,7 @@ use answer::{Call, Reply};
 use clock::Clock;
 use faults::Judge;
 use log::Log;
+use meter::Meter;
 use tenant::Tenant;
 use text::mix;
 
@@ -53,6 +55,7 @@ pub use change::{Change, New};
 pub use churn::{Churn, Churning, Happening};
 pub use faults::{Fault, Faults, RetryAfter, What, When};
 pub use log::{Counters, LoggedRequest};
+pub use meter::{PointsQuota, QuotaHeaders};
 pub use options::{CUSTOM_CONTENT_TYPES, Children, Credentials, Options};
 pub use routes::{Form, Parameter, ROUTES, Route};
 pub use serve::serve;
@@ -74,6 +77,7 @@ struct World {
     clock: Clock,
     judge: RwLock<Arc<Judge>>,
     churning: Mutex<Option<Churning>>,
+    meter: Option<Meter>,
     log: Log,
 }
 
@@ -135,6 +139,7 @@ impl Simulator {
     pub fn new(options: Options) -> Self {
         let judge = Judge::new(options.faults.clone(), options.seed);
         let (clock, churning) = (Clock::new(&options), options.churn.clone());
+        let meter = options.quota.map(Meter::new);
         let tenant = Tenant::new(options);
         let world = World {
             options: tenant.options.clone(),
@@ -142,6 +147,7 @@ impl Simulator {
             clock,
             judge: RwLock::new(Arc::new(judge)),
             churning: Mutex::new(churning),
+            meter,
             log: Log::default(),
         };
         world.churn(world.options.seed, &Churn::of(world.options.changes));
@@ -253,6 +259,10 @@ impl Simulator {
                 let repeat = verdict.what == Some(What::RepeatCursor);
                 world.read().answer(call, verdict.revoked, repeat)
             }
+        };
+        let reply = match &world.meter {
+            Some(meter) => meter.charge(reply, world.clock.now()),
+            None => reply,
         };
         flight.land(call, Some(&reply), capacity);
         if verdict.what == Some(What::Truncate) {

@@ -8,6 +8,7 @@ use crate::secret::Secret;
 
 use super::churn::Churning;
 use super::faults::Faults;
+use super::meter::PointsQuota;
 
 /// Size and behaviour of a simulated tenant. Equal options give equal bytes as long as nothing
 /// changes; the times of changes follow [`Options::now`].
@@ -47,6 +48,8 @@ pub struct Options {
     pub site: String,
     /// The site's id on the gateway (`/ex/confluence/{cloud_id}`).
     pub cloud_id: String,
+    /// The quota of points; `None` where there is none, as for API tokens.
+    pub quota: Option<PointsQuota>,
     /// What goes wrong.
     pub faults: Faults,
     /// Random changes that were made by the start, chosen by the seed: the first so many that a
@@ -86,6 +89,7 @@ impl Default for Options {
             credentials: None,
             site: "https://acme.atlassian.net".to_owned(),
             cloud_id: "2f1c6a52-0000-4000-8000-00000000c10d".to_owned(),
+            quota: None,
             faults: Faults::default(),
             changes: 0,
             churn: None,

@@ -14,6 +14,7 @@ mod language;
 mod postgres;
 mod sim;
 mod sim_change;
+mod sim_quota;
 mod simulation;
 mod specs;
 mod support;

@@ -1,0 +1,78 @@
+//! The simulated quota of points, as weir reads it from the headers.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use weir::{
+    fetch::header,
+    quota::Quota,
+    sim::{Options, PointsQuota, QuotaHeaders, Simulator},
+};
+
+use super::sim::get;
+
+const LISTING: &str = "/wiki/api/v2/pages?limit=50";
+
+fn start() -> DateTime<Utc> {
+    "2026-10-01T09:40:00Z".parse().unwrap()
+}
+
+fn simulator(per_hour: u64, headers: QuotaHeaders) -> Simulator {
+    Simulator::new(Options {
+        quota: Some(PointsQuota { per_hour, headers, others: 0 }),
+        now: Some(start()),
+        ..Options::default()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hours_points_are_gone_until_the_top_of_the_hour() {
+    let simulator = simulator(120, QuotaHeaders::Standard);
+    // 1 for the request and 1 for each page; the answer that goes beyond is given yet.
+    for status in [200, 200, 200, 429] {
+        assert_eq!(get(&simulator, LISTING).await.status, status);
+    }
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let refused = get(&simulator, LISTING).await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.headers[header::RETRY_AFTER], "900");
+    tokio::time::sleep(Duration::from_mins(15)).await;
+    assert_eq!(get(&simulator, LISTING).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn identities_cost_twice_as_much() {
+    let simulator = simulator(10_000, QuotaHeaders::Older);
+    let left = async |path: &str| {
+        let response = get(&simulator, path).await;
+        Quota::read(&response.headers, simulator.now()).unwrap().remaining.unwrap()
+    };
+    let before = left("/wiki/api/v2/spaces?limit=1").await;
+    let groups = simulator.truth("groups").unwrap().len() as u64;
+    assert_eq!(before - left("/wiki/rest/api/group?limit=200").await, 1 + 2 * groups);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_spelling_says_the_same() {
+    let end = "2026-10-01T10:00:00Z".parse().unwrap();
+    for (headers, binding) in [
+        (QuotaHeaders::Standard, true),
+        (QuotaHeaders::Beta, false),
+        (QuotaHeaders::Older, true),
+        (QuotaHeaders::OlderShort, true),
+    ] {
+        let simulator = simulator(60, headers);
+        let response = get(&simulator, LISTING).await;
+        let quota = Quota::read(&response.headers, simulator.now()).unwrap();
+        assert_eq!((quota.limit, quota.remaining), (Some(60), Some(9)), "{headers:?}");
+        assert_eq!((quota.reset, quota.binding), (Some(end), binding), "{headers:?}");
+    }
+    let silent = simulator(60, QuotaHeaders::Silent);
+    get(&silent, LISTING).await;
+    get(&silent, LISTING).await;
+    let refused = get(&silent, LISTING).await;
+    assert_eq!(refused.status, 429);
+    assert!(!refused.headers.contains_key(header::RETRY_AFTER));
+    let said = Quota::read(&refused.headers, silent.now());
+    assert_eq!(said.and_then(|quota| quota.remaining), None);
+}
