@@ -111,7 +111,7 @@ impl Site {
         let replication =
             Replication::load(&Document::parse("replication.yaml", &text).unwrap()).unwrap();
         let open = [("domain", "acme.atlassian.net"), ("email", "a@b.c"), ("token", "classic")];
-        let open = open.into_iter().chain([("cloud_id", ""), ("site_url", "")]);
+        let open = open.into_iter().chain([("cloud_id", ""), ("site_url", ""), ("quota", "none")]);
         let fields = Fields {
             open: open.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             secret: BTreeMap::from([("api_token".to_owned(), Secret::new("t"))]),

@@ -137,6 +137,9 @@ pub struct StreamReport {
     pub deleted: u64,
     /// Requests sent, retries included.
     pub requests: u64,
+    /// Points that the requests cost by the spec's terms; 0 where no quota holds.
+    #[serde(default)]
+    pub points: u64,
     /// Requests sent again after a failure.
     pub retries: u64,
     /// Bytes of the response bodies, decompressed.

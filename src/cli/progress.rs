@@ -161,6 +161,7 @@ mod tests {
             object: None,
             rows: 1_250,
             requests: 1,
+            points: 0,
             retries: 0,
             bytes: 0,
             duplicates: 0,

@@ -12,16 +12,16 @@ const SHOWN_ERRORS: usize = 10;
 /// Streams that are named when several failed for the same reason.
 const NAMED: usize = 3;
 
-const HEAD: [&str; 11] = [
-    "stream", "status", "read", "rows", "deleted", "rows/s", "requests", "retries", "refused",
-    "time", "where",
+const HEAD: [&str; 12] = [
+    "stream", "status", "read", "rows", "deleted", "rows/s", "requests", "points", "retries",
+    "refused", "time", "where",
 ];
 
 /// Columns of numbers.
-const RIGHT: std::ops::Range<usize> = 3..10;
+const RIGHT: std::ops::Range<usize> = 3..11;
 
 /// Columns that say nothing while every stream has the same in them.
-const DULL: [(&str, &str); 2] = [("read", "everything"), ("deleted", "0")];
+const DULL: [(&str, &str); 3] = [("read", "everything"), ("deleted", "0"), ("points", "0")];
 
 /// Columns that a narrow terminal can do without, in this order; counts only while all are zero.
 const SPARE: [&str; 5] = ["where", "read", "retries", "refused", "rows/s"];
@@ -52,6 +52,7 @@ fn figures(report: &RunReport) -> Vec<Vec<String>> {
         grouped(total(|stream| stream.deleted)),
         rate(total(written), report.seconds),
         grouped(total(|stream| stream.requests)),
+        grouped(total(|stream| stream.points)),
         grouped(total(|stream| stream.retries)),
         grouped(total(|stream| stream.skipped)),
         elapsed(report.seconds),
@@ -108,6 +109,7 @@ fn row(stream: &StreamReport) -> Vec<String> {
         grouped(stream.deleted),
         if now { rate(stream.rows, stream.seconds) } else { String::new() },
         grouped(stream.requests),
+        grouped(stream.points),
         grouped(stream.retries),
         grouped(stream.skipped),
         if now { elapsed(stream.seconds) } else { String::new() },
@@ -203,6 +205,7 @@ mod tests {
             object: Some(format!("\"confluence\".\"{name}\"")),
             rows,
             requests: rows / 100 + 1,
+            points: 0,
             retries: 0,
             bytes: rows * 1_000,
             duplicates: 0,

@@ -39,6 +39,8 @@ pub(super) struct Call<'call> {
     pub(super) rules: &'call Rules,
     /// Whether it belongs to a slice of a child stream.
     pub(super) child: bool,
+    /// Points of one try.
+    pub(super) cost: u64,
     /// Makes the request anew for each try.
     pub(super) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
     /// Asks for a smaller page from now on; `false` when there is none.
@@ -73,6 +75,11 @@ impl Client {
         for number in 1.. {
             let mut request = (call.build)()?;
             let sent = self.send(&mut request, call.stats).await?;
+            // What is refused for being too much costs nothing.
+            let refused = |answer: &Response| answer.status == StatusCode::TOO_MANY_REQUESTS;
+            if sent.as_ref().is_ok_and(|answer| !refused(answer)) {
+                call.stats.points.fetch_add(call.cost, Ordering::Relaxed);
+            }
             let answered = match sent {
                 Ok(response) if response.status.is_success() => match read(&response) {
                     Ok(value) => return Ok(Answer::Read(value)),

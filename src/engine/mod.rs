@@ -281,6 +281,7 @@ async fn perform(
     };
     let stats = Stats::default();
     let call = Call {
+        cost: 0,
         stream: "setup",
         stats: &stats,
         rules,

@@ -306,6 +306,7 @@ async fn fetch(
         stats: &shared.stats,
         rules: &shared.plan.rules,
         child: !matches!(request.iterate, Iterate::Once),
+        cost: shared.plan.cost.base,
         build: &build,
         shrink: &shrink,
     };
@@ -325,6 +326,7 @@ async fn fetch(
     };
     let url = request.pager.url(&first, &listing.at, current());
     let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+    shared.stats.points.fetch_add(rows * shared.plan.cost.object, Ordering::Relaxed);
     let seen = Seen { url: &url, headers: &headers, captures: &page.captures, rows };
     let next = request.pager.next(&listing.at, &seen)?;
     Ok(Answer::Read(Fetched { page, next }))

@@ -344,4 +344,7 @@ pub struct Counts {
     pub done: u64,
     /// Slices that were refused.
     pub skipped: u64,
+    /// Points spent, by the spec's terms.
+    #[serde(default)]
+    pub points: u64,
 }

@@ -15,6 +15,7 @@ pub(super) struct Stats {
     pub(super) misfits: AtomicU64,
     pub(super) done: AtomicU64,
     pub(super) skipped: AtomicU64,
+    pub(super) points: AtomicU64,
 }
 
 impl Stats {
@@ -33,6 +34,7 @@ impl Stats {
             misfits: counts.misfits.into(),
             done: counts.done.into(),
             skipped: counts.skipped.into(),
+            points: counts.points.into(),
         }
     }
 
@@ -47,6 +49,7 @@ impl Stats {
             misfits: read(&self.misfits),
             done: read(&self.done),
             skipped: read(&self.skipped),
+            points: read(&self.points),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod check;
 mod columns;
+mod cost;
 mod cursor;
 mod fingerprint;
 mod request;
@@ -27,6 +28,7 @@ use crate::write::Table;
 pub use access::{Access, AccessHooks};
 pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
+pub use cost::{Cost, QuotaPlan};
 pub use cursor::CursorPlan;
 pub use request::{BodyPlan, DescendPlan, Iterate, RequestPlan, StepPlan};
 pub use select::{Selection, matches_pattern};
@@ -54,6 +56,8 @@ pub struct Plan {
     pub variables: BTreeMap<String, Value>,
     /// Rules for the answers to setup and teardown requests.
     pub rules: Rules,
+    /// The quota of points, where one holds.
+    pub quota: Option<QuotaPlan>,
     /// Names of the queues; elsewhere they go by their number here.
     pub queues: Vec<String>,
     /// The streams, parents before their children.
@@ -106,6 +110,8 @@ pub struct StreamPlan {
     pub requests: Vec<RequestPlan>,
     /// Rules for answers.
     pub rules: Rules,
+    /// What its requests cost.
+    pub cost: Cost,
     /// Slices under way at once.
     pub concurrency: u32,
     /// Rows after which it ends.
@@ -234,6 +240,7 @@ impl Plan {
             access,
             requests_per_second: own.requests_per_second.or(limits.requests_per_second),
             concurrency: draft.concurrency(),
+            quota: draft.points()?.map(|points| QuotaPlan { per_hour: points.per_hour }),
             setup: request::steps(&spec.setup, &draft.scope(&variables))?,
             teardown: request::steps(&spec.teardown, &draft.scope(&variables))?,
             rules: Rules::new(&spec.responses, limits.max_wait.0).map_err(Error::from_path)?,
@@ -436,6 +443,7 @@ impl<'plan> Draft<'plan> {
             rules: Rules::new(rules, spec.limits.max_wait.0).map_err(Error::from_path)?,
             concurrency: stage.stream.concurrency.unwrap_or(self.concurrency()).max(1),
             limit: self.options.limit,
+            cost: self.cost(stage.stream).map_err(within)?,
             min_rows: min_rows(stage.stream, &scope).map_err(within)?,
             variables: stage.variables.clone(),
             notes,

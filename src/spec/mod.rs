@@ -139,6 +139,8 @@ pub struct Stream {
     pub responses: Vec<ResponseRule>,
     /// Slices that may be under way at once; the connection's limit unless set.
     pub concurrency: Option<u32>,
+    /// Class of its objects in `limits.points.object`.
+    pub cost: Option<String>,
     /// The requests, when there is more than one kind; all whose `when` holds are sent, and their
     /// rows make up the stream together.
     pub requests: Vec<RequestSpec>,

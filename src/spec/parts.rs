@@ -113,6 +113,22 @@ pub struct Limits {
     pub max_wait: Span,
     /// The largest response body, decompressed, in mebibytes.
     pub max_body_mib: u32,
+    /// What requests cost, where the API has a quota of points.
+    pub points: Option<Points>,
+}
+
+/// A quota of points: each request costs some, and each object that it brings.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Points {
+    /// Expression over connection fields; where it is false, requests cost nothing.
+    pub when: Option<String>,
+    /// Points that may be spent in an hour; hours begin at the top of the UTC hour.
+    pub per_hour: u64,
+    /// Points of a request, whatever it brings.
+    pub base: u32,
+    /// Points of each object that comes, by class. The first class holds for streams that name none.
+    pub object: IndexMap<String, u32>,
 }
 
 impl Default for Limits {
@@ -123,6 +139,7 @@ impl Default for Limits {
             timeout: Span(Duration::from_mins(1)),
             max_wait: Span(Duration::from_hours(1)),
             max_body_mib: 64,
+            points: None,
         }
     }
 }

@@ -76,3 +76,29 @@ async fn every_spelling_says_the_same() {
     let said = Quota::read(&refused.headers, silent.now());
     assert_eq!(said.and_then(|quota| quota.remaining), None);
 }
+
+#[test]
+fn a_run_tells_the_points_that_the_site_has_counted() {
+    use crate::support::world::World;
+    let mut world = World::new(Options {
+        now: Some(start()),
+        quota: Some(PointsQuota {
+            per_hour: 1_000_000,
+            headers: QuotaHeaders::Standard,
+            others: 0,
+        }),
+        ..Options::default()
+    });
+    let replication = "source: WIKI\ntarget: OUT\nstreams: { '*': }\n\
+                       limits: { requests_per_second: 0 }\n";
+    let points = |world: &World| {
+        let run = world.run(replication);
+        run.streams.iter().map(|stream| stream.points).sum::<u64>()
+    };
+    // An API token pays nothing.
+    assert_eq!(points(&world), 0);
+    world.fields.open.insert("quota".to_owned(), "points".to_owned());
+    let before = world.simulator.counters().points;
+    let spent = points(&world);
+    assert_eq!(spent, world.simulator.counters().points - before);
+}

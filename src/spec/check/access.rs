@@ -121,7 +121,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn limits(&mut self) {
-        let limits = &self.spec.limits;
+        let spec = self.spec;
+        let limits = &spec.limits;
         let slow = limits.requests_per_second.is_some_and(|rate| rate <= 0.0 || !rate.is_finite());
         let wrong = [
             ("requests_per_second", slow),
@@ -131,6 +132,23 @@ impl Checker<'_> {
         ];
         for (key, wrong) in wrong {
             self.found_if(wrong, &["limits", key], "this limit is greater than 0");
+        }
+        let points = limits.points.as_ref();
+        if let Some(points) = points {
+            let known = self.names.connection();
+            self.expression(&["limits", "points", "when"], points.when.as_deref(), &known);
+            let at = ["limits", "points", "per_hour"];
+            self.found_if(points.per_hour == 0, &at, "this limit is greater than 0");
+            let none = points.object.is_empty();
+            let message = "name at least one class of objects with its points";
+            self.found_if(none, &["limits", "points"], message);
+        }
+        for (name, stream) in &spec.streams {
+            let Some(cost) = &stream.cost else { continue };
+            if !points.is_some_and(|points| points.object.contains_key(cost)) {
+                let message = format!("`limits.points.object` has no class `{cost}`");
+                self.found(&["streams", name, "cost"], message);
+            }
         }
     }
 
