@@ -11,11 +11,14 @@ use std::{
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use super::stats::Stats;
+use super::{
+    purse::{Estimate, Purse, Reserved},
+    stats::Stats,
+};
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Response, StatusCode, Transport, TransportError, Url};
-use crate::plan::Access;
+use crate::plan::{Access, Cost};
 use crate::report::{Event, Reporter};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
 use crate::spec::{Meaning, Then};
@@ -29,6 +32,8 @@ pub(super) struct Client {
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) cancel: CancellationToken,
     pub(super) jitter: Jitter,
+    /// `None` where requests cost nothing.
+    pub(super) purse: Option<Purse>,
 }
 
 /// A request to be sent, perhaps several times.
@@ -39,8 +44,8 @@ pub(super) struct Call<'call> {
     pub(super) rules: &'call Rules,
     /// Whether it belongs to a slice of a child stream.
     pub(super) child: bool,
-    /// Points of one try.
-    pub(super) cost: u64,
+    /// What a try costs, and how many objects may come.
+    pub(super) cost: (Cost, &'call Estimate),
     /// Makes the request anew for each try.
     pub(super) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
     /// Asks for a smaller page from now on; `false` when there is none.
@@ -63,26 +68,29 @@ pub(super) enum Answer<T> {
 }
 
 impl Client {
-    /// Sends a request until it is answered or given up; `read` makes use of the response.
+    /// Sends a request until it is answered or given up; `read` makes use of the response, and counts
+    /// its objects.
     ///
     /// # Errors
     /// The rules say that the stream fails, or the run was told to stop.
     pub(super) async fn ask<T>(
         &self,
         call: &Call<'_>,
-        read: impl Fn(&Response) -> Result<T, DecodeError> + Send + Sync,
+        read: impl Fn(&Response) -> Result<(T, u64), DecodeError> + Send + Sync,
     ) -> Result<Answer<T>> {
         for number in 1.. {
             let mut request = (call.build)()?;
-            let sent = self.send(&mut request, call.stats).await?;
-            // What is refused for being too much costs nothing.
-            let refused = |answer: &Response| answer.status == StatusCode::TOO_MANY_REQUESTS;
-            if sent.as_ref().is_ok_and(|answer| !refused(answer)) {
-                call.stats.points.fetch_add(call.cost, Ordering::Relaxed);
-            }
-            let answered = match sent {
-                Ok(response) if response.status.is_success() => match read(&response) {
-                    Ok(value) => return Ok(Answer::Read(value)),
+            let mut reserved = None;
+            let sent = self.send(&mut request, call, &mut reserved).await;
+            let objects = |objects: u64| self.settle(call, reserved.as_ref(), &sent, objects);
+            let answered = match &sent {
+                Ok(Ok(response)) if response.status.is_success() => Some(read(response)),
+                _ => None,
+            };
+            objects(answered.as_ref().and_then(|read| Some(read.as_ref().ok()?.1)).unwrap_or(0));
+            let answered = match (answered, sent?) {
+                (Some(read), Ok(response)) => match read {
+                    Ok((value, _)) => return Ok(Answer::Read(value)),
                     Err(DecodeError::Malformed(why)) => {
                         Err(TransportError::Broken(malformed(&response, &why)))
                     }
@@ -91,7 +99,7 @@ impl Client {
                         return Err(Error::new(Kind::Shape, what).because(error));
                     }
                 },
-                other => other,
+                (_, other) => other,
             };
             let outcome = match &answered {
                 Ok(response) => Outcome::Response(response),
@@ -125,17 +133,48 @@ impl Client {
         Err(Error::new(Kind::Unreachable, "the request was tried without end"))
     }
 
+    async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
+        let Some(purse) = &self.purse else { return Ok(None) };
+        self.unless_cancelled(purse.reserve(call.cost, &self.reporter)).await.map(Some)
+    }
+
+    /// Counts what a try has cost.
+    fn settle(
+        &self,
+        call: &Call<'_>,
+        reserved: Option<&Reserved>,
+        sent: &Result<Result<Response, TransportError>>,
+        objects: u64,
+    ) {
+        let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
+        // What is refused for being too much costs nothing, what is not answered perhaps something.
+        let free = response.is_some_and(|one| one.status == StatusCode::TOO_MANY_REQUESTS);
+        let (cost, estimate) = call.cost;
+        let points = if free { 0 } else { cost.base + cost.object * objects };
+        call.stats.points.fetch_add(points, Ordering::Relaxed);
+        if response.is_some_and(|one| one.status.is_success()) {
+            estimate.learn(objects);
+        }
+        if let (Some(purse), Some(reserved)) = (&self.purse, reserved) {
+            purse.settle(reserved, points, response.map(|one| &one.headers));
+        }
+    }
+
     async fn send(
         &self,
         request: &mut Request,
-        stats: &Stats,
+        call: &Call<'_>,
+        reserved: &mut Option<Reserved>,
     ) -> Result<Result<Response, TransportError>> {
+        let stats = call.stats;
         for (name, value) in &self.access.headers {
             request.headers.entry(name).or_insert_with(|| value.clone());
         }
         let auth = self.access.auth.authorize(request, self.transport.as_ref());
         self.unless_cancelled(auth).await??;
         let _place = self.unless_cancelled(self.throttle.enter()).await?;
+        // Only what is about to be sent holds points.
+        *reserved = self.reserve(call).await?;
         stats.requests.fetch_add(1, Ordering::Relaxed);
         let started = tokio::time::Instant::now();
         let sent = self.unless_cancelled(self.transport.send(request)).await?;

@@ -7,6 +7,7 @@ mod ending;
 mod keys;
 mod load;
 mod parents;
+mod purse;
 mod queue;
 mod reach;
 mod rows;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Transport};
-use crate::plan::{Iterate, Plan, Run, StepPlan, StreamPlan};
+use crate::plan::{Cost, Iterate, Plan, Run, StepPlan, StreamPlan};
 use crate::report::{Event, Reporter, SliceError, StreamReport};
 use crate::respond::Rules;
 use crate::state::{Lock, Store};
@@ -36,6 +37,7 @@ use crate::write::Target;
 
 use client::{Answer, Call, Client, Jitter};
 use parents::Read;
+use purse::{Estimate, Purse};
 use queue::{Queue, Queues};
 use spans::Spans;
 use stats::Stats;
@@ -125,6 +127,17 @@ pub fn reaches(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<Str
     reach::decide(plan, recall, now)
 }
 
+/// From where a run starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'run> {
+    /// What is remembered.
+    pub recall: &'run Recall,
+    /// What is read of each stream.
+    pub reaches: &'run BTreeMap<String, Reach>,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
 /// Runs a plan to its end. `recall` is what the store holds; streams that it says have ended in this
 /// run are passed over. Without `durable` nothing is saved, and what dies is lost.
 ///
@@ -133,19 +146,20 @@ pub fn reaches(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<Str
 pub async fn run(
     plan: Plan,
     services: Services,
-    recall: &Recall,
-    reaches: &BTreeMap<String, Reach>,
+    start: Start<'_>,
     durable: Option<Durable>,
 ) -> Result<Ran> {
+    let Start { recall, reaches, .. } = start;
     let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
     let interval = (
         usize::try_from(plan.checkpoint.mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
         Duration::from_secs(plan.checkpoint.seconds.into()),
     );
-    let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
+    let Plan { run, access, setup, teardown, variables, rules, queues, streams, quota, .. } = plan;
     let Services { transport, target, reporter, cancel, .. } = services;
     let jitter = Jitter::of(&run.id);
-    let client = Client { transport, throttle, access, reporter, cancel, jitter };
+    let purse = quota.map(|quota| Purse::new(quota, start.now));
+    let client = Client { transport, throttle, access, reporter, cancel, jitter, purse };
     let log = queues.iter().map(|name| match durable {
         Some(_) => Queue::restored(name, &recall.rest),
         None => Queue::new(name, false),
@@ -281,7 +295,7 @@ async fn perform(
     };
     let stats = Stats::default();
     let call = Call {
-        cost: 0,
+        cost: (Cost::default(), &Estimate::new(0)),
         stream: "setup",
         stats: &stats,
         rules,
@@ -290,7 +304,7 @@ async fn perform(
         shrink: &|| false,
     };
     let answer = env.client.ask(&call, |response| {
-        Ok(serde_json::from_slice(&response.body).unwrap_or(serde_json::Value::Null))
+        Ok((serde_json::from_slice(&response.body).unwrap_or(serde_json::Value::Null), 0))
     });
     let body: serde_json::Value = match answer.await? {
         Answer::Read(body) => body,

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::{
     Env,
     load::Note,
+    purse::Estimate,
     queue::Feeder,
     reach,
     rows::RowBuilder,
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) allowance: Mutex<Option<u64>>,
     /// Per request the page size asked for now; 0 where the API takes none.
     pub(super) page_sizes: Arc<Vec<AtomicU32>>,
+    /// Per request the objects that its answers bring.
+    pub(super) estimates: Vec<Estimate>,
     /// No more slices are taken once it is cancelled.
     pub(super) enough: tokio_util::sync::CancellationToken,
     /// Whether something says that rows are missing.

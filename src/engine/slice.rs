@@ -13,6 +13,7 @@ use super::{
     client::{Answer, Call, interrupted},
     keys::KeySet,
     load::{Note, Slice},
+    purse::Estimate,
     reach,
     rows::without_known,
     shared::Shared,
@@ -301,12 +302,13 @@ async fn fetch(
         }
         smaller.is_some()
     };
+    let fallback = Estimate::new(1);
     let call = Call {
         stream: &shared.plan.name,
         stats: &shared.stats,
         rules: &shared.plan.rules,
         child: !matches!(request.iterate, Iterate::Once),
-        cost: shared.plan.cost.base,
+        cost: (shared.plan.cost, shared.estimates.get(number).unwrap_or(&fallback)),
         build: &build,
         shrink: &shrink,
     };
@@ -315,7 +317,8 @@ async fn fetch(
         .client
         .ask(&call, |response| {
             let page = request.decoder.decode(&response.body)?;
-            Ok((page, response.headers.clone()))
+            let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+            Ok(((page, response.headers.clone()), rows))
         })
         .await?;
     let (page, headers) = match answer {
@@ -326,7 +329,6 @@ async fn fetch(
     };
     let url = request.pager.url(&first, &listing.at, current());
     let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-    shared.stats.points.fetch_add(rows * shared.plan.cost.object, Ordering::Relaxed);
     let seen = Seen { url: &url, headers: &headers, captures: &page.captures, rows };
     let next = request.pager.next(&listing.at, &seen)?;
     Ok(Answer::Read(Fetched { page, next }))

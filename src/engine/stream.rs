@@ -14,6 +14,7 @@ use super::{
     ending,
     load::{Keeper, Loader, Pending},
     parents,
+    purse::Estimate,
     queue::{Consumer, Feeder},
     reach,
     rows::RowBuilder,
@@ -24,7 +25,7 @@ use super::{
     stats::Stats,
 };
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Iterate, StreamPlan};
+use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::report::{Event, StreamReport, StreamStatus};
 use crate::write::{Committed, Disposition};
 
@@ -148,6 +149,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         notes: loader.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
+        estimates: reach::requests(&plan, reach).iter().map(estimate).collect(),
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
         refusal: Mutex::new(None),
@@ -202,6 +204,11 @@ async fn unread(
             (Outcome { result: Err(error), progress, open }, supply)
         }
     }
+}
+
+/// What an answer may bring before there was any.
+fn estimate(request: &RequestPlan) -> Estimate {
+    Estimate::new(u64::from(request.pager.largest_page().unwrap_or(1)))
 }
 
 /// The progress of a stream of which nothing is read.

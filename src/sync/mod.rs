@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Services};
+use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Services, Start};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Run, StreamPlan};
 use crate::replication::Mode;
@@ -169,7 +169,8 @@ async fn run_locked(
         let reaches = engine::reaches(&plan, &recall, beginning.now);
         let run = plan.run.clone();
         let cancelled = services.cancel.clone();
-        let ran = engine::run(plan, services, &recall, &reaches, None).await?;
+        let start = Start { recall: &recall, reaches: &reaches, now: beginning.now };
+        let ran = engine::run(plan, services, start, None).await?;
         return Ok(report(&run, false, started, ran, cancelled.is_cancelled()));
     }
     let lacking = lacking(&plan, &recall, &services).await;
@@ -181,7 +182,8 @@ async fn run_locked(
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
-    let ran = engine::run(plan, services, &recall, &reaches, Some(durable.clone())).await;
+    let start = Start { recall: &recall, reaches: &reaches, now: beginning.now };
+    let ran = engine::run(plan, services, start, Some(durable.clone())).await;
     let after = Recall::read(store.load().await?)?;
     let ran = match ran {
         Ok(ran) => ran,

@@ -102,3 +102,39 @@ fn a_run_tells_the_points_that_the_site_has_counted() {
     let spent = points(&world);
     assert_eq!(spent, world.simulator.counters().points - before);
 }
+
+#[test]
+fn a_run_spends_an_hours_points_and_waits_for_the_next_without_a_refusal() {
+    use crate::support::world::World;
+    const PER_HOUR: u64 = 6_000;
+    for headers in [QuotaHeaders::Standard, QuotaHeaders::OlderShort, QuotaHeaders::Silent] {
+        let mut world = World::new(Options {
+            now: Some(start()),
+            pages: 1_500,
+            quota: Some(PointsQuota { per_hour: PER_HOUR, headers, others: 0 }),
+            ..Options::default()
+        });
+        world.fields.open.insert("quota".to_owned(), "points".to_owned());
+        world.spec.limits.points.as_mut().unwrap().per_hour = PER_HOUR;
+        let replication = "source: WIKI\ntarget: OUT\nstreams: { '*': }\n\
+                           limits: { requests_per_second: 20 }\n";
+        let run = world.run(replication);
+        assert_eq!(run.status, weir::sync::RunStatus::Done);
+        let log = world.simulator.log();
+        let refused = log.iter().filter(|request| request.status == 429).count();
+        assert_eq!(refused, 0, "{headers:?}");
+        let mut hours = std::collections::BTreeMap::<u64, u64>::new();
+        let born = log.first().unwrap().started;
+        for request in &log {
+            // The site's clock starts twenty minutes before the hour.
+            let minutes = (request.started - born).as_secs() / 60 + 40;
+            *hours.entry(minutes / 60).or_default() += request.points;
+        }
+        assert!(hours.len() >= 4, "{hours:?}");
+        let last = *hours.keys().last().unwrap();
+        for (hour, points) in hours {
+            assert!(points <= PER_HOUR + 250, "{headers:?}: {hour}: {points}");
+            assert!(hour == last || points * 100 >= PER_HOUR * 97, "{headers:?}: {hour}: {points}");
+        }
+    }
+}
