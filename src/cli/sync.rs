@@ -342,10 +342,10 @@ fn mode_name(mode: crate::replication::Mode) -> String {
 /// Queues that a stream consumes.
 fn waits_for(stream: &StreamPlan, plan: &Plan) -> Vec<String> {
     let mut queues: Vec<String> = stream
-        .requests
+        .own_requests()
         .iter()
         .filter_map(|request| match request.iterate {
-            plan::Iterate::Queue { queue, .. } => plan.queues.get(queue).cloned(),
+            plan::Iterate::Queue { queue, .. } => plan.queues.get(queue).map(|queue| queue.name.clone()),
             _ => None,
         })
         .collect();

@@ -343,6 +343,11 @@ pub struct QueueItems {
     /// Name of the variable; the queue's name without its final `s` unless set.
     #[serde(rename = "as")]
     pub variable: Option<String>,
+    /// More variables, for single values: name to the path of a scalar in the record that fed the value.
+    #[serde(default)]
+    pub carry: IndexMap<String, String>,
+    /// Expression over the variables; values for which it is false are left to the other requests.
+    pub only: Option<String>,
 }
 
 impl QueueItems {
@@ -417,6 +422,9 @@ pub struct Descend {
     /// Levels below the first; deeper ones end the slice with an error.
     #[serde(default = "default_max_depth")]
     pub max_depth: u32,
+    /// Path in a record: as soon as one record of the listing has a value there, the listing itself
+    /// holds the children, and none are asked for.
+    pub unless: Option<String>,
 }
 
 fn default_max_depth() -> u32 {
