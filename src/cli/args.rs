@@ -339,4 +339,8 @@ pub(super) struct Site {
     /// cursor), expired (a cursor)
     #[arg(long = "fault", value_name = "KIND=SHARE[@PART]")]
     pub(super) faults: Vec<String>,
+    /// A path of the API, `{id}` and all, perhaps with `?` and a parameter, that is always refused
+    /// with 400, 403, 404 or 410
+    #[arg(long = "refuse", value_name = "PATH=STATUS")]
+    pub(super) refuses: Vec<String>,
 }

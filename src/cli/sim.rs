@@ -13,7 +13,8 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::sim::{
-    Churning, Credentials, Fault, Faults, Options, RetryAfter, Simulator, What, When, serve,
+    Churning, Credentials, Fault, Faults, Options, RetryAfter, Simulator, What, When, refusal,
+    serve,
 };
 
 /// Time that a request takes longer when `slow` strikes.
@@ -75,6 +76,7 @@ fn tenant(site: &Site) -> Result<Options> {
         body_bytes: site.body_bytes.unwrap_or(usual.body_bytes),
         latency: Duration::from_millis(site.latency_ms.unwrap_or(0)),
         faults: Faults { rules, requests_per_second: site.burst, ..Faults::default() },
+        refuses: site.refuses.iter().map(|text| refusal(text)).collect::<Result<_>>()?,
         changes: site.changes.unwrap_or(0),
         churn: site.churn_every.map(|requests| Churning::every(requests, seed)),
         ..usual

@@ -8,8 +8,9 @@ use crate::fetch::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, heade
 
 use super::listing::{Cut, List, Listed};
 use super::out::Out;
+use super::parameters::Form;
 use super::query::{Problem, Query};
-use super::routes::{Answer, Form, Route, find};
+use super::routes::{Answer, Route, find};
 use super::tenant::{Kind, Tenant, from_id};
 
 /// One request, as both faces hand it in.
@@ -51,9 +52,13 @@ impl Reply {
         self
     }
 
-    fn rows(mut self, rows: usize, cost: u64) -> Self {
-        self.rows = rows;
-        self.points = 1 + rows as u64 * cost;
+    fn rows(self, rows: usize, cost: u64) -> Self {
+        self.counted(rows, 1 + rows as u64 * cost)
+    }
+
+    /// With so many objects, for so many points altogether.
+    pub(super) fn counted(mut self, rows: usize, points: u64) -> Self {
+        (self.rows, self.points) = (rows, points);
         self
     }
 
@@ -109,6 +114,8 @@ pub(super) struct Asked<'a> {
     pub(super) id: &'a str,
     /// Whether `next` is to repeat this page's cursor.
     pub(super) repeat: bool,
+    /// What time it is, in epoch milliseconds.
+    pub(super) now: u64,
 }
 
 /// The path below the site, and the gateway's site id when the request came that way.
@@ -119,8 +126,9 @@ pub(super) fn split_gateway(path: &str) -> (&str, Option<&str>) {
 }
 
 impl Tenant {
-    /// Answers as the API would without faults. `revoked`: the credentials are not good any more.
-    pub(super) fn answer(&self, call: &Call, revoked: bool, repeat: bool) -> Reply {
+    /// Answers as the API would without faults. `revoked`: the credentials are not good any more;
+    /// `now`: epoch milliseconds.
+    pub(super) fn answer(&self, call: &Call, (revoked, repeat): (bool, bool), now: u64) -> Reply {
         let (path, cloud) = split_gateway(call.path);
         if cloud.is_some_and(|cloud| cloud != self.options.cloud_id) {
             return Reply::json(
@@ -137,7 +145,10 @@ impl Tenant {
             return refusal;
         }
         match Query::parse(call.query, route) {
-            Ok(query) => self.dispatch(&Asked { route, path, query, id, repeat }),
+            Ok(query) => {
+                let asked = Asked { route, path, query, id, repeat, now };
+                self.refused(&asked).unwrap_or_else(|| self.dispatch(&asked))
+            }
             Err(problems) => Reply::bad_request(&problems, path),
         }
     }
@@ -149,6 +160,7 @@ impl Tenant {
                 _ => self.single_content(asked, kind, index),
             }),
             Answer::Groups => Ok(self.groups(&asked.query)),
+            Answer::Search => self.search(asked),
             Answer::CurrentUser => {
                 let mut out = Out::default();
                 self.write_current_user(&mut out);
@@ -253,12 +265,7 @@ impl Tenant {
     }
 }
 
-/// A single object's answer.
-pub(super) fn single(out: Out) -> Reply {
-    Reply::json(StatusCode::OK, out.into_bytes()).rows(1, 1)
-}
-
-fn not_there(kind: Kind, id: &str) -> Cow<'static, str> {
+pub(super) fn not_there(kind: Kind, id: &str) -> Cow<'static, str> {
     let noun = match kind {
         Kind::Space => "space",
         Kind::Page => "page",
@@ -270,7 +277,7 @@ fn not_there(kind: Kind, id: &str) -> Cow<'static, str> {
     format!("Cannot find a {noun} with id [{id}]").into()
 }
 
-fn unknown_path(path: &str) -> Reply {
+pub(super) fn unknown_path(path: &str) -> Reply {
     let mut out = Out::default();
     out.raw("{\"timestamp\":0,\"status\":404,\"error\":\"Not Found\",");
     out.raw("\"message\":\"No message available\",\"path\":").string(path).raw("}");

@@ -15,6 +15,7 @@ mod postgres;
 mod sim;
 mod sim_change;
 mod sim_quota;
+mod sim_routes;
 mod simulation;
 mod specs;
 mod support;
