@@ -109,7 +109,7 @@ impl Prepared {
     pub(super) fn strange<'wanted>(&self, wanted: &'wanted Selection) -> Option<&'wanted str> {
         let patterns = wanted.0.iter().map(|pattern| pattern.trim_start_matches('-'));
         let known = |pattern: &str| {
-            self.spec.streams.keys().any(|name| plan::matches_pattern(pattern, name))
+            self.spec.selectable().any(|(name, _)| plan::matches_pattern(pattern, name))
         };
         patterns.into_iter().find(|pattern| !known(pattern))
     }

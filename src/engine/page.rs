@@ -199,9 +199,18 @@ fn along(page: &Page, carried: &[usize], row: usize) -> String {
 
 /// Which records have the values that they must have; `None`: all of them.
 fn wanted(request: &RequestPlan, source: &Source, page: &Page) -> Option<BooleanArray> {
-    let having = request.having.and_then(|tap| page.taps.get(tap));
-    let mut wanted: Option<Vec<bool>> =
-        having.map(|tap| tap.iter().map(|value| value.is_some()).collect());
+    let mut wanted: Option<Vec<bool>> = None;
+    for (tap, text) in &request.having {
+        let Some(tap) = page.taps.get(*tap) else { continue };
+        let fits = |value: Option<&str>| match text {
+            Some(text) => value == Some(text),
+            None => value.is_some(),
+        };
+        let all = wanted.get_or_insert_with(|| vec![true; page.rows]);
+        for (wanted, value) in all.iter_mut().zip(tap) {
+            *wanted = *wanted && fits(value);
+        }
+    }
     for (queue, tap) in &request.within {
         let watch = source.watches.iter().find(|(watched, _)| watched == queue);
         let (Some((_, watch)), Some(tap)) = (watch, page.taps.get(*tap)) else { continue };

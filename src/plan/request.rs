@@ -11,7 +11,7 @@ use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
 use crate::spec::{
-    Body, Descend, ForEach, Paginate, QueryValue, QueueItems, RequestSpec, Spec, Step, Stream, Unknown,
+    Body, Descend, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec, Step, Stream, Unknown,
 };
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
@@ -44,8 +44,9 @@ pub struct RequestPlan {
     pub feeds: Vec<FeedPlan>,
     /// Tap of the cursor's field.
     pub cursor: Option<usize>,
-    /// Tap of a value without which a record is passed over.
-    pub having: Option<usize>,
+    /// Taps of values without which a record is passed over, with the text that must be there, if it is
+    /// a certain one.
+    pub having: Vec<(usize, Option<String>)>,
     /// Where each column's value comes from, in the table's order; nothing for a feeder.
     pub columns: Vec<ColumnValue>,
     /// Position of the column whose rows a slice replaces.
@@ -288,7 +289,9 @@ impl Compiler<'_> {
             let number = self.queue(queue).ok_or_else(|| unfed(queue))?;
             within.push((number, tap(path)?));
         }
-        let having = request.having.as_deref().map(&mut tap).transpose()?;
+        let having = request.having.iter().flat_map(Having::all);
+        let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
+        let having = having.collect::<Result<_>>()?;
         let cursor = self.cursor_path(request).as_deref().map(&mut tap).transpose()?;
         let columns = self.sources(request)?;
         let descend = match &request.descend {

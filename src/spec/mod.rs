@@ -78,6 +78,13 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// The streams that can be selected, by name.
+    pub fn selectable(&self) -> impl Iterator<Item = (&String, &Stream)> {
+        self.streams.iter().filter(|(_, stream)| !stream.internal)
+    }
+}
+
 /// JSON Schema of a spec's file, by which editors complete and check it.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Spec).to_value()
@@ -177,7 +184,7 @@ pub struct Stream {
     /// See [`RequestSpec`].
     pub descend: Option<Descend>,
     /// See [`RequestSpec`].
-    pub having: Option<String>,
+    pub having: Option<Having>,
 }
 
 impl Stream {
@@ -231,8 +238,8 @@ pub struct RequestSpec {
     pub max_pages: Option<u32>,
     /// Each record's own children, asked for in turn; their rows belong to the same slice.
     pub descend: Option<Descend>,
-    /// Path of a value that a record must have; others are passed over.
-    pub having: Option<String>,
+    /// Path of a value that a record must have, or paths with the values; others are passed over.
+    pub having: Option<Having>,
     /// Other sources for some of the stream's columns; names and types stay.
     pub columns: IndexMap<String, ColumnSpec>,
     /// What becomes of fields that no column declares; as for the stream unless set.

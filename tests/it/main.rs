@@ -12,6 +12,7 @@ mod jira;
 mod kills;
 mod language;
 mod postgres;
+mod routes;
 mod sim;
 mod sim_change;
 mod sim_quota;

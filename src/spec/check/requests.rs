@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Checker, below};
-use crate::spec::{Body, Defaults, Descend, ForEach, PageSize, QueueItems, RequestSpec};
+use crate::spec::{Body, Defaults, Descend, ForEach, Having, PageSize, QueueItems, RequestSpec};
 
 impl Checker<'_> {
     pub(super) fn defaults(&mut self) {
@@ -166,8 +166,8 @@ impl Checker<'_> {
         if let Some(records) = &request.records {
             self.path(&below(path, &["records"]), records);
         }
-        if let Some(having) = &request.having {
-            self.path(&below(path, &["having"]), having);
+        for (text, _) in request.having.iter().flat_map(Having::all) {
+            self.path(&below(path, &["having"]), text);
         }
         for (queue, text) in &request.within {
             self.path(&below(path, &["within", queue]), text);
