@@ -52,8 +52,8 @@ use stream::{Ended, Job};
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::range;
 pub use state::{
-    Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream, Progress,
-    Reach, Recall, StreamState, Supply, Way,
+    Changes, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream,
+    Progress, Reach, Recall, StreamState, Supply, Way,
 };
 
 /// What a run needs from outside.

@@ -274,6 +274,10 @@ impl<'run> Walk<'run> {
         }
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
         let stamps = page::stamps(shared, listing.request, &page);
+        if let Some(bound) = shared.bound() {
+            let changed = stamps.iter().flatten().filter(|stamp| **stamp >= bound).count();
+            Stats::add(&shared.stats.changed, changed);
+        }
         let past = page::is_past(shared, &stamps);
         let next = next.filter(|_| !past);
         let missing = self.missing(found);

@@ -19,6 +19,7 @@ pub(super) struct Stats {
     pub(super) shared: AtomicU64,
     pub(super) shared_points: AtomicU64,
     pub(super) derived: AtomicU64,
+    pub(super) changed: AtomicU64,
 }
 
 impl Stats {
@@ -41,6 +42,7 @@ impl Stats {
             shared: counts.shared.into(),
             shared_points: counts.shared_points.into(),
             derived: counts.derived.into(),
+            changed: counts.changed.into(),
         }
     }
 
@@ -59,6 +61,7 @@ impl Stats {
             shared: read(&self.shared),
             shared_points: read(&self.shared_points),
             derived: read(&self.derived),
+            changed: read(&self.changed),
         }
     }
 }

@@ -163,9 +163,7 @@ impl Walker {
         };
         let sent = parts.get_or_try_init(|| party.send(shared, build)).await;
         let part = match sent {
-            Ok(parts) => {
-                parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number)
-            }
+            Ok(parts) => parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number),
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             // Each for itself finds out what can be done about it.
             Err(_) => None,
