@@ -121,7 +121,7 @@ impl Prepared {
     pub(super) fn strange<'wanted>(&self, wanted: &'wanted Selection) -> Option<&'wanted str> {
         let patterns = wanted.0.iter().map(|pattern| pattern.trim_start_matches('-'));
         let known = |pattern: &str| {
-            self.spec.streams.keys().any(|name| plan::matches_pattern(pattern, name))
+            self.spec.selectable().any(|(name, _)| plan::matches_pattern(pattern, name))
         };
         patterns.into_iter().find(|pattern| !known(pattern))
     }
@@ -354,10 +354,10 @@ fn mode_name(mode: crate::replication::Mode) -> String {
 /// Queues that a stream consumes.
 fn waits_for(stream: &StreamPlan, plan: &Plan) -> Vec<String> {
     let mut queues: Vec<String> = stream
-        .requests
+        .own_requests()
         .iter()
         .filter_map(|request| match request.iterate {
-            plan::Iterate::Queue { queue, .. } => plan.queues.get(queue).cloned(),
+            plan::Iterate::Queue { queue, .. } => plan.queues.get(queue).map(|queue| queue.name.clone()),
             _ => None,
         })
         .collect();

@@ -44,6 +44,8 @@ pub(super) struct Call<'call> {
     pub(super) rules: &'call Rules,
     /// Whether it belongs to a slice of a child stream.
     pub(super) child: bool,
+    /// Whether another request can take its place: then a refusal is no failure, whatever the rules say.
+    pub(super) tentative: bool,
     /// What a try costs, and how many objects may come.
     pub(super) cost: (Cost, &'call Estimate),
     /// Makes the request anew for each try.
@@ -120,6 +122,11 @@ impl Client {
                     } else {
                         self.unless_cancelled(tokio::time::sleep(wait)).await?;
                     }
+                }
+                Verdict::Give { .. } if call.tentative && is_refused(&answered) => {
+                    let (status, message) = said(&answered);
+                    let then = Then::SkipSlice;
+                    return Ok(Answer::Given { then, url: request.url, status, message });
                 }
                 Verdict::Give { then: Then::Fail, means, hint } => {
                     return Err(failure(&request.url, &answered, means, hint));
@@ -234,6 +241,12 @@ fn too_large(answered: &Result<Response, TransportError>, number: u32) -> bool {
         Err(TransportError::Timeout) => again,
         Err(_) => false,
     }
+}
+
+/// Whether the server says that it does not serve such a request.
+fn is_refused(answered: &Result<Response, TransportError>) -> bool {
+    let refusals = [400, 403, 404, 410];
+    answered.as_ref().is_ok_and(|response| refusals.contains(&response.status.as_u16()))
 }
 
 fn malformed(response: &Response, why: &str) -> String {

@@ -333,6 +333,28 @@ fn one() -> u32 {
     1
 }
 
+/// What a record must have. Written as the path of any value, or as a mapping of paths to values.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Having {
+    /// A value, whichever, at this path.
+    Value(String),
+    /// These texts at these paths.
+    Texts(IndexMap<String, String>),
+}
+
+impl Having {
+    /// The paths, each with the text that must be there, if it is a certain one.
+    pub fn all(&self) -> Vec<(&str, Option<&str>)> {
+        match self {
+            Self::Value(path) => vec![(path, None)],
+            Self::Texts(texts) => {
+                texts.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect()
+            }
+        }
+    }
+}
+
 /// What a request is repeated over. Written as the name of a queue, or as one of the forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForEach {
@@ -357,6 +379,11 @@ pub struct QueueItems {
     /// Name of the variable; the queue's name without its final `s` unless set.
     #[serde(rename = "as")]
     pub variable: Option<String>,
+    /// More variables, for single values: name to the path of a scalar in the record that fed the value.
+    #[serde(default)]
+    pub carry: IndexMap<String, String>,
+    /// Expression over the variables; values for which it is false are left to the other requests.
+    pub only: Option<String>,
 }
 
 impl QueueItems {
@@ -431,6 +458,9 @@ pub struct Descend {
     /// Levels below the first; deeper ones end the slice with an error.
     #[serde(default = "default_max_depth")]
     pub max_depth: u32,
+    /// Path in a record: as soon as one record of the listing has a value there, the listing itself
+    /// holds the children, and none are asked for.
+    pub unless: Option<String>,
 }
 
 fn default_max_depth() -> u32 {

@@ -13,6 +13,7 @@ mod kills;
 mod language;
 mod oauth;
 mod postgres;
+mod routes;
 mod sim;
 mod sim_change;
 mod sim_quota;

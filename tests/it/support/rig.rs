@@ -93,6 +93,11 @@ impl Rig {
         Plan::new(documents, &self.options, run, &AccessHooks::default())
     }
 
+    /// The plan that a run would follow.
+    pub(crate) fn plan(&self, replication: &str) -> Result<Plan> {
+        self.plan_for(replication, Beginning::now().run())
+    }
+
     pub(crate) async fn run(&self, replication: &str) -> RunReport {
         self.run_into(Files::in_folder(self.folder.path(), Settings::default()), replication).await
     }
