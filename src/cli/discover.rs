@@ -27,7 +27,8 @@ pub(super) fn run(
     let streams: Vec<(&String, &Stream)> =
         spec.selectable().filter(|(name, _)| wanted(name)).collect();
     if let Some(pattern) = pattern.filter(|_| streams.is_empty()) {
-        let hint = suggest(pattern, spec.selectable().map(|(name, _)| name.as_str())).unwrap_or_default();
+        let hint =
+            suggest(pattern, spec.selectable().map(|(name, _)| name.as_str())).unwrap_or_default();
         return Err(Error::input(format!("no stream matches `{pattern}`")).with_hint(hint));
     }
     if shared.json {

@@ -357,7 +357,9 @@ fn waits_for(stream: &StreamPlan, plan: &Plan) -> Vec<String> {
         .own_requests()
         .iter()
         .filter_map(|request| match request.iterate {
-            plan::Iterate::Queue { queue, .. } => plan.queues.get(queue).map(|queue| queue.name.clone()),
+            plan::Iterate::Queue { queue, .. } => {
+                plan.queues.get(queue).map(|queue| queue.name.clone())
+            }
             _ => None,
         })
         .collect();

@@ -65,9 +65,8 @@ impl Slice {
 
     /// The slice as it is saved.
     fn open(&self, listings: Vec<OpenListing>) -> OpenSlice {
-        let item = |item: &Item| {
-            OpenItem(item.value.to_string(), item.stamp, item.carried.to_string())
-        };
+        let item =
+            |item: &Item| OpenItem(item.value.to_string(), item.stamp, item.carried.to_string());
         let items = self.items.iter().map(item).collect();
         let Self { request, from, to, number, attempt, .. } = *self;
         OpenSlice { request, from, to, number, attempt, items, listings }

@@ -48,6 +48,7 @@ use spans::Spans;
 use stats::Stats;
 use stream::{Ended, Job};
 
+pub use forecast::{Expected, Naive, forecast};
 pub use reach::range;
 pub use state::{
     Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream, Progress,

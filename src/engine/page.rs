@@ -169,12 +169,10 @@ pub(super) async fn deliver(
         };
         let kept = |row: &usize| wanted.as_ref().is_none_or(|wanted| wanted.value(*row));
         let rows = (0..values.len()).filter(kept).take(allowed);
-        let values = rows
-            .filter(|row| values.is_valid(*row))
-            .map(|row| {
-                let along = along(&page, carried, row);
-                (values.value(row), stamps.get(row).copied().flatten(), along)
-            });
+        let values = rows.filter(|row| values.is_valid(*row)).map(|row| {
+            let along = along(&page, carried, row);
+            (values.value(row), stamps.get(row).copied().flatten(), along)
+        });
         tokio::select! {
             biased;
             () = shared.env.client.cancel.cancelled() => return Err(interrupted()),

@@ -50,10 +50,7 @@ pub(super) fn queues(request: &RequestPlan) -> impl Iterator<Item = usize> {
 }
 
 /// The requests that a way sends, with their numbers among those of its reach.
-pub(super) fn active(
-    stream: &StreamPlan,
-    way: Way,
-) -> impl Iterator<Item = (usize, &RequestPlan)> {
+pub(super) fn active(stream: &StreamPlan, way: Way) -> impl Iterator<Item = (usize, &RequestPlan)> {
     let all = requests(stream, way.reach);
     let route = stream.routes.get(way.route).map(|route| route.requests.clone());
     let range = match route {

@@ -157,7 +157,11 @@ impl<'run> Walk<'run> {
                         self.open = self.own_listings();
                     }
                     Told::Part(part) => {
-                        let next = part.next.as_deref().map(|token| self.own_position(token)).transpose()?;
+                        let next = part
+                            .next
+                            .as_deref()
+                            .map(|token| self.own_position(token))
+                            .transpose()?;
                         let (page, found) = (part.page, None);
                         let listing = Listing::first((number, request), &self.scope);
                         self.read(listing, Fetched { page, next, found }).await?;
@@ -199,12 +203,9 @@ impl<'run> Walk<'run> {
     async fn derive(&mut self) -> Result<()> {
         let (shared, request) = (self.shared, self.request);
         let mut batch = None;
-        if let (Some(output), Some(rows), Some(derive), Some(item)) = (
-            &shared.plan.output,
-            &shared.rows,
-            &request.routed.derive,
-            self.slice.items.first(),
-        ) && page::allowance(shared, 1).await? > 0
+        if let (Some(output), Some(rows), Some(derive), Some(item)) =
+            (&shared.plan.output, &shared.rows, &request.routed.derive, self.slice.items.first())
+            && page::allowance(shared, 1).await? > 0
         {
             let sources = (request.columns.as_slice(), derive.columns.as_slice());
             batch = Some(rows.derived(output, sources, &item.values(), &self.scope)?);
@@ -336,7 +337,8 @@ impl<'run> Walk<'run> {
         page: &crate::decode::Page,
     ) -> Result<Vec<Listing<'run>>> {
         let unless = listing.request.descend.as_ref().and_then(|descend| descend.unless);
-        let shows = |tap: usize| page.taps.get(tap).is_some_and(|tap| tap.iter().flatten().count() > 0);
+        let shows =
+            |tap: usize| page.taps.get(tap).is_some_and(|tap| tap.iter().flatten().count() > 0);
         if listing.depth == 0 && unless.is_some_and(shows) {
             self.holds_children = true;
             self.open.retain(|one| one.depth == 0);

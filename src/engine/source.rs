@@ -7,9 +7,9 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{
     assemble::unfilled,
     client::interrupted,
+    fusion::Seat,
     load::{Note, Slice},
     parents::Known,
-    fusion::Seat,
     queue::{Consumer, Item, Watch},
     shared::Shared,
     slice::{self, Start},
@@ -96,7 +96,9 @@ impl Source {
 
     /// Whether the children of any of these parents must be asked for.
     fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
-        let (Some(known), Reach::Since(bound)) = (&self.known, shared.way.reach) else { return true };
+        let (Some(known), Reach::Since(bound)) = (&self.known, shared.way.reach) else {
+            return true;
+        };
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let own = shared.plan.own_number(self.number);
         let before = failed.len();

@@ -31,9 +31,7 @@ pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
 pub use cost::{Cost, QuotaPlan};
 pub use cursor::CursorPlan;
-pub use request::{
-    BodyPlan, DescendPlan, FeedPlan, Iterate, QueuePlan, RequestPlan, StepPlan,
-};
+pub use request::{BodyPlan, DescendPlan, FeedPlan, Iterate, QueuePlan, RequestPlan, StepPlan};
 pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, OWN, RoutePlan, Routed};
 pub use select::{Selection, matches_pattern};
 pub use variables::input_type;
@@ -470,11 +468,8 @@ impl<'plan> Draft<'plan> {
         };
         let changes = compile(&stage.changes)?;
         let mut requests = compile(&stage.requests)?;
-        let mut routes = vec![RoutePlan {
-            name: OWN.to_owned(),
-            requests: 0..requests.len(),
-            by_parents: true,
-        }];
+        let mut routes =
+            vec![RoutePlan { name: OWN.to_owned(), requests: 0..requests.len(), by_parents: true }];
         for (name, specs) in &stage.routes {
             let compiled = compile(specs)?;
             routes::add(&mut requests, &mut routes, (name, compiled));

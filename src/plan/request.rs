@@ -11,7 +11,8 @@ use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
 use crate::spec::{
-    Body, Descend, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec, Step, Stream, Unknown,
+    Body, Descend, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec, Step,
+    Stream, Unknown,
 };
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
@@ -327,9 +328,7 @@ impl Compiler<'_> {
     fn pager(&self, request: &RequestSpec) -> Result<Pager> {
         let (paginate, size) = match &request.embedded {
             Some(_) => (Paginate::None, None),
-            None => {
-                (request.paginate.clone().unwrap_or(Paginate::None), request.page_size.clone())
-            }
+            None => (request.paginate.clone().unwrap_or(Paginate::None), request.page_size.clone()),
         };
         Pager::new(paginate, size).map_err(Error::from_path)
     }

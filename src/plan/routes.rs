@@ -151,9 +151,8 @@ impl Compiler<'_> {
         let derive = match &request.derive {
             None => None,
             Some(derive) => {
-                let carried = items.and_then(|items| {
-                    self.queues.iter().find(|queue| queue.name == items.queue)
-                });
+                let carried = items
+                    .and_then(|items| self.queues.iter().find(|queue| queue.name == items.queue));
                 let at = |plan: &ColumnPlan| {
                     let variable = derive.columns.get(&plan.column.name)?;
                     let path = items?.carry.get(variable)?;

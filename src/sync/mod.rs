@@ -253,9 +253,10 @@ async fn begin(
             let state = recall.stream(&stream.name);
             stream.output.is_some() && state.failed.iter().any(|failed| !failed.recurs)
         });
-        let ways = plan.streams.iter().map(|stream| {
-            (stream.name.clone(), Way { reach: Reach::Failed, route: 0 })
-        });
+        let ways = plan
+            .streams
+            .iter()
+            .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
         let ways = ways.collect();
         remember(store, &plan, &ways, true).await?;
         recall = distrusted(Recall::read(store.load().await?)?);

@@ -63,7 +63,6 @@ async fn every_stream_is_the_same_by_each_of_its_routes() {
     assert!(compared > 60, "{compared}");
 }
 
-
 /// Streams that are told to come inside the answers about single objects, of which each is asked for once.
 #[tokio::test]
 async fn what_comes_together_is_the_same_and_asked_for_once() {

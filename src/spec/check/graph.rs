@@ -48,12 +48,15 @@ fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
         request.for_each.as_ref().map(|one| (place.map(str::to_owned).to_vec(), one))
     });
     let routes = stream.routes.iter().flat_map(|(name, requests)| {
-        requests.0.iter().map(move |request| (["routes", name].map(str::to_owned).to_vec(), request))
+        requests
+            .0
+            .iter()
+            .map(move |request| (["routes", name].map(str::to_owned).to_vec(), request))
     });
     let routes = routes.collect::<Vec<_>>();
-    let routed = routes.iter().filter_map(|(place, request)| {
-        Some((place.clone(), request.for_each.as_ref()?))
-    });
+    let routed = routes
+        .iter()
+        .filter_map(|(place, request)| Some((place.clone(), request.for_each.as_ref()?)));
     let queues =
         own.chain(listed).chain(changes).chain(routed).filter_map(|(mut place, for_each)| {
             match for_each {
