@@ -382,4 +382,13 @@ pub struct Counts {
     /// Points spent, by the spec's terms.
     #[serde(default)]
     pub points: u64,
+    /// Requests among them that were sent for other streams too.
+    #[serde(default)]
+    pub shared: u64,
+    /// Points of those.
+    #[serde(default)]
+    pub shared_points: u64,
+    /// Slices whose row followed from what was known.
+    #[serde(default)]
+    pub derived: u64,
 }
