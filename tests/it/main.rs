@@ -11,6 +11,7 @@ mod incremental;
 mod jira;
 mod kills;
 mod language;
+mod oauth;
 mod postgres;
 mod routes;
 mod sim;
