@@ -247,6 +247,10 @@ impl Ending<'_> {
         let last = LastRun { run_id, at: Utc::now(), report, supply };
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), Utc::now())));
+        if self.route() == OWN {
+            // What refuses the own requests too does not refuse a route.
+            refused.clear();
+        }
         StreamState { last: Some(last), open: None, failed, refused, ..self.before.clone() }
     }
 

@@ -78,6 +78,12 @@ impl Shared {
         own || self.plan.routes.get(self.way.route).is_none_or(|route| route.by_parents)
     }
 
+    /// Whether the stream's own requests need a queue, and not only its route.
+    pub(super) fn needs(&self, queue: usize) -> bool {
+        let own = self.plan.own_requests().iter().flat_map(reach::queues);
+        self.route() == OWN || own.into_iter().any(|one| one == queue)
+    }
+
     /// Name of the route.
     pub(super) fn route(&self) -> &str {
         self.plan.routes.get(self.way.route).map_or(OWN, |route| &route.name)

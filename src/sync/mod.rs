@@ -3,6 +3,7 @@
 //! A run that has begun is remembered until all its streams have ended. The next one goes on with it:
 //! it keeps its id, so that rows that are staged are found again.
 
+mod again;
 mod errors;
 mod probe;
 
@@ -125,11 +126,46 @@ pub async fn run(
     };
     let lock: Arc<dyn Lock> = Arc::from(store.lock(&Holder::here(&plan.run.id)).await?);
     let durable = Durable { store, lock: Arc::clone(&lock), at_home };
-    let ran = run_locked(prepare, plan, durable, services, beginning).await;
+    let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
     lock.release().await;
     let mut report = ran?;
     report.streams.splice(0..0, defined);
     report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Runs; streams of which the API refuses the route are read anew by the next one.
+async fn run_by_routes(
+    prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
+    plan: Plan,
+    durable: Durable,
+    services: Services,
+    beginning: Beginning,
+) -> Result<RunReport> {
+    let reporter = Arc::clone(&services.reporter);
+    let cancel = services.cancel.clone();
+    let locked = run_locked(prepare, plan, durable.clone(), services.clone(), beginning);
+    let mut report = locked.await?;
+    for number in 1..=again::MAX_AGAIN {
+        let names = again::refused(&report);
+        if names.is_empty() || cancel.is_cancelled() || beginning.retry {
+            break;
+        }
+        for stream in report.streams.iter().filter(|one| names.contains(&one.stream)) {
+            let message = again::told(stream);
+            reporter.report(&Event::Warning { stream: Some(stream.stream.clone()), message });
+        }
+        let narrowed = |run: Run| {
+            let mut plan = prepare(run)?;
+            again::narrow(&mut plan, &names);
+            Ok(plan)
+        };
+        let random = beginning.random.wrapping_add(number);
+        let anew = Beginning { random, fresh: false, retry: false, ..beginning };
+        let plan = narrowed(anew.run())?;
+        let locked = run_locked(&narrowed, plan, durable.clone(), services.clone(), anew);
+        report = again::merged(report, locked.await?);
+    }
     Ok(report)
 }
 
