@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::{
     Env,
+    estimate::Estimate,
     load::Note,
-    purse::Estimate,
     queue::Feeder,
     reach,
     rows::RowBuilder,

@@ -11,9 +11,9 @@ use arrow_select::filter::filter_record_batch;
 use super::{
     assemble::{assemble, first_url},
     client::{Answer, Call, interrupted},
+    estimate::Estimate,
     keys::KeySet,
     load::{Note, Slice},
-    purse::Estimate,
     reach,
     rows::without_known,
     shared::Shared,

@@ -19,7 +19,7 @@ use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Serv
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Run, StreamPlan};
 use crate::replication::Mode;
-use crate::report::{Event, Reporter, SliceError, StreamReport, StreamStatus};
+use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table};
 
@@ -46,6 +46,9 @@ pub struct RunReport {
     pub status: RunStatus,
     /// Its streams, parents before children.
     pub streams: Vec<StreamReport>,
+    /// What was spent, where points are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<PointsReport>,
     /// Slices that the API refused.
     pub errors: Vec<SliceError>,
     /// Where the refused slices are recorded, when there are any.
@@ -65,6 +68,8 @@ pub enum RunStatus {
     Failed,
     /// The run was told to stop.
     Interrupted,
+    /// What it might spend is spent; the next run goes on.
+    Paused,
 }
 
 /// How a run is begun.
@@ -455,10 +460,13 @@ async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamRepor
 }
 
 fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: bool) -> RunReport {
-    let Ran { streams, errors, .. } = ran;
+    let Ran { streams, errors, points, .. } = ran;
+    let paused = points.as_ref().is_some_and(|points| points.paused.is_some());
     let any = |status| streams.iter().any(|stream| stream.status == status);
     let status = if any(StreamStatus::Failed) {
         RunStatus::Failed
+    } else if paused && !cancelled && any(StreamStatus::Interrupted) {
+        RunStatus::Paused
     } else if cancelled || any(StreamStatus::Interrupted) {
         RunStatus::Interrupted
     } else if errors.is_empty() {
@@ -474,6 +482,7 @@ fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: boo
         seconds: started.elapsed().as_secs_f64(),
         status,
         streams,
+        points,
         errors,
         errors_object: None,
     }
