@@ -2,7 +2,10 @@
 //! the run waits for the next window, or pauses.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,7 @@ use crate::plan::{Cost, QuotaPlan};
 use crate::quota::Quota;
 use crate::replication::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
+use crate::state::Holder;
 
 /// Time after a window's end that clocks may differ by.
 const MARGIN: TimeDelta = TimeDelta::seconds(1);
@@ -72,7 +76,7 @@ impl Purse {
         now: DateTime<Utc>,
     ) -> Arc<Self> {
         let terms = Terms { budget: quota.budget, ..Terms::hourly(quota.per_hour) };
-        let hand = Mutex::new(Hand::new(terms, quota.max_points));
+        let hand = Mutex::new(Hand::new(process(), terms, quota.max_points));
         Arc::new(Self {
             quota,
             ledger,
@@ -202,13 +206,9 @@ impl Purse {
     async fn visit(&self, need: u64) -> Result<bool> {
         let visit = self.hand().visit(need, self.now());
         let visited = self.ledger.visit(&self.quota.connection, &visit).await;
-        let mut hand = self.hand();
         match visited {
-            Ok(standing) => Ok(hand.take(&visit, &standing, Instant::now())),
-            Err(error) => {
-                hand.keep(&visit);
-                Err(error.within("the ledger of points cannot be kept"))
-            }
+            Ok(standing) => Ok(self.hand().take(&visit, &standing, Instant::now())),
+            Err(error) => Err(error.within("the ledger of points cannot be kept")),
         }
     }
 
@@ -312,6 +312,14 @@ impl Purse {
     fn story(&self) -> MutexGuard<'_, Story> {
         self.story.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A name for this run of this process that no other has.
+fn process() -> String {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let Holder { host, process, .. } = Holder::here("");
+    let (began, run) = (Utc::now().timestamp_millis(), RUNS.fetch_add(1, Ordering::Relaxed));
+    format!("{host}:{process}:{began}:{run}")
 }
 
 fn paused(pause: &Pause) -> Error {

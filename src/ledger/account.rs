@@ -1,9 +1,17 @@
 //! The account of one connection: a pure function of what it was, a visit, and the time.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Budget, Terms};
+
+/// Time after its last visit for which a process may have requests under way. What it held then counts
+/// in the next window too.
+const LINGERS: TimeDelta = TimeDelta::minutes(10);
+/// Processes that are told apart; of more, the oldest are added up.
+const PROCESSES: usize = 64;
 
 /// What is known of a connection's quota in a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,8 +19,10 @@ use super::{Budget, Terms};
 pub struct Account {
     /// Start of the window.
     pub start: DateTime<Utc>,
-    /// Points that processes have taken and not given back.
-    pub taken: u64,
+    /// Those who spend points.
+    pub processes: BTreeMap<String, Spender>,
+    /// Points that processes have spent that are gone.
+    pub spent: u64,
     /// Points that others have spent at least, by the server's word.
     pub others: u64,
     /// Points in a window, where the server has said another number than the terms.
@@ -21,23 +31,33 @@ pub struct Account {
     pub hold: Option<DateTime<Utc>>,
 }
 
-/// What a process does with an account. All points are of the window that it names.
+/// A process that spends points.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spender {
+    /// Points that it has spent in the window, when it visited last.
+    pub spent: u64,
+    /// Points that it may have spent since.
+    pub holds: u64,
+    /// When that was.
+    pub seen: DateTime<Utc>,
+}
+
+/// What a process tells and wants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Visit {
+    /// Name of the process.
+    pub process: String,
     /// The terms that hold for it.
     pub terms: Terms,
     /// The time.
     pub now: DateTime<Utc>,
-    /// Start of the window in which the points were taken that it has or gives back.
-    pub window: Option<DateTime<Utc>>,
-    /// Points of requests that were under way when the window turned: it cannot be known in which
-    /// window the server counts them, so that they count in both.
-    pub carried: u64,
-    /// Points that it gives back.
-    pub back: u64,
-    /// Points that it spent without having taken them: an answer brought more than was reserved.
-    pub beyond: u64,
-    /// Points that it keeps and has not spent: no request that was sent so far has needed them.
+    /// Start of the window of which it tells.
+    pub window: DateTime<Utc>,
+    /// Points of requests that were answered in the window.
+    pub spent: u64,
+    /// Points of requests that are under way, at most, in whichever window they were sent.
+    pub under_way: u64,
+    /// Points that it holds for requests that were not sent yet.
     pub kept: u64,
     /// Points that it cannot do without; none of them is granted without the others.
     pub need: u64,
@@ -47,6 +67,8 @@ pub struct Visit {
     pub told: Told,
     /// No request of the connection may be sent before this time.
     pub hold: Option<DateTime<Utc>>,
+    /// Whether this is its last visit.
+    pub leaves: bool,
 }
 
 /// What a server has said of its quota in a window.
@@ -76,20 +98,21 @@ pub struct Standing {
 }
 
 impl Visit {
-    /// One that only looks.
-    pub fn new(terms: Terms, now: DateTime<Utc>) -> Self {
+    /// One that has nothing to tell.
+    pub fn new(process: &str, terms: Terms, now: DateTime<Utc>) -> Self {
         Self {
+            process: process.to_owned(),
             terms,
             now,
-            window: None,
-            carried: 0,
-            back: 0,
-            beyond: 0,
+            window: start_of(terms.window, now),
+            spent: 0,
+            under_way: 0,
             kept: 0,
             need: 0,
             want: 0,
             told: Told::default(),
             hold: None,
+            leaves: false,
         }
     }
 }
@@ -114,48 +137,70 @@ impl Account {
     pub fn visit(&mut self, visit: &Visit) -> Standing {
         let Terms { per_window, window, budget } = visit.terms;
         self.turn(window, visit.now);
-        let same = visit.window == Some(self.start);
-        self.taken += visit.carried + visit.beyond;
-        if same {
-            self.taken = self.taken.saturating_sub(visit.back);
-            self.limit = visit.told.limit.or(self.limit);
-        }
+        let same = visit.window == self.start;
+        let kept = if same { visit.kept } else { 0 };
+        let spent = if same { visit.spent } else { 0 };
+        let spender = Spender { spent, holds: visit.under_way + kept, seen: visit.now };
+        self.processes.insert(visit.process.clone(), spender);
+        self.limit = visit.told.limit.or(self.limit);
         let limit = self.limit.unwrap_or(per_window);
-        if let Some(spent) = visit.told.spent.filter(|_| same) {
-            // Of what is taken, no more than this can be in the server's sum: the rest is of others.
-            let ours = self.taken.saturating_sub(visit.kept);
-            self.others = self.others.max(spent.saturating_sub(ours));
+        if let Some(told) = visit.told.spent.filter(|_| same) {
+            // No more than this of the server's sum can be ours: the rest is of others.
+            self.others = self.others.max(told.saturating_sub(self.taken() - kept));
         }
         self.hold = self.hold.max(visit.hold).filter(|hold| *hold > visit.now);
         let budget = budget.of(limit);
-        let granted = match self.hold {
-            Some(_) => 0,
-            None => self.grant(visit, budget, limit),
-        };
-        self.taken += granted;
+        let granted = if self.hold.is_some() { 0 } else { self.grant(visit, budget, limit) };
+        if let Some(spender) = self.processes.get_mut(&visit.process) {
+            spender.holds += granted;
+        }
+        if visit.leaves {
+            self.forget(&visit.process);
+        }
         let end = self.start.checked_add_signed(window).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        let (start, spent, hold) = (self.start, self.taken + self.others, self.hold);
+        let (start, spent, hold) = (self.start, self.taken() + self.others, self.hold);
         Standing { start, end, granted, budget, spent, hold }
+    }
+
+    /// Points that processes have spent or may have spent.
+    fn taken(&self) -> u64 {
+        let each = self.processes.values().map(|one| one.spent + one.holds);
+        self.spent + each.sum::<u64>()
     }
 
     /// All that is wanted, else what is needed, else nothing.
     fn grant(&self, visit: &Visit, budget: u64, limit: u64) -> u64 {
-        let all = limit.saturating_sub(self.others + self.taken);
-        let room = budget.saturating_sub(self.taken).min(all);
+        let taken = self.taken();
+        let room = budget.saturating_sub(taken).min(limit.saturating_sub(self.others + taken));
         // A need beyond the budget is met when nothing else was: it would never be otherwise.
         let need = visit.need.min(budget);
         [visit.want.max(need), need].into_iter().find(|points| *points <= room).unwrap_or(0)
     }
 
-    /// Begins the window of this time, if it is a later one. One that lies far ahead was begun by a
-    /// clock that was wrong.
+    /// Begins the window of this time, if it is a later one. What processes hold may be counted in it by
+    /// the server, since requests are under way. A window that lies far ahead was begun by a clock that
+    /// was wrong.
     fn turn(&mut self, window: TimeDelta, now: DateTime<Utc>) {
         let start = start_of(window, now);
         let wrong = start.checked_add_signed(window).is_some_and(|next| self.start > next);
-        if start > self.start || wrong {
-            let (limit, hold) = (self.limit, self.hold);
-            *self = Self { start, limit, hold: hold.filter(|_| !wrong), ..Self::default() };
+        if wrong {
+            *self = Self { limit: self.limit, ..Self::default() };
         }
+        if start > self.start {
+            (self.start, self.spent, self.others) = (start, 0, 0);
+            self.processes.retain(|_, one| start - one.seen < LINGERS);
+            self.processes.values_mut().for_each(|one| one.spent = 0);
+        }
+        while self.processes.len() >= PROCESSES {
+            let oldest = self.processes.iter().min_by_key(|(_, one)| one.seen);
+            let Some(oldest) = oldest.map(|(name, _)| name.clone()) else { break };
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, process: &str) {
+        let gone = self.processes.remove(process);
+        self.spent += gone.map_or(0, |one| one.spent + one.holds);
     }
 }
 
@@ -182,12 +227,19 @@ mod tests {
     const TERMS: Terms =
         Terms { per_window: 1000, window: TimeDelta::hours(1), budget: Budget::Share(1.0) };
 
-    fn visit(time: &str) -> Visit {
-        Visit { window: Some(start_of(TERMS.window, at(time))), ..Visit::new(TERMS, at(time)) }
+    /// Ann, who has spent so many points and keeps none.
+    fn ann(spent: u64, time: &str) -> Visit {
+        Visit { spent, ..Visit::new("ann", TERMS, at(time)) }
     }
 
+    fn bob(need: u64, time: &str) -> Visit {
+        Visit { need, want: need, ..Visit::new("bob", TERMS, at(time)) }
+    }
+
+    /// Somebody new takes points for good.
     fn take(account: &mut Account, points: u64, time: &str) -> u64 {
-        account.visit(&Visit { need: points, want: points, ..visit(time) }).granted
+        let leaves = Visit { leaves: true, ..bob(points, time) };
+        account.visit(&leaves).granted
     }
 
     #[test]
@@ -197,27 +249,43 @@ mod tests {
             assert_eq!(take(&mut account, 251, "15:30:00"), 251);
         }
         assert_eq!(take(&mut account, 251, "15:30:01"), 0);
-        let standing = account.visit(&Visit { back: 450, ..visit("15:31:00") });
-        assert_eq!((standing.spent, standing.end), (303, at("16:00:00")));
-        assert_eq!(take(&mut account, 697, "15:31:00"), 697);
+        assert_eq!(take(&mut account, 247, "15:31:00"), 247);
+        let standing = account.visit(&ann(0, "15:59:59"));
+        assert_eq!((standing.spent, standing.end), (1000, at("16:00:00")));
         assert_eq!(take(&mut account, 1, "15:59:59"), 0);
         assert_eq!(take(&mut account, 1, "16:00:00"), 1);
+    }
+
+    #[test]
+    fn what_a_process_does_not_need_is_there_for_others() {
+        let mut account = Account::default();
+        assert_eq!(
+            account.visit(&Visit { need: 900, want: 900, ..ann(0, "15:30:00") }).granted,
+            900
+        );
+        assert_eq!(take(&mut account, 101, "15:30:00"), 0);
+        // It has spent 100, 50 are under way, and it keeps 50.
+        let visit = Visit { under_way: 50, kept: 50, ..ann(100, "15:31:00") };
+        assert_eq!(account.visit(&visit).spent, 200);
+        assert_eq!(take(&mut account, 800, "15:31:00"), 800);
+        assert_eq!(take(&mut account, 1, "15:31:00"), 0);
     }
 
     #[test]
     fn what_is_needed_is_granted_where_what_is_wanted_is_not() {
         let mut account = Account::default();
         assert_eq!(take(&mut account, 700, "15:30:00"), 700);
-        let greedy = Visit { need: 200, want: 400, ..visit("15:30:00") };
+        let greedy = Visit { need: 200, want: 400, ..ann(0, "15:30:00") };
         assert_eq!(account.visit(&greedy).granted, 200);
-        assert_eq!(account.visit(&greedy).granted, 0);
+        let more = Visit { spent: 200, ..greedy };
+        assert_eq!(account.visit(&more).granted, 0);
     }
 
     #[test]
     fn a_budget_leaves_the_rest_to_others() {
         let mut account = Account::default();
         let share = Terms { budget: Budget::Share(0.6), ..TERMS };
-        let mine = |need| Visit { need, want: need, terms: share, ..visit("15:30:00") };
+        let mine = |need| Visit { terms: share, leaves: true, ..bob(need, "15:30:00") };
         assert_eq!(account.visit(&mine(600)).granted, 600);
         assert_eq!(account.visit(&mine(1)).granted, 0);
         // Who may spend more can go on, up to the limit.
@@ -229,9 +297,9 @@ mod tests {
     fn what_others_spend_is_no_part_of_the_budget_but_of_the_limit() {
         let mut account = Account::default();
         let told = Told { limit: Some(1000), spent: Some(400) };
-        account.visit(&Visit { told, ..visit("15:30:00") });
+        account.visit(&Visit { told, ..ann(0, "15:30:00") });
         let share = Terms { budget: Budget::Share(0.5), ..TERMS };
-        let mine = |need| Visit { need, want: need, terms: share, ..visit("15:30:00") };
+        let mine = |need| Visit { terms: share, leaves: true, ..bob(need, "15:30:00") };
         assert_eq!(account.visit(&mine(500)).granted, 500);
         assert_eq!(take(&mut account, 101, "15:30:00"), 0);
         assert_eq!(take(&mut account, 100, "15:30:00"), 100);
@@ -247,43 +315,60 @@ mod tests {
     #[test]
     fn the_servers_word_counts_for_more() {
         let mut account = Account::default();
-        assert_eq!(take(&mut account, 300, "15:30:00"), 300);
         // Of our 300, 100 are not spent: the server's 900 are 700 of others at least.
         let told = Told { limit: Some(1000), spent: Some(900) };
-        account.visit(&Visit { told, kept: 100, ..visit("15:30:00") });
+        account.visit(&Visit { told, kept: 100, ..ann(200, "15:30:00") });
         assert_eq!(account.others, 700);
         assert_eq!(take(&mut account, 1, "15:30:00"), 0);
         // An answer that was late knows less.
         let late = Told { limit: Some(1000), spent: Some(100) };
-        account.visit(&Visit { told: late, kept: 100, ..visit("15:30:00") });
+        account.visit(&Visit { told: late, kept: 100, ..ann(200, "15:30:00") });
         assert_eq!(account.others, 700);
         // There is more than the terms say, in the next window too.
         let more = Told { limit: Some(5000), spent: None };
-        account.visit(&Visit { told: more, ..visit("15:30:00") });
+        account.visit(&Visit { told: more, leaves: true, ..ann(300, "15:30:00") });
         assert_eq!(take(&mut account, 4000, "15:30:00"), 4000);
         assert_eq!(take(&mut account, 5000, "16:00:00"), 5000);
     }
 
     #[test]
-    fn what_was_under_way_counts_in_both_windows() {
+    fn what_is_under_way_when_the_window_turns_counts_in_both() {
         let mut account = Account::default();
-        assert_eq!(take(&mut account, 1000, "15:59:59"), 1000);
-        let first = Visit { carried: 300, need: 800, want: 800, ..visit("16:00:00") };
-        assert_eq!(account.visit(&first).granted, 0);
-        assert_eq!(take(&mut account, 700, "16:00:00"), 700);
-        // What comes back too late is of a window that has gone.
-        let old = Visit { window: Some(at("15:00:00")), back: 500, ..visit("16:00:01") };
-        assert_eq!(account.visit(&old).spent, 1000);
+        account.visit(&Visit { under_way: 300, kept: 100, ..ann(600, "15:59:00") });
+        // Before Ann has said what became of it, all that she had in hand may be.
+        assert_eq!(account.visit(&bob(0, "16:00:00")).spent, 400);
+        assert_eq!(take(&mut account, 600, "16:00:00"), 600);
+        let visit = Visit { under_way: 200, ..ann(100, "16:00:01") };
+        assert_eq!(account.visit(&visit).spent, 900);
+    }
+
+    #[test]
+    fn a_process_that_is_killed_costs_what_it_held() {
+        let mut account = Account::default();
+        account.visit(&Visit { kept: 50, ..ann(100, "15:30:00") });
+        assert_eq!(account.visit(&bob(0, "15:59:59")).spent, 150);
+        assert_eq!(account.visit(&bob(0, "16:00:00")).spent, 0);
+        account.visit(&Visit { kept: 50, ..ann(100, "16:58:00") });
+        assert_eq!(account.visit(&bob(0, "17:00:00")).spent, 50, "it may have sent a request");
+        assert_eq!(account.visit(&bob(0, "17:59:59")).spent, 50);
+        assert_eq!(account.visit(&bob(0, "18:00:00")).spent, 0);
+        for number in 0..200 {
+            let name = format!("{number}");
+            let kept = 1;
+            account.visit(&Visit { kept, ..Visit::new(&name, TERMS, at("18:10:00")) });
+        }
+        assert_eq!(account.visit(&bob(0, "18:10:00")).spent, 200);
+        assert!(account.processes.len() <= PROCESSES);
     }
 
     #[test]
     fn nothing_is_granted_while_the_server_wants_to_be_left_alone() {
         let mut account = Account::default();
         let hold = Some(at("16:10:00"));
-        account.visit(&Visit { hold, ..visit("15:30:00") });
+        account.visit(&Visit { hold, ..ann(0, "15:30:00") });
         // A shorter one does not end it, nor does the next window.
-        account.visit(&Visit { hold: Some(at("15:31:00")), ..visit("15:30:00") });
-        let held = account.visit(&Visit { need: 1, want: 1, ..visit("16:09:59") });
+        account.visit(&Visit { hold: Some(at("15:31:00")), ..ann(0, "15:30:00") });
+        let held = account.visit(&bob(1, "16:09:59"));
         assert_eq!((held.granted, held.hold), (0, hold));
         assert_eq!(take(&mut account, 1, "16:10:00"), 1);
     }
@@ -291,18 +376,19 @@ mod tests {
     #[test]
     fn a_window_of_a_wrong_clock_does_not_last() {
         let mut account = Account::default();
-        account.visit(&Visit::new(TERMS, "2030-01-01T00:00:00Z".parse().unwrap()));
+        let ahead = "2030-01-01T00:00:00Z".parse().unwrap();
+        account.visit(&Visit { kept: 9, ..Visit::new("ann", TERMS, ahead) });
         assert_eq!(take(&mut account, 1000, "15:30:00"), 1000);
         // One that is a little ahead is believed.
-        account.visit(&visit("16:00:00"));
-        assert_eq!(account.visit(&visit("15:59:58")).start, at("16:00:00"));
+        account.visit(&ann(0, "16:00:00"));
+        assert_eq!(account.visit(&ann(0, "15:59:58")).start, at("16:00:00"));
     }
 
     #[test]
     fn an_account_survives_being_written_down() {
         let mut account = Account::default();
         let (told, hold) = (Told { limit: Some(900), spent: Some(5) }, Some(at("15:40:00")));
-        account.visit(&Visit { told, hold, need: 7, want: 7, ..visit("15:30:00") });
+        account.visit(&Visit { told, hold, ..ann(7, "15:30:00") });
         let text = serde_json::to_string(&account).unwrap();
         assert_eq!(serde_json::from_str::<Account>(&text).unwrap(), account);
     }

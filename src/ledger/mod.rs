@@ -1,7 +1,8 @@
 //! What was spent of a quota in the present window, by all processes that share the ledger.
 //!
-//! A process takes points in portions and gives back what it does not need. What it holds counts as
-//! taken, so that one that is killed costs the others its portion until the window ends, and no more.
+//! A process takes points in portions, and says at each visit what it has spent and what it holds. What it
+//! holds counts as taken, so that one that is killed costs the others what it held until the window ends
+//! (in its last ten minutes, until the next one ends, since requests may have been under way), no more.
 
 mod account;
 mod budget;
@@ -11,12 +12,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-
 use crate::error::Result;
+use async_trait::async_trait;
 
-pub use account::{Account, Standing, Told, Visit, start_of};
+pub use account::{Account, Spender, Standing, Told, Visit, start_of};
 pub use budget::{Budget, Terms};
 
 /// Keeps accounts, by connection.
@@ -48,6 +47,7 @@ pub struct All(pub Vec<Arc<dyn Ledger>>);
 impl Ledger for All {
     async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
         let mut visit = visit.clone();
+        let kept = visit.kept;
         let mut passed: Vec<(&Arc<dyn Ledger>, u64)> = Vec::new();
         let mut least: Option<Standing> = None;
         for ledger in &self.0 {
@@ -58,12 +58,10 @@ impl Ledger for All {
             least = Some(least.map_or(standing, |least| least.and(&standing)));
         }
         let standing = least.unwrap_or_else(|| Account::default().visit(&visit));
+        let corrected = Visit { kept: kept + standing.granted, need: 0, want: 0, ..visit };
         for (ledger, granted) in passed {
-            let back = granted.saturating_sub(standing.granted);
-            if back > 0 {
-                let (terms, now) = (visit.terms, visit.now);
-                let window = Some(standing.start);
-                ledger.visit(connection, &Visit { window, back, ..Visit::new(terms, now) }).await?;
+            if granted > standing.granted {
+                ledger.visit(connection, &corrected).await?;
             }
         }
         Ok(standing)
@@ -83,9 +81,4 @@ pub fn connection(spec: &str, base_url: &str, account: &str) -> String {
     };
     let (spec, host): (String, String) = (clean(spec), clean(host.unwrap_or_default()));
     format!("{spec}-{host}-{hash:016x}")
-}
-
-/// Whether a time is still to come.
-pub fn is_ahead(time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
-    time.is_some_and(|time| time > now)
 }

@@ -13,9 +13,6 @@ use super::local::failed;
 use crate::error::{Error, Result};
 use crate::ledger::{Account, Ledger, Standing, Visit};
 
-/// Bytes to which an account is filled up, so that it is written over in one piece.
-const SIZE: usize = 512;
-
 /// The ledger in a folder, for all processes of the machine that use it.
 #[derive(Debug)]
 pub struct LocalLedger {
@@ -67,14 +64,15 @@ fn visit_file(path: &Path, visit: &Visit) -> Result<Standing> {
         .map_err(wrong)?;
     // Held for the time of a read and a write; it ends with the file, and with its holder.
     flock(&file, FlockOperation::LockExclusive).map_err(|error| wrong(error.into()))?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text).map_err(wrong)?;
+    let mut old = Vec::new();
+    file.read_to_end(&mut old).map_err(wrong)?;
     // What cannot be read is as good as nothing: the server's word is still there.
-    let mut account: Account = serde_json::from_slice(&text).unwrap_or_default();
+    let mut account: Account = serde_json::from_slice(&old).unwrap_or_default();
     let standing = account.visit(visit);
     let text = serde_json::to_string(&account)
         .map_err(|error| Error::target("the ledger makes no JSON").because(error))?;
-    let text = format!("{text:<width$}\n", width = SIZE - 1);
+    // Filled up to the length it had, so that it is written over in one piece.
+    let text = format!("{text:<width$}\n", width = old.len().saturating_sub(1));
     file.seek(SeekFrom::Start(0)).map_err(wrong)?;
     file.write_all(text.as_bytes()).map_err(wrong)?;
     Ok(standing)
