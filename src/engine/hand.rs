@@ -57,8 +57,9 @@ pub(super) enum Step {
     Visit(u64),
     /// Not before this time.
     Hold(DateTime<Utc>),
-    /// What the run may spend in all does not suffice, or it does once requests under way are settled.
-    Max,
+    /// What the run may spend in all does not suffice; whether it may once requests under way are
+    /// settled.
+    Max(bool),
 }
 
 impl Hand {
@@ -80,11 +81,6 @@ impl Hand {
             spent_now: 0,
             spent: 0,
         }
-    }
-
-    /// Whether requests are under way, whose settlement may leave points over.
-    pub(super) fn is_busy(&self) -> bool {
-        self.requests > 0
     }
 
     /// Begins the window of this time, if it is a later one. What is under way is held on to.
@@ -115,7 +111,7 @@ impl Hand {
         let most = self.max.map_or(self.budget, |max| max.min(self.budget));
         let points = estimate.points(cost, most);
         if self.max.is_some_and(|max| self.spent + self.under_way + points > max) {
-            return Step::Max;
+            return Step::Max(self.requests > 0);
         }
         let age = self.visited.map(|visited| instant.duration_since(visited));
         if age.is_none_or(|age| age >= HARD) || self.unspent < points {
@@ -320,7 +316,7 @@ mod tests {
                                 let standing = self.account.visit(&visit);
                                 self.hands[who].take(&visit, &standing, instant);
                             }
-                            Step::Hold(_) | Step::Max => return,
+                            Step::Hold(_) | Step::Max(_) => return,
                         }
                     }
                 }

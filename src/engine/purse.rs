@@ -61,6 +61,14 @@ struct Story {
     paused: Option<Pause>,
 }
 
+/// What came of a visit to the ledger.
+enum Visited {
+    /// What is needed is in hand.
+    Granted,
+    /// It is not; whether requests were under way, which may leave some of theirs over.
+    Refused { busy: bool },
+}
+
 /// Why the run ends before its work is done, and when it can go on.
 #[derive(Clone, Debug)]
 struct Pause {
@@ -110,6 +118,8 @@ impl Purse {
             tokio::pin!(settled);
             settled.as_mut().enable();
             let mut step = self.step(cost)?;
+            // Whether requests under way may leave points over.
+            let mut waits = false;
             if let Step::Visit(_) = step {
                 let alone = Arc::clone(&self.visiting).lock_owned().await;
                 step = self.step(cost)?;
@@ -121,8 +131,9 @@ impl Purse {
                         purse.visit(points).await
                     });
                     let broken = |error| Error::target("the ledger broke").because(error);
-                    if visit.await.map_err(broken)?? {
-                        continue;
+                    match visit.await.map_err(broken)?? {
+                        Visited::Granted => continue,
+                        Visited::Refused { busy } => waits = busy,
                     }
                 }
             }
@@ -135,10 +146,11 @@ impl Purse {
                     return Ok(points);
                 }
                 Step::Hold(until) => self.hold_out(until).await?,
-                _ if self.hand().is_busy() => {
+                Step::Max(true) => settled.await,
+                Step::Visit(_) if waits => {
                     tokio::select! { () = settled => {}, () = sleep(AGAIN) => {} }
                 }
-                Step::Max => return Err(self.pause(self.max_is_spent(), None)),
+                Step::Max(false) => return Err(self.pause(self.max_is_spent(), None)),
                 Step::Visit(_) => {
                     let end = self.hand().end;
                     if self.quota.on_budget == OnBudget::Pause {
@@ -202,12 +214,15 @@ impl Purse {
         });
     }
 
-    /// Visits the ledger; whether it granted what is needed. The caller is alone in doing so.
-    async fn visit(&self, need: u64) -> Result<bool> {
+    /// Visits the ledger. The caller is alone in doing so.
+    async fn visit(&self, need: u64) -> Result<Visited> {
         let visit = self.hand().visit(need, self.now());
         let visited = self.ledger.visit(&self.quota.connection, &visit).await;
         match visited {
-            Ok(standing) => Ok(self.hand().take(&visit, &standing, Instant::now())),
+            Ok(standing) if self.hand().take(&visit, &standing, Instant::now()) => {
+                Ok(Visited::Granted)
+            }
+            Ok(_) => Ok(Visited::Refused { busy: visit.under_way > 0 }),
             Err(error) => Err(error.within("the ledger of points cannot be kept")),
         }
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tokio_postgres::{Client, Statement, error::SqlState};
+use tokio_postgres::{Client, Statement};
 
 use super::{failure, name::TableName, options::PostgresOptions, pool::Pool};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ const TABLE: &str = "_weir_ledger";
 /// Times that a change is tried again because somebody else was faster.
 const TRIES: u32 = 1000;
 
-/// The ledger beside the state of replications, for all processes that write into the database.
+/// The ledger in one schema of the database, for all processes that write into the database.
 pub struct PostgresLedger {
     options: PostgresOptions,
     pool: Pool,
@@ -37,24 +37,14 @@ impl PostgresLedger {
     }
 
     async fn connect(&self) -> Result<Link> {
-        let schema = super::state_schema(&self.options)?;
-        let table = TableName { schema, table: TABLE.to_owned() };
-        let client = self.pool.connect().await?;
-        super::ensure_schema(&client, &table).await?;
+        let mut client = self.pool.connect().await?;
+        let wanted = super::state_schema(&self.options)?;
+        let wanted = TableName { schema: wanted, table: TABLE.to_owned() };
+        super::ensure_schema(&client, &wanted).await?;
+        let table = find_or_create(&mut client, wanted.clone()).await.map_err(|error| {
+            failure::statement(format!("table {wanted} cannot be used"), &error)
+        })?;
         let failed = |error| failure::statement(format!("table {table} cannot be used"), &error);
-        let name = table.to_string();
-        let missing = client.query_one("SELECT to_regclass($1) IS NULL", &[&name]).await;
-        if missing.map_err(failed)?.get(0) {
-            let statement = format!(
-                "CREATE TABLE IF NOT EXISTS {table} (connection text PRIMARY KEY, \
-                 account text NOT NULL, changed_at timestamptz NOT NULL)"
-            );
-            match client.batch_execute(&statement).await {
-                // Another run has just created it.
-                Err(error) if failure::is(&error, &SqlState::UNIQUE_VIOLATION) => {}
-                created => created.map_err(failed)?,
-            }
-        }
         let read = format!("SELECT account FROM {table} WHERE connection = $1");
         let add = format!(
             "INSERT INTO {table} (connection, account, changed_at) VALUES ($1, $2, now()) \
@@ -69,6 +59,42 @@ impl PostgresLedger {
         let change = client.prepare(&change).await.map_err(failed)?;
         Ok(Link { client, read, add, change, known: None })
     }
+}
+
+/// The table: the first that was made in the database by anybody whose tables may be written, so that
+/// replications into several schemas share it. Made where it is wanted when there is none.
+async fn find_or_create(
+    client: &mut Client,
+    wanted: TableName,
+) -> Result<TableName, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    // Others who find none at the same time wait here, and find it then.
+    let everywhere = TableName { schema: String::new(), table: TABLE.to_owned() };
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&everywhere.lock_key()]).await?;
+    let found = transaction
+        .query_opt(
+            "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
+             WHERE relname = $1 AND relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE') \
+             AND has_table_privilege(pg_class.oid, 'SELECT') \
+             AND has_table_privilege(pg_class.oid, 'INSERT') \
+             AND has_table_privilege(pg_class.oid, 'UPDATE') \
+             ORDER BY pg_class.oid LIMIT 1",
+            &[&TABLE],
+        )
+        .await?;
+    let table = match found {
+        Some(row) => TableName { schema: row.get(0), ..wanted },
+        None => {
+            let statement = format!(
+                "CREATE TABLE {wanted} (connection text PRIMARY KEY, account text NOT NULL, \
+                 changed_at timestamptz NOT NULL)"
+            );
+            transaction.batch_execute(&statement).await?;
+            wanted
+        }
+    };
+    transaction.commit().await?;
+    Ok(table)
 }
 
 impl Link {
@@ -107,19 +133,28 @@ impl Link {
 impl Ledger for PostgresLedger {
     async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
         let mut place = self.link.lock().await;
-        let link = match place.take().filter(|link| !link.client.is_closed()) {
+        // A visit that is given up in the midst of it leaves no connection behind.
+        let mut link = match place.take().filter(|link| !link.client.is_closed()) {
             Some(link) => link,
             None => self.connect().await?,
         };
-        // A visit that is given up in the midst of it leaves no connection behind.
-        let mut link = link;
+        let mut again = true;
         for _ in 0..TRIES {
-            let visited = link.visit(connection, visit).await;
-            let visited =
-                visited.map_err(|error| failure::statement("the ledger cannot be kept", &error))?;
-            if let Some(standing) = visited {
-                *place = Some(link);
-                return Ok(standing);
+            match link.visit(connection, visit).await {
+                Ok(Some(standing)) => {
+                    *place = Some(link);
+                    return Ok(standing);
+                }
+                // Somebody else was faster.
+                Ok(None) => {}
+                // The server was started anew, or the table is gone.
+                Err(_) if again => {
+                    again = false;
+                    link = self.connect().await?;
+                }
+                Err(error) => {
+                    return Err(failure::statement("the ledger cannot be kept", &error));
+                }
             }
         }
         Err(Error::target("the ledger is changed all the time by somebody else"))
