@@ -64,6 +64,17 @@ pub(super) enum Answer<T> {
     },
 }
 
+/// What an answer brought.
+#[derive(Clone, Copy)]
+enum Brought {
+    /// It was no success.
+    Nothing,
+    /// It could not be read.
+    Unread,
+    /// So many objects.
+    Objects(u64),
+}
+
 impl Client {
     /// Sends a request until it is answered or given up; `read` makes use of the response, and counts
     /// its objects.
@@ -83,9 +94,12 @@ impl Client {
                 Ok(Ok(response)) if response.status.is_success() => Some(read(response)),
                 _ => None,
             };
-            let objects =
-                answered.as_ref().map(|read| read.as_ref().ok().map(|(_, objects)| *objects));
-            self.settle(call, reserved, &sent, objects);
+            let brought = match &answered {
+                Some(Ok((_, objects))) => Brought::Objects(*objects),
+                Some(Err(_)) => Brought::Unread,
+                None => Brought::Nothing,
+            };
+            self.settle(call, reserved, &sent, brought);
             let answered = match (answered, sent?) {
                 (Some(read), Ok(response)) => match read {
                     Ok((value, _)) => return Ok(Answer::Read(value)),
@@ -168,20 +182,20 @@ impl Client {
         call: &Call<'_>,
         reserved: Option<u64>,
         sent: &Result<Result<Response, TransportError>>,
-        objects: Option<Option<u64>>,
+        brought: Brought,
     ) {
         let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
         let (cost, estimate) = call.cost;
         let known = |objects: u64| cost.base + cost.object * objects;
-        let points = match (response, objects) {
+        let points = match (response, &brought) {
             // What is refused for being too much costs nothing.
             (Some(one), _) if one.status == StatusCode::TOO_MANY_REQUESTS => Some(0),
-            (Some(_), None) => Some(known(0)),
-            (Some(_), Some(objects)) => objects.map(known),
+            (Some(_), Brought::Nothing) => Some(known(0)),
+            (Some(_), Brought::Objects(objects)) => Some(known(*objects)),
             // Nobody knows what the server has counted.
-            (None, _) => None,
+            (Some(_), Brought::Unread) | (None, _) => None,
         };
-        if let Some(objects) = objects.flatten() {
+        if let Brought::Objects(objects) = brought {
             estimate.learn(objects);
         }
         if sent.is_ok() || reserved.is_some() {

@@ -42,6 +42,8 @@ pub(super) struct Hand {
     told: Told,
     /// No request may be sent before this time.
     pub(super) hold: Option<DateTime<Utc>>,
+    /// Whether no more requests are sent.
+    pub(super) done: bool,
     /// Points that were spent in the window.
     spent_now: u64,
     /// Points that were spent in all.
@@ -78,6 +80,7 @@ impl Hand {
             requests: 0,
             told: Told::default(),
             hold: None,
+            done: false,
             spent_now: 0,
             spent: 0,
         }
@@ -165,7 +168,7 @@ impl Hand {
     /// What the ledger is to be asked and told, for a request that needs these points (0: none does).
     pub(super) fn visit(&mut self, need: u64, now: DateTime<Utc>) -> Visit {
         self.turn(now);
-        let portion = self.budget / PORTION;
+        let portion = if self.done { 0 } else { self.budget / PORTION };
         let aim = if need > self.unspent { need + portion } else { portion.max(need) };
         // What is more than that is given back.
         self.unspent = self.unspent.min(aim);
@@ -184,8 +187,8 @@ impl Hand {
 
     /// The last visit: all that is left is given back.
     pub(super) fn farewell(&mut self, now: DateTime<Utc>) -> Visit {
-        self.unspent = 0;
-        Visit { want: 0, leaves: true, ..self.visit(0, now) }
+        self.done = true;
+        Visit { leaves: true, ..self.visit(0, now) }
     }
 
     /// Takes what the ledger grants, and notes what it says. Returns whether the need was met.

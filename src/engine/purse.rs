@@ -32,6 +32,10 @@ use crate::state::Holder;
 const MARGIN: TimeDelta = TimeDelta::seconds(1);
 /// Time after which a process that waits for points looks whether others gave some back.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Times that it looks again soon, and after which time, while other processes hold points that they
+/// may give back.
+const PATIENCE: u32 = 20;
+const SOON: Duration = Duration::from_millis(250);
 /// Time up to which nobody is told that the API wants to be left alone.
 const SHORT: TimeDelta = TimeDelta::seconds(10);
 
@@ -65,8 +69,9 @@ struct Story {
 enum Visited {
     /// What is needed is in hand.
     Granted,
-    /// It is not; whether requests were under way, which may leave some of theirs over.
-    Refused { busy: bool },
+    /// It is not; whether requests were under way, which may leave some of theirs over, and
+    /// whether other processes hold enough.
+    Refused { busy: bool, hopeful: bool },
 }
 
 /// Why the run ends before its work is done, and when it can go on.
@@ -113,6 +118,7 @@ impl Purse {
     /// The run pauses, the API wants to be left alone for longer than is waited for, or the ledger
     /// cannot be kept.
     pub(super) async fn reserve(self: &Arc<Self>, cost: (Cost, &Estimate)) -> Result<u64> {
+        let mut patience = PATIENCE;
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
@@ -120,6 +126,8 @@ impl Purse {
             let mut step = self.step(cost)?;
             // Whether requests under way may leave points over.
             let mut waits = false;
+            // Whether other processes may.
+            let mut hopes = false;
             if let Step::Visit(_) = step {
                 let alone = Arc::clone(&self.visiting).lock_owned().await;
                 step = self.step(cost)?;
@@ -133,7 +141,7 @@ impl Purse {
                     let broken = |error| Error::target("the ledger broke").because(error);
                     match visit.await.map_err(broken)?? {
                         Visited::Granted => continue,
-                        Visited::Refused { busy } => waits = busy,
+                        Visited::Refused { busy, hopeful } => (waits, hopes) = (busy, hopeful),
                     }
                 }
             }
@@ -149,6 +157,10 @@ impl Purse {
                 Step::Max(true) => settled.await,
                 Step::Visit(_) if waits => {
                     tokio::select! { () = settled => {}, () = sleep(AGAIN) => {} }
+                }
+                Step::Visit(_) if hopes && patience > 0 => {
+                    patience -= 1;
+                    tokio::select! { () = settled => {}, () = sleep(SOON) => {} }
                 }
                 Step::Max(false) => return Err(self.pause(self.max_is_spent(), None)),
                 Step::Visit(_) => {
@@ -172,15 +184,19 @@ impl Purse {
     }
 
     /// Puts what a try has cost in place of what was reserved, and takes note of what the server says.
-    pub(super) fn settle(&self, reserved: u64, cost: u64, headers: Option<&HeaderMap>) {
+    pub(super) fn settle(self: &Arc<Self>, reserved: u64, cost: u64, headers: Option<&HeaderMap>) {
         let now = self.now();
         let mut hand = self.hand();
         hand.settle(reserved, cost, now);
         if let Some(quota) = headers.and_then(|headers| Quota::read(headers, now)) {
             hand.hear(&quota, now);
         }
+        let done = hand.done;
         drop(hand);
         self.settled.notify_waiters();
+        if done {
+            self.refresh();
+        }
     }
 
     /// Lets no request of the connection be sent for this time, in this process and in others.
@@ -207,7 +223,12 @@ impl Purse {
     fn refresh(self: &Arc<Self>) {
         let purse = Arc::clone(self);
         tokio::spawn(async move {
-            let Ok(_alone) = purse.visiting.try_lock() else { return };
+            let _alone = match purse.visiting.try_lock() {
+                Ok(alone) => alone,
+                // What is not needed any more must be given back, otherwise one visit is enough.
+                Err(_) if purse.is_paused() => purse.visiting.lock().await,
+                Err(_) => return,
+            };
             if let Err(error) = purse.visit(0).await {
                 tracing::warn!(error = error.chain(), "the ledger of points was not reached");
             }
@@ -222,7 +243,10 @@ impl Purse {
             Ok(standing) if self.hand().take(&visit, &standing, Instant::now()) => {
                 Ok(Visited::Granted)
             }
-            Ok(_) => Ok(Visited::Refused { busy: visit.under_way > 0 }),
+            Ok(standing) => {
+                let left = standing.budget.saturating_sub(standing.spent - standing.held);
+                Ok(Visited::Refused { busy: visit.under_way > 0, hopeful: left >= visit.need })
+            }
             Err(error) => Err(error.within("the ledger of points cannot be kept")),
         }
     }
@@ -255,7 +279,7 @@ impl Purse {
     }
 
     /// Waits until requests may be sent again, as far as such waits are waited for.
-    async fn hold_out(&self, until: DateTime<Utc>) -> Result<()> {
+    async fn hold_out(self: &Arc<Self>, until: DateTime<Utc>) -> Result<()> {
         let wait = until - self.now();
         let longest = TimeDelta::from_std(self.quota.max_wait).unwrap_or(TimeDelta::MAX);
         // Waits are spread out by up to a second.
@@ -301,10 +325,13 @@ impl Purse {
         }
     }
 
-    fn pause(&self, reason: String, until: Option<DateTime<Utc>>) -> Error {
+    fn pause(self: &Arc<Self>, reason: String, until: Option<DateTime<Utc>>) -> Error {
         let mut story = self.story();
         let pause = story.paused.get_or_insert(Pause { reason, until }).clone();
         drop(story);
+        // What is left is for other processes.
+        self.hand().done = true;
+        self.refresh();
         // Those that wait for others' requests to be settled learn of it.
         self.settled.notify_waiters();
         paused(&pause)

@@ -93,6 +93,8 @@ pub struct Standing {
     pub budget: u64,
     /// Points that are taken or were spent by others.
     pub spent: u64,
+    /// Of these, points that other processes hold, and may give back.
+    pub held: u64,
     /// No request may be sent before this time.
     pub hold: Option<DateTime<Utc>>,
 }
@@ -127,6 +129,7 @@ impl Standing {
             granted: self.granted.min(other.granted),
             budget: self.budget.min(other.budget),
             spent: self.spent.max(other.spent),
+            held: self.held.max(other.held),
             hold: self.hold.max(other.hold),
         }
     }
@@ -159,7 +162,9 @@ impl Account {
         }
         let end = self.start.checked_add_signed(window).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let (start, spent, hold) = (self.start, self.taken() + self.others, self.hold);
-        Standing { start, end, granted, budget, spent, hold }
+        let others = self.processes.iter().filter(|(name, _)| **name != visit.process);
+        let held = others.map(|(_, one)| one.holds).sum();
+        Standing { start, end, granted, budget, spent, held, hold }
     }
 
     /// Points that processes have spent or may have spent.

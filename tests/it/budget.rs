@@ -82,7 +82,7 @@ const JSON: [&str; 2] = ["--log-format", "json"];
 /// `None`: the hour has turned.
 async fn two(
     work: &Workplace,
-    starts: [&dyn Fn() -> Process; 2],
+    starts: [&(dyn Fn() -> Process + Sync); 2],
 ) -> Option<([Option<i32>; 2], [u64; 2], u64)> {
     let begun = hour();
     let (before, processes) = (spent(work), starts.map(|start| start()));
@@ -107,7 +107,7 @@ async fn two_processes_together_spend_what_they_may_and_no_more() {
         assert_eq!(exits, [PAUSED; 2]);
         assert_eq!(refused(&work), 0);
         assert_eq!(own.iter().sum::<u64>(), all);
-        assert!((PER_HOUR * 97 / 100..=PER_HOUR).contains(&all), "{own:?}");
+        assert!((PER_HOUR * 97 / 100..=PER_HOUR).contains(&all), "{all}: {own:?}");
         // Who comes later finds next to nothing.
         let (exit, said) = start().end().await;
         if hour() == points_hour(&said) {
@@ -140,7 +140,7 @@ async fn two_machines_share_the_ledger_of_their_database() {
         // Both take the spec's number for the quota at first, which is below the site's.
         let Some((exits, own, all)) = two(&work, [&start, &start_other]).await else { continue };
         assert_eq!(exits, [PAUSED; 2]);
-        assert!((9_700..=10_000).contains(&all), "{own:?}");
+        assert!((9_700..=10_000).contains(&all), "{all}: {own:?}");
         assert!(own.iter().all(|own| *own > 1_000), "{own:?}");
         let tables = "SELECT count(*) FROM pg_class WHERE relname = '_weir_ledger'";
         assert_eq!(database.text(tables).await, "1");

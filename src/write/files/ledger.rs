@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -55,17 +55,11 @@ fn visit_file(path: &Path, visit: &Visit) -> Result<Standing> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(wrong)?;
     }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(wrong)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(wrong)?;
     // Held for the time of a read and a write; it ends with the file, and with its holder.
     flock(&file, FlockOperation::LockExclusive).map_err(|error| wrong(error.into()))?;
-    let mut old = Vec::new();
-    file.read_to_end(&mut old).map_err(wrong)?;
+    let old = fs::read(path).map_err(wrong)?;
     // What cannot be read is as good as nothing: the server's word is still there.
     let mut account: Account = serde_json::from_slice(&old).unwrap_or_default();
     let standing = account.visit(visit);
@@ -73,7 +67,6 @@ fn visit_file(path: &Path, visit: &Visit) -> Result<Standing> {
         .map_err(|error| Error::target("the ledger makes no JSON").because(error))?;
     // Filled up to the length it had, so that it is written over in one piece.
     let text = format!("{text:<width$}\n", width = old.len().saturating_sub(1));
-    file.seek(SeekFrom::Start(0)).map_err(wrong)?;
     file.write_all(text.as_bytes()).map_err(wrong)?;
     Ok(standing)
 }

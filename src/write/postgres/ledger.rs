@@ -82,16 +82,15 @@ async fn find_or_create(
             &[&TABLE],
         )
         .await?;
-    let table = match found {
-        Some(row) => TableName { schema: row.get(0), ..wanted },
-        None => {
-            let statement = format!(
-                "CREATE TABLE {wanted} (connection text PRIMARY KEY, account text NOT NULL, \
+    let table = if let Some(row) = found {
+        TableName { schema: row.get(0), ..wanted }
+    } else {
+        let statement = format!(
+            "CREATE TABLE {wanted} (connection text PRIMARY KEY, account text NOT NULL, \
                  changed_at timestamptz NOT NULL)"
-            );
-            transaction.batch_execute(&statement).await?;
-            wanted
-        }
+        );
+        transaction.batch_execute(&statement).await?;
+        wanted
     };
     transaction.commit().await?;
     Ok(table)
