@@ -187,6 +187,12 @@ pub struct StreamReport {
     pub gaps: Vec<String>,
     /// Whether everything was read, or only what changed.
     pub reach: String,
+    /// The route by which it was read.
+    #[serde(default)]
+    pub route: String,
+    /// Whether the API refused the route.
+    #[serde(default)]
+    pub route_refused: bool,
     /// Whether an earlier process of the same run had done it.
     #[serde(default)]
     pub earlier: bool,

@@ -58,12 +58,14 @@ impl std::error::Error for TemplateError {}
 pub struct Scope {
     shared: Arc<BTreeMap<String, Value>>,
     own: Vec<(Arc<str>, Value)>,
+    /// Values that messages do not tell.
+    silent: Vec<(Arc<str>, Value)>,
 }
 
 impl Scope {
     /// A scope with these values.
     pub fn new(shared: BTreeMap<String, Value>) -> Self {
-        Self { shared: Arc::new(shared), own: Vec::new() }
+        Self { shared: Arc::new(shared), ..Self::default() }
     }
 
     /// The same scope with one more value, which hides one of the same name.
@@ -74,9 +76,17 @@ impl Scope {
         scope
     }
 
+    /// The same with values that [`Scope::describe`] leaves out.
+    #[must_use]
+    pub fn with_silent(mut self, values: impl IntoIterator<Item = (Arc<str>, Value)>) -> Self {
+        self.silent.extend(values);
+        self
+    }
+
     /// The value of this name.
     pub fn get(&self, name: &str) -> Option<Value> {
-        let own = self.own.iter().rev().find(|(key, _)| key.as_ref() == name);
+        let mut own = self.silent.iter().chain(&self.own).rev();
+        let own = own.find(|(key, _)| key.as_ref() == name);
         own.map(|(_, value)| value).or_else(|| self.shared.get(name)).cloned()
     }
 

@@ -33,6 +33,8 @@ const SET_EXAMPLES: &str = "\
 Examples:
   weir conns set WIKI type=api spec=confluence domain=acme.atlassian.net \\
       email=you@acme.com api_token=-
+  weir conns set APP type=api spec=confluence domain=acme.atlassian.net \\
+      auth=oauth client_id=1a2b client_secret=-
   weir conns set PG postgres://user@host/database
   weir conns set OUT type=files url=s3://bucket/prefix";
 
@@ -362,4 +364,8 @@ pub(super) struct Site {
     /// cursor), expired (a cursor)
     #[arg(long = "fault", value_name = "KIND=SHARE[@PART]")]
     pub(super) faults: Vec<String>,
+    /// A path of the API, `{id}` and all, perhaps with `?` and a parameter, that is always refused
+    /// with 400, 403, 404 or 410
+    #[arg(long = "refuse", value_name = "PATH=STATUS")]
+    pub(super) refuses: Vec<String>,
 }

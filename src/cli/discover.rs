@@ -25,9 +25,10 @@ pub(super) fn run(
     };
     let wanted = |name: &str| pattern.is_none_or(|pattern| matches_pattern(pattern, name));
     let streams: Vec<(&String, &Stream)> =
-        spec.streams.iter().filter(|(name, _)| wanted(name)).collect();
+        spec.selectable().filter(|(name, _)| wanted(name)).collect();
     if let Some(pattern) = pattern.filter(|_| streams.is_empty()) {
-        let hint = suggest(pattern, spec.streams.keys().map(String::as_str)).unwrap_or_default();
+        let hint =
+            suggest(pattern, spec.selectable().map(|(name, _)| name.as_str())).unwrap_or_default();
         return Err(Error::input(format!("no stream matches `{pattern}`")).with_hint(hint));
     }
     if shared.json {

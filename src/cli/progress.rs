@@ -172,6 +172,8 @@ mod tests {
             deleted: 0,
             gaps: Vec::new(),
             reach: "everything".to_owned(),
+            route: String::new(),
+            route_refused: false,
             earlier: false,
             seconds: 2.04,
             error: error.map(str::to_owned),

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::sim::{
     Churning, Credentials, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter,
-    Simulator, What, When, serve,
+    Simulator, What, When, refusal, serve,
 };
 
 /// Time that a request takes longer when `slow` strikes.
@@ -80,6 +80,7 @@ fn tenant(site: &Site) -> Result<Options> {
         body_bytes: site.body_bytes.unwrap_or(usual.body_bytes),
         latency: Duration::from_millis(site.latency_ms.unwrap_or(0)),
         faults: Faults { rules, requests_per_second: site.burst, ..Faults::default() },
+        refuses: site.refuses.iter().map(|text| refusal(text)).collect::<Result<_>>()?,
         changes: site.changes.unwrap_or(0),
         quota: site.points_per_hour.map(|per_hour| PointsQuota {
             per_hour,

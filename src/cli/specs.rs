@@ -41,7 +41,7 @@ pub(super) fn run(command: &Command, shared: Shared) -> Result<Exit> {
             }
             match loaded {
                 Ok(spec) => {
-                    let count = printer::counted(spec.streams.len() as u64, "stream");
+                    let count = printer::counted(spec.selectable().count() as u64, "stream");
                     printer::data(&format!("{name}: valid, {count}"));
                     Ok(Exit::Done)
                 }
@@ -62,8 +62,8 @@ fn list(shared: Shared) -> Result<Exit> {
     for (name, _) in EMBEDDED {
         let spec = files::spec(name)?;
         let title = spec.title.clone().unwrap_or_default();
-        all.push(json!({ "name": name, "title": title, "streams": spec.streams.len() }));
-        rows.push(vec![name.to_owned(), title, spec.streams.len().to_string()]);
+        all.push(json!({ "name": name, "title": title, "streams": spec.selectable().count() }));
+        rows.push(vec![name.to_owned(), title, spec.selectable().count().to_string()]);
     }
     if shared.json {
         printer::json(&all);

@@ -245,6 +245,8 @@ mod tests {
             deleted: 0,
             gaps: Vec::new(),
             reach: "everything".to_owned(),
+            route: String::new(),
+            route_refused: false,
             earlier: false,
             seconds: 12.5,
             error: None,

@@ -13,7 +13,7 @@ use super::{
     Exit,
     args::{LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun},
     files::{self, Surroundings},
-    printer, progress, state, summary,
+    printer, progress, state, summary, tokens,
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
@@ -36,6 +36,7 @@ pub(super) struct Prepared {
     source: Connection,
     spec: Spec,
     fields: Fields,
+    hooks: AccessHooks,
     target: Arc<dyn Target>,
     default_object: &'static str,
     default_name: String,
@@ -91,6 +92,7 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         return Err(problems.into());
     }
     let fields = api_fields(&source, &spec, &connections.variables())?;
+    let hooks = tokens::hooks(&source, around);
     let place = connections.find(&replication.target)?;
     let (target, default_object) = files::target(&place, Some(&replication))?;
     let ledgers = files::ledger(&place, &replication)?.into_iter().collect();
@@ -107,6 +109,7 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         source,
         spec,
         fields,
+        hooks,
         target,
         default_object,
         default_name,
@@ -131,7 +134,7 @@ impl Prepared {
     pub(super) fn strange<'wanted>(&self, wanted: &'wanted Selection) -> Option<&'wanted str> {
         let patterns = wanted.0.iter().map(|pattern| pattern.trim_start_matches('-'));
         let known = |pattern: &str| {
-            self.spec.streams.keys().any(|name| plan::matches_pattern(pattern, name))
+            self.spec.selectable().any(|(name, _)| plan::matches_pattern(pattern, name))
         };
         patterns.into_iter().find(|pattern| !known(pattern))
     }
@@ -164,7 +167,7 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
         default_object: prepared.default_object,
         default_name: &prepared.default_name,
     };
-    let plan = Plan::new(documents, options, run, &AccessHooks::default())?;
+    let plan = Plan::new(documents, options, run, &prepared.hooks)?;
     let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
     for table in outputs.map(|output| &output.table).chain(&plan.definitions) {
         let named = |error: Error| error.within(format!("stream `{}`", table.stream));
@@ -396,10 +399,12 @@ fn mode_name(mode: crate::replication::Mode) -> String {
 /// Queues that a stream consumes.
 fn waits_for(stream: &StreamPlan, plan: &Plan) -> Vec<String> {
     let mut queues: Vec<String> = stream
-        .requests
+        .own_requests()
         .iter()
         .filter_map(|request| match request.iterate {
-            plan::Iterate::Queue { queue, .. } => plan.queues.get(queue).cloned(),
+            plan::Iterate::Queue { queue, .. } => {
+                plan.queues.get(queue).map(|queue| queue.name.clone())
+            }
             _ => None,
         })
         .collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::slice::Listing;
+use super::listing::Listing;
 use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, HeaderValue, Method, Request, Url, header};
 use crate::plan::{BodyPlan, RequestPlan};

@@ -41,6 +41,10 @@ pub(super) struct Call<'call> {
     pub(super) rules: &'call Rules,
     /// Whether it belongs to a slice of a child stream.
     pub(super) child: bool,
+    /// Whether another request can take its place: then a refusal is no failure, whatever the rules say.
+    pub(super) tentative: bool,
+    /// Whether it is sent for several streams.
+    pub(super) shared: bool,
     /// What a try costs, and how many objects may come.
     pub(super) cost: (Cost, &'call Estimate),
     /// Makes the request anew for each try.
@@ -136,6 +140,11 @@ impl Client {
                         self.unless_cancelled(tokio::time::sleep(wait)).await?;
                     }
                 }
+                Verdict::Give { .. } if call.tentative && is_refused(&answered) => {
+                    let (status, message) = said(&answered);
+                    let then = Then::SkipSlice;
+                    return Ok(Answer::Given { then, url: request.url, status, message });
+                }
                 Verdict::Give { then: Then::Fail, means, hint } => {
                     if let Some(pause) = self.pause(&answered) {
                         return Err(pause);
@@ -201,6 +210,9 @@ impl Client {
         if sent.is_ok() || reserved.is_some() {
             let least = points.unwrap_or(known(0));
             call.stats.points.fetch_add(least, Ordering::Relaxed);
+            if call.shared {
+                call.stats.shared_points.fetch_add(least, Ordering::Relaxed);
+            }
         }
         if let (Some(purse), Some(reserved)) = (&self.purse, reserved) {
             purse.settle(reserved, points.unwrap_or(reserved), response.map(|one| &one.headers));
@@ -223,6 +235,9 @@ impl Client {
         // Only what is about to be sent holds points.
         *reserved = self.reserve(call).await?;
         stats.requests.fetch_add(1, Ordering::Relaxed);
+        if call.shared {
+            stats.shared.fetch_add(1, Ordering::Relaxed);
+        }
         let started = tokio::time::Instant::now();
         let sent = self.unless_cancelled(self.transport.send(request)).await?;
         if let Ok(response) = &sent {
@@ -285,6 +300,12 @@ fn too_large(answered: &Result<Response, TransportError>, number: u32) -> bool {
 
 fn is_too_many(answered: &Result<Response, TransportError>) -> bool {
     answered.as_ref().is_ok_and(|response| response.status == StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// Whether the server says that it does not serve such a request.
+fn is_refused(answered: &Result<Response, TransportError>) -> bool {
+    let refusals = [400, 403, 404, 410];
+    answered.as_ref().is_ok_and(|response| refusals.contains(&response.status.as_u16()))
 }
 
 fn malformed(response: &Response, why: &str) -> String {

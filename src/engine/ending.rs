@@ -6,11 +6,13 @@ use super::{
     Env,
     load::Keeper,
     reach,
-    state::{Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply},
+    state::{
+        Changes, Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way,
+    },
     stream::{Ended, Outcome},
 };
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Run, StreamPlan};
+use crate::plan::{OWN, Run, StreamPlan};
 use crate::report::{StreamReport, StreamStatus};
 use crate::schema::ColumnType;
 use crate::state::Change;
@@ -21,7 +23,7 @@ pub(super) struct Ending<'stream> {
     pub(super) plan: &'stream StreamPlan,
     pub(super) before: &'stream StreamState,
     pub(super) run: &'stream Run,
-    pub(super) reach: Reach,
+    pub(super) way: Way,
 }
 
 /// A report without figures.
@@ -42,6 +44,8 @@ pub(super) fn empty(stream: &str, status: StreamStatus) -> StreamReport {
         complete: true,
         gaps: Vec::new(),
         reach: "nothing".to_owned(),
+        route: OWN.to_owned(),
+        route_refused: false,
         earlier: false,
         seconds: 0.0,
         error: None,
@@ -60,13 +64,13 @@ impl Ending<'_> {
     }
 
     fn gated(&self) -> bool {
-        reach::is_gated(self.plan, self.reach)
+        reach::is_gated(self.plan, self.way.reach)
     }
 
     /// Fails a stream that lacks what was asked for by name, or of which everything was refused.
     pub(super) fn check(&self, keeper: &Keeper, refusal: Option<String>) -> Result<()> {
         let counts = keeper.stats.counts();
-        if self.reach == Reach::Complete
+        if self.way.reach == Reach::Complete
             && !self.anchored()
             && counts.rows < self.plan.min_rows
             && self.plan.limit.is_none()
@@ -76,7 +80,7 @@ impl Ending<'_> {
             return Err(Error::new(Kind::Rejected, what)
                 .with_hint("look for misspelt or removed names in the inputs"));
         }
-        if counts.skipped > 0 && counts.done == 0 && self.reach == Reach::Complete {
+        if counts.skipped > 0 && counts.done == 0 && self.way.reach == Reach::Complete {
             let (skipped, first) = (counts.skipped, refusal.unwrap_or_default());
             let what = format!("all {skipped} slices were refused: {first}");
             return Err(Error::new(Kind::Permission, what)
@@ -94,10 +98,10 @@ impl Ending<'_> {
         supply: Supply,
     ) -> write::Ending {
         // Refused parents keep their rows, if none of these can have gone to another parent.
-        let bound = self.plan.is_bound_to_parent();
-        let read = match self.reach {
+        let bound = self.plan.is_bound_to_parent() && self.is_by_parents();
+        let read = match self.way.reach {
             Reach::Complete => !self.anchored() && (marks && bound || counts.skipped == 0),
-            Reach::Since(_) => self.gated() && bound,
+            Reach::Since(_) => self.gated() && bound && marks,
             Reach::Range(..) | Reach::Failed | Reach::Nothing => false,
         };
         let sound = self.plan.limit.is_none() && self.no_deletes().is_none();
@@ -125,13 +129,20 @@ impl Ending<'_> {
         before.no_deletes.clone().or_else(|| changed.then(why))
     }
 
+    /// Whether its slices are about parents, whose refused ones are recorded and keep their rows.
+    pub(super) fn is_by_parents(&self) -> bool {
+        let own = !reach::has_own_requests(self.plan, self.way.reach);
+        let route = self.plan.routes.get(self.way.route);
+        self.plan.has_parents() && (own || route.is_none_or(|route| route.by_parents))
+    }
+
     /// What the children may rely on.
     pub(super) fn supply(&self, result: Result<(), &Error>, incomplete: bool) -> Supply {
         match result {
             Err(error) if error.kind().passes() => Supply::Interrupted,
             Err(_) => Supply::Failed,
             Ok(()) if incomplete => Supply::Partial,
-            Ok(()) if self.reach == Reach::Complete && !self.anchored() => Supply::Complete,
+            Ok(()) if self.way.reach == Reach::Complete && !self.anchored() => Supply::Complete,
             Ok(()) => Supply::Bounded,
         }
     }
@@ -150,10 +161,19 @@ impl Ending<'_> {
         let own = self.supply(Ok(()), incomplete).max(supply.min(Supply::Bounded));
         let last = LastRun { run_id: self.run.id.clone(), at: now, report, supply: own };
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
-        let complete = self.reach == Reach::Complete;
+        let complete = self.way.reach == Reach::Complete;
         if complete {
-            let Counts { rows, requests, .. } = counts;
-            state.learnt = Learnt { slices: counts.done, rows, requests };
+            let Counts { rows, points, shared, shared_points, derived, .. } = counts;
+            let requests = counts.requests.saturating_sub(counts.retries).max(shared);
+            let (route, slices) = (self.route().to_owned(), counts.done);
+            state.learnt =
+                Learnt { route, slices, rows, requests, points, shared, shared_points, derived };
+        }
+        if let (Reach::Since(bound), Some(_)) = (self.way.reach, &plan.cursor) {
+            let micros = self.run.started_at.timestamp_micros().saturating_sub(bound);
+            let days = std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+            state.changes =
+                Some(Changes { days: days.as_secs_f64() / 86_400.0, rows: counts.changed });
         }
         if plan.output.is_none() {
             return state;
@@ -163,13 +183,13 @@ impl Ending<'_> {
         if complete {
             (state.reads, state.writes) = (plan.reads.clone(), plan.writes.clone());
             state.no_deletes = self.no_deletes();
-            if clean && (counts.skipped == 0 || plan.has_parents()) {
+            if clean && (counts.skipped == 0 || self.is_by_parents()) {
                 state.complete_at = Some(self.run.started_at);
             } else if !kept {
                 state.complete_at = None;
             }
         }
-        let reads = matches!(self.reach, Reach::Complete | Reach::Since(_));
+        let reads = matches!(self.way.reach, Reach::Complete | Reach::Since(_));
         if reads && clean && supply == Supply::Complete {
             state.parents_at = Some(self.run.started_at);
         }
@@ -177,18 +197,23 @@ impl Ending<'_> {
             let old = before.cursor.filter(|_| kept);
             let known = self.not_after_start(progress.newest, cursor.kind);
             // Refused slices of parents are recorded, and asked for again whole.
-            let recorded = complete && plan.has_parents();
+            let recorded = complete && self.is_by_parents();
             if reads && clean && (counts.skipped == 0 || recorded) {
                 state.cursor = old.max(known);
             } else if complete && !kept {
                 state.cursor = None;
             }
-        } else if reads && clean {
+        } else if reads && clean && (counts.skipped == 0 || self.is_by_parents()) {
             let known = self.not_after_start(progress.newest_parent, ColumnType::Timestamp);
             state.gate = before.gate.filter(|_| kept).max(known);
         }
+        state.refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
         state.failed.clone_from(&progress.failed);
-        if !reach::has_own_requests(plan, self.reach) && !complete {
+        if !self.is_by_parents() && complete {
+            // No run can ask for them alone; the next one reads everything again.
+            state.failed.iter_mut().for_each(|failed| failed.recurs = true);
+        }
+        if !reach::has_own_requests(plan, self.way.reach) && !complete {
             let lasting = before.failed.iter().filter(|failed| !failed.recurs);
             state.failed.extend(lasting.cloned());
         }
@@ -220,7 +245,9 @@ impl Ending<'_> {
         let report = self.failure(&progress, error, StreamStatus::Failed);
         let (run_id, supply) = (self.run.id.clone(), Supply::Failed);
         let last = LastRun { run_id, at: Utc::now(), report, supply };
-        StreamState { last: Some(last), open: None, failed, ..self.before.clone() }
+        let mut refused = self.before.refused.clone();
+        refused.extend(progress.refused.iter().map(|route| (route.clone(), Utc::now())));
+        StreamState { last: Some(last), open: None, failed, refused, ..self.before.clone() }
     }
 
     /// Takes note that a stream failed for good before it could begin; returns why.
@@ -285,8 +312,17 @@ impl Ending<'_> {
             complete: progress.gaps.is_empty() && counts.skipped == 0,
             gaps: progress.gaps.clone(),
             reach: self.shown(),
+            route: self.route().to_owned(),
+            route_refused: progress.refused.iter().any(|route| route == self.route()),
             ..empty(&self.plan.name, status)
         }
+    }
+
+    /// Name of the route.
+    fn route(&self) -> &str {
+        let own = !reach::has_own_requests(self.plan, self.way.reach);
+        let route = self.plan.routes.get(self.way.route).filter(|_| !own);
+        route.map_or(OWN, |route| &route.name)
     }
 
     /// The reach, for a person.
@@ -298,7 +334,7 @@ impl Ending<'_> {
                 DateTime::from_timestamp_micros(bound).unwrap_or_default().format("%FT%TZ")
             ),
         };
-        match self.reach {
+        match self.way.reach {
             Reach::Complete => "everything".to_owned(),
             Reach::Since(bound) if self.gated() => value(bound),
             Reach::Since(bound) => format!("changes since {}", value(bound)),

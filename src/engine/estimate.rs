@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_request_reserves_what_it_may_cost_but_of_a_small_budget_what_it_has_cost() {
-        let cost = Cost { base: 1, object: 2 };
+        let cost = Cost { base: 1, object: 2, carrier: 1 };
         let estimate = Estimate::new(250);
         assert_eq!(estimate.points(cost, 65_000), 501);
         assert_eq!(estimate.points(cost, 300), 300, "never more than there is");

@@ -304,7 +304,7 @@ mod tests {
         }
 
         fn act(&mut self, who: usize, act: &Act) {
-            let cost = Cost { base: 1, object: 1 };
+            let cost = Cost { base: 1, object: 1, carrier: 1 };
             match *act {
                 Act::Send(objects) => {
                     let estimate = Estimate::new(objects);

@@ -25,6 +25,8 @@ type Hasher = BuildHasherDefault<DefaultHasher>;
 pub(super) struct KeySet {
     young: HashSet<KeyHash>,
     old: HashSet<KeyHash>,
+    /// Whether it has forgotten any.
+    forgot: bool,
 }
 
 impl KeySet {
@@ -34,9 +36,15 @@ impl KeySet {
             return false;
         }
         if self.young.len() >= GENERATION {
+            self.forgot |= !self.old.is_empty();
             self.old = std::mem::take(&mut self.young);
         }
         true
+    }
+
+    /// Whether a key was there before; of keys that may have been forgotten, that it was.
+    pub(super) fn contains(&self, key: KeyHash) -> bool {
+        self.forgot || self.young.contains(&key) || self.old.contains(&key)
     }
 }
 

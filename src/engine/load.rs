@@ -16,7 +16,7 @@ use super::{
     Durable, parents,
     queue::{Item, Queues, Settler},
     rows::json_of,
-    state::{FailedSlice, OpenListing, OpenSlice, Progress, StreamState},
+    state::{FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
     stats::Stats,
 };
 use crate::decode::array;
@@ -65,7 +65,9 @@ impl Slice {
 
     /// The slice as it is saved.
     fn open(&self, listings: Vec<OpenListing>) -> OpenSlice {
-        let items = self.items.iter().map(|item| (item.value.to_string(), item.stamp)).collect();
+        let item =
+            |item: &Item| OpenItem(item.value.to_string(), item.stamp, item.carried.to_string());
+        let items = self.items.iter().map(item).collect();
         let Self { request, from, to, number, attempt, .. } = *self;
         OpenSlice { request, from, to, number, attempt, items, listings }
     }
@@ -101,6 +103,8 @@ pub(super) enum Note {
     Left(FailedSlice, String),
     /// Rows are missing.
     Gap(String),
+    /// The API refuses the route.
+    RouteRefused,
 }
 
 /// The way to a stream's task.
@@ -136,6 +140,7 @@ pub(super) struct Keeper {
     /// What was known of the stream before the run.
     pub(super) before: StreamState,
     pub(super) progress: Progress,
+    pub(super) way: Way,
     /// Whether its slices replace their parents' rows, so that these are marked.
     pub(super) marks: bool,
     pub(super) stats: Arc<Stats>,
@@ -236,6 +241,7 @@ impl Keeper {
                 self.refused(failed)?;
             }
             Note::Gap(gap) => self.gap(Some(gap)),
+            Note::RouteRefused => self.route_refused(),
         }
         if self.pending.batches.len() >= BATCHES
             || self.pending.bytes >= BYTES
@@ -257,6 +263,13 @@ impl Keeper {
         Err(Error::new(Kind::Permission, what).with_hint(
             "see the refusals; raise `max_errors` in the replication to go on despite them",
         ))
+    }
+
+    /// Takes note that the API refuses the route.
+    pub(super) fn route_refused(&mut self) {
+        let name = self.plan.routes.get(self.way.route).map(|route| route.name.clone());
+        let known = name.as_ref().is_some_and(|name| self.progress.refused.contains(name));
+        self.progress.refused.extend(name.filter(|_| !known));
     }
 
     fn gap(&mut self, gap: Option<String>) {
@@ -282,7 +295,7 @@ impl Keeper {
             let progress = &mut self.progress;
             progress.newest_parent = progress.newest_parent.max(Some(stamp));
             if let Some(parents) = self.parents.as_mut().filter(|_| whole) {
-                parents.note(slice.request, item);
+                parents.note(self.plan.own_number(slice.request), item);
             }
         }
     }

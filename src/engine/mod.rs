@@ -5,9 +5,13 @@ mod assemble;
 mod client;
 mod ending;
 mod estimate;
+mod forecast;
+mod fusion;
 mod hand;
 mod keys;
+mod listing;
 mod load;
+mod page;
 mod parents;
 mod purse;
 mod queue;
@@ -20,6 +24,7 @@ mod spans;
 mod state;
 mod stats;
 mod stream;
+mod walks;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -43,14 +48,16 @@ use estimate::Estimate;
 use parents::Read;
 use purse::Purse;
 use queue::{Queue, Queues};
+use source::Company;
 use spans::Spans;
 use stats::Stats;
 use stream::{Ended, Job};
 
+pub use forecast::{Expected, Naive, forecast};
 pub use reach::range;
 pub use state::{
-    Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream, Progress,
-    Reach, Recall, StreamState, Supply,
+    Changes, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream,
+    Progress, Reach, Recall, StreamState, Supply, Way,
 };
 
 /// What a run needs from outside.
@@ -131,7 +138,7 @@ pub fn empty_report(stream: &str) -> StreamReport {
 }
 
 /// What a run is to read of each stream, by what is remembered of it.
-pub fn reaches(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Reach> {
+pub fn ways(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
     reach::decide(plan, recall, now)
 }
 
@@ -140,8 +147,8 @@ pub fn reaches(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<Str
 pub struct Start<'run> {
     /// What is remembered.
     pub recall: &'run Recall,
-    /// What is read of each stream.
-    pub reaches: &'run BTreeMap<String, Reach>,
+    /// What is read of each stream, and how.
+    pub ways: &'run BTreeMap<String, Way>,
     /// The time.
     pub now: DateTime<Utc>,
 }
@@ -157,7 +164,7 @@ pub async fn run(
     start: Start<'_>,
     durable: Option<Durable>,
 ) -> Result<Ran> {
-    let Start { recall, reaches, .. } = start;
+    let Start { recall, ways, .. } = start;
     let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
     let interval = (
         usize::try_from(plan.checkpoint.mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
@@ -173,7 +180,8 @@ pub async fn run(
     let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), start.now));
     let client = Client { transport, throttle, access, reporter, cancel, jitter, purse };
-    let log = queues.iter().map(|name| match durable {
+    let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
+    let log = names.iter().map(|name| match durable {
         Some(_) => Queue::restored(name, &recall.rest),
         None => Queue::new(name, false),
     });
@@ -181,7 +189,7 @@ pub async fn run(
         client,
         target,
         queues: Arc::new(Queues::new(log.collect())),
-        queue_names: queues,
+        queue_names: names,
         durable,
         interval,
         variables,
@@ -195,7 +203,7 @@ pub async fn run(
         }
     };
     let env = Arc::new(env);
-    let mut ran = run_streams(&env, streams, recall, reaches).await;
+    let mut ran = run_streams(&env, streams, recall, ways).await;
     for step in &teardown {
         if let Err(error) = perform(&env, step, &rules, &env.variables).await {
             let message = format!("a request after the streams failed: {}", error.chain());
@@ -210,10 +218,16 @@ async fn run_streams(
     env: &Arc<Env>,
     streams: Vec<Arc<StreamPlan>>,
     recall: &Recall,
-    reaches: &BTreeMap<String, Reach>,
+    ways: &BTreeMap<String, Way>,
 ) -> Ran {
+    let mut streams = streams;
+    // Whoever only feeds and is not needed has no part in the run.
+    streams.retain(|stream| {
+        let way = ways.get(&stream.name).copied().unwrap_or_default();
+        stream.output.is_some() || way.reach != Reach::Nothing
+    });
     let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
-    let (jobs, earlier) = jobs(env, &streams, recall, reaches);
+    let (jobs, earlier) = jobs(env, &streams, recall, ways);
     let mut tasks = JoinSet::new();
     for job in jobs {
         tasks.spawn(stream::run(Arc::clone(env), job));
@@ -246,16 +260,24 @@ fn jobs(
     env: &Env,
     streams: &[Arc<StreamPlan>],
     recall: &Recall,
-    reaches: &BTreeMap<String, Reach>,
+    ways: &BTreeMap<String, Way>,
 ) -> (Vec<Job>, Vec<Ended>) {
     let queues = &env.queues.all;
+    let way = |plan: &StreamPlan| ways.get(&plan.name).copied().unwrap_or_default();
+    let going = streams.iter().filter(|plan| {
+        let ended = recall.stream(&plan.name).ended_in(&env.run.id).is_some();
+        !ended && way(plan).reach != Reach::Nothing
+    });
+    let going: Vec<_> = going.map(|plan| (Arc::clone(plan), way(plan))).collect();
+    let mut seats = fusion::seats(&going);
+    let mut walkers = walks::places(&going);
     let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
     for plan in streams {
         let before = recall.stream(&plan.name);
-        let reach = reaches.get(&plan.name).copied().unwrap_or_default();
-        let requests = reach::requests(plan, reach);
+        let way = way(plan);
         let feeds = |number: usize| {
-            requests.iter().flat_map(|request| &request.feeds).any(|(_, queue)| *queue == number)
+            let mut active = reach::active(plan, way).flat_map(|(_, request)| &request.feeds);
+            active.any(|feed| feed.queue == number)
         };
         let fed = queues.iter().enumerate().map(|(number, queue)| feeds(number).then_some(queue));
         if let Some(last) = before.ended_in(&env.run.id) {
@@ -266,24 +288,37 @@ fn jobs(
             continue;
         }
         let going_on = before.open.as_ref().filter(|open| open.run_id == env.run.id);
-        let consumers = requests.iter().enumerate().map(|(number, request)| {
-            let Iterate::Queue { queue, .. } = &request.iterate else { return None };
+        let mut company: Vec<Option<Company>> = Vec::new();
+        company.resize_with(reach::requests(plan, way.reach).len(), || None);
+        for (number, request) in reach::active(plan, way) {
+            let Some(place) = company.get_mut(number) else { continue };
             let mut done = Spans::default();
             if let Some(open) = going_on {
                 done = open.finished.get(number).cloned().unwrap_or_default();
                 let begun = open.open.iter().filter(|slice| slice.request == number);
                 begun.for_each(|slice| done.insert(slice.from, slice.to));
             }
-            queues.get(*queue).map(|queue| queue.consumer(done))
-        });
+            let consumed = match request.iterate {
+                Iterate::Queue { queue, .. } => queues.get(queue),
+                _ => None,
+            };
+            let watched = request.within.iter();
+            let watched = watched.filter_map(|(at, _)| Some((*at, queues.get(*at)?.watch())));
+            *place = Some(Company {
+                consumer: consumed.map(|queue| queue.consumer(done)),
+                seat: seats.remove(&(plan.name.clone(), number)),
+                walker: walkers.remove(&(plan.name.clone(), number)),
+                watches: watched.collect(),
+            });
+        }
         jobs.push(Job {
-            consumers: consumers.collect(),
+            company,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: plan
                 .follows_parents()
                 .then(|| Read::restored(&plan.name, &recall.rest, going_on.is_some())),
             plan: Arc::clone(plan),
-            reach,
+            way,
             before,
         });
     }
@@ -320,6 +355,8 @@ async fn perform(
     };
     let stats = Stats::default();
     let call = Call {
+        tentative: false,
+        shared: false,
         cost: (Cost::default(), &Estimate::new(0)),
         stream: "setup",
         stats: &stats,

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn item(value: &str, stamp: i64) -> Item {
-        Item { value: value.into(), stamp: Some(stamp) }
+        Item { value: value.into(), stamp: Some(stamp), carried: "".into() }
     }
 
     fn apply(entries: &mut Entries, changes: impl IntoIterator<Item = Change>) {

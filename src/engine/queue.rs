@@ -33,6 +33,15 @@ pub(super) struct Item {
     pub(super) value: Arc<str>,
     /// Its record's value of the cursor.
     pub(super) stamp: Option<i64>,
+    /// What comes along with it: a JSON list of texts and nulls; empty where nothing does.
+    pub(super) carried: Arc<str>,
+}
+
+impl Item {
+    /// Its values of what comes along.
+    pub(super) fn values(&self) -> Vec<Option<String>> {
+        serde_json::from_str(&self.carried).unwrap_or_default()
+    }
 }
 
 /// A bounded log of values, read by each consumer from the start.
@@ -91,12 +100,11 @@ impl Queue {
             state.end = start;
             state.chunks.push_back(Chunk { start, ..Chunk::default() });
             for item in value.as_array().into_iter().flatten() {
-                let (Some(value), stamp) = (item.get(0).and_then(Value::as_str), item.get(1))
-                else {
-                    continue;
-                };
+                let Some(value) = item.get(0).and_then(Value::as_str) else { continue };
+                let stamp = item.get(1).and_then(Value::as_i64);
+                let carried = item.get(2).and_then(Value::as_str).unwrap_or_default();
                 state.seen.insert(hash_text(value));
-                state.append(value, stamp.and_then(Value::as_i64));
+                state.append(value, stamp, carried);
             }
             state.stored.insert(start, state.end);
         }
@@ -116,6 +124,15 @@ impl Queue {
         let settled = done.free(0);
         state.consumers.push(Place { next: settled, done, gone: false, settled });
         Consumer { queue: Arc::clone(self), number }
+    }
+
+    /// Registers a stream that wants to know which values there are, once all are: the log is kept for it.
+    pub(super) fn watch(self: &Arc<Self>) -> Watch {
+        let mut state = self.state();
+        let number = state.consumers.len();
+        let (next, done) = (u64::MAX, Spans::default());
+        state.consumers.push(Place { next, done, gone: false, settled: 0 });
+        Watch { queue: Arc::clone(self), number }
     }
 
     /// Registers a feeder; the queue ends when the last one is gone.
@@ -143,7 +160,10 @@ impl Queue {
             passed.iter().map(|start| Change::forget(key(*start))).collect();
         for chunk in state.chunks.iter().filter(|chunk| chunk.end() > state.saved) {
             let items = (chunk.start..chunk.end()).filter_map(|position| chunk.item(position));
-            let items = items.map(|item| serde_json::json!([&*item.value, item.stamp]));
+            let items = items.map(|item| match &*item.carried {
+                "" => serde_json::json!([&*item.value, item.stamp]),
+                carried => serde_json::json!([&*item.value, item.stamp, carried]),
+            });
             changes.push(Change::set(key(chunk.start), items.collect()));
         }
         (changes, state.end)
@@ -198,8 +218,10 @@ impl Queues {
 struct Chunk {
     /// Position of its first value.
     start: u64,
+    /// Each value, and what comes along with it.
     text: String,
-    ends: Vec<usize>,
+    /// Where in the text each value ends, and what comes along with it.
+    ends: Vec<(usize, usize)>,
     stamps: Vec<Option<i64>>,
 }
 
@@ -210,10 +232,12 @@ impl Chunk {
 
     fn item(&self, position: u64) -> Option<Item> {
         let index = usize::try_from(position.checked_sub(self.start)?).ok()?;
-        let start =
-            index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-        let value = self.text.get(start..*self.ends.get(index)?)?;
-        Some(Item { value: Arc::from(value), stamp: self.stamps.get(index).copied().flatten() })
+        let before = index.checked_sub(1).map(|before| self.ends.get(before));
+        let start = before.map_or(Some(0), |ends| Some(ends?.1))?;
+        let (middle, end) = *self.ends.get(index)?;
+        let value = self.text.get(start..middle)?.into();
+        let carried = self.text.get(middle..end)?.into();
+        Some(Item { value, carried, stamp: self.stamps.get(index).copied().flatten() })
     }
 }
 
@@ -238,13 +262,15 @@ impl State {
         passed.map(|(start, _)| *start).collect()
     }
 
-    fn append(&mut self, value: &str, stamp: Option<i64>) {
+    fn append(&mut self, value: &str, stamp: Option<i64>, carried: &str) {
         if self.chunks.back().is_none_or(|chunk| chunk.ends.len() >= CHUNK) {
             self.chunks.push_back(Chunk { start: self.end, ..Chunk::default() });
         }
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.text.push_str(value);
-            chunk.ends.push(chunk.text.len());
+            let middle = chunk.text.len();
+            chunk.text.push_str(carried);
+            chunk.ends.push((middle, chunk.text.len()));
             chunk.stamps.push(stamp);
             self.end += 1;
         }
@@ -275,15 +301,15 @@ impl Feeder {
     /// Adds values that were not there before; waits while the queue is full.
     pub(super) async fn push<'value>(
         &self,
-        values: impl Iterator<Item = (&'value str, Option<i64>)>,
+        values: impl Iterator<Item = (&'value str, Option<i64>, String)>,
     ) {
-        for (value, stamp) in values {
-            self.push_one(value, stamp).await;
+        for (value, stamp, carried) in values {
+            self.push_one(value, stamp, &carried).await;
         }
         self.queue.supplied.notify_waiters();
     }
 
-    async fn push_one(&self, value: &str, stamp: Option<i64>) {
+    async fn push_one(&self, value: &str, stamp: Option<i64>, carried: &str) {
         loop {
             let freed = self.queue.freed.notified();
             {
@@ -294,7 +320,7 @@ impl Feeder {
                 }
                 if state.waiting() < MAX_WAITING {
                     if state.seen.insert(hash_text(value)) {
-                        state.append(value, stamp);
+                        state.append(value, stamp, carried);
                     }
                     return;
                 }
@@ -378,6 +404,42 @@ impl Consumer {
     }
 }
 
+/// Tells which values a queue has.
+#[derive(Debug)]
+pub(super) struct Watch {
+    queue: Arc<Queue>,
+    number: usize,
+}
+
+impl Watch {
+    /// Waits until all values are there; what can then be said of them.
+    pub(super) async fn complete(&self) -> Supply {
+        loop {
+            let supplied = self.queue.supplied.notified();
+            {
+                let state = self.queue.state();
+                if state.feeders == 0 {
+                    return state.supply;
+                }
+            }
+            supplied.await;
+        }
+    }
+
+    /// Whether a value was fed.
+    pub(super) fn has(&self, value: &str) -> bool {
+        self.queue.state().seen.contains(hash_text(value))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
+            (place.gone, place.settled) = (true, u64::MAX);
+        }
+    }
+}
+
 /// Tells a queue what a consumer needs no more.
 #[derive(Debug)]
 pub(super) struct Settler {
@@ -418,7 +480,7 @@ mod tests {
 
     async fn push(feeder: &Feeder, range: std::ops::Range<usize>) {
         let values = numbers(range);
-        feeder.push(values.iter().map(|value| (value.as_str(), None))).await;
+        feeder.push(values.iter().map(|value| (value.as_str(), None, String::new()))).await;
     }
 
     async fn all(consumer: &Consumer, count: usize) -> Vec<String> {

@@ -4,36 +4,63 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::state::{Reach, Recall, StreamState};
+use super::forecast;
+use super::state::{Reach, Recall, StreamState, Way};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::replication::Mode;
 use crate::spec::Refresh;
 
 /// Decides for every stream, children first, since their needs decide about their parents.
-pub(super) fn decide(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Reach> {
-    let mut reaches: BTreeMap<String, Reach> = BTreeMap::new();
+pub(super) fn decide(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
+    let needs = plan.streams.iter().map(|stream| {
+        let reach = own_need(plan, stream, &recall.stream(&stream.name), now);
+        (stream.name.clone(), reach)
+    });
+    let needs: BTreeMap<String, Reach> = needs.collect();
+    let routes = forecast::routes(plan, recall, &needs, now);
+    let mut ways: BTreeMap<String, Way> = BTreeMap::new();
     for stream in plan.streams.iter().rev() {
-        let state = recall.stream(&stream.name);
-        let own = own_need(plan, stream, &state, now);
-        let queues: Vec<usize> = fed(stream).collect();
-        let mut reach = own;
+        let mut reach = needs.get(&stream.name).copied().unwrap_or(Reach::Nothing);
         for child in plan.streams.iter().filter(|child| child.name != stream.name) {
-            let theirs = reaches.get(&child.name).copied().unwrap_or(Reach::Nothing);
-            let asks = requests(child, theirs).iter().any(|request| match request.iterate {
-                Iterate::Queue { queue, .. } => queues.contains(&queue),
-                _ => false,
-            });
-            if asks && theirs != Reach::Nothing {
+            let theirs = ways.get(&child.name).copied().unwrap_or_else(Way::nothing);
+            let asks = active(child, theirs).any(|(_, request)| waits_for(request, stream));
+            if asks && theirs.reach != Reach::Nothing {
                 let state = recall.stream(&child.name);
-                reach = wider(reach, need_of((stream, child), theirs, &state, now));
+                reach = wider(reach, need_of((stream, child), theirs.reach, &state, now));
             }
         }
-        reaches.insert(stream.name.clone(), reach);
+        let route = routes.get(&stream.name).copied().unwrap_or_default();
+        ways.insert(stream.name.clone(), Way { reach, route });
     }
-    reaches
+    ways
 }
 
-/// The requests that a reach sends.
+/// Whether a request needs what a stream feeds.
+fn waits_for(request: &RequestPlan, stream: &StreamPlan) -> bool {
+    fed(stream).any(|queue| queues(request).any(|other| other == queue))
+}
+
+/// The queues that a request waits for.
+pub(super) fn queues(request: &RequestPlan) -> impl Iterator<Item = usize> {
+    let consumed = match request.iterate {
+        Iterate::Queue { queue, .. } => Some(queue),
+        _ => None,
+    };
+    consumed.into_iter().chain(request.within.iter().map(|(queue, _)| *queue))
+}
+
+/// The requests that a way sends, with their numbers among those of its reach.
+pub(super) fn active(stream: &StreamPlan, way: Way) -> impl Iterator<Item = (usize, &RequestPlan)> {
+    let all = requests(stream, way.reach);
+    let route = stream.routes.get(way.route).map(|route| route.requests.clone());
+    let range = match route {
+        Some(range) if has_own_requests(stream, way.reach) => range,
+        _ => 0..all.len(),
+    };
+    all.iter().enumerate().skip(range.start).take(range.len())
+}
+
+/// All requests of which a reach may send some.
 pub(super) fn requests(stream: &StreamPlan, reach: Reach) -> &[RequestPlan] {
     let anchored = stream.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
     let changes = match reach {
@@ -57,7 +84,7 @@ pub(super) fn is_gated(stream: &StreamPlan, reach: Reach) -> bool {
 
 fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
     let all = stream.requests.iter().chain(&stream.changes);
-    all.flat_map(|request| &request.feeds).map(|(_, queue)| *queue)
+    all.flat_map(|request| &request.feeds).map(|feed| feed.queue)
 }
 
 /// The range that a backfill reads; `None` when the stream is not to be backfilled.
@@ -108,7 +135,7 @@ fn is_due(refresh: Refresh, at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 /// The look-back of the cursor of the streams that feed this one; `None` when one has no cursor.
 fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64> {
     let mut look_back = None;
-    for request in &stream.requests {
+    for request in stream.own_requests() {
         let Iterate::Queue { queue, .. } = request.iterate else { return None };
         for parent in streams.iter().filter(|parent| fed(parent).any(|one| one == queue)) {
             let cursor = parent.cursor.as_ref().filter(|_| !parent.changes.is_empty())?;

@@ -50,7 +50,7 @@ impl RowBuilder {
             let constant = |json: Option<&str>| repeated(kind, json, page.rows);
             columns.push(match source {
                 ColumnValue::Decoded(_) => decoded.next().map(Arc::clone),
-                ColumnValue::Extra => page.extra.clone(),
+                ColumnValue::Extra => Some(page.extra.clone().unwrap_or_else(|| constant(None))),
                 ColumnValue::SyncedAt => Some(constant(Some(&self.synced_at))),
                 ColumnValue::RunId => Some(constant(Some(&self.run_id))),
                 ColumnValue::Slice(template) => {
@@ -62,11 +62,55 @@ impl RowBuilder {
                 ColumnValue::Row(_) => None,
             });
         }
+        self.finish(output, sources, columns, (page.rows, scope))
+    }
+
+    /// The only row of a value, from what was carried along with it.
+    pub(super) fn derived(
+        &self,
+        output: &Output,
+        request: (&[ColumnValue], &[Option<usize>]),
+        carried: &[Option<String>],
+        scope: &Arc<Scope>,
+    ) -> Result<RecordBatch> {
+        let (sources, places) = request;
+        let mut columns = Vec::with_capacity(output.columns.len());
+        let plans = output.columns.iter().zip(sources).zip(places);
+        for ((plan, source), place) in plans {
+            let kind = plan.column.kind;
+            let constant = |json: Option<&str>| Some(repeated(kind, json, 1));
+            columns.push(match (source, place) {
+                (ColumnValue::Row(_), _) => None,
+                (ColumnValue::SyncedAt, _) => constant(Some(&self.synced_at)),
+                (ColumnValue::RunId, _) => constant(Some(&self.run_id)),
+                (_, Some(place)) => {
+                    let text = carried.get(*place).cloned().flatten();
+                    constant(text.map(|text| json_of(kind, text)).as_deref())
+                }
+                (ColumnValue::Slice(template), None) => {
+                    let json = rendered(kind, template, scope)
+                        .map_err(|error| wrong(plan.column.name.as_str(), &error))?;
+                    constant(json.as_deref())
+                }
+                _ => constant(None),
+            });
+        }
+        self.finish(output, sources, columns, (1, scope))
+    }
+
+    /// Adds the columns computed from the row's others.
+    fn finish(
+        &self,
+        output: &Output,
+        sources: &[ColumnValue],
+        mut columns: Vec<Option<ArrayRef>>,
+        (rows, scope): (usize, &Arc<Scope>),
+    ) -> Result<RecordBatch> {
         let ready = columns.clone();
         let plans = output.columns.iter().zip(sources);
         for ((plan, source), slot) in plans.zip(&mut columns) {
             if let ColumnValue::Row(template) = source {
-                let array = per_row(output, &ready, page.rows, (plan.column.kind, template), scope)
+                let array = per_row(output, &ready, rows, (plan.column.kind, template), scope)
                     .map_err(|error| wrong(&plan.column.name, &error))?;
                 *slot = Some(array);
             }

@@ -1,7 +1,7 @@
 //! What the workers of a stream have in common.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
@@ -10,22 +10,23 @@ use tokio::sync::mpsc;
 use super::{
     Env,
     estimate::Estimate,
+    fusion::Refusal,
     load::Note,
     queue::Feeder,
     reach,
     rows::RowBuilder,
-    state::{FailedSlice, Reach},
+    state::{FailedSlice, Reach, Way},
     stats::Stats,
 };
 use crate::error::{Error, Result};
-use crate::plan::{RequestPlan, StreamPlan};
+use crate::plan::{OWN, RequestPlan, StreamPlan};
 
 /// What the workers of a stream share.
 pub(super) struct Shared {
     pub(super) env: Arc<Env>,
     pub(super) plan: Arc<StreamPlan>,
-    /// What the run reads of the stream.
-    pub(super) reach: Reach,
+    /// What the run reads of the stream, and how.
+    pub(super) way: Way,
     pub(super) stats: Arc<Stats>,
     /// Per queue of the plan the feeder, where this stream feeds it.
     pub(super) feeders: Vec<Option<Feeder>>,
@@ -37,29 +38,63 @@ pub(super) struct Shared {
     pub(super) page_sizes: Arc<Vec<AtomicU32>>,
     /// Per request the objects that its answers bring.
     pub(super) estimates: Vec<Estimate>,
+    /// The same of what is none of them.
+    pub(super) any: Estimate,
     /// No more slices are taken once it is cancelled.
     pub(super) enough: tokio_util::sync::CancellationToken,
     /// Whether something says that rows are missing.
     pub(super) incomplete: AtomicBool,
     /// The first refusal.
     pub(super) refusal: Mutex<Option<String>>,
+    /// Requests of the route that the API refuses as such.
+    pub(super) refused: Mutex<Vec<(usize, Refusal)>>,
 }
 
 impl Shared {
     /// The requests of this run.
     pub(super) fn requests(&self) -> &[RequestPlan] {
-        reach::requests(&self.plan, self.reach)
+        reach::requests(&self.plan, self.way.reach)
     }
 
     /// Value of the cursor before which a newest-first listing ends.
     pub(super) fn bound(&self) -> Option<i64> {
         let cursor = self.plan.cursor.as_ref()?;
-        match self.reach {
+        match self.way.reach {
             Reach::Complete => cursor.anchor,
             Reach::Since(bound) => Some(bound),
             Reach::Range(from, _) => Some(from),
             Reach::Failed | Reach::Nothing => None,
         }
+    }
+
+    /// The objects that answers to a request bring.
+    pub(super) fn estimate(&self, request: usize) -> &Estimate {
+        self.estimates.get(request).unwrap_or(&self.any)
+    }
+
+    /// Whether the route's slices are those of the stream's own requests.
+    pub(super) fn is_by_parents(&self) -> bool {
+        let own = !reach::has_own_requests(&self.plan, self.way.reach);
+        own || self.plan.routes.get(self.way.route).is_none_or(|route| route.by_parents)
+    }
+
+    /// Name of the route.
+    pub(super) fn route(&self) -> &str {
+        self.plan.routes.get(self.way.route).map_or(OWN, |route| &route.name)
+    }
+
+    /// Whether the API has refused a request as such.
+    pub(super) fn is_refused(&self, request: usize) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.iter().any(|(number, _)| *number == request)
+    }
+
+    /// Takes note that the API refuses a request as such; `true` the first time.
+    pub(super) fn refuse(&self, request: usize, refusal: Refusal) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = refused.iter().all(|(number, _)| *number != request);
+        refused.push((request, refusal));
+        first
     }
 
     pub(super) async fn tell(&self, note: Note) -> Result<()> {

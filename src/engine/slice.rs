@@ -5,120 +5,84 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
-use arrow_array::{Array, BooleanArray, RecordBatch, StringArray};
-use arrow_select::filter::filter_record_batch;
-
 use super::{
-    assemble::{assemble, first_url},
-    client::{Answer, Call, interrupted},
-    estimate::Estimate,
+    assemble::first_url,
+    client::Answer,
+    fusion::{Refusal, Told},
     keys::KeySet,
+    listing::Listing,
     load::{Note, Slice},
+    page::{self, Fetched},
     reach,
-    rows::without_known,
     shared::Shared,
+    source::Source,
     state::{FailedSlice, OpenListing},
     stats::Stats,
 };
-use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::paginate::{LoopGuard, Position, Seen};
-use crate::plan::{Iterate, Output, RequestPlan};
+use crate::paginate::Position;
+use crate::plan::RequestPlan;
 use crate::report::{Event, SliceError};
 use crate::spec::Then;
-use crate::template::{Scope, Template, Value};
+use crate::template::Scope;
 
 /// Times that a slice begins anew because its position was no longer good.
 const MAX_RESTARTS: u32 = 3;
+/// Records whose children may wait until it is known whether their listing holds these itself.
+const MAX_UNSURE: usize = 20_000;
 
-/// One listing inside a slice: the slice's own, or the children of one record.
-pub(super) struct Listing<'plan> {
-    pub(super) scope: Arc<Scope>,
-    pub(super) path: &'plan Template,
-    pub(super) query: &'plan [(String, Template)],
-    /// Values of the variables that lead to it from the slice.
-    with: Vec<String>,
-    pub(super) at: Position,
-    pub(super) depth: u32,
-    guard: Option<LoopGuard>,
+/// How a slice begins.
+pub(super) enum Start {
+    /// With its first page.
+    First,
+    /// With the first page of the own request, after a refusal in an earlier run.
+    Again,
+    /// Where an earlier process was.
+    Begun(Vec<OpenListing>),
+    /// With a request that other streams share.
+    Together,
+    /// With the row that is known already.
+    Derived,
 }
 
-impl<'plan> Listing<'plan> {
-    fn first(request: &'plan RequestPlan, scope: &Arc<Scope>) -> Self {
-        Self {
-            scope: Arc::clone(scope),
-            path: &request.path,
-            query: &request.query,
-            with: Vec::new(),
-            at: Position::First,
-            depth: 0,
-            guard: None,
-        }
-    }
-
-    /// A listing that an earlier process had begun.
-    fn again(request: &'plan RequestPlan, scope: &Arc<Scope>, open: OpenListing) -> Option<Self> {
-        let first = Self { at: open.at, ..Self::first(request, scope) };
-        if open.depth == 0 {
-            return Some(first);
-        }
-        let descend = request.descend.as_ref()?;
-        let mut inner = scope.as_ref().clone();
-        for ((variable, _), value) in descend.with.iter().zip(&open.with) {
-            inner = inner.with(Arc::clone(variable), Value::from(value.as_str()));
-        }
-        Some(Self {
-            scope: Arc::new(inner),
-            path: &descend.path,
-            query: &descend.query,
-            with: open.with,
-            depth: open.depth,
-            ..first
-        })
-    }
-
-    fn guard(&mut self, request: &RequestPlan) -> &mut LoopGuard {
-        self.guard.get_or_insert_with(|| LoopGuard::new(request.max_pages))
-    }
-
-    fn open(&self) -> OpenListing {
-        OpenListing { depth: self.depth, with: self.with.clone(), at: self.at.clone() }
-    }
-}
-
-/// A page, decoded, and where the next one is.
-struct Fetched {
-    page: Page,
-    next: Option<Position>,
-}
-
-/// Runs one slice to its end; `begun` is what an earlier process left of it. Refused slices are
-/// recorded and count as run.
+/// Runs one slice to its end. Refused slices are recorded and count as run.
 pub(super) async fn run(
     shared: &Shared,
-    slice: Slice,
-    scope: Scope,
-    begun: Option<Vec<OpenListing>>,
+    source: &Source,
+    (slice, scope): (Slice, Arc<Scope>),
+    start: Start,
 ) -> Result<()> {
     let Some(request) = shared.requests().get(slice.request) else { return Ok(()) };
-    let scope = Arc::new(scope);
     // What the earlier process has left out of it is not known slice by slice.
-    let whole = begun.is_none() || !shared.incomplete.load(Ordering::Relaxed);
-    let open = match begun {
-        Some(begun) => {
-            begun.into_iter().filter_map(|one| Listing::again(request, &scope, one)).collect()
-        }
-        None => vec![Listing::first(request, &scope)],
-    };
+    let whole = !matches!(start, Start::Begun(_)) || !shared.incomplete.load(Ordering::Relaxed);
     let slice = Arc::new(slice);
-    let mut walk = Walk { shared, request, scope, slice, open, known: None, told: false, whole };
+    let mut walk = Walk {
+        shared,
+        source,
+        request,
+        scope,
+        slice,
+        open: Vec::new(),
+        known: None,
+        told: false,
+        whole,
+        holds_children: false,
+        doubted: None,
+    };
+    if walk.begin(start).await?.is_break() {
+        return Ok(());
+    }
     while let Some(listing) = walk.open.pop() {
         if shared.enough.is_cancelled() {
             return Ok(());
         }
-        match fetch(shared, walk.slice.request, request, &listing).await? {
+        match page::fetch(shared, source, &listing, walk.is_tentative(&listing)).await? {
             Answer::Read(fetched) => walk.read(listing, fetched).await?,
             Answer::Given { then: Then::Empty, .. } => {}
+            Answer::Given { url, status, message, .. } if walk.is_tentative(&listing) => {
+                let path = url.path().to_owned();
+                walk.route_refused(Refusal { path, status, message }).await?;
+            }
             Answer::Given { then: Then::RestartSlice, url, status, message } => {
                 if listing.at == Position::First || walk.slice.attempt >= MAX_RESTARTS {
                     let status = status.map_or(String::new(), |status| format!("{status} "));
@@ -130,7 +94,7 @@ pub(super) async fn run(
             Answer::Given { then, url, status, message } => {
                 let error = SliceError {
                     stream: shared.plan.name.clone(),
-                    slice: walk.scope.describe(),
+                    slice: listing.scope.describe(),
                     url: url.to_string(),
                     status,
                     message,
@@ -147,6 +111,7 @@ pub(super) async fn run(
 /// A slice on its way.
 struct Walk<'run> {
     shared: &'run Shared,
+    source: &'run Source,
     request: &'run RequestPlan,
     scope: Arc<Scope>,
     slice: Arc<Slice>,
@@ -158,38 +123,247 @@ struct Walk<'run> {
     told: bool,
     /// Whether nothing of it was left out.
     whole: bool,
+    /// Whether its listing has shown that it holds the children of its records.
+    holds_children: bool,
+    /// A refusal that may be about the object or about the route: the own request tells.
+    doubted: Option<Refusal>,
 }
 
 impl<'run> Walk<'run> {
+    /// The listings from which it starts; breaks when it is done without any.
+    async fn begin(&mut self, start: Start) -> Result<ControlFlow<()>> {
+        let (shared, request) = (self.shared, self.request);
+        let number = self.slice.request;
+        match start {
+            Start::Derived => {
+                self.derive().await?;
+                return Ok(ControlFlow::Break(()));
+            }
+            Start::Begun(begun) => {
+                let plan = (shared.plan.as_ref(), number);
+                let again = |one| Listing::again(plan, request, &self.scope, one);
+                self.open = begun.into_iter().filter_map(again).collect();
+            }
+            Start::Together => {
+                let seat = self.source.seat.as_ref();
+                let told = match seat {
+                    Some(seat) => seat.ask(shared, self.slice.from, &self.scope).await?,
+                    None => Told::Alone,
+                };
+                match told {
+                    Told::Alone => self.open = self.own_listings(),
+                    Told::Refused(refusal) => {
+                        self.doubted = Some(refusal);
+                        self.open = self.own_listings();
+                    }
+                    Told::Part(part) => {
+                        let next = part
+                            .next
+                            .as_deref()
+                            .map(|token| self.own_position(token))
+                            .transpose()?;
+                        let (page, found) = (part.page, None);
+                        let listing = Listing::first((number, request), &self.scope);
+                        self.read(listing, Fetched { page, next, found }).await?;
+                    }
+                }
+            }
+            Start::First if request.routed.silent => {}
+            Start::First if !shared.is_refused(number) && request.routed.embedded.is_none() => {
+                self.open = vec![Listing::first((number, request), &self.scope)];
+            }
+            Start::First | Start::Again => self.open = self.own_listings(),
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Listings by the stream's own request, one per value; of other requests that of the slice.
+    fn own_listings(&self) -> Vec<Listing<'run>> {
+        let (plan, number) = (self.shared.plan.as_ref(), self.slice.request);
+        let values = self.slice.items.iter().rev().map(|item| item.value.as_ref());
+        let own = values.filter_map(|value| Listing::own(plan, number, (value, &self.scope)));
+        let own: Vec<Listing<'run>> = own.collect();
+        if own.is_empty() {
+            return vec![Listing::first((number, self.request), &self.scope)];
+        }
+        own
+    }
+
+    /// Where in the own listing an embedded list goes on.
+    fn own_position(&self, token: &str) -> Result<Position> {
+        let embedded = self.request.routed.embedded.as_ref();
+        let own = self.own_listings().pop();
+        let (Some(embedded), Some(own)) = (embedded, own) else { return Ok(Position::First) };
+        let mut url = first_url(&self.shared.env.client.access.base_url, &own)?;
+        url.query_pairs_mut().append_pair(&embedded.param, token);
+        Ok(Position::Query(url.query().unwrap_or_default().to_owned()))
+    }
+
+    /// Delivers the row that follows from what was carried along.
+    async fn derive(&mut self) -> Result<()> {
+        let (shared, request) = (self.shared, self.request);
+        let mut batch = None;
+        if let (Some(output), Some(rows), Some(derive), Some(item)) =
+            (&shared.plan.output, &shared.rows, &request.routed.derive, self.slice.items.first())
+            && page::allowance(shared, 1).await? > 0
+        {
+            let sources = (request.columns.as_slice(), derive.columns.as_slice());
+            batch = Some(rows.derived(output, sources, &item.values(), &self.scope)?);
+            Stats::add(&shared.stats.rows, 1);
+        }
+        Stats::add(&shared.stats.derived, 1);
+        shared.stats.done.fetch_add(1, Ordering::Relaxed);
+        let (slice, rest, whole) = (Arc::clone(&self.slice), Vec::new(), self.whole);
+        shared.tell(Note::Page { slice, batch, rest, newest: None, gap: None, whole }).await
+    }
+
+    /// Whether a refusal of a listing's next page would say that the API does not serve the route.
+    fn is_tentative(&self, listing: &Listing<'_>) -> bool {
+        let routed = &listing.request.routed;
+        let replaces_all = routed.own.is_none() && !self.shared.is_by_parents();
+        listing.at == Position::First
+            && listing.depth == 0
+            && (routed.found.is_some() || replaces_all)
+    }
+
+    /// Goes on without the route, value by value; where that is not possible, the stream is to be read
+    /// anew without it.
+    async fn route_refused(&mut self, refusal: Refusal) -> Result<()> {
+        let shared = self.shared;
+        let path = refusal.path.clone();
+        let status = refusal.status.map_or(String::new(), |status| format!("{status} "));
+        let what = format!("`{path}` was refused: {status}{}", refusal.message);
+        let first = shared.refuse(self.slice.request, refusal);
+        if self.request.routed.found.is_none() {
+            return Err(Error::new(Kind::Rejected, what));
+        }
+        if first {
+            self.tell_refused(&what).await?;
+        }
+        self.open = self.own_listings();
+        Ok(())
+    }
+
+    async fn tell_refused(&self, what: &str) -> Result<()> {
+        let shared = self.shared;
+        let stream = Some(shared.plan.name.clone());
+        let route = shared.route();
+        let message = format!("{what}; the route `{route}` is left for the stream's own requests");
+        shared.env.client.reporter.report(&Event::Warning { stream, message });
+        shared.tell(Note::RouteRefused).await
+    }
+
+    /// The own request was answered where the shared one was refused: it was not because of the object.
+    async fn settle_doubt(&mut self) -> Result<()> {
+        let Some(refusal) = self.doubted.take() else { return Ok(()) };
+        let first = self.source.seat.as_ref().is_some_and(super::fusion::Seat::refuse);
+        if !first {
+            return Ok(());
+        }
+        let status = refusal.status.map_or(String::new(), |status| format!("{status} "));
+        let what = format!("`{}` was refused: {status}{}", refusal.path, refusal.message);
+        self.tell_refused(&what).await
+    }
+
     /// Delivers a page, and opens what it leads to.
     async fn read(&mut self, mut listing: Listing<'run>, fetched: Fetched) -> Result<()> {
-        let (shared, request) = (self.shared, self.request);
-        let Fetched { page, next } = fetched;
+        let shared = self.shared;
+        let Fetched { page, next, found } = fetched;
+        if listing.number != self.slice.request {
+            self.settle_doubt().await?;
+        }
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-        let stamps = stamps(shared, request, &page);
-        let past = is_past(shared, &stamps);
+        let stamps = page::stamps(shared, listing.request, &page);
+        if let Some(bound) = shared.bound() {
+            let changed = stamps.iter().flatten().filter(|stamp| **stamp >= bound).count();
+            Stats::add(&shared.stats.changed, changed);
+        }
+        let past = page::is_past(shared, &stamps);
         let next = next.filter(|_| !past);
-        let single = next.is_none() && listing.depth == 0 && self.known.is_none();
+        let missing = self.missing(found);
+        let single = next.is_none()
+            && listing.depth == 0
+            && self.known.is_none()
+            && self.open.is_empty()
+            && missing.is_empty();
         let mut gap = None;
         if let Some(next) = &next {
-            listing.guard(request).check(next, rows)?;
+            listing.guard().check(next, rows)?;
             if rows == 0 {
                 gap = Some("a page without records led on to a next one".to_owned());
                 self.whole = false;
                 shared.incomplete.store(true, Ordering::Relaxed);
             }
         }
-        let children = children(request, &listing, &page)?;
+        let children = self.children(&listing, &page)?;
         let newest = stamps.iter().flatten().max().copied();
         let known = (!single).then_some(&mut self.known);
-        let batch = deliver(shared, (request, &listing.scope), (page, stamps), known).await?;
+        let (request, scope) = (listing.request, Arc::clone(&listing.scope));
+        let batch = page::deliver(shared, self.source, (request, &scope), (page, stamps), known);
+        let batch = batch.await?;
+        self.open.extend(missing);
         if let Some(at) = next {
-            self.open.push(Listing { at, ..listing });
+            let rest = if listing.number == self.slice.request && self.goes_on_by_own() {
+                self.own_listings().pop().map(|own| Listing { at, ..own })
+            } else {
+                Some(Listing { at, ..listing })
+            };
+            self.open.extend(rest);
         }
-        self.open.extend(children);
+        match request.descend.as_ref().and_then(|descend| descend.unless) {
+            // Whether they are needed shows as the listing goes on.
+            Some(_) => drop(self.open.splice(0..0, children)),
+            None => self.open.extend(children),
+        }
         self.told = self.open.is_empty();
         let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
         shared.tell(Note::Page { slice, batch, rest, newest, gap, whole }).await
+    }
+
+    /// Whether what follows the slice's first page comes by the stream's own request.
+    fn goes_on_by_own(&self) -> bool {
+        self.request.routed.embedded.is_some()
+    }
+
+    /// Listings of the values of the chunk that an answer is not about.
+    fn missing(&self, found: Option<Vec<String>>) -> Vec<Listing<'run>> {
+        let Some(found) = found else { return Vec::new() };
+        let plan = self.shared.plan.as_ref();
+        let items = self.slice.items.iter().map(|item| item.value.as_ref());
+        let missing = items.filter(|value| !found.iter().any(|one| one == value));
+        let own = |value| Listing::own(plan, self.slice.request, (value, &self.scope));
+        missing.filter_map(own).collect()
+    }
+
+    /// The listings of the children of a page's records, unless their listing holds these itself.
+    fn children(
+        &mut self,
+        listing: &Listing<'run>,
+        page: &crate::decode::Page,
+    ) -> Result<Vec<Listing<'run>>> {
+        let unless = listing.request.descend.as_ref().and_then(|descend| descend.unless);
+        let shows =
+            |tap: usize| page.taps.get(tap).is_some_and(|tap| tap.iter().flatten().count() > 0);
+        if listing.depth == 0 && unless.is_some_and(shows) {
+            self.holds_children = true;
+            self.open.retain(|one| one.depth == 0);
+        }
+        if self.holds_children {
+            return Ok(Vec::new());
+        }
+        let children = listing.children(page)?;
+        if unless.is_some() && self.open.len() + children.len() > MAX_UNSURE {
+            let what = format!(
+                "more than {MAX_UNSURE} records, and no sign that their listing holds their children"
+            );
+            let status = None;
+            self.shared.refuse(
+                self.slice.request,
+                Refusal { path: String::new(), status, message: what.clone() },
+            );
+            return Err(Error::new(Kind::Rejected, what));
+        }
+        Ok(children)
     }
 
     /// Begins anew, since a position in it is no longer good.
@@ -197,31 +371,45 @@ impl<'run> Walk<'run> {
         let attempt = self.slice.attempt + 1;
         let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
         self.known = None;
-        self.open = vec![Listing::first(self.request, &self.scope)];
+        self.open = if self.request.routed.embedded.is_some() {
+            self.own_listings()
+        } else {
+            vec![Listing::first((self.slice.request, self.request), &self.scope)]
+        };
         let rest = self.rest();
         let slice = std::mem::replace(&mut self.slice, Arc::clone(&anew));
         self.shared.tell(Note::Restart { slice, anew, rest }).await
     }
 
-    /// Records a refusal; the slice goes on where only a page is left out.
+    /// Records a refusal; the slice goes on where only a page, or one of its values, is left out.
     async fn refused(
         &mut self,
         mut listing: Listing<'run>,
         then: Then,
         error: SliceError,
     ) -> Result<ControlFlow<()>> {
-        let (shared, request) = (self.shared, self.request);
+        let shared = self.shared;
         record(shared, &error);
-        let failed = failed(shared, &self.slice, error);
+        let mut failed = failed(shared, &self.slice, error);
         if then == Then::StopStream {
             let gap = format!("the stream was stopped: {}", failed.error.message);
             shared.leave(failed, gap).await?;
             shared.enough.cancel();
             return Ok(ControlFlow::Break(()));
         }
-        let size = shared.page_sizes.get(self.slice.request);
+        if self.request.routed.found.is_some() && self.slice.items.len() > 1 {
+            shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
+            let value = listing.open().with.into_iter().next().unwrap_or_default();
+            failed.carried.clear();
+            failed.values = vec![value];
+            let gap = format!("a part of a chunk was refused: {}", failed.error.message);
+            shared.leave(failed, gap).await?;
+            self.whole = false;
+            return Ok(ControlFlow::Continue(()));
+        }
+        let size = shared.page_sizes.get(listing.number);
         let size = size.map(|size| size.load(Ordering::Relaxed));
-        let after = request.pager.position_after_unread(&listing.at, size);
+        let after = listing.request.pager.position_after_unread(&listing.at, size);
         let Some(at) = after.filter(|_| then == Then::SkipPage) else {
             shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
             shared.tell(Note::Refused(Arc::clone(&self.slice), failed)).await?;
@@ -230,7 +418,7 @@ impl<'run> Walk<'run> {
         let gap = format!("a page was left out: {}", failed.error.message);
         shared.leave(failed, gap).await?;
         self.whole = false;
-        listing.guard(request).check(&at, 0)?;
+        listing.guard().check(&at, 0)?;
         self.open.push(Listing { at, ..listing });
         Ok(ControlFlow::Continue(()))
     }
@@ -253,8 +441,9 @@ impl<'run> Walk<'run> {
 /// A refused slice as it is remembered.
 fn failed(shared: &Shared, slice: &Slice, error: SliceError) -> FailedSlice {
     let values = slice.items.iter().map(|item| item.value.to_string()).collect();
-    let recurs = !reach::has_own_requests(&shared.plan, shared.reach);
-    FailedSlice { request: slice.request, number: slice.number, values, error, recurs }
+    let carried = slice.items.iter().map(|item| item.carried.to_string()).collect();
+    let recurs = !reach::has_own_requests(&shared.plan, shared.way.reach);
+    FailedSlice { request: slice.request, number: slice.number, values, carried, error, recurs }
 }
 
 fn record(shared: &Shared, error: &SliceError) {
@@ -262,220 +451,4 @@ fn record(shared: &Shared, error: &SliceError) {
     first.get_or_insert_with(|| error.message.clone());
     drop(first);
     shared.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });
-}
-
-/// Each record's value of the cursor.
-fn stamps(shared: &Shared, request: &RequestPlan, page: &Page) -> Vec<Option<i64>> {
-    let tap = request.cursor.and_then(|tap| page.taps.get(tap));
-    let (Some(cursor), Some(tap)) = (&shared.plan.cursor, tap) else { return Vec::new() };
-    tap.iter().map(|text| cursor.number(text?)).collect()
-}
-
-/// Whether a newest-first listing has come to records before the bound. A page that is not in order
-/// tells nothing of what follows it.
-fn is_past(shared: &Shared, stamps: &[Option<i64>]) -> bool {
-    let newest_first = shared.plan.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
-    let Some(bound) = shared.bound().filter(|_| newest_first) else { return false };
-    let known = stamps.iter().flatten();
-    known.clone().is_sorted_by(|one, next| one >= next)
-        && known.last().is_some_and(|oldest| *oldest < bound)
-}
-
-/// Fetches and decodes one page.
-async fn fetch(
-    shared: &Shared,
-    number: usize,
-    request: &RequestPlan,
-    listing: &Listing<'_>,
-) -> Result<Answer<Fetched>> {
-    let first = first_url(&shared.env.client.access.base_url, listing)?;
-    let size = shared.page_sizes.get(number);
-    let current = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
-    let build = || {
-        let url = request.pager.url(&first, &listing.at, current());
-        assemble(request, listing, url)
-    };
-    let shrink = || {
-        let smaller = current().and_then(|size| request.pager.smaller_page(size));
-        if let (Some(slot), Some(smaller)) = (size, smaller) {
-            slot.store(smaller, Ordering::Relaxed);
-        }
-        smaller.is_some()
-    };
-    let fallback = Estimate::new(1);
-    let call = Call {
-        stream: &shared.plan.name,
-        stats: &shared.stats,
-        rules: &shared.plan.rules,
-        child: !matches!(request.iterate, Iterate::Once),
-        cost: (shared.plan.cost, shared.estimates.get(number).unwrap_or(&fallback)),
-        build: &build,
-        shrink: &shrink,
-    };
-    let answer = shared
-        .env
-        .client
-        .ask(&call, |response| {
-            let page = request.decoder.decode(&response.body)?;
-            let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-            Ok(((page, response.headers.clone()), rows))
-        })
-        .await?;
-    let (page, headers) = match answer {
-        Answer::Read(read) => read,
-        Answer::Given { then, url, status, message } => {
-            return Ok(Answer::Given { then, url, status, message });
-        }
-    };
-    let url = request.pager.url(&first, &listing.at, current());
-    let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-    let seen = Seen { url: &url, headers: &headers, captures: &page.captures, rows };
-    let next = request.pager.next(&listing.at, &seen)?;
-    Ok(Answer::Read(Fetched { page, next }))
-}
-
-/// The listings of the children of each record on a page.
-fn children<'plan>(
-    request: &'plan RequestPlan,
-    listing: &Listing<'_>,
-    page: &Page,
-) -> Result<Vec<Listing<'plan>>> {
-    let Some(descend) = &request.descend else { return Ok(Vec::new()) };
-    if page.rows > 0 && listing.depth >= descend.max_depth {
-        let what = format!("records are nested deeper than {} levels", descend.max_depth);
-        return Err(
-            Error::new(Kind::Shape, what).with_hint("raise `descend.max_depth` in the spec")
-        );
-    }
-    let mut children = Vec::with_capacity(page.rows);
-    // The last one pushed is the first one asked for.
-    for row in (0..page.rows).rev() {
-        let mut scope = listing.scope.as_ref().clone();
-        let mut with = Vec::with_capacity(descend.with.len());
-        for (variable, tap) in &descend.with {
-            let values = page.taps.get(*tap).filter(|values| values.is_valid(row));
-            let value = values.map(|values| values.value(row)).ok_or_else(|| {
-                Error::new(
-                    Kind::Shape,
-                    format!("a record lacks `{variable}`, which its children need"),
-                )
-            })?;
-            scope = scope.with(Arc::clone(variable), Value::from(value));
-            with.push(value.to_owned());
-        }
-        children.push(Listing {
-            with,
-            scope: Arc::new(scope),
-            path: &descend.path,
-            query: &descend.query,
-            at: Position::First,
-            depth: listing.depth + 1,
-            guard: None,
-        });
-    }
-    Ok(children)
-}
-
-/// Makes a batch of a page's rows, and hands its values to the queues, with their times. `known` holds
-/// the keys of the slice so far; it is absent when the page is the whole slice.
-async fn deliver(
-    shared: &Shared,
-    (request, scope): (&RequestPlan, &Arc<Scope>),
-    (page, stamps): (Page, Vec<Option<i64>>),
-    known: Option<&mut Option<KeySet>>,
-) -> Result<Option<RecordBatch>> {
-    let stats = &shared.stats;
-    let wanted = having(request, &page);
-    let present = wanted.as_ref().map_or(page.rows, BooleanArray::true_count);
-    let allowed = allowance(shared, present).await?;
-    let mut delivered = None;
-    if let (Some(output), Some(rows)) = (&shared.plan.output, &shared.rows) {
-        if let Some(path) = page.first_misfit.as_ref().filter(|_| output.strict) {
-            let what = format!("a value at `{path}` does not fit its column, and `strict` is set");
-            return Err(Error::new(Kind::Shape, what).with_hint(
-                "correct the column's type in the spec, or under `columns` in the replication",
-            ));
-        }
-        stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
-        let mut batch = rows.build(output, &request.columns, &page, scope)?;
-        if let Some(wanted) = &wanted {
-            let broken = |error| Error::new(Kind::Shape, "rows cannot be left out").because(error);
-            batch = filter_record_batch(&batch, wanted).map_err(broken)?;
-        }
-        batch = batch.slice(0, allowed);
-        check_key(output, &batch, &page)?;
-        if let Some(known) = known.filter(|_| !output.key.is_empty()) {
-            let known = known.get_or_insert_with(KeySet::default);
-            let (fresh, dropped) = without_known(batch, &output.key, known);
-            Stats::add(&stats.duplicates, dropped);
-            batch = fresh;
-        }
-        Stats::add(&stats.rows, batch.num_rows());
-        delivered = Some(batch).filter(|batch| batch.num_rows() > 0);
-    } else {
-        Stats::add(&stats.rows, allowed);
-    }
-    let bytes = stats.bytes.load(Ordering::Relaxed);
-    shared.env.client.reporter.report(&Event::Page {
-        stream: shared.plan.name.clone(),
-        rows: u64::try_from(allowed).unwrap_or(u64::MAX),
-        bytes,
-    });
-    for (tap, queue) in &request.feeds {
-        let (Some(Some(feeder)), Some(values)) = (shared.feeders.get(*queue), page.taps.get(*tap))
-        else {
-            continue;
-        };
-        let kept = |row: &usize| wanted.as_ref().is_none_or(|wanted| wanted.value(*row));
-        let rows = (0..values.len()).filter(kept).take(allowed);
-        let values = rows
-            .filter(|row| values.is_valid(*row))
-            .map(|row| (values.value(row), stamps.get(row).copied().flatten()));
-        tokio::select! {
-            biased;
-            () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
-            () = feeder.push(values) => {}
-        }
-    }
-    Ok(delivered)
-}
-
-/// Which records have the value that they must have.
-fn having(request: &RequestPlan, page: &Page) -> Option<BooleanArray> {
-    let tap: &StringArray = page.taps.get(request.having?)?;
-    Some(tap.iter().map(|value| Some(value.is_some())).collect())
-}
-
-/// A row without its key could be told from no other.
-fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Result<()> {
-    let gap = output.key.iter().find(|position| batch.column(**position).null_count() > 0);
-    let Some(column) = gap.and_then(|position| output.columns.get(*position)) else {
-        return Ok(());
-    };
-    let name = &column.column.name;
-    let what = format!("a row has no value in `{name}`, a column of the key");
-    let hint = match &page.first_misfit {
-        Some(path) => format!(
-            "the value at `{path}` is no {}; give the column another type",
-            column.column.kind
-        ),
-        None => format!("the API left `{name}` out, or the spec's path for it is wrong"),
-    };
-    Err(Error::new(Kind::Shape, what).with_hint(hint))
-}
-
-/// How many of a page's rows may be taken; ends the stream when the limit is reached.
-async fn allowance(shared: &Shared, rows: usize) -> Result<usize> {
-    let (taken, reached) = {
-        let mut left = shared.allowance.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(rest) = left.as_mut() else { return Ok(rows) };
-        let taken = rows.min(usize::try_from(*rest).unwrap_or(usize::MAX));
-        *rest -= u64::try_from(taken).unwrap_or(*rest);
-        (taken, *rest == 0)
-    };
-    if reached {
-        shared.gap("the row limit was reached").await?;
-        shared.enough.cancel();
-    }
-    Ok(taken)
 }

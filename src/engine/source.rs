@@ -7,17 +7,19 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{
     assemble::unfilled,
     client::interrupted,
+    fusion::Seat,
     load::{Note, Slice},
     parents::Known,
-    queue::{Consumer, Item},
+    queue::{Consumer, Item, Watch},
     shared::Shared,
-    slice,
+    slice::{self, Start},
     spans::Spans,
-    state::{FailedSlice, OpenListing, OpenSlice, Reach, Supply},
+    state::{FailedSlice, OpenItem, OpenSlice, Reach, Supply},
+    walks::Walker,
 };
 use crate::error::{Error, Kind, Result};
 use crate::plan::{ColumnValue, Iterate, RequestPlan};
-use crate::template::{Scope, Value};
+use crate::template::{Expression, Scope, Value};
 
 /// Numbers of slices that are asked for because they were refused before begin here.
 const RETRIED: u64 = 1 << 40;
@@ -34,6 +36,12 @@ pub(super) struct Source {
     taken: Spans,
     /// Parents whose children need not be asked for again; `None`: all are asked for.
     known: Option<Known>,
+    /// The stream's place among those that ask for the same objects.
+    pub(super) seat: Option<Seat>,
+    /// The stream's place among those that read the same listing.
+    pub(super) walker: Option<Walker>,
+    /// Queues that must be complete, each with its number.
+    pub(super) watches: Vec<(usize, Watch)>,
     marks: bool,
     /// Number of the next slice of a list or range.
     next: AsyncMutex<u64>,
@@ -51,16 +59,26 @@ pub(super) struct Past {
     pub(super) known: Option<Known>,
 }
 
+/// Where a request stands among those of other streams.
+#[derive(Default)]
+pub(super) struct Company {
+    pub(super) consumer: Option<Consumer>,
+    pub(super) seat: Option<Seat>,
+    pub(super) walker: Option<Walker>,
+    pub(super) watches: Vec<(usize, Watch)>,
+}
+
 /// A slice to be run.
 struct Next {
     slice: Slice,
-    scope: Scope,
-    begun: Option<Vec<OpenListing>>,
+    scope: Arc<Scope>,
+    start: Start,
 }
 
 impl Source {
-    pub(super) fn new(number: usize, consumer: Option<Consumer>, past: Past, marks: bool) -> Self {
+    pub(super) fn new(number: usize, company: Company, past: Past, marks: bool) -> Self {
         let Past { begun, finished: mut taken, failed, known } = past;
+        let Company { consumer, seat, walker, watches } = company;
         for open in &begun {
             taken.insert(open.from, open.to);
         }
@@ -73,6 +91,9 @@ impl Source {
             failed: Mutex::new(failed),
             taken,
             known,
+            seat,
+            walker,
+            watches,
             marks,
             next: AsyncMutex::new(0),
         }
@@ -80,14 +101,17 @@ impl Source {
 
     /// Whether the children of any of these parents must be asked for.
     fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
-        let (Some(known), Reach::Since(bound)) = (&self.known, shared.reach) else { return true };
+        let (Some(known), Reach::Since(bound)) = (&self.known, shared.way.reach) else {
+            return true;
+        };
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = shared.plan.own_number(self.number);
         let before = failed.len();
         failed.retain(|(_, slice)| {
             !items.iter().any(|item| slice.values.iter().any(|value| **value == *item.value))
         });
         failed.len() < before
-            || items.iter().any(|item| match known.contains(self.number, item) {
+            || items.iter().any(|item| match known.contains(own, item) {
                 Some(known) => !known,
                 None => item.stamp.is_none_or(|stamp| stamp >= bound),
             })
@@ -98,16 +122,20 @@ impl Source {
         let Some(request) = shared.requests().get(self.number) else { return Ok(None) };
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(OpenSlice { from, to, number, attempt, items, listings, .. }) = begun {
-            let item = |(value, stamp): (String, _)| Item { value: value.into(), stamp };
+            let item = |OpenItem(value, stamp, carried)| Item {
+                value: value.into(),
+                stamp,
+                carried: carried.into(),
+            };
             let items = items.into_iter().map(item).collect();
             let slice = Slice { from, to, number, attempt, items, ..Slice::default() };
-            return self.ready(request, base, slice, Some(listings)).map(Some);
+            return self.ready(request, base, slice, Start::Begun(listings)).map(Some);
         }
-        if shared.reach == Reach::Failed {
+        if shared.way.reach == Reach::Failed {
             return self.refused(request, base);
         }
         let mut next = self.next.lock().await;
-        if let Iterate::Queue { chunk, .. } = &request.iterate {
+        if let Iterate::Queue { chunk, only, .. } = &request.iterate {
             let Some(consumer) = &self.consumer else { return Ok(None) };
             loop {
                 let Some((from, items)) = consumer.next(chunk.unwrap_or(1)).await else {
@@ -118,8 +146,19 @@ impl Source {
                 let to = from + items.len() as u64;
                 let changed = self.has_changed(shared, &items);
                 let slice = Slice { from, to, items, ..Slice::default() };
-                let next = self.ready(request, base, slice, None)?;
-                if changed {
+                let mut next = self.ready(request, base, slice, Start::First)?;
+                let wanted = changed && holds(only.as_ref(), &next.scope)?;
+                let derive = request.routed.derive.as_ref().map(|derive| &derive.when);
+                let derived = derive.is_some() && holds(derive, &next.scope)?;
+                if let Some(seat) = &self.seat {
+                    seat.say(from, wanted && !derived);
+                }
+                if wanted {
+                    next.start = match (derived, &self.seat) {
+                        (true, _) => Start::Derived,
+                        (false, Some(_)) => Start::Together,
+                        (false, None) => Start::First,
+                    };
                     return Ok(Some(next));
                 }
                 let told = shared.notes.send(Note::Unchanged(next.slice)).await;
@@ -132,7 +171,7 @@ impl Source {
             return Ok(None);
         }
         let slice = Slice { from: number, to: number + 1, number, ..Slice::default() };
-        self.ready(request, base, slice, None).map(Some)
+        self.ready(request, base, slice, Start::First).map(Some)
     }
 
     /// The next of the slices that an earlier run was refused.
@@ -148,11 +187,16 @@ impl Source {
         from: u64,
         failed: FailedSlice,
     ) -> Result<Next> {
-        let item = |value: String| Item { value: value.into(), stamp: None };
-        let items = failed.values.into_iter().map(item).collect();
+        let carried = failed.carried.into_iter().chain(std::iter::repeat(String::new()));
+        let item = |(value, carried): (String, String)| Item {
+            value: value.into(),
+            stamp: None,
+            carried: carried.into(),
+        };
+        let items = failed.values.into_iter().zip(carried).map(item).collect();
         let number = failed.number;
         let slice = Slice { from, to: from + 1, number, items, ..Slice::default() };
-        self.ready(request, base, slice, None)
+        self.ready(request, base, slice, Start::Again)
     }
 
     /// A slice with the variables of its request and the parents whose rows it replaces.
@@ -161,37 +205,67 @@ impl Source {
         request: &RequestPlan,
         base: &Scope,
         slice: Slice,
-        begun: Option<Vec<OpenListing>>,
+        start: Start,
     ) -> Result<Next> {
         let scope = match &request.iterate {
             Iterate::Once => base.clone(),
-            Iterate::Queue { chunk, variable, .. } => {
+            Iterate::Queue { chunk, variable, carried, .. } => {
                 let mut values = slice.items.iter().map(|item| Value::from(item.value.as_ref()));
                 let value = match chunk {
                     Some(_) => values.collect(),
                     None => values.next().unwrap_or_default(),
                 };
-                base.with(Arc::clone(variable), value)
+                let along = match slice.items.first().filter(|_| !carried.is_empty()) {
+                    Some(item) => item.values(),
+                    None => Vec::new(),
+                };
+                let along = carried.iter().map(|(name, at)| {
+                    let value = along.get(*at).and_then(Option::as_deref);
+                    (Arc::clone(name), value.map_or(Value::from(()), Value::from))
+                });
+                base.with(Arc::clone(variable), value).with_silent(along)
             }
             Iterate::Values { variable, .. } | Iterate::Range { variable, .. } => {
                 let value = value_at(request, slice.number).unwrap_or_default();
                 base.with(Arc::clone(variable), value)
             }
         };
+        let scope = Arc::new(scope);
         let parents = if self.marks { parents(request, &slice.items, &scope)? } else { Vec::new() };
-        Ok(Next { slice: Slice { request: self.number, parents, ..slice }, scope, begun })
+        Ok(Next { slice: Slice { request: self.number, parents, ..slice }, scope, start })
     }
 
     /// What can be said of the queue: a stream whose parent failed must not pass for whole.
     async fn supply(&self, shared: &Shared) -> Result<Supply> {
-        let supply = self.consumer.as_ref().filter(|_| shared.reach != Reach::Failed);
+        let supply = self.consumer.as_ref().filter(|_| shared.way.reach != Reach::Failed);
         let supply = supply.map_or(Supply::Complete, Consumer::supply);
-        let queue = || match shared.requests().get(self.number).map(|request| &request.iterate) {
-            Some(Iterate::Queue { queue, .. }) => {
-                shared.env.queue_names.get(*queue).cloned().unwrap_or_default()
-            }
-            _ => String::new(),
+        let queue = match shared.requests().get(self.number).map(|request| &request.iterate) {
+            Some(Iterate::Queue { queue, .. }) => *queue,
+            _ => 0,
         };
+        self.judge(shared, queue, supply).await?;
+        let mut all = supply;
+        for (queue, watch) in &self.watches {
+            let supply = watch.complete().await;
+            self.judge(shared, *queue, supply).await?;
+            all = all.max(supply);
+        }
+        Ok(all)
+    }
+
+    /// Waits until the queues are complete whose values the records must have.
+    async fn await_watched(&self, shared: &Shared) -> Result<()> {
+        for (queue, watch) in &self.watches {
+            let supply = watch.complete().await;
+            if supply >= Supply::Interrupted {
+                self.judge(shared, *queue, supply).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, shared: &Shared, queue: usize, supply: Supply) -> Result<()> {
+        let queue = || shared.env.queue_names.get(queue).cloned().unwrap_or_default();
         match supply {
             Supply::Complete | Supply::Bounded => {}
             Supply::Partial => {
@@ -209,8 +283,13 @@ impl Source {
                 );
             }
         }
-        Ok(supply)
+        Ok(())
     }
+}
+
+fn holds(expression: Option<&Expression>, scope: &Arc<Scope>) -> Result<bool> {
+    let holds = expression.map(|expression| expression.holds(scope)).transpose();
+    Ok(holds.map_err(|error| unfilled(&error))?.unwrap_or(true))
 }
 
 /// The value of a list or range at a number; a request that is sent once has one.
@@ -228,14 +307,14 @@ fn value_at(request: &RequestPlan, number: u64) -> Option<Value> {
 }
 
 /// The parents whose rows a slice replaces.
-fn parents(request: &RequestPlan, items: &[Item], scope: &Scope) -> Result<Vec<String>> {
+fn parents(request: &RequestPlan, items: &[Item], scope: &Arc<Scope>) -> Result<Vec<String>> {
     let template = request.replaced.and_then(|at| match request.columns.get(at) {
         Some(ColumnValue::Slice(template)) => Some(template),
         _ => None,
     });
     match template {
         Some(template) => {
-            let text = template.render(&Arc::new(scope.clone()));
+            let text = template.render(scope);
             Ok(vec![text.map_err(|error| unfilled(&error))?])
         }
         None => Ok(items.iter().map(|item| item.value.to_string()).collect()),
@@ -248,6 +327,12 @@ pub(super) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Sup
     if let (Some(cursor), Some(bound)) = (&shared.plan.cursor, shared.bound()) {
         base = base.with("cursor".into(), cursor.rendered(bound));
     }
+    tokio::select! {
+        biased;
+        () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
+        () = shared.enough.cancelled() => return Ok(Supply::Partial),
+        watched = source.await_watched(&shared) => watched?,
+    }
     loop {
         let next = tokio::select! {
             biased;
@@ -256,7 +341,9 @@ pub(super) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Sup
             next = source.next(&shared, &base) => next?,
         };
         match next {
-            Some(Next { slice, scope, begun }) => slice::run(&shared, slice, scope, begun).await?,
+            Some(Next { slice, scope, start }) => {
+                slice::run(&shared, &source, (slice, scope), start).await?;
+            }
             None => return source.supply(&shared).await,
         }
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
+use crate::plan::OWN;
 use crate::report::{SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
 
@@ -125,6 +126,13 @@ pub struct OpenStream {
     pub object: Option<String>,
     /// What the run reads of it.
     pub reach: Reach,
+    /// By which route.
+    #[serde(default = "own_route")]
+    pub route: String,
+}
+
+fn own_route() -> String {
+    OWN.to_owned()
 }
 
 impl OpenRun {
@@ -150,6 +158,22 @@ pub enum Reach {
     Failed,
     /// Nothing: it is fresh enough.
     Nothing,
+}
+
+/// What a run reads of a stream, and by which of its routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// What it reads.
+    pub reach: Reach,
+    /// Number of the route by which it reads all there is.
+    pub route: usize,
+}
+
+impl Way {
+    /// Reading nothing.
+    pub(super) fn nothing() -> Self {
+        Self { reach: Reach::Nothing, route: 0 }
+    }
 }
 
 /// What is remembered of a stream.
@@ -178,6 +202,10 @@ pub struct StreamState {
     pub open: Option<Progress>,
     /// Slices and rows of the last complete reading.
     pub learnt: Learnt,
+    /// What changed, as the last run that asked for it found.
+    pub changes: Option<Changes>,
+    /// Routes that the API refused, and when.
+    pub refused: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl StreamState {
@@ -235,15 +263,34 @@ pub enum Supply {
 }
 
 /// Figures of a complete reading, from which the next one can be foretold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Learnt {
+    /// The route.
+    pub route: String,
     /// Slices.
     pub slices: u64,
     /// Rows.
     pub rows: u64,
-    /// Requests, retries included.
+    /// Requests, without those that were sent again.
     pub requests: u64,
+    /// Points.
+    pub points: u64,
+    /// Requests among them that were sent for other streams too.
+    pub shared: u64,
+    /// Points of those.
+    pub shared_points: u64,
+    /// Slices whose row followed from what was known.
+    pub derived: u64,
+}
+
+/// Figures of the last run that read what changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Days over which it looked back.
+    pub days: f64,
+    /// Records that had changed.
+    pub rows: u64,
 }
 
 /// A slice that the API refused.
@@ -255,6 +302,9 @@ pub struct FailedSlice {
     pub number: u64,
     /// Values of its queue.
     pub values: Vec<String>,
+    /// What came along with them.
+    #[serde(default)]
+    pub carried: Vec<String>,
     /// What was refused.
     pub error: SliceError,
     /// Whether it is of a request for changes, which the next run sends again by itself.
@@ -292,6 +342,8 @@ pub struct Progress {
     pub counts: Counts,
     /// Per request the page size asked for now.
     pub page_sizes: Vec<u32>,
+    /// Routes that the API refused.
+    pub refused: Vec<String>,
 }
 
 /// A slice that is under way.
@@ -307,11 +359,15 @@ pub struct OpenSlice {
     pub number: u64,
     /// Times it was begun anew.
     pub attempt: u32,
-    /// Values of its queue, each with its version.
-    pub items: Vec<(String, Option<i64>)>,
+    /// Values of its queue.
+    pub items: Vec<OpenItem>,
     /// Its listings that have not ended; the last one goes on first.
     pub listings: Vec<OpenListing>,
 }
+
+/// A value of a queue, its version, and what came along with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenItem(pub String, pub Option<i64>, #[serde(default)] pub String);
 
 /// A listing that has not ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -347,4 +403,16 @@ pub struct Counts {
     /// Points spent, by the spec's terms.
     #[serde(default)]
     pub points: u64,
+    /// Requests among them that were sent for other streams too.
+    #[serde(default)]
+    pub shared: u64,
+    /// Points of those.
+    #[serde(default)]
+    pub shared_points: u64,
+    /// Slices whose row followed from what was known.
+    #[serde(default)]
+    pub derived: u64,
+    /// Records that had changed since the bound.
+    #[serde(default)]
+    pub changed: u64,
 }

@@ -15,13 +15,13 @@ use super::{
     estimate::Estimate,
     load::{Keeper, Loader, Pending},
     parents,
-    queue::{Consumer, Feeder},
+    queue::{self, Consumer, Feeder},
     reach,
     rows::RowBuilder,
     shared::Shared,
-    source::{Past, Source, work},
+    source::{Company, Past, Source, work},
     spans::Spans,
-    state::{Progress, Reach, StreamState, Supply},
+    state::{FailedSlice, Progress, Reach, StreamState, Supply, Way},
     stats::Stats,
 };
 use crate::error::{Error, Kind, Result};
@@ -32,13 +32,13 @@ use crate::write::{Committed, Disposition};
 /// A stream and its places in the queues.
 pub(super) struct Job {
     pub(super) plan: Arc<StreamPlan>,
-    pub(super) reach: Reach,
+    pub(super) way: Way,
     /// What is remembered of it.
     pub(super) before: StreamState,
     /// Per queue of the plan the feeder, where this stream feeds it.
     pub(super) feeders: Vec<Option<Feeder>>,
-    /// Per request the consumer, where it consumes a queue.
-    pub(super) consumers: Vec<Option<Consumer>>,
+    /// Per request of its reach where it stands among others; `None` for those that are not sent.
+    pub(super) company: Vec<Option<Company>>,
     /// `None` when all children are read every time.
     pub(super) parents: Option<parents::Read>,
 }
@@ -75,11 +75,11 @@ pub(super) async fn run(env: Arc<Env>, job: Job) -> Ended {
     let plan = Arc::clone(&job.plan);
     let feeder = plan.output.is_none();
     reporter.report(&Event::StreamStarted { stream: plan.name.clone(), feeder });
-    let notes = if job.reach == Reach::Nothing { Vec::new() } else { plan.notes.clone() };
+    let notes = if job.way.reach == Reach::Nothing { Vec::new() } else { plan.notes.clone() };
     for message in notes {
         reporter.report(&Event::Warning { stream: Some(plan.name.clone()), message });
     }
-    let ended = if job.reach == Reach::Nothing {
+    let ended = if job.way.reach == Reach::Nothing {
         nothing_to_do(job)
     } else {
         extract(env, job, started).await
@@ -106,7 +106,8 @@ pub(super) struct Outcome {
 
 /// Runs all slices, then commits.
 async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
-    let Job { plan, reach, before, feeders, consumers, parents } = job;
+    let Job { plan, way, before, feeders, company, parents } = job;
+    let reach = way.reach;
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
     let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, reach));
     let stats = Arc::new(Stats::from(progress.counts));
@@ -114,21 +115,22 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
     let mut keeper = Keeper {
-        marks: marks(&plan, reach),
+        way,
+        marks: marks(&plan, way),
         writer: None,
         before: before.clone(),
         progress,
         stats: Arc::clone(&stats),
         page_sizes: Arc::clone(&page_sizes),
         queues: Arc::clone(&env.queues),
-        settlers: consumers.iter().map(|one| one.as_ref().map(Consumer::settler)).collect(),
+        settlers: company.iter().map(settler).collect(),
         durable: env.durable.clone(),
         interval: env.interval,
         pending: Pending::default(),
         parents,
         plan: Arc::clone(&plan),
     };
-    let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, reach };
+    let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, way };
     if let Some(why) = ending.no_deletes().filter(|_| reach != Reach::Failed) {
         let (stream, message) =
             (Some(plan.name.clone()), format!("rows that are gone stay: {why}"));
@@ -142,7 +144,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
             return ending.conclude(outcome, &env, started.elapsed());
         }
     }
-    let sources = sources(&keeper, consumers, reach);
+    let sources = sources(&keeper, company);
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
@@ -150,23 +152,27 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         allowance: Mutex::new(plan.limit),
         page_sizes,
         estimates: reach::requests(&plan, reach).iter().map(estimate).collect(),
+        any: Estimate::new(1),
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
         refusal: Mutex::new(None),
+        refused: Mutex::default(),
         stats,
         feeders,
-        reach,
+        way,
         plan: Arc::clone(&plan),
         env: Arc::clone(&env),
     });
     let (sliced, supply) = run_slices(&shared, sources).await;
     let incomplete = shared.incomplete.load(Ordering::Relaxed);
+    let route_refused = sliced.is_err() && is_refused(&shared);
     let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // All workers are gone, so that this is the only hold on what they shared.
     let Ok(shared) = Arc::try_unwrap(shared) else { unreachable!("the workers have been joined") };
     let Shared { notes, feeders, .. } = shared;
     drop(notes);
-    let outcome = settle(&env, &ending, loader, (sliced, supply), refusal).await;
+    let ended = Sliced { result: sliced, supply, refusal, route_refused };
+    let outcome = settle(&env, &ending, loader, ended).await;
     let skipped = outcome.progress.counts.skipped > 0;
     let told = outcome.result.as_ref().map(|_| ());
     let supply = ending.supply(told, incomplete || skipped);
@@ -224,7 +230,12 @@ fn begun_now(env: &Env, plan: &StreamPlan, reach: Reach) -> Progress {
 }
 
 /// Whether slices replace all rows of their parents, so that these are marked.
-fn marks(plan: &StreamPlan, reach: Reach) -> bool {
+fn marks(plan: &StreamPlan, way: Way) -> bool {
+    let reach = way.reach;
+    let route = plan.routes.get(way.route).filter(|_| reach::has_own_requests(plan, reach));
+    if route.is_some_and(|route| !route.by_parents) {
+        return false;
+    }
     let everything =
         reach == Reach::Complete && plan.cursor.as_ref().is_none_or(|c| c.anchor.is_none());
     let merges = plan.output.as_ref().is_some_and(|output| {
@@ -235,21 +246,33 @@ fn marks(plan: &StreamPlan, reach: Reach) -> bool {
 }
 
 /// Where the requests of a stream get their slices.
-fn sources(keeper: &Keeper, consumers: Vec<Option<Consumer>>, reach: Reach) -> Vec<Source> {
-    let Keeper { progress, before, plan, .. } = keeper;
+fn sources(keeper: &Keeper, company: Vec<Option<Company>>) -> Vec<Source> {
+    let Keeper { progress, before, plan, way, .. } = keeper;
+    let reach = way.reach;
     let gated = reach::is_gated(plan, reach);
     let known = keeper.parents.as_ref().map(parents::Read::known).unwrap_or_default();
-    let source = |(number, consumer)| {
-        let failed = before.failed.iter().filter(|one| one.request == number && !one.recurs);
+    let source = |(number, company): (usize, Option<Company>)| {
+        let company = company?;
+        // Of whatever route they were: they are about values of the same queue.
+        let same = |one: &&FailedSlice| plan.own_number(one.request) == plan.own_number(number);
+        let failed = before.failed.iter().filter(same).filter(|one| !one.recurs);
         let past = Past {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
             failed: failed.filter(|_| gated || reach == Reach::Failed).cloned().collect(),
             known: gated.then(|| known.clone()),
         };
-        Source::new(number, consumer, past, keeper.marks)
+        if let Some(seat) = &company.seat {
+            let mut done = past.finished.clone();
+            past.begun.iter().for_each(|open| done.insert(open.from, open.to));
+            seat.sit(&done, &keeper.stats);
+        }
+        if let Some(walker) = &company.walker {
+            walker.sit(&keeper.stats);
+        }
+        Some(Source::new(number, company, past, keeper.marks))
     };
-    consumers.into_iter().enumerate().map(source).collect()
+    company.into_iter().enumerate().filter_map(source).collect()
 }
 
 fn finish_feeders(
@@ -284,13 +307,32 @@ async fn open(env: &Env, keeper: &mut Keeper, going_on: Option<&Progress>) -> Re
     Ok(Opened::Lost)
 }
 
+/// How the slices ended.
+struct Sliced {
+    result: Result<()>,
+    supply: Supply,
+    /// The first slice that was refused.
+    refusal: Option<String>,
+    /// Whether the API refuses the route.
+    route_refused: bool,
+}
+
+/// Whether a route was refused that cannot be left for single slices.
+fn is_refused(shared: &Shared) -> bool {
+    let refused = shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
+    !refused.is_empty() && !shared.is_by_parents()
+}
+
+fn settler(company: &Option<Company>) -> Option<queue::Settler> {
+    company.as_ref()?.consumer.as_ref().map(Consumer::settler)
+}
+
 /// Commits, or keeps or forgets what was done.
 async fn settle(
     env: &Env,
     ending: &ending::Ending<'_>,
     loader: Loader,
-    (sliced, supply): (Result<()>, Supply),
-    refusal: Option<String>,
+    Sliced { result: sliced, supply, refusal, route_refused }: Sliced,
 ) -> Outcome {
     let (mut keeper, loaded) = match loader.finish().await {
         Ok(finished) => finished,
@@ -299,6 +341,9 @@ async fn settle(
             return Outcome { result: Err(error), progress, open: true };
         }
     };
+    if route_refused {
+        keeper.route_refused();
+    }
     let healthy = loaded.is_ok();
     // A writer's own error says more than that of the worker who found it gone.
     let result = loaded.and(sliced).and_then(|()| ending.check(&keeper, refusal));
@@ -308,6 +353,10 @@ async fn settle(
     };
     match result {
         Ok(()) => {
+            if !ending.is_by_parents() && keeper.stats.counts().skipped > 0 {
+                // Rows of any parent may be missing.
+                keeper.parents = None;
+            }
             let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
             let progress = keeper.progress.clone();
             let after = |progress: &Progress, committed: Option<&Committed>, now: DateTime<Utc>| {

@@ -9,16 +9,16 @@ use crate::yaml::{Finding, suggest};
 /// All that a replication says of streams, columns and inputs that the spec does not have, or not so.
 pub fn check(replication: &Replication, spec: &Spec) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let everything: Vec<&Stream> = spec.streams.values().collect();
+    let everything: Vec<&Stream> = spec.selectable().map(|(_, stream)| stream).collect();
     options(&["defaults"], &replication.defaults, spec, &everything, &mut findings);
     for (pattern, own) in &replication.streams {
         let path = ["streams", pattern.as_str()];
-        let named = spec.streams.iter().filter(|(name, _)| matches_pattern(pattern, name));
+        let named = spec.selectable().filter(|(name, _)| matches_pattern(pattern, name));
         let streams: Vec<&Stream> = named.map(|(_, stream)| stream).collect();
         if streams.is_empty() {
             let message = format!("`{}` has no stream `{pattern}`", spec.name);
             let mut finding = Finding::new(&path, message);
-            finding.hint = suggest(pattern, spec.streams.keys().map(String::as_str));
+            finding.hint = suggest(pattern, spec.selectable().map(|(name, _)| name.as_str()));
             findings.push(finding);
         } else if let Some(own) = own {
             options(&path, own, spec, &streams, &mut findings);

@@ -33,6 +33,8 @@ pub struct Cost {
     pub base: u64,
     /// Of each object that comes.
     pub object: u64,
+    /// Of an object that only carries others.
+    pub carrier: u64,
 }
 
 impl<'plan> Draft<'plan> {
@@ -85,7 +87,8 @@ impl<'plan> Draft<'plan> {
     pub(super) fn cost(&self, stream: &Stream) -> Result<Cost> {
         let Some(points) = self.points()? else { return Ok(Cost::default()) };
         let class = stream.cost.as_ref().and_then(|class| points.object.get(class));
-        let object = class.or_else(|| points.object.values().next()).map_or(0, |points| *points);
-        Ok(Cost { base: points.base.into(), object: object.into() })
+        let carrier = points.object.values().next().map_or(0, |points| *points);
+        let object = class.copied().unwrap_or(carrier);
+        Ok(Cost { base: points.base.into(), object: object.into(), carrier: carrier.into() })
     }
 }

@@ -12,8 +12,10 @@ impl Draft<'_> {
         let spec = self.documents.spec;
         let feeds = |parent: &&Arc<StreamPlan>| {
             let feeds = &spec.streams.get(&parent.name).map(|stream| &stream.feeds);
-            let queues = stage.all_requests().filter_map(request::queue_of);
-            feeds.is_some_and(|feeds| queues.into_iter().any(|queue| feeds.contains_key(queue)))
+            // By which route a stream is read does not change what it reads.
+            let own = stage.requests.iter().chain(&stage.changes);
+            let mut queues = own.filter_map(request::items_of).map(|items| &items.queue);
+            feeds.is_some_and(|feeds| queues.any(|queue| feeds.contains_key(queue)))
         };
         let parents: Vec<&str> =
             before.iter().filter(feeds).map(|parent| parent.reads.as_str()).collect();

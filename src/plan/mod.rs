@@ -10,6 +10,7 @@ mod cost;
 mod cursor;
 mod fingerprint;
 mod request;
+mod routes;
 mod select;
 mod variables;
 
@@ -30,7 +31,8 @@ pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
 pub use cost::{Cost, QuotaPlan};
 pub use cursor::CursorPlan;
-pub use request::{BodyPlan, DescendPlan, Iterate, RequestPlan, StepPlan};
+pub use request::{BodyPlan, DescendPlan, FeedPlan, Iterate, QueuePlan, RequestPlan, StepPlan};
+pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, OWN, RoutePlan, Routed};
 pub use select::{Selection, matches_pattern};
 pub use variables::input_type;
 
@@ -60,8 +62,8 @@ pub struct Plan {
     pub quota: Option<QuotaPlan>,
     /// What the reader should know before it runs.
     pub notes: Vec<String>,
-    /// Names of the queues; elsewhere they go by their number here.
-    pub queues: Vec<String>,
+    /// The queues; elsewhere they go by their number here.
+    pub queues: Vec<QueuePlan>,
     /// The streams, parents before their children.
     pub streams: Vec<Arc<StreamPlan>>,
     /// Tables that are only to exist.
@@ -103,6 +105,8 @@ pub struct Options {
     pub max_points: Option<u64>,
     /// What happens when points are spent, in place of what the replication says.
     pub on_budget: Option<OnBudget>,
+    /// Streams and the routes by which they are to be read.
+    pub routes: Vec<(String, String)>,
 }
 
 /// One stream of a run.
@@ -112,8 +116,12 @@ pub struct StreamPlan {
     pub name: String,
     /// What a run does with its rows; `None` when it only feeds its children.
     pub output: Option<Output>,
-    /// Its requests.
+    /// The requests of all its routes, one route after the other.
     pub requests: Vec<RequestPlan>,
+    /// The ways to its rows that are open, its own requests first.
+    pub routes: Vec<RoutePlan>,
+    /// The way that the user wants, as its number.
+    pub wanted: Option<usize>,
     /// Rules for answers.
     pub rules: Rules,
     /// What its requests cost.
@@ -145,6 +153,17 @@ pub struct StreamPlan {
 }
 
 impl StreamPlan {
+    /// The stream's own requests.
+    pub fn own_requests(&self) -> &[RequestPlan] {
+        let own = self.routes.first().map(|route| route.requests.clone());
+        own.and_then(|own| self.requests.get(own)).unwrap_or_default()
+    }
+
+    /// Number of the own request whose place another one takes; its own number where it takes none.
+    pub fn own_number(&self, request: usize) -> usize {
+        self.requests.get(request).and_then(|one| one.routed.own).unwrap_or(request)
+    }
+
     /// Whether each of its slices replaces the rows of a parent.
     pub fn has_parents(&self) -> bool {
         self.output.as_ref().is_some_and(|output| output.table.replaces.is_some())
@@ -166,7 +185,7 @@ impl StreamPlan {
         output.is_some_and(|output| output.mode == Mode::Incremental)
             && self.cursor.is_none()
             && !always
-            && self.requests.iter().all(|one| matches!(one.iterate, Iterate::Queue { .. }))
+            && self.own_requests().iter().all(|one| matches!(one.iterate, Iterate::Queue { .. }))
     }
 }
 
@@ -284,11 +303,18 @@ struct Stage<'spec> {
     requests: Vec<RequestSpec>,
     /// Those of a run that reads what changed.
     changes: Vec<RequestSpec>,
+    /// Those of its routes that are open.
+    routes: Vec<(String, Vec<RequestSpec>)>,
 }
 
 impl Stage<'_> {
     fn all_requests(&self) -> impl Iterator<Item = &RequestSpec> {
-        self.requests.iter().chain(&self.changes)
+        let routes = self.routes.iter().flat_map(|(_, requests)| requests);
+        self.requests.iter().chain(&self.changes).chain(routes)
+    }
+
+    fn queues(&self) -> impl Iterator<Item = &str> {
+        self.all_requests().flat_map(request::queues_of)
     }
 }
 
@@ -310,19 +336,28 @@ fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Resul
 
 /// A stage's name, the queues that it consumes and those that it feeds.
 fn stage_links<'stage>((name, stage): (&&'stage str, &'stage Stage<'_>)) -> select::Links<'stage> {
-    let consumes = stage.all_requests().filter_map(request::queue_of).collect();
+    let consumes = stage.queues().collect();
     let feeds = stage.stream.feeds.keys().map(String::as_str).collect();
     select::Links { name, consumes, feeds }
 }
 
-fn consumed_queues(active: &IndexMap<&str, Stage<'_>>) -> Vec<String> {
-    let mut queues: Vec<String> = active
-        .values()
-        .flat_map(|stage| stage.all_requests().filter_map(request::queue_of).map(str::to_owned))
-        .collect();
-    queues.sort_unstable();
-    queues.dedup();
-    queues
+fn consumed_queues(active: &IndexMap<&str, Stage<'_>>) -> Vec<QueuePlan> {
+    let mut queues: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for stage in active.values() {
+        for queue in stage.queues() {
+            queues.entry(queue).or_default();
+        }
+        for items in stage.all_requests().filter_map(request::items_of) {
+            let carried = queues.entry(&items.queue).or_default();
+            carried.extend(items.carry.values().cloned());
+        }
+    }
+    let queue = |(name, mut carried): (&str, Vec<String>)| {
+        carried.sort_unstable();
+        carried.dedup();
+        QueuePlan { name: name.to_owned(), carried }
+    };
+    queues.into_iter().map(queue).collect()
 }
 
 /// What is needed to resolve a stream.
@@ -377,7 +412,16 @@ impl<'plan> Draft<'plan> {
         let requests = holding(name, request::merged(spec, stream), &scope)?;
         let changes = holding(name, request::changes(spec, stream), &scope)?;
         let settings = settings.cloned();
-        Ok(Stage { name, stream, settings, inputs, variables, requests, changes })
+        let mut routes = Vec::new();
+        for (route, all) in request::of_routes(spec, stream) {
+            let count = all.len();
+            let open = holding(name, all, &scope)?;
+            // Its requests bring the rows together: without one of them it is none.
+            if open.len() == count && !requests.is_empty() {
+                routes.push((route, open));
+            }
+        }
+        Ok(Stage { name, stream, settings, inputs, variables, requests, changes, routes })
     }
 
     /// Adds the parents of selected streams that are not selected themselves.
@@ -385,8 +429,7 @@ impl<'plan> Draft<'plan> {
         let spec = self.documents.spec;
         let mut next = 0;
         while let Some((_, stage)) = active.get_index(next) {
-            let wanted: Vec<String> =
-                stage.all_requests().filter_map(request::queue_of).map(str::to_owned).collect();
+            let wanted: Vec<String> = stage.queues().map(str::to_owned).collect();
             for queue in wanted {
                 let feeders =
                     spec.streams.iter().filter(|(_, other)| other.feeds.contains_key(&queue));
@@ -410,7 +453,7 @@ impl<'plan> Draft<'plan> {
     fn stream(
         &self,
         stage: &Stage<'_>,
-        queues: &[String],
+        queues: &[QueuePlan],
         before: &[Arc<StreamPlan>],
     ) -> Result<StreamPlan> {
         let spec = self.documents.spec;
@@ -420,22 +463,28 @@ impl<'plan> Draft<'plan> {
         let scope = self.scope(&stage.variables);
         let ignore = [spec.defaults.ignore.as_slice(), &stage.stream.ignore].concat();
         let mut notes = Vec::new();
-        let mut requests = Vec::new();
-        let mut changes = Vec::new();
-        let all = stage.requests.iter().map(|request| (request, false));
-        for (request, changed) in all.chain(stage.changes.iter().map(|one| (one, true))) {
-            let compiler = request::Compiler {
-                stream: stage.stream,
-                columns: output.as_ref().map(|output| output.columns.as_slice()),
-                others: columns::others(output.as_ref(), stage.stream, &spec.defaults),
-                ignore: ignore.clone(),
-                queues,
-                scope: &scope,
-            };
-            let list = if changed { &mut changes } else { &mut requests };
-            list.push(compiler.compile(request, &mut notes).map_err(within)?);
+        let compiler = request::Compiler {
+            stream: stage.stream,
+            columns: output.as_ref().map(|output| output.columns.as_slice()),
+            others: columns::others(output.as_ref(), stage.stream, &spec.defaults),
+            ignore: ignore.clone(),
+            queues,
+            scope: &scope,
+        };
+        let mut compile = |all: &[RequestSpec]| -> Result<Vec<RequestPlan>> {
+            let compiled = all.iter().map(|one| compiler.compile(one, &mut notes));
+            compiled.collect::<Result<_>>().map_err(within)
+        };
+        let changes = compile(&stage.changes)?;
+        let mut requests = compile(&stage.requests)?;
+        let mut routes =
+            vec![RoutePlan { name: OWN.to_owned(), requests: 0..requests.len(), by_parents: true }];
+        for (name, specs) in &stage.routes {
+            let compiled = compile(specs)?;
+            routes::add(&mut requests, &mut routes, (name, compiled));
         }
         notes.dedup();
+        let wanted = self.wanted(stage.name, &routes)?;
         let rules = stage.stream.responses.iter().chain(&spec.responses);
         let refresh = settings.and_then(|own| own.refresh).or(stage.stream.refresh);
         let max_errors = settings.and_then(|own| own.max_errors).unwrap_or(MAX_ERRORS);
@@ -449,6 +498,8 @@ impl<'plan> Draft<'plan> {
             name: stage.name.to_owned(),
             output,
             requests,
+            routes,
+            wanted,
             rules: Rules::new(rules, spec.limits.max_wait.0).map_err(Error::from_path)?,
             concurrency: stage.stream.concurrency.unwrap_or(self.concurrency()).max(1),
             limit: self.options.limit,

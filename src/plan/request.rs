@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{ColumnPlan, ColumnValue, access, columns};
+use super::{ColumnPlan, ColumnValue, Routed, access, columns, routes};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
-use crate::spec::{Body, Descend, ForEach, Paginate, QueryValue, RequestSpec, Spec, Step, Stream};
+use crate::spec::{
+    Body, Descend, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec, Step,
+    Stream, Unknown,
+};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
 /// Pages after which a slice ends with an error, unless the spec says otherwise.
@@ -38,18 +41,43 @@ pub struct RequestPlan {
     /// What is taken from its responses: the decoded columns of the stream in their order, then the
     /// captures of the pager, then the taps for `feeds` and `descend`.
     pub decoder: Decoder,
-    /// Which tap feeds which queue.
-    pub feeds: Vec<(usize, usize)>,
+    /// What its records feed.
+    pub feeds: Vec<FeedPlan>,
     /// Tap of the cursor's field.
     pub cursor: Option<usize>,
-    /// Tap of a value without which a record is passed over.
-    pub having: Option<usize>,
+    /// Taps of values without which a record is passed over, with the text that must be there, if it is
+    /// a certain one.
+    pub having: Vec<(usize, Option<String>)>,
     /// Where each column's value comes from, in the table's order; nothing for a feeder.
     pub columns: Vec<ColumnValue>,
     /// Position of the column whose rows a slice replaces.
     pub replaced: Option<usize>,
     /// Each record's own children.
     pub descend: Option<DescendPlan>,
+    /// Queues to which a record's value must have been fed, each with the tap of the value.
+    pub within: Vec<(usize, usize)>,
+    /// What else it does as part of a route.
+    pub routed: Routed,
+}
+
+/// What a record feeds to a queue.
+#[derive(Clone, Debug)]
+pub struct FeedPlan {
+    /// Number of the queue.
+    pub queue: usize,
+    /// Tap of the value.
+    pub tap: usize,
+    /// Taps of what comes along with it, in the order of [`QueuePlan::carried`].
+    pub carried: Vec<usize>,
+}
+
+/// A queue.
+#[derive(Clone, Debug)]
+pub struct QueuePlan {
+    /// Name.
+    pub name: String,
+    /// Paths, in the records that feed it, of what comes along with a value.
+    pub carried: Vec<String>,
 }
 
 /// What a request is repeated over.
@@ -65,6 +93,10 @@ pub enum Iterate {
         chunk: Option<usize>,
         /// Variable.
         variable: Arc<str>,
+        /// Variables of what comes along with a value: its position in [`QueuePlan::carried`].
+        carried: Vec<(Arc<str>, usize)>,
+        /// Values for which it is false are left to other requests.
+        only: Option<Expression>,
     },
     /// These values.
     Values {
@@ -106,6 +138,8 @@ pub struct DescendPlan {
     pub query: Vec<(String, Template)>,
     /// Levels below the first.
     pub max_depth: u32,
+    /// Tap of a value by which a record shows that the listing itself holds the children.
+    pub unless: Option<usize>,
 }
 
 /// A request before or after the streams, compiled.
@@ -169,6 +203,11 @@ fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
         descend: above.descend.or(below.descend),
         having: above.having.or(below.having),
         columns: if above.columns.is_empty() { below.columns } else { above.columns },
+        unknown: above.unknown.or(below.unknown),
+        within: if above.within.is_empty() { below.within } else { above.within },
+        embedded: above.embedded,
+        derive: above.derive,
+        found: above.found,
     }
 }
 
@@ -187,12 +226,25 @@ pub(super) fn changes(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
     base.into_iter().map(with_query).collect()
 }
 
-/// The queue that a request consumes.
-pub(super) fn queue_of(request: &RequestSpec) -> Option<&str> {
+/// The requests of a stream's routes.
+pub(super) fn of_routes(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
+    let whole = |request: &RequestSpec| overlaid(of_defaults(spec), request.clone());
+    let routes = stream.routes.iter();
+    routes.map(|(name, requests)| (name.clone(), requests.0.iter().map(whole).collect())).collect()
+}
+
+/// What a request takes from a queue.
+pub(super) fn items_of(request: &RequestSpec) -> Option<&QueueItems> {
     match &request.for_each {
-        Some(ForEach::Queue(items)) => Some(&items.queue),
+        Some(ForEach::Queue(items)) => Some(items),
         _ => None,
     }
+}
+
+/// The queues that a request waits for.
+pub(super) fn queues_of(request: &RequestSpec) -> impl Iterator<Item = &str> {
+    let consumed = items_of(request).map(|items| items.queue.as_str());
+    consumed.into_iter().chain(request.within.keys().map(String::as_str))
 }
 
 /// What the requests of a stream share.
@@ -202,7 +254,7 @@ pub(super) struct Compiler<'plan> {
     pub(super) columns: Option<&'plan [ColumnPlan]>,
     pub(super) others: Others,
     pub(super) ignore: Vec<String>,
-    pub(super) queues: &'plan [String],
+    pub(super) queues: &'plan [QueuePlan],
     pub(super) scope: &'plan Arc<Scope>,
 }
 
@@ -213,25 +265,34 @@ impl Compiler<'_> {
         notes: &mut Vec<String>,
     ) -> Result<RequestPlan> {
         let (method, path) = match (&request.get, &request.post) {
-            (Some(path), None) => (Method::GET, path),
-            (None, Some(path)) => (Method::POST, path),
+            (Some(path), None) => (Method::GET, path.as_str()),
+            (None, Some(path)) => (Method::POST, path.as_str()),
+            (None, None) if request.derive.is_some() => (Method::GET, ""),
             _ => return Err(Error::input("a request has exactly one of `get` and `post`")),
         };
-        let paginate = request.paginate.clone().unwrap_or(Paginate::None);
-        let pager = Pager::new(paginate, request.page_size.clone()).map_err(Error::from_path)?;
+        let pager = self.pager(request)?;
         let mut taps = Vec::new();
-        let mut feeds = Vec::new();
-        for (queue, path) in &self.stream.feeds {
-            if let Some(number) = self.queues.iter().position(|name| name == queue) {
-                feeds.push((taps.len(), number));
-                taps.push(Path::parse(path).map_err(Error::from_path)?);
-            }
-        }
         let mut tap = |text: &str| -> Result<usize> {
             taps.push(Path::parse(text).map_err(Error::from_path)?);
             Ok(taps.len() - 1)
         };
-        let having = request.having.as_deref().map(&mut tap).transpose()?;
+        let mut feeds = Vec::new();
+        for (queue, path) in &self.stream.feeds {
+            if let Some(number) = self.queue(queue) {
+                let value = tap(path)?;
+                let carried = self.queues.get(number).map_or(&[][..], |queue| &queue.carried);
+                let carried = carried.iter().map(|path| tap(path)).collect::<Result<_>>()?;
+                feeds.push(FeedPlan { queue: number, tap: value, carried });
+            }
+        }
+        let mut within = Vec::new();
+        for (queue, path) in &request.within {
+            let number = self.queue(queue).ok_or_else(|| unfed(queue))?;
+            within.push((number, tap(path)?));
+        }
+        let having = request.having.iter().flat_map(Having::all);
+        let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
+        let having = having.collect::<Result<_>>()?;
         let cursor = self.cursor_path(request).as_deref().map(&mut tap).transpose()?;
         let columns = self.sources(request)?;
         let descend = match &request.descend {
@@ -254,7 +315,22 @@ impl Compiler<'_> {
             replaced: self.replaced(),
             columns,
             descend,
+            within,
+            routed: self.routed(request)?,
         })
+    }
+
+    fn queue(&self, name: &str) -> Option<usize> {
+        self.queues.iter().position(|queue| queue.name == name)
+    }
+
+    /// The pages of a request; an answer about one object has one.
+    fn pager(&self, request: &RequestSpec) -> Result<Pager> {
+        let (paginate, size) = match &request.embedded {
+            Some(_) => (Paginate::None, None),
+            None => (request.paginate.clone().unwrap_or(Paginate::None), request.page_size.clone()),
+        };
+        Pager::new(paginate, size).map_err(Error::from_path)
     }
 
     /// Position of the column whose rows a slice replaces.
@@ -315,8 +391,12 @@ impl Compiler<'_> {
             records: parse(request.records.as_ref().unwrap_or(&String::new()))?,
             columns: columns.collect(),
             taps,
-            captures: pager.captures().to_vec(),
-            others: self.others,
+            captures: routes::captures(request, pager)?,
+            others: match request.unknown {
+                Some(Unknown::Ignore | Unknown::AddColumns) => Others::Drop,
+                Some(Unknown::Fail) => Others::Refuse,
+                Some(Unknown::Keep) | None => self.others,
+            },
             ignore,
         };
         Decoder::new(layout)
@@ -327,12 +407,21 @@ impl Compiler<'_> {
         match &request.for_each {
             None => Ok(Iterate::Once),
             Some(ForEach::Queue(items)) => {
-                let queue = self.queues.iter().position(|name| *name == items.queue);
-                let queue = queue.ok_or_else(|| {
-                    Error::input(format!("nobody feeds the queue `{}`", items.queue))
-                })?;
+                let queue = self.queue(&items.queue).ok_or_else(|| unfed(&items.queue))?;
                 let variable = items.variable_name().into();
-                Ok(Iterate::Queue { queue, chunk: items.chunk.map(size), variable })
+                let along = self.queues.get(queue).map_or(&[][..], |queue| &queue.carried);
+                let carried = items.carry.iter().filter_map(|(name, path)| {
+                    let at = along.iter().position(|one| one == path)?;
+                    Some((Arc::from(name.as_str()), at))
+                });
+                let only = items.only.as_deref().map(Expression::parse).transpose();
+                Ok(Iterate::Queue {
+                    queue,
+                    chunk: items.chunk.map(size),
+                    variable,
+                    carried: carried.collect(),
+                    only: only.map_err(|error| invalid(&error))?,
+                })
             }
             Some(ForEach::Input(items)) => {
                 let list = self.scope.get(&items.input).ok_or_else(|| {
@@ -396,7 +485,13 @@ fn descend_plan(
         with.push((Arc::from(variable.as_str()), taps.len()));
         taps.push(Path::parse(path).map_err(Error::from_path)?);
     }
+    let unless = descend.unless.as_deref().map(Path::parse).transpose();
+    let unless = unless.map_err(Error::from_path)?.map(|path| {
+        taps.push(path);
+        taps.len() - 1
+    });
     Ok(DescendPlan {
+        unless,
         with,
         path: template(&descend.get)?,
         query: query(descend.query.as_ref().unwrap_or(own_query))?,
@@ -466,10 +561,14 @@ fn body(body: &Body) -> Result<BodyPlan> {
     }
 }
 
+fn unfed(queue: &str) -> Error {
+    Error::input(format!("nobody feeds the queue `{queue}`"))
+}
+
 fn template(text: &str) -> Result<Template> {
     Template::parse(text).map_err(|error| invalid(&error))
 }
 
-fn invalid(error: &TemplateError) -> Error {
+pub(super) fn invalid(error: &TemplateError) -> Error {
     Error::input(format!("a template is not valid: {error}"))
 }

@@ -46,14 +46,14 @@ pub(super) fn streams<'spec>(
 ) -> Result<IndexMap<&'spec str, StreamOptions>> {
     for pattern in &selection.0 {
         let wanted = pattern.trim_start_matches('-');
-        if !spec.streams.keys().any(|name| matches_pattern(wanted, name)) {
-            let names = spec.streams.keys().map(String::as_str);
+        if !spec.selectable().any(|(name, _)| matches_pattern(wanted, name)) {
+            let names = spec.selectable().map(|(name, _)| name.as_str());
             let hint = suggest(wanted, names).unwrap_or_default();
             return Err(Error::input(format!("no stream matches `{wanted}`")).with_hint(hint));
         }
     }
     let mut chosen = IndexMap::new();
-    for name in spec.streams.keys().filter(|name| selection.contains(name)) {
+    for (name, _) in spec.selectable().filter(|(name, _)| selection.contains(name)) {
         if let Some(settings) = settings_of(replication, name)
             && settings.disabled != Some(true)
         {
@@ -61,7 +61,7 @@ pub(super) fn streams<'spec>(
         }
     }
     if chosen.is_empty() {
-        let known: Vec<&str> = spec.streams.keys().map(String::as_str).collect();
+        let known: Vec<&str> = spec.selectable().map(|(name, _)| name.as_str()).collect();
         return Err(Error::input("no stream is selected").with_hint(format!(
             "the spec `{}` has: {}",
             spec.name,

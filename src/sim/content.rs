@@ -25,6 +25,14 @@ pub(super) struct Body<'a> {
     pub(super) heading: &'a str,
 }
 
+/// What a version is like.
+pub(super) struct VersionFacts {
+    /// From which its author follows.
+    pub(super) dice: u64,
+    pub(super) message: &'static str,
+    pub(super) minor: bool,
+}
+
 impl Tenant {
     pub(super) fn write_space(&self, out: &mut Out, space: usize, form: (Option<&str>, bool)) {
         self.open_space(out, space, form);
@@ -277,7 +285,7 @@ impl Tenant {
         }
     }
 
-    fn content_body<'a>(&self, kind: Kind, index: usize, heading: &'a str) -> Body<'a> {
+    pub(super) fn content_body<'a>(&self, kind: Kind, index: usize, heading: &'a str) -> Body<'a> {
         let dice = mix(self.dice_of(kind, index) ^ self.latest(kind, index) as u64);
         let mean = self.options.body_bytes;
         Body { dice, bytes: mean / 2 + below(dice >> 20, mean + 1), heading }
@@ -319,16 +327,22 @@ impl Tenant {
         (kind, index): (Kind, usize),
         number: usize,
     ) {
-        let dice = mix(self.dice_of(kind, index) ^ number as u64);
-        let message = if dice.is_multiple_of(7) { "tidied up" } else { "" };
+        let VersionFacts { dice, message, minor } = self.version_facts(kind, index, number);
         out.raw("\"number\":").int(number).raw(",\"message\":\"").raw(message);
-        let minor = if dice.is_multiple_of(4) { "true" } else { "false" };
+        let minor = if minor { "true" } else { "false" };
         out.raw("\",\"minorEdit\":").raw(minor).raw(",\"authorId\":");
         self.write_user(out, dice);
         out.raw(",\"createdAt\":").time(self.version_time(kind, index, number));
         if matches!(kind, Kind::Page | Kind::BlogPost) {
             out.raw(",\"ncsStepVersion\":\"").num(dice % 90).raw("\"");
         }
+    }
+
+    /// What a version is like, besides its time.
+    pub(super) fn version_facts(&self, kind: Kind, index: usize, number: usize) -> VersionFacts {
+        let dice = mix(self.dice_of(kind, index) ^ number as u64);
+        let message = if dice.is_multiple_of(7) { "tidied up" } else { "" };
+        VersionFacts { dice, message, minor: dice.is_multiple_of(4) }
     }
 
     /// An account id, quoted.

@@ -170,12 +170,13 @@ impl Tenant {
         }
     }
 
-    /// The contents that carry a label, trashed ones left out.
+    /// The contents that carry a label: current ones only. No document says which statuses the lists
+    /// below a label have, so they have the fewest.
     pub(super) fn labelled(&self, label: usize) -> &[usize] {
         let all = self.labelled.get_or_init(|| {
             let mut all = vec![Vec::new(); self.options.labels];
             for content in self.all_contents() {
-                if self.content_exists(content) && self.content_status(content) != "trashed" {
+                if self.content_exists(content) && self.content_status(content) == "current" {
                     for label in self.content_labels(content) {
                         all[label].push(content);
                     }

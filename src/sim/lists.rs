@@ -69,9 +69,11 @@ impl Tenant {
                 )
             }
             Answer::Children(old) => self.list_children(asked, old),
-            Answer::Single(_) | Answer::Groups | Answer::CurrentUser | Answer::TenantInfo => {
-                Err(Box::new(Reply::not_found("Not Found")))
-            }
+            Answer::Single(_)
+            | Answer::Groups
+            | Answer::CurrentUser
+            | Answer::Search
+            | Answer::TenantInfo => Err(Box::new(Reply::not_found("Not Found"))),
         }
     }
 

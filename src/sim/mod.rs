@@ -12,6 +12,7 @@ mod change;
 mod churn;
 mod clock;
 mod content;
+mod cql;
 mod facts;
 mod faults;
 mod ids;
@@ -22,9 +23,12 @@ mod meter;
 mod options;
 mod out;
 mod overlay;
+mod parameters;
 mod parts;
 mod query;
+mod refusals;
 mod routes;
+mod search;
 mod serve;
 mod single;
 mod tenant;
@@ -57,7 +61,9 @@ pub use faults::{Fault, Faults, RetryAfter, What, When};
 pub use log::{Counters, LoggedRequest};
 pub use meter::{PointsQuota, QuotaHeaders};
 pub use options::{CUSTOM_CONTENT_TYPES, Children, Credentials, Options};
-pub use routes::{Form, Parameter, ROUTES, Route};
+pub use parameters::{Form, Parameter};
+pub use refusals::refusal;
+pub use routes::{ROUTES, Route};
 pub use serve::serve;
 pub use truth::{STREAMS, Wanted};
 
@@ -257,7 +263,8 @@ impl Simulator {
             None if verdict.burst => judge.burst_reply(),
             None => {
                 let repeat = verdict.what == Some(What::RepeatCursor);
-                world.read().answer(call, verdict.revoked, repeat)
+                let now = world.clock.now();
+                world.read().answer(call, (verdict.revoked, repeat), now)
             }
         };
         let reply = match &world.meter {

@@ -40,8 +40,16 @@ pub struct Options {
     pub heavy_parents: usize,
     /// Whether `/footer-comments` and `/inline-comments` list replies too.
     pub replies_in_global_lists: bool,
-    /// Share of v2 pages, 0 to 1, that bring fewer rows than asked for although more follow.
+    /// Share of pages of v2 and of the search, 0 to 1, that bring fewer rows than asked for although more follow.
     pub short_pages: f64,
+    /// Whether objects inside of others (`include-…`, the labels of what a search finds) cost no
+    /// points. The API's documentation does not say; by default they cost what they do in lists.
+    pub embedded_are_free: bool,
+    /// The search does not find what was modified within this time.
+    pub index_lag: Duration,
+    /// What is refused whoever asks, and with which status, 400, 403, 404 or 410: the path of one of
+    /// [`ROUTES`](super::ROUTES), perhaps with `?` and the name of one of its parameters.
+    pub refuses: Vec<(String, u16)>,
     /// Whom to let in; `None` lets everybody in.
     pub credentials: Option<Credentials>,
     /// Scheme and host of `_links.base`, without a final slash.
@@ -86,6 +94,9 @@ impl Default for Options {
             heavy_parents: 1,
             replies_in_global_lists: true,
             short_pages: 0.0,
+            embedded_are_free: false,
+            index_lag: Duration::ZERO,
+            refuses: Vec::new(),
             credentials: None,
             site: "https://acme.atlassian.net".to_owned(),
             cloud_id: "2f1c6a52-0000-4000-8000-00000000c10d".to_owned(),

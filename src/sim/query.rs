@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::routes::{Form, Route};
+use super::parameters::Form;
+use super::routes::Route;
 
 /// The parameters of one request that its route honours, checked.
 #[derive(Debug, Default)]

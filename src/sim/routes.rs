@@ -1,5 +1,12 @@
 //! The surface: every path the simulator serves, with the parameters it honours.
 
+use super::parameters::{
+    BLOG_COMMENT_STATUS, BLOG_STATUS, BODY, BY_ID, BY_MODIFIED, BY_NAME, BY_OLD_POSITION,
+    BY_POSITION, BY_SPACE_KEY, BY_TIME, BY_TITLE, COMMENT_LIST, CURSOR, FILE_LIST, Form, IDS, KEY,
+    LABEL_LIST, LABELLED_LIST, LIMIT, PAGE_COMMENT_STATUS, PAGE_STATUS, PROPERTY_LIST, Parameter,
+    RAW_BODY, RESOLUTION, SINGLE_BLOG, SINGLE_PAGE, SPACE_IDS, SPACE_PREFIX, TITLE, TYPE,
+    VERSION_LIST, of,
+};
 use super::tenant::Kind;
 
 /// One path, as Atlassian's documents spell it, below the site's origin.
@@ -12,40 +19,6 @@ pub struct Route {
     /// Query parameters it honours; others are ignored.
     pub parameters: &'static [Parameter],
     pub(super) answer: Answer,
-}
-
-/// A query parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parameter {
-    /// Name.
-    pub name: &'static str,
-    /// What it takes.
-    pub form: Form,
-}
-
-/// What a query parameter takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Token of a page.
-    Cursor,
-    /// Rows per page: least, most, default.
-    Limit(u64, u64, u64),
-    /// Any text.
-    Text,
-    /// Any text, without which the request is refused.
-    Required,
-    /// `true` or `false`, with its default.
-    Flag(bool),
-    /// A 64-bit integer.
-    Integer,
-    /// At most this many 64-bit integers.
-    Integers(usize),
-    /// At most this many texts.
-    Texts(usize),
-    /// One of these.
-    One(&'static [&'static str]),
-    /// Any of these.
-    Many(&'static [&'static str]),
 }
 
 /// What answers a route.
@@ -77,118 +50,10 @@ pub(super) enum Answer {
     Single(Kind),
     Groups,
     CurrentUser,
+    Search,
     TenantInfo,
 }
 
-const fn of(name: &'static str, form: Form) -> Parameter {
-    Parameter { name, form }
-}
-
-const CURSOR: Parameter = of("cursor", Form::Cursor);
-const LIMIT: Parameter = of("limit", Form::Limit(1, 250, 25));
-const LIMIT_50: Parameter = of("limit", Form::Limit(1, 250, 50));
-const BODY: Parameter = of("body-format", Form::One(&["storage", "atlas_doc_format"]));
-const RAW_BODY: Parameter = of("body-format", Form::One(&["raw", "storage", "atlas_doc_format"]));
-const ANY_BODY: Parameter = of(
-    "body-format",
-    Form::One(&[
-        "storage",
-        "atlas_doc_format",
-        "view",
-        "export_view",
-        "anonymous_export_view",
-        "styled_view",
-        "editor",
-    ]),
-);
-const SPACE_IDS: Parameter = of("space-id", Form::Integers(100));
-const TITLE: Parameter = of("title", Form::Text);
-const IDS: Parameter = of("id", Form::Integers(250));
-const TYPE: Parameter = of("type", Form::Required);
-const KEY: Parameter = of("key", Form::Text);
-
-const BY_TIME: Parameter =
-    of("sort", Form::One(&["created-date", "-created-date", "modified-date", "-modified-date"]));
-const BY_ID: Parameter = of(
-    "sort",
-    Form::One(&["id", "-id", "created-date", "-created-date", "modified-date", "-modified-date"]),
-);
-const BY_TITLE: Parameter = of(
-    "sort",
-    Form::One(&[
-        "id",
-        "-id",
-        "created-date",
-        "-created-date",
-        "modified-date",
-        "-modified-date",
-        "title",
-        "-title",
-    ]),
-);
-const BY_NAME: Parameter =
-    of("sort", Form::One(&["created-date", "-created-date", "id", "-id", "name", "-name"]));
-const BY_KEY: Parameter = of("sort", Form::One(&["key", "-key"]));
-const BY_MODIFIED: Parameter = of("sort", Form::One(&["modified-date", "-modified-date"]));
-const BY_POSITION: Parameter = of(
-    "sort",
-    Form::One(&[
-        "created-date",
-        "-created-date",
-        "id",
-        "-id",
-        "modified-date",
-        "-modified-date",
-        "child-position",
-        "-child-position",
-        "title",
-        "-title",
-    ]),
-);
-const BY_OLD_POSITION: Parameter = of(
-    "sort",
-    Form::One(&[
-        "created-date",
-        "-created-date",
-        "id",
-        "-id",
-        "child-position",
-        "-child-position",
-        "modified-date",
-        "-modified-date",
-    ]),
-);
-const BY_SPACE_KEY: Parameter =
-    of("sort", Form::One(&["id", "-id", "key", "-key", "name", "-name"]));
-
-const PAGE_STATUS: Parameter =
-    of("status", Form::Many(&["current", "archived", "deleted", "trashed"]));
-const BLOG_STATUS: Parameter = of("status", Form::Many(&["current", "deleted", "trashed"]));
-const FILE_STATUS: Parameter = of("status", Form::Many(&["current", "archived", "trashed"]));
-const PAGE_COMMENT_STATUS: Parameter =
-    of("status", Form::Many(&["current", "archived", "trashed", "deleted", "historical", "draft"]));
-const BLOG_COMMENT_STATUS: Parameter =
-    of("status", Form::Many(&["current", "deleted", "trashed", "historical", "draft"]));
-const RESOLUTION: Parameter =
-    of("resolution-status", Form::Many(&["resolved", "open", "dangling", "reopened"]));
-const PREFIX: Parameter = of("prefix", Form::One(&["my", "team", "global", "system"]));
-const SPACE_PREFIX: Parameter = of("prefix", Form::One(&["my", "team"]));
-const MEDIA: Parameter = of("mediaType", Form::Text);
-const FILENAME: Parameter = of("filename", Form::Text);
-
-const LABEL_LIST: &[Parameter] = &[PREFIX, BY_NAME, CURSOR, LIMIT];
-const PROPERTY_LIST: &[Parameter] = &[KEY, BY_KEY, CURSOR, LIMIT];
-const VERSION_LIST: &[Parameter] = &[BODY, CURSOR, LIMIT, BY_MODIFIED];
-const COMMENT_LIST: &[Parameter] = &[BODY, BY_TIME, CURSOR, LIMIT];
-const FILE_LIST: &[Parameter] = &[BY_TIME, CURSOR, FILE_STATUS, MEDIA, FILENAME, LIMIT_50];
-const LABELLED_LIST: &[Parameter] = &[SPACE_IDS, BODY, BY_TITLE, CURSOR, LIMIT];
-const SINGLE: &[Parameter] = &[
-    ANY_BODY,
-    of("include-labels", Form::Flag(false)),
-    of("include-properties", Form::Flag(false)),
-    of("include-versions", Form::Flag(false)),
-    of("include-version", Form::Flag(true)),
-];
 const fn route(
     path: &'static str,
     scope: &'static str,
@@ -244,6 +109,7 @@ pub const ROUTES: &[Route] = &[
             of("include-properties", Form::Flag(false)),
             of("include-permissions", Form::Flag(false)),
             of("include-labels", Form::Flag(false)),
+            of("include-operations", Form::Flag(false)),
         ],
         A::Single(K::Space),
     ),
@@ -296,7 +162,7 @@ pub const ROUTES: &[Route] = &[
         ],
         A::Pages,
     ),
-    route("/wiki/api/v2/pages/{id}", PAGE, SINGLE, A::Single(K::Page)),
+    route("/wiki/api/v2/pages/{id}", PAGE, SINGLE_PAGE, A::Single(K::Page)),
     route("/wiki/api/v2/pages/{id}/labels", PAGE, LABEL_LIST, A::Labels(K::Page)),
     route("/wiki/api/v2/pages/{id}/versions", PAGE, VERSION_LIST, A::Versions(K::Page)),
     route("/wiki/api/v2/pages/{page-id}/properties", PAGE, PROPERTY_LIST, A::Properties(K::Page)),
@@ -331,7 +197,7 @@ pub const ROUTES: &[Route] = &[
         &[IDS, SPACE_IDS, BY_ID, BLOG_STATUS, TITLE, BODY, CURSOR, LIMIT],
         A::BlogPosts,
     ),
-    route("/wiki/api/v2/blogposts/{id}", PAGE, SINGLE, A::Single(K::BlogPost)),
+    route("/wiki/api/v2/blogposts/{id}", PAGE, SINGLE_BLOG, A::Single(K::BlogPost)),
     route("/wiki/api/v2/blogposts/{id}/labels", PAGE, LABEL_LIST, A::Labels(K::BlogPost)),
     route("/wiki/api/v2/blogposts/{id}/versions", PAGE, VERSION_LIST, A::Versions(K::BlogPost)),
     route(
@@ -367,6 +233,7 @@ pub const ROUTES: &[Route] = &[
             of("include-properties", Form::Flag(false)),
             of("include-versions", Form::Flag(false)),
             of("include-version", Form::Flag(true)),
+            of("include-operations", Form::Flag(false)),
         ],
         A::Single(K::Attachment),
     ),
@@ -461,6 +328,17 @@ pub const ROUTES: &[Route] = &[
             of("accessType", Form::One(&["user", "admin", "site-admin"])),
         ],
         A::Groups,
+    ),
+    route(
+        "/wiki/rest/api/content/search",
+        "search:confluence",
+        &[
+            of("cql", Form::Required),
+            of("expand", Form::Texts(usize::MAX)),
+            CURSOR,
+            of("limit", Form::Limit(0, u64::MAX, 25)),
+        ],
+        A::Search,
     ),
     route("/wiki/rest/api/user/current", "read:content-details:confluence", &[], A::CurrentUser),
     route("/_edge/tenant_info", "", &[], A::TenantInfo),

@@ -1,59 +1,181 @@
 //! Single objects, with the collections that `include-…` asks for: at most 50 items each.
 
-use super::answer::{Asked, Reply, single};
+use crate::fetch::StatusCode;
+
+use super::answer::{Asked, Reply};
 use super::content::Shape;
 use super::listing::List;
 use super::out::Out;
+use super::query::Query;
 use super::tenant::{Kind, SortBy, Tenant, id_of};
+use super::text::below;
 
 /// Items of an included collection.
 const INCLUDED: usize = 50;
 
+/// What the caller may do with anything.
+const OPERATIONS: [&str; 4] = ["read", "update", "delete", "export"];
+
+/// Most likes of a page or blog post.
+const LIKES: usize = 4;
+
+/// A single object being written, and what it carries.
+struct Carrier<'a> {
+    tenant: &'a Tenant,
+    query: &'a Query<'a>,
+    path: &'a str,
+    out: Out,
+    rows: usize,
+    points: u64,
+}
+
+/// What is included: name of the field, and of the collection's own list below the object.
+type Names = (&'static str, &'static str);
+
+impl<'a> Carrier<'a> {
+    fn new(tenant: &'a Tenant, asked: &'a Asked) -> Self {
+        let out = Out::with_capacity(4096);
+        Self { tenant, query: &asked.query, path: asked.path, out, rows: 0, points: 0 }
+    }
+
+    fn wants(&self, parameter: &str) -> bool {
+        self.query.flag(parameter, false)
+    }
+
+    /// Writes a collection, whose items are in the order of its own list and cost `cost` each.
+    fn carry(
+        &mut self,
+        (field, list): Names,
+        (kind, items, cost): (Kind, &[usize], u64),
+        mut write: impl FnMut(&mut Out, usize),
+    ) {
+        let out = &mut self.out;
+        out.raw(",\"").raw(field).raw("\":{\"results\":[");
+        let shown = items.get(..INCLUDED).unwrap_or(items);
+        for (at, item) in shown.iter().enumerate() {
+            write(out.raw(if at > 0 { "," } else { "" }), *item);
+        }
+        out.raw("],\"meta\":{\"hasMore\":");
+        match shown.last() {
+            Some(last) if shown.len() < items.len() => {
+                let by = match kind {
+                    Kind::Label => SortBy::Id,
+                    Kind::Folder => SortBy::Position,
+                    _ => SortBy::Number,
+                };
+                let list = List::sorted(self.tenant, kind, Vec::new(), (by, false));
+                out.raw("true,\"cursor\":\"").raw(&list.cursor(*last)).raw("\"");
+            }
+            _ => _ = out.raw("false"),
+        }
+        let own = self.path.strip_prefix("/wiki").unwrap_or(self.path);
+        out.raw("},\"_links\":{\"self\":\"").raw(own).raw("/").raw(list).raw("\"}}");
+        self.rows += shown.len();
+        self.points += shown.len() as u64 * cost;
+    }
+
+    fn labels(&mut self, mut labels: Vec<usize>) {
+        let tenant = self.tenant;
+        labels.sort_unstable();
+        self.carry(("labels", "labels"), (Kind::Label, &labels, 1), |out, label| {
+            tenant.write_label(out, label);
+        });
+    }
+
+    fn properties(&mut self, kind: Kind, owner: usize) {
+        let tenant = self.tenant;
+        let all = tenant.parts(kind, owner);
+        self.carry(("properties", "properties"), (kind, &all, 1), |out, property| {
+            tenant.write_property(out, kind, property);
+        });
+    }
+
+    fn permissions(&mut self, space: usize) {
+        let tenant = self.tenant;
+        let all = tenant.parts(Kind::Permission, space);
+        self.carry(("permissions", "permissions"), (Kind::Permission, &all, 2), |out, one| {
+            tenant.write_permission(out, one);
+        });
+    }
+
+    /// What the caller may do counts as access: 2 points each.
+    fn operations(&mut self, kind: Kind) {
+        let target = match kind {
+            Kind::Space => "space",
+            Kind::Page => "page",
+            Kind::BlogPost => "blogpost",
+            _ => "attachment",
+        };
+        let all: Vec<usize> = (0..OPERATIONS.len()).collect();
+        self.carry(("operations", "operations"), (kind, &all, 2), |out, at| {
+            out.raw("{\"operation\":\"").raw(OPERATIONS[at]).raw("\",\"targetType\":\"");
+            out.raw(target).raw("\"}");
+        });
+    }
+
+    /// Likes are users: 2 points each.
+    fn likes(&mut self, (kind, index): (Kind, usize)) {
+        let tenant = self.tenant;
+        let dice = tenant.dice("likes", tenant.content_of(kind, index));
+        let all: Vec<usize> = (0..below(dice, LIKES)).collect();
+        self.carry(("likes", "likes/users"), (kind, &all, 2), |out, at| {
+            tenant.write_user(out.raw("{\"accountId\":"), (dice >> 8) + at as u64);
+            out.raw("}");
+        });
+    }
+
+    fn versions(&mut self, (kind, index): (Kind, usize)) {
+        let tenant = self.tenant;
+        let numbers: Vec<usize> = (1..=tenant.latest(kind, index)).rev().collect();
+        self.carry(("versions", "versions"), (kind, &numbers, 1), |out, number| {
+            tenant.write_version_fields(out.raw("{"), (kind, index), number);
+            out.raw("}");
+        });
+    }
+
+    /// The document does not name the field; clients read `directChildren`.
+    fn children(&mut self, page: usize) {
+        let tenant = self.tenant;
+        let mut nodes = tenant.child_nodes(page);
+        nodes.sort_by_cached_key(|node| {
+            (tenant.sort_key(Kind::Folder, SortBy::Position, *node), *node)
+        });
+        self.carry(
+            ("directChildren", "direct-children"),
+            (Kind::Folder, &nodes, 1),
+            |out, node| {
+                tenant.write_child(out, node, false);
+            },
+        );
+    }
+
+    /// The answer: 1 point for the request, 1 for the object, the rest for what it carries.
+    fn reply(self) -> Reply {
+        let carried = self.tenant.cost_of_embedded(self.points);
+        Reply::json(StatusCode::OK, self.out.into_bytes()).counted(1 + self.rows, 2 + carried)
+    }
+}
+
 impl Tenant {
     pub(super) fn single_space(&self, asked: &Asked, space: usize) -> Reply {
         let query = &asked.query;
-        let mut out = Out::with_capacity(2048);
+        let mut carrier = Carrier::new(self, asked);
         let form = (query.text("description-format"), query.flag("include-icon", false));
-        self.open_space(&mut out, space, form);
-        if query.flag("include-labels", false) {
-            let mut labels = self.space_labels(space);
-            labels.sort_unstable();
-            include(
-                self,
-                &mut out,
-                (asked.path, "labels"),
-                (Kind::Label, &labels),
-                |out, label| {
-                    self.write_label(out, label);
-                },
-            );
+        self.open_space(&mut carrier.out, space, form);
+        if carrier.wants("include-labels") {
+            carrier.labels(self.space_labels(space));
         }
-        if query.flag("include-properties", false) {
-            let all = self.parts(Kind::SpaceProperty, space);
-            include(
-                self,
-                &mut out,
-                (asked.path, "properties"),
-                (Kind::SpaceProperty, &all),
-                |out, one| {
-                    self.write_property(out, Kind::SpaceProperty, one);
-                },
-            );
+        if carrier.wants("include-properties") {
+            carrier.properties(Kind::SpaceProperty, space);
         }
-        if query.flag("include-permissions", false) {
-            let all = self.parts(Kind::Permission, space);
-            include(
-                self,
-                &mut out,
-                (asked.path, "permissions"),
-                (Kind::Permission, &all),
-                |out, one| {
-                    self.write_permission(out, one);
-                },
-            );
+        if carrier.wants("include-permissions") {
+            carrier.permissions(space);
         }
-        self.close_space(&mut out, space, Some(&self.options.site));
-        single(out)
+        if carrier.wants("include-operations") {
+            carrier.operations(Kind::Space);
+        }
+        self.close_space(&mut carrier.out, space, Some(&self.options.site));
+        carrier.reply()
     }
 
     /// A page, blog post or attachment. Asked for by id, a trashed one is found too.
@@ -62,72 +184,50 @@ impl Tenant {
         let version = query.flag("include-version", true);
         let shape = Shape { body: query.text("body-format"), version };
         let base = Some(self.options.site.as_str());
-        let mut out = Out::with_capacity(4096);
+        let mut carrier = Carrier::new(self, asked);
+        let out = &mut carrier.out;
         match kind {
-            Kind::Page => self.open_page(&mut out, index, shape),
-            Kind::BlogPost => self.open_blog(&mut out, index, shape),
-            _ => self.open_attachment(&mut out, index, version),
+            Kind::Page => self.open_page(out, index, shape),
+            Kind::BlogPost => self.open_blog(out, index, shape),
+            _ => self.open_attachment(out, index, version),
         }
-        self.include_parts(&mut out, asked, (kind, index));
+        self.include_parts(&mut carrier, kind, index);
+        let out = &mut carrier.out;
         match kind {
-            Kind::Page => self.close_page(&mut out, index, base),
-            Kind::BlogPost => self.close_blog(&mut out, index, base),
-            _ => self.close_attachment(&mut out, index, base),
+            Kind::Page => self.close_page(out, index, base),
+            Kind::BlogPost => self.close_blog(out, index, base),
+            _ => self.close_attachment(out, index, base),
         }
-        single(out)
+        carrier.reply()
     }
 
-    fn include_parts(&self, out: &mut Out, asked: &Asked, (kind, index): (Kind, usize)) {
-        let (query, path) = (&asked.query, asked.path);
+    /// What the route does not declare is not among the query's parameters.
+    fn include_parts(&self, carrier: &mut Carrier, kind: Kind, index: usize) {
         let content = self.content_of(kind, index);
-        if query.flag("include-labels", false) {
-            let mut labels = self.content_labels(content);
-            labels.sort_unstable();
-            include(self, out, (path, "labels"), (Kind::Label, &labels), |out, label| {
-                self.write_label(out, label);
-            });
+        if carrier.wants("include-labels") {
+            carrier.labels(self.content_labels(content));
         }
-        if query.flag("include-properties", false) {
-            let all = self.parts(Kind::Property, content);
-            include(self, out, (path, "properties"), (Kind::Property, &all), |out, property| {
-                self.write_property(out, Kind::Property, property);
-            });
+        if carrier.wants("include-properties") {
+            carrier.properties(Kind::Property, content);
         }
-        if query.flag("include-versions", false) {
-            let latest = self.versions(content);
-            let numbers: Vec<usize> = (1..=latest).rev().collect();
-            include(self, out, (path, "versions"), (kind, &numbers), |out, number| {
-                self.write_version_fields(out.raw("{"), (kind, index), number);
-                out.raw("}");
-            });
+        if carrier.wants("include-operations") {
+            carrier.operations(kind);
+        }
+        if carrier.wants("include-likes") {
+            carrier.likes((kind, index));
+        }
+        if carrier.wants("include-versions") {
+            carrier.versions((kind, index));
+        }
+        if carrier.wants("include-direct-children") {
+            carrier.children(index);
         }
     }
-}
 
-/// Writes a collection under the name that its own list has.
-fn include(
-    tenant: &Tenant,
-    out: &mut Out,
-    (path, name): (&str, &str),
-    (kind, items): (Kind, &[usize]),
-    mut write: impl FnMut(&mut Out, usize),
-) {
-    out.raw(",\"").raw(name).raw("\":{\"results\":[");
-    let shown = items.get(..INCLUDED).unwrap_or(items);
-    for (at, item) in shown.iter().enumerate() {
-        write(out.raw(if at > 0 { "," } else { "" }), *item);
+    /// What objects inside of others cost, by the options.
+    pub(super) fn cost_of_embedded(&self, points: u64) -> u64 {
+        if self.options.embedded_are_free { 0 } else { points }
     }
-    out.raw("],\"meta\":{\"hasMore\":");
-    match shown.last() {
-        Some(last) if shown.len() < items.len() => {
-            let by = if kind == Kind::Label { SortBy::Id } else { SortBy::Number };
-            let cursor = List::sorted(tenant, kind, Vec::new(), (by, false)).cursor(*last);
-            out.raw("true,\"cursor\":\"").raw(&cursor).raw("\"");
-        }
-        _ => _ = out.raw("false"),
-    }
-    let own = path.strip_prefix("/wiki").unwrap_or(path);
-    out.raw("},\"_links\":{\"self\":\"").raw(own).raw("/").raw(name).raw("\"}}");
 }
 
 /// The id of an object as the API prints it.

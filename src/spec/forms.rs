@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
 
+use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
@@ -326,6 +327,9 @@ struct ForEachKeys {
     #[serde(rename = "as")]
     variable: Option<String>,
     when_empty: Option<String>,
+    #[serde(default)]
+    carry: IndexMap<String, String>,
+    only: Option<String>,
 }
 
 impl ForEachKeys {
@@ -335,7 +339,11 @@ impl ForEachKeys {
         const NEEDS_AS: &str = "this form of `for_each` needs `as`, the name of the variable";
         const QUEUE_OR_INPUT: &str = "`chunk` goes with `queue` or `input` only";
         const INPUT_ONLY: &str = "`when_empty` goes with `input` only";
-        let Self { queue, input, values, range, chunk, variable, when_empty } = self;
+        const QUEUE_ONLY: &str = "`carry` and `only` go with single values of a `queue`";
+        let Self { queue, input, values, range, chunk, variable, when_empty, carry, only } = self;
+        if (!carry.is_empty() || only.is_some()) && (queue.is_none() || chunk.is_some()) {
+            return Err(QUEUE_ONLY);
+        }
         if when_empty.is_some() && input.is_none() {
             return Err(INPUT_ONLY);
         }
@@ -344,7 +352,7 @@ impl ForEachKeys {
         }
         match (queue, input, values, range) {
             (Some(queue), None, None, None) => {
-                Ok(ForEach::Queue(QueueItems { queue, chunk, variable }))
+                Ok(ForEach::Queue(QueueItems { queue, chunk, variable, carry, only }))
             }
             (None, Some(input), None, None) => {
                 let variable = variable.ok_or(NEEDS_AS)?;
@@ -380,7 +388,8 @@ impl<'de> Visitor<'de> for ForEachVisitor {
     }
 
     fn visit_str<E: de::Error>(self, queue: &str) -> Result<ForEach, E> {
-        Ok(ForEach::Queue(QueueItems { queue: queue.to_owned(), chunk: None, variable: None }))
+        let (queue, carry) = (queue.to_owned(), IndexMap::new());
+        Ok(ForEach::Queue(QueueItems { queue, chunk: None, variable: None, carry, only: None }))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ForEach, A::Error> {

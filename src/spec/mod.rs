@@ -7,6 +7,7 @@ mod forms;
 mod incremental;
 mod parts;
 mod responses;
+mod routes;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -19,6 +20,7 @@ pub use fields::Fields;
 pub use incremental::*;
 pub use parts::*;
 pub use responses::*;
+pub use routes::*;
 
 /// An API: how to connect to it, what it allows, and the streams it offers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -73,6 +75,13 @@ impl Spec {
     /// All that is wrong with its form and its meaning.
     pub fn load(file: &str, text: &str) -> Result<Self, Problems> {
         Document::parse(file, text)?.read_checked(check::check)
+    }
+}
+
+impl Spec {
+    /// The streams that can be selected, by name.
+    pub fn selectable(&self) -> impl Iterator<Item = (&String, &Stream)> {
+        self.streams.iter().filter(|(_, stream)| !stream.internal)
     }
 }
 
@@ -141,6 +150,12 @@ pub struct Stream {
     pub concurrency: Option<u32>,
     /// Class of its objects in `limits.points.object`.
     pub cost: Option<String>,
+    /// Other ways to the same rows, by name: each one request or a list of them, all of which are sent.
+    /// A way is open when the `when` of all its requests hold. The spec's `defaults` hold for them, the
+    /// stream's own request does not. The cheapest is taken.
+    pub routes: IndexMap<String, OneOrMany<RequestSpec>>,
+    /// Whether it only feeds: it cannot be selected, and has no table.
+    pub internal: bool,
     /// The requests, when there is more than one kind; all whose `when` holds are sent, and their
     /// rows make up the stream together.
     pub requests: Vec<RequestSpec>,
@@ -169,7 +184,7 @@ pub struct Stream {
     /// See [`RequestSpec`].
     pub descend: Option<Descend>,
     /// See [`RequestSpec`].
-    pub having: Option<String>,
+    pub having: Option<Having>,
 }
 
 impl Stream {
@@ -189,7 +204,7 @@ impl Stream {
             max_pages: self.max_pages,
             descend: self.descend.clone(),
             having: self.having.clone(),
-            columns: IndexMap::new(),
+            ..RequestSpec::default()
         }
     }
 }
@@ -223,10 +238,21 @@ pub struct RequestSpec {
     pub max_pages: Option<u32>,
     /// Each record's own children, asked for in turn; their rows belong to the same slice.
     pub descend: Option<Descend>,
-    /// Path of a value that a record must have; others are passed over.
-    pub having: Option<String>,
+    /// Path of a value that a record must have, or paths with the values; others are passed over.
+    pub having: Option<Having>,
     /// Other sources for some of the stream's columns; names and types stay.
     pub columns: IndexMap<String, ColumnSpec>,
+    /// What becomes of fields that no column declares; as for the stream unless set.
+    pub unknown: Option<Unknown>,
+    /// Queue to the path of a value in a record: records whose value this run has not fed to the queue
+    /// are passed over. The request waits until the queue is complete.
+    pub within: IndexMap<String, String>,
+    /// For a route: the records stand inside the answer about one object.
+    pub embedded: Option<Embedded>,
+    /// For a route: rows that follow from the record which fed the value.
+    pub derive: Option<Derive>,
+    /// For a route: which values of a chunk the answer is about.
+    pub found: Option<Found>,
 }
 
 /// A field of a connection.
@@ -235,6 +261,9 @@ pub struct RequestSpec {
 pub struct ConnectionField {
     /// Whether a connection must have it.
     pub required: bool,
+    /// Expression over the connection's other fields that are no secrets: a connection for which it is
+    /// true must have this one.
+    pub required_when: Option<String>,
     /// Whether it must never be shown.
     pub secret: bool,
     /// Its value when a connection does not set it.
@@ -303,7 +332,7 @@ pub struct BaseUrl {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthChoice {
-    /// Expression over the connection's fields; always when absent.
+    /// Expression over the connection's fields, secrets too; always when absent.
     pub when: Option<String>,
     /// HTTP Basic (RFC 7617).
     pub basic: Option<BasicAuth>,

@@ -79,12 +79,26 @@ pub struct OAuth2 {
     pub client_secret: Option<String>,
     /// Refresh token, for the refresh grant.
     pub refresh_token: Option<String>,
+    /// Whether the server replaces the refresh token whenever it is used. It must be `{{ field }}` then:
+    /// each new one is kept in the connections file, where the connection must have it.
+    #[serde(default)]
+    pub rotates: bool,
     /// Scopes to ask for.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// More parameters of the token request, for example `audience`.
     #[serde(default)]
     pub params: IndexMap<String, String>,
+}
+
+impl OAuth2 {
+    /// The connection's field that holds the refresh token, when that is all of the template.
+    pub fn refresh_field(&self) -> Option<&str> {
+        let inner = self.refresh_token.as_deref()?.trim().strip_prefix("{{")?;
+        let name = inner.strip_suffix("}}")?.trim();
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        name.chars().all(is_name).then_some(name)
+    }
 }
 
 /// A grant of OAuth 2.0.
@@ -319,6 +333,28 @@ fn one() -> u32 {
     1
 }
 
+/// What a record must have. Written as the path of any value, or as a mapping of paths to values.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Having {
+    /// A value, whichever, at this path.
+    Value(String),
+    /// These texts at these paths.
+    Texts(IndexMap<String, String>),
+}
+
+impl Having {
+    /// The paths, each with the text that must be there, if it is a certain one.
+    pub fn all(&self) -> Vec<(&str, Option<&str>)> {
+        match self {
+            Self::Value(path) => vec![(path, None)],
+            Self::Texts(texts) => {
+                texts.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect()
+            }
+        }
+    }
+}
+
 /// What a request is repeated over. Written as the name of a queue, or as one of the forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForEach {
@@ -343,6 +379,11 @@ pub struct QueueItems {
     /// Name of the variable; the queue's name without its final `s` unless set.
     #[serde(rename = "as")]
     pub variable: Option<String>,
+    /// More variables, for single values: name to the path of a scalar in the record that fed the value.
+    #[serde(default)]
+    pub carry: IndexMap<String, String>,
+    /// Expression over the variables; values for which it is false are left to the other requests.
+    pub only: Option<String>,
 }
 
 impl QueueItems {
@@ -417,6 +458,9 @@ pub struct Descend {
     /// Levels below the first; deeper ones end the slice with an error.
     #[serde(default = "default_max_depth")]
     pub max_depth: u32,
+    /// Path in a record: as soon as one record of the listing has a value there, the listing itself
+    /// holds the children, and none are asked for.
+    pub unless: Option<String>,
 }
 
 fn default_max_depth() -> u32 {

@@ -15,9 +15,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Services, Start};
+use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Services, Start, Way};
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Run, StreamPlan};
+use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::replication::Mode;
 use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
@@ -171,23 +171,23 @@ async fn run_locked(
             .collect();
         store.save(&changes).await?;
         let recall = Recall::default();
-        let reaches = engine::reaches(&plan, &recall, beginning.now);
+        let ways = engine::ways(&plan, &recall, beginning.now);
         let run = plan.run.clone();
         let cancelled = services.cancel.clone();
-        let start = Start { recall: &recall, reaches: &reaches, now: beginning.now };
+        let start = Start { recall: &recall, ways: &ways, now: beginning.now };
         let ran = engine::run(plan, services, start, None).await?;
         return Ok(report(&run, false, started, ran, cancelled.is_cancelled()));
     }
     let lacking = lacking(&plan, &recall, &services).await;
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
     let begun = begin(prepare, plan, past, services.reporter.as_ref(), beginning).await?;
-    let Begun { plan, reaches, continued, recall } = begun;
+    let Begun { plan, ways, continued, recall } = begun;
     let run = plan.run.clone();
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
-    let start = Start { recall: &recall, reaches: &reaches, now: beginning.now };
+    let start = Start { recall: &recall, ways: &ways, now: beginning.now };
     let ran = engine::run(plan, services, start, Some(durable.clone())).await;
     let after = Recall::read(store.load().await?)?;
     let ran = match ran {
@@ -218,7 +218,7 @@ async fn run_locked(
 /// A run that may go.
 struct Begun {
     plan: Plan,
-    reaches: BTreeMap<String, Reach>,
+    ways: BTreeMap<String, Way>,
     continued: bool,
     recall: Recall,
 }
@@ -258,20 +258,27 @@ async fn begin(
             let state = recall.stream(&stream.name);
             stream.output.is_some() && state.failed.iter().any(|failed| !failed.recurs)
         });
-        let reaches = plan.streams.iter().map(|stream| (stream.name.clone(), Reach::Failed));
-        let reaches = reaches.collect();
-        remember(store, &plan, &reaches, true).await?;
+        let ways = plan
+            .streams
+            .iter()
+            .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
+        let ways = ways.collect();
+        remember(store, &plan, &ways, true).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
-        return Ok(Begun { plan, reaches, continued: false, recall });
+        return Ok(Begun { plan, ways, continued: false, recall });
     }
     if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
         let run = Run { id: open.id.clone(), started_at: open.started_at };
         let again = prepare(run)?;
         match difference(&again, open, lacking) {
             None => {
-                let reaches = open.streams.iter();
-                let reaches = reaches.map(|(name, stream)| (name.clone(), stream.reach)).collect();
-                return Ok(Begun { plan: again, reaches, continued: true, recall });
+                let ways = again.streams.iter().filter_map(|stream| {
+                    let then = open.streams.get(&stream.name)?;
+                    let route = stream.routes.iter().position(|route| route.name == then.route)?;
+                    Some((stream.name.clone(), Way { reach: then.reach, route }))
+                });
+                let ways = ways.collect();
+                return Ok(Begun { plan: again, ways, continued: true, recall });
             }
             Some(Difference::Selection) if again.is_selection => {
                 let written = open.streams.iter().filter(|(_, stream)| stream.object.is_some());
@@ -298,9 +305,9 @@ async fn begin(
         store.save(&ended).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
     }
-    let reaches = engine::reaches(&plan, &recall, beginning.now);
-    remember(store, &plan, &reaches, false).await?;
-    Ok(Begun { plan, reaches, continued: false, recall })
+    let ways = engine::ways(&plan, &recall, beginning.now);
+    remember(store, &plan, &ways, false).await?;
+    Ok(Begun { plan, ways, continued: false, recall })
 }
 
 /// Streams of whose tables something is gone that the state takes for written, as when someone dropped
@@ -339,20 +346,22 @@ fn open_error(open: &OpenRun) -> Error {
 async fn remember(
     store: &dyn Store,
     plan: &Plan,
-    reaches: &BTreeMap<String, Reach>,
+    ways: &BTreeMap<String, Way>,
     retry: bool,
 ) -> Result<()> {
     let streams = plan.streams.iter().map(|stream| {
-        let reach = reaches.get(&stream.name).copied().unwrap_or_default();
-        (stream.name.clone(), open_stream(stream, reach))
+        let way = ways.get(&stream.name).copied().unwrap_or_default();
+        (stream.name.clone(), open_stream(stream, way))
     });
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
     let open = OpenRun { id, started_at, retry, streams: streams.collect() };
     store.save(&[open.change()]).await
 }
 
-fn open_stream(stream: &StreamPlan, reach: Reach) -> OpenStream {
+fn open_stream(stream: &StreamPlan, Way { reach, route }: Way) -> OpenStream {
+    let route = stream.routes.get(route).map_or(OWN, |route| &route.name).to_owned();
     OpenStream {
+        route,
         reads: stream.reads.clone(),
         writes: stream.writes.clone(),
         object: stream.output.as_ref().map(|output| output.table.object.clone()),
@@ -392,7 +401,10 @@ fn difference(plan: &Plan, open: &OpenRun, lacking: &BTreeSet<String>) -> Option
         let then = open.streams.get(&stream.name);
         then.is_none_or(|then| {
             let other_range = engine::range(stream).is_some_and(|range| range != then.reach);
-            other_range || *then != open_stream(stream, then.reach)
+            let route = stream.routes.iter().position(|route| route.name == then.route);
+            let wanted = stream.wanted.is_none_or(|wanted| Some(wanted) == route);
+            let way = route.filter(|_| wanted).map(|route| Way { reach: then.reach, route });
+            other_range || way.is_none_or(|way| *then != open_stream(stream, way))
         })
     };
     if let Some(stream) = plan.streams.iter().find(differs) {

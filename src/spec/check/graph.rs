@@ -47,15 +47,31 @@ fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
         let place = ["cursor", "requests", &position.to_string(), "for_each"];
         request.for_each.as_ref().map(|one| (place.map(str::to_owned).to_vec(), one))
     });
+    let routes = stream.routes.iter().flat_map(|(name, requests)| {
+        requests
+            .0
+            .iter()
+            .map(move |request| (["routes", name].map(str::to_owned).to_vec(), request))
+    });
+    let routes = routes.collect::<Vec<_>>();
+    let routed = routes
+        .iter()
+        .filter_map(|(place, request)| Some((place.clone(), request.for_each.as_ref()?)));
     let queues =
-        own.chain(listed).chain(changes).filter_map(|(mut place, for_each)| match for_each {
-            ForEach::Queue(items) => {
-                place.push("queue".to_owned());
-                Some((place, items.queue.as_str()))
+        own.chain(listed).chain(changes).chain(routed).filter_map(|(mut place, for_each)| {
+            match for_each {
+                ForEach::Queue(items) => {
+                    place.push("queue".to_owned());
+                    Some((place, items.queue.as_str()))
+                }
+                _ => None,
             }
-            _ => None,
         });
-    queues.collect()
+    let requests = stream.requests.iter().map(|request| (vec!["requests".to_owned()], request));
+    let within = requests.chain(routes.iter().cloned()).flat_map(|(place, request)| {
+        request.within.keys().map(move |queue| (place.clone(), queue.as_str()))
+    });
+    queues.chain(within).collect()
 }
 
 /// A way from the trail's last stream back to its first, each waiting for the one before.

@@ -6,6 +6,7 @@ mod graph;
 mod inputs;
 mod names;
 mod requests;
+mod routes;
 mod streams;
 
 use std::collections::BTreeSet;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Checker, below};
-use crate::spec::{Body, Defaults, Descend, ForEach, PageSize, RequestSpec};
+use crate::spec::{Body, Defaults, Descend, ForEach, Having, PageSize, QueueItems, RequestSpec};
 
 impl Checker<'_> {
     pub(super) fn defaults(&mut self) {
@@ -53,7 +53,11 @@ impl Checker<'_> {
     ) -> BTreeSet<String> {
         let mut variables: BTreeSet<String> = more.iter().map(ToString::to_string).collect();
         if let Some(for_each) = &request.for_each {
-            variables.insert(self.for_each(&below(path, &["for_each"]), for_each));
+            let at = below(path, &["for_each"]);
+            variables.insert(self.for_each(&at, for_each));
+            if let ForEach::Queue(items) = for_each {
+                self.carried(&at, items, &mut variables);
+            }
         }
         self.templates(path, request, &variables);
         if let Some(descend) = &request.descend {
@@ -100,6 +104,18 @@ impl Checker<'_> {
         variable.to_owned()
     }
 
+    /// Checks what comes along with the values of a queue; adds its variables.
+    fn carried(&mut self, at: &[&str], items: &QueueItems, variables: &mut BTreeSet<String>) {
+        for (name, path) in &items.carry {
+            let at = below(at, &["carry", name]);
+            self.variable(&at, name);
+            self.path(&at, path);
+        }
+        variables.extend(items.carry.keys().cloned());
+        let known = self.names.with(variables);
+        self.expression(&below(at, &["only"]), items.only.as_deref(), &known);
+    }
+
     fn list_input(&mut self, at: &[&str], name: &str) {
         let inputs = &self.spec.inputs;
         match inputs.get(name) {
@@ -122,6 +138,9 @@ impl Checker<'_> {
         let known = self.names.with(variables);
         self.url_path(&below(at, &["get"]), &descend.get, &known);
         self.query(&below(at, &["query"]), descend.query.iter().flatten(), &known);
+        if let Some(unless) = &descend.unless {
+            self.path(&below(at, &["unless"]), unless);
+        }
         let flat = descend.max_depth == 0;
         self.found_if(flat, &below(at, &["max_depth"]), "at least 1 level is wanted");
     }
@@ -147,8 +166,11 @@ impl Checker<'_> {
         if let Some(records) = &request.records {
             self.path(&below(path, &["records"]), records);
         }
-        if let Some(having) = &request.having {
-            self.path(&below(path, &["having"]), having);
+        for (text, _) in request.having.iter().flat_map(Having::all) {
+            self.path(&below(path, &["having"]), text);
+        }
+        for (queue, text) in &request.within {
+            self.path(&below(path, &["within", queue]), text);
         }
         self.paginate(path, request.paginate.as_ref());
         self.page_size(path, request.page_size.as_ref());

@@ -23,7 +23,10 @@ impl Checker<'_> {
         if let Some(name) = path.last() {
             self.name(path, name);
         }
-        self.found_if(stream.columns.is_empty(), path, "a stream declares its columns");
+        let bare = stream.columns.is_empty() && !stream.internal;
+        self.found_if(bare, path, "a stream declares its columns");
+        let idle = stream.internal && stream.feeds.is_empty();
+        self.found_if(idle, &below(path, &["internal"]), "an internal stream feeds a queue");
         let positions: Vec<String> = (0..stream.key.len()).map(|at| at.to_string()).collect();
         for (column, position) in stream.key.iter().zip(&positions) {
             self.column_of(&below(path, &["key", position]), column, stream);
@@ -43,7 +46,9 @@ impl Checker<'_> {
         let idle = stream.concurrency == Some(0);
         self.found_if(idle, &below(path, &["concurrency"]), "this limit is greater than 0");
         let variables = self.requests(path, stream);
+        self.routeless(path, stream);
         let variables = self.changes(path, stream, variables);
+        let variables = self.routes(path, stream, variables);
         self.columns(path, stream, &variables);
     }
 

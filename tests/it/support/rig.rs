@@ -59,6 +59,7 @@ impl Rig {
             ("token", "classic"),
             ("cloud_id", ""),
             ("site_url", ""),
+            ("auth", "api_token"),
             ("quota", "none"),
         ]);
         let secret = BTreeMap::from([("api_token".to_owned(), Secret::new("t0ken"))]);
@@ -90,6 +91,11 @@ impl Rig {
             default_name: "rig",
         };
         Plan::new(documents, &self.options, run, &AccessHooks::default())
+    }
+
+    /// The plan that a run would follow.
+    pub(crate) fn plan(&self, replication: &str) -> Result<Plan> {
+        self.plan_for(replication, Beginning::now().run())
     }
 
     pub(crate) async fn run(&self, replication: &str) -> RunReport {

@@ -1,0 +1,138 @@
+//! Listings inside a slice: its own, and what it leads to.
+
+use std::sync::Arc;
+
+use arrow_array::Array;
+
+use super::state::OpenListing;
+use crate::decode::Page;
+use crate::error::{Error, Kind, Result};
+use crate::paginate::{LoopGuard, Position};
+use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::template::{Scope, Template, Value};
+
+/// One listing: the slice's own, that of one of its values, or the children of one record.
+pub(super) struct Listing<'plan> {
+    /// Number of its request.
+    pub(super) number: usize,
+    pub(super) request: &'plan RequestPlan,
+    pub(super) scope: Arc<Scope>,
+    pub(super) path: &'plan Template,
+    pub(super) query: &'plan [(String, Template)],
+    /// Values of the variables that lead to it from the slice.
+    pub(super) with: Vec<String>,
+    pub(super) at: Position,
+    pub(super) depth: u32,
+    pub(super) guard: Option<LoopGuard>,
+}
+
+/// The request by which a slice of this one goes on, where that is the own request for single values.
+fn own_request(plan: &StreamPlan, number: usize) -> Option<(usize, &RequestPlan)> {
+    let routed = &plan.requests.get(number)?.routed;
+    let own = routed.own.filter(|_| routed.embedded.is_some() || routed.found.is_some())?;
+    Some((own, plan.requests.get(own)?))
+}
+
+impl<'plan> Listing<'plan> {
+    pub(super) fn first(
+        (number, request): (usize, &'plan RequestPlan),
+        scope: &Arc<Scope>,
+    ) -> Self {
+        Self {
+            number,
+            request,
+            scope: Arc::clone(scope),
+            path: &request.path,
+            query: &request.query,
+            with: Vec::new(),
+            at: Position::First,
+            depth: 0,
+            guard: None,
+        }
+    }
+
+    /// The listing of one value by the stream's own request, in the place of another one.
+    pub(super) fn own(
+        plan: &'plan StreamPlan,
+        number: usize,
+        (value, scope): (&str, &Arc<Scope>),
+    ) -> Option<Self> {
+        let own = own_request(plan, number)?;
+        let Iterate::Queue { variable, .. } = &own.1.iterate else { return None };
+        let scope = scope.with(Arc::clone(variable), Value::from(value));
+        Some(Self { with: vec![value.to_owned()], ..Self::first(own, &Arc::new(scope)) })
+    }
+
+    /// A listing that an earlier process had begun.
+    pub(super) fn again(
+        (plan, number): (&'plan StreamPlan, usize),
+        request: &'plan RequestPlan,
+        scope: &Arc<Scope>,
+        open: OpenListing,
+    ) -> Option<Self> {
+        if open.depth == 0 {
+            let own = open.with.first().and_then(|value| Self::own(plan, number, (value, scope)));
+            let first = own.unwrap_or_else(|| Self::first((number, request), scope));
+            return Some(Self { at: open.at, ..first });
+        }
+        let descend = request.descend.as_ref()?;
+        let mut inner = scope.as_ref().clone();
+        for ((variable, _), value) in descend.with.iter().zip(&open.with) {
+            inner = inner.with(Arc::clone(variable), Value::from(value.as_str()));
+        }
+        Some(Self {
+            scope: Arc::new(inner),
+            path: &descend.path,
+            query: &descend.query,
+            with: open.with,
+            at: open.at,
+            depth: open.depth,
+            ..Self::first((number, request), scope)
+        })
+    }
+
+    pub(super) fn guard(&mut self) -> &mut LoopGuard {
+        self.guard.get_or_insert_with(|| LoopGuard::new(self.request.max_pages))
+    }
+
+    pub(super) fn open(&self) -> OpenListing {
+        OpenListing { depth: self.depth, with: self.with.clone(), at: self.at.clone() }
+    }
+
+    /// The listings of the children of each record on a page, the first one last.
+    pub(super) fn children(&self, page: &Page) -> Result<Vec<Self>> {
+        let Some(descend) = &self.request.descend else { return Ok(Vec::new()) };
+        if page.rows > 0 && self.depth >= descend.max_depth {
+            let what = format!("records are nested deeper than {} levels", descend.max_depth);
+            return Err(
+                Error::new(Kind::Shape, what).with_hint("raise `descend.max_depth` in the spec")
+            );
+        }
+        let mut children = Vec::with_capacity(page.rows);
+        // The last one pushed is the first one asked for.
+        for row in (0..page.rows).rev() {
+            let mut scope = self.scope.as_ref().clone();
+            let mut with = Vec::with_capacity(descend.with.len());
+            for (variable, tap) in &descend.with {
+                let values = page.taps.get(*tap).filter(|values| values.is_valid(row));
+                let value = values.map(|values| values.value(row)).ok_or_else(|| {
+                    Error::new(
+                        Kind::Shape,
+                        format!("a record lacks `{variable}`, which its children need"),
+                    )
+                })?;
+                scope = scope.with(Arc::clone(variable), Value::from(value));
+                with.push(value.to_owned());
+            }
+            children.push(Self {
+                with,
+                scope: Arc::new(scope),
+                path: &descend.path,
+                query: &descend.query,
+                depth: self.depth + 1,
+                ..Self::first((self.number, self.request), &self.scope)
+            });
+        }
+        Ok(children)
+    }
+}

@@ -1,0 +1,260 @@
+//! One page of a listing: asked for, decoded, delivered.
+
+use std::sync::{Arc, PoisonError, atomic::Ordering};
+
+use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+
+use super::{
+    assemble::{assemble, first_url},
+    client::{Answer, Call, interrupted},
+    keys::KeySet,
+    listing::Listing,
+    rows::without_known,
+    shared::Shared,
+    source::Source,
+    stats::Stats,
+};
+use crate::decode::Page;
+use crate::error::{Error, Kind, Result};
+use crate::fetch::HeaderMap;
+use crate::paginate::{Position, Seen};
+use crate::plan::{FeedPlan, Iterate, Output, RequestPlan};
+use crate::report::Event;
+use crate::template::Scope;
+
+/// A page, decoded, and where the next one is.
+pub(super) struct Fetched {
+    pub(super) page: Page,
+    pub(super) next: Option<Position>,
+    /// Values of a chunk that the answer is about; `None` where it is about all of them.
+    pub(super) found: Option<Vec<String>>,
+}
+
+/// Each record's value of the cursor.
+pub(super) fn stamps(shared: &Shared, request: &RequestPlan, page: &Page) -> Vec<Option<i64>> {
+    let tap = request.cursor.and_then(|tap| page.taps.get(tap));
+    let (Some(cursor), Some(tap)) = (&shared.plan.cursor, tap) else { return Vec::new() };
+    tap.iter().map(|text| cursor.number(text?)).collect()
+}
+
+/// Whether a newest-first listing has come to records before the bound. A page that is not in order
+/// tells nothing of what follows it.
+pub(super) fn is_past(shared: &Shared, stamps: &[Option<i64>]) -> bool {
+    let newest_first = shared.plan.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
+    let Some(bound) = shared.bound().filter(|_| newest_first) else { return false };
+    let known = stamps.iter().flatten();
+    known.clone().is_sorted_by(|one, next| one >= next)
+        && known.last().is_some_and(|oldest| *oldest < bound)
+}
+
+/// Fetches and decodes one page.
+pub(super) async fn fetch(
+    shared: &Shared,
+    source: &Source,
+    listing: &Listing<'_>,
+    tentative: bool,
+) -> Result<Answer<Fetched>> {
+    let (number, request) = (listing.number, listing.request);
+    let first = first_url(&shared.env.client.access.base_url, listing)?;
+    let size = shared.page_sizes.get(number);
+    let current = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
+    let build = || {
+        let url = request.pager.url(&first, &listing.at, current());
+        assemble(request, listing, url)
+    };
+    let read = |page: Page, headers: &HeaderMap, found| {
+        let url = request.pager.url(&first, &listing.at, current());
+        let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+        let seen = Seen { url: &url, headers, captures: &page.captures, rows };
+        let next = request.pager.next(&listing.at, &seen)?;
+        Ok(Answer::Read(Fetched { page, next, found }))
+    };
+    if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
+        let url = request.pager.url(&first, &listing.at, current());
+        if let Some((page, headers)) = walker.ask(shared, &build, url.as_str()).await? {
+            return read(page, &headers, None);
+        }
+    }
+    let shrink = || {
+        let smaller = current().and_then(|size| request.pager.smaller_page(size));
+        if let (Some(slot), Some(smaller)) = (size, smaller) {
+            slot.store(smaller, Ordering::Relaxed);
+        }
+        smaller.is_some()
+    };
+    let call = Call {
+        stream: &shared.plan.name,
+        stats: &shared.stats,
+        rules: &shared.plan.rules,
+        child: !matches!(request.iterate, Iterate::Once),
+        tentative,
+        shared: false,
+        cost: (shared.plan.cost, shared.estimate(number)),
+        build: &build,
+        shrink: &shrink,
+    };
+    let answer = shared.env.client.ask(&call, |response| {
+        let page = request.decoder.decode(&response.body)?;
+        let found = request.routed.found.as_ref();
+        let found = found.map(|found| found.decoder.decode(&response.body)).transpose()?;
+        // Objects that carry the records were sent as well.
+        let carriers = found.as_ref().map_or(0, |found| found.rows);
+        let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
+        Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
+    });
+    match answer.await? {
+        Answer::Read((page, headers, found)) => read(page, &headers, found),
+        Answer::Given { then, url, status, message } => {
+            Ok(Answer::Given { then, url, status, message })
+        }
+    }
+}
+
+/// The values of a chunk about which an answer has everything.
+fn whole(found: &Page) -> Vec<String> {
+    let (values, signs) = (found.taps.first(), found.taps.get(1));
+    let cut = |row: &usize| signs.is_some_and(|signs| signs.is_valid(*row));
+    let rows = (0..found.rows).filter(|row| !cut(row));
+    let value = |row| values.filter(|values| values.is_valid(row)).map(|values| values.value(row));
+    rows.filter_map(value).map(str::to_owned).collect()
+}
+
+/// Makes a batch of a page's rows, and hands its values to the queues, with their times. `known` holds
+/// the keys of the slice so far; it is absent when the page is the whole slice.
+pub(super) async fn deliver(
+    shared: &Shared,
+    source: &Source,
+    (request, scope): (&RequestPlan, &Arc<Scope>),
+    (page, stamps): (Page, Vec<Option<i64>>),
+    known: Option<&mut Option<KeySet>>,
+) -> Result<Option<RecordBatch>> {
+    let stats = &shared.stats;
+    let wanted = wanted(request, source, &page);
+    let present = wanted.as_ref().map_or(page.rows, BooleanArray::true_count);
+    let allowed = allowance(shared, present).await?;
+    let mut delivered = None;
+    if let (Some(output), Some(rows)) = (&shared.plan.output, &shared.rows) {
+        if let Some(path) = page.first_misfit.as_ref().filter(|_| output.strict) {
+            let what = format!("a value at `{path}` does not fit its column, and `strict` is set");
+            return Err(Error::new(Kind::Shape, what).with_hint(
+                "correct the column's type in the spec, or under `columns` in the replication",
+            ));
+        }
+        stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
+        let mut batch = rows.build(output, &request.columns, &page, scope)?;
+        if let Some(wanted) = &wanted {
+            let broken = |error| Error::new(Kind::Shape, "rows cannot be left out").because(error);
+            batch = filter_record_batch(&batch, wanted).map_err(broken)?;
+        }
+        batch = batch.slice(0, allowed);
+        check_key(output, &batch, &page)?;
+        if let Some(known) = known.filter(|_| !output.key.is_empty()) {
+            let known = known.get_or_insert_with(KeySet::default);
+            let (fresh, dropped) = without_known(batch, &output.key, known);
+            Stats::add(&stats.duplicates, dropped);
+            batch = fresh;
+        }
+        Stats::add(&stats.rows, batch.num_rows());
+        delivered = Some(batch).filter(|batch| batch.num_rows() > 0);
+    } else {
+        Stats::add(&stats.rows, allowed);
+    }
+    let bytes = stats.bytes.load(Ordering::Relaxed);
+    shared.env.client.reporter.report(&Event::Page {
+        stream: shared.plan.name.clone(),
+        rows: u64::try_from(allowed).unwrap_or(u64::MAX),
+        bytes,
+    });
+    for feed in &request.feeds {
+        let FeedPlan { queue, tap, carried } = feed;
+        let (Some(Some(feeder)), Some(values)) = (shared.feeders.get(*queue), page.taps.get(*tap))
+        else {
+            continue;
+        };
+        let kept = |row: &usize| wanted.as_ref().is_none_or(|wanted| wanted.value(*row));
+        let rows = (0..values.len()).filter(kept).take(allowed);
+        let values = rows.filter(|row| values.is_valid(*row)).map(|row| {
+            let along = along(&page, carried, row);
+            (values.value(row), stamps.get(row).copied().flatten(), along)
+        });
+        tokio::select! {
+            biased;
+            () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
+            () = feeder.push(values) => {}
+        }
+    }
+    Ok(delivered)
+}
+
+/// What comes along with a record's value: a JSON list, empty where nothing does.
+fn along(page: &Page, carried: &[usize], row: usize) -> String {
+    if carried.is_empty() {
+        return String::new();
+    }
+    let value = |tap: &usize| {
+        let tap = page.taps.get(*tap).filter(|tap| tap.is_valid(row))?;
+        Some(tap.value(row))
+    };
+    let values: Vec<Option<&str>> = carried.iter().map(value).collect();
+    serde_json::to_string(&values).unwrap_or_default()
+}
+
+/// Which records have the values that they must have; `None`: all of them.
+fn wanted(request: &RequestPlan, source: &Source, page: &Page) -> Option<BooleanArray> {
+    let mut wanted: Option<Vec<bool>> = None;
+    for (tap, text) in &request.having {
+        let Some(tap) = page.taps.get(*tap) else { continue };
+        let fits = |value: Option<&str>| match text {
+            Some(text) => value == Some(text),
+            None => value.is_some(),
+        };
+        let all = wanted.get_or_insert_with(|| vec![true; page.rows]);
+        for (wanted, value) in all.iter_mut().zip(tap) {
+            *wanted = *wanted && fits(value);
+        }
+    }
+    for (queue, tap) in &request.within {
+        let watch = source.watches.iter().find(|(watched, _)| watched == queue);
+        let (Some((_, watch)), Some(tap)) = (watch, page.taps.get(*tap)) else { continue };
+        let all = wanted.get_or_insert_with(|| vec![true; page.rows]);
+        for (wanted, value) in all.iter_mut().zip(tap) {
+            *wanted = *wanted && value.is_some_and(|value| watch.has(value));
+        }
+    }
+    wanted.map(BooleanArray::from)
+}
+
+/// A row without its key could be told from no other.
+fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Result<()> {
+    let gap = output.key.iter().find(|position| batch.column(**position).null_count() > 0);
+    let Some(column) = gap.and_then(|position| output.columns.get(*position)) else {
+        return Ok(());
+    };
+    let name = &column.column.name;
+    let what = format!("a row has no value in `{name}`, a column of the key");
+    let hint = match &page.first_misfit {
+        Some(path) => format!(
+            "the value at `{path}` is no {}; give the column another type",
+            column.column.kind
+        ),
+        None => format!("the API left `{name}` out, or the spec's path for it is wrong"),
+    };
+    Err(Error::new(Kind::Shape, what).with_hint(hint))
+}
+
+/// How many of a page's rows may be taken; ends the stream when the limit is reached.
+pub(super) async fn allowance(shared: &Shared, rows: usize) -> Result<usize> {
+    let (taken, reached) = {
+        let mut left = shared.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rest) = left.as_mut() else { return Ok(rows) };
+        let taken = rows.min(usize::try_from(*rest).unwrap_or(usize::MAX));
+        *rest -= u64::try_from(taken).unwrap_or(*rest);
+        (taken, *rest == 0)
+    };
+    if reached {
+        shared.gap("the row limit was reached").await?;
+        shared.enough.cancel();
+    }
+    Ok(taken)
+}

@@ -1,0 +1,185 @@
+//! Routes, compiled: the sets of requests by which a stream's rows can be had.
+
+use std::ops::Range;
+
+use super::request::{Compiler, invalid, items_of};
+use super::{ColumnPlan, Draft, Iterate, RequestPlan};
+use crate::decode::{Decoder, Layout, Others};
+use crate::error::{Error, Result};
+use crate::paginate::Pager;
+use crate::path::Path;
+use crate::spec::RequestSpec;
+use crate::template::Expression;
+
+/// Name of the route that a stream's own requests make up.
+pub const OWN: &str = "own";
+
+/// One way to a stream's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePlan {
+    /// Name.
+    pub name: String,
+    /// Its requests among those of the stream.
+    pub requests: Range<usize>,
+    /// Whether its slices are those of the own requests, parent by parent, so that it can be taken for
+    /// some parents alone.
+    pub by_parents: bool,
+}
+
+/// What a request does as part of a route; nothing of it for a stream's own requests.
+#[derive(Debug, Default)]
+pub struct Routed {
+    /// The own request for the same value: it goes on where this one cannot.
+    pub own: Option<usize>,
+    /// Its records stand inside the answer about one object.
+    pub embedded: Option<EmbeddedPlan>,
+    /// Rows that follow from the record which fed the value.
+    pub derive: Option<DerivePlan>,
+    /// Which values of a chunk the answer is about.
+    pub found: Option<FoundPlan>,
+    /// Whether it sends nothing: what it does not derive has no rows.
+    pub silent: bool,
+}
+
+/// Records inside the answer about one object. The decoder's captures are whether there are more, and the
+/// token that leads on.
+#[derive(Debug)]
+pub struct EmbeddedPlan {
+    /// Template of the path, by which requests are recognised as the same.
+    pub path: String,
+    /// Query parameter of the own request that takes the token.
+    pub param: String,
+}
+
+/// A row that costs no request.
+#[derive(Debug)]
+pub struct DerivePlan {
+    /// Where it holds, the value's only row follows from what was carried.
+    pub when: Expression,
+    /// Per column of the table the position of its value in what a queue carries.
+    pub columns: Vec<Option<usize>>,
+}
+
+/// Which values of a chunk an answer is about.
+#[derive(Debug)]
+pub struct FoundPlan {
+    /// Decodes the objects; its first tap is the value, its second, if any, a sign that not all is there.
+    pub decoder: Decoder,
+}
+
+/// Paths outside the records that a request needs of its answers.
+pub(super) fn captures(request: &RequestSpec, pager: &Pager) -> Result<Vec<Path>> {
+    let parse = |text: &String| Path::parse(text).map_err(Error::from_path);
+    match &request.embedded {
+        Some(embedded) => [&embedded.more, &embedded.cursor].into_iter().map(parse).collect(),
+        None => Ok(pager.captures().to_vec()),
+    }
+}
+
+/// The own request that goes over the single values of the same queue.
+pub(super) fn own_of(request: &RequestPlan, own: &[RequestPlan]) -> Option<usize> {
+    let Iterate::Queue { queue, .. } = request.iterate else { return None };
+    own.iter().position(|one| match &one.iterate {
+        Iterate::Queue { queue: other, chunk, .. } => *other == queue && chunk.is_none(),
+        _ => false,
+    })
+}
+
+/// Whether a route's slices are those of the own requests.
+pub(super) fn is_by_parents(route: &[RequestPlan], own: &[RequestPlan]) -> bool {
+    let over = |request: &RequestPlan| match &request.iterate {
+        Iterate::Queue { queue, only, .. } if only.is_none() => Some(*queue),
+        _ => None,
+    };
+    let mut theirs: Vec<_> = own.iter().map(over).collect();
+    let mut ours: Vec<_> = route.iter().map(over).collect();
+    theirs.sort_unstable();
+    ours.sort_unstable();
+    ours == theirs
+        && ours.iter().all(Option::is_some)
+        && route.iter().all(|request| request.within.is_empty() && !request.routed.silent)
+}
+
+/// Adds a route's requests to those of its stream. Where it goes on by an own request that is not open,
+/// it is not open either.
+pub(super) fn add(
+    requests: &mut Vec<RequestPlan>,
+    routes: &mut Vec<RoutePlan>,
+    (name, mut compiled): (&str, Vec<RequestPlan>),
+) {
+    let own = routes.first().map_or(0, |own| own.requests.end);
+    let own = requests.get(..own).unwrap_or_default();
+    for request in &mut compiled {
+        let routed = &request.routed;
+        let needed = routed.embedded.is_some() || routed.found.is_some();
+        let at = own_of(request, own);
+        if needed && at.is_none() {
+            return;
+        }
+        request.routed.own = at;
+    }
+    let by_parents = is_by_parents(&compiled, own);
+    let from = requests.len();
+    requests.append(&mut compiled);
+    routes.push(RoutePlan { name: name.to_owned(), requests: from..requests.len(), by_parents });
+}
+
+impl Draft<'_> {
+    /// The route that the user wants of a stream, as its number.
+    pub(super) fn wanted(&self, stream: &str, routes: &[RoutePlan]) -> Result<Option<usize>> {
+        let mut asked = self.options.routes.iter().filter(|(name, _)| name == stream);
+        let Some((_, wanted)) = asked.next_back() else { return Ok(None) };
+        if let Some(at) = routes.iter().position(|route| route.name == *wanted) {
+            return Ok(Some(at));
+        }
+        let open: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
+        let spec = self.documents.spec.streams.get(stream);
+        let known = spec.is_some_and(|spec| spec.routes.contains_key(wanted));
+        let why = if known { "is not open with these inputs" } else { "is not known" };
+        Err(Error::input(format!("`--route {stream}={wanted}`: this route {why}"))
+            .with_hint(format!("the routes of `{stream}` are: {}", open.join(", "))))
+    }
+}
+
+impl Compiler<'_> {
+    pub(super) fn routed(&self, request: &RequestSpec) -> Result<Routed> {
+        let items = items_of(request);
+        let embedded = request.embedded.as_ref().map(|embedded| EmbeddedPlan {
+            path: request.get.clone().unwrap_or_default(),
+            param: embedded.param.clone(),
+        });
+        let derive = match &request.derive {
+            None => None,
+            Some(derive) => {
+                let carried = items
+                    .and_then(|items| self.queues.iter().find(|queue| queue.name == items.queue));
+                let at = |plan: &ColumnPlan| {
+                    let variable = derive.columns.get(&plan.column.name)?;
+                    let path = items?.carry.get(variable)?;
+                    carried?.carried.iter().position(|one| one == path)
+                };
+                let when = Expression::parse(&derive.when).map_err(|error| invalid(&error))?;
+                let columns = self.columns.unwrap_or_default().iter().map(at).collect();
+                Some(DerivePlan { when, columns })
+            }
+        };
+        let found = match &request.found {
+            None => None,
+            Some(found) => {
+                let parse = |text: &str| Path::parse(text).map_err(Error::from_path);
+                let taps = [Some(&found.at), found.more.as_ref()].into_iter().flatten();
+                let layout = Layout {
+                    records: parse(&found.records)?,
+                    taps: taps.map(|text| parse(text)).collect::<Result<_>>()?,
+                    others: Others::Drop,
+                    ..Layout::default()
+                };
+                let decoder = Decoder::new(layout)
+                    .map_err(|error| Error::input("`found` cannot be read").because(error))?;
+                Some(FoundPlan { decoder })
+            }
+        };
+        let silent = request.get.is_none() && request.post.is_none();
+        Ok(Routed { own: None, embedded, derive, found, silent })
+    }
+}

@@ -1,0 +1,126 @@
+//! Routes: other requests for a stream's rows.
+
+use std::collections::BTreeSet;
+
+use super::{Checker, below};
+use crate::spec::{Derive, ForEach, QueueItems, RequestSpec, Stream};
+
+/// Name of the route that a stream's own requests make up.
+const OWN: &str = "own";
+
+impl Checker<'_> {
+    /// Checks that a stream's own requests have nothing that only those of its routes may.
+    pub(super) fn routeless(&mut self, path: &[&str], stream: &Stream) {
+        let changes = stream.cursor.iter().flat_map(|cursor| &cursor.requests);
+        let mut all = stream.requests.iter().chain(changes);
+        let routed = all.any(|request| {
+            request.embedded.is_some() || request.derive.is_some() || request.found.is_some()
+        });
+        let message = "`embedded`, `derive` and `found` go with the requests of `routes` only";
+        self.found_if(routed, &below(path, &["requests"]), message);
+    }
+
+    /// Checks the routes of a stream; returns the variables with those of their requests.
+    pub(super) fn routes(
+        &mut self,
+        path: &[&str],
+        stream: &Stream,
+        mut variables: BTreeSet<String>,
+    ) -> BTreeSet<String> {
+        for (name, requests) in &stream.routes {
+            let at = below(path, &["routes", name]);
+            self.name(&at, name);
+            self.found_if(name == OWN, &at, "`own` is the route of the stream's own requests");
+            let none = requests.0.is_empty();
+            self.found_if(none, &at, "a route has at least one request");
+            for (position, request) in requests.0.iter().enumerate() {
+                let position = position.to_string();
+                let listed = requests.0.len() > 1;
+                let at = if listed { below(&at, &[&position]) } else { at.clone() };
+                let given = [request.get.is_some(), request.post.is_some()];
+                if request.derive.is_none() || given != [false, false] {
+                    self.one_of(&at, "`get`, `post`", &given);
+                }
+                let own = self.request(&at, request);
+                self.sources(&at, stream, request, &own);
+                self.routed(&at, stream, request, &own);
+                variables.extend(own);
+            }
+        }
+        variables
+    }
+
+    fn routed(
+        &mut self,
+        at: &[&str],
+        stream: &Stream,
+        request: &RequestSpec,
+        own: &BTreeSet<String>,
+    ) {
+        let items = match &request.for_each {
+            Some(ForEach::Queue(items)) => Some(items),
+            _ => None,
+        };
+        let has_own = items.is_some_and(|items| own_queues(stream).contains(&items.queue.as_str()));
+        let chunked = items.is_some_and(|items| items.chunk.is_some());
+        if let Some(embedded) = &request.embedded {
+            let at = below(at, &["embedded"]);
+            let fits = has_own && !chunked && request.get.is_some();
+            let message = "this goes with a `get` for single values of a queue over which the \
+                           stream's own request goes too";
+            self.found_if(!fits, &at, message);
+            self.path(&below(&at, &["more"]), &embedded.more);
+            self.path(&below(&at, &["cursor"]), &embedded.cursor);
+        }
+        if let Some(found) = &request.found {
+            let at = below(at, &["found"]);
+            let fits = has_own && chunked;
+            let message = "this goes with chunks of a queue over which the stream's own request \
+                           goes one by one";
+            self.found_if(!fits, &at, message);
+            self.path(&below(&at, &["records"]), &found.records);
+            self.path(&below(&at, &["at"]), &found.at);
+            if let Some(more) = &found.more {
+                self.path(&below(&at, &["more"]), more);
+            }
+        }
+        if let Some(derive) = &request.derive {
+            self.derive(&below(at, &["derive"]), stream, (derive, items), own);
+        }
+    }
+
+    fn derive(
+        &mut self,
+        at: &[&str],
+        stream: &Stream,
+        (derive, items): (&Derive, Option<&QueueItems>),
+        own: &BTreeSet<String>,
+    ) {
+        let fits = items.is_some_and(|items| items.chunk.is_none());
+        self.found_if(!fits, at, "this goes with single values of a queue");
+        let known = self.names.with(own);
+        self.expression(&below(at, &["when"]), Some(&derive.when), &known);
+        for (column, variable) in &derive.columns {
+            let at = below(at, &["columns", column]);
+            self.column_of(&at, column, stream);
+            let carried = items.iter().flat_map(|items| items.carry.keys()).map(String::as_str);
+            let carried: Vec<&str> = carried.collect();
+            if !carried.contains(&variable.as_str()) {
+                let message = format!("`for_each` carries no `{variable}`");
+                self.stranger(&at, message, variable, carried);
+            }
+        }
+    }
+}
+
+/// The queues over whose single values the stream's own requests go.
+fn own_queues(stream: &Stream) -> Vec<&str> {
+    let listed = stream.requests.iter().map(|request| request.for_each.as_ref());
+    let own = stream.requests.is_empty().then_some(stream.for_each.as_ref());
+    let all = listed.chain(own).filter_map(|one| one.or(stream.for_each.as_ref()));
+    let queues = all.filter_map(|for_each| match for_each {
+        ForEach::Queue(items) if items.chunk.is_none() => Some(items.queue.as_str()),
+        _ => None,
+    });
+    queues.collect()
+}

@@ -1,0 +1,44 @@
+//! How the language says that a stream's rows can be had by other, cheaper requests.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The records stand inside the answer about one object, beside those of other streams. Requests of
+/// this form with the same path are sent as one, whose query has the parameters of all.
+///
+/// A list that is cut short goes on in the stream's own request for the same value.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Embedded {
+    /// Path in the response that is true when the list is cut short.
+    pub more: String,
+    /// Path in the response of the token that leads on.
+    pub cursor: String,
+    /// Query parameter of the own request that takes it.
+    pub param: String,
+}
+
+/// A row that follows from the record which fed the value: it costs no request.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Derive {
+    /// Expression over the variables of `for_each`: where it holds, the value's only row is this one.
+    pub when: String,
+    /// The columns that have a value, each by the name of a variable that `for_each` carries. Those
+    /// with a template over the slice's variables keep it.
+    pub columns: IndexMap<String, String>,
+}
+
+/// Which values of a chunk the answer is about. The others are asked for one by one, by the stream's
+/// own request.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// Path of the objects in the response.
+    pub records: String,
+    /// Path of the value in each.
+    pub at: String,
+    /// Path in each that is there when not all about it is: it then counts as not found.
+    pub more: Option<String>,
+}
