@@ -475,16 +475,13 @@ fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: boo
     let Ran { streams, errors, points, .. } = ran;
     let paused = points.as_ref().is_some_and(|points| points.paused.is_some());
     let any = |status| streams.iter().any(|stream| stream.status == status);
-    let status = if any(StreamStatus::Failed) {
-        RunStatus::Failed
-    } else if paused && !cancelled && any(StreamStatus::Interrupted) {
-        RunStatus::Paused
-    } else if cancelled || any(StreamStatus::Interrupted) {
-        RunStatus::Interrupted
-    } else if errors.is_empty() {
-        RunStatus::Done
-    } else {
-        RunStatus::DoneWithErrors
+    let stopped = cancelled || any(StreamStatus::Interrupted);
+    let status = match errors.is_empty() {
+        _ if any(StreamStatus::Failed) => RunStatus::Failed,
+        _ if stopped && paused && !cancelled => RunStatus::Paused,
+        _ if stopped => RunStatus::Interrupted,
+        true => RunStatus::Done,
+        false => RunStatus::DoneWithErrors,
     };
     RunReport {
         run_id: run.id.clone(),
