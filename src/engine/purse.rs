@@ -148,7 +148,7 @@ impl Purse {
             match step {
                 Step::Go(points, refresh) => {
                     if refresh {
-                        self.refresh();
+                        self.refresh(false);
                     }
                     self.goes_on();
                     return Ok(points);
@@ -187,15 +187,17 @@ impl Purse {
     pub(super) fn settle(self: &Arc<Self>, reserved: u64, cost: u64, headers: Option<&HeaderMap>) {
         let now = self.now();
         let mut hand = self.hand();
+        let hold = hand.hold;
         hand.settle(reserved, cost, now);
         if let Some(quota) = headers.and_then(|headers| Quota::read(headers, now)) {
             hand.hear(&quota, now);
         }
-        let done = hand.done;
+        // What nobody needs any more must be given back.
+        let news = hand.done || hand.hold > hold;
         drop(hand);
         self.settled.notify_waiters();
-        if done {
-            self.refresh();
+        if news {
+            self.refresh(true);
         }
     }
 
@@ -204,7 +206,7 @@ impl Purse {
         let time = TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
         let until = self.now().checked_add_signed(time).unwrap_or(DateTime::<Utc>::MAX_UTC);
         self.hand().wait(until);
-        self.refresh();
+        self.refresh(true);
     }
 
     /// What is to become of the run when the server asks for a wait that is not waited for; `None`:
@@ -219,14 +221,14 @@ impl Purse {
         pauses.then(|| self.pause("the API asks to wait".to_owned(), until))
     }
 
-    /// Looks into the ledger beside the requests.
-    fn refresh(self: &Arc<Self>) {
+    /// Looks into the ledger beside the requests; after a visit that is under way, if there is something
+    /// that others have to know.
+    fn refresh(self: &Arc<Self>, news: bool) {
         let purse = Arc::clone(self);
         tokio::spawn(async move {
             let _alone = match purse.visiting.try_lock() {
                 Ok(alone) => alone,
-                // What is not needed any more must be given back, otherwise one visit is enough.
-                Err(_) if purse.is_paused() => purse.visiting.lock().await,
+                Err(_) if news => purse.visiting.lock().await,
                 Err(_) => return,
             };
             if let Err(error) = purse.visit(0).await {
@@ -331,7 +333,7 @@ impl Purse {
         drop(story);
         // What is left is for other processes.
         self.hand().done = true;
-        self.refresh();
+        self.refresh(true);
         // Those that wait for others' requests to be settled learn of it.
         self.settled.notify_waiters();
         paused(&pause)
