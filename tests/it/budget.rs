@@ -163,8 +163,8 @@ async fn a_process_that_is_killed_costs_what_it_held_and_no_more() {
         let account: Value = serde_json::from_slice(&fs::read(ledger.unwrap()).unwrap()).unwrap();
         let killed = account["processes"].as_object().unwrap().values().next().unwrap().clone();
         let (seen, held) = (killed["spent"].as_u64().unwrap(), killed["holds"].as_u64().unwrap());
-        // Four requests under way, of 251 points at most, and a 200th of the budget.
-        assert!(held <= 4 * 251 + PER_HOUR / 200, "{held}");
+        // Four requests under way, of 501 points at most, and a 200th of the budget.
+        assert!(held <= 4 * 501 + PER_HOUR / 200, "{held}");
         let (exit, said) = work.start_with(&one, &JSON, "").end().await;
         if hour() != begun {
             continue;
