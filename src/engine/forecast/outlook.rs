@@ -323,18 +323,15 @@ impl<'plan> Outlook<'plan> {
             let learnt = self.learnt(stream).filter(|learnt| {
                 learnt.route == super::route_name(stream, *way) && way.reach == Reach::Complete
             });
-            // What was learnt has them already.
-            let requests = if learnt.is_some() { 0.0 } else { single };
+            // Among what was learnt are those that it sent by itself then.
+            let sent = learnt.as_ref().map_or(0.0, |one| real(one.requests - one.shared));
+            let requests = (single - sent).max(0.0);
             share.requests += requests;
             share.points += requests * real(stream.cost.base);
-            let inside = match learnt {
-                // Objects that its own requests brought are among what was learnt.
-                Some(learnt) if learnt.points > 0 => {
-                    let paid = real(learnt.points - learnt.shared_points);
-                    (objects * real(stream.cost.object) - paid).max(0.0)
-                }
-                _ => objects * real(stream.cost.object),
-            };
+            let paid = learnt.filter(|learnt| learnt.points > 0).map_or(0.0, |learnt| {
+                real(learnt.points - learnt.shared_points) - sent * real(stream.cost.base)
+            });
+            let inside = (objects * real(stream.cost.object) - paid.max(0.0)).max(0.0);
             share.points += inside;
             if first == Some(place) {
                 share.requests += joint;
