@@ -33,7 +33,7 @@ fn main() {
         let (naive, floor) = {
             let site = Site::new(quota, children());
             let run = site.run("{ '*': }", complete, &site::own_routes());
-            let floor = floor(&site.spec(), &run);
+            let floor = floor(&site::spec(), &run);
             tell("naive", &run, floor, true);
             (sums(&run), floor)
         };

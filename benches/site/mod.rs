@@ -18,29 +18,26 @@ use weir::{
 };
 
 /// A simulated site, and files beside it.
-pub struct Site {
+pub(crate) struct Site {
     runtime: Runtime,
-    pub simulator: Simulator,
+    pub(crate) simulator: Simulator,
     quota: &'static str,
     folder: tempfile::TempDir,
 }
 
 /// The stream's own requests for every stream.
-pub fn own_routes() -> Vec<(String, String)> {
+pub(crate) fn own_routes() -> Vec<(String, String)> {
     spec().selectable().map(|(name, _)| (name.clone(), "own".to_owned())).collect()
 }
 
-fn spec() -> Spec {
+/// The spec.
+pub(crate) fn spec() -> Spec {
     let (name, text) = EMBEDDED.iter().find(|(name, _)| *name == "confluence").unwrap();
     Spec::load(name, text).unwrap()
 }
 
 impl Site {
-    pub fn spec(&self) -> Spec {
-        spec()
-    }
-
-    pub fn new(quota: &'static str, children: Children) -> Self {
+    pub(crate) fn new(quota: &'static str, children: Children) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -67,12 +64,12 @@ impl Site {
         Self { runtime, simulator, quota, folder: tempfile::tempdir().unwrap() }
     }
 
-    pub fn pass(&self, time: Duration) {
+    pub(crate) fn pass(&self, time: Duration) {
         self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     /// Edits 1 % of the pages and deletes 0.5 % of them for good.
-    pub fn change(&self) {
+    pub(crate) fn change(&self) {
         let _clock = self.runtime.enter();
         let pages = self.simulator.truth("pages").unwrap();
         let ids =
@@ -89,7 +86,12 @@ impl Site {
     }
 
     /// A run of these streams with these defaults, by the routes that are named.
-    pub fn run(&self, streams: &str, defaults: &str, routes: &[(String, String)]) -> RunReport {
+    pub(crate) fn run(
+        &self,
+        streams: &str,
+        defaults: &str,
+        routes: &[(String, String)],
+    ) -> RunReport {
         let spec = spec();
         let text = format!(
             "source: WIKI\ntarget: OUT\nlimits: {{ requests_per_second: 0, concurrency: 8 }}\n\
