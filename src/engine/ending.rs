@@ -351,10 +351,15 @@ impl Ending<'_> {
     /// Draws the report up.
     pub(super) fn conclude(&self, outcome: Outcome, env: &Env, took: std::time::Duration) -> Ended {
         let cancelled = env.client.cancel.is_cancelled();
+        let paused = env.client.is_paused();
         let Outcome { result, progress, open } = outcome;
         let report = match &result {
             Ok(_) => self.report(&result, &progress),
-            Err(error) if cancelled || error.kind() == Kind::Interrupted => {
+            Err(error)
+                if cancelled
+                    || error.kind() == Kind::Interrupted
+                    || paused && error.kind().passes() =>
+            {
                 self.failure(&progress, error, StreamStatus::Interrupted)
             }
             Err(error) => self.failure(&progress, error, StreamStatus::Failed),

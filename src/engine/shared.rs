@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 
 use super::{
     Env,
+    estimate::Estimate,
     fusion::Refusal,
     load::Note,
-    purse::Estimate,
     queue::Feeder,
     reach,
     rows::RowBuilder,

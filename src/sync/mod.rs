@@ -20,7 +20,7 @@ use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Serv
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::replication::Mode;
-use crate::report::{Event, Reporter, SliceError, StreamReport, StreamStatus};
+use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table};
 
@@ -47,6 +47,9 @@ pub struct RunReport {
     pub status: RunStatus,
     /// Its streams, parents before children.
     pub streams: Vec<StreamReport>,
+    /// What was spent, where points are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<PointsReport>,
     /// Slices that the API refused.
     pub errors: Vec<SliceError>,
     /// Where the refused slices are recorded, when there are any.
@@ -66,6 +69,8 @@ pub enum RunStatus {
     Failed,
     /// The run was told to stop.
     Interrupted,
+    /// What it might spend is spent; the next run goes on.
+    Paused,
 }
 
 /// How a run is begun.
@@ -503,16 +508,16 @@ async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamRepor
 }
 
 fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: bool) -> RunReport {
-    let Ran { streams, errors, .. } = ran;
+    let Ran { streams, errors, points, .. } = ran;
+    let paused = points.as_ref().is_some_and(|points| points.paused.is_some());
     let any = |status| streams.iter().any(|stream| stream.status == status);
-    let status = if any(StreamStatus::Failed) {
-        RunStatus::Failed
-    } else if cancelled || any(StreamStatus::Interrupted) {
-        RunStatus::Interrupted
-    } else if errors.is_empty() {
-        RunStatus::Done
-    } else {
-        RunStatus::DoneWithErrors
+    let stopped = cancelled || any(StreamStatus::Interrupted);
+    let status = match errors.is_empty() {
+        _ if any(StreamStatus::Failed) => RunStatus::Failed,
+        _ if stopped && paused && !cancelled => RunStatus::Paused,
+        _ if stopped => RunStatus::Interrupted,
+        true => RunStatus::Done,
+        false => RunStatus::DoneWithErrors,
     };
     RunReport {
         run_id: run.id.clone(),
@@ -522,6 +527,7 @@ fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: boo
         seconds: started.elapsed().as_secs_f64(),
         status,
         streams,
+        points,
         errors,
         errors_object: None,
     }
