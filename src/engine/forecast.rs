@@ -3,18 +3,15 @@
 //! How much there is was learnt by earlier runs; where none has shown it, it is assumed. Everything is a
 //! function of the plan and of what is remembered, so that the same run always takes the same routes.
 
-mod outlook;
-
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::outlook::{Outlook, Share};
 use super::reach;
 use super::state::{Reach, Recall, Way};
 use crate::plan::{Plan, StreamPlan};
-
-use outlook::{Outlook, Share};
 
 /// Time for which a route that was refused is not tried again.
 const REFUSED: TimeDelta = TimeDelta::days(7);
@@ -98,7 +95,7 @@ fn way_of(ways: &BTreeMap<String, Way>, stream: &StreamPlan) -> Way {
     ways.get(&stream.name).copied().unwrap_or(NOTHING)
 }
 
-fn route_name(stream: &StreamPlan, way: Way) -> &str {
+pub(super) fn route_name(stream: &StreamPlan, way: Way) -> &str {
     let own = !reach::has_own_requests(stream, way.reach);
     let route = stream.routes.get(way.route).filter(|_| !own);
     route.map_or(crate::plan::OWN, |route| &route.name)
@@ -122,7 +119,7 @@ fn shown(stream: &StreamPlan, reach: Reach) -> String {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, rounded")]
-fn whole(count: f64) -> u64 {
+pub(super) fn whole(count: f64) -> u64 {
     count.max(0.0).round() as u64
 }
 

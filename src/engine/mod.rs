@@ -11,6 +11,7 @@ mod hand;
 mod keys;
 mod listing;
 mod load;
+mod outlook;
 mod page;
 mod parents;
 mod purse;

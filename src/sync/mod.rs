@@ -5,6 +5,7 @@
 
 mod again;
 mod errors;
+mod open;
 mod probe;
 
 use std::{
@@ -16,13 +17,15 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::engine::{self, Durable, OpenRun, OpenStream, Ran, Reach, Recall, Services, Start, Way};
-use crate::error::{Error, Result};
-use crate::plan::{OWN, Plan, Run, StreamPlan};
+use crate::engine::{self, Durable, OpenRun, Ran, Reach, Recall, Services, Start, Way};
+use crate::error::Result;
+use crate::plan::{Plan, Run};
 use crate::replication::Mode;
 use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table};
+
+use open::{Difference, difference, has_begun, open_error, open_stream};
 
 pub use errors::ERRORS;
 pub use probe::{Diagnosis, Finding, look_up, probe};
@@ -370,15 +373,6 @@ async fn lacking(plan: &Plan, recall: &Recall, services: &Services) -> BTreeSet<
     lacking
 }
 
-fn open_error(open: &OpenRun) -> Error {
-    let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
-    let streams = match open.streams.len() {
-        1 => "1 stream".to_owned(),
-        count => format!("{count} streams"),
-    };
-    Error::input(format!("the run of {since} with {streams} has not ended"))
-}
-
 async fn remember(
     store: &dyn Store,
     plan: &Plan,
@@ -392,78 +386,6 @@ async fn remember(
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
     let open = OpenRun { id, started_at, retry, streams: streams.collect() };
     store.save(&[open.change()]).await
-}
-
-fn open_stream(stream: &StreamPlan, Way { reach, route }: Way) -> OpenStream {
-    let route = stream.routes.get(route).map_or(OWN, |route| &route.name).to_owned();
-    OpenStream {
-        route,
-        reads: stream.reads.clone(),
-        writes: stream.writes.clone(),
-        object: stream.output.as_ref().map(|output| output.table.object.clone()),
-        reach,
-    }
-}
-
-/// Why a run cannot be continued by this plan.
-enum Difference {
-    Selection,
-    Stream(String),
-    Table(String),
-}
-
-impl Difference {
-    fn shown(&self) -> String {
-        match self {
-            Self::Selection => "its streams were others".to_owned(),
-            Self::Stream(name) => {
-                format!("since then, the spec or the replication has changed for `{name}`")
-            }
-            Self::Table(name) => {
-                format!("since then, the table of `{name}` has lost what was written to it")
-            }
-        }
-    }
-}
-
-fn difference(plan: &Plan, open: &OpenRun, lacking: &BTreeSet<String>) -> Option<Difference> {
-    let names = plan.streams.iter().map(|stream| stream.name.as_str());
-    let mut names: Vec<&str> = names.collect();
-    names.sort_unstable();
-    if !names.into_iter().eq(open.streams.keys().map(String::as_str)) {
-        return Some(Difference::Selection);
-    }
-    let differs = |stream: &&Arc<StreamPlan>| {
-        let then = open.streams.get(&stream.name);
-        then.is_none_or(|then| {
-            let other_range = engine::range(stream).is_some_and(|range| range != then.reach);
-            let route = stream.routes.iter().position(|route| route.name == then.route);
-            let wanted = stream.wanted.is_none_or(|wanted| Some(wanted) == route);
-            let way = route.filter(|_| wanted).map(|route| Way { reach: then.reach, route });
-            other_range || way.is_none_or(|way| *then != open_stream(stream, way))
-        })
-    };
-    if let Some(stream) = plan.streams.iter().find(differs) {
-        return Some(Difference::Stream(stream.name.clone()));
-    }
-    let partly = |(_, stream): &(&String, &OpenStream)| stream.reach != Reach::Complete;
-    let mut lost = open.streams.iter().filter(partly).map(|(name, _)| name);
-    lost.find(|name| lacking.contains(*name)).cloned().map(Difference::Table)
-}
-
-/// Whether anything was done that is worth going on with.
-fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
-    let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
-    streams.iter().any(|stream| {
-        let state = recall.stream(&stream.name);
-        let open = state.open.as_ref().filter(|open| open.run_id == id);
-        let begun = open.is_some_and(|open| {
-            open.staged > 0
-                || !open.open.is_empty()
-                || open.finished.iter().any(|one| one.count() > 0)
-        });
-        begun || state.ended_in(id).is_some_and(engine::LastRun::is_done)
-    })
 }
 
 /// Forgets the streams of a plan, and the run that has not ended.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::super::reach;
-use super::super::state::{Learnt, Reach, Recall, Way};
+use super::forecast::{route_name, whole};
+use super::reach;
+use super::state::{Learnt, Reach, Recall, Way};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 
 /// Records of a listing of which nothing is known.
@@ -153,7 +154,7 @@ impl<'plan> Outlook<'plan> {
 
     /// What one stream asks for, requests that it shares aside.
     pub(super) fn alone(&self, (stream, way): (&StreamPlan, Way)) -> Share {
-        let route = super::route_name(stream, way);
+        let route = route_name(stream, way);
         let learnt = self.learnt(stream).filter(|learnt| learnt.route == route);
         match (way.reach, learnt) {
             (Reach::Nothing, _) => Share::default(),
@@ -321,7 +322,7 @@ impl<'plan> Outlook<'plan> {
             let (_, rows) = self.rows_of(stream, way.reach);
             let objects = rows * (1.0 - self.derived_rows(stream, request, rows));
             let learnt = self.learnt(stream).filter(|learnt| {
-                learnt.route == super::route_name(stream, *way) && way.reach == Reach::Complete
+                learnt.route == route_name(stream, *way) && way.reach == Reach::Complete
             });
             // Among what was learnt are those that it sent by itself then.
             let sent = learnt.as_ref().map_or(0.0, |one| real(one.requests - one.shared));
@@ -402,7 +403,7 @@ impl<'plan> Outlook<'plan> {
         if way.route == 0 {
             return format!("the fewest {unit}");
         }
-        let saved = super::whole(priced(0) - priced(way.route));
+        let saved = whole(priced(0) - priced(way.route));
         format!("saves {saved} {unit}")
     }
 }
