@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
-    args::{LogFormat, ModeName, Shared, Sync as Command, SyncRun},
+    args::{LogFormat, ModeName, Shared, Sync as Command, SyncPlan, SyncRun},
     files::{self, Surroundings},
-    printer, progress, state, summary,
+    forecast, printer, progress, state, summary,
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
@@ -56,6 +56,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             Ok(Exit::Done)
         }
         Command::Run(args) => run_replication(args, shared, around),
+        Command::Plan(args) => foretell(args, shared, around),
         Command::RetryFailed { replication, streams } => {
             let options = Options {
                 selection: Selection(streams.clone()),
@@ -143,6 +144,7 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
         default_name: &prepared.default_name,
     };
     let plan = Plan::new(documents, options, run, &AccessHooks::default())?;
+    forecast::check_routes(&plan, &prepared.spec, &options.routes)?;
     let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
     for table in outputs.map(|output| &output.table).chain(&plan.definitions) {
         let named = |error: Error| error.within(format!("stream `{}`", table.stream));
@@ -158,11 +160,10 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         limit: args.limit,
         mode: args.mode.map(mode_of),
         range: args.range.clone(),
+        routes: args.routes.clone(),
         ..Options::default()
     };
-    if options.range.is_some() && options.mode != Some(Mode::Backfill) {
-        return Err(Error::input("`--range` goes with `--mode backfill`"));
-    }
+    check_range(&options)?;
     if args.dry_run {
         show(&plan(&prepared, &options)?, shared);
         return Ok(Exit::Done);
@@ -172,6 +173,36 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         printer::note(shared, &format!("--limit: each stream ends after {rows}"));
     }
     go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
+}
+
+fn check_range(options: &Options) -> Result<()> {
+    if options.range.is_some() && options.mode != Some(Mode::Backfill) {
+        return Err(Error::input("`--range` goes with `--mode backfill`"));
+    }
+    Ok(())
+}
+
+/// Says what a run would do now.
+fn foretell(args: &SyncPlan, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    let mut prepared = prepare(&args.replication, around)?;
+    let options = Options {
+        selection: Selection(args.streams.clone()),
+        mode: args.mode.map(mode_of),
+        range: args.range.clone(),
+        routes: args.routes.clone(),
+        ..Options::default()
+    };
+    check_range(&options)?;
+    let transport = files::transport(&prepared.source, &prepared.spec)?;
+    let forecast = super::runtime()?.block_on(async {
+        // What a run looks up first decides what it takes for read.
+        sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+        let place = (prepared.target.as_ref(), prepared.state.clone());
+        let prepare = |run| plan_for(&prepared, &options, run);
+        sync::forecast(&prepare, place, Beginning::now()).await
+    })?;
+    forecast::show(&forecast, shared);
+    Ok(Exit::Done)
 }
 
 fn mode_of(name: ModeName) -> Mode {
@@ -231,13 +262,14 @@ fn conclude(report: &RunReport, shared: Shared) {
     }
     match shared.log_format {
         LogFormat::Json => {
-            let RunReport { run_id, status, seconds, streams, errors, .. } = report;
+            let RunReport { run_id, status, seconds, streams, planned, errors, .. } = report;
             printer::event(&json!({
                 "event": "run_finished",
                 "run_id": run_id,
                 "status": status,
                 "seconds": seconds,
                 "streams": streams,
+                "planned": planned,
                 "refused": errors.len(),
             }));
         }

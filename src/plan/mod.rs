@@ -32,7 +32,7 @@ pub use columns::{ColumnPlan, ColumnValue};
 pub use cost::{Cost, QuotaPlan};
 pub use cursor::CursorPlan;
 pub use request::{BodyPlan, DescendPlan, FeedPlan, Iterate, QueuePlan, RequestPlan, StepPlan};
-pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, OWN, RoutePlan, Routed};
+pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, OWN, RoutePlan, Routed, requests_of};
 pub use select::{Selection, matches_pattern};
 pub use variables::input_type;
 
