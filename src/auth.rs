@@ -20,6 +20,9 @@ use crate::spec::OAuth2Grant;
 const MARGIN: Duration = Duration::from_mins(1);
 /// Lifetime of a token whose server does not say.
 const LIFETIME: Duration = Duration::from_mins(10);
+/// Longest wait for another process that uses the refresh token, looked at in steps.
+const TURN_PATIENCE: Duration = Duration::from_mins(3);
+const TURN_STEP: Duration = Duration::from_millis(50);
 /// Time a person has to enter a device code.
 const DEVICE_PATIENCE: Duration = Duration::from_mins(15);
 
@@ -83,8 +86,26 @@ fn sensitive(value: &Secret) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Told when the server replaces the refresh token: the old one is dead from then on.
-pub type OnRotation = Arc<dyn Fn(&Secret) + Send + Sync>;
+/// Keeps a refresh token that the server replaces whenever it is used: the old one is dead from then on.
+pub trait Keeper: Send + Sync {
+    /// The right to use the token in this field of the connection; `None` while another process has it.
+    ///
+    /// # Errors
+    /// The token's place cannot be read.
+    fn turn(&self, field: &str) -> Result<Option<Box<dyn Turn>>>;
+}
+
+/// The right to use a refresh token, until it is dropped.
+pub trait Turn: Send {
+    /// The token as it is now; `None` when no other can take its place.
+    fn token(&self) -> Option<Secret>;
+
+    /// Puts another in its place, for good.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn keep(&self, token: &Secret) -> Result<()>;
+}
 
 /// Told what a person must do to grant access: the URL to open and the code to enter there.
 pub type OnDeviceCode = Arc<dyn Fn(&str, &str) + Send + Sync>;
@@ -105,10 +126,12 @@ pub struct TokenSource {
     pub scopes: String,
     /// More parameters of the token request.
     pub params: Vec<(String, String)>,
-    /// Refresh token; replaced when the server rotates it.
+    /// Refresh token, the latest that is known.
     pub refresh_token: SyncMutex<Option<Secret>>,
-    /// See [`OnRotation`].
-    pub on_rotation: OnRotation,
+    /// The connection's field with the refresh token, when the server replaces that.
+    pub rotating: Option<String>,
+    /// Where such a token is kept; `None`: nowhere but here.
+    pub keeper: Option<Arc<dyn Keeper>>,
     /// See [`OnDeviceCode`].
     pub on_device_code: OnDeviceCode,
     /// The present token.
@@ -163,10 +186,7 @@ impl TokenSource {
             (OAuth2Grant::ClientCredentials, _) => {
                 self.ask(transport, &[("grant_type", "client_credentials")]).await?
             }
-            (_, Some(refresh)) => {
-                let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
-                self.ask(transport, &form).await?
-            }
+            (_, Some(refresh)) => self.refresh(transport, refresh).await?,
             (OAuth2Grant::Device, None) => self.ask_person(transport).await?,
             (OAuth2Grant::RefreshToken, None) => {
                 return Err(Error::new(Kind::Credentials, "there is no refresh token")
@@ -176,14 +196,51 @@ impl TokenSource {
         let lifetime = answer.expires_in.map_or(LIFETIME, Duration::from_secs);
         let renew_at = Instant::now() + lifetime.saturating_sub(MARGIN).max(lifetime / 2);
         let token = Token { value: Secret::new(answer.access_token), renew_at };
-        if let Some(rotated) = answer.refresh_token.map(Secret::new) {
-            (self.on_rotation)(&rotated);
-            if let Ok(mut slot) = self.refresh_token.lock() {
-                *slot = Some(rotated);
-            }
+        if let (Some(latest), Ok(mut slot)) = (answer.refresh_token, self.refresh_token.lock()) {
+            *slot = Some(Secret::new(latest));
         }
         *current = Some(token.clone());
         Ok(token.value)
+    }
+
+    /// Asks by the refresh token. Where the server replaces it, one process at a time does so, with the
+    /// token as it is then; and the new one is kept before anything else happens.
+    async fn refresh(&self, transport: &dyn Transport, known: Secret) -> Result<TokenAnswer> {
+        let turn = self.turn().await?;
+        let used = match &turn {
+            Some(turn) => turn.token().ok_or_else(nowhere_to_keep)?,
+            None => known,
+        };
+        let form = [("grant_type", "refresh_token"), ("refresh_token", used.expose())];
+        let answer = self.ask(transport, &form).await?;
+        let new = answer.refresh_token.as_deref().filter(|new| *new != used.expose());
+        match (new, turn) {
+            (Some(new), Some(turn)) => turn.keep(&Secret::new(new))?,
+            (Some(_), None) => {
+                tracing::warn!(
+                    "the server replaced the refresh token; the next run needs the new one"
+                );
+            }
+            (None, _) => {}
+        }
+        Ok(answer)
+    }
+
+    /// The right to use a refresh token that rotates; `None` where it does not, or nobody keeps it.
+    async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
+        let (Some(field), Some(keeper)) = (&self.rotating, &self.keeper) else { return Ok(None) };
+        let deadline = Instant::now() + TURN_PATIENCE;
+        loop {
+            if let Some(turn) = keeper.turn(field)? {
+                return Ok(Some(turn));
+            }
+            if Instant::now() >= deadline {
+                let what = "another process has held the refresh token for 3 minutes";
+                return Err(Error::new(Kind::Unreachable, what)
+                    .with_hint("end what hangs there, then run again"));
+            }
+            tokio::time::sleep(TURN_STEP).await;
+        }
     }
 
     /// Asks the token endpoint; a refusal is an error.
@@ -260,6 +317,13 @@ impl TokenSource {
         request.body = Some(Bytes::from(body.finish()));
         request
     }
+}
+
+fn nowhere_to_keep() -> Error {
+    let what = "the server replaces the refresh token whenever it is used, and the new one could not be kept";
+    Error::new(Kind::Credentials, what).with_hint(
+        "put the connection and its refresh token into the connections file: weir conns set",
+    )
 }
 
 fn refused(why: &str) -> Error {

@@ -37,6 +37,8 @@ const SET_EXAMPLES: &str = "\
 Examples:
   weir conns set WIKI type=api spec=confluence domain=acme.atlassian.net \\
       email=you@acme.com api_token=-
+  weir conns set APP type=api spec=confluence domain=acme.atlassian.net \\
+      auth=oauth client_id=1a2b client_secret=-
   weir conns set PG postgres://user@host/database
   weir conns set OUT type=files url=s3://bucket/prefix";
 

@@ -10,7 +10,7 @@ use super::{
     args::{Conns as Command, Shared},
     discover,
     files::{self, Surroundings},
-    printer,
+    printer, tokens,
 };
 use crate::connection::{Connection, ConnectionKind, api_fields, remove, save};
 use crate::error::{Error, Kind, Result};
@@ -228,7 +228,7 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let transport = files::transport(&connection, &spec)?;
     let diagnosis = super::runtime()?.block_on(async {
         sync::look_up(&spec, &mut fields, transport.as_ref()).await?;
-        sync::probe(&spec, &fields, transport.as_ref()).await
+        sync::probe(&spec, &fields, &tokens::hooks(&connection, around), transport.as_ref()).await
     })?;
     if shared.json {
         printer::json(&diagnosis);

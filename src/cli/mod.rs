@@ -15,6 +15,7 @@ mod specs;
 mod state;
 mod summary;
 mod sync;
+mod tokens;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,7 @@ use super::{
     Exit,
     args::{LogFormat, ModeName, Shared, Sync as Command, SyncPlan, SyncRun},
     files::{self, Surroundings},
-    forecast, printer, progress, state, summary,
+    forecast, printer, progress, state, summary, tokens,
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
@@ -31,6 +31,7 @@ pub(super) struct Prepared {
     source: Connection,
     spec: Spec,
     fields: Fields,
+    hooks: AccessHooks,
     target: Arc<dyn Target>,
     default_object: &'static str,
     default_name: String,
@@ -83,6 +84,7 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         return Err(problems.into());
     }
     let fields = api_fields(&source, &spec, &connections.variables())?;
+    let hooks = tokens::hooks(&source, around);
     let (target, default_object) =
         files::target(&connections.find(&replication.target)?, Some(&replication))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -92,7 +94,17 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         Some(place) => Some(files::state(place, &connections)?.store(name)?),
         None => None,
     };
-    Ok(Prepared { replication, source, spec, fields, target, default_object, default_name, state })
+    Ok(Prepared {
+        replication,
+        source,
+        spec,
+        fields,
+        hooks,
+        target,
+        default_object,
+        default_name,
+        state,
+    })
 }
 
 impl Prepared {
@@ -143,7 +155,7 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
         default_object: prepared.default_object,
         default_name: &prepared.default_name,
     };
-    let plan = Plan::new(documents, options, run, &AccessHooks::default())?;
+    let plan = Plan::new(documents, options, run, &prepared.hooks)?;
     forecast::check_routes(&plan, &prepared.spec, &options.routes)?;
     let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
     for table in outputs.map(|output| &output.table).chain(&plan.definitions) {

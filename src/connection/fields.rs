@@ -1,9 +1,12 @@
 //! The values of a connection to an API, held against the fields that its spec declares.
 
+use std::sync::Arc;
+
 use super::{Connection, ConnectionKind, Environment};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::spec::{ConnectionField, FieldFormat, Fields, Spec};
+use crate::template::{Expression, Scope};
 use crate::yaml::suggest;
 
 /// Properties of a connection to an API that are no fields of its spec.
@@ -40,9 +43,6 @@ pub fn api_fields(
             || field.env.as_ref().and_then(|variable| environment.get(variable)).cloned();
         let value = given.filter(|value| !value.is_empty()).or_else(from_variable);
         let value = value.or_else(|| field.default.clone()).unwrap_or_default();
-        if value.is_empty() && field.required && connection.simulate.is_none() {
-            wrong.push(missing(name, field));
-        }
         if !value.is_empty() {
             wrong.extend(misshapen(name, field, &value));
         }
@@ -52,42 +52,60 @@ pub fn api_fields(
             fields.open.insert(name.clone(), value);
         }
     }
+    let required = required(spec, &fields)?;
     if connection.simulate.is_some() {
-        fill_in_simulated(spec, &mut fields);
+        fill_in_simulated(&required, &mut fields);
+    } else {
+        let absent = required.iter().filter(|(name, field)| fields.is_empty(name, field.secret));
+        wrong.extend(absent.map(|(name, field)| missing(name, field)));
     }
     if wrong.is_empty() {
         return Ok(fields);
     }
     let what =
         format!("connection `{}` is not complete:\n  {}", connection.name, wrong.join("\n  "));
-    let missing: Vec<String> = spec
-        .connection
-        .iter()
-        .filter(|(_, field)| field.required)
-        .map(|(name, _)| format!("{name}=…"))
-        .collect();
+    let missing: Vec<String> = required.iter().map(|(name, _)| format!("{name}=…")).collect();
     let example = format!("weir conns set {} type=api spec={} ", connection.name, spec.name);
     Err(Error::input(what).with_hint(example + &missing.join(" ")))
 }
 
-/// A simulated API is never reached by its host's name, so that any will do.
-fn fill_in_simulated(spec: &Spec, fields: &mut Fields) {
+/// A field with its name.
+type Named<'a> = (&'a String, &'a ConnectionField);
+
+/// The fields that a connection with these values must have.
+fn required<'a>(spec: &'a Spec, fields: &Fields) -> Result<Vec<Named<'a>>> {
+    let scope = Arc::new(Scope::new(fields.variables()));
+    let mut required = Vec::new();
     for (name, field) in &spec.connection {
-        if !field.required {
-            continue;
+        let holds = match &field.required_when {
+            None => field.required,
+            Some(when) => {
+                let holds = Expression::parse(when).and_then(|when| when.holds(&scope));
+                holds.map_err(|error| Error::input(format!("`required_when: {when}`: {error}")))?
+            }
+        };
+        if holds {
+            required.push((name, field));
         }
+    }
+    Ok(required)
+}
+
+/// A simulated API is never reached by its host's name, so that any will do.
+fn fill_in_simulated(required: &[Named], fields: &mut Fields) {
+    for (name, field) in required {
         let value = match field.format {
             Some(FieldFormat::Hostname) => "simulated.example.net".to_owned(),
             Some(FieldFormat::Email) => "you@example.net".to_owned(),
             _ => "simulated".to_owned(),
         };
         if field.secret {
-            let slot = fields.secret.entry(name.clone()).or_insert_with(|| Secret::new(""));
+            let slot = fields.secret.entry((*name).clone()).or_insert_with(|| Secret::new(""));
             if slot.expose().is_empty() {
                 *slot = Secret::new(value);
             }
         } else {
-            let slot = fields.open.entry(name.clone()).or_default();
+            let slot = fields.open.entry((*name).clone()).or_default();
             if slot.is_empty() {
                 *slot = value;
             }

@@ -5,6 +5,7 @@
 //! where a property says so (`file:`) and the environment not at all: callers hand it over.
 
 mod fields;
+mod property;
 mod reference;
 mod schema;
 mod store;
@@ -20,6 +21,7 @@ use crate::secret::Secret;
 use crate::yaml::{Document, Node, NodeValue, suggest};
 
 pub use fields::api_fields;
+pub use property::{FileLock, lock};
 pub use reference::interpolated;
 pub use schema::json_schema;
 pub use store::{exposed, remove, save, stored};

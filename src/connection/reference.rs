@@ -28,6 +28,13 @@ pub(super) fn resolved(text: &str, environment: &Environment) -> Result<String> 
     Ok(text)
 }
 
+/// Whether a property's text stands for a value that is elsewhere.
+pub(super) fn is_reference(text: &str) -> bool {
+    text.contains("${")
+        || text.starts_with("command:")
+        || text.strip_prefix("file:").is_some_and(|path| !path.starts_with("//"))
+}
+
 /// A text with each `${NAME}` replaced by that variable; `$${` stands for `${` itself.
 ///
 /// # Errors

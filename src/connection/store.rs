@@ -10,10 +10,11 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::Document;
+use super::property::lock_waiting;
 use crate::error::{Error, Result};
 
 /// The key that holds the entries.
-const CONNECTIONS: &str = "connections";
+pub(super) const CONNECTIONS: &str = "connections";
 
 /// Text of the connections file; `None` when there is none.
 pub fn stored(path: &Path) -> Result<Option<String>> {
@@ -55,6 +56,13 @@ pub fn exposed(_: &Path) -> Option<String> {
 
 /// Replaces or removes an entry; tells whether there was one of its name.
 fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, String>>) -> Result<bool> {
+    if entry.is_some() {
+        make_home(path)?;
+    }
+    let _lock = match path.parent() {
+        Some(home) if !home.exists() => None,
+        _ => Some(lock_waiting(path)?),
+    };
     let text = stored(path)?.unwrap_or_default();
     let shown = path.display().to_string();
     let mut wanted = contents(&shown, &text)?;
@@ -82,7 +90,7 @@ fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, String>>) -> Re
 }
 
 /// The whole file as data; nothing where it has an empty mapping.
-fn contents(path: &str, text: &str) -> Result<Map<String, Value>> {
+pub(super) fn contents(path: &str, text: &str) -> Result<Map<String, Value>> {
     let document = Document::parse_private(path, text)?;
     let mut contents: Map<String, Value> = document.read()?;
     if contents.get(CONNECTIONS).is_some_and(Value::is_null) {
@@ -92,7 +100,7 @@ fn contents(path: &str, text: &str) -> Result<Map<String, Value>> {
 }
 
 /// Lines of a text without an entry.
-fn without(text: &str, name: &str) -> Vec<String> {
+pub(super) fn without(text: &str, name: &str) -> Vec<String> {
     let mut kept = Vec::new();
     let mut inside = false;
     for line in text.lines() {
@@ -115,7 +123,7 @@ fn without(text: &str, name: &str) -> Vec<String> {
 }
 
 /// A text of these lines and an entry.
-fn with_entry(
+pub(super) fn with_entry(
     mut lines: Vec<String>,
     name: &str,
     entry: Option<&IndexMap<String, String>>,
@@ -138,7 +146,7 @@ fn with_entry(
 }
 
 /// The text of a file with this content.
-fn written(contents: &Map<String, Value>) -> String {
+pub(super) fn written(contents: &Map<String, Value>) -> String {
     let mut lines = Vec::new();
     for (key, value) in contents {
         match value.as_object() {
@@ -154,13 +162,19 @@ fn written(contents: &Map<String, Value>) -> String {
     lines.join("\n") + "\n"
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+/// Makes the folder of the file, private to its owner.
+fn make_home(path: &Path) -> Result<()> {
     let failed = |error| wrong(path, "cannot be written").because(error);
     let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     if !folder.exists() {
         fs::create_dir_all(&folder).map_err(failed)?;
         private(&folder, 0o700).map_err(failed)?;
     }
+    Ok(())
+}
+
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    let failed = |error| wrong(path, "cannot be written").because(error);
     let draft = path.with_extension("yaml.new");
     drop(fs::remove_file(&draft));
     let mut file = fs::OpenOptions::new();
@@ -169,7 +183,11 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
     let mut file = file.open(&draft).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&draft, path).map_err(failed)
+    fs::rename(&draft, path).map_err(failed)?;
+    // What replaces a dead refresh token must outlast a power cut: the name, too.
+    #[cfg(unix)]
+    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all()).map_err(failed)?;
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -183,7 +201,7 @@ fn private(_: &Path, _: u32) -> std::io::Result<()> {
     Ok(())
 }
 
-fn wrong(path: &Path, what: &str) -> Error {
+pub(super) fn wrong(path: &Path, what: &str) -> Error {
     Error::input(format!("`{}` {what}", path.display()))
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Call<'call> {
     pub(super) child: bool,
     /// Whether another request can take its place: then a refusal is no failure, whatever the rules say.
     pub(super) tentative: bool,
+    /// Whether it is sent for several streams.
+    pub(super) shared: bool,
     /// What a try costs, and how many objects may come.
     pub(super) cost: (Cost, &'call Estimate),
     /// Makes the request anew for each try.
@@ -159,6 +161,9 @@ impl Client {
         let (cost, estimate) = call.cost;
         let points = if free { 0 } else { cost.base + cost.object * objects };
         call.stats.points.fetch_add(points, Ordering::Relaxed);
+        if call.shared {
+            call.stats.shared_points.fetch_add(points, Ordering::Relaxed);
+        }
         if response.is_some_and(|one| one.status.is_success()) {
             estimate.learn(objects);
         }
@@ -183,6 +188,9 @@ impl Client {
         // Only what is about to be sent holds points.
         *reserved = self.reserve(call).await?;
         stats.requests.fetch_add(1, Ordering::Relaxed);
+        if call.shared {
+            stats.shared.fetch_add(1, Ordering::Relaxed);
+        }
         let started = tokio::time::Instant::now();
         let sent = self.unless_cancelled(self.transport.send(request)).await?;
         if let Ok(response) = &sent {

@@ -6,7 +6,9 @@ use super::{
     Env,
     load::Keeper,
     reach,
-    state::{Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way},
+    state::{
+        Changes, Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way,
+    },
     stream::{Ended, Outcome},
 };
 use crate::error::{Error, Kind, Result};
@@ -161,8 +163,17 @@ impl Ending<'_> {
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
         let complete = self.way.reach == Reach::Complete;
         if complete {
-            let Counts { rows, requests, .. } = counts;
-            state.learnt = Learnt { slices: counts.done, rows, requests };
+            let Counts { rows, points, shared, shared_points, derived, .. } = counts;
+            let requests = counts.requests.saturating_sub(counts.retries).max(shared);
+            let (route, slices) = (self.route().to_owned(), counts.done);
+            state.learnt =
+                Learnt { route, slices, rows, requests, points, shared, shared_points, derived };
+        }
+        if let (Reach::Since(bound), Some(_)) = (self.way.reach, &plan.cursor) {
+            let micros = self.run.started_at.timestamp_micros().saturating_sub(bound);
+            let days = std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+            state.changes =
+                Some(Changes { days: days.as_secs_f64() / 86_400.0, rows: counts.changed });
         }
         if plan.output.is_none() {
             return state;

@@ -1,12 +1,25 @@
 //! Which route of each stream is the cheapest, and what a run will cost.
+//!
+//! How much there is was learnt by earlier runs; where none has shown it, it is assumed. Everything is a
+//! function of the plan and of what is remembered, so that the same run always takes the same routes.
+
+mod outlook;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::reach;
 use super::state::{Reach, Recall, Way};
-use crate::plan::Plan;
+use crate::plan::{Plan, StreamPlan};
+
+use outlook::{Outlook, Share};
+
+/// Time for which a route that was refused is not tried again.
+const REFUSED: TimeDelta = TimeDelta::days(7);
+/// Sets of routes that are compared; beyond them each stream is looked at for itself.
+const MAX_SETS: usize = 4096;
 
 /// What a run is expected to ask of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -45,22 +58,163 @@ pub struct Naive {
 /// What a run is expected to ask for, stream by stream in the plan's order. Streams that only feed and
 /// are not needed are left out.
 pub fn forecast(
-    _plan: &Plan,
-    _recall: &Recall,
-    _ways: &BTreeMap<String, Way>,
-    _now: DateTime<Utc>,
+    plan: &Plan,
+    recall: &Recall,
+    ways: &BTreeMap<String, Way>,
+    now: DateTime<Utc>,
 ) -> Vec<Expected> {
-    Vec::new()
+    let outlook = Outlook::new(plan, recall, now);
+    let part = |stream: &StreamPlan| stream.output.is_some() || way_of(ways, stream) != NOTHING;
+    let all: Vec<(&StreamPlan, Way)> = plan
+        .streams
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|s| part(s))
+        .map(|s| (s, way_of(ways, s)))
+        .collect();
+    let shares = outlook.shares(&all);
+    let everything: Vec<(&StreamPlan, Way)> =
+        all.iter().map(|(stream, _)| (*stream, Way { reach: Reach::Complete, route: 0 })).collect();
+    let naive: Vec<Share> = everything.iter().map(|one| outlook.alone(*one)).collect();
+    let expected =
+        |((stream, way), (share, naive)): (&(&StreamPlan, Way), (&Share, &Share))| Expected {
+            stream: stream.name.clone(),
+            feeder: stream.output.is_none(),
+            reach: shown(stream, way.reach),
+            route: route_name(stream, *way).to_owned(),
+            why: outlook.why(stream, *way, &all),
+            assumed: outlook.is_assumed(stream) && way.reach != Reach::Nothing,
+            slices: whole(share.slices),
+            requests: whole(share.requests),
+            points: whole(share.points),
+            naive: Naive { requests: whole(naive.requests), points: whole(naive.points) },
+        };
+    all.iter().zip(shares.iter().zip(&naive)).map(expected).collect()
 }
 
-/// Chooses the routes of the streams that read all there is.
+const NOTHING: Way = Way { reach: Reach::Nothing, route: 0 };
+
+fn way_of(ways: &BTreeMap<String, Way>, stream: &StreamPlan) -> Way {
+    ways.get(&stream.name).copied().unwrap_or(NOTHING)
+}
+
+fn route_name(stream: &StreamPlan, way: Way) -> &str {
+    let own = !reach::has_own_requests(stream, way.reach);
+    let route = stream.routes.get(way.route).filter(|_| !own);
+    route.map_or(crate::plan::OWN, |route| &route.name)
+}
+
+fn shown(stream: &StreamPlan, reach: Reach) -> String {
+    let value = |bound: i64| match &stream.cursor {
+        Some(cursor) => cursor.shown(bound),
+        None => {
+            DateTime::from_timestamp_micros(bound).unwrap_or_default().format("%FT%TZ").to_string()
+        }
+    };
+    match reach {
+        Reach::Complete => "everything".to_owned(),
+        Reach::Since(bound) if stream.cursor.is_some() => format!("changes since {}", value(bound)),
+        Reach::Since(bound) => format!("parents changed since {}", value(bound)),
+        Reach::Range(from, to) => format!("from {} to {}", value(from), value(to)),
+        Reach::Failed => "refused slices".to_owned(),
+        Reach::Nothing => "nothing".to_owned(),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, rounded")]
+fn whole(count: f64) -> u64 {
+    count.max(0.0).round() as u64
+}
+
+/// Chooses the routes of the streams: of those that ask for the same objects together.
 pub(super) fn routes(
     plan: &Plan,
-    _recall: &Recall,
-    _needs: &BTreeMap<String, Reach>,
-    _now: DateTime<Utc>,
+    recall: &Recall,
+    needs: &BTreeMap<String, Reach>,
+    now: DateTime<Utc>,
 ) -> BTreeMap<String, usize> {
-    let wanted =
-        plan.streams.iter().filter_map(|stream| Some((stream.name.clone(), stream.wanted?)));
-    wanted.collect()
+    let outlook = Outlook::new(plan, recall, now);
+    let need = |stream: &StreamPlan| needs.get(&stream.name).copied().unwrap_or(Reach::Nothing);
+    let mut left: Vec<&StreamPlan> = plan.streams.iter().map(AsRef::as_ref).collect();
+    left.retain(|stream| {
+        reach::has_own_requests(stream, need(stream)) && need(stream) != Reach::Nothing
+    });
+    let mut chosen = BTreeMap::new();
+    while let Some(first) = left.first().copied() {
+        let (together, others): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|other| other.name == first.name || meet(first, other));
+        left = others;
+        let options: Vec<Vec<Way>> =
+            together.iter().map(|stream| options(stream, need(stream), recall, now)).collect();
+        let sets: usize = options.iter().map(Vec::len).product();
+        let best = if sets <= MAX_SETS {
+            cheapest(&outlook, &together, &options)
+        } else {
+            let single = together.iter().zip(&options);
+            single
+                .flat_map(|(stream, ways)| {
+                    cheapest(&outlook, &[*stream], std::slice::from_ref(ways))
+                })
+                .collect()
+        };
+        let names = together.iter().map(|stream| stream.name.clone());
+        chosen.extend(names.zip(best.into_iter().map(|way| way.route)));
+    }
+    chosen
+}
+
+/// Whether two streams have routes that may share requests.
+fn meet(one: &StreamPlan, other: &StreamPlan) -> bool {
+    let paths = |stream: &StreamPlan| -> Vec<String> {
+        let embedded =
+            stream.requests.iter().filter_map(|request| request.routed.embedded.as_ref());
+        embedded.map(|embedded| embedded.path.clone()).collect()
+    };
+    let theirs = paths(other);
+    paths(one).iter().any(|path| theirs.contains(path))
+}
+
+/// The ways that are open to a stream.
+fn options(stream: &StreamPlan, need: Reach, recall: &Recall, now: DateTime<Utc>) -> Vec<Way> {
+    let way = |route| Way { reach: need, route };
+    let fits = |route: usize| {
+        let by_parents = stream.routes.get(route).is_some_and(|route| route.by_parents);
+        need == Reach::Complete || (matches!(need, Reach::Since(_)) && by_parents)
+    };
+    if let Some(wanted) = stream.wanted.filter(|wanted| fits(*wanted)) {
+        return vec![way(wanted)];
+    }
+    let state = recall.stream(&stream.name);
+    let refused = |name: &String| state.refused.get(name).is_some_and(|at| now - *at < REFUSED);
+    let routes = stream.routes.iter().enumerate();
+    // A first look at a few rows is not worth a listing of all.
+    let routes = routes
+        .filter(|(at, one)| *at == 0 || stream.limit.is_none() && fits(*at) && !refused(&one.name));
+    routes.map(|(at, _)| way(at)).collect()
+}
+
+/// The cheapest set of ways; of equal ones the first.
+fn cheapest(outlook: &Outlook<'_>, streams: &[&StreamPlan], options: &[Vec<Way>]) -> Vec<Way> {
+    let mut sets: Vec<Vec<Way>> = vec![Vec::new()];
+    for ways in options {
+        sets = sets
+            .iter()
+            .flat_map(|set| ways.iter().map(move |way| [set.as_slice(), &[*way]].concat()))
+            .collect();
+    }
+    let price = |set: &Vec<Way>| {
+        let all: Vec<_> = streams.iter().copied().zip(set.iter().copied()).collect();
+        outlook.price(&all)
+    };
+    let mut best: Option<((f64, f64), Vec<Way>)> = None;
+    for set in sets {
+        let price = price(&set);
+        let better = best.as_ref().is_none_or(|(known, _)| {
+            price.0 < known.0 - 0.5 || (price.0 - known.0).abs() <= 0.5 && price.1 < known.1 - 0.5
+        });
+        if better {
+            best = Some((price, set));
+        }
+    }
+    best.map(|(_, set)| set).unwrap_or_default()
 }

@@ -303,6 +303,7 @@ impl Group {
             rules: &shared.plan.rules,
             child: true,
             tentative: true,
+            shared: true,
             cost: (cost, &self.estimate),
             build: &build,
             shrink: &|| false,

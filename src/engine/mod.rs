@@ -22,6 +22,7 @@ mod spans;
 mod state;
 mod stats;
 mod stream;
+mod walks;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -51,8 +52,8 @@ use stream::{Ended, Job};
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::range;
 pub use state::{
-    Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream, Progress,
-    Reach, Recall, StreamState, Supply, Way,
+    Changes, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream,
+    Progress, Reach, Recall, StreamState, Supply, Way,
 };
 
 /// What a run needs from outside.
@@ -244,6 +245,7 @@ fn jobs(
     });
     let going: Vec<_> = going.map(|plan| (Arc::clone(plan), way(plan))).collect();
     let mut seats = fusion::seats(&going);
+    let mut walkers = walks::places(&going);
     let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
     for plan in streams {
         let before = recall.stream(&plan.name);
@@ -280,6 +282,7 @@ fn jobs(
             *place = Some(Company {
                 consumer: consumed.map(|queue| queue.consumer(done)),
                 seat: seats.remove(&(plan.name.clone(), number)),
+                walker: walkers.remove(&(plan.name.clone(), number)),
                 watches: watched.collect(),
             });
         }
@@ -328,6 +331,7 @@ async fn perform(
     let stats = Stats::default();
     let call = Call {
         tentative: false,
+        shared: false,
         cost: (Cost::default(), &Estimate::new(0)),
         stream: "setup",
         stats: &stats,

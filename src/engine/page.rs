@@ -10,7 +10,6 @@ use super::{
     client::{Answer, Call, interrupted},
     keys::KeySet,
     listing::Listing,
-    purse::Estimate,
     rows::without_known,
     shared::Shared,
     source::Source,
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
+use crate::fetch::HeaderMap;
 use crate::paginate::{Position, Seen};
 use crate::plan::{FeedPlan, Iterate, Output, RequestPlan};
 use crate::report::Event;
@@ -51,6 +51,7 @@ pub(super) fn is_past(shared: &Shared, stamps: &[Option<i64>]) -> bool {
 /// Fetches and decodes one page.
 pub(super) async fn fetch(
     shared: &Shared,
+    source: &Source,
     listing: &Listing<'_>,
     tentative: bool,
 ) -> Result<Answer<Fetched>> {
@@ -62,6 +63,19 @@ pub(super) async fn fetch(
         let url = request.pager.url(&first, &listing.at, current());
         assemble(request, listing, url)
     };
+    let read = |page: Page, headers: &HeaderMap, found| {
+        let url = request.pager.url(&first, &listing.at, current());
+        let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+        let seen = Seen { url: &url, headers, captures: &page.captures, rows };
+        let next = request.pager.next(&listing.at, &seen)?;
+        Ok(Answer::Read(Fetched { page, next, found }))
+    };
+    if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
+        let url = request.pager.url(&first, &listing.at, current());
+        if let Some((page, headers)) = walker.ask(shared, &build, url.as_str()).await? {
+            return read(page, &headers, None);
+        }
+    }
     let shrink = || {
         let smaller = current().and_then(|size| request.pager.smaller_page(size));
         if let (Some(slot), Some(smaller)) = (size, smaller) {
@@ -69,41 +83,32 @@ pub(super) async fn fetch(
         }
         smaller.is_some()
     };
-    let fallback = Estimate::new(1);
     let call = Call {
         stream: &shared.plan.name,
         stats: &shared.stats,
         rules: &shared.plan.rules,
         child: !matches!(request.iterate, Iterate::Once),
         tentative,
-        cost: (shared.plan.cost, shared.estimates.get(number).unwrap_or(&fallback)),
+        shared: false,
+        cost: (shared.plan.cost, shared.estimate(number)),
         build: &build,
         shrink: &shrink,
     };
-    let answer = shared
-        .env
-        .client
-        .ask(&call, |response| {
-            let page = request.decoder.decode(&response.body)?;
-            let found = request.routed.found.as_ref();
-            let found = found.map(|found| found.decoder.decode(&response.body)).transpose()?;
-            // Objects that carry the records were sent as well.
-            let carriers = found.as_ref().map_or(0, |found| found.rows);
-            let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
-            Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
-        })
-        .await?;
-    let (page, headers, found) = match answer {
-        Answer::Read(read) => read,
+    let answer = shared.env.client.ask(&call, |response| {
+        let page = request.decoder.decode(&response.body)?;
+        let found = request.routed.found.as_ref();
+        let found = found.map(|found| found.decoder.decode(&response.body)).transpose()?;
+        // Objects that carry the records were sent as well.
+        let carriers = found.as_ref().map_or(0, |found| found.rows);
+        let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
+        Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
+    });
+    match answer.await? {
+        Answer::Read((page, headers, found)) => read(page, &headers, found),
         Answer::Given { then, url, status, message } => {
-            return Ok(Answer::Given { then, url, status, message });
+            Ok(Answer::Given { then, url, status, message })
         }
-    };
-    let url = request.pager.url(&first, &listing.at, current());
-    let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-    let seen = Seen { url: &url, headers: &headers, captures: &page.captures, rows };
-    let next = request.pager.next(&listing.at, &seen)?;
-    Ok(Answer::Read(Fetched { page, next, found }))
+    }
 }
 
 /// The values of a chunk about which an answer has everything.

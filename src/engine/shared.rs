@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) page_sizes: Arc<Vec<AtomicU32>>,
     /// Per request the objects that its answers bring.
     pub(super) estimates: Vec<Estimate>,
+    /// The same of what is none of them.
+    pub(super) any: Estimate,
     /// No more slices are taken once it is cancelled.
     pub(super) enough: tokio_util::sync::CancellationToken,
     /// Whether something says that rows are missing.
@@ -63,6 +65,11 @@ impl Shared {
             Reach::Range(from, _) => Some(from),
             Reach::Failed | Reach::Nothing => None,
         }
+    }
+
+    /// The objects that answers to a request bring.
+    pub(super) fn estimate(&self, request: usize) -> &Estimate {
+        self.estimates.get(request).unwrap_or(&self.any)
     }
 
     /// Whether the route's slices are those of the stream's own requests.

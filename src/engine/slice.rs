@@ -76,7 +76,7 @@ pub(super) async fn run(
         if shared.enough.is_cancelled() {
             return Ok(());
         }
-        match page::fetch(shared, &listing, walk.is_tentative(&listing)).await? {
+        match page::fetch(shared, source, &listing, walk.is_tentative(&listing)).await? {
             Answer::Read(fetched) => walk.read(listing, fetched).await?,
             Answer::Given { then: Then::Empty, .. } => {}
             Answer::Given { url, status, message, .. } if walk.is_tentative(&listing) => {
@@ -211,6 +211,7 @@ impl<'run> Walk<'run> {
             batch = Some(rows.derived(output, sources, &item.values(), &self.scope)?);
             Stats::add(&shared.stats.rows, 1);
         }
+        Stats::add(&shared.stats.derived, 1);
         shared.stats.done.fetch_add(1, Ordering::Relaxed);
         let (slice, rest, whole) = (Arc::clone(&self.slice), Vec::new(), self.whole);
         shared.tell(Note::Page { slice, batch, rest, newest: None, gap: None, whole }).await
@@ -273,6 +274,10 @@ impl<'run> Walk<'run> {
         }
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
         let stamps = page::stamps(shared, listing.request, &page);
+        if let Some(bound) = shared.bound() {
+            let changed = stamps.iter().flatten().filter(|stamp| **stamp >= bound).count();
+            Stats::add(&shared.stats.changed, changed);
+        }
         let past = page::is_past(shared, &stamps);
         let next = next.filter(|_| !past);
         let missing = self.missing(found);

@@ -15,6 +15,7 @@ use super::{
     slice::{self, Start},
     spans::Spans,
     state::{FailedSlice, OpenItem, OpenSlice, Reach, Supply},
+    walks::Walker,
 };
 use crate::error::{Error, Kind, Result};
 use crate::plan::{ColumnValue, Iterate, RequestPlan};
@@ -37,6 +38,8 @@ pub(super) struct Source {
     known: Option<Known>,
     /// The stream's place among those that ask for the same objects.
     pub(super) seat: Option<Seat>,
+    /// The stream's place among those that read the same listing.
+    pub(super) walker: Option<Walker>,
     /// Queues that must be complete, each with its number.
     pub(super) watches: Vec<(usize, Watch)>,
     marks: bool,
@@ -61,6 +64,7 @@ pub(super) struct Past {
 pub(super) struct Company {
     pub(super) consumer: Option<Consumer>,
     pub(super) seat: Option<Seat>,
+    pub(super) walker: Option<Walker>,
     pub(super) watches: Vec<(usize, Watch)>,
 }
 
@@ -74,7 +78,7 @@ struct Next {
 impl Source {
     pub(super) fn new(number: usize, company: Company, past: Past, marks: bool) -> Self {
         let Past { begun, finished: mut taken, failed, known } = past;
-        let Company { consumer, seat, watches } = company;
+        let Company { consumer, seat, walker, watches } = company;
         for open in &begun {
             taken.insert(open.from, open.to);
         }
@@ -88,6 +92,7 @@ impl Source {
             taken,
             known,
             seat,
+            walker,
             watches,
             marks,
             next: AsyncMutex::new(0),

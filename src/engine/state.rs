@@ -205,6 +205,8 @@ pub struct StreamState {
     pub open: Option<Progress>,
     /// Slices and rows of the last complete reading.
     pub learnt: Learnt,
+    /// What changed, as the last run that asked for it found.
+    pub changes: Option<Changes>,
     /// Routes that the API refused, and when.
     pub refused: BTreeMap<String, DateTime<Utc>>,
 }
@@ -264,15 +266,34 @@ pub enum Supply {
 }
 
 /// Figures of a complete reading, from which the next one can be foretold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Learnt {
+    /// The route.
+    pub route: String,
     /// Slices.
     pub slices: u64,
     /// Rows.
     pub rows: u64,
-    /// Requests, retries included.
+    /// Requests, without those that were sent again.
     pub requests: u64,
+    /// Points.
+    pub points: u64,
+    /// Requests among them that were sent for other streams too.
+    pub shared: u64,
+    /// Points of those.
+    pub shared_points: u64,
+    /// Slices whose row followed from what was known.
+    pub derived: u64,
+}
+
+/// Figures of the last run that read what changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Days over which it looked back.
+    pub days: f64,
+    /// Records that had changed.
+    pub rows: u64,
 }
 
 /// A slice that the API refused.
@@ -385,4 +406,16 @@ pub struct Counts {
     /// Points spent, by the spec's terms.
     #[serde(default)]
     pub points: u64,
+    /// Requests among them that were sent for other streams too.
+    #[serde(default)]
+    pub shared: u64,
+    /// Points of those.
+    #[serde(default)]
+    pub shared_points: u64,
+    /// Slices whose row followed from what was known.
+    #[serde(default)]
+    pub derived: u64,
+    /// Records that had changed since the bound.
+    #[serde(default)]
+    pub changed: u64,
 }

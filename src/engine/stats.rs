@@ -16,6 +16,10 @@ pub(super) struct Stats {
     pub(super) done: AtomicU64,
     pub(super) skipped: AtomicU64,
     pub(super) points: AtomicU64,
+    pub(super) shared: AtomicU64,
+    pub(super) shared_points: AtomicU64,
+    pub(super) derived: AtomicU64,
+    pub(super) changed: AtomicU64,
 }
 
 impl Stats {
@@ -35,6 +39,10 @@ impl Stats {
             done: counts.done.into(),
             skipped: counts.skipped.into(),
             points: counts.points.into(),
+            shared: counts.shared.into(),
+            shared_points: counts.shared_points.into(),
+            derived: counts.derived.into(),
+            changed: counts.changed.into(),
         }
     }
 
@@ -50,6 +58,10 @@ impl Stats {
             done: read(&self.done),
             skipped: read(&self.skipped),
             points: read(&self.points),
+            shared: read(&self.shared),
+            shared_points: read(&self.shared_points),
+            derived: read(&self.derived),
+            changed: read(&self.changed),
         }
     }
 }

@@ -152,6 +152,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         allowance: Mutex::new(plan.limit),
         page_sizes,
         estimates: reach::requests(&plan, reach).iter().map(estimate).collect(),
+        any: Estimate::new(1),
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
         refusal: Mutex::new(None),
@@ -265,6 +266,9 @@ fn sources(keeper: &Keeper, company: Vec<Option<Company>>) -> Vec<Source> {
             let mut done = past.finished.clone();
             past.begun.iter().for_each(|open| done.insert(open.from, open.to));
             seat.sit(&done, &keeper.stats);
+        }
+        if let Some(walker) = &company.walker {
+            walker.sit(&keeper.stats);
         }
         Some(Source::new(number, company, past, keeper.marks))
     };

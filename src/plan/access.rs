@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::auth::{Auth, OnDeviceCode, OnRotation, TokenSource};
+use crate::auth::{Auth, Keeper, OnDeviceCode, TokenSource};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderName, HeaderValue, Url};
 use crate::secret::Secret;
@@ -13,15 +13,15 @@ use crate::template::{Expression, Scope, Template, TemplateError};
 /// access.
 #[derive(Clone)]
 pub struct AccessHooks {
-    /// See [`OnRotation`].
-    pub on_rotation: OnRotation,
+    /// Where refresh tokens that rotate are kept.
+    pub keeper: Option<Arc<dyn Keeper>>,
     /// See [`OnDeviceCode`].
     pub on_device_code: OnDeviceCode,
 }
 
 impl Default for AccessHooks {
     fn default() -> Self {
-        Self { on_rotation: Arc::new(|_| {}), on_device_code: Arc::new(|_, _| {}) }
+        Self { keeper: None, on_device_code: Arc::new(|_, _| {}) }
     }
 }
 
@@ -58,7 +58,7 @@ impl Access {
         check_url(&base_url)?;
         let mut auth = Auth::Open;
         for choice in &spec.auth.0 {
-            if holds(choice.when.as_deref(), &open)? {
+            if chosen(choice.when.as_deref(), &secret)? {
                 auth = Self::auth(choice, &secret, hooks)?;
                 break;
             }
@@ -121,7 +121,8 @@ fn oauth2_source(
         scopes: oauth2.scopes.join(" "),
         params: params.collect::<Result<_>>()?,
         refresh_token: Mutex::new(optional(&oauth2.refresh_token)?),
-        on_rotation: Arc::clone(&hooks.on_rotation),
+        rotating: oauth2.refresh_field().filter(|_| oauth2.rotates).map(str::to_owned),
+        keeper: hooks.keeper.clone(),
         on_device_code: Arc::clone(&hooks.on_device_code),
         current: tokio::sync::Mutex::new(None),
     })))
@@ -132,6 +133,14 @@ fn holds(when: Option<&str>, scope: &Arc<Scope>) -> Result<bool> {
     Expression::parse(when)
         .and_then(|when| when.holds(scope))
         .map_err(|error| Error::input(format!("`when: {when}`: {error}")))
+}
+
+/// Whether an alternative that may look at secrets holds; its error does not say at what.
+fn chosen(when: Option<&str>, scope: &Arc<Scope>) -> Result<bool> {
+    let Some(when) = when else { return Ok(true) };
+    let holds = Expression::parse(when).and_then(|when| when.holds(scope));
+    holds
+        .map_err(|_| Error::input(format!("`when: {when}` of the spec's `auth` cannot be decided")))
 }
 
 /// Fills a template that may hold secrets; its error does not say with what.

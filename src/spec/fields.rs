@@ -20,6 +20,15 @@ impl Fields {
         self.open.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
     }
 
+    /// Whether a field has no value.
+    pub fn is_empty(&self, name: &str, secret: bool) -> bool {
+        if secret {
+            self.secret.get(name).is_none_or(|value| value.expose().is_empty())
+        } else {
+            self.open.get(name).is_none_or(String::is_empty)
+        }
+    }
+
     /// All values, secrets too, for authentication alone.
     pub fn with_secrets(&self) -> BTreeMap<String, Value> {
         let mut all = self.variables();

@@ -261,6 +261,9 @@ pub struct RequestSpec {
 pub struct ConnectionField {
     /// Whether a connection must have it.
     pub required: bool,
+    /// Expression over the connection's other fields that are no secrets: a connection for which it is
+    /// true must have this one.
+    pub required_when: Option<String>,
     /// Whether it must never be shown.
     pub secret: bool,
     /// Its value when a connection does not set it.
@@ -329,7 +332,7 @@ pub struct BaseUrl {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthChoice {
-    /// Expression over the connection's fields; always when absent.
+    /// Expression over the connection's fields, secrets too; always when absent.
     pub when: Option<String>,
     /// HTTP Basic (RFC 7617).
     pub basic: Option<BasicAuth>,

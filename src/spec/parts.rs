@@ -79,12 +79,26 @@ pub struct OAuth2 {
     pub client_secret: Option<String>,
     /// Refresh token, for the refresh grant.
     pub refresh_token: Option<String>,
+    /// Whether the server replaces the refresh token whenever it is used. It must be `{{ field }}` then:
+    /// each new one is kept in the connections file, where the connection must have it.
+    #[serde(default)]
+    pub rotates: bool,
     /// Scopes to ask for.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// More parameters of the token request, for example `audience`.
     #[serde(default)]
     pub params: IndexMap<String, String>,
+}
+
+impl OAuth2 {
+    /// The connection's field that holds the refresh token, when that is all of the template.
+    pub fn refresh_field(&self) -> Option<&str> {
+        let inner = self.refresh_token.as_deref()?.trim().strip_prefix("{{")?;
+        let name = inner.strip_suffix("}}")?.trim();
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        name.chars().all(is_name).then_some(name)
+    }
 }
 
 /// A grant of OAuth 2.0.

@@ -91,8 +91,13 @@ pub enum Finding {
 }
 
 /// Tests a connection by the spec's probe: one request, not retried.
-pub async fn probe(spec: &Spec, fields: &Fields, transport: &dyn Transport) -> Result<Diagnosis> {
-    let access = Access::new(spec, fields, &AccessHooks::default())?;
+pub async fn probe(
+    spec: &Spec,
+    fields: &Fields,
+    hooks: &AccessHooks,
+    transport: &dyn Transport,
+) -> Result<Diagnosis> {
+    let access = Access::new(spec, fields, hooks)?;
     let scope = Arc::new(scope_of(fields));
     let url = probe_url(spec, &access, &scope)?;
     let mut request = Request::get(url.clone());

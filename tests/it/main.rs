@@ -12,6 +12,7 @@ mod incremental;
 mod jira;
 mod kills;
 mod language;
+mod oauth;
 mod postgres;
 mod routes;
 mod sim;

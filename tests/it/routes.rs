@@ -63,6 +63,15 @@ async fn every_stream_is_the_same_by_each_of_its_routes() {
     assert!(compared > 60, "{compared}");
 }
 
+#[tokio::test]
+async fn titles_of_versions_come_when_they_are_asked_for() {
+    let rig = Rig::new(tenant()).only(&["page_versions"]);
+    rig.run(&replication("{ version_titles: true }")).await;
+    let rows = rig.rows("page_versions").unwrap();
+    let titled = rows.iter().filter(|row| row["title"].is_string()).count();
+    assert!(titled * 10 > rows.len() * 9, "{titled} of {}", rows.len());
+}
+
 /// Streams that are told to come inside the answers about single objects, of which each is asked for once.
 #[tokio::test]
 async fn what_comes_together_is_the_same_and_asked_for_once() {

@@ -438,6 +438,26 @@ fn queues_without_feeders_and_cycles_are_told() {
 }
 
 #[test]
+fn what_a_connection_must_have_and_keep_is_checked() {
+    insta::assert_snapshot!(wrong("access.yaml"), @r#"
+    access.yaml:5:43: `required` is enough: it has no exception
+      5 |   email: { required: true, required_when: region == 'us', help: whose }
+        |                                           ^
+    access.yaml:6:41: `regoin` is not defined here
+      6 |   token: { secret: true, required_when: regoin == 'eu', help: its token }
+        |                                         ^
+      hint: did you mean `region`?
+    access.yaml:7:42: `token` is secret and cannot be used here
+      7 |   secret: { secret: true, required_when: token, help: its secret }
+        |                                          ^
+      hint: secrets may be used in `auth` only
+    access.yaml:10:132: what rotates is kept in a field of the connection: `refresh_token: "{{ field }}"`
+      10 |     oauth2: { grant: refresh_token, token_url: https://id.example.com, client_id: me, refresh_token: "Token {{ token }}", rotates: true }
+         |                                                                                                                                    ^
+    "#);
+}
+
+#[test]
 fn values_must_fit_what_they_are_for() {
     insta::assert_snapshot!(wrong("values.yaml"), @r#"
     values.yaml:1:7: `My Shop` is no name: use a-z, 0-9 and `_`, a letter first

@@ -15,10 +15,15 @@ impl Checker<'_> {
                 let message = format!("the default `{default}` is not among `one_of`");
                 self.found(&below(&at, &["default"]), message);
             }
-            let Some(lookup) = &field.lookup else { continue };
-            let at = below(&at, &["lookup"]);
             let mut known = self.names.connection();
             known.remove(name);
+            let when = field.required_when.as_deref();
+            self.expression(&below(&at, &["required_when"]), when, &known);
+            let twice = field.required && when.is_some();
+            let message = "`required` is enough: it has no exception";
+            self.found_if(twice, &below(&at, &["required_when"]), message);
+            let Some(lookup) = &field.lookup else { continue };
+            let at = below(&at, &["lookup"]);
             self.expression(&below(&at, &["when"]), lookup.when.as_deref(), &known);
             self.template(&below(&at, &["get"]), &lookup.get, &known);
             self.absolute(&below(&at, &["get"]), &lookup.get);
@@ -41,10 +46,11 @@ impl Checker<'_> {
             self.reachable(&at, choice.when.is_some(), position + 1 == choices.len());
         }
         let choices = &spec.auth.0;
+        let known_to_auth = self.names.with_secrets();
         for (position, choice) in choices.iter().enumerate() {
             let number = position.to_string();
             let at = if choices.len() == 1 { vec!["auth"] } else { vec!["auth", &number] };
-            self.expression(&below(&at, &["when"]), choice.when.as_deref(), &known);
+            self.expression(&below(&at, &["when"]), choice.when.as_deref(), &known_to_auth);
             self.reachable(&at, choice.when.is_some(), position + 1 == choices.len());
             self.auth(&at, choice);
         }
@@ -111,6 +117,11 @@ impl Checker<'_> {
         for (name, text) in &oauth2.params {
             self.template(&below(at, &["params", name]), text, &known);
         }
+        let field = oauth2.refresh_field();
+        let kept = field.is_some_and(|field| self.spec.connection.contains_key(field));
+        let message = "what rotates is kept in a field of the connection: \
+                       `refresh_token: \"{{ field }}\"`";
+        self.found_if(oauth2.rotates && !kept, &below(at, &["rotates"]), message);
         let missing = match oauth2.grant {
             OAuth2Grant::Device if oauth2.device_url.is_none() => "device_url",
             OAuth2Grant::RefreshToken if oauth2.refresh_token.is_none() => "refresh_token",

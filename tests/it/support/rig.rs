@@ -59,6 +59,7 @@ impl Rig {
             ("token", "classic"),
             ("cloud_id", ""),
             ("site_url", ""),
+            ("auth", "api_token"),
             ("quota", "none"),
         ]);
         let secret = BTreeMap::from([("api_token".to_owned(), Secret::new("t0ken"))]);

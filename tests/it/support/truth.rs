@@ -74,7 +74,10 @@ fn row_of(spec: &Spec, stream: &str, object: &Value) -> Row {
         // The tenant's truth leaves the description's text out: it depends on a parameter. Other
         // templates are not about the object.
         let apart = (stream, name.as_str()) == ("spaces", "description");
-        if !apart && (!parent || value.is_some()) {
+        if stream.ends_with("_versions") && name == "title" {
+            // Unless `version_titles` asks for them.
+            row.insert(name.clone(), Value::Null);
+        } else if !apart && (!parent || value.is_some()) {
             row.insert(name.clone(), value.unwrap_or(Value::Null));
         }
     }

@@ -1,0 +1,70 @@
+//! Refresh tokens that servers replace: kept in the connections file.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{files::Surroundings, printer};
+use crate::auth::{Keeper, Turn};
+use crate::connection::{Connection, FileLock, Origin, lock};
+use crate::error::Result;
+use crate::plan::AccessHooks;
+use crate::secret::Secret;
+
+/// What OAuth 2.0 needs of the program for this connection.
+pub(super) fn hooks(connection: &Connection, around: &Surroundings) -> AccessHooks {
+    let in_file = connection.origin == Origin::File;
+    let keeper = Kept { file: in_file.then(|| around.file.clone()), name: connection.name.clone() };
+    AccessHooks {
+        keeper: Some(Arc::new(keeper)),
+        on_device_code: Arc::new(|url, code| {
+            printer::talk(&format!("open {url} and enter {code} to grant access"));
+        }),
+    }
+}
+
+/// The place of a connection's tokens.
+struct Kept {
+    /// The connections file; `None` for a connection that is defined elsewhere.
+    file: Option<PathBuf>,
+    name: String,
+}
+
+/// The place, held.
+struct Held {
+    lock: FileLock,
+    name: String,
+    field: String,
+    token: Option<Secret>,
+}
+
+/// What is defined elsewhere cannot be replaced.
+struct Elsewhere;
+
+impl Keeper for Kept {
+    fn turn(&self, field: &str) -> Result<Option<Box<dyn Turn>>> {
+        let Some(file) = &self.file else { return Ok(Some(Box::new(Elsewhere))) };
+        let Some(lock) = lock(file)? else { return Ok(None) };
+        let token = lock.property(&self.name, field)?.map(Secret::new);
+        let (name, field) = (self.name.clone(), field.to_owned());
+        Ok(Some(Box::new(Held { lock, name, field, token })))
+    }
+}
+
+impl Turn for Held {
+    fn token(&self) -> Option<Secret> {
+        self.token.clone()
+    }
+
+    fn keep(&self, token: &Secret) -> Result<()> {
+        self.lock.replace(&self.name, &self.field, token.expose())
+    }
+}
+
+impl Turn for Elsewhere {
+    fn token(&self) -> Option<Secret> {
+        None
+    }
+
+    fn keep(&self, _: &Secret) -> Result<()> {
+        Ok(())
+    }
+}
