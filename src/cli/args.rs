@@ -196,7 +196,7 @@ pub(super) struct SyncRun {
     /// Range of the cursor to read again, with `--mode backfill`: two dates or times, both included
     #[arg(long, value_name = "FROM,TO", value_parser = range)]
     pub(super) range: Option<(String, String)>,
-    /// Route by which a stream is read all over, in place of the cheapest; may be given more than once.
+    /// Route by which a stream is read, in place of the cheapest; may be given more than once.
     /// `weir conns discover` shows the routes
     #[arg(long = "route", value_name = "STREAM=NAME", value_parser = route)]
     pub(super) routes: Vec<(String, String)>,
@@ -218,7 +218,7 @@ pub(super) struct SyncPlan {
     /// Range of the cursor to read again, with `--mode backfill`: two dates or times, both included
     #[arg(long, value_name = "FROM,TO", value_parser = range)]
     pub(super) range: Option<(String, String)>,
-    /// Route by which a stream is read all over, in place of the cheapest; may be given more than once
+    /// Route by which a stream is read, in place of the cheapest; may be given more than once
     #[arg(long = "route", value_name = "STREAM=NAME", value_parser = route)]
     pub(super) routes: Vec<(String, String)>,
 }

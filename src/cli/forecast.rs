@@ -159,6 +159,10 @@ fn about(number: u64, assumed: bool) -> String {
     format!("{}{}", if assumed { "~" } else { "" }, grouped(number))
 }
 
+fn about_counted(number: u64, noun: &str, assumed: bool) -> String {
+    format!("{}{}", if assumed { "~" } else { "" }, counted(number, noun))
+}
+
 /// A share in percent, with one decimal where that tells something.
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
@@ -174,7 +178,7 @@ fn percent(share: f64) -> String {
 fn quota(forecast: &Forecast) -> Option<String> {
     let pace = &forecast.pace;
     let allowed = pace.points_per_hour?;
-    let points = about(forecast.total.points, forecast.total.assumed);
+    let points = about_counted(forecast.total.points, "point", forecast.total.assumed);
     let hours = match pace.hours {
         0 | 1 => "enough for it".to_owned(),
         hours => format!(
@@ -182,17 +186,19 @@ fn quota(forecast: &Forecast) -> Option<String> {
             pace.until.format("%Y-%m-%d %H:%M UTC")
         ),
     };
-    Some(format!("quota: {points} points; an hour has {}: {hours}", grouped(allowed)))
+    Some(format!("quota: {points}; an hour has {}: {hours}", grouped(allowed)))
 }
 
 /// How long the burst limits hold it up.
 fn pace(pace: &Pace) -> String {
     let Pace { requests_per_second, concurrency, seconds, answer_seconds, .. } = pace;
-    let rate = requests_per_second.map_or("as fast as answers come".to_owned(), |rate| {
-        format!("at {rate} requests a second")
+    let rate = requests_per_second.map_or(String::new(), |rate| {
+        let rate = rate.to_string();
+        let many = if rate == "1" { "" } else { "s" };
+        format!(" at {rate} request{many} a second")
     });
     format!(
-        "{} {rate}, {concurrency} at once, if answers come within {answer_seconds:.1}s",
+        "{}{rate} with {concurrency} under way, if answers come within {answer_seconds:.1}s",
         elapsed(*seconds)
     )
 }
@@ -201,7 +207,7 @@ fn pace(pace: &Pace) -> String {
 fn naive(forecast: &Forecast) -> String {
     let (naive, total) = (&forecast.naive, &forecast.total);
     let points = match forecast.pace.points_per_hour {
-        Some(_) => format!(", {} points", about(naive.points, total.assumed)),
+        Some(_) => format!(", {}", about_counted(naive.points, "point", total.assumed)),
         None => String::new(),
     };
     let (theirs, ours) = match forecast.pace.points_per_hour {
@@ -213,8 +219,8 @@ fn naive(forecast: &Forecast) -> String {
         _ => format!("; the plan takes {} times less", times(theirs, ours)),
     };
     format!(
-        "{} requests{points} for everything by each stream's own requests{times}",
-        about(naive.requests, total.assumed)
+        "{}{points} for everything by each stream's own requests{times}",
+        about_counted(naive.requests, "request", total.assumed)
     )
 }
 
@@ -293,7 +299,7 @@ mod tests {
         page_versions  derived  parents changed since 2026-10-01T08:00:00Z  10,000    20,000   60,000        92 %
         total                                                                        ~21,508  ~64,524        99 %
         quota: ~64,524 points; an hour has 65,000: enough for it
-        pace: 35m50s at 10 requests a second, 5 at once, if answers come within 0.5s
+        pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
         ~: assumed, since no run has shown yet how much there is
         ");
@@ -318,7 +324,7 @@ mod tests {
         page_labels    search   everything                                     750     1,500       4.2 %  100 pages to a request, 12 times cheaper
         page_versions  derived  parents changed since 2026-10-01T08:00:00Z  10,000    20,000        56 %
         total                                                                         21,508        60 %
-        pace: 35m50s at 10 requests a second, 5 at once, if answers come within 0.5s
+        pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: 150,556 requests for everything by each stream's own requests; the plan takes 7.0 times less
         ");
     }
@@ -338,7 +344,7 @@ mod tests {
             parents changed since 2026-10-01T08:00:00Z
         total                    ~21,508  ~64,524       323 %
         quota: ~64,524 points; an hour has 20,000: it takes 4 hours' worth, until about 2026-10-01 12:02 UTC
-        pace: 35m50s at 10 requests a second, 5 at once, if answers come within 0.5s
+        pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
         ~: assumed, since no run has shown yet how much there is
         ");

@@ -128,9 +128,13 @@ fn against(planned: Planned, report: &RunReport) -> String {
         None if ended => String::new(),
         None => " so far".to_owned(),
     };
+    let again = match total(|stream| stream.retries) {
+        0 => String::new(),
+        retries => format!(", {} of them again", grouped(retries)),
+    };
     let about = if planned.assumed { "~" } else { "" };
     let mut text = format!(
-        "planned {about}{}, sent {}{}",
+        "planned {about}{}, sent {}{again}{}",
         counted(planned.requests, "request"),
         grouped(sent),
         off(planned.requests, sent)
@@ -308,14 +312,14 @@ mod tests {
         report.streams[0].points = 20_000;
         lines.push(told(&mut report, 12_758, 19_999, false));
         lines.push(told(&mut report, 15_000, 30_000, true));
-        report.status = RunStatus::Interrupted;
+        (report.status, report.streams[1].retries) = (RunStatus::Interrupted, 40);
         lines.push(told(&mut report, 15_000, 30_000, true));
         insta::assert_snapshot!(lines.join("\n"), @r"
         planned 12,848 requests, sent 12,848 (as planned)
         planned ~0 requests, sent 12,848
         planned 12,758 requests, sent 12,848 (+0.7 %); planned 19,999 points, spent 20,000 (+0.0 %)
         planned ~15,000 requests, sent 12,848 (-14.3 %); planned ~30,000 points, spent 20,000 (-33.3 %)
-        planned ~15,000 requests, sent 12,848 so far; planned ~30,000 points, spent 20,000 so far
+        planned ~15,000 requests, sent 12,848, 40 of them again so far; planned ~30,000 points, spent 20,000 so far
         ");
     }
 

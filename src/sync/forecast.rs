@@ -193,7 +193,8 @@ impl Pace {
         let requests_per_second = requests_per_second.filter(|rate| *rate > 0.0);
         let places = f64::from(concurrency.max(1));
         let interval = requests_per_second.map_or(0.0, f64::recip).max(ANSWER / places);
-        let seconds = interval * float(requests);
+        let least = if requests == 0 { 0.0 } else { ANSWER };
+        let seconds = (interval * float(requests)).max(least);
         let allowed = points_per_hour.filter(|points| *points > 0);
         let hours = allowed.map_or(0, |allowed| points.div_ceil(allowed));
         let whole = allowed.map_or(seconds, |allowed| {
