@@ -1,141 +1,101 @@
-//! What incremental runs ask for: a tenant of 10,000 pages under simulated time, of which 1 % is edited
-//! and 0.5 % deleted between two runs. Prints the requests of each run.
+//! What runs ask for: a tenant of 10,000 pages under simulated time. First a naive run (each stream by
+//! its own requests), the planned run and a second one of everything, each with what was planned and with
+//! the points that its rows alone cost; then, with 1 % of the pages edited and 0.5 % deleted, the runs that
+//! read what changed. For connections that pay points, and for those that do not.
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![expect(clippy::print_stdout, reason = "what a benchmark measures goes to stdout")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod site;
 
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    plan::{AccessHooks, Documents, Options as PlanOptions, Plan},
-    replication::Replication,
-    report::Recorded,
-    secret::Secret,
-    sim::{Change, Options, Simulator},
-    spec::{EMBEDDED, Fields, Spec},
-    sync::{self, Beginning, RunReport},
-    write::files::{Files, Settings},
-    yaml::Document,
-};
+use std::time::Duration;
 
-const PAGES: usize = 10_000;
+use site::Site;
+use weir::{sim::Children, spec::Spec, sync::RunReport};
+
+/// The reference tenant: on average so many of everything, with long tails.
+fn children() -> Children {
+    Children {
+        labels: 2.0,
+        versions: 6.0,
+        footer_comments: 1.5,
+        inline_comments: 0.5,
+        properties: 1.0,
+        ..Children::default()
+    }
+}
 
 fn main() {
-    let listings = "{ '*': , 'pages': *all, 'blog_posts': *all, 'attachments': *all }";
-    let listings = listings.replacen("*all", "&all { refresh: 0s }", 1);
-    let everything = "{ '*': { refresh: 0s } }";
-    for (streams, hours) in [("{ '*': }", 1), (&listings, 1), (everything, 1), ("{ '*': }", 24)] {
-        let site = Site::new();
-        let first = site.run(streams);
-        site.change();
-        site.pass(Duration::from_hours(hours));
-        let second = site.run(streams);
-        let (before, after) = (requests(&first), requests(&second));
+    let complete = "{ mode: full-refresh }";
+    let pages_only = "{ mode: full-refresh, inputs: { child_types: page } }";
+    let incremental = "{ mode: incremental }";
+    for quota in ["points", "none"] {
+        println!("## quota: {quota}");
+        let (naive, floor) = {
+            let site = Site::new(quota, children());
+            let run = site.run("{ '*': }", complete, &site::own_routes());
+            let floor = floor(&site::spec(), &run);
+            tell("naive", &run, floor, true);
+            (sums(&run), floor)
+        };
+        for defaults in [complete, pages_only] {
+            let site = Site::new(quota, children());
+            for name in ["first", "second"] {
+                let run = site.run("{ '*': }", defaults, &[]);
+                tell(&format!("{name}, {defaults}"), &run, floor, true);
+                compare(&run, naive);
+            }
+        }
+        for hours in [1, 24] {
+            let site = Site::new(quota, children());
+            let first = site.run("{ '*': }", incremental, &[]);
+            site.change();
+            site.pass(Duration::from_hours(hours));
+            let second = site.run("{ '*': }", incremental, &[]);
+            tell(&format!("{hours} h after 1 % was edited"), &second, floor, true);
+            compare(&second, naive);
+            compare(&second, sums(&first));
+        }
+    }
+}
+
+/// Requests and points of a run.
+fn sums(run: &RunReport) -> (u64, u64) {
+    let streams = run.streams.iter();
+    streams.fold((0, 0), |sum, one| (sum.0 + one.requests, sum.1 + one.points))
+}
+
+/// Points that the rows of a run cost, were there no requests.
+fn floor(spec: &Spec, run: &RunReport) -> u64 {
+    let cost = |stream: &str| match spec.streams[stream].cost.as_deref() {
+        Some("identity") => 2,
+        _ => 1,
+    };
+    run.streams.iter().map(|one| one.rows * cost(&one.stream)).sum()
+}
+
+fn tell(name: &str, run: &RunReport, floor: u64, each: bool) {
+    let (requests, points) = sums(run);
+    let rows: u64 = run.streams.iter().map(|one| one.rows).sum();
+    println!(
+        "{name}: {rows} rows, {requests} requests, {points} points; {floor} for all rows alone"
+    );
+    for one in run.streams.iter().filter(|_| each) {
         println!(
-            "{streams}, {hours} h later: {before} requests, then {after} ({:.2} %)",
-            100.0 * f64::from(after) / f64::from(before)
+            "  {:30} {:9} {:>7} rows {:>7} requests {:>7} points {:>6} deleted, {}",
+            one.stream, one.route, one.rows, one.requests, one.points, one.deleted, one.reach
         );
-        for (one, two) in first.streams.iter().zip(&second.streams) {
-            let (asked, gone) = (two.requests, two.deleted);
-            println!(
-                "  {:30} {:>7} {asked:>7} {gone:>6} deleted, {}",
-                one.stream, one.requests, two.reach
-            );
-        }
     }
 }
 
-fn requests(run: &RunReport) -> u32 {
-    u32::try_from(run.streams.iter().map(|stream| stream.requests).sum::<u64>()).unwrap()
-}
-
-/// A simulated site, and files beside it.
-struct Site {
-    runtime: Runtime,
-    simulator: Simulator,
-    folder: tempfile::TempDir,
-}
-
-impl Site {
-    fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let clock = runtime.enter();
-        let simulator = Simulator::new(Options {
-            spaces: 100,
-            pages: PAGES,
-            blog_posts: 2_000,
-            attachments: 5_000,
-            body_bytes: 256,
-            now: Some("2026-10-01T00:00:00Z".parse().unwrap()),
-            log_entries: Some(0),
-            ..Options::default()
-        });
-        drop(clock);
-        Self { runtime, simulator, folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn pass(&self, time: Duration) {
-        self.runtime.block_on(async { tokio::time::sleep(time).await });
-    }
-
-    /// Edits 1 % of the pages and deletes 0.5 % of them for good.
-    fn change(&self) {
-        let _clock = self.runtime.enter();
-        let pages = self.simulator.truth("pages").unwrap();
-        let ids =
-            pages.iter().filter(|page| page["status"] == "current" && !page["parentId"].is_null());
-        let ids: Vec<String> = ids.map(|page| page["id"].as_str().unwrap().to_owned()).collect();
-        for (number, id) in ids.into_iter().step_by(67).enumerate() {
-            let change = if number % 3 == 2 {
-                Change::Delete { id }
-            } else {
-                Change::Edit { id, retitle: false }
-            };
-            self.simulator.change(&change).unwrap();
-        }
-    }
-
-    fn run(&self, streams: &str) -> RunReport {
-        let (name, text) = EMBEDDED.iter().find(|(name, _)| *name == "confluence").unwrap();
-        let spec = Spec::load(name, text).unwrap();
-        let text = format!(
-            "source: WIKI\ntarget: OUT\nlimits: {{ requests_per_second: 0, concurrency: 8 }}\n\
-             defaults: {{ mode: incremental }}\nstreams: {streams}\n"
-        );
-        let replication =
-            Replication::load(&Document::parse("replication.yaml", &text).unwrap()).unwrap();
-        let open = [("domain", "acme.atlassian.net"), ("email", "a@b.c"), ("token", "classic")];
-        let open = open.into_iter().chain([("cloud_id", ""), ("site_url", ""), ("quota", "none")]);
-        let fields = Fields {
-            open: open.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            secret: BTreeMap::from([("api_token".to_owned(), Secret::new("t"))]),
-        };
-        let documents = Documents {
-            spec: &spec,
-            replication: &replication,
-            fields: &fields,
-            default_object: "{stream_name}.jsonl",
-            default_name: "incremental",
-        };
-        let options = PlanOptions::default();
-        let prepare = |run| Plan::new(documents, &options, run, &AccessHooks::default());
-        let services = Services {
-            transport: Arc::new(self.simulator.clone()),
-            target: Arc::new(Files::in_folder(self.folder.path(), Settings::default())),
-            state: None,
-            reporter: Arc::new(Recorded::default()),
-            cancel: CancellationToken::new(),
-        };
-        let clock = self.runtime.enter();
-        let now = self.simulator.now();
-        drop(clock);
-        let beginning = Beginning { now, random: 7, fresh: false, retry: false };
-        self.runtime.block_on(sync::run(&prepare, services, beginning)).unwrap()
-    }
+#[expect(clippy::cast_precision_loss, reason = "counts")]
+fn compare(run: &RunReport, other: (u64, u64)) {
+    let (requests, points) = sums(run);
+    let times = |own: u64, other: u64| other as f64 / own.max(1) as f64;
+    println!(
+        "  against {} requests, {} points: {:.1} and {:.1} times less",
+        other.0,
+        other.1,
+        times(requests, other.0),
+        times(points, other.1)
+    );
 }

@@ -123,7 +123,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         stats: Arc::clone(&stats),
         page_sizes: Arc::clone(&page_sizes),
         queues: Arc::clone(&env.queues),
-        settlers: company.iter().map(settler).collect(),
+        settlers: company.iter().map(|one| settler(one.as_ref())).collect(),
         durable: env.durable.clone(),
         interval: env.interval,
         pending: Pending::default(),
@@ -323,8 +323,8 @@ fn is_refused(shared: &Shared) -> bool {
     !refused.is_empty() && !shared.is_by_parents()
 }
 
-fn settler(company: &Option<Company>) -> Option<queue::Settler> {
-    company.as_ref()?.consumer.as_ref().map(Consumer::settler)
+fn settler(company: Option<&Company>) -> Option<queue::Settler> {
+    company?.consumer.as_ref().map(Consumer::settler)
 }
 
 /// Commits, or keeps or forgets what was done.

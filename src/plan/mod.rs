@@ -9,9 +9,12 @@ mod columns;
 mod cost;
 mod cursor;
 mod fingerprint;
+mod iterate;
 mod request;
 mod routes;
 mod select;
+mod steps;
+mod stream;
 mod variables;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -22,7 +25,7 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result};
 use crate::replication::{Checkpoints, Mode, Replication, StreamOptions};
 use crate::respond::Rules;
-use crate::spec::{Fields, Refresh, RequestSpec, Spec, Stream};
+use crate::spec::{Fields, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
@@ -31,9 +34,12 @@ pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
 pub use cost::{Cost, QuotaPlan};
 pub use cursor::CursorPlan;
-pub use request::{BodyPlan, DescendPlan, FeedPlan, Iterate, QueuePlan, RequestPlan, StepPlan};
+pub use iterate::Iterate;
+pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
 pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, OWN, RoutePlan, Routed, requests_of};
 pub use select::{Selection, matches_pattern};
+pub use steps::StepPlan;
+pub use stream::{Output, StreamPlan};
 pub use variables::input_type;
 
 /// Refused slices above which a stream fails unless the replication says otherwise.
@@ -103,101 +109,6 @@ pub struct Options {
     pub routes: Vec<(String, String)>,
 }
 
-/// One stream of a run.
-#[derive(Debug)]
-pub struct StreamPlan {
-    /// Name.
-    pub name: String,
-    /// What a run does with its rows; `None` when it only feeds its children.
-    pub output: Option<Output>,
-    /// The requests of all its routes, one route after the other.
-    pub requests: Vec<RequestPlan>,
-    /// The ways to its rows that are open, its own requests first.
-    pub routes: Vec<RoutePlan>,
-    /// The way that the user wants, as its number.
-    pub wanted: Option<usize>,
-    /// Rules for answers.
-    pub rules: Rules,
-    /// What its requests cost.
-    pub cost: Cost,
-    /// Slices under way at once.
-    pub concurrency: u32,
-    /// Rows after which it ends.
-    pub limit: Option<u64>,
-    /// Rows with fewer of which it fails; 0 unless the spec says otherwise.
-    pub min_rows: u64,
-    /// Values that its templates see, over those that all templates see.
-    pub variables: BTreeMap<String, Value>,
-    /// What the user should know before the run.
-    pub notes: Vec<String>,
-    /// What changed since the last run.
-    pub cursor: Option<CursorPlan>,
-    /// Its requests in a run that reads what changed; nothing when there are no such.
-    pub changes: Vec<RequestPlan>,
-    /// How old a complete reading may be.
-    pub refresh: Refresh,
-    /// Refused slices above which it fails.
-    pub max_errors: u32,
-    /// What decides which rows it has, as a short text: another one after a change of the spec's
-    /// requests, of the inputs, or of the connection's open fields.
-    pub reads: String,
-    /// What decides how its rows are written, likewise: its columns and where they come from, its key,
-    /// its object.
-    pub writes: String,
-}
-
-impl StreamPlan {
-    /// The stream's own requests.
-    pub fn own_requests(&self) -> &[RequestPlan] {
-        let own = self.routes.first().map(|route| route.requests.clone());
-        own.and_then(|own| self.requests.get(own)).unwrap_or_default()
-    }
-
-    /// Number of the own request whose place another one takes; its own number where it takes none.
-    pub fn own_number(&self, request: usize) -> usize {
-        self.requests.get(request).and_then(|one| one.routed.own).unwrap_or(request)
-    }
-
-    /// Whether each of its slices replaces the rows of a parent.
-    pub fn has_parents(&self) -> bool {
-        self.output.as_ref().is_some_and(|output| output.table.replaces.is_some())
-    }
-
-    /// Whether a row belongs to its parent for ever, since its key names it. Other rows may be with
-    /// another parent when theirs no longer has them.
-    pub fn is_bound_to_parent(&self) -> bool {
-        let table = self.output.as_ref().map(|output| &output.table);
-        table.is_some_and(|table| {
-            table.replaces.as_ref().is_some_and(|parent| table.schema.key.contains(parent))
-        })
-    }
-
-    /// Whether runs may pass over the children of parents that have not changed.
-    pub fn follows_parents(&self) -> bool {
-        let output = self.output.as_ref();
-        let always = self.refresh == Refresh::Every(Duration::ZERO);
-        output.is_some_and(|output| output.mode == Mode::Incremental)
-            && self.cursor.is_none()
-            && !always
-            && self.own_requests().iter().all(|one| matches!(one.iterate, Iterate::Queue { .. }))
-    }
-}
-
-/// What becomes of a stream's rows.
-#[derive(Debug)]
-pub struct Output {
-    /// Mode, as the replication says.
-    pub mode: Mode,
-    /// The table to write.
-    pub table: Table,
-    /// Where each column's value comes from, in the table's order.
-    pub columns: Vec<ColumnPlan>,
-    /// Positions of the key's columns.
-    pub key: Vec<usize>,
-    /// Whether a value that does not fit its column fails the stream.
-    pub strict: bool,
-}
-
 /// The documents that make up a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Documents<'documents> {
@@ -260,8 +171,8 @@ impl Plan {
             requests_per_second: own.requests_per_second.or(limits.requests_per_second),
             concurrency: draft.concurrency(),
             quota: draft.points()?.map(|points| QuotaPlan { per_hour: points.per_hour }),
-            setup: request::steps(&spec.setup, &draft.scope(&variables))?,
-            teardown: request::steps(&spec.teardown, &draft.scope(&variables))?,
+            setup: steps::steps(&spec.setup, &draft.scope(&variables))?,
+            teardown: steps::steps(&spec.teardown, &draft.scope(&variables))?,
             rules: Rules::new(&spec.responses, limits.max_wait.0).map_err(Error::from_path)?,
             name: draft.name().to_owned(),
             checkpoint: replication.checkpoint,

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{ColumnPlan, ColumnValue, Routed, access, columns, routes};
+use super::{ColumnPlan, ColumnValue, Iterate, Routed, access, columns, routes};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
 use crate::spec::{
-    Body, Descend, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec, Step,
-    Stream, Unknown,
+    Body, Descend, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec, Stream,
+    Unknown,
 };
-use crate::template::{Expression, Scope, Template, TemplateError, Value};
+use crate::template::{Scope, Template, TemplateError};
 
 /// Pages after which a slice ends with an error, unless the spec says otherwise.
 const MAX_PAGES: u32 = 100_000;
@@ -80,44 +80,6 @@ pub struct QueuePlan {
     pub carried: Vec<String>,
 }
 
-/// What a request is repeated over.
-#[derive(Debug)]
-pub enum Iterate {
-    /// Nothing: it is sent once.
-    Once,
-    /// The values of a queue, one or a chunk of several at a time.
-    Queue {
-        /// Number of the queue.
-        queue: usize,
-        /// Values to a request; `None`: one, not as a list.
-        chunk: Option<usize>,
-        /// Variable.
-        variable: Arc<str>,
-        /// Variables of what comes along with a value: its position in [`QueuePlan::carried`].
-        carried: Vec<(Arc<str>, usize)>,
-        /// Values for which it is false are left to other requests.
-        only: Option<Expression>,
-    },
-    /// These values.
-    Values {
-        /// The values, each a value or a chunk.
-        values: Vec<Value>,
-        /// Variable.
-        variable: Arc<str>,
-    },
-    /// Whole numbers from the first to the last by steps.
-    Range {
-        /// First.
-        from: i64,
-        /// Last, included.
-        to: i64,
-        /// Step.
-        step: i64,
-        /// Variable.
-        variable: Arc<str>,
-    },
-}
-
 /// A body, compiled.
 #[derive(Debug)]
 pub enum BodyPlan {
@@ -140,23 +102,6 @@ pub struct DescendPlan {
     pub max_depth: u32,
     /// Tap of a value by which a record shows that the listing itself holds the children.
     pub unless: Option<usize>,
-}
-
-/// A request before or after the streams, compiled.
-#[derive(Debug)]
-pub struct StepPlan {
-    /// Method.
-    pub method: Method,
-    /// Path below the base URL.
-    pub path: Template,
-    /// Query parameters.
-    pub query: Vec<(String, Template)>,
-    /// Headers.
-    pub headers: Vec<(HeaderName, Template)>,
-    /// Body.
-    pub body: Option<BodyPlan>,
-    /// Variables to set from the answer.
-    pub capture: Vec<(String, Path)>,
 }
 
 /// The stream's requests, each with what the stream and the spec's defaults add to it.
@@ -270,7 +215,7 @@ impl Compiler<'_> {
             (None, None) if request.derive.is_some() => (Method::GET, ""),
             _ => return Err(Error::input("a request has exactly one of `get` and `post`")),
         };
-        let pager = self.pager(request)?;
+        let pager = Self::pager(request)?;
         let mut taps = Vec::new();
         let mut tap = |text: &str| -> Result<usize> {
             taps.push(Path::parse(text).map_err(Error::from_path)?);
@@ -320,12 +265,12 @@ impl Compiler<'_> {
         })
     }
 
-    fn queue(&self, name: &str) -> Option<usize> {
+    pub(super) fn queue(&self, name: &str) -> Option<usize> {
         self.queues.iter().position(|queue| queue.name == name)
     }
 
     /// The pages of a request; an answer about one object has one.
-    fn pager(&self, request: &RequestSpec) -> Result<Pager> {
+    fn pager(request: &RequestSpec) -> Result<Pager> {
         let (paginate, size) = match &request.embedded {
             Some(_) => (Paginate::None, None),
             None => (request.paginate.clone().unwrap_or(Paginate::None), request.page_size.clone()),
@@ -402,77 +347,6 @@ impl Compiler<'_> {
         Decoder::new(layout)
             .map_err(|error| Error::input("the columns cannot be read").because(error))
     }
-
-    fn iterate(&self, request: &RequestSpec, notes: &mut Vec<String>) -> Result<Iterate> {
-        match &request.for_each {
-            None => Ok(Iterate::Once),
-            Some(ForEach::Queue(items)) => {
-                let queue = self.queue(&items.queue).ok_or_else(|| unfed(&items.queue))?;
-                let variable = items.variable_name().into();
-                let along = self.queues.get(queue).map_or(&[][..], |queue| &queue.carried);
-                let carried = items.carry.iter().filter_map(|(name, path)| {
-                    let at = along.iter().position(|one| one == path)?;
-                    Some((Arc::from(name.as_str()), at))
-                });
-                let only = items.only.as_deref().map(Expression::parse).transpose();
-                Ok(Iterate::Queue {
-                    queue,
-                    chunk: items.chunk.map(size),
-                    variable,
-                    carried: carried.collect(),
-                    only: only.map_err(|error| invalid(&error))?,
-                })
-            }
-            Some(ForEach::Input(items)) => {
-                let list = self.scope.get(&items.input).ok_or_else(|| {
-                    Error::input(format!("the spec has no input `{}`", items.input))
-                })?;
-                let values: Vec<Value> = list
-                    .try_iter()
-                    .map_err(|_| Error::input(format!("input `{}` is no list", items.input)))?
-                    .collect();
-                if let Some(note) = items.when_empty.as_ref().filter(|_| values.is_empty()) {
-                    notes.push(note.clone());
-                }
-                let values = match items.chunk.map(size) {
-                    Some(chunk) => {
-                        values.chunks(chunk).map(|chunk| Value::from(chunk.to_vec())).collect()
-                    }
-                    None => values,
-                };
-                Ok(Iterate::Values { values, variable: items.variable.as_str().into() })
-            }
-            Some(ForEach::Values(items)) => {
-                let render = |text: &String| {
-                    template(text)?
-                        .render(self.scope)
-                        .map(Value::from)
-                        .map_err(|error| invalid(&error))
-                };
-                let values = items.values.iter().map(render).collect::<Result<_>>()?;
-                Ok(Iterate::Values { values, variable: items.variable.as_str().into() })
-            }
-            Some(ForEach::Range(items)) => {
-                let number = |text: &str| -> Result<i64> {
-                    let text =
-                        template(text)?.render(self.scope).map_err(|error| invalid(&error))?;
-                    text.trim().parse().map_err(|_| {
-                        Error::input(format!("`range`: `{text}` is not a whole number"))
-                    })
-                };
-                Ok(Iterate::Range {
-                    from: number(&items.range.from.0)?,
-                    to: number(&items.range.to.0)?,
-                    step: i64::from(items.range.step.max(1)),
-                    variable: items.variable.as_str().into(),
-                })
-            }
-        }
-    }
-}
-
-fn size(chunk: u32) -> usize {
-    usize::try_from(chunk.max(1)).unwrap_or(1)
 }
 
 fn descend_plan(
@@ -499,51 +373,14 @@ fn descend_plan(
     })
 }
 
-/// Compiles the requests before or after the streams whose `when` holds.
-pub(super) fn steps(steps: &[Step], scope: &Arc<Scope>) -> Result<Vec<StepPlan>> {
-    let mut plans = Vec::new();
-    for step in steps {
-        let when = step.when.as_deref().map(Expression::parse).transpose();
-        let when = when.map_err(|error| invalid(&error))?;
-        if let Some(when) = when
-            && !when.holds(scope).map_err(|error| invalid(&error))?
-        {
-            continue;
-        }
-        let methods = [
-            (Method::GET, &step.get),
-            (Method::POST, &step.post),
-            (Method::PUT, &step.put),
-            (Method::DELETE, &step.delete),
-        ];
-        let mut given =
-            methods.into_iter().filter_map(|(method, path)| Some((method, path.as_ref()?)));
-        let (Some((method, path)), None) = (given.next(), given.next()) else {
-            return Err(Error::input("a step has exactly one of `get`, `post`, `put`, `delete`"));
-        };
-        let capture = step.capture.iter().map(|(name, path)| {
-            Path::parse(path).map(|path| (name.clone(), path)).map_err(Error::from_path)
-        });
-        plans.push(StepPlan {
-            method,
-            path: template(path)?,
-            query: query(&step.query)?,
-            headers: headers(&step.headers)?,
-            body: step.body.as_ref().map(body).transpose()?,
-            capture: capture.collect::<Result<_>>()?,
-        });
-    }
-    Ok(plans)
-}
-
-fn query(parameters: &IndexMap<String, QueryValue>) -> Result<Vec<(String, Template)>> {
+pub(super) fn query(parameters: &IndexMap<String, QueryValue>) -> Result<Vec<(String, Template)>> {
     let repeated = parameters
         .iter()
         .flat_map(|(name, values)| values.0.iter().map(move |value| (name, value)));
     repeated.map(|(name, value)| Ok((name.clone(), template(value)?))).collect()
 }
 
-fn headers(headers: &IndexMap<String, String>) -> Result<Vec<(HeaderName, Template)>> {
+pub(super) fn headers(headers: &IndexMap<String, String>) -> Result<Vec<(HeaderName, Template)>> {
     let compile = |(name, value): (&String, &String)| {
         let (name, _) = access::header(name, "")?;
         Ok((name, template(value)?))
@@ -551,7 +388,7 @@ fn headers(headers: &IndexMap<String, String>) -> Result<Vec<(HeaderName, Templa
     headers.iter().map(compile).collect()
 }
 
-fn body(body: &Body) -> Result<BodyPlan> {
+pub(super) fn body(body: &Body) -> Result<BodyPlan> {
     match body {
         Body::Json(value) => Ok(BodyPlan::Json(value.clone())),
         Body::Form(fields) => {
@@ -561,11 +398,11 @@ fn body(body: &Body) -> Result<BodyPlan> {
     }
 }
 
-fn unfed(queue: &str) -> Error {
+pub(super) fn unfed(queue: &str) -> Error {
     Error::input(format!("nobody feeds the queue `{queue}`"))
 }
 
-fn template(text: &str) -> Result<Template> {
+pub(super) fn template(text: &str) -> Result<Template> {
     Template::parse(text).map_err(|error| invalid(&error))
 }
 

@@ -52,6 +52,10 @@ fn real(count: u64) -> f64 {
     count as f64
 }
 
+fn points(stream: &StreamPlan, requests: f64, objects: f64) -> f64 {
+    requests * real(stream.cost.base) + objects * real(stream.cost.object)
+}
+
 impl<'plan> Outlook<'plan> {
     pub(super) fn new(plan: &'plan Plan, recall: &'plan Recall, now: DateTime<Utc>) -> Self {
         let queues = vec![0.0; plan.queues.len()];
@@ -156,7 +160,7 @@ impl<'plan> Outlook<'plan> {
             (Reach::Failed, _) => {
                 let failed = self.recall.stream(&stream.name).failed.len();
                 let count = real(u64::try_from(failed).unwrap_or(u64::MAX));
-                Share { slices: count, requests: count, points: self.points(stream, count, count) }
+                Share { slices: count, requests: count, points: points(stream, count, count) }
             }
             (Reach::Complete, Some(learnt)) => {
                 let requests = real(learnt.requests - learnt.shared);
@@ -164,7 +168,7 @@ impl<'plan> Outlook<'plan> {
                 let points = match stream.cost.base {
                     0 => 0.0,
                     _ if learnt.points > 0 => real(paid),
-                    _ => self.points(stream, requests, real(learnt.rows - learnt.derived)),
+                    _ => points(stream, requests, real(learnt.rows - learnt.derived)),
                 };
                 Share { slices: real(learnt.slices), requests, points }
             }
@@ -199,10 +203,6 @@ impl<'plan> Outlook<'plan> {
             }
             _ => (1.0, all),
         }
-    }
-
-    fn points(&self, stream: &StreamPlan, requests: f64, objects: f64) -> f64 {
-        requests * real(stream.cost.base) + objects * real(stream.cost.object)
     }
 
     /// What a request that is not shared costs, given the rows it brings.
@@ -265,7 +265,7 @@ impl<'plan> Outlook<'plan> {
         {
             requests += rows;
         }
-        Share { slices, requests, points: self.points(stream, requests, objects) }
+        Share { slices, requests, points: points(stream, requests, objects) }
     }
 
     /// Part of the parents whose only row follows from what is known.
@@ -323,18 +323,15 @@ impl<'plan> Outlook<'plan> {
             let learnt = self.learnt(stream).filter(|learnt| {
                 learnt.route == super::route_name(stream, *way) && way.reach == Reach::Complete
             });
-            // What was learnt has them already.
-            let requests = if learnt.is_some() { 0.0 } else { single };
+            // Among what was learnt are those that it sent by itself then.
+            let sent = learnt.as_ref().map_or(0.0, |one| real(one.requests - one.shared));
+            let requests = (single - sent).max(0.0);
             share.requests += requests;
             share.points += requests * real(stream.cost.base);
-            let inside = match learnt {
-                // Objects that its own requests brought are among what was learnt.
-                Some(learnt) if learnt.points > 0 => {
-                    let paid = real(learnt.points - learnt.shared_points);
-                    (objects * real(stream.cost.object) - paid).max(0.0)
-                }
-                _ => objects * real(stream.cost.object),
-            };
+            let paid = learnt.filter(|learnt| learnt.points > 0).map_or(0.0, |learnt| {
+                real(learnt.points - learnt.shared_points) - sent * real(stream.cost.base)
+            });
+            let inside = (objects * real(stream.cost.object) - paid.max(0.0)).max(0.0);
             share.points += inside;
             if first == Some(place) {
                 share.requests += joint;
@@ -348,7 +345,7 @@ impl<'plan> Outlook<'plan> {
     pub(super) fn price(&self, all: &[(&StreamPlan, Way)]) -> (f64, f64) {
         let mut total = Share::default();
         self.shares(all).into_iter().for_each(|share| total.add(share));
-        for queue in self.only_for(all) {
+        for queue in Self::only_for(all) {
             let feeders = self.plan.streams.iter().filter(|stream| {
                 stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
             });
@@ -361,7 +358,7 @@ impl<'plan> Outlook<'plan> {
     }
 
     /// Queues that these ways need and the streams' own requests do not.
-    fn only_for(&self, all: &[(&StreamPlan, Way)]) -> Vec<usize> {
+    fn only_for(all: &[(&StreamPlan, Way)]) -> Vec<usize> {
         let own = |stream: &StreamPlan| -> Vec<usize> {
             stream.own_requests().iter().flat_map(reach::queues).collect()
         };

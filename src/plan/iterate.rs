@@ -1,0 +1,123 @@
+//! What requests are repeated over, compiled.
+
+use std::sync::Arc;
+
+use super::request::{Compiler, invalid, template, unfed};
+use crate::error::{Error, Result};
+use crate::spec::{ForEach, RequestSpec};
+use crate::template::{Expression, Value};
+
+/// What a request is repeated over.
+#[derive(Debug)]
+pub enum Iterate {
+    /// Nothing: it is sent once.
+    Once,
+    /// The values of a queue, one or a chunk of several at a time.
+    Queue {
+        /// Number of the queue.
+        queue: usize,
+        /// Values to a request; `None`: one, not as a list.
+        chunk: Option<usize>,
+        /// Variable.
+        variable: Arc<str>,
+        /// Variables of what comes along with a value: its position in [`QueuePlan::carried`].
+        carried: Vec<(Arc<str>, usize)>,
+        /// Values for which it is false are left to other requests.
+        only: Option<Expression>,
+    },
+    /// These values.
+    Values {
+        /// The values, each a value or a chunk.
+        values: Vec<Value>,
+        /// Variable.
+        variable: Arc<str>,
+    },
+    /// Whole numbers from the first to the last by steps.
+    Range {
+        /// First.
+        from: i64,
+        /// Last, included.
+        to: i64,
+        /// Step.
+        step: i64,
+        /// Variable.
+        variable: Arc<str>,
+    },
+}
+
+impl Compiler<'_> {
+    pub(super) fn iterate(
+        &self,
+        request: &RequestSpec,
+        notes: &mut Vec<String>,
+    ) -> Result<Iterate> {
+        match &request.for_each {
+            None => Ok(Iterate::Once),
+            Some(ForEach::Queue(items)) => {
+                let queue = self.queue(&items.queue).ok_or_else(|| unfed(&items.queue))?;
+                let variable = items.variable_name().into();
+                let along = self.queues.get(queue).map_or(&[][..], |queue| &queue.carried);
+                let carried = items.carry.iter().filter_map(|(name, path)| {
+                    let at = along.iter().position(|one| one == path)?;
+                    Some((Arc::from(name.as_str()), at))
+                });
+                let only = items.only.as_deref().map(Expression::parse).transpose();
+                Ok(Iterate::Queue {
+                    queue,
+                    chunk: items.chunk.map(size),
+                    variable,
+                    carried: carried.collect(),
+                    only: only.map_err(|error| invalid(&error))?,
+                })
+            }
+            Some(ForEach::Input(items)) => {
+                let list = self.scope.get(&items.input).ok_or_else(|| {
+                    Error::input(format!("the spec has no input `{}`", items.input))
+                })?;
+                let values: Vec<Value> = list
+                    .try_iter()
+                    .map_err(|_| Error::input(format!("input `{}` is no list", items.input)))?
+                    .collect();
+                if let Some(note) = items.when_empty.as_ref().filter(|_| values.is_empty()) {
+                    notes.push(note.clone());
+                }
+                let values = match items.chunk.map(size) {
+                    Some(chunk) => {
+                        values.chunks(chunk).map(|chunk| Value::from(chunk.to_vec())).collect()
+                    }
+                    None => values,
+                };
+                Ok(Iterate::Values { values, variable: items.variable.as_str().into() })
+            }
+            Some(ForEach::Values(items)) => {
+                let render = |text: &String| {
+                    template(text)?
+                        .render(self.scope)
+                        .map(Value::from)
+                        .map_err(|error| invalid(&error))
+                };
+                let values = items.values.iter().map(render).collect::<Result<_>>()?;
+                Ok(Iterate::Values { values, variable: items.variable.as_str().into() })
+            }
+            Some(ForEach::Range(items)) => {
+                let number = |text: &str| -> Result<i64> {
+                    let text =
+                        template(text)?.render(self.scope).map_err(|error| invalid(&error))?;
+                    text.trim().parse().map_err(|_| {
+                        Error::input(format!("`range`: `{text}` is not a whole number"))
+                    })
+                };
+                Ok(Iterate::Range {
+                    from: number(&items.range.from.0)?,
+                    to: number(&items.range.to.0)?,
+                    step: i64::from(items.range.step.max(1)),
+                    variable: items.variable.as_str().into(),
+                })
+            }
+        }
+    }
+}
+
+fn size(chunk: u32) -> usize {
+    usize::try_from(chunk.max(1)).unwrap_or(1)
+}

@@ -1,0 +1,65 @@
+//! Requests before and after the streams.
+
+use std::sync::Arc;
+
+use super::BodyPlan;
+use super::request::{body, headers, invalid, query, template};
+use crate::error::{Error, Result};
+use crate::fetch::{HeaderName, Method};
+use crate::path::Path;
+use crate::spec::Step;
+use crate::template::{Expression, Scope, Template};
+
+/// A request before or after the streams, compiled.
+#[derive(Debug)]
+pub struct StepPlan {
+    /// Method.
+    pub method: Method,
+    /// Path below the base URL.
+    pub path: Template,
+    /// Query parameters.
+    pub query: Vec<(String, Template)>,
+    /// Headers.
+    pub headers: Vec<(HeaderName, Template)>,
+    /// Body.
+    pub body: Option<BodyPlan>,
+    /// Variables to set from the answer.
+    pub capture: Vec<(String, Path)>,
+}
+
+/// Compiles the requests before or after the streams whose `when` holds.
+pub(super) fn steps(steps: &[Step], scope: &Arc<Scope>) -> Result<Vec<StepPlan>> {
+    let mut plans = Vec::new();
+    for step in steps {
+        let when = step.when.as_deref().map(Expression::parse).transpose();
+        let when = when.map_err(|error| invalid(&error))?;
+        if let Some(when) = when
+            && !when.holds(scope).map_err(|error| invalid(&error))?
+        {
+            continue;
+        }
+        let methods = [
+            (Method::GET, &step.get),
+            (Method::POST, &step.post),
+            (Method::PUT, &step.put),
+            (Method::DELETE, &step.delete),
+        ];
+        let mut given =
+            methods.into_iter().filter_map(|(method, path)| Some((method, path.as_ref()?)));
+        let (Some((method, path)), None) = (given.next(), given.next()) else {
+            return Err(Error::input("a step has exactly one of `get`, `post`, `put`, `delete`"));
+        };
+        let capture = step.capture.iter().map(|(name, path)| {
+            Path::parse(path).map(|path| (name.clone(), path)).map_err(Error::from_path)
+        });
+        plans.push(StepPlan {
+            method,
+            path: template(path)?,
+            query: query(&step.query)?,
+            headers: headers(&step.headers)?,
+            body: step.body.as_ref().map(body).transpose()?,
+            capture: capture.collect::<Result<_>>()?,
+        });
+    }
+    Ok(plans)
+}
