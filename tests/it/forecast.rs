@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::Value;
 
+use crate::support::postgres::Database;
 use crate::support::user::{Site, TO_FILES, User, ended, visible};
 
 /// A site that nobody can reach: whoever asks it anything fails.
@@ -113,6 +114,20 @@ fn a_route_can_be_chosen() {
         let labels = streams.iter().find(|one| one["stream"] == "page_labels").unwrap();
         assert_eq!(labels["route"], *route);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_for_an_empty_database_leaves_it_empty() {
+    let database = Database::new().await;
+    let user = User::new();
+    let text = TO_FILES.replace("{stream_name}.jsonl", "wiki.{stream_name}");
+    user.write("r.yaml", &text.replace("{type: files, url: out}", &database.url()));
+    let output = user.weir(&["sync", "plan", "r.yaml"]).env("WIKI", NOWHERE).output().unwrap();
+    let (out, err) = ended(&output, 0);
+    assert!(out.contains("\n~: assumed, since no run has shown yet") && err.is_empty(), "{err}");
+    let made = "SELECT count(*)::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
+                WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'";
+    assert_eq!(database.text(made).await, "0");
 }
 
 #[test]
