@@ -25,6 +25,8 @@ pub enum Kind {
     Target,
     /// The run was told to stop: run it again.
     Interrupted,
+    /// What may be spent is spent: run it again later.
+    Paused,
 }
 
 /// What happened, in a lowercase clause, with an optional cause and hint.
@@ -42,7 +44,10 @@ impl Kind {
     /// Whether it may be gone the next time, without a change of spec or replication: what was done
     /// so far is then worth keeping.
     pub fn passes(self) -> bool {
-        matches!(self, Self::Credentials | Self::Unreachable | Self::Target | Self::Interrupted)
+        matches!(
+            self,
+            Self::Credentials | Self::Unreachable | Self::Target | Self::Interrupted | Self::Paused
+        )
     }
 }
 

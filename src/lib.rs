@@ -11,6 +11,7 @@
 
 pub mod error;
 
+pub mod ledger;
 pub mod path;
 pub mod report;
 pub mod schema;
@@ -34,7 +35,6 @@ pub mod respond;
 pub mod throttle;
 
 pub mod auth;
-pub mod ledger;
 
 pub mod plan;
 

@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::Budget;
 use crate::schema::ColumnType;
 use crate::spec::Refresh;
 use crate::write::Deletes;
@@ -35,6 +36,11 @@ pub struct Replication {
     /// The streams: a name, or a pattern such as `*` or `page_*`, to what is particular to it; null
     /// means the defaults. A later entry wins over an earlier one, a name over a pattern.
     pub streams: IndexMap<String, Option<StreamOptions>>,
+    /// What may be spent of the connection's points in an hour, by all runs together: a share of the
+    /// quota, `60%`, or so many points, `20000`. Everything unless set.
+    pub budget: Option<Budget>,
+    /// What happens when they are spent; `wait` unless set.
+    pub on_budget: Option<OnBudget>,
     /// Limits in place of the spec's, for all requests to the source.
     #[serde(default)]
     pub limits: LimitOverrides,
@@ -42,6 +48,17 @@ pub struct Replication {
     /// environment wins.
     #[serde(default)]
     pub env: IndexMap<String, String>,
+}
+
+/// What happens when the points that may be spent are spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBudget {
+    /// The run waits for the next hour.
+    #[default]
+    Wait,
+    /// The run saves what it has read and ends; the next one goes on.
+    Pause,
 }
 
 /// When what was read so far is saved. The earlier of the two counts.

@@ -48,6 +48,13 @@ pub enum Event {
         /// What, for a person.
         message: String,
     },
+    /// The run waits, because points are spent or the API asks for it.
+    Waiting {
+        /// Why, for a person.
+        reason: String,
+        /// Until when, `2026-01-31T12:00:00Z`.
+        until: String,
+    },
     /// A stream is over: committed, failed or stopped.
     StreamFinished {
         /// Its figures.
@@ -114,6 +121,29 @@ pub struct Planned {
     pub points: u64,
     /// Whether a part of it rests on assumptions, since no run has shown how much there is.
     pub assumed: bool,
+}
+
+/// What a run spent of a quota of points.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PointsReport {
+    /// Points that this process spent, by the spec's terms.
+    pub spent: u64,
+    /// Points that it might spend in all, where that was said.
+    pub max_points: Option<u64>,
+    /// Points that may be spent in an hour.
+    pub budget: u64,
+    /// Points that all runs and, as far as the API tells, others have spent in the last of its hours.
+    pub window_spent: u64,
+    /// Times that it waited for points.
+    pub waits: u64,
+    /// Seconds that it waited for points.
+    pub waited_seconds: f64,
+    /// Why it ended before its work was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// When it can go on, `2026-01-31T12:00:00Z`; at once unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_at: Option<String>,
 }
 
 /// How a stream ended.

@@ -123,6 +123,7 @@ impl Site {
             transport: Arc::new(self.simulator.clone()),
             target: Arc::new(Files::in_folder(self.folder.path(), Settings::default())),
             state: None,
+            ledger: None,
             reporter: Arc::new(Recorded::default()),
             cancel: CancellationToken::new(),
         };

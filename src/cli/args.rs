@@ -16,15 +16,17 @@ A spec declares the streams of an API, a replication says which of them go where
   weir sync run replication.yaml
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
-130 or 143 interrupted.";
+75 paused because the points that may be spent are spent, 130 or 143 interrupted.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   weir sync run replication.yaml
   weir sync run replication.yaml --streams 'page*,-page_versions' --limit 100
+  weir sync run replication.yaml --max-points 20000 --on-budget pause
   weir sync run replication.yaml --dry-run --json
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
+75 paused because the points that may be spent are spent: run it again later to continue,
 130 or 143 interrupted. A stream that did not end leaves its table as it was.";
 
 const PLAN_EXAMPLES: &str = "\
@@ -200,6 +202,14 @@ pub(super) struct SyncRun {
     /// `weir conns discover` shows the routes
     #[arg(long = "route", value_name = "STREAM=NAME", value_parser = route)]
     pub(super) routes: Vec<(String, String)>,
+    /// Pause once this run has spent so many points, whatever `budget` allows; for connections that
+    /// count points
+    #[arg(long, value_name = "POINTS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) max_points: Option<u64>,
+    /// What to do when the points that may be spent in this hour are spent, in place of what the
+    /// replication says
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) on_budget: Option<OnBudgetName>,
     /// Show what would run; sends no request and writes nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -238,6 +248,15 @@ pub(super) enum ModeName {
     Backfill,
     /// Nothing: the tables are made
     DefinitionOnly,
+}
+
+/// What to do when points are spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnBudgetName {
+    /// Wait for the next hour, and go on
+    Wait,
+    /// Save what was read, and end with exit code 75; the next run goes on
+    Pause,
 }
 
 fn range(text: &str) -> Result<(String, String), String> {
@@ -384,6 +403,10 @@ pub(super) struct Site {
     /// Answer what exceeds this many requests in a second with 429
     #[arg(long, value_name = "REQUESTS")]
     pub(super) burst: Option<u32>,
+    /// Count points, and refuse requests once so many are spent in a clock hour; a connection to it has
+    /// `quota: points`
+    #[arg(long, value_name = "POINTS")]
+    pub(super) points_per_hour: Option<u64>,
     /// A share of requests, 0 to 1, that goes wrong, perhaps only for paths that contain PART: 429,
     /// 403, 5xx, missing (a 404), slow (2 s), halt (2 s in
     /// the body), reset, truncate, malformed, repeat (a

@@ -96,7 +96,7 @@ impl Reporter for Bars {
                 }
                 return;
             }
-            Event::Warning { .. } => {}
+            Event::Warning { .. } | Event::Waiting { .. } => {}
         }
         // A terminal that has gone away cannot be told so.
         drop(self.all.println(line(event).unwrap_or_default()));

@@ -8,14 +8,18 @@ use crate::connection::{
 };
 use crate::error::{Error, Result};
 use crate::fetch::{Http, Transport};
+use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::replication::Replication;
 use crate::sim::Simulator;
 use crate::spec::{EMBEDDED, Spec};
 use crate::write::Target;
 use crate::write::files::{Files, FilesOptions, Settings};
-use crate::write::postgres::{Postgres, PostgresOptions};
+use crate::write::postgres::{Postgres, PostgresLedger, PostgresOptions};
 use crate::yaml::Document;
+
+/// Object of a stream in a database for which nobody names one.
+const TABLE: &str = "{stream_name}";
 
 /// Environment and files that define connections.
 pub(super) struct Surroundings {
@@ -128,9 +132,8 @@ pub(super) fn target(
 ) -> Result<(Arc<dyn Target>, &'static str)> {
     match connection.kind {
         ConnectionKind::Postgres => {
-            let (mut options, object) = (postgres(connection)?, "{stream_name}");
-            options.state_beside = replication.map(|one| one.own_object("_weir_state", object));
-            Ok((Arc::new(Postgres::new(options)), object))
+            let options = beside(connection, replication)?;
+            Ok((Arc::new(Postgres::new(options)), TABLE))
         }
         ConnectionKind::Files => {
             let root = connection.property("url").or_else(|| connection.property("path"));
@@ -148,6 +151,26 @@ pub(super) fn target(
             let what = format!("connection `{}` is of type api", connection.name);
             Err(Error::input(what).with_hint("the target of a replication is a database or files"))
         }
+    }
+}
+
+/// The options of a database in which the state of a replication is kept beside its tables.
+fn beside(connection: &Connection, replication: Option<&Replication>) -> Result<PostgresOptions> {
+    let mut options = postgres(connection)?;
+    options.state_beside = replication.map(|one| one.own_object("_weir_state", TABLE));
+    Ok(options)
+}
+
+/// The ledger of points that a target can keep for all who write there.
+pub(super) fn ledger(
+    target: &Connection,
+    replication: &Replication,
+) -> Result<Option<Arc<dyn Ledger>>> {
+    match target.kind {
+        ConnectionKind::Postgres => {
+            Ok(Some(Arc::new(PostgresLedger::new(beside(target, Some(replication))?))))
+        }
+        ConnectionKind::Files | ConnectionKind::Api => Ok(None),
     }
 }
 

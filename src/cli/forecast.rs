@@ -186,7 +186,7 @@ fn quota(forecast: &Forecast) -> Option<String> {
             pace.until.format("%Y-%m-%d %H:%M UTC")
         ),
     };
-    Some(format!("quota: {points}; an hour has {}: {hours}", grouped(allowed)))
+    Some(format!("quota: {points}; an hour allows {}: {hours}", grouped(allowed)))
 }
 
 /// How long the burst limits hold it up.
@@ -298,7 +298,7 @@ mod tests {
         page_labels    search   everything                                    ~750    ~1,500   ~4,500       6.9 %  100 pages to a request, 12 times cheaper
         page_versions  derived  parents changed since 2026-10-01T08:00:00Z  10,000    20,000   60,000        92 %
         total                                                                        ~21,508  ~64,524        99 %
-        quota: ~64,524 points; an hour has 65,000: enough for it
+        quota: ~64,524 points; an hour allows 65,000: enough for it
         pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
         ~: assumed, since no run has shown yet how much there is
@@ -343,7 +343,7 @@ mod tests {
         page_versions  derived    20,000   60,000       300 %
             parents changed since 2026-10-01T08:00:00Z
         total                    ~21,508  ~64,524       323 %
-        quota: ~64,524 points; an hour has 20,000: it takes 4 hours' worth, until about 2026-10-01 12:02 UTC
+        quota: ~64,524 points; an hour allows 20,000: it takes 4 hours' worth, until about 2026-10-01 12:02 UTC
         pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
         ~: assumed, since no run has shown yet how much there is

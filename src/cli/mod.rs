@@ -34,6 +34,7 @@ enum Exit {
     Failed = 1,
     WrongInput = 2,
     DoneWithErrors = 3,
+    Paused = 75,
     Interrupted = 130,
     Terminated = 143,
 }
@@ -82,6 +83,7 @@ fn exit_of(error: &Error) -> Exit {
     match error.kind() {
         Kind::Input => Exit::WrongInput,
         Kind::Interrupted => Exit::Interrupted,
+        Kind::Paused => Exit::Paused,
         _ => Exit::Failed,
     }
 }

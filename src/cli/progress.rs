@@ -112,6 +112,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::Warning { stream: Some(stream), message } => {
             Some(format!("{stream}: note: {message}"))
         }
+        Event::Waiting { reason, until } => Some(format!("waiting until {until}: {reason}")),
         Event::Warning { stream: None, message } => Some(format!("note: {message}")),
         Event::StreamFinished { report } => Some(finished(report)),
     }
@@ -194,6 +195,10 @@ mod tests {
             Event::SliceSkipped { error },
             Event::Warning { stream: Some(stream()), message: "set `types`".to_owned() },
             Event::Warning { stream: None, message: "stopping".to_owned() },
+            Event::Waiting {
+                reason: "60 of the 60 points of this hour are spent".to_owned(),
+                until: "2026-01-02T04:00:00Z".to_owned(),
+            },
             Event::StreamFinished { report: report(StreamStatus::Done, None) },
             Event::StreamFinished { report: report(StreamStatus::Fed, None) },
             Event::StreamFinished { report: report(StreamStatus::Interrupted, None) },
@@ -207,6 +212,7 @@ mod tests {
         pages: page_id=7 was refused: Forbidden
         pages: note: set `types`
         note: stopping
+        waiting until 2026-01-02T04:00:00Z: 60 of the 60 points of this hour are spent
         pages: done: 1,250 rows, 1 request, 2.0s
         pages: fed its children: 1,250 rows, 1 request, 2.0s
         pages: interrupted; run again to continue

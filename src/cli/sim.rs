@@ -13,8 +13,8 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::sim::{
-    Churning, Credentials, Fault, Faults, Options, RetryAfter, Simulator, What, When, refusal,
-    serve,
+    Churning, Credentials, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter,
+    Simulator, What, When, refusal, serve,
 };
 
 /// Time that a request takes longer when `slow` strikes.
@@ -48,6 +48,10 @@ pub(super) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
                 (Some(email), Some(_)) => format!("email: {email}, api_token: …"),
                 _ => "email: any@example.net, api_token: any".to_owned(),
             };
+            let credentials = match args.site.points_per_hour {
+                Some(_) => format!("{credentials}, quota: points"),
+                None => credentials,
+            };
             printer::data(&format!("serving http://{address}; Ctrl-C ends it. A connection to it:"));
             printer::data(&format!(
                 "WIKI='{{type: api, spec: confluence, domain: acme.atlassian.net, site_url: \"http://{address}\", {credentials}}}'"
@@ -78,6 +82,11 @@ fn tenant(site: &Site) -> Result<Options> {
         faults: Faults { rules, requests_per_second: site.burst, ..Faults::default() },
         refuses: site.refuses.iter().map(|text| refusal(text)).collect::<Result<_>>()?,
         changes: site.changes.unwrap_or(0),
+        quota: site.points_per_hour.map(|per_hour| PointsQuota {
+            per_hour,
+            headers: QuotaHeaders::default(),
+            others: 0,
+        }),
         churn: site.churn_every.map(|requests| Churning::every(requests, seed)),
         ..usual
     })

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::printer::{counted, elapsed, grouped, label, rate, table, trouble, width_of};
-use crate::report::{Planned, SliceError, StreamReport, StreamStatus};
+use crate::report::{Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::sync::{RunReport, RunStatus};
 
 /// Recorded errors that are shown; the rest is counted.
@@ -35,6 +35,7 @@ pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
     let mut parts = vec![fitted(&figures(report), width.unwrap_or(usize::MAX))];
     parts.extend(notes(report));
     parts.extend(report.planned.map(|planned| against(planned, report)));
+    parts.extend(report.points.as_ref().map(points));
     parts.push(conclusion(report));
     parts.join("\n")
 }
@@ -154,6 +155,23 @@ fn deviation(planned: u64, actual: u64) -> Option<String> {
     Some(if planned == actual { "as planned".to_owned() } else { format!("{off:+.1} %") })
 }
 
+/// What was spent of a quota, and how long it was waited for.
+fn points(points: &PointsReport) -> String {
+    let PointsReport { spent, max_points, budget, window_spent, waits, waited_seconds, .. } =
+        points;
+    let max = max_points.map_or(String::new(), |max| format!(", of at most {}", grouped(max)));
+    let waited = match waits {
+        0 => String::new(),
+        _ => format!("; waited {} for more", elapsed(*waited_seconds)),
+    };
+    format!(
+        "points: {} spent by this run{max}; {} of the hour's {} are spent{waited}",
+        grouped(*spent),
+        grouped(*window_spent),
+        grouped(*budget)
+    )
+}
+
 /// What the reader should know beyond the figures.
 pub(super) fn notes(report: &RunReport) -> Vec<String> {
     let (note, refused) = (label("note:"), label("refused:"));
@@ -225,6 +243,18 @@ fn conclusion(report: &RunReport) -> String {
             format!("failed: tables of failed streams are as they were before; {again}")
         }
         RunStatus::Failed => "failed: tables of failed streams are as they were before".to_owned(),
+        RunStatus::Paused => {
+            let paused = report.points.as_ref();
+            let why = paused.and_then(|points| points.paused.as_deref()).unwrap_or_default();
+            let at = paused.and_then(|points| points.resume_at.as_deref());
+            let when = at.map_or(String::new(), |at| format!(" at {at} or later"));
+            let again = if report.resumable {
+                format!("what was read is saved: run again{when} to continue")
+            } else {
+                format!("run again{when} to start over")
+            };
+            format!("paused: {why}; {again} (exit code 75)")
+        }
         RunStatus::Interrupted => {
             format!("interrupted: tables of stopped streams are as they were before; {again}")
         }
@@ -273,6 +303,7 @@ mod tests {
             status,
             streams,
             planned: None,
+            points: None,
             errors: Vec::new(),
             errors_object: None,
         }
@@ -320,6 +351,28 @@ mod tests {
         planned 12,758 requests, sent 12,848 (+0.7 %); planned 19,999 points, spent 20,000 (+0.0 %)
         planned ~15,000 requests, sent 12,848 (-14.3 %); planned ~30,000 points, spent 20,000 (-33.3 %)
         planned ~15,000 requests, sent 12,848, 40 of them again so far; planned ~30,000 points, spent 20,000 so far
+        ");
+    }
+
+    #[test]
+    fn a_paused_run_says_why_and_when_to_run_again() {
+        let mut report = report(RunStatus::Paused, vec![]);
+        let reason = "5,990 of the 6,000 points of this hour are spent".to_owned();
+        report.resumable = true;
+        report.points = Some(PointsReport {
+            spent: 5_000,
+            max_points: Some(20_000),
+            budget: 6_000,
+            window_spent: 5_990,
+            waits: 2,
+            waited_seconds: 4_000.0,
+            paused: Some(reason),
+            resume_at: Some("2026-01-02T04:00:00Z".to_owned()),
+        });
+        let spent = points(report.points.as_ref().unwrap());
+        insta::assert_snapshot!(format!("{spent}\n{}", conclusion(&report)), @"
+        points: 5,000 spent by this run, of at most 20,000; 5,990 of the hour's 6,000 are spent; waited 1h06m for more
+        paused: 5,990 of the 6,000 points of this hour are spent; what was read is saved: run again at 2026-01-02T04:00:00Z or later to continue (exit code 75)
         ");
     }
 

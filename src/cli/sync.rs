@@ -1,6 +1,9 @@
 //! `weir sync`.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
-    args::{LogFormat, ModeName, Shared, Sync as Command, SyncPlan, SyncRun},
+    args::{LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncPlan, SyncRun},
     files::{self, Surroundings},
     forecast, printer, progress, state, summary, tokens,
 };
@@ -16,14 +19,16 @@ use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
 use crate::error::{Error, Result};
 use crate::fetch::Transport;
+use crate::ledger::{All, Ledger};
 use crate::plan::{self, AccessHooks, Documents, Options, Plan, Run, Selection, StreamPlan};
-use crate::replication::{Mode, Replication};
+use crate::replication::{Mode, OnBudget, Replication};
 use crate::report::{Event, Reporter};
 use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};
 use crate::state::Store;
 use crate::sync::{self, Beginning, RunReport, RunStatus};
 use crate::write::Target;
+use crate::write::files::LocalLedger;
 
 /// All that a run is made of, loaded and checked.
 pub(super) struct Prepared {
@@ -37,6 +42,10 @@ pub(super) struct Prepared {
     default_name: String,
     /// Where the state is kept, when not with the target.
     state: Option<Arc<dyn Store>>,
+    /// Ledgers of points that other machines may share.
+    ledgers: Vec<Arc<dyn Ledger>>,
+    /// Folder of the ledger of this machine.
+    home: PathBuf,
 }
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
@@ -85,8 +94,9 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
     }
     let fields = api_fields(&source, &spec, &connections.variables())?;
     let hooks = tokens::hooks(&source, around);
-    let (target, default_object) =
-        files::target(&connections.find(&replication.target)?, Some(&replication))?;
+    let place = connections.find(&replication.target)?;
+    let (target, default_object) = files::target(&place, Some(&replication))?;
+    let ledgers = files::ledger(&place, &replication)?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let default_name = stem.into_owned();
     let name = replication.name.as_deref().unwrap_or(&default_name);
@@ -94,6 +104,7 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         Some(place) => Some(files::state(place, &connections)?.store(name)?),
         None => None,
     };
+    let home = around.file.with_file_name("ledger");
     Ok(Prepared {
         replication,
         source,
@@ -104,6 +115,8 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         default_object,
         default_name,
         state,
+        ledgers,
+        home,
     })
 }
 
@@ -173,6 +186,11 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         mode: args.mode.map(mode_of),
         range: args.range.clone(),
         routes: args.routes.clone(),
+        max_points: args.max_points,
+        on_budget: args.on_budget.map(|what| match what {
+            OnBudgetName::Wait => OnBudget::Wait,
+            OnBudgetName::Pause => OnBudget::Pause,
+        }),
         ..Options::default()
     };
     check_range(&options)?;
@@ -253,18 +271,44 @@ async fn execute(
     let cancel = CancellationToken::new();
     let reporter: Arc<dyn Reporter> = Arc::from(progress::reporter(shared));
     let stopped = tokio::spawn(stop_on_signal(cancel.clone(), Arc::clone(&reporter)));
-    let services = Services { transport, target, state, reporter, cancel };
+    let ledger = ledger(prepared, options, shared)?;
+    let services = Services { transport, target, state, ledger, reporter, cancel };
     let report = sync::run(&|run| plan_for(prepared, options, run), services, beginning).await?;
     conclude(&report, shared);
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,
         RunStatus::Failed => Exit::Failed,
+        RunStatus::Paused => Exit::Paused,
         RunStatus::Interrupted if stopped.is_finished() => {
             stopped.await.unwrap_or(Exit::Interrupted)
         }
         RunStatus::Interrupted => Exit::Interrupted,
     })
+}
+
+/// Where points are counted, for a run whose connection counts any.
+fn ledger(
+    prepared: &Prepared,
+    options: &Options,
+    shared: Shared,
+) -> Result<Option<Arc<dyn Ledger>>> {
+    if plan(prepared, options)?.quota.is_none() || prepared.source.simulate.is_some() {
+        return Ok(None);
+    }
+    let mut ledgers = prepared.ledgers.clone();
+    let local = LocalLedger::new(&prepared.home);
+    match local.check() {
+        Ok(()) => ledgers.push(Arc::new(local)),
+        Err(error) => printer::note(
+            shared,
+            &format!(
+                "points that other runs of this machine spend are not seen: {}",
+                error.chain()
+            ),
+        ),
+    }
+    Ok(Some(Arc::new(All(ledgers))))
 }
 
 /// Tells what a run came to; a quiet one tells only what went wrong.
@@ -274,7 +318,8 @@ fn conclude(report: &RunReport, shared: Shared) {
     }
     match shared.log_format {
         LogFormat::Json => {
-            let RunReport { run_id, status, seconds, streams, planned, errors, .. } = report;
+            let RunReport { run_id, status, seconds, streams, planned, points, errors, .. } =
+                report;
             printer::event(&json!({
                 "event": "run_finished",
                 "run_id": run_id,
@@ -282,6 +327,7 @@ fn conclude(report: &RunReport, shared: Shared) {
                 "seconds": seconds,
                 "streams": streams,
                 "planned": planned,
+                "points": points,
                 "refused": errors.len(),
             }));
         }

@@ -11,15 +11,12 @@ use std::{
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    purse::{Estimate, Purse, Reserved},
-    stats::Stats,
-};
+use super::{estimate::Estimate, purse::Purse, stats::Stats};
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Response, StatusCode, Transport, TransportError, Url};
 use crate::plan::{Access, Cost};
-use crate::report::{Event, Reporter};
+use crate::report::{Event, PointsReport, Reporter};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
 use crate::spec::{Meaning, Then};
 use crate::throttle::Throttle;
@@ -33,7 +30,7 @@ pub(super) struct Client {
     pub(super) cancel: CancellationToken,
     pub(super) jitter: Jitter,
     /// `None` where requests cost nothing.
-    pub(super) purse: Option<Purse>,
+    pub(super) purse: Option<Arc<Purse>>,
 }
 
 /// A request to be sent, perhaps several times.
@@ -71,6 +68,17 @@ pub(super) enum Answer<T> {
     },
 }
 
+/// What an answer brought.
+#[derive(Clone, Copy)]
+enum Brought {
+    /// It was no success.
+    Nothing,
+    /// It could not be read.
+    Unread,
+    /// So many objects.
+    Objects(u64),
+}
+
 impl Client {
     /// Sends a request until it is answered or given up; `read` makes use of the response, and counts
     /// its objects.
@@ -86,12 +94,16 @@ impl Client {
             let mut request = (call.build)()?;
             let mut reserved = None;
             let sent = self.send(&mut request, call, &mut reserved).await;
-            let objects = |objects: u64| self.settle(call, reserved.as_ref(), &sent, objects);
             let answered = match &sent {
                 Ok(Ok(response)) if response.status.is_success() => Some(read(response)),
                 _ => None,
             };
-            objects(answered.as_ref().and_then(|read| Some(read.as_ref().ok()?.1)).unwrap_or(0));
+            let brought = match &answered {
+                Some(Ok((_, objects))) => Brought::Objects(*objects),
+                Some(Err(_)) => Brought::Unread,
+                None => Brought::Nothing,
+            };
+            self.settle(call, reserved, &sent, brought);
             let answered = match (answered, sent?) {
                 (Some(read), Ok(response)) => match read {
                     Ok((value, _)) => return Ok(Answer::Read(value)),
@@ -119,8 +131,11 @@ impl Client {
             match call.rules.decide(&outcome, &attempt) {
                 Verdict::Retry { wait, asked } => {
                     self.note_retry(call, &answered, wait, number);
-                    if asked {
+                    if asked || is_too_many(&answered) {
                         self.throttle.pause(wait);
+                        if let Some(purse) = &self.purse {
+                            purse.wait(wait);
+                        }
                     } else {
                         self.unless_cancelled(tokio::time::sleep(wait)).await?;
                     }
@@ -131,6 +146,9 @@ impl Client {
                     return Ok(Answer::Given { then, url: request.url, status, message });
                 }
                 Verdict::Give { then: Then::Fail, means, hint } => {
+                    if let Some(pause) = self.pause(&answered) {
+                        return Err(pause);
+                    }
                     return Err(failure(&request.url, &answered, means, hint));
                 }
                 Verdict::Give { then, .. } => {
@@ -142,33 +160,62 @@ impl Client {
         Err(Error::new(Kind::Unreachable, "the request was tried without end"))
     }
 
-    async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
+    async fn reserve(&self, call: &Call<'_>) -> Result<Option<u64>> {
         let Some(purse) = &self.purse else { return Ok(None) };
-        self.unless_cancelled(purse.reserve(call.cost, &self.reporter)).await.map(Some)
+        self.unless_cancelled(purse.reserve(call.cost)).await?.map(Some)
+    }
+
+    /// Whether the run ends before its work is done, since what it may spend is spent.
+    pub(super) fn is_paused(&self) -> bool {
+        self.purse.as_ref().is_some_and(|purse| purse.is_paused())
+    }
+
+    /// Gives points back that are left, and says what was spent.
+    pub(super) async fn close(&self) -> Option<PointsReport> {
+        match &self.purse {
+            Some(purse) => Some(purse.close().await),
+            None => None,
+        }
+    }
+
+    /// The pause of a run whose request is refused for longer than is waited.
+    fn pause(&self, answered: &Result<Response, TransportError>) -> Option<Error> {
+        let response = answered.as_ref().ok().filter(|_| is_too_many(answered))?;
+        let wait = respond::retry_after(response, Utc::now())?;
+        self.purse.as_ref()?.too_long(wait)
     }
 
     /// Counts what a try has cost.
     fn settle(
         &self,
         call: &Call<'_>,
-        reserved: Option<&Reserved>,
+        reserved: Option<u64>,
         sent: &Result<Result<Response, TransportError>>,
-        objects: u64,
+        brought: Brought,
     ) {
         let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
-        // What is refused for being too much costs nothing, what is not answered perhaps something.
-        let free = response.is_some_and(|one| one.status == StatusCode::TOO_MANY_REQUESTS);
         let (cost, estimate) = call.cost;
-        let points = if free { 0 } else { cost.base + cost.object * objects };
-        call.stats.points.fetch_add(points, Ordering::Relaxed);
-        if call.shared {
-            call.stats.shared_points.fetch_add(points, Ordering::Relaxed);
-        }
-        if response.is_some_and(|one| one.status.is_success()) {
+        let known = |objects: u64| cost.base + cost.object * objects;
+        let points = match (response, &brought) {
+            // What is refused for being too much costs nothing.
+            (Some(one), _) if one.status == StatusCode::TOO_MANY_REQUESTS => Some(0),
+            (Some(_), Brought::Nothing) => Some(known(0)),
+            (Some(_), Brought::Objects(objects)) => Some(known(*objects)),
+            // Nobody knows what the server has counted.
+            (Some(_), Brought::Unread) | (None, _) => None,
+        };
+        if let Brought::Objects(objects) = brought {
             estimate.learn(objects);
         }
+        if sent.is_ok() || reserved.is_some() {
+            let least = points.unwrap_or(known(0));
+            call.stats.points.fetch_add(least, Ordering::Relaxed);
+            if call.shared {
+                call.stats.shared_points.fetch_add(least, Ordering::Relaxed);
+            }
+        }
         if let (Some(purse), Some(reserved)) = (&self.purse, reserved) {
-            purse.settle(reserved, points, response.map(|one| &one.headers));
+            purse.settle(reserved, points.unwrap_or(reserved), response.map(|one| &one.headers));
         }
     }
 
@@ -176,7 +223,7 @@ impl Client {
         &self,
         request: &mut Request,
         call: &Call<'_>,
-        reserved: &mut Option<Reserved>,
+        reserved: &mut Option<u64>,
     ) -> Result<Result<Response, TransportError>> {
         let stats = call.stats;
         for (name, value) in &self.access.headers {
@@ -249,6 +296,10 @@ fn too_large(answered: &Result<Response, TransportError>, number: u32) -> bool {
         Err(TransportError::Timeout) => again,
         Err(_) => false,
     }
+}
+
+fn is_too_many(answered: &Result<Response, TransportError>) -> bool {
+    answered.as_ref().is_ok_and(|response| response.status == StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// Whether the server says that it does not serve such a request.

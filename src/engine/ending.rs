@@ -247,6 +247,10 @@ impl Ending<'_> {
         let last = LastRun { run_id, at: Utc::now(), report, supply };
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), Utc::now())));
+        if self.route() == OWN {
+            // What refuses the own requests too does not refuse a route.
+            refused.clear();
+        }
         StreamState { last: Some(last), open: None, failed, refused, ..self.before.clone() }
     }
 
@@ -347,10 +351,15 @@ impl Ending<'_> {
     /// Draws the report up.
     pub(super) fn conclude(&self, outcome: Outcome, env: &Env, took: std::time::Duration) -> Ended {
         let cancelled = env.client.cancel.is_cancelled();
+        let paused = env.client.is_paused();
         let Outcome { result, progress, open } = outcome;
         let report = match &result {
             Ok(_) => self.report(&result, &progress),
-            Err(error) if cancelled || error.kind() == Kind::Interrupted => {
+            Err(error)
+                if cancelled
+                    || error.kind() == Kind::Interrupted
+                    || paused && error.kind().passes() =>
+            {
                 self.failure(&progress, error, StreamStatus::Interrupted)
             }
             Err(error) => self.failure(&progress, error, StreamStatus::Failed),

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::{
     assemble::{add_headers, url_of},
     client::{Answer, Call},
-    purse::Estimate,
+    estimate::Estimate,
     shared::Shared,
     spans::Spans,
     state::Way,

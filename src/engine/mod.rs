@@ -4,8 +4,10 @@
 mod assemble;
 mod client;
 mod ending;
+mod estimate;
 mod forecast;
 mod fusion;
+mod hand;
 mod keys;
 mod listing;
 mod load;
@@ -32,8 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Transport};
+use crate::ledger::{Ledger, Memory};
 use crate::plan::{Cost, Iterate, Plan, Run, StepPlan, StreamPlan};
-use crate::report::{Event, Reporter, SliceError, StreamReport};
+use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport};
 use crate::respond::Rules;
 use crate::state::{Lock, Store};
 use crate::template::{Scope, Value, from_json};
@@ -41,8 +44,9 @@ use crate::throttle::Throttle;
 use crate::write::Target;
 
 use client::{Answer, Call, Client, Jitter};
+use estimate::Estimate;
 use parents::Read;
-use purse::{Estimate, Purse};
+use purse::Purse;
 use queue::{Queue, Queues};
 use source::Company;
 use spans::Spans;
@@ -65,6 +69,8 @@ pub struct Services {
     pub target: Arc<dyn Target>,
     /// Where the state is kept; `None`: with the target.
     pub state: Option<Arc<dyn Store>>,
+    /// Where points are counted; `None`: in this process alone.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// Who is told what happens.
     pub reporter: Arc<dyn Reporter>,
     /// Cancelled when the run is to stop.
@@ -122,6 +128,8 @@ pub struct Ran {
     pub errors: Vec<SliceError>,
     /// Whether work is left that the next run goes on with.
     pub open: bool,
+    /// What was spent, where points are counted.
+    pub points: Option<PointsReport>,
 }
 
 /// A report of a stream of which nothing was read.
@@ -162,10 +170,15 @@ pub async fn run(
         usize::try_from(plan.checkpoint.mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
         Duration::from_secs(plan.checkpoint.seconds.into()),
     );
-    let Plan { run, access, setup, teardown, variables, rules, queues, streams, quota, .. } = plan;
-    let Services { transport, target, reporter, cancel, .. } = services;
+    let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
+    let (quota, plan_notes) = (plan.quota, plan.notes);
+    let Services { transport, target, ledger, reporter, cancel, .. } = services;
+    for message in plan_notes {
+        reporter.report(&Event::Warning { stream: None, message });
+    }
     let jitter = Jitter::of(&run.id);
-    let purse = quota.map(|quota| Purse::new(quota, start.now));
+    let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
+    let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), start.now));
     let client = Client { transport, throttle, access, reporter, cancel, jitter, purse };
     let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
     let log = names.iter().map(|name| match durable {
@@ -182,15 +195,22 @@ pub async fn run(
         variables,
         run,
     };
-    env.variables = prepare(&env, &setup, &rules).await?;
+    env.variables = match prepare(&env, &setup, &rules).await {
+        Ok(variables) => variables,
+        Err(error) => {
+            env.client.close().await;
+            return Err(error);
+        }
+    };
     let env = Arc::new(env);
-    let ran = run_streams(&env, streams, recall, ways).await;
+    let mut ran = run_streams(&env, streams, recall, ways).await;
     for step in &teardown {
         if let Err(error) = perform(&env, step, &rules, &env.variables).await {
             let message = format!("a request after the streams failed: {}", error.chain());
             env.client.reporter.report(&Event::Warning { stream: None, message });
         }
     }
+    ran.points = env.client.close().await;
     Ok(ran)
 }
 
@@ -226,7 +246,12 @@ async fn run_streams(
     ended.sort_by_key(|stream| names.iter().position(|name| *name == stream.report.stream));
     let open = ended.iter().any(|stream| stream.open);
     let errors = ended.iter_mut().flat_map(|stream| std::mem::take(&mut stream.refused)).collect();
-    Ran { streams: ended.into_iter().map(|stream| stream.report).collect(), errors, open }
+    Ran {
+        streams: ended.into_iter().map(|stream| stream.report).collect(),
+        errors,
+        open,
+        points: None,
+    }
 }
 
 /// Gives every stream its places in the queues, before any of them runs; and what those that have

@@ -1,65 +1,105 @@
-//! The points of a run: reserved before each try of a request, settled after it, waited for when they
-//! are spent.
+//! The points of a run: reserved before each try of a request, settled after it. When they are spent,
+//! the run waits for the next window, or pauses.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
+use super::{
+    estimate::Estimate,
+    hand::{Hand, Step},
+};
+use crate::error::{Error, Kind, Result};
 use crate::fetch::HeaderMap;
-use crate::ledger::{Grant, Ledger, Terms};
+use crate::ledger::{Ledger, Terms};
 use crate::plan::{Cost, QuotaPlan};
 use crate::quota::Quota;
-use crate::report::{Event, Reporter};
+use crate::replication::OnBudget;
+use crate::report::{Event, PointsReport, Reporter};
+use crate::state::Holder;
 
 /// Time after a window's end that clocks may differ by.
 const MARGIN: TimeDelta = TimeDelta::seconds(1);
-/// Part of an estimate that the last answer makes up: one in so many.
-const WEIGHT: u64 = 8;
+/// Time after which a process that waits for points looks whether others gave some back.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Times that it looks again soon, and after which time, while other processes hold points that they
+/// may give back.
+const PATIENCE: u32 = 20;
+const SOON: Duration = Duration::from_millis(250);
+/// Time up to which nobody is told that the API wants to be left alone.
+const SHORT: TimeDelta = TimeDelta::seconds(10);
 
-/// The points that a connection may spend.
+/// The points that a run may spend.
 pub(super) struct Purse {
-    ledger: Mutex<Ledger>,
+    quota: QuotaPlan,
+    ledger: Arc<dyn Ledger>,
+    reporter: Arc<dyn Reporter>,
     /// The time at an instant: simulated time passes as well.
     clock: (DateTime<Utc>, Instant),
-    /// End of the window whose spending was told of.
-    told: Mutex<Option<DateTime<Utc>>>,
+    hand: Mutex<Hand>,
+    /// One visit to the ledger at a time.
+    visiting: Arc<tokio::sync::Mutex<()>>,
+    /// Told when a request is settled.
+    settled: Notify,
+    story: Mutex<Story>,
 }
 
-/// Objects that answers to a request bring, by experience.
-#[derive(Debug)]
-pub(super) struct Estimate(AtomicU64);
-
-impl Estimate {
-    /// Before any answer: as many as a page may have.
-    pub(super) fn new(largest: u64) -> Self {
-        Self(AtomicU64::new(largest * WEIGHT))
-    }
-
-    fn objects(&self) -> u64 {
-        self.0.load(Ordering::Relaxed).div_ceil(WEIGHT)
-    }
-
-    /// Takes note of an answer.
-    pub(super) fn learn(&self, objects: u64) {
-        let learnt = |sum: u64| Some(sum - sum / WEIGHT + objects);
-        // Whichever of two at once is lost, the next one makes up for it.
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, learnt).ok();
-    }
+/// What the reader is told.
+#[derive(Debug, Default)]
+struct Story {
+    /// Until when was last said to be waited.
+    told: Option<DateTime<Utc>>,
+    waits: u64,
+    since: Option<Instant>,
+    waited: Duration,
+    paused: Option<Pause>,
 }
 
-/// Points that are reserved for a try, and in which window.
-pub(super) struct Reserved(DateTime<Utc>, u64);
+/// What came of a visit to the ledger.
+enum Visited {
+    /// What is needed is in hand.
+    Granted,
+    /// It is not; whether requests were under way, which may leave some of theirs over, and
+    /// whether other processes hold enough.
+    Refused { busy: bool, hopeful: bool },
+}
+
+/// Why the run ends before its work is done, and when it can go on.
+#[derive(Clone, Debug)]
+struct Pause {
+    reason: String,
+    until: Option<DateTime<Utc>>,
+}
 
 impl Purse {
-    pub(super) fn new(quota: QuotaPlan, now: DateTime<Utc>) -> Self {
-        let window = TimeDelta::hours(1);
-        let terms = Terms { per_window: quota.per_hour, window, share: 1.0 };
-        let ledger = Mutex::new(Ledger::new(terms, now));
-        Self { ledger, clock: (now, Instant::now()), told: Mutex::default() }
+    pub(super) fn new(
+        quota: QuotaPlan,
+        ledger: Arc<dyn Ledger>,
+        reporter: Arc<dyn Reporter>,
+        now: DateTime<Utc>,
+    ) -> Arc<Self> {
+        let terms = Terms { budget: quota.budget, ..Terms::hourly(quota.per_hour) };
+        let hand = Mutex::new(Hand::new(process(), terms, quota.max_points));
+        Arc::new(Self {
+            quota,
+            ledger,
+            reporter,
+            clock: (now, Instant::now()),
+            hand,
+            visiting: Arc::default(),
+            settled: Notify::new(),
+            story: Mutex::default(),
+        })
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -67,48 +107,268 @@ impl Purse {
         self.clock.0 + passed
     }
 
-    /// Reserves what a request may cost; waits for the next window when this one is spent.
-    pub(super) async fn reserve(
-        &self,
-        (cost, estimate): (Cost, &Estimate),
-        reporter: &Arc<dyn Reporter>,
-    ) -> Reserved {
+    /// Whether the run ends before its work is done.
+    pub(super) fn is_paused(&self) -> bool {
+        self.story().paused.is_some()
+    }
+
+    /// Reserves what a request may cost, once it may be sent; returns what is reserved.
+    ///
+    /// # Errors
+    /// The run pauses, the API wants to be left alone for longer than is waited for, or the ledger
+    /// cannot be kept.
+    pub(super) async fn reserve(self: &Arc<Self>, cost: (Cost, &Estimate)) -> Result<u64> {
+        let mut patience = PATIENCE;
         loop {
-            let now = self.now();
-            let points = cost.base + cost.object * estimate.objects();
-            let grant = self.ledger().reserve(points, now);
-            let end = match grant {
-                Grant::Granted(window) => return Reserved(window, points),
-                Grant::Exhausted(end) => end,
-            };
-            self.tell(end, reporter);
-            let wait = (end - now + MARGIN).to_std().unwrap_or_default();
-            tokio::time::sleep(wait).await;
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            let mut step = self.step(cost)?;
+            // Whether requests under way may leave points over.
+            let mut waits = false;
+            // Whether other processes may.
+            let mut hopes = false;
+            if let Step::Visit(_) = step {
+                let alone = Arc::clone(&self.visiting).lock_owned().await;
+                step = self.step(cost)?;
+                if let Step::Visit(points) = step {
+                    // A task of its own: what is granted must arrive, whoever gives up waiting for it.
+                    let purse = Arc::clone(self);
+                    let visit = tokio::spawn(async move {
+                        let _alone = alone;
+                        purse.visit(points).await
+                    });
+                    let broken = |error| Error::target("the ledger broke").because(error);
+                    match visit.await.map_err(broken)?? {
+                        Visited::Granted => continue,
+                        Visited::Refused { busy, hopeful } => (waits, hopes) = (busy, hopeful),
+                    }
+                }
+            }
+            match step {
+                Step::Go(points, refresh) => {
+                    if refresh {
+                        self.refresh(false);
+                    }
+                    self.goes_on();
+                    return Ok(points);
+                }
+                Step::Hold(until) => self.hold_out(until).await?,
+                Step::Max(true) => settled.await,
+                Step::Visit(_) if waits => {
+                    tokio::select! { () = settled => {}, () = sleep(AGAIN) => {} }
+                }
+                Step::Visit(_) if hopes && patience > 0 => {
+                    patience -= 1;
+                    tokio::select! { () = settled => {}, () = sleep(SOON) => {} }
+                }
+                Step::Max(false) => return Err(self.pause(self.max_is_spent(), None)),
+                Step::Visit(_) => {
+                    let end = self.hand().end;
+                    if self.quota.on_budget == OnBudget::Pause {
+                        return Err(self.pause(self.window_is_spent(), Some(end)));
+                    }
+                    self.tell(end, self.window_is_spent());
+                    let rest = (end + MARGIN - self.now()).to_std().unwrap_or_default();
+                    tokio::select! { () = settled => {}, () = sleep(rest.min(AGAIN)) => {} }
+                }
+            }
         }
+    }
+
+    fn step(&self, cost: (Cost, &Estimate)) -> Result<Step> {
+        if let Some(pause) = self.story().paused.clone() {
+            return Err(paused(&pause));
+        }
+        Ok(self.hand().step(cost, self.now(), Instant::now()))
     }
 
     /// Puts what a try has cost in place of what was reserved, and takes note of what the server says.
-    pub(super) fn settle(&self, reserved: &Reserved, cost: u64, headers: Option<&HeaderMap>) {
+    pub(super) fn settle(self: &Arc<Self>, reserved: u64, cost: u64, headers: Option<&HeaderMap>) {
         let now = self.now();
-        let mut ledger = self.ledger();
-        ledger.settle(reserved.0, reserved.1, cost, now);
+        let mut hand = self.hand();
+        let hold = hand.hold;
+        hand.settle(reserved, cost, now);
         if let Some(quota) = headers.and_then(|headers| Quota::read(headers, now)) {
-            ledger.correct(&quota, now);
+            hand.hear(&quota, now);
+        }
+        // What nobody needs any more must be given back.
+        let news = hand.done || hand.hold > hold;
+        drop(hand);
+        self.settled.notify_waiters();
+        if news {
+            self.refresh(true);
         }
     }
 
-    /// Says once in a window that it is spent.
-    fn tell(&self, end: DateTime<Utc>, reporter: &Arc<dyn Reporter>) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.replace(end) != Some(end) {
-            let spent = self.ledger().spent();
-            let until = end.format("%H:%M UTC");
-            let message = format!("{spent} points are spent; the run goes on at {until}");
-            reporter.report(&Event::Warning { stream: None, message });
+    /// Lets no request of the connection be sent for this time, in this process and in others.
+    pub(super) fn wait(self: &Arc<Self>, time: Duration) {
+        let time = TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
+        let until = self.now().checked_add_signed(time).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        self.hand().wait(until);
+        self.refresh(true);
+    }
+
+    /// What is to become of the run when the server asks for a wait that is not waited for; `None`:
+    /// the request fails.
+    pub(super) fn too_long(self: &Arc<Self>, time: Duration) -> Option<Error> {
+        if time <= self.quota.max_wait {
+            return None;
+        }
+        self.wait(time);
+        let until = self.hand().hold;
+        let pauses = self.quota.on_budget == OnBudget::Pause;
+        pauses.then(|| self.pause("the API asks to wait".to_owned(), until))
+    }
+
+    /// Looks into the ledger beside the requests; after a visit that is under way, if there is something
+    /// that others have to know.
+    fn refresh(self: &Arc<Self>, news: bool) {
+        let purse = Arc::clone(self);
+        tokio::spawn(async move {
+            let _alone = match purse.visiting.try_lock() {
+                Ok(alone) => alone,
+                Err(_) if news => purse.visiting.lock().await,
+                Err(_) => return,
+            };
+            if let Err(error) = purse.visit(0).await {
+                tracing::warn!(error = error.chain(), "the ledger of points was not reached");
+            }
+        });
+    }
+
+    /// Visits the ledger. The caller is alone in doing so.
+    async fn visit(&self, need: u64) -> Result<Visited> {
+        let visit = self.hand().visit(need, self.now());
+        let visited = self.ledger.visit(&self.quota.connection, &visit).await;
+        match visited {
+            Ok(standing) if self.hand().take(&visit, &standing, Instant::now()) => {
+                Ok(Visited::Granted)
+            }
+            Ok(standing) => {
+                let left = standing.budget.saturating_sub(standing.spent - standing.held);
+                Ok(Visited::Refused { busy: visit.under_way > 0, hopeful: left >= visit.need })
+            }
+            Err(error) => Err(error.within("the ledger of points cannot be kept")),
         }
     }
 
-    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives back what is left, and says what was spent.
+    pub(super) async fn close(&self) -> PointsReport {
+        let _alone = self.visiting.lock().await;
+        let visit = self.hand().farewell(self.now());
+        let given_back = self.ledger.visit(&self.quota.connection, &visit).await;
+        let mut hand = self.hand();
+        match given_back {
+            Ok(standing) => {
+                hand.take(&visit, &standing, Instant::now());
+            }
+            Err(error) => tracing::warn!(error = error.chain(), "points were not given back"),
+        }
+        let story = self.story();
+        let paused = story.paused.as_ref();
+        let until = paused.and_then(|pause| pause.until);
+        PointsReport {
+            spent: hand.spent,
+            max_points: self.quota.max_points,
+            budget: hand.budget,
+            window_spent: hand.window_spent,
+            waits: story.waits,
+            waited_seconds: story.waited.as_secs_f64(),
+            paused: paused.map(|pause| pause.reason.clone()),
+            resume_at: until.map(|until| until.format("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        }
     }
+
+    /// Waits until requests may be sent again, as far as such waits are waited for.
+    async fn hold_out(self: &Arc<Self>, until: DateTime<Utc>) -> Result<()> {
+        let wait = until - self.now();
+        let longest = TimeDelta::from_std(self.quota.max_wait).unwrap_or(TimeDelta::MAX);
+        // Waits are spread out by up to a second.
+        let too_long = wait > longest.checked_add(&MARGIN).unwrap_or(longest);
+        let rest_of_window = until + MARGIN >= self.hand().end && wait > SHORT;
+        if self.quota.on_budget == OnBudget::Pause && (too_long || rest_of_window) {
+            return Err(self.pause("the API takes no more requests".to_owned(), Some(until)));
+        }
+        if too_long {
+            let seconds = wait.num_seconds();
+            let what = format!("the API asks to be left alone for {seconds} s");
+            return Err(Error::new(Kind::Unreachable, what).with_hint(format!(
+                "that is longer than `limits.max_wait` allows; run again at {} UTC, or set \
+                 `on_budget: pause`",
+                until.format("%H:%M:%S")
+            )));
+        }
+        if wait > SHORT {
+            self.tell(until, "the API takes no more requests".to_owned());
+        }
+        sleep(wait.to_std().unwrap_or_default()).await;
+        Ok(())
+    }
+
+    /// Says once that the run waits until then.
+    fn tell(&self, until: DateTime<Utc>, reason: String) {
+        let mut story = self.story();
+        story.since.get_or_insert_with(Instant::now);
+        if story.told.is_some_and(|told| told >= until) {
+            return;
+        }
+        story.told = Some(until);
+        story.waits += 1;
+        drop(story);
+        let until = until.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        self.reporter.report(&Event::Waiting { reason, until });
+    }
+
+    fn goes_on(&self) {
+        let mut story = self.story();
+        if let Some(since) = story.since.take() {
+            story.waited += since.elapsed();
+        }
+    }
+
+    fn pause(self: &Arc<Self>, reason: String, until: Option<DateTime<Utc>>) -> Error {
+        let mut story = self.story();
+        let pause = story.paused.get_or_insert(Pause { reason, until }).clone();
+        drop(story);
+        // What is left is for other processes.
+        self.hand().done = true;
+        self.refresh(true);
+        // Those that wait for others' requests to be settled learn of it.
+        self.settled.notify_waiters();
+        paused(&pause)
+    }
+
+    fn max_is_spent(&self) -> String {
+        let (spent, max) = (self.hand().spent, self.quota.max_points.unwrap_or_default());
+        format!("{spent} of the {max} points that the run may spend are spent")
+    }
+
+    fn window_is_spent(&self) -> String {
+        let hand = self.hand();
+        format!("{} of the {} points of this hour are spent", hand.window_spent, hand.budget)
+    }
+
+    fn hand(&self) -> MutexGuard<'_, Hand> {
+        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn story(&self) -> MutexGuard<'_, Story> {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name for this run of this process that no other has.
+fn process() -> String {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let Holder { host, process, .. } = Holder::here("");
+    let (began, run) = (Utc::now().timestamp_millis(), RUNS.fetch_add(1, Ordering::Relaxed));
+    format!("{host}:{process}:{began}:{run}")
+}
+
+fn paused(pause: &Pause) -> Error {
+    let again = pause.until.map_or("run again to continue".to_owned(), |until| {
+        format!("run again at {} to continue", until.format("%Y-%m-%d %H:%M UTC"))
+    });
+    Error::new(Kind::Paused, pause.reason.clone()).with_hint(again)
 }

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 
 use super::{
     Env,
+    estimate::Estimate,
     fusion::Refusal,
     load::Note,
-    purse::Estimate,
     queue::Feeder,
     reach,
     rows::RowBuilder,
@@ -76,6 +76,12 @@ impl Shared {
     pub(super) fn is_by_parents(&self) -> bool {
         let own = !reach::has_own_requests(&self.plan, self.way.reach);
         own || self.plan.routes.get(self.way.route).is_none_or(|route| route.by_parents)
+    }
+
+    /// Whether the stream's own requests need a queue, and not only its route.
+    pub(super) fn needs(&self, queue: usize) -> bool {
+        let own = self.plan.own_requests().iter().flat_map(reach::queues);
+        self.route() == OWN || own.into_iter().any(|one| one == queue)
     }
 
     /// Name of the route.

@@ -7,7 +7,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{
     assemble::unfilled,
     client::interrupted,
-    fusion::Seat,
+    fusion::{Refusal, Seat},
     load::{Note, Slice},
     parents::Known,
     queue::{Consumer, Item, Watch},
@@ -264,8 +264,8 @@ impl Source {
         Ok(())
     }
 
-    async fn judge(&self, shared: &Shared, queue: usize, supply: Supply) -> Result<()> {
-        let queue = || shared.env.queue_names.get(queue).cloned().unwrap_or_default();
+    async fn judge(&self, shared: &Shared, number: usize, supply: Supply) -> Result<()> {
+        let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
         match supply {
             Supply::Complete | Supply::Bounded => {}
             Supply::Partial => {
@@ -278,6 +278,10 @@ impl Source {
             }
             Supply::Failed => {
                 let what = format!("what feeds `{}` failed", queue());
+                if !shared.needs(number) {
+                    let (path, status) = (String::new(), None);
+                    shared.refuse(self.number, Refusal { path, status, message: what.clone() });
+                }
                 return Err(
                     Error::new(Kind::Rejected, what).with_hint("see the parent stream's error")
                 );

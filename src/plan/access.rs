@@ -1,6 +1,9 @@
 //! Where requests go and how they authenticate: the connection's part of a plan.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use crate::auth::{Auth, Keeper, OnDeviceCode, TokenSource};
 use crate::error::{Error, Kind, Result};
@@ -32,6 +35,8 @@ pub struct Access {
     pub base_url: String,
     /// How requests authenticate.
     pub auth: Auth,
+    /// Who is authenticated, as far as that is no secret: the values that go into it.
+    pub account: String,
     /// Headers of every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -56,10 +61,11 @@ impl Access {
         let base_url = base_url.ok_or_else(|| Error::input("no `base_url` of the spec applies"))?;
         let base_url = base_url.trim_end_matches('/').to_owned();
         check_url(&base_url)?;
-        let mut auth = Auth::Open;
+        let (mut auth, mut account) = (Auth::Open, String::new());
         for choice in &spec.auth.0 {
             if chosen(choice.when.as_deref(), &secret)? {
                 auth = Self::auth(choice, &secret, hooks)?;
+                account = account_of(choice, fields);
                 break;
             }
         }
@@ -69,7 +75,7 @@ impl Access {
                 Template::parse(value).and_then(|value| value.render(&open)).map_err(filled)?;
             headers.push(header(name, &value)?);
         }
-        Ok(Self { base_url, auth, headers })
+        Ok(Self { base_url, auth, account, headers })
     }
 
     fn auth(choice: &AuthChoice, scope: &Arc<Scope>, hooks: &AccessHooks) -> Result<Auth> {
@@ -92,6 +98,18 @@ impl Access {
             None => Ok(Auth::Open),
         }
     }
+}
+
+/// The open values that an authentication's templates name.
+fn account_of(choice: &AuthChoice, fields: &Fields) -> String {
+    let mut texts: Vec<&str> = choice.bearer.iter().map(String::as_str).collect();
+    texts.extend(choice.basic.iter().flat_map(|one| [&one.username, &one.password].map(|t| &**t)));
+    texts.extend([&choice.header, &choice.query].into_iter().flatten().map(|one| &*one.value));
+    texts.extend(choice.oauth2.iter().flat_map(|one| [&*one.token_url, &*one.client_id]));
+    let templates = texts.into_iter().filter_map(|text| Template::parse(text).ok());
+    let names: BTreeSet<String> = templates.flat_map(|template| template.variables()).collect();
+    let open = names.into_iter().filter_map(|name| Some((fields.open.get(&name)?, name)));
+    open.map(|(value, name)| format!("{name}={value}")).collect::<Vec<_>>().join("\n")
 }
 
 fn oauth2_source(

@@ -1,17 +1,29 @@
 //! What requests cost where a quota of points holds.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::Draft;
+use super::{Access, Draft};
 use crate::error::{Error, Result};
+use crate::ledger::{self, Budget};
+use crate::replication::OnBudget;
 use crate::spec::{Points, Stream};
 use crate::template::Expression;
 
 /// A quota of points that holds for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QuotaPlan {
-    /// Points that may be spent in an hour; hours begin at the top of the UTC hour.
+    /// Points in an hour; hours begin at the top of the UTC hour.
     pub per_hour: u64,
+    /// Name of the connection's account in the ledger.
+    pub connection: String,
+    /// What may be spent of them.
+    pub budget: Budget,
+    /// What this run may spend in all.
+    pub max_points: Option<u64>,
+    /// What happens when they are spent.
+    pub on_budget: OnBudget,
+    /// The longest wait that the server may ask for.
+    pub max_wait: Duration,
 }
 
 /// What requests cost, in points; nothing where no quota holds.
@@ -34,6 +46,41 @@ impl<'plan> Draft<'plan> {
             .and_then(|when| when.holds(&self.scope(&BTreeMap::new())))
             .map_err(|error| Error::input(format!("`limits.points.when`: {error}")))?;
         Ok(holds.then_some(points))
+    }
+
+    /// The quota that holds for the connection, and what may be spent of it. What is said of points where
+    /// none are counted becomes a note.
+    pub(super) fn quota(
+        &self,
+        access: &Access,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<QuotaPlan>> {
+        let (spec, replication) = (self.documents.spec, self.documents.replication);
+        let max_points = self.options.max_points;
+        let Some(points) = self.points()? else {
+            let source = &replication.source;
+            let what = format!("connection `{source}` counts no points");
+            let when = spec.limits.points.as_ref().and_then(|points| points.when.as_ref());
+            let hint = match when {
+                Some(when) => format!("by the spec it does where `{when}`"),
+                None => format!("the spec `{}` has no `limits.points`", spec.name),
+            };
+            if max_points.is_some() {
+                return Err(Error::input(format!("`--max-points`: {what}")).with_hint(hint));
+            }
+            if replication.budget.is_some() {
+                notes.push(format!("`budget` has no effect: {what} ({hint})"));
+            }
+            return Ok(None);
+        };
+        Ok(Some(QuotaPlan {
+            per_hour: points.per_hour,
+            connection: ledger::connection(&spec.name, &access.base_url, &access.account),
+            budget: replication.budget.unwrap_or_default(),
+            max_points,
+            on_budget: self.options.on_budget.or(replication.on_budget).unwrap_or_default(),
+            max_wait: spec.limits.max_wait.0,
+        }))
     }
 
     /// What requests of a stream cost.

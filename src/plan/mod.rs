@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 
 use crate::error::{Error, Result};
-use crate::replication::{Checkpoints, Mode, Replication, StreamOptions};
+use crate::replication::{Checkpoints, Mode, OnBudget, Replication, StreamOptions};
 use crate::respond::Rules;
 use crate::spec::{Fields, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
@@ -66,6 +66,8 @@ pub struct Plan {
     pub rules: Rules,
     /// The quota of points, where one holds.
     pub quota: Option<QuotaPlan>,
+    /// What the reader should know before it runs.
+    pub notes: Vec<String>,
     /// The queues; elsewhere they go by their number here.
     pub queues: Vec<QueuePlan>,
     /// The streams, parents before their children.
@@ -105,6 +107,10 @@ pub struct Options {
     pub retry: bool,
     /// For `backfill`: from and up to where, as dates, times or whole numbers.
     pub range: Option<(String, String)>,
+    /// Points that the run may spend in all.
+    pub max_points: Option<u64>,
+    /// What happens when points are spent, in place of what the replication says.
+    pub on_budget: Option<OnBudget>,
     /// Streams and the routes by which they are to be read.
     pub routes: Vec<(String, String)>,
 }
@@ -166,11 +172,14 @@ impl Plan {
         }
         distinct_objects(&definitions, &streams)?;
         let (limits, own) = (&spec.limits, &replication.limits);
+        let mut notes = Vec::new();
+        let quota = draft.quota(&access, &mut notes)?;
         Ok(Self {
             access,
             requests_per_second: own.requests_per_second.or(limits.requests_per_second),
             concurrency: draft.concurrency(),
-            quota: draft.points()?.map(|points| QuotaPlan { per_hour: points.per_hour }),
+            quota,
+            notes,
             setup: steps::steps(&spec.setup, &draft.scope(&variables))?,
             teardown: steps::steps(&spec.teardown, &draft.scope(&variables))?,
             rules: Rules::new(&spec.responses, limits.max_wait.0).map_err(Error::from_path)?,

@@ -139,7 +139,7 @@ impl Forecast {
         let naive = Naive { requests: sum(|one| one.requests), points: sum(|one| one.points) };
         let done = continues.as_ref().map_or((0, 0), |run| (run.requests, run.points));
         let left = (total.requests.saturating_sub(done.0), total.points.saturating_sub(done.1));
-        let per_hour = plan.quota.as_ref().map(|quota| quota.per_hour);
+        let per_hour = plan.quota.as_ref().map(|quota| quota.budget.of(quota.per_hour));
         let rate = (plan.requests_per_second, plan.concurrency);
         let pace = Pace::new(left, rate, per_hour, now);
         let streams = expected.into_iter().map(|expected| {

@@ -3,6 +3,7 @@
 //! A run that has begun is remembered until all its streams have ended. The next one goes on with it:
 //! it keeps its id, so that rows that are staged are found again.
 
+mod again;
 mod errors;
 mod forecast;
 mod past;
@@ -17,7 +18,9 @@ use tokio::time::Instant;
 use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
 use crate::error::Result;
 use crate::plan::{Plan, Run, StreamPlan};
-use crate::report::{Event, Planned, Reporter, SliceError, StreamReport, StreamStatus};
+use crate::report::{
+    Event, Planned, PointsReport, Reporter, SliceError, StreamReport, StreamStatus,
+};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table};
 
@@ -47,6 +50,9 @@ pub struct RunReport {
     /// What it was expected to ask for, all its processes together; `None` where nobody can tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planned: Option<Planned>,
+    /// What was spent, where points are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<PointsReport>,
     /// Slices that the API refused.
     pub errors: Vec<SliceError>,
     /// Where the refused slices are recorded, when there are any.
@@ -66,6 +72,8 @@ pub enum RunStatus {
     Failed,
     /// The run was told to stop.
     Interrupted,
+    /// What it might spend is spent; the next run goes on.
+    Paused,
 }
 
 /// How a run is begun.
@@ -126,11 +134,46 @@ pub async fn run(
     };
     let lock: Arc<dyn Lock> = Arc::from(store.lock(&Holder::here(&plan.run.id)).await?);
     let durable = Durable { store, lock: Arc::clone(&lock), at_home };
-    let ran = run_locked(prepare, plan, durable, services, beginning).await;
+    let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
     lock.release().await;
     let mut report = ran?;
     report.streams.splice(0..0, defined);
     report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Runs; streams of which the API refuses the route are read anew by the next one.
+async fn run_by_routes(
+    prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
+    plan: Plan,
+    durable: Durable,
+    services: Services,
+    beginning: Beginning,
+) -> Result<RunReport> {
+    let reporter = Arc::clone(&services.reporter);
+    let cancel = services.cancel.clone();
+    let locked = run_locked(prepare, plan, durable.clone(), services.clone(), beginning);
+    let mut report = locked.await?;
+    for number in 1..=again::MAX_AGAIN {
+        let names = again::refused(&report);
+        if names.is_empty() || cancel.is_cancelled() || beginning.retry {
+            break;
+        }
+        for stream in report.streams.iter().filter(|one| names.contains(&one.stream)) {
+            let message = again::told(stream);
+            reporter.report(&Event::Warning { stream: Some(stream.stream.clone()), message });
+        }
+        let narrowed = |run: Run| {
+            let mut plan = prepare(run)?;
+            again::narrow(&mut plan, &names);
+            Ok(plan)
+        };
+        let random = beginning.random.wrapping_add(number);
+        let anew = Beginning { random, fresh: false, retry: false, ..beginning };
+        let plan = narrowed(anew.run())?;
+        let locked = run_locked(&narrowed, plan, durable.clone(), services.clone(), anew);
+        report = again::merged(report, locked.await?);
+    }
     Ok(report)
 }
 
@@ -347,16 +390,16 @@ async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamRepor
 }
 
 fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: bool) -> RunReport {
-    let Ran { streams, errors, .. } = ran;
+    let Ran { streams, errors, points, .. } = ran;
+    let paused = points.as_ref().is_some_and(|points| points.paused.is_some());
     let any = |status| streams.iter().any(|stream| stream.status == status);
-    let status = if any(StreamStatus::Failed) {
-        RunStatus::Failed
-    } else if cancelled || any(StreamStatus::Interrupted) {
-        RunStatus::Interrupted
-    } else if errors.is_empty() {
-        RunStatus::Done
-    } else {
-        RunStatus::DoneWithErrors
+    let stopped = cancelled || any(StreamStatus::Interrupted);
+    let status = match errors.is_empty() {
+        _ if any(StreamStatus::Failed) => RunStatus::Failed,
+        _ if stopped && paused && !cancelled => RunStatus::Paused,
+        _ if stopped => RunStatus::Interrupted,
+        true => RunStatus::Done,
+        false => RunStatus::DoneWithErrors,
     };
     RunReport {
         run_id: run.id.clone(),
@@ -367,6 +410,7 @@ fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: boo
         status,
         streams,
         planned: None,
+        points,
         errors,
         errors_object: None,
     }

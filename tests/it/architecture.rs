@@ -8,12 +8,12 @@ use std::{
 /// Layers from the bottom up. A module imports from layers below its own, never beside or above.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["path", "report", "schema", "secret", "state", "template", "yaml"],
+    &["ledger", "path", "report", "schema", "secret", "state", "template", "yaml"],
     &["decode"],
     &["fetch", "spec", "write"],
     &["replication"],
     &["connection", "paginate", "quota", "respond", "throttle"],
-    &["auth", "ledger"],
+    &["auth"],
     &["plan"],
     &["engine", "sim"],
     &["sync"],

@@ -346,7 +346,7 @@ fn the_help_shows_the_way() {
       weir sync run replication.yaml
 
     Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
-    130 or 143 interrupted.
+    75 paused because the points that may be spent are spent, 130 or 143 interrupted.
     ");
     for command in [
         "sync run",

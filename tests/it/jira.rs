@@ -164,6 +164,7 @@ async fn run(jira: &Arc<Jira>, streams: &str, folder: &Path) -> Result<RunReport
         transport,
         target: Arc::new(Files::in_folder(folder, Settings::default())),
         state: None,
+        ledger: None,
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };

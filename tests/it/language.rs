@@ -71,6 +71,7 @@ async fn run(spec: &str, api: fn(&Request, &BTreeMap<String, String>) -> (u16, V
         transport: Arc::<Api>::clone(&api),
         target: Arc::new(Files::in_folder(folder.path(), Settings::default())),
         state: None,
+        ledger: None,
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use weir::{
     fetch::header,
     quota::Quota,
-    sim::{Options, PointsQuota, QuotaHeaders, Simulator},
+    report::Event,
+    sim::{Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When},
+    sync::RunStatus,
 };
 
 use super::sim::get;
@@ -106,11 +108,11 @@ fn a_run_tells_the_points_that_the_site_has_counted() {
 #[test]
 fn a_run_spends_an_hours_points_and_waits_for_the_next_without_a_refusal() {
     use crate::support::world::World;
-    const PER_HOUR: u64 = 6_000;
+    const PER_HOUR: u64 = 10_000;
     for headers in [QuotaHeaders::Standard, QuotaHeaders::OlderShort, QuotaHeaders::Silent] {
         let mut world = World::new(Options {
             now: Some(start()),
-            pages: 1_500,
+            pages: 2_500,
             quota: Some(PointsQuota { per_hour: PER_HOUR, headers, others: 0 }),
             ..Options::default()
         });
@@ -118,8 +120,9 @@ fn a_run_spends_an_hours_points_and_waits_for_the_next_without_a_refusal() {
         world.spec.limits.points.as_mut().unwrap().per_hour = PER_HOUR;
         let replication = "source: WIKI\ntarget: OUT\nstreams: { '*': }\n\
                            limits: { requests_per_second: 20 }\n";
-        let run = world.run(replication);
-        assert_eq!(run.status, weir::sync::RunStatus::Done);
+        let life = world.live(replication, None, world.beginning());
+        let run = life.report.unwrap().unwrap();
+        assert_eq!(run.status, RunStatus::Done);
         let log = world.simulator.log();
         let refused = log.iter().filter(|request| request.status == 429).count();
         assert_eq!(refused, 0, "{headers:?}");
@@ -132,9 +135,87 @@ fn a_run_spends_an_hours_points_and_waits_for_the_next_without_a_refusal() {
         }
         assert!(hours.len() >= 4, "{hours:?}");
         let last = *hours.keys().last().unwrap();
+        // It is told once in an hour that it waits for the next one.
+        let waits = life.events.iter().filter(|event| matches!(event, Event::Waiting { .. }));
+        assert_eq!(waits.count(), hours.len() - 1);
+        let points = run.points.unwrap();
+        assert_eq!((points.spent, points.waits), (hours.values().sum(), hours.len() as u64 - 1));
+        assert!(points.budget == PER_HOUR && points.waited_seconds > 60.0, "{points:?}");
         for (hour, points) in hours {
-            assert!(points <= PER_HOUR + 250, "{headers:?}: {hour}: {points}");
+            assert!(points <= PER_HOUR, "{headers:?}: {hour}: {points}");
             assert!(hour == last || points * 100 >= PER_HOUR * 97, "{headers:?}: {hour}: {points}");
         }
     }
+}
+
+/// A world that counts points, in which the first request for a part is refused.
+fn refusing(part: &str, wait: RetryAfter) -> crate::support::world::World {
+    let rule = Fault { part: part.to_owned(), when: When::First(1), what: What::TooMany(wait) };
+    let mut world = crate::support::world::World::new(Options {
+        now: Some(start()),
+        latency: Duration::from_millis(20),
+        faults: Faults { rules: vec![rule], ..Faults::default() },
+        quota: Some(PointsQuota { per_hour: 65_000, headers: QuotaHeaders::Standard, others: 0 }),
+        ..Options::default()
+    });
+    world.fields.open.insert("quota".to_owned(), "points".to_owned());
+    world
+}
+
+const ALL: &str = "source: WIKI\ntarget: OUT\nstreams: { '*': }\n\
+                   limits: { requests_per_second: 20 }\n";
+
+#[test]
+fn a_wait_that_is_too_long_fails_the_run_or_pauses_it() {
+    let world = refusing("/tasks", RetryAfter::Seconds(7_200));
+    let failed = world.run(ALL);
+    assert_eq!(failed.status, RunStatus::Failed);
+    let hints = failed.streams.iter().filter_map(|stream| stream.hint.as_deref());
+    let too_long = hints.filter(|hint| hint.contains("limits.max_wait"));
+    assert!(too_long.count() > 1, "nobody asks any more: {failed:#?}");
+
+    let world = refusing("/tasks", RetryAfter::Seconds(7_200));
+    let paused = world.run(&format!("{ALL}on_budget: pause\n"));
+    assert_eq!(paused.status, RunStatus::Paused, "{paused:#?}");
+    assert!(paused.resumable);
+    let at = paused.points.unwrap().resume_at.unwrap();
+    assert!(at.starts_with("2026-10-01T11:40:"), "{at}");
+    // The next run has forgotten it here, goes on, and finishes.
+    let done = world.run(ALL);
+    assert_eq!((done.status, done.continued), (RunStatus::Done, true));
+}
+
+#[test]
+fn a_refusal_lets_the_whole_connection_rest() {
+    for (wait, least) in [(RetryAfter::Seconds(1_800), 1_800.0), (RetryAfter::Silent, 3.5)] {
+        let world = refusing("/tasks", wait);
+        let run = world.run(ALL);
+        assert_eq!(run.status, RunStatus::Done);
+        let log = world.simulator.log();
+        let refused = log.iter().find(|request| request.status == 429).unwrap().finished;
+        let later = log.iter().filter(|request| request.started > refused);
+        let next = later.map(|request| request.started).min().unwrap();
+        assert!((next - refused).as_secs_f64() >= least, "{:?}", next - refused);
+    }
+}
+
+#[test]
+fn what_a_run_may_spend_in_all_is_used_up_and_not_more() {
+    // Of so few points, one request that was never answered may reserve a twelfth.
+    let mut world = refusing("/nothing", RetryAfter::Silent);
+    let mut spent = Vec::new();
+    loop {
+        world.options.max_points = Some(3_000);
+        let run = world.run(ALL);
+        spent.push(run.points.unwrap().spent);
+        if run.status == RunStatus::Done {
+            break;
+        }
+        assert_eq!(run.status, RunStatus::Paused);
+    }
+    spent.pop();
+    assert!(
+        !spent.is_empty() && spent.iter().all(|spent| (2_850..=3_000).contains(spent)),
+        "{spent:?}"
+    );
 }

@@ -12,6 +12,7 @@ mod home;
 mod json;
 mod keys;
 mod lease;
+mod ledger;
 mod local;
 mod manifest;
 mod merge;
@@ -41,6 +42,7 @@ use crate::schema::Column;
 use crate::state::{self, Change};
 use crate::write::{Committed, Disposition, Ending, Table, Target, Writer};
 
+pub use self::ledger::LocalLedger;
 pub use self::options::{FilesOptions, Settings};
 
 /// Largest file of an object store that is merged into: it is read into memory.

@@ -7,6 +7,7 @@ mod catalog;
 mod encode;
 mod failure;
 mod json;
+mod ledger;
 mod lock;
 mod merge;
 mod name;
@@ -26,6 +27,7 @@ use std::{
 use async_trait::async_trait;
 use tokio_postgres::{Client, error::SqlState};
 
+pub use self::ledger::PostgresLedger;
 pub use self::options::{PostgresOptions, Server, SslMode};
 use self::{
     catalog::Existing,
@@ -66,11 +68,7 @@ impl Postgres {
 
 impl Postgres {
     fn home(&self, replication: &str) -> Result<Home> {
-        let options = &self.options;
-        let beside = options.state_beside.as_deref();
-        let beside = beside.map(|object| TableName::parse(object, &options.schema)).transpose()?;
-        let schema = beside.map_or_else(|| options.schema.clone(), |table| table.schema);
-        Ok(Home::new(&schema, replication))
+        Ok(Home::new(&state_schema(&self.options)?, replication))
     }
 }
 
@@ -187,6 +185,13 @@ impl Target for Postgres {
         let home = self.home(replication)?;
         Ok(Arc::new(PostgresStore { pool: Arc::clone(&self.pool), home }))
     }
+}
+
+/// Schema of the tables that are weir's own.
+fn state_schema(options: &PostgresOptions) -> Result<String> {
+    let beside = options.state_beside.as_deref();
+    let beside = beside.map(|object| TableName::parse(object, &options.schema)).transpose()?;
+    Ok(beside.map_or_else(|| options.schema.clone(), |table| table.schema))
 }
 
 async fn ensure_schema(client: &Client, name: &TableName) -> Result<()> {

@@ -207,6 +207,7 @@ streams: {{ items: }}
             transport: Arc::<Api>::clone(&self.api),
             target,
             state: None,
+            ledger: None,
             reporter: Arc::<Recorded>::clone(&self.events),
             cancel: cancel.clone(),
         };

@@ -98,15 +98,29 @@ streams: {{ '*': }}
         fs::write(self.path("replication.yaml"), replication).unwrap();
     }
 
+    /// Lets the connection count points.
+    pub(crate) fn counting_points(mut self) -> Self {
+        self.source = self.source.replace("{type: api,", "{type: api, quota: points,");
+        self
+    }
+
     /// Starts a run.
     pub(crate) fn start(&self) -> Process {
+        self.start_with("replication.yaml", &[], "")
+    }
+
+    /// Starts a run of a replication with more arguments, by a user whose home is this folder. It may
+    /// name the target `FILES` too.
+    pub(crate) fn start_with(&self, replication: &str, more: &[&str], home: &str) -> Process {
         let mut words: Vec<String> = self.within.clone();
         words.push(env!("CARGO_BIN_EXE_weir").to_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["sync", "run"]).arg(self.path("replication.yaml"));
+        command.args(&words[1..]).args(["sync", "run"]).arg(self.path(replication)).args(more);
         command.current_dir(self.folder.path()).env_clear().env("PATH", "/usr/bin:/bin");
-        command.env("HOME", self.folder.path());
+        command.env("HOME", self.path(home));
         command.env("WIKI", &self.source).env("OUT", &self.target);
+        let files = format!("{{type: files, url: '{}'}}", self.path("out").display());
+        command.env("FILES", files);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::<Mutex<Vec<String>>>::default();
         let (lines, err) = (Arc::clone(&said), BufReader::new(child.stderr.take().unwrap()));

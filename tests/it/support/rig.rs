@@ -107,7 +107,7 @@ impl Rig {
         let target = Arc::new(target);
         let reporter = Arc::<Recorded>::clone(&self.events);
         let cancel = self.cancel.clone();
-        let services = Services { transport, target, state: None, reporter, cancel };
+        let services = Services { transport, target, state: None, ledger: None, reporter, cancel };
         let prepare = |run| self.plan_for(replication, run);
         sync::run(&prepare, services, Beginning::now()).await.unwrap()
     }

@@ -283,6 +283,7 @@ impl World {
             transport: Arc::new(Mortal { inner: self.simulator.clone(), fate: Arc::clone(&fate) }),
             target: Arc::new(mortal(&self.memory)),
             state,
+            ledger: None,
             reporter: Arc::<Recorded>::clone(&events),
             cancel: CancellationToken::new(),
         };

@@ -1,0 +1,431 @@
+//! The points that this process has in hand: taken from the ledger, and not spent yet.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use super::estimate::Estimate;
+use crate::ledger::{Standing, Terms, Told, Visit, start_of};
+use crate::plan::Cost;
+use crate::quota::Quota;
+
+/// Age of the last visit to the ledger at which another one is made beside the requests, and at which
+/// they wait for it.
+const SOFT: Duration = Duration::from_millis(250);
+const HARD: Duration = Duration::from_secs(1);
+/// Part of the budget, one in so many, that is taken beyond what is needed, and kept.
+const PORTION: u64 = 200;
+/// Time by which the server's window may end otherwise than ours, so that it is the same.
+const LIKE: TimeDelta = TimeDelta::seconds(30);
+
+/// Points in hand.
+#[derive(Debug)]
+pub(super) struct Hand {
+    /// Name of the process in the ledger.
+    process: String,
+    terms: Terms,
+    /// What the run may spend in all.
+    max: Option<u64>,
+    start: DateTime<Utc>,
+    pub(super) end: DateTime<Utc>,
+    /// What may be spent in the window, and what was, by all; known after the first visit.
+    pub(super) budget: u64,
+    pub(super) window_spent: u64,
+    visited: Option<Instant>,
+    /// Taken, and neither spent nor reserved.
+    unspent: u64,
+    /// Reserved for requests under way, and their number.
+    under_way: u64,
+    requests: u64,
+    /// What the server has said.
+    told: Told,
+    /// No request may be sent before this time.
+    pub(super) hold: Option<DateTime<Utc>>,
+    /// Whether no more requests are sent.
+    pub(super) done: bool,
+    /// Points that were spent in the window.
+    spent_now: u64,
+    /// Points that were spent in all.
+    pub(super) spent: u64,
+}
+
+/// What becomes of a request that wants to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// So many points are reserved for it; whether it is time to look into the ledger beside it.
+    Go(u64, bool),
+    /// The ledger has to be visited first, for so many points.
+    Visit(u64),
+    /// Not before this time.
+    Hold(DateTime<Utc>),
+    /// What the run may spend in all does not suffice; whether it may once requests under way are
+    /// settled.
+    Max(bool),
+}
+
+impl Hand {
+    pub(super) fn new(process: String, terms: Terms, max: Option<u64>) -> Self {
+        Self {
+            process,
+            terms,
+            max,
+            start: DateTime::<Utc>::MIN_UTC,
+            end: DateTime::<Utc>::MIN_UTC,
+            budget: terms.budget.of(terms.per_window),
+            window_spent: 0,
+            visited: None,
+            unspent: 0,
+            under_way: 0,
+            requests: 0,
+            told: Told::default(),
+            hold: None,
+            done: false,
+            spent_now: 0,
+            spent: 0,
+        }
+    }
+
+    /// Begins the window of this time, if it is a later one. What is under way is held on to.
+    fn turn(&mut self, now: DateTime<Utc>) {
+        if now >= self.end {
+            let start = start_of(self.terms.window, now);
+            self.begin(start, start.checked_add_signed(self.terms.window));
+        }
+    }
+
+    fn begin(&mut self, start: DateTime<Utc>, end: Option<DateTime<Utc>>) {
+        (self.start, self.end) = (start, end.unwrap_or(DateTime::<Utc>::MAX_UTC));
+        (self.unspent, self.spent_now, self.told.spent) = (0, 0, None);
+        self.visited = None;
+    }
+
+    /// Reserves points for a request, if they are in hand.
+    pub(super) fn step(
+        &mut self,
+        (cost, estimate): (Cost, &Estimate),
+        now: DateTime<Utc>,
+        instant: Instant,
+    ) -> Step {
+        self.turn(now);
+        if let Some(hold) = self.hold.filter(|hold| *hold > now) {
+            return Step::Hold(hold);
+        }
+        let most = self.max.map_or(self.budget, |max| max.min(self.budget));
+        let points = estimate.points(cost, most);
+        if self.max.is_some_and(|max| self.spent + self.under_way + points > max) {
+            return Step::Max(self.requests > 0);
+        }
+        let age = self.visited.map(|visited| instant.duration_since(visited));
+        if age.is_none_or(|age| age >= HARD) || self.unspent < points {
+            return Step::Visit(points);
+        }
+        self.unspent -= points;
+        self.under_way += points;
+        self.requests += 1;
+        Step::Go(points, age.is_none_or(|age| age >= SOFT))
+    }
+
+    /// Puts what a request has cost in place of what was reserved for it.
+    pub(super) fn settle(&mut self, reserved: u64, cost: u64, now: DateTime<Utc>) {
+        self.turn(now);
+        self.under_way = self.under_way.saturating_sub(reserved);
+        self.requests = self.requests.saturating_sub(1);
+        self.spent += cost;
+        self.spent_now += cost;
+        // What it cost beyond that is taken from what is left, as far as there is some.
+        self.unspent = (self.unspent + reserved).saturating_sub(cost);
+    }
+
+    /// Takes note of what the server says of the quota. Headers may tell of other limits too, of a
+    /// second for example: those end at another time.
+    pub(super) fn hear(&mut self, quota: &Quota, now: DateTime<Utc>) {
+        if !quota.binding {
+            return;
+        }
+        self.turn(now);
+        let about = quota.reset.is_none_or(|reset| (reset - self.end).abs() <= LIKE);
+        if quota.remaining == Some(0) && quota.reset.is_some_and(|reset| reset > now) {
+            self.wait(quota.reset.unwrap_or(self.end));
+        }
+        if !about {
+            return;
+        }
+        self.told.limit = quota.limit.or(self.told.limit);
+        let limit = self.told.limit.unwrap_or(self.terms.per_window);
+        let spent = quota.remaining.map(|remaining| limit.saturating_sub(remaining));
+        self.told.spent = self.told.spent.max(spent);
+        if quota.remaining == Some(0) {
+            self.wait(self.end);
+        }
+    }
+
+    /// Lets no request of the connection be sent before this time.
+    pub(super) fn wait(&mut self, until: DateTime<Utc>) {
+        self.hold = self.hold.max(Some(until));
+    }
+
+    /// What the ledger is to be asked and told, for a request that needs these points (0: none does).
+    pub(super) fn visit(&mut self, need: u64, now: DateTime<Utc>) -> Visit {
+        self.turn(now);
+        let portion = if self.done { 0 } else { self.budget / PORTION };
+        let aim = if need > self.unspent { need + portion } else { portion.max(need) };
+        // What is more than that is given back.
+        self.unspent = self.unspent.min(aim);
+        Visit {
+            window: self.start,
+            spent: self.spent_now,
+            under_way: self.under_way,
+            kept: self.unspent,
+            need: need.saturating_sub(self.unspent),
+            want: aim - self.unspent,
+            told: self.told,
+            hold: self.hold,
+            ..Visit::new(&self.process, self.terms, now)
+        }
+    }
+
+    /// The last visit: all that is left is given back.
+    pub(super) fn farewell(&mut self, now: DateTime<Utc>) -> Visit {
+        self.done = true;
+        Visit { leaves: true, ..self.visit(0, now) }
+    }
+
+    /// Takes what the ledger grants, and notes what it says. Returns whether the need was met.
+    pub(super) fn take(&mut self, visit: &Visit, standing: &Standing, instant: Instant) -> bool {
+        if standing.start > self.start {
+            // Somebody's clock is ahead of ours.
+            self.begin(standing.start, Some(standing.end));
+        }
+        // What was granted in a window that has ended meanwhile is gone with it.
+        if standing.start == self.start {
+            self.unspent += standing.granted;
+            self.visited = Some(instant);
+            (self.budget, self.window_spent) = (standing.budget, standing.spent);
+        }
+        self.hold = self.hold.max(standing.hold);
+        visit.need.min(standing.budget) <= standing.granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::{Account, Budget};
+
+    const LIMIT: u64 = 10_000;
+
+    /// What happens next in the life of some processes.
+    #[derive(Clone, Debug)]
+    enum Act {
+        /// A process wants to send a request that brings so many objects at most.
+        Send(u64),
+        /// A request is answered, with this part of its objects in 100, and counted by the server when
+        /// it came or when it was answered.
+        Answer(usize, u64, bool),
+        /// The process dies; its requests are counted in full.
+        Die(bool),
+        /// The process ends.
+        End,
+        /// The server tells what was spent; others have spent so much.
+        Hear(u64),
+        /// Time passes, in seconds.
+        Wait(i64),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<(usize, Act)>> {
+        let act = prop_oneof![
+            10 => (0..260_u64).prop_map(Act::Send),
+            8 => (0..20_usize, 0..=100_u64, any::<bool>()).prop_map(|(n, c, w)| Act::Answer(n, c, w)),
+            1 => any::<bool>().prop_map(Act::Die),
+            1 => Just(Act::End),
+            1 => (0..300_u64).prop_map(Act::Hear),
+            3 => prop_oneof![Just(0), 1..60_i64, 1..1_500_i64].prop_map(Act::Wait),
+        ];
+        prop::collection::vec((0..3_usize, act), 1..400)
+    }
+
+    /// The server, which counts all points, and the processes that spend them.
+    struct Play {
+        now: DateTime<Utc>,
+        instant: Instant,
+        terms: Terms,
+        account: Account,
+        hands: Vec<Hand>,
+        /// Requests under way: their points, and when they were sent.
+        flying: Vec<Vec<(u64, DateTime<Utc>)>>,
+        born: u32,
+        /// By hour, what the processes spent and what others did.
+        ours: BTreeMap<DateTime<Utc>, u64>,
+        others: BTreeMap<DateTime<Utc>, u64>,
+    }
+
+    impl Play {
+        fn new(budget: Budget) -> Self {
+            let terms = Terms { budget, ..Terms::hourly(LIMIT) };
+            let mut play = Self {
+                now: "2026-03-26T15:40:00Z".parse().unwrap(),
+                instant: Instant::now(),
+                terms,
+                account: Account::default(),
+                hands: Vec::new(),
+                flying: vec![Vec::new(); 3],
+                born: 0,
+                ours: BTreeMap::new(),
+                others: BTreeMap::new(),
+            };
+            play.hands = (0..3).map(|_| play.hand()).collect();
+            play
+        }
+
+        fn hand(&mut self) -> Hand {
+            self.born += 1;
+            Hand::new(self.born.to_string(), self.terms, None)
+        }
+
+        fn hour_of(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+            start_of(self.terms.window, time)
+        }
+
+        fn hour(&self) -> DateTime<Utc> {
+            self.hour_of(self.now)
+        }
+
+        fn is_calm(&self) -> bool {
+            self.flying.iter().all(Vec::is_empty)
+        }
+
+        fn count(&mut self, hour: DateTime<Utc>, points: u64) {
+            *self.ours.entry(hour).or_default() += points;
+        }
+
+        fn act(&mut self, who: usize, act: &Act) {
+            let cost = Cost { base: 1, object: 1, carrier: 1 };
+            match *act {
+                Act::Send(objects) => {
+                    let estimate = Estimate::new(objects);
+                    for _ in 0..2 {
+                        let (now, instant) = (self.now, self.instant);
+                        match self.hands[who].step((cost, &estimate), now, instant) {
+                            Step::Go(points, _) => {
+                                return self.flying[who].push((points, now));
+                            }
+                            Step::Visit(need) => {
+                                let visit = self.hands[who].visit(need, now);
+                                let standing = self.account.visit(&visit);
+                                self.hands[who].take(&visit, &standing, instant);
+                            }
+                            Step::Hold(_) | Step::Max(_) => return,
+                        }
+                    }
+                }
+                Act::Answer(number, part, early) if !self.flying[who].is_empty() => {
+                    let number = number % self.flying[who].len();
+                    let (points, sent) = self.flying[who].swap_remove(number);
+                    let spent = 1 + (points - 1) * part / 100;
+                    let hour = self.hour_of(if early { sent } else { self.now });
+                    self.count(hour, spent);
+                    self.hands[who].settle(points, spent, self.now);
+                }
+                Act::Answer(..) => {}
+                Act::Die(early) => {
+                    for (points, sent) in std::mem::take(&mut self.flying[who]) {
+                        let hour = self.hour_of(if early { sent } else { self.now });
+                        self.count(hour, points);
+                    }
+                    self.hands[who] = self.hand();
+                }
+                Act::End if self.flying[who].is_empty() => {
+                    let visit = self.hands[who].farewell(self.now);
+                    self.account.visit(&visit);
+                    self.hands[who] = self.hand();
+                }
+                Act::End => {}
+                Act::Hear(more) => {
+                    let hour = self.hour();
+                    *self.others.entry(hour).or_default() += more;
+                    let all = self.others[&hour] + self.ours.get(&hour).copied().unwrap_or(0);
+                    let quota = Quota {
+                        limit: Some(LIMIT),
+                        remaining: Some(LIMIT.saturating_sub(all).max(1)),
+                        reset: hour.checked_add_signed(self.terms.window),
+                        binding: true,
+                        ..Quota::default()
+                    };
+                    self.hands[who].hear(&quota, self.now);
+                }
+                Act::Wait(seconds) => {
+                    // No request takes longer than ten minutes.
+                    let seconds = seconds.min(if self.is_calm() { seconds } else { 90 });
+                    let now = self.now;
+                    for who in 0..3 {
+                        let old = |one: &(u64, DateTime<Utc>)| now - one.1 > TimeDelta::minutes(8);
+                        while let Some(number) = self.flying[who].iter().position(old) {
+                            self.act(who, &Act::Answer(number, 100, false));
+                        }
+                    }
+                    self.now += TimeDelta::seconds(seconds);
+                    self.instant += Duration::from_secs(seconds.unsigned_abs());
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_all_spend_in_an_hour_is_never_more_than_the_budget(
+            acts in acts(), points in prop_oneof![Just(LIMIT), 1..LIMIT]
+        ) {
+            let budget = Budget::Points(points);
+            let mut play = Play::new(budget);
+            for (who, act) in &acts {
+                play.act(*who, act);
+            }
+            for who in 0..3 {
+                play.act(who, &Act::Die(false));
+            }
+            for (hour, spent) in &play.ours {
+                prop_assert!(*spent <= points, "{hour}: {spent} of {points}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_processes_together_use_what_they_may() {
+        // The last one that has nothing under way has all that is left.
+        let mut play = Play::new(Budget::Share(0.9));
+        for round in 0..4_000 {
+            play.act(round % 3, &Act::Send(250));
+            play.act(round % 3, &Act::Answer(0, 100, true));
+        }
+        let (spent, most) = (play.ours[&play.hour()], 9_000);
+        assert!((most * 97 / 100..=most).contains(&spent), "{spent} of {most}");
+        assert!(play.hands.iter().map(|hand| hand.unspent).sum::<u64>() <= 3 * most / PORTION);
+    }
+
+    #[test]
+    fn limits_of_another_kind_are_not_taken_for_the_quota() {
+        let mut play = Play::new(Budget::default());
+        let now = play.now;
+        let hand = &mut play.hands[0];
+        let burst = Quota {
+            limit: Some(5),
+            remaining: Some(0),
+            reset: Some(now + TimeDelta::seconds(2)),
+            binding: true,
+            ..Quota::default()
+        };
+        hand.hear(&burst, now);
+        assert_eq!(hand.told, Told::default());
+        assert_eq!(hand.hold, Some(now + TimeDelta::seconds(2)));
+        let quota = Quota { reset: Some("2026-03-26T16:00:00Z".parse().unwrap()), ..burst };
+        hand.hear(&quota, now);
+        assert_eq!((hand.told.limit, hand.hold), (Some(5), quota.reset));
+    }
+}

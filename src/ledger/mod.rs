@@ -1,0 +1,84 @@
+//! What was spent of a quota in the present window, by all processes that share the ledger.
+//!
+//! A process takes points in portions, and says at each visit what it has spent and what it holds. What it
+//! holds counts as taken, so that one that is killed costs the others what it held until the window ends
+//! (in its last ten minutes, until the next one ends, since requests may have been under way), no more.
+
+mod account;
+mod budget;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::error::Result;
+use async_trait::async_trait;
+
+pub use account::{Account, Spender, Standing, Told, Visit, start_of};
+pub use budget::{Budget, Terms};
+
+/// Keeps accounts, by connection.
+///
+/// # Contract
+/// A visit is one step: of several at once, each sees what those before it did.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Takes points, gives points back, tells and learns what is known of the connection.
+    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing>;
+}
+
+/// A ledger of this process alone.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<BTreeMap<String, Account>>);
+
+#[async_trait]
+impl Ledger for Memory {
+    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(accounts.entry(connection.to_owned()).or_default().visit(visit))
+    }
+}
+
+/// Several ledgers: points are granted only when all of them grant them.
+pub struct All(pub Vec<Arc<dyn Ledger>>);
+
+#[async_trait]
+impl Ledger for All {
+    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
+        let mut visit = visit.clone();
+        let kept = visit.kept;
+        let mut passed: Vec<(&Arc<dyn Ledger>, u64)> = Vec::new();
+        let mut least: Option<Standing> = None;
+        for ledger in &self.0 {
+            let standing = ledger.visit(connection, &visit).await?;
+            passed.push((ledger, standing.granted));
+            // The next one is asked for no more than this one grants.
+            (visit.want, visit.need) = (standing.granted, visit.need.min(standing.granted));
+            least = Some(least.map_or(standing, |least| least.and(&standing)));
+        }
+        let standing = least.unwrap_or_else(|| Account::default().visit(&visit));
+        let corrected = Visit { kept: kept + standing.granted, need: 0, want: 0, ..visit };
+        for (ledger, granted) in passed {
+            if granted > standing.granted {
+                ledger.visit(connection, &corrected).await?;
+            }
+        }
+        Ok(standing)
+    }
+}
+
+/// Name of a connection's account: what it leads to and who is authenticated, told apart by a digest
+/// (FNV-1a). Nothing of it is secret.
+pub fn connection(spec: &str, base_url: &str, account: &str) -> String {
+    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let whole = format!("{spec}\n{base_url}\n{account}");
+    let hash = whole.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
+    let host = base_url.split("://").nth(1).unwrap_or(base_url).split(['/', ':']).next();
+    let clean = |text: &str| {
+        let kept = text.chars().take(60);
+        kept.map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect()
+    };
+    let (spec, host): (String, String) = (clean(spec), clean(host.unwrap_or_default()));
+    format!("{spec}-{host}-{hash:016x}")
+}

@@ -1,0 +1,72 @@
+//! Streams of which the API refused the route, once more by another one.
+
+use std::sync::Arc;
+
+use super::{RunReport, RunStatus};
+use crate::plan::Plan;
+use crate::report::{StreamReport, StreamStatus};
+
+/// Times that the streams of a run are read anew by another route.
+pub(super) const MAX_AGAIN: u32 = 4;
+
+/// Names of the streams that failed because the API refuses their route.
+pub(super) fn refused(report: &RunReport) -> Vec<String> {
+    let streams = report.streams.iter();
+    let refused = streams.filter(|one| one.route_refused && one.status == StreamStatus::Failed);
+    refused.map(|one| one.stream.clone()).collect()
+}
+
+/// What is told of a stream that is to be read anew.
+pub(super) fn told(report: &StreamReport) -> String {
+    let why = report.error.as_deref().unwrap_or("it was refused");
+    format!("the route `{}` is left for the next one: {why}", report.route)
+}
+
+/// Leaves these streams alone in a plan; all others can but feed them.
+pub(super) fn narrow(plan: &mut Plan, names: &[String]) {
+    plan.definitions.clear();
+    for stream in &mut plan.streams {
+        if !names.contains(&stream.name)
+            && let Some(stream) = Arc::get_mut(stream)
+        {
+            stream.output = None;
+        }
+    }
+}
+
+/// The report of a run with that of its streams that were read anew.
+pub(super) fn merged(mut first: RunReport, second: RunReport) -> RunReport {
+    for stream in second.streams {
+        let Some(known) = first.streams.iter_mut().find(|one| one.stream == stream.stream) else {
+            first.streams.push(stream);
+            continue;
+        };
+        let (requests, points) = (known.requests, known.points);
+        let (retries, bytes) = (known.retries, known.bytes);
+        if stream.status != StreamStatus::Fed {
+            let seconds = known.seconds + stream.seconds;
+            *known = StreamReport { seconds, ..stream.clone() };
+        } else {
+            (known.requests, known.points) = (0, 0);
+            (known.retries, known.bytes) = (0, 0);
+        }
+        known.requests = requests + stream.requests;
+        known.points = points + stream.points;
+        known.retries = retries + stream.retries;
+        known.bytes = bytes + stream.bytes;
+    }
+    first.errors.extend(second.errors);
+    first.errors_object = second.errors_object.or(first.errors_object);
+    first.resumable |= second.resumable;
+    let any = |status| first.streams.iter().any(|stream| stream.status == status);
+    first.status = if any(StreamStatus::Failed) {
+        RunStatus::Failed
+    } else if any(StreamStatus::Interrupted) {
+        RunStatus::Interrupted
+    } else if first.errors.is_empty() {
+        RunStatus::Done
+    } else {
+        RunStatus::DoneWithErrors
+    };
+    first
+}
