@@ -112,6 +112,17 @@ pub struct SliceError {
     pub message: String,
 }
 
+/// What a run is expected to ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Requests, without retries.
+    pub requests: u64,
+    /// Points, by the spec's terms; 0 where no quota holds.
+    pub points: u64,
+    /// Whether a part of it rests on assumptions, since no run has shown how much there is.
+    pub assumed: bool,
+}
+
 /// What a run spent of a quota of points.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PointsReport {

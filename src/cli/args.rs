@@ -12,7 +12,7 @@ A spec declares the streams of an API, a replication says which of them go where
       email=you@acme.com api_token=-
   weir conns test WIKI
   weir conns discover WIKI
-  weir sync run replication.yaml --dry-run
+  weir sync plan replication.yaml
   weir sync run replication.yaml
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
@@ -29,6 +29,12 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused
 75 paused because the points that may be spent are spent: run it again later to continue,
 130 or 143 interrupted. A stream that did not end leaves its table as it was.";
 
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  weir sync plan replication.yaml
+  weir sync plan replication.yaml --mode full-refresh --json
+  weir sync plan replication.yaml --streams 'page*' --route page_labels=search";
+
 const SET_EXAMPLES: &str = "\
 Examples:
   weir conns set WIKI type=api spec=confluence domain=acme.atlassian.net \\
@@ -37,6 +43,12 @@ Examples:
       auth=oauth client_id=1a2b client_secret=-
   weir conns set PG postgres://user@host/database
   weir conns set OUT type=files url=s3://bucket/prefix";
+
+const DISCOVER_EXAMPLES: &str = "\
+Examples:
+  weir conns discover WIKI
+  weir conns discover WIKI page_labels
+  weir conns discover WIKI --pattern 'page*' --columns";
 
 const SIM_EXAMPLES: &str = "\
 Examples:
@@ -124,6 +136,11 @@ pub(super) enum Sync {
     /// Extract, type and load the streams of a replication
     #[command(after_help = RUN_EXAMPLES)]
     Run(SyncRun),
+    /// Say what a run would do now, and what it would cost: routes, requests, points, time
+    ///
+    /// Reads the saved state without taking the lock; sends the API nothing and writes nothing.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(SyncPlan),
     /// Show where each stream stands: freshness, what is missing, what was refused
     ///
     /// Reads the saved state; asks the API nothing.
@@ -181,6 +198,10 @@ pub(super) struct SyncRun {
     /// Range of the cursor to read again, with `--mode backfill`: two dates or times, both included
     #[arg(long, value_name = "FROM,TO", value_parser = range)]
     pub(super) range: Option<(String, String)>,
+    /// Route by which a stream is read, in place of the cheapest; may be given more than once.
+    /// `weir conns discover` shows the routes
+    #[arg(long = "route", value_name = "STREAM=NAME", value_parser = route)]
+    pub(super) routes: Vec<(String, String)>,
     /// Pause once this run has spent so many points, whatever `budget` allows; for connections that
     /// count points
     #[arg(long, value_name = "POINTS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -192,6 +213,24 @@ pub(super) struct SyncRun {
     /// Show what would run; sends no request and writes nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SyncPlan {
+    /// Replication file
+    pub(super) replication: PathBuf,
+    /// Streams: names or patterns, separated by commas; `-name` leaves one out
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',', allow_hyphen_values = true)]
+    pub(super) streams: Vec<String>,
+    /// Mode of all streams, in place of what the replication says
+    #[arg(long, value_enum)]
+    pub(super) mode: Option<ModeName>,
+    /// Range of the cursor to read again, with `--mode backfill`: two dates or times, both included
+    #[arg(long, value_name = "FROM,TO", value_parser = range)]
+    pub(super) range: Option<(String, String)>,
+    /// Route by which a stream is read, in place of the cheapest; may be given more than once
+    #[arg(long = "route", value_name = "STREAM=NAME", value_parser = route)]
+    pub(super) routes: Vec<(String, String)>,
 }
 
 /// What is read, and what becomes of the rows that the target has.
@@ -226,6 +265,14 @@ fn range(text: &str) -> Result<(String, String), String> {
     Ok((from.trim().to_owned(), to.trim().to_owned()))
 }
 
+fn route(text: &str) -> Result<(String, String), String> {
+    let named = text.split_once('=').map(|(stream, name)| (stream.trim(), name.trim()));
+    let (stream, name) = named
+        .filter(|(stream, name)| !stream.is_empty() && !name.is_empty())
+        .ok_or("write a stream and one of its routes: `page_labels=search`")?;
+    Ok((stream.to_owned(), name.to_owned()))
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Conns {
     /// List the connections and where they are defined
@@ -255,15 +302,17 @@ pub(super) enum Conns {
         /// Name
         name: String,
     },
-    /// List the streams of an API with their keys, parents and columns; asks nobody
-    #[command(after_help = "Example: weir conns discover WIKI --pattern 'page*' --columns")]
+    /// List the streams of an API with their keys, parents, costs, routes and columns; asks nobody
+    #[command(after_help = DISCOVER_EXAMPLES)]
     Discover {
         /// Connection, or the name of a spec
         name: String,
+        /// Stream to show with all that is known of it; a name or pattern
+        stream: Option<String>,
         /// Streams to list: a name or pattern
-        #[arg(long)]
+        #[arg(long, conflicts_with = "stream")]
         pattern: Option<String>,
-        /// List the columns too
+        /// List the columns too, and the requests of each route
         #[arg(long)]
         columns: bool,
     },

@@ -30,8 +30,10 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             Ok(said(shared, name, "removed from", around))
         }
         Command::Test { name } => test(name, shared, around),
-        Command::Discover { name, pattern, columns } => {
-            discover::run(name, pattern.as_deref(), *columns, (shared, &around.connections))
+        Command::Discover { name, stream, pattern, columns } => {
+            let wanted = stream.as_ref().or(pattern.as_ref()).map(String::as_str);
+            let detailed = *columns || stream.is_some();
+            discover::run(name, wanted, detailed, (shared, &around.connections))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Exit, args::Shared, files, printer};
+use super::{Exit, args::Shared, files, printer, routes};
 use crate::connection::{ConnectionKind, Connections};
 use crate::error::{Error, Result};
 use crate::plan::matches_pattern;
@@ -47,21 +47,33 @@ pub(super) fn run(
 
 /// A line of facts for each stream, below it what its rows are.
 fn listed(spec: &Spec, streams: &[(&String, &Stream)]) -> String {
-    let mut rows = vec![["stream", "columns", "key", "parent"].map(str::to_owned).to_vec()];
+    let head = ["stream", "columns", "key", "parent", "points"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(streams.iter().map(|(name, stream)| {
+        let cost = routes::cost(spec, stream).map(|cost| cost.short());
         vec![
             (*name).clone(),
             stream.columns.len().to_string(),
             stream.key.join(", "),
             parents(spec, stream).join(", "),
+            cost.unwrap_or_default(),
         ]
     }));
+    if spec.limits.points.is_none() {
+        for row in &mut rows {
+            row.pop();
+        }
+    }
     let table = printer::table(&rows, &[1]);
     let mut facts = table.lines();
     let mut lines: Vec<String> = facts.next().map(str::to_owned).into_iter().collect();
     for (line, (_, stream)) in facts.zip(streams) {
         lines.push(line.to_owned());
         lines.extend(indented(&first_sentence(&stream.doc), 4));
+        let routes = routes::names(stream);
+        if !routes.is_empty() {
+            lines.push(format!("    routes: {}", routes.join(", ")));
+        }
     }
     lines.join("\n")
 }
@@ -97,6 +109,8 @@ fn described(spec: &Spec, name: &str, stream: &Stream) -> serde_json::Value {
         "docs": stream.docs,
         "key": stream.key,
         "parents": parents(spec, stream),
+        "cost": routes::cost(spec, stream),
+        "routes": routes::json(spec, stream),
         "columns": columns.collect::<Vec<_>>(),
     })
 }
@@ -109,6 +123,15 @@ fn detailed(spec: &Spec, name: &str, stream: &Stream) -> String {
     if !parents.is_empty() {
         lines.push(format!("  parent: {}", parents.join(", ")));
     }
+    if let Some(cost) = routes::cost(spec, stream) {
+        lines.push(format!("  cost: {}", cost.long()));
+    }
+    lines.push("  routes:".to_owned());
+    for (name, requests) in routes::described(spec, stream) {
+        lines.push(format!("    {name}"));
+        lines.extend(requests.iter().flat_map(|request| indented(request, 6)));
+    }
+    lines.push("  columns:".to_owned());
     let facts: Vec<Vec<String>> = stream
         .columns
         .iter()

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::printer::{counted, elapsed, grouped, label, rate, table, trouble, width_of};
-use crate::report::{PointsReport, SliceError, StreamReport, StreamStatus};
+use crate::report::{Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::sync::{RunReport, RunStatus};
 
 /// Recorded errors that are shown; the rest is counted.
@@ -34,6 +34,7 @@ pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
     }
     let mut parts = vec![fitted(&figures(report), width.unwrap_or(usize::MAX))];
     parts.extend(notes(report));
+    parts.extend(report.planned.map(|planned| against(planned, report)));
     parts.extend(report.points.as_ref().map(points));
     parts.push(conclusion(report));
     parts.join("\n")
@@ -116,6 +117,42 @@ fn row(stream: &StreamReport) -> Vec<String> {
         if now { elapsed(stream.seconds) } else { String::new() },
         stream.object.clone().unwrap_or_default(),
     ]
+}
+
+/// What was planned against what it came to, over all processes of the run.
+fn against(planned: Planned, report: &RunReport) -> String {
+    let total = |count: fn(&StreamReport) -> u64| report.streams.iter().map(count).sum::<u64>();
+    let (sent, spent) = (total(|stream| stream.requests), total(|stream| stream.points));
+    let ended = matches!(report.status, RunStatus::Done | RunStatus::DoneWithErrors);
+    let off = |planned, actual| match deviation(planned, actual).filter(|_| ended) {
+        Some(off) => format!(" ({off})"),
+        None if ended => String::new(),
+        None => " so far".to_owned(),
+    };
+    let again = match total(|stream| stream.retries) {
+        0 => String::new(),
+        retries => format!(", {} of them again", grouped(retries)),
+    };
+    let about = if planned.assumed { "~" } else { "" };
+    let mut text = format!(
+        "planned {about}{}, sent {}{again}{}",
+        counted(planned.requests, "request"),
+        grouped(sent),
+        off(planned.requests, sent)
+    );
+    if planned.points > 0 || spent > 0 {
+        let points = counted(planned.points, "point");
+        let off = off(planned.points, spent);
+        text = format!("{text}; planned {about}{points}, spent {}{off}", grouped(spent));
+    }
+    text
+}
+
+/// How far a figure is from the planned one, in percent.
+fn deviation(planned: u64, actual: u64) -> Option<String> {
+    #[expect(clippy::cast_precision_loss, reason = "a deviation is read by its first digits")]
+    let off = (planned > 0).then(|| (actual as f64 / planned as f64 - 1.0) * 100.0)?;
+    Some(if planned == actual { "as planned".to_owned() } else { format!("{off:+.1} %") })
 }
 
 /// What was spent of a quota, and how long it was waited for.
@@ -265,6 +302,7 @@ mod tests {
             seconds: 75.0,
             status,
             streams,
+            planned: None,
             points: None,
             errors: Vec::new(),
             errors_object: None,
@@ -290,6 +328,30 @@ mod tests {
         total                                  1,284,567   17128    12,848        0        0  1m15s
         done
         "#);
+    }
+
+    #[test]
+    fn what_was_planned_stands_against_what_was_sent() {
+        let mut report = whole();
+        let told = |report: &mut RunReport, requests, points, assumed| {
+            report.planned = Some(Planned { requests, points, assumed });
+            let text = summary(report, None);
+            let line = text.lines().find(|line| line.starts_with("planned")).unwrap();
+            line.to_owned()
+        };
+        let mut lines = vec![told(&mut report, 12_848, 0, false), told(&mut report, 0, 0, true)];
+        report.streams[0].points = 20_000;
+        lines.push(told(&mut report, 12_758, 19_999, false));
+        lines.push(told(&mut report, 15_000, 30_000, true));
+        (report.status, report.streams[1].retries) = (RunStatus::Interrupted, 40);
+        lines.push(told(&mut report, 15_000, 30_000, true));
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        planned 12,848 requests, sent 12,848 (as planned)
+        planned ~0 requests, sent 12,848
+        planned 12,758 requests, sent 12,848 (+0.7 %); planned 19,999 points, spent 20,000 (+0.0 %)
+        planned ~15,000 requests, sent 12,848 (-14.3 %); planned ~30,000 points, spent 20,000 (-33.3 %)
+        planned ~15,000 requests, sent 12,848, 40 of them again so far; planned ~30,000 points, spent 20,000 so far
+        ");
     }
 
     #[test]

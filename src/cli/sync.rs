@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
-    args::{LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun},
+    args::{LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncPlan, SyncRun},
     files::{self, Surroundings},
-    printer, progress, state, summary, tokens,
+    forecast, printer, progress, state, summary, tokens,
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
@@ -66,6 +66,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             Ok(Exit::Done)
         }
         Command::Run(args) => run_replication(args, shared, around),
+        Command::Plan(args) => foretell(args, shared, around),
         Command::RetryFailed { replication, streams } => {
             let options = Options {
                 selection: Selection(streams.clone()),
@@ -168,6 +169,7 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
         default_name: &prepared.default_name,
     };
     let plan = Plan::new(documents, options, run, &prepared.hooks)?;
+    forecast::check_routes(&plan, &prepared.spec, &options.routes)?;
     let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
     for table in outputs.map(|output| &output.table).chain(&plan.definitions) {
         let named = |error: Error| error.within(format!("stream `{}`", table.stream));
@@ -183,6 +185,7 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         limit: args.limit,
         mode: args.mode.map(mode_of),
         range: args.range.clone(),
+        routes: args.routes.clone(),
         max_points: args.max_points,
         on_budget: args.on_budget.map(|what| match what {
             OnBudgetName::Wait => OnBudget::Wait,
@@ -190,9 +193,7 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         }),
         ..Options::default()
     };
-    if options.range.is_some() && options.mode != Some(Mode::Backfill) {
-        return Err(Error::input("`--range` goes with `--mode backfill`"));
-    }
+    check_range(&options)?;
     if args.dry_run {
         show(&plan(&prepared, &options)?, shared);
         return Ok(Exit::Done);
@@ -202,6 +203,36 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         printer::note(shared, &format!("--limit: each stream ends after {rows}"));
     }
     go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
+}
+
+fn check_range(options: &Options) -> Result<()> {
+    if options.range.is_some() && options.mode != Some(Mode::Backfill) {
+        return Err(Error::input("`--range` goes with `--mode backfill`"));
+    }
+    Ok(())
+}
+
+/// Says what a run would do now.
+fn foretell(args: &SyncPlan, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    let mut prepared = prepare(&args.replication, around)?;
+    let options = Options {
+        selection: Selection(args.streams.clone()),
+        mode: args.mode.map(mode_of),
+        range: args.range.clone(),
+        routes: args.routes.clone(),
+        ..Options::default()
+    };
+    check_range(&options)?;
+    let transport = files::transport(&prepared.source, &prepared.spec)?;
+    let forecast = super::runtime()?.block_on(async {
+        // What a run looks up first decides what it takes for read.
+        sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+        let place = (prepared.target.as_ref(), prepared.state.clone());
+        let prepare = |run| plan_for(&prepared, &options, run);
+        sync::forecast(&prepare, place, Beginning::now()).await
+    })?;
+    forecast::show(&forecast, shared);
+    Ok(Exit::Done)
 }
 
 fn mode_of(name: ModeName) -> Mode {
@@ -287,13 +318,15 @@ fn conclude(report: &RunReport, shared: Shared) {
     }
     match shared.log_format {
         LogFormat::Json => {
-            let RunReport { run_id, status, seconds, streams, points, errors, .. } = report;
+            let RunReport { run_id, status, seconds, streams, planned, points, errors, .. } =
+                report;
             printer::event(&json!({
                 "event": "run_finished",
                 "run_id": run_id,
                 "status": status,
                 "seconds": seconds,
                 "streams": streams,
+                "planned": planned,
                 "points": points,
                 "refused": errors.len(),
             }));

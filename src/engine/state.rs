@@ -10,7 +10,7 @@ use super::{parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
 use crate::plan::OWN;
-use crate::report::{SliceError, StreamReport, StreamStatus};
+use crate::report::{Planned, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
 
 /// Key of the run that is under way, or was when it died.
@@ -113,6 +113,9 @@ pub struct OpenRun {
     pub retry: bool,
     /// Its streams.
     pub streams: BTreeMap<String, OpenStream>,
+    /// What it was expected to ask for when it began.
+    #[serde(default)]
+    pub planned: Option<Planned>,
 }
 
 /// A stream of a run that has not ended.

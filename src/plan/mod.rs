@@ -36,7 +36,7 @@ pub use cost::{Cost, QuotaPlan};
 pub use cursor::CursorPlan;
 pub use iterate::Iterate;
 pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
-pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, OWN, RoutePlan, Routed};
+pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, OWN, RoutePlan, Routed, requests_of};
 pub use select::{Selection, matches_pattern};
 pub use steps::StepPlan;
 pub use stream::{Output, StreamPlan};

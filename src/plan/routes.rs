@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::request::{Compiler, invalid, items_of};
+use super::request::{self, Compiler, invalid, items_of};
 use super::{ColumnPlan, Draft, Iterate, RequestPlan};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
 use crate::paginate::Pager;
 use crate::path::Path;
-use crate::spec::RequestSpec;
+use crate::spec::{RequestSpec, Spec, Stream};
 use crate::template::Expression;
 
 /// Name of the route that a stream's own requests make up.
@@ -65,6 +65,12 @@ pub struct DerivePlan {
 pub struct FoundPlan {
     /// Decodes the objects; its first tap is the value, its second, if any, a sign that not all is there.
     pub decoder: Decoder,
+}
+
+/// The requests of a stream by the names of its routes, its own first, whatever the inputs.
+pub fn requests_of(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
+    let own = (OWN.to_owned(), request::merged(spec, stream));
+    [own].into_iter().chain(request::of_routes(spec, stream)).collect()
 }
 
 /// Paths outside the records that a request needs of its answers.

@@ -5,33 +5,30 @@
 
 mod again;
 mod errors;
-mod open;
+mod forecast;
+mod past;
 mod probe;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::engine::{self, Durable, OpenRun, Ran, Reach, Recall, Services, Start, Way};
+use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
 use crate::error::Result;
-use crate::plan::{Plan, Run};
-use crate::replication::Mode;
-use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport, StreamStatus};
+use crate::plan::{Plan, Run, StreamPlan};
+use crate::report::{
+    Event, Planned, PointsReport, Reporter, SliceError, StreamReport, StreamStatus,
+};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table};
 
-use open::{Difference, difference, has_begun, open_error, open_stream};
+use past::GoOn;
 
 pub use errors::ERRORS;
+pub use forecast::{Continued, ExpectedStream, Forecast, Pace, forecast};
 pub use probe::{Diagnosis, Finding, look_up, probe};
-
-/// Streams of an open run that a hint names one by one.
-const NAMED: usize = 6;
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -50,6 +47,9 @@ pub struct RunReport {
     pub status: RunStatus,
     /// Its streams, parents before children.
     pub streams: Vec<StreamReport>,
+    /// What it was expected to ask for, all its processes together; `None` where nobody can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Planned>,
     /// What was spent, where points are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub points: Option<PointsReport>,
@@ -194,7 +194,7 @@ async fn run_locked(
     // Rows that are few on purpose must not be taken for all there are.
     if plan.streams.iter().any(|stream| stream.limit.is_some()) {
         if let Some(open) = &recall.run {
-            return Err(open_error(open).with_hint(
+            return Err(past::open_error(open).with_hint(
                 "run without `--limit` to continue it, or with `--fresh` to give it up",
             ));
         }
@@ -217,10 +217,14 @@ async fn run_locked(
         let ran = engine::run(plan, services, start, None).await?;
         return Ok(report(&run, false, started, ran, cancelled.is_cancelled()));
     }
-    let lacking = lacking(&plan, &recall, &services).await;
+    let lacking = past::lacking(&plan, &recall, services.target.as_ref()).await;
+    for (stream, message) in &lacking {
+        let (stream, message) = (Some(stream.clone()), message.clone());
+        services.reporter.report(&Event::Warning { stream, message });
+    }
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
     let begun = begin(prepare, plan, past, services.reporter.as_ref(), beginning).await?;
-    let Begun { plan, ways, continued, recall } = begun;
+    let Begun { plan, ways, continued, recall, planned } = begun;
     let run = plan.run.clone();
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
@@ -250,6 +254,7 @@ async fn run_locked(
     }
     let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
     report.errors_object = errors_object;
+    report.planned = planned;
     report.resumable = resumable;
     Ok(report)
 }
@@ -260,6 +265,7 @@ struct Begun {
     ways: BTreeMap<String, Way>,
     continued: bool,
     recall: Recall,
+    planned: Option<Planned>,
 }
 
 /// What was before a run, and where it is kept.
@@ -267,8 +273,8 @@ struct Begun {
 struct Past<'run> {
     store: &'run dyn Store,
     recall: &'run Recall,
-    /// Streams whose tables have lost what was written to them.
-    lacking: &'run BTreeSet<String>,
+    /// Streams whose tables have lost what was written to them, and what.
+    lacking: &'run BTreeMap<String, String>,
 }
 
 /// Goes on with the run that has not ended, or begins a new one.
@@ -280,7 +286,7 @@ async fn begin(
     beginning: Beginning,
 ) -> Result<Begun> {
     let distrusted = |mut recall: Recall| {
-        for name in lacking {
+        for name in lacking.keys() {
             recall.distrust(name);
         }
         recall
@@ -288,7 +294,7 @@ async fn begin(
     let mut recall = distrusted(recall.clone());
     if beginning.retry {
         if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
-            return Err(open_error(open).with_hint("run `weir sync run` first: it continues"));
+            return Err(past::open_error(open).with_hint("run `weir sync run` first: it continues"));
         }
         // One that died is begun anew: what it asks for is recorded.
         store.save(&recall.without_run()).await?;
@@ -302,41 +308,18 @@ async fn begin(
             .iter()
             .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
         let ways = ways.collect();
-        remember(store, &plan, &ways, true).await?;
+        let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
+        past::remember(store, &plan, &ways, (true, planned)).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
-        return Ok(Begun { plan, ways, continued: false, recall });
+        return Ok(Begun { plan, ways, continued: false, recall, planned });
     }
     if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
-        let run = Run { id: open.id.clone(), started_at: open.started_at };
-        let again = prepare(run)?;
-        match difference(&again, open, lacking) {
-            None => {
-                let ways = again.streams.iter().filter_map(|stream| {
-                    let then = open.streams.get(&stream.name)?;
-                    let route = stream.routes.iter().position(|route| route.name == then.route)?;
-                    Some((stream.name.clone(), Way { reach: then.reach, route }))
-                });
-                let ways = ways.collect();
-                return Ok(Begun { plan: again, ways, continued: true, recall });
+        match past::go_on(prepare, open, lacking)? {
+            GoOn::With(plan, ways) => {
+                let planned = open.planned;
+                return Ok(Begun { plan: *plan, ways, continued: true, recall, planned });
             }
-            Some(Difference::Selection) if again.is_selection => {
-                let written = open.streams.iter().filter(|(_, stream)| stream.object.is_some());
-                let names: Vec<&str> = written.map(|(name, _)| name.as_str()).collect();
-                let how = if names.len() > NAMED {
-                    "the same `--streams` as then".to_owned()
-                } else {
-                    format!("`--streams {}`", names.join(","))
-                };
-                return Err(open_error(open).with_hint(format!(
-                    "run with {how} to continue it, or with `--fresh` to give it up"
-                )));
-            }
-            Some(difference) => {
-                let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
-                let why = difference.shown();
-                let message = format!("the run of {since} is given up and begun anew: {why}");
-                reporter.report(&Event::Warning { stream: None, message });
-            }
+            GoOn::Not(message) => reporter.report(&Event::Warning { stream: None, message }),
         }
     }
     let ended = recall.without_run();
@@ -345,47 +328,24 @@ async fn begin(
         recall = distrusted(Recall::read(store.load().await?)?);
     }
     let ways = engine::ways(&plan, &recall, beginning.now);
-    remember(store, &plan, &ways, false).await?;
-    Ok(Begun { plan, ways, continued: false, recall })
+    let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
+    past::remember(store, &plan, &ways, (false, planned)).await?;
+    Ok(Begun { plan, ways, continued: false, recall, planned })
 }
 
-/// Streams of whose tables something is gone that the state takes for written, as when someone dropped
-/// a column. What is still to be read of them would not bring it back.
-async fn lacking(plan: &Plan, recall: &Recall, services: &Services) -> BTreeSet<String> {
-    let mut lacking = BTreeSet::new();
-    for stream in &plan.streams {
-        let Some(output) = &stream.output else { continue };
+/// Whether anything was done that is worth going on with.
+fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
+    let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+    streams.iter().any(|stream| {
         let state = recall.stream(&stream.name);
-        let kept = state.writes == stream.writes && state.reads == stream.reads;
-        // What is written otherwise now is read again anyway, unless it is but a range.
-        let counts = state.complete_at.is_some() && (kept || output.mode == Mode::Backfill);
-        if output.table.disposition != Disposition::Merge || !counts {
-            continue;
-        }
-        // What cannot be looked at now, the stream itself will fail for.
-        if let Ok(Some(lost)) = services.target.lacks(&output.table).await {
-            let message = format!("{lost}: everything has to be read again");
-            let stream = Some(stream.name.clone());
-            services.reporter.report(&Event::Warning { stream: stream.clone(), message });
-            lacking.extend(stream);
-        }
-    }
-    lacking
-}
-
-async fn remember(
-    store: &dyn Store,
-    plan: &Plan,
-    ways: &BTreeMap<String, Way>,
-    retry: bool,
-) -> Result<()> {
-    let streams = plan.streams.iter().map(|stream| {
-        let way = ways.get(&stream.name).copied().unwrap_or_default();
-        (stream.name.clone(), open_stream(stream, way))
-    });
-    let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
-    let open = OpenRun { id, started_at, retry, streams: streams.collect() };
-    store.save(&[open.change()]).await
+        let open = state.open.as_ref().filter(|open| open.run_id == id);
+        let begun = open.is_some_and(|open| {
+            open.staged > 0
+                || !open.open.is_empty()
+                || open.finished.iter().any(|one| one.count() > 0)
+        });
+        begun || state.ended_in(id).is_some_and(engine::LastRun::is_done)
+    })
 }
 
 /// Forgets the streams of a plan, and the run that has not ended.
@@ -449,6 +409,7 @@ fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: boo
         seconds: started.elapsed().as_secs_f64(),
         status,
         streams,
+        planned: None,
         points,
         errors,
         errors_object: None,

@@ -40,6 +40,7 @@ fn a_dry_run_asks_nobody_and_writes_nothing() {
     stream       after     mode          columns  object
     spaces                 full-refresh       16  spaces.jsonl
     pages                  feeds only
+    labels                 feeds only
     page_labels  page_ids  full-refresh        6  page_labels.jsonl
     ");
     assert!(!user.path("out").exists());
@@ -258,6 +259,13 @@ fn discover_reads_the_spec_alone() {
       A label on a space itself (not on its content), of the prefixes `my` and `team`.
       key: space_id, id
       parent: spaces
+      cost: 1 point a request and 1 for each object (core), where points are counted
+      routes:
+        own
+          GET /wiki/api/v2/spaces/{{ space_id }}/labels, for each of space_ids
+        fused
+          GET /wiki/api/v2/spaces/{{ space_id }}?include-labels=true, for each of space_ids
+      columns:
         space_id  text
         id        text  id of the label, the same wherever it is used
         name      text
@@ -334,7 +342,7 @@ fn the_help_shows_the_way() {
           email=you@acme.com api_token=-
       weir conns test WIKI
       weir conns discover WIKI
-      weir sync run replication.yaml --dry-run
+      weir sync plan replication.yaml
       weir sync run replication.yaml
 
     Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
@@ -509,19 +517,24 @@ fn discover_fits_100_columns_and_says_what_it_cannot_find() {
     }
     let (out, _) = ended(&user.run(&["conns", "discover", "confluence", "--pattern", "blog*s"]), 0);
     insta::assert_snapshot!(out.trim_end(), @r"
-    stream                        columns  key                   parent
-    blog_posts                         17  id                    spaces
+    stream                        columns  key                   parent      points
+    blog_posts                         17  id                    spaces      1 core
         A blog post in its latest version, with its body in the format of `body_format`
-    blog_post_footer_comments          15  id                    blog_posts
+    blog_post_footer_comments          15  id                    blog_posts  1 core
         A comment below a blog post, replies included
-    blog_post_inline_comments          19  id                    blog_posts
+        routes: bulk
+    blog_post_inline_comments          19  id                    blog_posts  1 core
         A comment on a passage of a blog post, replies included
-    blog_post_labels                    4  blog_post_id, id      blog_posts
+        routes: bulk
+    blog_post_labels                    4  blog_post_id, id      blog_posts  1 core
         A label on a blog post
-    blog_post_versions                  8  blog_post_id, number  blog_posts
+        routes: fused, search, inverted
+    blog_post_versions                  8  blog_post_id, number  blog_posts  1 core
         A version of a blog post, without its body
-    blog_post_content_properties        9  blog_post_id, id      blog_posts
+        routes: derived, fused
+    blog_post_content_properties        9  blog_post_id, id      blog_posts  1 core
         A property that an app or the editor keeps on a blog post
+        routes: fused
     ");
     let (_, err) = ended(&user.run(&["conns", "discover", "confluence", "--pattern", "x"]), 2);
     assert!(err.contains("no stream matches `x`"), "{err}");

@@ -7,6 +7,7 @@ mod cli;
 mod confluence;
 mod evolution;
 mod files;
+mod forecast;
 mod going_on;
 mod incremental;
 mod jira;
