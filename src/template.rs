@@ -83,6 +83,14 @@ impl Scope {
         self
     }
 
+    /// The same with one more value, which alone [`Scope::describe`] tells of.
+    #[must_use]
+    pub fn with_only(mut self, name: Arc<str>, value: Value) -> Self {
+        self.silent.append(&mut self.own);
+        self.own.push((name, value));
+        self
+    }
+
     /// The value of this name.
     pub fn get(&self, name: &str) -> Option<Value> {
         let mut own = self.silent.iter().chain(&self.own).rev();

@@ -170,10 +170,8 @@ impl Ending<'_> {
                 Learnt { route, slices, rows, requests, points, shared, shared_points, derived };
         }
         if let (Reach::Since(bound), Some(_)) = (self.way.reach, &plan.cursor) {
-            let micros = self.run.started_at.timestamp_micros().saturating_sub(bound);
-            let days = std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-            state.changes =
-                Some(Changes { days: days.as_secs_f64() / 86_400.0, rows: counts.changed });
+            let days = before.days_since(bound, self.run.started_at);
+            state.changes = Some(Changes { days, rows: counts.changed });
         }
         if plan.output.is_none() {
             return state;

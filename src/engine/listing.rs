@@ -59,7 +59,8 @@ impl<'plan> Listing<'plan> {
     ) -> Option<Self> {
         let own = own_request(plan, number)?;
         let Iterate::Queue { variable, .. } = &own.1.iterate else { return None };
-        let scope = scope.with(Arc::clone(variable), Value::from(value));
+        let value_of = Value::from(value);
+        let scope = scope.as_ref().clone().with_only(Arc::clone(variable), value_of);
         Some(Self { with: vec![value.to_owned()], ..Self::first(own, &Arc::new(scope)) })
     }
 

@@ -37,6 +37,13 @@ impl Share {
     }
 }
 
+/// A count with its thousands apart.
+fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
 /// How much there is.
 pub(super) struct Outlook<'plan> {
     plan: &'plan Plan,
@@ -79,7 +86,7 @@ impl<'plan> Outlook<'plan> {
 
     fn learnt(&self, stream: &StreamPlan) -> Option<Learnt> {
         let learnt = self.recall.streams.get(&stream.name).map(|state| state.learnt.clone());
-        learnt.filter(|learnt| learnt.slices > 0)
+        learnt.filter(|learnt| !learnt.route.is_empty())
     }
 
     /// Rows of a stream in all, and whether that is assumed.
@@ -108,9 +115,8 @@ impl<'plan> Outlook<'plan> {
 
     /// Records of a stream that changed since a value of its cursor.
     fn changed(&self, stream: &StreamPlan, bound: i64) -> f64 {
-        let micros = self.now.timestamp_micros().saturating_sub(bound);
-        let days = real(u64::try_from(micros).unwrap_or(0)) / 86_400e6;
         let state = self.recall.streams.get(&stream.name);
+        let days = state.map_or(1.0, |state| state.days_since(bound, self.now));
         let rows = self.rows(stream);
         match state.and_then(|state| state.changes.as_ref()) {
             Some(last) if last.days > 0.0 => (real(last.rows) * days / last.days).min(rows),
@@ -275,7 +281,7 @@ impl<'plan> Outlook<'plan> {
             return 0.0;
         }
         let learnt = self.learnt(stream).filter(|learnt| learnt.derived > 0);
-        learnt.map_or(APART, |learnt| real(learnt.derived) / real(learnt.slices))
+        learnt.map_or(APART, |learnt| real(learnt.derived) / real(learnt.slices.max(1)))
     }
 
     /// Part of the rows that follow from what is known.
@@ -403,7 +409,9 @@ impl<'plan> Outlook<'plan> {
         if way.route == 0 {
             return format!("the fewest {unit}");
         }
-        let saved = whole(priced(0) - priced(way.route));
-        format!("saves {saved} {unit}")
+        match whole(priced(0) - priced(way.route)) {
+            0 => format!("as few {unit} as any"),
+            saved => format!("saves {} {unit}", thousands(saved)),
+        }
     }
 }

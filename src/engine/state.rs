@@ -222,6 +222,15 @@ impl StreamState {
         [Change::forget(format!("{STREAM}{name}")), parents::forgotten(name)]
     }
 
+    /// Days in which what changed since a value of the cursor did change: since the last run, where that
+    /// is later.
+    pub(super) fn days_since(&self, bound: i64, now: DateTime<Utc>) -> f64 {
+        let last = self.last.as_ref().map_or(i64::MIN, |last| last.at.timestamp_micros());
+        let micros = now.timestamp_micros().saturating_sub(bound.max(last));
+        std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
+            / 86_400.0
+    }
+
     /// How it ended in a run, if it has.
     pub fn ended_in(&self, run_id: &str) -> Option<&LastRun> {
         self.last.as_ref().filter(|last| last.run_id == run_id && self.open.is_none())

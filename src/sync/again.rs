@@ -41,19 +41,18 @@ pub(super) fn merged(mut first: RunReport, second: RunReport) -> RunReport {
             first.streams.push(stream);
             continue;
         };
-        let (requests, points) = (known.requests, known.points);
-        let (retries, bytes) = (known.retries, known.bytes);
-        if stream.status != StreamStatus::Fed {
-            let seconds = known.seconds + stream.seconds;
-            *known = StreamReport { seconds, ..stream.clone() };
+        let before = known.clone();
+        // What only fed the others this time has its rows from before.
+        let seconds = before.seconds + stream.seconds;
+        if stream.status == StreamStatus::Fed {
+            known.seconds = seconds;
         } else {
-            (known.requests, known.points) = (0, 0);
-            (known.retries, known.bytes) = (0, 0);
+            *known = StreamReport { seconds, ..stream.clone() };
         }
-        known.requests = requests + stream.requests;
-        known.points = points + stream.points;
-        known.retries = retries + stream.retries;
-        known.bytes = bytes + stream.bytes;
+        known.requests = before.requests + stream.requests;
+        known.points = before.points + stream.points;
+        known.retries = before.retries + stream.retries;
+        known.bytes = before.bytes + stream.bytes;
     }
     first.errors.extend(second.errors);
     first.errors_object = second.errors_object.or(first.errors_object);

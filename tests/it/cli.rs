@@ -387,7 +387,9 @@ fn slices_that_are_refused_are_told_and_set_the_exit_code() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
     let run = |more: &[&str]| {
-        let arguments = [&["sync", "run", "r.yaml", "--streams", "page_labels"], more].concat();
+        let route = ["--route", "page_labels=own"];
+        let run = ["sync", "run", "r.yaml", "--streams", "page_labels"];
+        let arguments = [&run[..], &route, more].concat();
         let output = user.weir(&arguments).env("WIKI", FAULTY).output().unwrap();
         ended(&output, 3)
     };

@@ -178,7 +178,7 @@ fn refused_slices_are_asked_for_again_and_nothing_else() {
     user.write("r.yaml", TO_FILES);
     let whole = "{type: api, spec: confluence, simulate: {pages: 40}}";
     let faulty = whole.replace("40", "40, faults: ['missing=0.3@/labels']");
-    let first = report(&user, &faulty, &[], 3);
+    let first = report(&user, &faulty, &["--route", "page_labels=own"], 3);
     let refused = first["errors"].as_array().unwrap().len();
     assert!(refused > 0);
     let errors = || fs::read_to_string(user.path("out/_weir_errors.jsonl")).unwrap();

@@ -14,7 +14,10 @@ use weir::{
     sync::{Beginning, RunReport, RunStatus},
 };
 
-use crate::support::{rig::Row, world::World};
+use crate::support::{
+    rig::{Row, own_routes},
+    world::World,
+};
 
 const INCREMENTAL: &str = "
 source: WIKI
@@ -174,7 +177,11 @@ const CHANGES: [(&str, Make, &[&str]); 22] = [
         |world| edit(some(world, "page_content_properties")),
         &["page_content_properties"],
     ),
-    ("a permission is gone", |world| Change::Delete { id: some(world, "space_permissions") }, &[]),
+    (
+        "a permission is gone",
+        |world| Change::Delete { id: some(world, "space_permissions") },
+        &["space_permissions"],
+    ),
     ("a group is gone", |world| Change::Delete { id: some(world, "groups") }, &[]),
 ];
 
@@ -298,7 +305,8 @@ fn an_incomplete_listing_is_no_ground_for_a_delete() {
 #[test]
 fn a_refused_parent_keeps_its_rows_and_the_others_lose_theirs() {
     let replication = with("refresh: 0s");
-    let world = world();
+    let mut world = world();
+    world.options.routes = own_routes();
     world.run(&replication);
     let labelled = truth(&world, "page_labels");
     let refused = text(&labelled[0], "page_id").to_owned();
@@ -391,6 +399,7 @@ fn a_retry_that_died_is_not_gone_on_with_as_a_run() {
     let replication =
         INCREMENTAL.replace("mode: incremental, metadata: { change: true }", "mode: full-refresh");
     let mut world = world();
+    world.options.routes = own_routes();
     let rules = vec![Fault {
         part: "/labels".to_owned(),
         when: When::Numbers(vec![2, 4]),
@@ -415,7 +424,8 @@ fn a_retry_that_died_is_not_gone_on_with_as_a_run() {
 
 #[test]
 fn more_refused_slices_than_allowed_fail_the_stream() {
-    let world = world();
+    let mut world = world();
+    world.options.routes = own_routes();
     let rules = vec![Fault {
         part: "/labels".to_owned(),
         when: When::Numbers(vec![2, 4, 6, 8]),

@@ -78,6 +78,7 @@ async fn what_goes_wrong_on_the_way_costs_no_row() {
         share("", What::Malformed),
         fault("", When::Share(0.02), What::Slow(Duration::from_secs(20))),
     ]));
+    let rig = rig.by_own_requests();
     let run = rig.run(ALL).await;
     assert_eq!(run.status, RunStatus::Done, "{run:#?}");
     assert!(rig.retries() > 15, "{}", rig.retries());
@@ -106,7 +107,7 @@ async fn a_paging_loop_fails_its_stream_and_keeps_the_old_rows() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_slice_is_recorded_and_the_rest_arrives() {
-    let rig = Rig::new(tenant()).only(&["page_labels"]);
+    let rig = Rig::new(tenant()).only(&["page_labels"]).by_own_requests();
     let pages: Vec<Row> = truth(&rig, "pages");
     let refused = pages[3]["id"].as_str().unwrap().to_owned();
     let part = format!("/pages/{refused}/labels");
@@ -133,7 +134,8 @@ async fn a_refused_slice_is_recorded_and_the_rest_arrives() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_which_every_slice_is_refused_fails() {
     let rig = Rig::new(faulty(vec![fault("/labels", When::Always, What::Missing)]))
-        .only(&["page_labels"]);
+        .only(&["page_labels"])
+        .by_own_requests();
     let run = rig.run(ALL).await;
     assert_eq!(report(&run, "page_labels").status, StreamStatus::Failed);
     assert!(rig.rows("page_labels").is_none());
@@ -194,7 +196,8 @@ async fn the_throttle_holds_for_queue_children_too() {
     // Five under way for 1.5 s each start 3.33 times a second; for 0.1 s each, the rate is the limit.
     for (latency, expected) in [(1500, 3.33), (100, 5.0)] {
         let options = Options { latency: Duration::from_millis(latency), pages: 220, ..tenant() };
-        let rig = Rig::new(options).only(&["page_labels", "page_content_properties"]);
+        let streams = ["page_labels", "page_content_properties"];
+        let rig = Rig::new(options).only(&streams).by_own_requests();
         let limits = "limits: { requests_per_second: 5, concurrency: 5 }";
         rig.run(&ALL.replace("limits: { requests_per_second: 0, concurrency: 8 }", limits)).await;
         let log = rig.simulator.log();

@@ -100,7 +100,7 @@ async fn a_full_disk_fails_a_run_and_with_room_the_next_one_goes_on() {
     let mut work = Workplace::new(tenant, None).await;
     work.replicate("{stream_name}.parquet", super::AT_ONCE, Reading::Everything);
     fs::create_dir(work.path("out")).unwrap();
-    let mut size = 2048;
+    let mut size = 1536;
     let disk = Disk::mount(&work.path("out"), size);
     work.within = disk.within();
     let folder = disk.content();

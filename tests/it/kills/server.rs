@@ -33,7 +33,7 @@ async fn a_run_whose_database_crashes_says_so_and_the_next_one_goes_on() {
     let mut dice = Dice(3);
     let mut failed = 0;
     for crash in 0..CRASHES {
-        let requests = work.simulator.counters().requests + 1 + dice.below(250);
+        let requests = work.simulator.counters().requests + 1 + dice.below(100);
         let mut process = work.start();
         let ended = process.until(|_| work.simulator.counters().requests >= requests).await;
         if ended.is_some() {

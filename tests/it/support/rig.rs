@@ -38,6 +38,11 @@ limits: { requests_per_second: 0, concurrency: 8 }
 streams: { '*': }
 ";
 
+/// Every stream by its own requests, one per parent: what there is most of to go wrong.
+pub(crate) fn own_routes() -> Vec<(String, String)> {
+    confluence().selectable().map(|(name, _)| (name.clone(), "own".to_owned())).collect()
+}
+
 /// A tenant, a folder, and what runs between them say.
 pub(crate) struct Rig {
     pub(crate) simulator: Simulator,
@@ -71,6 +76,12 @@ impl Rig {
             events: Arc::default(),
             cancel: CancellationToken::new(),
         }
+    }
+
+    /// Reads every stream by its own requests.
+    pub(crate) fn by_own_requests(mut self) -> Self {
+        self.options.routes = own_routes();
+        self
     }
 
     pub(crate) fn only(mut self, streams: &[&str]) -> Self {
