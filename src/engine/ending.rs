@@ -139,7 +139,7 @@ impl Ending<'_> {
     /// What the children may rely on.
     pub(super) fn supply(&self, result: Result<(), &Error>, incomplete: bool) -> Supply {
         match result {
-            Err(error) if error.kind().passes() => Supply::Interrupted,
+            Err(error) if self.plan.may_pass(error) => Supply::Interrupted,
             Err(_) => Supply::Failed,
             Ok(()) if incomplete => Supply::Partial,
             Ok(()) if self.way.reach == Reach::Complete && !self.anchored() => Supply::Complete,

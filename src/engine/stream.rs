@@ -206,7 +206,7 @@ async fn unread(
             (Outcome { result: Err(error), progress, open: false }, Supply::Failed)
         }
         Err(error) => {
-            let (open, supply) = (error.kind().passes(), ending.supply(Err(&error), true));
+            let (open, supply) = (ending.plan.may_pass(&error), ending.supply(Err(&error), true));
             (Outcome { result: Err(error), progress, open }, supply)
         }
     }
@@ -369,7 +369,7 @@ async fn settle(
                 Err(error) => Outcome { open: true, result: Err(error), progress },
             }
         }
-        Err(error) if error.kind().passes() => {
+        Err(error) if ending.plan.may_pass(&error) => {
             if healthy && let Err(error) = keeper.checkpoint().await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not saved");
             }

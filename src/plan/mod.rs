@@ -407,6 +407,7 @@ impl<'plan> Draft<'plan> {
             changes,
             max_errors,
             name: stage.name.to_owned(),
+            internal: stage.stream.internal,
             output,
             requests,
             routes,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{ColumnPlan, Cost, CursorPlan, Iterate, RequestPlan, RoutePlan};
+use crate::error::{Error, Kind};
 use crate::replication::Mode;
 use crate::respond::Rules;
 use crate::spec::Refresh;
@@ -14,6 +15,8 @@ use crate::write::Table;
 pub struct StreamPlan {
     /// Name.
     pub name: String,
+    /// Whether it cannot be selected.
+    pub internal: bool,
     /// What a run does with its rows; `None` when it only feeds its children.
     pub output: Option<Output>,
     /// The requests of all its routes, one route after the other.
@@ -53,6 +56,12 @@ pub struct StreamPlan {
 }
 
 impl StreamPlan {
+    /// Whether what failed may do the next time, so that what was done is worth keeping. Whoever needs
+    /// an internal stream can do without it: its refusal is final.
+    pub fn may_pass(&self, error: &Error) -> bool {
+        error.kind().passes() && !(self.internal && error.kind() == Kind::Credentials)
+    }
+
     /// The stream's own requests.
     pub fn own_requests(&self) -> &[RequestPlan] {
         let own = self.routes.first().map(|route| route.requests.clone());

@@ -26,16 +26,24 @@ pub(super) fn told(report: &StreamReport) -> String {
 pub(super) fn narrow(plan: &mut Plan, names: &[String]) {
     plan.definitions.clear();
     for stream in &mut plan.streams {
-        if !names.contains(&stream.name)
-            && let Some(stream) = Arc::get_mut(stream)
-        {
+        let wanted = names.contains(&stream.name);
+        let Some(stream) = Arc::get_mut(stream) else { continue };
+        if wanted {
+            stream.wanted = None;
+        } else {
             stream.output = None;
         }
     }
 }
 
 /// The report of a run with that of its streams that were read anew.
-pub(super) fn merged(mut first: RunReport, second: RunReport) -> RunReport {
+///
+/// A feeder that failed and is not needed any more is left out: whoever waited for it has said so.
+pub(super) fn merged(mut first: RunReport, second: RunReport, feeders: &[String]) -> RunReport {
+    first.streams.retain(|one| {
+        let again = second.streams.iter().any(|other| other.stream == one.stream);
+        again || one.status != StreamStatus::Failed || !feeders.contains(&one.stream)
+    });
     for stream in second.streams {
         let Some(known) = first.streams.iter_mut().find(|one| one.stream == stream.stream) else {
             first.streams.push(stream);

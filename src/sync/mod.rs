@@ -171,8 +171,10 @@ async fn run_by_routes(
         let random = beginning.random.wrapping_add(number);
         let anew = Beginning { random, fresh: false, retry: false, ..beginning };
         let plan = narrowed(anew.run())?;
+        let feeders = plan.streams.iter().filter(|stream| stream.output.is_none());
+        let feeders: Vec<String> = feeders.map(|stream| stream.name.clone()).collect();
         let locked = run_locked(&narrowed, plan, durable.clone(), services.clone(), anew);
-        report = again::merged(report, locked.await?);
+        report = again::merged(report, locked.await?, &feeders);
     }
     Ok(report)
 }

@@ -1,7 +1,9 @@
 //! Routes: whichever is taken, the table is the same.
 
+use std::time::Duration;
+
 use serde_json::Value;
-use weir::{sim::Options, sync::RunStatus};
+use weir::{report::Event, sim::Options, sync::RunStatus};
 
 use super::support::rig::{Rig, confluence};
 
@@ -103,4 +105,85 @@ async fn what_comes_together_is_the_same_and_asked_for_once() {
     let parents = ["spaces", "pages", "blog_posts", "attachments"];
     let parents: usize = parents.iter().map(|name| table(&own, name).len()).sum();
     assert!(all * 10 > parents * 9, "{all} of {parents}");
+}
+
+/// Warnings that name a stream and its route.
+fn warnings(rig: &Rig) -> Vec<String> {
+    let told = |event: Event| match event {
+        Event::Warning { stream: Some(stream), message } if message.contains("route") => {
+            Some(format!("{stream}: {message}"))
+        }
+        _ => None,
+    };
+    rig.events.events().into_iter().filter_map(told).collect()
+}
+
+/// Requests of a refused path, perhaps with a parameter.
+fn asked(rig: &Rig, refused: &str) -> usize {
+    let (path, parameter) = refused.split_once('?').unwrap_or((refused, ""));
+    let (start, end) = path.split_once("{id}").unwrap_or((path, ""));
+    let like = |path: &str| {
+        let inner = path.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+        inner.is_some_and(|inner| inner.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let log = rig.simulator.log();
+    log.iter().filter(|one| like(&one.path) && one.query.contains(parameter)).count()
+}
+
+#[tokio::test]
+async fn a_route_that_is_refused_is_left_for_the_next_with_a_warning() {
+    let text = replication("{}");
+    let own = Rig::new(tenant()).by_own_requests();
+    own.run(&text).await;
+    let all: Vec<String> = confluence().selectable().map(|(name, _)| name.clone()).collect();
+    let cases = [
+        ("/wiki/api/v2/footer-comments", vec!["*"], None),
+        ("/wiki/api/v2/pages/{id}?include-labels", vec!["*"], None),
+        ("/wiki/rest/api/content/search", vec!["page_labels"], Some("search")),
+        ("/wiki/api/v2/labels", vec!["blog_post_labels"], Some("inverted")),
+        ("/wiki/api/v2/labels/{id}/attachments", vec!["attachment_labels"], Some("inverted")),
+    ];
+    for (refused, streams, route) in cases {
+        for status in [400, 403, 404, 410] {
+            let refuses = vec![(refused.to_owned(), status)];
+            let mut rig = Rig::new(Options { refuses, ..tenant() }).only(&streams);
+            let routes = route.iter().map(|route| (streams[0].to_owned(), (*route).to_owned()));
+            rig.options.routes = routes.collect();
+            let report = rig.run(&text).await;
+            let what = format!("{refused} {status}");
+            assert_eq!(report.status, RunStatus::Done, "{what}: {report:#?}");
+            for name in all.iter().filter(|name| streams.contains(&"*") || streams[0] == **name) {
+                assert_eq!(table(&rig, name), table(&own, name), "{what}: {name}");
+            }
+            let told = warnings(&rig);
+            assert!((1..=2).contains(&told.len()), "{what}: {told:?}");
+            // Those that were under way when the first one was refused, and no more.
+            assert!((1..=8).contains(&asked(&rig, refused)), "{what}: {}", asked(&rig, refused));
+            // The next run does not try it again by itself.
+            rig.options.routes = Vec::new();
+            rig.simulator.clear_log();
+            let report = rig.run(&text).await;
+            assert_eq!(report.status, RunStatus::Done, "{what}: {report:#?}");
+            assert_eq!(warnings(&rig).len(), told.len(), "{what}");
+        }
+    }
+}
+
+/// Neither a site whose listings of comments lack replies nor a search that lags costs a row.
+#[tokio::test]
+async fn what_a_route_may_leave_out_is_asked_for() {
+    let text = replication("{}");
+    let comments = "page_footer_comments";
+    let silent = Options { replies_in_global_lists: false, ..tenant() };
+    for (options, stream, route) in [
+        (silent, comments, "bulk"),
+        (Options { index_lag: Duration::MAX, ..tenant() }, "page_labels", "search"),
+    ] {
+        let own = rig(tenant(), stream, "own");
+        own.run(&text).await;
+        let rig = rig(options, stream, route);
+        let report = rig.run(&text).await;
+        assert_eq!(report.status, RunStatus::Done, "{report:#?}");
+        assert_eq!(table(&rig, stream), table(&own, stream), "{stream}");
+    }
 }
