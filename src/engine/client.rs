@@ -140,7 +140,12 @@ impl Client {
                         self.unless_cancelled(tokio::time::sleep(wait)).await?;
                     }
                 }
-                Verdict::Give { .. } if call.tentative && is_refused(&answered) => {
+                // Wrong credentials refuse everything, whatever the route.
+                Verdict::Give { means, .. }
+                    if call.tentative
+                        && means != Some(Meaning::Credentials)
+                        && is_refused(&answered) =>
+                {
                     let (status, message) = said(&answered);
                     let then = Then::SkipSlice;
                     return Ok(Answer::Given { then, url: request.url, status, message });

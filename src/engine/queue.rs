@@ -434,8 +434,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        // The log is kept: should the stream's route be refused, its own requests need the values.
         if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
-            (place.gone, place.settled) = (true, u64::MAX);
+            place.gone = true;
         }
     }
 }

@@ -1,13 +1,12 @@
-//! Streams of which the API refused the route, once more by another one.
+//! Streams of which the API refused the route, once more by their own requests.
 
 use std::sync::Arc;
 
 use super::{RunReport, RunStatus};
-use crate::plan::Plan;
+use crate::engine::{Reach, Recall, StreamState};
+use crate::plan::{OWN, StreamPlan};
 use crate::report::{StreamReport, StreamStatus};
-
-/// Times that the streams of a run are read anew by another route.
-pub(super) const MAX_AGAIN: u32 = 4;
+use crate::state::Change;
 
 /// Names of the streams that failed because the API refuses their route.
 pub(super) fn refused(report: &RunReport) -> Vec<String> {
@@ -19,61 +18,58 @@ pub(super) fn refused(report: &RunReport) -> Vec<String> {
 /// What is told of a stream that is to be read anew.
 pub(super) fn told(report: &StreamReport) -> String {
     let why = report.error.as_deref().unwrap_or("it was refused");
-    format!("the route `{}` is left for the next one: {why}", report.route)
+    format!("the route `{}` is left for the stream's own requests: {why}", report.route)
 }
 
-/// Leaves these streams alone in a plan; all others can but feed them.
-pub(super) fn narrow(plan: &mut Plan, names: &[String]) {
-    plan.definitions.clear();
-    for stream in &mut plan.streams {
-        let wanted = names.contains(&stream.name);
-        let Some(stream) = Arc::get_mut(stream) else { continue };
-        if wanted {
-            stream.wanted = None;
+/// The changes after which the run goes on with these streams, by their own requests. What only fed their
+/// route is not needed any more.
+pub(super) fn anew(
+    recall: &Recall,
+    streams: &[Arc<StreamPlan>],
+    report: &RunReport,
+) -> Vec<Change> {
+    let Some(mut open) = recall.run.clone() else { return Vec::new() };
+    let refused = refused(report);
+    let mut changes = Vec::new();
+    for stream in streams {
+        let failed = report.streams.iter().any(|one| {
+            one.stream == stream.name && one.status == StreamStatus::Failed && stream.internal
+        });
+        let Some(then) = open.streams.get_mut(&stream.name) else { continue };
+        if refused.contains(&stream.name) {
+            OWN.clone_into(&mut then.route);
+            then.left = true;
+        } else if failed {
+            then.reach = Reach::Nothing;
         } else {
-            stream.output = None;
+            continue;
         }
+        let state = StreamState { last: None, open: None, ..recall.stream(&stream.name) };
+        changes.push(state.change(&stream.name));
     }
+    changes.push(open.change());
+    changes
 }
 
 /// The report of a run with that of its streams that were read anew.
-///
-/// A feeder that failed and is not needed any more is left out: whoever waited for it has said so.
-pub(super) fn merged(mut first: RunReport, second: RunReport, feeders: &[String]) -> RunReport {
-    first.streams.retain(|one| {
-        let again = second.streams.iter().any(|other| other.stream == one.stream);
-        again || one.status != StreamStatus::Failed || !feeders.contains(&one.stream)
-    });
-    for stream in second.streams {
-        let Some(known) = first.streams.iter_mut().find(|one| one.stream == stream.stream) else {
-            first.streams.push(stream);
+pub(super) fn merged(first: &RunReport, mut second: RunReport) -> RunReport {
+    for stream in &mut second.streams {
+        let Some(known) = first.streams.iter().find(|one| one.stream == stream.stream) else {
             continue;
         };
-        let before = known.clone();
-        // What only fed the others this time has its rows from before.
-        let seconds = before.seconds + stream.seconds;
-        if stream.status == StreamStatus::Fed {
-            known.seconds = seconds;
-        } else {
-            *known = StreamReport { seconds, ..stream.clone() };
+        if stream.earlier {
+            *stream = known.clone();
+            continue;
         }
-        known.requests = before.requests + stream.requests;
-        known.points = before.points + stream.points;
-        known.retries = before.retries + stream.retries;
-        known.bytes = before.bytes + stream.bytes;
+        stream.requests += known.requests;
+        stream.points += known.points;
+        stream.retries += known.retries;
+        stream.bytes += known.bytes;
+        stream.seconds += known.seconds;
     }
-    first.errors.extend(second.errors);
-    first.errors_object = second.errors_object.or(first.errors_object);
-    first.resumable |= second.resumable;
-    let any = |status| first.streams.iter().any(|stream| stream.status == status);
-    first.status = if any(StreamStatus::Failed) {
-        RunStatus::Failed
-    } else if any(StreamStatus::Interrupted) {
-        RunStatus::Interrupted
-    } else if first.errors.is_empty() {
-        RunStatus::Done
-    } else {
-        RunStatus::DoneWithErrors
-    };
-    first
+    second.continued = first.continued;
+    if second.status == RunStatus::Done && !second.errors.is_empty() {
+        second.status = RunStatus::DoneWithErrors;
+    }
+    second
 }

@@ -142,7 +142,7 @@ pub async fn run(
     Ok(report)
 }
 
-/// Runs; streams of which the API refuses the route are read anew by the next one.
+/// Runs; streams of which the API refuses the route are read anew by their own requests.
 async fn run_by_routes(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
@@ -153,40 +153,29 @@ async fn run_by_routes(
     let reporter = Arc::clone(&services.reporter);
     let cancel = services.cancel.clone();
     let locked = run_locked(prepare, plan, durable.clone(), services.clone(), beginning);
-    let mut report = locked.await?;
-    for number in 1..=again::MAX_AGAIN {
-        let names = again::refused(&report);
-        if names.is_empty() || cancel.is_cancelled() || beginning.retry {
-            break;
-        }
-        for stream in report.streams.iter().filter(|one| names.contains(&one.stream)) {
-            let message = again::told(stream);
-            reporter.report(&Event::Warning { stream: Some(stream.stream.clone()), message });
-        }
-        let narrowed = |run: Run| {
-            let mut plan = prepare(run)?;
-            again::narrow(&mut plan, &names);
-            Ok(plan)
-        };
-        let random = beginning.random.wrapping_add(number);
-        let anew = Beginning { random, fresh: false, retry: false, ..beginning };
-        let plan = narrowed(anew.run())?;
-        let feeders = plan.streams.iter().filter(|stream| stream.output.is_none());
-        let feeders: Vec<String> = feeders.map(|stream| stream.name.clone()).collect();
-        let locked = run_locked(&narrowed, plan, durable.clone(), services.clone(), anew);
-        report = again::merged(report, locked.await?, &feeders);
+    let (first, again) = locked.await?;
+    let names = again::refused(&first);
+    for stream in first.streams.iter().filter(|one| names.contains(&one.stream)) {
+        let message = again::told(stream);
+        reporter.report(&Event::Warning { stream: Some(stream.stream.clone()), message });
     }
-    Ok(report)
+    if !again || cancel.is_cancelled() {
+        return Ok(first);
+    }
+    let beginning = Beginning { fresh: false, ..beginning };
+    let plan = prepare(beginning.run())?;
+    let (second, _) = run_locked(prepare, plan, durable, services, beginning).await?;
+    Ok(again::merged(&first, second))
 }
 
-/// Runs, while nobody else runs the replication.
+/// Runs, while nobody else runs the replication. Tells whether the run can go on at once, by other routes.
 async fn run_locked(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
     durable: Durable,
     services: Services,
     beginning: Beginning,
-) -> Result<RunReport> {
+) -> Result<(RunReport, bool)> {
     let started = Instant::now();
     let store = Arc::clone(&durable.store);
     let mut recall = Recall::read(store.load().await?)?;
@@ -217,7 +206,7 @@ async fn run_locked(
         let cancelled = services.cancel.clone();
         let start = Start { recall: &recall, ways: &ways, now: beginning.now };
         let ran = engine::run(plan, services, start, None).await?;
-        return Ok(report(&run, false, started, ran, cancelled.is_cancelled()));
+        return Ok((report(&run, false, started, ran, cancelled.is_cancelled()), false));
     }
     let lacking = past::lacking(&plan, &recall, services.target.as_ref()).await;
     for (stream, message) in &lacking {
@@ -251,14 +240,20 @@ async fn run_locked(
         None
     });
     let resumable = ran.open && has_begun(&after, &streams) && !beginning.retry;
-    if !resumable {
+    let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
+    let refused = !again::refused(&report).is_empty() && !beginning.retry;
+    if refused {
+        store.save(&again::anew(&after, &streams, &report)).await?;
+    } else if !resumable {
         store.save(&after.without_run()).await?;
     }
-    let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
+    // Whatever else is left may need time.
+    let again = refused && !resumable;
+    let resumable = resumable || refused;
     report.errors_object = errors_object;
     report.planned = planned;
     report.resumable = resumable;
-    Ok(report)
+    Ok((report, again))
 }
 
 /// A run that may go.

@@ -117,6 +117,7 @@ fn open_stream(stream: &StreamPlan, Way { reach, route }: Way) -> OpenStream {
     let route = stream.routes.get(route).map_or(OWN, |route| &route.name).to_owned();
     OpenStream {
         route,
+        left: false,
         reads: stream.reads.clone(),
         writes: stream.writes.clone(),
         object: stream.output.as_ref().map(|output| output.table.object.clone()),
@@ -161,9 +162,10 @@ fn difference(
         then.is_none_or(|then| {
             let other_range = engine::range(stream).is_some_and(|range| range != then.reach);
             let route = stream.routes.iter().position(|route| route.name == then.route);
-            let wanted = stream.wanted.is_none_or(|wanted| Some(wanted) == route);
+            let wanted = stream.wanted.is_none_or(|wanted| Some(wanted) == route) || then.left;
             let way = route.filter(|_| wanted).map(|route| Way { reach: then.reach, route });
-            other_range || way.is_none_or(|way| *then != open_stream(stream, way))
+            let now = way.map(|way| OpenStream { left: then.left, ..open_stream(stream, way) });
+            other_range || now.as_ref() != Some(then)
         })
     };
     if let Some(stream) = plan.streams.iter().find(differs) {

@@ -19,7 +19,7 @@ use std::{
 use weir::{
     report::Event,
     sim::{
-        Churn, Churning, Fault, Faults, Options, RetryAfter, STREAMS,
+        Churn, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, STREAMS,
         What::{self, ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate},
         When,
     },
@@ -35,6 +35,8 @@ use crate::support::{
 /// Histories in every run of the tests, and in a long one.
 const HISTORIES: u64 = 300;
 const MANY_HISTORIES: u64 = 10_000;
+/// Points that a site with a quota gives in an hour.
+const PER_HOUR: u64 = 10_000;
 /// Seconds between two checkpoints.
 const INTERVAL: u64 = 1;
 /// Requests under way at once.
@@ -124,12 +126,87 @@ impl Dice {
     }
 }
 
+/// Requests that a site may refuse, for each of which another one does.
+const REFUSED: [&str; 6] = [
+    "/wiki/api/v2/footer-comments",
+    "/wiki/api/v2/inline-comments",
+    "/wiki/api/v2/pages/{id}?include-labels",
+    "/wiki/api/v2/attachments/{id}",
+    "/wiki/rest/api/content/search",
+    "/wiki/api/v2/labels/{id}/pages",
+];
+
+impl Dice {
+    /// A site with manners of its own.
+    fn site(&mut self, seed: u64) -> Options {
+        let short_pages = if self.hits(50) { 0.5 } else { 0.0 };
+        let refused = (self.one(&REFUSED).to_owned(), self.one(&[400, 403, 404, 410]));
+        let refuses = self.hits(20).then_some(refused).into_iter().collect();
+        let quota = self.hits(25).then_some(PointsQuota {
+            per_hour: PER_HOUR,
+            headers: self.one(&[QuotaHeaders::Standard, QuotaHeaders::Older, QuotaHeaders::Silent]),
+            others: self.one(&[0, 5_000, 7_500]),
+        });
+        Options {
+            short_pages,
+            refuses,
+            quota,
+            heavy_parents: usize::from(self.hits(10)),
+            replies_in_global_lists: !self.hits(15),
+            index_lag: Duration::from_secs(self.one(&[0, 0, 0, 90, 86_400])),
+            ..small(seed)
+        }
+    }
+
+    /// Routes that somebody wants of some streams.
+    fn routes(&mut self, world: &World) -> Vec<(String, String)> {
+        let mut routes = Vec::new();
+        for (name, stream) in world.spec.selectable() {
+            let open = stream.routes.iter().filter(|(_, requests)| {
+                requests.0.iter().all(|one| one.when.as_deref().is_none_or(by_default))
+            });
+            let names = open.map(|(route, _)| route.as_str()).chain(["own"]).collect::<Vec<_>>();
+            if self.hits(30) {
+                routes.push((name.clone(), self.one(&names).to_owned()));
+            }
+        }
+        routes
+    }
+}
+
+/// Whether a condition of a route holds with the inputs as they are.
+fn by_default(when: &str) -> bool {
+    !when.contains("child_types == 'page'")
+}
+
+/// Whether a stream is read anew, since its route was refused.
+fn leaves_its_route(event: &Event) -> bool {
+    matches!(event, Event::Warning { message, .. } if message.contains("is left for the stream"))
+}
+
+/// What a site has given beyond its quota in an hour.
+fn overspent(world: &World) -> Option<String> {
+    let mut hours = BTreeMap::<u64, u64>::new();
+    let log = world.simulator.log();
+    let born = log.first()?.started;
+    for request in &log {
+        let at = request.started.duration_since(born).as_secs();
+        *hours.entry(at / 3600).or_default() += request.points;
+    }
+    let most = hours.values().max().copied().unwrap_or_default();
+    (most > PER_HOUR + 251).then(|| format!("{most} points of {PER_HOUR} were spent in an hour"))
+}
+
 /// A history: runs with faults, changes and deaths, then one in peace. Returns what is wrong in the
 /// end, after the story of it.
 fn history(seed: u64) -> (String, Vec<String>) {
     let mut dice = Dice(seed);
-    let short_pages = if dice.hits(50) { 0.5 } else { 0.0 };
-    let mut world = World::new(Options { short_pages, ..small(seed) });
+    let site = dice.site(seed);
+    let mut world = World::new(site.clone());
+    if site.quota.is_some() {
+        world.fields.open.insert("quota".to_owned(), "points".to_owned());
+        world.spec.limits.points.as_mut().unwrap().per_hour = PER_HOUR;
+    }
     if dice.hits(20) {
         world.elsewhere = Some(Memory::new());
     }
@@ -141,7 +218,8 @@ fn history(seed: u64) -> (String, Vec<String>) {
         ", ", "
   ",
     ));
-    let mut story = vec![settings];
+    let Options { short_pages, refuses, quota, .. } = &site;
+    let mut story = vec![settings, format!("{short_pages} {refuses:?} {quota:?}")];
     let mut wrong = Vec::new();
     for run in 1..=1 + dice.below(3) {
         world.churn(dice.roll(), &Churn::of(usize::try_from(dice.below(25)).unwrap()));
@@ -150,6 +228,8 @@ fn history(seed: u64) -> (String, Vec<String>) {
         let quiet = churning.is_none();
         let every = churning.as_ref().map(|one| one.every_requests);
         story.push(format!("run {run}: {faults:?}, a change every {every:?} requests"));
+        world.options.routes = if dice.hits(50) { dice.routes(&world) } else { Vec::new() };
+        story.push(format!("  by {:?}", world.options.routes));
         let expiring = faults.rules.iter().any(|rule| rule.what == ExpiredCursor);
         world.simulator.set_faults(faults);
         world.simulator.set_churning(churning);
@@ -165,7 +245,8 @@ fn history(seed: u64) -> (String, Vec<String>) {
             };
             story.push(format!("  life {life}: {} answers, {ended}", lived.answers.len()));
             story.extend(lived.events.iter().filter_map(told));
-            if quiet && !expiring {
+            // Parents are listed again for a stream whose route was refused.
+            if quiet && !expiring && !lived.events.iter().any(leaves_its_route) {
                 wrong.extend(repeated(&saved, &lived).map(|url| format!("{run}.{life}: {url}")));
             }
             if quiet {
@@ -187,6 +268,7 @@ fn history(seed: u64) -> (String, Vec<String>) {
         world.simulator.set_churning(None);
         world.pass(Duration::from_mins(1 + dice.below(60 * 20)));
     }
+    world.options.routes = Vec::new();
     world.simulator.set_faults(Faults::default());
     world.pass(Duration::from_hours(25));
     world.churn(dice.roll(), &Churn::of(3));
@@ -195,6 +277,7 @@ fn history(seed: u64) -> (String, Vec<String>) {
     if world.memory.staged() > 0 {
         wrong.push(format!("{} rows are still staged", world.memory.staged()));
     }
+    wrong.extend(overspent(&world).filter(|_| site.quota.is_some()));
     (story.join("\n"), wrong)
 }
 

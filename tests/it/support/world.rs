@@ -19,6 +19,7 @@ use weir::{
     engine::{Recall, Services},
     error::Result,
     fetch::{Request, Response, Transport, TransportError},
+    ledger::Memory as Ledger,
     plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Run},
     replication::Replication,
     report::{Event, Recorded},
@@ -191,6 +192,8 @@ pub(crate) struct World {
     /// Keeps the state apart from the rows.
     pub(crate) elsewhere: Option<Memory>,
     pub(crate) options: PlanOptions,
+    /// What all processes know of the points that were spent.
+    ledger: Arc<Ledger>,
     runtime: Runtime,
 }
 
@@ -224,6 +227,7 @@ impl World {
             fields: super::rig::Rig::new(weir::sim::Options::default()).fields,
             elsewhere: None,
             options: PlanOptions::default(),
+            ledger: Arc::default(),
             runtime,
         }
     }
@@ -283,7 +287,7 @@ impl World {
             transport: Arc::new(Mortal { inner: self.simulator.clone(), fate: Arc::clone(&fate) }),
             target: Arc::new(mortal(&self.memory)),
             state,
-            ledger: None,
+            ledger: Some(Arc::<Ledger>::clone(&self.ledger)),
             reporter: Arc::<Recorded>::clone(&events),
             cancel: CancellationToken::new(),
         };
