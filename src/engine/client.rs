@@ -140,12 +140,7 @@ impl Client {
                         self.unless_cancelled(tokio::time::sleep(wait)).await?;
                     }
                 }
-                // Wrong credentials refuse everything, whatever the route.
-                Verdict::Give { means, .. }
-                    if call.tentative
-                        && means != Some(Meaning::Credentials)
-                        && is_refused(&answered) =>
-                {
+                Verdict::Give { .. } if call.tentative && is_refused(&answered) => {
                     let (status, message) = said(&answered);
                     let then = Then::SkipSlice;
                     return Ok(Answer::Given { then, url: request.url, status, message });
@@ -235,7 +230,8 @@ impl Client {
             request.headers.entry(name).or_insert_with(|| value.clone());
         }
         let auth = self.access.auth.authorize(request, self.transport.as_ref());
-        self.unless_cancelled(auth).await??;
+        // A refresh token that was used must be replaced where it is kept, whoever wants to stop.
+        auth.await?;
         let _place = self.unless_cancelled(self.throttle.enter()).await?;
         // Only what is about to be sent holds points.
         *reserved = self.reserve(call).await?;

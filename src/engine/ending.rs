@@ -166,13 +166,24 @@ impl Ending<'_> {
             let Counts { rows, points, shared, shared_points, derived, .. } = counts;
             let requests = counts.requests.saturating_sub(counts.retries).max(shared);
             let (route, slices) = (self.route().to_owned(), counts.done);
-            state.learnt =
-                Learnt { route, slices, rows, requests, points, shared, shared_points, derived };
+            let walked = counts.borne == 0;
+            state.learnt = Learnt {
+                route,
+                slices,
+                rows,
+                requests,
+                points,
+                shared,
+                shared_points,
+                derived,
+                walked,
+            };
         }
         if let (Reach::Since(bound), Some(_)) = (self.way.reach, &plan.cursor) {
             let days = before.days_since(bound, self.run.started_at);
             state.changes = Some(Changes { days, rows: counts.changed });
         }
+        state.shape.clone_from(&plan.shape);
         if plan.output.is_none() {
             return state;
         }

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::{
     assemble::{add_headers, url_of},
-    client::{Answer, Call},
+    client::{Answer, Call, interrupted},
     estimate::Estimate,
     shared::Shared,
     spans::Spans,
@@ -31,6 +31,9 @@ use crate::fetch::Request;
 use crate::plan::{Cost, Iterate, RequestPlan, StreamPlan};
 use crate::template::Scope;
 
+/// Records of a list inside an answer, at most, before any was seen.
+const INSIDE: u64 = 50;
+
 /// Streams that ask for the same objects.
 pub(super) struct Group {
     members: Vec<Member>,
@@ -40,6 +43,8 @@ pub(super) struct Group {
     estimate: Estimate,
     /// Whether the API refuses the request as such.
     refused: AtomicBool,
+    /// Whether it has served the request.
+    served: AtomicBool,
 }
 
 struct Member {
@@ -126,12 +131,14 @@ pub(super) fn seats(plans: &[(Arc<StreamPlan>, Way)]) -> HashMap<(String, usize)
         let names: Vec<(String, usize)> =
             members.iter().map(|one| (one.plan.name.clone(), one.request)).collect();
         let places = members.iter().map(|_| Place::default()).collect();
+        let most = members.iter().map(|one| INSIDE * one.plan.cost.object).sum();
         let group = Arc::new(Group {
             members,
             state: Mutex::new(State { places, ..State::default() }),
             said: Notify::new(),
-            estimate: Estimate::new(50),
+            estimate: Estimate::new(most),
             refused: AtomicBool::new(false),
+            served: AtomicBool::new(false),
         });
         for (number, name) in names.into_iter().enumerate() {
             seats.insert(name, Seat { group: Arc::clone(&group), number });
@@ -196,9 +203,11 @@ impl Seat {
         self.group.refused.load(Ordering::Relaxed)
     }
 
-    /// Takes note that the API refuses the request as such; `true` the first time.
+    /// Takes note that the API refuses the request as such, unless it has served it before; `true` the
+    /// first time.
     pub(super) fn refuse(&self) -> bool {
-        !self.group.refused.swap(true, Ordering::Relaxed)
+        let served = self.group.served.load(Ordering::Relaxed);
+        !served && !self.group.refused.swap(true, Ordering::Relaxed)
     }
 
     /// Waits until all have said whether they want the object, and asks for it with those that do.
@@ -209,6 +218,9 @@ impl Seat {
         scope: &Arc<Scope>,
     ) -> Result<Told> {
         let group = &self.group;
+        if self.is_refused() {
+            return Ok(Told::Alone);
+        }
         let taker = Taker { seat: self, position };
         let (by, answer) = loop {
             let said = group.said.notified();
@@ -217,7 +229,7 @@ impl Seat {
             }
             tokio::select! {
                 biased;
-                () = shared.enough.cancelled() => return Ok(Told::Alone),
+                () = shared.enough.cancelled() => return Err(interrupted()),
                 () = said => {}
             }
         };
@@ -327,7 +339,10 @@ impl Group {
             Ok((parts, weight))
         });
         Ok(match answer.await? {
-            Answer::Read(parts) => Joint::Parts(Mutex::new(parts)),
+            Answer::Read(parts) => {
+                self.served.store(true, Ordering::Relaxed);
+                Joint::Parts(Mutex::new(parts))
+            }
             Answer::Given { url, status, message, .. } => {
                 Joint::Refused(Refusal { path: url.path().to_owned(), status, message })
             }
@@ -344,7 +359,8 @@ impl Group {
 /// A stream's part of an answer; `None` when the list is cut short and nothing leads on.
 fn part(page: Page) -> Option<Part> {
     let [more, cursor] = page.captures.as_slice() else { return None };
-    let more = more.as_ref().and_then(Value::as_bool).unwrap_or_default();
+    // A list that does not say whether it is whole is not taken for it.
+    let more = more.as_ref().and_then(Value::as_bool)?;
     let next = cursor.as_ref().and_then(Value::as_str).map(str::to_owned);
     match (more, next) {
         (false, _) => Some(Part { page, next: None }),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::Array;
+use arrow_array::{Array, BooleanArray};
 
 use super::state::OpenListing;
 use crate::decode::Page;
@@ -100,8 +100,8 @@ impl<'plan> Listing<'plan> {
         OpenListing { depth: self.depth, with: self.with.clone(), at: self.at.clone() }
     }
 
-    /// The listings of the children of each record on a page, the first one last.
-    pub(super) fn children(&self, page: &Page) -> Result<Vec<Self>> {
+    /// The listings of the children of each record on a page that is wanted, the first one last.
+    pub(super) fn children(&self, page: &Page, wanted: Option<&BooleanArray>) -> Result<Vec<Self>> {
         let Some(descend) = &self.request.descend else { return Ok(Vec::new()) };
         if page.rows > 0 && self.depth >= descend.max_depth {
             let what = format!("records are nested deeper than {} levels", descend.max_depth);
@@ -111,7 +111,8 @@ impl<'plan> Listing<'plan> {
         }
         let mut children = Vec::with_capacity(page.rows);
         // The last one pushed is the first one asked for.
-        for row in (0..page.rows).rev() {
+        let wanted = |row: &usize| wanted.is_none_or(|wanted| wanted.value(*row));
+        for row in (0..page.rows).rev().filter(wanted) {
             let mut scope = self.scope.as_ref().clone();
             let mut with = Vec::with_capacity(descend.with.len());
             for (variable, tap) in &descend.with {

@@ -99,6 +99,8 @@ pub(super) enum Note {
     Restart { slice: Arc<Slice>, anew: Arc<Slice>, rest: Vec<OpenListing> },
     /// It was refused: its rows do not count.
     Refused(Arc<Slice>, FailedSlice),
+    /// One of its values was refused: the rows of its others count.
+    Part(FailedSlice),
     /// A part of it was refused, and the stream goes on without: what says that rows are missing.
     Left(FailedSlice, String),
     /// Rows are missing.
@@ -236,6 +238,7 @@ impl Keeper {
                 self.finish(&slice, false, false);
                 self.refused(failed)?;
             }
+            Note::Part(failed) => self.refused(failed)?,
             Note::Left(failed, gap) => {
                 self.gap(Some(gap));
                 self.refused(failed)?;

@@ -141,16 +141,20 @@ impl<'plan> Outlook<'plan> {
         for (place, (stream, way)) in all.iter().enumerate() {
             let mut share = Share::default();
             if way.reach != Reach::Nothing {
-                share = self.alone((stream, *way));
-                for (_, request) in reach::active(stream, *way) {
-                    if matches!(request.iterate, Iterate::Once) {
-                        let key = format!("{:?} {:?}", request.path, request.query);
-                        if walked.contains(&key) {
-                            share = Share { slices: share.slices, ..Share::default() };
-                        }
-                        walked.push(key);
-                    }
-                }
+                let before = walked.len();
+                let known = walked.clone();
+                let walks = reach::active(stream, *way)
+                    .filter(|(_, request)| matches!(request.iterate, Iterate::Once));
+                walked.extend(walks.map(|(_, request)| request.listing()));
+                let first = walked.iter().skip(before).all(|key| !known.contains(key));
+                let learnt = self.learnt(stream);
+                // What it has learnt as the first, or not the first, of those that share a listing.
+                let bore = learnt.is_none_or(|learnt| learnt.walked == first);
+                share = if bore && (first || self.learnt(stream).is_some()) {
+                    self.alone((stream, *way))
+                } else {
+                    self.modelled(stream, *way, &known)
+                };
                 share.add(self.shared(place, all));
             }
             shares.push(share);
@@ -179,15 +183,19 @@ impl<'plan> Outlook<'plan> {
                 };
                 Share { slices: real(learnt.slices), requests, points }
             }
-            _ => self.modelled(stream, way),
+            _ => self.modelled(stream, way, &[]),
         }
     }
 
     /// The same by what requests are like.
-    fn modelled(&self, stream: &StreamPlan, way: Way) -> Share {
+    fn modelled(&self, stream: &StreamPlan, way: Way, walked: &[String]) -> Share {
         let mut share = Share::default();
         let (count, rows) = self.rows_of(stream, way.reach);
         for (_, request) in reach::active(stream, way) {
+            let once = matches!(request.iterate, Iterate::Once);
+            if once && walked.contains(&request.listing()) {
+                continue;
+            }
             share.add(self.request(stream, request, way.reach, rows / count.max(1.0)));
         }
         share
@@ -223,6 +231,7 @@ impl<'plan> Outlook<'plan> {
         let page = request.pager.largest_page().map_or(f64::INFINITY, f64::from);
         let sifted = !request.having.is_empty() || !request.within.is_empty();
         let mut objects = if sifted { rows * SIFTED } else { rows };
+        let apart = matches!(&request.iterate, Iterate::Queue { only: Some(_), .. });
         let newest_first = stream.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
         let (slices, least) = match &request.iterate {
             Iterate::Once => (1.0, 1.0),
@@ -270,7 +279,7 @@ impl<'plan> Outlook<'plan> {
         if let Some(descend) = &request.descend
             && descend.unless.is_none()
         {
-            requests += rows;
+            requests += if apart { rows * APART } else { rows };
         }
         Share { slices, requests, points: points(stream, requests, objects) }
     }

@@ -1,6 +1,6 @@
 //! One page of a listing: asked for, decoded, delivered.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::sync::{PoisonError, atomic::Ordering};
 
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
@@ -21,7 +21,6 @@ use crate::fetch::HeaderMap;
 use crate::paginate::{Position, Seen};
 use crate::plan::{FeedPlan, Iterate, Output, RequestPlan};
 use crate::report::Event;
-use crate::template::Scope;
 
 /// A page, decoded, and where the next one is.
 pub(super) struct Fetched {
@@ -72,7 +71,7 @@ pub(super) async fn fetch(
     };
     if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
         let url = request.pager.url(&first, &listing.at, current());
-        if let Some((page, headers)) = walker.ask(shared, &build, url.as_str()).await? {
+        if let Some((page, headers)) = walker.ask(shared, (number, &build), url.as_str()).await? {
             return read(page, &headers, None);
         }
     }
@@ -124,13 +123,12 @@ fn whole(found: &Page) -> Vec<String> {
 /// the keys of the slice so far; it is absent when the page is the whole slice.
 pub(super) async fn deliver(
     shared: &Shared,
-    source: &Source,
-    (request, scope): (&RequestPlan, &Arc<Scope>),
+    (listing, wanted): (&Listing<'_>, Option<BooleanArray>),
     (page, stamps): (Page, Vec<Option<i64>>),
     known: Option<&mut Option<KeySet>>,
 ) -> Result<Option<RecordBatch>> {
     let stats = &shared.stats;
-    let wanted = wanted(request, source, &page);
+    let (request, scope) = (listing.request, &listing.scope);
     let present = wanted.as_ref().map_or(page.rows, BooleanArray::true_count);
     let allowed = allowance(shared, present).await?;
     let mut delivered = None;
@@ -167,13 +165,15 @@ pub(super) async fn deliver(
         bytes,
     });
     for feed in &request.feeds {
-        let FeedPlan { queue, tap, carried } = feed;
+        let FeedPlan { queue, tap, having, carried } = feed;
+        let fit = having_all(having, &page);
         let (Some(Some(feeder)), Some(values)) = (shared.feeders.get(*queue), page.taps.get(*tap))
         else {
             continue;
         };
         let kept = |row: &usize| wanted.as_ref().is_none_or(|wanted| wanted.value(*row));
-        let rows = (0..values.len()).filter(kept).take(allowed);
+        let fits = |row: &usize| fit.as_ref().is_none_or(|fit| fit.get(*row) == Some(&true));
+        let rows = (0..values.len()).filter(kept).take(allowed).filter(fits);
         let values = rows.filter(|row| values.is_valid(*row)).map(|row| {
             let along = along(&page, carried, row);
             (values.value(row), stamps.get(row).copied().flatten(), along)
@@ -200,10 +200,10 @@ fn along(page: &Page, carried: &[usize], row: usize) -> String {
     serde_json::to_string(&values).unwrap_or_default()
 }
 
-/// Which records have the values that they must have; `None`: all of them.
-fn wanted(request: &RequestPlan, source: &Source, page: &Page) -> Option<BooleanArray> {
+/// Which records have what they must have; `None`: all of them.
+fn having_all(having: &[(usize, Option<String>)], page: &Page) -> Option<Vec<bool>> {
     let mut wanted: Option<Vec<bool>> = None;
-    for (tap, text) in &request.having {
+    for (tap, text) in having {
         let Some(tap) = page.taps.get(*tap) else { continue };
         let fits = |value: Option<&str>| match text {
             Some(text) => value == Some(text),
@@ -214,6 +214,17 @@ fn wanted(request: &RequestPlan, source: &Source, page: &Page) -> Option<Boolean
             *wanted = *wanted && fits(value);
         }
     }
+    wanted
+}
+
+/// Which records of a listing are wanted, by what they have and by the queues; `None`: all of them.
+pub(super) fn wanted(listing: &Listing<'_>, source: &Source, page: &Page) -> Option<BooleanArray> {
+    if listing.depth > 0 {
+        // What hangs on a wanted record is wanted.
+        return None;
+    }
+    let request = listing.request;
+    let mut wanted = having_all(&request.having, page);
     for (queue, tap) in &request.within {
         let watch = source.watches.iter().find(|(watched, _)| watched == queue);
         let (Some((_, watch)), Some(tap)) = (watch, page.taps.get(*tap)) else { continue };

@@ -103,7 +103,9 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
         Mode::DefinitionOnly => return Reach::Nothing,
         Mode::FullRefresh | Mode::Truncate | Mode::Snapshot => return Reach::Complete,
     }
-    let changed = state.reads != stream.reads || state.writes != stream.writes;
+    // Slices that were refused are asked for again by the numbers of their requests.
+    let other = state.shape != stream.shape && !state.failed.is_empty();
+    let changed = state.reads != stream.reads || state.writes != stream.writes || other;
     let Some(complete_at) = state.complete_at.filter(|_| !changed) else { return Reach::Complete };
     let due = match stream.refresh {
         Refresh::WithParent => parent_cursor(&plan.streams, stream).is_none(),

@@ -46,6 +46,8 @@ pub(super) struct Shared {
     pub(super) incomplete: AtomicBool,
     /// The first refusal.
     pub(super) refusal: Mutex<Option<String>>,
+    /// Requests that the API has served.
+    pub(super) served: Mutex<Vec<usize>>,
     /// Requests of the route that the API refuses as such.
     pub(super) refused: Mutex<Vec<(usize, Refusal)>>,
 }
@@ -87,6 +89,19 @@ impl Shared {
     /// Name of the route.
     pub(super) fn route(&self) -> &str {
         self.plan.routes.get(self.way.route).map_or(OWN, |route| &route.name)
+    }
+
+    /// Whether the API has served a request.
+    pub(super) fn is_served(&self, request: usize) -> bool {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).contains(&request)
+    }
+
+    /// Takes note that the API serves a request.
+    pub(super) fn serve(&self, request: usize) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if !served.contains(&request) {
+            served.push(request);
+        }
     }
 
     /// Whether the API has refused a request as such.

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
+use arrow_array::BooleanArray;
+
 use super::{
     assemble::first_url,
     client::Answer,
@@ -19,6 +21,7 @@ use super::{
     state::{FailedSlice, OpenListing},
     stats::Stats,
 };
+use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::paginate::Position;
 use crate::plan::RequestPlan;
@@ -221,9 +224,12 @@ impl<'run> Walk<'run> {
     fn is_tentative(&self, listing: &Listing<'_>) -> bool {
         let routed = &listing.request.routed;
         let replaces_all = routed.own.is_none() && !self.shared.is_by_parents();
-        listing.at == Position::First
+        listing.number == self.slice.request
+            && listing.at == Position::First
             && listing.depth == 0
             && (routed.found.is_some() || replaces_all)
+            // Once it was served, a refusal is about what is asked for.
+            && !self.shared.is_served(listing.number)
     }
 
     /// Goes on without the route, value by value; where that is not possible, the stream is to be read
@@ -269,7 +275,9 @@ impl<'run> Walk<'run> {
     async fn read(&mut self, mut listing: Listing<'run>, fetched: Fetched) -> Result<()> {
         let shared = self.shared;
         let Fetched { page, next, found } = fetched;
-        if listing.number != self.slice.request {
+        if listing.number == self.slice.request {
+            shared.serve(listing.number);
+        } else {
             self.settle_doubt().await?;
         }
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
@@ -295,12 +303,12 @@ impl<'run> Walk<'run> {
                 shared.incomplete.store(true, Ordering::Relaxed);
             }
         }
-        let children = self.children(&listing, &page)?;
+        let wanted = page::wanted(&listing, self.source, &page);
+        let children = self.children(&listing, &page, wanted.as_ref())?;
         let newest = stamps.iter().flatten().max().copied();
         let known = (!single).then_some(&mut self.known);
-        let (request, scope) = (listing.request, Arc::clone(&listing.scope));
-        let batch = page::deliver(shared, self.source, (request, &scope), (page, stamps), known);
-        let batch = batch.await?;
+        let request = listing.request;
+        let batch = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
         self.open.extend(missing);
         if let Some(at) = next {
             let rest = if listing.number == self.slice.request && self.goes_on_by_own() {
@@ -339,7 +347,8 @@ impl<'run> Walk<'run> {
     fn children(
         &mut self,
         listing: &Listing<'run>,
-        page: &crate::decode::Page,
+        page: &Page,
+        wanted: Option<&BooleanArray>,
     ) -> Result<Vec<Listing<'run>>> {
         let unless = listing.request.descend.as_ref().and_then(|descend| descend.unless);
         let shows =
@@ -351,7 +360,7 @@ impl<'run> Walk<'run> {
         if self.holds_children {
             return Ok(Vec::new());
         }
-        let children = listing.children(page)?;
+        let children = listing.children(page, wanted)?;
         if unless.is_some() && self.open.len() + children.len() > MAX_UNSURE {
             let what = format!(
                 "more than {MAX_UNSURE} records, and no sign that their listing holds their children"
@@ -402,8 +411,7 @@ impl<'run> Walk<'run> {
             let value = listing.open().with.into_iter().next().unwrap_or_default();
             failed.carried.clear();
             failed.values = vec![value];
-            let gap = format!("a part of a chunk was refused: {}", failed.error.message);
-            shared.leave(failed, gap).await?;
+            shared.tell(Note::Part(failed)).await?;
             self.whole = false;
             return Ok(ControlFlow::Continue(()));
         }

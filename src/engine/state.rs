@@ -125,6 +125,9 @@ pub struct OpenStream {
     pub reads: String,
     /// See [`crate::plan::StreamPlan::writes`].
     pub writes: String,
+    /// See [`crate::plan::StreamPlan::shape`].
+    #[serde(default)]
+    pub shape: String,
     /// Where its rows go; `None` for a feeder.
     pub object: Option<String>,
     /// What the run reads of it.
@@ -190,6 +193,8 @@ pub struct StreamState {
     pub reads: String,
     /// What decided how they were written.
     pub writes: String,
+    /// What the numbers of its requests stood for.
+    pub shape: String,
     /// All that changed up to this value of its cursor is in the target.
     pub cursor: Option<i64>,
     /// All children of parents that changed up to this value of the parents' cursor are in the target.
@@ -297,6 +302,8 @@ pub struct Learnt {
     pub shared_points: u64,
     /// Slices whose row followed from what was known.
     pub derived: u64,
+    /// Whether it bore the listings that it read with others.
+    pub walked: bool,
 }
 
 /// Figures of the last run that read what changed.
@@ -430,4 +437,7 @@ pub struct Counts {
     /// Records that had changed since the bound.
     #[serde(default)]
     pub changed: u64,
+    /// Pages of listings that others have borne.
+    #[serde(default)]
+    pub borne: u64,
 }

@@ -20,6 +20,7 @@ pub(super) struct Stats {
     pub(super) shared_points: AtomicU64,
     pub(super) derived: AtomicU64,
     pub(super) changed: AtomicU64,
+    pub(super) borne: AtomicU64,
 }
 
 impl Stats {
@@ -43,6 +44,7 @@ impl Stats {
             shared_points: counts.shared_points.into(),
             derived: counts.derived.into(),
             changed: counts.changed.into(),
+            borne: counts.borne.into(),
         }
     }
 
@@ -62,6 +64,7 @@ impl Stats {
             shared_points: read(&self.shared_points),
             derived: read(&self.derived),
             changed: read(&self.changed),
+            borne: read(&self.borne),
         }
     }
 }

@@ -156,6 +156,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
         refusal: Mutex::new(None),
+        served: Mutex::default(),
         refused: Mutex::default(),
         stats,
         feeders,
@@ -212,9 +213,15 @@ async fn unread(
     }
 }
 
+/// Objects and records that come with each value of a chunk, before any was seen.
+const FOUND: u64 = 11;
+
 /// What an answer may bring before there was any.
 fn estimate(request: &RequestPlan) -> Estimate {
-    Estimate::new(u64::from(request.pager.largest_page().unwrap_or(1)))
+    let page = u64::from(request.pager.largest_page().unwrap_or(1));
+    // An object of a chunk comes with its records.
+    let found = request.routed.found.is_some();
+    Estimate::new(if found { page * FOUND } else { page })
 }
 
 /// The progress of a stream of which nothing is read.

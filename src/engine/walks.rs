@@ -5,13 +5,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use tokio::sync::{Notify, OnceCell};
 
 use super::{
-    client::{Answer, Call},
+    client::{Answer, Call, interrupted},
     shared::Shared,
     state::Way,
     stats::Stats,
@@ -72,7 +72,7 @@ pub(super) fn places(plans: &[(Arc<StreamPlan>, Way)]) -> HashMap<(String, usize
                 && request.method == Method::GET
                 && plan.limit.is_none()
             {
-                let key = format!("{:?} {:?}", request.path, request.query);
+                let key = request.listing();
                 let member = Member { plan: Arc::clone(plan), number, changes };
                 parties.entry(key).or_default().push(member);
             }
@@ -140,7 +140,7 @@ impl Walker {
     pub(super) async fn ask(
         &self,
         shared: &Shared,
-        build: &(dyn Fn() -> Result<Request> + Send + Sync),
+        (number, build): (usize, &(dyn Fn() -> Result<Request> + Send + Sync)),
         url: &str,
     ) -> Result<Option<(Page, HeaderMap)>> {
         let party = &self.party;
@@ -157,17 +157,20 @@ impl Walker {
             }
             tokio::select! {
                 biased;
-                () = shared.enough.cancelled() => return Ok(None),
+                () = shared.enough.cancelled() => return Err(interrupted()),
                 () = moved => {}
             }
         };
-        let sent = parts.get_or_try_init(|| party.send(shared, build)).await;
+        let sent = parts.get_or_try_init(|| party.send(shared, number, build)).await;
         let part = match sent {
             Ok(parts) => parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number),
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             // Each for itself finds out what can be done about it.
             Err(_) => None,
         };
+        if part.is_some() && !party.is_bearer(self.number) {
+            shared.stats.borne.fetch_add(1, Ordering::Relaxed);
+        }
         let mut state = party.state();
         state.parted |= part.is_none();
         if let Some(place) = state.places.get_mut(self.number) {
@@ -183,6 +186,13 @@ impl Walker {
 impl Party {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the cost of what is read together stands with this one.
+    fn is_bearer(&self, number: usize) -> bool {
+        let state = self.state();
+        let first = state.places.iter().position(|place| !place.gone);
+        first == Some(number)
     }
 
     fn step(&self, number: usize) -> Step {
@@ -218,6 +228,7 @@ impl Party {
     async fn send(
         &self,
         shared: &Shared,
+        number: usize,
         build: &(dyn Fn() -> Result<Request> + Send + Sync),
     ) -> Result<Parts> {
         let (there, stats) = {
@@ -237,8 +248,8 @@ impl Party {
             rules: &shared.plan.rules,
             child: false,
             tentative: true,
-            shared: true,
-            cost: (shared.plan.cost, shared.estimate(0)),
+            shared: false,
+            cost: (shared.plan.cost, shared.estimate(number)),
             build,
             shrink: &|| false,
         };

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Draft, Output, Stage, StreamPlan, request};
-use crate::spec::RequestSpec;
+use super::{Documents, Draft, Output, QueuePlan, Stage, StreamPlan, request};
+use crate::spec::{Having, RequestSpec};
 
 impl Draft<'_> {
     /// What decides which rows a stream has: its requests, the inputs, the connection's open fields,
@@ -24,9 +24,25 @@ impl Draft<'_> {
             stage.requests.iter().map(asked).collect::<Vec<_>>(),
             stage.changes.iter().map(asked).collect::<Vec<_>>(),
             (cursor.map(|cursor| (&cursor.field, &cursor.anchor)), &stage.stream.replaces),
-            (&spec.base_url, &self.documents.fields.open, &stage.inputs, parents),
+            (&spec.base_url, self.open_fields(), &stage.inputs, parents),
         );
         digest(&format!("{parts:?}"))
+    }
+
+    /// The connection's open fields that say something: a field that the spec gains, and that is not set,
+    /// changes nothing.
+    fn open_fields(&self) -> Vec<(&String, &String)> {
+        let Documents { spec, fields, .. } = self.documents;
+        let usual = |name: &String| spec.connection.get(name).and_then(|one| one.default.as_ref());
+        let open = fields.open.iter();
+        open.filter(|(name, value)| !value.is_empty() && usual(name) != Some(*value)).collect()
+    }
+
+    /// What the numbers of a stream's requests, and of what its queues carry, stand for.
+    pub(super) fn shape(stage: &Stage<'_>, queues: &[QueuePlan]) -> String {
+        let carried = queues.iter().filter(|queue| stage.queues().any(|name| name == queue.name));
+        let carried: Vec<_> = carried.map(|queue| (&queue.name, &queue.carried)).collect();
+        digest(&format!("{:?}", (&stage.requests, &stage.changes, &stage.routes, carried)))
     }
 }
 
@@ -34,7 +50,13 @@ impl Draft<'_> {
 /// gains does not count as a change.
 fn asked(request: &RequestSpec) -> String {
     let RequestSpec { for_each, get, post, query, body, records, descend, having, .. } = request;
-    format!("{:?}", (for_each, get, post, query, body, records, descend, having))
+    let items = request::items_of(request);
+    let items = items.map(|items| (&items.queue, items.chunk, &items.variable));
+    let others = for_each.as_ref().filter(|_| items.is_none());
+    let descend = descend.as_ref();
+    let descend = descend.map(|one| (&one.with, &one.get, &one.query, one.max_depth));
+    let having = having.as_ref().map(Having::all);
+    format!("{:?}", (items, others, get, post, query, body, records, descend, having))
 }
 
 /// What decides how a stream's rows are written, and where to; `-` for a feeder.

@@ -402,6 +402,7 @@ impl<'plan> Draft<'plan> {
         Ok(StreamPlan {
             cursor: self.cursor(stage, output.as_ref(), &scope).map_err(within)?,
             reads: self.reads(stage, before),
+            shape: Self::shape(stage, queues),
             writes: fingerprint::writes(output.as_ref(), &ignore),
             refresh: refresh.unwrap_or_default(),
             changes,

@@ -60,6 +60,14 @@ pub struct RequestPlan {
     pub routed: Routed,
 }
 
+impl RequestPlan {
+    /// What tells a listing from others, as a text: two requests with the same one get the same answers, if
+    /// their templates have the same values.
+    pub fn listing(&self) -> String {
+        format!("{:?} {:?} {:?}", self.path, self.query, self.headers)
+    }
+}
+
 /// What a record feeds to a queue.
 #[derive(Clone, Debug)]
 pub struct FeedPlan {
@@ -67,6 +75,8 @@ pub struct FeedPlan {
     pub queue: usize,
     /// Tap of the value.
     pub tap: usize,
+    /// What a record must have, as for a request.
+    pub having: Vec<(usize, Option<String>)>,
     /// Taps of what comes along with it, in the order of [`QueuePlan::carried`].
     pub carried: Vec<usize>,
 }
@@ -222,12 +232,15 @@ impl Compiler<'_> {
             Ok(taps.len() - 1)
         };
         let mut feeds = Vec::new();
-        for (queue, path) in &self.stream.feeds {
+        for (queue, feed) in &self.stream.feeds {
             if let Some(number) = self.queue(queue) {
-                let value = tap(path)?;
+                let value = tap(feed.value())?;
+                let having = feed.having().into_iter().flat_map(Having::all);
+                let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
+                let having = having.collect::<Result<_>>()?;
                 let carried = self.queues.get(number).map_or(&[][..], |queue| &queue.carried);
                 let carried = carried.iter().map(|path| tap(path)).collect::<Result<_>>()?;
-                feeds.push(FeedPlan { queue: number, tap: value, carried });
+                feeds.push(FeedPlan { queue: number, tap: value, having, carried });
             }
         }
         let mut within = Vec::new();

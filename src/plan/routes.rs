@@ -11,9 +11,6 @@ use crate::path::Path;
 use crate::spec::{RequestSpec, Spec, Stream};
 use crate::template::Expression;
 
-/// Name of the route that a stream's own requests make up.
-pub const OWN: &str = "own";
-
 /// One way to a stream's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePlan {

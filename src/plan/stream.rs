@@ -50,6 +50,9 @@ pub struct StreamPlan {
     /// What decides which rows it has, as a short text: another one after a change of the spec's
     /// requests, of the inputs, or of the connection's open fields.
     pub reads: String,
+    /// What the numbers of its requests stand for, likewise: what a run that has not ended has done is told
+    /// by them.
+    pub shape: String,
     /// What decides how its rows are written, likewise: its columns and where they come from, its key,
     /// its object.
     pub writes: String,

@@ -127,8 +127,9 @@ pub struct Stream {
     pub key: Vec<String>,
     /// The columns, by name, in their order in the table.
     pub columns: IndexMap<String, ColumnSpec>,
-    /// Queues that this stream's records feed: queue name to the path of the value in a record.
-    pub feeds: IndexMap<String, String>,
+    /// Queues that this stream's records feed: queue name to the path of the value in a record, or to the
+    /// path and what a record must have.
+    pub feeds: IndexMap<String, Feed>,
     /// The parent's column whose rows a slice replaces, so that removals show.
     pub replaces: Option<String>,
     /// What changed since the last run.

@@ -333,28 +333,6 @@ fn one() -> u32 {
     1
 }
 
-/// What a record must have. Written as the path of any value, or as a mapping of paths to values.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Having {
-    /// A value, whichever, at this path.
-    Value(String),
-    /// These texts at these paths.
-    Texts(IndexMap<String, String>),
-}
-
-impl Having {
-    /// The paths, each with the text that must be there, if it is a certain one.
-    pub fn all(&self) -> Vec<(&str, Option<&str>)> {
-        match self {
-            Self::Value(path) => vec![(path, None)],
-            Self::Texts(texts) => {
-                texts.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect()
-            }
-        }
-    }
-}
-
 /// What a request is repeated over. Written as the name of a queue, or as one of the forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForEach {

@@ -68,6 +68,12 @@ pub(super) fn merged(first: &RunReport, mut second: RunReport) -> RunReport {
         stream.seconds += known.seconds;
     }
     second.continued = first.continued;
+    if let (Some(before), Some(points)) = (&first.points, &mut second.points) {
+        points.spent += before.spent;
+        points.max_points = before.max_points;
+        points.waits += before.waits;
+        points.waited_seconds += before.waited_seconds;
+    }
     if second.status == RunStatus::Done && !second.errors.is_empty() {
         second.status = RunStatus::DoneWithErrors;
     }

@@ -163,8 +163,15 @@ async fn run_by_routes(
         return Ok(first);
     }
     let beginning = Beginning { fresh: false, ..beginning };
-    let plan = prepare(beginning.run())?;
-    let (second, _) = run_locked(prepare, plan, durable, services, beginning).await?;
+    let spent = first.points.as_ref().map_or(0, |points| points.spent);
+    let rest = |run: Run| {
+        let mut plan = prepare(run)?;
+        let most = plan.quota.as_mut().and_then(|quota| quota.max_points.as_mut());
+        most.into_iter().for_each(|most| *most = most.saturating_sub(spent));
+        Ok(plan)
+    };
+    let plan = rest(beginning.run())?;
+    let (second, _) = run_locked(&rest, plan, durable, services, beginning).await?;
     Ok(again::merged(&first, second))
 }
 

@@ -119,6 +119,7 @@ fn open_stream(stream: &StreamPlan, Way { reach, route }: Way) -> OpenStream {
         route,
         left: false,
         reads: stream.reads.clone(),
+        shape: stream.shape.clone(),
         writes: stream.writes.clone(),
         object: stream.output.as_ref().map(|output| output.table.object.clone()),
         reach,

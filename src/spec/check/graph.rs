@@ -68,7 +68,10 @@ fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
             }
         });
     let requests = stream.requests.iter().map(|request| (vec!["requests".to_owned()], request));
-    let within = requests.chain(routes.iter().cloned()).flat_map(|(place, request)| {
+    let changed = stream.cursor.iter().flat_map(|cursor| &cursor.requests);
+    let changed = changed.map(|request| (vec!["cursor".to_owned()], request));
+    let all = requests.chain(changed).chain(routes.iter().cloned());
+    let within = all.flat_map(|(place, request)| {
         request.within.keys().map(move |queue| (place.clone(), queue.as_str()))
     });
     queues.chain(within).collect()

@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Checker, below};
-use crate::spec::{Derive, ForEach, QueueItems, RequestSpec, Stream};
-
-/// Name of the route that a stream's own requests make up.
-const OWN: &str = "own";
+use crate::spec::{Derive, ForEach, OWN, QueueItems, RequestSpec, Stream};
 
 impl Checker<'_> {
     /// Checks that a stream's own requests have nothing that only those of its routes may.
@@ -85,7 +82,7 @@ impl Checker<'_> {
             }
         }
         if let Some(derive) = &request.derive {
-            self.derive(&below(at, &["derive"]), stream, (derive, items), own);
+            self.derive(&below(at, &["derive"]), stream, (derive, items, request), own);
         }
     }
 
@@ -93,13 +90,23 @@ impl Checker<'_> {
         &mut self,
         at: &[&str],
         stream: &Stream,
-        (derive, items): (&Derive, Option<&QueueItems>),
+        (derive, items, request): (&Derive, Option<&QueueItems>, &RequestSpec),
         own: &BTreeSet<String>,
     ) {
         let fits = items.is_some_and(|items| items.chunk.is_none());
         self.found_if(!fits, at, "this goes with single values of a queue");
         let known = self.names.with(own);
         self.expression(&below(at, &["when"]), Some(&derive.when), &known);
+        let computed = |column: &String| {
+            let from = stream.columns.get(column).and_then(|column| column.from.as_ref());
+            from.is_some_and(|from| from.0.iter().any(|text| text.contains("{{")))
+        };
+        for column in &stream.key {
+            let other = request.columns.contains_key(column);
+            if !derive.columns.contains_key(column) && !other && !computed(column) {
+                self.found(at, format!("`columns` lacks `{column}`, a column of the key"));
+            }
+        }
         for (column, variable) in &derive.columns {
             let at = below(at, &["columns", column]);
             self.column_of(&at, column, stream);

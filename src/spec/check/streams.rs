@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Checker, below};
 use crate::schema::ColumnType;
-use crate::spec::{ColumnSpec, RequestSpec, Stream};
+use crate::spec::{ColumnSpec, Having, RequestSpec, Stream};
 use crate::template::Template;
 
 impl Checker<'_> {
@@ -34,10 +34,13 @@ impl Checker<'_> {
         if let Some(column) = &stream.replaces {
             self.column_of(&below(path, &["replaces"]), column, stream);
         }
-        for (queue, text) in &stream.feeds {
+        for (queue, feed) in &stream.feeds {
             let at = below(path, &["feeds", queue]);
             self.name(&at, queue);
-            self.path(&at, text);
+            self.path(&at, feed.value());
+            for (text, _) in feed.having().into_iter().flat_map(Having::all) {
+                self.path(&at, text);
+            }
         }
         self.ignored(path, &stream.ignore);
         self.rules(&below(path, &["responses"]), &stream.responses);
