@@ -29,6 +29,7 @@ use crate::spec::{Fields, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
+pub use crate::spec::OWN;
 pub use access::{Access, AccessHooks};
 pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
@@ -36,7 +37,7 @@ pub use cost::{Cost, QuotaPlan};
 pub use cursor::CursorPlan;
 pub use iterate::Iterate;
 pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
-pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, OWN, RoutePlan, Routed, requests_of};
+pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, RoutePlan, Routed, requests_of};
 pub use select::{Selection, matches_pattern};
 pub use steps::StepPlan;
 pub use stream::{Output, StreamPlan};

@@ -8,7 +8,7 @@ use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
 use crate::paginate::Pager;
 use crate::path::Path;
-use crate::spec::{RequestSpec, Spec, Stream};
+use crate::spec::{OWN, RequestSpec, Spec, Stream};
 use crate::template::Expression;
 
 /// One way to a stream's rows.
