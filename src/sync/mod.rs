@@ -166,8 +166,9 @@ async fn run_by_routes(
     let spent = first.points.as_ref().map_or(0, |points| points.spent);
     let rest = |run: Run| {
         let mut plan = prepare(run)?;
-        let most = plan.quota.as_mut().and_then(|quota| quota.max_points.as_mut());
-        most.into_iter().for_each(|most| *most = most.saturating_sub(spent));
+        if let Some(most) = plan.quota.as_mut().and_then(|quota| quota.max_points.as_mut()) {
+            *most = most.saturating_sub(spent);
+        }
         Ok(plan)
     };
     let plan = rest(beginning.run())?;
