@@ -76,8 +76,11 @@ fn floor(spec: &Spec, run: &RunReport) -> u64 {
 fn tell(name: &str, run: &RunReport, floor: u64, each: bool) {
     let (requests, points) = sums(run);
     let rows: u64 = run.streams.iter().map(|one| one.rows).sum();
+    let planned = run.planned.as_ref().map_or((0, 0), |one| (one.requests, one.points));
     println!(
-        "{name}: {rows} rows, {requests} requests, {points} points; {floor} for all rows alone"
+        "{name}: {rows} rows, {requests} requests, {points} points; planned {} and {}; {floor} for \
+         all rows alone",
+        planned.0, planned.1
     );
     for one in run.streams.iter().filter(|_| each) {
         println!(

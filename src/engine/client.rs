@@ -60,6 +60,8 @@ pub(super) enum Answer<T> {
     /// None, but the rules say how to go on.
     Given {
         then: Then,
+        /// What it tells about the connection.
+        means: Option<Meaning>,
         /// URL without secrets.
         url: Url,
         status: Option<u16>,
@@ -140,10 +142,10 @@ impl Client {
                         self.unless_cancelled(tokio::time::sleep(wait)).await?;
                     }
                 }
-                Verdict::Give { .. } if call.tentative && is_refused(&answered) => {
+                Verdict::Give { means, .. } if call.tentative && is_refused(&answered) => {
                     let (status, message) = said(&answered);
                     let then = Then::SkipSlice;
-                    return Ok(Answer::Given { then, url: request.url, status, message });
+                    return Ok(Answer::Given { then, means, url: request.url, status, message });
                 }
                 Verdict::Give { then: Then::Fail, means, hint } => {
                     if let Some(pause) = self.pause(&answered) {
@@ -151,9 +153,9 @@ impl Client {
                     }
                     return Err(failure(&request.url, &answered, means, hint));
                 }
-                Verdict::Give { then, .. } => {
+                Verdict::Give { then, means, .. } => {
                     let (status, message) = said(&answered);
-                    return Ok(Answer::Given { then, url: request.url, status, message });
+                    return Ok(Answer::Given { then, means, url: request.url, status, message });
                 }
             }
         }

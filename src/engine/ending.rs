@@ -256,7 +256,7 @@ impl Ending<'_> {
         let last = LastRun { run_id, at: Utc::now(), report, supply };
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), Utc::now())));
-        if self.route() == OWN {
+        if self.route() == OWN && reach::has_own_requests(self.plan, self.way.reach) {
             // What refuses the own requests too does not refuse a route.
             refused.clear();
         }

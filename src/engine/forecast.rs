@@ -14,7 +14,7 @@ use super::state::{Reach, Recall, Way};
 use crate::plan::{Plan, StreamPlan};
 
 /// Time for which a route that was refused is not tried again.
-const REFUSED: TimeDelta = TimeDelta::days(7);
+pub(super) const REFUSED: TimeDelta = TimeDelta::days(7);
 /// Sets of routes that are compared; beyond them each stream is looked at for itself.
 const MAX_SETS: usize = 4096;
 

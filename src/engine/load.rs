@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     Durable, parents,
     queue::{Item, Queues, Settler},
+    reach,
     rows::json_of,
     state::{FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
     stats::Stats,
@@ -270,7 +271,9 @@ impl Keeper {
 
     /// Takes note that the API refuses the route.
     pub(super) fn route_refused(&mut self) {
-        let name = self.plan.routes.get(self.way.route).map(|route| route.name.clone());
+        let route = self.plan.routes.get(self.way.route).map(|route| route.name.clone());
+        let own = reach::has_own_requests(&self.plan, self.way.reach);
+        let name = if own { route } else { Some(reach::CHANGES.to_owned()) };
         let known = name.as_ref().is_some_and(|name| self.progress.refused.contains(name));
         self.progress.refused.extend(name.filter(|_| !known));
     }

@@ -104,8 +104,8 @@ pub(super) async fn fetch(
     });
     match answer.await? {
         Answer::Read((page, headers, found)) => read(page, &headers, found),
-        Answer::Given { then, url, status, message } => {
-            Ok(Answer::Given { then, url, status, message })
+        Answer::Given { then, means, url, status, message } => {
+            Ok(Answer::Given { then, means, url, status, message })
         }
     }
 }

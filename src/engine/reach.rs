@@ -10,6 +10,9 @@ use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::replication::Mode;
 use crate::spec::Refresh;
 
+/// Name under which it is remembered that the requests for changes were refused.
+pub(super) const CHANGES: &str = "changes";
+
 /// Decides for every stream, children first, since their needs decide about their parents.
 pub(super) fn decide(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
     let needs = plan.streams.iter().map(|stream| {
@@ -106,7 +109,9 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
     // Slices that were refused are asked for again by the numbers of their requests.
     let other = state.shape != stream.shape && !state.failed.is_empty();
     let changed = state.reads != stream.reads || state.writes != stream.writes || other;
-    let Some(complete_at) = state.complete_at.filter(|_| !changed) else { return Reach::Complete };
+    let refused = state.refused.get(CHANGES).is_some_and(|at| now - *at < forecast::REFUSED);
+    let whole = changed || refused && stream.changes_apart;
+    let Some(complete_at) = state.complete_at.filter(|_| !whole) else { return Reach::Complete };
     let due = match stream.refresh {
         Refresh::WithParent => parent_cursor(&plan.streams, stream).is_none(),
         every @ Refresh::Every(_) => is_due(every, complete_at, now),

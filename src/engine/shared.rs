@@ -74,6 +74,11 @@ impl Shared {
         self.estimates.get(request).unwrap_or(&self.any)
     }
 
+    /// Whether what changed is read, not all there is.
+    pub(super) fn reads_changes(&self) -> bool {
+        !reach::has_own_requests(&self.plan, self.way.reach)
+    }
+
     /// Whether the route's slices are those of the stream's own requests.
     pub(super) fn is_by_parents(&self) -> bool {
         let own = !reach::has_own_requests(&self.plan, self.way.reach);

@@ -26,7 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::paginate::Position;
 use crate::plan::RequestPlan;
 use crate::report::{Event, SliceError};
-use crate::spec::Then;
+use crate::spec::{Meaning, Then};
 use crate::template::Scope;
 
 /// Times that a slice begins anew because its position was no longer good.
@@ -82,11 +82,15 @@ pub(super) async fn run(
         match page::fetch(shared, source, &listing, walk.is_tentative(&listing)).await? {
             Answer::Read(fetched) => walk.read(listing, fetched).await?,
             Answer::Given { then: Then::Empty, .. } => {}
-            Answer::Given { url, status, message, .. } if walk.is_tentative(&listing) => {
+            Answer::Given { means, url, status, message, .. } if walk.is_tentative(&listing) => {
                 let path = url.path().to_owned();
+                if means == Some(Meaning::Credentials) && shared.reads_changes() {
+                    let what = format!("`{path}` was refused: {message}");
+                    return Err(Error::new(Kind::Credentials, what));
+                }
                 walk.route_refused(Refusal { path, status, message }).await?;
             }
-            Answer::Given { then: Then::RestartSlice, url, status, message } => {
+            Answer::Given { then: Then::RestartSlice, url, status, message, .. } => {
                 if listing.at == Position::First || walk.slice.attempt >= MAX_RESTARTS {
                     let status = status.map_or(String::new(), |status| format!("{status} "));
                     let what = format!("`{}` was refused: {status}{message}", url.path());
@@ -94,7 +98,7 @@ pub(super) async fn run(
                 }
                 walk.restart().await?;
             }
-            Answer::Given { then, url, status, message } => {
+            Answer::Given { then, url, status, message, .. } => {
                 let error = SliceError {
                     stream: shared.plan.name.clone(),
                     slice: listing.scope.describe(),
@@ -223,7 +227,8 @@ impl<'run> Walk<'run> {
     /// Whether a refusal of a listing's next page would say that the API does not serve the route.
     fn is_tentative(&self, listing: &Listing<'_>) -> bool {
         let routed = &listing.request.routed;
-        let replaces_all = routed.own.is_none() && !self.shared.is_by_parents();
+        let apart = self.shared.reads_changes() && self.shared.plan.changes_apart;
+        let replaces_all = routed.own.is_none() && (apart || !self.shared.is_by_parents());
         listing.number == self.slice.request
             && listing.at == Position::First
             && listing.depth == 0
@@ -241,7 +246,9 @@ impl<'run> Walk<'run> {
         let what = format!("`{path}` was refused: {status}{}", refusal.message);
         let first = shared.refuse(self.slice.request, refusal);
         if self.request.routed.found.is_none() {
-            return Err(Error::new(Kind::Rejected, what));
+            let error = Error::new(Kind::Rejected, what);
+            let hint = "the next run reads the stream whole";
+            return Err(if shared.reads_changes() { error.with_hint(hint) } else { error });
         }
         if first {
             self.tell_refused(&what).await?;

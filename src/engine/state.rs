@@ -135,9 +135,6 @@ pub struct OpenStream {
     /// By which route.
     #[serde(default = "own_route")]
     pub route: String,
-    /// Whether another route was refused, which is left whoever wants it.
-    #[serde(default)]
-    pub left: bool,
 }
 
 fn own_route() -> String {

@@ -327,7 +327,7 @@ struct Sliced {
 /// Whether a route was refused that cannot be left for single slices.
 fn is_refused(shared: &Shared) -> bool {
     let refused = shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
-    !refused.is_empty() && !shared.is_by_parents()
+    !refused.is_empty() && (shared.reads_changes() || !shared.is_by_parents())
 }
 
 fn settler(company: Option<&Company>) -> Option<queue::Settler> {

@@ -407,6 +407,7 @@ impl<'plan> Draft<'plan> {
             writes: fingerprint::writes(output.as_ref(), &ignore),
             refresh: refresh.unwrap_or_default(),
             changes,
+            changes_apart: stage.stream.cursor.as_ref().is_some_and(|one| !one.requests.is_empty()),
             max_errors,
             name: stage.name.to_owned(),
             internal: stage.stream.internal,

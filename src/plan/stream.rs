@@ -43,6 +43,8 @@ pub struct StreamPlan {
     pub cursor: Option<CursorPlan>,
     /// Its requests in a run that reads what changed; nothing when there are no such.
     pub changes: Vec<RequestPlan>,
+    /// Whether these are others than its own.
+    pub changes_apart: bool,
     /// How old a complete reading may be.
     pub refresh: Refresh,
     /// Refused slices above which it fails.

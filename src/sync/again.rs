@@ -38,7 +38,6 @@ pub(super) fn anew(
         let Some(then) = open.streams.get_mut(&stream.name) else { continue };
         if refused.contains(&stream.name) {
             OWN.clone_into(&mut then.route);
-            then.left = true;
         } else if failed {
             then.reach = Reach::Nothing;
         } else {

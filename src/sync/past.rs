@@ -117,7 +117,6 @@ fn open_stream(stream: &StreamPlan, Way { reach, route }: Way) -> OpenStream {
     let route = stream.routes.get(route).map_or(OWN, |route| &route.name).to_owned();
     OpenStream {
         route,
-        left: false,
         reads: stream.reads.clone(),
         shape: stream.shape.clone(),
         writes: stream.writes.clone(),
@@ -163,9 +162,9 @@ fn difference(
         then.is_none_or(|then| {
             let other_range = engine::range(stream).is_some_and(|range| range != then.reach);
             let route = stream.routes.iter().position(|route| route.name == then.route);
-            let wanted = stream.wanted.is_none_or(|wanted| Some(wanted) == route) || then.left;
-            let way = route.filter(|_| wanted).map(|route| Way { reach: then.reach, route });
-            let now = way.map(|way| OpenStream { left: then.left, ..open_stream(stream, way) });
+            // It keeps its route to the end, whichever is wanted now.
+            let way = route.map(|route| Way { reach: then.reach, route });
+            let now = way.map(|way| open_stream(stream, way));
             other_range || now.as_ref() != Some(then)
         })
     };

@@ -140,7 +140,7 @@ impl Dice {
     /// A site with manners of its own.
     fn site(&mut self, seed: u64) -> Options {
         let short_pages = if self.hits(50) { 0.5 } else { 0.0 };
-        let refused = (self.one(&REFUSED).to_owned(), self.one(&[400, 403, 404, 410]));
+        let refused = (self.one(&REFUSED).to_owned(), self.one(&[400, 404, 410]));
         let refuses = self.hits(20).then_some(refused).into_iter().collect();
         let quota = self.hits(25).then_some(PointsQuota {
             per_hour: PER_HOUR,
@@ -234,6 +234,7 @@ fn history(seed: u64) -> (String, Vec<String>) {
         world.simulator.set_faults(faults);
         world.simulator.set_churning(churning);
         let mut saved: BTreeMap<String, u32> = BTreeMap::new();
+        let mut left = false;
         let since = world.beginning().now;
         for life in 1.. {
             let steps = (life < 8 && dice.hits(65)).then(|| 1 + dice.below(500).cast_signed());
@@ -246,7 +247,8 @@ fn history(seed: u64) -> (String, Vec<String>) {
             story.push(format!("  life {life}: {} answers, {ended}", lived.answers.len()));
             story.extend(lived.events.iter().filter_map(told));
             // Parents are listed again for a stream whose route was refused.
-            if quiet && !expiring && !lived.events.iter().any(leaves_its_route) {
+            left |= lived.events.iter().any(leaves_its_route);
+            if quiet && !expiring && !left {
                 wrong.extend(repeated(&saved, &lived).map(|url| format!("{run}.{life}: {url}")));
             }
             if quiet {
