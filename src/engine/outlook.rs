@@ -273,7 +273,8 @@ impl<'plan> Outlook<'plan> {
         }
         if newest_first && matches!(reach, Reach::Since(_)) {
             // The page that ends the listing brings records from before, too.
-            objects = (objects + page.min(self.rows(stream)) / 2.0).min(self.rows(stream));
+            let pages = (objects.max(1.0) / page).ceil();
+            objects = (pages * page).min(self.rows(stream));
         }
         let mut requests = least.max((objects / page).ceil());
         if let Some(descend) = &request.descend

@@ -595,3 +595,24 @@ fn the_first_run_can_start_at_a_date_and_never_takes_older_rows_for_deleted() {
         world.change(&edit(leaf(&world)));
     }
 }
+
+#[test]
+fn a_listing_of_changes_that_is_refused_is_made_up_for_by_reading_everything() {
+    let world = world();
+    world.run(INCREMENTAL);
+    world.change(&create(New::InlineComment, leaf(&world)));
+    world.pass(Duration::from_hours(1));
+    let part = "/wiki/api/v2/inline-comments?".to_owned();
+    let rules = vec![Fault { part, when: When::Always, what: What::Status(410) }];
+    world.simulator.set_faults(Faults { rules, ..Faults::default() });
+    let run = world.run(INCREMENTAL);
+    assert_eq!(run.status, RunStatus::Failed);
+    let comments = report(&run, "page_inline_comments");
+    assert!(comments.hint.as_ref().unwrap().contains("next run reads the stream whole"));
+    assert!(!run.resumable, "{run:#?}");
+    world.pass(Duration::from_hours(1));
+    let run = world.run(INCREMENTAL);
+    assert_eq!(run.status, RunStatus::Done, "{run:#?}");
+    assert_eq!(report(&run, "page_inline_comments").reach, "everything");
+    assert!(world.faults("page_inline_comments").is_empty());
+}

@@ -142,11 +142,12 @@ impl Dice {
         let short_pages = if self.hits(50) { 0.5 } else { 0.0 };
         let refused = (self.one(&REFUSED).to_owned(), self.one(&[400, 404, 410]));
         let refuses = self.hits(20).then_some(refused).into_iter().collect();
-        let quota = self.hits(25).then_some(PointsQuota {
-            per_hour: PER_HOUR,
-            headers: self.one(&[QuotaHeaders::Standard, QuotaHeaders::Older, QuotaHeaders::Silent]),
-            others: self.one(&[0, 5_000, 7_500]),
-        });
+        let headers =
+            self.one(&[QuotaHeaders::Standard, QuotaHeaders::Older, QuotaHeaders::Silent]);
+        // Of what others spend a site without headers tells nothing, nor for how long it refuses.
+        let silent = headers == QuotaHeaders::Silent;
+        let others = if silent { 0 } else { self.one(&[0, 5_000, 7_500]) };
+        let quota = self.hits(25).then_some(PointsQuota { per_hour: PER_HOUR, headers, others });
         Options {
             short_pages,
             refuses,
