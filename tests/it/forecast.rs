@@ -179,7 +179,7 @@ fn a_run_that_has_not_ended_is_part_of_the_plan() {
     // Where a run would be refused, so is its plan; where it would begin anew, the plan says so.
     let (_, err) = plan(&["--streams", "spaces"], 2);
     assert!(err.contains("has not ended") && err.contains("--streams page_labels,pages"), "{err}");
-    let other = [&json[..], &["--route", "page_labels=search"]].concat();
+    let other = [&json[..], &["--mode", "truncate"]].concat();
     let other: Value = serde_json::from_str(&plan(&other, 0).0).unwrap();
     assert_eq!(other["continues"], Value::Null);
     assert!(other["notes"][0].as_str().unwrap().contains("given up"), "{other}");
