@@ -20,7 +20,7 @@ pub enum Iterate {
         chunk: Option<usize>,
         /// Variable.
         variable: Arc<str>,
-        /// Variables of what comes along with a value: its position in [`QueuePlan::carried`].
+        /// Variables of what comes along with a value: its position in [`super::QueuePlan::carried`].
         carried: Vec<(Arc<str>, usize)>,
         /// Values for which it is false are left to other requests.
         only: Option<Expression>,
