@@ -138,7 +138,8 @@ pub(super) enum Sync {
     Run(SyncRun),
     /// Say what a run would do now, and what it would cost: routes, requests, points, time
     ///
-    /// Reads the saved state without taking the lock; sends the API nothing and writes nothing.
+    /// Reads the saved state without taking the lock; asks the API for no records (a cloud id
+    /// that is not set is looked up) and writes nothing.
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(SyncPlan),
     /// Show where each stream stands: freshness, what is missing, what was refused
@@ -408,7 +409,7 @@ pub(super) struct Site {
     #[arg(long, value_name = "POINTS")]
     pub(super) points_per_hour: Option<u64>,
     /// A share of requests, 0 to 1, that goes wrong, perhaps only for paths that contain PART: 429,
-    /// 403, 5xx, missing (a 404), slow (2 s), halt (2 s in
+    /// 403, 500, 502, 503, 504, missing (a 404), slow (2 s), halt (2 s in
     /// the body), reset, truncate, malformed, repeat (a
     /// cursor), expired (a cursor)
     #[arg(long = "fault", value_name = "KIND=SHARE[@PART]")]

@@ -64,7 +64,13 @@ pub fn api_fields(
     }
     let what =
         format!("connection `{}` is not complete:\n  {}", connection.name, wrong.join("\n  "));
-    let missing: Vec<String> = required.iter().map(|(name, _)| format!("{name}=…")).collect();
+    // What was chosen decides what is required.
+    let chosen = spec.connection.iter().filter_map(|(name, field)| {
+        let value = fields.open.get(name).filter(|value| field.one_of.contains(*value))?;
+        (field.default.as_ref() != Some(value)).then(|| format!("{name}={value}"))
+    });
+    let needed = required.iter().map(|(name, _)| format!("{name}=…"));
+    let missing: Vec<String> = chosen.chain(needed).collect();
     let example = format!("weir conns set {} type=api spec={} ", connection.name, spec.name);
     Err(Error::input(what).with_hint(example + &missing.join(" ")))
 }

@@ -134,10 +134,11 @@ impl Client {
                 Verdict::Retry { wait, asked } => {
                     self.note_retry(call, &answered, wait, number);
                     if asked || is_too_many(&answered) {
-                        self.throttle.pause(wait);
-                        if let Some(purse) = &self.purse {
-                            purse.wait(wait);
+                        let pause = self.purse.as_ref().and_then(|purse| purse.rest(wait));
+                        if let Some(pause) = pause {
+                            return Err(pause);
                         }
+                        self.throttle.pause(wait);
                     } else {
                         self.unless_cancelled(tokio::time::sleep(wait)).await?;
                     }
@@ -203,6 +204,7 @@ impl Client {
             (Some(one), _) if one.status == StatusCode::TOO_MANY_REQUESTS => Some(0),
             (Some(_), Brought::Nothing) => Some(known(0)),
             (Some(_), Brought::Objects(objects)) => Some(known(*objects)),
+            (None, _) if matches!(sent, Ok(Err(TransportError::Connect(_)))) => Some(0),
             // Nobody knows what the server has counted.
             (Some(_), Brought::Unread) | (None, _) => None,
         };

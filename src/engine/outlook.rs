@@ -417,7 +417,14 @@ impl<'plan> Outlook<'plan> {
         };
         let unit = if stream.cost.base > 0 { "points" } else { "requests" };
         if way.route == 0 {
-            return format!("the fewest {unit}");
+            let refused = self.recall.streams.get(&stream.name).map(|state| &state.refused);
+            let refused = refused.into_iter().flatten().map(|(route, _)| format!("`{route}`"));
+            let refused = refused.collect::<Vec<_>>().join(", ");
+            return if refused.is_empty() {
+                format!("the fewest {unit}")
+            } else {
+                format!("the API refused {refused}")
+            };
         }
         match whole(priced(0) - priced(way.route)) {
             0 => format!("as few {unit} as any"),

@@ -201,8 +201,20 @@ impl Purse {
         }
     }
 
+    /// Takes note that the server asks for a rest. What is to become of the run when that takes the rest of
+    /// the window; `None`: it waits.
+    pub(super) fn rest(self: &Arc<Self>, time: Duration) -> Option<Error> {
+        self.wait(time);
+        let until = self.hand().hold;
+        let end = self.hand().end;
+        let long = until.filter(|until| *until - self.now() > SHORT && *until + MARGIN >= end);
+        let pauses = self.quota.on_budget == OnBudget::Pause;
+        let until = long.filter(|_| pauses)?;
+        Some(self.pause("the API takes no more requests".to_owned(), Some(until)))
+    }
+
     /// Lets no request of the connection be sent for this time, in this process and in others.
-    pub(super) fn wait(self: &Arc<Self>, time: Duration) {
+    fn wait(self: &Arc<Self>, time: Duration) {
         let time = TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
         let until = self.now().checked_add_signed(time).unwrap_or(DateTime::<Utc>::MAX_UTC);
         self.hand().wait(until);

@@ -158,7 +158,10 @@ impl<'run> Walk<'run> {
                     None => Told::Alone,
                 };
                 match told {
-                    Told::Alone => self.open = self.own_listings(),
+                    Told::Alone => {
+                        self.note_refused().await?;
+                        self.open = self.own_listings();
+                    }
                     Told::Refused(refusal) => {
                         self.doubted = Some(refusal);
                         self.open = self.own_listings();
@@ -182,6 +185,18 @@ impl<'run> Walk<'run> {
             Start::First | Start::Again => self.open = self.own_listings(),
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Takes note that a request which others share with it is refused.
+    async fn note_refused(&self) -> Result<()> {
+        let number = self.slice.request;
+        let refused = self.source.seat.as_ref().is_some_and(super::fusion::Seat::is_refused);
+        if !refused || self.shared.is_refused(number) {
+            return Ok(());
+        }
+        let (path, status, message) = (String::new(), None, String::new());
+        self.shared.refuse(number, Refusal { path, status, message });
+        self.shared.tell(Note::RouteRefused).await
     }
 
     /// Listings by the stream's own request, one per value; of other requests that of the slice.

@@ -174,6 +174,11 @@ fn a_wait_that_is_too_long_fails_the_run_or_pauses_it() {
     let too_long = hints.filter(|hint| hint.contains("limits.max_wait"));
     assert!(too_long.count() > 1, "nobody asks any more: {failed:#?}");
 
+    // The rest of the hour is not waited for either, where a run is to pause.
+    let world = refusing("/tasks", RetryAfter::Seconds(1_200));
+    let paused = world.run(&format!("{ALL}on_budget: pause\n"));
+    assert_eq!(paused.status, RunStatus::Paused, "{paused:#?}");
+
     let world = refusing("/tasks", RetryAfter::Seconds(7_200));
     let paused = world.run(&format!("{ALL}on_budget: pause\n"));
     assert_eq!(paused.status, RunStatus::Paused, "{paused:#?}");

@@ -182,7 +182,11 @@ fn by_default(when: &str) -> bool {
 
 /// Whether a stream is read anew, since its route was refused.
 fn leaves_its_route(event: &Event) -> bool {
-    matches!(event, Event::Warning { message, .. } if message.contains("is left for the stream"))
+    match event {
+        Event::Warning { message, .. } => message.contains("is left for the stream"),
+        Event::StreamFinished { report } => report.route_refused,
+        _ => false,
+    }
 }
 
 /// What a site has given beyond its quota in an hour.
