@@ -34,14 +34,14 @@ fn main() {
             let site = Site::new(quota, children());
             let run = site.run("{ '*': }", complete, &site::own_routes());
             let floor = floor(&site::spec(), &run);
-            tell("naive", &run, floor, true);
+            tell("naive", &run, floor);
             (sums(&run), floor)
         };
         for defaults in [complete, pages_only] {
             let site = Site::new(quota, children());
             for name in ["first", "second"] {
                 let run = site.run("{ '*': }", defaults, &[]);
-                tell(&format!("{name}, {defaults}"), &run, floor, true);
+                tell(&format!("{name}, {defaults}"), &run, floor);
                 compare(&run, naive);
             }
         }
@@ -51,7 +51,7 @@ fn main() {
             site.change();
             site.pass(Duration::from_hours(hours));
             let second = site.run("{ '*': }", incremental, &[]);
-            tell(&format!("{hours} h after 1 % was edited"), &second, floor, true);
+            tell(&format!("{hours} h after 1 % was edited"), &second, floor);
             compare(&second, naive);
             compare(&second, sums(&first));
         }
@@ -73,7 +73,7 @@ fn floor(spec: &Spec, run: &RunReport) -> u64 {
     run.streams.iter().map(|one| one.rows * cost(&one.stream)).sum()
 }
 
-fn tell(name: &str, run: &RunReport, floor: u64, each: bool) {
+fn tell(name: &str, run: &RunReport, floor: u64) {
     let (requests, points) = sums(run);
     let rows: u64 = run.streams.iter().map(|one| one.rows).sum();
     let planned = run.planned.as_ref().map_or((0, 0), |one| (one.requests, one.points));
@@ -82,7 +82,7 @@ fn tell(name: &str, run: &RunReport, floor: u64, each: bool) {
          all rows alone",
         planned.0, planned.1
     );
-    for one in run.streams.iter().filter(|_| each) {
+    for one in &run.streams {
         println!(
             "  {:30} {:9} {:>7} rows {:>7} requests {:>7} points {:>6} deleted, {}",
             one.stream, one.route, one.rows, one.requests, one.points, one.deleted, one.reach

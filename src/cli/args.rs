@@ -141,7 +141,7 @@ pub(super) enum Sync {
     /// Reads the saved state without taking the lock; asks the API for no records (a cloud id
     /// that is not set is looked up) and writes nothing.
     #[command(after_help = PLAN_EXAMPLES)]
-    Plan(SyncPlan),
+    Plan(Chosen),
     /// Show where each stream stands: freshness, what is missing, what was refused
     ///
     /// Reads the saved state; asks the API nothing.
@@ -181,11 +181,8 @@ pub(super) enum Sync {
 
 #[derive(Debug, Args)]
 pub(super) struct SyncRun {
-    /// Replication file
-    pub(super) replication: PathBuf,
-    /// Streams to run: names or patterns, separated by commas; `-name` leaves one out
-    #[arg(long, value_name = "PATTERNS", value_delimiter = ',', allow_hyphen_values = true)]
-    pub(super) streams: Vec<String>,
+    #[command(flatten)]
+    pub(super) chosen: Chosen,
     /// End each stream after this many rows, for a first look: tables that are replaced then hold these
     /// rows only, others keep theirs; nothing is remembered of the run
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -193,16 +190,6 @@ pub(super) struct SyncRun {
     /// Start over: forget the interrupted run, the cursors and all else that was saved of the streams
     #[arg(long)]
     pub(super) fresh: bool,
-    /// Mode of all streams, in place of what the replication says
-    #[arg(long, value_enum)]
-    pub(super) mode: Option<ModeName>,
-    /// Range of the cursor to read again, with `--mode backfill`: two dates or times, both included
-    #[arg(long, value_name = "FROM,TO", value_parser = range)]
-    pub(super) range: Option<(String, String)>,
-    /// Route by which a stream is read, in place of the cheapest; may be given more than once.
-    /// `weir conns discover` shows the routes
-    #[arg(long = "route", value_name = "STREAM=NAME", value_parser = route)]
-    pub(super) routes: Vec<(String, String)>,
     /// Pause once this run has spent so many points, whatever `budget` allows; for connections that
     /// count points
     #[arg(long, value_name = "POINTS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -216,8 +203,9 @@ pub(super) struct SyncRun {
     pub(super) dry_run: bool,
 }
 
+/// What of a replication is run or planned.
 #[derive(Debug, Args)]
-pub(super) struct SyncPlan {
+pub(super) struct Chosen {
     /// Replication file
     pub(super) replication: PathBuf,
     /// Streams: names or patterns, separated by commas; `-name` leaves one out
@@ -229,7 +217,8 @@ pub(super) struct SyncPlan {
     /// Range of the cursor to read again, with `--mode backfill`: two dates or times, both included
     #[arg(long, value_name = "FROM,TO", value_parser = range)]
     pub(super) range: Option<(String, String)>,
-    /// Route by which a stream is read, in place of the cheapest; may be given more than once
+    /// Route by which a stream is read, in place of the cheapest; may be given more than once.
+    /// `weir conns discover` shows the routes
     #[arg(long = "route", value_name = "STREAM=NAME", value_parser = route)]
     pub(super) routes: Vec<(String, String)>,
 }

@@ -25,15 +25,16 @@ const SPARE: [usize; 4] = [WHY, 3, READS, 6];
 /// Refuses a `--route` for a stream that the run does not read.
 pub(super) fn check_routes(plan: &Plan, spec: &Spec, routes: &[(String, String)]) -> Result<()> {
     for (name, route) in routes {
-        if plan.streams.iter().any(|stream| stream.name == *name) {
+        if plan.streams.iter().any(|stream| stream.name == *name && !stream.internal) {
             continue;
         }
         let what = format!("`--route {name}={route}`");
-        return Err(if spec.streams.contains_key(name) {
+        let mut known = spec.selectable().map(|(known, _)| known.as_str());
+        return Err(if known.any(|known| known == name) {
             Error::input(format!("{what}: the run does not read `{name}`"))
                 .with_hint("select it with `--streams`, or leave the route out")
         } else {
-            let known = spec.streams.keys().map(String::as_str);
+            let known = spec.selectable().map(|(known, _)| known.as_str());
             Error::input(format!("{what}: the spec has no stream `{name}`"))
                 .with_hint(suggest(name, known).unwrap_or_default())
         });

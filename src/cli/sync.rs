@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
-    args::{LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncPlan, SyncRun},
+    args::{Chosen, LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun},
     files::{self, Surroundings},
     forecast, printer, progress, state, summary, tokens,
 };
@@ -179,21 +179,16 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
 }
 
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let prepared = prepare(&args.replication, around)?;
+    let prepared = prepare(&args.chosen.replication, around)?;
     let options = Options {
-        selection: Selection(args.streams.clone()),
         limit: args.limit,
-        mode: args.mode.map(mode_of),
-        range: args.range.clone(),
-        routes: args.routes.clone(),
         max_points: args.max_points,
         on_budget: args.on_budget.map(|what| match what {
             OnBudgetName::Wait => OnBudget::Wait,
             OnBudgetName::Pause => OnBudget::Pause,
         }),
-        ..Options::default()
+        ..chosen(&args.chosen)?
     };
-    check_range(&options)?;
     if args.dry_run {
         show(&plan(&prepared, &options)?, shared);
         return Ok(Exit::Done);
@@ -205,24 +200,25 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
     go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
 }
 
-fn check_range(options: &Options) -> Result<()> {
-    if options.range.is_some() && options.mode != Some(Mode::Backfill) {
+/// What the command line says of what is read.
+fn chosen(args: &Chosen) -> Result<Options> {
+    let mode = args.mode.map(mode_of);
+    if args.range.is_some() && mode != Some(Mode::Backfill) {
         return Err(Error::input("`--range` goes with `--mode backfill`"));
     }
-    Ok(())
-}
-
-/// Says what a run would do now.
-fn foretell(args: &SyncPlan, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let mut prepared = prepare(&args.replication, around)?;
-    let options = Options {
+    Ok(Options {
         selection: Selection(args.streams.clone()),
-        mode: args.mode.map(mode_of),
+        mode,
         range: args.range.clone(),
         routes: args.routes.clone(),
         ..Options::default()
-    };
-    check_range(&options)?;
+    })
+}
+
+/// Says what a run would do now.
+fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    let mut prepared = prepare(&args.replication, around)?;
+    let options = chosen(args)?;
     let transport = files::transport(&prepared.source, &prepared.spec)?;
     let forecast = super::runtime()?.block_on(async {
         // What a run looks up first decides what it takes for read.

@@ -166,7 +166,7 @@ impl Ending<'_> {
             let Counts { rows, points, shared, shared_points, derived, .. } = counts;
             let requests = counts.requests.saturating_sub(counts.retries).max(shared);
             let (route, slices) = (self.route().to_owned(), counts.done);
-            let walked = counts.borne == 0;
+            let bearer = counts.borne == 0;
             state.learnt = Learnt {
                 route,
                 slices,
@@ -176,7 +176,7 @@ impl Ending<'_> {
                 shared,
                 shared_points,
                 derived,
-                walked,
+                bearer,
             };
         }
         if let (Reach::Since(bound), Some(_)) = (self.way.reach, &plan.cursor) {
@@ -324,7 +324,7 @@ impl Ending<'_> {
             skipped: counts.skipped,
             complete: progress.gaps.is_empty() && counts.skipped == 0,
             gaps: progress.gaps.clone(),
-            reach: self.shown(),
+            reach: reach::shown(self.plan, self.way.reach),
             route: self.route().to_owned(),
             route_refused: progress.refused.iter().any(|route| route == self.route()),
             ..empty(&self.plan.name, status)
@@ -333,28 +333,7 @@ impl Ending<'_> {
 
     /// Name of the route.
     fn route(&self) -> &str {
-        let own = !reach::has_own_requests(self.plan, self.way.reach);
-        let route = self.plan.routes.get(self.way.route).filter(|_| !own);
-        route.map_or(OWN, |route| &route.name)
-    }
-
-    /// The reach, for a person.
-    fn shown(&self) -> String {
-        let value = |bound| match &self.plan.cursor {
-            Some(cursor) => cursor.shown(bound),
-            None => format!(
-                "parents changed since {}",
-                DateTime::from_timestamp_micros(bound).unwrap_or_default().format("%FT%TZ")
-            ),
-        };
-        match self.way.reach {
-            Reach::Complete => "everything".to_owned(),
-            Reach::Since(bound) if self.gated() => value(bound),
-            Reach::Since(bound) => format!("changes since {}", value(bound)),
-            Reach::Range(from, to) => format!("from {} to {}", value(from), value(to)),
-            Reach::Failed => "refused slices".to_owned(),
-            Reach::Nothing => "nothing".to_owned(),
-        }
+        reach::route_name(self.plan, self.way)
     }
 
     /// Draws the report up.

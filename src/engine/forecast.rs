@@ -61,7 +61,8 @@ pub fn forecast(
     now: DateTime<Utc>,
 ) -> Vec<Expected> {
     let outlook = Outlook::new(plan, recall, now);
-    let part = |stream: &StreamPlan| stream.output.is_some() || way_of(ways, stream) != NOTHING;
+    let part =
+        |stream: &StreamPlan| stream.output.is_some() || way_of(ways, stream) != Way::NOTHING;
     let all: Vec<(&StreamPlan, Way)> = plan
         .streams
         .iter()
@@ -72,13 +73,13 @@ pub fn forecast(
     let shares = outlook.shares(&all);
     let everything: Vec<(&StreamPlan, Way)> =
         all.iter().map(|(stream, _)| (*stream, Way { reach: Reach::Complete, route: 0 })).collect();
-    let naive: Vec<Share> = everything.iter().map(|one| outlook.alone(*one)).collect();
+    let naive: Vec<Share> = everything.iter().map(|one| outlook.alone(*one, &[])).collect();
     let expected =
         |((stream, way), (share, naive)): (&(&StreamPlan, Way), (&Share, &Share))| Expected {
             stream: stream.name.clone(),
             feeder: stream.output.is_none(),
-            reach: shown(stream, way.reach),
-            route: route_name(stream, *way).to_owned(),
+            reach: reach::shown(stream, way.reach),
+            route: reach::route_name(stream, *way).to_owned(),
             why: outlook.why(stream, *way, &all),
             assumed: outlook.is_assumed(stream) && way.reach != Reach::Nothing,
             slices: whole(share.slices),
@@ -89,33 +90,8 @@ pub fn forecast(
     all.iter().zip(shares.iter().zip(&naive)).map(expected).collect()
 }
 
-const NOTHING: Way = Way { reach: Reach::Nothing, route: 0 };
-
 fn way_of(ways: &BTreeMap<String, Way>, stream: &StreamPlan) -> Way {
-    ways.get(&stream.name).copied().unwrap_or(NOTHING)
-}
-
-pub(super) fn route_name(stream: &StreamPlan, way: Way) -> &str {
-    let own = !reach::has_own_requests(stream, way.reach);
-    let route = stream.routes.get(way.route).filter(|_| !own);
-    route.map_or(crate::plan::OWN, |route| &route.name)
-}
-
-fn shown(stream: &StreamPlan, reach: Reach) -> String {
-    let value = |bound: i64| match &stream.cursor {
-        Some(cursor) => cursor.shown(bound),
-        None => {
-            DateTime::from_timestamp_micros(bound).unwrap_or_default().format("%FT%TZ").to_string()
-        }
-    };
-    match reach {
-        Reach::Complete => "everything".to_owned(),
-        Reach::Since(bound) if stream.cursor.is_some() => format!("changes since {}", value(bound)),
-        Reach::Since(bound) => format!("parents changed since {}", value(bound)),
-        Reach::Range(from, to) => format!("from {} to {}", value(from), value(to)),
-        Reach::Failed => "refused slices".to_owned(),
-        Reach::Nothing => "nothing".to_owned(),
-    }
+    ways.get(&stream.name).copied().unwrap_or(Way::NOTHING)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, rounded")]

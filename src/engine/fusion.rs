@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -95,6 +96,14 @@ pub(super) struct Refusal {
     pub(super) path: String,
     pub(super) status: Option<u16>,
     pub(super) message: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}` was refused: ", self.path)?;
+        self.status.map_or(Ok(()), |status| write!(formatter, "{status} "))?;
+        formatter.write_str(&self.message)
+    }
 }
 
 /// What an answer holds for one stream.
@@ -307,6 +316,7 @@ impl Group {
         };
         let (stats, stream) = self.bearer(by);
         let stats = stats.unwrap_or_else(|| Arc::clone(&shared.stats));
+        // What the records inside cost differs from stream to stream: they are counted in points.
         let own = shared.plan.cost;
         let cost = Cost { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
         let call = Call {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::forecast::{route_name, whole};
-use super::reach;
+use super::forecast::whole;
+use super::reach::{self, route_name};
 use super::state::{Learnt, Reach, Recall, Way};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 
@@ -141,20 +141,10 @@ impl<'plan> Outlook<'plan> {
         for (place, (stream, way)) in all.iter().enumerate() {
             let mut share = Share::default();
             if way.reach != Reach::Nothing {
-                let before = walked.len();
-                let known = walked.clone();
+                share = self.alone((stream, *way), &walked);
                 let walks = reach::active(stream, *way)
                     .filter(|(_, request)| matches!(request.iterate, Iterate::Once));
                 walked.extend(walks.map(|(_, request)| request.listing()));
-                let first = walked.iter().skip(before).all(|key| !known.contains(key));
-                let learnt = self.learnt(stream);
-                // What it has learnt as the first, or not the first, of those that share a listing.
-                let bore = learnt.is_none_or(|learnt| learnt.walked == first);
-                share = if bore && (first || self.learnt(stream).is_some()) {
-                    self.alone((stream, *way))
-                } else {
-                    self.modelled(stream, *way, &known)
-                };
                 share.add(self.shared(place, all));
             }
             shares.push(share);
@@ -162,10 +152,14 @@ impl<'plan> Outlook<'plan> {
         shares
     }
 
-    /// What one stream asks for, requests that it shares aside.
-    pub(super) fn alone(&self, (stream, way): (&StreamPlan, Way)) -> Share {
+    /// What one stream asks for, requests that it shares aside, and listings that others have `walked`.
+    pub(super) fn alone(&self, (stream, way): (&StreamPlan, Way), walked: &[String]) -> Share {
+        let bears = !reach::active(stream, way).any(|(_, request)| {
+            matches!(request.iterate, Iterate::Once) && walked.contains(&request.listing())
+        });
         let route = route_name(stream, way);
-        let learnt = self.learnt(stream).filter(|learnt| learnt.route == route);
+        let learnt = self.learnt(stream);
+        let learnt = learnt.filter(|learnt| learnt.route == route && learnt.bearer == bears);
         match (way.reach, learnt) {
             (Reach::Nothing, _) => Share::default(),
             (Reach::Failed, _) => {
@@ -174,38 +168,38 @@ impl<'plan> Outlook<'plan> {
                 Share { slices: count, requests: count, points: points(stream, count, count) }
             }
             (Reach::Complete, Some(learnt)) => {
-                let requests = real(learnt.requests - learnt.shared);
-                let paid = learnt.points - learnt.shared_points;
+                let requests = real(learnt.requests.saturating_sub(learnt.shared));
+                let paid = learnt.points.saturating_sub(learnt.shared_points);
                 let points = match stream.cost.base {
                     0 => 0.0,
                     _ if learnt.points > 0 => real(paid),
-                    _ => points(stream, requests, real(learnt.rows - learnt.derived)),
+                    _ => points(stream, requests, real(learnt.rows.saturating_sub(learnt.derived))),
                 };
                 Share { slices: real(learnt.slices), requests, points }
             }
-            _ => self.modelled(stream, way, &[]),
+            _ => self.modelled(stream, way, walked),
         }
     }
 
     /// The same by what requests are like.
     fn modelled(&self, stream: &StreamPlan, way: Way, walked: &[String]) -> Share {
         let mut share = Share::default();
-        let (count, rows) = self.rows_of(stream, way.reach);
+        let rows = self.rows_of(stream, way.reach);
         for (_, request) in reach::active(stream, way) {
             let once = matches!(request.iterate, Iterate::Once);
             if once && walked.contains(&request.listing()) {
                 continue;
             }
-            share.add(self.request(stream, request, way.reach, rows / count.max(1.0)));
+            share.add(self.request(stream, request, way.reach, rows));
         }
         share
     }
 
-    /// How many active requests with rows of their own there are, and rows in all.
-    fn rows_of(&self, stream: &StreamPlan, reach: Reach) -> (f64, f64) {
+    /// Rows that a reach brings.
+    fn rows_of(&self, stream: &StreamPlan, reach: Reach) -> f64 {
         let all = self.rows(stream);
         match reach {
-            Reach::Since(bound) if stream.cursor.is_some() => (1.0, self.changed(stream, bound)),
+            Reach::Since(bound) if stream.cursor.is_some() => self.changed(stream, bound),
             Reach::Since(_) => {
                 let (mut now, mut whole) = (0.0, 0.0);
                 for request in stream.own_requests() {
@@ -214,9 +208,9 @@ impl<'plan> Outlook<'plan> {
                         whole += self.queue(queue);
                     }
                 }
-                (1.0, all * now / f64::max(whole, 1.0))
+                all * now / f64::max(whole, 1.0)
             }
-            _ => (1.0, all),
+            _ => all,
         }
     }
 
@@ -240,7 +234,9 @@ impl<'plan> Outlook<'plan> {
                 (count, count)
             }
             Iterate::Range { from, to, step, .. } => {
-                let count = real(u64::try_from((to - from) / (*step).max(1) + 1).unwrap_or(0));
+                let count =
+                    real(u64::try_from(to.saturating_sub(*from) / (*step).max(1)).unwrap_or(0))
+                        + 1.0;
                 (count, count)
             }
             Iterate::Queue { queue, chunk, only, .. } => {
@@ -335,18 +331,20 @@ impl<'plan> Outlook<'plan> {
             let wants = 1.0 - self.derived(stream, request);
             let single = items * wants * others;
             let joint = items * (1.0 - none - one).max(0.0);
-            let (_, rows) = self.rows_of(stream, way.reach);
+            let rows = self.rows_of(stream, way.reach);
             let objects = rows * (1.0 - self.derived_rows(stream, request, rows));
             let learnt = self.learnt(stream).filter(|learnt| {
                 learnt.route == route_name(stream, *way) && way.reach == Reach::Complete
             });
             // Among what was learnt are those that it sent by itself then.
-            let sent = learnt.as_ref().map_or(0.0, |one| real(one.requests - one.shared));
+            let sent =
+                learnt.as_ref().map_or(0.0, |one| real(one.requests.saturating_sub(one.shared)));
             let requests = (single - sent).max(0.0);
             share.requests += requests;
             share.points += requests * real(stream.cost.base);
             let paid = learnt.filter(|learnt| learnt.points > 0).map_or(0.0, |learnt| {
-                real(learnt.points - learnt.shared_points) - sent * real(stream.cost.base)
+                real(learnt.points.saturating_sub(learnt.shared_points))
+                    - sent * real(stream.cost.base)
             });
             let inside = (objects * real(stream.cost.object) - paid.max(0.0)).max(0.0);
             share.points += inside;
@@ -367,7 +365,7 @@ impl<'plan> Outlook<'plan> {
                 stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
             });
             for feeder in feeders {
-                total.add(self.alone((feeder, Way { reach: Reach::Complete, route: 0 })));
+                total.add(self.alone((feeder, Way { reach: Reach::Complete, route: 0 }), &[]));
             }
         }
         let counts_points = all.iter().any(|(stream, _)| stream.cost.base > 0);

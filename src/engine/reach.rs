@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::forecast;
 use super::state::{Reach, Recall, StreamState, Way};
-use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
+use crate::plan::{Iterate, OWN, Plan, RequestPlan, StreamPlan};
 use crate::replication::Mode;
 use crate::spec::Refresh;
 
@@ -25,7 +25,7 @@ pub(super) fn decide(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeM
     for stream in plan.streams.iter().rev() {
         let mut reach = needs.get(&stream.name).copied().unwrap_or(Reach::Nothing);
         for child in plan.streams.iter().filter(|child| child.name != stream.name) {
-            let theirs = ways.get(&child.name).copied().unwrap_or_else(Way::nothing);
+            let theirs = ways.get(&child.name).copied().unwrap_or(Way::NOTHING);
             let asks = active(child, theirs).any(|(_, request)| waits_for(request, stream));
             if asks && theirs.reach != Reach::Nothing {
                 let state = recall.stream(&child.name);
@@ -78,6 +78,30 @@ pub(super) fn requests(stream: &StreamPlan, reach: Reach) -> &[RequestPlan] {
 /// Whether a reach sends the stream's own requests, not those for changes.
 pub(super) fn has_own_requests(stream: &StreamPlan, reach: Reach) -> bool {
     std::ptr::eq(requests(stream, reach), stream.requests.as_slice())
+}
+
+/// Name of the route that a way takes.
+pub(super) fn route_name(stream: &StreamPlan, way: Way) -> &str {
+    let route = stream.routes.get(way.route).filter(|_| has_own_requests(stream, way.reach));
+    route.map_or(OWN, |route| &route.name)
+}
+
+/// A reach, for a person.
+pub(super) fn shown(stream: &StreamPlan, reach: Reach) -> String {
+    let value = |bound: i64| match &stream.cursor {
+        Some(cursor) => cursor.shown(bound),
+        None => {
+            DateTime::from_timestamp_micros(bound).unwrap_or_default().format("%FT%TZ").to_string()
+        }
+    };
+    match reach {
+        Reach::Complete => "everything".to_owned(),
+        Reach::Since(bound) if stream.cursor.is_some() => format!("changes since {}", value(bound)),
+        Reach::Since(bound) => format!("parents changed since {}", value(bound)),
+        Reach::Range(from, to) => format!("from {} to {}", value(from), value(to)),
+        Reach::Failed => "refused slices".to_owned(),
+        Reach::Nothing => "nothing".to_owned(),
+    }
 }
 
 /// Whether a reach of a stream follows what changed of its parents.

@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use super::{
     Env,
     estimate::Estimate,
-    fusion::Refusal,
     load::Note,
     queue::Feeder,
     reach,
@@ -49,7 +48,7 @@ pub(super) struct Shared {
     /// Requests that the API has served.
     pub(super) served: Mutex<Vec<usize>>,
     /// Requests of the route that the API refuses as such.
-    pub(super) refused: Mutex<Vec<(usize, Refusal)>>,
+    pub(super) refused: Mutex<Vec<usize>>,
 }
 
 impl Shared {
@@ -112,14 +111,14 @@ impl Shared {
     /// Whether the API has refused a request as such.
     pub(super) fn is_refused(&self, request: usize) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.iter().any(|(number, _)| *number == request)
+        refused.contains(&request)
     }
 
     /// Takes note that the API refuses a request as such; `true` the first time.
-    pub(super) fn refuse(&self, request: usize, refusal: Refusal) -> bool {
+    pub(super) fn refuse(&self, request: usize) -> bool {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = refused.iter().all(|(number, _)| *number != request);
-        refused.push((request, refusal));
+        let first = !refused.contains(&request);
+        refused.extend(first.then_some(request));
         first
     }
 

@@ -194,8 +194,7 @@ impl<'run> Walk<'run> {
         if !refused || self.shared.is_refused(number) {
             return Ok(());
         }
-        let (path, status, message) = (String::new(), None, String::new());
-        self.shared.refuse(number, Refusal { path, status, message });
+        self.shared.refuse(number);
         self.shared.tell(Note::RouteRefused).await
     }
 
@@ -256,27 +255,25 @@ impl<'run> Walk<'run> {
     /// anew without it.
     async fn route_refused(&mut self, refusal: Refusal) -> Result<()> {
         let shared = self.shared;
-        let path = refusal.path.clone();
-        let status = refusal.status.map_or(String::new(), |status| format!("{status} "));
-        let what = format!("`{path}` was refused: {status}{}", refusal.message);
-        let first = shared.refuse(self.slice.request, refusal);
+        let first = shared.refuse(self.slice.request);
         if self.request.routed.found.is_none() {
-            let error = Error::new(Kind::Rejected, what);
+            let error = Error::new(Kind::Rejected, refusal.to_string());
             let hint = "the next run reads the stream whole";
             return Err(if shared.reads_changes() { error.with_hint(hint) } else { error });
         }
         if first {
-            self.tell_refused(&what).await?;
+            self.tell_refused(&refusal).await?;
         }
         self.open = self.own_listings();
         Ok(())
     }
 
-    async fn tell_refused(&self, what: &str) -> Result<()> {
+    async fn tell_refused(&self, refusal: &Refusal) -> Result<()> {
         let shared = self.shared;
         let stream = Some(shared.plan.name.clone());
         let route = shared.route();
-        let message = format!("{what}; the route `{route}` is left for the stream's own requests");
+        let message =
+            format!("{refusal}; the route `{route}` is left for the stream's own requests");
         shared.env.client.reporter.report(&Event::Warning { stream, message });
         shared.tell(Note::RouteRefused).await
     }
@@ -288,9 +285,7 @@ impl<'run> Walk<'run> {
         if !first {
             return Ok(());
         }
-        let status = refusal.status.map_or(String::new(), |status| format!("{status} "));
-        let what = format!("`{}` was refused: {status}{}", refusal.path, refusal.message);
-        self.tell_refused(&what).await
+        self.tell_refused(&refusal).await
     }
 
     /// Delivers a page, and opens what it leads to.
@@ -387,11 +382,7 @@ impl<'run> Walk<'run> {
             let what = format!(
                 "more than {MAX_UNSURE} records, and no sign that their listing holds their children"
             );
-            let status = None;
-            self.shared.refuse(
-                self.slice.request,
-                Refusal { path: String::new(), status, message: what.clone() },
-            );
+            self.shared.refuse(self.slice.request);
             return Err(Error::new(Kind::Rejected, what));
         }
         Ok(children)

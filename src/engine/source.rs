@@ -7,7 +7,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{
     assemble::unfilled,
     client::interrupted,
-    fusion::{Refusal, Seat},
+    fusion::Seat,
     load::{Note, Slice},
     parents::Known,
     queue::{Consumer, Item, Watch},
@@ -279,8 +279,7 @@ impl Source {
             Supply::Failed => {
                 let what = format!("what feeds `{}` failed", queue());
                 if !shared.needs(number) {
-                    let (path, status) = (String::new(), None);
-                    shared.refuse(self.number, Refusal { path, status, message: what.clone() });
+                    shared.refuse(self.number);
                 }
                 return Err(
                     Error::new(Kind::Rejected, what).with_hint("see the parent stream's error")
@@ -346,7 +345,13 @@ pub(super) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Sup
         };
         match next {
             Some(Next { slice, scope, start }) => {
-                slice::run(&shared, &source, (slice, scope), start).await?;
+                let ran = slice::run(&shared, &source, (slice, scope), start).await;
+                let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
+                if told && !shared.env.client.cancel.is_cancelled() {
+                    // The stream has enough, or has failed elsewhere.
+                    return Ok(Supply::Partial);
+                }
+                ran?;
             }
             None => return source.supply(&shared).await,
         }

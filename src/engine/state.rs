@@ -177,9 +177,7 @@ pub struct Way {
 
 impl Way {
     /// Reading nothing.
-    pub(super) fn nothing() -> Self {
-        Self { reach: Reach::Nothing, route: 0 }
-    }
+    pub(super) const NOTHING: Self = Self { reach: Reach::Nothing, route: 0 };
 }
 
 /// What is remembered of a stream.
@@ -299,8 +297,8 @@ pub struct Learnt {
     pub shared_points: u64,
     /// Slices whose row followed from what was known.
     pub derived: u64,
-    /// Whether it bore the listings that it read with others.
-    pub walked: bool,
+    /// Whether it was the one that bears the cost of the listings that it read with others.
+    pub bearer: bool,
 }
 
 /// Figures of the last run that read what changed.

@@ -6,6 +6,7 @@ mod fields;
 mod forms;
 mod incremental;
 mod parts;
+mod records;
 mod responses;
 mod routes;
 
@@ -19,6 +20,7 @@ pub use embedded::EMBEDDED;
 pub use fields::Fields;
 pub use incremental::*;
 pub use parts::*;
+pub use records::*;
 pub use responses::*;
 pub use routes::*;
 

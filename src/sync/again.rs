@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{RunReport, RunStatus};
+use super::RunReport;
 use crate::engine::{Reach, Recall, StreamState};
 use crate::plan::{OWN, StreamPlan};
 use crate::report::{StreamReport, StreamStatus};
@@ -72,9 +72,6 @@ pub(super) fn merged(first: &RunReport, mut second: RunReport) -> RunReport {
         points.max_points = before.max_points;
         points.waits += before.waits;
         points.waited_seconds += before.waited_seconds;
-    }
-    if second.status == RunStatus::Done && !second.errors.is_empty() {
-        second.status = RunStatus::DoneWithErrors;
     }
     second
 }
