@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::report::Planned;
 use crate::spec::Spec;
-use crate::sync::{ExpectedStream, Forecast, Pace};
+use crate::sync::{ExpectedStream, Forecast, Hour, LimitFrom, Pace};
 use crate::yaml::suggest;
 
 const HEAD: [&str; 8] =
@@ -72,6 +72,7 @@ fn text(forecast: &Forecast, width: Option<usize>) -> String {
     }
     lines.push(table(forecast, width.unwrap_or(usize::MAX)));
     lines.extend(quota(forecast));
+    lines.extend(forecast.hour.as_ref().map(hour));
     lines.push(format!("pace: {}", pace(&forecast.pace)));
     lines.push(format!("naive: {}", naive(forecast)));
     if forecast.total.assumed {
@@ -183,11 +184,28 @@ fn quota(forecast: &Forecast) -> Option<String> {
     let hours = match pace.hours {
         0 | 1 => "enough for it".to_owned(),
         hours => format!(
-            "it takes {hours} hours' worth, until about {}",
+            "it is spread over {hours} hours, until about {}",
             pace.until.format("%Y-%m-%d %H:%M UTC")
         ),
     };
     Some(format!("quota: {points}; an hour allows {}: {hours}", grouped(allowed)))
+}
+
+/// What is left of the present hour.
+fn hour(hour: &Hour) -> String {
+    let from = match hour.limit_from {
+        LimitFrom::Api => "told by the API",
+        LimitFrom::Spec => "assumed by the spec",
+    };
+    let hold = hour.hold.map_or(String::new(), |hold| {
+        format!("; the API takes no requests before {}", hold.format("%H:%M:%S UTC"))
+    });
+    format!(
+        "hour: {} of {} points are spent, {} are left for this run (limit {from}){hold}",
+        grouped(hour.spent),
+        grouped(hour.limit),
+        grouped(hour.left)
+    )
 }
 
 /// How long the burst limits hold it up.
@@ -263,7 +281,8 @@ mod tests {
         let naive =
             Naive { requests: sum(|one| one.naive.requests), points: sum(|one| one.naive.points) };
         let left = (total.requests, total.points);
-        let pace = Pace::new(left, (Some(10.0), 5), points_per_hour, at);
+        let allowed = points_per_hour.map(|points| (points, points));
+        let pace = Pace::new(left, (Some(10.0), 5), allowed, at);
         let streams = streams.into_iter().map(|expected| {
             let hours = pace.share(&expected);
             ExpectedStream { expected, hours }
@@ -275,6 +294,7 @@ mod tests {
             streams: streams.collect(),
             total,
             naive,
+            hour: None,
             pace,
             notes: Vec::new(),
         }
@@ -344,11 +364,26 @@ mod tests {
         page_versions  derived    20,000   60,000       300 %
             parents changed since 2026-10-01T08:00:00Z
         total                    ~21,508  ~64,524       323 %
-        quota: ~64,524 points; an hour allows 20,000: it takes 4 hours' worth, until about 2026-10-01 12:02 UTC
+        quota: ~64,524 points; an hour allows 20,000: it is spread over 4 hours, until about 2026-10-01 12:02 UTC
         pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
         ~: assumed, since no run has shown yet how much there is
         ");
+    }
+
+    #[test]
+    fn what_is_spent_of_this_hour_is_told_in_a_line() {
+        let hold = Some("2026-10-01T09:52:30Z".parse().unwrap());
+        let one = Hour {
+            limit: 65_000,
+            limit_from: LimitFrom::Spec,
+            spent: 12_345,
+            left: 26_655,
+            hold: None,
+        };
+        insta::assert_snapshot!(hour(&one), @"hour: 12,345 of 65,000 points are spent, 26,655 are left for this run (limit assumed by the spec)");
+        let held = Hour { limit_from: LimitFrom::Api, hold, ..one };
+        insta::assert_snapshot!(hour(&held), @"hour: 12,345 of 65,000 points are spent, 26,655 are left for this run (limit told by the API); the API takes no requests before 09:52:30 UTC");
     }
 
     #[test]

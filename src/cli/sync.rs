@@ -22,7 +22,7 @@ use crate::fetch::Transport;
 use crate::ledger::{All, Ledger};
 use crate::plan::{self, AccessHooks, Documents, Options, Plan, Run, Selection, StreamPlan};
 use crate::replication::{Mode, OnBudget, Replication};
-use crate::report::{Event, Reporter};
+use crate::report::{Event, Reporter, Silent};
 use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};
 use crate::state::Store;
@@ -223,9 +223,16 @@ fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit
     let forecast = super::runtime()?.block_on(async {
         // What a run looks up first decides what it takes for read.
         sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
-        let place = (prepared.target.as_ref(), prepared.state.clone());
+        let services = Services {
+            transport,
+            target: Arc::clone(&prepared.target),
+            state: prepared.state.clone(),
+            ledger: ledger_to_read(&prepared),
+            reporter: Arc::new(Silent),
+            cancel: CancellationToken::new(),
+        };
         let prepare = |run| plan_for(&prepared, &options, run);
-        sync::forecast(&prepare, place, Beginning::now()).await
+        sync::forecast(&prepare, &services, Beginning::now()).await
     })?;
     forecast::show(&forecast, shared);
     Ok(Exit::Done)
@@ -305,6 +312,13 @@ fn ledger(
         ),
     }
     Ok(Some(Arc::new(All(ledgers))))
+}
+
+/// Where points were counted, as far as anybody did.
+fn ledger_to_read(prepared: &Prepared) -> Option<Arc<dyn Ledger>> {
+    let local: Arc<dyn Ledger> = Arc::new(LocalLedger::new(&prepared.home));
+    let all = prepared.ledgers.iter().cloned().chain([local]).collect();
+    prepared.source.simulate.is_none().then(|| Arc::new(All(all)) as Arc<dyn Ledger>)
 }
 
 /// Tells what a run came to; a quiet one tells only what went wrong.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::fetch::HeaderMap;
-use crate::ledger::{Ledger, Terms};
+use crate::ledger::Ledger;
 use crate::plan::{Cost, QuotaPlan};
 use crate::quota::Quota;
 use crate::replication::OnBudget;
@@ -88,8 +88,7 @@ impl Purse {
         reporter: Arc<dyn Reporter>,
         now: DateTime<Utc>,
     ) -> Arc<Self> {
-        let terms = Terms { budget: quota.budget, ..Terms::hourly(quota.per_hour) };
-        let hand = Mutex::new(Hand::new(process(), terms, quota.max_points));
+        let hand = Mutex::new(Hand::new(process(), quota.terms(), quota.max_points));
         Arc::new(Self {
             quota,
             ledger,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Budget, Terms};
+use super::{Budget, Look, Terms};
 
 /// Time after its last visit for which a process may have requests under way. What it held then counts
 /// in the next window too.
@@ -99,6 +99,41 @@ pub struct Standing {
     pub hold: Option<DateTime<Utc>>,
 }
 
+/// What is known of a quota in the present window, for somebody who spends nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance {
+    /// Points that processes have spent or hold.
+    pub taken: u64,
+    /// Points that others have spent at least, by the server's word.
+    pub others: u64,
+    /// Points in a window, where the server has said another number than the terms.
+    pub limit: Option<u64>,
+    /// The window's end.
+    pub end: DateTime<Utc>,
+    /// No request may be sent before this time.
+    pub hold: Option<DateTime<Utc>>,
+}
+
+impl Balance {
+    /// What is true of this and the other.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            taken: self.taken.max(other.taken),
+            others: self.others.max(other.others),
+            limit: self.limit.into_iter().chain(other.limit).min(),
+            end: self.end.max(other.end),
+            hold: self.hold.max(other.hold),
+        }
+    }
+
+    /// Points that may still be spent in the window under these terms.
+    pub fn left(&self, terms: &Terms) -> u64 {
+        let limit = self.limit.unwrap_or(terms.per_window);
+        room((terms.budget.of(limit), limit), (self.taken, self.others))
+    }
+}
+
 impl Visit {
     /// One that has nothing to tell.
     pub fn new(process: &str, terms: Terms, now: DateTime<Utc>) -> Self {
@@ -167,6 +202,15 @@ impl Account {
         Standing { start, end, granted, budget, spent, held, hold }
     }
 
+    /// What there is in the window of this time, nobody having visited.
+    pub fn look(&self, Look { window, now }: Look) -> Balance {
+        let mut then = self.clone();
+        then.turn(window, now);
+        let end = then.start.checked_add_signed(window).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let (taken, others, limit) = (then.taken(), then.others, then.limit);
+        Balance { taken, others, limit, end, hold: then.hold.filter(|hold| *hold > now) }
+    }
+
     /// Points that processes have spent or may have spent.
     fn taken(&self) -> u64 {
         let each = self.processes.values().map(|one| one.spent + one.holds);
@@ -176,7 +220,7 @@ impl Account {
     /// All that is wanted, else what is needed, else nothing.
     fn grant(&self, visit: &Visit, budget: u64, limit: u64) -> u64 {
         let taken = self.taken();
-        let room = budget.saturating_sub(taken).min(limit.saturating_sub(self.others + taken));
+        let room = room((budget, limit), (taken, self.others));
         // A need beyond the budget is met when nothing else was: it would never be otherwise.
         let need = visit.need.min(budget);
         [visit.want.max(need), need].into_iter().find(|points| *points <= room).unwrap_or(0)
@@ -207,6 +251,11 @@ impl Account {
         let gone = self.processes.remove(process);
         self.spent += gone.map_or(0, |one| one.spent + one.holds);
     }
+}
+
+/// What is left of a budget of a limit; what others spend is no part of the budget.
+fn room((budget, limit): (u64, u64), (taken, others): (u64, u64)) -> u64 {
+    budget.saturating_sub(taken).min(limit.saturating_sub(others.saturating_add(taken)))
 }
 
 /// Start of the window in which a time lies.
@@ -387,6 +436,26 @@ mod tests {
         // One that is a little ahead is believed.
         account.visit(&ann(0, "16:00:00"));
         assert_eq!(account.visit(&ann(0, "15:59:58")).start, at("16:00:00"));
+    }
+
+    #[test]
+    fn a_look_tells_what_a_visit_would_and_changes_nothing() {
+        let mut account = Account::default();
+        let told = Told { limit: Some(5000), spent: Some(900) };
+        account.visit(&Visit { told, kept: 100, ..ann(200, "15:30:00") });
+        let before = account.clone();
+        let look = |time| account.look(Look { window: TERMS.window, now: at(time) });
+        let balance = look("15:31:00");
+        assert_eq!((balance.taken, balance.others, balance.limit), (300, 700, Some(5000)));
+        let share = Terms { budget: Budget::Share(0.1), ..TERMS };
+        assert_eq!((balance.left(&TERMS), balance.left(&share)), (4000, 200));
+        // The limit is known in the next hour, too; then nothing of it is spent.
+        assert_eq!((look("18:00:00").left(&TERMS), look("18:00:00").end), (5000, at("19:00:00")));
+        assert_eq!(account, before);
+        let other = Balance { taken: 10, others: 800, limit: None, ..balance };
+        let both = balance.and(&other);
+        assert_eq!((both.taken, both.others, both.limit), (300, 800, Some(5000)));
+        assert_eq!(both, other.and(&balance));
     }
 
     #[test]

@@ -14,8 +14,9 @@ use std::{
 
 use crate::error::Result;
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 
-pub use account::{Account, Spender, Standing, Told, Visit, start_of};
+pub use account::{Account, Balance, Spender, Standing, Told, Visit, start_of};
 pub use budget::{Budget, Terms};
 
 /// Keeps accounts, by connection.
@@ -26,6 +27,18 @@ pub use budget::{Budget, Terms};
 pub trait Ledger: Send + Sync {
     /// Takes points, gives points back, tells and learns what is known of the connection.
     async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing>;
+
+    /// The account of a connection, as it is; `None` when there is none. Writes nothing.
+    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>>;
+}
+
+/// When an account is looked at, and the length of its windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Length of a window.
+    pub window: TimeDelta,
+    /// The time.
+    pub now: DateTime<Utc>,
 }
 
 /// A ledger of this process alone.
@@ -37,6 +50,11 @@ impl Ledger for Memory {
     async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(accounts.entry(connection.to_owned()).or_default().visit(visit))
+    }
+
+    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(accounts.get(connection).map(|account| account.look(at)))
     }
 }
 
@@ -65,6 +83,15 @@ impl Ledger for All {
             }
         }
         Ok(standing)
+    }
+
+    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+        let mut all: Option<Balance> = None;
+        for ledger in &self.0 {
+            let Some(balance) = ledger.look(connection, at).await? else { continue };
+            all = Some(all.map_or(balance, |all| all.and(&balance)));
+        }
+        Ok(all)
     }
 }
 

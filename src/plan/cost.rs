@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Access, Draft};
 use crate::error::{Error, Result};
-use crate::ledger::{self, Budget};
+use crate::ledger::{self, Budget, Terms};
 use crate::replication::OnBudget;
 use crate::spec::{Points, Stream};
 use crate::template::Expression;
@@ -24,6 +24,13 @@ pub struct QuotaPlan {
     pub on_budget: OnBudget,
     /// The longest wait that the server may ask for.
     pub max_wait: Duration,
+}
+
+impl QuotaPlan {
+    /// What may be spent in an hour, and on what terms.
+    pub fn terms(&self) -> Terms {
+        Terms { budget: self.budget, ..Terms::hourly(self.per_hour) }
+    }
 }
 
 /// What requests cost, in points; nothing where no quota holds.

@@ -6,6 +6,7 @@
 mod again;
 mod errors;
 mod forecast;
+mod pace;
 mod past;
 mod probe;
 
@@ -27,7 +28,8 @@ use crate::write::{Disposition, Table};
 use past::GoOn;
 
 pub use errors::ERRORS;
-pub use forecast::{Continued, ExpectedStream, Forecast, Pace, forecast};
+pub use forecast::{Continued, ExpectedStream, Forecast, forecast};
+pub use pace::{Hour, LimitFrom, Pace};
 pub use probe::{Diagnosis, Finding, look_up, probe};
 
 /// What a run came to.

@@ -1,8 +1,8 @@
 //! The ledger of points on local disk: a file per connection, changed under a lock.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::local::failed;
 use crate::error::{Error, Result};
-use crate::ledger::{Account, Ledger, Standing, Visit};
+use crate::ledger::{Account, Balance, Ledger, Look, Standing, Visit};
 
 /// The ledger in a folder, for all processes of the machine that use it.
 #[derive(Debug)]
@@ -45,6 +45,33 @@ impl Ledger for LocalLedger {
         let done = tokio::task::spawn_blocking(move || visit_file(&path, &visit)).await;
         done.map_err(|error| Error::target("the ledger broke").because(error))?
     }
+
+    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+        let path = self.folder.join(format!("{connection}.json"));
+        let done = tokio::task::spawn_blocking(move || read_file(&path)).await;
+        let account = done.map_err(|error| Error::target("the ledger broke").because(error))??;
+        Ok(account.map(|account| account.look(at)))
+    }
+}
+
+/// The account in a file; `None` when there is no file.
+fn read_file(path: &Path) -> Result<Option<Account>> {
+    let wrong = |error: std::io::Error| failed("read", path, &error);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error)),
+    };
+    // Whoever writes holds it for the time of a read and a write.
+    flock(&file, FlockOperation::LockShared).map_err(|error| wrong(error.into()))?;
+    let text = fs::read(path).map_err(wrong)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let account = serde_json::from_slice(&text);
+    account.map(Some).map_err(|error| {
+        Error::target(format!("`{}` is not understood", path.display())).because(error)
+    })
 }
 
 fn visit_file(path: &Path, visit: &Visit) -> Result<Standing> {

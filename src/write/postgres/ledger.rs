@@ -6,10 +6,16 @@ use tokio_postgres::{Client, Statement};
 
 use super::{failure, name::TableName, options::PostgresOptions, pool::Pool};
 use crate::error::{Error, Result};
-use crate::ledger::{Account, Ledger, Standing, Visit};
+use crate::ledger::{Account, Balance, Ledger, Look, Standing, Visit};
 
 /// Name of the table.
 const TABLE: &str = "_weir_ledger";
+/// Finds its schema: that of the first table of this name in the database that may be written.
+const FIND: &str = "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
+    WHERE relname = $1 AND relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE') \
+    AND has_table_privilege(pg_class.oid, 'SELECT') \
+    AND has_table_privilege(pg_class.oid, 'INSERT') \
+    AND has_table_privilege(pg_class.oid, 'UPDATE') ORDER BY pg_class.oid LIMIT 1";
 /// Times that a change is tried again because somebody else was faster.
 const TRIES: u32 = 1000;
 
@@ -71,17 +77,7 @@ async fn find_or_create(
     // Others who find none at the same time wait here, and find it then.
     let everywhere = TableName { schema: String::new(), table: TABLE.to_owned() };
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&everywhere.lock_key()]).await?;
-    let found = transaction
-        .query_opt(
-            "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
-             WHERE relname = $1 AND relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE') \
-             AND has_table_privilege(pg_class.oid, 'SELECT') \
-             AND has_table_privilege(pg_class.oid, 'INSERT') \
-             AND has_table_privilege(pg_class.oid, 'UPDATE') \
-             ORDER BY pg_class.oid LIMIT 1",
-            &[&TABLE],
-        )
-        .await?;
+    let found = transaction.query_opt(FIND, &[&TABLE]).await?;
     let table = if let Some(row) = found {
         TableName { schema: row.get(0), ..wanted }
     } else {
@@ -157,5 +153,22 @@ impl Ledger for PostgresLedger {
             }
         }
         Err(Error::target("the ledger is changed all the time by somebody else"))
+    }
+
+    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+        let client = self.pool.connect().await?;
+        let failed = |error| failure::statement("the ledger cannot be read", &error);
+        let Some(row) = client.query_opt(FIND, &[&TABLE]).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let table = TableName { schema: row.get(0), table: TABLE.to_owned() };
+        let read = format!("SELECT account FROM {table} WHERE connection = $1");
+        let Some(row) = client.query_opt(&read, &[&connection]).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let account: Account = serde_json::from_str(row.get(0)).map_err(|error| {
+            Error::target(format!("what table {table} holds is not understood")).because(error)
+        })?;
+        Ok(Some(account.look(at)))
     }
 }
