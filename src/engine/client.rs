@@ -25,7 +25,7 @@ use crate::throttle::Throttle;
 pub(super) struct Client {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) throttle: Throttle,
-    pub(super) access: Access,
+    pub(super) access: Arc<Access>,
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) cancel: CancellationToken,
     pub(super) jitter: Jitter,
@@ -41,8 +41,7 @@ pub(super) struct Call<'call> {
     pub(super) rules: &'call Rules,
     /// Whether it belongs to a slice of a child stream.
     pub(super) child: bool,
-    /// Whether another request can take its place: then a refusal is no failure, whatever the rules say.
-    pub(super) tentative: bool,
+    pub(super) need: Need,
     /// Whether it is sent for several streams.
     pub(super) shared: bool,
     /// What a try costs, and how many objects may come.
@@ -51,6 +50,17 @@ pub(super) struct Call<'call> {
     pub(super) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
     /// Asks for a smaller page from now on; `false` when there is none.
     pub(super) shrink: &'call (dyn Fn() -> bool + Send + Sync),
+}
+
+/// How much an answer is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// As the rules say.
+    Firm,
+    /// Another request can take its place: a refusal is no failure, whatever the rules say.
+    Tentative,
+    /// Not much: it is tried once.
+    Idle,
 }
 
 /// What came of a request.
@@ -128,8 +138,9 @@ impl Client {
                 self.note_retry(call, &answered, std::time::Duration::ZERO, number);
                 continue;
             }
-            let attempt =
-                Attempt { number, child: call.child, random: self.jitter.next(), now: Utc::now() };
+            let last = if call.need == Need::Idle { u32::MAX } else { number };
+            let (child, random) = (call.child, self.jitter.next());
+            let attempt = Attempt { number: last, child, random, now: Utc::now() };
             match call.rules.decide(&outcome, &attempt) {
                 Verdict::Retry { wait, asked } => {
                     self.note_retry(call, &answered, wait, number);
@@ -143,7 +154,9 @@ impl Client {
                         self.unless_cancelled(tokio::time::sleep(wait)).await?;
                     }
                 }
-                Verdict::Give { means, .. } if call.tentative && is_refused(&answered) => {
+                Verdict::Give { means, .. }
+                    if call.need == Need::Tentative && is_refused(&answered) =>
+                {
                     let (status, message) = said(&answered);
                     let then = Then::SkipSlice;
                     return Ok(Answer::Given { then, means, url: request.url, status, message });

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::{
     assemble::{add_headers, url_of},
-    client::{Answer, Call, interrupted},
+    client::{Answer, Call, Need, interrupted},
     estimate::Estimate,
     shared::Shared,
     spans::Spans,
@@ -324,7 +324,7 @@ impl Group {
             stats: &stats,
             rules: &shared.plan.rules,
             child: true,
-            tentative: true,
+            need: Need::Tentative,
             shared: true,
             cost: (cost, &self.estimate),
             build: &build,

@@ -3,6 +3,7 @@
 
 mod assemble;
 mod client;
+mod count;
 mod ending;
 mod estimate;
 mod forecast;
@@ -44,7 +45,7 @@ use crate::template::{Scope, Value, from_json};
 use crate::throttle::Throttle;
 use crate::write::Target;
 
-use client::{Answer, Call, Client, Jitter};
+use client::{Answer, Call, Client, Jitter, Need};
 use estimate::Estimate;
 use parents::Read;
 use purse::Purse;
@@ -54,11 +55,12 @@ use spans::Spans;
 use stats::Stats;
 use stream::{Ended, Job};
 
+pub use count::{Census, census};
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::range;
 pub use state::{
-    Changes, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream,
-    Progress, Reach, Recall, StreamState, Supply, Way,
+    Changes, Counted, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice,
+    OpenStream, Progress, Reach, Recall, StreamState, Supply, Way,
 };
 
 /// What a run needs from outside.
@@ -114,7 +116,11 @@ struct Env {
 impl Env {
     /// The values that a stream's templates see in every slice.
     fn scope(&self, plan: &StreamPlan) -> Scope {
-        let mut variables = self.variables.clone();
+        Self::scope_of(&self.variables, plan)
+    }
+
+    fn scope_of(shared: &BTreeMap<String, Value>, plan: &StreamPlan) -> Scope {
+        let mut variables = shared.clone();
         variables.extend(plan.variables.clone());
         Scope::new(variables)
     }
@@ -152,6 +158,8 @@ pub struct Start<'run> {
     pub ways: &'run BTreeMap<String, Way>,
     /// The time.
     pub now: DateTime<Utc>,
+    /// Points that were spent before it.
+    pub spent: u64,
 }
 
 /// Runs a plan to its end. `recall` is what the store holds; streams that it says have ended in this
@@ -179,7 +187,8 @@ pub async fn run(
     }
     let jitter = Jitter::of(&run.id);
     let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
-    let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), start.now));
+    let clock = (start.now, start.spent);
+    let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), clock));
     let client = Client { transport, throttle, access, reporter, cancel, jitter, purse };
     let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
     let log = names.iter().map(|name| match durable {
@@ -356,7 +365,7 @@ async fn perform(
     };
     let stats = Stats::default();
     let call = Call {
-        tentative: false,
+        need: Need::Firm,
         shared: false,
         cost: (Cost::default(), &Estimate::new(0)),
         stream: "setup",

@@ -66,22 +66,57 @@ fn points(stream: &StreamPlan, requests: f64, objects: f64) -> f64 {
 
 impl<'plan> Outlook<'plan> {
     pub(super) fn new(plan: &'plan Plan, recall: &'plan Recall, now: DateTime<Utc>) -> Self {
-        let queues = vec![0.0; plan.queues.len()];
-        let mut outlook = Self { plan, recall, now, queues, rows: BTreeMap::new() };
-        for stream in &plan.streams {
-            let rows = outlook.all_rows(stream);
-            outlook.rows.insert(&stream.name, rows);
+        let mut outlook = Self { plan, recall, now, queues: Vec::new(), rows: BTreeMap::new() };
+        outlook.fill(&BTreeMap::new());
+        let counted = outlook.counted();
+        if !counted.is_empty() {
+            outlook.fill(&counted);
+        }
+        outlook
+    }
+
+    /// Finds out how much there is of everything, given the rows of some streams and whether those are
+    /// assumed.
+    fn fill(&mut self, known: &BTreeMap<&'plan str, (f64, bool)>) {
+        self.queues = vec![0.0; self.plan.queues.len()];
+        for stream in &self.plan.streams {
+            let rows = known.get(stream.name.as_str()).copied();
+            let rows = rows.unwrap_or_else(|| self.all_rows(stream));
+            self.rows.insert(&stream.name, rows);
             let mut fed: Vec<usize> =
                 stream.requests.iter().flat_map(|one| &one.feeds).map(|feed| feed.queue).collect();
             fed.sort_unstable();
             fed.dedup();
             for queue in fed {
-                if let Some(count) = outlook.queues.get_mut(queue) {
+                if let Some(count) = self.queues.get_mut(queue) {
                     *count += rows.0;
                 }
             }
         }
-        outlook
+    }
+
+    /// Rows of the streams that were counted. What several have together is divided by what is assumed
+    /// of each, less what is learnt of some.
+    fn counted(&self) -> BTreeMap<&'plan str, (f64, bool)> {
+        let mut rows = BTreeMap::new();
+        for counted in &self.recall.counted {
+            let states = counted.streams.iter().filter_map(|name| self.recall.streams.get(name));
+            let learnt = states.map(|state| &state.learnt).filter(|one| !one.route.is_empty());
+            let known: Vec<u64> = learnt.map(|learnt| learnt.rows).collect();
+            let left = real(counted.records.saturating_sub(known.iter().sum()));
+            let unknown = self.plan.streams.iter().filter(|stream| {
+                counted.streams.contains(&stream.name) && self.learnt(stream).is_none()
+            });
+            // Nobody is taken to have none.
+            let part = |stream: &'plan StreamPlan| (&*stream.name, self.rows(stream).max(1.0));
+            let unknown: Vec<_> = unknown.map(|stream| part(stream)).collect();
+            let all: f64 = unknown.iter().map(|(_, part)| part).sum();
+            let alone = counted.streams.len() == known.len() + 1;
+            for (name, part) in unknown {
+                rows.insert(name, (left * part / all, !alone));
+            }
+        }
+        rows
     }
 
     fn learnt(&self, stream: &StreamPlan) -> Option<Learnt> {

@@ -7,7 +7,7 @@ use arrow_select::filter::filter_record_batch;
 
 use super::{
     assemble::{assemble, first_url},
-    client::{Answer, Call, interrupted},
+    client::{Answer, Call, Need, interrupted},
     keys::KeySet,
     listing::Listing,
     rows::without_known,
@@ -87,7 +87,7 @@ pub(super) async fn fetch(
         stats: &shared.stats,
         rules: &shared.plan.rules,
         child: !matches!(request.iterate, Iterate::Once),
-        tentative,
+        need: if tentative { Need::Tentative } else { Need::Firm },
         shared: false,
         cost: (shared.plan.cost, shared.estimate(number)),
         build: &build,

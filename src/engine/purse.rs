@@ -82,13 +82,16 @@ struct Pause {
 }
 
 impl Purse {
+    /// The points of a run that begins at this time and has spent so many already.
     pub(super) fn new(
         quota: QuotaPlan,
         ledger: Arc<dyn Ledger>,
         reporter: Arc<dyn Reporter>,
-        now: DateTime<Utc>,
+        (now, spent): (DateTime<Utc>, u64),
     ) -> Arc<Self> {
-        let hand = Mutex::new(Hand::new(process(), quota.terms(), quota.max_points));
+        let mut hand = Hand::new(process(), quota.terms(), quota.max_points);
+        hand.spent = spent;
+        let hand = Mutex::new(hand);
         Arc::new(Self {
             quota,
             ledger,

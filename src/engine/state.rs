@@ -31,6 +31,8 @@ pub struct Recall {
     pub run: Option<OpenRun>,
     /// The streams, by name.
     pub streams: BTreeMap<String, StreamState>,
+    /// How many records there are, where nobody has learnt it and the API was asked.
+    pub counted: Vec<Counted>,
     /// Other keys, those of queues among them.
     pub(super) rest: Entries,
 }
@@ -51,7 +53,9 @@ impl Recall {
                 .with_hint("was it written by a newer weir? `weir sync reset` forgets it")
             };
             if key == RUN {
-                recall.run = Some(serde_json::from_value(value).map_err(strange)?);
+                let run: OpenRun = serde_json::from_value(value).map_err(strange)?;
+                recall.counted.clone_from(&run.counted);
+                recall.run = Some(run);
             } else if let Some(name) = key.strip_prefix(STREAM) {
                 let state = serde_json::from_value(value).map_err(strange)?;
                 recall.streams.insert(name.to_owned(), state);
@@ -116,6 +120,18 @@ pub struct OpenRun {
     /// What it was expected to ask for when it began.
     #[serde(default)]
     pub planned: Option<Planned>,
+    /// On what numbers that rested, where the API was asked for them.
+    #[serde(default)]
+    pub counted: Vec<Counted>,
+}
+
+/// How many records streams have together, by the API's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The streams.
+    pub streams: Vec<String>,
+    /// Their records.
+    pub records: u64,
 }
 
 /// A stream of a run that has not ended.

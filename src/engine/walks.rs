@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{Notify, OnceCell};
 
 use super::{
-    client::{Answer, Call, interrupted},
+    client::{Answer, Call, Need, interrupted},
     shared::Shared,
     state::Way,
     stats::Stats,
@@ -247,7 +247,7 @@ impl Party {
             stats: &stats,
             rules: &shared.plan.rules,
             child: false,
-            tentative: true,
+            need: Need::Tentative,
             shared: false,
             cost: (shared.plan.cost, shared.estimate(number)),
             build,

@@ -7,6 +7,7 @@ mod access;
 mod check;
 mod columns;
 mod cost;
+mod count;
 mod cursor;
 mod fingerprint;
 mod iterate;
@@ -34,6 +35,7 @@ pub use access::{Access, AccessHooks};
 pub use check::check;
 pub use columns::{ColumnPlan, ColumnValue};
 pub use cost::{Cost, QuotaPlan};
+pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use iterate::Iterate;
 pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
@@ -52,7 +54,7 @@ pub struct Plan {
     /// The run.
     pub run: Run,
     /// Base URL without its final slash, and how to authenticate.
-    pub access: Access,
+    pub access: Arc<Access>,
     /// Requests a second over all streams.
     pub requests_per_second: Option<f64>,
     /// Requests under way at once over all streams.
@@ -176,7 +178,7 @@ impl Plan {
         let mut notes = Vec::new();
         let quota = draft.quota(&access, &mut notes)?;
         Ok(Self {
-            access,
+            access: Arc::new(access),
             requests_per_second: own.requests_per_second.or(limits.requests_per_second),
             concurrency: draft.concurrency(),
             quota,
@@ -419,6 +421,7 @@ impl<'plan> Draft<'plan> {
             concurrency: stage.stream.concurrency.unwrap_or(self.concurrency()).max(1),
             limit: self.options.limit,
             cost: self.cost(stage.stream).map_err(within)?,
+            count: self.count(stage).map_err(within)?,
             min_rows: min_rows(stage.stream, &scope).map_err(within)?,
             variables: stage.variables.clone(),
             notes,

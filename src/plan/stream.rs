@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{ColumnPlan, Cost, CursorPlan, Iterate, RequestPlan, RoutePlan};
+use super::{ColumnPlan, Cost, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan};
 use crate::error::{Error, Kind};
 use crate::replication::Mode;
 use crate::respond::Rules;
@@ -29,6 +29,8 @@ pub struct StreamPlan {
     pub rules: Rules,
     /// What its requests cost.
     pub cost: Cost,
+    /// How it is asked for the number of its records.
+    pub count: Option<CountPlan>,
     /// Slices under way at once.
     pub concurrency: u32,
     /// Rows after which it ends.

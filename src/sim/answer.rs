@@ -167,6 +167,7 @@ impl Tenant {
             }),
             Answer::Groups => Ok(self.groups(&asked.query)),
             Answer::Search => self.search(asked),
+            Answer::SearchAll => self.search_all(asked),
             Answer::CurrentUser => {
                 let mut out = Out::default();
                 self.write_current_user(&mut out);

@@ -60,6 +60,15 @@ impl Cql {
         }
         tokens.next().is_none().then_some(Self { conditions, order })
     }
+
+    /// Whether comments are among what is looked for by type.
+    pub(super) fn asks_for_comments(&self) -> bool {
+        let types = |condition: &Condition| match condition {
+            Condition::Types(kinds) => kinds.contains(&Kind::Footer),
+            _ => false,
+        };
+        self.conditions.iter().any(types)
+    }
 }
 
 /// The next word in lower case, if one is next.
@@ -96,13 +105,15 @@ fn condition(tokens: &mut Tokens) -> Option<Condition> {
             values.iter().map(id).collect::<Option<_>>().map(Condition::Ids)
         }
         "type" => {
-            let kind = |text: &String| match text.to_lowercase().as_str() {
-                "page" => Some(Kind::Page),
-                "blogpost" => Some(Kind::BlogPost),
-                "attachment" => Some(Kind::Attachment),
+            let kinds = |text: &String| match text.to_lowercase().as_str() {
+                "page" => Some(vec![Kind::Page]),
+                "blogpost" => Some(vec![Kind::BlogPost]),
+                "attachment" => Some(vec![Kind::Attachment]),
+                "comment" => Some(vec![Kind::Footer, Kind::Inline]),
                 _ => None,
             };
-            values.iter().map(kind).collect::<Option<_>>().map(Condition::Types)
+            let kinds: Vec<Vec<Kind>> = values.iter().map(kinds).collect::<Option<_>>()?;
+            Some(Condition::Types(kinds.concat()))
         }
         "space" => Some(Condition::Spaces(values.iter().map(|key| key.to_lowercase()).collect())),
         _ => None,
@@ -192,6 +203,7 @@ mod tests {
         for (text, expected) in [
             ("id = 7", one(Condition::Ids(vec![7]))),
             ("id in (1,\"2\", att3)", one(Condition::Ids(vec![1, 2, 3]))),
+            ("type=comment", one(Condition::Types(vec![Kind::Footer, Kind::Inline]))),
             ("TYPE in (page, blogpost)", one(Condition::Types(vec![Kind::Page, Kind::BlogPost]))),
             ("space in (ENG, \"~a\\\"b\")", {
                 one(Condition::Spaces(vec!["eng".to_owned(), "~a\"b".to_owned()]))

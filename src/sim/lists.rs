@@ -73,6 +73,7 @@ impl Tenant {
             | Answer::Groups
             | Answer::CurrentUser
             | Answer::Search
+            | Answer::SearchAll
             | Answer::TenantInfo => Err(Box::new(Reply::not_found("Not Found"))),
         }
     }

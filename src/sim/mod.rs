@@ -29,6 +29,7 @@ mod query;
 mod refusals;
 mod routes;
 mod search;
+mod search_all;
 mod serve;
 mod single;
 mod tenant;

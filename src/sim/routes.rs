@@ -51,6 +51,7 @@ pub(super) enum Answer {
     Groups,
     CurrentUser,
     Search,
+    SearchAll,
     TenantInfo,
 }
 
@@ -339,6 +340,17 @@ pub const ROUTES: &[Route] = &[
             of("limit", Form::Limit(0, u64::MAX, 25)),
         ],
         A::Search,
+    ),
+    route(
+        "/wiki/rest/api/search",
+        "search:confluence",
+        &[
+            of("cql", Form::Required),
+            CURSOR,
+            of("limit", Form::Limit(0, u64::MAX, 25)),
+            of("start", Form::Limit(0, u64::MAX, 0)),
+        ],
+        A::SearchAll,
     ),
     route("/wiki/rest/api/user/current", "read:content-details:confluence", &[], A::CurrentUser),
     route("/_edge/tenant_info", "", &[], A::TenantInfo),

@@ -56,8 +56,9 @@ impl Tenant {
             let problem = Problem { title, detail: None };
             Box::new(Reply::bad_request(&[problem], asked.path))
         };
-        let cql =
-            Cql::parse(text).ok_or_else(|| refused(format!("Could not parse cql : {text}")))?;
+        // Contents alone are served here.
+        let cql = Cql::parse(text).filter(|cql| !cql.asks_for_comments());
+        let cql = cql.ok_or_else(|| refused(format!("Could not parse cql : {text}")))?;
         let mut found = self.find_by(&cql, asked.now);
         let (start, after) = match query.text("cursor") {
             None => (0, None),
@@ -112,7 +113,7 @@ impl Tenant {
     }
 
     /// The contents that match, in the order asked for. `now`: epoch milliseconds.
-    fn find_by(&self, cql: &Cql, now: u64) -> Vec<Found> {
+    pub(super) fn find_by(&self, cql: &Cql, now: u64) -> Vec<Found> {
         let ids = cql.conditions.iter().find_map(|condition| match condition {
             Condition::Ids(ids) => Some(ids),
             _ => None,
@@ -151,13 +152,21 @@ impl Tenant {
 
     /// Whether the index knows a content: what was modified too lately is not found.
     fn is_indexed(&self, content: usize, now: u64) -> bool {
-        let (kind, index) = self.content(content);
-        let container = self.holder(content);
-        let space = self.container_space(container);
-        let lag = u64::try_from(self.options.index_lag.as_millis()).unwrap_or(u64::MAX);
         self.content_exists(content)
             && self.content_status(content) == "current"
-            && self.container_status(container) == "current"
+            && self.is_in_index(self.content(content), self.holder(content), now)
+    }
+
+    /// Whether the index knows something that is on a page or blog post, as far as that decides.
+    pub(super) fn is_in_index(
+        &self,
+        (kind, index): (Kind, usize),
+        container: usize,
+        now: u64,
+    ) -> bool {
+        let space = self.container_space(container);
+        let lag = u64::try_from(self.options.index_lag.as_millis()).unwrap_or(u64::MAX);
+        self.container_status(container) == "current"
             && self.space_status(space) == "current"
             && (lag == 0 || self.modified(kind, index).saturating_add(lag) <= now)
     }
@@ -171,12 +180,21 @@ impl Tenant {
     }
 
     fn meets(&self, content: usize, condition: &Condition) -> bool {
-        let (kind, index) = self.content(content);
+        self.fits(self.content(content), self.holder(content), condition)
+    }
+
+    /// Whether something that is on a page or blog post meets a condition.
+    pub(super) fn fits(
+        &self,
+        (kind, index): (Kind, usize),
+        container: usize,
+        condition: &Condition,
+    ) -> bool {
         match condition {
             Condition::Ids(ids) => ids.contains(&id_of(kind, index)),
             Condition::Types(kinds) => kinds.contains(&kind),
             Condition::Spaces(keys) => {
-                let key = self.space_key(self.container_space(self.holder(content)));
+                let key = self.space_key(self.container_space(container));
                 keys.contains(&key.to_lowercase())
             }
             Condition::Since(time) => self.modified(kind, index) >= *time,
@@ -267,12 +285,12 @@ impl Tenant {
 }
 
 /// Token that goes on after the place `key`, `offset` contents having been shown.
-fn cursor(offset: usize, key: (u64, u64)) -> String {
+pub(super) fn cursor(offset: usize, key: (u64, u64)) -> String {
     let after = format!("[{},{}]", key.0, key.1);
     format!("_f_{}_sa_{}", STANDARD.encode(offset.to_string()), STANDARD.encode(after))
 }
 
-fn resume(token: &str) -> Option<(usize, (u64, u64))> {
+pub(super) fn resume(token: &str) -> Option<(usize, (u64, u64))> {
     let (offset, after) = token.strip_prefix("_f_")?.split_once("_sa_")?;
     let offset = String::from_utf8(STANDARD.decode(offset).ok()?).ok()?.parse().ok()?;
     let after = STANDARD.decode(after.replace(' ', "+")).ok()?;

@@ -157,6 +157,8 @@ pub struct Stream {
     /// A way is open when the `when` of all its requests hold. The spec's `defaults` hold for them, the
     /// stream's own request does not. The cheapest is taken.
     pub routes: IndexMap<String, OneOrMany<RequestSpec>>,
+    /// How to ask how many records there are, before a run has shown it.
+    pub count: Option<Count>,
     /// Whether it only feeds: it cannot be selected, and has no table.
     pub internal: bool,
     /// The requests, when there is more than one kind; all whose `when` holds are sent, and their
@@ -256,6 +258,23 @@ pub struct RequestSpec {
     pub derive: Option<Derive>,
     /// For a route: which values of a chunk the answer is about.
     pub found: Option<Found>,
+}
+
+/// Finds out how many records a stream has by one `GET`, for the forecast of a first run: about so many is
+/// enough. Neither the spec's `defaults` nor the stream's own keys hold for it. Of streams that say the same,
+/// it tells how many they have together.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Count {
+    /// Expression over connection fields and inputs; nothing is asked when it is false.
+    pub when: Option<String>,
+    /// Path below the base URL, a template over connection fields and inputs.
+    pub get: String,
+    /// Query parameters; one whose value renders to nothing is left out.
+    #[serde(default)]
+    pub query: IndexMap<String, QueryValue>,
+    /// Path of the number in the answer.
+    pub at: String,
 }
 
 /// A field of a connection.

@@ -97,8 +97,16 @@ pub async fn forecast(
         }
     }
     if continues.is_none() {
-        recall.run = None;
+        (recall.run, recall.counted) = (None, Vec::new());
         recall.streams.values_mut().for_each(|state| state.open = None);
+    }
+    if continues.is_none() {
+        let census = engine::census(&plan, &recall, services, beginning.now).await;
+        recall.counted = census.counted;
+        if let Some(failure) = census.failure {
+            let why = failure.chain();
+            notes.push(format!("how much there is was not told, and is assumed: {why}"));
+        }
     }
     let ways = ways.unwrap_or_else(|| engine::ways(&plan, &recall, beginning.now));
     let expected = engine::forecast(&plan, &recall, &ways, beginning.now);

@@ -18,10 +18,9 @@ use tokio::time::Instant;
 
 use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
 use crate::error::Result;
+use crate::ledger::Memory;
 use crate::plan::{Plan, Run, StreamPlan};
-use crate::report::{
-    Event, Planned, PointsReport, Reporter, SliceError, StreamReport, StreamStatus,
-};
+use crate::report::{Event, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table};
 
@@ -123,6 +122,8 @@ pub async fn run(
 ) -> Result<RunReport> {
     let started = Instant::now();
     let plan = prepare(beginning.run())?;
+    let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
+    let services = Services { ledger: Some(ledger), ..services };
     services.target.check().await?;
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
@@ -214,7 +215,7 @@ async fn run_locked(
         let ways = engine::ways(&plan, &recall, beginning.now);
         let run = plan.run.clone();
         let cancelled = services.cancel.clone();
-        let start = Start { recall: &recall, ways: &ways, now: beginning.now };
+        let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
         let ran = engine::run(plan, services, start, None).await?;
         return Ok((report(&run, false, started, ran, cancelled.is_cancelled()), false));
     }
@@ -224,14 +225,14 @@ async fn run_locked(
         services.reporter.report(&Event::Warning { stream, message });
     }
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
-    let begun = begin(prepare, plan, past, services.reporter.as_ref(), beginning).await?;
-    let Begun { plan, ways, continued, recall, planned } = begun;
+    let begun = begin(prepare, plan, past, &services, beginning).await?;
+    let Begun { plan, ways, continued, recall, planned, spent } = begun;
     let run = plan.run.clone();
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
-    let start = Start { recall: &recall, ways: &ways, now: beginning.now };
+    let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent };
     let ran = engine::run(plan, services, start, Some(durable.clone())).await;
     let after = Recall::read(store.load().await?)?;
     let ran = match ran {
@@ -273,6 +274,8 @@ struct Begun {
     continued: bool,
     recall: Recall,
     planned: Option<Planned>,
+    /// Points that it has spent already.
+    spent: u64,
 }
 
 /// What was before a run, and where it is kept.
@@ -289,7 +292,7 @@ async fn begin(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     mut plan: Plan,
     Past { store, recall, lacking }: Past<'_>,
-    reporter: &dyn Reporter,
+    services: &Services,
     beginning: Beginning,
 ) -> Result<Begun> {
     let distrusted = |mut recall: Recall| {
@@ -316,17 +319,20 @@ async fn begin(
             .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
         let ways = ways.collect();
         let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
-        past::remember(store, &plan, &ways, (true, planned)).await?;
+        past::remember(store, (&plan, &ways), (true, planned), &[]).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
-        return Ok(Begun { plan, ways, continued: false, recall, planned });
+        return Ok(Begun { plan, ways, continued: false, recall, planned, spent: 0 });
     }
     if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
         match past::go_on(prepare, open, lacking)? {
             GoOn::With(plan, ways) => {
                 let planned = open.planned;
-                return Ok(Begun { plan: *plan, ways, continued: true, recall, planned });
+                let plan = *plan;
+                return Ok(Begun { plan, ways, continued: true, recall, planned, spent: 0 });
             }
-            GoOn::Not(message) => reporter.report(&Event::Warning { stream: None, message }),
+            GoOn::Not(message) => {
+                services.reporter.report(&Event::Warning { stream: None, message });
+            }
         }
     }
     let ended = recall.without_run();
@@ -334,10 +340,12 @@ async fn begin(
         store.save(&ended).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
     }
+    let census = engine::census(&plan, &recall, services, beginning.now).await;
+    recall.counted = census.counted;
     let ways = engine::ways(&plan, &recall, beginning.now);
     let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
-    past::remember(store, &plan, &ways, (false, planned)).await?;
-    Ok(Begun { plan, ways, continued: false, recall, planned })
+    past::remember(store, (&plan, &ways), (false, planned), &recall.counted).await?;
+    Ok(Begun { plan, ways, continued: false, recall, planned, spent: census.points })
 }
 
 /// Whether anything was done that is worth going on with.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::engine::{self, OpenRun, OpenStream, Reach, Recall, Way};
+use crate::engine::{self, Counted, OpenRun, OpenStream, Reach, Recall, Way};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::replication::Mode;
@@ -100,16 +100,17 @@ pub(super) fn open_error(open: &OpenRun) -> Error {
 /// Remembers a run that begins.
 pub(super) async fn remember(
     store: &dyn Store,
-    plan: &Plan,
-    ways: &BTreeMap<String, Way>,
+    (plan, ways): (&Plan, &BTreeMap<String, Way>),
     (retry, planned): (bool, Option<Planned>),
+    counted: &[Counted],
 ) -> Result<()> {
     let streams = plan.streams.iter().map(|stream| {
         let way = ways.get(&stream.name).copied().unwrap_or_default();
         (stream.name.clone(), open_stream(stream, way))
     });
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
-    let open = OpenRun { id, started_at, retry, streams: streams.collect(), planned };
+    let (streams, counted) = (streams.collect(), counted.to_vec());
+    let open = OpenRun { id, started_at, retry, streams, planned, counted };
     store.save(&[open.change()]).await
 }
 

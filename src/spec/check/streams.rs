@@ -46,6 +46,13 @@ impl Checker<'_> {
         self.rules(&below(path, &["responses"]), &stream.responses);
         let open = self.names.planned();
         self.expression(&below(path, &["min_rows"]), stream.min_rows.as_deref(), &open);
+        if let Some(count) = &stream.count {
+            let at = below(path, &["count"]);
+            self.expression(&below(&at, &["when"]), count.when.as_deref(), &open);
+            self.url_path(&below(&at, &["get"]), &count.get, &open);
+            self.query(&below(&at, &["query"]), &count.query, &open);
+            self.path(&below(&at, &["at"]), &count.at);
+        }
         let idle = stream.concurrency == Some(0);
         self.found_if(idle, &below(path, &["concurrency"]), "this limit is greater than 0");
         let variables = self.requests(path, stream);

@@ -1,0 +1,48 @@
+//! How a stream is asked how many records it has.
+
+use super::{Draft, Stage, request};
+use crate::error::{Error, Result};
+use crate::path::Path;
+use crate::spec::{Count, Stream};
+use crate::template::{Expression, Template};
+
+/// The request that tells how many records a stream has.
+#[derive(Debug)]
+pub struct CountPlan {
+    /// Path below the base URL.
+    pub path: Template,
+    /// Query parameters.
+    pub query: Vec<(String, Template)>,
+    /// Where the number stands in the answer.
+    pub at: Path,
+    /// The streams of the spec of which it tells how many they have together, this one among them.
+    pub of: Vec<String>,
+}
+
+impl Draft<'_> {
+    /// How a stream is asked for the number of its records, if its spec knows how.
+    pub(super) fn count(&self, stage: &Stage<'_>) -> Result<Option<CountPlan>> {
+        let Some(count) = &stage.stream.count else { return Ok(None) };
+        if let Some(text) = &count.when {
+            let holds = Expression::parse(text)
+                .and_then(|when| when.holds(&self.scope(&stage.variables)))
+                .map_err(|error| Error::input(format!("`count`: `when`: {error}")))?;
+            if !holds {
+                return Ok(None);
+            }
+        }
+        let asked = |stream: &Stream| stream.count.as_ref().is_some_and(|one| is_same(one, count));
+        let of = self.documents.spec.streams.iter().filter(|(_, stream)| asked(stream));
+        Ok(Some(CountPlan {
+            path: request::template(&count.get)?,
+            query: request::query(&count.query)?,
+            at: Path::parse(&count.at).map_err(Error::from_path)?,
+            of: of.map(|(name, _)| name.clone()).collect(),
+        }))
+    }
+}
+
+/// Whether two requests ask for the same number.
+fn is_same(one: &Count, other: &Count) -> bool {
+    (&one.get, &one.query, &one.at) == (&other.get, &other.query, &other.at)
+}
