@@ -159,7 +159,7 @@ impl Ending<'_> {
         let incomplete = !progress.gaps.is_empty() || counts.skipped > 0;
         let report = self.report(&Ok(committed.cloned()), progress);
         let own = self.supply(Ok(()), incomplete).max(supply.min(Supply::Bounded));
-        let last = LastRun { run_id: self.run.id.clone(), at: now, report, supply: own };
+        let last = self.last(now, report, own);
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
         let complete = self.way.reach == Reach::Complete;
         if complete {
@@ -179,9 +179,13 @@ impl Ending<'_> {
                 bearer,
             };
         }
-        if let (Reach::Since(bound), Some(_)) = (self.way.reach, &plan.cursor) {
+        if let Reach::Since(bound) = self.way.reach {
             let days = before.days_since(bound, self.run.started_at);
-            state.changes = Some(Changes { days, rows: counts.changed });
+            let Counts { rows, changed, done, derived, .. } = counts;
+            state.changes = Some(match &plan.cursor {
+                Some(_) => Changes { days, rows: changed, ..Changes::default() },
+                None => Changes { days, rows, parents: done, derived },
+            });
         }
         state.shape.clone_from(&plan.shape);
         if plan.output.is_none() {
@@ -229,6 +233,11 @@ impl Ending<'_> {
         state
     }
 
+    fn last(&self, at: DateTime<Utc>, report: StreamReport, supply: Supply) -> LastRun {
+        let (run_id, started_at) = (self.run.id.clone(), Some(self.run.started_at));
+        LastRun { run_id, at, started_at, report, supply }
+    }
+
     /// A value of a cursor that is safe to go on from: what changes while a run reads may have been
     /// passed already.
     fn not_after_start(&self, newest: Option<i64>, kind: ColumnType) -> Option<i64> {
@@ -252,8 +261,7 @@ impl Ending<'_> {
         let old = self.before.failed.iter().filter(|one| !one.recurs).cloned();
         let failed = new.chain(old).collect();
         let report = self.failure(&progress, error, StreamStatus::Failed);
-        let (run_id, supply) = (self.run.id.clone(), Supply::Failed);
-        let last = LastRun { run_id, at: Utc::now(), report, supply };
+        let last = self.last(Utc::now(), report, Supply::Failed);
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), Utc::now())));
         if self.route() == OWN && reach::has_own_requests(self.plan, self.way.reach) {

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::outlook::{Outlook, Share};
+use super::outlook::Outlook;
+use super::pricing::Share;
 use super::reach;
 use super::state::{Reach, Recall, Way};
 use crate::plan::{Plan, StreamPlan};

@@ -15,6 +15,7 @@ mod load;
 mod outlook;
 mod page;
 mod parents;
+mod pricing;
 mod purse;
 mod queue;
 mod reach;

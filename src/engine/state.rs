@@ -241,10 +241,11 @@ impl StreamState {
         [Change::forget(format!("{STREAM}{name}")), parents::forgotten(name)]
     }
 
-    /// Days in which what changed since a value of the cursor did change: since the last run, where that
-    /// is later.
+    /// Days in which what changed since a value of the cursor did change: since the last run began, where
+    /// that is later.
     pub(super) fn days_since(&self, bound: i64, now: DateTime<Utc>) -> f64 {
-        let last = self.last.as_ref().map_or(i64::MIN, |last| last.at.timestamp_micros());
+        let last = self.last.as_ref().map(|last| last.started_at.unwrap_or(last.at));
+        let last = last.map_or(i64::MIN, |at| at.timestamp_micros());
         let micros = now.timestamp_micros().saturating_sub(bound.max(last));
         std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
             / 86_400.0
@@ -263,6 +264,9 @@ pub struct LastRun {
     pub run_id: String,
     /// When the stream ended.
     pub at: DateTime<Utc>,
+    /// When the run began.
+    #[serde(default)]
+    pub started_at: Option<DateTime<Utc>>,
     /// Its figures.
     pub report: StreamReport,
     /// What its children could say of its values.
@@ -317,13 +321,18 @@ pub struct Learnt {
     pub bearer: bool,
 }
 
-/// Figures of the last run that read what changed.
+/// Figures of the last run that read what changed, or the children of what changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Changes {
     /// Days over which it looked back.
     pub days: f64,
-    /// Records that had changed.
+    /// Records that had changed, or that the changed parents have.
     pub rows: u64,
+    /// Parents that had changed.
+    pub parents: u64,
+    /// Those of them whose row followed from what was known.
+    pub derived: u64,
 }
 
 /// A slice that the API refused.

@@ -61,10 +61,11 @@ impl Cql {
         tokens.next().is_none().then_some(Self { conditions, order })
     }
 
-    /// Whether comments are among what is looked for by type.
-    pub(super) fn asks_for_comments(&self) -> bool {
+    /// Whether something else than contents is looked for by type.
+    pub(super) fn asks_for_others(&self) -> bool {
+        let others = [Kind::Space, Kind::Footer, Kind::Inline];
         let types = |condition: &Condition| match condition {
-            Condition::Types(kinds) => kinds.contains(&Kind::Footer),
+            Condition::Types(kinds) => kinds.iter().any(|kind| others.contains(kind)),
             _ => false,
         };
         self.conditions.iter().any(types)
@@ -109,6 +110,7 @@ fn condition(tokens: &mut Tokens) -> Option<Condition> {
                 "page" => Some(vec![Kind::Page]),
                 "blogpost" => Some(vec![Kind::BlogPost]),
                 "attachment" => Some(vec![Kind::Attachment]),
+                "space" => Some(vec![Kind::Space]),
                 "comment" => Some(vec![Kind::Footer, Kind::Inline]),
                 _ => None,
             };

@@ -57,7 +57,7 @@ impl Tenant {
             Box::new(Reply::bad_request(&[problem], asked.path))
         };
         // Contents alone are served here.
-        let cql = Cql::parse(text).filter(|cql| !cql.asks_for_comments());
+        let cql = Cql::parse(text).filter(|cql| !cql.asks_for_others());
         let cql = cql.ok_or_else(|| refused(format!("Could not parse cql : {text}")))?;
         let mut found = self.find_by(&cql, asked.now);
         let (start, after) = match query.text("cursor") {

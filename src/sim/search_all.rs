@@ -1,10 +1,10 @@
 //! The search of everything, of v1: each thing that is found comes wrapped, and the answer tells how many
-//! there are. Here it knows contents and comments.
+//! there are. Here it knows contents, comments and spaces.
 
 use crate::fetch::StatusCode;
 
 use super::answer::{Asked, Reply};
-use super::cql::Cql;
+use super::cql::{Condition, Cql};
 use super::out::Out;
 use super::query::Problem;
 use super::search::{cursor, resume};
@@ -35,6 +35,14 @@ impl Tenant {
         let contents = self.find_by(&cql, asked.now).into_iter();
         let mut found: Vec<(Kind, usize)> = contents.map(|(_, one)| self.content(one)).collect();
         found.extend(self.find_comments(&cql, asked.now));
+        let spaces = (0..self.count(Kind::Space)).map(|space| (Kind::Space, space));
+        found.extend(spaces.filter(|(kind, space)| {
+            let conditions = cql.conditions.iter();
+            self.exists(*kind, *space)
+                && self.space_status(*space) == "current"
+                && conditions.clone().any(|one| matches!(one, Condition::Types(_)))
+                && conditions.clone().all(|one| self.fits_space(*space, one))
+        }));
         let rows = found.get(start..).unwrap_or_default();
         let shown = rows.get(..limit).unwrap_or(rows);
         let mut out = Out::with_capacity(1024);
@@ -58,6 +66,14 @@ impl Tenant {
         Ok(Reply::json(StatusCode::OK, out.into_bytes()).counted(shown.len(), points))
     }
 
+    fn fits_space(&self, space: usize, condition: &Condition) -> bool {
+        match condition {
+            Condition::Types(kinds) => kinds.contains(&Kind::Space),
+            Condition::Spaces(keys) => keys.contains(&self.space_key(space).to_lowercase()),
+            Condition::Ids(_) | Condition::Since(_) => false,
+        }
+    }
+
     fn find_comments(&self, cql: &Cql, now: u64) -> Vec<(Kind, usize)> {
         let of_kind = |kind| (0..self.count(kind)).map(move |index| (kind, index));
         let all = [Kind::Footer, Kind::Inline].into_iter().flat_map(of_kind);
@@ -72,6 +88,13 @@ impl Tenant {
 
     fn write_wrapped(&self, out: &mut Out, (kind, index): (Kind, usize)) {
         let (id, title) = (printed_id(kind, index), self.title(kind, index));
+        if kind == Kind::Space {
+            out.raw("{\"space\":{\"id\":").raw(&id).raw(",\"key\":\"").raw(&self.space_key(index));
+            out.raw("\",\"name\":").string(&title).raw("},\"title\":").string(&title);
+            out.raw(",\"excerpt\":\"\",\"url\":\"/spaces/").raw(&self.space_key(index));
+            out.raw("\",\"entityType\":\"space\"}");
+            return;
+        }
         let typed = match kind {
             Kind::Page => "page",
             Kind::BlogPost => "blogpost",
