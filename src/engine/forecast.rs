@@ -19,6 +19,9 @@ pub(super) const REFUSED: TimeDelta = TimeDelta::days(7);
 /// Sets of routes that are compared; beyond them each stream is looked at for itself.
 const MAX_SETS: usize = 4096;
 
+/// Part of the points that is not worth more requests.
+const LITTLE: f64 = 0.01;
+
 /// What a run is expected to ask of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Expected {
@@ -167,7 +170,8 @@ fn options(stream: &StreamPlan, need: Reach, recall: &Recall, now: DateTime<Utc>
     routes.map(|(at, _)| way(at)).collect()
 }
 
-/// The cheapest set of ways; of equal ones the first.
+/// The cheapest set of ways, but for a little: of those that cost about as much the one with the fewest
+/// requests, and of equal ones the first.
 fn cheapest(outlook: &Outlook<'_>, streams: &[&StreamPlan], options: &[Vec<Way>]) -> Vec<Way> {
     let mut sets: Vec<Vec<Way>> = vec![Vec::new()];
     for ways in options {
@@ -180,11 +184,14 @@ fn cheapest(outlook: &Outlook<'_>, streams: &[&StreamPlan], options: &[Vec<Way>]
         let all: Vec<_> = streams.iter().copied().zip(set.iter().copied()).collect();
         outlook.price(&all)
     };
+    let priced: Vec<((f64, f64), Vec<Way>)> =
+        sets.into_iter().map(|set| (price(&set), set)).collect();
+    let least = priced.iter().map(|(price, _)| price.0).fold(f64::INFINITY, f64::min);
+    let about = priced.into_iter().filter(|(price, _)| price.0 <= least * (1.0 + LITTLE) + 0.5);
     let mut best: Option<((f64, f64), Vec<Way>)> = None;
-    for set in sets {
-        let price = price(&set);
+    for (price, set) in about {
         let better = best.as_ref().is_none_or(|(known, _)| {
-            price.0 < known.0 - 0.5 || (price.0 - known.0).abs() <= 0.5 && price.1 < known.1 - 0.5
+            price.1 < known.1 - 0.5 || (price.1 - known.1).abs() <= 0.5 && price.0 < known.0 - 0.5
         });
         if better {
             best = Some((price, set));

@@ -79,7 +79,9 @@ impl Outlook<'_> {
                 let paid = learnt.points.saturating_sub(learnt.shared_points);
                 let points = match stream.cost.base {
                     0 => 0.0,
-                    _ if learnt.points > 0 => real(paid),
+                    // Who sends nothing pays nothing: others do, and what stands inside is told with
+                    // what is shared.
+                    _ if learnt.points > 0 || requests <= 0.0 => real(paid),
                     _ => points(stream, requests, real(learnt.rows.saturating_sub(learnt.derived))),
                 };
                 Share { slices: real(learnt.slices), requests, points }

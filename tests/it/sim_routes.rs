@@ -248,6 +248,45 @@ async fn pages_of_the_search_have_silent_caps_and_odd_links() {
 }
 
 #[tokio::test]
+async fn the_search_of_everything_tells_how_much_there_is() {
+    let simulator = simulator(|_| {});
+    let find = |cql: &str, rest: &str| {
+        let cql: String = url::form_urlencoded::byte_serialize(cql.as_bytes()).collect();
+        format!("/wiki/rest/api/search?cql={cql}{rest}")
+    };
+    for kind in ["page", "blogpost", "attachment"] {
+        let all = ids(&simulator, &search(&format!("type={kind}"), "&limit=1000")).await.len();
+        let one = json(&simulator, &find(&format!("type={kind}"), "&limit=1")).await;
+        let rows = one["results"].as_array().unwrap().len();
+        assert_eq!((&one["totalSize"], rows), (&all.into(), 1), "{kind}");
+    }
+    let comments = json(&simulator, &find("type=comment", "&limit=1")).await;
+    let streams = ["page_footer_comments", "page_inline_comments"];
+    let listed: usize = streams.map(|one| simulator.truth(one).unwrap().len()).iter().sum();
+    let found = usize::try_from(comments["totalSize"].as_u64().unwrap()).unwrap();
+    assert!(found > 0 && comments["results"][0]["content"]["type"] == "comment", "{comments}");
+    let blogs = ["blog_post_footer_comments", "blog_post_inline_comments"];
+    let blogs: usize = blogs.map(|one| simulator.truth(one).unwrap().len()).iter().sum();
+    assert!(found < listed + blogs, "those of what is archived are not found: {found}");
+    let spaces = simulator.truth("spaces").unwrap();
+    let current = spaces.iter().filter(|space| space["status"] == "current").count();
+    let found = json(&simulator, &find("type=space", "&limit=0")).await;
+    assert_eq!(found["totalSize"], current);
+    // Pages lead on to the end.
+    let mut path = find("type=comment and space in (ENG)", "&limit=7");
+    let (mut seen, mut total) = (0, 0);
+    loop {
+        let page = json(&simulator, &path).await;
+        seen += page["results"].as_array().unwrap().len();
+        total = page["totalSize"].as_u64().map_or(total, |size| usize::try_from(size).unwrap());
+        let Some(next) = page["_links"]["next"].as_str() else { break };
+        path = format!("/wiki{next}");
+    }
+    assert_eq!(seen, total);
+    assert_eq!(status(&simulator, &find("type=whiteboard", "")).await, 400);
+}
+
+#[tokio::test]
 async fn the_search_knows_times_to_the_minute_and_their_order() {
     let simulator = simulator(|options| {
         options.now = Some("2026-09-01T10:00:30Z".parse().unwrap());

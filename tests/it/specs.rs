@@ -614,6 +614,20 @@ fn streams_must_fit_together() {
       28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                                                                    ^
       hint: allowed: columns, id, run_date, run_id, run_timestamp, since, stream_name
+    streams.yaml:30:20: `hour` is not defined here
+      30 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
+         |                    ^
+      hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
+    streams.yaml:30:31: a path below the base URL starts with `/`
+      30 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
+         |                               ^
+    streams.yaml:30:50: `day` is not defined here
+      30 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
+         |                                                  ^
+      hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
+    streams.yaml:30:69: `n[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+      30 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
+         |                                                                     ^
     "#);
 }
 

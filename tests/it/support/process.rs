@@ -112,15 +112,8 @@ streams: {{ '*': }}
     /// Starts a run of a replication with more arguments, by a user whose home is this folder. It may
     /// name the target `FILES` too.
     pub(crate) fn start_with(&self, replication: &str, more: &[&str], home: &str) -> Process {
-        let mut words: Vec<String> = self.within.clone();
-        words.push(env!("CARGO_BIN_EXE_weir").to_owned());
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["sync", "run"]).arg(self.path(replication)).args(more);
-        command.current_dir(self.folder.path()).env_clear().env("PATH", "/usr/bin:/bin");
-        command.env("HOME", self.path(home));
-        command.env("WIKI", &self.source).env("OUT", &self.target);
-        let files = format!("{{type: files, url: '{}'}}", self.path("out").display());
-        command.env("FILES", files);
+        let mut command = self.command(&["sync", "run"], replication, home);
+        command.args(more);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::<Mutex<Vec<String>>>::default();
         let (lines, err) = (Arc::clone(&said), BufReader::new(child.stderr.take().unwrap()));
@@ -130,6 +123,20 @@ streams: {{ '*': }}
             }
         });
         Process { child, said, listening: Some(listening) }
+    }
+
+    /// The program with these words and a replication, for a user whose home is this folder.
+    pub(crate) fn command(&self, words: &[&str], replication: &str, home: &str) -> Command {
+        let mut before: Vec<String> = self.within.clone();
+        before.push(env!("CARGO_BIN_EXE_weir").to_owned());
+        let mut command = Command::new(&before[0]);
+        command.args(&before[1..]).args(words).arg(self.path(replication));
+        command.current_dir(self.folder.path()).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("HOME", self.path(home));
+        command.env("WIKI", &self.source).env("OUT", &self.target);
+        let files = format!("{{type: files, url: '{}'}}", self.path("out").display());
+        command.env("FILES", files);
+        command
     }
 
     /// What is wrong with these tables of all streams: nothing, when they have what the tenant has
