@@ -103,6 +103,7 @@ impl<'plan> Outlook<'plan> {
         }
         let rows = stream.own_requests().iter().map(|request| match &request.iterate {
             Iterate::Queue { queue, chunk: None, .. } => self.queue(*queue) * CHILDREN,
+            Iterate::Values { values, .. } if values.is_empty() => 0.0,
             _ => LISTED,
         });
         (rows.fold(0.0, f64::max), true)
