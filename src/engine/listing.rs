@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{Array, BooleanArray};
 
-use super::state::OpenListing;
+use super::{probe, state::OpenListing};
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::paginate::{LoopGuard, Position};
@@ -76,6 +76,9 @@ impl<'plan> Listing<'plan> {
             let first = own.unwrap_or_else(|| Self::first((number, request), scope));
             return Some(Self { at: open.at, ..first });
         }
+        if request.routed.fetch.is_some() {
+            return probe::again((number, request), scope, open);
+        }
         let descend = request.descend.as_ref()?;
         let mut inner = scope.as_ref().clone();
         for ((variable, _), value) in descend.with.iter().zip(&open.with) {
@@ -90,6 +93,16 @@ impl<'plan> Listing<'plan> {
             depth: open.depth,
             ..Self::first((number, request), scope)
         })
+    }
+
+    /// Whether nothing of it was asked for.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.at == Position::First
+    }
+
+    /// Whether it brings the rows of records that the slice's own listing has shown.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.depth > 0 && self.request.routed.fetch.is_some()
     }
 
     pub(super) fn guard(&mut self) -> &mut LoopGuard {

@@ -2,7 +2,7 @@
 
 use std::{
     ops::ControlFlow,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use arrow_array::BooleanArray;
@@ -15,10 +15,10 @@ use super::{
     listing::Listing,
     load::{Note, Slice},
     page::{self, Fetched},
-    reach,
+    probe::{self, Came},
     shared::Shared,
     source::Source,
-    state::{FailedSlice, OpenListing},
+    state::OpenListing,
     stats::Stats,
 };
 use crate::decode::Page;
@@ -80,6 +80,9 @@ pub(super) async fn run(
             return Ok(());
         }
         match page::fetch(shared, source, &listing, walk.is_tentative(&listing)).await? {
+            Answer::Read(fetched) if listing.is_fetching() => {
+                walk.read_fetched(listing, fetched).await?;
+            }
             Answer::Read(fetched) => walk.read(listing, fetched).await?,
             Answer::Given { then: Then::Empty, .. } => {}
             Answer::Given { means, url, status, message, .. } if walk.is_tentative(&listing) => {
@@ -91,7 +94,7 @@ pub(super) async fn run(
                 walk.route_refused(Refusal { path, status, message }).await?;
             }
             Answer::Given { then: Then::RestartSlice, url, status, message, .. } => {
-                if listing.at == Position::First || walk.slice.attempt >= MAX_RESTARTS {
+                if listing.is_fresh() || walk.slice.attempt >= MAX_RESTARTS {
                     let status = status.map_or(String::new(), |status| format!("{status} "));
                     let what = format!("`{}` was refused: {status}{message}", url.path());
                     return Err(Error::new(Kind::Rejected, what));
@@ -235,7 +238,8 @@ impl<'run> Walk<'run> {
         Stats::add(&shared.stats.derived, 1);
         shared.stats.done.fetch_add(1, Ordering::Relaxed);
         let (slice, rest, whole) = (Arc::clone(&self.slice), Vec::new(), self.whole);
-        shared.tell(Note::Page { slice, batch, rest, newest: None, gap: None, whole }).await
+        let (newest, gap, sights) = (None, None, Vec::new());
+        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole, sights }).await
     }
 
     /// Whether a refusal of a listing's next page would say that the API does not serve the route.
@@ -243,8 +247,9 @@ impl<'run> Walk<'run> {
         let routed = &listing.request.routed;
         let apart = self.shared.reads_changes() && self.shared.plan.changes_apart;
         let replaces_all = routed.own.is_none() && (apart || !self.shared.is_by_parents());
-        listing.number == self.slice.request
-            && listing.at == Position::First
+        listing.is_fetching() && listing.is_fresh()
+            || listing.number == self.slice.request
+            && listing.is_fresh()
             && listing.depth == 0
             && (routed.found.is_some() || replaces_all)
             // Once it was served, a refusal is about what is asked for.
@@ -325,7 +330,8 @@ impl<'run> Walk<'run> {
         let newest = stamps.iter().flatten().max().copied();
         let known = (!single).then_some(&mut self.known);
         let request = listing.request;
-        let batch = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
+        let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
+        let (batch, looks) = (delivered.batch, delivered.looks);
         self.open.extend(missing);
         if let Some(at) = next {
             let rest = if listing.number == self.slice.request && self.goes_on_by_own() {
@@ -340,9 +346,40 @@ impl<'run> Walk<'run> {
             Some(_) => drop(self.open.splice(0..0, children)),
             None => self.open.extend(children),
         }
+        let sights = if request.routed.fetch.is_some() {
+            let (same, others) = probe::split(looks, self.source.known.as_ref());
+            probe::open(&mut self.open, (self.slice.request, request), &self.scope, others);
+            same.into_iter().map(|look| look.sight(Some(false))).collect()
+        } else {
+            looks.into_iter().map(|look| look.sight(None)).collect()
+        };
         self.told = self.open.is_empty();
         let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
-        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole }).await
+        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole, sights }).await
+    }
+
+    /// Delivers rows whose records the slice's own listing has shown.
+    async fn read_fetched(
+        &mut self,
+        mut listing: Listing<'run>,
+        Fetched { page, next, .. }: Fetched,
+    ) -> Result<()> {
+        let shared = self.shared;
+        let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+        let Came { batch, sights, left } = probe::came(shared, &mut listing, &page)?;
+        let mut gap = None;
+        if let Some(at) = next.filter(|_| left > 0) {
+            listing.guard().check(&at, rows)?;
+            self.open.push(Listing { at, ..listing });
+        } else if left > 0 {
+            gap = Some(format!("{left} of the records that a listing showed did not come"));
+            self.whole = false;
+            shared.incomplete.store(true, Ordering::Relaxed);
+        }
+        self.told = self.open.is_empty();
+        let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
+        let (batch, newest) = (Some(batch), None);
+        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole, sights }).await
     }
 
     /// Whether what follows the slice's first page comes by the stream's own request.
@@ -411,8 +448,8 @@ impl<'run> Walk<'run> {
         error: SliceError,
     ) -> Result<ControlFlow<()>> {
         let shared = self.shared;
-        record(shared, &error);
-        let mut failed = failed(shared, &self.slice, error);
+        shared.record(&error);
+        let mut failed = shared.failed(&self.slice, error);
         if then == Then::StopStream {
             let gap = format!("the stream was stopped: {}", failed.error.message);
             shared.leave(failed, gap).await?;
@@ -450,26 +487,11 @@ impl<'run> Walk<'run> {
             return Ok(());
         }
         let Self { shared, slice, whole, .. } = self;
-        let (batch, rest, newest, gap) = (None, Vec::new(), None, None);
-        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole }).await
+        let (batch, rest, newest, gap, sights) = (None, Vec::new(), None, None, Vec::new());
+        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole, sights }).await
     }
 
     fn rest(&self) -> Vec<OpenListing> {
         self.open.iter().map(Listing::open).collect()
     }
-}
-
-/// A refused slice as it is remembered.
-fn failed(shared: &Shared, slice: &Slice, error: SliceError) -> FailedSlice {
-    let values = slice.items.iter().map(|item| item.value.to_string()).collect();
-    let carried = slice.items.iter().map(|item| item.carried.to_string()).collect();
-    let recurs = !reach::has_own_requests(&shared.plan, shared.way.reach);
-    FailedSlice { request: slice.request, number: slice.number, values, carried, error, recurs }
-}
-
-fn record(shared: &Shared, error: &SliceError) {
-    let mut first = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-    first.get_or_insert_with(|| error.message.clone());
-    drop(first);
-    shared.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });
 }
