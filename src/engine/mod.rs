@@ -19,6 +19,7 @@ mod probe;
 mod purse;
 mod queue;
 mod reach;
+mod refused;
 mod rows;
 mod shared;
 mod slice;

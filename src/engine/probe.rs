@@ -188,11 +188,13 @@ pub(super) struct Came {
     pub(super) left: usize,
 }
 
-/// Takes note of rows that came; they are then no longer waited for in `listing`.
-///
-/// # Errors
-/// There is one that was not asked for: the API does not go by ids.
-pub(super) fn came(shared: &Shared, listing: &mut Listing<'_>, page: &Page) -> Result<Came> {
+/// Takes note of rows that came; they are then no longer waited for in `listing`. Where there is one that was
+/// not asked for, its id.
+pub(super) fn came(
+    shared: &Shared,
+    listing: &mut Listing<'_>,
+    page: &Page,
+) -> Result<std::result::Result<Came, String>> {
     let rows = page::rows(shared, listing, page)?;
     let (Some(output), Some(batch)) = (&shared.plan.output, rows) else {
         return Err(Error::new(Kind::Shape, "rows came of which none were wanted"));
@@ -202,9 +204,7 @@ pub(super) fn came(shared: &Shared, listing: &mut Listing<'_>, page: &Page) -> R
     let ids = ids(&batch, output)?;
     let asked: HashSet<&str> = all.asked.iter().map(|look| look.0.as_str()).collect();
     if let Some(other) = ids.iter().find(|id| !asked.contains(id.as_str())) {
-        let what = format!("`{other}` came and was not asked for: the API does not go by ids here");
-        shared.refuse(listing.number);
-        return Err(Error::new(Kind::Rejected, what));
+        return Ok(Err(other.clone()));
     }
     let mut sights = Vec::new();
     let fresh = ids.iter().map(|id| {
@@ -219,5 +219,5 @@ pub(super) fn came(shared: &Shared, listing: &mut Listing<'_>, page: &Page) -> R
     stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
     page::report(shared, 0);
     listing.with = all.written();
-    Ok(Came { batch, sights, left: all.left.len() })
+    Ok(Ok(Came { batch, sights, left: all.left.len() }))
 }

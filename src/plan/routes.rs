@@ -106,11 +106,19 @@ pub(super) fn captures(request: &RequestSpec, pager: &Pager) -> Result<Vec<Path>
     }
 }
 
-/// The own request that goes over the single values of the same queue.
+/// The own request that goes over the single values of the same queue; in the place of one that fetches by
+/// ids, that with the same slices.
 pub(super) fn own_of(request: &RequestPlan, own: &[RequestPlan]) -> Option<usize> {
-    let Iterate::Queue { queue, .. } = request.iterate else { return None };
-    own.iter().position(|one| match &one.iterate {
-        Iterate::Queue { queue: other, chunk, .. } => *other == queue && chunk.is_none(),
+    let fetches = request.routed.fetch.is_some();
+    own.iter().position(|one| match (&request.iterate, &one.iterate) {
+        (Iterate::Once, Iterate::Once) => fetches,
+        (
+            Iterate::Queue { queue, chunk, variable, .. },
+            Iterate::Queue { queue: other, chunk: theirs, variable: name, only, .. },
+        ) if fetches => (queue, chunk, variable) == (other, theirs, name) && only.is_none(),
+        (Iterate::Queue { queue, .. }, Iterate::Queue { queue: other, chunk, .. }) => {
+            other == queue && chunk.is_none()
+        }
         _ => false,
     })
 }
@@ -141,7 +149,7 @@ pub(super) fn add(
     let own = requests.get(..own).unwrap_or_default();
     for request in &mut compiled {
         let routed = &request.routed;
-        let needed = routed.embedded.is_some() || routed.found.is_some();
+        let needed = routed.embedded.is_some() || routed.found.is_some() || routed.fetch.is_some();
         let at = own_of(request, own);
         if needed && at.is_none() {
             return;
