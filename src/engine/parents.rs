@@ -75,8 +75,8 @@ pub(super) fn parts<'entries>(
 
 /// How many are known of a stream.
 pub(super) fn count(stream: &str, entries: &Entries) -> u64 {
-    let known = entries.get(&key(stream)).and_then(read);
-    known.map_or(0, |known| u64::try_from(known.len()).unwrap_or(u64::MAX))
+    let written = entries.get(&key(stream)).and_then(Value::as_str).unwrap_or_default();
+    u64::try_from(base64::decoded_len_estimate(written.len()) / 8).unwrap_or(u64::MAX)
 }
 
 /// The change that forgets the parents of a stream.
