@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::state::{Changes, Learnt, Reach, Recall};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
+use crate::replication::Mode;
 
 /// Records of a listing of which nothing is known.
 const LISTED: f64 = 1000.0;
@@ -178,6 +179,24 @@ impl<'plan> Outlook<'plan> {
                 all * now / f64::max(whole, 1.0)
             }
             _ => all,
+        }
+    }
+
+    /// Records of a stream that look otherwise than when they were last read.
+    pub(super) fn unknown(&self, stream: &StreamPlan) -> f64 {
+        let rows = self.rows(stream);
+        let merges = stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental);
+        let state =
+            self.recall.streams.get(&stream.name).filter(|state| {
+                merges && state.reads == stream.reads && state.writes == stream.writes
+            });
+        let known = real(self.recall.known(&stream.name));
+        match state.and_then(|state| state.complete_at) {
+            Some(at) => {
+                let days = self.days(stream, at.timestamp_micros());
+                self.changed(stream, days).max(rows - known).min(rows)
+            }
+            None => rows,
         }
     }
 

@@ -162,6 +162,12 @@ impl Outlook<'_> {
             objects = (pages * page).min(self.rows(stream));
         }
         let mut requests = least.max((objects / page).ceil());
+        if let Some(fetch) = &request.routed.fetch {
+            let unknown = self.unknown(stream);
+            let chunk = real(u64::try_from(fetch.chunk).unwrap_or(u64::MAX));
+            requests += (unknown / chunk.min(page)).ceil();
+            objects += unknown;
+        }
         if let Some(descend) = &request.descend
             && descend.unless.is_none()
         {

@@ -26,7 +26,7 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result};
 use crate::replication::{Checkpoints, Mode, OnBudget, Replication, StreamOptions};
 use crate::respond::Rules;
-use crate::spec::{Fields, RequestSpec, Spec, Stream};
+use crate::spec::{Fetch, Fields, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
@@ -39,7 +39,9 @@ pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use iterate::Iterate;
 pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
-pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, RoutePlan, Routed, requests_of};
+pub use routes::{
+    DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, RoutePlan, Routed, requests_of,
+};
 pub use select::{Selection, matches_pattern};
 pub use steps::StepPlan;
 pub use stream::{Output, StreamPlan};
@@ -230,6 +232,12 @@ impl Stage<'_> {
     fn queues(&self) -> impl Iterator<Item = &str> {
         self.all_requests().flat_map(request::queues_of)
     }
+
+    /// How one of its open routes has its rows by ids.
+    fn fetch(&self) -> Option<&Fetch> {
+        let mut requests = self.routes.iter().flat_map(|(_, requests)| requests);
+        requests.find_map(|request| request.fetch.as_ref())
+    }
 }
 
 /// Two streams with one object would each replace what the other has written.
@@ -384,6 +392,7 @@ impl<'plan> Draft<'plan> {
             ignore: ignore.clone(),
             queues,
             scope: &scope,
+            fetch: stage.fetch(),
         };
         let mut compile = |all: &[RequestSpec]| -> Result<Vec<RequestPlan>> {
             let compiled = all.iter().map(|one| compiler.compile(one, &mut notes));

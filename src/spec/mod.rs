@@ -258,6 +258,8 @@ pub struct RequestSpec {
     pub derive: Option<Derive>,
     /// For a route: which values of a chunk the answer is about.
     pub found: Option<Found>,
+    /// For a route: the rows come by ids, those of changed records alone.
+    pub fetch: Option<Fetch>,
 }
 
 /// Finds out how many records a stream has by one `GET`, for the forecast of a first run: about so many is

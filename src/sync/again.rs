@@ -45,6 +45,7 @@ pub(super) fn anew(
         }
         let state = StreamState { last: None, open: None, ..recall.stream(&stream.name) };
         changes.push(state.change(&stream.name));
+        changes.extend(recall.without_parts(&stream.name));
     }
     changes.push(open.change());
     changes

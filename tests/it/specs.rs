@@ -614,20 +614,30 @@ fn streams_must_fit_together() {
       28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                                                                    ^
       hint: allowed: columns, id, run_date, run_id, run_timestamp, since, stream_name
-    streams.yaml:30:20: `hour` is not defined here
-      30 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
-         |                    ^
+    "#);
+}
+
+#[test]
+fn how_records_are_counted_is_checked() {
+    insta::assert_snapshot!(wrong("counts.yaml"), @r#"
+    counts.yaml:8:20: `hour` is not defined here
+      8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
+        |                    ^
       hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
-    streams.yaml:30:31: a path below the base URL starts with `/`
-      30 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
-         |                               ^
-    streams.yaml:30:50: `day` is not defined here
-      30 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
-         |                                                  ^
+    counts.yaml:8:31: a path below the base URL starts with `/`
+      8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
+        |                               ^
+    counts.yaml:8:50: `day` is not defined here
+      8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
+        |                                                  ^
       hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
-    streams.yaml:30:69: `n[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
-      30 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
-         |                                                                     ^
+    counts.yaml:8:69: `n[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+      8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
+        |                                                                     ^
+    counts.yaml:12:33: unknown key `as`
+      12 |     count: { get: /items/count, as: n }
+         |                                 ^
+      hint: did you mean `at`?
     "#);
 }
 
