@@ -272,7 +272,10 @@ impl Client {
         Ok(sent)
     }
 
-    async fn unless_cancelled<T>(&self, work: impl Future<Output = T> + Send) -> Result<T> {
+    pub(super) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = T> + Send,
+    ) -> Result<T> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(interrupted()),

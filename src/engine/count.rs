@@ -143,6 +143,8 @@ async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPl
         }
         asked.push(url);
     }
+    // The turn of the next request, which is the run's.
+    client.unless_cancelled(client.throttle.enter()).await.map(drop).ok();
     census
 }
 
