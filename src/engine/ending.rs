@@ -326,7 +326,10 @@ impl Ending<'_> {
             gaps: progress.gaps.clone(),
             reach: reach::shown(self.plan, self.way.reach),
             route: self.route().to_owned(),
-            route_refused: progress.refused.iter().any(|route| route == self.route()),
+            route_refused: progress
+                .refused
+                .iter()
+                .any(|name| name == reach::refusable(self.plan, self.way)),
             ..empty(&self.plan.name, status)
         }
     }

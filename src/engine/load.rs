@@ -271,11 +271,10 @@ impl Keeper {
 
     /// Takes note that the API refuses the route.
     pub(super) fn route_refused(&mut self) {
-        let route = self.plan.routes.get(self.way.route).map(|route| route.name.clone());
-        let own = reach::has_own_requests(&self.plan, self.way.reach);
-        let name = if own { route } else { Some(reach::CHANGES.to_owned()) };
-        let known = name.as_ref().is_some_and(|name| self.progress.refused.contains(name));
-        self.progress.refused.extend(name.filter(|_| !known));
+        let name = reach::refusable(&self.plan, self.way);
+        if !self.progress.refused.iter().any(|known| known == name) {
+            self.progress.refused.push(name.to_owned());
+        }
     }
 
     fn gap(&mut self, gap: Option<String>) {

@@ -1,6 +1,7 @@
 //! Runs a plan: slices, queues, fetch, decode, write. All streams run at once; parents feed children
 //! while they still list, and one throttle paces every request.
 
+mod anew;
 mod assemble;
 mod client;
 mod ending;
@@ -54,6 +55,7 @@ use spans::Spans;
 use stats::Stats;
 use stream::{Ended, Job};
 
+pub use anew::anew;
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::range;
 pub use state::{

@@ -78,6 +78,14 @@ impl Shared {
         !reach::has_own_requests(&self.plan, self.way.reach)
     }
 
+    /// Whether all there is can be read instead of what changed, if the API refuses to list that. Where
+    /// there is an anchor, or a range was asked for, it is not the same.
+    pub(super) fn may_read_whole(&self) -> bool {
+        let anchored = self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
+        let since = matches!(self.way.reach, Reach::Since(_));
+        since && !anchored && self.reads_changes() && self.plan.changes_apart
+    }
+
     /// Whether the route's slices are those of the stream's own requests.
     pub(super) fn is_by_parents(&self) -> bool {
         let own = !reach::has_own_requests(&self.plan, self.way.reach);

@@ -241,14 +241,15 @@ impl<'run> Walk<'run> {
     /// Whether a refusal of a listing's next page would say that the API does not serve the route.
     fn is_tentative(&self, listing: &Listing<'_>) -> bool {
         let routed = &listing.request.routed;
-        let apart = self.shared.reads_changes() && self.shared.plan.changes_apart;
-        let replaces_all = routed.own.is_none() && (apart || !self.shared.is_by_parents());
+        let shared = self.shared;
+        let replaces_all =
+            routed.own.is_none() && (shared.may_read_whole() || !shared.is_by_parents());
         listing.number == self.slice.request
             && listing.at == Position::First
             && listing.depth == 0
             && (routed.found.is_some() || replaces_all)
             // Once it was served, a refusal is about what is asked for.
-            && !self.shared.is_served(listing.number)
+            && !shared.is_served(listing.number)
     }
 
     /// Goes on without the route, value by value; where that is not possible, the stream is to be read
@@ -257,9 +258,7 @@ impl<'run> Walk<'run> {
         let shared = self.shared;
         let first = shared.refuse(self.slice.request);
         if self.request.routed.found.is_none() {
-            let error = Error::new(Kind::Rejected, refusal.to_string());
-            let hint = "the next run reads the stream whole";
-            return Err(if shared.reads_changes() { error.with_hint(hint) } else { error });
+            return Err(Error::new(Kind::Rejected, refusal.to_string()));
         }
         if first {
             self.tell_refused(&refusal).await?;

@@ -142,7 +142,8 @@ pub async fn run(
     Ok(report)
 }
 
-/// Runs; streams of which the API refuses the route are read anew by their own requests.
+/// Runs; streams of which the API refuses the route, or the listing of changes, are read anew by their own
+/// requests.
 async fn run_by_routes(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
@@ -226,6 +227,7 @@ async fn run_locked(
     let Begun { plan, ways, continued, recall, planned } = begun;
     let run = plan.run.clone();
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
+    let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
@@ -251,7 +253,7 @@ async fn run_locked(
     let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
     let refused = !again::refused(&report).is_empty() && !beginning.retry;
     if refused {
-        store.save(&again::anew(&after, &streams, &report)).await?;
+        store.save(&engine::anew(&after, (&streams, &queues), beginning.now)).await?;
     } else if !resumable {
         store.save(&after.without_run()).await?;
     }

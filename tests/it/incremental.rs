@@ -605,14 +605,11 @@ fn a_listing_of_changes_that_is_refused_is_made_up_for_by_reading_everything() {
     let part = "/wiki/api/v2/inline-comments?".to_owned();
     let rules = vec![Fault { part, when: When::Always, what: What::Status(410) }];
     world.simulator.set_faults(Faults { rules, ..Faults::default() });
-    let run = world.run(INCREMENTAL);
-    assert_eq!(run.status, RunStatus::Failed);
-    let comments = report(&run, "page_inline_comments");
-    assert!(comments.hint.as_ref().unwrap().contains("next run reads the stream whole"));
-    assert!(!run.resumable, "{run:#?}");
-    world.pass(Duration::from_hours(1));
-    let run = world.run(INCREMENTAL);
-    assert_eq!(run.status, RunStatus::Done, "{run:#?}");
-    assert_eq!(report(&run, "page_inline_comments").reach, "everything");
+    for _ in 0..2 {
+        let run = world.run(INCREMENTAL);
+        assert_eq!(run.status, RunStatus::Done, "{run:#?}");
+        assert_eq!(report(&run, "page_inline_comments").reach, "everything");
+        world.pass(Duration::from_hours(1));
+    }
     assert!(world.faults("page_inline_comments").is_empty());
 }

@@ -127,13 +127,16 @@ impl Dice {
 }
 
 /// Requests that a site may refuse, for each of which another one does.
-const REFUSED: [&str; 6] = [
+const REFUSED: [&str; 9] = [
     "/wiki/api/v2/footer-comments",
     "/wiki/api/v2/inline-comments",
     "/wiki/api/v2/pages/{id}?include-labels",
     "/wiki/api/v2/attachments/{id}",
     "/wiki/rest/api/content/search",
     "/wiki/api/v2/labels/{id}/pages",
+    "/wiki/api/v2/inline-comments?sort",
+    "/wiki/api/v2/tasks?created-at-from",
+    "/wiki/api/v2/pages?sort",
 ];
 
 impl Dice {
@@ -183,7 +186,10 @@ fn by_default(when: &str) -> bool {
 /// Whether a stream is read anew, since its route was refused.
 fn leaves_its_route(event: &Event) -> bool {
     match event {
-        Event::Warning { message, .. } => message.contains("is left for the stream"),
+        Event::Warning { message, .. } => {
+            message.contains("is left for the stream")
+                || message.contains("is left, and the stream")
+        }
         Event::StreamFinished { report } => report.route_refused,
         _ => false,
     }
@@ -212,6 +218,7 @@ fn history(seed: u64) -> (String, Vec<String>) {
         world.fields.open.insert("quota".to_owned(), "points".to_owned());
         world.spec.limits.points.as_mut().unwrap().per_hour = PER_HOUR;
     }
+    world.list_changes_apart("pages");
     if dice.hits(20) {
         world.elsewhere = Some(Memory::new());
     }
