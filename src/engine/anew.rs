@@ -13,8 +13,9 @@ use crate::plan::{OWN, StreamPlan};
 use crate::report::StreamStatus;
 use crate::state::Change;
 
-/// The changes after which a run goes on with the streams of which the API refused the route, or the
-/// listing of changes, by their own requests. `queues` are the names of the plan's queues.
+/// The streams that begin anew, and the changes after which they do: the run goes on with those of which
+/// the API refused the route, or the listing of changes, by their own requests. `queues` are the names of
+/// the plan's queues.
 ///
 /// A stream of which changes were to be read is read whole. Parents that it then needs, and did not need
 /// before, feed it anew; whoever waits for what is fed anew, and has not ended well, begins anew as well.
@@ -23,17 +24,18 @@ pub fn anew(
     recall: &Recall,
     (streams, queues): (&[Arc<StreamPlan>], &[String]),
     now: DateTime<Utc>,
-) -> Vec<Change> {
-    let Some(then) = &recall.run else { return Vec::new() };
+) -> (Vec<String>, Vec<Change>) {
+    let Some(then) = &recall.run else { return Default::default() };
     let afresh = Afresh::of(recall, streams, then, now);
     let mut open = then.clone();
-    let mut changes = Vec::new();
+    let (mut names, mut changes) = (Vec::new(), Vec::new());
     for stream in streams {
         let (Some(way), Some(then)) =
             (afresh.new.get(stream.name.as_str()), open.streams.get_mut(&stream.name))
         else {
             continue;
         };
+        names.push(stream.name.clone());
         then.reach = way.reach;
         let route = stream.routes.get(way.route);
         route.map_or(OWN, |route| &route.name).clone_into(&mut then.route);
@@ -50,7 +52,7 @@ pub fn anew(
         changes.extend(log.map(Change::forget));
     }
     changes.push(open.change());
-    changes
+    (names, changes)
 }
 
 /// The streams that begin anew.

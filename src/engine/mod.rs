@@ -46,7 +46,7 @@ use crate::throttle::Throttle;
 use crate::write::Target;
 
 use client::{Answer, Call, Client, Jitter};
-use estimate::Estimate;
+use estimate::{Estimate, Price};
 use parents::Read;
 use purse::Purse;
 use queue::{Queue, Queues};
@@ -360,7 +360,7 @@ async fn perform(
     let call = Call {
         tentative: false,
         shared: false,
-        cost: (Cost::default(), &Estimate::new(0)),
+        price: Price { cost: Cost::default(), estimate: &Estimate::new(0), page: None },
         stream: "setup",
         stats: &stats,
         rules,

@@ -71,7 +71,9 @@ pub(super) async fn fetch(
     };
     if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
         let url = request.pager.url(&first, &listing.at, current());
-        if let Some((page, headers)) = walker.ask(shared, (number, &build), url.as_str()).await? {
+        if let Some((page, headers)) =
+            walker.ask(shared, (number, current()), &build, url.as_str()).await?
+        {
             return read(page, &headers, None);
         }
     }
@@ -89,7 +91,7 @@ pub(super) async fn fetch(
         child: !matches!(request.iterate, Iterate::Once),
         tentative,
         shared: false,
-        cost: (shared.plan.cost, shared.estimate(number)),
+        price: shared.price(number, current()),
         build: &build,
         shrink: &shrink,
     };

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Env,
-    estimate::Estimate,
+    estimate::{Estimate, Price},
     load::Note,
     queue::Feeder,
     reach,
@@ -68,9 +68,10 @@ impl Shared {
         }
     }
 
-    /// The objects that answers to a request bring.
-    pub(super) fn estimate(&self, request: usize) -> &Estimate {
-        self.estimates.get(request).unwrap_or(&self.any)
+    /// What a request for a page of this size costs.
+    pub(super) fn price(&self, request: usize, page: Option<u32>) -> Price<'_> {
+        let estimate = self.estimates.get(request).unwrap_or(&self.any);
+        Price { cost: self.plan.cost, estimate, page }
     }
 
     /// Whether what changed is read, not all there is.

@@ -220,8 +220,10 @@ const FOUND: u64 = 11;
 fn estimate(request: &RequestPlan) -> Estimate {
     let page = u64::from(request.pager.largest_page().unwrap_or(1));
     // An object of a chunk comes with its records.
-    let found = request.routed.found.is_some();
-    Estimate::new(if found { page * FOUND } else { page })
+    match request.routed.found {
+        Some(_) => Estimate::guessed(page * FOUND),
+        None => Estimate::new(page),
+    }
 }
 
 /// The progress of a stream of which nothing is read.

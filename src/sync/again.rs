@@ -5,8 +5,8 @@ use crate::plan::OWN;
 use crate::report::{StreamReport, StreamStatus};
 
 /// Names of the streams that failed because the API refuses their route, or to list what changed.
-pub(super) fn refused(report: &RunReport) -> Vec<String> {
-    let streams = report.streams.iter();
+pub(super) fn refused(streams: &[StreamReport]) -> Vec<String> {
+    let streams = streams.iter();
     let refused = streams.filter(|one| one.route_refused && one.status == StreamStatus::Failed);
     refused.map(|one| one.stream.clone()).collect()
 }
@@ -40,7 +40,6 @@ pub(super) fn merged(first: &RunReport, mut second: RunReport) -> RunReport {
     second.continued = first.continued;
     if let (Some(before), Some(points)) = (&first.points, &mut second.points) {
         points.spent += before.spent;
-        points.max_points = before.max_points;
         points.waits += before.waits;
         points.waited_seconds += before.waited_seconds;
     }

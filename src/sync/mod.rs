@@ -125,7 +125,7 @@ pub async fn run(
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
         let ran = Ran { streams: defined, ..Ran::default() };
-        return Ok(report(&plan.run, false, started, ran, false));
+        return Ok(report(&plan.run, false, started, ran, (false, &[])));
     }
     let at_home = services.state.is_none();
     let store = match &services.state {
@@ -155,7 +155,7 @@ async fn run_by_routes(
     let cancel = services.cancel.clone();
     let locked = run_locked(prepare, plan, durable.clone(), services.clone(), beginning);
     let (first, again) = locked.await?;
-    let names = again::refused(&first);
+    let names = again::refused(&first.streams);
     for stream in first.streams.iter().filter(|one| names.contains(&one.stream)) {
         let message = again::told(stream);
         reporter.report(&Event::Warning { stream: Some(stream.stream.clone()), message });
@@ -167,8 +167,8 @@ async fn run_by_routes(
     let spent = first.points.as_ref().map_or(0, |points| points.spent);
     let rest = |run: Run| {
         let mut plan = prepare(run)?;
-        if let Some(most) = plan.quota.as_mut().and_then(|quota| quota.max_points.as_mut()) {
-            *most = most.saturating_sub(spent);
+        if let Some(quota) = plan.quota.as_mut() {
+            quota.spent = spent;
         }
         Ok(plan)
     };
@@ -215,7 +215,7 @@ async fn run_locked(
         let cancelled = services.cancel.clone();
         let start = Start { recall: &recall, ways: &ways, now: beginning.now };
         let ran = engine::run(plan, services, start, None).await?;
-        return Ok((report(&run, false, started, ran, cancelled.is_cancelled()), false));
+        return Ok((report(&run, false, started, ran, (cancelled.is_cancelled(), &[])), false));
     }
     let lacking = past::lacking(&plan, &recall, services.target.as_ref()).await;
     for (stream, message) in &lacking {
@@ -250,19 +250,21 @@ async fn run_locked(
         None
     });
     let resumable = ran.open && has_begun(&after, &streams) && !beginning.retry;
-    let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
-    let refused = !again::refused(&report).is_empty() && !beginning.retry;
-    if refused {
-        store.save(&engine::anew(&after, (&streams, &queues), beginning.now)).await?;
-    } else if !resumable {
-        store.save(&after.without_run()).await?;
+    let refused = !again::refused(&ran.streams).is_empty() && !beginning.retry;
+    let (anew, changes) = match (refused, resumable) {
+        (true, _) => engine::anew(&after, (&streams, &queues), beginning.now),
+        (false, true) => Default::default(),
+        (false, false) => (Vec::new(), after.without_run()),
+    };
+    if !changes.is_empty() {
+        store.save(&changes).await?;
     }
+    let mut report = report(&run, continued, started, ran, (cancel.is_cancelled(), &anew));
     // Whatever else is left may need time.
     let again = refused && !resumable;
-    let resumable = resumable || refused;
     report.errors_object = errors_object;
     report.planned = planned;
-    report.resumable = resumable;
+    report.resumable = resumable || refused;
     Ok((report, again))
 }
 
@@ -396,14 +398,25 @@ async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamRepor
     Ok(streams)
 }
 
-fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: bool) -> RunReport {
+/// The report of a process of a run; the streams `anew` are still to be read otherwise.
+fn report(
+    run: &Run,
+    continued: bool,
+    started: Instant,
+    ran: Ran,
+    (cancelled, anew): (bool, &[String]),
+) -> RunReport {
     let Ran { streams, errors, points, .. } = ran;
-    let paused = points.as_ref().is_some_and(|points| points.paused.is_some());
+    let paused = points.as_ref().is_some_and(|points| points.paused.is_some()) && !cancelled;
     let any = |status| streams.iter().any(|stream| stream.status == status);
     let stopped = cancelled || any(StreamStatus::Interrupted);
+    // What has failed for good is told at once, though the rest is but paused.
+    let failed = streams.iter().any(|stream| {
+        stream.status == StreamStatus::Failed && !(paused && anew.contains(&stream.stream))
+    });
     let status = match errors.is_empty() {
-        _ if any(StreamStatus::Failed) => RunStatus::Failed,
-        _ if stopped && paused && !cancelled => RunStatus::Paused,
+        _ if failed => RunStatus::Failed,
+        _ if paused && (stopped || !anew.is_empty()) => RunStatus::Paused,
         _ if stopped => RunStatus::Interrupted,
         true => RunStatus::Done,
         false => RunStatus::DoneWithErrors,

@@ -208,17 +208,23 @@ fn overspent(world: &World) -> Option<String> {
     (most > PER_HOUR + 251).then(|| format!("{most} points of {PER_HOUR} were spent in an hour"))
 }
 
-/// A history: runs with faults, changes and deaths, then one in peace. Returns what is wrong in the
-/// end, after the story of it.
-fn history(seed: u64) -> (String, Vec<String>) {
-    let mut dice = Dice(seed);
-    let site = dice.site(seed);
+/// A site, and a spec that it may refuse to list changed pages to.
+fn world_of(site: &Options) -> World {
     let mut world = World::new(site.clone());
     if site.quota.is_some() {
         world.fields.open.insert("quota".to_owned(), "points".to_owned());
         world.spec.limits.points.as_mut().unwrap().per_hour = PER_HOUR;
     }
     world.list_changes_apart("pages");
+    world
+}
+
+/// A history: runs with faults, changes and deaths, then one in peace. Returns what is wrong in the
+/// end, after the story of it.
+fn history(seed: u64) -> (String, Vec<String>) {
+    let mut dice = Dice(seed);
+    let site = dice.site(seed);
+    let mut world = world_of(&site);
     if dice.hits(20) {
         world.elsewhere = Some(Memory::new());
     }

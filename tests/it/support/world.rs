@@ -239,7 +239,7 @@ impl World {
         let query = std::mem::take(&mut cursor.query);
         let apart = stream.requests.iter().map(|request| {
             let mut apart = request.clone();
-            apart.query = stream.query.clone();
+            apart.query.clone_from(&stream.query);
             apart.query.extend(request.query.clone());
             apart.query.extend(query.clone());
             apart
