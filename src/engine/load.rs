@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use arrow_array::{BooleanArray, Int64Array, RecordBatch, new_null_array};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
-use chrono::{DateTime, Utc};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -386,7 +385,7 @@ impl Keeper {
     pub(super) async fn commit(
         mut self,
         ending: &Ending,
-        after: impl FnOnce(&Progress, Option<&Committed>, DateTime<Utc>) -> StreamState + Send,
+        after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
         self.flush().await?;
         let progress = self.current();
@@ -405,14 +404,14 @@ impl Keeper {
             _ => self.settled(ending.seen),
         };
         let Some(writer) = self.writer.take() else {
-            changes.push(after(&progress, None, Utc::now()).change(&name));
+            changes.push(after(&progress, None).change(&name));
             durable.store.save(&changes).await?;
             return Ok((None, progress));
         };
         let mut writer = writer;
         if durable.at_home {
             // How many rows the commit will have found gone is not known before it.
-            changes.push(after(&progress, None, Utc::now()).change(&name));
+            changes.push(after(&progress, None).change(&name));
             let committed = writer.commit(ending, &changes).await?;
             return Ok((Some(committed), progress));
         }
@@ -424,7 +423,7 @@ impl Keeper {
         durable.store.save(&open).await?;
         let committed = writer.commit(ending, &[]).await?;
         changes.extend(self.settled(ending.seen));
-        changes.push(after(&progress, Some(&committed), Utc::now()).change(&name));
+        changes.push(after(&progress, Some(&committed)).change(&name));
         durable.store.save(&changes).await?;
         Ok((Some(committed), progress))
     }

@@ -12,6 +12,7 @@ mod hand;
 mod keys;
 mod listing;
 mod load;
+mod opening;
 mod outlook;
 mod page;
 mod parents;
@@ -30,8 +31,8 @@ mod walks;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
-use tokio::task::JoinSet;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
@@ -111,9 +112,16 @@ struct Env {
     durable: Option<Durable>,
     interval: (usize, Duration),
     variables: BTreeMap<String, Value>,
+    /// The time at an instant: simulated time passes as well.
+    clock: (DateTime<Utc>, Instant),
 }
 
 impl Env {
+    fn now(&self) -> DateTime<Utc> {
+        let passed = TimeDelta::from_std(self.clock.1.elapsed()).unwrap_or(TimeDelta::zero());
+        self.clock.0 + passed
+    }
+
     /// The values that a stream's templates see in every slice.
     fn scope(&self, plan: &StreamPlan) -> Scope {
         let mut variables = self.variables.clone();
@@ -197,6 +205,7 @@ pub async fn run(
         interval,
         variables,
         run,
+        clock: (start.now, Instant::now()),
     };
     env.variables = match prepare(&env, &setup, &rules).await {
         Ok(variables) => variables,
@@ -274,6 +283,8 @@ fn jobs(
     let going: Vec<_> = going.map(|plan| (Arc::clone(plan), way(plan))).collect();
     let mut seats = fusion::seats(&going);
     let mut walkers = walks::places(&going);
+    // By the start of the run, so that all its processes ask for the same pages.
+    let openings = opening::sizes(&going, recall, env.run.started_at);
     let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
     for plan in streams {
         let before = recall.stream(&plan.name);
@@ -312,6 +323,7 @@ fn jobs(
                 seat: seats.remove(&(plan.name.clone(), number)),
                 walker: walkers.remove(&(plan.name.clone(), number)),
                 watches: watched.collect(),
+                opening: openings.get(&(plan.name.clone(), number)).copied(),
             });
         }
         jobs.push(Job {

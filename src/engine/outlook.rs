@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::forecast::whole;
+use super::opening;
 use super::reach::{self, route_name};
 use super::state::{Learnt, Reach, Recall, Way};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
@@ -115,13 +116,14 @@ impl<'plan> Outlook<'plan> {
 
     /// Records of a stream that changed since a value of its cursor.
     fn changed(&self, stream: &StreamPlan, bound: i64) -> f64 {
-        let state = self.recall.streams.get(&stream.name);
-        let days = state.map_or(1.0, |state| state.days_since(bound, self.now));
+        let state = self.recall.stream(&stream.name);
         let rows = self.rows(stream);
-        match state.and_then(|state| state.changes.as_ref()) {
-            Some(last) if last.days > 0.0 => (real(last.rows) * days / last.days).min(rows),
-            _ => (rows * CHANGED * days).clamp(1.0, rows.max(1.0)),
+        if let Some(expected) = state.expected_changes(bound, self.now) {
+            return expected.min(rows);
         }
+        let known = self.recall.streams.contains_key(&stream.name);
+        let days = if known { state.days_since(bound, self.now) } else { 1.0 };
+        (rows * CHANGED * days).clamp(1.0, rows.max(1.0))
     }
 
     /// Values of a queue that a reach is about.
@@ -269,8 +271,11 @@ impl<'plan> Outlook<'plan> {
         }
         if newest_first && matches!(reach, Reach::Since(_)) {
             // The page that ends the listing brings records from before, too.
-            let pages = (objects.max(1.0) / page).ceil();
-            objects = (pages * page).min(self.rows(stream));
+            let state = self.recall.stream(&stream.name);
+            let first = opening::size((stream, request), reach, &state, self.now);
+            let first = first.map_or(page, f64::from);
+            let pages = ((objects - first).max(0.0) / page).ceil();
+            objects = (first + pages * page).min(self.rows(stream));
         }
         let mut requests = least.max((objects / page).ceil());
         if let Some(descend) = &request.descend

@@ -57,7 +57,10 @@ pub(super) async fn fetch(
     let (number, request) = (listing.number, listing.request);
     let first = first_url(&shared.env.client.access.base_url, listing)?;
     let size = shared.page_sizes.get(number);
-    let current = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
+    let later = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
+    let begins = number == source.number && listing.depth == 0 && listing.at == Position::First;
+    let opening = source.opening.filter(|_| begins);
+    let current = || later().map(|size| opening.map_or(size, |opening| size.min(opening)));
     let build = || {
         let url = request.pager.url(&first, &listing.at, current());
         assemble(request, listing, url)
@@ -78,7 +81,7 @@ pub(super) async fn fetch(
         }
     }
     let shrink = || {
-        let smaller = current().and_then(|size| request.pager.smaller_page(size));
+        let smaller = later().and_then(|size| request.pager.smaller_page(size));
         if let (Some(slot), Some(smaller)) = (size, smaller) {
             slot.store(smaller, Ordering::Relaxed);
         }

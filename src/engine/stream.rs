@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use chrono::{DateTime, Utc};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
@@ -368,8 +367,8 @@ async fn settle(
             }
             let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
             let progress = keeper.progress.clone();
-            let after = |progress: &Progress, committed: Option<&Committed>, now: DateTime<Utc>| {
-                ending.after(progress, committed, now, supply)
+            let after = |progress: &Progress, committed: Option<&Committed>| {
+                ending.after(progress, committed, env.now(), supply)
             };
             match keeper.commit(&seen, after).await {
                 Ok((committed, progress)) => {
@@ -386,7 +385,7 @@ async fn settle(
         }
         Err(error) => {
             let progress = keeper.progress.clone();
-            let after = ending.failed(&keeper.stats.counts(), &progress, &error);
+            let after = ending.failed(&keeper.stats.counts(), &progress, (&error, env.now()));
             if let Err(error) = keeper.discard(after).await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not discarded");
             }
