@@ -1,9 +1,10 @@
 //! What a stream's requests cost, and by which routes its rows can be had, for `weir conns discover`.
 
+use indexmap::IndexMap;
 use serde_json::json;
 
 use crate::plan::{OWN, requests_of};
-use crate::spec::{ForEach, RequestSpec, Spec, Stream};
+use crate::spec::{Fetch, ForEach, QueryValue, RequestSpec, Spec, Stream};
 
 /// What a stream's requests cost where a quota of points holds.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -66,6 +67,7 @@ pub(super) fn json(spec: &Spec, stream: &Stream) -> Vec<serde_json::Value> {
                     "path": path,
                     "query": query.collect::<serde_json::Map<_, _>>(),
                     "for_each": request.for_each.as_ref().map(over),
+                    "fetch": request.fetch.as_ref().map(|fetch| &fetch.get),
                     "none_where": request.derive.as_ref().map(|derive| &derive.when),
                     "when": request.when,
                 })
@@ -89,24 +91,29 @@ fn shown(request: &RequestSpec) -> String {
         (Some(method), Some(path)) => format!("{method} {path}"),
         _ => "no request: rows follow from the parent's".to_owned(),
     };
-    let query = request
-        .query
-        .iter()
-        .flat_map(|(name, values)| values.0.iter().map(move |value| format!("{name}={value}")));
-    let query: Vec<String> = query.collect();
-    if !query.is_empty() {
-        text = format!("{text}?{}", query.join("&"));
-    }
+    text.push_str(&queried(&request.query));
     if let Some(over) = request.for_each.as_ref().map(over) {
         text = format!("{text}, for {over}");
     }
     if let Some(derive) = &request.derive {
         text = format!("{text}, none where {}", derive.when);
     }
+    if let Some(Fetch { chunk, get, query, .. }) = &request.fetch {
+        text = format!("{text}, then GET {get}{}, for each {chunk} that changed", queried(query));
+    }
     if let Some(when) = &request.when {
         text = format!("{text}, when {when}");
     }
     text
+}
+
+/// The query of a URL; empty where there is none.
+fn queried(query: &IndexMap<String, QueryValue>) -> String {
+    let all = query
+        .iter()
+        .flat_map(|(name, values)| values.0.iter().map(move |value| format!("{name}={value}")));
+    let all: Vec<String> = all.collect();
+    if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
 }
 
 /// What a request is repeated over, in words.

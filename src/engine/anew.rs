@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 
 use super::{
-    parents,
     reach::{self, fed, need_of, wider},
     state::{LastRun, OpenRun, QUEUE, Reach, Recall, StreamState, Way},
 };
@@ -40,8 +39,7 @@ pub fn anew(
         let route = stream.routes.get(way.route);
         route.map_or(OWN, |route| &route.name).clone_into(&mut then.route);
         // What it has read does not count, nor does whose children that were.
-        let parts = parents::parts(&stream.name, &recall.rest);
-        changes.extend(parts.map(|(key, _)| Change::forget(key)));
+        changes.extend(recall.without_parts(&stream.name));
         let state = StreamState { last: None, open: None, ..recall.stream(&stream.name) };
         changes.push(state.change(&stream.name));
     }

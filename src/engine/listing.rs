@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow_array::{Array, BooleanArray};
 
-use super::state::OpenListing;
+use super::{probe, queue::Item, state::OpenListing};
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::paginate::{LoopGuard, Position};
-use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::plan::{Iterate, OWN, RequestPlan, StreamPlan};
 use crate::template::{Scope, Template, Value};
 
 /// One listing: the slice's own, that of one of its values, or the children of one record.
@@ -31,6 +31,23 @@ fn own_request(plan: &StreamPlan, number: usize) -> Option<(usize, &RequestPlan)
     let routed = &plan.requests.get(number)?.routed;
     let own = routed.own.filter(|_| routed.embedded.is_some() || routed.found.is_some())?;
     Some((own, plan.requests.get(own)?))
+}
+
+/// Listings by the stream's own request in the place of a slice's: one per value, the first one last. Of
+/// requests that have no other, that of the slice.
+pub(super) fn own_listings<'plan>(
+    plan: &'plan StreamPlan,
+    (number, request): (usize, &'plan RequestPlan),
+    items: &[Item],
+    scope: &Arc<Scope>,
+) -> Vec<Listing<'plan>> {
+    if let Some(own) = Listing::unprobed((plan, number), request, scope) {
+        return vec![own];
+    }
+    let values = items.iter().rev().map(|item| item.value.as_ref());
+    let own: Vec<_> =
+        values.filter_map(|value| Listing::own(plan, number, (value, scope))).collect();
+    if own.is_empty() { vec![Listing::first((number, request), scope)] } else { own }
 }
 
 impl<'plan> Listing<'plan> {
@@ -64,6 +81,18 @@ impl<'plan> Listing<'plan> {
         Some(Self { with: vec![value.to_owned()], ..Self::first(own, &Arc::new(scope)) })
     }
 
+    /// The own listing in the place of one that only shows records.
+    fn unprobed(
+        (plan, number): (&'plan StreamPlan, usize),
+        request: &RequestPlan,
+        scope: &Arc<Scope>,
+    ) -> Option<Self> {
+        let own = plan.own_number(number);
+        request.routed.fetch.as_ref()?;
+        let first = Self::first((own, plan.requests.get(own)?), scope);
+        Some(Self { with: vec![OWN.to_owned()], ..first })
+    }
+
     /// A listing that an earlier process had begun.
     pub(super) fn again(
         (plan, number): (&'plan StreamPlan, usize),
@@ -72,9 +101,15 @@ impl<'plan> Listing<'plan> {
         open: OpenListing,
     ) -> Option<Self> {
         if open.depth == 0 {
-            let own = open.with.first().and_then(|value| Self::own(plan, number, (value, scope)));
+            let own = open.with.first().and_then(|value| {
+                let unprobed = Self::unprobed((plan, number), request, scope);
+                unprobed.or_else(|| Self::own(plan, number, (value, scope)))
+            });
             let first = own.unwrap_or_else(|| Self::first((number, request), scope));
             return Some(Self { at: open.at, ..first });
+        }
+        if request.routed.fetch.is_some() {
+            return probe::again((number, request), scope, open);
         }
         let descend = request.descend.as_ref()?;
         let mut inner = scope.as_ref().clone();
@@ -90,6 +125,16 @@ impl<'plan> Listing<'plan> {
             depth: open.depth,
             ..Self::first((number, request), scope)
         })
+    }
+
+    /// Whether nothing of it was asked for.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.at == Position::First
+    }
+
+    /// Whether it brings the rows of records that the slice's own listing has shown.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.depth > 0 && self.request.routed.fetch.is_some()
     }
 
     pub(super) fn guard(&mut self) -> &mut LoopGuard {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arrow_array::{BooleanArray, Int64Array, RecordBatch, new_null_array};
+use arrow_array::{BooleanArray, Int64Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use tokio::{
@@ -12,17 +12,16 @@ use tokio::{
 };
 
 use super::{
-    Durable, parents,
+    Durable,
+    marks::{Mark, NO_SLICE, markers},
+    parents,
     queue::{Item, Queues, Settler},
     reach,
-    rows::json_of,
     state::{FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
     stats::Stats,
 };
-use crate::decode::array;
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Output, StreamPlan};
-use crate::schema::ColumnType;
+use crate::plan::StreamPlan;
 use crate::state::Change;
 use crate::write::{Committed, Ending, Seen, Writer};
 
@@ -92,6 +91,8 @@ pub(super) enum Note {
         gap: Option<String>,
         /// Whether nothing of the slice was left out so far.
         whole: bool,
+        /// How records looked by which a later run tells whether they have changed.
+        sights: Vec<Sight>,
     },
     /// Its parents have not changed: nothing was asked.
     Unchanged(Slice),
@@ -107,6 +108,15 @@ pub(super) enum Note {
     Gap(String),
     /// The API refuses the route.
     RouteRefused,
+}
+
+/// How a record looked.
+#[derive(Debug)]
+pub(super) struct Sight {
+    /// Its id, with a hash of how it looked.
+    pub(super) item: Item,
+    /// Whether its row was read anew, where the target is told; else its old row stays.
+    pub(super) anew: Option<bool>,
 }
 
 /// The way to a stream's task.
@@ -157,6 +167,10 @@ pub(super) struct Keeper {
     pub(super) pending: Pending,
     /// `None` when all children are read every time.
     pub(super) parents: Option<parents::Read>,
+    /// Whether these are its own records, each with how it looked.
+    pub(super) looks: bool,
+    /// Column that names what is marked.
+    pub(super) replaces: Option<String>,
 }
 
 /// What is not with the writer yet.
@@ -164,8 +178,7 @@ pub(super) struct Keeper {
 pub(super) struct Pending {
     batches: Vec<RecordBatch>,
     bytes: usize,
-    /// Parents, and whether their rows were read anew.
-    marks: Vec<(String, bool)>,
+    marks: Vec<Mark>,
     /// Bytes since the last checkpoint.
     unsaved: usize,
     /// Whether there has been a note since: otherwise there is nothing to save.
@@ -209,9 +222,17 @@ impl Keeper {
     async fn take(&mut self, note: Note) -> Result<()> {
         self.pending.noted = true;
         match note {
-            Note::Page { slice, batch, rest, newest, gap, whole } => {
+            Note::Page { slice, batch, rest, newest, gap, whole, sights } => {
                 if let Some(batch) = batch {
                     self.add(&batch, slice.id())?;
+                }
+                for Sight { item, anew } in sights {
+                    let mark = anew.filter(|_| self.replaces.is_some());
+                    let mark = mark.map(|anew| Mark(item.value.to_string(), anew, slice.id()));
+                    self.pending.marks.extend(mark);
+                    if let Some(parents) = &mut self.parents {
+                        parents.note(0, &item);
+                    }
                 }
                 self.progress.newest = self.progress.newest.max(newest);
                 self.gap(gap);
@@ -291,14 +312,14 @@ impl Keeper {
             spans.insert(slice.from, slice.to);
         }
         if self.marks {
-            let marks = slice.parents.iter().map(|parent| (parent.clone(), anew));
-            self.pending.marks.extend(marks);
+            let marks = slice.parents.iter();
+            self.pending.marks.extend(marks.map(|parent| Mark(parent.clone(), anew, NO_SLICE)));
         }
         for item in &slice.items {
             let Some(stamp) = item.stamp else { continue };
             let progress = &mut self.progress;
             progress.newest_parent = progress.newest_parent.max(Some(stamp));
-            if let Some(parents) = self.parents.as_mut().filter(|_| whole) {
+            if let Some(parents) = self.parents.as_mut().filter(|_| whole && !self.looks) {
                 parents.note(self.plan.own_number(slice.request), item);
             }
         }
@@ -331,7 +352,7 @@ impl Keeper {
         self.pending.bytes = 0;
         let marks = std::mem::take(&mut self.pending.marks);
         if let Some(output) = self.plan.output.as_ref().filter(|_| !marks.is_empty()) {
-            batches.push(markers(&schema, output, &marks)?);
+            batches.push(markers(&schema, (output, self.replaces.as_deref()), &marks)?);
         }
         let broken = |error| Error::new(Kind::Shape, "batches do not fit together").because(error);
         match batches.as_slice() {
@@ -430,8 +451,12 @@ impl Keeper {
 
     /// The changes by which the parents of this run are remembered.
     fn settled(&self, seen: Seen) -> Vec<Change> {
-        let all = seen == Seen::All;
-        self.parents.as_ref().map(|parents| parents.settled(all)).unwrap_or_default()
+        let Some(parents) = &self.parents else { return Vec::new() };
+        if self.looks && !self.progress.void.is_empty() {
+            // Among them are some whose rows do not count.
+            return parents.forgotten();
+        }
+        parents.settled(seen == Seen::All)
     }
 
     /// Forgets all rows, and saves what is to be remembered of the stream.
@@ -446,29 +471,4 @@ impl Keeper {
             None => Ok(()),
         }
     }
-}
-
-/// Markers of parents, as staged rows.
-fn markers(schema: &SchemaRef, output: &Output, marks: &[(String, bool)]) -> Result<RecordBatch> {
-    let replaces = output.table.replaces.as_deref();
-    let parent = output.columns.iter().find(|plan| Some(plan.column.name.as_str()) == replaces);
-    let kind = parent.map_or(ColumnType::Text, |plan| plan.column.kind);
-    let fields = schema.fields().iter();
-    let columns = fields.map(|field| match field.name().as_str() {
-        name if Some(name) == replaces => {
-            let json: Vec<String> =
-                marks.iter().map(|(parent, _)| json_of(kind, parent.clone())).collect();
-            array(kind, json.iter().map(|text| Some(text.as_str())))
-        }
-        crate::schema::SLICE => {
-            // Of no slice: a refused one leaves no rows, but its parent is there.
-            Arc::new(Int64Array::from_value(-1, marks.len()))
-        }
-        crate::schema::MARK => {
-            Arc::new(marks.iter().map(|(_, anew)| Some(*anew)).collect::<BooleanArray>())
-        }
-        _ => new_null_array(field.data_type(), marks.len()),
-    });
-    RecordBatch::try_new(Arc::clone(schema), columns.collect())
-        .map_err(|error| Error::new(Kind::Shape, "parents cannot be marked").because(error))
 }

@@ -12,13 +12,16 @@ mod hand;
 mod keys;
 mod listing;
 mod load;
+mod marks;
 mod opening;
 mod outlook;
 mod page;
 mod parents;
+mod probe;
 mod purse;
 mod queue;
 mod reach;
+mod refused;
 mod rows;
 mod shared;
 mod slice;
@@ -329,15 +332,24 @@ fn jobs(
         jobs.push(Job {
             company,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
-            parents: plan
-                .follows_parents()
-                .then(|| Read::restored(&plan.name, &recall.rest, going_on.is_some())),
+            parents: remembered(plan, way, recall, going_on.is_some()),
             plan: Arc::clone(plan),
             way,
             before,
         });
     }
     (jobs, earlier)
+}
+
+/// What is remembered of a stream's parents, or of how its own records looked.
+fn remembered(plan: &StreamPlan, way: Way, recall: &Recall, going_on: bool) -> Option<Read> {
+    let looks = reach::looks(plan, way);
+    let read = (looks || plan.follows_parents())
+        .then(|| Read::restored(&plan.name, &recall.rest, going_on))?;
+    let before = recall.stream(&plan.name);
+    // Rows that were read or written otherwise do not stay.
+    let outdated = looks && (before.reads != plan.reads || before.writes != plan.writes);
+    Some(if outdated { read.alone() } else { read })
 }
 
 /// Sends the requests before the streams; returns all variables, those they captured included.

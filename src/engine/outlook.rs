@@ -9,6 +9,7 @@ use super::opening;
 use super::reach::{self, route_name};
 use super::state::{Learnt, Reach, Recall, Way};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
+use crate::replication::Mode;
 
 /// Records of a listing of which nothing is known.
 const LISTED: f64 = 1000.0;
@@ -278,12 +279,33 @@ impl<'plan> Outlook<'plan> {
             objects = (first + pages * page).min(self.rows(stream));
         }
         let mut requests = least.max((objects / page).ceil());
+        if let Some(fetch) = &request.routed.fetch {
+            let unknown = self.unknown(stream);
+            let chunk = real(u64::try_from(fetch.chunk).unwrap_or(u64::MAX));
+            requests += (unknown / chunk.min(page)).ceil();
+            objects += unknown;
+        }
         if let Some(descend) = &request.descend
             && descend.unless.is_none()
         {
             requests += if apart { rows * APART } else { rows };
         }
         Share { slices, requests, points: points(stream, requests, objects) }
+    }
+
+    /// Records of a stream that look otherwise than when they were last read.
+    fn unknown(&self, stream: &StreamPlan) -> f64 {
+        let rows = self.rows(stream);
+        let merges = stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental);
+        let state =
+            self.recall.streams.get(&stream.name).filter(|state| {
+                merges && state.reads == stream.reads && state.writes == stream.writes
+            });
+        let known = real(self.recall.known(&stream.name));
+        match state.and_then(|state| state.complete_at) {
+            Some(at) => self.changed(stream, at.timestamp_micros()).max(rows - known).min(rows),
+            None => rows,
+        }
     }
 
     /// Part of the parents whose only row follows from what is known.

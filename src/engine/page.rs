@@ -10,6 +10,7 @@ use super::{
     client::{Answer, Call, interrupted},
     keys::KeySet,
     listing::Listing,
+    probe::{Look, with_looks, without_looks},
     rows::without_known,
     shared::Shared,
     source::Source,
@@ -124,6 +125,31 @@ fn whole(found: &Page) -> Vec<String> {
     rows.filter_map(value).map(str::to_owned).collect()
 }
 
+/// What became of a page's rows.
+#[derive(Default)]
+pub(super) struct Delivered {
+    pub(super) batch: Option<RecordBatch>,
+    /// How their records look, where that is to be remembered.
+    pub(super) looks: Vec<Look>,
+}
+
+/// Makes a batch of a page's rows.
+pub(super) fn rows(
+    shared: &Shared,
+    listing: &Listing<'_>,
+    page: &Page,
+) -> Result<Option<RecordBatch>> {
+    let (Some(output), Some(rows)) = (&shared.plan.output, &shared.rows) else { return Ok(None) };
+    if let Some(path) = page.first_misfit.as_ref().filter(|_| output.strict) {
+        let what = format!("a value at `{path}` does not fit its column, and `strict` is set");
+        return Err(Error::new(Kind::Shape, what).with_hint(
+            "correct the column's type in the spec, or under `columns` in the replication",
+        ));
+    }
+    let batch = rows.build(output, &listing.request.columns, page, &listing.scope)?;
+    Ok(Some(batch))
+}
+
 /// Makes a batch of a page's rows, and hands its values to the queues, with their times. `known` holds
 /// the keys of the slice so far; it is absent when the page is the whole slice.
 pub(super) async fn deliver(
@@ -131,21 +157,20 @@ pub(super) async fn deliver(
     (listing, wanted): (&Listing<'_>, Option<BooleanArray>),
     (page, stamps): (Page, Vec<Option<i64>>),
     known: Option<&mut Option<KeySet>>,
-) -> Result<Option<RecordBatch>> {
+) -> Result<Delivered> {
     let stats = &shared.stats;
-    let (request, scope) = (listing.request, &listing.scope);
+    let request = listing.request;
+    let shows = request.routed.fetch.is_some();
     let present = wanted.as_ref().map_or(page.rows, BooleanArray::true_count);
     let allowed = allowance(shared, present).await?;
-    let mut delivered = None;
-    if let (Some(output), Some(rows)) = (&shared.plan.output, &shared.rows) {
-        if let Some(path) = page.first_misfit.as_ref().filter(|_| output.strict) {
-            let what = format!("a value at `{path}` does not fit its column, and `strict` is set");
-            return Err(Error::new(Kind::Shape, what).with_hint(
-                "correct the column's type in the spec, or under `columns` in the replication",
-            ));
+    let mut delivered = Delivered::default();
+    if let (Some(output), Some(mut batch)) = (&shared.plan.output, rows(shared, listing, &page)?) {
+        // What does not fit is told where the row comes from.
+        stats.misfits.fetch_add(if shows { 0 } else { page.misfits }, Ordering::Relaxed);
+        let look = request.routed.look.as_ref().filter(|_| shows || shared.looks);
+        if let Some(look) = look {
+            batch = with_looks(&batch, look, &page)?;
         }
-        stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
-        let mut batch = rows.build(output, &request.columns, &page, scope)?;
         if let Some(wanted) = &wanted {
             let broken = |error| Error::new(Kind::Shape, "rows cannot be left out").because(error);
             batch = filter_record_batch(&batch, wanted).map_err(broken)?;
@@ -159,28 +184,44 @@ pub(super) async fn deliver(
             batch = fresh;
         }
         Stats::add(&stats.rows, batch.num_rows());
-        delivered = Some(batch).filter(|batch| batch.num_rows() > 0);
+        if look.is_some() {
+            (batch, delivered.looks) = without_looks(batch, output)?;
+        }
+        delivered.batch = Some(batch).filter(|batch| batch.num_rows() > 0 && !shows);
     } else {
         Stats::add(&stats.rows, allowed);
     }
-    let bytes = stats.bytes.load(Ordering::Relaxed);
-    shared.env.client.reporter.report(&Event::Page {
-        stream: shared.plan.name.clone(),
-        rows: u64::try_from(allowed).unwrap_or(u64::MAX),
-        bytes,
-    });
+    report(shared, allowed);
+    feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
+    Ok(delivered)
+}
+
+/// Tells how far the stream is: so many rows more.
+pub(super) fn report(shared: &Shared, rows: usize) {
+    let (stream, rows) = (shared.plan.name.clone(), u64::try_from(rows).unwrap_or(u64::MAX));
+    let bytes = shared.stats.bytes.load(Ordering::Relaxed);
+    shared.env.client.reporter.report(&Event::Page { stream, rows, bytes });
+}
+
+/// Hands a page's values to the queues, of the first records that are wanted as many as are allowed.
+async fn feed(
+    shared: &Shared,
+    request: &RequestPlan,
+    (page, stamps): (&Page, &[Option<i64>]),
+    (wanted, allowed): (Option<&BooleanArray>, usize),
+) -> Result<()> {
     for feed in &request.feeds {
         let FeedPlan { queue, tap, having, carried } = feed;
-        let fit = having_all(having, &page);
+        let fit = having_all(having, page);
         let (Some(Some(feeder)), Some(values)) = (shared.feeders.get(*queue), page.taps.get(*tap))
         else {
             continue;
         };
-        let kept = |row: &usize| wanted.as_ref().is_none_or(|wanted| wanted.value(*row));
+        let kept = |row: &usize| wanted.is_none_or(|wanted| wanted.value(*row));
         let fits = |row: &usize| fit.as_ref().is_none_or(|fit| fit.get(*row) == Some(&true));
         let rows = (0..values.len()).filter(kept).take(allowed).filter(fits);
         let values = rows.filter(|row| values.is_valid(*row)).map(|row| {
-            let along = along(&page, carried, row);
+            let along = along(page, carried, row);
             (values.value(row), stamps.get(row).copied().flatten(), along)
         });
         tokio::select! {
@@ -189,7 +230,7 @@ pub(super) async fn deliver(
             () = feeder.push(values) => {}
         }
     }
-    Ok(delivered)
+    Ok(())
 }
 
 /// What comes along with a record's value: a JSON list, empty where nothing does.
@@ -242,7 +283,7 @@ pub(super) fn wanted(listing: &Listing<'_>, source: &Source, page: &Page) -> Opt
 }
 
 /// A row without its key could be told from no other.
-fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Result<()> {
+pub(super) fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Result<()> {
     let gap = output.key.iter().find(|position| batch.column(**position).null_count() > 0);
     let Some(column) = gap.and_then(|position| output.columns.get(*position)) else {
         return Ok(());

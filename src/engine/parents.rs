@@ -1,4 +1,5 @@
-//! Versions of parents whose children a stream has, so that only those of changed parents are asked for.
+//! Versions of parents whose children a stream has, so that only those of changed parents are asked for;
+//! or versions of the stream's own records, so that only the rows of changed ones are.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -37,6 +38,8 @@ pub(super) struct Read {
     /// Parts in the store.
     parts: usize,
     known: Known,
+    /// Whether what the store has counts for nothing.
+    outdated: bool,
 }
 
 fn hash(request: usize, item: &Item) -> Option<u64> {
@@ -68,6 +71,12 @@ pub(super) fn parts<'entries>(
     let prefix = format!("{}/", key(stream));
     let from = entries.range(prefix.clone()..);
     from.take_while(move |(key, _)| key.starts_with(&prefix))
+}
+
+/// How many are known of a stream.
+pub(super) fn count(stream: &str, entries: &Entries) -> u64 {
+    let written = entries.get(&key(stream)).and_then(Value::as_str).unwrap_or_default();
+    u64::try_from(base64::decoded_len_estimate(written.len()) / 8).unwrap_or(u64::MAX)
 }
 
 /// The change that forgets the parents of a stream.
@@ -114,11 +123,26 @@ impl Read {
         Some(change)
     }
 
+    /// The same, knowing nothing of earlier runs.
+    pub(super) fn alone(mut self) -> Self {
+        self.known = Known(Some(Arc::default()));
+        self.outdated = true;
+        self
+    }
+
+    fn parts(&self) -> impl Iterator<Item = Change> {
+        (0..self.parts).map(|number| Change::forget(format!("{}/{number:06}", key(&self.stream))))
+    }
+
+    /// Nothing is remembered from now on.
+    pub(super) fn forgotten(&self) -> Vec<Change> {
+        self.parts().chain([forgotten(&self.stream)]).collect()
+    }
+
     /// What is remembered from now on: these parents, and unless `all` of them were there to be read,
     /// those that were known before.
     pub(super) fn settled(&self, all: bool) -> Vec<Change> {
-        let part = |number| Change::forget(format!("{}/{number:06}", key(&self.stream)));
-        let mut changes: Vec<Change> = (0..self.parts).map(part).collect();
+        let mut changes: Vec<Change> = self.parts().collect();
         if self.known.0.is_none() && !all {
             return changes;
         }
@@ -132,7 +156,7 @@ impl Read {
         });
         if hashes.len() > MAX_PARENTS {
             changes.push(Change::set(key(&self.stream), Value::Null));
-        } else if !same {
+        } else if self.outdated || !same {
             changes.push(Change::set(key(&self.stream), written(&hashes)));
         }
         changes

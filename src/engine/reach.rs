@@ -80,6 +80,21 @@ pub(super) fn has_own_requests(stream: &StreamPlan, reach: Reach) -> bool {
     std::ptr::eq(requests(stream, reach), stream.requests.as_slice())
 }
 
+/// Whether a way asks for the rows of changed records alone, by their ids.
+pub(super) fn fetches(stream: &StreamPlan, way: Way) -> bool {
+    stream.output.is_some()
+        && active(stream, way).any(|(_, request)| request.routed.fetch.is_some())
+}
+
+/// Whether a way is to remember how the stream's records look.
+pub(super) fn looks(stream: &StreamPlan, way: Way) -> bool {
+    way.reach == Reach::Complete
+        && has_own_requests(stream, way.reach)
+        && stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental)
+        && !stream.follows_parents()
+        && active(stream, way).any(|(_, request)| request.routed.look.is_some())
+}
+
 /// Name of the route that a way takes.
 pub(super) fn route_name(stream: &StreamPlan, way: Way) -> &str {
     let route = stream.routes.get(way.route).filter(|_| has_own_requests(stream, way.reach));

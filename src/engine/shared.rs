@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{
     Env,
     estimate::{Estimate, Price},
-    load::Note,
+    load::{Note, Slice},
     queue::Feeder,
     reach,
     rows::RowBuilder,
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::plan::{OWN, RequestPlan, StreamPlan};
+use crate::report::{Event, SliceError};
 
 /// What the workers of a stream share.
 pub(super) struct Shared {
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     /// Per queue of the plan the feeder, where this stream feeds it.
     pub(super) feeders: Vec<Option<Feeder>>,
     pub(super) rows: Option<RowBuilder>,
+    /// Whether it is remembered how records look.
+    pub(super) looks: bool,
     pub(super) notes: mpsc::Sender<Note>,
     /// Rows that may still be taken.
     pub(super) allowance: Mutex<Option<u64>>,
@@ -145,5 +148,21 @@ impl Shared {
     pub(super) async fn gap(&self, gap: impl Into<String> + Send) -> Result<()> {
         self.incomplete.store(true, Ordering::Relaxed);
         self.tell(Note::Gap(gap.into())).await
+    }
+
+    /// A refused slice as it is remembered.
+    pub(super) fn failed(&self, slice: &Slice, error: SliceError) -> FailedSlice {
+        let values = slice.items.iter().map(|item| item.value.to_string()).collect();
+        let carried = slice.items.iter().map(|item| item.carried.to_string()).collect();
+        let (request, number, recurs) = (slice.request, slice.number, self.reads_changes());
+        FailedSlice { request, number, values, carried, error, recurs }
+    }
+
+    /// Tells of a refusal.
+    pub(super) fn record(&self, error: &SliceError) {
+        let mut first = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| error.message.clone());
+        drop(first);
+        self.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });
     }
 }

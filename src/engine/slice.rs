@@ -2,30 +2,30 @@
 
 use std::{
     ops::ControlFlow,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
-use arrow_array::BooleanArray;
+use arrow_array::{BooleanArray, RecordBatch};
 
 use super::{
     assemble::first_url,
     client::Answer,
     fusion::{Refusal, Told},
     keys::KeySet,
-    listing::Listing,
-    load::{Note, Slice},
+    listing::{Listing, own_listings},
+    load::{Note, Sight, Slice},
     page::{self, Fetched},
-    reach,
+    probe::{self, Came},
     shared::Shared,
     source::Source,
-    state::{FailedSlice, OpenListing},
+    state::OpenListing,
     stats::Stats,
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::paginate::Position;
 use crate::plan::RequestPlan;
-use crate::report::{Event, SliceError};
+use crate::report::SliceError;
 use crate::spec::{Meaning, Then};
 use crate::template::Scope;
 
@@ -80,6 +80,9 @@ pub(super) async fn run(
             return Ok(());
         }
         match page::fetch(shared, source, &listing, walk.is_tentative(&listing)).await? {
+            Answer::Read(fetched) if listing.is_fetching() => {
+                walk.read_fetched(listing, fetched).await?;
+            }
             Answer::Read(fetched) => walk.read(listing, fetched).await?,
             Answer::Given { then: Then::Empty, .. } => {}
             Answer::Given { means, url, status, message, .. } if walk.is_tentative(&listing) => {
@@ -91,7 +94,7 @@ pub(super) async fn run(
                 walk.route_refused(Refusal { path, status, message }).await?;
             }
             Answer::Given { then: Then::RestartSlice, url, status, message, .. } => {
-                if listing.at == Position::First || walk.slice.attempt >= MAX_RESTARTS {
+                if listing.is_fresh() || walk.slice.attempt >= MAX_RESTARTS {
                     let status = status.map_or(String::new(), |status| format!("{status} "));
                     let what = format!("`{}` was refused: {status}{message}", url.path());
                     return Err(Error::new(Kind::Rejected, what));
@@ -116,24 +119,33 @@ pub(super) async fn run(
 }
 
 /// A slice on its way.
-struct Walk<'run> {
-    shared: &'run Shared,
-    source: &'run Source,
-    request: &'run RequestPlan,
-    scope: Arc<Scope>,
-    slice: Arc<Slice>,
+pub(super) struct Walk<'run> {
+    pub(super) shared: &'run Shared,
+    pub(super) source: &'run Source,
+    pub(super) request: &'run RequestPlan,
+    pub(super) scope: Arc<Scope>,
+    pub(super) slice: Arc<Slice>,
     /// Listings that are not at their end.
-    open: Vec<Listing<'run>>,
+    pub(super) open: Vec<Listing<'run>>,
     /// Keys of its rows so far, when it has more than one page.
-    known: Option<KeySet>,
+    pub(super) known: Option<KeySet>,
     /// Whether the loader knows that nothing is left of it.
-    told: bool,
+    pub(super) told: bool,
     /// Whether nothing of it was left out.
-    whole: bool,
+    pub(super) whole: bool,
     /// Whether its listing has shown that it holds the children of its records.
-    holds_children: bool,
+    pub(super) holds_children: bool,
     /// A refusal that may be about the object or about the route: the own request tells.
-    doubted: Option<Refusal>,
+    pub(super) doubted: Option<Refusal>,
+}
+
+/// What a page has brought.
+#[derive(Default)]
+struct News {
+    batch: Option<RecordBatch>,
+    newest: Option<i64>,
+    gap: Option<String>,
+    sights: Vec<Sight>,
 }
 
 impl<'run> Walk<'run> {
@@ -187,27 +199,10 @@ impl<'run> Walk<'run> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Takes note that a request which others share with it is refused.
-    async fn note_refused(&self) -> Result<()> {
-        let number = self.slice.request;
-        let refused = self.source.seat.as_ref().is_some_and(super::fusion::Seat::is_refused);
-        if !refused || self.shared.is_refused(number) {
-            return Ok(());
-        }
-        self.shared.refuse(number);
-        self.shared.tell(Note::RouteRefused).await
-    }
-
-    /// Listings by the stream's own request, one per value; of other requests that of the slice.
-    fn own_listings(&self) -> Vec<Listing<'run>> {
+    /// Listings by the stream's own request in the place of the slice's.
+    pub(super) fn own_listings(&self) -> Vec<Listing<'run>> {
         let (plan, number) = (self.shared.plan.as_ref(), self.slice.request);
-        let values = self.slice.items.iter().rev().map(|item| item.value.as_ref());
-        let own = values.filter_map(|value| Listing::own(plan, number, (value, &self.scope)));
-        let own: Vec<Listing<'run>> = own.collect();
-        if own.is_empty() {
-            return vec![Listing::first((number, self.request), &self.scope)];
-        }
-        own
+        own_listings(plan, (number, self.request), &self.slice.items, &self.scope)
     }
 
     /// Where in the own listing an embedded list goes on.
@@ -234,57 +229,7 @@ impl<'run> Walk<'run> {
         }
         Stats::add(&shared.stats.derived, 1);
         shared.stats.done.fetch_add(1, Ordering::Relaxed);
-        let (slice, rest, whole) = (Arc::clone(&self.slice), Vec::new(), self.whole);
-        shared.tell(Note::Page { slice, batch, rest, newest: None, gap: None, whole }).await
-    }
-
-    /// Whether a refusal of a listing's next page would say that the API does not serve the route.
-    fn is_tentative(&self, listing: &Listing<'_>) -> bool {
-        let routed = &listing.request.routed;
-        let shared = self.shared;
-        let replaces_all =
-            routed.own.is_none() && (shared.may_read_whole() || !shared.is_by_parents());
-        listing.number == self.slice.request
-            && listing.at == Position::First
-            && listing.depth == 0
-            && (routed.found.is_some() || replaces_all)
-            // Once it was served, a refusal is about what is asked for.
-            && !shared.is_served(listing.number)
-    }
-
-    /// Goes on without the route, value by value; where that is not possible, the stream is to be read
-    /// anew without it.
-    async fn route_refused(&mut self, refusal: Refusal) -> Result<()> {
-        let shared = self.shared;
-        let first = shared.refuse(self.slice.request);
-        if self.request.routed.found.is_none() {
-            return Err(Error::new(Kind::Rejected, refusal.to_string()));
-        }
-        if first {
-            self.tell_refused(&refusal).await?;
-        }
-        self.open = self.own_listings();
-        Ok(())
-    }
-
-    async fn tell_refused(&self, refusal: &Refusal) -> Result<()> {
-        let shared = self.shared;
-        let stream = Some(shared.plan.name.clone());
-        let route = shared.route();
-        let message =
-            format!("{refusal}; the route `{route}` is left for the stream's own requests");
-        shared.env.client.reporter.report(&Event::Warning { stream, message });
-        shared.tell(Note::RouteRefused).await
-    }
-
-    /// The own request was answered where the shared one was refused: it was not because of the object.
-    async fn settle_doubt(&mut self) -> Result<()> {
-        let Some(refusal) = self.doubted.take() else { return Ok(()) };
-        let first = self.source.seat.as_ref().is_some_and(super::fusion::Seat::refuse);
-        if !first {
-            return Ok(());
-        }
-        self.tell_refused(&refusal).await
+        self.tell(News { batch, ..News::default() }).await
     }
 
     /// Delivers a page, and opens what it leads to.
@@ -324,7 +269,8 @@ impl<'run> Walk<'run> {
         let newest = stamps.iter().flatten().max().copied();
         let known = (!single).then_some(&mut self.known);
         let request = listing.request;
-        let batch = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
+        let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
+        let (batch, looks) = (delivered.batch, delivered.looks);
         self.open.extend(missing);
         if let Some(at) = next {
             let rest = if listing.number == self.slice.request && self.goes_on_by_own() {
@@ -339,9 +285,44 @@ impl<'run> Walk<'run> {
             Some(_) => drop(self.open.splice(0..0, children)),
             None => self.open.extend(children),
         }
-        self.told = self.open.is_empty();
-        let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
-        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole }).await
+        let sights = if request.routed.fetch.is_some() {
+            let (same, others) = probe::split(looks, self.source.known.as_ref());
+            probe::open(&mut self.open, (self.slice.request, request), &self.scope, others);
+            same.into_iter().map(|look| look.sight(Some(false))).collect()
+        } else {
+            looks.into_iter().map(|look| look.sight(None)).collect()
+        };
+        self.tell(News { batch, newest, gap, sights }).await
+    }
+
+    /// Delivers rows whose records the slice's own listing has shown.
+    async fn read_fetched(
+        &mut self,
+        mut listing: Listing<'run>,
+        Fetched { page, next, .. }: Fetched,
+    ) -> Result<()> {
+        let shared = self.shared;
+        let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+        let came = match probe::came(shared, &mut listing, &page)? {
+            Ok(came) => came,
+            Err(other) => {
+                let path = first_url(&shared.env.client.access.base_url, &listing)?;
+                let path = path.path().to_owned();
+                let message = format!("it does not go by ids: {other} was not asked for");
+                return self.route_refused(Refusal { path, status: None, message }).await;
+            }
+        };
+        let Came { batch, sights, left } = came;
+        let mut gap = None;
+        if let Some(at) = next.filter(|_| left > 0) {
+            listing.guard().check(&at, rows)?;
+            self.open.push(Listing { at, ..listing });
+        } else if left > 0 {
+            gap = Some(format!("{left} of the records that a listing showed did not come"));
+            self.whole = false;
+            shared.incomplete.store(true, Ordering::Relaxed);
+        }
+        self.tell(News { batch: Some(batch), newest: None, gap, sights }).await
     }
 
     /// Whether what follows the slice's first page comes by the stream's own request.
@@ -387,88 +368,20 @@ impl<'run> Walk<'run> {
         Ok(children)
     }
 
-    /// Begins anew, since a position in it is no longer good.
-    async fn restart(&mut self) -> Result<()> {
-        let attempt = self.slice.attempt + 1;
-        let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
-        self.known = None;
-        self.open = if self.request.routed.embedded.is_some() {
-            self.own_listings()
-        } else {
-            vec![Listing::first((self.slice.request, self.request), &self.scope)]
-        };
-        let rest = self.rest();
-        let slice = std::mem::replace(&mut self.slice, Arc::clone(&anew));
-        self.shared.tell(Note::Restart { slice, anew, rest }).await
-    }
-
-    /// Records a refusal; the slice goes on where only a page, or one of its values, is left out.
-    async fn refused(
-        &mut self,
-        mut listing: Listing<'run>,
-        then: Then,
-        error: SliceError,
-    ) -> Result<ControlFlow<()>> {
-        let shared = self.shared;
-        record(shared, &error);
-        let mut failed = failed(shared, &self.slice, error);
-        if then == Then::StopStream {
-            let gap = format!("the stream was stopped: {}", failed.error.message);
-            shared.leave(failed, gap).await?;
-            shared.enough.cancel();
-            return Ok(ControlFlow::Break(()));
-        }
-        if self.request.routed.found.is_some() && self.slice.items.len() > 1 {
-            shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
-            let value = listing.open().with.into_iter().next().unwrap_or_default();
-            failed.carried.clear();
-            failed.values = vec![value];
-            shared.tell(Note::Part(failed)).await?;
-            self.whole = false;
-            return Ok(ControlFlow::Continue(()));
-        }
-        let size = shared.page_sizes.get(listing.number);
-        let size = size.map(|size| size.load(Ordering::Relaxed));
-        let after = listing.request.pager.position_after_unread(&listing.at, size);
-        let Some(at) = after.filter(|_| then == Then::SkipPage) else {
-            shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
-            shared.tell(Note::Refused(Arc::clone(&self.slice), failed)).await?;
-            return Ok(ControlFlow::Break(()));
-        };
-        let gap = format!("a page was left out: {}", failed.error.message);
-        shared.leave(failed, gap).await?;
-        self.whole = false;
-        listing.guard().check(&at, 0)?;
-        self.open.push(Listing { at, ..listing });
-        Ok(ControlFlow::Continue(()))
-    }
-
-    async fn end(self) -> Result<()> {
+    async fn end(mut self) -> Result<()> {
         self.shared.stats.done.fetch_add(1, Ordering::Relaxed);
-        if self.told {
-            return Ok(());
-        }
-        let Self { shared, slice, whole, .. } = self;
-        let (batch, rest, newest, gap) = (None, Vec::new(), None, None);
-        shared.tell(Note::Page { slice, batch, rest, newest, gap, whole }).await
+        if self.told { Ok(()) } else { self.tell(News::default()).await }
     }
 
-    fn rest(&self) -> Vec<OpenListing> {
+    /// Tells what a page has brought, and which listings are left.
+    async fn tell(&mut self, news: News) -> Result<()> {
+        self.told = self.open.is_empty();
+        let News { batch, newest, gap, sights } = news;
+        let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
+        self.shared.tell(Note::Page { slice, batch, rest, newest, gap, whole, sights }).await
+    }
+
+    pub(super) fn rest(&self) -> Vec<OpenListing> {
         self.open.iter().map(Listing::open).collect()
     }
-}
-
-/// A refused slice as it is remembered.
-fn failed(shared: &Shared, slice: &Slice, error: SliceError) -> FailedSlice {
-    let values = slice.items.iter().map(|item| item.value.to_string()).collect();
-    let carried = slice.items.iter().map(|item| item.carried.to_string()).collect();
-    let recurs = !reach::has_own_requests(&shared.plan, shared.way.reach);
-    FailedSlice { request: slice.request, number: slice.number, values, carried, error, recurs }
-}
-
-fn record(shared: &Shared, error: &SliceError) {
-    let mut first = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-    first.get_or_insert_with(|| error.message.clone());
-    drop(first);
-    shared.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });
 }

@@ -34,8 +34,9 @@ pub(super) struct Source {
     failed: Mutex<Vec<(u64, FailedSlice)>>,
     /// Slices that are done or begun.
     taken: Spans,
-    /// Parents whose children need not be asked for again; `None`: all are asked for.
-    known: Option<Known>,
+    /// Parents whose children need not be asked for again, or records whose rows need not; `None`: all are
+    /// asked for.
+    pub(super) known: Option<Known>,
     /// The stream's place among those that ask for the same objects.
     pub(super) seat: Option<Seat>,
     /// The stream's place among those that read the same listing.

@@ -77,6 +77,16 @@ impl Recall {
         self.streams.get(name).cloned().unwrap_or_default()
     }
 
+    /// Parents, or rows, that are known of a stream by their version.
+    pub(super) fn known(&self, name: &str) -> u64 {
+        parents::count(name, &self.rest)
+    }
+
+    /// The changes that forget what a run that has not ended knows of a stream's parents or rows.
+    pub fn without_parts(&self, name: &str) -> impl Iterator<Item = Change> {
+        parents::parts(name, &self.rest).map(|(key, _)| Change::forget(key))
+    }
+
     /// Takes note that not all that was written of a stream is there any more: whatever a run that has
     /// ended read of it counts for nothing.
     pub fn distrust(&mut self, name: &str) {
@@ -90,8 +100,7 @@ impl Recall {
         let queues = self.rest.keys().filter(|key| key.starts_with(QUEUE));
         let mut changes: Vec<Change> = queues.map(Change::forget).collect();
         let names = self.streams.keys();
-        let parts = names.flat_map(|name| parents::parts(name, &self.rest));
-        changes.extend(parts.map(|(key, _)| Change::forget(key)));
+        changes.extend(names.flat_map(|name| self.without_parts(name)));
         for (name, state) in self.streams.iter().filter(|(_, state)| state.open.is_some()) {
             let state = StreamState { open: None, ..state.clone() };
             changes.push(state.change(name));

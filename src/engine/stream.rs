@@ -26,7 +26,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::report::{Event, StreamReport, StreamStatus};
-use crate::write::{Committed, Disposition};
+use crate::write::{Committed, Disposition, Table};
 
 /// A stream and its places in the queues.
 pub(super) struct Job {
@@ -127,6 +127,8 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         interval: env.interval,
         pending: Pending::default(),
         parents,
+        looks: reach::looks(&plan, way),
+        replaces: replaced(&plan, way),
         plan: Arc::clone(&plan),
     };
     let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, way };
@@ -147,6 +149,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
+        looks: reach::looks(&plan, way),
         notes: loader.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
@@ -253,6 +256,15 @@ fn marks(plan: &StreamPlan, way: Way) -> bool {
     merges && (everything || some && plan.is_bound_to_parent())
 }
 
+/// Column that names what is marked in a run: the parents, or the rows themselves where those that have not
+/// changed are not read.
+fn replaced(plan: &StreamPlan, way: Way) -> Option<String> {
+    let table = &plan.output.as_ref()?.table;
+    let own = table.schema.key.first().filter(|_| reach::fetches(plan, way));
+    let own = own.filter(|_| table.disposition == Disposition::Merge);
+    own.or(table.replaces.as_ref()).cloned()
+}
+
 /// Where the requests of a stream get their slices.
 fn sources(keeper: &Keeper, company: Vec<Option<Company>>) -> Vec<Source> {
     let Keeper { progress, before, plan, way, .. } = keeper;
@@ -268,7 +280,7 @@ fn sources(keeper: &Keeper, company: Vec<Option<Company>>) -> Vec<Source> {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
             failed: failed.filter(|_| gated || reach == Reach::Failed).cloned().collect(),
-            known: gated.then(|| known.clone()),
+            known: (gated || keeper.looks).then(|| known.clone()),
         };
         if let Some(seat) = &company.seat {
             let mut done = past.finished.clone();
@@ -305,7 +317,8 @@ enum Opened {
 async fn open(env: &Env, keeper: &mut Keeper, going_on: Option<&Progress>) -> Result<Opened> {
     let Some(output) = &keeper.plan.output else { return Ok(Opened::Ready) };
     let staged = going_on.map(|progress| progress.staged);
-    keeper.writer = env.target.open(&output.table, staged).await?;
+    let table = Table { replaces: keeper.replaces.clone(), ..output.table.clone() };
+    keeper.writer = env.target.open(&table, staged).await?;
     if keeper.writer.is_some() {
         return Ok(Opened::Ready);
     }

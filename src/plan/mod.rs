@@ -25,7 +25,7 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result};
 use crate::replication::{Checkpoints, Mode, OnBudget, Replication, StreamOptions};
 use crate::respond::Rules;
-use crate::spec::{Fields, RequestSpec, Spec, Stream};
+use crate::spec::{Fetch, Fields, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
@@ -37,7 +37,9 @@ pub use cost::{Cost, QuotaPlan};
 pub use cursor::CursorPlan;
 pub use iterate::Iterate;
 pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
-pub use routes::{DerivePlan, EmbeddedPlan, FoundPlan, RoutePlan, Routed, requests_of};
+pub use routes::{
+    DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, RoutePlan, Routed, requests_of,
+};
 pub use select::{Selection, matches_pattern};
 pub use steps::StepPlan;
 pub use stream::{Output, StreamPlan};
@@ -228,6 +230,12 @@ impl Stage<'_> {
     fn queues(&self) -> impl Iterator<Item = &str> {
         self.all_requests().flat_map(request::queues_of)
     }
+
+    /// How one of its open routes has its rows by ids.
+    fn fetch(&self) -> Option<&Fetch> {
+        let mut requests = self.routes.iter().flat_map(|(_, requests)| requests);
+        requests.find_map(|request| request.fetch.as_ref())
+    }
 }
 
 /// Two streams with one object would each replace what the other has written.
@@ -382,6 +390,7 @@ impl<'plan> Draft<'plan> {
             ignore: ignore.clone(),
             queues,
             scope: &scope,
+            fetch: stage.fetch(),
         };
         let mut compile = |all: &[RequestSpec]| -> Result<Vec<RequestPlan>> {
             let compiled = all.iter().map(|one| compiler.compile(one, &mut notes));

@@ -11,8 +11,8 @@ use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
 use crate::spec::{
-    Body, Descend, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec, Stream,
-    Unknown,
+    Body, Descend, Fetch, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec,
+    Stream, Unknown,
 };
 use crate::template::{Scope, Template, TemplateError};
 
@@ -163,6 +163,7 @@ fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
         embedded: above.embedded,
         derive: above.derive,
         found: above.found,
+        fetch: above.fetch,
     }
 }
 
@@ -211,6 +212,8 @@ pub(super) struct Compiler<'plan> {
     pub(super) ignore: Vec<String>,
     pub(super) queues: &'plan [QueuePlan],
     pub(super) scope: &'plan Arc<Scope>,
+    /// How one of its open routes has its rows by ids.
+    pub(super) fetch: Option<&'plan Fetch>,
 }
 
 impl Compiler<'_> {
@@ -253,6 +256,8 @@ impl Compiler<'_> {
         let having = having.collect::<Result<_>>()?;
         let cursor = self.cursor_path(request).as_deref().map(&mut tap).transpose()?;
         let columns = self.sources(request)?;
+        let version = self.fetch.map(|fetch| tap(&fetch.version)).transpose()?;
+        let look = version.and_then(|version| self.look(version, &columns));
         let descend = match &request.descend {
             Some(descend) => Some(descend_plan(descend, &request.query, &mut taps)?),
             None => None,
@@ -274,7 +279,7 @@ impl Compiler<'_> {
             columns,
             descend,
             within,
-            routed: self.routed(request)?,
+            routed: self.routed(request, look)?,
         })
     }
 

@@ -1,15 +1,16 @@
 //! Routes, compiled: the sets of requests by which a stream's rows can be had.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::request::{self, Compiler, invalid, items_of};
-use super::{ColumnPlan, Draft, Iterate, RequestPlan};
+use super::{ColumnPlan, ColumnValue, Draft, Iterate, RequestPlan};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
 use crate::paginate::Pager;
 use crate::path::Path;
-use crate::spec::{OWN, RequestSpec, Spec, Stream};
-use crate::template::Expression;
+use crate::spec::{Fetch, OWN, RequestSpec, Spec, Stream};
+use crate::template::{Expression, Template};
 
 /// One way to a stream's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,32 @@ pub struct Routed {
     pub found: Option<FoundPlan>,
     /// Whether it sends nothing: what it does not derive has no rows.
     pub silent: bool,
+    /// How a record shows whether it is as it was, where one of the stream's routes asks.
+    pub look: Option<LookPlan>,
+    /// Its listing only shows which records there are.
+    pub fetch: Option<FetchPlan>,
+}
+
+/// How a record shows whether it is as it was.
+#[derive(Debug)]
+pub struct LookPlan {
+    /// Tap of its version.
+    pub version: usize,
+    /// Positions of the columns that tell too: all that the listing of the route has.
+    pub columns: Vec<usize>,
+}
+
+/// How the rows come whose records a listing has only shown.
+#[derive(Debug)]
+pub struct FetchPlan {
+    /// Variable that holds the ids.
+    pub variable: Arc<str>,
+    /// Ids to a request.
+    pub chunk: usize,
+    /// Path below the base URL.
+    pub path: Template,
+    /// Query parameters.
+    pub query: Vec<(String, Template)>,
 }
 
 /// Records inside the answer about one object. The decoder's captures are whether there are more, and the
@@ -79,11 +106,19 @@ pub(super) fn captures(request: &RequestSpec, pager: &Pager) -> Result<Vec<Path>
     }
 }
 
-/// The own request that goes over the single values of the same queue.
+/// The own request that goes over the single values of the same queue; in the place of one that fetches by
+/// ids, that with the same slices.
 pub(super) fn own_of(request: &RequestPlan, own: &[RequestPlan]) -> Option<usize> {
-    let Iterate::Queue { queue, .. } = request.iterate else { return None };
-    own.iter().position(|one| match &one.iterate {
-        Iterate::Queue { queue: other, chunk, .. } => *other == queue && chunk.is_none(),
+    let fetches = request.routed.fetch.is_some();
+    own.iter().position(|one| match (&request.iterate, &one.iterate) {
+        (Iterate::Once, Iterate::Once) => fetches,
+        (
+            Iterate::Queue { queue, chunk, variable, .. },
+            Iterate::Queue { queue: other, chunk: theirs, variable: name, only, .. },
+        ) if fetches => (queue, chunk, variable) == (other, theirs, name) && only.is_none(),
+        (Iterate::Queue { queue, .. }, Iterate::Queue { queue: other, chunk, .. }) => {
+            other == queue && chunk.is_none()
+        }
         _ => false,
     })
 }
@@ -114,7 +149,7 @@ pub(super) fn add(
     let own = requests.get(..own).unwrap_or_default();
     for request in &mut compiled {
         let routed = &request.routed;
-        let needed = routed.embedded.is_some() || routed.found.is_some();
+        let needed = routed.embedded.is_some() || routed.found.is_some() || routed.fetch.is_some();
         let at = own_of(request, own);
         if needed && at.is_none() {
             return;
@@ -145,7 +180,7 @@ impl Draft<'_> {
 }
 
 impl Compiler<'_> {
-    pub(super) fn routed(&self, request: &RequestSpec) -> Result<Routed> {
+    pub(super) fn routed(&self, request: &RequestSpec, look: Option<LookPlan>) -> Result<Routed> {
         let items = items_of(request);
         let embedded = request.embedded.as_ref().map(|embedded| EmbeddedPlan {
             path: request.get.clone().unwrap_or_default(),
@@ -183,6 +218,28 @@ impl Compiler<'_> {
             }
         };
         let silent = request.get.is_none() && request.post.is_none();
-        Ok(Routed { own: None, embedded, derive, found, silent })
+        let fetch = request.fetch.as_ref().map(fetch_plan).transpose()?;
+        Ok(Routed { own: None, embedded, derive, found, silent, look, fetch })
     }
+
+    /// How the records of a request show whether they are as they were, given the tap of their version.
+    pub(super) fn look(&self, version: usize, columns: &[ColumnValue]) -> Option<LookPlan> {
+        let brings = &self.fetch?.brings;
+        let tells = |(plan, value): (&ColumnPlan, &ColumnValue)| {
+            let comes = matches!(value, ColumnValue::Decoded(_) | ColumnValue::Extra);
+            comes && !brings.contains(&plan.column.name)
+        };
+        let all = self.columns?.iter().zip(columns).enumerate();
+        let columns = all.filter(|(_, one)| tells(*one)).map(|(position, _)| position).collect();
+        Some(LookPlan { version, columns })
+    }
+}
+
+fn fetch_plan(fetch: &Fetch) -> Result<FetchPlan> {
+    Ok(FetchPlan {
+        variable: fetch.variable.as_str().into(),
+        chunk: usize::try_from(fetch.chunk.max(1)).unwrap_or(1),
+        path: request::template(&fetch.get)?,
+        query: request::query(&fetch.query)?,
+    })
 }

@@ -256,6 +256,8 @@ pub struct RequestSpec {
     pub derive: Option<Derive>,
     /// For a route: which values of a chunk the answer is about.
     pub found: Option<Found>,
+    /// For a route: the rows come by ids, those of changed records alone.
+    pub fetch: Option<Fetch>,
 }
 
 /// A field of a connection.

@@ -4,6 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::QueryValue;
+
 /// Name of the route that a stream's own requests make up.
 pub const OWN: &str = "own";
 
@@ -45,4 +47,28 @@ pub struct Found {
     pub at: String,
     /// Path in each that is there when not all about it is: it then counts as not found.
     pub more: Option<String>,
+}
+
+/// The listing only shows which records there are: the rows come by another request for several of them at
+/// once, by their ids. A run that merges asks for those alone that look otherwise than when they were last
+/// read; the rows of the others stay.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Path of the id in a record: that of the stream's key, which has this one column.
+    pub id: String,
+    /// Path of a value that changes whenever one of the columns that the request `brings` does.
+    pub version: String,
+    /// The columns that the listing leaves out.
+    pub brings: Vec<String>,
+    /// Name of the variable, a list of ids.
+    #[serde(rename = "as")]
+    pub variable: String,
+    /// Ids to a request.
+    pub chunk: u32,
+    /// Path below the base URL, a template. Its answers are like those of the listing.
+    pub get: String,
+    /// Query parameters.
+    #[serde(default)]
+    pub query: IndexMap<String, QueryValue>,
 }

@@ -522,6 +522,7 @@ fn discover_fits_100_columns_and_says_what_it_cannot_find() {
     stream                        columns  key                   parent      points
     blog_posts                         17  id                    spaces      1 core
         A blog post in its latest version, with its body in the format of `body_format`
+        routes: probed, probed_by_space
     blog_post_footer_comments          15  id                    blog_posts  1 core
         A comment below a blog post, replies included
         routes: bulk

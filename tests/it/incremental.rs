@@ -40,7 +40,7 @@ fn world() -> World {
 }
 
 /// A replication with more settings for all streams.
-fn with(settings: &str) -> String {
+pub(crate) fn with(settings: &str) -> String {
     INCREMENTAL.replace("mode: incremental", &format!("mode: incremental, {settings}"))
 }
 
@@ -59,7 +59,7 @@ fn id_where(world: &World, stream: &str, holds: impl Fn(&Row) -> bool) -> String
 }
 
 /// A current page below another, with nothing below it, but labels, properties and comments on it.
-fn leaf(world: &World) -> String {
+pub(crate) fn leaf(world: &World) -> String {
     let with = |stream| {
         let rows = truth(world, stream);
         rows.iter().map(|row| text(row, "page_id").to_owned()).collect::<BTreeSet<_>>()
@@ -77,7 +77,7 @@ fn leaf(world: &World) -> String {
     })
 }
 
-fn some(world: &World, stream: &str) -> String {
+pub(crate) fn some(world: &World, stream: &str) -> String {
     id_where(world, stream, |_| true)
 }
 
@@ -99,16 +99,16 @@ fn report<'run>(run: &'run RunReport, stream: &str) -> &'run weir::report::Strea
 }
 
 /// All rows of a table, those that are marked as deleted among them, by their id.
-fn table(world: &World, stream: &str) -> BTreeMap<String, Row> {
+pub(crate) fn table(world: &World, stream: &str) -> BTreeMap<String, Row> {
     let batches = world.memory.batches(stream).unwrap();
     let rows = batches.iter().flat_map(crate::support::rows::read);
     rows.map(|row| (text(&row, "id").to_owned(), row)).collect()
 }
 
-type Make = fn(&World) -> Change;
+pub(crate) type Make = fn(&World) -> Change;
 
 /// Changes, and the streams that do not show them until they are read whole.
-const CHANGES: [(&str, Make, &[&str]); 22] = [
+pub(crate) const CHANGES: [(&str, Make, &[&str]); 22] = [
     ("a page is edited", |world| edit(leaf(world)), &["child_pages"]),
     ("a page is made", |world| create(New::Page, leaf(world)), &["child_pages"]),
     (

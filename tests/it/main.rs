@@ -15,6 +15,7 @@ mod kills;
 mod language;
 mod oauth;
 mod postgres;
+mod probed;
 mod routes;
 mod sim;
 mod sim_change;

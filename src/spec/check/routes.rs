@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Checker, below};
-use crate::spec::{Derive, ForEach, OWN, QueueItems, RequestSpec, Stream};
+use crate::schema::ColumnType;
+use crate::spec::{Derive, Fetch, ForEach, OWN, QueueItems, RequestSpec, Stream};
 
 impl Checker<'_> {
     /// Checks that a stream's own requests have nothing that only those of its routes may.
@@ -11,9 +12,11 @@ impl Checker<'_> {
         let changes = stream.cursor.iter().flat_map(|cursor| &cursor.requests);
         let mut all = stream.requests.iter().chain(changes);
         let routed = all.any(|request| {
-            request.embedded.is_some() || request.derive.is_some() || request.found.is_some()
+            let placed = request.embedded.is_some() || request.found.is_some();
+            placed || request.derive.is_some() || request.fetch.is_some()
         });
-        let message = "`embedded`, `derive` and `found` go with the requests of `routes` only";
+        let message =
+            "`embedded`, `derive`, `found` and `fetch` go with the requests of `routes` only";
         self.found_if(routed, &below(path, &["requests"]), message);
     }
 
@@ -85,6 +88,44 @@ impl Checker<'_> {
         if let Some(derive) = &request.derive {
             self.derive(&below(at, &["derive"]), stream, (derive, items, request), own);
         }
+        if let Some(fetch) = &request.fetch {
+            self.fetch(&below(at, &["fetch"]), stream, (fetch, request), own);
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        at: &[&str],
+        stream: &Stream,
+        (fetch, request): (&Fetch, &RequestSpec),
+        own: &BTreeSet<String>,
+    ) {
+        let Fetch { id, version, brings, variable, chunk, get, query } = fetch;
+        let others = request.embedded.is_some() || request.found.is_some();
+        let others = others || request.derive.is_some() || request.descend.is_some();
+        let fits = request.get.is_some() && !others;
+        let message =
+            "this goes with a `get`, and not with `embedded`, `found`, `derive` or `descend`";
+        self.found_if(!fits, at, message);
+        self.path(&below(at, &["id"]), id);
+        self.path(&below(at, &["version"]), version);
+        let is_key = matches!(stream.key.as_slice(), [key] if stream.columns.get(key).is_some_and(|column| {
+            let from = column.from.as_ref().map_or(vec![key], |from| from.0.iter().collect());
+            matches!(column.kind, ColumnType::Text | ColumnType::Int) && from == [id]
+        }));
+        let message = "the stream's key is not this one value, as text or int";
+        self.found_if(!is_key, &below(at, &["id"]), message);
+        for (position, column) in brings.iter().enumerate() {
+            let position = position.to_string();
+            self.column_of(&below(at, &["brings", &position]), column, stream);
+        }
+        let at_as = below(at, &["as"]);
+        self.variable(&at_as, variable);
+        self.found_if(*chunk == 0, &below(at, &["chunk"]), "at least 1 is wanted");
+        let known = own.iter().cloned().chain([variable.clone()]).collect();
+        let known = self.names.with(&known);
+        self.url_path(&below(at, &["get"]), get, &known);
+        self.query(&below(at, &["query"]), query, &known);
     }
 
     fn derive(
