@@ -79,6 +79,14 @@ impl Pager {
         self.size.as_ref().map(|size| size.max)
     }
 
+    /// Whether each page may have a size of its own: the API itself says where the next one begins.
+    pub fn takes_any_size(&self) -> bool {
+        match self.kind {
+            Paginate::Cursor(_) | Paginate::NextUrl(_) | Paginate::LinkHeader(_) => true,
+            Paginate::None | Paginate::Page(_) | Paginate::Offset(_) => false,
+        }
+    }
+
     /// Half of a page size, when the spec allows pages that small.
     pub fn smaller_page(&self, size: u32) -> Option<u32> {
         let least = self.size.as_ref()?.min.max(1);

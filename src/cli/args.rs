@@ -26,8 +26,8 @@ Examples:
   weir sync run replication.yaml --dry-run --json
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
-75 paused because the points that may be spent are spent: run it again later to continue,
-130 or 143 interrupted. A stream that did not end leaves its table as it was.";
+75 paused because the points that may be spent are spent: run it again later to continue
+(1 if a stream has failed besides), 130 or 143 interrupted. A stream that did not end leaves its table as it was.";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:

@@ -230,6 +230,10 @@ fn conclusion(report: &RunReport) -> String {
     } else {
         "run again to start over"
     };
+    let paused = report.points.as_ref().filter(|points| points.paused.is_some());
+    let why = paused.and_then(|points| points.paused.as_deref()).unwrap_or_default();
+    let at = paused.and_then(|points| points.resume_at.as_deref());
+    let when = at.map_or(String::new(), |at| format!(" at {at} or later"));
     match report.status {
         RunStatus::Done => "done".to_owned(),
         RunStatus::DoneWithErrors => {
@@ -239,15 +243,15 @@ fn conclusion(report: &RunReport) -> String {
             });
             format!("done, without the slices that were refused (exit code 3){kept}")
         }
+        RunStatus::Failed if report.resumable && paused.is_some() => format!(
+            "failed: tables of failed streams are as they were before; the others are paused: {why}; \
+             run again{when} to continue with them"
+        ),
         RunStatus::Failed if report.resumable => {
             format!("failed: tables of failed streams are as they were before; {again}")
         }
         RunStatus::Failed => "failed: tables of failed streams are as they were before".to_owned(),
         RunStatus::Paused => {
-            let paused = report.points.as_ref();
-            let why = paused.and_then(|points| points.paused.as_deref()).unwrap_or_default();
-            let at = paused.and_then(|points| points.resume_at.as_deref());
-            let when = at.map_or(String::new(), |at| format!(" at {at} or later"));
             let again = if report.resumable {
                 format!("what was read is saved: run again{when} to continue")
             } else {
@@ -374,6 +378,16 @@ mod tests {
         points: 5,000 spent by this run, of at most 20,000; 5,990 of the hour's 6,000 are spent; waited 1h06m for more
         paused: 5,990 of the 6,000 points of this hour are spent; what was read is saved: run again at 2026-01-02T04:00:00Z or later to continue (exit code 75)
         ");
+    }
+
+    #[test]
+    fn a_failed_run_that_paused_besides_says_both() {
+        let mut report = report(RunStatus::Failed, vec![]);
+        report.resumable = true;
+        let paused = Some("5,990 of the 6,000 points of this hour are spent".to_owned());
+        let resume_at = Some("2026-01-02T04:00:00Z".to_owned());
+        report.points = Some(PointsReport { paused, resume_at, ..PointsReport::default() });
+        insta::assert_snapshot!(conclusion(&report), @"failed: tables of failed streams are as they were before; the others are paused: 5,990 of the 6,000 points of this hour are spent; run again at 2026-01-02T04:00:00Z or later to continue with them");
     }
 
     #[test]

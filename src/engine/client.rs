@@ -11,11 +11,11 @@ use std::{
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use super::{estimate::Estimate, purse::Purse, stats::Stats};
+use super::{estimate::Price, hand::Reserved, purse::Purse, stats::Stats};
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Response, StatusCode, Transport, TransportError, Url};
-use crate::plan::{Access, Cost};
+use crate::plan::Access;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
 use crate::spec::{Meaning, Then};
@@ -45,7 +45,7 @@ pub(super) struct Call<'call> {
     /// Whether it is sent for several streams.
     pub(super) shared: bool,
     /// What a try costs, and how many objects may come.
-    pub(super) cost: (Cost, &'call Estimate),
+    pub(super) price: Price<'call>,
     /// Makes the request anew for each try.
     pub(super) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
     /// Asks for a smaller page from now on; `false` when there is none.
@@ -176,9 +176,9 @@ impl Client {
         Err(Error::new(Kind::Unreachable, "the request was tried without end"))
     }
 
-    async fn reserve(&self, call: &Call<'_>) -> Result<Option<u64>> {
+    async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
         let Some(purse) = &self.purse else { return Ok(None) };
-        self.unless_cancelled(purse.reserve(call.cost)).await?.map(Some)
+        self.unless_cancelled(purse.reserve(call.price)).await?.map(Some)
     }
 
     /// Whether the run ends before its work is done, since what it may spend is spent.
@@ -205,12 +205,12 @@ impl Client {
     fn settle(
         &self,
         call: &Call<'_>,
-        reserved: Option<u64>,
+        reserved: Option<Reserved>,
         sent: &Result<Result<Response, TransportError>>,
         brought: Brought,
     ) {
         let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
-        let (cost, estimate) = call.cost;
+        let Price { cost, estimate, .. } = call.price;
         let known = |objects: u64| cost.base + cost.object * objects;
         let points = match (response, &brought) {
             // What is refused for being too much costs nothing.
@@ -232,7 +232,7 @@ impl Client {
             }
         }
         if let (Some(purse), Some(reserved)) = (&self.purse, reserved) {
-            purse.settle(reserved, points.unwrap_or(reserved), response.map(|one| &one.headers));
+            purse.settle(reserved, points, response.map(|one| &one.headers));
         }
     }
 
@@ -240,7 +240,7 @@ impl Client {
         &self,
         request: &mut Request,
         call: &Call<'_>,
-        reserved: &mut Option<u64>,
+        reserved: &mut Option<Reserved>,
     ) -> Result<Result<Response, TransportError>> {
         let stats = call.stats;
         for (name, value) in &self.access.headers {

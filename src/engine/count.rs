@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Env, Services, assemble,
     client::{Answer, Call, Client, Jitter, Need},
-    estimate::Estimate,
+    estimate::{Estimate, Price},
     purse::Purse,
     reach,
     state::{Counted, Reach, Recall, Way},
@@ -169,7 +169,7 @@ async fn number(
         child: false,
         need: Need::Idle,
         shared: false,
-        cost: (stream.cost, &estimate),
+        price: Price { cost: stream.cost, estimate: &estimate, page: None },
         build: &|| Ok(Request::get(url.clone())),
         shrink: &|| false,
     };

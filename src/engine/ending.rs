@@ -253,7 +253,7 @@ impl Ending<'_> {
         &self,
         counts: &Counts,
         progress: &Progress,
-        error: &Error,
+        (error, now): (&Error, DateTime<Utc>),
     ) -> StreamState {
         let progress = Progress { counts: *counts, ..progress.clone() };
         // Told, though the next run asks for them again by itself.
@@ -261,9 +261,9 @@ impl Ending<'_> {
         let old = self.before.failed.iter().filter(|one| !one.recurs).cloned();
         let failed = new.chain(old).collect();
         let report = self.failure(&progress, error, StreamStatus::Failed);
-        let last = self.last(Utc::now(), report, Supply::Failed);
+        let last = self.last(now, report, Supply::Failed);
         let mut refused = self.before.refused.clone();
-        refused.extend(progress.refused.iter().map(|route| (route.clone(), Utc::now())));
+        refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
         if self.route() == OWN && reach::has_own_requests(self.plan, self.way.reach) {
             // What refuses the own requests too does not refuse a route.
             refused.clear();
@@ -274,7 +274,7 @@ impl Ending<'_> {
     /// Takes note that a stream failed for good before it could begin; returns why.
     pub(super) async fn give_up(&self, env: &Env, progress: &Progress, error: Error) -> Error {
         let Some(durable) = &env.durable else { return error };
-        let after = self.failed(&progress.counts, progress, &error);
+        let after = self.failed(&progress.counts, progress, (&error, env.now()));
         match durable.store.save(&[after.change(&self.plan.name)]).await {
             Ok(()) => error,
             Err(other) => other,
@@ -293,7 +293,7 @@ impl Ending<'_> {
         let rows = progress.counts.rows;
         let committed = object.map(|object| Committed { object, rows, deleted: 0 });
         if let Some(durable) = &env.durable {
-            let after = self.after(progress, committed.as_ref(), Utc::now(), supply);
+            let after = self.after(progress, committed.as_ref(), env.now(), supply);
             changes.push(after.change(&self.plan.name));
             durable.store.save(&changes).await?;
         }
@@ -334,7 +334,10 @@ impl Ending<'_> {
             gaps: progress.gaps.clone(),
             reach: reach::shown(self.plan, self.way.reach),
             route: self.route().to_owned(),
-            route_refused: progress.refused.iter().any(|route| route == self.route()),
+            route_refused: progress
+                .refused
+                .iter()
+                .any(|name| name == reach::refusable(self.plan, self.way)),
             ..empty(&self.plan.name, status)
         }
     }

@@ -8,9 +8,41 @@ use crate::plan::Cost;
 /// request may cost more, reserving all that would leave too much of the budget unused in the end.
 const PART: u64 = 36;
 
+/// What a request costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Price<'call> {
+    pub(super) cost: Cost,
+    pub(super) estimate: &'call Estimate,
+    /// Objects that the page has which is asked for, where the request takes a size.
+    pub(super) page: Option<u32>,
+}
+
+impl Price<'_> {
+    fn points(&self, objects: u64) -> u64 {
+        self.cost.base.saturating_add(self.cost.object.saturating_mul(objects))
+    }
+
+    /// Points that it may cost at most, as far as is known.
+    pub(super) fn most(&self) -> u64 {
+        self.points(self.estimate.most(self.page))
+    }
+
+    /// Points to reserve for it where so many may be spent in a window: what it may cost at most. Of a
+    /// small budget, where that is more than a 36th of it, what answers have cost at most so far.
+    pub(super) fn reserve(&self, budget: u64) -> u64 {
+        let most = self.estimate.of_page(self.page);
+        let seen = self.estimate.seen.load(Ordering::Relaxed).min(most);
+        self.points(most).min(self.points(seen).max(budget / PART)).min(budget)
+    }
+}
+
 /// Objects that answers to a request bring.
 #[derive(Debug)]
 pub(super) struct Estimate {
+    /// Objects of the largest page.
+    largest: u64,
+    /// Whether that is but a guess, since no page size limits them.
+    guessed: bool,
     /// At most, as far as is known: a page has a size, and once in a while one brings more.
     most: AtomicU64,
     /// The most that an answer has brought so far; `u64::MAX` before any.
@@ -20,16 +52,29 @@ pub(super) struct Estimate {
 impl Estimate {
     /// Before any answer: as many as a page may have.
     pub(super) fn new(largest: u64) -> Self {
-        Self { most: AtomicU64::new(largest), seen: AtomicU64::new(u64::MAX) }
+        let (most, seen) = (AtomicU64::new(largest), AtomicU64::new(u64::MAX));
+        Self { largest, guessed: false, most, seen }
     }
 
-    /// Points to reserve for a request of a run that may spend so many: what it may cost at most. Of a
-    /// small budget, where that is more than a 36th of it, what answers have cost at most so far.
-    pub(super) fn points(&self, cost: Cost, budget: u64) -> u64 {
-        let points = |objects: u64| cost.base.saturating_add(cost.object.saturating_mul(objects));
+    /// Before any answer, where no page size limits how many come.
+    pub(super) fn guessed(largest: u64) -> Self {
+        Self { guessed: true, ..Self::new(largest) }
+    }
+
+    /// Objects that an answer may bring at most. Where no page size limits them, twice what was seen is
+    /// as good a guess as any.
+    fn most(&self, page: Option<u32>) -> u64 {
+        let most = self.of_page(page);
+        let seen = self.seen.load(Ordering::Relaxed);
+        if self.guessed { seen.saturating_mul(2).max(1).min(most) } else { most }
+    }
+
+    /// Objects of a page of this size.
+    fn of_page(&self, page: Option<u32>) -> u64 {
         let most = self.most.load(Ordering::Relaxed);
-        let seen = self.seen.load(Ordering::Relaxed).min(most);
-        points(most).min(points(seen).max(budget / PART)).min(budget)
+        // Whoever does not keep to the largest size keeps to none.
+        let page = page.filter(|_| most <= self.largest).map_or(most, u64::from);
+        most.min(page)
     }
 
     /// Takes note of an answer.
@@ -48,14 +93,30 @@ mod tests {
     fn a_request_reserves_what_it_may_cost_but_of_a_small_budget_what_it_has_cost() {
         let cost = Cost { base: 1, object: 2, carrier: 1 };
         let estimate = Estimate::new(250);
-        assert_eq!(estimate.points(cost, 65_000), 501);
-        assert_eq!(estimate.points(cost, 300), 300, "never more than there is");
+        let price = Price { cost, estimate: &estimate, page: None };
+        assert_eq!(price.reserve(65_000), 501);
+        assert_eq!(price.reserve(300), 300, "never more than there is");
         estimate.learn(3);
         estimate.learn(2);
-        assert_eq!(estimate.points(cost, 65_000), 501);
-        assert_eq!(estimate.points(cost, 3_600), 100);
-        assert_eq!(estimate.points(cost, 100), 7);
+        assert_eq!(price.reserve(65_000), 501);
+        assert_eq!(price.reserve(3_600), 100);
+        assert_eq!(price.reserve(100), 7);
+        let small = Price { page: Some(25), ..price };
+        assert_eq!((small.reserve(65_000), small.most()), (51, 51));
         estimate.learn(300);
-        assert_eq!(estimate.points(cost, 65_000), 601);
+        assert_eq!(price.reserve(65_000), 601);
+        assert_eq!(small.most(), 601, "who does not keep to a size keeps to none");
+    }
+
+    #[test]
+    fn what_no_page_limits_is_guessed_from_what_came() {
+        let cost = Cost { base: 1, object: 1, carrier: 1 };
+        let estimate = Estimate::guessed(1_100);
+        let price = Price { cost, estimate: &estimate, page: None };
+        assert_eq!(price.most(), 1_101);
+        estimate.learn(40);
+        assert_eq!((price.most(), price.reserve(65_000)), (81, 1_101));
+        estimate.learn(2_000);
+        assert_eq!((price.most(), price.reserve(65_000)), (2_001, 2_001));
     }
 }

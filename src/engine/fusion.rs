@@ -20,7 +20,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::{
     assemble::{add_headers, url_of},
     client::{Answer, Call, Need, interrupted},
-    estimate::Estimate,
+    estimate::{Estimate, Price},
     shared::Shared,
     spans::Spans,
     state::Way,
@@ -145,7 +145,7 @@ pub(super) fn seats(plans: &[(Arc<StreamPlan>, Way)]) -> HashMap<(String, usize)
             members,
             state: Mutex::new(State { places, ..State::default() }),
             said: Notify::new(),
-            estimate: Estimate::new(most),
+            estimate: Estimate::guessed(most),
             refused: AtomicBool::new(false),
             served: AtomicBool::new(false),
         });
@@ -326,7 +326,7 @@ impl Group {
             child: true,
             need: Need::Tentative,
             shared: true,
-            cost: (cost, &self.estimate),
+            price: Price { cost, estimate: &self.estimate, page: None },
             build: &build,
             shrink: &|| false,
         };

@@ -5,9 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::estimate::Estimate;
+use super::estimate::Price;
 use crate::ledger::{Standing, Terms, Told, Visit, start_of};
-use crate::plan::Cost;
 use crate::quota::Quota;
 
 /// Age of the last visit to the ledger at which another one is made beside the requests, and at which
@@ -25,13 +24,18 @@ pub(super) struct Hand {
     /// Name of the process in the ledger.
     process: String,
     terms: Terms,
-    /// What the run may spend in all.
+    /// What this process may spend in all.
     max: Option<u64>,
+    /// What requests under way may cost at most, and those of which nobody knows what they have cost may
+    /// have cost beyond what was counted.
+    at_most: u64,
     start: DateTime<Utc>,
     pub(super) end: DateTime<Utc>,
-    /// What may be spent in the window, and what was, by all; known after the first visit.
+    /// What may be spent in the window, and what was, by all, and what other processes hold; known after
+    /// the first visit.
     pub(super) budget: u64,
     pub(super) window_spent: u64,
+    pub(super) window_held: u64,
     visited: Option<Instant>,
     /// Taken, and neither spent nor reserved.
     unspent: u64,
@@ -53,15 +57,24 @@ pub(super) struct Hand {
 /// What becomes of a request that wants to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// So many points are reserved for it; whether it is time to look into the ledger beside it.
-    Go(u64, bool),
+    /// What is reserved for it; whether it is time to look into the ledger beside it.
+    Go(Reserved, bool),
     /// The ledger has to be visited first, for so many points.
     Visit(u64),
     /// Not before this time.
     Hold(DateTime<Utc>),
-    /// What the run may spend in all does not suffice; whether it may once requests under way are
-    /// settled.
-    Max(bool),
+    /// What the run may spend in all does not suffice for a request that may cost so much; whether it may
+    /// once requests under way are settled.
+    Max(u64, bool),
+}
+
+/// What is reserved for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reserved {
+    /// Points of the window.
+    points: u64,
+    /// Points that it may cost at most.
+    most: u64,
 }
 
 impl Hand {
@@ -70,10 +83,12 @@ impl Hand {
             process,
             terms,
             max,
+            at_most: 0,
             start: DateTime::<Utc>::MIN_UTC,
             end: DateTime::<Utc>::MIN_UTC,
             budget: terms.budget.of(terms.per_window),
             window_spent: 0,
+            window_held: 0,
             visited: None,
             unspent: 0,
             under_way: 0,
@@ -101,20 +116,14 @@ impl Hand {
     }
 
     /// Reserves points for a request, if they are in hand.
-    pub(super) fn step(
-        &mut self,
-        (cost, estimate): (Cost, &Estimate),
-        now: DateTime<Utc>,
-        instant: Instant,
-    ) -> Step {
+    pub(super) fn step(&mut self, price: Price<'_>, now: DateTime<Utc>, instant: Instant) -> Step {
         self.turn(now);
         if let Some(hold) = self.hold.filter(|hold| *hold > now) {
             return Step::Hold(hold);
         }
-        let most = self.max.map_or(self.budget, |max| max.min(self.budget));
-        let points = estimate.points(cost, most);
-        if self.max.is_some_and(|max| self.spent + self.under_way + points > max) {
-            return Step::Max(self.requests > 0);
+        let (points, most) = (price.reserve(self.budget), price.most());
+        if self.max.is_some_and(|max| self.spent + self.at_most + most > max) {
+            return Step::Max(most, self.requests > 0);
         }
         let age = self.visited.map(|visited| instant.duration_since(visited));
         if age.is_none_or(|age| age >= HARD) || self.unspent < points {
@@ -122,13 +131,20 @@ impl Hand {
         }
         self.unspent -= points;
         self.under_way += points;
+        self.at_most += most;
         self.requests += 1;
-        Step::Go(points, age.is_none_or(|age| age >= SOFT))
+        Step::Go(Reserved { points, most }, age.is_none_or(|age| age >= SOFT))
     }
 
-    /// Puts what a request has cost in place of what was reserved for it.
-    pub(super) fn settle(&mut self, reserved: u64, cost: u64, now: DateTime<Utc>) {
+    /// Puts what a request has cost in place of what was reserved for it; `None`: nobody knows.
+    pub(super) fn settle(&mut self, reserved: Reserved, cost: Option<u64>, now: DateTime<Utc>) {
         self.turn(now);
+        let Reserved { points: reserved, most } = reserved;
+        self.at_most = self.at_most.saturating_sub(most);
+        if cost.is_none() {
+            self.at_most += most.saturating_sub(reserved);
+        }
+        let cost = cost.unwrap_or(reserved);
         self.under_way = self.under_way.saturating_sub(reserved);
         self.requests = self.requests.saturating_sub(1);
         self.spent += cost;
@@ -201,7 +217,11 @@ impl Hand {
         if standing.start == self.start {
             self.unspent += standing.granted;
             self.visited = Some(instant);
-            (self.budget, self.window_spent) = (standing.budget, standing.spent);
+            self.budget = standing.budget;
+            // What is but held is not spent.
+            let held = standing.held + visit.under_way + visit.kept + standing.granted;
+            self.window_spent = standing.spent.saturating_sub(held);
+            self.window_held = standing.held;
         }
         self.hold = self.hold.max(standing.hold);
         visit.need.min(standing.budget) <= standing.granted
@@ -215,7 +235,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::estimate::Estimate;
     use crate::ledger::{Account, Budget};
+    use crate::plan::Cost;
 
     const LIMIT: u64 = 10_000;
 
@@ -257,7 +279,7 @@ mod tests {
         account: Account,
         hands: Vec<Hand>,
         /// Requests under way: their points, and when they were sent.
-        flying: Vec<Vec<(u64, DateTime<Utc>)>>,
+        flying: Vec<Vec<(Reserved, DateTime<Utc>)>>,
         born: u32,
         /// By hour, what the processes spent and what others did.
         ours: BTreeMap<DateTime<Utc>, u64>,
@@ -308,9 +330,10 @@ mod tests {
             match *act {
                 Act::Send(objects) => {
                     let estimate = Estimate::new(objects);
+                    let price = Price { cost, estimate: &estimate, page: None };
                     for _ in 0..2 {
                         let (now, instant) = (self.now, self.instant);
-                        match self.hands[who].step((cost, &estimate), now, instant) {
+                        match self.hands[who].step(price, now, instant) {
                             Step::Go(points, _) => {
                                 return self.flying[who].push((points, now));
                             }
@@ -319,23 +342,23 @@ mod tests {
                                 let standing = self.account.visit(&visit);
                                 self.hands[who].take(&visit, &standing, instant);
                             }
-                            Step::Hold(_) | Step::Max(_) => return,
+                            Step::Hold(_) | Step::Max(..) => return,
                         }
                     }
                 }
                 Act::Answer(number, part, early) if !self.flying[who].is_empty() => {
                     let number = number % self.flying[who].len();
-                    let (points, sent) = self.flying[who].swap_remove(number);
-                    let spent = 1 + (points - 1) * part / 100;
+                    let (reserved, sent) = self.flying[who].swap_remove(number);
+                    let spent = 1 + (reserved.points - 1) * part / 100;
                     let hour = self.hour_of(if early { sent } else { self.now });
                     self.count(hour, spent);
-                    self.hands[who].settle(points, spent, self.now);
+                    self.hands[who].settle(reserved, Some(spent), self.now);
                 }
                 Act::Answer(..) => {}
                 Act::Die(early) => {
-                    for (points, sent) in std::mem::take(&mut self.flying[who]) {
+                    for (reserved, sent) in std::mem::take(&mut self.flying[who]) {
                         let hour = self.hour_of(if early { sent } else { self.now });
-                        self.count(hour, points);
+                        self.count(hour, reserved.points);
                     }
                     self.hands[who] = self.hand();
                 }
@@ -363,7 +386,8 @@ mod tests {
                     let seconds = seconds.min(if self.is_calm() { seconds } else { 90 });
                     let now = self.now;
                     for who in 0..3 {
-                        let old = |one: &(u64, DateTime<Utc>)| now - one.1 > TimeDelta::minutes(8);
+                        let old =
+                            |one: &(Reserved, DateTime<Utc>)| now - one.1 > TimeDelta::minutes(8);
                         while let Some(number) = self.flying[who].iter().position(old) {
                             self.act(who, &Act::Answer(number, 100, false));
                         }
@@ -407,6 +431,42 @@ mod tests {
         let (spent, most) = (play.ours[&play.hour()], 9_000);
         assert!((most * 97 / 100..=most).contains(&spent), "{spent} of {most}");
         assert!(play.hands.iter().map(|hand| hand.unspent).sum::<u64>() <= 3 * most / PORTION);
+    }
+
+    #[test]
+    fn no_request_is_sent_that_may_cost_more_than_the_run_has_left() {
+        let now = "2026-03-26T15:40:00Z".parse().unwrap();
+        let (instant, mut account) = (Instant::now(), Account::default());
+        let terms = Terms { budget: Budget::Points(3_600), ..Terms::hourly(LIMIT) };
+        let mut hand = Hand::new("one".to_owned(), terms, Some(600));
+        let cost = Cost { base: 1, object: 1, carrier: 1 };
+        let estimate = Estimate::new(250);
+        let price = Price { cost, estimate: &estimate, page: None };
+        estimate.learn(3);
+        let mut step = |hand: &mut Hand| match hand.step(price, now, instant) {
+            Step::Visit(need) => {
+                let visit = hand.visit(need, now);
+                let standing = account.visit(&visit);
+                assert!(hand.take(&visit, &standing, instant));
+                hand.step(price, now, instant)
+            }
+            other => other,
+        };
+        let mut under_way = Vec::new();
+        for _ in 0..2 {
+            let Step::Go(reserved, _) = step(&mut hand) else { panic!("it has enough") };
+            // Of the hour's points fewer are taken, of the run's what it may come to.
+            assert_eq!((reserved.points, reserved.most), (100, 251));
+            under_way.push(reserved);
+        }
+        assert_eq!(step(&mut hand), Step::Max(251, true));
+        hand.settle(under_way[0], Some(99), now);
+        assert_eq!((step(&mut hand), hand.spent), (Step::Max(251, true), 99));
+        // Nobody knows what the other one has cost: it may have been all.
+        hand.settle(under_way[1], None, now);
+        assert_eq!((step(&mut hand), hand.spent), (Step::Max(251, false), 199));
+        hand.max = Some(601);
+        assert!(matches!(step(&mut hand), Step::Go(..)));
     }
 
     #[test]

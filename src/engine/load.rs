@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use arrow_array::{BooleanArray, Int64Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
-use chrono::{DateTime, Utc};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -292,11 +291,10 @@ impl Keeper {
 
     /// Takes note that the API refuses the route.
     pub(super) fn route_refused(&mut self) {
-        let route = self.plan.routes.get(self.way.route).map(|route| route.name.clone());
-        let own = reach::has_own_requests(&self.plan, self.way.reach);
-        let name = if own { route } else { Some(reach::CHANGES.to_owned()) };
-        let known = name.as_ref().is_some_and(|name| self.progress.refused.contains(name));
-        self.progress.refused.extend(name.filter(|_| !known));
+        let name = reach::refusable(&self.plan, self.way);
+        if !self.progress.refused.iter().any(|known| known == name) {
+            self.progress.refused.push(name.to_owned());
+        }
     }
 
     fn gap(&mut self, gap: Option<String>) {
@@ -408,7 +406,7 @@ impl Keeper {
     pub(super) async fn commit(
         mut self,
         ending: &Ending,
-        after: impl FnOnce(&Progress, Option<&Committed>, DateTime<Utc>) -> StreamState + Send,
+        after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
         self.flush().await?;
         let progress = self.current();
@@ -427,14 +425,14 @@ impl Keeper {
             _ => self.settled(ending.seen),
         };
         let Some(writer) = self.writer.take() else {
-            changes.push(after(&progress, None, Utc::now()).change(&name));
+            changes.push(after(&progress, None).change(&name));
             durable.store.save(&changes).await?;
             return Ok((None, progress));
         };
         let mut writer = writer;
         if durable.at_home {
             // How many rows the commit will have found gone is not known before it.
-            changes.push(after(&progress, None, Utc::now()).change(&name));
+            changes.push(after(&progress, None).change(&name));
             let committed = writer.commit(ending, &changes).await?;
             return Ok((Some(committed), progress));
         }
@@ -446,7 +444,7 @@ impl Keeper {
         durable.store.save(&open).await?;
         let committed = writer.commit(ending, &[]).await?;
         changes.extend(self.settled(ending.seen));
-        changes.push(after(&progress, Some(&committed), Utc::now()).change(&name));
+        changes.push(after(&progress, Some(&committed)).change(&name));
         durable.store.save(&changes).await?;
         Ok((Some(committed), progress))
     }

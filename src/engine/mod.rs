@@ -1,6 +1,7 @@
 //! Runs a plan: slices, queues, fetch, decode, write. All streams run at once; parents feed children
 //! while they still list, and one throttle paces every request.
 
+mod anew;
 mod assemble;
 mod client;
 mod count;
@@ -13,6 +14,7 @@ mod keys;
 mod listing;
 mod load;
 mod marks;
+mod opening;
 mod outlook;
 mod page;
 mod parents;
@@ -34,8 +36,8 @@ mod walks;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
-use tokio::task::JoinSet;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
@@ -50,7 +52,7 @@ use crate::throttle::Throttle;
 use crate::write::Target;
 
 use client::{Answer, Call, Client, Jitter, Need};
-use estimate::Estimate;
+use estimate::{Estimate, Price};
 use parents::Read;
 use purse::Purse;
 use queue::{Queue, Queues};
@@ -59,6 +61,7 @@ use spans::Spans;
 use stats::Stats;
 use stream::{Ended, Job};
 
+pub use anew::anew;
 pub use count::{Census, census};
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::range;
@@ -115,9 +118,16 @@ struct Env {
     durable: Option<Durable>,
     interval: (usize, Duration),
     variables: BTreeMap<String, Value>,
+    /// The time at an instant: simulated time passes as well.
+    clock: (DateTime<Utc>, Instant),
 }
 
 impl Env {
+    fn now(&self) -> DateTime<Utc> {
+        let passed = TimeDelta::from_std(self.clock.1.elapsed()).unwrap_or(TimeDelta::zero());
+        self.clock.0 + passed
+    }
+
     /// The values that a stream's templates see in every slice.
     fn scope(&self, plan: &StreamPlan) -> Scope {
         Self::scope_of(&self.variables, plan)
@@ -208,6 +218,7 @@ pub async fn run(
         interval,
         variables,
         run,
+        clock: (start.now, Instant::now()),
     };
     env.variables = match prepare(&env, &setup, &rules).await {
         Ok(variables) => variables,
@@ -285,6 +296,8 @@ fn jobs(
     let going: Vec<_> = going.map(|plan| (Arc::clone(plan), way(plan))).collect();
     let mut seats = fusion::seats(&going);
     let mut walkers = walks::places(&going);
+    // By the start of the run, so that all its processes ask for the same pages.
+    let openings = opening::sizes(&going, recall, env.run.started_at);
     let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
     for plan in streams {
         let before = recall.stream(&plan.name);
@@ -323,6 +336,7 @@ fn jobs(
                 seat: seats.remove(&(plan.name.clone(), number)),
                 walker: walkers.remove(&(plan.name.clone(), number)),
                 watches: watched.collect(),
+                opening: openings.get(&(plan.name.clone(), number)).copied(),
             });
         }
         jobs.push(Job {
@@ -380,7 +394,7 @@ async fn perform(
     let call = Call {
         need: Need::Firm,
         shared: false,
-        cost: (Cost::default(), &Estimate::new(0)),
+        price: Price { cost: Cost::default(), estimate: &Estimate::new(0), page: None },
         stream: "setup",
         stats: &stats,
         rules,

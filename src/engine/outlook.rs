@@ -21,7 +21,7 @@ const DERIVED: f64 = 0.2;
 pub(super) struct Outlook<'plan> {
     pub(super) plan: &'plan Plan,
     pub(super) recall: &'plan Recall,
-    now: DateTime<Utc>,
+    pub(super) now: DateTime<Utc>,
     /// Values of each queue.
     queues: Vec<f64>,
     /// Rows of each stream, and whether that is assumed.

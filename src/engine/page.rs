@@ -58,7 +58,10 @@ pub(super) async fn fetch(
     let (number, request) = (listing.number, listing.request);
     let first = first_url(&shared.env.client.access.base_url, listing)?;
     let size = shared.page_sizes.get(number);
-    let current = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
+    let later = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
+    let begins = number == source.number && listing.depth == 0 && listing.at == Position::First;
+    let opening = source.opening.filter(|_| begins);
+    let current = || later().map(|size| opening.map_or(size, |opening| size.min(opening)));
     let build = || {
         let url = request.pager.url(&first, &listing.at, current());
         assemble(request, listing, url)
@@ -72,12 +75,14 @@ pub(super) async fn fetch(
     };
     if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
         let url = request.pager.url(&first, &listing.at, current());
-        if let Some((page, headers)) = walker.ask(shared, (number, &build), url.as_str()).await? {
+        if let Some((page, headers)) =
+            walker.ask(shared, (number, current()), &build, url.as_str()).await?
+        {
             return read(page, &headers, None);
         }
     }
     let shrink = || {
-        let smaller = current().and_then(|size| request.pager.smaller_page(size));
+        let smaller = later().and_then(|size| request.pager.smaller_page(size));
         if let (Some(slot), Some(smaller)) = (size, smaller) {
             slot.store(smaller, Ordering::Relaxed);
         }
@@ -90,7 +95,7 @@ pub(super) async fn fetch(
         child: !matches!(request.iterate, Iterate::Once),
         need: if tentative { Need::Tentative } else { Need::Firm },
         shared: false,
-        cost: (shared.plan.cost, shared.estimate(number)),
+        price: shared.price(number, current()),
         build: &build,
         shrink: &shrink,
     };

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::forecast::whole;
+use super::opening;
 use super::outlook::{Outlook, real};
 use super::reach::{self, route_name};
 use super::state::{Reach, Way};
@@ -158,8 +159,11 @@ impl Outlook<'_> {
         }
         if newest_first && matches!(reach, Reach::Since(_)) {
             // The page that ends the listing brings records from before, too.
-            let pages = (objects.max(1.0) / page).ceil();
-            objects = (pages * page).min(self.rows(stream));
+            let state = self.recall.stream(&stream.name);
+            let first = opening::size((stream, request), reach, &state, self.now);
+            let first = first.map_or(page, f64::from);
+            let pages = ((objects - first).max(0.0) / page).ceil();
+            objects = (first + pages * page).min(self.rows(stream));
         }
         let mut requests = least.max((objects / page).ceil());
         if let Some(fetch) = &request.routed.fetch {

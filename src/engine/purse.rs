@@ -16,13 +16,13 @@ use tokio::{
 };
 
 use super::{
-    estimate::Estimate,
-    hand::{Hand, Step},
+    estimate::Price,
+    hand::{Hand, Reserved, Step},
 };
 use crate::error::{Error, Kind, Result};
 use crate::fetch::HeaderMap;
 use crate::ledger::Ledger;
-use crate::plan::{Cost, QuotaPlan};
+use crate::plan::QuotaPlan;
 use crate::quota::Quota;
 use crate::replication::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
@@ -89,7 +89,8 @@ impl Purse {
         reporter: Arc<dyn Reporter>,
         (now, spent): (DateTime<Utc>, u64),
     ) -> Arc<Self> {
-        let mut hand = Hand::new(process(), quota.terms(), quota.max_points);
+        let most = quota.max_points.map(|most| most.saturating_sub(quota.spent));
+        let mut hand = Hand::new(process(), quota.terms(), most);
         hand.spent = spent;
         let hand = Mutex::new(hand);
         Arc::new(Self {
@@ -119,20 +120,20 @@ impl Purse {
     /// # Errors
     /// The run pauses, the API wants to be left alone for longer than is waited for, or the ledger
     /// cannot be kept.
-    pub(super) async fn reserve(self: &Arc<Self>, cost: (Cost, &Estimate)) -> Result<u64> {
+    pub(super) async fn reserve(self: &Arc<Self>, price: Price<'_>) -> Result<Reserved> {
         let mut patience = PATIENCE;
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            let mut step = self.step(cost)?;
+            let mut step = self.step(price)?;
             // Whether requests under way may leave points over.
             let mut waits = false;
             // Whether other processes may.
             let mut hopes = false;
             if let Step::Visit(_) = step {
                 let alone = Arc::clone(&self.visiting).lock_owned().await;
-                step = self.step(cost)?;
+                step = self.step(price)?;
                 if let Step::Visit(points) = step {
                     // A task of its own: what is granted must arrive, whoever gives up waiting for it.
                     let purse = Arc::clone(self);
@@ -148,15 +149,15 @@ impl Purse {
                 }
             }
             match step {
-                Step::Go(points, refresh) => {
+                Step::Go(reserved, refresh) => {
                     if refresh {
                         self.refresh(false);
                     }
                     self.goes_on();
-                    return Ok(points);
+                    return Ok(reserved);
                 }
                 Step::Hold(until) => self.hold_out(until).await?,
-                Step::Max(true) => settled.await,
+                Step::Max(_, true) => settled.await,
                 Step::Visit(_) if waits => {
                     tokio::select! { () = settled => {}, () = sleep(AGAIN) => {} }
                 }
@@ -164,13 +165,15 @@ impl Purse {
                     patience -= 1;
                     tokio::select! { () = settled => {}, () = sleep(SOON) => {} }
                 }
-                Step::Max(false) => return Err(self.pause(self.max_is_spent(), None)),
-                Step::Visit(_) => {
+                Step::Max(most, false) => {
+                    return Err(self.pause(self.max_is_spent(most), None));
+                }
+                Step::Visit(points) => {
                     let end = self.hand().end;
                     if self.quota.on_budget == OnBudget::Pause {
-                        return Err(self.pause(self.window_is_spent(), Some(end)));
+                        return Err(self.pause(self.window_is_spent(points), Some(end)));
                     }
-                    self.tell(end, self.window_is_spent());
+                    self.tell(end, self.window_is_spent(points));
                     let rest = (end + MARGIN - self.now()).to_std().unwrap_or_default();
                     tokio::select! { () = settled => {}, () = sleep(rest.min(AGAIN)) => {} }
                 }
@@ -178,15 +181,21 @@ impl Purse {
         }
     }
 
-    fn step(&self, cost: (Cost, &Estimate)) -> Result<Step> {
+    fn step(&self, price: Price<'_>) -> Result<Step> {
         if let Some(pause) = self.story().paused.clone() {
             return Err(paused(&pause));
         }
-        Ok(self.hand().step(cost, self.now(), Instant::now()))
+        Ok(self.hand().step(price, self.now(), Instant::now()))
     }
 
-    /// Puts what a try has cost in place of what was reserved, and takes note of what the server says.
-    pub(super) fn settle(self: &Arc<Self>, reserved: u64, cost: u64, headers: Option<&HeaderMap>) {
+    /// Puts what a try has cost, where somebody knows, in place of what was reserved, and takes note of what
+    /// the server says.
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        reserved: Reserved,
+        cost: Option<u64>,
+        headers: Option<&HeaderMap>,
+    ) {
         let now = self.now();
         let mut hand = self.hand();
         let hold = hand.hold;
@@ -353,14 +362,33 @@ impl Purse {
         paused(&pause)
     }
 
-    fn max_is_spent(&self) -> String {
-        let (spent, max) = (self.hand().spent, self.quota.max_points.unwrap_or_default());
-        format!("{spent} of the {max} points that the run may spend are spent")
+    /// Why a request that may cost so much is not sent by this run any more.
+    fn max_is_spent(&self, most: u64) -> String {
+        let (spent, max) =
+            (self.quota.spent + self.hand().spent, self.quota.max_points.unwrap_or_default());
+        if spent == 0 {
+            return format!(
+                "a request may cost {most} points, more than the {max} that the run may spend: \
+                 `--max-points` {most} or more would do"
+            );
+        }
+        format!(
+            "{spent} of the {max} points that the run may spend are spent, and the next request may \
+             cost {most}"
+        )
     }
 
-    fn window_is_spent(&self) -> String {
+    /// Why a request that needs so much is not sent in this window any more.
+    fn window_is_spent(&self, need: u64) -> String {
         let hand = self.hand();
-        format!("{} of the {} points of this hour are spent", hand.window_spent, hand.budget)
+        let held = match hand.window_held {
+            0 => String::new(),
+            held => format!(", {held} are held by other runs"),
+        };
+        format!(
+            "{} of the {} points of this hour are spent{held}, and the next request may cost {need}",
+            hand.window_spent, hand.budget
+        )
     }
 
     fn hand(&self) -> MutexGuard<'_, Hand> {

@@ -11,7 +11,7 @@ use crate::replication::Mode;
 use crate::spec::Refresh;
 
 /// Name under which it is remembered that the requests for changes were refused.
-pub(super) const CHANGES: &str = "changes";
+const CHANGES: &str = "changes";
 
 /// Decides for every stream, children first, since their needs decide about their parents.
 pub(super) fn decide(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
@@ -101,6 +101,11 @@ pub(super) fn route_name(stream: &StreamPlan, way: Way) -> &str {
     route.map_or(OWN, |route| &route.name)
 }
 
+/// Name under which it is remembered that the API refused a way.
+pub(super) fn refusable(stream: &StreamPlan, way: Way) -> &str {
+    if has_own_requests(stream, way.reach) { route_name(stream, way) } else { CHANGES }
+}
+
 /// A reach, for a person.
 pub(super) fn shown(stream: &StreamPlan, reach: Reach) -> String {
     let value = |bound: i64| match &stream.cursor {
@@ -124,7 +129,8 @@ pub(super) fn is_gated(stream: &StreamPlan, reach: Reach) -> bool {
     stream.cursor.is_none() && matches!(reach, Reach::Since(_))
 }
 
-fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
+/// The queues that a stream may feed, some of them perhaps several times.
+pub(super) fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
     let all = stream.requests.iter().chain(&stream.changes);
     all.flat_map(|request| &request.feeds).map(|feed| feed.queue)
 }
@@ -192,7 +198,7 @@ fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64
 }
 
 /// What a child needs of its parent.
-fn need_of(
+pub(super) fn need_of(
     (parent, child): (&StreamPlan, &StreamPlan),
     reach: Reach,
     state: &StreamState,
@@ -210,7 +216,8 @@ fn need_of(
     }
 }
 
-fn wider(one: Reach, other: Reach) -> Reach {
+/// What takes in both.
+pub(super) fn wider(one: Reach, other: Reach) -> Reach {
     match (one, other) {
         (Reach::Nothing, any) | (any, Reach::Nothing) => any,
         (Reach::Since(one), Reach::Since(other)) => Reach::Since(one.min(other)),

@@ -30,11 +30,12 @@ impl<'run> Walk<'run> {
     /// Whether a refusal of a listing's next page would say that the API does not serve the route.
     pub(super) fn is_tentative(&self, listing: &Listing<'_>) -> bool {
         let routed = &listing.request.routed;
-        let apart = self.shared.reads_changes() && self.shared.plan.changes_apart;
-        let replaces_all = routed.own.is_none() && (apart || !self.shared.is_by_parents());
+        let shared = self.shared;
+        let replaces_all =
+            routed.own.is_none() && (shared.may_read_whole() || !shared.is_by_parents());
         let open = routed.found.is_some() || routed.fetch.is_some() || replaces_all;
         // Once it was served, a refusal is about what is asked for.
-        let unsure = listing.depth == 0 && open && !self.shared.is_served(listing.number);
+        let unsure = listing.depth == 0 && open && !shared.is_served(listing.number);
         listing.number == self.slice.request
             && listing.is_fresh()
             && (unsure || listing.is_fetching())
@@ -47,9 +48,7 @@ impl<'run> Walk<'run> {
         let first = shared.refuse(self.slice.request);
         let routed = &self.request.routed;
         if routed.found.is_none() && routed.fetch.is_none() {
-            let error = Error::new(Kind::Rejected, refusal.to_string());
-            let hint = "the next run reads the stream whole";
-            return Err(if shared.reads_changes() { error.with_hint(hint) } else { error });
+            return Err(Error::new(Kind::Rejected, refusal.to_string()));
         }
         if first {
             self.tell_refused(&refusal).await?;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Env,
-    estimate::Estimate,
+    estimate::{Estimate, Price},
     load::{Note, Slice},
     queue::Feeder,
     reach,
@@ -71,14 +71,23 @@ impl Shared {
         }
     }
 
-    /// The objects that answers to a request bring.
-    pub(super) fn estimate(&self, request: usize) -> &Estimate {
-        self.estimates.get(request).unwrap_or(&self.any)
+    /// What a request for a page of this size costs.
+    pub(super) fn price(&self, request: usize, page: Option<u32>) -> Price<'_> {
+        let estimate = self.estimates.get(request).unwrap_or(&self.any);
+        Price { cost: self.plan.cost, estimate, page }
     }
 
     /// Whether what changed is read, not all there is.
     pub(super) fn reads_changes(&self) -> bool {
         !reach::has_own_requests(&self.plan, self.way.reach)
+    }
+
+    /// Whether all there is can be read instead of what changed, if the API refuses to list that. Where
+    /// there is an anchor, or a range was asked for, it is not the same.
+    pub(super) fn may_read_whole(&self) -> bool {
+        let anchored = self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
+        let since = matches!(self.way.reach, Reach::Since(_));
+        since && !anchored && self.reads_changes() && self.plan.changes_apart
     }
 
     /// Whether the route's slices are those of the stream's own requests.

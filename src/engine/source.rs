@@ -43,6 +43,8 @@ pub(super) struct Source {
     pub(super) walker: Option<Walker>,
     /// Queues that must be complete, each with its number.
     pub(super) watches: Vec<(usize, Watch)>,
+    /// Size of the first page of a slice's listing; `None`: that of any other.
+    pub(super) opening: Option<u32>,
     marks: bool,
     /// Number of the next slice of a list or range.
     next: AsyncMutex<u64>,
@@ -67,6 +69,7 @@ pub(super) struct Company {
     pub(super) seat: Option<Seat>,
     pub(super) walker: Option<Walker>,
     pub(super) watches: Vec<(usize, Watch)>,
+    pub(super) opening: Option<u32>,
 }
 
 /// A slice to be run.
@@ -79,7 +82,7 @@ struct Next {
 impl Source {
     pub(super) fn new(number: usize, company: Company, past: Past, marks: bool) -> Self {
         let Past { begun, finished: mut taken, failed, known } = past;
-        let Company { consumer, seat, walker, watches } = company;
+        let Company { consumer, seat, walker, watches, opening } = company;
         for open in &begun {
             taken.insert(open.from, open.to);
         }
@@ -95,6 +98,7 @@ impl Source {
             seat,
             walker,
             watches,
+            opening,
             marks,
             next: AsyncMutex::new(0),
         }

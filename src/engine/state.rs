@@ -260,6 +260,14 @@ impl StreamState {
             / 86_400.0
     }
 
+    /// Records that are expected to have changed since a value of the cursor, by what the last run that asked
+    /// for changes found; `None` before any.
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    pub(super) fn expected_changes(&self, bound: i64, now: DateTime<Utc>) -> Option<f64> {
+        let last = self.changes.filter(|last| last.days > 0.0)?;
+        Some(last.rows as f64 * self.days_since(bound, now) / last.days)
+    }
+
     /// How it ended in a run, if it has.
     pub fn ended_in(&self, run_id: &str) -> Option<&LastRun> {
         self.last.as_ref().filter(|last| last.run_id == run_id && self.open.is_none())

@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use chrono::{DateTime, Utc};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
@@ -223,8 +222,10 @@ const FOUND: u64 = 11;
 fn estimate(request: &RequestPlan) -> Estimate {
     let page = u64::from(request.pager.largest_page().unwrap_or(1));
     // An object of a chunk comes with its records.
-    let found = request.routed.found.is_some();
-    Estimate::new(if found { page * FOUND } else { page })
+    match request.routed.found {
+        Some(_) => Estimate::guessed(page * FOUND),
+        None => Estimate::new(page),
+    }
 }
 
 /// The progress of a stream of which nothing is read.
@@ -379,8 +380,8 @@ async fn settle(
             }
             let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
             let progress = keeper.progress.clone();
-            let after = |progress: &Progress, committed: Option<&Committed>, now: DateTime<Utc>| {
-                ending.after(progress, committed, now, supply)
+            let after = |progress: &Progress, committed: Option<&Committed>| {
+                ending.after(progress, committed, env.now(), supply)
             };
             match keeper.commit(&seen, after).await {
                 Ok((committed, progress)) => {
@@ -397,7 +398,7 @@ async fn settle(
         }
         Err(error) => {
             let progress = keeper.progress.clone();
-            let after = ending.failed(&keeper.stats.counts(), &progress, &error);
+            let after = ending.failed(&keeper.stats.counts(), &progress, (&error, env.now()));
             if let Err(error) = keeper.discard(after).await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not discarded");
             }

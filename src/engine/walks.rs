@@ -140,7 +140,8 @@ impl Walker {
     pub(super) async fn ask(
         &self,
         shared: &Shared,
-        (number, build): (usize, &(dyn Fn() -> Result<Request> + Send + Sync)),
+        (number, page): (usize, Option<u32>),
+        build: &(dyn Fn() -> Result<Request> + Send + Sync),
         url: &str,
     ) -> Result<Option<(Page, HeaderMap)>> {
         let party = &self.party;
@@ -161,7 +162,7 @@ impl Walker {
                 () = moved => {}
             }
         };
-        let sent = parts.get_or_try_init(|| party.send(shared, number, build)).await;
+        let sent = parts.get_or_try_init(|| party.send(shared, (number, page), build)).await;
         let part = match sent {
             Ok(parts) => parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number),
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
@@ -228,7 +229,7 @@ impl Party {
     async fn send(
         &self,
         shared: &Shared,
-        number: usize,
+        (number, page): (usize, Option<u32>),
         build: &(dyn Fn() -> Result<Request> + Send + Sync),
     ) -> Result<Parts> {
         let (there, stats) = {
@@ -249,7 +250,7 @@ impl Party {
             child: false,
             need: Need::Tentative,
             shared: false,
-            cost: (shared.plan.cost, shared.estimate(number)),
+            price: shared.price(number, page),
             build,
             shrink: &|| false,
         };

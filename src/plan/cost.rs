@@ -20,6 +20,8 @@ pub struct QuotaPlan {
     pub budget: Budget,
     /// What this run may spend in all.
     pub max_points: Option<u64>,
+    /// What the run has spent of that before.
+    pub spent: u64,
     /// What happens when they are spent.
     pub on_budget: OnBudget,
     /// The longest wait that the server may ask for.
@@ -85,6 +87,7 @@ impl<'plan> Draft<'plan> {
             connection: ledger::connection(&spec.name, &access.base_url, &access.account),
             budget: replication.budget.unwrap_or_default(),
             max_points,
+            spent: 0,
             on_budget: self.options.on_budget.or(replication.on_budget).unwrap_or_default(),
             max_wait: spec.limits.max_wait.0,
         }))

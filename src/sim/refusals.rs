@@ -59,7 +59,11 @@ fn worded(status: u16, asked: &Asked) -> Reply {
     let old = asked.path.starts_with("/wiki/rest/");
     let (status, code, title) = match status {
         400 => (StatusCode::BAD_REQUEST, "INVALID_REQUEST_PARAMETER", "Bad Request"),
-        403 => (StatusCode::FORBIDDEN, "FORBIDDEN", "Current user not permitted to use Confluence"),
+        403 if old => {
+            (StatusCode::FORBIDDEN, "FORBIDDEN", "Current user not permitted to use Confluence")
+        }
+        // The words above would mean that the caller is not let in at all.
+        403 => (StatusCode::FORBIDDEN, "FORBIDDEN", "User does not have permission for this"),
         410 => (StatusCode::GONE, "GONE", "This deprecated endpoint has been removed."),
         _ if old => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not Found"),
         // Bare words would mean that the caller is not let in at all.

@@ -10,7 +10,8 @@ use super::QueryValue;
 pub const OWN: &str = "own";
 
 /// The records stand inside the answer about one object, beside those of other streams. Requests of
-/// this form with the same path are sent as one, whose query has the parameters of all.
+/// this form with the same path are sent as one, whose query has the parameters of all; none may have
+/// different values in two of them, unless one's `when` is the opposite of the other's.
 ///
 /// A list that is cut short goes on in the stream's own request for the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -128,7 +128,7 @@ pub async fn run(
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
         let ran = Ran { streams: defined, ..Ran::default() };
-        return Ok(report(&plan.run, false, started, ran, false));
+        return Ok(report(&plan.run, false, started, ran, (false, &[])));
     }
     let at_home = services.state.is_none();
     let store = match &services.state {
@@ -145,7 +145,8 @@ pub async fn run(
     Ok(report)
 }
 
-/// Runs; streams of which the API refuses the route are read anew by their own requests.
+/// Runs; streams of which the API refuses the route, or the listing of changes, are read anew by their own
+/// requests.
 async fn run_by_routes(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
@@ -157,7 +158,7 @@ async fn run_by_routes(
     let cancel = services.cancel.clone();
     let locked = run_locked(prepare, plan, durable.clone(), services.clone(), beginning);
     let (first, again) = locked.await?;
-    let names = again::refused(&first);
+    let names = again::refused(&first.streams);
     for stream in first.streams.iter().filter(|one| names.contains(&one.stream)) {
         let message = again::told(stream);
         reporter.report(&Event::Warning { stream: Some(stream.stream.clone()), message });
@@ -169,8 +170,8 @@ async fn run_by_routes(
     let spent = first.points.as_ref().map_or(0, |points| points.spent);
     let rest = |run: Run| {
         let mut plan = prepare(run)?;
-        if let Some(most) = plan.quota.as_mut().and_then(|quota| quota.max_points.as_mut()) {
-            *most = most.saturating_sub(spent);
+        if let Some(quota) = plan.quota.as_mut() {
+            quota.spent = spent;
         }
         Ok(plan)
     };
@@ -217,7 +218,7 @@ async fn run_locked(
         let cancelled = services.cancel.clone();
         let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
         let ran = engine::run(plan, services, start, None).await?;
-        return Ok((report(&run, false, started, ran, cancelled.is_cancelled()), false));
+        return Ok((report(&run, false, started, ran, (cancelled.is_cancelled(), &[])), false));
     }
     let lacking = past::lacking(&plan, &recall, services.target.as_ref()).await;
     for (stream, message) in &lacking {
@@ -229,6 +230,7 @@ async fn run_locked(
     let Begun { plan, ways, continued, recall, planned, spent } = begun;
     let run = plan.run.clone();
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
+    let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
@@ -251,19 +253,21 @@ async fn run_locked(
         None
     });
     let resumable = ran.open && has_begun(&after, &streams) && !beginning.retry;
-    let mut report = report(&run, continued, started, ran, cancel.is_cancelled());
-    let refused = !again::refused(&report).is_empty() && !beginning.retry;
-    if refused {
-        store.save(&again::anew(&after, &streams, &report)).await?;
-    } else if !resumable {
-        store.save(&after.without_run()).await?;
+    let refused = !again::refused(&ran.streams).is_empty() && !beginning.retry;
+    let (anew, changes) = match (refused, resumable) {
+        (true, _) => engine::anew(&after, (&streams, &queues), beginning.now),
+        (false, true) => Default::default(),
+        (false, false) => (Vec::new(), after.without_run()),
+    };
+    if !changes.is_empty() {
+        store.save(&changes).await?;
     }
+    let mut report = report(&run, continued, started, ran, (cancel.is_cancelled(), &anew));
     // Whatever else is left may need time.
     let again = refused && !resumable;
-    let resumable = resumable || refused;
     report.errors_object = errors_object;
     report.planned = planned;
-    report.resumable = resumable;
+    report.resumable = resumable || refused;
     Ok((report, again))
 }
 
@@ -404,14 +408,25 @@ async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamRepor
     Ok(streams)
 }
 
-fn report(run: &Run, continued: bool, started: Instant, ran: Ran, cancelled: bool) -> RunReport {
+/// The report of a process of a run; the streams `anew` are still to be read otherwise.
+fn report(
+    run: &Run,
+    continued: bool,
+    started: Instant,
+    ran: Ran,
+    (cancelled, anew): (bool, &[String]),
+) -> RunReport {
     let Ran { streams, errors, points, .. } = ran;
-    let paused = points.as_ref().is_some_and(|points| points.paused.is_some());
+    let paused = points.as_ref().is_some_and(|points| points.paused.is_some()) && !cancelled;
     let any = |status| streams.iter().any(|stream| stream.status == status);
     let stopped = cancelled || any(StreamStatus::Interrupted);
+    // What has failed for good is told at once, though the rest is but paused.
+    let failed = streams.iter().any(|stream| {
+        stream.status == StreamStatus::Failed && !(paused && anew.contains(&stream.stream))
+    });
     let status = match errors.is_empty() {
-        _ if any(StreamStatus::Failed) => RunStatus::Failed,
-        _ if stopped && paused && !cancelled => RunStatus::Paused,
+        _ if failed => RunStatus::Failed,
+        _ if paused && (stopped || !anew.is_empty()) => RunStatus::Paused,
         _ if stopped => RunStatus::Interrupted,
         true => RunStatus::Done,
         false => RunStatus::DoneWithErrors,

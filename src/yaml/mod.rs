@@ -273,6 +273,17 @@ pub fn suggest<'name>(
     }
 }
 
+/// Whether a text is in all likelihood another one, misspelt: written in another case, or with one letter
+/// wrong, missing or too many within it.
+pub fn is_slip(text: &str, meant: &str) -> bool {
+    /// Letters below which one makes all the difference.
+    const LONG: usize = 5;
+    let plain = |text: &str| text.replace('_', "").to_lowercase();
+    let long = text.len().min(meant.len()) >= LONG;
+    let whole = text.starts_with(meant) || meant.starts_with(text);
+    plain(text) == plain(meant) || long && !whole && strsim::damerau_levenshtein(text, meant) == 1
+}
+
 #[cfg(test)]
 mod tests {
     use indexmap::IndexMap;

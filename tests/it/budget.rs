@@ -194,7 +194,8 @@ async fn pause_and_go_on(work: &Workplace, target: &str) {
             break;
         }
         assert_eq!(exit, PAUSED, "{said}");
-        assert!(told["paused"].as_str().unwrap().contains("9500 points"), "{told}");
+        let spent = format!("{now} of the 9500 points");
+        assert!(told["paused"].as_str().unwrap().contains(&spent), "{told}");
         assert!(now * 100 >= MOST * 97, "{now}");
         paused += 1;
     }
@@ -209,6 +210,57 @@ async fn pause_and_go_on(work: &Workplace, target: &str) {
         .filter(|(url, count)| **count > if url.contains("-comments?") { 2 } else { 1 })
         .collect();
     assert!(twice.is_empty(), "{twice:?}");
+}
+
+/// Whatever a run may spend, it spends no more, and says what would do when that is too little for anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_never_spends_more_than_it_may() {
+    /// What a page of a listing may cost, with objects of one point and of two.
+    const PAGES: [u64; 2] = [251, 501];
+    let work = Workplace::new(tenant(1_000_000), None).await.counting_points();
+    let one = replication(&work, "one", "FILES", "");
+    let run = async |most: u64| {
+        let before = spent(&work);
+        let most = most.to_string();
+        let args = ["--log-format", "json", "--max-points", &most];
+        let (exit, said) = work.start_with(&one, &args, "").end().await;
+        assert_eq!(exit, PAUSED, "{said}");
+        let (now, told) = (spent(&work) - before, points(&said));
+        assert_eq!(told["spent"], now, "{told}");
+        (now, told["paused"].as_str().unwrap().to_owned())
+    };
+    let (now, why) = run(PAGES[0] - 1).await;
+    assert_eq!(now, 0);
+    assert!(why.contains("more than the 250") && why.contains("`--max-points`"), "{why}");
+    for most in [PAGES[1], 777, 2_500] {
+        let (now, why) = run(most).await;
+        assert!((1..=most).contains(&now), "{now} of {most}: {why}");
+        assert!(why.contains(&format!("{now} of the {most} points")), "{why}");
+        assert!(now + PAGES[1] > most, "{now} of {most}: {why}");
+    }
+}
+
+/// What has failed for good is told at once, though the rest of the run is but paused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_pauses_does_not_hide_that_a_stream_has_failed() {
+    let refused = Fault {
+        part: "/wiki/api/v2/spaces?".to_owned(),
+        when: When::Always,
+        what: What::Status(400),
+    };
+    let faults = Faults { rules: vec![refused], ..Faults::default() };
+    let work = Workplace::new(Options { faults, ..tenant(1_000_000) }, None).await;
+    let work = work.counting_points();
+    let one = replication(&work, "one", "FILES", "");
+    let args = ["--log-format", "json", "--max-points", "2000"];
+    for _ in 0..2 {
+        let (exit, said) = work.start_with(&one, &args, "").end().await;
+        assert_eq!(exit, Some(1), "{said}");
+        assert!(points(&said)["paused"].is_string(), "{said}");
+    }
+    // What it costs to go on is not asked again.
+    let log = work.simulator.log();
+    assert_eq!(log.iter().filter(|one| one.status == 400).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,16 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use weir::{report::Event, sim::Options, sync::RunStatus};
+use weir::{
+    report::Event,
+    sim::{Churn, Options, STREAMS},
+    sync::RunStatus,
+};
 
-use super::support::rig::{Rig, confluence};
+use super::support::{
+    rig::{Rig, confluence, own_routes},
+    world::{Life, World},
+};
 
 /// A replication of everything with these inputs.
 fn replication(inputs: &str) -> String {
@@ -166,6 +173,121 @@ async fn a_route_that_is_refused_is_left_for_the_next_with_a_warning() {
             assert_eq!(report.status, RunStatus::Done, "{what}: {report:#?}");
             assert_eq!(warnings(&rig).len(), told.len(), "{what}");
         }
+    }
+}
+
+/// Listings of changes that a site may refuse, and the streams for which they are.
+const CHANGES: [(&str, &[&str]); 4] = [
+    ("/wiki/api/v2/footer-comments?sort", &["page_footer_comments", "blog_post_footer_comments"]),
+    ("/wiki/api/v2/tasks?completed-at-from", &["tasks"]),
+    // One of two, of which the other one has brought rows.
+    ("/wiki/api/v2/tasks?created-at-from", &["tasks"]),
+    // With children that follow its changes, and others that are read by their own.
+    ("/wiki/api/v2/pages?sort", &["pages"]),
+];
+
+const INCREMENTAL: &str = "
+source: WIKI
+target: OUT
+defaults: { mode: incremental }
+checkpoint: { seconds: 1, mib: 1 }
+limits: { requests_per_second: 20, concurrency: 4 }
+streams: { '*': }
+";
+
+/// A tenant that refuses something, of which everything was read before it changed.
+fn refusing(refused: &str, status: u16) -> World {
+    let refuses = vec![(refused.to_owned(), status)];
+    let now = Some("2026-10-01T00:00:00Z".parse().unwrap());
+    let small = Options { pages: 10, attachments: 4, labels: 40, heavy_parents: 0, ..tenant() };
+    let mut world = World::new(Options { refuses, now, ..small });
+    world.list_changes_apart("pages");
+    world.options.routes = own_routes();
+    assert_eq!(world.run(INCREMENTAL).status, RunStatus::Done);
+    world.pass(Duration::from_hours(1));
+    world.churn(7, &Churn::of(25));
+    world.pass(Duration::from_hours(1));
+    world
+}
+
+/// Streams that were told to be read whole, since their changes are not listed.
+fn read_whole(life: &Life) -> Vec<&str> {
+    let told = life.events.iter().filter_map(|event| match event {
+        Event::Warning { stream: Some(stream), message }
+            if message.contains("listing of changes is left") =>
+        {
+            Some(stream.as_str())
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_listing_of_changes_that_is_refused_is_left_for_a_whole_reading_in_the_same_run() {
+    let twin = refusing("/wiki/api/v2/labels", 404);
+    assert_eq!(twin.run(INCREMENTAL).status, RunStatus::Done);
+    let expected: Vec<_> = STREAMS.iter().filter(|s| !twin.faults(s).is_empty()).collect();
+    for (refused, streams) in CHANGES {
+        for status in [400, 403, 404, 410] {
+            let what = format!("{refused} {status}");
+            let world = refusing(refused, status);
+            let life = world.live(INCREMENTAL, None, world.beginning());
+            assert_eq!(read_whole(&life), streams, "{what}");
+            let report = life.report.unwrap().unwrap();
+            assert_eq!(report.status, RunStatus::Done, "{what}: {report:#?}");
+            for stream in &report.streams {
+                if streams.contains(&stream.stream.as_str()) {
+                    assert_eq!(stream.reach, "everything", "{what}");
+                    // What is gone shows as well.
+                    assert_eq!(world.faults(&stream.stream), [""; 0], "{what}");
+                }
+            }
+            let behind: Vec<_> = STREAMS.iter().filter(|s| !world.faults(s).is_empty()).collect();
+            assert!(behind.iter().all(|stream| expected.contains(stream)), "{what}: {behind:?}");
+            // It is not tried again by the next run.
+            world.simulator.clear_log();
+            world.pass(Duration::from_hours(1));
+            let life = world.live(INCREMENTAL, None, world.beginning());
+            assert_eq!(life.report.unwrap().unwrap().status, RunStatus::Done, "{what}");
+            let (path, parameter) = refused.split_once('?').unwrap();
+            let log = world.simulator.log();
+            let again =
+                log.iter().filter(|one| &*one.path == path && one.query.contains(parameter));
+            assert_eq!(again.count(), 0, "{what}");
+        }
+    }
+}
+
+/// Whenever a process dies, the next one goes on with the whole reading.
+#[test]
+fn a_whole_reading_in_place_of_refused_changes_survives_kills() {
+    for (refused, streams) in CHANGES {
+        let (mut steps, mut killed) = (1, 0);
+        loop {
+            let world = refusing(refused, 410);
+            let since = world.beginning().now;
+            let first = world.live(INCREMENTAL, Some(steps), world.beginning());
+            let over = first.report.is_some();
+            killed += usize::from(!over);
+            let last = match first.report {
+                Some(report) => report.unwrap(),
+                None => world.run(INCREMENTAL),
+            };
+            let what = format!("{refused}, killed after {steps} steps");
+            assert_eq!(last.status, RunStatus::Done, "{what}: {last:#?}");
+            for stream in streams {
+                assert_eq!(world.faults(stream), [""; 0], "{what}");
+            }
+            let wrong = STREAMS.iter().flat_map(|stream| world.falsely_deleted(stream, since));
+            assert_eq!(wrong.collect::<Vec<_>>(), [""; 0], "{what}");
+            assert_eq!(world.memory.staged(), 0, "{what}");
+            if over {
+                break;
+            }
+            steps += 37;
+        }
+        assert!(killed > 3, "{refused}: {killed}");
     }
 }
 

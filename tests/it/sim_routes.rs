@@ -385,7 +385,7 @@ async fn a_closed_way_is_refused_in_the_api_s_words() {
         (search("type=page", ""), 410, "This deprecated endpoint has been removed."),
         (format!("{V2}/pages/{page}?include-labels=true"), 400, "INVALID_REQUEST_PARAMETER"),
         (format!("{V2}/blogposts/{blog}"), 404, "Cannot find a blogpost with id"),
-        (format!("{V2}/labels"), 403, "Current user not permitted"),
+        (format!("{V2}/labels"), 403, "User does not have permission"),
         (format!("{V2}/tasks"), 404, "No message available"),
         (format!("{V2}/pages/{page}?include-versions=true"), 200, "versions"),
         (format!("{V2}/pages/{page}?include-labels=false"), 200, "title"),

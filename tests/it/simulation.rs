@@ -127,13 +127,16 @@ impl Dice {
 }
 
 /// Requests that a site may refuse, for each of which another one does.
-const REFUSED: [&str; 7] = [
+const REFUSED: [&str; 10] = [
     "/wiki/api/v2/footer-comments",
     "/wiki/api/v2/inline-comments",
     "/wiki/api/v2/pages/{id}?include-labels",
     "/wiki/api/v2/attachments/{id}",
     "/wiki/rest/api/content/search",
     "/wiki/api/v2/labels/{id}/pages",
+    "/wiki/api/v2/inline-comments?sort",
+    "/wiki/api/v2/tasks?created-at-from",
+    "/wiki/api/v2/pages?sort",
     "/wiki/api/v2/pages?id",
 ];
 
@@ -192,7 +195,10 @@ fn by_default(when: &str) -> bool {
 /// Whether a stream is read anew, since its route was refused.
 fn leaves_its_route(event: &Event) -> bool {
     match event {
-        Event::Warning { message, .. } => message.contains("is left for the stream"),
+        Event::Warning { message, .. } => {
+            message.contains("is left for the stream")
+                || message.contains("is left, and the stream")
+        }
         Event::StreamFinished { report } => report.route_refused,
         _ => false,
     }
@@ -211,16 +217,23 @@ fn overspent(world: &World) -> Option<String> {
     (most > PER_HOUR + 251).then(|| format!("{most} points of {PER_HOUR} were spent in an hour"))
 }
 
-/// A history: runs with faults, changes and deaths, then one in peace. Returns what is wrong in the
-/// end, after the story of it.
-fn history(seed: u64) -> (String, Vec<String>) {
-    let mut dice = Dice(seed);
-    let site = dice.site(seed);
+/// A site, and a spec that it may refuse to list changed pages to.
+fn world_of(site: &Options) -> World {
     let mut world = World::new(site.clone());
     if site.quota.is_some() {
         world.fields.open.insert("quota".to_owned(), "points".to_owned());
         world.spec.limits.points.as_mut().unwrap().per_hour = PER_HOUR;
     }
+    world.list_changes_apart("pages");
+    world
+}
+
+/// A history: runs with faults, changes and deaths, then one in peace. Returns what is wrong in the
+/// end, after the story of it.
+fn history(seed: u64) -> (String, Vec<String>) {
+    let mut dice = Dice(seed);
+    let site = dice.site(seed);
+    let mut world = world_of(&site);
     if dice.hits(20) {
         world.elsewhere = Some(Memory::new());
     }

@@ -437,6 +437,35 @@ fn queues_without_feeders_and_cycles_are_told() {
     ");
 }
 
+/// Requests that are sent as one must not contradict each other, and what joins records must be there.
+#[test]
+fn what_joins_requests_and_records_is_checked() {
+    insta::assert_snapshot!(wrong("joints.yaml"), @r"
+    joints.yaml:20:30: `orderref` is the path of no column of the stream
+      20 |         within: { order_ids: orderref }
+         |                              ^
+      hint: did you mean `orderRef`? A path that is meant so needs a column
+    joints.yaml:22:54: `statuscode` is the path of no column of `orders`, which feeds `order_ids`
+      22 |         for_each: { queue: order_ids, carry: { code: statuscode, at: placedAt, any: somethingElse } }
+         |                                                      ^
+      hint: did you mean `statusCode`? A path that is meant so needs a column
+    joints.yaml:22:70: `placedAt` is the path of no column of `orders`, which feeds `order_ids`
+      22 |         for_each: { queue: order_ids, carry: { code: statuscode, at: placedAt, any: somethingElse } }
+         |                                                                      ^
+      hint: did you mean `placed_at`? A path that is meant so needs a column
+    joints.yaml:33:40: `header.orderref` is the path of no column of the stream, by `^`
+      33 |         found: { records: results, at: header.orderref }
+         |                                        ^
+      hint: did you mean `header.orderRef`? A path that is meant so needs a column
+    joints.yaml:42:26: `lines` gives `expand` another value, and both are sent in one request for `/orders/{{ order_id }}`
+      42 |         query: { expand: notes, include-notes: true, lang: de }
+         |                          ^
+    joints.yaml:42:60: `lines` gives `lang` another value, and both are sent in one request for `/orders/{{ order_id }}`
+      42 |         query: { expand: notes, include-notes: true, lang: de }
+         |                                                            ^
+    ");
+}
+
 #[test]
 fn what_a_connection_must_have_and_keep_is_checked() {
     insta::assert_snapshot!(wrong("access.yaml"), @r#"

@@ -73,6 +73,7 @@ impl Checker<'_> {
             self.one_of(&at, "`get`, `post`", &[request.get.is_some(), request.post.is_some()]);
             let own = self.request_with(&at, request, &[CURSOR]);
             self.sources(&at, stream, request, &own);
+            self.joints(&at, stream, request);
             variables.extend(own);
         }
     }

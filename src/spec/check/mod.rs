@@ -2,9 +2,11 @@
 
 mod access;
 mod changes;
+mod fused;
 mod graph;
 mod inputs;
 mod names;
+mod paths;
 mod requests;
 mod routes;
 mod streams;
@@ -32,6 +34,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Finding> {
     checker.steps();
     checker.defaults();
     checker.streams();
+    checker.fused();
     graph::check(spec, &mut checker.findings);
     checker.findings
 }

@@ -44,6 +44,7 @@ impl Checker<'_> {
                 let own = self.request(&at, request);
                 self.sources(&at, stream, request, &own);
                 self.routed(&at, stream, request, &own);
+                self.joints(&at, stream, request);
                 variables.extend(own);
             }
         }

@@ -73,6 +73,7 @@ impl Checker<'_> {
                 &below(path, &["body"]),
                 "a body goes with `post`",
             );
+            self.joints(path, stream, &own);
             return self.request(path, &own);
         }
         let both = own.get.is_some() || own.post.is_some();
@@ -93,6 +94,7 @@ impl Checker<'_> {
             self.one_of(&at, "`get`, `post`", &[request.get.is_some(), request.post.is_some()]);
             let own = self.request(&at, request);
             self.sources(&at, stream, request, &own);
+            self.joints(&at, stream, request);
             variables.extend(own);
         }
         self.templates(path, &own, &variables);

@@ -232,6 +232,21 @@ impl World {
         }
     }
 
+    /// Makes the listing of a stream's changes a request of its own, which a site may refuse.
+    pub(crate) fn list_changes_apart(&mut self, stream: &str) {
+        let stream = &mut self.spec.streams[stream];
+        let cursor = stream.cursor.as_mut().unwrap();
+        let query = std::mem::take(&mut cursor.query);
+        let apart = stream.requests.iter().map(|request| {
+            let mut apart = request.clone();
+            apart.query.clone_from(&stream.query);
+            apart.query.extend(request.query.clone());
+            apart.query.extend(query.clone());
+            apart
+        });
+        cursor.requests = apart.collect();
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&self, time: Duration) {
         self.runtime.block_on(async { tokio::time::sleep(time).await });
