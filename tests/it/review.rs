@@ -1,0 +1,269 @@
+//! Sequences of events after which rows by ids might be lost, stale or wrongly deleted.
+
+use std::time::Duration;
+
+use weir::{
+    sim::{Change, Fault, Faults, Options, What, When},
+    spec::{ForEach, OneOrMany, QueueItems, Then},
+    sync::RunStatus,
+    write::memory::Memory,
+};
+
+use super::incremental::{leaf, some, table, with};
+use crate::support::world::World;
+
+fn world() -> World {
+    let mut world = World::new(Options {
+        pages: 30,
+        heavy_parents: 0,
+        now: Some("2026-10-01T00:00:00Z".parse().unwrap()),
+        ..Options::default()
+    });
+    world.spec.defaults.page_size.as_mut().unwrap().max = 7;
+    route(&mut world, "probed");
+    world
+}
+
+fn route(world: &mut World, route: &str) {
+    world.options.routes =
+        ["pages", "blog_posts"].map(|stream| (stream.to_owned(), route.to_owned())).to_vec();
+}
+
+fn only(settings: &str, streams: &str) -> String {
+    with(settings).replace("{ '*': }", streams)
+}
+
+fn fault(world: &World, part: &str, when: When, what: What) {
+    let rules = vec![Fault { part: part.to_owned(), when, what }];
+    world.simulator.set_faults(Faults { rules, ..Faults::default() });
+}
+
+/// Archived and back again, without a version, with a run for changes in between.
+#[test]
+fn a_run_for_changes_that_saw_another_look_in_between() {
+    let world = world();
+    let page = leaf(&world);
+    world.change(&Change::Edit { id: page.clone(), retitle: false });
+    let complete = only("refresh: 0s", "{ pages: }");
+    let changes = only("refresh: 30d", "{ pages: }");
+    assert_eq!(world.run(&complete).status, RunStatus::Done);
+    let before = table(&world, "pages")[&page]["status"].clone();
+    world.pass(Duration::from_mins(1));
+    world.change(&Change::Archive { id: page.clone() });
+    let run = world.run(&changes);
+    assert!(run.streams.iter().any(|one| one.reach.starts_with("changes since")), "{run:#?}");
+    assert_ne!(table(&world, "pages")[&page]["status"], before, "the run for changes saw it");
+    world.pass(Duration::from_mins(1));
+    world.change(&Change::Restore { id: page.clone() });
+    world.pass(Duration::from_mins(60));
+    assert_eq!(world.run(&complete).status, RunStatus::Done);
+    assert_eq!(table(&world, "pages")[&page]["status"], before);
+    assert_eq!(world.faults("pages"), Vec::<String>::new());
+}
+
+/// The same after the inputs were once changed, since deletes are no longer concluded then.
+#[test]
+fn a_look_of_old_comes_back_where_no_deletes_are_concluded() {
+    let world = world();
+    let page = leaf(&world);
+    let complete = only("refresh: 0s", "{ pages: }");
+    let other = complete.replace("inputs: {", "inputs: { body_format: atlas_doc_format,");
+    for replication in [&complete, &other, &complete] {
+        assert_eq!(world.run(replication).status, RunStatus::Done);
+        world.pass(Duration::from_mins(1));
+    }
+    world.change(&Change::Archive { id: page.clone() });
+    world.run(&complete);
+    assert_eq!(world.faults("pages"), Vec::<String>::new());
+    world.pass(Duration::from_mins(1));
+    world.change(&Change::Restore { id: page.clone() });
+    assert_eq!(world.run(&complete).status, RunStatus::Done);
+    assert_eq!(world.faults("pages"), Vec::<String>::new());
+}
+
+/// An answer that a rule takes for «none».
+#[test]
+fn an_empty_answer_to_a_fetch_is_no_delete() {
+    let mut world = world();
+    let complete = only("refresh: 0s", "{ pages: }");
+    world.run(&complete);
+    let mut rule = world.spec.responses.iter().rev().nth(1).unwrap().clone();
+    rule.then = Then::Empty;
+    rule.status = Some(OneOrMany(vec![weir::spec::StatusPattern::Exact(403)]));
+    rule.applies = weir::spec::Where::Anywhere;
+    rule.body = None;
+    world.spec.responses.insert(0, rule);
+    for id in table(&world, "pages").keys().take(10) {
+        world.change(&Change::Edit { id: id.clone(), retitle: false });
+    }
+    fault(&world, "&id=", When::Always, What::Status(403));
+    world.pass(Duration::from_mins(1));
+    let run = world.run(&complete);
+    let rows = table(&world, "pages");
+    let gone = rows.values().filter(|row| !row["_weir_deleted_at"].is_null()).count();
+    assert_eq!(gone, 0, "{run:#?}");
+}
+
+#[test]
+fn a_limit_brings_rows() {
+    for name in ["own", "probed"] {
+        let mut world = world();
+        route(&mut world, name);
+        world.options.limit = Some(5);
+        let run = world.run(&only("refresh: 0s", "{ pages: }"));
+        assert_eq!(table(&world, "pages").len(), 5, "{name}: {run:#?}");
+    }
+}
+
+fn by_space(world: &mut World, spaces: &[String]) -> String {
+    world.spec.limits.concurrency = 1;
+    let pages = world.spec.streams.get_mut("pages").unwrap();
+    let own = pages.requests.iter_mut();
+    let routes = pages.routes.values_mut().flat_map(|route| route.0.iter_mut());
+    for request in own.chain(routes) {
+        if let Some(ForEach::Queue(QueueItems { chunk, .. })) = &mut request.for_each {
+            *chunk = Some(1);
+        }
+    }
+    let keys = spaces.join(", ");
+    only("refresh: 0s", "{ pages: }").replace("inputs: {", &format!("inputs: {{ space_keys: [{keys}],"))
+}
+
+fn spaces(world: &World) -> (Vec<String>, Vec<String>) {
+    let rows = world.simulator.truth("spaces").unwrap();
+    let of = |name: &str| rows.iter().map(|row| row[name].as_str().unwrap().to_owned()).collect();
+    (of("key"), of("id"))
+}
+
+/// With other inputs, of which a slice is refused: what was known counts for nothing from then on.
+#[test]
+fn other_inputs_and_a_refused_slice() {
+    let mut world = world();
+    let (keys, ids) = spaces(&world);
+    assert!(keys.len() > 1);
+    let storage = by_space(&mut world, &keys);
+    route(&mut world, "probed_by_space");
+    world.options.routes.truncate(1);
+    let run = world.run(&storage);
+    assert_eq!(run.status, RunStatus::Done, "{run:#?}");
+    let atlas = storage.replace("inputs: {", "inputs: { body_format: atlas_doc_format,");
+    fault(&world, &format!("space-id={}", ids[1]), When::Always, What::Missing);
+    world.pass(Duration::from_mins(1));
+    let run = world.run(&atlas);
+    let pages = run.streams.iter().find(|one| one.stream == "pages").unwrap();
+    assert_eq!(pages.skipped, 1, "{run:#?}");
+    world.simulator.set_faults(Faults::default());
+    world.pass(Duration::from_mins(1));
+    let run = world.run(&atlas);
+    assert_eq!(run.status, RunStatus::Done, "{run:#?}");
+    let rows = table(&world, "pages");
+    let old = rows.values().filter(|row| row["body_format"] != "atlas_doc_format").count();
+    assert_eq!(old, 0, "of {} rows", rows.len());
+}
+
+#[test]
+fn other_modes() {
+    for mode in ["full-refresh", "truncate", "snapshot"] {
+        let world = world();
+        let text = only("refresh: 0s", "{ pages: }")
+            .replace("mode: incremental", &format!("mode: {mode}"))
+            .replace("metadata: { change: true },", "");
+        for _ in 0..2 {
+            let run = world.run(&text);
+            assert_eq!(run.status, RunStatus::Done, "{mode}: {run:#?}");
+            world.pass(Duration::from_mins(1));
+        }
+        if mode != "snapshot" {
+            assert_eq!(world.faults("pages"), Vec::<String>::new(), "{mode}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_another_type() {
+    for name in ["own", "probed"] {
+        let mut world = world();
+        route(&mut world, name);
+        for kind in ["decimal", "json"] {
+            let text = only("refresh: 0s", &format!("{{ pages: {{ columns: {{ id: {kind} }} }} }}"));
+            let run = world.run(&text);
+            assert_eq!(run.status, RunStatus::Done, "{name} {kind}: {run:#?}");
+            world.pass(Duration::from_mins(1));
+        }
+    }
+}
+
+/// Rows of a slice that was refused half-way, in a run that died between its rows and its state.
+#[test]
+fn rows_visible_but_not_said_of_a_refused_slice() {
+    let mut published = 0;
+    for steps in 1.. {
+        let mut world = world();
+        world.elsewhere = Some(Memory::new());
+        let (keys, ids) = spaces(&world);
+        let text = by_space(&mut world, &keys) + "checkpoint: { seconds: 1 }\n";
+        // The second page of some space is not to be had.
+        world.spec.defaults.page_size.as_mut().unwrap().max = 3;
+        let missing = Fault {
+            part: format!("space-id={}&limit", ids[3]),
+            when: When::Numbers(vec![2]),
+            what: What::Missing,
+        };
+        let slow = Fault {
+            part: String::new(),
+            when: When::Always,
+            what: What::Slow(Duration::from_secs(3)),
+        };
+        let rules = vec![slow, missing];
+        world.simulator.set_faults(Faults { rules, ..Faults::default() });
+        world.options.routes = vec![("pages".to_owned(), "own".to_owned())];
+        let lived = world.live(&text, Some(steps), world.beginning());
+        let ended = lived.report.is_some();
+        let there = world.memory.batches("pages").is_some_and(|rows| !rows.is_empty());
+        if ended || there && world.is_open() {
+            published += usize::from(!ended);
+            world.simulator.set_faults(Faults::default());
+            world.pass(Duration::from_mins(1));
+            let first = world.run(&text);
+            world.options.routes = vec![("pages".to_owned(), "probed_by_space".to_owned())];
+            world.pass(Duration::from_mins(1));
+            let run = world.run(&text);
+            assert_eq!(world.faults("pages"), Vec::<String>::new(), "{steps}: {first:#?} {run:#?}");
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(published > 0);
+}
+
+/// What a run that died after its rows were visible has marked as deleted comes back, and the run is given up.
+#[test]
+fn a_run_given_up_whose_rows_were_visible() {
+    let mut published = 0;
+    for steps in 1.. {
+        let mut world = world();
+        world.elsewhere = Some(Memory::new());
+        let text = only("refresh: 0s", "{ blog_posts: , spaces: }");
+        world.options.routes = vec![("blog_posts".to_owned(), "probed".to_owned())];
+        assert_eq!(world.run(&text).status, RunStatus::Done);
+        world.pass(Duration::from_mins(1));
+        let post = some(&world, "blog_posts");
+        world.change(&Change::Trash { id: post.clone() });
+        let lived = world.live(&text, Some(steps), world.beginning());
+        let ended = lived.report.is_some();
+        let deleted = !table(&world, "blog_posts")[&post]["_weir_deleted_at"].is_null();
+        if !ended && deleted {
+            published += 1;
+            world.change(&Change::Restore { id: post.clone() });
+            world.pass(Duration::from_mins(1));
+            let other = only("refresh: 0s", "{ blog_posts: , spaces: { select: [-name] } }");
+            let run = world.run(&other);
+            assert_eq!(world.faults("blog_posts"), Vec::<String>::new(), "{steps}: {run:#?}");
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(published > 0);
+}
