@@ -267,3 +267,76 @@ fn a_run_given_up_whose_rows_were_visible() {
     }
     assert!(published > 0);
 }
+
+/// A route of one request in the place of two: when it is refused, both are asked.
+#[test]
+fn a_refused_route_in_the_place_of_two_own_requests() {
+    let mut world = world();
+    let archived = leaf(&world);
+    world.change(&Change::Archive { id: archived });
+    let pages = world.spec.streams.get_mut("pages").unwrap();
+    let mut second = pages.requests[0].clone();
+    for (request, status) in [(&mut pages.requests[0], "current"), (&mut second, "archived")] {
+        request.query.insert("status".to_owned(), weir::spec::QueryValue(vec![status.to_owned()]));
+    }
+    pages.requests.insert(1, second);
+    let complete = only("refresh: 0s", "{ pages: }");
+    world.options.routes.truncate(1);
+    for refused in [false, true] {
+        if refused {
+            world.change(&Change::Edit { id: some(&world, "pages"), retitle: false });
+            fault(&world, "?id=", When::Always, What::Status(403));
+        }
+        let run = world.run(&complete);
+        assert_eq!(world.faults("pages"), Vec::<String>::new(), "{refused} {run:#?}");
+        world.pass(Duration::from_mins(1));
+    }
+}
+
+/// A version that no record has shows no change.
+#[test]
+fn a_version_that_is_not_there() {
+    let mut world = world();
+    let pages = world.spec.streams.get_mut("pages").unwrap();
+    pages.routes["probed"].0[0].fetch.as_mut().unwrap().version = "version.no".to_owned();
+    let complete = only("refresh: 0s", "{ pages: { select: [body] } }");
+    world.run(&complete);
+    let page = leaf(&world);
+    let before = table(&world, "pages");
+    world.change(&Change::Edit { id: page.clone(), retitle: false });
+    world.pass(Duration::from_mins(1));
+    let run = world.run(&complete);
+    assert_ne!(table(&world, "pages")[&page]["body"], before[&page]["body"], "{run:#?}");
+}
+
+/// A column that tells of which slice a row is.
+#[test]
+fn a_column_of_the_slice_tells_too() {
+    let mut world = world();
+    let (name, text) = weir::spec::EMBEDDED.iter().find(|(name, _)| *name == "confluence").unwrap();
+    let at = "      tinyui: { text: _links.tinyui, doc: \"short path of the page\" }\n";
+    let new = format!("{at}      in_space: {{ text: \"{{{{ space_ids | join(',') }}}}\" }}\n");
+    let text = text.replacen(at, &new, 1);
+    let text = text.replacen("      - { when: not space_keys, get: /wiki/api/v2/pages }\n", "", 1);
+    let from = text.find("      probed:\n").unwrap();
+    let to = text.find("      probed_by_space:\n").unwrap();
+    let (head, fetch) = (&text[..from], &text[from..to]);
+    let anchor = fetch.find("fetch: &pages_by_id\n").unwrap();
+    let fetch = fetch[anchor..].to_owned();
+    let text = format!("{head}{}", text[to..].replacen("fetch: *pages_by_id\n", &fetch, 1));
+    let text = text.replacen("query: { <<: *unread, space-id", "query: { status: \"{{ statuses | join(',') }}\", space-id", 1);
+    world.spec = weir::spec::Spec::load(name, &text).unwrap_or_else(|problems| panic!("{problems}"));
+    let (keys, ids) = spaces(&world);
+    let complete = by_space(&mut world, &keys)
+        .replace("{ pages: }", "{ pages: { select: [body, in_space] } }");
+    world.options.routes = vec![("pages".to_owned(), "probed_by_space".to_owned())];
+    let run = world.run(&complete);
+    assert_eq!(run.status, RunStatus::Done, "{run:#?}");
+    let page = leaf(&world);
+    let before = table(&world, "pages")[&page]["in_space"].clone();
+    let to = ids.iter().find(|id| before != id.as_str()).unwrap().clone();
+    world.change(&Change::Move { id: page.clone(), to: to.clone() });
+    world.pass(Duration::from_mins(1));
+    let run = world.run(&complete);
+    assert_eq!(table(&world, "pages")[&page]["in_space"], to.as_str(), "{run:#?}");
+}
