@@ -340,3 +340,164 @@ fn a_column_of_the_slice_tells_too() {
     let run = world.run(&complete);
     assert_eq!(table(&world, "pages")[&page]["in_space"], to.as_str(), "{run:#?}");
 }
+
+/// Rows that stay, change and go, on targets for real.
+#[tokio::test]
+async fn real_targets_do_alike() {
+    use crate::support::{postgres::Database, rig::Rig};
+    use std::sync::Arc;
+    use weir::{
+        engine::Services,
+        plan::{AccessHooks, Documents, Plan, Run},
+        replication::Replication,
+        report::Recorded,
+        sync::{self, Beginning},
+        write::{Target, files::{Files, Settings}, postgres::Postgres},
+        yaml::Document,
+    };
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let targets: [(Arc<dyn Target>, &str); 3] = [
+        (Arc::new(Postgres::new(database.options())), "public.pages"),
+        (Arc::new(Files::in_folder(folder.path(), Settings::default())), "pages.jsonl"),
+        (Arc::new(Files::in_folder(folder.path(), Settings::default())), "pages/*.parquet"),
+    ];
+    for (target, object) in targets {
+        for deletes in ["mark", "remove", "ignore"] {
+            let object = object.replace("pages", &format!("pages_{deletes}"));
+            let mut rig = Rig::new(Options { pages: 30, heavy_parents: 0, ..Options::default() });
+            rig.options.routes = vec![("pages".to_owned(), "probed".to_owned())];
+            let text = format!(
+                "source: WIKI\ntarget: OUT\nname: {deletes}{}\ndefaults: {{ mode: incremental, refresh: 0s, deletes: {deletes}, object: '{object}' }}\nlimits: {{ requests_per_second: 0 }}\nstreams: {{ pages: }}\n",
+                object.len()
+            );
+            let spec = weir::spec::Spec::load(weir::spec::EMBEDDED[0].0, weir::spec::EMBEDDED.iter().find(|(name, _)| *name == "confluence").unwrap().1).unwrap_or_else(|_| panic!());
+            let mut told = Vec::new();
+            let pages = rig.simulator.truth("pages").unwrap();
+            for round in 0..4 {
+                let id = |at: usize| pages[at]["id"].as_str().unwrap().to_owned();
+                if round == 1 {
+                    rig.simulator.change(&Change::Edit { id: id(5), retitle: false }).unwrap();
+                    rig.simulator.change(&Change::Delete { id: id(pages.len() - 1) }).unwrap();
+                }
+                let replication = Replication::load(&Document::parse("r.yaml", &text).unwrap()).unwrap();
+                let prepare = |run: Run| {
+                    let documents = Documents {
+                        spec: &spec,
+                        replication: &replication,
+                        fields: &rig.fields,
+                        default_object: "{stream_name}",
+                        default_name: "life",
+                    };
+                    Plan::new(documents, &rig.options, run, &AccessHooks::default())
+                };
+                let services = Services {
+                    transport: Arc::new(rig.simulator.clone()),
+                    target: Arc::clone(&target),
+                    state: None,
+                    ledger: None,
+                    reporter: Arc::<Recorded>::clone(&rig.events),
+                    cancel: rig.cancel.clone(),
+                };
+                let run = sync::run(&prepare, services, Beginning::now()).await.unwrap();
+                assert_eq!(run.status, RunStatus::Done, "{object} {deletes} {run:#?}");
+                told.push((run.streams[0].rows, run.streams[0].deleted));
+            }
+            let gone = u64::from(deletes != "ignore");
+            assert_eq!(told[1..], [(1, gone), (0, 0), (0, 0)], "{object} {deletes}: {told:?}");
+        }
+    }
+}
+
+/// A transport that asks for the end after so many requests.
+struct Impatient {
+    inner: weir::sim::Simulator,
+    left: std::sync::atomic::AtomicI64,
+    cancel: tokio_util::sync::CancellationToken,
+}
+
+#[async_trait::async_trait]
+impl weir::fetch::Transport for Impatient {
+    async fn send(
+        &self,
+        request: &weir::fetch::Request,
+    ) -> Result<weir::fetch::Response, weir::fetch::TransportError> {
+        if self.left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) <= 0 {
+            self.cancel.cancel();
+        }
+        self.inner.send(request).await
+    }
+}
+
+/// A table that somebody drops while a run that takes its rows for known has not ended.
+#[tokio::test]
+async fn a_table_dropped_under_a_run_that_has_not_ended() {
+    use crate::support::{postgres::Database, rig::{Rig, confluence}};
+    use std::sync::Arc;
+    use weir::{
+        engine::Services,
+        plan::{AccessHooks, Documents, Plan, Run},
+        replication::Replication,
+        report::Recorded,
+        sync::{self, Beginning},
+        write::postgres::Postgres,
+        yaml::Document,
+    };
+    for route in ["own", "probed"] {
+        let database = Database::new().await;
+        let mut rig = Rig::new(Options { pages: 30, heavy_parents: 0, ..Options::default() });
+        rig.options.routes = vec![("pages".to_owned(), route.to_owned())];
+        let text = "source: WIKI\ntarget: OUT\ndefaults: { mode: incremental, refresh: 0s, object: 'public.pages' }\nlimits: { requests_per_second: 0 }\nstreams: { pages: }\n";
+        let mut spec = confluence();
+        spec.defaults.page_size.as_mut().unwrap().max = 7;
+        let all = rig.simulator.truth("pages").unwrap().len();
+        for (round, left) in [i64::MAX, 3, i64::MAX, i64::MAX].into_iter().enumerate() {
+            let replication = Replication::load(&Document::parse("r.yaml", text).unwrap()).unwrap();
+            let prepare = |run: Run| {
+                let documents = Documents {
+                    spec: &spec,
+                    replication: &replication,
+                    fields: &rig.fields,
+                    default_object: "{stream_name}",
+                    default_name: "life",
+                };
+                Plan::new(documents, &rig.options, run, &AccessHooks::default())
+            };
+            let cancel = tokio_util::sync::CancellationToken::new();
+            let services = Services {
+                transport: Arc::new(Impatient {
+                    inner: rig.simulator.clone(),
+                    left: left.into(),
+                    cancel: cancel.clone(),
+                }),
+                target: Arc::new(Postgres::new(database.options())),
+                state: None,
+                ledger: None,
+                reporter: Arc::<Recorded>::clone(&rig.events),
+                cancel,
+            };
+            let run = sync::run(&prepare, services, Beginning::now()).await.unwrap();
+            if round == 1 {
+                assert_eq!(run.status, RunStatus::Interrupted, "{run:#?}");
+                database.execute("DROP TABLE public.pages").await;
+            } else {
+                assert_eq!(run.status, RunStatus::Done, "{run:#?}");
+                let count = database.text("SELECT count(*)::text FROM public.pages").await;
+                assert_eq!(count, all.to_string(), "{route} {round} {run:#?}");
+            }
+        }
+    }
+}
+
+/// Credentials that are revoked for a while are no word about a route.
+#[test]
+fn revoked_for_a_while() {
+    let world = world();
+    let complete = only("refresh: 0s", "{ pages: }");
+    let rules = Vec::new();
+    // Five pages of the listing, one of what is fetched.
+    world.simulator.set_faults(Faults { rules, revoke_after: Some(5), ..Faults::default() });
+    let run = world.run(&complete);
+    assert_eq!(run.status, RunStatus::Failed, "{run:#?}");
+    assert!(!run.streams[0].route_refused, "{run:#?}");
+}
