@@ -126,7 +126,8 @@ fn by_space(world: &mut World, spaces: &[String]) -> String {
         }
     }
     let keys = spaces.join(", ");
-    only("refresh: 0s", "{ pages: }").replace("inputs: {", &format!("inputs: {{ space_keys: [{keys}],"))
+    only("refresh: 0s", "{ pages: }")
+        .replace("inputs: {", &format!("inputs: {{ space_keys: [{keys}],"))
 }
 
 fn spaces(world: &World) -> (Vec<String>, Vec<String>) {
@@ -185,7 +186,8 @@ fn a_key_of_another_type() {
         let mut world = world();
         route(&mut world, name);
         for kind in ["decimal", "json"] {
-            let text = only("refresh: 0s", &format!("{{ pages: {{ columns: {{ id: {kind} }} }} }}"));
+            let text =
+                only("refresh: 0s", &format!("{{ pages: {{ columns: {{ id: {kind} }} }} }}"));
             let run = world.run(&text);
             assert_eq!(run.status, RunStatus::Done, "{name} {kind}: {run:#?}");
             world.pass(Duration::from_mins(1));
@@ -324,8 +326,13 @@ fn a_column_of_the_slice_tells_too() {
     let anchor = fetch.find("fetch: &pages_by_id\n").unwrap();
     let fetch = fetch[anchor..].to_owned();
     let text = format!("{head}{}", text[to..].replacen("fetch: *pages_by_id\n", &fetch, 1));
-    let text = text.replacen("query: { <<: *unread, space-id", "query: { status: \"{{ statuses | join(',') }}\", space-id", 1);
-    world.spec = weir::spec::Spec::load(name, &text).unwrap_or_else(|problems| panic!("{problems}"));
+    let text = text.replacen(
+        "query: { <<: *unread, space-id",
+        "query: { status: \"{{ statuses | join(',') }}\", space-id",
+        1,
+    );
+    world.spec =
+        weir::spec::Spec::load(name, &text).unwrap_or_else(|problems| panic!("{problems}"));
     let (keys, ids) = spaces(&world);
     let complete = by_space(&mut world, &keys)
         .replace("{ pages: }", "{ pages: { select: [body, in_space] } }");
@@ -352,7 +359,11 @@ async fn real_targets_do_alike() {
         replication::Replication,
         report::Recorded,
         sync::{self, Beginning},
-        write::{Target, files::{Files, Settings}, postgres::Postgres},
+        write::{
+            Target,
+            files::{Files, Settings},
+            postgres::Postgres,
+        },
         yaml::Document,
     };
     let database = Database::new().await;
@@ -371,7 +382,11 @@ async fn real_targets_do_alike() {
                 "source: WIKI\ntarget: OUT\nname: {deletes}{}\ndefaults: {{ mode: incremental, refresh: 0s, deletes: {deletes}, object: '{object}' }}\nlimits: {{ requests_per_second: 0 }}\nstreams: {{ pages: }}\n",
                 object.len()
             );
-            let spec = weir::spec::Spec::load(weir::spec::EMBEDDED[0].0, weir::spec::EMBEDDED.iter().find(|(name, _)| *name == "confluence").unwrap().1).unwrap_or_else(|_| panic!());
+            let spec = weir::spec::Spec::load(
+                weir::spec::EMBEDDED[0].0,
+                weir::spec::EMBEDDED.iter().find(|(name, _)| *name == "confluence").unwrap().1,
+            )
+            .unwrap_or_else(|_| panic!());
             let mut told = Vec::new();
             let pages = rig.simulator.truth("pages").unwrap();
             for round in 0..4 {
@@ -380,7 +395,8 @@ async fn real_targets_do_alike() {
                     rig.simulator.change(&Change::Edit { id: id(5), retitle: false }).unwrap();
                     rig.simulator.change(&Change::Delete { id: id(pages.len() - 1) }).unwrap();
                 }
-                let replication = Replication::load(&Document::parse("r.yaml", &text).unwrap()).unwrap();
+                let replication =
+                    Replication::load(&Document::parse("r.yaml", &text).unwrap()).unwrap();
                 let prepare = |run: Run| {
                     let documents = Documents {
                         spec: &spec,
@@ -432,7 +448,10 @@ impl weir::fetch::Transport for Impatient {
 /// A table that somebody drops while a run that takes its rows for known has not ended.
 #[tokio::test]
 async fn a_table_dropped_under_a_run_that_has_not_ended() {
-    use crate::support::{postgres::Database, rig::{Rig, confluence}};
+    use crate::support::{
+        postgres::Database,
+        rig::{Rig, confluence},
+    };
     use std::sync::Arc;
     use weir::{
         engine::Services,
@@ -500,4 +519,140 @@ fn revoked_for_a_while() {
     let run = world.run(&complete);
     assert_eq!(run.status, RunStatus::Failed, "{run:#?}");
     assert!(!run.streams[0].route_refused, "{run:#?}");
+}
+
+/// A transport before whose first request for ids something changes.
+struct Meddling {
+    inner: weir::sim::Simulator,
+    change: std::sync::Mutex<Option<Change>>,
+}
+
+#[async_trait::async_trait]
+impl weir::fetch::Transport for Meddling {
+    async fn send(
+        &self,
+        request: &weir::fetch::Request,
+    ) -> Result<weir::fetch::Response, weir::fetch::TransportError> {
+        if request.url.query().is_some_and(|query| query.contains("id="))
+            && let Some(change) = self.change.lock().unwrap().take()
+        {
+            self.inner.change(&change).unwrap();
+        }
+        self.inner.send(request).await
+    }
+}
+
+/// What comes is not what the listing had shown: how it looked is not how the row looks.
+#[tokio::test]
+async fn what_comes_looks_otherwise_than_what_was_shown() {
+    use crate::support::rig::{Rig, confluence};
+    use std::sync::Arc;
+    use weir::{
+        engine::Services,
+        plan::{AccessHooks, Documents, Plan, Run},
+        replication::Replication,
+        report::Recorded,
+        sync::{self, Beginning},
+        yaml::Document,
+    };
+    let memory = Memory::new();
+    let mut rig = Rig::new(Options { pages: 30, heavy_parents: 0, ..Options::default() });
+    rig.options.routes = vec![("pages".to_owned(), "probed".to_owned())];
+    let text = "source: WIKI\ntarget: OUT\ndefaults: { mode: incremental, refresh: 0s, object: pages }\nlimits: { requests_per_second: 0 }\nstreams: { pages: }\n";
+    let spec = confluence();
+    let pages = rig.simulator.truth("pages").unwrap();
+    let page = pages.iter().rev().find(|row| row["status"] == "current").unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let status = |rows: Vec<crate::support::rig::Row>| {
+        rows.iter().find(|row| row["id"] == page.as_str()).unwrap()["status"].clone()
+    };
+    let archive = || Change::Archive { id: page.clone() };
+    for (before, meanwhile) in [
+        (None, None),
+        (Some(archive()), Some(Change::Restore { id: page.clone() })),
+        (Some(archive()), None),
+    ] {
+        if let Some(change) = before {
+            rig.simulator.change(&change).unwrap();
+        }
+        let replication = Replication::load(&Document::parse("r.yaml", text).unwrap()).unwrap();
+        let prepare = |run: Run| {
+            let documents = Documents {
+                spec: &spec,
+                replication: &replication,
+                fields: &rig.fields,
+                default_object: "{stream_name}",
+                default_name: "life",
+            };
+            Plan::new(documents, &rig.options, run, &AccessHooks::default())
+        };
+        let services = Services {
+            transport: Arc::new(Meddling {
+                inner: rig.simulator.clone(),
+                change: std::sync::Mutex::new(meanwhile),
+            }),
+            target: Arc::new(memory.clone()),
+            state: None,
+            ledger: None,
+            reporter: Arc::<Recorded>::clone(&rig.events),
+            cancel: rig.cancel.clone(),
+        };
+        let run = sync::run(&prepare, services, Beginning::now()).await.unwrap();
+        assert_eq!(run.status, RunStatus::Done, "{run:#?}");
+    }
+    let rows = memory.batches("pages").unwrap();
+    let rows = rows.iter().flat_map(crate::support::rows::read).collect();
+    assert_eq!(status(rows), status(rig.simulator.truth("pages").unwrap()));
+}
+
+/// A stream with parents, read whole into Postgres by ids.
+#[tokio::test]
+async fn rows_by_ids_of_a_stream_with_parents() {
+    use crate::support::{
+        postgres::Database,
+        rig::{Rig, confluence},
+    };
+    use std::sync::Arc;
+    use weir::{
+        engine::Services,
+        plan::{AccessHooks, Documents, Plan, Run},
+        replication::Replication,
+        report::Recorded,
+        sync::{self, Beginning},
+        write::postgres::Postgres,
+        yaml::Document,
+    };
+    let database = Database::new().await;
+    let mut rig = Rig::new(Options { pages: 30, heavy_parents: 0, ..Options::default() });
+    rig.options.routes = vec![("pages".to_owned(), "probed".to_owned())];
+    let mut spec = confluence();
+    spec.streams.get_mut("pages").unwrap().replaces = Some("space_id".to_owned());
+    for mode in ["incremental", "full-refresh"] {
+        let text = format!(
+            "source: WIKI\ntarget: OUT\ndefaults: {{ mode: {mode}, refresh: 0s, object: 'public.pages' }}\nlimits: {{ requests_per_second: 0 }}\nstreams: {{ pages: }}\n"
+        );
+        let replication = Replication::load(&Document::parse("r.yaml", &text).unwrap()).unwrap();
+        let prepare = |run: Run| {
+            let documents = Documents {
+                spec: &spec,
+                replication: &replication,
+                fields: &rig.fields,
+                default_object: "{stream_name}",
+                default_name: "life",
+            };
+            Plan::new(documents, &rig.options, run, &AccessHooks::default())
+        };
+        let services = Services {
+            transport: Arc::new(rig.simulator.clone()),
+            target: Arc::new(Postgres::new(database.options())),
+            state: None,
+            ledger: None,
+            reporter: Arc::<Recorded>::clone(&rig.events),
+            cancel: rig.cancel.clone(),
+        };
+        let run = sync::run(&prepare, services, Beginning::now()).await.unwrap();
+        assert_eq!(run.status, RunStatus::Done, "{mode} {run:#?}");
+    }
 }
