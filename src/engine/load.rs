@@ -452,13 +452,14 @@ impl Keeper {
     }
 
     /// The changes by which the parents of this run are remembered.
-    fn settled(&self, seen: Seen) -> Vec<Change> {
+    pub(super) fn settled(&self, seen: Seen) -> Vec<Change> {
         let Some(parents) = &self.parents else { return Vec::new() };
         if self.looks && !self.progress.void.is_empty() {
             // Among them are some whose rows do not count.
             return parents.forgotten();
         }
-        parents.settled(seen == Seen::All)
+        // Of what was not seen in this run, it is not known how its row looks now.
+        parents.settled(self.looks || seen == Seen::All)
     }
 
     /// Forgets all rows, and saves what is to be remembered of the stream.
