@@ -170,6 +170,8 @@ pub(super) struct Keeper {
     pub(super) parents: Option<parents::Read>,
     /// Whether these are its own records, each with how it looked.
     pub(super) looks: bool,
+    /// Whether it writes rows of which another run remembers how they looked.
+    pub(super) touches: bool,
     /// Column that names what is marked.
     pub(super) replaces: Option<String>,
 }
@@ -232,7 +234,11 @@ impl Keeper {
                     let mark = mark.map(|anew| Mark(item.value.to_string(), anew, slice.id()));
                     self.pending.marks.extend(mark);
                     if let Some(parents) = &mut self.parents {
-                        parents.note(0, &item);
+                        if self.touches {
+                            parents.touch(&item);
+                        } else {
+                            parents.note(0, &item);
+                        }
                     }
                 }
                 self.progress.newest = self.progress.newest.max(newest);
@@ -321,7 +327,9 @@ impl Keeper {
             let Some(stamp) = item.stamp else { continue };
             let progress = &mut self.progress;
             progress.newest_parent = progress.newest_parent.max(Some(stamp));
-            if let Some(parents) = self.parents.as_mut().filter(|_| whole && !self.looks) {
+            if let Some(parents) =
+                self.parents.as_mut().filter(|_| whole && !self.looks && !self.touches)
+            {
                 parents.note(self.plan.own_number(slice.request), item);
             }
         }
@@ -459,7 +467,7 @@ impl Keeper {
             return parents.forgotten();
         }
         // Of what was not seen in this run, it is not known how its row looks now.
-        parents.settled(self.looks || seen == Seen::All)
+        parents.settled(self.looks || !self.touches && seen == Seen::All)
     }
 
     /// Forgets all rows, and saves what is to be remembered of the stream.

@@ -129,6 +129,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         pending: Pending::default(),
         parents,
         looks: reach::looks(&plan, way),
+        touches: reach::touches(&plan, way),
         replaces: replaced(&plan, way),
         plan: Arc::clone(&plan),
     };
@@ -150,7 +151,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
-        looks: reach::looks(&plan, way),
+        looks: reach::looks(&plan, way) || reach::touches(&plan, way),
         notes: loader.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
@@ -374,6 +375,7 @@ async fn settle(
     match result {
         Ok(()) => {
             if !keeper.looks
+                && !keeper.touches
                 && !ending.is_by_parents()
                 && keeper.stats.counts().skipped > 0
             {
