@@ -169,6 +169,8 @@ pub(super) struct Keeper {
     pub(super) parents: Option<parents::Read>,
     /// Whether these are its own records, each with how it looked.
     pub(super) looks: bool,
+    /// Whether it writes rows of which another run remembers how they looked.
+    pub(super) touches: bool,
     /// Column that names what is marked.
     pub(super) replaces: Option<String>,
 }
@@ -231,7 +233,11 @@ impl Keeper {
                     let mark = mark.map(|anew| Mark(item.value.to_string(), anew, slice.id()));
                     self.pending.marks.extend(mark);
                     if let Some(parents) = &mut self.parents {
-                        parents.note(0, &item);
+                        if self.touches {
+                            parents.touch(&item);
+                        } else {
+                            parents.note(0, &item);
+                        }
                     }
                 }
                 self.progress.newest = self.progress.newest.max(newest);
@@ -319,7 +325,9 @@ impl Keeper {
             let Some(stamp) = item.stamp else { continue };
             let progress = &mut self.progress;
             progress.newest_parent = progress.newest_parent.max(Some(stamp));
-            if let Some(parents) = self.parents.as_mut().filter(|_| whole && !self.looks) {
+            if let Some(parents) =
+                self.parents.as_mut().filter(|_| whole && !self.looks && !self.touches)
+            {
                 parents.note(self.plan.own_number(slice.request), item);
             }
         }
@@ -450,13 +458,14 @@ impl Keeper {
     }
 
     /// The changes by which the parents of this run are remembered.
-    fn settled(&self, seen: Seen) -> Vec<Change> {
+    pub(super) fn settled(&self, seen: Seen) -> Vec<Change> {
         let Some(parents) = &self.parents else { return Vec::new() };
         if self.looks && !self.progress.void.is_empty() {
             // Among them are some whose rows do not count.
             return parents.forgotten();
         }
-        parents.settled(seen == Seen::All)
+        // Of what was not seen in this run, it is not known how its row looks now.
+        parents.settled(self.looks || !self.touches && seen == Seen::All)
     }
 
     /// Forgets all rows, and saves what is to be remembered of the stream.

@@ -354,7 +354,7 @@ fn jobs(
 /// What is remembered of a stream's parents, or of how its own records looked.
 fn remembered(plan: &StreamPlan, way: Way, recall: &Recall, going_on: bool) -> Option<Read> {
     let looks = reach::looks(plan, way);
-    let read = (looks || plan.follows_parents())
+    let read = (looks || reach::touches(plan, way) || plan.follows_parents())
         .then(|| Read::restored(&plan.name, &recall.rest, going_on))?;
     let before = recall.stream(&plan.name);
     // Rows that were read or written otherwise do not stay.

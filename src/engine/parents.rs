@@ -15,12 +15,21 @@ use crate::state::{Change, Entries};
 /// with an old version is not noticed.
 const MAX_PARENTS: usize = 1 << 20;
 
+/// In the place of a request's number: what was written after its look was noted.
+const TOUCHED: usize = usize::MAX;
+
 /// Parents as they were when earlier runs read their children: hashes of value and version. `None`:
 /// there were too many to remember.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known(Option<Arc<HashSet<u64>>>);
 
 impl Known {
+    /// Whether a record looks as it did when its row was written last.
+    pub(super) fn is_same(&self, item: &Item) -> bool {
+        let touched = Item { stamp: Some(0), ..item.clone() };
+        self.contains(0, item) == Some(true) && self.contains(TOUCHED, &touched) == Some(false)
+    }
+
     /// Whether the children of a parent, as it is now, were read; `None` when that is not known.
     pub(super) fn contains(&self, request: usize, item: &Item) -> Option<bool> {
         let known = self.0.as_ref()?;
@@ -99,6 +108,11 @@ impl Read {
         }
         all.saved = all.hashes.len();
         all
+    }
+
+    /// Takes note that a record's row may have become another than the one whose look is known.
+    pub(super) fn touch(&mut self, item: &Item) {
+        self.note(TOUCHED, &Item { stamp: Some(0), ..item.clone() });
     }
 
     /// What earlier runs knew.

@@ -99,7 +99,7 @@ fn broken(error: arrow_schema::ArrowError) -> Error {
 pub(super) fn split(looks: Vec<Look>, known: Option<&Known>) -> (Vec<Look>, Vec<Look>) {
     let is_known = |look: &Look| {
         let item = look.clone().sight(None).item;
-        known.and_then(|known| known.contains(0, &item)) == Some(true)
+        known.is_some_and(|known| known.is_same(&item))
     };
     looks.into_iter().partition(is_known)
 }

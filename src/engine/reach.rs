@@ -9,6 +9,7 @@ use super::state::{Reach, Recall, StreamState, Way};
 use crate::plan::{Iterate, OWN, Plan, RequestPlan, StreamPlan};
 use crate::replication::Mode;
 use crate::spec::Refresh;
+use crate::write::Disposition;
 
 /// Name under which it is remembered that the requests for changes were refused.
 const CHANGES: &str = "changes";
@@ -93,6 +94,17 @@ pub(super) fn looks(stream: &StreamPlan, way: Way) -> bool {
         && stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental)
         && !stream.follows_parents()
         && active(stream, way).any(|(_, request)| request.routed.look.is_some())
+}
+
+/// Whether a way writes rows of which another one remembers how their records looked.
+pub(super) fn touches(stream: &StreamPlan, way: Way) -> bool {
+    let merges =
+        stream.output.as_ref().is_some_and(|one| one.table.disposition == Disposition::Merge);
+    merges
+        && way.reach != Reach::Nothing
+        && !looks(stream, way)
+        && !stream.follows_parents()
+        && stream.requests.iter().any(|request| request.routed.look.is_some())
 }
 
 /// Name of the route that a way takes.

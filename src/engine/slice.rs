@@ -84,7 +84,7 @@ pub(super) async fn run(
                 walk.read_fetched(listing, fetched).await?;
             }
             Answer::Read(fetched) => walk.read(listing, fetched).await?,
-            Answer::Given { then: Then::Empty, .. } => {}
+            Answer::Given { then: Then::Empty, .. } if !listing.is_fetching() => {}
             Answer::Given { means, url, status, message, .. } if walk.is_tentative(&listing) => {
                 let path = url.path().to_owned();
                 if means == Some(Meaning::Credentials) && shared.reads_changes() {
@@ -191,7 +191,11 @@ impl<'run> Walk<'run> {
                 }
             }
             Start::First if request.routed.silent => {}
-            Start::First if !shared.is_refused(number) && request.routed.embedded.is_none() => {
+            Start::First
+                if !shared.is_refused(number)
+                    && request.routed.embedded.is_none()
+                    && !(request.routed.fetch.is_some() && shared.plan.limit.is_some()) =>
+            {
                 self.open = vec![Listing::first((number, request), &self.scope)];
             }
             Start::First | Start::Again => self.open = self.own_listings(),

@@ -106,6 +106,10 @@ impl Recall {
         let names = self.streams.keys();
         changes.extend(names.flat_map(|name| self.without_parts(name)));
         for (name, state) in self.streams.iter().filter(|(_, state)| state.open.is_some()) {
+            if state.open.as_ref().is_some_and(|open| open.publishing) {
+                // Its rows may be visible already.
+                changes.push(parents::forgotten(name));
+            }
             let state = StreamState { open: None, ..state.clone() };
             changes.push(state.change(name));
         }

@@ -26,7 +26,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::report::{Event, StreamReport, StreamStatus};
-use crate::write::{Committed, Disposition, Table};
+use crate::write::{Committed, Disposition, Seen, Table};
 
 /// A stream and its places in the queues.
 pub(super) struct Job {
@@ -128,6 +128,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         pending: Pending::default(),
         parents,
         looks: reach::looks(&plan, way),
+        touches: reach::touches(&plan, way),
         replaces: replaced(&plan, way),
         plan: Arc::clone(&plan),
     };
@@ -149,7 +150,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
-        looks: reach::looks(&plan, way),
+        looks: reach::looks(&plan, way) || reach::touches(&plan, way),
         notes: loader.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
@@ -191,12 +192,12 @@ async fn unread(
     opened: Result<Opened>,
     incomplete: bool,
 ) -> (Outcome, Supply) {
-    let Keeper { progress, parents, .. } = keeper;
+    let changes = keeper.settled(Seen::All);
+    let Keeper { progress, .. } = keeper;
     match opened {
         Ok(Opened::Ready | Opened::Published) => {
             let supply = ending.supply(Ok(()), incomplete);
             // What the rows before concluded is not known any more: at worst too much is asked.
-            let changes = parents.map(|parents| parents.settled(true)).unwrap_or_default();
             let result = ending.adopt(env, &progress, supply, changes).await;
             (Outcome { open: result.is_err(), result, progress }, supply)
         }
@@ -374,7 +375,11 @@ async fn settle(
     };
     match result {
         Ok(()) => {
-            if !ending.is_by_parents() && keeper.stats.counts().skipped > 0 {
+            if !keeper.looks
+                && !keeper.touches
+                && !ending.is_by_parents()
+                && keeper.stats.counts().skipped > 0
+            {
                 // Rows of any parent may be missing.
                 keeper.parents = None;
             }

@@ -226,7 +226,10 @@ impl Compiler<'_> {
     pub(super) fn look(&self, version: usize, columns: &[ColumnValue]) -> Option<LookPlan> {
         let brings = &self.fetch?.brings;
         let tells = |(plan, value): (&ColumnPlan, &ColumnValue)| {
-            let comes = matches!(value, ColumnValue::Decoded(_) | ColumnValue::Extra);
+            let comes = matches!(
+                value,
+                ColumnValue::Decoded(_) | ColumnValue::Extra | ColumnValue::Slice(_)
+            );
             comes && !brings.contains(&plan.column.name)
         };
         let all = self.columns?.iter().zip(columns).enumerate();

@@ -16,6 +16,7 @@ mod language;
 mod oauth;
 mod postgres;
 mod probed;
+mod review;
 mod routes;
 mod sim;
 mod sim_change;
