@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     Durable,
     marks::{Mark, NO_SLICE, markers},
-    parents,
+    parents::{About, Read, touched},
     queue::{Item, Queues, Settler},
     reach,
     state::{FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
@@ -115,8 +115,8 @@ pub(super) enum Note {
 pub(super) struct Sight {
     /// Its id, with a hash of how it looked.
     pub(super) item: Item,
-    /// Whether its row was read anew, where the target is told; else its old row stays.
-    pub(super) anew: Option<bool>,
+    /// Whether its row is not read, and the old one stays.
+    pub(super) stays: bool,
 }
 
 /// The way to a stream's task.
@@ -165,12 +165,8 @@ pub(super) struct Keeper {
     /// Bytes of rows, and time, after which is saved.
     pub(super) interval: (usize, Duration),
     pub(super) pending: Pending,
-    /// `None` when all children are read every time.
-    pub(super) parents: Option<parents::Read>,
-    /// Whether these are its own records, each with how it looked.
-    pub(super) looks: bool,
-    /// Whether it writes rows of which another run remembers how they looked.
-    pub(super) touches: bool,
+    /// What is remembered of it, or its parents; `None`: nothing.
+    pub(super) parents: Option<(About, Read)>,
     /// Column that names what is marked.
     pub(super) replaces: Option<String>,
 }
@@ -228,17 +224,8 @@ impl Keeper {
                 if let Some(batch) = batch {
                     self.add(&batch, slice.id())?;
                 }
-                for Sight { item, anew } in sights {
-                    let mark = anew.filter(|_| self.replaces.is_some());
-                    let mark = mark.map(|anew| Mark(item.value.to_string(), anew, slice.id()));
-                    self.pending.marks.extend(mark);
-                    if let Some(parents) = &mut self.parents {
-                        if self.touches {
-                            parents.touch(&item);
-                        } else {
-                            parents.note(0, &item);
-                        }
-                    }
+                for sight in sights {
+                    self.see(sight, slice.id());
                 }
                 self.progress.newest = self.progress.newest.max(newest);
                 self.gap(gap);
@@ -280,6 +267,18 @@ impl Keeper {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Takes note of how a record looks.
+    fn see(&mut self, Sight { item, stays }: Sight, slice: i64) {
+        if stays && self.replaces.is_some() {
+            self.pending.marks.push(Mark(item.value.to_string(), false, slice));
+        }
+        match &mut self.parents {
+            Some((About::Looks, looks)) => looks.note(0, &item),
+            Some((About::Touched, all)) => all.note(0, &touched(&item)),
+            Some((About::Parents, _)) | None => {}
+        }
     }
 
     /// Takes note of a refusal; fails when there are too many.
@@ -325,9 +324,7 @@ impl Keeper {
             let Some(stamp) = item.stamp else { continue };
             let progress = &mut self.progress;
             progress.newest_parent = progress.newest_parent.max(Some(stamp));
-            if let Some(parents) =
-                self.parents.as_mut().filter(|_| whole && !self.looks && !self.touches)
-            {
+            if let Some((About::Parents, parents)) = self.parents.as_mut().filter(|_| whole) {
                 parents.note(self.plan.own_number(slice.request), item);
             }
         }
@@ -393,7 +390,7 @@ impl Keeper {
         self.queues.save(durable.store.as_ref()).await?;
         let state = StreamState { open: Some(open), ..self.before.clone() };
         let mut changes = vec![state.change(&self.plan.name)];
-        changes.extend(self.parents.as_mut().and_then(parents::Read::unsaved));
+        changes.extend(self.parents.as_mut().and_then(|(_, read)| read.unsaved()));
         match self.writer.as_mut() {
             Some(writer) if durable.at_home => writer.checkpoint(&changes).await?,
             Some(writer) => {
@@ -447,7 +444,7 @@ impl Keeper {
         let open = Progress { publishing: true, ..progress.clone() };
         let state = StreamState { open: Some(open), ..self.before.clone() };
         writer.checkpoint(&[]).await?;
-        let new = self.parents.as_mut().and_then(parents::Read::unsaved);
+        let new = self.parents.as_mut().and_then(|(_, read)| read.unsaved());
         let open = [state.change(&name)].into_iter().chain(new).collect::<Vec<_>>();
         durable.store.save(&open).await?;
         let committed = writer.commit(ending, &[]).await?;
@@ -457,15 +454,20 @@ impl Keeper {
         Ok((Some(committed), progress))
     }
 
-    /// The changes by which the parents of this run are remembered.
+    /// The changes by which the parents of this run, or its records, are remembered.
     pub(super) fn settled(&self, seen: Seen) -> Vec<Change> {
-        let Some(parents) = &self.parents else { return Vec::new() };
-        if self.looks && !self.progress.void.is_empty() {
-            // Among them are some whose rows do not count.
-            return parents.forgotten();
+        match &self.parents {
+            None => Vec::new(),
+            Some((About::Looks, looks)) => {
+                // Where a slice is void, some of these are of rows that do not count. Of what was not seen in
+                // this run, it is not known how its row looks now.
+                let sound = self.progress.void.is_empty();
+                let looks = if sound { looks.settled(true) } else { looks.forgotten() };
+                [looks, vec![About::Touched.forgotten(&self.plan.name)]].concat()
+            }
+            Some((About::Touched, touched)) => touched.settled(false),
+            Some((About::Parents, parents)) => parents.settled(seen == Seen::All),
         }
-        // Of what was not seen in this run, it is not known how its row looks now.
-        parents.settled(self.looks || !self.touches && seen == Seen::All)
     }
 
     /// Forgets all rows, and saves what is to be remembered of the stream.

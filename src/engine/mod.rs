@@ -53,7 +53,7 @@ use crate::write::Target;
 
 use client::{Answer, Call, Client, Jitter, Need};
 use estimate::{Estimate, Price};
-use parents::Read;
+use parents::{About, KnownLooks, Read};
 use purse::Purse;
 use queue::{Queue, Queues};
 use source::Company;
@@ -64,7 +64,7 @@ use stream::{Ended, Job};
 pub use anew::anew;
 pub use count::{Census, census};
 pub use forecast::{Expected, Naive, forecast};
-pub use reach::range;
+pub use reach::{range, writes_all};
 pub use state::{
     Changes, Counted, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice,
     OpenStream, Progress, Reach, Recall, StreamState, Supply, Way,
@@ -342,7 +342,11 @@ fn jobs(
         jobs.push(Job {
             company,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
-            parents: remembered(plan, way, recall, going_on.is_some()),
+            parents: reach::remembers(plan, way).map(|about| {
+                let going_on = going_on.is_some();
+                (about, Read::restored((about, &plan.name), &recall.rest, going_on))
+            }),
+            looks: known_looks(plan, way, recall),
             plan: Arc::clone(plan),
             way,
             before,
@@ -351,15 +355,14 @@ fn jobs(
     (jobs, earlier)
 }
 
-/// What is remembered of a stream's parents, or of how its own records looked.
-fn remembered(plan: &StreamPlan, way: Way, recall: &Recall, going_on: bool) -> Option<Read> {
-    let looks = reach::looks(plan, way);
-    let read = (looks || reach::touches(plan, way) || plan.follows_parents())
-        .then(|| Read::restored(&plan.name, &recall.rest, going_on))?;
+/// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
+/// otherwise do not stay.
+fn known_looks(plan: &StreamPlan, way: Way, recall: &Recall) -> Option<KnownLooks> {
     let before = recall.stream(&plan.name);
-    // Rows that were read or written otherwise do not stay.
-    let outdated = looks && (before.reads != plan.reads || before.writes != plan.writes);
-    Some(if outdated { read.alone() } else { read })
+    let alike = before.reads == plan.reads && before.writes == plan.writes;
+    let holds = alike && before.shape == plan.shape && reach::fetches(plan, way);
+    let looks = holds && reach::remembers(plan, way) == Some(About::Looks);
+    looks.then(|| KnownLooks::restored(&plan.name, &recall.rest))
 }
 
 /// Sends the requests before the streams; returns all variables, those they captured included.

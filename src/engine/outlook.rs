@@ -190,7 +190,7 @@ impl<'plan> Outlook<'plan> {
             self.recall.streams.get(&stream.name).filter(|state| {
                 merges && state.reads == stream.reads && state.writes == stream.writes
             });
-        let known = real(self.recall.known(&stream.name));
+        let known = real(self.recall.looks(&stream.name));
         match state.and_then(|state| state.complete_at) {
             Some(at) => {
                 let days = self.days(stream, at.timestamp_micros());

@@ -17,7 +17,7 @@ use super::{
     listing::Listing,
     load::Sight,
     page,
-    parents::Known,
+    parents::KnownLooks,
     queue::Item,
     shared::Shared,
     state::OpenListing,
@@ -31,16 +31,18 @@ use crate::template::{Scope, Value};
 /// Name of the column that holds the looks of a page's rows while some of them are left out.
 const LOOK: &str = "look";
 
-/// A record's id, and a hash of how it looks.
+/// A record's id, and a hash of how it looks; `None`: that cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Look(String, i64);
+pub(super) struct Look(String, Option<i64>);
 
 impl Look {
-    /// What is to be remembered of the record; `anew`: whether its row was read in this run, where the target
-    /// is to know.
-    pub(super) fn sight(self, anew: Option<bool>) -> Sight {
-        let item = Item { value: self.0.into(), stamp: Some(self.1), carried: "".into() };
-        Sight { item, anew }
+    /// What is to be remembered of the record.
+    pub(super) fn sight(self, stays: bool) -> Sight {
+        Sight { item: self.item(), stays }
+    }
+
+    fn item(self) -> Item {
+        Item { value: self.0.into(), stamp: self.1, carried: "".into() }
     }
 }
 
@@ -51,13 +53,13 @@ pub(super) fn with_looks(batch: &RecordBatch, plan: &LookPlan, page: &Page) -> R
     let hashes = hash_rows(batch, &plan.columns).into_iter().enumerate();
     let looks: Int64Array = hashes
         .map(|(row, hash)| {
-            let hash = hash_text(&format!("{hash} {:?}", version(row)));
+            let hash = hash_text(&format!("{hash} {}", version(row)?));
             // Half of the hash is enough beside the id.
-            (hash >> 64) as i64
+            Some((hash >> 64) as i64)
         })
         .collect();
     let mut fields = batch.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new(LOOK, DataType::Int64, false)));
+    fields.push(Arc::new(Field::new(LOOK, DataType::Int64, true)));
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(looks));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(broken)
@@ -69,7 +71,7 @@ pub(super) fn without_looks(
     output: &Output,
 ) -> Result<(RecordBatch, Vec<Look>)> {
     let looks = batch.remove_column(batch.num_columns().saturating_sub(1));
-    let looks = looks.as_primitive::<Int64Type>().values().iter().copied();
+    let looks = looks.as_primitive::<Int64Type>().iter();
     let looks = ids(&batch, output)?.into_iter().zip(looks).map(|(id, look)| Look(id, look));
     let looks = looks.collect();
     // The schema is the table's own again.
@@ -96,11 +98,8 @@ fn broken(error: arrow_schema::ArrowError) -> Error {
 }
 
 /// Tells records that are as they were from the others.
-pub(super) fn split(looks: Vec<Look>, known: Option<&Known>) -> (Vec<Look>, Vec<Look>) {
-    let is_known = |look: &Look| {
-        let item = look.clone().sight(None).item;
-        known.is_some_and(|known| known.is_same(&item))
-    };
+pub(super) fn split(looks: Vec<Look>, known: Option<&KnownLooks>) -> (Vec<Look>, Vec<Look>) {
+    let is_known = |look: &Look| known.is_some_and(|known| known.is_same(&look.clone().item()));
     looks.into_iter().partition(is_known)
 }
 
@@ -170,6 +169,11 @@ pub(super) fn open<'plan>(
         open.remove(0);
         looks.splice(0..0, few);
     }
+    // What a listing shows twice is asked for once, as it was shown last.
+    let mut named = HashSet::new();
+    looks.reverse();
+    looks.retain(|look| named.insert(look.0.clone()));
+    looks.reverse();
     for asked in looks.chunks(chunk) {
         let batch = Batch { asked: asked.to_vec(), left: asked.to_vec() };
         let Some(listing) = fetching(request, scope, &batch) else { return };
@@ -200,22 +204,28 @@ pub(super) fn came(
         return Err(Error::new(Kind::Shape, "rows came of which none were wanted"));
     };
     page::check_key(output, &batch, page)?;
+    let Some(look) = &listing.request.routed.look else {
+        return Err(Error::new(Kind::Shape, "rows came of which it is not known how they look"));
+    };
+    let (batch, looks) = without_looks(with_looks(&batch, look, page)?, output)?;
     let mut all = Batch::of(listing);
-    let ids = ids(&batch, output)?;
     let asked: HashSet<&str> = all.asked.iter().map(|look| look.0.as_str()).collect();
-    if let Some(other) = ids.iter().find(|id| !asked.contains(id.as_str())) {
+    if let Some(Look(other, _)) = looks.iter().find(|look| !asked.contains(look.0.as_str())) {
         return Ok(Err(other.clone()));
     }
     let mut sights = Vec::new();
-    let fresh = ids.iter().map(|id| {
-        let at = all.left.iter().position(|look| look.0 == *id);
-        sights.extend(at.map(|at| all.left.swap_remove(at).sight(Some(true))));
-        Some(at.is_some())
+    let count = looks.len();
+    let fresh = looks.into_iter().map(|look| {
+        let at = all.left.iter().position(|left| left.0 == look.0)?;
+        // One that has changed meanwhile is asked for again the next time.
+        let shown = all.left.swap_remove(at);
+        sights.extend((shown == look).then(|| look.sight(false)));
+        Some(true)
     });
     let fresh: BooleanArray = fresh.collect();
     let batch = filter_record_batch(&batch, &fresh).map_err(broken)?;
     let stats = &shared.stats;
-    Stats::add(&stats.duplicates, ids.len() - batch.num_rows());
+    Stats::add(&stats.duplicates, count - batch.num_rows());
     stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
     page::report(shared, 0);
     listing.with = all.written();

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 
 use super::forecast;
+use super::parents::About;
 use super::state::{Reach, Recall, StreamState, Way};
 use crate::plan::{Iterate, OWN, Plan, RequestPlan, StreamPlan};
 use crate::replication::Mode;
@@ -87,24 +88,23 @@ pub(super) fn fetches(stream: &StreamPlan, way: Way) -> bool {
         && active(stream, way).any(|(_, request)| request.routed.fetch.is_some())
 }
 
-/// Whether a way is to remember how the stream's records look.
-pub(super) fn looks(stream: &StreamPlan, way: Way) -> bool {
-    way.reach == Reach::Complete
-        && has_own_requests(stream, way.reach)
-        && stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental)
-        && !stream.follows_parents()
-        && active(stream, way).any(|(_, request)| request.routed.look.is_some())
+/// Whether all rows of a stream are written in this way, those that have not changed too.
+pub fn writes_all(stream: &StreamPlan, way: Way) -> bool {
+    way.reach == Reach::Complete && !fetches(stream, way)
 }
 
-/// Whether a way writes rows of which another one remembers how their records looked.
-pub(super) fn touches(stream: &StreamPlan, way: Way) -> bool {
-    let merges =
-        stream.output.as_ref().is_some_and(|one| one.table.disposition == Disposition::Merge);
-    merges
-        && way.reach != Reach::Nothing
-        && !looks(stream, way)
-        && !stream.follows_parents()
-        && stream.requests.iter().any(|request| request.routed.look.is_some())
+/// What is to be remembered of a stream that is read in this way.
+pub(super) fn remembers(stream: &StreamPlan, way: Way) -> Option<About> {
+    let output = stream.output.as_ref()?;
+    if stream.follows_parents() {
+        return Some(About::Parents);
+    }
+    if output.table.disposition != Disposition::Merge || way.reach == Reach::Nothing {
+        return None;
+    }
+    stream.requests.iter().find_map(|request| request.routed.look.as_ref())?;
+    let whole = way.reach == Reach::Complete && has_own_requests(stream, way.reach);
+    Some(if whole && output.mode == Mode::Incremental { About::Looks } else { About::Touched })
 }
 
 /// Name of the route that a way takes.

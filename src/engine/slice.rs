@@ -87,7 +87,8 @@ pub(super) async fn run(
             Answer::Given { then: Then::Empty, .. } if !listing.is_fetching() => {}
             Answer::Given { means, url, status, message, .. } if walk.is_tentative(&listing) => {
                 let path = url.path().to_owned();
-                if means == Some(Meaning::Credentials) && shared.reads_changes() {
+                let sure = shared.reads_changes() || listing.is_fetching();
+                if means == Some(Meaning::Credentials) && sure {
                     let what = format!("`{path}` was refused: {message}");
                     return Err(Error::new(Kind::Credentials, what));
                 }
@@ -290,11 +291,11 @@ impl<'run> Walk<'run> {
             None => self.open.extend(children),
         }
         let sights = if request.routed.fetch.is_some() {
-            let (same, others) = probe::split(looks, self.source.known.as_ref());
+            let (same, others) = probe::split(looks, self.source.looks.as_ref());
             probe::open(&mut self.open, (self.slice.request, request), &self.scope, others);
-            same.into_iter().map(|look| look.sight(Some(false))).collect()
+            same.into_iter().map(|look| look.sight(true)).collect()
         } else {
-            looks.into_iter().map(|look| look.sight(None)).collect()
+            looks.into_iter().map(|look| look.sight(false)).collect()
         };
         self.tell(News { batch, newest, gap, sights }).await
     }
@@ -325,6 +326,8 @@ impl<'run> Walk<'run> {
             gap = Some(format!("{left} of the records that a listing showed did not come"));
             self.whole = false;
             shared.incomplete.store(true, Ordering::Relaxed);
+            // The next run makes up for it by the stream's own requests.
+            shared.tell(Note::RouteRefused).await?;
         }
         self.tell(News { batch: Some(batch), newest: None, gap, sights }).await
     }

@@ -9,7 +9,7 @@ use super::{
     client::interrupted,
     fusion::Seat,
     load::{Note, Slice},
-    parents::Known,
+    parents::{Known, KnownLooks},
     queue::{Consumer, Item, Watch},
     shared::Shared,
     slice::{self, Start},
@@ -34,9 +34,10 @@ pub(super) struct Source {
     failed: Mutex<Vec<(u64, FailedSlice)>>,
     /// Slices that are done or begun.
     taken: Spans,
-    /// Parents whose children need not be asked for again, or records whose rows need not; `None`: all are
-    /// asked for.
-    pub(super) known: Option<Known>,
+    /// Parents whose children need not be asked for again; `None`: all are asked for.
+    known: Option<Known>,
+    /// Records whose rows need not be asked for again; `None`: all are asked for.
+    pub(super) looks: Option<KnownLooks>,
     /// The stream's place among those that ask for the same objects.
     pub(super) seat: Option<Seat>,
     /// The stream's place among those that read the same listing.
@@ -60,6 +61,8 @@ pub(super) struct Past {
     pub(super) failed: Vec<FailedSlice>,
     /// Parents whose children need not be asked for again; `None`: all are asked for.
     pub(super) known: Option<Known>,
+    /// Records whose rows need not be asked for again, likewise.
+    pub(super) looks: Option<KnownLooks>,
 }
 
 /// Where a request stands among those of other streams.
@@ -81,7 +84,7 @@ struct Next {
 
 impl Source {
     pub(super) fn new(number: usize, company: Company, past: Past, marks: bool) -> Self {
-        let Past { begun, finished: mut taken, failed, known } = past;
+        let Past { begun, finished: mut taken, failed, known, looks } = past;
         let Company { consumer, seat, walker, watches, opening } = company;
         for open in &begun {
             taken.insert(open.from, open.to);
@@ -95,6 +98,7 @@ impl Source {
             failed: Mutex::new(failed),
             taken,
             known,
+            looks,
             seat,
             walker,
             watches,

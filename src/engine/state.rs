@@ -21,8 +21,6 @@ const STREAM: &str = "stream/";
 pub(super) const QUEUE: &str = "queue/";
 /// Key that says whether the table of errors has rows.
 const ERRORS: &str = "_weir_errors";
-/// What keys of parents' versions begin with.
-pub(super) const PARENTS: &str = "parents/";
 
 /// Everything a store holds for a replication, understood.
 #[derive(Clone, Debug, Default)]
@@ -81,14 +79,14 @@ impl Recall {
         self.streams.get(name).cloned().unwrap_or_default()
     }
 
-    /// Parents, or rows, that are known of a stream by their version.
-    pub(super) fn known(&self, name: &str) -> u64 {
-        parents::count(name, &self.rest)
+    /// Records of a stream of which it is known how they looked.
+    pub(super) fn looks(&self, name: &str) -> u64 {
+        parents::looks(name, &self.rest)
     }
 
     /// The changes that forget what a run that has not ended knows of a stream's parents or rows.
     pub fn without_parts(&self, name: &str) -> impl Iterator<Item = Change> {
-        parents::parts(name, &self.rest).map(|(key, _)| Change::forget(key))
+        parents::parts(name, &self.rest).map(Change::forget)
     }
 
     /// Takes note that not all that was written of a stream is there any more: whatever a run that has
@@ -108,7 +106,7 @@ impl Recall {
         for (name, state) in self.streams.iter().filter(|(_, state)| state.open.is_some()) {
             if state.open.as_ref().is_some_and(|open| open.publishing) {
                 // Its rows may be visible already.
-                changes.push(parents::forgotten(name));
+                changes.extend(parents::forgotten(name));
             }
             let state = StreamState { open: None, ..state.clone() };
             changes.push(state.change(name));
@@ -250,8 +248,8 @@ impl StreamState {
     }
 
     /// The changes that forget it.
-    pub fn forgotten(name: &str) -> [Change; 2] {
-        [Change::forget(format!("{STREAM}{name}")), parents::forgotten(name)]
+    pub fn forgotten(name: &str) -> impl Iterator<Item = Change> {
+        [Change::forget(format!("{STREAM}{name}"))].into_iter().chain(parents::forgotten(name))
     }
 
     /// Days in which what changed since a value of the cursor did change: since the last run began, where

@@ -13,7 +13,7 @@ use super::{
     ending,
     estimate::Estimate,
     load::{Keeper, Loader, Pending},
-    parents,
+    parents::{About, KnownLooks, Read},
     queue::{self, Consumer, Feeder},
     reach,
     rows::RowBuilder,
@@ -38,8 +38,10 @@ pub(super) struct Job {
     pub(super) feeders: Vec<Option<Feeder>>,
     /// Per request of its reach where it stands among others; `None` for those that are not sent.
     pub(super) company: Vec<Option<Company>>,
-    /// `None` when all children are read every time.
-    pub(super) parents: Option<parents::Read>,
+    /// What is remembered of it, or its parents.
+    pub(super) parents: Option<(About, Read)>,
+    /// How its records looked; `None` when all rows are asked for.
+    pub(super) looks: Option<KnownLooks>,
 }
 
 /// What a stream came to.
@@ -105,7 +107,7 @@ pub(super) struct Outcome {
 
 /// Runs all slices, then commits.
 async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
-    let Job { plan, way, before, feeders, company, parents } = job;
+    let Job { plan, way, before, feeders, company, parents, looks } = job;
     let reach = way.reach;
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
     let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, reach));
@@ -113,6 +115,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
+    let remembers = parents.as_ref().map(|(about, _)| *about);
     let mut keeper = Keeper {
         way,
         marks: marks(&plan, way),
@@ -127,8 +130,6 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         interval: env.interval,
         pending: Pending::default(),
         parents,
-        looks: reach::looks(&plan, way),
-        touches: reach::touches(&plan, way),
         replaces: replaced(&plan, way),
         plan: Arc::clone(&plan),
     };
@@ -146,11 +147,11 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
             return ending.conclude(outcome, &env, started.elapsed());
         }
     }
-    let sources = sources(&keeper, company);
+    let sources = sources(&keeper, company, looks.as_ref());
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
-        looks: reach::looks(&plan, way) || reach::touches(&plan, way),
+        looks: matches!(remembers, Some(About::Looks | About::Touched)),
         notes: loader.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
@@ -261,17 +262,20 @@ fn marks(plan: &StreamPlan, way: Way) -> bool {
 /// changed are not read.
 fn replaced(plan: &StreamPlan, way: Way) -> Option<String> {
     let table = &plan.output.as_ref()?.table;
-    let own = table.schema.key.first().filter(|_| reach::fetches(plan, way));
-    let own = own.filter(|_| table.disposition == Disposition::Merge);
-    own.or(table.replaces.as_ref()).cloned()
+    let fetches = table.disposition == Disposition::Merge && reach::fetches(plan, way);
+    if fetches { table.schema.key.first().cloned() } else { table.replaces.clone() }
 }
 
 /// Where the requests of a stream get their slices.
-fn sources(keeper: &Keeper, company: Vec<Option<Company>>) -> Vec<Source> {
+fn sources(
+    keeper: &Keeper,
+    company: Vec<Option<Company>>,
+    looks: Option<&KnownLooks>,
+) -> Vec<Source> {
     let Keeper { progress, before, plan, way, .. } = keeper;
     let reach = way.reach;
     let gated = reach::is_gated(plan, reach);
-    let known = keeper.parents.as_ref().map(parents::Read::known).unwrap_or_default();
+    let known = keeper.parents.as_ref().map(|(_, read)| read.known()).unwrap_or_default();
     let source = |(number, company): (usize, Option<Company>)| {
         let company = company?;
         // Of whatever route they were: they are about values of the same queue.
@@ -281,7 +285,8 @@ fn sources(keeper: &Keeper, company: Vec<Option<Company>>) -> Vec<Source> {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
             failed: failed.filter(|_| gated || reach == Reach::Failed).cloned().collect(),
-            known: (gated || keeper.looks).then(|| known.clone()),
+            known: gated.then(|| known.clone()),
+            looks: looks.cloned(),
         };
         if let Some(seat) = &company.seat {
             let mut done = past.finished.clone();
@@ -375,11 +380,8 @@ async fn settle(
     };
     match result {
         Ok(()) => {
-            if !keeper.looks
-                && !keeper.touches
-                && !ending.is_by_parents()
-                && keeper.stats.counts().skipped > 0
-            {
+            let follows = matches!(keeper.parents, Some((About::Parents, _)));
+            if follows && !ending.is_by_parents() && keeper.stats.counts().skipped > 0 {
                 // Rows of any parent may be missing.
                 keeper.parents = None;
             }

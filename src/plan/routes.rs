@@ -9,6 +9,7 @@ use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
 use crate::paginate::Pager;
 use crate::path::Path;
+use crate::schema::ColumnType;
 use crate::spec::{Fetch, OWN, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Template};
 
@@ -147,14 +148,24 @@ pub(super) fn add(
 ) {
     let own = routes.first().map_or(0, |own| own.requests.end);
     let own = requests.get(..own).unwrap_or_default();
+    let mut replaced: Vec<Option<usize>> = Vec::new();
     for request in &mut compiled {
         let routed = &request.routed;
         let needed = routed.embedded.is_some() || routed.found.is_some() || routed.fetch.is_some();
         let at = own_of(request, own);
-        if needed && at.is_none() {
+        let told = routed.fetch.is_none() || routed.look.is_some() || request.columns.is_empty();
+        if needed && at.is_none() || !told {
             return;
         }
         request.routed.own = at;
+        replaced.extend(request.routed.fetch.is_some().then_some(at));
+    }
+    let fetches = !replaced.is_empty();
+    replaced.sort_unstable();
+    replaced.dedup();
+    // Where it is refused, each request gives way to one, and all of them to all.
+    if fetches && replaced.len() != own.len() {
+        return;
     }
     let by_parents = is_by_parents(&compiled, own);
     let from = requests.len();
@@ -225,6 +236,10 @@ impl Compiler<'_> {
     /// How the records of a request show whether they are as they were, given the tap of their version.
     pub(super) fn look(&self, version: usize, columns: &[ColumnValue]) -> Option<LookPlan> {
         let brings = &self.fetch?.brings;
+        let key = self.columns?.iter().find(|plan| self.stream.key.contains(&plan.column.name))?;
+        if !matches!(key.column.kind, ColumnType::Text | ColumnType::Int) {
+            return None;
+        }
         let tells = |(plan, value): (&ColumnPlan, &ColumnValue)| {
             let comes = matches!(
                 value,

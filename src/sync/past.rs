@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::engine::{self, Counted, OpenRun, OpenStream, Reach, Recall, Way};
+use crate::engine::{self, Counted, OpenRun, OpenStream, Recall, Way};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::replication::Mode;
@@ -172,7 +172,14 @@ fn difference(
     if let Some(stream) = plan.streams.iter().find(differs) {
         return Some(Difference::Stream(stream.name.clone()));
     }
-    let partly = |(_, stream): &(&String, &OpenStream)| stream.reach != Reach::Complete;
+    let partly = |(name, then): &(&String, &OpenStream)| {
+        let stream = plan.streams.iter().find(|stream| stream.name == **name);
+        let route = |stream: &StreamPlan| {
+            stream.routes.iter().position(|route| route.name == then.route).unwrap_or_default()
+        };
+        let way = stream.map(|stream| (stream, Way { reach: then.reach, route: route(stream) }));
+        way.is_none_or(|(stream, way)| !engine::writes_all(stream, way))
+    };
     let mut lost = open.streams.iter().filter(partly).map(|(name, _)| name);
     lost.find(|name| lacking.contains_key(*name)).cloned().map(Difference::Table)
 }

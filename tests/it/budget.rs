@@ -229,6 +229,10 @@ async fn a_run_never_spends_more_than_it_may() {
         assert_eq!(told["spent"], now, "{told}");
         (now, told["paused"].as_str().unwrap().to_owned())
     };
+    // The first run has asked how much there is: five answers with one object each.
+    let (now, why) = run(PAGES[0] - 1).await;
+    assert_eq!(now, 10);
+    assert!(why.contains("10 of the 250 points"), "{why}");
     let (now, why) = run(PAGES[0] - 1).await;
     assert_eq!(now, 0);
     assert!(why.contains("more than the 250") && why.contains("`--max-points`"), "{why}");

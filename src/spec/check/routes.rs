@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Checker, below};
 use crate::schema::ColumnType;
 use crate::spec::{Derive, Fetch, ForEach, OWN, QueueItems, RequestSpec, Stream};
+use crate::template::Template;
 
 impl Checker<'_> {
     /// Checks that a stream's own requests have nothing that only those of its routes may.
@@ -101,6 +102,28 @@ impl Checker<'_> {
         own: &BTreeSet<String>,
     ) {
         let Fetch { id, version, brings, variable, chunk, get, query } = fetch;
+        let same = |own: &Option<ForEach>| *own == request.for_each;
+        let listed = stream
+            .requests
+            .iter()
+            .any(|own| same(if own.for_each.is_some() { &own.for_each } else { &stream.for_each }));
+        let message = "none of the stream's own requests has the same `for_each`, to be sent instead \
+                       where this one is refused";
+        let alone = stream.requests.is_empty() && same(&stream.for_each);
+        self.found_if(!listed && !alone, at, message);
+        let message = "this goes with streams whose slices replace no parent's rows";
+        self.found_if(stream.replaces.is_some(), at, message);
+        let others = stream.routes.values().flat_map(|route| &route.0);
+        let mut others = others.filter_map(|request| request.fetch.as_ref());
+        let alike = others.all(|other| (&other.version, &other.brings) == (version, brings));
+        let message = "all routes of a stream have the same `version` and `brings`";
+        self.found_if(!alike, at, message);
+        self.found_if(brings.is_empty(), &below(at, &["brings"]), "at least one column is wanted");
+        let texts = query.values().flat_map(|value| &value.0).chain([get]);
+        let used = texts.filter_map(|text| Template::parse(text).ok());
+        let unused = !used.flat_map(|text| text.variables()).any(|name| name == *variable);
+        let message = "neither `get` nor `query` has this variable";
+        self.found_if(unused, &below(at, &["as"]), message);
         let others = request.embedded.is_some() || request.found.is_some();
         let others = others || request.derive.is_some() || request.descend.is_some();
         let fits = request.get.is_some() && !others;
