@@ -466,6 +466,56 @@ fn what_joins_requests_and_records_is_checked() {
     ");
 }
 
+/// Rows by ids need a key to match them with, a sign of change, and own requests to give way to.
+#[test]
+fn what_fetches_rows_by_ids_is_checked() {
+    insta::assert_snapshot!(wrong("fetches.yaml"), @r"
+    fetches.yaml:31:9: none of the stream's own requests has the same `for_each`, to be sent instead where this one is refused
+      31 |         fetch: *by_ids
+         |         ^
+    fetches.yaml:42:9: this goes with streams whose slices replace no parent's rows
+      42 |         fetch: *by_ids
+         |         ^
+    fetches.yaml:48:31: all routes of a stream have the same `version` and `brings`
+      48 |       probed: { get: /unlike, fetch: *by_ids }
+         |                               ^
+    fetches.yaml:49:30: all routes of a stream have the same `version` and `brings`
+      49 |       fewer: { get: /unlike, fetch: { <<: *by_ids, brings: [note] } }
+         |                              ^
+    fetches.yaml:50:30: all routes of a stream have the same `version` and `brings`
+      50 |       other: { get: /unlike, fetch: { <<: *by_ids, version: edited } }
+         |                              ^
+    fetches.yaml:56:52: at least one column is wanted
+      56 |       probed: { get: /empty, fetch: { <<: *by_ids, brings: [] } }
+         |                                                    ^
+    fetches.yaml:62:63: `bdy` is no column of the stream
+      62 |       probed: { get: /strange, fetch: { <<: *by_ids, brings: [bdy] } }
+         |                                                               ^
+      hint: did you mean `body`?
+    fetches.yaml:68:57: neither `get` nor `query` has this variable
+      68 |       probed: { get: /unused, fetch: { <<: *by_ids, as: keys, query: { ids: all } } }
+         |                                                         ^
+    fetches.yaml:74:37: the stream's key is not this one value, as text or int
+      74 |       probed: { get: /keyed, fetch: *by_ids }
+         |                                     ^
+    fetches.yaml:80:41: the stream's key is not this one value, as text or int
+      80 |       probed: { get: /elsewhere, fetch: *by_ids }
+         |                                         ^
+    fetches.yaml:86:37: the stream's key is not this one value, as text or int
+      86 |       probed: { get: /typed, fetch: *by_ids }
+         |                                     ^
+    fetches.yaml:92:58: at least 1 is wanted
+      92 |       probed: { get: /none, fetch: { <<: *by_ids, chunk: 0 } }
+         |                                                          ^
+    fetches.yaml:98:32: this goes with a `get`, and not with `embedded`, `found`, `derive` or `descend`
+      98 |       probed: { post: /posted, fetch: *by_ids }
+         |                                ^
+    fetches.yaml:100:5: `embedded`, `derive`, `found` and `fetch` go with the requests of `routes` only
+      100 |     requests:
+          |     ^
+    ");
+}
+
 #[test]
 fn what_a_connection_must_have_and_keep_is_checked() {
     insta::assert_snapshot!(wrong("access.yaml"), @r#"
@@ -768,11 +818,11 @@ proptest::proptest! {
     /// A good spec with a few of its characters replaced.
     #[test]
     fn no_damage_to_a_file_makes_the_loader_panic(
-        file in 0_usize..14,
+        file in proptest::prelude::any::<proptest::sample::Index>(),
         damage in proptest::collection::vec((0_usize..2000, "[a-z{}:\\[\\]&*<'\" \n-]{0,3}"), 1..6),
     ) {
         let files = files("tests/it/fixtures/wrong");
-        let mut letters: Vec<char> = files[file % files.len()].1.chars().collect();
+        let mut letters: Vec<char> = files[file.index(files.len())].1.chars().collect();
         for (at, text) in damage {
             let at = at % letters.len();
             letters.splice(at..=at, text.chars());
