@@ -16,7 +16,10 @@ use weir::{
     sim::Simulator,
     spec::{EMBEDDED, Fields, Spec},
     sync::{self, Beginning, RunReport},
-    write::files::{Files, Settings},
+    write::{
+        Target,
+        files::{Files, Settings},
+    },
     yaml::Document,
 };
 
@@ -90,12 +93,11 @@ impl Rig {
         self
     }
 
-    fn plan_for(&self, replication: &str, run: Run) -> Result<Plan> {
-        let spec = confluence();
+    fn plan_for(&self, spec: &Spec, replication: &str, run: Run) -> Result<Plan> {
         let document = Document::parse("replication.yaml", replication)?;
         let replication = Replication::load(&document)?;
         let documents = Documents {
-            spec: &spec,
+            spec,
             replication: &replication,
             fields: &self.fields,
             default_object: "{stream_name}.jsonl",
@@ -106,7 +108,7 @@ impl Rig {
 
     /// The plan that a run would follow.
     pub(crate) fn plan(&self, replication: &str) -> Result<Plan> {
-        self.plan_for(replication, Beginning::now().run())
+        self.plan_for(&confluence(), replication, Beginning::now().run())
     }
 
     pub(crate) async fn run(&self, replication: &str) -> RunReport {
@@ -114,12 +116,22 @@ impl Rig {
     }
 
     pub(crate) async fn run_into(&self, target: Files, replication: &str) -> RunReport {
-        let transport: Arc<dyn Transport> = Arc::new(self.simulator.clone());
-        let target = Arc::new(target);
+        let transport = Arc::new(self.simulator.clone());
+        self.run_over(transport, Arc::new(target), &confluence(), replication).await
+    }
+
+    /// Like [`Rig::run_into`], over a transport and by a spec of the test's own.
+    pub(crate) async fn run_over(
+        &self,
+        transport: Arc<dyn Transport>,
+        target: Arc<dyn Target>,
+        spec: &Spec,
+        replication: &str,
+    ) -> RunReport {
         let reporter = Arc::<Recorded>::clone(&self.events);
         let cancel = self.cancel.clone();
         let services = Services { transport, target, state: None, ledger: None, reporter, cancel };
-        let prepare = |run| self.plan_for(replication, run);
+        let prepare = |run| self.plan_for(spec, replication, run);
         sync::run(&prepare, services, Beginning::now()).await.unwrap()
     }
 
