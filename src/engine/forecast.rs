@@ -20,7 +20,7 @@ pub(super) const REFUSED: TimeDelta = TimeDelta::days(7);
 const MAX_SETS: usize = 4096;
 
 /// Part of the points that is not worth more requests.
-const LITTLE: f64 = 0.01;
+const LITTLE: f64 = 0.002;
 
 /// What a run is expected to ask of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
