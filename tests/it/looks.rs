@@ -190,7 +190,7 @@ fn modes_that_do_not_merge_bring_all_rows_every_time() {
             world.pass(Duration::from_mins(1));
         }
         let batches = world.memory.batches("pages").unwrap();
-        let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+        let rows: usize = batches.iter().map(arrow_array::RecordBatch::num_rows).sum();
         let all = world.simulator.truth("pages").unwrap().len();
         assert_eq!(rows, times * all, "{mode}");
     }
