@@ -22,9 +22,13 @@ const WHY: usize = 7;
 /// Columns that leave the table where it is too wide, in this order.
 const SPARE: [usize; 4] = [WHY, 3, READS, 6];
 
-/// Refuses a `--route` for a stream that the run does not read.
+/// Refuses a `--route` for a stream that the run does not read, and two for one stream.
 pub(super) fn check_routes(plan: &Plan, spec: &Spec, routes: &[(String, String)]) -> Result<()> {
-    for (name, route) in routes {
+    for (number, (name, route)) in routes.iter().enumerate() {
+        if routes.iter().take(number).any(|(other, earlier)| other == name && earlier != route) {
+            let what = format!("`--route` names two routes for `{name}`");
+            return Err(Error::input(what).with_hint("a stream is read by one of them"));
+        }
         if plan.streams.iter().any(|stream| stream.name == *name && !stream.internal) {
             continue;
         }
@@ -63,8 +67,8 @@ fn text(forecast: &Forecast, width: Option<usize>) -> String {
     if let Some(run) = &forecast.continues {
         let since = run.started_at.format("%Y-%m-%d %H:%M UTC");
         let told = format!(
-            "The run of {since} has not ended: `weir sync run` continues it. It has sent {}{}; the \
-             figures are those of the whole run.",
+            "The run of {since} has not ended: it is under way, or `weir sync run` continues it. It has \
+             sent {}{}; the figures are those of the whole run.",
             counted(run.requests, "request"),
             spent(run.points),
         );
@@ -338,8 +342,8 @@ mod tests {
             points: 0,
         });
         insta::assert_snapshot!(text(&forecast, None), @r"
-        The run of 2026-10-01 08:05 UTC has not ended: `weir sync run` continues it. It has sent 12,000
-        requests; the figures are those of the whole run.
+        The run of 2026-10-01 08:05 UTC has not ended: it is under way, or `weir sync run` continues it. It
+        has sent 12,000 requests; the figures are those of the whole run.
         stream         route    reads                                       slices  requests  of an hour  why
         pages          own      everything                                       4         8      <0.1 %  feeds only
         page_labels    search   everything                                     750     1,500       4.2 %  100 pages to a request, 12 times cheaper

@@ -132,6 +132,9 @@ pub(super) fn finished(report: &StreamReport) -> String {
         (StreamStatus::Fresh, _) => format!("{stream}: fresh enough, nothing was read"),
         (StreamStatus::Fed, _) => format!("{stream}: fed its children: {counts}"),
         (StreamStatus::Interrupted, _) => format!("{stream}: interrupted; run again to continue"),
+        (StreamStatus::Failed, Some(error)) if report.route_refused => {
+            format!("{stream}: refused, to be read otherwise where it can: {error}")
+        }
         (StreamStatus::Failed, Some(error)) => format!("{stream}: failed: {error}"),
         (StreamStatus::Failed, None) => format!("{stream}: failed"),
     }

@@ -218,8 +218,10 @@ impl Client {
             (Some(_), Brought::Nothing) => Some(known(0)),
             (Some(_), Brought::Objects(objects)) => Some(known(*objects)),
             (None, _) if matches!(sent, Ok(Err(TransportError::Connect(_)))) => Some(0),
+            // The body cannot be read: it is taken to have brought what others have at most.
+            (Some(_), Brought::Unread) => estimate.seen().map(known),
             // Nobody knows what the server has counted.
-            (Some(_), Brought::Unread) | (None, _) => None,
+            (None, _) => None,
         };
         if let Brought::Objects(objects) = brought {
             estimate.learn(objects);

@@ -251,16 +251,14 @@ impl Ending<'_> {
     /// What is remembered of a stream that failed for good.
     pub(super) fn failed(
         &self,
-        counts: &Counts,
         progress: &Progress,
         (error, now): (&Error, DateTime<Utc>),
     ) -> StreamState {
-        let progress = Progress { counts: *counts, ..progress.clone() };
         // Told, though the next run asks for them again by itself.
         let new = progress.failed.iter().map(|one| FailedSlice { recurs: true, ..one.clone() });
         let old = self.before.failed.iter().filter(|one| !one.recurs).cloned();
         let failed = new.chain(old).collect();
-        let report = self.failure(&progress, error, StreamStatus::Failed);
+        let report = self.failure(progress, error, StreamStatus::Failed);
         let last = self.last(now, report, Supply::Failed);
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
@@ -274,7 +272,7 @@ impl Ending<'_> {
     /// Takes note that a stream failed for good before it could begin; returns why.
     pub(super) async fn give_up(&self, env: &Env, progress: &Progress, error: Error) -> Error {
         let Some(durable) = &env.durable else { return error };
-        let after = self.failed(&progress.counts, progress, (&error, env.now()));
+        let after = self.failed(progress, (&error, env.now()));
         match durable.store.save(&[after.change(&self.plan.name)]).await {
             Ok(()) => error,
             Err(other) => other,

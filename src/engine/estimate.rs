@@ -77,6 +77,12 @@ impl Estimate {
         most.min(page)
     }
 
+    /// The most that an answer has brought so far; `None` before any.
+    pub(super) fn seen(&self) -> Option<u64> {
+        let seen = self.seen.load(Ordering::Relaxed);
+        (seen < u64::MAX).then_some(seen)
+    }
+
     /// Takes note of an answer.
     pub(super) fn learn(&self, objects: u64) {
         self.most.fetch_max(objects, Ordering::Relaxed);

@@ -129,6 +129,8 @@ fn whole(found: &Page) -> Vec<String> {
 #[derive(Default)]
 pub(super) struct Delivered {
     pub(super) batch: Option<RecordBatch>,
+    /// How many there are.
+    pub(super) rows: usize,
     /// How their records look, where that is to be remembered.
     pub(super) looks: Vec<Look>,
 }
@@ -183,14 +185,15 @@ pub(super) async fn deliver(
             Stats::add(&stats.duplicates, dropped);
             batch = fresh;
         }
-        Stats::add(&stats.rows, batch.num_rows());
+        delivered.rows = batch.num_rows();
         if look.is_some() {
             (batch, delivered.looks) = without_looks(batch, output)?;
         }
         delivered.batch = Some(batch).filter(|batch| batch.num_rows() > 0 && !shows);
     } else {
-        Stats::add(&stats.rows, allowed);
+        delivered.rows = allowed;
     }
+    Stats::add(&stats.rows, delivered.rows);
     report(shared, allowed);
     feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
     Ok(delivered)

@@ -305,6 +305,7 @@ impl Outlook<'_> {
         }
         match whole(priced(0) - priced(way.route)) {
             0 => format!("as few {unit} as any"),
+            1 => format!("saves 1 {}", unit.trim_end_matches('s')),
             saved => format!("saves {} {unit}", thousands(saved)),
         }
     }

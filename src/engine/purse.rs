@@ -49,6 +49,8 @@ pub(super) struct Purse {
     hand: Mutex<Hand>,
     /// One visit to the ledger at a time.
     visiting: Arc<tokio::sync::Mutex<()>>,
+    /// What was spent before the first stream was read.
+    counted: u64,
     /// Told when a request is settled.
     settled: Notify,
     story: Mutex<Story>,
@@ -92,7 +94,7 @@ impl Purse {
         let most = quota.max_points.map(|most| most.saturating_sub(quota.spent));
         let mut hand = Hand::new(process(), quota.terms(), most);
         hand.spent = spent;
-        let hand = Mutex::new(hand);
+        let (hand, counted) = (Mutex::new(hand), spent);
         Arc::new(Self {
             quota,
             ledger,
@@ -100,6 +102,7 @@ impl Purse {
             clock: (now, Instant::now()),
             hand,
             visiting: Arc::default(),
+            counted,
             settled: Notify::new(),
             story: Mutex::default(),
         })
@@ -366,10 +369,11 @@ impl Purse {
     fn max_is_spent(&self, most: u64) -> String {
         let (spent, max) =
             (self.quota.spent + self.hand().spent, self.quota.max_points.unwrap_or_default());
-        if spent == 0 {
+        if spent <= self.counted {
+            let least = most + spent;
             return format!(
-                "a request may cost {most} points, more than the {max} that the run may spend: \
-                 `--max-points` {most} or more would do"
+                "a request may cost {most} points, more than the {max} that the run may spend leave: \
+                 `--max-points` {least} or more would do for it"
             );
         }
         format!(

@@ -85,6 +85,7 @@ impl<'run> Walk<'run> {
         let attempt = self.slice.attempt + 1;
         let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
         self.known = None;
+        self.shared.stats.rows.fetch_sub(std::mem::take(&mut self.rows), Ordering::Relaxed);
         let number = self.slice.request;
         self.open = if self.request.routed.embedded.is_some() || self.shared.is_refused(number) {
             self.own_listings()

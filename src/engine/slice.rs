@@ -67,6 +67,7 @@ pub(super) async fn run(
         slice,
         open: Vec::new(),
         known: None,
+        rows: 0,
         told: false,
         whole,
         holds_children: false,
@@ -130,6 +131,8 @@ pub(super) struct Walk<'run> {
     pub(super) open: Vec<Listing<'run>>,
     /// Keys of its rows so far, when it has more than one page.
     pub(super) known: Option<KeySet>,
+    /// Its rows so far.
+    pub(super) rows: u64,
     /// Whether the loader knows that nothing is left of it.
     pub(super) told: bool,
     /// Whether nothing of it was left out.
@@ -276,6 +279,7 @@ impl<'run> Walk<'run> {
         let request = listing.request;
         let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
         let (batch, looks) = (delivered.batch, delivered.looks);
+        self.rows += u64::try_from(delivered.rows).unwrap_or_default();
         self.open.extend(missing);
         if let Some(at) = next {
             let rest = if listing.number == self.slice.request && self.goes_on_by_own() {

@@ -404,8 +404,8 @@ async fn settle(
             Outcome { result: Err(error), progress: keeper.progress, open: true }
         }
         Err(error) => {
-            let progress = keeper.progress.clone();
-            let after = ending.failed(&keeper.stats.counts(), &progress, (&error, env.now()));
+            let progress = Progress { counts: keeper.stats.counts(), ..keeper.progress.clone() };
+            let after = ending.failed(&progress, (&error, env.now()));
             if let Err(error) = keeper.discard(after).await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not discarded");
             }

@@ -121,7 +121,9 @@ pub async fn forecast(
         }
         _ => None,
     };
-    Ok(Forecast { notes, ..Forecast::new(&plan, (expected, continues), hour, beginning.now) })
+    let mut forecast = Forecast::new(&plan, (expected, continues), hour, beginning.now);
+    forecast.notes.splice(0..0, notes);
+    Ok(forecast)
 }
 
 /// What the ledger knows of the present hour.
@@ -144,6 +146,9 @@ impl Forecast {
         let naive = Naive { requests: sum(|one| one.requests), points: sum(|one| one.points) };
         let done = continues.as_ref().map_or((0, 0), |run| (run.requests, run.points));
         let left = (total.requests.saturating_sub(done.0), total.points.saturating_sub(done.1));
+        let beyond = continues.is_some() && left.0 == 0;
+        let untold = "the run has sent as many requests as were expected of it: how much is left cannot be told";
+        let notes = beyond.then(|| untold.to_owned()).into_iter().collect();
         let allowed = plan.quota.as_ref().map(|quota| {
             let hourly = quota.budget.of(hour.map_or(quota.per_hour, |hour| hour.limit));
             (hourly, hour.map_or(hourly, |hour| hour.left))
@@ -164,7 +169,7 @@ impl Forecast {
             naive,
             hour,
             pace,
-            notes: Vec::new(),
+            notes,
         }
     }
 }
