@@ -80,10 +80,8 @@ impl<'plan> Outlook<'plan> {
             let part = |stream: &'plan StreamPlan| (&*stream.name, self.rows(stream).max(1.0));
             let unknown: Vec<_> = unknown.map(|stream| part(stream)).collect();
             let all: f64 = unknown.iter().map(|(_, part)| part).sum();
-            let alone = counted.streams.len() == known.len() + 1;
-            for (name, part) in unknown {
-                rows.insert(name, (left * part / all, !alone));
-            }
+            // An API may count more, or less, than it lists.
+            rows.extend(unknown.into_iter().map(|(name, part)| (name, (left * part / all, true))));
         }
         rows
     }
@@ -110,8 +108,10 @@ impl<'plan> Outlook<'plan> {
         (rows.fold(0.0, f64::max), true)
     }
 
-    pub(super) fn is_assumed(&self, stream: &StreamPlan) -> bool {
-        self.rows.get(stream.name.as_str()).is_some_and(|(_, assumed)| *assumed)
+    /// Whether what a reach brings rests on assumptions.
+    pub(super) fn is_assumed(&self, (stream, reach): (&StreamPlan, Reach)) -> bool {
+        let untold = matches!(reach, Reach::Since(_)) && self.changes(stream).is_none();
+        untold || self.rows.get(stream.name.as_str()).is_some_and(|(_, assumed)| *assumed)
     }
 
     pub(super) fn rows(&self, stream: &StreamPlan) -> f64 {
