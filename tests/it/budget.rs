@@ -16,6 +16,7 @@ use weir::sim::{
 use crate::support::{
     postgres::Database,
     process::{Process, Workplace},
+    rig::own_routes,
 };
 
 /// Points of an hour.
@@ -212,7 +213,8 @@ async fn pause_and_go_on(work: &Workplace, target: &str) {
     assert!(twice.is_empty(), "{twice:?}");
 }
 
-/// Whatever a run may spend, it spends no more, and says what would do when that is too little for anything.
+/// Whatever a run may spend, it spends no more where pages have a size, as those of all own requests have; and
+/// says what would do when that is too little for anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_never_spends_more_than_it_may() {
     /// What a page of a listing may cost, with objects of one point and of two.
@@ -222,7 +224,11 @@ async fn a_run_never_spends_more_than_it_may() {
     let run = async |most: u64| {
         let before = spent(&work);
         let most = most.to_string();
-        let args = ["--log-format", "json", "--max-points", &most];
+        let routes =
+            own_routes().into_iter().map(|(stream, own)| format!("--route={stream}={own}"));
+        let routes: Vec<String> = routes.collect();
+        let mut args = vec!["--log-format", "json", "--max-points", &most];
+        args.extend(routes.iter().map(String::as_str));
         let (exit, said) = work.start_with(&one, &args, "").end().await;
         assert_eq!(exit, PAUSED, "{said}");
         let (now, told) = (spent(&work) - before, points(&said));
