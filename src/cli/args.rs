@@ -138,8 +138,9 @@ pub(super) enum Sync {
     Run(SyncRun),
     /// Say what a run would do now, and what it would cost: routes, requests, points, time
     ///
-    /// Reads the saved state without taking the lock; asks the API for no records (a cloud id
-    /// that is not set is looked up) and writes nothing.
+    /// Reads the saved state without taking the lock; asks the API for no records (only how many
+    /// there are, where no run has shown it; a cloud id that is not set is looked up) and changes
+    /// neither state nor target.
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Chosen),
     /// Show where each stream stands: freshness, what is missing, what was refused

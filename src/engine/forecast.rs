@@ -18,7 +18,6 @@ use crate::plan::{Plan, StreamPlan};
 pub(super) const REFUSED: TimeDelta = TimeDelta::days(7);
 /// Sets of routes that are compared; beyond them each stream is looked at for itself.
 const MAX_SETS: usize = 4096;
-
 /// Part of the points that is not worth more requests.
 const LITTLE: f64 = 0.002;
 

@@ -50,7 +50,12 @@ impl KeySet {
 
 /// Hash of one text.
 pub(super) fn hash_text(text: &str) -> KeyHash {
-    mix(0, &text)
+    with_text(0, text)
+}
+
+/// A hash with one more text.
+pub(super) fn with_text(hash: KeyHash, text: &str) -> KeyHash {
+    mix(hash, &text)
 }
 
 /// Hash of each row's key, given the positions of the key's columns.

@@ -19,7 +19,8 @@ pub(super) struct Listing<'plan> {
     pub(super) scope: Arc<Scope>,
     pub(super) path: &'plan Template,
     pub(super) query: &'plan [(String, Template)],
-    /// Values of the variables that lead to it from the slice.
+    /// What leads to it from the slice: values of variables; the records that it fetches (`probe.rs`); or the
+    /// name of the own route, where it is taken for one that only shows records.
     pub(super) with: Vec<String>,
     pub(super) at: Position,
     pub(super) depth: u32,

@@ -358,11 +358,9 @@ fn jobs(
 /// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
 /// otherwise do not stay.
 fn known_looks(plan: &StreamPlan, way: Way, recall: &Recall) -> Option<KnownLooks> {
-    let before = recall.stream(&plan.name);
-    let alike = before.reads == plan.reads && before.writes == plan.writes;
-    let holds = alike && before.shape == plan.shape && reach::fetches(plan, way);
-    let looks = holds && reach::remembers(plan, way) == Some(About::Looks);
-    looks.then(|| KnownLooks::restored(&plan.name, &recall.rest))
+    let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
+    let looks = reach::fetches(plan, way) && reach::remembers(plan, way) == Some(About::Looks);
+    (holds && looks).then(|| KnownLooks::restored(&plan.name, &recall.rest))
 }
 
 /// Sends the requests before the streams; returns all variables, those they captured included.

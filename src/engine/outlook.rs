@@ -186,10 +186,8 @@ impl<'plan> Outlook<'plan> {
     pub(super) fn unknown(&self, stream: &StreamPlan) -> f64 {
         let rows = self.rows(stream);
         let merges = stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental);
-        let state =
-            self.recall.streams.get(&stream.name).filter(|state| {
-                merges && state.reads == stream.reads && state.writes == stream.writes
-            });
+        let state = self.recall.streams.get(&stream.name);
+        let state = state.filter(|state| merges && state.holds_for(stream));
         let known = real(self.recall.looks(&stream.name));
         match state.and_then(|state| state.complete_at) {
             Some(at) => {

@@ -159,9 +159,10 @@ impl Outlook<'_> {
         }
         if newest_first && matches!(reach, Reach::Since(_)) {
             // The page that ends the listing brings records from before, too.
-            let state = self.recall.stream(&stream.name);
-            let first = opening::size((stream, request), reach, &state, self.now);
-            let first = first.map_or(page, f64::from);
+            let state = self.recall.streams.get(&stream.name);
+            let first = state
+                .and_then(|state| opening::size((stream, request), reach, state, self.now))
+                .map_or(page, f64::from);
             let pages = ((objects - first).max(0.0) / page).ceil();
             objects = (first + pages * page).min(self.rows(stream));
         }

@@ -13,7 +13,7 @@ use arrow_select::filter::filter_record_batch;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    keys::{hash_rows, hash_text},
+    keys::{hash_rows, with_text},
     listing::Listing,
     load::Sight,
     page,
@@ -53,9 +53,8 @@ pub(super) fn with_looks(batch: &RecordBatch, plan: &LookPlan, page: &Page) -> R
     let hashes = hash_rows(batch, &plan.columns).into_iter().enumerate();
     let looks: Int64Array = hashes
         .map(|(row, hash)| {
-            let hash = hash_text(&format!("{hash} {}", version(row)?));
             // Half of the hash is enough beside the id.
-            Some((hash >> 64) as i64)
+            Some((with_text(hash, version(row)?) >> 64) as i64)
         })
         .collect();
     let mut fields = batch.schema().fields().to_vec();
@@ -103,16 +102,17 @@ pub(super) fn split(looks: Vec<Look>, known: Option<&KnownLooks>) -> (Vec<Look>,
     looks.into_iter().partition(is_known)
 }
 
-/// The records of one request: all of them, and those that have not come yet.
+/// The records of one request: all of them, and those that have not come yet. Kept as two JSON lists in
+/// [`Listing::with`].
 struct Batch {
     asked: Vec<Look>,
     left: Vec<Look>,
 }
 
 impl Batch {
-    fn of(listing: &Listing<'_>) -> Self {
+    fn read(with: &[String]) -> Self {
         let read = |at: usize| {
-            let text = listing.with.get(at).map_or("", String::as_str);
+            let text = with.get(at).map_or("", String::as_str);
             serde_json::from_str(text).unwrap_or_default()
         };
         Self { asked: read(0), left: read(1) }
@@ -148,10 +148,8 @@ pub(super) fn again<'plan>(
     scope: &Arc<Scope>,
     open: OpenListing,
 ) -> Option<Listing<'plan>> {
-    let mut listing = Listing { with: open.with, ..Listing::first(request, scope) };
-    let batch = Batch::of(&listing);
-    listing = fetching(request, scope, &batch)?;
-    Some(Listing { at: open.at, ..listing })
+    let batch = Batch::read(&open.with);
+    Some(Listing { at: open.at, ..fetching(request, scope, &batch)? })
 }
 
 /// Opens the fetching of records: what fills a request comes next, the rest waits for more below all other
@@ -164,7 +162,8 @@ pub(super) fn open<'plan>(
 ) {
     let Some(chunk) = request.1.routed.fetch.as_ref().map(|fetch| fetch.chunk) else { return };
     let waiting = open.first().filter(|first| first.depth > 0 && first.is_fresh());
-    let waiting = waiting.map(|first| Batch::of(first).asked).filter(|few| few.len() < chunk);
+    let waiting =
+        waiting.map(|first| Batch::read(&first.with).asked).filter(|few| few.len() < chunk);
     if let Some(few) = waiting {
         open.remove(0);
         looks.splice(0..0, few);
@@ -208,7 +207,7 @@ pub(super) fn came(
         return Err(Error::new(Kind::Shape, "rows came of which it is not known how they look"));
     };
     let (batch, looks) = without_looks(with_looks(&batch, look, page)?, output)?;
-    let mut all = Batch::of(listing);
+    let mut all = Batch::read(&listing.with);
     let asked: HashSet<&str> = all.asked.iter().map(|look| look.0.as_str()).collect();
     if let Some(Look(other, _)) = looks.iter().find(|look| !asked.contains(look.0.as_str())) {
         return Ok(Err(other.clone()));

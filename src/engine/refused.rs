@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    fusion::Refusal,
+    fusion::{Refusal, Seat},
     listing::Listing,
     load::{Note, Slice},
     slice::Walk,
@@ -19,7 +19,7 @@ impl<'run> Walk<'run> {
     /// Takes note that a request which others share with it is refused.
     pub(super) async fn note_refused(&self) -> Result<()> {
         let number = self.slice.request;
-        let refused = self.source.seat.as_ref().is_some_and(super::fusion::Seat::is_refused);
+        let refused = self.source.seat.as_ref().is_some_and(Seat::is_refused);
         if !refused || self.shared.is_refused(number) {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl<'run> Walk<'run> {
     /// The own request was answered where the shared one was refused: it was not because of the object.
     pub(super) async fn settle_doubt(&mut self) -> Result<()> {
         let Some(refusal) = self.doubted.take() else { return Ok(()) };
-        let first = self.source.seat.as_ref().is_some_and(super::fusion::Seat::refuse);
+        let first = self.source.seat.as_ref().is_some_and(Seat::refuse);
         if !first {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
-use crate::plan::OWN;
+use crate::plan::{OWN, StreamPlan};
 use crate::report::{Planned, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
 
@@ -252,6 +252,11 @@ impl StreamState {
         [Change::forget(format!("{STREAM}{name}"))].into_iter().chain(parents::forgotten(name))
     }
 
+    /// Whether what is remembered of its rows is about rows that are read and written alike.
+    pub(super) fn holds_for(&self, plan: &StreamPlan) -> bool {
+        (&self.reads, &self.writes, &self.shape) == (&plan.reads, &plan.writes, &plan.shape)
+    }
+
     /// Days in which what changed since a value of the cursor did change: since the last run began, where
     /// that is later.
     pub(super) fn days_since(&self, bound: i64, now: DateTime<Utc>) -> f64 {
@@ -435,7 +440,7 @@ pub struct OpenItem(pub String, pub Option<i64>, #[serde(default)] pub String);
 pub struct OpenListing {
     /// Level below the slice's own listing.
     pub depth: u32,
-    /// Values of the variables that lead to it, for a record's children.
+    /// What leads to it from the slice, if it is not the slice's own.
     pub with: Vec<String>,
     /// Its next page.
     pub at: Position,
