@@ -174,6 +174,7 @@ mod tests {
             complete: true,
             deleted: 0,
             gaps: Vec::new(),
+            notices: Vec::new(),
             reach: "everything".to_owned(),
             route: String::new(),
             route_refused: false,

@@ -179,6 +179,8 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
     for stream in &report.streams {
         let gaps = stream.gaps.iter();
         notes.extend(gaps.map(|gap| format!("{note} {}: incomplete: {gap}", stream.stream)));
+        let notices = stream.notices.iter();
+        notes.extend(notices.map(|notice| format!("{note} {}: {notice}", stream.stream)));
         if stream.misfits > 0 {
             let count = counted(stream.misfits, "value");
             notes.push(format!(
@@ -194,6 +196,7 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
             ));
         }
     }
+    notes.extend(report.notices.iter().map(|notice| format!("{note} {notice}")));
     for error in report.errors.iter().take(SHOWN_ERRORS) {
         let SliceError { stream, slice, url, status, message } = error;
         let slice = if slice.is_empty() { String::new() } else { format!(": {slice}") };
@@ -285,6 +288,7 @@ mod tests {
             complete: true,
             deleted: 0,
             gaps: Vec::new(),
+            notices: Vec::new(),
             reach: "everything".to_owned(),
             route: String::new(),
             route_refused: false,
@@ -308,6 +312,7 @@ mod tests {
             streams,
             planned: None,
             points: None,
+            notices: Vec::new(),
             errors: Vec::new(),
             errors_object: None,
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::plan::{OWN, Run, StreamPlan};
-use crate::report::{StreamReport, StreamStatus};
+use crate::report::{StreamReport, StreamStatus, add_notice};
 use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write::{self, Committed, Disposition, Seen};
@@ -43,6 +43,7 @@ pub(super) fn empty(stream: &str, status: StreamStatus) -> StreamReport {
         skipped: 0,
         complete: true,
         gaps: Vec::new(),
+        notices: Vec::new(),
         reach: "nothing".to_owned(),
         route: OWN.to_owned(),
         route_refused: false,
@@ -79,6 +80,12 @@ impl Ending<'_> {
             let what = format!("there are {rows} rows, but the inputs ask for {least} by name");
             return Err(Error::new(Kind::Rejected, what)
                 .with_hint("look for misspelt or removed names in the inputs"));
+        }
+        let strict = self.plan.output.as_ref().is_some_and(|output| output.strict);
+        let notices = keeper.stats.notices();
+        if let Some(notice) = notices.iter().find(|notice| strict && notice.kind.fails_strict()) {
+            let hint = "`strict` is set for the stream: without it the run goes on and says so";
+            return Err(Error::new(Kind::Shape, notice.to_string()).with_hint(hint));
         }
         if counts.skipped > 0 && counts.done == 0 && self.way.reach == Reach::Complete {
             let (skipped, first) = (counts.skipped, refusal.unwrap_or_default());
@@ -289,7 +296,8 @@ impl Ending<'_> {
     ) -> Result<Option<Committed>> {
         let object = self.plan.output.as_ref().map(|output| output.table.object.clone());
         let rows = progress.counts.rows;
-        let committed = object.map(|object| Committed { object, rows, deleted: 0 });
+        let committed =
+            object.map(|object| Committed { object, rows, deleted: 0, notices: Vec::new() });
         if let Some(durable) = &env.durable {
             let after = self.after(progress, committed.as_ref(), env.now(), supply);
             changes.push(after.change(&self.plan.name));
@@ -317,6 +325,9 @@ impl Ending<'_> {
         let output = self.plan.output.as_ref();
         let named = || output.map(|output| output.table.object.clone());
         let status = if output.is_some() { StreamStatus::Done } else { StreamStatus::Fed };
+        let mut notices = progress.notices.clone();
+        let written = committed.iter().flat_map(|committed| &committed.notices);
+        written.for_each(|notice| add_notice(&mut notices, notice.clone()));
         StreamReport {
             object: committed.map(|committed| committed.object.clone()).or_else(named),
             rows: committed.map_or(counts.rows, |committed| committed.rows),
@@ -330,6 +341,7 @@ impl Ending<'_> {
             skipped: counts.skipped,
             complete: progress.gaps.is_empty() && counts.skipped == 0,
             gaps: progress.gaps.clone(),
+            notices,
             reach: reach::shown(self.plan, self.way.reach),
             route: self.route().to_owned(),
             route_refused: progress

@@ -371,6 +371,7 @@ impl Keeper {
     fn current(&mut self) -> Progress {
         let progress = &mut self.progress;
         progress.counts = self.stats.counts();
+        progress.notices = self.stats.notices();
         progress.staged = self.writer.as_ref().map_or(0, |writer| writer.staged());
         let sizes = self.page_sizes.iter();
         progress.page_sizes =

@@ -10,7 +10,7 @@ use super::{parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
 use crate::plan::{OWN, StreamPlan};
-use crate::report::{Planned, SliceError, StreamReport, StreamStatus};
+use crate::report::{Notice, Planned, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
 
 /// Key of the run that is under way, or was when it died.
@@ -404,6 +404,8 @@ pub struct Progress {
     pub failed: Vec<FailedSlice>,
     /// What says that rows are missing.
     pub gaps: Vec<String>,
+    /// What was dropped, replaced, cut or assumed.
+    pub notices: Vec<Notice>,
     /// The figures.
     pub counts: Counts,
     /// Per request the page size asked for now.

@@ -1,8 +1,12 @@
 //! The figures of one stream while it runs.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::state::Counts;
+use crate::report::{Notice, NoticeKind, add_notice};
 
 /// Counted by the stream's workers, all at once.
 #[derive(Debug, Default)]
@@ -21,6 +25,7 @@ pub(super) struct Stats {
     pub(super) derived: AtomicU64,
     pub(super) changed: AtomicU64,
     pub(super) borne: AtomicU64,
+    notices: Mutex<Vec<Notice>>,
 }
 
 impl Stats {
@@ -28,8 +33,22 @@ impl Stats {
         counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// Adds to the stream's notices; `detail` is kept of the first one of each kind.
+    #[expect(dead_code, reason = "its first user removes this line")]
+    pub(super) fn notice(&self, kind: NoticeKind, count: u64, detail: impl FnOnce() -> String) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = notices.iter().any(|known| known.kind == kind);
+        let detail = if known { String::new() } else { detail() };
+        add_notice(&mut notices, Notice { kind, count, detail });
+    }
+
+    /// The stream's notices so far.
+    pub(super) fn notices(&self) -> Vec<Notice> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Goes on from earlier figures.
-    pub(super) fn from(counts: Counts) -> Self {
+    pub(super) fn from(counts: Counts, notices: Vec<Notice>) -> Self {
         Self {
             requests: counts.requests.into(),
             retries: counts.retries.into(),
@@ -45,6 +64,7 @@ impl Stats {
             derived: counts.derived.into(),
             changed: counts.changed.into(),
             borne: counts.borne.into(),
+            notices: Mutex::new(notices),
         }
     }
 

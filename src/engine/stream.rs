@@ -111,7 +111,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let reach = way.reach;
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
     let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, reach));
-    let stats = Arc::new(Stats::from(progress.counts));
+    let stats = Arc::new(Stats::from(progress.counts, progress.notices.clone()));
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
@@ -404,7 +404,11 @@ async fn settle(
             Outcome { result: Err(error), progress: keeper.progress, open: true }
         }
         Err(error) => {
-            let progress = Progress { counts: keeper.stats.counts(), ..keeper.progress.clone() };
+            let progress = Progress {
+                counts: keeper.stats.counts(),
+                notices: keeper.stats.notices(),
+                ..keeper.progress.clone()
+            };
             let after = ending.failed(&progress, (&error, env.now()));
             if let Err(error) = keeper.discard(after).await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not discarded");

@@ -20,7 +20,7 @@ use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
 use crate::error::Result;
 use crate::ledger::Memory;
 use crate::plan::{Plan, Run, StreamPlan};
-use crate::report::{Event, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
+use crate::report::{Event, Notice, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table};
 
@@ -54,6 +54,9 @@ pub struct RunReport {
     /// What was spent, where points are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub points: Option<PointsReport>,
+    /// What was dropped, cut or assumed of the run as a whole, one notice per kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
     /// Slices that the API refused.
     pub errors: Vec<SliceError>,
     /// Where the refused slices are recorded, when there are any.
@@ -441,6 +444,7 @@ fn report(
         streams,
         planned: None,
         points,
+        notices: Vec::new(),
         errors,
         errors_object: None,
     }

@@ -215,7 +215,7 @@ impl Writer for MemoryWriter {
         }
         kept.staged.remove(&table.object);
         save(&mut kept, &table.replication, state);
-        Ok(Committed { object: table.object, rows: written, deleted })
+        Ok(Committed { object: table.object, rows: written, deleted, notices: Vec::new() })
     }
 
     async fn discard(self: Box<Self>) -> Result<()> {

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::report::Notice;
 use crate::schema::TableSchema;
 use crate::state::{Change, Store};
 
@@ -106,6 +107,8 @@ pub struct Committed {
     pub rows: u64,
     /// Old rows that were marked or removed because the source no longer has them.
     pub deleted: u64,
+    /// What the target dropped or replaced.
+    pub notices: Vec<Notice>,
 }
 
 /// A place where tables are written: a database or a store of files.

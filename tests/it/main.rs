@@ -6,6 +6,7 @@ mod budget;
 mod cli;
 mod confluence;
 mod evolution;
+mod faults;
 mod files;
 mod forecast;
 mod going_on;

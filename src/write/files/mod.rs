@@ -422,7 +422,7 @@ impl Writer for FilesWriter {
         self.home.store().save(state).await?;
         let Self { staging, .. } = *self;
         staging.remove().await?;
-        Ok(Committed { object, rows, deleted })
+        Ok(Committed { object, rows, deleted, notices: Vec::new() })
     }
 
     async fn discard(self: Box<Self>) -> Result<()> {

@@ -149,7 +149,7 @@ impl Writer for PostgresWriter {
                 "values that Postgres cannot hold were replaced"
             );
         }
-        Ok(Committed { object, rows, deleted })
+        Ok(Committed { object, rows, deleted, notices: Vec::new() })
     }
 
     async fn discard(mut self: Box<Self>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What several tests need.
 
 pub(crate) mod dice;
+pub(crate) mod fake;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod rig;

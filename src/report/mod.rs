@@ -1,8 +1,12 @@
 //! What a run tells its watcher while it goes: one method, one `Event`.
 
+mod notice;
+
 use std::{sync::Mutex, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use notice::{Notice, NoticeKind, add_notice};
 
 /// Something that happened in a run. Streams are named by their name in the spec.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -196,6 +200,9 @@ pub struct StreamReport {
     /// What says that rows are missing, refused slices aside: a row limit, an empty page that leads on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
+    /// What was dropped, replaced, cut or assumed, one notice per kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
     /// Whether everything was read, or only what changed.
     pub reach: String,
     /// The route by which it was read.

@@ -1,0 +1,77 @@
+//! What a run dropped, replaced, cut or assumed, counted by kind.
+
+use serde::{Deserialize, Serialize};
+
+/// What happened, in a name that programs can rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// A row replaced another one with the same key and other content.
+    KeyCollision,
+}
+
+impl NoticeKind {
+    /// What happened so many times, as the start of a sentence.
+    pub fn sentence(self, count: u64) -> String {
+        match self {
+            Self::KeyCollision => {
+                plural(count, "row replaced another row", "rows replaced others")
+                    + " with the same key"
+            }
+        }
+    }
+
+    /// Whether a stream with `strict: true` fails because of it.
+    pub fn fails_strict(self) -> bool {
+        match self {
+            Self::KeyCollision => true,
+        }
+    }
+}
+
+/// Something that was dropped, replaced, cut or assumed, and how often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What happened.
+    pub kind: NoticeKind,
+    /// How often; at least 1.
+    pub count: u64,
+    /// The first example, and what to do about it; empty where the kind says all.
+    pub detail: String,
+}
+
+impl std::fmt::Display for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.kind.sentence(self.count))?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
+
+/// Adds a notice to others: of each kind there is one, with the sum of the counts and the first detail.
+pub fn add_notice(notices: &mut Vec<Notice>, notice: Notice) {
+    match notices.iter_mut().find(|known| known.kind == notice.kind) {
+        Some(known) => known.count = known.count.saturating_add(notice.count),
+        None => notices.push(notice),
+    }
+}
+
+fn plural(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_of_a_kind_become_one_with_the_first_detail() {
+        let mut notices = Vec::new();
+        for detail in ["`id=1`", "`id=2`"] {
+            let notice =
+                Notice { kind: NoticeKind::KeyCollision, count: 1, detail: detail.to_owned() };
+            add_notice(&mut notices, notice);
+        }
+        assert_eq!(notices.len(), 1);
+        assert_eq!(notices[0].to_string(), "2 rows replaced others with the same key: `id=1`");
+    }
+}

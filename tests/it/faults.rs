@@ -1,0 +1,3 @@
+//! APIs, targets and files that break weir's assumptions: one small fake per fault.
+
+mod answers;
