@@ -22,7 +22,7 @@ async fn a_server_that_fails_later_leaves_what_came_before() {
         assert_eq!((asked.method.as_str(), asked.path.as_str()), ("GET", "/v1/orders"));
         assert!(asked.param("page").is_empty() && asked.body.is_empty());
         assert!(asked.headers.get("authorization").is_none());
-        Reply::json(json!([{ "id": 1, "state": "new" }]))
+        Reply::json(&json!([{ "id": 1, "state": "new" }]))
     });
     let ran = fake.run().await;
     assert_eq!(ran.stream("orders").status, StreamStatus::Done);
@@ -40,7 +40,7 @@ async fn a_server_that_fails_later_leaves_what_came_before() {
 #[tokio::test]
 async fn a_server_that_fails_later_leaves_a_table_as_it_was() {
     let database = Database::new().await;
-    let fake = Fake::new(SPEC, |_| Reply::json(json!([{ "id": 1, "state": "new" }])));
+    let fake = Fake::new(SPEC, |_| Reply::json(&json!([{ "id": 1, "state": "new" }])));
     let fake = fake.into_postgres(database.options());
     fake.run().await;
     fake.answer(|_| Reply::status(400, &json!({ "message": "no" })));

@@ -62,8 +62,8 @@ pub(crate) struct Reply {
 
 impl Reply {
     /// 200 with this JSON.
-    pub(crate) fn json(body: Value) -> Self {
-        Self::status(200, &body)
+    pub(crate) fn json(body: &Value) -> Self {
+        Self::status(200, body)
     }
 
     /// JSON with a status.
@@ -136,11 +136,11 @@ impl Ran {
 
     /// What was warned of, in order.
     pub(crate) fn warnings(&self) -> Vec<&str> {
-        let warning = |event| match event {
+        let warnings = self.events.iter().filter_map(|event| match event {
             Event::Warning { message, .. } => Some(message.as_str()),
             _ => None,
-        };
-        self.events.iter().filter_map(warning).collect()
+        });
+        warnings.collect()
     }
 }
 
