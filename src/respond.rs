@@ -88,9 +88,26 @@ impl Rules {
         Ok(Self { rules: rules.collect::<Result<_, PathError>>()?, max_wait })
     }
 
-    /// Decides about an answer that is no success.
+    /// Whether it is for the rules to say what follows an answer: it is no success, or a rule that names its
+    /// status matches.
+    pub fn concern(&self, response: &Response, child: bool) -> bool {
+        let status = response.status.as_u16();
+        let names = |rule: &ResponseRule| {
+            let patterns = rule.status.iter().flat_map(|patterns| &patterns.0);
+            patterns.into_iter().any(|pattern| pattern.fits(status))
+        };
+        let outcome = Outcome::Response(response);
+        !response.status.is_success()
+            || self.rules.iter().any(|rule| names(&rule.rule) && rule.matches(&outcome, child))
+    }
+
+    /// Decides about an answer that is no success, or that a rule names.
     pub fn decide(&self, outcome: &Outcome<'_>, attempt: &Attempt) -> Verdict {
-        let rule = self.rules.iter().find(|rule| rule.matches(outcome, attempt.child));
+        let success = matches!(outcome, Outcome::Response(one) if one.status.is_success());
+        let rule = self.rules.iter().find(|rule| {
+            // What says nothing of statuses is about failures.
+            (!success || rule.rule.status.is_some()) && rule.matches(outcome, attempt.child)
+        });
         let Some(Rule { rule, .. }) = rule else {
             return Verdict::Give { then: Then::Fail, means: None, hint: None };
         };
@@ -149,12 +166,10 @@ impl Rule {
     fn matches_response(&self, response: &Response) -> bool {
         let rule = &self.rule;
         let status = response.status.as_u16();
-        let status_fits = rule.status.as_ref().map(|patterns| {
-            patterns.0.iter().any(|pattern| match pattern {
-                StatusPattern::Exact(exact) => *exact == status,
-                StatusPattern::Class(class) => *class == status / 100,
-            })
-        });
+        let status_fits = rule
+            .status
+            .as_ref()
+            .map(|patterns| patterns.0.iter().any(|pattern| pattern.fits(status)));
         let header_fits = rule.header.as_ref().map(|wanted| {
             let value = response.headers.get(&wanted.name).map(HeaderValue::as_bytes);
             value.is_some_and(|value| {
@@ -355,6 +370,24 @@ mod tests {
             Some(Then::StopStream)
         );
         assert_eq!(then(&rules, &response(500, &[], ""), false), None);
+    }
+
+    #[test]
+    fn a_rule_that_names_a_success_concerns_it_and_no_other_does() {
+        let rules = rules(
+            "[{ status: 200, body: { at: ok, equals: 'false' }, then: fail },
+              { status: 204, then: empty },
+              { body: { contains: gone }, then: skip_slice }]",
+        );
+        let refused = response(200, &[], r#"{"ok":false,"error":"invalid_auth"}"#);
+        assert!(rules.concern(&refused, false));
+        assert_eq!(then(&rules, &refused, false), Some(Then::Fail));
+        assert_eq!(message(&refused), "invalid_auth");
+        assert!(!rules.concern(&response(200, &[], r#"{"ok":true}"#), false));
+        assert!(!rules.concern(&response(200, &[], r#"["gone"]"#), false));
+        let none = response(204, &[], "");
+        assert!(rules.concern(&none, true));
+        assert_eq!(then(&rules, &none, true), Some(Then::Empty));
     }
 
     #[test]

@@ -57,6 +57,15 @@ impl Trie {
         self.nodes.get(number)
     }
 
+    /// Whether the records are below a node.
+    pub(super) fn leads_to_records(&self, number: usize) -> bool {
+        let Some(node) = self.node(number) else { return false };
+        let below = node.fields.iter().map(|(_, child)| child);
+        let below = below.chain(node.items.iter().map(|(_, child)| child));
+        node.targets.iter().any(|target| matches!(target, Target::Records(_)))
+            || below.copied().any(|child| self.leads_to_records(child))
+    }
+
     pub(super) fn add(&mut self, steps: &[Step], target: Target) {
         let mut at = 0;
         for step in steps {

@@ -107,7 +107,9 @@ impl Client {
             let mut reserved = None;
             let sent = self.send(&mut request, call, &mut reserved).await;
             let answered = match &sent {
-                Ok(Ok(response)) if response.status.is_success() => Some(read(response)),
+                Ok(Ok(response)) if !call.rules.concern(response, call.child) => {
+                    Some(read(response))
+                }
                 _ => None,
             };
             let brought = match &answered {

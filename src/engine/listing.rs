@@ -7,7 +7,7 @@ use arrow_array::{Array, BooleanArray};
 use super::{probe, queue::Item, state::OpenListing};
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::paginate::{LoopGuard, Position};
+use crate::paginate::{LoopGuard, Pager, Position};
 use crate::plan::{Iterate, OWN, RequestPlan, StreamPlan};
 use crate::template::{Scope, Template, Value};
 
@@ -19,12 +19,19 @@ pub(super) struct Listing<'plan> {
     pub(super) scope: Arc<Scope>,
     pub(super) path: &'plan Template,
     pub(super) query: &'plan [(String, Template)],
+    pub(super) pager: &'plan Pager,
     /// What leads to it from the slice: values of variables; the records that it fetches (`probe.rs`); or the
     /// name of the own route, where it is taken for one that only shows records.
     pub(super) with: Vec<String>,
     pub(super) at: Position,
     pub(super) depth: u32,
     pub(super) guard: Option<LoopGuard>,
+    /// Records in all, as its last page has told.
+    pub(super) total: Option<u64>,
+    /// Whether its next page is read again, since records have moved.
+    pub(super) again: bool,
+    /// Whether the present page may hold nothing but what is known.
+    pub(super) may_repeat: bool,
 }
 
 /// The request by which a slice of this one goes on, where that is the own request for single values.
@@ -62,10 +69,14 @@ impl<'plan> Listing<'plan> {
             scope: Arc::clone(scope),
             path: &request.path,
             query: &request.query,
+            pager: &request.pager,
             with: Vec::new(),
             at: Position::First,
             depth: 0,
             guard: None,
+            total: None,
+            again: false,
+            may_repeat: false,
         }
     }
 
@@ -107,7 +118,7 @@ impl<'plan> Listing<'plan> {
                 unprobed.or_else(|| Self::own(plan, number, (value, scope)))
             });
             let first = own.unwrap_or_else(|| Self::first((number, request), scope));
-            return Some(Self { at: open.at, ..first });
+            return Some(Self { at: open.at, total: open.total, ..first });
         }
         if request.routed.fetch.is_some() {
             return probe::again((number, request), scope, open);
@@ -121,8 +132,10 @@ impl<'plan> Listing<'plan> {
             scope: Arc::new(inner),
             path: &descend.path,
             query: &descend.query,
+            pager: &descend.pager,
             with: open.with,
             at: open.at,
+            total: open.total,
             depth: open.depth,
             ..Self::first((number, request), scope)
         })
@@ -143,7 +156,8 @@ impl<'plan> Listing<'plan> {
     }
 
     pub(super) fn open(&self) -> OpenListing {
-        OpenListing { depth: self.depth, with: self.with.clone(), at: self.at.clone() }
+        let (with, at) = (self.with.clone(), self.at.clone());
+        OpenListing { depth: self.depth, with, at, total: self.total }
     }
 
     /// The listings of the children of each record on a page that is wanted, the first one last.
@@ -177,6 +191,7 @@ impl<'plan> Listing<'plan> {
                 scope: Arc::new(scope),
                 path: &descend.path,
                 query: &descend.query,
+                pager: &descend.pager,
                 depth: self.depth + 1,
                 ..Self::first((self.number, self.request), &self.scope)
             });

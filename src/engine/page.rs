@@ -19,14 +19,14 @@ use super::{
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::HeaderMap;
-use crate::paginate::{Position, Seen};
+use crate::paginate::{Position, Seen, Step};
 use crate::plan::{FeedPlan, Iterate, Output, RequestPlan};
 use crate::report::Event;
 
 /// A page, decoded, and where the next one is.
 pub(super) struct Fetched {
     pub(super) page: Page,
-    pub(super) next: Option<Position>,
+    pub(super) step: Step,
     /// Values of a chunk that the answer is about; `None` where it is about all of them.
     pub(super) found: Option<Vec<String>>,
 }
@@ -63,18 +63,19 @@ pub(super) async fn fetch(
     let opening = source.opening.filter(|_| begins);
     let current = || later().map(|size| opening.map_or(size, |opening| size.min(opening)));
     let build = || {
-        let url = request.pager.url(&first, &listing.at, current());
-        assemble(request, listing, url)
+        let url = listing.pager.url(&first, &listing.at, current());
+        assemble(request, listing, (url, current()))
     };
     let read = |page: Page, headers: &HeaderMap, found| {
-        let url = request.pager.url(&first, &listing.at, current());
+        let url = listing.pager.url(&first, &listing.at, current());
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-        let seen = Seen { url: &url, headers, captures: &page.captures, rows };
-        let next = request.pager.next(&listing.at, &seen)?;
-        Ok(Answer::Read(Fetched { page, next, found }))
+        let (size, total) = (current(), listing.total);
+        let seen = Seen { url: &url, headers, captures: &page.captures, rows, size, total };
+        let step = listing.pager.next(&listing.at, &seen)?;
+        Ok(Answer::Read(Fetched { page, step, found }))
     };
     if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
-        let url = request.pager.url(&first, &listing.at, current());
+        let url = listing.pager.url(&first, &listing.at, current());
         if let Some((page, headers)) =
             walker.ask(shared, (number, current()), &build, url.as_str()).await?
         {
@@ -82,7 +83,7 @@ pub(super) async fn fetch(
         }
     }
     let shrink = || {
-        let smaller = later().and_then(|size| request.pager.smaller_page(size));
+        let smaller = later().and_then(|size| listing.pager.smaller_page(size));
         if let (Some(slot), Some(smaller)) = (size, smaller) {
             slot.store(smaller, Ordering::Relaxed);
         }
@@ -181,7 +182,12 @@ pub(super) async fn deliver(
         check_key(output, &batch, &page)?;
         if let Some(known) = known.filter(|_| !output.key.is_empty()) {
             let known = known.get_or_insert_with(KeySet::default);
+            let rows = batch.num_rows();
             let (fresh, dropped) = without_known(batch, &output.key, known);
+            let repeats = listing.may_repeat || request.may_repeat || listing.is_fresh();
+            if dropped > 0 && dropped == rows && !repeats {
+                return Err(nothing_new(listing));
+            }
             Stats::add(&stats.duplicates, dropped);
             batch = fresh;
         }
@@ -197,6 +203,17 @@ pub(super) async fn deliver(
     report(shared, allowed);
     feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
     Ok(delivered)
+}
+
+/// The error of a page after the first that repeats what earlier ones have brought.
+fn nothing_new(listing: &Listing<'_>) -> Error {
+    let place = listing.scope.describe();
+    let place = if place.is_empty() { place } else { format!(" of {place}") };
+    let what = format!("a page{place} brought no record that earlier pages had not brought");
+    Error::new(Kind::Shape, what).with_hint(
+        "the server takes no notice of the parameters of `paginate`; correct them in the spec, or set \
+         `may_repeat: true` if this API does so and goes on",
+    )
 }
 
 /// Tells how far the stream is: so many rows more.

@@ -124,7 +124,7 @@ impl<'run> Walk<'run> {
         }
         let size = shared.page_sizes.get(listing.number);
         let size = size.map(|size| size.load(Ordering::Relaxed));
-        let after = listing.request.pager.position_after_unread(&listing.at, size);
+        let after = listing.pager.position_after_unread(&listing.at, size);
         let Some(at) = after.filter(|_| then == Then::SkipPage) else {
             shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
             shared.tell(Note::Refused(Arc::clone(&self.slice), failed)).await?;
@@ -133,7 +133,7 @@ impl<'run> Walk<'run> {
         let gap = format!("a page was left out: {}", failed.error.message);
         shared.leave(failed, gap).await?;
         self.whole = false;
-        listing.guard().check(&at, 0)?;
+        listing.guard().check(&at, 0, false)?;
         self.open.push(Listing { at, ..listing });
         Ok(ControlFlow::Continue(()))
     }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::paginate::Position;
+use crate::paginate::{Position, Step};
 use crate::plan::RequestPlan;
 use crate::report::SliceError;
 use crate::spec::{Meaning, Then};
@@ -190,7 +190,8 @@ impl<'run> Walk<'run> {
                             .transpose()?;
                         let (page, found) = (part.page, None);
                         let listing = Listing::first((number, request), &self.scope);
-                        self.read(listing, Fetched { page, next, found }).await?;
+                        let step = Step { next, told: true, ..Step::default() };
+                        self.read(listing, Fetched { page, step, found }).await?;
                     }
                 }
             }
@@ -243,7 +244,7 @@ impl<'run> Walk<'run> {
     /// Delivers a page, and opens what it leads to.
     async fn read(&mut self, mut listing: Listing<'run>, fetched: Fetched) -> Result<()> {
         let shared = self.shared;
-        let Fetched { page, next, found } = fetched;
+        let Fetched { page, step, found } = fetched;
         if listing.number == self.slice.request {
             shared.serve(listing.number);
         } else {
@@ -256,21 +257,23 @@ impl<'run> Walk<'run> {
             Stats::add(&shared.stats.changed, changed);
         }
         let past = page::is_past(shared, &stamps);
-        let next = next.filter(|_| !past);
+        let mut gap = step.gap.clone().filter(|_| !past);
+        let (next, again) = self.next_of(&mut listing, step, (rows, past), &mut gap);
         let missing = self.missing(found);
         let single = next.is_none()
             && listing.depth == 0
             && self.known.is_none()
             && self.open.is_empty()
             && missing.is_empty();
-        let mut gap = None;
         if let Some(next) = &next {
-            listing.guard().check(next, rows)?;
+            listing.guard().check(next, rows, again)?;
             if rows == 0 {
                 gap = Some("a page without records led on to a next one".to_owned());
-                self.whole = false;
-                shared.incomplete.store(true, Ordering::Relaxed);
             }
+        }
+        if gap.is_some() {
+            self.whole = false;
+            shared.incomplete.store(true, Ordering::Relaxed);
         }
         let wanted = page::wanted(&listing, self.source, &page);
         let children = self.children(&listing, &page, wanted.as_ref())?;
@@ -304,11 +307,50 @@ impl<'run> Walk<'run> {
         self.tell(News { batch, newest, gap, sights }).await
     }
 
+    /// Where a listing goes on after a page of so many rows, and whether it was there before, since records
+    /// have moved. `past`: what follows is before the bound.
+    fn next_of(
+        &self,
+        listing: &mut Listing<'_>,
+        step: Step,
+        (rows, past): (u64, bool),
+        gap: &mut Option<String>,
+    ) -> (Option<Position>, bool) {
+        let moved = step.total.is_some() && listing.total.is_some() && step.total != listing.total;
+        // Pages that are read again because records moved bring what is known.
+        listing.may_repeat = listing.again || moved;
+        listing.again = false;
+        if step.total.is_some() {
+            listing.total = step.total;
+        }
+        let output = self.shared.plan.output.as_ref();
+        if past {
+            return (None, false);
+        }
+        match step.seam {
+            Some(_) if output.is_some_and(|output| output.key.is_empty()) => {
+                *gap = Some(
+                    "records went while the listing was read, and without a key what moved cannot be \
+                     read again"
+                        .to_owned(),
+                );
+                (step.next, false)
+            }
+            Some(seam) if rows > 0 || step.next.is_none() => {
+                listing.again = true;
+                // Reading again shows what is there.
+                *gap = None;
+                (Some(seam), true)
+            }
+            _ => (step.next, false),
+        }
+    }
+
     /// Delivers rows whose records the slice's own listing has shown.
     async fn read_fetched(
         &mut self,
         mut listing: Listing<'run>,
-        Fetched { page, next, .. }: Fetched,
+        Fetched { page, step: Step { next, .. }, .. }: Fetched,
     ) -> Result<()> {
         let shared = self.shared;
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
@@ -324,7 +366,7 @@ impl<'run> Walk<'run> {
         let Came { batch, sights, left } = came;
         let mut gap = None;
         if let Some(at) = next.filter(|_| left > 0) {
-            listing.guard().check(&at, rows)?;
+            listing.guard().check(&at, rows, false)?;
             self.open.push(Listing { at, ..listing });
         } else if left > 0 {
             gap = Some(format!("{left} of the records that a listing showed did not come"));

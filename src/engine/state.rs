@@ -446,6 +446,9 @@ pub struct OpenListing {
     pub with: Vec<String>,
     /// Its next page.
     pub at: Position,
+    /// Records in all, as its last page has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
 }
 
 /// Figures of a stream.

@@ -53,8 +53,8 @@ pub struct Spec {
     /// What the API allows.
     #[serde(default)]
     pub limits: Limits,
-    /// What to do about answers other than 2xx; the first rule that matches decides. After them
-    /// come weir's own: 429, 408 and 5xx and broken connections are retried, the rest fails.
+    /// What to do about answers; the first rule that matches decides. After them come weir's own: 429, 408
+    /// and 5xx and broken connections are retried, the rest of what is not 2xx fails.
     #[serde(default)]
     pub responses: Vec<ResponseRule>,
     /// Requests before the first stream; what they capture is visible to all templates.
@@ -108,6 +108,10 @@ pub struct Defaults {
     pub records: Option<String>,
     /// Pages after which a slice ends with an error; 100,000 unless set.
     pub max_pages: Option<u32>,
+    /// See [`RequestSpec`].
+    pub null_means_none: Option<bool>,
+    /// See [`RequestSpec`].
+    pub may_repeat: Option<bool>,
     /// What becomes of fields that no column declares.
     pub unknown: Option<Unknown>,
     /// Paths of fields that are dropped on purpose.
@@ -187,6 +191,10 @@ pub struct Stream {
     /// See [`RequestSpec`].
     pub max_pages: Option<u32>,
     /// See [`RequestSpec`].
+    pub null_means_none: Option<bool>,
+    /// See [`RequestSpec`].
+    pub may_repeat: Option<bool>,
+    /// See [`RequestSpec`].
     pub descend: Option<Descend>,
     /// See [`RequestSpec`].
     pub having: Option<Having>,
@@ -207,6 +215,8 @@ impl Stream {
             paginate: self.paginate.clone(),
             page_size: self.page_size.clone(),
             max_pages: self.max_pages,
+            null_means_none: self.null_means_none,
+            may_repeat: self.may_repeat,
             descend: self.descend.clone(),
             having: self.having.clone(),
             ..RequestSpec::default()
@@ -233,7 +243,8 @@ pub struct RequestSpec {
     /// Body of a POST.
     pub body: Option<Body>,
     /// Path of the records in a response: `results`, `data.items`, `results[].labels` (records
-    /// nested in records); empty: the response itself, an object or an array.
+    /// nested in records); empty: the response itself, an object or an array. What `[]` follows is a list,
+    /// and so are the records of a request with several pages; elsewhere one object is one record.
     pub records: Option<String>,
     /// How the next page is found.
     pub paginate: Option<Paginate>,
@@ -241,6 +252,12 @@ pub struct RequestSpec {
     pub page_size: Option<PageSize>,
     /// Pages after which a slice ends with an error.
     pub max_pages: Option<u32>,
+    /// Whether `null` in the place of the records says that there are none. Unless it is true, that is an
+    /// error: a listing that was cut must not pass for an empty one.
+    pub null_means_none: Option<bool>,
+    /// Whether a page may bring nothing but records that earlier pages of the listing have brought. Unless
+    /// it is true, that is an error: the server takes no notice of where the page begins.
+    pub may_repeat: Option<bool>,
     /// Each record's own children, asked for in turn; their rows belong to the same slice.
     pub descend: Option<Descend>,
     /// Path of a value that a record must have, or paths with the values; others are passed over.

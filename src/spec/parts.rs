@@ -290,11 +290,15 @@ impl Default for LinkHeaderPages {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Follow {
-    /// The URL, resolved against that of the page before; it must not leave the origin.
+    /// The URL, resolved against that of the page before; it must not leave the origin. The request's own
+    /// parameters are added unless it sets them.
     #[default]
     Url,
-    /// Its query alone; the path stays that of the first page.
+    /// Its query alone, the request's own parameters added as for `url`; the path stays that of the first
+    /// page.
     Query,
+    /// The URL as it is: for an API that refuses any parameter beside those of its link.
+    Exact,
 }
 
 /// See [`Paginate::Page`] and [`Paginate::Offset`]. Without `last`, `more`, `total` and `pages` the

@@ -17,6 +17,8 @@ impl Checker<'_> {
             page_size,
             records,
             max_pages,
+            null_means_none: _,
+            may_repeat: _,
             unknown: _,
             ignore,
         } = &spec.defaults;
