@@ -230,10 +230,11 @@ fn not_json(body: &[u8]) -> Option<String> {
     let mut values =
         serde_json::Deserializer::from_slice(start).into_iter::<serde::de::IgnoredAny>();
     let one = values.next().is_some_and(|value| value.is_ok());
+    let rest = start.get(values.byte_offset()..).unwrap_or_default().trim_ascii_start();
     match first {
         b'<' if start.starts_with(b"<?xml") => Some("it is XML".to_owned()),
         b'<' => None,
-        b'{' | b'[' if one => {
+        b'{' | b'[' if one && rest.first() == Some(first) => {
             Some("several values follow each other, as in newline-delimited JSON".to_owned())
         }
         b'{' | b'[' => None,

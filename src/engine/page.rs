@@ -27,6 +27,8 @@ use crate::report::Event;
 pub(super) struct Fetched {
     pub(super) page: Page,
     pub(super) step: Step,
+    /// A listing that nothing says more of ends with as many records as there were asked for: their number.
+    pub(super) full: Option<u64>,
     /// Values of a chunk that the answer is about; `None` where it is about all of them.
     pub(super) found: Option<Vec<String>>,
 }
@@ -72,7 +74,9 @@ pub(super) async fn fetch(
         let (size, total) = (current(), listing.total);
         let seen = Seen { url: &url, headers, captures: &page.captures, rows, size, total };
         let step = listing.pager.next(&listing.at, &seen)?;
-        Ok(Answer::Read(Fetched { page, step, found }))
+        let silent = step.next.is_none() && !step.told && step.gap.is_none();
+        let full = silent && listing.is_fresh() && listing.pager.is_full(&seen);
+        Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found }))
     };
     if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
         let url = listing.pager.url(&first, &listing.at, current());

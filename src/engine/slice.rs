@@ -25,7 +25,7 @@ use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::paginate::{Position, Step};
 use crate::plan::RequestPlan;
-use crate::report::SliceError;
+use crate::report::{NoticeKind, SliceError};
 use crate::spec::{Meaning, Then};
 use crate::template::Scope;
 
@@ -191,7 +191,7 @@ impl<'run> Walk<'run> {
                         let (page, found) = (part.page, None);
                         let listing = Listing::first((number, request), &self.scope);
                         let step = Step { next, told: true, ..Step::default() };
-                        self.read(listing, Fetched { page, step, found }).await?;
+                        self.read(listing, Fetched { page, step, full: None, found }).await?;
                     }
                 }
             }
@@ -244,7 +244,7 @@ impl<'run> Walk<'run> {
     /// Delivers a page, and opens what it leads to.
     async fn read(&mut self, mut listing: Listing<'run>, fetched: Fetched) -> Result<()> {
         let shared = self.shared;
-        let Fetched { page, step, found } = fetched;
+        let Fetched { page, step, full, found } = fetched;
         if listing.number == self.slice.request {
             shared.serve(listing.number);
         } else {
@@ -259,6 +259,12 @@ impl<'run> Walk<'run> {
         let past = page::is_past(shared, &stamps);
         let mut gap = step.gap.clone().filter(|_| !past);
         let (next, again) = self.next_of(&mut listing, step, (rows, past), &mut gap);
+        self.note_doubts(
+            &listing,
+            (gap.as_deref(), full.filter(|_| !past)),
+            page.errors.as_deref(),
+        );
+        gap = gap.or_else(|| Some(format!("an answer told of errors: {}", page.errors.as_ref()?)));
         let missing = self.missing(found);
         let single = next.is_none()
             && listing.depth == 0
@@ -305,6 +311,34 @@ impl<'run> Walk<'run> {
             looks.into_iter().map(|look| look.sight(false)).collect()
         };
         self.tell(News { batch, newest, gap, sights }).await
+    }
+
+    /// Tells what says that a listing may have more than came.
+    fn note_doubts(
+        &self,
+        listing: &Listing<'_>,
+        (gap, full): (Option<&str>, Option<u64>),
+        errors: Option<&str>,
+    ) {
+        let stats = &self.shared.stats;
+        let place = || listing.path.render_path(&listing.scope).unwrap_or_default();
+        if let Some(gap) = gap {
+            stats.notice(NoticeKind::MissingPages, 1, || {
+                format!("`{}`: {gap}; correct `paginate` in the spec", place())
+            });
+        }
+        if let Some(rows) = full {
+            stats.notice(NoticeKind::FullPage, 1, || {
+                format!(
+                    "`{}` brought exactly {rows} records; if there are more, correct `paginate` in the \
+                     spec",
+                    place()
+                )
+            });
+        }
+        if let Some(errors) = errors {
+            stats.notice(NoticeKind::AnswerErrors, 1, || format!("`{}`: {errors}", place()));
+        }
     }
 
     /// Where a listing goes on after a page of so many rows, and whether it was there before, since records

@@ -121,6 +121,17 @@ impl Pager {
         !matches!(self.kind, None | Some(Paginate::None))
     }
 
+    /// Whether a page has as many records as were asked for; where nothing is declared, as many as pages
+    /// usually have.
+    pub fn is_full(&self, seen: &Seen<'_>) -> bool {
+        if let Some(size) = seen.size {
+            return seen.rows >= u64::from(size);
+        }
+        let asked = |(_, value): (_, std::borrow::Cow<'_, str>)| value.parse() == Ok(seen.rows);
+        let asked = seen.rows > 1 && seen.url.query_pairs().any(asked);
+        asked || self.kind.is_none() && undeclared::USUAL_SIZES.contains(&seen.rows)
+    }
+
     /// Whether each page may have a size of its own: the API itself says where the next one begins.
     pub fn takes_any_size(&self) -> bool {
         match self.kind {

@@ -33,6 +33,9 @@ pub(super) const PLACES: [&str; 24] = [
     "meta.total",
 ];
 
+/// How many records pages usually have at most.
+pub(super) const USUAL_SIZES: [u64; 9] = [20, 25, 30, 50, 100, 200, 250, 500, 1000];
+
 /// The end of a listing of one page, with a gap where the answer shows that there is more.
 pub(super) fn step<'page>(places: impl Iterator<Item = Place<'page>>, seen: &Seen<'_>) -> Step {
     let sign = places.filter(|place| says_more(place, seen.rows)).map(|place| {

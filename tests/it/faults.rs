@@ -1,3 +1,4 @@
 //! APIs, targets and files that break weir's assumptions: one small fake per fault.
 
 mod answers;
+mod paging;
