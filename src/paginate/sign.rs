@@ -100,6 +100,7 @@ pub(super) fn shown(value: &Value) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the methods are less general")]
 mod tests {
     use serde_json::json;
 
