@@ -102,7 +102,7 @@ impl Checker<'_> {
         let Some(text) = text else { return };
         match Expression::parse(text) {
             Ok(expression) => self.defined(at, &expression.variables(), known),
-            Err(error) => self.found(at, format!("`{text}` is no expression: {error}")),
+            Err(error) => self.found(at, format!("this is no expression: {error}")),
         }
     }
 

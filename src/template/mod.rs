@@ -3,6 +3,8 @@
 //! A template is text with Jinja expressions between double braces; there are no blocks, because a
 //! template only fills values in.
 
+mod bounds;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -10,26 +12,18 @@ use std::{
 };
 
 use minijinja::{
-    Environment, Expression as Compiled, UndefinedBehavior,
+    Environment, Expression as Compiled,
     value::{Enumerator, Serde, ValueKind},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use minijinja::{Value, value::Object};
 
-/// Steps one expression may take; a runaway loop ends here.
-const FUEL: u64 = 50_000;
-
 /// What a path segment may hold as it is (RFC 3986 §2.3).
 const PATH_SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut engine = Environment::new();
-    engine.set_undefined_behavior(UndefinedBehavior::Strict);
-    engine.set_fuel(Some(FUEL));
-    engine
-});
+static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(bounds::engine);
 
 /// A JSON value as templates see it.
 pub fn from_json(value: &serde_json::Value) -> Value {
@@ -130,6 +124,8 @@ pub struct Expression {
 impl Expression {
     /// Compiles the text of an expression.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        bounds::check_expression(source)
+            .map_err(|message| TemplateError { message, offset: Some(0) })?;
         let engine: &'static Environment<'static> = &ENGINE;
         let compiled = engine
             .compile_expression_owned(source.to_owned())
@@ -185,6 +181,8 @@ enum Piece {
 impl Template {
     /// Compiles a template.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        bounds::check_source(source)
+            .map_err(|message| TemplateError { message, offset: Some(0) })?;
         let mut pieces = Vec::new();
         let mut rest = source;
         while let Some(start) = rest.find("{{") {
@@ -258,6 +256,10 @@ impl Template {
                         None => fill_in(&value.to_string(), &mut out),
                     }
                 }
+            }
+            if out.len() > bounds::MAX_TEXT {
+                let message = format!("it makes a text of more than {} bytes", bounds::MAX_TEXT);
+                return Err(TemplateError { message, offset: None });
             }
         }
         Ok(out)
@@ -356,6 +358,123 @@ mod tests {
         assert_eq!(Template::parse("ab{{ x").unwrap_err().offset, Some(2));
         assert_eq!(Template::parse("ab{% if x %}").unwrap_err().offset, Some(2));
         assert!(Template::parse("{{ a + }}").is_err());
+    }
+
+    #[test]
+    fn what_would_be_too_deep_or_too_large_is_an_error() {
+        let long = |start: &str, part: &str, end: &str| {
+            format!("{{{{ {start}{}{end} }}}}", part.repeat(53_000 / part.len()))
+        };
+        let deep = [
+            long("1", "+1", ""),
+            long("", "-", "1"),
+            long("", "not ", "1"),
+            long("a", ".b", ""),
+            long("", "(", "1"),
+            long("a", "|upper", ""),
+            long("a", "[0]", ""),
+            long("1", " if 1 else 1", ""),
+            long("", "[", "1"),
+            "{{ 1 }}".repeat(20_000),
+        ];
+        for source in deep {
+            assert!(Template::parse(&source).is_err(), "{}", &source[..40]);
+        }
+        let large = [
+            "{{ 'a'*1000000 }}",
+            "{{ '%1000000000d' | format(1) }}",
+            "{{ '%.*f' | format(1000000000, 1) }}",
+            "{{ 'aaaaaaaaaa' | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') }}",
+            "{{ 'ab' | map('replace', '', 'x') | join('0123456789') | list | join('0123456789') | list | join('0123456789') | list | join('0123456789') | list | join('0123456789') | list | join('0123456789') | list | join('0123456789') }}",
+            "{{ range(100000) | list }}",
+        ];
+        for source in large {
+            let made = Template::parse(source).and_then(|made| made.render(&scope()));
+            assert!(made.is_err(), "{source}");
+        }
+        check("{{ (3 | int) * 4 }}{{ '%03d' | format(7) }}", "12007");
+        check(&format!("{{{{ {} }}}}", vec!["1"; 60].join("+")), "60");
+    }
+
+    mod any {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// A part of an expression.
+        fn part() -> impl Strategy<Value = String> {
+            let known = prop::sample::select(vec![
+                "domain",
+                "keys",
+                "page_id",
+                "none",
+                "nobody",
+                "'a'",
+                "\"b\"",
+                "'\\",
+                "1",
+                "9999999",
+                "1.5",
+                "(",
+                ")",
+                "[",
+                "]",
+                "{",
+                "}",
+                "+",
+                "-",
+                "*",
+                "**",
+                "/",
+                "//",
+                "%",
+                "~",
+                ".",
+                ",",
+                ":",
+                "|",
+                "|join(",
+                "|replace(",
+                "|list",
+                "|map(",
+                "|format(",
+                "|tojson",
+                "|int",
+                "|split",
+                "|sort",
+                " if ",
+                " else ",
+                " not ",
+                " and ",
+                " in ",
+                " is ",
+                "==",
+                "{{",
+                "}}",
+                "{%",
+                "\u{0}",
+                "é",
+            ]);
+            (known, prop_oneof![8 => Just(1_usize), 2 => 1_usize..500])
+                .prop_map(|(part, times)| part.repeat(times))
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(400))]
+
+            /// It must neither overflow the stack nor panic, whatever it is, nor make more than it may.
+            #[test]
+            fn template_ends_well(parts in prop::collection::vec(part(), 1..14), inside: bool) {
+                let text = parts.concat();
+                let text = if inside { format!("{{{{ {text} }}}}") } else { text };
+                if let Ok(template) = Template::parse(&text) {
+                    let _names = template.nested_variables();
+                    if let Ok(made) = template.render(&scope()) {
+                        prop_assert!(made.len() <= bounds::MAX_TEXT);
+                    }
+                }
+            }
+        }
     }
 
     #[test]
