@@ -37,26 +37,30 @@ pub(super) fn engine() -> Environment<'static> {
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     engine.set_fuel(Some(FUEL));
-    NO_FILTERS.iter().for_each(|name| engine.remove_filter(name));
-    NO_FUNCTIONS.iter().for_each(|name| engine.remove_global(name));
+    for name in NO_FILTERS {
+        engine.remove_filter(name);
+    }
+    for name in NO_FUNCTIONS {
+        engine.remove_global(name);
+    }
     let list = Value::from_function(filters::list);
     let escape = Value::from_function(filters::escape);
     let costly = [
-        ("replace", Value::from_function(filters::replace), replaced as Size),
-        ("join", Value::from_function(filters::join), joined),
-        ("format", Value::from_function(filters::format), formatted),
-        ("tojson", Value::from_function(filters::tojson), unknown),
-        ("escape", escape.clone(), unknown),
-        ("e", escape, unknown),
-        ("list", list, listed),
-        ("split", Value::from_function(filters::split), listed),
-        ("lines", Value::from_function(filters::lines), listed),
-        ("map", Value::from_function(filters::map), unknown),
+        ("replace", Value::from_function(filters::replace), Some(replaced as Size)),
+        ("join", Value::from_function(filters::join), Some(joined)),
+        ("format", Value::from_function(filters::format), Some(formatted)),
+        ("tojson", Value::from_function(filters::tojson), None),
+        ("escape", escape.clone(), None),
+        ("e", escape, None),
+        ("list", list, Some(listed)),
+        ("split", Value::from_function(filters::split), Some(listed)),
+        ("lines", Value::from_function(filters::lines), Some(listed)),
+        ("map", Value::from_function(filters::map), None),
     ];
     for (name, filter, size) in costly {
         let bounded = move |state: &mut State, given: Rest<ValueOrKwargs>| {
             let given = given.into_values();
-            if size(&given).is_none_or(|size| size > MAX_TEXT) {
+            if size.is_some_and(|size: Size| size(&given).is_none_or(|size| size > MAX_TEXT)) {
                 return Err(too_large());
             }
             let made = filter.call(state, &given)?;
@@ -70,10 +74,6 @@ pub(super) fn engine() -> Environment<'static> {
 
 /// The least size of what a filter makes of these values; `None` when that is too large at once.
 type Size = fn(&[Value]) -> Option<usize>;
-
-fn unknown(_: &[Value]) -> Option<usize> {
-    Some(0)
-}
 
 fn replaced(given: &[Value]) -> Option<usize> {
     let text = |at: usize| given.get(at).map(shown).unwrap_or_default();

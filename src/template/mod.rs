@@ -378,7 +378,7 @@ mod tests {
             "{{ 1 }}".repeat(20_000),
         ];
         for source in deep {
-            assert!(Template::parse(&source).is_err(), "{}", &source[..40]);
+            assert!(Template::parse(&source).is_err(), "{:?}", source.get(..40));
         }
         let large = [
             "{{ 'a'*1000000 }}",
