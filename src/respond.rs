@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::fetch::{HeaderValue, Response, StatusCode, TransportError, header};
 use crate::path::{Path, PathError};
+use crate::secret::shown;
 use crate::spec::{Backoff, Meaning, ResponseRule, StatusPattern, Then, Where};
 
 /// Tries in all for a rule that retries and does not say how many.
@@ -17,6 +18,8 @@ const DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_mins(1);
 /// Characters of a server's message that are kept.
 const MESSAGE: usize = 300;
+/// Characters of a server's message that are looked at.
+const LOOKED_AT: usize = 16 * 1024;
 
 /// What came back for a request.
 #[derive(Clone, Copy, Debug)]
@@ -229,7 +232,11 @@ pub fn message(response: &Response) -> String {
     shorten(&said.unwrap_or_else(|| reason.to_owned()))
 }
 
+/// The start of a text on one line. Known secrets are masked before anything is cut off: a part of one would
+/// not be recognised.
 fn shorten(text: &str) -> String {
+    let start = text.char_indices().nth(LOOKED_AT).and_then(|(end, _)| text.get(..end));
+    let text = shown(start.unwrap_or(text));
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = line.char_indices().nth(MESSAGE).map(|(end, _)| end);
     end.and_then(|end| line.get(..end)).map_or(line.clone(), |start| format!("{start}…"))

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     printer::{counted, elapsed, rate},
     progress::line,
+    safe::screen,
 };
 use crate::report::{Event, Reporter};
 
@@ -78,7 +79,7 @@ impl Reporter for Bars {
                 if let Some(bar) = self.streams().get_mut(stream) {
                     bar.counts.retries += 1;
                     let wait = elapsed(wait.as_secs_f64());
-                    bar.drawn.set_message(format!("{reason}; again in {wait}"));
+                    bar.drawn.set_message(screen(&format!("{reason}; again in {wait}")));
                 }
                 return;
             }
@@ -99,7 +100,7 @@ impl Reporter for Bars {
             Event::Warning { .. } | Event::Waiting { .. } => {}
         }
         // A terminal that has gone away cannot be told so.
-        drop(self.all.println(line(event).unwrap_or_default()));
+        drop(self.all.println(screen(&line(event).unwrap_or_default())));
     }
 }
 

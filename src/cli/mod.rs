@@ -9,6 +9,7 @@ mod forecast;
 mod printer;
 mod progress;
 mod routes;
+mod safe;
 mod schema;
 mod sim;
 mod specs;
@@ -94,7 +95,7 @@ fn log_to_stderr(shared: Shared) {
     let usual = if shared.verbose { "debug" } else { "warn" };
     let directives = files::variable("RUST_LOG").unwrap_or_else(|| usual.to_owned());
     let own = filter::filter_fn(|metadata| metadata.target().starts_with("weir"));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(|| safe::Log);
     let layer = match shared.log_format {
         LogFormat::Text => layer.with_ansi(printer::colours()).boxed(),
         LogFormat::Json => layer.with_ansi(false).json().boxed(),

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     args::{LogFormat, Shared},
-    files,
+    files, safe,
 };
 use crate::error::Error;
 use crate::report::Event;
@@ -17,12 +17,13 @@ pub(super) const WIDTH: usize = 100;
 
 /// Writes data to stdout. A reader that has gone away is no error.
 pub(super) fn data(text: &str) {
+    let text = if io::stdout().is_terminal() { &safe::screen(text) } else { text };
     emit(&mut io::stdout().lock(), text);
 }
 
 /// Writes talk to stderr.
 pub(super) fn talk(text: &str) {
-    emit(&mut io::stderr().lock(), text);
+    emit(&mut io::stderr().lock(), &safe::screen(text));
 }
 
 fn emit(out: &mut dyn Write, text: &str) {
@@ -36,7 +37,7 @@ fn emit(out: &mut dyn Write, text: &str) {
 
 /// Prints a value as JSON to stdout.
 pub(super) fn json(value: &impl Serialize) {
-    data(&serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\"")));
+    data(&safe::json(value, true));
 }
 
 /// Writes an event to stderr as one line of JSON, with the time.
@@ -48,7 +49,7 @@ pub(super) fn event(event: &impl Serialize) {
         event: &'event E,
     }
     let timestamp = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-    talk(&serde_json::to_string(&Stamped { timestamp, event }).unwrap_or_default());
+    talk(&safe::json(&Stamped { timestamp, event }, false));
 }
 
 /// Tells something that is worth knowing and no error.

@@ -93,6 +93,9 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         return Err(problems.into());
     }
     let fields = api_fields(&source, &spec, &connections.variables())?;
+    if let Some(settings) = &source.simulate {
+        super::sim::options(settings)?;
+    }
     let hooks = tokens::hooks(&source, around);
     let place = connections.find(&replication.target)?;
     let (target, default_object) = files::target(&place, Some(&replication))?;

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::secret::Secret;
+use crate::write::files::with_variables;
 use crate::yaml::{Document, Node, NodeValue, suggest};
 
 pub use fields::api_fields;
@@ -201,24 +202,35 @@ impl Connections {
         all
     }
 
-    /// The connection of this name, in any case.
+    /// The connection of this name, in any case. That of an object store has what the store's usual
+    /// variables say besides its own properties.
     ///
     /// # Errors
     /// There is none, or its definition is wrong.
     pub fn find(&self, name: &str) -> Result<Connection> {
         let variables = self.variables();
+        let mut found = self.defined(name, &variables)?;
+        if found.kind == ConnectionKind::Files {
+            let root = found.property("url").or_else(|| found.property("path"));
+            let root = root.unwrap_or_default().to_owned();
+            found.properties = with_variables(&root, found.properties, &variables);
+        }
+        Ok(found)
+    }
+
+    fn defined(&self, name: &str, variables: &Environment) -> Result<Connection> {
         let before = [(Origin::Environment, &self.environment), (Origin::DotEnv, &self.dot_env)];
         for (origin, source) in before {
-            if let Some(found) = find_in(source, name, origin, &variables) {
+            if let Some(found) = find_in(source, name, origin, variables) {
                 return found;
             }
         }
         for (known, node) in self.entries()? {
             if known.eq_ignore_ascii_case(name) {
-                return Connection::from_node(&known, Origin::File, &node, &variables);
+                return Connection::from_node(&known, Origin::File, &node, variables);
             }
         }
-        if let Some(found) = find_in(&self.replication, name, Origin::Replication, &variables) {
+        if let Some(found) = find_in(&self.replication, name, Origin::Replication, variables) {
             return found;
         }
         if name.eq_ignore_ascii_case(LOCAL) {

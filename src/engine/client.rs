@@ -18,6 +18,7 @@ use crate::fetch::{Request, Response, StatusCode, Transport, TransportError, Url
 use crate::plan::Access;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
+use crate::secret::shown;
 use crate::spec::{Meaning, Then};
 use crate::throttle::Throttle;
 
@@ -344,7 +345,7 @@ fn malformed(response: &Response, why: &str) -> String {
 fn said(answered: &Result<Response, TransportError>) -> (Option<u16>, String) {
     match answered {
         Ok(response) => (Some(response.status.as_u16()), respond::message(response)),
-        Err(error) => (None, error.to_string()),
+        Err(error) => (None, shown(&error.to_string())),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::paginate::{Position, Step};
 use crate::plan::RequestPlan;
 use crate::report::{NoticeKind, SliceError};
+use crate::secret::shown;
 use crate::spec::{Meaning, Then};
 use crate::template::Scope;
 
@@ -107,7 +108,7 @@ pub(super) async fn run(
                 let error = SliceError {
                     stream: shared.plan.name.clone(),
                     slice: listing.scope.describe(),
-                    url: url.to_string(),
+                    url: shown(url.as_str()),
                     status,
                     message,
                 };

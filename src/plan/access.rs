@@ -8,7 +8,7 @@ use std::{
 use crate::auth::{Auth, Keeper, OnDeviceCode, TokenSource};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderName, HeaderValue, Url};
-use crate::secret::Secret;
+use crate::secret::{Secret, hide};
 use crate::spec::{AuthChoice, Fields, OAuth2, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError};
 
@@ -47,6 +47,7 @@ impl Access {
     /// # Errors
     /// No alternative's `when` holds, or the values do not make a URL or a header.
     pub fn new(spec: &Spec, fields: &Fields, hooks: &AccessHooks) -> Result<Self> {
+        fields.secret.values().for_each(|secret| hide(secret.expose()));
         let open = Arc::new(Scope::new(fields.variables()));
         let secret = Arc::new(Scope::new(fields.with_secrets()));
         let filled = |error: TemplateError| Error::input(error.message);

@@ -33,11 +33,31 @@ pub(super) fn inputs(
     }
     let mut values = BTreeMap::new();
     for (name, input) in &spec.inputs {
+        if let Some(list) = set.get(name).filter(|_| input.list.is_some()) {
+            no_empty_item(name, list)?;
+        }
         let value = value_of(input, set.get(name), run)
             .ok_or_else(|| Error::input(format!("input `{name}` is not {}", input_type(input))))?;
         values.insert(name.clone(), value);
     }
     Ok(values)
+}
+
+/// A list says what is read: an empty item would stand for everything, or for nothing, and is most likely a
+/// variable that nobody set.
+fn no_empty_item(name: &str, list: &serde_json::Value) -> Result<()> {
+    let is_empty = |item: &serde_json::Value| {
+        item.as_str().map_or(item.is_null(), |text| text.trim().is_empty())
+    };
+    let empty = list
+        .as_array()
+        .map_or_else(|| list.is_string() && is_empty(list), |items| items.iter().any(is_empty));
+    if !empty {
+        return Ok(());
+    }
+    let what = format!("the list `{name}` has an empty value");
+    Err(Error::input(what)
+        .with_hint("is a variable of it not set? To read without it, leave the whole input out"))
 }
 
 /// The type of an input, for a person: `a date, as 2026-01-31 or 1 year ago`.

@@ -10,6 +10,7 @@ use crate::fetch::{Request, Transport, Url};
 use crate::path::Path;
 use crate::plan::{Access, AccessHooks};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
+use crate::secret::shown;
 use crate::spec::{Fields, Meaning, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
@@ -125,7 +126,7 @@ pub async fn probe(
                 _ if error.is_blocked() => Finding::BlockedEgress,
                 _ => Finding::WrongHost,
             };
-            (finding, None, error.to_string(), hint)
+            (finding, None, shown(&error.to_string()), hint)
         }
     };
     let hint = hint.or_else(|| usual_hint(finding, &url));

@@ -91,7 +91,9 @@ pub(super) fn connect(
 fn with_plain_http(settings: &IndexMap<String, Secret>) -> IndexMap<String, Secret> {
     let mut settings = settings.clone();
     let plain = |(key, value): (&String, &Secret)| {
-        key.to_ascii_lowercase().contains("endpoint") && value.expose().starts_with("http://")
+        let key = key.to_ascii_lowercase();
+        (key.contains("endpoint") || key.contains("base_url"))
+            && value.expose().starts_with("http://")
     };
     if settings.iter().any(plain) {
         settings.entry("allow_http".to_owned()).or_insert_with(|| Secret::new("true"));

@@ -22,6 +22,7 @@ mod options;
 mod out;
 mod stage;
 mod store;
+mod variables;
 
 use std::{
     collections::HashMap,
@@ -44,6 +45,7 @@ use crate::write::{Committed, Disposition, Ending, Table, Target, Writer};
 
 pub use self::ledger::LocalLedger;
 pub use self::options::{FilesOptions, Settings};
+pub use self::variables::with_variables;
 
 /// Largest file of an object store that is merged into: it is read into memory.
 const LARGEST: u64 = 256 << 20;
