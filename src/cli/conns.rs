@@ -55,7 +55,7 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
     for (name, connection) in around.connections.all()? {
         match connection {
             Ok(connection) => {
-                let place = place(&connection);
+                let place = leads_to(&connection);
                 all.push(json!({ "name": name, "type": connection.kind, "origin": connection.origin, "place": place }));
                 rows.push(vec![
                     name,
@@ -84,7 +84,7 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
 }
 
 /// Where a connection leads, made of parts that are no secrets.
-fn place(connection: &Connection) -> String {
+pub(super) fn leads_to(connection: &Connection) -> String {
     match connection.kind {
         ConnectionKind::Api => {
             let spec = connection.property("spec").unwrap_or("?");
@@ -221,7 +221,7 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     if connection.kind != ConnectionKind::Api {
         let (target, _) = files::target(&connection, None)?;
         super::runtime()?.block_on(target.check())?;
-        return Ok(accepted(shared, name, &place(&connection)));
+        return Ok(accepted(shared, name, &leads_to(&connection)));
     }
     let spec = files::spec_of(&connection)?;
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
@@ -296,7 +296,7 @@ mod tests {
         for (text, expected) in table {
             let read =
                 Connection::read("C", Origin::Environment, text, &Environment::new()).unwrap();
-            assert_eq!(place(&read), expected, "{text}");
+            assert_eq!(leads_to(&read), expected, "{text}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The command line: the only module that prints and reads the environment.
 
 mod args;
-mod bars;
 mod conns;
 mod discover;
 mod files;
@@ -11,12 +10,15 @@ mod progress;
 mod routes;
 mod safe;
 mod schema;
+mod screen;
+mod signals;
 mod sim;
 mod specs;
 mod state;
 mod summary;
 mod sync;
 mod tokens;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -52,10 +54,18 @@ pub fn main() -> ExitCode {
         }
     };
     log_to_stderr(cli.shared);
-    let exit = run(&cli).unwrap_or_else(|error| {
+    let mut exit = run(&cli).unwrap_or_else(|error| {
         printer::failure(cli.shared.log_format, &error);
-        exit_of(&error)
+        let exit = exit_of(&error);
+        if cli.shared.json && !printer::has_printed() {
+            printer::json(&printer::failed(&error, exit as u8));
+        }
+        exit
     });
+    if let Some(error) = printer::lost() {
+        printer::failure(cli.shared.log_format, &error);
+        exit = Exit::Failed;
+    }
     ExitCode::from(exit as u8)
 }
 

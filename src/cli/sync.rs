@@ -6,14 +6,15 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
     args::{Chosen, LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun},
     files::{self, Surroundings},
-    forecast, printer, progress, state, summary, tokens,
+    forecast, printer,
+    progress::{Head, Progress},
+    signals, state, summary, tokens,
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
@@ -22,7 +23,7 @@ use crate::fetch::Transport;
 use crate::ledger::{All, Ledger};
 use crate::plan::{self, AccessHooks, Documents, Options, Plan, Run, Selection, StreamPlan};
 use crate::replication::{Mode, OnBudget, Replication};
-use crate::report::{Event, Reporter, Silent};
+use crate::report::{Reporter, Silent};
 use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};
 use crate::state::Store;
@@ -38,6 +39,8 @@ pub(super) struct Prepared {
     fields: Fields,
     hooks: AccessHooks,
     target: Arc<dyn Target>,
+    /// The target, for a person.
+    leads_to: String,
     default_object: &'static str,
     default_name: String,
     /// Where the state is kept, when not with the target.
@@ -103,12 +106,14 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let default_name = stem.into_owned();
     let name = replication.name.as_deref().unwrap_or(&default_name);
+    printer::about(name, None);
     let state = match &replication.state {
         Some(place) => Some(files::state(place, &connections)?.store(name)?),
         None => None,
     };
     let home = around.file.with_file_name("ledger");
     Ok(Prepared {
+        leads_to: named(&place),
         replication,
         source,
         spec,
@@ -121,6 +126,11 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         ledgers,
         home,
     })
+}
+
+/// A connection, for a person.
+fn named(connection: &Connection) -> String {
+    format!("{} ({})", connection.name, super::conns::leads_to(connection))
 }
 
 impl Prepared {
@@ -148,6 +158,12 @@ impl Prepared {
         let stream = self.spec.streams.get(stream);
         let cursor = stream.and_then(|stream| stream.columns.get(&stream.cursor.as_ref()?.field));
         cursor.is_some_and(|column| column.kind == ColumnType::Int)
+    }
+
+    /// What a run of it is about.
+    fn head(&self) -> Head {
+        let (source, target) = (named(&self.source), self.leads_to.clone());
+        Head { replication: self.name().to_owned(), source, target }
     }
 
     /// Where its state is kept.
@@ -260,14 +276,17 @@ fn go(
 ) -> Result<Exit> {
     let transport = files::transport(&prepared.source, &prepared.spec)?;
     let runtime = super::runtime()?;
-    runtime.block_on(async {
+    let progress = Arc::new(Progress::new(shared, prepared.head()));
+    let ended = runtime.block_on(async {
         sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
-        execute(&prepared, options, beginning, transport, shared).await
-    })
+        execute((&prepared, &progress), options, beginning, transport, shared).await
+    });
+    progress.close();
+    ended
 }
 
 async fn execute(
-    prepared: &Prepared,
+    (prepared, progress): (&Prepared, &Arc<Progress>),
     options: &Options,
     beginning: Beginning,
     transport: Arc<dyn Transport>,
@@ -275,12 +294,13 @@ async fn execute(
 ) -> Result<Exit> {
     let (target, state) = (Arc::clone(&prepared.target), prepared.state.clone());
     let cancel = CancellationToken::new();
-    let reporter: Arc<dyn Reporter> = Arc::from(progress::reporter(shared));
-    let stopped = tokio::spawn(stop_on_signal(cancel.clone(), Arc::clone(&reporter)));
+    let reporter: Arc<dyn Reporter> = Arc::clone(progress) as Arc<dyn Reporter>;
+    let stopped = tokio::spawn(signals::stop_on_signal(cancel.clone(), Arc::clone(progress)));
     let ledger = ledger(prepared, options, shared)?;
     let services = Services { transport, target, state, ledger, reporter, cancel };
     let report = sync::run(&|run| plan_for(prepared, options, run), services, beginning).await?;
-    conclude(&report, shared);
+    progress.close();
+    conclude(prepared.name(), &report, shared);
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,
@@ -325,7 +345,7 @@ fn ledger_to_read(prepared: &Prepared) -> Option<Arc<dyn Ledger>> {
 }
 
 /// Tells what a run came to; a quiet one tells only what went wrong.
-fn conclude(report: &RunReport, shared: Shared) {
+fn conclude(replication: &str, report: &RunReport, shared: Shared) {
     if shared.json {
         printer::json(report);
     }
@@ -333,19 +353,26 @@ fn conclude(report: &RunReport, shared: Shared) {
         LogFormat::Json => {
             let RunReport { run_id, status, seconds, streams, planned, points, errors, .. } =
                 report;
-            printer::event(&json!({
+            let level = match status {
+                RunStatus::Done => "INFO",
+                RunStatus::Failed => "ERROR",
+                _ => "WARN",
+            };
+            printer::about(replication, Some(run_id));
+            let told = json!({
                 "event": "run_finished",
-                "run_id": run_id,
                 "status": status,
                 "seconds": seconds,
                 "streams": streams,
                 "planned": planned,
                 "points": points,
                 "refused": errors.len(),
-            }));
+            });
+            printer::event(level, &told);
         }
         LogFormat::Text if shared.quiet => {
-            let notes = summary::notes(report);
+            let mut notes = summary::warnings(report);
+            notes.extend(summary::notes(report));
             if !notes.is_empty() {
                 printer::talk(&notes.join("\n"));
             }
@@ -355,35 +382,6 @@ fn conclude(report: &RunReport, shared: Shared) {
             printer::talk(&summary::summary(report, printer::columns(&std::io::stderr())));
         }
     }
-}
-
-/// Cancels the run at the first signal; the second one then ends the program at once.
-async fn stop_on_signal(cancel: CancellationToken, reporter: Arc<dyn Reporter>) -> Exit {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return Exit::Interrupted;
-    };
-    let exit = tokio::select! {
-        _ = interrupt.recv() => Exit::Interrupted,
-        _ = terminate.recv() => Exit::Terminated,
-    };
-    let message = "stopping; Ctrl-C again to quit at once".to_owned();
-    reporter.report(&Event::Warning { stream: None, message });
-    cancel.cancel();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        quit(exit);
-    });
-    exit
-}
-
-#[expect(clippy::exit, reason = "the user asked twice")]
-fn quit(exit: Exit) {
-    std::process::exit(exit as i32);
 }
 
 /// Shows a plan.

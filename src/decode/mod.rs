@@ -87,6 +87,8 @@ pub struct Page {
     pub first_misfit: Option<String>,
     /// Errors that the response tells of beside its records.
     pub errors: Option<String>,
+    /// Per column of the layout the values that did not fit it.
+    pub column_misfits: Vec<u64>,
 }
 
 /// Why a response could not be decoded.
@@ -327,6 +329,7 @@ struct Run<'decoder> {
     records_found: bool,
     misfits: u64,
     first_misfit: Option<String>,
+    column_misfits: Vec<u64>,
 }
 
 impl<'decoder> Run<'decoder> {
@@ -343,6 +346,14 @@ impl<'decoder> Run<'decoder> {
             records_found: false,
             misfits: 0,
             first_misfit: None,
+            column_misfits: vec![0; layout.columns.len()],
+        }
+    }
+
+    /// Counts a value that does not fit a column.
+    fn misses(&mut self, column: usize) {
+        if let Some(count) = self.column_misfits.get_mut(column) {
+            *count += 1;
         }
     }
 
@@ -436,6 +447,7 @@ impl<'decoder> Run<'decoder> {
             misfits: self.misfits,
             first_misfit: self.first_misfit,
             errors: errors.map(|value| shortened(&value)),
+            column_misfits: self.column_misfits,
         }
     }
 }

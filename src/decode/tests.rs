@@ -51,6 +51,7 @@ fn records_become_columns_and_the_rest_is_kept() {
     );
     assert_eq!(page.captures, [Some(Value::from("/p?cursor=a=="))]);
     assert_eq!((page.misfits, page.first_misfit.as_deref()), (1, Some("version.number")));
+    assert_eq!(page.column_misfits, [0, 1]);
 }
 
 #[test]
@@ -109,6 +110,7 @@ fn a_scalar_in_place_of_an_object_is_kept() {
         let page = decoder.decode(body.as_bytes()).unwrap();
         assert_eq!(texts(page.extra.as_ref().unwrap()), [kept], "{body}");
         assert_eq!(page.misfits, u64::from(kept.is_some()));
+        assert_eq!(page.column_misfits, [page.misfits], "of the column that is inside of it");
     }
 }
 

@@ -69,7 +69,10 @@ impl<'decoder> Walk<'_, 'decoder> {
         for target in &node.targets {
             match *target {
                 Target::Column { index, rank } => {
-                    misfit |= self.run.set_column(index, rank, raw).is_err();
+                    if self.run.set_column(index, rank, raw).is_err() {
+                        self.run.misses(index);
+                        misfit = true;
+                    }
                 }
                 Target::Tap(index) => self.run.set_tap(index, raw),
                 Target::Capture(index) => {
@@ -106,6 +109,9 @@ impl<'decoder> Walk<'_, 'decoder> {
     fn not_an_object(&mut self, node: usize, raw: &str) {
         if self.level.is_none() || self.stack.is_empty() || self.ignored > 0 {
             return;
+        }
+        for column in self.trie.columns_below(node) {
+            self.run.misses(column);
         }
         self.stack.pop();
         self.misfit(self.name(node), raw);

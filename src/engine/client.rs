@@ -261,6 +261,8 @@ impl Client {
         if call.shared {
             stats.shared.fetch_add(1, Ordering::Relaxed);
         }
+        let (stream, figures) = (call.stream.to_owned(), stats.figures());
+        self.reporter.report(&Event::Progress { stream, figures });
         let started = tokio::time::Instant::now();
         let sent = self.unless_cancelled(self.transport.send(request)).await?;
         if let Ok(response) = &sent {

@@ -372,6 +372,7 @@ impl Keeper {
         let progress = &mut self.progress;
         progress.counts = self.stats.counts();
         progress.notices = self.stats.notices();
+        progress.columns = self.stats.columns();
         progress.staged = self.writer.as_ref().map_or(0, |writer| writer.staged());
         let sizes = self.page_sizes.iter();
         progress.page_sizes =
@@ -379,9 +380,17 @@ impl Keeper {
         progress.clone()
     }
 
+    /// Hands all rows over, and takes note of what the target has changed in them.
+    async fn hand_over(&mut self) -> Result<()> {
+        self.flush().await?;
+        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
+        self.stats.note_replaced(writer.replaced().await?);
+        Ok(())
+    }
+
     /// Makes all rows so far last, with the progress that brought them.
     pub(super) async fn checkpoint(&mut self) -> Result<()> {
-        self.flush().await?;
+        self.hand_over().await?;
         self.pending.unsaved = 0;
         self.pending.noted = false;
         let Some(durable) = self.durable.clone() else { return Ok(()) };
@@ -414,7 +423,7 @@ impl Keeper {
         ending: &Ending,
         after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
-        self.flush().await?;
+        self.hand_over().await?;
         let progress = self.current();
         let Some(durable) = self.durable.clone() else {
             let committed = match self.writer.take() {

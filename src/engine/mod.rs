@@ -340,6 +340,7 @@ fn jobs(
             });
         }
         jobs.push(Job {
+            after: feeders_of(streams, plan, way),
             company,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: reach::remembers(plan, way).map(|about| {
@@ -353,6 +354,17 @@ fn jobs(
         });
     }
     (jobs, earlier)
+}
+
+/// The streams that feed the queues which a stream needs.
+fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<String> {
+    let needed = reach::active(plan, way).flat_map(|(_, request)| reach::queues(request));
+    let needed: Vec<usize> = needed.collect();
+    let feeds = |stream: &&Arc<StreamPlan>| {
+        let mut feeds = stream.requests.iter().flat_map(|request| &request.feeds);
+        stream.name != plan.name && feeds.any(|feed| needed.contains(&feed.queue))
+    };
+    streams.iter().filter(feeds).map(|stream| stream.name.clone()).collect()
 }
 
 /// How the records of a stream looked whose rows need not be asked for. Rows that were read or written

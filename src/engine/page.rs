@@ -20,8 +20,8 @@ use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::HeaderMap;
 use crate::paginate::{Position, Seen, Step};
-use crate::plan::{FeedPlan, Iterate, Output, RequestPlan};
-use crate::report::Event;
+use crate::plan::{ColumnValue, FeedPlan, Iterate, Output, RequestPlan};
+use crate::report::{ColumnReport, Event};
 
 /// A page, decoded, and where the next one is.
 pub(super) struct Fetched {
@@ -173,7 +173,9 @@ pub(super) async fn deliver(
     let mut delivered = Delivered::default();
     if let (Some(output), Some(mut batch)) = (&shared.plan.output, rows(shared, listing, &page)?) {
         // What does not fit is told where the row comes from.
-        stats.misfits.fetch_add(if shows { 0 } else { page.misfits }, Ordering::Relaxed);
+        if !shows {
+            note_values(shared, output, request, &page);
+        }
         let look = request.routed.look.as_ref().filter(|_| shows || shared.looks);
         if let Some(look) = look {
             batch = with_looks(&batch, look, &page)?;
@@ -204,7 +206,7 @@ pub(super) async fn deliver(
         delivered.rows = allowed;
     }
     Stats::add(&stats.rows, delivered.rows);
-    report(shared, allowed);
+    report(shared);
     feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
     Ok(delivered)
 }
@@ -220,11 +222,34 @@ fn nothing_new(listing: &Listing<'_>) -> Error {
     )
 }
 
-/// Tells how far the stream is: so many rows more.
-pub(super) fn report(shared: &Shared, rows: usize) {
-    let (stream, rows) = (shared.plan.name.clone(), u64::try_from(rows).unwrap_or(u64::MAX));
-    let bytes = shared.stats.bytes.load(Ordering::Relaxed);
-    shared.env.client.reporter.report(&Event::Page { stream, rows, bytes });
+/// Counts the values of a page's columns, and those that do not fit.
+pub(super) fn note_values(shared: &Shared, output: &Output, request: &RequestPlan, page: &Page) {
+    shared.stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
+    let kept =
+        page.extra.is_some() && request.columns.iter().any(|one| matches!(one, ColumnValue::Extra));
+    let sources = output.columns.iter().zip(&request.columns);
+    let decoded = sources.filter(|(_, source)| matches!(source, ColumnValue::Decoded(_)));
+    let values = page.columns.iter().zip(&page.column_misfits);
+    shared.stats.note_columns(|columns| {
+        for ((plan, _), (array, misfits)) in decoded.zip(values) {
+            let fit = u64::try_from(array.len() - array.null_count()).unwrap_or(u64::MAX);
+            if !columns.contains_key(&plan.column.name) {
+                let kind = plan.column.kind.to_string();
+                let column = ColumnReport { kind, kept, ..ColumnReport::default() };
+                columns.insert(plan.column.name.clone(), column);
+            }
+            if let Some(column) = columns.get_mut(&plan.column.name) {
+                column.values += fit + misfits;
+                column.misfits += misfits;
+            }
+        }
+    });
+}
+
+/// Tells how far the stream is.
+pub(super) fn report(shared: &Shared) {
+    let (stream, figures) = (shared.plan.name.clone(), shared.stats.figures());
+    shared.env.client.reporter.report(&Event::Progress { stream, figures });
 }
 
 /// Hands a page's values to the queues, of the first records that are wanted as many as are allowed.

@@ -10,7 +10,7 @@ use super::{parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
 use crate::plan::{OWN, StreamPlan};
-use crate::report::{Notice, Planned, SliceError, StreamReport, StreamStatus};
+use crate::report::{ColumnReport, Notice, Planned, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
 
 /// Key of the run that is under way, or was when it died.
@@ -406,6 +406,8 @@ pub struct Progress {
     pub gaps: Vec<String>,
     /// What was dropped, replaced, cut or assumed.
     pub notices: Vec<Notice>,
+    /// How the values of columns fared.
+    pub columns: BTreeMap<String, ColumnReport>,
     /// The figures.
     pub counts: Counts,
     /// Per request the page size asked for now.

@@ -189,6 +189,10 @@ impl Writer for MemoryWriter {
         Ok(())
     }
 
+    async fn replaced(&mut self) -> Result<Vec<(String, u64)>> {
+        Ok(Vec::new())
+    }
+
     fn staged(&self) -> u64 {
         self.rows.len() as u64
     }

@@ -152,6 +152,10 @@ pub trait Writer: Send {
     /// Stages one batch with the columns of [`TableSchema::staged`].
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
 
+    /// Writes out what is buffered, and tells of each column how many values were changed since the last
+    /// call because the target cannot hold them as they are; empty where it holds everything.
+    async fn replaced(&mut self) -> Result<Vec<(String, u64)>>;
+
     /// Rows staged so far, markers and void ones included: what `open` wants to be told.
     fn staged(&self) -> u64;
 

@@ -2,4 +2,5 @@
 
 mod answers;
 mod paging;
+mod said;
 mod trust;

@@ -405,6 +405,10 @@ impl Writer for FilesWriter {
         self.staging.append(batch).await
     }
 
+    async fn replaced(&mut self) -> Result<Vec<(String, u64)>> {
+        Ok(Vec::new())
+    }
+
     fn staged(&self) -> u64 {
         self.staging.rows()
     }

@@ -237,20 +237,20 @@ impl Stage {
     }
 
     /// Copies batches into the table, in one COPY; `first` is the number of their first row. Gives
-    /// back how many values were replaced.
+    /// back per column how many values were replaced, where any were.
     pub(super) async fn copy(
         &self,
         client: &Client,
         batches: Vec<RecordBatch>,
         mut first: i64,
-    ) -> Result<u64> {
+    ) -> Result<Vec<(String, u64)>> {
         let failed =
             |error| failure::statement(format!("rows for {} cannot be copied", self.name), &error);
         let statement = format!("COPY {} FROM STDIN (FORMAT binary)", self.table);
         let mut sink = pin!(client.copy_in::<_, Bytes>(&statement).await.map_err(failed)?);
         let mut out = BytesMut::with_capacity(CHUNK + CHUNK / 4);
         out.extend_from_slice(HEADER);
-        let mut replaced = 0;
+        let mut replaced = Vec::new();
         for batch in batches {
             let batch = self.without_marks(batch)?;
             let mut rows = Rows::new(&self.staged, &batch, Some(first))?;
@@ -261,7 +261,8 @@ impl Stage {
                     out.reserve(CHUNK + CHUNK / 4);
                 }
             }
-            replaced += rows.replaced;
+            let names = self.staged.columns.iter().map(|column| column.name.clone());
+            replaced.extend(names.zip(rows.replaced).filter(|(_, count)| *count > 0));
             first = first.saturating_add(i64::try_from(batch.num_rows()).unwrap_or(i64::MAX));
         }
         out.extend_from_slice(TRAILER);
