@@ -394,6 +394,11 @@ async fn settle(
                 Ok((committed, progress)) => {
                     Outcome { result: Ok(committed), progress, open: false }
                 }
+                Err(error) if error.kind() == Kind::Shape => {
+                    // The target refuses these rows: the next run reads others.
+                    let error = ending.give_up(env, &progress, error).await;
+                    Outcome { open: false, result: Err(error), progress }
+                }
                 Err(error) => Outcome { open: true, result: Err(error), progress },
             }
         }

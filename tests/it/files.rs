@@ -42,6 +42,8 @@ fn table(object: &str, disposition: Disposition) -> Table {
         replaces: None,
         deletes: weir::write::Deletes::Ignore,
         place: Vec::new(),
+        version: None,
+        strict: false,
         stream: "pages".to_owned(),
         object: object.to_owned(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },

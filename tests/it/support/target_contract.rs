@@ -511,6 +511,8 @@ pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Tabl
         replaces: None,
         deletes: Deletes::Ignore,
         place: Vec::new(),
+        version: None,
+        strict: false,
         stream: "people".to_owned(),
         object: object.into(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },
