@@ -191,7 +191,7 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
         if stream.duplicates > 0 {
             let count = counted(stream.duplicates, "row");
             notes.push(format!(
-                "{note} {}: {count} dropped whose key had come before",
+                "{note} {}: the API brought {count} more than once; each was written once",
                 stream.stream
             ));
         }
@@ -445,7 +445,7 @@ mod tests {
         error: groups, tasks, spaces and 2 more: the API does not accept the token
         hint: check the token
         note: pages: 1 value kept in `_extra` for not fitting the column
-        note: pages: 2,000 rows dropped whose key had come before
+        note: pages: the API brought 2,000 rows more than once; each was written once
         refused: page_labels: page_id=1: 403 Forbidden (https://acme.test/pages/1/labels)
         refused: page_labels: page_id=2: 403 Forbidden (https://acme.test/pages/2/labels)
         refused: page_labels: page_id=3: 403 Forbidden (https://acme.test/pages/3/labels)

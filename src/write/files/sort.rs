@@ -12,8 +12,8 @@ use std::{
 use super::local;
 use crate::error::{Error, Result};
 
-/// Records that are kept in memory: 32 MB of the largest ones.
-const PENDING: usize = 500_000;
+/// Records that are kept in memory: 24 MB of the largest ones.
+const PENDING: usize = 250_000;
 /// Records of a run that are read at once, while runs are merged.
 const READ: usize = 1024;
 
