@@ -274,8 +274,7 @@ impl<'run> Walk<'run> {
             && self.open.is_empty()
             && missing.is_empty();
         // Pages that are read again, since records have moved, bring what came before.
-        let aside =
-            listing.depth > 0 || listing.number != self.slice.request || listing.may_repeat;
+        let aside = listing.depth > 0 || listing.number != self.slice.request || listing.may_repeat;
         if let Some(next) = &next {
             listing.guard().check(next, rows, again)?;
             if rows == 0 {

@@ -114,10 +114,10 @@ pub struct Committed {
     pub rows: u64,
     /// Old rows that were marked or removed because the source no longer has them.
     pub deleted: u64,
-    /// What the target dropped or replaced.
-    pub notices: Vec<Notice>,
     /// Rows that one slice staged more than once, and that were written once.
     pub repeated: u64,
+    /// What the target dropped or replaced.
+    pub notices: Vec<Notice>,
 }
 
 /// A place where tables are written: a database or a store of files.

@@ -56,7 +56,9 @@ impl Record for Wanted {
     const BYTES: usize = 16;
 
     fn put(&self, out: &mut Vec<u8>) {
-        self.iter().for_each(|number| number.put(out));
+        for number in self {
+            number.put(out);
+        }
     }
 
     fn get(bytes: &[u8]) -> Option<Self> {

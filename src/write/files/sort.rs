@@ -78,7 +78,9 @@ impl<R: Record> Sorter<R> {
         let mut bytes = Vec::with_capacity(READ * R::BYTES);
         for records in self.pending.chunks(READ) {
             bytes.clear();
-            records.iter().for_each(|record| record.put(&mut bytes));
+            for record in records {
+                record.put(&mut bytes);
+            }
             (&file).write_all(&bytes).map_err(|error| wrong(&error))?;
         }
         let start = self.runs.last().map_or(0, |(_, end)| *end);
