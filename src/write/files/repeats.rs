@@ -148,6 +148,9 @@ impl<'table> Search<'table> {
 
     pub(super) async fn run(&self) -> Result<Lost> {
         let mut lost = Lost { rows: None, repeats: Repeats::default(), example: None };
+        if self.table.schema.key.is_empty() {
+            return Ok(lost);
+        }
         let (rows, wanted) = self.lost().await?;
         if rows.is_empty() {
             return Ok(lost);

@@ -36,6 +36,9 @@ where
     subject.target.check().await.unwrap();
     subject.rows_are_seen_once_committed().await;
     subject.a_dropped_writer_writes_nothing().await;
+    for disposition in [Disposition::Replace, Disposition::Truncate, Disposition::Append] {
+        subject.without_a_key_all_rows_stay(disposition).await;
+    }
     for disposition in [Disposition::Replace, Disposition::Truncate] {
         subject.new_rows_take_the_place_of_old_ones(disposition).await;
         subject.a_commit_without_rows_empties_the_table(disposition).await;
@@ -180,6 +183,14 @@ where
         let said = notices[0].to_string();
         assert!(said.contains("`id=1`") && said.contains("`name`"), "{said}");
         assert!(!said.contains("`version`") && said.contains("`people`"), "{said}");
+    }
+
+    async fn without_a_key_all_rows_stay(&self, disposition: Disposition) {
+        let name = format!("no_key_{disposition:?}").to_lowercase();
+        let mut table = Table { strict: true, ..self.table(&name, disposition) };
+        table.schema.key.clear();
+        self.load(&table, &[(1, "Ann"), (1, "Ann"), (1, "Bo")]).await;
+        assert_eq!(self.names(&table).await, ["1 Ann", "1 Ann", "1 Bo"], "{disposition:?}");
     }
 
     async fn a_strict_table_refuses_rows_that_collide(&self, disposition: Disposition) {
