@@ -199,7 +199,7 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
         if stream.duplicates > 0 {
             let count = counted(stream.duplicates, "row");
             notes.push(format!(
-                "{note} {}: {count} dropped whose key had come before",
+                "{note} {}: the API brought {count} more than once; each was written once",
                 stream.stream
             ));
         }
@@ -471,7 +471,7 @@ mod tests {
         hint: check the token
         note: pages: `body`: 3 values changed, since the target cannot hold them as they are: NUL characters and lone surrogates become U+FFFD, dates out of range `infinity`, JSON numbers out of range text
         note: pages: `version`: 1 of 471 values do not fit the type `int`: they are kept in `_extra`
-        note: pages: 2,000 rows dropped whose key had come before
+        note: pages: the API brought 2,000 rows more than once; each was written once
         refused: page_labels: page_id=1: 403 Forbidden (https://acme.test/pages/1/labels)
         refused: page_labels: page_id=2: 403 Forbidden (https://acme.test/pages/2/labels)
         refused: page_labels: page_id=3: 403 Forbidden (https://acme.test/pages/3/labels)

@@ -305,8 +305,7 @@ impl Ending<'_> {
     ) -> Result<Option<Committed>> {
         let object = self.plan.output.as_ref().map(|output| output.table.object.clone());
         let rows = progress.counts.rows;
-        let committed =
-            object.map(|object| Committed { object, rows, deleted: 0, notices: Vec::new() });
+        let committed = object.map(|object| Committed { object, rows, ..Committed::default() });
         if let Some(durable) = &env.durable {
             let after = self.after(progress, committed.as_ref(), env.now(), supply);
             changes.push(after.change(&self.plan.name));
@@ -345,7 +344,7 @@ impl Ending<'_> {
             points: counts.points,
             retries: counts.retries,
             bytes: counts.bytes,
-            duplicates: counts.duplicates,
+            duplicates: counts.duplicates + committed.map_or(0, |committed| committed.repeated),
             misfits: counts.misfits,
             columns: remarkable(&progress.columns),
             skipped: counts.skipped,

@@ -23,7 +23,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::plan::StreamPlan;
 use crate::state::Change;
-use crate::write::{Committed, Ending, Seen, Writer};
+use crate::write::{Committed, Ending, Seen, SliceNumber, Writer};
 
 /// Notes that may wait for the task.
 const WAITING: usize = 16;
@@ -33,10 +33,6 @@ const BATCHES: usize = 64;
 const BYTES: usize = 1 << 20;
 /// Parents that are marked by one batch.
 const MARKS: usize = 8192;
-/// Bits of a slice's number that tell it from the others of its request, and then its attempts apart.
-const SLICE_BITS: u32 = 44;
-const ATTEMPT_BITS: u32 = 6;
-
 /// A slice: which one it is, and the values of its queue.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slice {
@@ -56,10 +52,9 @@ pub(super) struct Slice {
 
 impl Slice {
     /// Its number among all slices of the stream.
-    fn id(&self) -> i64 {
-        let request = i64::try_from(self.request).unwrap_or_default();
-        let attempt = (request << ATTEMPT_BITS) | i64::from(self.attempt);
-        (attempt << SLICE_BITS) | i64::try_from(self.from).unwrap_or_default()
+    fn number(&self) -> SliceNumber {
+        let Self { request, from, attempt, .. } = *self;
+        SliceNumber { request, from, attempt, aside: false }
     }
 
     /// The slice as it is saved.
@@ -83,6 +78,8 @@ pub(super) enum Note {
     Page {
         slice: Arc<Slice>,
         batch: Option<RecordBatch>,
+        /// Whether a request beside the slice's own listing brought it.
+        aside: bool,
         /// Listings that have not ended; nothing: the slice is done.
         rest: Vec<OpenListing>,
         /// Greatest value of the cursor on the page.
@@ -220,12 +217,12 @@ impl Keeper {
     async fn take(&mut self, note: Note) -> Result<()> {
         self.pending.noted = true;
         match note {
-            Note::Page { slice, batch, rest, newest, gap, whole, sights } => {
+            Note::Page { slice, batch, aside, rest, newest, gap, whole, sights } => {
                 if let Some(batch) = batch {
-                    self.add(&batch, slice.id())?;
+                    self.add(&batch, SliceNumber { aside, ..slice.number() })?;
                 }
                 for sight in sights {
-                    self.see(sight, slice.id());
+                    self.see(sight, slice.number().number());
                 }
                 self.progress.newest = self.progress.newest.max(newest);
                 self.gap(gap);
@@ -240,14 +237,14 @@ impl Keeper {
             Note::Unchanged(slice) => self.finish(&slice, false, true),
             Note::Restart { slice, anew, rest } => {
                 self.progress.open.retain(|open| !slice.is(open));
-                self.progress.void.push(slice.id());
+                self.progress.void.extend(slice.number().both());
                 self.progress.open.push(anew.open(rest));
             }
             Note::Refused(slice, failed) => {
                 let begun = self.progress.open.len();
                 self.progress.open.retain(|open| !slice.is(open));
                 if self.progress.open.len() < begun {
-                    self.progress.void.push(slice.id());
+                    self.progress.void.extend(slice.number().both());
                 }
                 self.finish(&slice, false, false);
                 self.refused(failed)?;
@@ -330,10 +327,10 @@ impl Keeper {
         }
     }
 
-    fn add(&mut self, batch: &RecordBatch, slice: i64) -> Result<()> {
+    fn add(&mut self, batch: &RecordBatch, slice: SliceNumber) -> Result<()> {
         let Some(schema) = self.schema() else { return Ok(()) };
         let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(Int64Array::from_value(slice, batch.num_rows())));
+        columns.push(Arc::new(Int64Array::from_value(slice.number(), batch.num_rows())));
         columns.push(Arc::new(BooleanArray::new_null(batch.num_rows())));
         let staged = RecordBatch::try_new(schema, columns)
             .map_err(|error| Error::new(Kind::Shape, "rows cannot be staged").because(error))?;

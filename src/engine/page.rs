@@ -8,10 +8,9 @@ use arrow_select::filter::filter_record_batch;
 use super::{
     assemble::{assemble, first_url},
     client::{Answer, Call, Need, interrupted},
-    keys::KeySet,
+    keys::{KeySet, count_new},
     listing::Listing,
     probe::{Look, with_looks, without_looks},
-    rows::without_known,
     shared::Shared,
     source::Source,
     stats::Stats,
@@ -188,14 +187,11 @@ pub(super) async fn deliver(
         check_key(output, &batch, &page)?;
         if let Some(known) = known.filter(|_| !output.key.is_empty()) {
             let known = known.get_or_insert_with(KeySet::default);
-            let rows = batch.num_rows();
-            let (fresh, dropped) = without_known(batch, &output.key, known);
+            let fresh = count_new(&batch, &output.key, known);
             let repeats = listing.may_repeat || request.may_repeat || listing.is_fresh();
-            if dropped > 0 && dropped == rows && !repeats {
+            if batch.num_rows() > 0 && fresh == 0 && !repeats {
                 return Err(nothing_new(listing));
             }
-            Stats::add(&stats.duplicates, dropped);
-            batch = fresh;
         }
         delivered.rows = batch.num_rows();
         if look.is_some() {

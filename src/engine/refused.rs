@@ -84,8 +84,8 @@ impl<'run> Walk<'run> {
     pub(super) async fn restart(&mut self) -> Result<()> {
         let attempt = self.slice.attempt + 1;
         let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
-        self.known = None;
         self.shared.stats.rows.fetch_sub(std::mem::take(&mut self.rows), Ordering::Relaxed);
+        self.known = None;
         let number = self.slice.request;
         self.open = if self.request.routed.embedded.is_some() || self.shared.is_refused(number) {
             self.own_listings()

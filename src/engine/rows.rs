@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, RecordBatch,
+    Array, ArrayRef, RecordBatch,
     cast::AsArray,
     types::{Float64Type, Int64Type},
 };
 use arrow_schema::{DataType, SchemaRef};
-use arrow_select::filter::filter_record_batch;
 
-use super::keys::{KeySet, hash_rows};
 use crate::decode::{Page, repeated};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{ColumnValue, Output, Run};
@@ -123,27 +121,6 @@ impl RowBuilder {
     }
 }
 
-/// Leaves out the rows whose key was there before; returns how many those were. Rows whose key is
-/// not whole are not known to be the same, and stay.
-pub(super) fn without_known(
-    batch: RecordBatch,
-    key: &[usize],
-    known: &mut KeySet,
-) -> (RecordBatch, usize) {
-    let whole = |row| key.iter().all(|position| !batch.column(*position).is_null(row));
-    let hashes = hash_rows(&batch, key).into_iter().enumerate();
-    let fresh: BooleanArray =
-        hashes.map(|(row, hash)| Some(!whole(row) || known.insert(hash))).collect();
-    let dropped = batch.num_rows() - fresh.true_count();
-    if dropped == 0 {
-        return (batch, 0);
-    }
-    match filter_record_batch(&batch, &fresh) {
-        Ok(kept) => (kept, dropped),
-        Err(_) => (batch, 0),
-    }
-}
-
 fn wrong(column: &str, error: &TemplateError) -> Error {
     Error::new(Kind::Shape, format!("column `{column}` cannot be computed: {error}"))
 }
@@ -211,25 +188,5 @@ impl Object for RowView {
             DataType::Boolean => Some(Value::from(array.as_boolean().value(self.row))),
             _ => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow_array::{Int64Array, StringArray};
-
-    use super::*;
-
-    #[test]
-    fn rows_without_a_whole_key_are_no_duplicates() {
-        let parents: ArrayRef = Arc::new(StringArray::from(vec!["a", "a", "a", "a"]));
-        let ids: ArrayRef = Arc::new(Int64Array::from(vec![None, None, Some(1), Some(1)]));
-        let batch = RecordBatch::try_from_iter_with_nullable([
-            ("parent", parents, false),
-            ("id", ids, true),
-        ])
-        .unwrap();
-        let (kept, dropped) = without_known(batch, &[0, 1], &mut KeySet::default());
-        assert_eq!((kept.num_rows(), dropped), (3, 1));
     }
 }

@@ -67,10 +67,10 @@ pub(super) async fn run(
         scope,
         slice,
         open: Vec::new(),
-        known: None,
         rows: 0,
         told: false,
         whole,
+        known: None,
         holds_children: false,
         doubted: None,
     };
@@ -130,14 +130,14 @@ pub(super) struct Walk<'run> {
     pub(super) slice: Arc<Slice>,
     /// Listings that are not at their end.
     pub(super) open: Vec<Listing<'run>>,
-    /// Keys of its rows so far, when it has more than one page.
-    pub(super) known: Option<KeySet>,
     /// Its rows so far.
     pub(super) rows: u64,
     /// Whether the loader knows that nothing is left of it.
     pub(super) told: bool,
     /// Whether nothing of it was left out.
     pub(super) whole: bool,
+    /// Keys of its rows so far, when it has more than one page.
+    pub(super) known: Option<KeySet>,
     /// Whether its listing has shown that it holds the children of its records.
     pub(super) holds_children: bool,
     /// A refusal that may be about the object or about the route: the own request tells.
@@ -148,6 +148,8 @@ pub(super) struct Walk<'run> {
 #[derive(Default)]
 struct News {
     batch: Option<RecordBatch>,
+    /// Whether a request beside the slice's own listing brought it.
+    aside: bool,
     newest: Option<i64>,
     gap: Option<String>,
     sights: Vec<Sight>,
@@ -272,6 +274,8 @@ impl<'run> Walk<'run> {
             && self.known.is_none()
             && self.open.is_empty()
             && missing.is_empty();
+        // Pages that are read again, since records have moved, bring what came before.
+        let aside = listing.depth > 0 || listing.number != self.slice.request || listing.may_repeat;
         if let Some(next) = &next {
             listing.guard().check(next, rows, again)?;
             if rows == 0 {
@@ -285,8 +289,8 @@ impl<'run> Walk<'run> {
         let wanted = page::wanted(&listing, self.source, &page);
         let children = self.children(&listing, &page, wanted.as_ref())?;
         let newest = stamps.iter().flatten().max().copied();
-        let known = (!single).then_some(&mut self.known);
         let request = listing.request;
+        let known = (!single).then_some(&mut self.known);
         let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
         let (batch, looks) = (delivered.batch, delivered.looks);
         self.rows += u64::try_from(delivered.rows).unwrap_or_default();
@@ -311,7 +315,7 @@ impl<'run> Walk<'run> {
         } else {
             looks.into_iter().map(|look| look.sight(false)).collect()
         };
-        self.tell(News { batch, newest, gap, sights }).await
+        self.tell(News { batch, aside, newest, gap, sights }).await
     }
 
     /// Tells what says that a listing may have more than came.
@@ -410,7 +414,7 @@ impl<'run> Walk<'run> {
             // The next run makes up for it by the stream's own requests.
             shared.tell(Note::RouteRefused).await?;
         }
-        self.tell(News { batch: Some(batch), newest: None, gap, sights }).await
+        self.tell(News { batch: Some(batch), gap, sights, ..News::default() }).await
     }
 
     /// Whether what follows the slice's first page comes by the stream's own request.
@@ -464,9 +468,10 @@ impl<'run> Walk<'run> {
     /// Tells what a page has brought, and which listings are left.
     async fn tell(&mut self, news: News) -> Result<()> {
         self.told = self.open.is_empty();
-        let News { batch, newest, gap, sights } = news;
+        let News { batch, aside, newest, gap, sights } = news;
         let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
-        self.shared.tell(Note::Page { slice, batch, rest, newest, gap, whole, sights }).await
+        let page = Note::Page { slice, batch, aside, rest, newest, gap, whole, sights };
+        self.shared.tell(page).await
     }
 
     pub(super) fn rest(&self) -> Vec<OpenListing> {

@@ -463,7 +463,7 @@ pub struct Counts {
     pub retries: u64,
     /// Bytes of bodies.
     pub bytes: u64,
-    /// Rows decoded, duplicates aside.
+    /// Rows decoded, also those that came twice.
     pub rows: u64,
     /// Rows that came twice.
     pub duplicates: u64,

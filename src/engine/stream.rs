@@ -86,7 +86,7 @@ pub(super) async fn run(env: Arc<Env>, job: Job) -> Ended {
     let ended = if job.way.reach == Reach::Nothing {
         nothing_to_do(job)
     } else {
-        extract(env, job, started).await
+        Box::pin(extract(env, job, started)).await
     };
     reporter.report(&Event::StreamFinished { report: ended.report.clone() });
     ended
@@ -409,6 +409,11 @@ async fn settle(
             match keeper.commit(&seen, after).await {
                 Ok((committed, progress)) => {
                     Outcome { result: Ok(committed), progress, open: false }
+                }
+                Err(error) if error.kind() == Kind::Shape => {
+                    // The target refuses these rows: the next run reads others.
+                    let error = ending.give_up(env, &progress, error).await;
+                    Outcome { open: false, result: Err(error), progress }
                 }
                 Err(error) => Outcome { open: true, result: Err(error), progress },
             }

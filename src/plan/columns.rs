@@ -135,11 +135,19 @@ pub(super) fn output(
     if merges && schema.key.is_empty() {
         return Err(Error::input("this mode needs a key, and the spec declares none"));
     }
+    let version = stream.cursor.as_ref().map(|cursor| &cursor.field);
+    let grows = |kind| matches!(kind, ColumnType::Int | ColumnType::Date | ColumnType::Timestamp);
+    let version = version.filter(|name| {
+        schema.columns.iter().any(|column| column.name == **name && grows(column.kind))
+    });
+    let strict = settings.strict.unwrap_or(false);
     let table = Table {
         replication: draft.name().to_owned(),
         replaces: stream.replaces.clone(),
         deletes,
         place: stream.place.clone(),
+        version: version.cloned(),
+        strict,
         stream: stage.name.to_owned(),
         object: object(draft, stage.name, settings)?,
         disposition: placed,
@@ -148,7 +156,6 @@ pub(super) fn output(
         schema,
     };
     let key = table.schema.key.iter().filter_map(|name| table.schema.position(name)).collect();
-    let strict = settings.strict.unwrap_or(false);
     Ok(Output { mode, table, columns, key, strict })
 }
 

@@ -275,7 +275,7 @@ pub struct StreamReport {
     pub retries: u64,
     /// Bytes of the response bodies, decompressed.
     pub bytes: u64,
-    /// Rows dropped because the listing brought their key before.
+    /// Rows that a listing brought again, with the same content or in another version; written once.
     pub duplicates: u64,
     /// Values that did not fit their column's type and were kept in `_extra`.
     pub misfits: u64,

@@ -78,9 +78,13 @@ impl Spec {
     pub fn load(file: &str, text: &str) -> Result<Self, Problems> {
         Document::parse(file, text)?.read_checked(check::check)
     }
-}
 
-impl Spec {
+    /// What may be wrong with a spec that is valid; `text` is that from which it was read.
+    pub fn warnings(&self, file: &str, text: &str) -> Problems {
+        Document::parse(file, text)
+            .map_or_else(|problems| problems, |document| document.locate(check::warnings(self)))
+    }
+
     /// The streams that can be selected, by name.
     pub fn selectable(&self) -> impl Iterator<Item = (&String, &Stream)> {
         self.streams.iter().filter(|(_, stream)| !stream.internal)
@@ -116,6 +120,8 @@ pub struct Defaults {
     pub unknown: Option<Unknown>,
     /// Paths of fields that are dropped on purpose.
     pub ignore: Vec<String>,
+    /// Whether an id stands for one record in the whole API, whatever parent it was listed for.
+    pub unique_ids: Option<bool>,
 }
 
 /// A named series of records of one shape.
@@ -131,6 +137,10 @@ pub struct Stream {
     pub docs: Option<String>,
     /// Columns that identify a row.
     pub key: Vec<String>,
+    /// Whether an id stands for one record in the whole API, whatever parent it was listed for. Without it,
+    /// `spec validate` warns of a child whose `key` names nothing of its parent, and of queues that get a
+    /// part of the key; `defaults` may set it for all streams.
+    pub unique_ids: Option<bool>,
     /// The columns, by name, in their order in the table.
     pub columns: IndexMap<String, ColumnSpec>,
     /// Queues that this stream's records feed: queue name to the path of the value in a record, or to the

@@ -1,6 +1,7 @@
 //! APIs, targets and files that break weir's assumptions: one small fake per fault.
 
 mod answers;
+mod keys;
 mod paging;
 mod said;
 mod trust;

@@ -10,6 +10,7 @@ mod paths;
 mod requests;
 mod routes;
 mod streams;
+mod unique;
 
 use std::collections::BTreeSet;
 
@@ -37,6 +38,11 @@ pub(super) fn check(spec: &Spec) -> Vec<Finding> {
     checker.fused();
     graph::check(spec, &mut checker.findings);
     checker.findings
+}
+
+/// What may be wrong with a spec that is valid.
+pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
+    unique::warnings(spec)
 }
 
 struct Checker<'spec> {

@@ -21,6 +21,7 @@ impl Checker<'_> {
             may_repeat: _,
             unknown: _,
             ignore,
+            unique_ids: _,
         } = &spec.defaults;
         let shared = RequestSpec {
             query: query.clone(),

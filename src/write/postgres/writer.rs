@@ -13,6 +13,7 @@ use super::{
     lock::TableLock,
     pool::{Lease, Pool},
     publish::{self, Published},
+    repeats::Told,
     stage::{Stage, lost_lock},
     state::{self, Home},
 };
@@ -151,12 +152,13 @@ impl Writer for PostgresWriter {
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.flush().await?;
         let stage = self.stage()?;
-        let Published { rows, deleted } = self.publish(&stage, ending, state).await?;
+        let Published { rows, deleted, told } = self.publish(&stage, ending, state).await?;
         if let Some((_, lock)) = self.open.take() {
             lock.release().await;
         }
         let object = stage.name.to_string();
-        Ok(Committed { object, rows, deleted, notices: Vec::new() })
+        let Told { repeated, notices } = told;
+        Ok(Committed { object, rows, deleted, repeated, notices })
     }
 
     async fn discard(mut self: Box<Self>) -> Result<()> {
