@@ -111,11 +111,15 @@ impl Rules {
             // What says nothing of statuses is about failures.
             (!success || rule.rule.status.is_some()) && rule.matches(outcome, attempt.child)
         });
+        let usual = match outcome {
+            Outcome::NoResponse(error) => error.hint().map(str::to_owned),
+            Outcome::Response(_) => None,
+        };
         let Some(Rule { rule, .. }) = rule else {
-            return Verdict::Give { then: Then::Fail, means: None, hint: None };
+            return Verdict::Give { then: Then::Fail, means: None, hint: usual };
         };
         let give = |hint: Option<String>| {
-            let hint = hint.or_else(|| rule.hint.clone());
+            let hint = hint.or_else(|| rule.hint.clone()).or_else(|| usual.clone());
             Verdict::Give { then: rule.then, means: rule.means, hint }
         };
         let Some(backoff) = rule.backoff else { return give(None) };

@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
@@ -16,7 +16,10 @@ A spec declares the streams of an API, a replication says which of them go where
   weir sync run replication.yaml
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
-75 paused because the points that may be spent are spent, 130 or 143 interrupted.";
+75 paused because the points that may be spent are spent, 130 or 143 interrupted.
+
+Environment: WEIR_HOME (folder of connections.yaml, else ~/.weir), SSL_CERT_FILE and SSL_CERT_DIR
+(certificates to trust in place of the system's), HTTPS_PROXY, HTTP_PROXY and NO_PROXY.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -67,6 +70,10 @@ pub(super) struct Cli {
     pub(super) command: Command,
     #[command(flatten)]
     pub(super) shared: Shared,
+    /// Read variables and connections from this file first: lines of NAME=value, or YAML with
+    /// `connections`; may be given more than once
+    #[arg(long = "env-file", global = true, help_heading = SHARED, value_name = "FILE")]
+    pub(super) env_files: Vec<PathBuf>,
 }
 
 /// Options of every command.
@@ -178,6 +185,19 @@ pub(super) enum Sync {
         /// Replication file
         replication: PathBuf,
     },
+}
+
+impl Sync {
+    /// The replication's file.
+    pub(super) fn replication(&self) -> &Path {
+        match self {
+            Self::Run(SyncRun { chosen, .. }) | Self::Plan(chosen) => &chosen.replication,
+            Self::Status { replication }
+            | Self::Reset { replication, .. }
+            | Self::RetryFailed { replication, .. }
+            | Self::Validate { replication } => replication,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

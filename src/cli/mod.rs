@@ -2,6 +2,7 @@
 
 mod args;
 mod conns;
+mod conns_set;
 mod discover;
 mod files;
 mod forecast;
@@ -49,6 +50,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers, not errors; a reader that has gone is no error either.
             drop(error.print());
+            let arguments: Vec<String> = std::env::args().skip(1).collect();
+            if error.use_stderr()
+                && let Some(command) = meant(&arguments)
+            {
+                printer::talk(&format!("hint: {command}"));
+            }
             let code = if error.use_stderr() { Exit::WrongInput } else { Exit::Done };
             return ExitCode::from(code as u8);
         }
@@ -69,6 +76,25 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
+/// The command that somebody meant who left out a word, or put `-r` before the replication.
+fn meant(arguments: &[String]) -> Option<String> {
+    let mut words = arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-'));
+    let verb = match words.next()? {
+        "sync" => words.next()?,
+        first => first,
+    };
+    match verb {
+        "run" | "plan" | "status" | "reset" | "retry-failed" | "validate" => {
+            let at = arguments.iter().position(|word| word == "-r" || word == "--replication");
+            let named = at.and_then(|at| arguments.get(at + 1)).map(String::as_str);
+            let file = named.or_else(|| words.next()).unwrap_or("replication.yaml");
+            Some(format!("weir sync {verb} {file}"))
+        }
+        "list" | "set" | "unset" | "test" | "discover" => Some(format!("weir conns {verb} --help")),
+        _ => None,
+    }
+}
+
 fn run(cli: &Cli) -> Result<Exit> {
     match &cli.command {
         Command::Completions { shell } => {
@@ -83,9 +109,13 @@ fn run(cli: &Cli) -> Result<Exit> {
         }
         Command::Spec(command) => specs::run(command, cli.shared),
         Command::Conns(command) => {
-            conns::run(command, cli.shared, &Surroundings::read(cli.shared)?)
+            conns::run(command, cli.shared, &Surroundings::read(cli.shared, &cli.env_files, None)?)
         }
-        Command::Sync(command) => sync::run(command, cli.shared, &Surroundings::read(cli.shared)?),
+        Command::Sync(command) => {
+            let replication = Some(command.replication());
+            let around = Surroundings::read(cli.shared, &cli.env_files, replication)?;
+            sync::run(command, cli.shared, &around)
+        }
         Command::Sim(command) => sim::run(command, cli.shared),
     }
 }

@@ -47,8 +47,8 @@ pub(super) struct Prepared {
     state: Option<Arc<dyn Store>>,
     /// Ledgers of points that other machines may share.
     ledgers: Vec<Arc<dyn Ledger>>,
-    /// Folder of the ledger of this machine.
-    home: PathBuf,
+    /// Folder of the ledger of this machine, where there is a place for one.
+    home: Option<PathBuf>,
 }
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
@@ -71,36 +71,39 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
         Command::Run(args) => run_replication(args, shared, around),
         Command::Plan(args) => foretell(args, shared, around),
         Command::RetryFailed { replication, streams } => {
-            let options = Options {
-                selection: Selection(streams.clone()),
-                retry: true,
-                ..Options::default()
-            };
+            let options =
+                Options { selection: Selection::of(streams), retry: true, ..Options::default() };
             let beginning = Beginning { retry: true, ..Beginning::now() };
             go(prepare(replication, around)?, &options, beginning, shared)
         }
         Command::Status { replication } => state::status(&prepare(replication, around)?, shared),
         Command::Reset { replication, streams, yes } => {
-            state::reset(&prepare(replication, around)?, &Selection(streams.clone()), *yes, shared)
+            state::reset(&prepare(replication, around)?, &Selection::of(streams), *yes, shared)
         }
     }
 }
 
 fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
     let mut connections = around.connections.clone();
-    let (replication, document) = files::replication(path, &mut connections)?;
-    let source = connections.find(&replication.source)?;
+    let (mut replication, document) = files::replication(path, &mut connections)?;
+    let source = files::connection(&replication.source, &connections, around)?;
     let spec = files::spec_of(&source)?;
     let problems = document.locate(plan::check(&replication, &spec));
     if !problems.0.is_empty() {
         return Err(problems.into());
     }
+    // What the connection says of the spec's inputs holds where the replication says nothing.
+    let of_source = |error: Error| error.within(format!("connection `{}`", source.name));
+    plan::check_inputs(&source.inputs, &spec).map_err(of_source)?;
+    for (name, value) in &source.inputs {
+        replication.defaults.inputs.entry(name.clone()).or_insert_with(|| value.clone());
+    }
     let fields = api_fields(&source, &spec, &connections.variables())?;
     if let Some(settings) = &source.simulate {
         super::sim::options(settings)?;
     }
-    let hooks = tokens::hooks(&source, around);
-    let place = connections.find(&replication.target)?;
+    let hooks = tokens::hooks(&source);
+    let place = files::connection(&replication.target, &connections, around)?;
     let (target, default_object) = files::target(&place, Some(&replication))?;
     let ledgers = files::ledger(&place, &replication)?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -111,7 +114,7 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         Some(place) => Some(files::state(place, &connections)?.store(name)?),
         None => None,
     };
-    let home = around.file.with_file_name("ledger");
+    let home = around.home().map(|home| home.join("ledger")).ok();
     Ok(Prepared {
         leads_to: named(&place),
         replication,
@@ -226,7 +229,7 @@ fn chosen(args: &Chosen) -> Result<Options> {
         return Err(Error::input("`--range` goes with `--mode backfill`"));
     }
     Ok(Options {
-        selection: Selection(args.streams.clone()),
+        selection: Selection::of(&args.streams),
         mode,
         range: args.range.clone(),
         routes: args.routes.clone(),
@@ -323,24 +326,25 @@ fn ledger(
         return Ok(None);
     }
     let mut ledgers = prepared.ledgers.clone();
-    let local = LocalLedger::new(&prepared.home);
-    match local.check() {
-        Ok(()) => ledgers.push(Arc::new(local)),
-        Err(error) => printer::note(
-            shared,
-            &format!(
-                "points that other runs of this machine spend are not seen: {}",
-                error.chain()
-            ),
-        ),
+    let unseen = |why: &str| {
+        let what = "points that other runs of this machine spend are not seen";
+        printer::note(shared, &format!("{what}: {why}"));
+    };
+    match prepared.home.as_ref().map(LocalLedger::new) {
+        None => unseen("neither WEIR_HOME nor HOME is set"),
+        Some(local) => match local.check() {
+            Ok(()) => ledgers.push(Arc::new(local)),
+            Err(error) => unseen(&error.chain()),
+        },
     }
     Ok(Some(Arc::new(All(ledgers))))
 }
 
 /// Where points were counted, as far as anybody did.
 fn ledger_to_read(prepared: &Prepared) -> Option<Arc<dyn Ledger>> {
-    let local: Arc<dyn Ledger> = Arc::new(LocalLedger::new(&prepared.home));
-    let all = prepared.ledgers.iter().cloned().chain([local]).collect();
+    let local = prepared.home.as_ref().map(LocalLedger::new);
+    let local = local.map(|local| Arc::new(local) as Arc<dyn Ledger>);
+    let all = prepared.ledgers.iter().cloned().chain(local).collect();
     prepared.source.simulate.is_none().then(|| Arc::new(All(all)) as Arc<dyn Ledger>)
 }
 

@@ -3,11 +3,12 @@
 use std::{
     fs,
     io::Read,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use super::Environment;
+use super::{Context, Environment};
 use crate::error::{Error, Result};
 
 /// Time a `command:` may take, looked at in steps.
@@ -17,10 +18,10 @@ const STEP: Duration = Duration::from_millis(20);
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// The value that a property's text stands for.
-pub(super) fn resolved(text: &str, environment: &Environment) -> Result<String> {
-    let text = interpolated(text, environment).map_err(Error::input)?;
+pub(super) fn resolved(text: &str, context: &Context<'_>) -> Result<String> {
+    let text = interpolated(text, context.variables).map_err(Error::input)?;
     if let Some(path) = text.strip_prefix("file:").filter(|path| !path.starts_with("//")) {
-        return from_file(path);
+        return from_file(&context.base.path(path)?);
     }
     if let Some(command) = text.strip_prefix("command:") {
         return from_command(command);
@@ -60,8 +61,9 @@ pub fn interpolated(text: &str, environment: &Environment) -> Result<String, Str
     Ok(out)
 }
 
-fn from_file(path: &str) -> Result<String> {
-    let wrong = |error| Error::input(format!("`{path}` cannot be read")).because(error);
+fn from_file(path: &Path) -> Result<String> {
+    let shown = path.display();
+    let wrong = |error| Error::input(format!("`{shown}` cannot be read")).because(error);
     let mut text = String::new();
     fs::File::open(path)
         .map_err(wrong)?
@@ -117,11 +119,18 @@ fn wait(step: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::{Base, Origin};
 
     #[test]
     fn references_are_followed() {
         let environment = Environment::from([("A".to_owned(), "1".to_owned())]);
-        let at = |text: &str| resolved(text, &environment);
+        let context = Context {
+            origin: Origin::Environment,
+            file: None,
+            base: Base::default(),
+            variables: &environment,
+        };
+        let at = |text: &str| resolved(text, &context);
         assert_eq!(at("x${A}y${A}").unwrap(), "x1y1");
         assert_eq!(at("$${A}").unwrap(), "${A}");
         assert_eq!(at("command:printf ' secret '").unwrap(), "secret");

@@ -32,7 +32,7 @@ use crate::write::Table;
 
 pub use crate::spec::OWN;
 pub use access::{Access, AccessHooks};
-pub use check::check;
+pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue};
 pub use cost::{Cost, QuotaPlan};
 pub use count::CountPlan;

@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::yaml::{Document, Problems};
+use crate::yaml::{Document, Problems, lenient};
 
 pub use embedded::EMBEDDED;
 pub use fields::Fields;
@@ -48,8 +48,9 @@ pub struct Spec {
     /// Headers of every request.
     #[serde(default)]
     pub headers: IndexMap<String, String>,
-    /// The request by which a connection is tested.
-    pub test: Probe,
+    /// The request by which a connection is tested; the first stream's that needs no other one unless
+    /// set.
+    pub test: Option<Probe>,
     /// What the API allows.
     #[serde(default)]
     pub limits: Limits,
@@ -85,6 +86,19 @@ impl Spec {
             .map_or_else(|problems| problems, |document| document.locate(check::warnings(self)))
     }
 
+    /// The request by which a connection is tested; `None` when each needs what another one brings.
+    pub fn probe(&self) -> Option<Probe> {
+        self.test.clone().or_else(|| {
+            let alone = |stream: &Stream| {
+                let (get, first) = (stream.get.clone()?, stream.for_each.is_none());
+                let open = stream.when.is_none() && stream.requests.is_empty();
+                let probe = || Probe { get, query: stream.query.clone(), responses: Vec::new() };
+                (first && open).then(probe)
+            };
+            self.streams.values().find_map(alone)
+        })
+    }
+
     /// The streams that can be selected, by name.
     pub fn selectable(&self) -> impl Iterator<Item = (&String, &Stream)> {
         self.streams.iter().filter(|(_, stream)| !stream.internal)
@@ -93,7 +107,7 @@ impl Spec {
 
 /// JSON Schema of a spec's file, by which editors complete and check it.
 pub fn json_schema() -> serde_json::Value {
-    schemars::schema_for!(Spec).to_value()
+    lenient(schemars::schema_for!(Spec).to_value())
 }
 
 /// What streams share; a stream's own entry wins (queries, headers and ignored paths are merged).

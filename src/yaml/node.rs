@@ -72,6 +72,11 @@ impl Node {
         Self { place: Place { line: 1, column: 1 }, value: NodeValue::Null }
     }
 
+    /// A text that stands in no file.
+    pub fn text(text: &str) -> Self {
+        Self { value: NodeValue::Text(text.to_owned()), ..Self::null() }
+    }
+
     /// The value of a key of a mapping.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
@@ -132,7 +137,7 @@ impl Node {
     }
 
     /// Replaces texts; notes the places of those that were and those that could not be.
-    pub(super) fn map_texts(
+    pub fn map_texts(
         &mut self,
         replace: &dyn Fn(&str) -> Result<Option<String>, String>,
         filled: &mut Vec<Place>,

@@ -9,7 +9,7 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["secret"],
     &["error"],
-    &["ledger", "path", "report", "schema", "state", "template", "yaml"],
+    &["certificates", "ledger", "path", "report", "schema", "state", "template", "yaml"],
     &["decode"],
     &["fetch", "spec", "write"],
     &["replication"],

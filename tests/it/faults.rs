@@ -2,6 +2,8 @@
 
 mod answers;
 mod keys;
+mod network;
 mod paging;
 mod said;
 mod trust;
+mod writing;

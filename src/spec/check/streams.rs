@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
 use super::{Checker, below};
-use crate::schema::ColumnType;
+use crate::schema::{ColumnType, EXTRA};
 use crate::spec::{ColumnSpec, Having, RequestSpec, Stream};
 use crate::template::Template;
 
@@ -111,9 +111,17 @@ impl Checker<'_> {
     fn columns(&mut self, path: &[&str], stream: &Stream, variables: &BTreeSet<String>) {
         for (column, spec) in &stream.columns {
             let at = below(path, &["columns", column]);
-            self.name(&at, column);
+            self.column_name(&at, column);
             self.column_source(&at, spec, stream, variables);
         }
+    }
+
+    /// Any name that a target can hold; what begins like weir's own columns is theirs.
+    fn column_name(&mut self, at: &[&str], name: &str) {
+        let blank = name.trim().is_empty() || name.chars().any(char::is_control);
+        self.found_if(blank, at, "the name of a column is empty or holds control characters");
+        let own = name.starts_with("_weir_") || name == EXTRA;
+        self.found_if(own, at, &format!("`{name}` is a column of weir's own; take another name"));
     }
 
     /// Checks where a column's values come from.
