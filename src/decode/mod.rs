@@ -248,6 +248,17 @@ fn not_json(body: &[u8]) -> Option<String> {
     }
 }
 
+/// The value at a path of a JSON text; a number that is none of 64 bits is the text of its digits.
+pub fn value_at(json: &[u8], path: &Path) -> Option<Value> {
+    let layout = Layout { captures: vec![path.clone()], ..Layout::default() };
+    let mut envelope = Trie::default();
+    envelope.add(&path.steps, Target::Capture(0));
+    let decoder = Decoder { layout, envelope, levels: Vec::new() };
+    let mut run = Run::new(&decoder);
+    visit::document(&mut run, json).ok()?;
+    run.captures.into_iter().next().flatten()
+}
+
 /// A timestamp as APIs write it, or a date, in microseconds since 1970; `None` when it is neither.
 pub fn timestamp(text: &str) -> Option<i64> {
     scalar::timestamp(&serde_json::Value::from(text).to_string())

@@ -5,13 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::listing::Listing;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderName, HeaderValue, Request, Url, header};
 use crate::plan::{BodyPlan, RequestPlan};
 use crate::template::{Scope, Template, TemplateError};
 
 pub(super) fn first_url(base_url: &str, listing: &Listing<'_>) -> Result<Url> {
-    let path = listing.path.render_path(&listing.scope).map_err(|error| unfilled(&error))?;
+    let path = listing.path.render_path(&listing.scope).map_err(|error| {
+        let what = format!("the path for `{}` cannot be filled in: {error}", listing.scope.describe());
+        Error::new(Kind::Shape, what).with_hint(
+            "what `for_each` carries is not in every record that feeds it: correct the path under `carry`, \
+             or leave such records out by `having` of `feeds`",
+        )
+    })?;
     url_of(base_url, &path, listing.query, &listing.scope)
 }
 

@@ -40,6 +40,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::decode;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Transport};
 use crate::ledger::{Ledger, Memory};
@@ -415,19 +416,17 @@ async fn perform(
         build: &build,
         shrink: &|| false,
     };
-    let answer = env.client.ask(&call, |response| {
-        Ok((serde_json::from_slice(&response.body).unwrap_or(serde_json::Value::Null), 0))
-    });
-    let body: serde_json::Value = match answer.await? {
+    let answer = env.client.ask(&call, |response| Ok((response.body.clone(), 0)));
+    let body = match answer.await? {
         Answer::Read(body) => body,
         Answer::Given { message, .. } => return Err(Error::new(Kind::Rejected, message)),
     };
     let mut captured = BTreeMap::new();
     for (name, path) in &step.capture {
-        let value = path.find(&body).ok_or_else(|| {
+        let value = decode::value_at(&body, path).ok_or_else(|| {
             Error::new(Kind::Shape, format!("the answer has nothing at `{path}` for `{name}`"))
         })?;
-        captured.insert(name.clone(), from_json(value));
+        captured.insert(name.clone(), from_json(&value));
     }
     Ok(captured)
 }

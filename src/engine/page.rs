@@ -310,11 +310,12 @@ fn having_all(having: &[(usize, Option<String>)], page: &Page) -> Option<Vec<boo
 
 /// Which records of a listing are wanted, by what they have and by the queues; `None`: all of them.
 pub(super) fn wanted(listing: &Listing<'_>, source: &Source, page: &Page) -> Option<BooleanArray> {
-    if listing.depth > 0 {
-        // What hangs on a wanted record is wanted.
-        return None;
-    }
     let request = listing.request;
+    if listing.depth > 0 {
+        // To a queue, what hangs on a wanted record is wanted.
+        let having = request.descend.as_ref().map(|descend| descend.having.as_slice());
+        return having_all(having.unwrap_or_default(), page).map(BooleanArray::from);
+    }
     let mut wanted = having_all(&request.having, page);
     for (queue, tap) in &request.within {
         let watch = source.watches.iter().find(|(watched, _)| watched == queue);

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use arrow_array::{
     Array, ArrayRef, RecordBatch,
     cast::AsArray,
-    types::{Float64Type, Int64Type},
+    types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType},
 };
 use arrow_schema::{DataType, SchemaRef};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 
 use crate::decode::{Page, repeated};
 use crate::error::{Error, Kind, Result};
@@ -186,7 +188,31 @@ impl Object for RowView {
                 Some(Value::from(array.as_primitive::<Float64Type>().value(self.row)))
             }
             DataType::Boolean => Some(Value::from(array.as_boolean().value(self.row))),
-            _ => None,
+            _ => other_type(array, self.row).map(Value::from),
         }
+    }
+}
+
+/// A value of a type that templates do not have, as the text that stands for it.
+fn other_type(array: &ArrayRef, row: usize) -> Option<String> {
+    match array.data_type() {
+        DataType::Timestamp(..) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            let time = DateTime::from_timestamp_micros(micros)?;
+            Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        }
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().value(row);
+            NaiveDate::default()
+                .checked_add_signed(TimeDelta::days(days.into()))
+                .map(|d| d.to_string())
+        }
+        DataType::Decimal128(..) => {
+            let text = array.as_primitive::<Decimal128Type>().value_as_string(row);
+            let short = text.trim_end_matches('0').trim_end_matches('.');
+            Some(if text.contains('.') { short.to_owned() } else { text })
+        }
+        DataType::Binary => Some(STANDARD.encode(array.as_binary::<i32>().value(row))),
+        _ => None,
     }
 }

@@ -98,10 +98,6 @@ pub(super) fn output(
         return Err(Error::input(format!("`columns: {unknown}` is no column of the stream")));
     }
     let added = unknown(stream, &draft.documents.spec.defaults);
-    if added == Unknown::AddColumns {
-        return Err(Error::input("`unknown: add_columns` is not supported yet")
-            .with_hint("use `keep`: undeclared fields are then in the column `_extra`"));
-    }
     needs_are_met(&columns)?;
     let metadata = settings.metadata.unwrap_or_default();
     let mode = draft.mode(settings);

@@ -116,6 +116,8 @@ pub struct DescendPlan {
     pub max_depth: u32,
     /// Tap of a value by which a record shows that the listing itself holds the children.
     pub unless: Option<usize>,
+    /// What a child must have, as for a request.
+    pub having: Vec<(usize, Option<String>)>,
 }
 
 /// The stream's requests, each with what the stream and the spec's defaults add to it.
@@ -359,7 +361,7 @@ impl Compiler<'_> {
             taps,
             captures: routes::captures(request, pager)?,
             others: match request.unknown {
-                Some(Unknown::Ignore | Unknown::AddColumns) => Others::Drop,
+                Some(Unknown::Ignore) => Others::Drop,
                 Some(Unknown::Fail) => Others::Refuse,
                 Some(Unknown::Keep) | None => self.others,
             },
@@ -394,8 +396,16 @@ fn descend_plan(
         taps.push(path);
         taps.len() - 1
     });
+    let mut having = Vec::new();
+    for (path, text) in
+        descend.having.as_ref().or(request.having.as_ref()).iter().flat_map(|all| all.all())
+    {
+        having.push((taps.len(), text.map(str::to_owned)));
+        taps.push(Path::parse(path).map_err(Error::from_path)?);
+    }
     Ok(DescendPlan {
         unless,
+        having,
         with,
         path: template(&descend.get)?,
         query: query(descend.query.as_ref().unwrap_or(&request.query))?,

@@ -9,6 +9,7 @@ mod parts;
 mod records;
 mod responses;
 mod routes;
+mod schema;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -23,6 +24,7 @@ pub use parts::*;
 pub use records::*;
 pub use responses::*;
 pub use routes::*;
+use schema::as_read;
 
 /// An API: how to connect to it, what it allows, and the streams it offers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -107,7 +109,7 @@ impl Spec {
 
 /// JSON Schema of a spec's file, by which editors complete and check it.
 pub fn json_schema() -> serde_json::Value {
-    lenient(schemars::schema_for!(Spec).to_value())
+    as_read(lenient(schemars::schema_for!(Spec).to_value()))
 }
 
 /// What streams share; a stream's own entry wins (queries, headers and ignored paths are merged).

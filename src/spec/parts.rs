@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::ResponseRule;
+use super::{Having, ResponseRule};
 use crate::schema::ColumnType;
 
 /// A value, or a list of them.
@@ -219,8 +219,6 @@ pub enum Unknown {
     /// They are kept in the column `_extra`.
     #[default]
     Keep,
-    /// Each becomes a JSON column of its own.
-    AddColumns,
     /// They are dropped.
     Ignore,
     /// The stream fails.
@@ -437,6 +435,8 @@ pub struct Descend {
     pub get: String,
     /// Query parameters; those of the request unless set.
     pub query: Option<IndexMap<String, QueryValue>>,
+    /// What a child must have, as for the request unless set; `{}`: nothing.
+    pub having: Option<Having>,
     /// Levels below the first; deeper ones end the slice with an error.
     #[serde(default = "default_max_depth")]
     pub max_depth: u32,

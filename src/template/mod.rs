@@ -12,7 +12,7 @@ use std::{
 };
 
 use minijinja::{
-    Environment, Expression as Compiled,
+    Environment, ErrorKind, Expression as Compiled,
     value::{Enumerator, Serde, ValueKind},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -127,6 +127,7 @@ impl Expression {
         bounds::check_expression(source)
             .map_err(|message| TemplateError { message, offset: Some(0) })?;
         let engine: &'static Environment<'static> = &ENGINE;
+        known_names(source)?;
         let compiled = engine
             .compile_expression_owned(source.to_owned())
             .map_err(|error| TemplateError { message: describe(&error), offset: Some(0) })?;
@@ -214,14 +215,36 @@ impl Template {
         self.expressions().flat_map(Expression::nested_variables).collect()
     }
 
-    /// The text with all values filled in; none is filled in as nothing.
-    pub fn render(&self, scope: &Arc<Scope>) -> Result<String, TemplateError> {
-        self.render_with(scope, |text, out| out.push_str(text))
-    }
-
     /// The text with all values filled in, each percent-encoded as one segment of a URL's path.
+    ///
+    /// # Errors
+    /// As for [`Template::render`]; or a whole segment is empty, and the path another one.
     pub fn render_path(&self, scope: &Arc<Scope>) -> Result<String, TemplateError> {
-        self.render_with(scope, |text, out| out.extend(utf8_percent_encode(text, PATH_SEGMENT)))
+        let mut out = String::new();
+        let mut pieces = self.pieces.iter().peekable();
+        while let Some(piece) = pieces.next() {
+            let expression = match piece {
+                Piece::Literal(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Piece::Expression(expression) => expression,
+            };
+            let value = expression.eval(scope)?;
+            let text = shown(&value);
+            let ends = match pieces.peek() {
+                None => true,
+                Some(Piece::Literal(next)) => next.starts_with(['/', '?']),
+                Some(Piece::Expression(_)) => false,
+            };
+            if text.is_empty() && ends && (out.is_empty() || out.ends_with('/')) {
+                let message =
+                    format!("`{}` is empty, and the path would lead elsewhere", expression.source);
+                return Err(TemplateError { message, offset: None });
+            }
+            out.extend(utf8_percent_encode(&text, PATH_SEGMENT));
+        }
+        Ok(out)
     }
 
     /// The value itself when the template is one expression, else the rendered text.
@@ -239,22 +262,14 @@ impl Template {
         })
     }
 
-    fn render_with(
-        &self,
-        scope: &Arc<Scope>,
-        fill_in: impl Fn(&str, &mut String),
-    ) -> Result<String, TemplateError> {
+    /// The text with all values filled in; none is filled in as nothing.
+    pub fn render(&self, scope: &Arc<Scope>) -> Result<String, TemplateError> {
         let mut out = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => out.push_str(text),
                 Piece::Expression(expression) => {
-                    let value = expression.eval(scope)?;
-                    match value.as_str() {
-                        Some(text) => fill_in(text, &mut out),
-                        None if value.kind() == ValueKind::None => {}
-                        None => fill_in(&value.to_string(), &mut out),
-                    }
+                    out.push_str(&shown(&expression.eval(scope)?));
                 }
             }
             if out.len() > bounds::MAX_TEXT {
@@ -263,6 +278,17 @@ impl Template {
             }
         }
         Ok(out)
+    }
+}
+
+/// The text of a value; nothing of none.
+fn shown(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None if value.kind() == ValueKind::None => String::new(),
+        // As in JSON and in queries, not as in Python.
+        None if value.kind() == ValueKind::Bool => value.is_true().to_string(),
+        None => value.to_string(),
     }
 }
 
@@ -299,6 +325,76 @@ fn end_of_expression(text: &str) -> Option<usize> {
         }
     }
     None
+}
+
+/// Whether the engine knows the filters and tests that an expression names: it would tell only when the
+/// expression is evaluated.
+fn known_names(source: &str) -> Result<(), TemplateError> {
+    for (offset, sign, name) in names_of(source) {
+        let (kind, probe) = match sign {
+            Sign::Filter => (ErrorKind::UnknownFilter, format!("none|{name}")),
+            Sign::Test => (ErrorKind::UnknownTest, format!("none is {name}")),
+            Sign::Method => {
+                let message = format!("`.{name}()` is not part of the language; use a filter");
+                return Err(TemplateError { message, offset: Some(offset) });
+            }
+        };
+        let probed = ENGINE.compile_expression(&probe).and_then(|probe| probe.eval(()));
+        if probed.is_err_and(|error| error.kind() == kind) {
+            let what = if kind == ErrorKind::UnknownTest { "test" } else { "filter" };
+            let message = format!("there is no {what} `{name}`");
+            return Err(TemplateError { message, offset: Some(offset) });
+        }
+    }
+    Ok(())
+}
+
+/// What a name in an expression stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Filter,
+    Test,
+    Method,
+}
+
+/// Names of filters, tests and methods in an expression, each with its place; quoted text is passed over.
+fn names_of(source: &str) -> Vec<(usize, Sign, &str)> {
+    let mut found = Vec::new();
+    let mut sign = None;
+    let mut quote = None;
+    let mut letters = source.char_indices().peekable();
+    while let Some((start, letter)) = letters.next() {
+        match quote {
+            Some(_) if letter == '\\' => drop(letters.next()),
+            Some(open) if letter == open => quote = None,
+            Some(_) => {}
+            None if letter == '"' || letter == '\'' => (quote, sign) = (Some(letter), None),
+            None if letter == '|' => sign = Some(Sign::Filter),
+            None if letter == '.' => sign = Some(Sign::Method),
+            None if letter.is_alphabetic() || letter == '_' => {
+                let mut end = start + letter.len_utf8();
+                while let Some((at, next)) = letters.peek().copied() {
+                    if !next.is_alphanumeric() && next != '_' {
+                        break;
+                    }
+                    end = at + next.len_utf8();
+                    letters.next();
+                }
+                let word = source.get(start..end).unwrap_or_default();
+                let called = source.get(end..).unwrap_or_default().trim_start().starts_with('(');
+                match sign.take() {
+                    Some(Sign::Test) if word == "not" => sign = Some(Sign::Test),
+                    Some(Sign::Method) if !called => {}
+                    Some(sign) => found.push((start, sign, word)),
+                    None if word == "is" => sign = Some(Sign::Test),
+                    None => {}
+                }
+            }
+            None if letter.is_whitespace() => {}
+            None => sign = None,
+        }
+    }
+    found
 }
 
 fn describe(error: &minijinja::Error) -> String {
@@ -338,6 +434,15 @@ mod tests {
     fn path_values_are_encoded() {
         let template = Template::parse("/pages/{{ page_id }}/labels").unwrap();
         assert_eq!(template.render_path(&scope()).unwrap(), "/pages/7%2F8/labels");
+    }
+
+    #[test]
+    fn a_segment_without_a_value_is_an_error() {
+        let path = |text: &str| Template::parse(text).unwrap().render_path(&scope());
+        for text in ["/orgs/{{ none }}/x", "/orgs/{{ none }}", "/{{ '' }}/x", "{{ none }}/x"] {
+            assert!(path(text).unwrap_err().message.contains("is empty"), "{text}");
+        }
+        assert_eq!(path("/orgs{{ none }}/x-{{ none }}").unwrap(), "/orgs/x-");
     }
 
     #[test]
@@ -474,6 +579,27 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn filters_and_tests_that_are_not_there_are_found_beforehand() {
+        for text in
+            ["a | nosuch", "a|upper|nosuch(1)", "a is nosuch", "a is not nosuch", "a.upper()"]
+        {
+            let error = Expression::parse(text).unwrap_err();
+            assert!(error.message.contains("nosuch") || error.message.contains("upper"), "{text}");
+        }
+        for text in [
+            "a | reject('in', ['x']) | list",
+            "a is defined and a is not none",
+            "a == '| nosuch' ~ \"is x\"",
+            "a.b.c | unique | length",
+            "[1, 2] | join(',')",
+            "a is divisibleby(2)",
+            "1.5 + 2",
+        ] {
+            Expression::parse(text).unwrap();
         }
     }
 

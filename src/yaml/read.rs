@@ -236,6 +236,7 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
     /// A number or boolean where a text is wanted is its own spelling.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         let text = match &self.node.value {
+            _ if self.node.spelled.is_some() => self.node.spelled.clone().unwrap_or_default(),
             NodeValue::Int(number) => number.to_string(),
             NodeValue::UInt(number) => number.to_string(),
             NodeValue::Float(number) => number.to_string(),
@@ -302,6 +303,10 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
+        // A list would be taken for the values of its keys in their order.
+        if matches!(self.node.value, NodeValue::List(_)) {
+            return self.placed(Err(de::Error::invalid_type(de::Unexpected::Seq, &"a mapping")));
+        }
         self.deserialize_map(visitor)
     }
 
@@ -451,7 +456,13 @@ impl<'de, 'tree: 'de> VariantAccess<'de> for Variant<'tree> {
     type Error = Failure;
 
     fn unit_variant(self) -> Result<(), Failure> {
-        Ok(())
+        match self.entry {
+            None => Ok(()),
+            Some((name, ..)) => {
+                let message = format!("`{name}` is a word of its own, without a colon");
+                Err(Failure::new(message.clone(), message, None))
+            }
+        }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Failure> {
@@ -480,4 +491,5 @@ impl<'de, 'tree: 'de> VariantAccess<'de> for Variant<'tree> {
     }
 }
 
-static EMPTY: Node = Node { place: Place { line: 0, column: 0 }, value: NodeValue::Null };
+static EMPTY: Node =
+    Node { place: Place { line: 0, column: 0 }, value: NodeValue::Null, spelled: None };

@@ -6,4 +6,5 @@ mod network;
 mod paging;
 mod said;
 mod trust;
+mod values;
 mod writing;

@@ -47,6 +47,115 @@ fn wrong(name: &str) -> String {
     read.unwrap_err().to_string()
 }
 
+/// Ways of writing values, a line each.
+const VALUES: &str = "\
+none
+
+link_header
+cursor
+next_url
+{ link_header: }
+{ link_header: {} }
+{ link_header: { rel: next } }
+{ none: }
+{ offset: }
+{ offset: { param: p } }
+{ next_url: { at: n } }
+{ next_url: { at: n, follow: exact } }
+5
+1.5
+true
+x
+[]
+[x]
+[5, x]
+{}
+{ x: y }
+{ x: 5 }
+{ x: [1, a] }
+{ x: { value: y } }
+{ x: { value: y, having: { z: 1 } } }
+{ queue: q }
+{ values: [1, a], as: v }
+{ range: { from: 1, to: 2 }, as: v }
+{ form: { a: 1 } }
+{ json: { a: [1] } }
+{ param: limit, max: 5 }
+{ when: x, get: /c, at: n }
+keep
+ignore
+add_columns
+10s
+with_parent
+{ field: id }
+{ field: id, look_back: 1h }
+[{ status: 204, then: empty }]
+[{ status: [4xx, 500] }]
+[{ status: x }]
+[{}]
+{ with: { b: c }, get: /x }
+{ with: { b: c }, get: /x, having: {} }";
+
+/// Keys of a stream.
+const KEYS: &str = "\
+doc key feeds replaces cursor refresh place min_rows unknown ignore responses concurrency cost routes count internal
+requests when for_each post query headers body records paginate page_size max_pages descend having null_means_none may_repeat";
+
+/// Keys of a spec.
+const TOP: &str = "\
+title docs connection inputs auth headers limits responses setup defaults";
+
+/// Ways of writing columns, a line each.
+const COLUMNS: &str = "\
+text
+{ text: x }
+{ text: [x, y] }
+{ text: 5 }
+{ type: int }
+{}
+5
+
+{ text: x, int: y }
+[text]
+{ int: n, default: 1 }";
+
+/// Each way of writing values for each key that a spec may have anywhere.
+fn corpus() -> Vec<String> {
+    let start = "name: x\nbase_url: https://x.test\ntest: { get: /me }\n";
+    let stream = |more: &str| {
+        format!("{start}streams:\n  a:\n    get: /a\n    columns: {{ id: text }}\n    {more}\n")
+    };
+    let of_streams = KEYS
+        .split_whitespace()
+        .flat_map(|key| VALUES.split('\n').map(move |value| stream(&format!("{key}: {value}"))));
+    let of_specs = TOP.split_whitespace().flat_map(|key| {
+        VALUES.split('\n').map(move |value| {
+            format!(
+                "{start}{key}: {value}\nstreams: {{ a: {{ get: /a, columns: {{ id: text }} }} }}\n"
+            )
+        })
+    });
+    let of_columns = COLUMNS.split('\n').map(|column| {
+        format!("{start}streams: {{ a: {{ get: /a, columns: {{ id: {column} }} }} }}\n")
+    });
+    of_streams.chain(of_specs).chain(of_columns).collect()
+}
+
+#[test]
+fn the_schema_of_specs_and_the_reader_agree_on_every_form() {
+    let schema = validator(&spec::json_schema());
+    let mut differ = Vec::new();
+    for text in corpus() {
+        let document = valid(Document::parse("x.yaml", &text));
+        let read = document.read::<Spec>();
+        let refused = refused(&schema, &text);
+        if read.is_ok() != refused.is_empty() {
+            differ.push(format!("{text}\nreader: {:?}\nschema: {refused:?}\n", read.err()));
+        }
+    }
+    assert!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
+}
+
 /// What a schema says against a text.
 fn refused(schema: &Validator, text: &str) -> Vec<String> {
     let document = valid(Document::parse("example.yaml", text));

@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
 use super::{Checker, below};
+use crate::path::Step;
 use crate::schema::{ColumnType, EXTRA};
 use crate::spec::{ColumnSpec, Having, RequestSpec, Stream};
 use crate::template::Template;
@@ -60,6 +61,7 @@ impl Checker<'_> {
         let variables = self.changes(path, stream, variables);
         let variables = self.routes(path, stream, variables);
         self.columns(path, stream, &variables);
+        self.heights(path, stream);
     }
 
     /// Checks the requests of a stream; returns the variables that they define.
@@ -137,7 +139,12 @@ impl Checker<'_> {
         let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
         for text in texts {
             if !is_template(text) {
-                self.path(&below(at, &[spec.kind.name()]), text);
+                let at = below(at, &[spec.kind.name()]);
+                let path = self.any_path(&at, text);
+                let many = path.is_some_and(|path| path.steps.contains(&Step::Each));
+                self.found_if(many, &at, "`[]` leads to many values; a column has one");
+                let whole = text.is_empty() && spec.kind != ColumnType::Json;
+                self.found_if(whole, &at, "the empty path is the whole record, which is `json`");
             } else if texts.len() > 1 {
                 self.found(at, "a template cannot be one of several paths");
             } else {
