@@ -17,6 +17,7 @@ mod state;
 mod summary;
 mod sync;
 mod tokens;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,7 @@ fn run(cli: &Cli) -> Result<Exit> {
             conns::run(command, cli.shared, &Surroundings::read(cli.shared)?)
         }
         Command::Sync(command) => sync::run(command, cli.shared, &Surroundings::read(cli.shared)?),
+        Command::Trust { file } => trust::run(file, cli.shared, &Surroundings::read(cli.shared)?),
         Command::Sim(command) => sim::run(command, cli.shared),
     }
 }

@@ -14,6 +14,7 @@ use super::{
     args::{Chosen, LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun},
     files::{self, Surroundings},
     forecast, printer, progress, state, summary, tokens,
+    trust::{self, Use},
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
@@ -51,7 +52,7 @@ pub(super) struct Prepared {
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
         Command::Validate { replication } => {
-            let prepared = prepare(replication, around)?;
+            let prepared = prepare(replication, around, (Use::Look, shared))?;
             let plan = plan(&prepared, &Options::default())?;
             let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
             if shared.json {
@@ -74,20 +75,33 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
                 ..Options::default()
             };
             let beginning = Beginning { retry: true, ..Beginning::now() };
-            go(prepare(replication, around)?, &options, beginning, shared)
+            go(prepare(replication, around, (Use::All, shared))?, &options, beginning, shared)
         }
-        Command::Status { replication } => state::status(&prepare(replication, around)?, shared),
+        Command::Status { replication } => {
+            state::status(&prepare(replication, around, (Use::Target, shared))?, shared)
+        }
         Command::Reset { replication, streams, yes } => {
-            state::reset(&prepare(replication, around)?, &Selection(streams.clone()), *yes, shared)
+            let prepared = prepare(replication, around, (Use::Target, shared))?;
+            state::reset(&prepared, &Selection(streams.clone()), *yes, shared)
         }
     }
 }
 
-fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
+/// Reads and checks all that a replication names. Values that stand elsewhere are fetched, and a spec of somebody
+/// else must be trusted, only for what the command is going to do.
+fn prepare(
+    path: &Path,
+    around: &Surroundings,
+    (needed, shared): (Use, Shared),
+) -> Result<Prepared> {
     let mut connections = around.connections.clone();
     let (replication, document) = files::replication(path, &mut connections)?;
-    let source = connections.find(&replication.source)?;
-    let spec = files::spec_of(&source)?;
+    let fetched = |name: &str, least: Use| match connections.find(name)? {
+        found if needed >= least => trust::fetched(found, Some(path), around),
+        found => Ok(found),
+    };
+    let source = fetched(&replication.source, Use::All)?;
+    let (spec, foreign) = files::foreign_or_shipped(&source)?;
     let problems = document.locate(plan::check(&replication, &spec));
     if !problems.0.is_empty() {
         return Err(problems.into());
@@ -95,16 +109,20 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
     let fields = api_fields(&source, &spec, &connections.variables())?;
     if let Some(settings) = &source.simulate {
         super::sim::options(settings)?;
+    } else if let Some(foreign) = foreign.filter(|_| needed == Use::All) {
+        trust::confirm((&spec, &foreign), &fields, shared, around)?;
     }
     let hooks = tokens::hooks(&source, around);
-    let place = connections.find(&replication.target)?;
+    let place = fetched(&replication.target, Use::Target)?;
     let (target, default_object) = files::target(&place, Some(&replication))?;
     let ledgers = files::ledger(&place, &replication)?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let default_name = stem.into_owned();
     let name = replication.name.as_deref().unwrap_or(&default_name);
     let state = match &replication.state {
-        Some(place) => Some(files::state(place, &connections)?.store(name)?),
+        Some(place) => Some(
+            files::state(place, &connections, &|name| fetched(name, Use::Target))?.store(name)?,
+        ),
         None => None,
     };
     let home = around.file.with_file_name("ledger");
@@ -182,7 +200,8 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
 }
 
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let prepared = prepare(&args.chosen.replication, around)?;
+    let needed = if args.dry_run { Use::Look } else { Use::All };
+    let prepared = prepare(&args.chosen.replication, around, (needed, shared))?;
     let options = Options {
         limit: args.limit,
         max_points: args.max_points,
@@ -220,7 +239,7 @@ fn chosen(args: &Chosen) -> Result<Options> {
 
 /// Says what a run would do now.
 fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let mut prepared = prepare(&args.replication, around)?;
+    let mut prepared = prepare(&args.replication, around, (Use::All, shared))?;
     let options = chosen(args)?;
     let transport = files::transport(&prepared.source, &prepared.spec)?;
     let forecast = super::runtime()?.block_on(async {

@@ -43,7 +43,7 @@ pub fn api_fields(
             || field.env.as_ref().and_then(|variable| environment.get(variable)).cloned();
         let value = given.filter(|value| !value.is_empty()).or_else(from_variable);
         let value = value.or_else(|| field.default.clone()).unwrap_or_default();
-        if !value.is_empty() {
+        if !value.is_empty() && !connection.elsewhere.contains_key(name) {
             wrong.extend(misshapen(name, field, &value));
         }
         if field.secret {

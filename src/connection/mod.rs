@@ -17,13 +17,13 @@ use serde::{Serialize, de::IgnoredAny};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::secret::Secret;
+use crate::secret::{Secret, hide};
 use crate::write::files::with_variables;
 use crate::yaml::{Document, Node, NodeValue, suggest};
 
 pub use fields::api_fields;
 pub use property::{FileLock, lock};
-pub use reference::interpolated;
+pub use reference::{Reference, interpolated};
 pub use schema::json_schema;
 pub use store::{exposed, remove, save, stored};
 
@@ -44,6 +44,9 @@ pub struct Connection {
     pub kind: ConnectionKind,
     /// Its properties, `type` aside; any may be secret.
     pub properties: IndexMap<String, Secret>,
+    /// Those of them that stand elsewhere, until [`Connection::fetched`]: the property itself holds the
+    /// reference till then.
+    pub elsewhere: IndexMap<String, Reference>,
     /// Settings of a simulated API, in place of a real one.
     pub simulate: Option<Value>,
 }
@@ -111,14 +114,37 @@ impl Connection {
         self.properties.get(name).map(Secret::expose)
     }
 
+    /// Whether a command must be run for its values.
+    pub fn has_commands(&self) -> bool {
+        self.elsewhere.values().any(|one| matches!(one, Reference::Command(_)))
+    }
+
+    /// The connection with the values that stand elsewhere: reads files and runs commands. Reading and
+    /// finding connections does neither.
+    ///
+    /// # Errors
+    /// A file cannot be read, a command fails.
+    pub fn fetched(mut self) -> Result<Self> {
+        for (key, reference) in std::mem::take(&mut self.elsewhere) {
+            let named = |error: Error| error.within(format!("connection `{}`: `{key}`", self.name));
+            let value = reference.fetch().map_err(named)?;
+            // Which fields of an API are secret, its spec says.
+            if self.kind != ConnectionKind::Api {
+                hide(&value);
+            }
+            self.properties.insert(key, Secret::new(value));
+        }
+        Ok(self)
+    }
+
     /// Reads the value of a variable or of an entry of the connections file: a URL, or a mapping with
     /// `type`.
     pub fn read(name: &str, origin: Origin, text: &str, environment: &Environment) -> Result<Self> {
         let whole = text.trim();
         let place = format!("connection `{name}` ({origin})");
         if let Some(kind) = kind_of_url(whole) {
-            let url = Secret::new(reference::resolved(whole, environment)?);
-            return Ok(Self::with_url(name, origin, kind, url));
+            let url = interpolated(whole, environment).map_err(Error::input)?;
+            return Ok(Self::with_url(name, origin, kind, Secret::new(url)));
         }
         let document = Document::parse_private(&place, whole)?;
         // Whatever it holds, no key may stand twice.
@@ -128,7 +154,8 @@ impl Connection {
 
     fn with_url(name: &str, origin: Origin, kind: ConnectionKind, url: Secret) -> Self {
         let properties = IndexMap::from([("url".to_owned(), url)]);
-        Self { name: name.to_owned(), origin, kind, properties, simulate: None }
+        let (elsewhere, name) = (IndexMap::new(), name.to_owned());
+        Self { name, origin, kind, properties, elsewhere, simulate: None }
     }
 
     fn from_node(
@@ -147,12 +174,12 @@ impl Connection {
             NodeValue::Text(text) => {
                 let kind =
                     kind_of_url(text).ok_or_else(|| wrong("this is no known URL".to_owned()))?;
-                let url = Secret::new(reference::resolved(text, environment)?);
-                return Ok(Self::with_url(name, origin, kind, url));
+                let url = interpolated(text, environment).map_err(Error::input)?;
+                return Ok(Self::with_url(name, origin, kind, Secret::new(url)));
             }
             _ => return Err(wrong("this is no connection".to_owned())),
         };
-        let mut properties = IndexMap::new();
+        let (mut properties, mut elsewhere) = (IndexMap::new(), IndexMap::new());
         let mut simulate = None;
         for (key, _, value) in entries {
             if key == "simulate" {
@@ -160,9 +187,10 @@ impl Connection {
                 continue;
             }
             let text = scalar(value).ok_or_else(|| wrong(format!("`{key}` is no text")))?;
-            let resolved = reference::resolved(&text, environment)
+            let (text, reference) = reference::meant(&text, environment)
                 .map_err(|error| error.within(format!("connection `{name}`: `{key}`")))?;
-            properties.insert(key.clone(), Secret::new(resolved));
+            elsewhere.extend(reference.map(|reference| (key.clone(), reference)));
+            properties.insert(key.clone(), Secret::new(text));
         }
         let kind = properties.shift_remove("type");
         let kind = match kind.as_ref().map(Secret::expose) {
@@ -176,7 +204,7 @@ impl Connection {
                 url.ok_or_else(|| wrong("`type` is missing: api, postgres or files".to_owned()))?
             }
         };
-        Ok(Self { name: name.to_owned(), origin, kind, properties, simulate })
+        Ok(Self { name: name.to_owned(), origin, kind, properties, elsewhere, simulate })
     }
 }
 
@@ -189,8 +217,11 @@ pub struct Connections {
     pub dot_env: Environment,
     /// Path and text of the connections file.
     pub file: Option<(String, String)>,
-    /// The `env` of the replication.
+    /// The `env` of the replication, its values filled in.
     pub replication: Environment,
+    /// The same as it stands there: what defines connections. A value that was filled in could otherwise pass
+    /// for a `command:`.
+    pub definitions: Environment,
 }
 
 impl Connections {
@@ -230,7 +261,7 @@ impl Connections {
                 return Connection::from_node(&known, Origin::File, &node, variables);
             }
         }
-        if let Some(found) = find_in(&self.replication, name, Origin::Replication, variables) {
+        if let Some(found) = self.defined_by_replication(name, variables) {
             return found;
         }
         if name.eq_ignore_ascii_case(LOCAL) {
@@ -242,6 +273,18 @@ impl Connections {
         let hint = suggest(name, names.iter().map(String::as_str));
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
         Err(error.with_hint(format!("define it: weir conns set {name} type=…{hint}")))
+    }
+
+    fn defined_by_replication(
+        &self,
+        name: &str,
+        variables: &Environment,
+    ) -> Option<Result<Connection>> {
+        let read = |source| find_in(source, name, Origin::Replication, variables);
+        let found = read(&self.definitions).or_else(|| read(&self.replication))?;
+        // `{token: ${TOKEN}}` without quotes is YAML only once it is filled in.
+        let filled = || read(&self.replication)?.ok().filter(|filled| !filled.has_commands());
+        Some(found.or_else(|error| filled().ok_or(error)))
     }
 
     /// Every connection that is defined, with the error of those that are defined wrongly.
@@ -341,6 +384,7 @@ mod tests {
                 "connections:\n  OUT: { type: files, url: out }\n  BAD: 7\n".to_owned(),
             )),
             replication: environment(&[("demo", "{spec: wiki, simulate: {pages: 3}}")]),
+            definitions: Environment::new(),
         }
     }
 
