@@ -118,6 +118,16 @@ pub(super) enum Command {
     /// Look at the specs of APIs, and check your own
     #[command(subcommand)]
     Spec(Spec),
+    /// Trust a file of somebody else as it is now: a spec, or one with `command:` values
+    ///
+    /// A spec that does not come with weir sends requests only if it is trusted. A `command:` is run from the
+    /// user's own connections file, and from a replication or `.env` that is trusted. Trust ends when the file
+    /// changes.
+    #[command(after_help = "Example: weir trust shop.yaml")]
+    Trust {
+        /// File
+        file: PathBuf,
+    },
     /// Print the JSON Schema of a kind of file, for editors
     #[command(after_help = "Example: weir schema replication > replication.schema.json")]
     Schema {

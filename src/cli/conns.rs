@@ -9,7 +9,7 @@ use super::{
     args::{Conns as Command, Shared},
     conns_set, discover,
     files::{self, Surroundings},
-    printer, tokens,
+    printer, tokens, trust,
 };
 use crate::connection::{Connection, ConnectionKind, api_fields, remove, without_login};
 use crate::error::{Error, Kind, Result};
@@ -88,13 +88,17 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// A property; `…` for one that stands elsewhere.
+fn shown<'value>(connection: &'value Connection, key: &str) -> Option<&'value str> {
+    if connection.elsewhere.contains_key(key) { Some("…") } else { connection.property(key) }
+}
+
 /// Where a connection leads, made of parts that are no secrets.
 pub(super) fn leads_to(connection: &Connection) -> String {
     match connection.kind {
         ConnectionKind::Api => {
             let spec = connection.property("spec").unwrap_or("?");
-            let host =
-                ["site_url", "domain", "host"].iter().find_map(|key| connection.property(key));
+            let host = ["site_url", "domain", "host"].iter().find_map(|key| shown(connection, key));
             match (&connection.simulate, host) {
                 (Some(_), _) => format!("{spec}, simulated"),
                 (None, Some(host)) => format!("{spec} at {}", without_login(host)),
@@ -110,7 +114,7 @@ pub(super) fn leads_to(connection: &Connection) -> String {
             },
         ),
         ConnectionKind::Files => {
-            let root = connection.property("url").or_else(|| connection.property("path"));
+            let root = shown(connection, "url").or_else(|| shown(connection, "path"));
             without_login(root.unwrap_or("."))
         }
     }
@@ -127,14 +131,17 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
 }
 
 fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let connection = around.connections.find(name)?;
+    let connection = trust::fetched(around.connections.find(name)?, around)?;
     if connection.kind != ConnectionKind::Api {
         let (target, _) = files::target(&connection, None)?;
         super::runtime()?.block_on(target.check())?;
         return Ok(accepted(shared, name, &leads_to(&connection)));
     }
-    let spec = files::spec_of(&connection)?;
+    let (spec, foreign) = files::foreign_or_shipped(&connection)?;
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
+    if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
+        trust::confirm((&spec, &foreign), &fields, shared, around)?;
+    }
     let transport = files::transport(&connection, &spec)?;
     let diagnosis = super::runtime()?.block_on(async {
         sync::look_up(&spec, &mut fields, transport.as_ref()).await?;

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{args::Shared, printer};
+use super::{args::Shared, printer, trust};
 use crate::connection::{
     Connection, ConnectionKind, Connections, EnvFile, Environment, exposed, interpolated, stored,
 };
@@ -173,13 +173,31 @@ pub(super) fn spec(name: &str) -> Result<Spec> {
     Ok(Spec::load(&file, &text)?)
 }
 
+/// A spec that does not come with weir.
+pub(super) struct Foreign {
+    pub(super) file: PathBuf,
+    /// Digest of its text.
+    pub(super) digest: String,
+}
+
 /// The spec of a connection to an API.
 pub(super) fn spec_of(connection: &Connection) -> Result<Spec> {
+    foreign_or_shipped(connection).map(|(spec, _)| spec)
+}
+
+/// The spec of a connection to an API, and whether it comes with weir.
+pub(super) fn foreign_or_shipped(connection: &Connection) -> Result<(Spec, Option<Foreign>)> {
     let name = connection.property("spec").ok_or_else(|| {
         Error::input(format!("connection `{}` names no spec", connection.name))
             .with_hint("add `spec`: the name of one that weir has, or the path of a file")
     })?;
-    spec(name)
+    let (file, text) = spec_text(name)?;
+    let mut spec = Spec::load(&file, &text)?;
+    if EMBEDDED.iter().any(|(_, shipped)| *shipped == text) {
+        return Ok((spec, None));
+    }
+    trust::restrict(&mut spec);
+    Ok((spec, Some(Foreign { file: PathBuf::from(file), digest: trust::digest(&text) })))
 }
 
 /// A replication, with the connections that its `env` defines.
@@ -198,7 +216,8 @@ pub(super) fn replication(
     let document = document.map_texts(&|text| {
         text.contains("${").then(|| interpolated(text, &variables)).transpose()
     })?;
-    connections.replication = Replication::env_of(&document).into_iter().collect();
+    let filled: Environment = Replication::env_of(&document).into_iter().collect();
+    connections.definitions = std::mem::replace(&mut connections.replication, filled);
     Ok((Replication::load(&document)?, document))
 }
 
@@ -263,8 +282,12 @@ pub(super) fn ledger(
 }
 
 /// Where a replication's state is kept: a connection, or a folder.
-pub(super) fn state(place: &str, connections: &Connections) -> Result<Arc<dyn Target>> {
-    match connections.find(place) {
+pub(super) fn state(
+    place: &str,
+    connections: &Connections,
+    fetched: &dyn Fn(&str) -> Result<Connection>,
+) -> Result<Arc<dyn Target>> {
+    match connections.find(place).and_then(|_| fetched(place)) {
         Ok(connection) => target(&connection, None).map(|(target, _)| target),
         Err(_) if place.contains(['/', '.']) && !place.contains("://") => {
             let base = connections.base(connections.replication_file.as_deref());
@@ -279,11 +302,14 @@ pub(super) fn state(place: &str, connections: &Connections) -> Result<Arc<dyn Ta
 /// The server and database that a connection names.
 pub(super) fn postgres(connection: &Connection) -> Result<PostgresOptions> {
     let named = |error: Error| error.within(format!("connection `{}`", connection.name));
-    let mut options = match connection.property("url") {
+    let url = connection.property("url").filter(|_| !connection.elsewhere.contains_key("url"));
+    let mut options = match url {
         Some(url) => PostgresOptions::from_url(url).map_err(named)?,
         None => PostgresOptions::default(),
     };
-    for (name, value) in connection.properties.iter().filter(|(name, _)| *name != "url") {
+    let elsewhere = |name: &str| connection.elsewhere.contains_key(name);
+    let own = connection.properties.iter().filter(|(name, _)| *name != "url" && !elsewhere(name));
+    for (name, value) in own {
         options.set(name, value.expose()).map_err(named)?;
     }
     Ok(options)

@@ -19,6 +19,7 @@ mod state;
 mod summary;
 mod sync;
 mod tokens;
+mod trust;
 mod watch;
 
 use std::process::ExitCode;
@@ -115,6 +116,10 @@ fn run(cli: &Cli) -> Result<Exit> {
             let replication = Some(command.replication());
             let around = Surroundings::read(cli.shared, &cli.env_files, replication)?;
             sync::run(command, cli.shared, &around)
+        }
+        Command::Trust { file } => {
+            let around = Surroundings::read(cli.shared, &cli.env_files, None)?;
+            trust::run(file, cli.shared, &around)
         }
         Command::Sim(command) => sim::run(command, cli.shared),
     }

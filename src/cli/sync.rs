@@ -15,6 +15,7 @@ use super::{
     forecast, printer,
     progress::{Head, Progress},
     signals, state, summary, tokens,
+    trust::{self, Use},
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
@@ -54,7 +55,7 @@ pub(super) struct Prepared {
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
         Command::Validate { replication } => {
-            let prepared = prepare(replication, around)?;
+            let prepared = prepare(replication, around, (Use::Look, shared))?;
             let plan = plan(&prepared, &Options::default())?;
             let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
             if shared.json {
@@ -74,20 +75,33 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             let options =
                 Options { selection: Selection::of(streams), retry: true, ..Options::default() };
             let beginning = Beginning { retry: true, ..Beginning::now() };
-            go(prepare(replication, around)?, &options, beginning, shared)
+            go(prepare(replication, around, (Use::All, shared))?, &options, beginning, shared)
         }
-        Command::Status { replication } => state::status(&prepare(replication, around)?, shared),
+        Command::Status { replication } => {
+            state::status(&prepare(replication, around, (Use::Target, shared))?, shared)
+        }
         Command::Reset { replication, streams, yes } => {
-            state::reset(&prepare(replication, around)?, &Selection::of(streams), *yes, shared)
+            let prepared = prepare(replication, around, (Use::Target, shared))?;
+            state::reset(&prepared, &Selection::of(streams), *yes, shared)
         }
     }
 }
 
-fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
+/// Reads and checks all that a replication names. Values that stand elsewhere are fetched, and a spec of somebody
+/// else must be trusted, only for what the command is going to do.
+fn prepare(
+    path: &Path,
+    around: &Surroundings,
+    (needed, shared): (Use, Shared),
+) -> Result<Prepared> {
     let mut connections = around.connections.clone();
     let (mut replication, document) = files::replication(path, &mut connections)?;
-    let source = files::connection(&replication.source, &connections, around)?;
-    let spec = files::spec_of(&source)?;
+    let fetched = |name: &str, least: Use| match files::connection(name, &connections, around)? {
+        found if needed >= least => trust::fetched(found, around),
+        found => Ok(found),
+    };
+    let source = fetched(&replication.source, Use::All)?;
+    let (spec, foreign) = files::foreign_or_shipped(&source)?;
     let problems = document.locate(plan::check(&replication, &spec));
     if !problems.0.is_empty() {
         return Err(problems.into());
@@ -101,9 +115,11 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
     let fields = api_fields(&source, &spec, &connections.variables())?;
     if let Some(settings) = &source.simulate {
         super::sim::options(settings)?;
+    } else if let Some(foreign) = foreign.filter(|_| needed == Use::All) {
+        trust::confirm((&spec, &foreign), &fields, shared, around)?;
     }
     let hooks = tokens::hooks(&source);
-    let place = files::connection(&replication.target, &connections, around)?;
+    let place = fetched(&replication.target, Use::Target)?;
     let (target, default_object) = files::target(&place, Some(&replication))?;
     let ledgers = files::ledger(&place, &replication)?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -111,7 +127,9 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
     let name = replication.name.as_deref().unwrap_or(&default_name);
     printer::about(name, None);
     let state = match &replication.state {
-        Some(place) => Some(files::state(place, &connections)?.store(name)?),
+        Some(place) => Some(
+            files::state(place, &connections, &|name| fetched(name, Use::Target))?.store(name)?,
+        ),
         None => None,
     };
     let home = around.home().map(|home| home.join("ledger")).ok();
@@ -201,7 +219,8 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
 }
 
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let prepared = prepare(&args.chosen.replication, around)?;
+    let needed = if args.dry_run { Use::Look } else { Use::All };
+    let prepared = prepare(&args.chosen.replication, around, (needed, shared))?;
     let options = Options {
         limit: args.limit,
         max_points: args.max_points,
@@ -239,7 +258,7 @@ fn chosen(args: &Chosen) -> Result<Options> {
 
 /// Says what a run would do now.
 fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let mut prepared = prepare(&args.replication, around)?;
+    let mut prepared = prepare(&args.replication, around, (Use::All, shared))?;
     let options = chosen(args)?;
     let transport = files::transport(&prepared.source, &prepared.spec)?;
     let forecast = super::runtime()?.block_on(async {

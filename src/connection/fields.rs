@@ -93,7 +93,7 @@ fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Res
             || field.env.as_ref().and_then(|variable| environment.get(variable)).cloned();
         let value = given.filter(|value| !value.is_empty()).or_else(from_variable);
         let value = value.or_else(|| field.default.clone()).unwrap_or_default();
-        if !value.is_empty() {
+        if !value.is_empty() && !connection.elsewhere.contains_key(name) {
             wrong.extend(misshapen(name, field, &value));
         }
         if field.secret {

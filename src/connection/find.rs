@@ -21,8 +21,11 @@ pub struct Connections {
     pub environment: Environment,
     /// Files of variables and of connections; the first that has a name wins.
     pub files: Vec<EnvFile>,
-    /// The `env` of the replication.
+    /// The `env` of the replication, its values filled in.
     pub replication: Environment,
+    /// The same as it stands there: what defines connections. A value that was filled in could otherwise pass
+    /// for a `command:`.
+    pub definitions: Environment,
     /// The replication's file.
     pub replication_file: Option<PathBuf>,
     /// The user's home folder.
@@ -83,8 +86,10 @@ impl Connections {
                 return Connection::from_node(&known, &node, &context(Origin::File, path));
             }
         }
-        if let Some((known, text)) = find_in(&self.replication, name) {
-            return Connection::read(known, text, &context(Origin::Replication, replication));
+        if let Some(found) =
+            self.defined_by_replication(name, &context(Origin::Replication, replication))
+        {
+            return found;
         }
         if name.eq_ignore_ascii_case(LOCAL) {
             let context = Context { file: None, ..context(Origin::BuiltIn, replication) };
@@ -104,6 +109,21 @@ impl Connections {
         let hint = suggest(name, names.iter().map(String::as_str));
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
         Err(error.with_hint(format!("define it: weir conns set {name} type=…{hint}")))
+    }
+
+    fn defined_by_replication(
+        &self,
+        name: &str,
+        context: &Context<'_>,
+    ) -> Option<Result<Connection>> {
+        let read = |source| {
+            let (known, text) = find_in(source, name)?;
+            Some(Connection::read(known, text, context))
+        };
+        let found = read(&self.definitions).or_else(|| read(&self.replication))?;
+        // `{token: ${TOKEN}}` without quotes is YAML only once it is filled in.
+        let filled = || read(&self.replication)?.ok().filter(|filled| !filled.has_commands());
+        Some(found.or_else(|error| filled().ok_or(error)))
     }
 
     /// Every connection that is defined, with the error of those that are defined wrongly.
@@ -191,6 +211,7 @@ mod tests {
                 )
                 .unwrap(),
             ],
+            definitions: Environment::new(),
             replication: environment(&[("demo", "{spec: shop.yaml, simulate: {pages: 3}}")]),
             replication_file: Some("/etc/weir/wiki.yaml".into()),
             home: Some("/home/ann".into()),

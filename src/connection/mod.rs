@@ -25,7 +25,7 @@ use serde::{Serialize, de::IgnoredAny};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::secret::Secret;
+use crate::secret::{Secret, hide};
 use crate::spec::EMBEDDED;
 use crate::yaml::{Document, Node, NodeValue, Place};
 
@@ -34,7 +34,7 @@ pub use fields::{api_fields, lacking_fields};
 pub use find::Connections;
 pub use place::Base;
 pub use property::{FileLock, lock};
-pub use reference::interpolated;
+pub use reference::{Reference, interpolated};
 pub use schema::json_schema;
 pub use store::{exposed, remove, save, stored};
 
@@ -60,6 +60,11 @@ pub struct Connection {
     pub properties: IndexMap<String, Secret>,
     /// Values of the spec's inputs, where the replication sets none.
     pub inputs: IndexMap<String, Value>,
+    /// Those of them that stand elsewhere, until [`Connection::fetched`]: the property itself holds the
+    /// reference till then.
+    pub elsewhere: IndexMap<String, Reference>,
+    /// By what its paths go.
+    base: Base,
     /// Settings of a simulated API, in place of a real one.
     pub simulate: Option<Value>,
 }
@@ -127,6 +132,33 @@ impl Connection {
         self.properties.get(name).map(Secret::expose)
     }
 
+    /// Whether a command must be run for its values.
+    pub fn has_commands(&self) -> bool {
+        self.elsewhere.values().any(|one| matches!(one, Reference::Command(_)))
+    }
+
+    /// The connection with the values that stand elsewhere: reads files and runs commands. Reading and
+    /// finding connections does neither.
+    ///
+    /// # Errors
+    /// A file cannot be read, a command fails.
+    pub fn fetched(mut self) -> Result<Self> {
+        for (key, reference) in std::mem::take(&mut self.elsewhere) {
+            let named = |error: Error| error.within(format!("connection `{}`: `{key}`", self.name));
+            let value = reference.fetch().map_err(named)?;
+            // Which fields of an API are secret, its spec says.
+            if self.kind != ConnectionKind::Api {
+                hide(&value);
+            }
+            let mut value = Secret::new(value);
+            if matches!(key.as_str(), "spec" | "url" | "path") {
+                value = placed(&key, &value, &self.base)?;
+            }
+            self.properties.insert(key, value);
+        }
+        Ok(self)
+    }
+
     /// Reads the value of a variable or of an entry of the connections file: a URL, or a mapping with
     /// `type`.
     pub fn read(name: &str, text: &str, context: &Context<'_>) -> Result<Self> {
@@ -146,7 +178,7 @@ impl Connection {
         url: &str,
         context: &Context<'_>,
     ) -> Result<Self> {
-        let url = Secret::new(reference::resolved(url, context)?);
+        let url = Secret::new(interpolated(url, context.variables).map_err(Error::input)?);
         let properties = IndexMap::from([("url".to_owned(), url)]);
         Ok(Self::new(name, kind, properties, context))
     }
@@ -163,6 +195,8 @@ impl Connection {
             file: context.file.map(Path::to_path_buf),
             kind,
             properties,
+            elsewhere: IndexMap::new(),
+            base: context.base.clone(),
             inputs: IndexMap::new(),
             simulate: None,
         }
@@ -215,7 +249,7 @@ impl Connection {
         if found.kind != ConnectionKind::Api && !found.inputs.is_empty() {
             return Err(wrong("only a connection to an API has `inputs`".to_owned()));
         }
-        found.place(&context.base)?;
+        found.place()?;
         Ok(found)
     }
 
@@ -223,29 +257,38 @@ impl Connection {
     fn add(&mut self, key: &str, value: &Node, context: &Context<'_>) -> Result<()> {
         let wrong = |what: String| Error::input(format!("{}: {what}", context.place(&self.name)));
         let text = scalar(value).ok_or_else(|| wrong(format!("`{key}` is no text")))?;
-        let resolved = reference::resolved(&text, context)
+        let (text, reference) = reference::meant(&text, context)
             .map_err(|error| error.within(format!("connection `{}`: `{key}`", self.name)))?;
-        if self.properties.insert(key.to_owned(), Secret::new(resolved)).is_some() {
+        self.elsewhere.extend(reference.map(|reference| (key.to_owned(), reference)));
+        if self.properties.insert(key.to_owned(), Secret::new(text)).is_some() {
             return Err(wrong(format!("`{key}` is there twice")));
         }
         Ok(())
     }
 
-    /// Makes its paths whole.
-    fn place(&mut self, base: &Base) -> Result<()> {
+    /// Makes its paths whole; those that stand elsewhere once they are fetched.
+    fn place(&mut self) -> Result<()> {
         let keys: &[&str] = match self.kind {
             ConnectionKind::Api => &["spec"],
             ConnectionKind::Files => &["url", "path"],
             ConnectionKind::Postgres => &[],
         };
-        for key in keys {
-            let Some(value) = self.properties.get_mut(*key) else { continue };
-            let shipped = EMBEDDED.iter().any(|(name, _)| *name == value.expose());
-            if !(shipped && *key == "spec") {
-                *value = Secret::new(base.place(value.expose())?);
+        for key in keys.iter().filter(|key| !self.elsewhere.contains_key(**key)) {
+            if let Some(value) = self.properties.get_mut(*key) {
+                *value = placed(key, value, &self.base)?;
             }
         }
         Ok(())
+    }
+}
+
+/// A path made whole, unless it is the name of a spec that comes with weir.
+fn placed(key: &str, value: &Secret, base: &Base) -> Result<Secret> {
+    let shipped = EMBEDDED.iter().any(|(name, _)| *name == value.expose());
+    if shipped && key == "spec" {
+        Ok(value.clone())
+    } else {
+        base.place(value.expose()).map(Secret::new)
     }
 }
 

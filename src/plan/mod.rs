@@ -11,6 +11,7 @@ mod count;
 mod cursor;
 mod fingerprint;
 mod iterate;
+mod origins;
 mod request;
 mod routes;
 mod select;
@@ -38,6 +39,7 @@ pub use cost::{Cost, QuotaPlan};
 pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use iterate::Iterate;
+pub use origins::{is_loopback, origins};
 pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
 pub use routes::{
     DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, RoutePlan, Routed, requests_of,

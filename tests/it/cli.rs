@@ -320,6 +320,7 @@ fn the_help_shows_the_way() {
       sync         Run and check replications
       conns        Define, test and explore connections
       spec         Look at the specs of APIs, and check your own
+      trust        Trust a file of somebody else as it is now: a spec, or one with `command:` values
       schema       Print the JSON Schema of a kind of file, for editors
       sim          Serve a simulated API, to try weir or to test against
       completions  Print the completions of a shell
