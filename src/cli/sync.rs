@@ -147,6 +147,11 @@ impl Prepared {
         cursor.is_some_and(|column| column.kind == ColumnType::Int)
     }
 
+    /// Where its rows go.
+    pub(super) fn target(&self) -> &dyn Target {
+        self.target.as_ref()
+    }
+
     /// Where its state is kept.
     pub(super) fn store(&self) -> Result<Arc<dyn Store>> {
         match &self.state {

@@ -22,7 +22,7 @@ use crate::ledger::Memory;
 use crate::plan::{Plan, Run, StreamPlan};
 use crate::report::{Event, Notice, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
-use crate::write::{Disposition, Table};
+use crate::write::{Disposition, Table, Target, Watch};
 
 use past::GoOn;
 
@@ -127,6 +127,11 @@ pub async fn run(
     let plan = prepare(beginning.run())?;
     let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let services = Services { ledger: Some(ledger), ..services };
+    let watch = Watch {
+        reporter: Arc::clone(&services.reporter),
+        cancel: services.cancel.clone(),
+    };
+    services.target.attend(watch);
     services.target.check().await?;
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
@@ -232,6 +237,10 @@ async fn run_locked(
     let begun = begin(prepare, plan, past, &services, beginning).await?;
     let Begun { plan, ways, continued, recall, planned, spent } = begun;
     let run = plan.run.clone();
+    if let Err(error) = services.target.tidy(&plan.name, Some(&run.id)).await {
+        let message = format!("what earlier runs have staged is not removed: {}", error.chain());
+        services.reporter.report(&Event::Warning { stream: None, message });
+    }
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
@@ -379,10 +388,11 @@ async fn forget(store: &dyn Store, plan: &Plan, recall: Recall) -> Result<Recall
     Recall::read(store.load().await?)
 }
 
-/// Forgets what is remembered of the streams that `wanted` chooses, and a run that has not ended;
-/// their tables stay. Returns their names.
+/// Forgets what is remembered of the streams that `wanted` chooses, and a run that has not ended, with
+/// what it has staged; their tables stay. Returns their names.
 pub async fn reset(
-    store: &dyn Store,
+    target: &dyn Target,
+    (store, replication): (&dyn Store, &str),
     wanted: &(dyn Fn(&str) -> bool + Send + Sync),
 ) -> Result<Vec<String>> {
     let lock = store.lock(&Holder::here("reset")).await?;
@@ -394,6 +404,11 @@ pub async fn reset(
         changes.push(Change::forget(ERRORS));
     }
     let saved = store.save(&changes).await;
+    if saved.is_ok()
+        && let Err(error) = target.tidy(replication, None).await
+    {
+        tracing::warn!(error = error.chain(), "what was staged is not removed");
+    }
     lock.release().await;
     saved.map(|()| names)
 }

@@ -16,7 +16,7 @@ use arrow_array::{
 use arrow_schema::DataType;
 use async_trait::async_trait;
 
-use super::{Committed, Deletes, Disposition, Ending, Seen, Table, Target, Writer};
+use super::{Committed, Deletes, Disposition, Ending, Seen, Table, Target, Watch, Writer};
 use crate::error::{Error, Result};
 use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
 use crate::state::{Change, Entries, Holder, Lock, Store};
@@ -112,6 +112,12 @@ impl Target for Memory {
         let there = locked(&self.kept).tables.contains_key(&table.object);
         Ok((!there).then(|| format!("table `{}` is gone", table.object)))
     }
+
+    async fn tidy(&self, _: &str, _: Option<&str>) -> Result<()> {
+        Ok(())
+    }
+
+    fn attend(&self, _: Watch) {}
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         let (kept, replication) = (Arc::clone(&self.kept), replication.to_owned());

@@ -3,6 +3,7 @@
 mod connecting;
 mod dispositions;
 mod interruptions;
+mod own_schema;
 mod speed;
 mod values;
 

@@ -12,6 +12,7 @@ mod lock;
 mod merge;
 mod name;
 mod options;
+mod own;
 mod pool;
 mod publish;
 mod stage;
@@ -21,7 +22,10 @@ mod writer;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -39,8 +43,9 @@ use self::{
     writer::PostgresWriter,
 };
 use crate::error::{Error, Result};
+use crate::report::Event;
 use crate::state::Store;
-use crate::write::{Disposition, Table, Target, Writer};
+use crate::write::{Disposition, Table, Target, Watch, Writer};
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
 ///
@@ -56,19 +61,53 @@ pub struct Postgres {
     locks: Arc<Locks>,
     /// Bytes of memory of all batches that wait for their COPY.
     waiting: Arc<AtomicUsize>,
+    /// Who is told what is waited for.
+    watch: Mutex<Watch>,
+    /// Whether it was said that staging tables stand in the schemas of their tables.
+    told: AtomicBool,
 }
 
 impl Postgres {
     /// A target; does not connect yet.
     pub fn new(options: PostgresOptions) -> Self {
         let pool = Arc::new(Pool::new(options.clone()));
-        Self { options, pool, locks: Arc::default(), waiting: Arc::default() }
+        Self {
+            options,
+            pool,
+            locks: Arc::default(),
+            waiting: Arc::default(),
+            watch: Mutex::default(),
+            told: AtomicBool::new(false),
+        }
     }
 }
 
 impl Postgres {
     fn home(&self, replication: &str) -> Result<Home> {
         Ok(Home::new(&state_schema(&self.options)?, replication))
+    }
+
+    /// Schema for the staging of a table: weir's own, or that of the table, with a note, where this role
+    /// may not use weir's own.
+    async fn staging_schema<'name>(
+        &self,
+        client: &Client,
+        name: &'name TableName,
+    ) -> Result<&'name str> {
+        if let Some(own) = own::usable(client).await? {
+            return Ok(own);
+        }
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let (own, user) = (own::OWN, name::quoted(&self.options.user));
+            let message = format!(
+                "staging tables stand in the schemas of their tables: user {user} may not use a \
+                 schema `{own}` (as the database's owner: CREATE SCHEMA IF NOT EXISTS {own}; GRANT \
+                 USAGE, CREATE ON SCHEMA {own} TO {user})"
+            );
+            let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            watch.reporter.report(&Event::Warning { stream: None, message });
+        }
+        Ok(&name.schema)
     }
 }
 
@@ -125,9 +164,11 @@ impl Target for Postgres {
         let lease = self.pool.lease().await?;
         ensure_schema(&lease, &stage.name).await?;
         let existing = catalog::inspect(&*lease, &stage.name).await?;
-        if let Some(existing) = &existing {
-            check_fit(&lease, &stage, existing).await?;
+        match &existing {
+            Some(existing) => check_fit(&lease, &stage, existing).await?,
+            None => own::may_create(&lease, &stage.name).await?,
         }
+        stage = stage.in_schema(self.staging_schema(&lease, &stage.name).await?);
         stage.lasting = existing.is_none() || stage.disposition == Disposition::Replace;
         match staged {
             Some(rows) if !stage.go_on(&lease, rows).await? => {
@@ -152,6 +193,7 @@ impl Target for Postgres {
         let lock = self.locks.take(&self.pool, &stage.name).await?;
         let mut lease = self.pool.lease().await?;
         ensure_schema(&lease, &stage.name).await?;
+        stage = stage.in_schema(self.staging_schema(&lease, &stage.name).await?);
         let failed =
             |error| failure::statement(format!("table {} cannot be defined", stage.name), &error);
         let transaction = lease.transaction().await.map_err(failed)?;
@@ -177,6 +219,17 @@ impl Target for Postgres {
         let Some(existing) = existing else { return Ok(Some(format!("table {name} is gone"))) };
         let lost = existing.lost(&table.schema);
         Ok(lost.map(|column| format!("column `{column}` of table {name} is gone")))
+    }
+
+    async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {
+        let mut lease = self.pool.lease().await?;
+        own::tidy(&mut lease, replication, keep).await?;
+        lease.give_back();
+        Ok(())
+    }
+
+    fn attend(&self, watch: Watch) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {

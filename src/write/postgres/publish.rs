@@ -6,6 +6,7 @@ use super::{
     catalog::{self, Existing},
     failure, merge,
     name::{LONGEST, TableName, literal, quoted},
+    own,
     stage::Stage,
 };
 use crate::error::{Error, Result};
@@ -50,7 +51,8 @@ pub(super) async fn publish(
     match existing {
         None if stage.lasting => {
             merge::call_all_new(transaction, stage).await?;
-            rename(transaction, stage).await?;
+            let moved = move_beside(transaction, stage).await?;
+            rename(transaction, &moved).await?;
         }
         None => {
             return Err(Error::target(format!("table {name} was dropped while it was loaded"))
@@ -88,8 +90,9 @@ async fn replace(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -
     if !old.is_plain(&stage.key) {
         return fill(transaction, stage, old).await;
     }
-    let carried = carried(transaction, stage, old).await?;
     run(transaction, stage, "SAVEPOINT weir_swap").await?;
+    let moved = move_beside(transaction, stage).await?;
+    let carried = carried(transaction, &moved, old).await?;
     match transaction.batch_execute(&format!("DROP TABLE {}", stage.name)).await {
         Ok(()) => {}
         Err(error) if failure::is(&error, &SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
@@ -99,7 +102,29 @@ async fn replace(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -
         Err(error) => return Err(failed(stage, &error)),
     }
     run(transaction, stage, &carried).await?;
-    rename(transaction, stage).await
+    rename(transaction, &moved).await
+}
+
+/// Moves the stage into the schema of its table, with the grants that tables get there.
+async fn move_beside(transaction: &Transaction<'_>, stage: &Stage) -> Result<Stage> {
+    let moved = stage.in_schema(&stage.name.schema);
+    if moved.table == stage.table {
+        return Ok(moved);
+    }
+    let (table, schema) = (&stage.table, quoted(&stage.name.schema));
+    run(transaction, stage, &format!("ALTER TABLE {table} SET SCHEMA {schema}")).await?;
+    let grants = own::default_grants(transaction, &stage.name.schema).await;
+    for (grantee, privilege, grantable) in grants.map_err(|error| failed(stage, &error))? {
+        let grant = granting(&moved.table, &grantee, &privilege, grantable);
+        run(transaction, stage, &grant).await?;
+    }
+    Ok(moved)
+}
+
+/// SQL: one privilege on a table.
+fn granting(table: &TableName, grantee: &str, privilege: &str, grantable: bool) -> String {
+    let option = if grantable { " WITH GRANT OPTION" } else { "" };
+    format!("GRANT {privilege} ON TABLE {table} TO {grantee}{option}")
 }
 
 /// The stage becomes the table.
@@ -126,7 +151,8 @@ pub(super) async fn define(transaction: &Transaction<'_>, stage: &Stage) -> Resu
     run(transaction, stage, &stage.definition()).await?;
     run(transaction, stage, &format!("COMMENT ON TABLE {} IS NULL", stage.table)).await?;
     stage.add_key(transaction).await?;
-    rename(transaction, stage).await
+    let moved = move_beside(transaction, stage).await?;
+    rename(transaction, &moved).await
 }
 
 /// `table_pkey`, or with a number if that is taken; `None` when ten are.
@@ -168,8 +194,7 @@ async fn carried(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -
             statements.push(format!("REVOKE ALL ON TABLE {table} FROM {grantee}"));
         }
         for (grantee, privilege, grantable) in grants {
-            let option = if grantable { " WITH GRANT OPTION" } else { "" };
-            statements.push(format!("GRANT {privilege} ON TABLE {table} TO {grantee}{option}"));
+            statements.push(granting(table, &grantee, &privilege, grantable));
         }
     }
     let comments = transaction

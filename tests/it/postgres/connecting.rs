@@ -239,7 +239,7 @@ async fn who_lacks_a_right_is_told_which() {
     assert!(error.hint().unwrap().contains("GRANT USAGE, CREATE ON SCHEMA"), "{error:?}");
     for (object, part) in [
         ("new.people", r#"schema "new" cannot be created"#),
-        ("theirs.people", r#"a staging table for "theirs"."people" cannot be created"#),
+        ("theirs.people", r#"table "theirs"."people" cannot be made"#),
     ] {
         let error = target.open(&table(object, Disposition::Replace), None).await.err().unwrap();
         assert!(error.to_string().contains(part), "{error:?}");
