@@ -190,12 +190,5 @@ pub(super) fn state(place: &str, connections: &Connections) -> Result<Arc<dyn Ta
 /// The server and database that a connection names.
 pub(super) fn postgres(connection: &Connection) -> Result<PostgresOptions> {
     let named = |error: Error| error.within(format!("connection `{}`", connection.name));
-    let mut options = match connection.property("url") {
-        Some(url) => PostgresOptions::from_url(url).map_err(named)?,
-        None => PostgresOptions::default(),
-    };
-    for (name, value) in connection.properties.iter().filter(|(name, _)| *name != "url") {
-        options.set(name, value.expose()).map_err(named)?;
-    }
-    Ok(options)
+    PostgresOptions::new(&connection.properties, &variable).map_err(named)
 }

@@ -17,10 +17,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ledger::Memory;
 use crate::plan::{Plan, Run, StreamPlan};
-use crate::report::{Event, Notice, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
+use crate::report::{
+    Event, Notice, NoticeKind, Planned, PointsReport, SliceError, StreamReport, StreamStatus,
+    add_notice,
+};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table, Target, Watch};
 
@@ -127,10 +130,7 @@ pub async fn run(
     let plan = prepare(beginning.run())?;
     let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let services = Services { ledger: Some(ledger), ..services };
-    let watch = Watch {
-        reporter: Arc::clone(&services.reporter),
-        cancel: services.cancel.clone(),
-    };
+    let watch = Watch { reporter: Arc::clone(&services.reporter), cancel: services.cancel.clone() };
     services.target.attend(watch);
     services.target.check().await?;
     let defined = define(&plan.definitions, &services).await?;
@@ -248,11 +248,16 @@ async fn run_locked(
     let default_object = plan.errors_object.clone();
     let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent };
     let ran = engine::run(plan, services, start, Some(durable.clone())).await;
-    let after = Recall::read(store.load().await?)?;
-    let ran = match ran {
-        Ok(ran) => ran,
-        Err(error) => {
-            if !has_begun(&after, &streams) {
+    let (ran, after) = match (ran, store.load().await.and_then(Recall::read)) {
+        (Ok(ran), Ok(after)) => (ran, after),
+        (Ok(ran), Err(error)) => {
+            let report = report(&run, continued, started, ran, (cancel.is_cancelled(), &[]));
+            return Ok((cut_off(RunReport { planned, ..report }, &error), false));
+        }
+        (Err(error), after) => {
+            if let Ok(after) = after
+                && !has_begun(&after, &streams)
+            {
                 store.save(&after.without_run()).await?;
             }
             return Err(error);
@@ -271,16 +276,32 @@ async fn run_locked(
         (false, true) => Default::default(),
         (false, false) => (Vec::new(), after.without_run()),
     };
-    if !changes.is_empty() {
-        store.save(&changes).await?;
-    }
+    let saved = if changes.is_empty() { Ok(()) } else { store.save(&changes).await };
     let mut report = report(&run, continued, started, ran, (cancel.is_cancelled(), &anew));
+    if let Err(error) = saved {
+        return Ok((cut_off(RunReport { planned, ..report }, &error), false));
+    }
     // Whatever else is left may need time.
     let again = refused && !resumable;
     report.errors_object = errors_object;
     report.planned = planned;
     report.resumable = resumable || refused;
     Ok((report, again))
+}
+
+/// The report of a run at whose end its state could not be reached. The run is remembered as it was saved
+/// last, so that the next one goes on with it.
+fn cut_off(report: RunReport, error: &Error) -> RunReport {
+    let status = match report.status {
+        RunStatus::Done | RunStatus::DoneWithErrors => RunStatus::Failed,
+        status => status,
+    };
+    let mut notices = report.notices;
+    add_notice(
+        &mut notices,
+        Notice { kind: NoticeKind::StateOutOfReach, count: 1, detail: error.chain() },
+    );
+    RunReport { status, resumable: true, notices, ..report }
 }
 
 /// A run that may go.

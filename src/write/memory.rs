@@ -17,7 +17,7 @@ use arrow_schema::DataType;
 use async_trait::async_trait;
 
 use super::{Committed, Deletes, Disposition, Ending, Seen, Table, Target, Watch, Writer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
 use crate::state::{Change, Entries, Holder, Lock, Store};
 
@@ -142,7 +142,7 @@ impl Store for MemoryStore {
         let mut kept = locked(&self.kept);
         if let Some(other) = kept.locks.get(&self.replication) {
             let what = format!("another run of `{}` is going on: {other}", self.replication);
-            return Err(Error::target(what));
+            return Err(Error::new(Kind::Busy, what));
         }
         kept.locks.insert(self.replication.clone(), holder.clone());
         let (kept, replication) = (Arc::clone(&self.kept), self.replication.clone());

@@ -14,10 +14,13 @@ mod name;
 mod options;
 mod own;
 mod pool;
+mod pooler;
 mod publish;
+mod sources;
 mod stage;
 mod state;
 mod tls;
+mod wait;
 mod writer;
 
 use std::{
@@ -32,7 +35,7 @@ use async_trait::async_trait;
 use tokio_postgres::{Client, error::SqlState};
 
 pub use self::ledger::PostgresLedger;
-pub use self::options::{PostgresOptions, Server, SslMode};
+pub use self::options::{ChannelBinding, PostgresOptions, Server, SslMode};
 use self::{
     catalog::Existing,
     lock::Locks,
@@ -40,7 +43,8 @@ use self::{
     pool::Pool,
     stage::Stage,
     state::{Home, PostgresStore},
-    writer::PostgresWriter,
+    wait::Waiter,
+    writer::{PostgresWriter, Surroundings},
 };
 use crate::error::{Error, Result};
 use crate::report::Event;
@@ -87,6 +91,10 @@ impl Postgres {
         Ok(Home::new(&state_schema(&self.options)?, replication))
     }
 
+    fn watch(&self) -> Watch {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Schema for the staging of a table: weir's own, or that of the table, with a note, where this role
     /// may not use weir's own.
     async fn staging_schema<'name>(
@@ -104,8 +112,7 @@ impl Postgres {
                  schema `{own}` (as the database's owner: CREATE SCHEMA IF NOT EXISTS {own}; GRANT \
                  USAGE, CREATE ON SCHEMA {own} TO {user})"
             );
-            let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            watch.reporter.report(&Event::Warning { stream: None, message });
+            self.watch().reporter.report(&Event::Warning { stream: None, message });
         }
         Ok(&name.schema)
     }
@@ -180,16 +187,21 @@ impl Target for Postgres {
             None => stage.create(&lease).await?,
         }
         lease.give_back();
-        let (pool, waiting) = (Arc::clone(&self.pool), Arc::clone(&self.waiting));
-        let home = self.home(&table.replication)?;
+        let around = Surroundings {
+            pool: Arc::clone(&self.pool),
+            waiting: Arc::clone(&self.waiting),
+            watch: self.watch(),
+            home: self.home(&table.replication)?,
+        };
         let rows = staged.unwrap_or_default();
-        Ok(Some(Box::new(PostgresWriter::new(stage, lock, pool, waiting, (home, rows)))))
+        Ok(Some(Box::new(PostgresWriter::new(stage, lock, around, rows))))
     }
 
     async fn define(&self, table: &Table) -> Result<String> {
         self.options.validate()?;
         let mut stage = Stage::plan(table, &self.options.schema)?;
-        stage.lasting = true;
+        // A table that is there gains columns, and nothing else.
+        (stage.lasting, stage.disposition) = (true, Disposition::Append);
         let lock = self.locks.take(&self.pool, &stage.name).await?;
         let mut lease = self.pool.lease().await?;
         ensure_schema(&lease, &stage.name).await?;
@@ -199,12 +211,23 @@ impl Target for Postgres {
         let transaction = lease.transaction().await.map_err(failed)?;
         match catalog::inspect(&transaction, &stage.name).await? {
             Some(existing) => {
+                transaction.rollback().await.map_err(failed)?;
                 existing.check(&stage.name, &stage.schema)?;
-                publish::adapt(&transaction, &stage, &existing).await?;
+                let session = lock.session().ok_or_else(|| stage::lost_lock(&stage.name))?;
+                let waiter = Waiter {
+                    observer: session,
+                    longest: self.options.lock_wait,
+                    watch: self.watch(),
+                    stream: &stage.stream,
+                    table: &stage.name,
+                };
+                publish::adapt_first(&mut lease, &stage, waiter).await?;
             }
-            None => publish::define(&transaction, &stage).await?,
+            None => {
+                publish::define(&transaction, &stage).await?;
+                transaction.commit().await.map_err(failed)?;
+            }
         }
-        transaction.commit().await.map_err(failed)?;
         lease.give_back();
         lock.release().await;
         Ok(stage.name.to_string())

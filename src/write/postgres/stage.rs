@@ -27,6 +27,8 @@ const CHUNK: usize = 256 * 1024;
 /// A table that is being loaded.
 #[derive(Clone)]
 pub(super) struct Stage {
+    /// Stream whose rows these are.
+    pub(super) stream: String,
     /// The table that is meant.
     pub(super) name: TableName,
     /// The table that holds its new rows until then.
@@ -91,6 +93,7 @@ impl Stage {
             staged.columns.push(Column::new(MARK, ColumnType::Bool));
         }
         Ok(Self {
+            stream: table.stream.clone(),
             name,
             table: stage,
             schema,
@@ -182,9 +185,10 @@ impl Stage {
     /// Removes what dead runs left, and creates the table.
     pub(super) async fn create(&self, client: &Client) -> Result<()> {
         self.remove_stale(client).await?;
-        let created = client.batch_execute(&self.definition()).await;
+        let definition = self.definition();
+        let created = client.batch_execute(&definition).await;
         let what = || format!("a staging table for {} cannot be created", self.name);
-        created.map_err(|error| failure::statement(what(), &error))
+        created.map_err(|error| failure::definition(what(), &definition, &error))
     }
 
     pub(super) fn definition(&self) -> String {
@@ -197,7 +201,9 @@ impl Stage {
         }
         columns.push(format!("{} bigint", quoted(ROW)));
         let create = format!("CREATE TABLE {} ({})", self.table, columns.join(", "));
-        let mut statements = vec![create, self.marking()];
+        // Rows can be deleted from it even where all tables are published.
+        let identity = format!("ALTER TABLE {} REPLICA IDENTITY FULL", self.table);
+        let mut statements = vec![create, identity, self.marking()];
         if !self.lasting {
             return statements.join("; ");
         }
