@@ -83,7 +83,7 @@ pub(super) async fn run(env: Arc<Env>, job: Job) -> Ended {
     let ended = if job.way.reach == Reach::Nothing {
         nothing_to_do(job)
     } else {
-        extract(env, job, started).await
+        Box::pin(extract(env, job, started)).await
     };
     reporter.report(&Event::StreamFinished { report: ended.report.clone() });
     ended

@@ -3,6 +3,7 @@
 //! A run that has begun is remembered until all its streams have ended. The next one goes on with it:
 //! it keeps its id, so that rows that are staged are found again.
 
+mod after;
 mod again;
 mod errors;
 mod forecast;
@@ -17,16 +18,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ledger::Memory;
 use crate::plan::{Plan, Run, StreamPlan};
-use crate::report::{
-    Event, Notice, NoticeKind, Planned, PointsReport, SliceError, StreamReport, StreamStatus,
-    add_notice,
-};
+use crate::report::{Event, Notice, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
 use crate::write::{Disposition, Table, Target, Watch};
 
+use after::{cut_off, has_begun, looked_back, tidy};
 use past::GoOn;
 
 pub use errors::ERRORS;
@@ -237,10 +236,7 @@ async fn run_locked(
     let begun = begin(prepare, plan, past, &services, beginning).await?;
     let Begun { plan, ways, continued, recall, planned, spent } = begun;
     let run = plan.run.clone();
-    if let Err(error) = services.target.tidy(&plan.name, Some(&run.id)).await {
-        let message = format!("what earlier runs have staged is not removed: {}", error.chain());
-        services.reporter.report(&Event::Warning { stream: None, message });
-    }
+    tidy(&services, &plan).await;
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
@@ -248,19 +244,12 @@ async fn run_locked(
     let default_object = plan.errors_object.clone();
     let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent };
     let ran = engine::run(plan, services, start, Some(durable.clone())).await;
-    let (ran, after) = match (ran, store.load().await.and_then(Recall::read)) {
-        (Ok(ran), Ok(after)) => (ran, after),
-        (Ok(ran), Err(error)) => {
+    let (ran, after) = looked_back(ran, store.as_ref(), &streams).await?;
+    let after = match after {
+        Ok(after) => after,
+        Err(error) => {
             let report = report(&run, continued, started, ran, (cancel.is_cancelled(), &[]));
             return Ok((cut_off(RunReport { planned, ..report }, &error), false));
-        }
-        (Err(error), after) => {
-            if let Ok(after) = after
-                && !has_begun(&after, &streams)
-            {
-                store.save(&after.without_run()).await?;
-            }
-            return Err(error);
         }
     };
     let errors = errors::write(target.as_ref(), (&name, &default_object), &run, &after).await;
@@ -287,21 +276,6 @@ async fn run_locked(
     report.planned = planned;
     report.resumable = resumable || refused;
     Ok((report, again))
-}
-
-/// The report of a run at whose end its state could not be reached. The run is remembered as it was saved
-/// last, so that the next one goes on with it.
-fn cut_off(report: RunReport, error: &Error) -> RunReport {
-    let status = match report.status {
-        RunStatus::Done | RunStatus::DoneWithErrors => RunStatus::Failed,
-        status => status,
-    };
-    let mut notices = report.notices;
-    add_notice(
-        &mut notices,
-        Notice { kind: NoticeKind::StateOutOfReach, count: 1, detail: error.chain() },
-    );
-    RunReport { status, resumable: true, notices, ..report }
 }
 
 /// A run that may go.
@@ -383,21 +357,6 @@ async fn begin(
     let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
     past::remember(store, (&plan, &ways), (false, planned), &recall.counted).await?;
     Ok(Begun { plan, ways, continued: false, recall, planned, spent: census.points })
-}
-
-/// Whether anything was done that is worth going on with.
-fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
-    let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
-    streams.iter().any(|stream| {
-        let state = recall.stream(&stream.name);
-        let open = state.open.as_ref().filter(|open| open.run_id == id);
-        let begun = open.is_some_and(|open| {
-            open.staged > 0
-                || !open.open.is_empty()
-                || open.finished.iter().any(|one| one.count() > 0)
-        });
-        begun || state.ended_in(id).is_some_and(engine::LastRun::is_done)
-    })
 }
 
 /// Forgets the streams of a plan, and the run that has not ended.

@@ -1,5 +1,5 @@
 //! APIs, targets and files that break weir's assumptions: one small fake per fault.
 
 mod answers;
-mod paging;
 mod names;
+mod paging;

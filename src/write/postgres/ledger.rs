@@ -88,14 +88,14 @@ async fn find_or_create(
     let table = match found {
         Some(found) if found == wanted || wanted.schema != own::OWN => found,
         old => {
-            let mut statement = format!(
+            let create = format!(
                 "CREATE TABLE {wanted} (connection text PRIMARY KEY, account text NOT NULL, \
                      changed_at timestamptz NOT NULL)"
             );
+            transaction.batch_execute(&create).await?;
             if let Some(old) = old {
-                statement += &format!("; INSERT INTO {wanted} TABLE {old}");
+                transaction.batch_execute(&format!("INSERT INTO {wanted} TABLE {old}")).await?;
             }
-            transaction.batch_execute(&statement).await?;
             wanted
         }
     };

@@ -209,24 +209,20 @@ impl Target for Postgres {
         let failed =
             |error| failure::statement(format!("table {} cannot be defined", stage.name), &error);
         let transaction = lease.transaction().await.map_err(failed)?;
-        match catalog::inspect(&transaction, &stage.name).await? {
-            Some(existing) => {
-                transaction.rollback().await.map_err(failed)?;
-                existing.check(&stage.name, &stage.schema)?;
-                let session = lock.session().ok_or_else(|| stage::lost_lock(&stage.name))?;
-                let waiter = Waiter {
-                    observer: session,
-                    longest: self.options.lock_wait,
-                    watch: self.watch(),
-                    stream: &stage.stream,
-                    table: &stage.name,
-                };
-                publish::adapt_first(&mut lease, &stage, waiter).await?;
-            }
-            None => {
-                publish::define(&transaction, &stage).await?;
-                transaction.commit().await.map_err(failed)?;
-            }
+        if let Some(existing) = catalog::inspect(&transaction, &stage.name).await? {
+            transaction.rollback().await.map_err(failed)?;
+            existing.check(&stage.name, &stage.schema)?;
+            let waiter = Waiter {
+                observer: lock.session().ok_or_else(|| stage::lost_lock(&stage.name))?,
+                longest: self.options.lock_wait,
+                watch: self.watch(),
+                stream: &stage.stream,
+                table: &stage.name,
+            };
+            publish::adapt_first(&mut lease, &stage, waiter).await?;
+        } else {
+            publish::define(&transaction, &stage).await?;
+            transaction.commit().await.map_err(failed)?;
         }
         lease.give_back();
         lock.release().await;

@@ -1,6 +1,6 @@
 //! Whether a pooler stands between weir and the server that gives each transaction another session.
 //!
-//! PgBouncer in transaction mode does. Locks and settings of a session are then somebody else's, and stay
+//! `PgBouncer` in transaction mode does. Locks and settings of a session are then somebody else's, and stay
 //! behind. Only statements that leave nothing behind are sent to find out.
 
 use tokio_postgres::{Client, SimpleQueryMessage};

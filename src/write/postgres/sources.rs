@@ -106,7 +106,9 @@ fn settings_of(url: &str) -> Result<Settings> {
     if !hosts.is_empty() {
         let (hosts, ports) = servers(hosts)?;
         set("host", hosts);
-        ports.into_iter().for_each(|ports| set("port", ports));
+        if let Some(ports) = ports {
+            set("port", ports);
+        }
     }
     for (name, value) in [("user", user), ("database", database)] {
         if !value.is_empty() {
@@ -284,7 +286,7 @@ fn searched_first(options: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::write::postgres::{ChannelBinding, Server, SslMode};
-    use std::{path::PathBuf, time::Duration};
+    use std::{os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
     fn options(url: &str) -> PostgresOptions {
         PostgresOptions::from_url(url).unwrap()
@@ -359,7 +361,6 @@ mod tests {
 
     /// A folder that stands for the user's home, with files.
     fn home(files: &[(&str, &str)]) -> tempfile::TempDir {
-        use std::os::unix::fs::PermissionsExt;
         let home = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = home.path().join(name);
@@ -437,7 +438,6 @@ mod tests {
         let own = [("PGPASSFILE", own.as_str())];
         assert_eq!(password("postgres://me@/x?host=/run/pg", &own).as_deref(), Some("own"));
         // A file that others can read is not used.
-        use std::os::unix::fs::PermissionsExt;
         let open = fs::Permissions::from_mode(0o644);
         fs::set_permissions(home.path().join(".pgpass"), open).unwrap();
         assert_eq!(password("postgres://you@h:1/x", &[]), None);

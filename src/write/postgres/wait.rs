@@ -3,12 +3,9 @@
 //! A request for a strong lock holds up every session that comes after it, readers too. A try is therefore
 //! given up after [`TRY`]; in the pause that follows, those who waited behind it pass.
 
-use std::{
-    future::Future,
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{future::Future, pin::pin, time::Duration};
 
+use tokio::time::Instant;
 use tokio_postgres::{Client, Row, Transaction};
 
 use super::{failure, name::TableName};

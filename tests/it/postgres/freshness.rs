@@ -104,7 +104,7 @@ async fn the_ledger_has_a_fixed_place() {
     }
     let counted = "SELECT connection FROM _weir._weir_ledger ORDER BY 1";
     assert_eq!(database.texts(counted).await, ["mart", "raw", "site"]);
-    let places = "SELECT relnamespace::regnamespace FROM pg_class WHERE relname = '_weir_ledger' \
+    let places = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = '_weir_ledger' \
                   ORDER BY 1";
     assert_eq!(database.texts(places).await, ["_weir", "public"]);
 }
