@@ -2,6 +2,7 @@
 
 mod answers;
 mod keys;
+mod names;
 mod network;
 mod paging;
 mod said;
