@@ -102,7 +102,10 @@ async fn without_the_right_to_a_schema_rows_are_staged_beside_their_table() {
     options.user.clone_from(&role);
     let target = Postgres::new(options);
     let told = std::sync::Arc::new(weir::report::Recorded::default());
-    let watch = weir::write::Watch { reporter: told.clone(), ..weir::write::Watch::default() };
+    let watch = weir::write::Watch {
+        reporter: std::sync::Arc::<weir::report::Recorded>::clone(&told),
+        ..weir::write::Watch::default()
+    };
     target.attend(watch);
     let table = table("theirs.people", Disposition::Replace);
     let writer = target.open(&table, None).await.unwrap().unwrap();

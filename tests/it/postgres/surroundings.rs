@@ -64,7 +64,7 @@ impl Pooler {
 
     fn options(&self, database: &Database) -> PostgresOptions {
         let mut options = database.options();
-        options.servers[0].host = "127.0.0.1".to_owned();
+        "127.0.0.1".clone_into(&mut options.servers[0].host);
         options.servers[0].port = self.port;
         options
     }

@@ -39,7 +39,10 @@ async fn idle_reader(database: &Database) -> (Client, i32) {
 fn watched(options: PostgresOptions) -> (Arc<Postgres>, Arc<Recorded>, CancellationToken) {
     let (told, cancel) = (Arc::new(Recorded::default()), CancellationToken::new());
     let target = Arc::new(Postgres::new(options));
-    target.attend(Watch { reporter: told.clone(), cancel: cancel.clone() });
+    target.attend(Watch {
+        reporter: std::sync::Arc::<weir::report::Recorded>::clone(&told),
+        cancel: cancel.clone(),
+    });
     (target, told, cancel)
 }
 
