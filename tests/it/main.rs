@@ -8,6 +8,7 @@ mod confluence;
 mod evolution;
 mod faults;
 mod files;
+mod faults;
 mod forecast;
 mod going_on;
 mod incremental;

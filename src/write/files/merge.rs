@@ -15,13 +15,9 @@ use arrow_array::{
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 
-use super::{
-    keys::{RowHash, hashes},
-    object::Format,
-    old::OldFile,
-    stage::Staging,
-};
+use super::{object::Format, old::OldFile, stage::Staging};
 use crate::error::{Error, Result};
+use crate::hash::{Wide as RowHash, narrow, rows as hashes};
 use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE, TableSchema};
 use crate::write::{Deletes, Disposition, Ending, Seen, Table};
 
@@ -336,10 +332,6 @@ impl Keys {
     pub(super) fn count(&self) -> u64 {
         self.entries.len() as u64
     }
-}
-
-fn narrow(hash: RowHash) -> u64 {
-    u64::try_from(hash & RowHash::from(u64::MAX)).unwrap_or_default()
 }
 
 fn replace(columns: &mut [ArrayRef], at: usize, array: ArrayRef) {

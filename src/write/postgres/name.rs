@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::hash;
 
 /// Bytes that a Postgres server keeps of a name; what is longer it would cut off silently.
 pub(super) const LONGEST: usize = 63;
@@ -55,10 +56,7 @@ impl TableName {
 
     /// FNV-1a, which stays the same between versions and machines.
     fn hash(&self) -> u64 {
-        let bytes = self.schema.bytes().chain([0]).chain(self.table.bytes());
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        hash::fnv(self.schema.bytes().chain([0]).chain(self.table.bytes()))
     }
 }
 

@@ -1,0 +1,3 @@
+//! Tests that break what weir takes for granted.
+
+mod state;
