@@ -14,6 +14,12 @@ pub enum NoticeKind {
     FullPage,
     /// An answer told of errors beside its records.
     AnswerErrors,
+    /// Saved state was damaged, and left out.
+    StateDamaged,
+    /// A table was changed by something other than the replication.
+    TargetChanged,
+    /// A stream was read again from its start in a run that went on.
+    ReadAgain,
 }
 
 impl NoticeKind {
@@ -34,6 +40,9 @@ impl NoticeKind {
             Self::AnswerErrors => {
                 plural(count, "answer", "answers") + " told of errors beside the records"
             }
+            Self::StateDamaged => "the saved state was damaged".to_owned(),
+            Self::TargetChanged => "the table was changed by something else".to_owned(),
+            Self::ReadAgain => "the stream was read again from its start".to_owned(),
         }
     }
 
@@ -42,6 +51,7 @@ impl NoticeKind {
         match self {
             Self::KeyCollision | Self::MissingPages | Self::AnswerErrors => true,
             Self::FullPage => false,
+            Self::StateDamaged | Self::TargetChanged | Self::ReadAgain => false,
         }
     }
 }

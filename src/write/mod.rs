@@ -141,6 +141,13 @@ pub trait Target: Send + Sync {
     /// column of its schema. `None`: it is all there, as far as that can be told without its rows.
     async fn lacks(&self, table: &Table) -> Result<Option<String>>;
 
+    /// Whether so many staged rows of the table's run are there, so that [`Target::open`] can go on with
+    /// them. Where rows and state are saved in one step they are.
+    async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
+        let _ = (table, staged);
+        Ok(true)
+    }
+
     /// The state that is kept here for a replication.
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>>;
 }

@@ -8,7 +8,6 @@ mod confluence;
 mod evolution;
 mod faults;
 mod files;
-mod faults;
 mod forecast;
 mod going_on;
 mod incremental;

@@ -232,6 +232,20 @@ impl Target for Files {
         })
     }
 
+    async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
+        let object = Object::parse(&table.object)?;
+        let area = area::name(&object.path);
+        match self.place.as_ref() {
+            Place::Local(local) => {
+                Ok(Staging::is_local(&local.root().join(area), &table.run_id, staged))
+            }
+            Place::Store(store) => {
+                let shown = (store.bucket(), store.shown());
+                Staging::is_in_store(shown, &store.below(&area), (&table.run_id, staged)).await
+            }
+        }
+    }
+
     fn store(&self, replication: &str) -> Result<Arc<dyn state::Store>> {
         Ok(self.home(replication).store())
     }

@@ -1,3 +1,0 @@
-//! Tests that break what weir takes for granted.
-
-mod state;
