@@ -10,6 +10,7 @@ mod forecast;
 mod pace;
 mod past;
 mod probe;
+mod sample;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -25,7 +26,7 @@ use crate::report::{
     Event, Notice, NoticeKind, Planned, PointsReport, SliceError, StreamReport, StreamStatus,
 };
 use crate::state::{Change, Entries, Holder, Lock, Store};
-use crate::write::{Disposition, Table};
+use crate::write::Table;
 
 use findings::Findings;
 use past::{GoOn, GoingOn};
@@ -137,6 +138,9 @@ pub async fn run(
         let ran = Ran { streams: defined, ..Ran::default() };
         return Ok(report(&plan.run, false, started, ran, (false, &[])));
     }
+    if sample::is_wanted(&plan) {
+        return sample::run(plan, services, beginning).await;
+    }
     let at_home = services.state.is_none();
     let store = match &services.state {
         Some(store) => Arc::clone(store),
@@ -207,32 +211,6 @@ async fn run_locked(
     if let Some(damage) = store.damage() {
         let detail = format!("{damage}; the run goes on from what was saved before that");
         findings.tell(reporter.as_ref(), None, NoticeKind::StateDamaged, detail);
-    }
-    // Rows that are few on purpose must not be taken for all there are.
-    if plan.streams.iter().any(|stream| stream.limit.is_some()) {
-        if let Some(open) = &recall.run {
-            return Err(past::open_error(open).with_hint(
-                "run without `--limit` to continue it, or with `--fresh` to give it up",
-            ));
-        }
-        // Of what is replaced by a few rows, earlier runs tell nothing any more.
-        let replaced = plan.streams.iter().filter(|stream| {
-            stream.output.as_ref().is_some_and(|output| {
-                matches!(output.table.disposition, Disposition::Replace | Disposition::Truncate)
-            })
-        });
-        let changes: Vec<Change> = replaced
-            .filter(|stream| recall.streams.contains_key(&stream.name))
-            .flat_map(|stream| engine::StreamState::forgotten(&stream.name))
-            .collect();
-        store.save(&changes).await?;
-        let recall = Recall::default();
-        let ways = engine::ways(&plan, &recall, beginning.now);
-        let run = plan.run.clone();
-        let cancelled = services.cancel.clone();
-        let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
-        let ran = engine::run(plan, services, start, None).await?;
-        return Ok((report(&run, false, started, ran, (cancelled.is_cancelled(), &[])), false));
     }
     let lacking = past::lacking(&plan, &recall, services.target.as_ref()).await;
     findings.tell_all(reporter.as_ref(), NoticeKind::TargetChanged, &lacking);

@@ -16,6 +16,9 @@ use crate::report::Notice;
 use crate::schema::TableSchema;
 use crate::state::{Change, Store};
 
+/// What the names of samples end with.
+pub const SAMPLE: &str = "__sample";
+
 /// What becomes of the rows that the target already has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -125,6 +128,14 @@ pub struct Committed {
 pub trait Target: Send + Sync {
     /// Refuses a table that could never be opened, by its name and disposition alone; asks nobody.
     fn accepts(&self, table: &Table) -> Result<()>;
+
+    /// The object for a sample of one: beside it, of the same form.
+    ///
+    /// # Errors
+    /// The object cannot be understood.
+    fn beside(&self, object: &str) -> Result<String> {
+        Ok(format!("{object}{SAMPLE}"))
+    }
 
     /// Checks that the target can be reached and written, without changing it.
     async fn check(&self) -> Result<()>;

@@ -64,16 +64,12 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Reads a snapshot and the journal that was written after it. What is not whole is left out, with all that
 /// was saved later: nothing was that a process was about to write when it died.
 pub(super) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
-    let mut loaded = match snapshot {
-        None => Loaded::default(),
-        Some(bytes) => match read_snapshot(bytes) {
-            Some((generation, entries)) => Loaded { entries, generation, damage: None },
-            None => {
-                let damage = Some("its snapshot is not whole, so that nothing is known".to_owned());
-                return Loaded { damage, ..Loaded::default() };
-            }
-        },
+    let found = snapshot.map_or(Some((0, Entries::new())), read_snapshot);
+    let Some((generation, entries)) = found else {
+        let damage = Some("its snapshot is not whole, so that nothing is known".to_owned());
+        return Loaded { damage, ..Loaded::default() };
     };
+    let mut loaded = Loaded { entries, generation, damage: None };
     let mut rest = journal;
     while !rest.is_empty() {
         let read = read_changes(rest);
@@ -151,7 +147,7 @@ mod tests {
         for length in 0..=journal.len() {
             let read = read(None, &journal[..length]);
             let at = states.iter().position(|state| *state == read.entries).unwrap();
-            let ends = journal[..length].iter().filter(|byte| **byte == b'\n').count();
+            let ends = journal[..length].split(|byte| *byte == b'\n').count() - 1;
             assert_eq!(at, ends.min(at), "{length}");
             assert_eq!(read.damage.is_none(), length == 0 || journal[length - 1] == b'\n');
         }
@@ -165,7 +161,7 @@ mod tests {
                 let mut damaged = journal.clone();
                 damaged[at] ^= 1 << bit;
                 let read = read(None, &damaged);
-                let before = journal[..at].iter().filter(|byte| **byte == b'\n').count();
+                let before = journal[..at].split(|byte| *byte == b'\n').count() - 1;
                 assert_eq!(read.entries, states[before], "byte {at} bit {bit}");
                 assert!(read.damage.is_some());
             }

@@ -156,6 +156,11 @@ impl Target for Files {
         refuse_what_cannot_be(table, &object, table.files.unwrap_or(self.settings))
     }
 
+    fn beside(&self, object: &str) -> Result<String> {
+        Object::parse(object)?;
+        Ok(object::beside(object))
+    }
+
     async fn check(&self) -> Result<()> {
         match self.place.as_ref() {
             Place::Local(local) => local.check(),

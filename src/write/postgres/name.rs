@@ -39,6 +39,14 @@ impl TableName {
         Self { schema: self.schema.clone(), table: table.into() }
     }
 
+    /// A table of the same schema whose name ends with `suffix`, in place of what is too long for it.
+    pub(super) fn beside(&self, suffix: &str) -> Self {
+        let most = LONGEST.saturating_sub(suffix.len());
+        let most = most.min(self.table.len());
+        let end = (0..=most).rev().find(|end| self.table.is_char_boundary(*end)).unwrap_or(0);
+        self.sibling(format!("{}{suffix}", self.table.get(..end).unwrap_or(&self.table)))
+    }
+
     /// A staging table of this one.
     pub(super) fn stage(&self, random: u32) -> Self {
         self.sibling(format!("{}{random:08x}", self.stage_prefix()))
