@@ -105,14 +105,15 @@ pub(super) fn reset(
 ) -> Result<Exit> {
     let store = prepared.store()?;
     let runtime = super::runtime()?;
-    let recall = runtime.block_on(async { Recall::read(store.load().await?) })?;
+    let entries = runtime.block_on(store.load())?;
+    let (recall, strange) = Recall::read_leniently(entries);
     let names: Vec<&str> =
         recall.streams.keys().map(String::as_str).filter(|name| wanted.contains(name)).collect();
     if let Some(strange) = prepared.strange(wanted) {
         let what = format!("no stream matches `{strange}`");
         return Err(Error::input(what).with_hint("`weir sync status` shows the streams"));
     }
-    if names.is_empty() && recall.run.is_none() {
+    if names.is_empty() && recall.run.is_none() && strange.is_empty() {
         printer::talk("nothing is saved of these streams");
         return Ok(Exit::Done);
     }

@@ -241,7 +241,12 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
     }
     if let Some(limit) = args.limit {
         let rows = printer::counted(limit, "row");
-        printer::note(shared, &format!("--limit: each stream ends after {rows}"));
+        printer::note(
+            shared,
+            &format!(
+                "--limit: each stream ends after {rows}, in a table or file of its own, `…__sample`"
+            ),
+        );
     }
     go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
 }

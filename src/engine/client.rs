@@ -1,11 +1,8 @@
 //! One request until it is answered: paced, authorised, and sent again as the rules say.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use chrono::Utc;
@@ -15,6 +12,7 @@ use super::{estimate::Price, hand::Reserved, purse::Purse, stats::Stats};
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Response, StatusCode, Transport, TransportError, Url};
+use crate::hash;
 use crate::plan::Access;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
@@ -386,9 +384,7 @@ pub(super) struct Jitter(AtomicU64);
 
 impl Jitter {
     pub(super) fn of(run_id: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        run_id.hash(&mut hasher);
-        Self(AtomicU64::new(hasher.finish()))
+        Self(AtomicU64::new(hash::fnv(run_id.bytes())))
     }
 
     fn next(&self) -> f64 {

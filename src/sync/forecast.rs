@@ -87,14 +87,16 @@ pub async fn forecast(
         notes.push(format!("{stream}: {message}"));
     }
     let (mut ways, mut continues) = (None, None);
-    if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
-        match past::go_on(prepare, open, &lacking)? {
-            GoOn::With(again, then) => {
-                continues = Some(continued(open, &recall));
-                (plan, ways) = (*again, Some(then));
-            }
-            GoOn::Not(message) => notes.push(message),
+    match past::go_on(prepare, (&recall, &lacking), target, beginning.now).await? {
+        Some(GoOn::With(going)) => {
+            let anew = going.anew.iter();
+            notes.extend(anew.map(|(name, why)| format!("{name}: {why}")));
+            recall = going.recall;
+            continues = recall.run.as_ref().map(|open| continued(open, &recall));
+            (plan, ways) = (going.plan, Some(going.ways));
         }
+        Some(GoOn::Not(message)) => notes.push(message),
+        None => {}
     }
     if continues.is_none() {
         (recall.run, recall.counted) = (None, Vec::new());

@@ -50,7 +50,7 @@ use self::{
 use crate::error::{Error, Result};
 use crate::report::Event;
 use crate::state::Store;
-use crate::write::{Disposition, Table, Target, Watch, Writer};
+use crate::write::{Disposition, SAMPLE, Table, Target, Watch, Writer};
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
 ///
@@ -130,6 +130,10 @@ impl Target for Postgres {
     fn accepts(&self, table: &Table) -> Result<()> {
         self.options.validate()?;
         Stage::plan(table, &self.options.schema).map(|_| ())
+    }
+
+    fn beside(&self, object: &str) -> Result<String> {
+        Ok(TableName::parse(object, &self.options.schema)?.beside(SAMPLE).to_string())
     }
 
     async fn check(&self) -> Result<()> {
