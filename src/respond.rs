@@ -309,7 +309,8 @@ mod tests {
     }
 
     fn rules(yaml: &str) -> Rules {
-        let rules: Vec<ResponseRule> = serde_saphyr::from_str(yaml).unwrap();
+        let document = crate::yaml::Document::parse("rules.yaml", yaml).unwrap();
+        let rules: Vec<ResponseRule> = document.read().unwrap();
         Rules::new(&rules, Duration::from_hours(1)).unwrap()
     }
 

@@ -50,7 +50,7 @@ connection:
 base_url:
   - { when: domain, url: 'https://{{ domain }}/v1' }
   - { url: 'https://api.collect.test' }
-auth: { oauth2: { grant: client_credentials, token_url: 'https://tokens.test:444/x', client_id: a } }
+auth: { oauth2: { grant: client_credentials, token_url: 'https://tokens.test:444/x', client_id: a, client_secret: b } }
 test: { get: /ping }
 streams:
   orders: { doc: An order., get: /orders, key: [id], columns: { id: int } }

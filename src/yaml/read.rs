@@ -303,10 +303,6 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        // A list would be taken for the values of its keys in their order.
-        if matches!(self.node.value, NodeValue::List(_)) {
-            return self.placed(Err(de::Error::invalid_type(de::Unexpected::Seq, &"a mapping")));
-        }
         self.deserialize_map(visitor)
     }
 
