@@ -368,6 +368,8 @@ pub(super) enum SchemaKind {
     Replication,
     /// The connections file
     Connections,
+    /// What `weir sync status --json` prints
+    Status,
 }
 
 #[derive(Debug, Subcommand)]

@@ -182,6 +182,8 @@ pub(super) fn planned(expected: &[Expected]) -> Option<Planned> {
         requests: expected.iter().map(|one| one.requests).sum(),
         points: expected.iter().map(|one| one.points).sum(),
         assumed: expected.iter().any(|one| one.assumed),
+        requests_range: [0, 1].map(|end| expected.iter().map(|one| one.requests_range[end]).sum()),
+        points_range: [0, 1].map(|end| expected.iter().map(|one| one.points_range[end]).sum()),
     };
     (!expected.is_empty()).then_some(planned)
 }

@@ -186,12 +186,17 @@ pub trait Target: Send + Sync {
 
     /// Takes note of whom to tell what the target waits for, and of what ends its waits.
     fn attend(&self, watch: Watch);
+
     /// Whether so many staged rows of the table's run are there, so that [`Target::open`] can go on with
     /// them. Where rows and state are saved in one step they are.
     async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
         let _ = (table, staged);
         Ok(true)
     }
+
+    /// Rows of a table, without those that are marked as deleted; `None` where there is no such table, or
+    /// where its files would have to be fetched to count them.
+    async fn count(&self, table: &Table) -> Result<Option<u64>>;
 
     /// The state that is kept here for a replication.
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>>;

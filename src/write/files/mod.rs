@@ -260,6 +260,18 @@ impl Target for Files {
         }
     }
 
+    async fn count(&self, table: &Table) -> Result<Option<u64>> {
+        let object = Object::parse(&table.object)?;
+        match self.place.as_ref() {
+            Place::Local(local) if local.has(&object) => {
+                let files = local.files(&object)?.into_iter().map(OldFile::Local);
+                let format = object.format;
+                files.map(|file| file.count(format)).sum::<Result<u64>>().map(Some)
+            }
+            Place::Local(_) | Place::Store(_) => Ok(None),
+        }
+    }
+
     fn store(&self, replication: &str) -> Result<Arc<dyn state::Store>> {
         Ok(self.home(replication).store())
     }

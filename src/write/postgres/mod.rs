@@ -256,6 +256,15 @@ impl Target for Postgres {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 
+    async fn count(&self, table: &Table) -> Result<Option<u64>> {
+        self.options.validate()?;
+        let name = TableName::parse(&table.object, &self.options.schema)?;
+        let lease = self.pool.lease().await?;
+        let count = catalog::count(&*lease, &name).await?;
+        lease.give_back();
+        Ok(count)
+    }
+
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         self.options.validate()?;
         state::check(replication)?;

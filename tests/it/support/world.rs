@@ -130,6 +130,10 @@ impl Target for Mortal<Memory> {
         self.inner.tidy(replication, keep).await
     }
 
+    async fn count(&self, table: &Table) -> Result<Option<u64>> {
+        self.inner.count(table).await
+    }
+
     fn attend(&self, watch: Watch) {
         self.inner.attend(watch);
     }
