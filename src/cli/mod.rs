@@ -6,6 +6,7 @@ mod conns_set;
 mod discover;
 mod files;
 mod forecast;
+mod prepared;
 mod printer;
 mod progress;
 mod routes;

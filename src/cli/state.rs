@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Exit, args::Shared, printer, sync::Prepared};
+use super::{Exit, args::Shared, prepared::Prepared, printer};
 use crate::engine::{Recall, StreamState};
 use crate::error::{Error, Result};
 use crate::plan::Selection;

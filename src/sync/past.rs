@@ -86,17 +86,19 @@ pub(super) async fn go_on(
             return Ok(Some(GoOn::Not(message)));
         }
     };
+    let whole = engine::ways(&plan, recall, now);
     for stream in &plan.streams {
         let Some(way) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then)) else {
             continue;
         };
         let lost = lacking.get(&stream.name).filter(|_| !engine::writes_all(stream, way)).cloned();
-        let why = match lost {
+        let (way, why) = match lost {
             None if is_unstaged(stream, recall, target).await? => {
-                "what was staged is gone: it is read again from its start".to_owned()
+                (way, "what was staged is gone: it is read again from its start".to_owned())
             }
             None => continue,
-            Some(lost) => lost,
+            // What the run was to read does not bring back what is lost.
+            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(way), lost),
         };
         other.entry(stream.name.clone()).or_insert((way, why));
     }

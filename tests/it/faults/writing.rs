@@ -130,6 +130,7 @@ fn a_connection_is_tested_by_the_first_stream_where_the_spec_names_no_request() 
     let user = User::new();
     user.write("shop.yaml", NAMES);
     let shop = "{type: api, spec: shop.yaml}";
+    ended(&user.run(&["trust", "shop.yaml"]), 0);
     let output = user.weir(&["conns", "test", "SHOP"]).env("SHOP", shop).output().unwrap();
     let (_, err) = ended(&output, 1);
     assert!(err.contains("https://shop.test/v1/orders"), "{err}");
