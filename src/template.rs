@@ -11,11 +11,14 @@ use std::{
 
 use minijinja::{
     Environment, Expression as Compiled, UndefinedBehavior,
-    value::{Enumerator, Serde, ValueKind},
+    value::{Enumerator, Serde},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-pub use minijinja::{Value, value::Object};
+pub use minijinja::{
+    Value,
+    value::{Object, ValueKind},
+};
 
 /// Steps one expression may take; a runaway loop ends here.
 const FUEL: u64 = 50_000;

@@ -25,6 +25,19 @@ pub(super) struct Listing<'plan> {
     pub(super) at: Position,
     pub(super) depth: u32,
     pub(super) guard: Option<LoopGuard>,
+    /// Of a chunk of values, which it is about: from the first number up to the second. `None`: all.
+    pub(super) part: Option<(usize, usize)>,
+    /// Size of its next page, where a larger one could not be read.
+    pub(super) narrow: Option<u32>,
+    /// Whether its next page is asked for without what makes it costly.
+    pub(super) lean: Option<Lean>,
+}
+
+/// Why a page is asked for without what makes it costly.
+pub(super) struct Lean {
+    pub(super) status: Option<u16>,
+    /// What the server said, and what is left out.
+    pub(super) message: String,
 }
 
 /// The request by which a slice of this one goes on, where that is the own request for single values.
@@ -66,6 +79,9 @@ impl<'plan> Listing<'plan> {
             at: Position::First,
             depth: 0,
             guard: None,
+            part: None,
+            narrow: None,
+            lean: None,
         }
     }
 
@@ -107,6 +123,10 @@ impl<'plan> Listing<'plan> {
                 unprobed.or_else(|| Self::own(plan, number, (value, scope)))
             });
             let first = own.unwrap_or_else(|| Self::first((number, request), scope));
+            let first = match open.part {
+                Some(part) => first.of_part(part),
+                None => first,
+            };
             return Some(Self { at: open.at, ..first });
         }
         if request.routed.fetch.is_some() {
@@ -143,7 +163,8 @@ impl<'plan> Listing<'plan> {
     }
 
     pub(super) fn open(&self) -> OpenListing {
-        OpenListing { depth: self.depth, with: self.with.clone(), at: self.at.clone() }
+        let Self { depth, part, .. } = *self;
+        OpenListing { depth, with: self.with.clone(), at: self.at.clone(), part }
     }
 
     /// The listings of the children of each record on a page that is wanted, the first one last.

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     Durable,
+    doubt::AnsweredKinds,
     marks::{Mark, NO_SLICE, markers},
     parents::{About, Read, touched},
     queue::{Item, Queues, Settler},
@@ -100,6 +101,8 @@ pub(super) enum Note {
     Restart { slice: Arc<Slice>, anew: Arc<Slice>, rest: Vec<OpenListing> },
     /// It was refused: its rows do not count.
     Refused(Arc<Slice>, FailedSlice),
+    /// An object is gone, by what the API says: the slice itself, or something that hangs on one of its records.
+    Gone { slice: Option<Arc<Slice>>, failed: FailedSlice },
     /// One of its values was refused: the rows of its others count.
     Part(FailedSlice),
     /// A part of it was refused, and the stream goes on without: what says that rows are missing.
@@ -169,6 +172,8 @@ pub(super) struct Keeper {
     pub(super) parents: Option<(About, Read)>,
     /// Column that names what is marked.
     pub(super) replaces: Option<String>,
+    /// Kinds of requests that were answered.
+    pub(super) answered: Arc<AnsweredKinds>,
 }
 
 /// What is not with the writer yet.
@@ -244,13 +249,14 @@ impl Keeper {
                 self.progress.open.push(anew.open(rest));
             }
             Note::Refused(slice, failed) => {
-                let begun = self.progress.open.len();
-                self.progress.open.retain(|open| !slice.is(open));
-                if self.progress.open.len() < begun {
-                    self.progress.void.push(slice.id());
-                }
-                self.finish(&slice, false, false);
+                self.leave_out(&slice);
                 self.refused(failed)?;
+            }
+            Note::Gone { slice, failed } => {
+                if let Some(slice) = &slice {
+                    self.leave_out(slice);
+                }
+                self.gone(slice.is_none(), failed)?;
             }
             Note::Part(failed) => self.refused(failed)?,
             Note::Left(failed, gap) => {
@@ -281,10 +287,25 @@ impl Keeper {
         }
     }
 
+    /// Ends a slice whose rows do not count.
+    fn leave_out(&mut self, slice: &Slice) {
+        let begun = self.progress.open.len();
+        self.progress.open.retain(|open| !slice.is(open));
+        if self.progress.open.len() < begun {
+            self.progress.void.push(slice.id());
+        }
+        self.finish(slice, false, false);
+    }
+
     /// Takes note of a refusal; fails when there are too many.
-    fn refused(&mut self, failed: FailedSlice) -> Result<()> {
+    pub(super) fn refused(&mut self, failed: FailedSlice) -> Result<()> {
         self.progress.failed.push(failed);
-        let (count, most) = (self.progress.failed.len(), self.plan.max_errors);
+        self.check_errors(self.progress.failed.len())
+    }
+
+    /// Fails when more slices were refused than may be.
+    pub(super) fn check_errors(&self, count: usize) -> Result<()> {
+        let most = self.plan.max_errors;
         if count <= usize::try_from(most).unwrap_or(usize::MAX) {
             return Ok(());
         }
@@ -302,7 +323,7 @@ impl Keeper {
         }
     }
 
-    fn gap(&mut self, gap: Option<String>) {
+    pub(super) fn gap(&mut self, gap: Option<String>) {
         let Some(gap) = gap.filter(|gap| !self.progress.gaps.contains(gap)) else { return };
         // The first few tell the story.
         if self.progress.gaps.len() < 10 {

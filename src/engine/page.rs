@@ -1,13 +1,17 @@
 //! One page of a listing: asked for, decoded, delivered.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::{
+    PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
 
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
 use super::{
     assemble::{assemble, first_url},
-    client::{Answer, Call, Need, interrupted},
+    answer::Answer,
+    client::{Call, Need, interrupted},
     keys::KeySet,
     listing::Listing,
     probe::{Look, with_looks, without_looks},
@@ -18,7 +22,7 @@ use super::{
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::fetch::HeaderMap;
+use crate::fetch::{HeaderMap, Url};
 use crate::paginate::{Position, Seen};
 use crate::plan::{FeedPlan, Iterate, Output, RequestPlan};
 use crate::report::Event;
@@ -29,6 +33,8 @@ pub(super) struct Fetched {
     pub(super) next: Option<Position>,
     /// Values of a chunk that the answer is about; `None` where it is about all of them.
     pub(super) found: Option<Vec<String>>,
+    /// The size that was asked for, where a larger one could not be read.
+    pub(super) narrow: Option<u32>,
 }
 
 /// Each record's value of the cursor.
@@ -61,9 +67,16 @@ pub(super) async fn fetch(
     let later = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
     let begins = number == source.number && listing.depth == 0 && listing.at == Position::First;
     let opening = source.opening.filter(|_| begins);
-    let current = || later().map(|size| opening.map_or(size, |opening| size.min(opening)));
+    let narrow = AtomicU32::new(listing.narrow.unwrap_or(u32::MAX));
+    let current = || {
+        let size = later()?.min(narrow.load(Ordering::Relaxed));
+        Some(opening.map_or(size, |opening| size.min(opening)))
+    };
     let build = || {
-        let url = request.pager.url(&first, &listing.at, current());
+        let mut url = request.pager.url(&first, &listing.at, current());
+        if listing.lean.is_some() {
+            url = without(&url, request.pager.costly());
+        }
         assemble(request, listing, url)
     };
     let read = |page: Page, headers: &HeaderMap, found| {
@@ -71,9 +84,13 @@ pub(super) async fn fetch(
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
         let seen = Seen { url: &url, headers, captures: &page.captures, rows };
         let next = request.pager.next(&listing.at, &seen)?;
-        Ok(Answer::Read(Fetched { page, next, found }))
+        Ok(Answer::Read({
+            let narrow = current().filter(|_| narrow.load(Ordering::Relaxed) < u32::MAX);
+            Fetched { page, next, found, narrow }
+        }))
     };
-    if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
+    let alone = listing.depth > 0 || listing.narrow.is_some() || listing.lean.is_some();
+    if let Some(walker) = source.walker.as_ref().filter(|_| !alone) {
         let url = request.pager.url(&first, &listing.at, current());
         if let Some((page, headers)) =
             walker.ask(shared, (number, current()), &build, url.as_str()).await?
@@ -81,7 +98,17 @@ pub(super) async fn fetch(
             return read(page, &headers, None);
         }
     }
+    let narrower = || {
+        let smaller = current().and_then(|size| request.pager.smaller_page(size));
+        if let Some(smaller) = smaller {
+            narrow.store(smaller, Ordering::Relaxed);
+        }
+        smaller.is_some()
+    };
     let shrink = || {
+        if narrow.load(Ordering::Relaxed) < u32::MAX {
+            return narrower();
+        }
         let smaller = later().and_then(|size| request.pager.smaller_page(size));
         if let (Some(slot), Some(smaller)) = (size, smaller) {
             slot.store(smaller, Ordering::Relaxed);
@@ -92,17 +119,19 @@ pub(super) async fn fetch(
         stream: &shared.plan.name,
         stats: &shared.stats,
         rules: &shared.plan.rules,
-        child: !matches!(request.iterate, Iterate::Once),
+        child: is_child(listing),
         need: if tentative { Need::Tentative } else { Need::Firm },
+        leaves: true,
         shared: false,
         price: shared.price(number, current()),
         build: &build,
         shrink: &shrink,
+        narrow: &narrower,
     };
     let answer = shared.env.client.ask(&call, |response| {
-        let page = request.decoder.decode(&response.body)?;
+        let page = request.decoder.decode(response.json())?;
         let found = request.routed.found.as_ref();
-        let found = found.map(|found| found.decoder.decode(&response.body)).transpose()?;
+        let found = found.map(|found| found.decoder.decode(response.json())).transpose()?;
         // Objects that carry the records were sent as well.
         let carriers = found.as_ref().map_or(0, |found| found.rows);
         let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
@@ -113,7 +142,22 @@ pub(super) async fn fetch(
         Answer::Given { then, means, url, status, message } => {
             Ok(Answer::Given { then, means, url, status, message })
         }
+        Answer::Failed(failed) => Ok(Answer::Failed(failed)),
     }
+}
+
+/// Whether a listing is about one object, or a few.
+pub(super) fn is_child(listing: &Listing<'_>) -> bool {
+    listing.depth > 0 || !matches!(listing.request.iterate, Iterate::Once)
+}
+
+/// A URL without these query parameters.
+fn without(url: &Url, names: &[String]) -> Url {
+    let pairs = url.query_pairs().into_owned();
+    let pairs: Vec<_> = pairs.filter(|(name, _)| !names.contains(name)).collect();
+    let mut url = url.clone();
+    url.query_pairs_mut().clear().extend_pairs(pairs);
+    url
 }
 
 /// The values of a chunk about which an answer has everything.

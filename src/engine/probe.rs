@@ -79,7 +79,7 @@ pub(super) fn without_looks(
 }
 
 /// The ids of rows, whose key has no nulls.
-fn ids(batch: &RecordBatch, output: &Output) -> Result<Vec<String>> {
+pub(super) fn ids(batch: &RecordBatch, output: &Output) -> Result<Vec<String>> {
     let column: Option<&ArrayRef> = output.key.first().map(|position| batch.column(*position));
     match column {
         Some(column) if column.data_type() == &DataType::Utf8 => {
@@ -179,6 +179,23 @@ pub(super) fn open<'plan>(
         let at = if asked.len() < chunk { 0 } else { open.len() };
         open.insert(at, listing);
     }
+}
+
+/// Two listings that fetch half of a listing's records each, the first half last; `None` where it is about one.
+pub(super) fn halves<'plan>(
+    scope: &Arc<Scope>,
+    listing: &Listing<'plan>,
+) -> Option<[Listing<'plan>; 2]> {
+    let Batch { mut asked, .. } = Batch::read(&listing.with);
+    let half = |asked: Vec<Look>| {
+        let batch = Batch { left: asked.clone(), asked };
+        fetching((listing.number, listing.request), scope, &batch)
+    };
+    let rest = asked.split_off(asked.len() / 2);
+    if asked.is_empty() {
+        return None;
+    }
+    Some([half(rest)?, half(asked)?])
 }
 
 /// What an answer has brought of the records that were asked for.

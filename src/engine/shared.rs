@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Env,
+    doubt::AnsweredKinds,
     estimate::{Estimate, Price},
     load::{Note, Slice},
     queue::Feeder,
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) incomplete: AtomicBool,
     /// The first refusal.
     pub(super) refusal: Mutex<Option<String>>,
+    /// Kinds of requests that were answered.
+    pub(super) answered: Arc<AnsweredKinds>,
     /// Requests that the API has served.
     pub(super) served: Mutex<Vec<usize>>,
     /// Requests of the route that the API refuses as such.
@@ -158,11 +161,15 @@ impl Shared {
         FailedSlice { request, number, values, carried, error, recurs }
     }
 
-    /// Tells of a refusal.
-    pub(super) fn record(&self, error: &SliceError) {
+    /// Keeps the first refusal, for the error of a stream of which everything is refused.
+    pub(super) fn keep_refusal(&self, error: &SliceError) {
         let mut first = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| error.message.clone());
-        drop(first);
+    }
+
+    /// Tells of a refusal.
+    pub(super) fn record(&self, error: &SliceError) {
+        self.keep_refusal(error);
         self.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });
     }
 }

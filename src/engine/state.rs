@@ -412,6 +412,9 @@ pub struct Progress {
     pub page_sizes: Vec<u32>,
     /// Routes that the API refused.
     pub refused: Vec<String>,
+    /// What is gone, and whether it was one of a record's children; not known yet whether any such request is
+    /// answered.
+    pub doubtful: Vec<(bool, FailedSlice)>,
 }
 
 /// A slice that is under way.
@@ -446,6 +449,9 @@ pub struct OpenListing {
     pub with: Vec<String>,
     /// Its next page.
     pub at: Position,
+    /// Of a chunk of values, which it is about; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<(usize, usize)>,
 }
 
 /// Figures of a stream.

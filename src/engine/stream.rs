@@ -10,6 +10,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     Env,
     client::interrupted,
+    doubt::AnsweredKinds,
     ending,
     estimate::Estimate,
     load::{Keeper, Loader, Pending},
@@ -115,6 +116,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
+    let answered = Arc::<AnsweredKinds>::default();
     let remembers = parents.as_ref().map(|(about, _)| *about);
     let mut keeper = Keeper {
         way,
@@ -131,6 +133,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         pending: Pending::default(),
         parents,
         replaces: replaced(&plan, way),
+        answered: Arc::clone(&answered),
         plan: Arc::clone(&plan),
     };
     let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, way };
@@ -160,6 +163,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
         refusal: Mutex::new(None),
+        answered,
         served: Mutex::default(),
         refused: Mutex::default(),
         stats,
@@ -371,6 +375,11 @@ async fn settle(
     if route_refused {
         keeper.route_refused();
     }
+    // A stream that has not ended may still show that such requests are answered.
+    let loaded = match sliced.is_ok() && loaded.is_ok() {
+        true => keeper.settle_doubts(env.client.reporter.as_ref()),
+        false => loaded,
+    };
     let healthy = loaded.is_ok();
     // A writer's own error says more than that of the worker who found it gone.
     let result = loaded.and(sliced).and_then(|()| ending.check(&keeper, refusal));
