@@ -209,7 +209,8 @@ impl TokenSource {
                     .with_hint("set the connection's refresh token"));
             }
         };
-        let lifetime = answer.expires_in.map_or(LIFETIME, Duration::from_secs).min(LONGEST_LIFETIME);
+        let lifetime =
+            answer.expires_in.map_or(LIFETIME, Duration::from_secs).min(LONGEST_LIFETIME);
         let renew_at = Instant::now() + lifetime.saturating_sub(MARGIN).max(lifetime / 2);
         let token = Token { value: Secret::new(answer.access_token), renew_at };
         if let (Some(latest), Ok(mut slot)) = (answer.refresh_token, self.refresh_token.lock()) {

@@ -351,7 +351,12 @@ mod tests {
     const FIRST: &str = "https://acme.test/wiki/api/v2/pages?status=current";
 
     fn pager(yaml: &str) -> Pager {
-        let size = PageSize { param: "limit".to_owned(), max: 250, min: 1, costly: crate::spec::OneOrMany::default() };
+        let size = PageSize {
+            param: "limit".to_owned(),
+            max: 250,
+            min: 1,
+            costly: crate::spec::OneOrMany::default(),
+        };
         Pager::new(serde_saphyr::from_str(yaml).unwrap(), Some(size)).unwrap()
     }
 

@@ -277,9 +277,13 @@ fn instant(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let number = text.parse::<f64>().ok().filter(|number| *number >= 0.0)?;
     let since = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
     match number {
-        _ if number < LONGEST_WAIT => now.checked_add_signed(TimeDelta::from_std(since(number)?).ok()?),
+        _ if number < LONGEST_WAIT => {
+            now.checked_add_signed(TimeDelta::from_std(since(number)?).ok()?)
+        }
         _ if number < LATEST_SECOND => Some(DateTime::UNIX_EPOCH + since(number)?),
-        _ => DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::from_std(since(number / 1e3)?).ok()?),
+        _ => {
+            DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::from_std(since(number / 1e3)?).ok()?)
+        }
     }
 }
 

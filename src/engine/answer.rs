@@ -141,9 +141,8 @@ pub(super) fn failure(
 ) -> Error {
     let (status, message) = said(answered);
     let place = url.path();
-    let refused = |kind, status: u16| {
-        Error::new(kind, format!("`{place}` was refused: {status} {message}"))
-    };
+    let refused =
+        |kind, status: u16| Error::new(kind, format!("`{place}` was refused: {status} {message}"));
     let host = url.host_str().unwrap_or_default();
     let error = match (status, means) {
         (Some(status), Some(Meaning::Permission)) => refused(Kind::Permission, status),

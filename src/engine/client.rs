@@ -149,7 +149,7 @@ impl Client {
                     number = 1;
                     continue;
                 }
-                verdict => verdict,
+                verdict @ Verdict::Give { .. } => verdict,
             };
             let given = Given { url: request.url, answered, before };
             return self.given(call, given, verdict).await;
@@ -180,12 +180,7 @@ impl Client {
 
     /// What the rules say of an answer. That the credentials are wrong, one object's answer alone does not say:
     /// where the API accepts them, the other rules decide.
-    async fn decide(
-        &self,
-        call: &Call<'_>,
-        answered: &Answered,
-        number: u32,
-    ) -> Result<Verdict> {
+    async fn decide(&self, call: &Call<'_>, answered: &Answered, number: u32) -> Result<Verdict> {
         let outcome = match answered {
             Ok(response) => Outcome::Response(response),
             Err(error) => Outcome::NoResponse(error),
@@ -384,13 +379,7 @@ impl Client {
         }
     }
 
-    fn note_retry(
-        &self,
-        call: &Call<'_>,
-        answered: &Answered,
-        wait: Duration,
-        attempt: u32,
-    ) {
+    fn note_retry(&self, call: &Call<'_>, answered: &Answered, wait: Duration, attempt: u32) {
         call.stats.retries.fetch_add(1, Ordering::Relaxed);
         let (status, message) = said(answered);
         let reason = status.map_or(message.clone(), |status| format!("{status} {message}"));

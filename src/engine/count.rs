@@ -12,8 +12,9 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Env, Services, assemble,
+    Env, Services,
     answer::Answer,
+    assemble,
     client::{Call, Client, Jitter, Need},
     estimate::{Estimate, Price},
     purse::Purse,

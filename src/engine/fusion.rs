@@ -18,8 +18,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, OnceCell};
 
 use super::{
-    assemble::{add_headers, url_of},
     answer::{Answer, Failed},
+    assemble::{add_headers, url_of},
     client::{Call, Need, interrupted},
     estimate::{Estimate, Price},
     shared::Shared,
@@ -334,7 +334,7 @@ impl Group {
             price: Price { cost, estimate: &self.estimate, page: None },
             build: &build,
             shrink: &|| false,
-        narrow: &|| false,
+            narrow: &|| false,
         };
         let answer = client.ask(&call, |response| {
             let (mut parts, mut weight) = (HashMap::new(), 0);
@@ -365,7 +365,12 @@ impl Group {
             }
             Answer::Failed(failed) => {
                 let Failed { url, status, message, .. } = *failed;
-                Joint::Refused(Refusal { path: url.path().to_owned(), status, message, gone: false })
+                Joint::Refused(Refusal {
+                    path: url.path().to_owned(),
+                    status,
+                    message,
+                    gone: false,
+                })
             }
         })
     }

@@ -120,6 +120,8 @@ pub(super) struct Sight {
     pub(super) item: Item,
     /// Whether its row is not read, and the old one stays.
     pub(super) stays: bool,
+    /// Whether its row is as the API has it; one that came without a part is read again the next time.
+    pub(super) whole: bool,
 }
 
 /// The way to a stream's task.
@@ -276,14 +278,14 @@ impl Keeper {
     }
 
     /// Takes note of how a record looks.
-    fn see(&mut self, Sight { item, stays }: Sight, slice: i64) {
+    fn see(&mut self, Sight { item, stays, whole }: Sight, slice: i64) {
         if stays && self.replaces.is_some() {
             self.pending.marks.push(Mark(item.value.to_string(), false, slice));
         }
         match &mut self.parents {
-            Some((About::Looks, looks)) => looks.note(0, &item),
+            Some((About::Looks, looks)) if whole => looks.note(0, &item),
             Some((About::Touched, all)) => all.note(0, &touched(&item)),
-            Some((About::Parents, _)) | None => {}
+            Some((About::Parents | About::Looks, _)) | None => {}
         }
     }
 

@@ -9,8 +9,8 @@ use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
 use super::{
-    assemble::{assemble, first_url},
     answer::Answer,
+    assemble::{assemble, first_url},
     client::{Call, Need, interrupted},
     keys::KeySet,
     listing::Listing,
@@ -20,9 +20,9 @@ use super::{
     source::Source,
     stats::Stats,
 };
-use crate::decode::Page;
+use crate::decode::{DecodeError, Page};
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{HeaderMap, Url};
+use crate::fetch::{HeaderMap, Response, Url};
 use crate::paginate::{Position, Seen};
 use crate::plan::{FeedPlan, Iterate, Output, RequestPlan};
 use crate::report::Event;
@@ -128,15 +128,7 @@ pub(super) async fn fetch(
         shrink: &shrink,
         narrow: &narrower,
     };
-    let answer = shared.env.client.ask(&call, |response| {
-        let page = request.decoder.decode(response.json())?;
-        let found = request.routed.found.as_ref();
-        let found = found.map(|found| found.decoder.decode(response.json())).transpose()?;
-        // Objects that carry the records were sent as well.
-        let carriers = found.as_ref().map_or(0, |found| found.rows);
-        let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
-        Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
-    });
+    let answer = shared.env.client.ask(&call, |response| decoded(request, response));
     match answer.await? {
         Answer::Read((page, headers, found)) => read(page, &headers, found),
         Answer::Given { then, means, url, status, message } => {
@@ -144,6 +136,20 @@ pub(super) async fn fetch(
         }
         Answer::Failed(failed) => Ok(Answer::Failed(failed)),
     }
+}
+
+/// A page, the headers with which it came, and the values of a chunk that it is about.
+type Decoded = (Page, HeaderMap, Option<Vec<String>>);
+
+/// Reads a response; counts its objects.
+fn decoded(request: &RequestPlan, response: &Response) -> Result<(Decoded, u64), DecodeError> {
+    let page = request.decoder.decode(response.json())?;
+    let found = request.routed.found.as_ref();
+    let found = found.map(|found| found.decoder.decode(response.json())).transpose()?;
+    // Objects that carry the records were sent as well.
+    let carriers = found.as_ref().map_or(0, |found| found.rows);
+    let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
+    Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
 }
 
 /// Whether a listing is about one object, or a few.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::plan::{LookPlan, Output, RequestPlan};
+use crate::plan::{ChunkSize, LookPlan, Output, RequestPlan, encoded};
 use crate::template::{Scope, Value};
 
 /// Name of the column that holds the looks of a page's rows while some of them are left out.
@@ -38,7 +38,7 @@ pub(super) struct Look(String, Option<i64>);
 impl Look {
     /// What is to be remembered of the record.
     pub(super) fn sight(self, stays: bool) -> Sight {
-        Sight { item: self.item(), stays }
+        Sight { item: self.item(), stays, whole: true }
     }
 
     fn item(self) -> Item {
@@ -173,7 +173,8 @@ pub(super) fn open<'plan>(
     looks.reverse();
     looks.retain(|look| named.insert(look.0.clone()));
     looks.reverse();
-    for asked in looks.chunks(chunk) {
+    let chunk_of = ChunkSize { count: chunk, bytes: ChunkSize::bytes(true) };
+    for asked in chunk_of.split(&looks, |look| encoded(&look.0)) {
         let batch = Batch { asked: asked.to_vec(), left: asked.to_vec() };
         let Some(listing) = fetching(request, scope, &batch) else { return };
         let at = if asked.len() < chunk { 0 } else { open.len() };

@@ -49,6 +49,7 @@ impl<'run> Walk<'run> {
             return Ok(ControlFlow::Continue(()));
         }
         if is_too_long(status, &url) && self.halve(&listing) {
+            self.source.shorten(self.slice.items.len());
             return Ok(ControlFlow::Continue(()));
         }
         if then == Then::Gone && (!tentative || self.is_answered(&listing)) {
@@ -141,21 +142,22 @@ impl<'run> Walk<'run> {
     }
 
     /// Goes on without what the API does not give although it answers other requests.
-    async fn failed(
-        &mut self,
-        listing: Listing<'run>,
-        failed: Failed,
-    ) -> Result<ControlFlow<()>> {
+    async fn failed(&mut self, listing: Listing<'run>, failed: Failed) -> Result<ControlFlow<()>> {
         let Failed { error: failure, url, status, message, cause } = failed;
         if self.halve(&listing) {
+            if cause == Cause::TooLong {
+                self.source.shorten(self.slice.items.len());
+            }
             return Ok(ControlFlow::Continue(()));
         }
         let pager = &listing.request.pager;
-        let costly = pager.costly().iter().filter(|name| url.query_pairs().any(|(one, _)| one == **name));
+        let costly =
+            pager.costly().iter().filter(|name| url.query_pairs().any(|(one, _)| one == **name));
         let costly = costly.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let smallest = pager.smallest_page();
         if cause == Cause::Heavy && !costly.is_empty() && listing.lean.is_none() {
-            let message = format!("it came without {costly}, with which the server fails: {message}");
+            let message =
+                format!("it came without {costly}, with which the server fails: {message}");
             let lean = Some(Lean { status, message });
             self.open.push(Listing { narrow: smallest, lean, ..listing });
             return Ok(ControlFlow::Continue(()));

@@ -8,8 +8,8 @@ use std::{
 use arrow_array::{BooleanArray, RecordBatch};
 
 use super::{
-    assemble::first_url,
     answer::Answer,
+    assemble::first_url,
     fusion::{Refusal, Told},
     keys::KeySet,
     listing::{Listing, own_listings},
@@ -267,10 +267,9 @@ impl<'run> Walk<'run> {
         let known = (!single).then_some(&mut self.known);
         let request = listing.request;
         let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
-        let (batch, mut looks) = (delivered.batch, delivered.looks);
+        let (batch, looks) = (delivered.batch, delivered.looks);
+        let whole = lean.is_none();
         if let Some(lean) = lean {
-            // How the record looks whole is not known.
-            looks.clear();
             self.came_lean(&listing, lean, batch.as_ref()).await?;
         }
         self.rows += u64::try_from(delivered.rows).unwrap_or_default();
@@ -293,7 +292,8 @@ impl<'run> Walk<'run> {
             probe::open(&mut self.open, (self.slice.request, request), &self.scope, others);
             same.into_iter().map(|look| look.sight(true)).collect()
         } else {
-            looks.into_iter().map(|look| look.sight(false)).collect()
+            let sights = looks.into_iter().map(|look| look.sight(false));
+            sights.map(|sight| Sight { whole, ..sight }).collect()
         };
         self.tell(News { batch, newest, gap, sights }).await
     }
@@ -320,8 +320,9 @@ impl<'run> Walk<'run> {
         };
         let Came { batch, mut sights, left } = came;
         if let Some(lean) = lean {
-            // How the record looks whole is not known.
-            sights.clear();
+            for sight in &mut sights {
+                sight.whole = false;
+            }
             self.came_lean(&listing, lean, Some(&batch)).await?;
         }
         let mut gap = None;

@@ -34,7 +34,6 @@ impl Stats {
     }
 
     /// Adds to the stream's notices; `detail` is kept of the first one of each kind.
-    #[expect(dead_code, reason = "its first user removes this line")]
     pub(super) fn notice(&self, kind: NoticeKind, count: u64, detail: impl FnOnce() -> String) {
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         let known = notices.iter().any(|known| known.kind == kind);

@@ -376,9 +376,10 @@ async fn settle(
         keeper.route_refused();
     }
     // A stream that has not ended may still show that such requests are answered.
-    let loaded = match sliced.is_ok() && loaded.is_ok() {
-        true => keeper.settle_doubts(env.client.reporter.as_ref()),
-        false => loaded,
+    let loaded = if sliced.is_ok() && loaded.is_ok() {
+        keeper.settle_doubts(env.client.reporter.as_ref())
+    } else {
+        loaded
     };
     let healthy = loaded.is_ok();
     // A writer's own error says more than that of the worker who found it gone.

@@ -255,7 +255,7 @@ impl Party {
             price: shared.price(number, page),
             build,
             shrink: &|| false,
-        narrow: &|| false,
+            narrow: &|| false,
         };
         let answer = shared.env.client.ask(&call, |response| {
             let (mut parts, mut objects) = (HashMap::new(), 0);

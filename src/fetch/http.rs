@@ -86,15 +86,18 @@ impl Transport for Http {
 fn classify(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
     let mut cause = error.source();
-    let mut why = error.to_string();
+    let (mut why, mut is_too_large) = (error.to_string(), false);
     while let Some(inner) = cause {
         if let Some(own) = inner.downcast_ref::<TransportError>() {
             return own.clone();
         }
+        is_too_large |= inner.downcast_ref().is_some_and(hyper::Error::is_parse_too_large);
         why = inner.to_string();
         cause = inner.source();
     }
-    if error.is_timeout() {
+    if is_too_large {
+        TransportError::Unreadable("the header block of the answer is too large".to_owned())
+    } else if error.is_timeout() {
         TransportError::Timeout
     } else if error.is_connect() {
         TransportError::Connect(why)

@@ -108,7 +108,9 @@ impl Access {
 fn test_url(spec: &Spec, base_url: &str, scope: &Arc<Scope>) -> Option<Url> {
     let path = Template::parse(&spec.test.get).and_then(|path| path.render_path(scope)).ok()?;
     let mut url = Url::parse(&format!("{base_url}{path}")).ok()?;
-    for (name, value) in spec.test.query.iter().flat_map(|(name, all)| all.0.iter().map(move |one| (name, one))) {
+    for (name, value) in
+        spec.test.query.iter().flat_map(|(name, all)| all.0.iter().map(move |one| (name, one)))
+    {
         let value = Template::parse(value).and_then(|value| value.render(scope)).ok()?;
         url.query_pairs_mut().append_pair(name, &value);
     }

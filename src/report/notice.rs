@@ -8,12 +8,17 @@ use serde::{Deserialize, Serialize};
 pub enum NoticeKind {
     /// A row replaced another one with the same key and other content.
     KeyCollision,
+    /// A record was deleted while it was read.
+    Gone,
 }
 
 impl NoticeKind {
     /// What happened so many times, as the start of a sentence.
     pub fn sentence(self, count: u64) -> String {
         match self {
+            Self::Gone => {
+                plural(count, "object was", "objects were") + " deleted while the stream was read"
+            }
             Self::KeyCollision => {
                 plural(count, "row replaced another row", "rows replaced others")
                     + " with the same key"
@@ -24,6 +29,7 @@ impl NoticeKind {
     /// Whether a stream with `strict: true` fails because of it.
     pub fn fails_strict(self) -> bool {
         match self {
+            Self::Gone => false,
             Self::KeyCollision => true,
         }
     }

@@ -156,7 +156,13 @@ fn is_json(body: &[u8]) -> bool {
 
 /// What the rules say of an answer, its retries aside.
 fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<String>) {
-    let last = Attempt { number: u32::MAX, child: false, random: 0.5, now: DateTime::UNIX_EPOCH, accepted: false };
+    let last = Attempt {
+        number: u32::MAX,
+        child: false,
+        random: 0.5,
+        now: DateTime::UNIX_EPOCH,
+        accepted: false,
+    };
     match rules.decide(outcome, &last) {
         Verdict::Give { means, hint, .. } => (means, hint),
         Verdict::Retry { .. } => (None, None),
