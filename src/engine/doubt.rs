@@ -2,16 +2,13 @@
 //! kind of request tell which.
 
 use std::{
-    collections::BTreeSet,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use super::{
     load::Keeper,
-    state::{FailedSlice, Progress},
+    state::{Doubt, FailedSlice, Progress},
 };
 use crate::error::Result;
 use crate::report::{Event, NoticeKind, Reporter};
@@ -19,41 +16,48 @@ use crate::report::{Event, NoticeKind, Reporter};
 /// Requests of a kind that may fail before one is answered; then it is taken to be wrong.
 const MAX_FAILURES: u32 = 10;
 
-/// A kind of request: the number of the slice's request, and whether it is for what hangs on a record.
-pub(super) type RequestKind = (usize, bool);
-
-/// The kinds of requests that the API has answered.
+/// The kinds of requests that the API has answered in a run. A kind is told by the template of its path.
 #[derive(Debug, Default)]
-pub(super) struct AnsweredKinds {
-    kinds: Mutex<BTreeSet<RequestKind>>,
-    failures: AtomicU32,
+pub(super) struct AnsweredKinds(Mutex<HashMap<String, Kind>>);
+
+#[derive(Debug, Default)]
+struct Kind {
+    answered: bool,
+    failures: u32,
 }
 
 impl AnsweredKinds {
     /// Takes note of an answer.
-    pub(super) fn note(&self, kind: RequestKind) {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(kind);
+    pub(super) fn note(&self, kind: String) {
+        self.kinds().entry(kind).or_default().answered = true;
     }
 
-    pub(super) fn has(&self, kind: RequestKind) -> bool {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).contains(&kind)
+    pub(super) fn has(&self, kind: &str) -> bool {
+        self.kinds().get(kind).is_some_and(|kind| kind.answered)
     }
 
     /// Whether a failure may be about what was asked for. It is not where none of many such requests is
     /// answered.
-    pub(super) fn excuses(&self, kind: RequestKind) -> bool {
-        self.has(kind) || self.failures.fetch_add(1, Ordering::Relaxed) < MAX_FAILURES
+    pub(super) fn excuses(&self, kind: String) -> bool {
+        let mut kinds = self.kinds();
+        let kind = kinds.entry(kind).or_default();
+        kind.failures += u32::from(!kind.answered);
+        kind.answered || kind.failures <= MAX_FAILURES
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, HashMap<String, Kind>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Keeper {
     /// Takes note of an object that is gone, by what the API says.
-    pub(super) fn gone(&mut self, child: bool, failed: FailedSlice) -> Result<()> {
-        if self.answered.has((failed.request, child)) {
-            self.tell_gone(&failed);
+    pub(super) fn gone(&mut self, doubt: Doubt) -> Result<()> {
+        if self.answered.has(&doubt.kind) {
+            self.tell_gone(&doubt.failed);
             return Ok(());
         }
-        self.progress.doubtful.push((child, failed));
+        self.progress.doubtful.push(doubt);
         self.check_errors(self.progress.doubtful.len())
     }
 
@@ -69,8 +73,8 @@ impl Keeper {
     /// is wrong.
     pub(super) fn settle_doubts(&mut self, reporter: &dyn Reporter) -> Result<()> {
         let Progress { doubtful, .. } = &mut self.progress;
-        for (child, failed) in std::mem::take(doubtful) {
-            if self.answered.has((failed.request, child)) {
+        for Doubt { kind, child, failed } in std::mem::take(doubtful) {
+            if self.answered.has(&kind) {
                 self.tell_gone(&failed);
                 continue;
             }

@@ -148,6 +148,11 @@ impl<'plan> Listing<'plan> {
         })
     }
 
+    /// What tells its requests from others, whatever they are about.
+    pub(super) fn kind(&self) -> String {
+        format!("{:?}", self.path)
+    }
+
     /// Whether nothing of it was asked for.
     pub(super) fn is_fresh(&self) -> bool {
         self.at == Position::First

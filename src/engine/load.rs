@@ -18,7 +18,7 @@ use super::{
     parents::{About, Read, touched},
     queue::{Item, Queues, Settler},
     reach,
-    state::{FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
+    state::{Doubt, FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
     stats::Stats,
 };
 use crate::error::{Error, Kind, Result};
@@ -102,7 +102,7 @@ pub(super) enum Note {
     /// It was refused: its rows do not count.
     Refused(Arc<Slice>, FailedSlice),
     /// An object is gone, by what the API says: the slice itself, or something that hangs on one of its records.
-    Gone { slice: Option<Arc<Slice>>, failed: FailedSlice },
+    Gone { slice: Option<Arc<Slice>>, doubt: Doubt },
     /// One of its values was refused: the rows of its others count.
     Part(FailedSlice),
     /// A part of it was refused, and the stream goes on without: what says that rows are missing.
@@ -254,11 +254,11 @@ impl Keeper {
                 self.leave_out(&slice);
                 self.refused(failed)?;
             }
-            Note::Gone { slice, failed } => {
+            Note::Gone { slice, doubt } => {
                 if let Some(slice) = &slice {
                     self.leave_out(slice);
                 }
-                self.gone(slice.is_none(), failed)?;
+                self.gone(doubt)?;
             }
             Note::Part(failed) => self.refused(failed)?,
             Note::Left(failed, gap) => {

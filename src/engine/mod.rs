@@ -60,6 +60,7 @@ use crate::write::Target;
 
 use answer::Answer;
 use client::{Call, Client, Jitter, Need};
+use doubt::AnsweredKinds;
 use estimate::{Estimate, Price};
 use parents::{About, KnownLooks, Read};
 use purse::Purse;
@@ -74,7 +75,7 @@ pub use count::{Census, census};
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::{range, writes_all};
 pub use state::{
-    Changes, Counted, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice,
+    Changes, Counted, Counts, Doubt, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice,
     OpenStream, Progress, Reach, Recall, StreamState, Supply, Way,
 };
 
@@ -126,6 +127,8 @@ struct Env {
     durable: Option<Durable>,
     interval: (usize, Duration),
     variables: BTreeMap<String, Value>,
+    /// Kinds of requests that were answered.
+    answered: Arc<AnsweredKinds>,
     /// The time at an instant: simulated time passes as well.
     clock: (DateTime<Utc>, Instant),
 }
@@ -225,6 +228,7 @@ pub async fn run(
         durable,
         interval,
         variables,
+        answered: Arc::default(),
         run,
         clock: (start.now, Instant::now()),
     };

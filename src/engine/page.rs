@@ -83,7 +83,10 @@ pub(super) async fn fetch(
         let url = request.pager.url(&first, &listing.at, current());
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
         let seen = Seen { url: &url, headers, captures: &page.captures, rows };
-        let next = request.pager.next(&listing.at, &seen)?;
+        let mut next = request.pager.next(&listing.at, &seen)?;
+        if listing.lean.is_some() {
+            next = next.map(|next| with(next, &url, request.pager.costly()));
+        }
         Ok(Answer::Read({
             let narrow = current().filter(|_| narrow.load(Ordering::Relaxed) < u32::MAX);
             Fetched { page, next, found, narrow }
@@ -155,6 +158,27 @@ fn decoded(request: &RequestPlan, response: &Response) -> Result<(Decoded, u64),
 /// Whether a listing is about one object, or a few.
 pub(super) fn is_child(listing: &Listing<'_>) -> bool {
     listing.depth > 0 || !matches!(listing.request.iterate, Iterate::Once)
+}
+
+/// A position with these query parameters, as a URL has them: links go on as the page was asked for.
+fn with(at: Position, url: &Url, names: &[String]) -> Position {
+    let mut link = match &at {
+        Position::Query(query) => {
+            let mut link = url.clone();
+            link.set_query(Some(query));
+            link
+        }
+        Position::Url(link) => link.clone(),
+        _ => return at,
+    };
+    let there: Vec<String> = link.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    let own = url.query_pairs().into_owned();
+    let lacking = own.filter(|(name, _)| names.contains(name) && !there.contains(name));
+    link.query_pairs_mut().extend_pairs(lacking);
+    match at {
+        Position::Query(_) => Position::Query(link.query().unwrap_or_default().to_owned()),
+        _ => Position::Url(link),
+    }
 }
 
 /// A URL without these query parameters.

@@ -16,6 +16,7 @@ use super::{
     probe::ids,
     slice::Walk,
     split::halves,
+    state::Doubt,
 };
 use crate::error::{Error, Kind, Result};
 use crate::report::{Event, SliceError};
@@ -80,7 +81,7 @@ impl<'run> Walk<'run> {
 
     /// Whether the API has answered a request like that of a listing.
     fn is_answered(&self, listing: &Listing<'_>) -> bool {
-        self.shared.answered.has((self.slice.request, listing.depth > 0))
+        self.shared.env.answered.has(&listing.kind())
     }
 
     pub(super) fn slice_error(
@@ -117,12 +118,14 @@ impl<'run> Walk<'run> {
         let whole = listing.depth == 0 && !self.is_part(listing);
         if whole {
             let slice = Some(Arc::clone(&self.slice));
-            shared.tell(Note::Gone { slice, failed }).await?;
+            let doubt = Doubt { kind: listing.kind(), child: false, failed };
+            shared.tell(Note::Gone { slice, doubt }).await?;
             return Ok(ControlFlow::Break(()));
         }
         self.whole &= listing.depth > 0;
         failed.values = self.values_of(listing);
-        shared.tell(Note::Gone { slice: None, failed }).await?;
+        let doubt = Doubt { kind: listing.kind(), child: true, failed };
+        shared.tell(Note::Gone { slice: None, doubt }).await?;
         Ok(ControlFlow::Continue(()))
     }
 
@@ -169,8 +172,7 @@ impl<'run> Walk<'run> {
             let listing = Listing { narrow: smallest, lean: None, ..listing };
             return self.refused(listing, Then::SkipPage, error).await;
         }
-        let kind = (self.slice.request, listing.depth > 0);
-        if !is_child(&listing) || !self.shared.answered.excuses(kind) {
+        if !is_child(&listing) || !self.shared.env.answered.excuses(listing.kind()) {
             return Err(failure);
         }
         if listing.depth == 0 {

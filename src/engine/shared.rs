@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 
 use super::{
     Env,
-    doubt::AnsweredKinds,
     estimate::{Estimate, Price},
     load::{Note, Slice},
     queue::Feeder,
@@ -49,8 +48,6 @@ pub(super) struct Shared {
     pub(super) incomplete: AtomicBool,
     /// The first refusal.
     pub(super) refusal: Mutex<Option<String>>,
-    /// Kinds of requests that were answered.
-    pub(super) answered: Arc<AnsweredKinds>,
     /// Requests that the API has served.
     pub(super) served: Mutex<Vec<usize>>,
     /// Requests of the route that the API refuses as such.

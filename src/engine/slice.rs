@@ -80,7 +80,7 @@ pub(super) async fn run(
         let tentative = walk.is_tentative(&listing);
         match page::fetch(shared, source, &listing, tentative).await? {
             Answer::Read(fetched) => {
-                shared.answered.note((walk.slice.request, listing.depth > 0));
+                shared.env.answered.note(listing.kind());
                 walk.unread = 0;
                 if listing.is_fetching() {
                     walk.read_fetched(listing, fetched).await?;
@@ -176,7 +176,7 @@ impl<'run> Walk<'run> {
                             .transpose()?;
                         let (page, found, narrow) = (part.page, None, None);
                         let listing = Listing::first((number, request), &self.scope);
-                        shared.answered.note((number, false));
+                        shared.env.answered.note(listing.kind());
                         self.read(listing, Fetched { page, next, found, narrow }).await?;
                     }
                 }

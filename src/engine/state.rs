@@ -412,9 +412,19 @@ pub struct Progress {
     pub page_sizes: Vec<u32>,
     /// Routes that the API refused.
     pub refused: Vec<String>,
-    /// What is gone, and whether it was one of a record's children; not known yet whether any such request is
-    /// answered.
-    pub doubtful: Vec<(bool, FailedSlice)>,
+    /// What seems to be gone.
+    pub doubtful: Vec<Doubt>,
+}
+
+/// An answer that says that something is gone, while it is not known whether any such request is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// The kind of request.
+    pub kind: String,
+    /// Whether it was asked for because of a record of the slice, which goes on without.
+    pub child: bool,
+    /// What was asked for.
+    pub failed: FailedSlice,
 }
 
 /// A slice that is under way.

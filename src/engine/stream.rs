@@ -10,7 +10,6 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     Env,
     client::interrupted,
-    doubt::AnsweredKinds,
     ending,
     estimate::Estimate,
     load::{Keeper, Loader, Pending},
@@ -116,7 +115,6 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
-    let answered = Arc::<AnsweredKinds>::default();
     let remembers = parents.as_ref().map(|(about, _)| *about);
     let mut keeper = Keeper {
         way,
@@ -133,7 +131,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         pending: Pending::default(),
         parents,
         replaces: replaced(&plan, way),
-        answered: Arc::clone(&answered),
+        answered: Arc::clone(&env.answered),
         plan: Arc::clone(&plan),
     };
     let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, way };
@@ -163,7 +161,6 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
         refusal: Mutex::new(None),
-        answered,
         served: Mutex::default(),
         refused: Mutex::default(),
         stats,

@@ -72,7 +72,7 @@ async fn a_client_may_prove_itself_by_http_basic() {
             // Each part is encoded as in a form.
             let expected = format!("Basic {}", STANDARD.encode("me+and+you:s3cret"));
             assert_eq!(asked.headers["authorization"], expected.as_str());
-            assert!(!asked.body.contains("client_"), "{}", asked.body);
+            assert!(!asked.body.contains("client_secret"), "{}", asked.body);
             token(&json!(60))
         }
         _ => orders(asked),
