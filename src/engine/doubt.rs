@@ -6,22 +6,35 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    load::Keeper,
-    state::{Doubt, FailedSlice, Progress},
+    load::{Keeper, Slice},
+    state::{FailedSlice, Progress},
 };
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::report::{Event, NoticeKind, Reporter};
 
 /// Requests of a kind that may fail before one is answered; then it is taken to be wrong.
 const MAX_FAILURES: u32 = 10;
 
+/// An answer that says that something is gone, while it is not known whether any such request is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// The kind of request.
+    pub kind: String,
+    /// Whether it was asked for because of a record of the slice, which goes on without.
+    pub child: bool,
+    /// What was asked for.
+    pub failed: FailedSlice,
+}
+
 /// The kinds of requests that the API has answered in a run. A kind is told by the template of its path.
 #[derive(Debug, Default)]
-pub(super) struct AnsweredKinds(Mutex<HashMap<String, Kind>>);
+pub(super) struct AnsweredKinds(Mutex<HashMap<String, Answers>>);
 
 #[derive(Debug, Default)]
-struct Kind {
+struct Answers {
     answered: bool,
     failures: u32,
 }
@@ -45,12 +58,40 @@ impl AnsweredKinds {
         kind.answered || kind.failures <= MAX_FAILURES
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<String, Kind>> {
+    fn kinds(&self) -> MutexGuard<'_, HashMap<String, Answers>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Keeper {
+    /// Ends a slice whose rows do not count.
+    pub(super) fn leave_out(&mut self, slice: &Slice) {
+        let begun = self.progress.open.len();
+        self.progress.open.retain(|open| !slice.is(open));
+        if self.progress.open.len() < begun {
+            self.progress.void.push(slice.id());
+        }
+        self.finish(slice, false, false);
+    }
+
+    /// Takes note of a refusal; fails when there are too many.
+    pub(super) fn refused(&mut self, failed: FailedSlice) -> Result<()> {
+        self.progress.failed.push(failed);
+        self.check_errors(self.progress.failed.len())
+    }
+
+    /// Fails when more slices were refused than may be.
+    pub(super) fn check_errors(&self, count: usize) -> Result<()> {
+        let most = self.plan.max_errors;
+        if count <= usize::try_from(most).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        let what = format!("more than {most} slices were refused");
+        Err(Error::new(Kind::Permission, what).with_hint(
+            "see the refusals; raise `max_errors` in the replication to go on despite them",
+        ))
+    }
+
     /// Takes note of an object that is gone, by what the API says.
     pub(super) fn gone(&mut self, doubt: Doubt) -> Result<()> {
         if self.answered.has(&doubt.kind) {

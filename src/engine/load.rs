@@ -13,12 +13,12 @@ use tokio::{
 
 use super::{
     Durable,
-    doubt::AnsweredKinds,
+    doubt::{AnsweredKinds, Doubt},
     marks::{Mark, NO_SLICE, markers},
     parents::{About, Read, touched},
     queue::{Item, Queues, Settler},
     reach,
-    state::{Doubt, FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
+    state::{FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
     stats::Stats,
 };
 use crate::error::{Error, Kind, Result};
@@ -57,7 +57,7 @@ pub(super) struct Slice {
 
 impl Slice {
     /// Its number among all slices of the stream.
-    fn id(&self) -> i64 {
+    pub(super) fn id(&self) -> i64 {
         let request = i64::try_from(self.request).unwrap_or_default();
         let attempt = (request << ATTEMPT_BITS) | i64::from(self.attempt);
         (attempt << SLICE_BITS) | i64::try_from(self.from).unwrap_or_default()
@@ -72,7 +72,7 @@ impl Slice {
         OpenSlice { request, from, to, number, attempt, items, listings }
     }
 
-    fn is(&self, open: &OpenSlice) -> bool {
+    pub(super) fn is(&self, open: &OpenSlice) -> bool {
         open.request == self.request && open.from == self.from
     }
 }
@@ -289,34 +289,6 @@ impl Keeper {
         }
     }
 
-    /// Ends a slice whose rows do not count.
-    fn leave_out(&mut self, slice: &Slice) {
-        let begun = self.progress.open.len();
-        self.progress.open.retain(|open| !slice.is(open));
-        if self.progress.open.len() < begun {
-            self.progress.void.push(slice.id());
-        }
-        self.finish(slice, false, false);
-    }
-
-    /// Takes note of a refusal; fails when there are too many.
-    pub(super) fn refused(&mut self, failed: FailedSlice) -> Result<()> {
-        self.progress.failed.push(failed);
-        self.check_errors(self.progress.failed.len())
-    }
-
-    /// Fails when more slices were refused than may be.
-    pub(super) fn check_errors(&self, count: usize) -> Result<()> {
-        let most = self.plan.max_errors;
-        if count <= usize::try_from(most).unwrap_or(usize::MAX) {
-            return Ok(());
-        }
-        let what = format!("more than {most} slices were refused");
-        Err(Error::new(Kind::Permission, what).with_hint(
-            "see the refusals; raise `max_errors` in the replication to go on despite them",
-        ))
-    }
-
     /// Takes note that the API refuses the route.
     pub(super) fn route_refused(&mut self) {
         let name = reach::refusable(&self.plan, self.way);
@@ -335,7 +307,7 @@ impl Keeper {
 
     /// Takes note of a slice that has ended: whether its parents' rows were read anew, and whether the
     /// target then has all of them.
-    fn finish(&mut self, slice: &Slice, anew: bool, whole: bool) {
+    pub(super) fn finish(&mut self, slice: &Slice, anew: bool, whole: bool) {
         if let Some(spans) = self.progress.finished.get_mut(slice.request) {
             spans.insert(slice.from, slice.to);
         }

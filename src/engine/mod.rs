@@ -72,10 +72,11 @@ use stream::{Ended, Job};
 
 pub use anew::anew;
 pub use count::{Census, census};
+pub use doubt::Doubt;
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::{range, writes_all};
 pub use state::{
-    Changes, Counted, Counts, Doubt, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice,
+    Changes, Counted, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice,
     OpenStream, Progress, Reach, Recall, StreamState, Supply, Way,
 };
 

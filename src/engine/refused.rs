@@ -9,6 +9,7 @@ use arrow_array::RecordBatch;
 
 use super::{
     answer::{Answer, Cause, Failed, is_too_long},
+    doubt::Doubt,
     fusion::{Refusal, Seat},
     listing::{Lean, Listing},
     load::{Note, Slice},
@@ -16,7 +17,6 @@ use super::{
     probe::ids,
     slice::Walk,
     split::halves,
-    state::Doubt,
 };
 use crate::error::{Error, Kind, Result};
 use crate::report::{Event, SliceError};

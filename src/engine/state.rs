@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{parents, spans::Spans};
+use super::{doubt::Doubt, parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
 use crate::plan::{OWN, StreamPlan};
@@ -414,17 +414,6 @@ pub struct Progress {
     pub refused: Vec<String>,
     /// What seems to be gone.
     pub doubtful: Vec<Doubt>,
-}
-
-/// An answer that says that something is gone, while it is not known whether any such request is answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doubt {
-    /// The kind of request.
-    pub kind: String,
-    /// Whether it was asked for because of a record of the slice, which goes on without.
-    pub child: bool,
-    /// What was asked for.
-    pub failed: FailedSlice,
 }
 
 /// A slice that is under way.
