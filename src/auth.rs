@@ -16,7 +16,7 @@ use crate::fetch::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Transport, Url, header,
 };
 use crate::respond;
-use crate::secret::Secret;
+use crate::secret::{Secret, hide};
 use crate::spec::{ClientAuth, OAuth2Grant};
 
 /// A token is renewed this long before it expires.
@@ -88,7 +88,10 @@ impl Auth {
     }
 }
 
+/// A header's value that is not shown, wherever a server repeats it.
 fn sensitive(value: &Secret) -> Result<HeaderValue> {
+    let whole = value.expose();
+    hide(whole.split_once(' ').map_or(whole, |(_, proof)| proof));
     let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
         Error::new(Kind::Credentials, "the credentials hold characters that no header may hold")
             .with_hint("look for line breaks or spaces that were copied along")
@@ -228,9 +231,11 @@ impl TokenSource {
             Some(turn) => turn.token().ok_or_else(nowhere_to_keep)?,
             None => known,
         };
+        hide(used.expose());
         let form = [("grant_type", "refresh_token"), ("refresh_token", used.expose())];
         let answer = self.ask(transport, &form).await?;
         let new = answer.refresh_token.as_deref().filter(|new| *new != used.expose());
+        new.into_iter().for_each(hide);
         match (new, turn) {
             (Some(new), Some(turn)) => turn.keep(&Secret::new(new))?,
             (Some(_), None) => {

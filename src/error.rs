@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::secret::shown;
+
 /// Result with weir's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -32,7 +34,8 @@ pub enum Kind {
 /// What happened, in a lowercase clause, with an optional cause and hint.
 ///
 /// `Display` prints only the clause; [`Error::source`](std::error::Error::source) leads to the
-/// cause; [`Error::hint`] says what to do. None of the three ever holds a secret.
+/// cause; [`Error::hint`] says what to do. None of the three ever holds a secret: known ones are masked,
+/// and control characters escaped, since a part may come from a server.
 pub struct Error {
     kind: Kind,
     message: String,
@@ -54,7 +57,7 @@ impl Kind {
 impl Error {
     /// An error of this kind; `message` is a lowercase clause without a final period.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, cause: None }
+        Self { kind, message: shown(&message.into()), hint: None, cause: None }
     }
 
     /// Wrong input; see [`Kind::Input`].
@@ -70,7 +73,7 @@ impl Error {
     /// Adds what the reader can do about it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(shown(&hint.into()));
         self
     }
 
@@ -85,7 +88,7 @@ impl Error {
     #[must_use]
     pub fn within(mut self, message: impl Into<String>) -> Self {
         let hint = self.hint.take();
-        Self { kind: self.kind, message: message.into(), hint, cause: Some(Box::new(self)) }
+        Self { kind: self.kind, message: shown(&message.into()), hint, cause: Some(Box::new(self)) }
     }
 
     /// What the reader does next.
@@ -104,7 +107,7 @@ impl Error {
         let mut cause = std::error::Error::source(self);
         while let Some(inner) = cause {
             text.push_str(": ");
-            text.push_str(&inner.to_string());
+            text.push_str(&shown(&inner.to_string()));
             cause = inner.source();
         }
         text

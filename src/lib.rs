@@ -11,6 +11,7 @@
 
 pub mod error;
 
+pub mod certificates;
 pub mod ledger;
 pub mod path;
 pub mod report;

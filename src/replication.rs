@@ -8,11 +8,19 @@ use crate::ledger::Budget;
 use crate::schema::ColumnType;
 use crate::spec::Refresh;
 use crate::write::Deletes;
-use crate::yaml::{Document, Finding, NodeValue, Problems, suggest};
+use crate::yaml::{Document, Finding, NodeValue, Problems, lenient, suggest};
 
 /// Placeholders that an `object` may hold, in single braces.
 pub const PLACEHOLDERS: [&str; 5] =
     ["stream_name", "source", "run_id", "run_date", "run_timestamp"];
+
+/// Keys that replications of other tools have, and why they are not needed here.
+const NEEDLESS: [(&str, &str); 4] = [
+    ("primary_key", "the spec knows this"),
+    ("update_key", "the spec knows this"),
+    ("source_options", "the spec knows this"),
+    ("target_options", "the target knows this"),
+];
 
 /// A run: source, target, streams.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -107,7 +115,17 @@ impl Replication {
     /// All that is wrong with its form, and with its meaning as far as it can be known without the
     /// spec.
     pub fn load(document: &Document) -> Result<Self, Problems> {
-        document.read_checked(Self::check)
+        document.read_checked(Self::check).map_err(|mut problems| {
+            for problem in &mut problems.0 {
+                let key = problem.message.strip_prefix("unknown key `");
+                let key = key.and_then(|key| key.strip_suffix('`'));
+                let known = NEEDLESS.iter().find(|(needless, _)| Some(*needless) == key);
+                if let Some((_, why)) = known {
+                    problem.hint = Some(format!("{why}: delete the line"));
+                }
+            }
+            problems
+        })
     }
 
     /// Object of a table that is weir's own, such as `_weir_errors`: beside those of the streams, where
@@ -139,7 +157,7 @@ impl Replication {
 
 /// JSON Schema of a replication's file, by which editors complete and check it.
 pub fn json_schema() -> serde_json::Value {
-    schemars::schema_for!(Replication).to_value()
+    lenient(schemars::schema_for!(Replication).to_value())
 }
 
 impl StreamOptions {

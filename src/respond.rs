@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::fetch::{HeaderValue, Response, StatusCode, TransportError, header};
 use crate::path::{Path, PathError};
+use crate::secret::shown;
 use crate::spec::{Backoff, Meaning, ResponseRule, StatusPattern, Then, Where};
 
 /// Tries in all for a rule that retries and does not say how many.
@@ -17,6 +18,8 @@ const DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_mins(1);
 /// Characters of a server's message that are kept.
 const MESSAGE: usize = 300;
+/// Characters of a server's message that are looked at.
+const LOOKED_AT: usize = 16 * 1024;
 
 /// What came back for a request.
 #[derive(Clone, Copy, Debug)]
@@ -90,17 +93,37 @@ impl Rules {
         Ok(Self { rules: rules.collect::<Result<_, PathError>>()?, max_wait })
     }
 
-    /// Decides about an answer that is no success.
+    /// Whether it is for the rules to say what follows an answer: it is no success, or a rule that names its
+    /// status matches.
+    pub fn concern(&self, response: &Response, child: bool) -> bool {
+        let status = response.status.as_u16();
+        let names = |rule: &ResponseRule| {
+            let patterns = rule.status.iter().flat_map(|patterns| &patterns.0);
+            patterns.into_iter().any(|pattern| pattern.fits(status))
+        };
+        let outcome = Outcome::Response(response);
+        !response.status.is_success()
+            || self.rules.iter().any(|rule| names(&rule.rule) && rule.matches(&outcome, child))
+    }
+
+    /// Decides about an answer that is no success, or that a rule names.
     pub fn decide(&self, outcome: &Outcome<'_>, attempt: &Attempt) -> Verdict {
+        let success = matches!(outcome, Outcome::Response(one) if one.status.is_success());
         let rule = self.rules.iter().find(|rule| {
             let refuted = attempt.accepted && rule.rule.means == Some(Meaning::Credentials);
-            !refuted && rule.matches(outcome, attempt.child)
+            // What says nothing of statuses is about failures.
+            let concerned = !success || rule.rule.status.is_some();
+            !refuted && concerned && rule.matches(outcome, attempt.child)
         });
+        let usual = match outcome {
+            Outcome::NoResponse(error) => error.hint().map(str::to_owned),
+            Outcome::Response(_) => None,
+        };
         let Some(Rule { rule, .. }) = rule else {
-            return Verdict::Give { then: Then::Fail, means: None, hint: None };
+            return Verdict::Give { then: Then::Fail, means: None, hint: usual };
         };
         let give = |hint: Option<String>| {
-            let hint = hint.or_else(|| rule.hint.clone());
+            let hint = hint.or_else(|| rule.hint.clone()).or_else(|| usual.clone());
             Verdict::Give { then: rule.then, means: rule.means, hint }
         };
         let Some(backoff) = rule.backoff else { return give(None) };
@@ -164,12 +187,10 @@ impl Rule {
     fn matches_response(&self, response: &Response) -> bool {
         let rule = &self.rule;
         let status = response.status.as_u16();
-        let status_fits = rule.status.as_ref().map(|patterns| {
-            patterns.0.iter().any(|pattern| match pattern {
-                StatusPattern::Exact(exact) => *exact == status,
-                StatusPattern::Class(class) => *class == status / 100,
-            })
-        });
+        let status_fits = rule
+            .status
+            .as_ref()
+            .map(|patterns| patterns.0.iter().any(|pattern| pattern.fits(status)));
         let header_fits = rule.header.as_ref().map(|wanted| {
             let value = response.headers.get(&wanted.name).map(HeaderValue::as_bytes);
             value.is_some_and(|value| {
@@ -229,7 +250,11 @@ pub fn message(response: &Response) -> String {
     shorten(&said.unwrap_or_else(|| reason.to_owned()))
 }
 
+/// The start of a text on one line. Known secrets are masked before anything is cut off: a part of one would
+/// not be recognised.
 fn shorten(text: &str) -> String {
+    let start = text.char_indices().nth(LOOKED_AT).and_then(|(end, _)| text.get(..end));
+    let text = shown(start.unwrap_or(text));
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = line.char_indices().nth(MESSAGE).map(|(end, _)| end);
     end.and_then(|end| line.get(..end)).map_or(line.clone(), |start| format!("{start}…"))
@@ -342,6 +367,7 @@ mod tests {
 
     use super::*;
     use crate::fetch::HeaderMap;
+    use crate::yaml::Document;
 
     fn response(status: u16, headers: &[(&'static str, &str)], body: &'static str) -> Response {
         let mut map = HeaderMap::new();
@@ -353,7 +379,7 @@ mod tests {
     }
 
     fn rules(yaml: &str) -> Rules {
-        let rules: Vec<ResponseRule> = serde_saphyr::from_str(yaml).unwrap();
+        let rules: Vec<ResponseRule> = Document::parse("rules", yaml).unwrap().read().unwrap();
         Rules::new(&rules, Duration::from_hours(1)).unwrap()
     }
 
@@ -468,6 +494,24 @@ mod tests {
             Some(Then::StopStream)
         );
         assert_eq!(then(&rules, &response(500, &[], ""), false), None);
+    }
+
+    #[test]
+    fn a_rule_that_names_a_success_concerns_it_and_no_other_does() {
+        let rules = rules(
+            "[{ status: 200, body: { at: ok, equals: 'false' }, then: fail },
+              { status: 204, then: empty },
+              { body: { contains: gone }, then: skip_slice }]",
+        );
+        let refused = response(200, &[], r#"{"ok":false,"error":"invalid_auth"}"#);
+        assert!(rules.concern(&refused, false));
+        assert_eq!(then(&rules, &refused, false), Some(Then::Fail));
+        assert_eq!(message(&refused), "invalid_auth");
+        assert!(!rules.concern(&response(200, &[], r#"{"ok":true}"#), false));
+        assert!(!rules.concern(&response(200, &[], r#"["gone"]"#), false));
+        let none = response(204, &[], "");
+        assert!(rules.concern(&none, true));
+        assert_eq!(then(&rules, &none, true), Some(Then::Empty));
     }
 
     #[test]

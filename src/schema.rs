@@ -20,7 +20,8 @@ pub const RUN_ID: &str = "_weir_run_id";
 pub const DELETED_AT: &str = "_weir_deleted_at";
 /// Column that says what the last run that touched the row found: `new`, `updated`, `moved`, `deleted`.
 pub const CHANGE: &str = "_weir_change";
-/// Column of staged batches: number of the slice that brought the row. Readers never see it.
+/// Column of staged batches: number of the slice that brought the row, a `write::SliceNumber`. Readers
+/// never see it.
 pub const SLICE: &str = "_weir_slice";
 /// Column of staged batches: null in a row of the table. In a marker, which names only a parent, it is
 /// `true` when the parent's rows were read anew, `false` when the parent is there and its old rows

@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
@@ -16,7 +16,10 @@ A spec declares the streams of an API, a replication says which of them go where
   weir sync run replication.yaml
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
-75 paused because the points that may be spent are spent, 130 or 143 interrupted.";
+75 paused because the points that may be spent are spent, 130 or 143 interrupted.
+
+Environment: WEIR_HOME (folder of connections.yaml, else ~/.weir), SSL_CERT_FILE and SSL_CERT_DIR
+(certificates to trust in place of the system's), HTTPS_PROXY, HTTP_PROXY and NO_PROXY.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -67,6 +70,10 @@ pub(super) struct Cli {
     pub(super) command: Command,
     #[command(flatten)]
     pub(super) shared: Shared,
+    /// Read variables and connections from this file first: lines of NAME=value, or YAML with
+    /// `connections`; may be given more than once
+    #[arg(long = "env-file", global = true, help_heading = SHARED, value_name = "FILE")]
+    pub(super) env_files: Vec<PathBuf>,
 }
 
 /// Options of every command.
@@ -111,6 +118,16 @@ pub(super) enum Command {
     /// Look at the specs of APIs, and check your own
     #[command(subcommand)]
     Spec(Spec),
+    /// Trust a file of somebody else as it is now: a spec, or one with `command:` values
+    ///
+    /// A spec that does not come with weir sends requests only if it is trusted. A `command:` is run from the
+    /// user's own connections file, and from a replication or `.env` that is trusted. Trust ends when the file
+    /// changes.
+    #[command(after_help = "Example: weir trust shop.yaml")]
+    Trust {
+        /// File
+        file: PathBuf,
+    },
     /// Print the JSON Schema of a kind of file, for editors
     #[command(after_help = "Example: weir schema replication > replication.schema.json")]
     Schema {
@@ -178,6 +195,19 @@ pub(super) enum Sync {
         /// Replication file
         replication: PathBuf,
     },
+}
+
+impl Sync {
+    /// The replication's file.
+    pub(super) fn replication(&self) -> &Path {
+        match self {
+            Self::Run(SyncRun { chosen, .. }) | Self::Plan(chosen) => &chosen.replication,
+            Self::Status { replication }
+            | Self::Reset { replication, .. }
+            | Self::RetryFailed { replication, .. }
+            | Self::Validate { replication } => replication,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,33 +1,36 @@
 //! `weir conns`.
 
-use std::io::{BufRead, IsTerminal, Read};
+use std::path::Path;
 
-use indexmap::IndexMap;
 use serde_json::json;
 
 use super::{
     Exit,
     args::{Conns as Command, Shared},
-    discover,
+    conns_set, discover,
     files::{self, Surroundings},
-    printer, tokens,
+    printer, tokens, trust,
 };
-use crate::connection::{Connection, ConnectionKind, api_fields, remove, save};
+use crate::connection::{Connection, ConnectionKind, api_fields, remove, without_login};
 use crate::error::{Error, Kind, Result};
 use crate::sync::{self, Diagnosis};
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
         Command::List => list(shared, around),
-        Command::Set { name, properties } => set(name, properties, shared, around),
+        Command::Set { name, properties } => {
+            let file = conns_set::set(name, properties, shared, around)?;
+            Ok(said(shared, name, "saved in", &file))
+        }
         Command::Unset { name } => {
-            if !remove(&around.file, name)? {
-                let what = format!("`{}` has no connection `{name}`", around.file.display());
+            let file = around.file()?;
+            if !remove(&file, name)? {
+                let what = format!("`{}` has no connection `{name}`", file.display());
                 return Err(
                     Error::input(what).with_hint("weir conns list shows where each is defined")
                 );
             }
-            Ok(said(shared, name, "removed from", around))
+            Ok(said(shared, name, "removed from", &file))
         }
         Command::Test { name } => test(name, shared, around),
         Command::Discover { name, stream, pattern, columns } => {
@@ -38,8 +41,8 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
     }
 }
 
-fn said(shared: Shared, name: &str, what: &str, around: &Surroundings) -> Exit {
-    let file = around.file.display().to_string();
+fn said(shared: Shared, name: &str, what: &str, file: &Path) -> Exit {
+    let file = file.display().to_string();
     if shared.json {
         printer::json(&json!({ "connection": name, "action": what, "file": file }));
     } else if !shared.quiet {
@@ -55,14 +58,16 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
     for (name, connection) in around.connections.all()? {
         match connection {
             Ok(connection) => {
-                let place = place(&connection);
-                all.push(json!({ "name": name, "type": connection.kind, "origin": connection.origin, "place": place }));
-                rows.push(vec![
-                    name,
-                    connection.kind.to_string(),
-                    connection.origin.to_string(),
-                    place,
-                ]);
+                let place = leads_to(&connection);
+                all.push(json!({
+                    "name": name,
+                    "type": connection.kind,
+                    "origin": connection.origin,
+                    "file": connection.file,
+                    "place": place,
+                }));
+                let defined = files::defined_in(&connection, around);
+                rows.push(vec![name, connection.kind.to_string(), defined, place]);
             }
             Err(error) => {
                 all.push(json!({ "name": name, "error": error.chain() }));
@@ -83,13 +88,17 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// A property; `…` for one that stands elsewhere.
+fn shown<'value>(connection: &'value Connection, key: &str) -> Option<&'value str> {
+    if connection.elsewhere.contains_key(key) { Some("…") } else { connection.property(key) }
+}
+
 /// Where a connection leads, made of parts that are no secrets.
-fn place(connection: &Connection) -> String {
+pub(super) fn leads_to(connection: &Connection) -> String {
     match connection.kind {
         ConnectionKind::Api => {
             let spec = connection.property("spec").unwrap_or("?");
-            let host =
-                ["site_url", "domain", "host"].iter().find_map(|key| connection.property(key));
+            let host = ["site_url", "domain", "host"].iter().find_map(|key| shown(connection, key));
             match (&connection.simulate, host) {
                 (Some(_), _) => format!("{spec}, simulated"),
                 (None, Some(host)) => format!("{spec} at {}", without_login(host)),
@@ -105,105 +114,10 @@ fn place(connection: &Connection) -> String {
             },
         ),
         ConnectionKind::Files => {
-            let root = connection.property("url").or_else(|| connection.property("path"));
+            let root = shown(connection, "url").or_else(|| shown(connection, "path"));
             without_login(root.unwrap_or("."))
         }
     }
-}
-
-/// A URL, host or path without user, password and parameters.
-fn without_login(text: &str) -> String {
-    let (scheme, rest) = match text.find("://") {
-        Some(at) => text.split_at(at + "://".len()),
-        None if text.contains('@') => ("", text),
-        None => return text.to_owned(),
-    };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let host = rest.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}{}", host.trim_end_matches('/'))
-}
-
-fn set(name: &str, given: &[String], shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let named = !name.is_empty()
-        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-    if !named {
-        return Err(Error::input(format!("`{name}` is no name: use letters, digits and `_`")));
-    }
-    let mut properties = IndexMap::new();
-    for text in given {
-        match text.split_once('=') {
-            _ if text.contains("://")
-                && !text.split("://").next().is_some_and(|scheme| scheme.contains('=')) =>
-            {
-                properties.insert("url".to_owned(), text.clone());
-            }
-            Some((key, "-")) => {
-                properties.insert(key.to_owned(), from_stdin(key)?);
-            }
-            Some((key, value)) => {
-                let value = match value.strip_prefix('@') {
-                    Some(path) => from_file(path)?,
-                    None => value.to_owned(),
-                };
-                properties.insert(key.to_owned(), value);
-            }
-            None => {
-                let what = format!("`{text}` is neither a URL nor key=value");
-                return Err(Error::input(what).with_hint("weir conns set --help"));
-            }
-        }
-    }
-    // What is not a connection is not kept.
-    let text = serde_json::to_string(&properties).unwrap_or_default();
-    let variables = around.connections.variables();
-    let read = Connection::read(name, crate::connection::Origin::File, &text, &variables)?;
-    if read.kind == ConnectionKind::Api {
-        let spec = files::spec_of(&read)?;
-        let known = |key: &str| key == "spec" || spec.connection.contains_key(key);
-        if let Some(unknown) = read.properties.keys().find(|key| !known(key)) {
-            let fields = spec.connection.keys().map(String::as_str);
-            let hint = crate::yaml::suggest(unknown, fields).unwrap_or_default();
-            let what = format!("`{unknown}` is no field of `{}`", spec.name);
-            return Err(Error::input(what).with_hint(hint));
-        }
-    }
-    save(&around.file, name, &properties)?;
-    Ok(said(shared, name, "saved in", around))
-}
-
-/// Reads one line; on a terminal what is typed is not shown.
-fn from_stdin(key: &str) -> Result<String> {
-    let stdin = std::io::stdin();
-    let echo = rustix::termios::tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal());
-    if let Some(shown) = &echo {
-        printer::talk(&format!("{key}:"));
-        let mut hidden = shown.clone();
-        hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
-        set_terminal(&stdin, &hidden);
-    }
-    let mut line = String::new();
-    let read = stdin.lock().read_line(&mut line);
-    if let Some(shown) = &echo {
-        set_terminal(&stdin, shown);
-    }
-    read.map_err(|error| {
-        Error::input(format!("`{key}` cannot be read from stdin")).because(error)
-    })?;
-    Ok(line.trim().to_owned())
-}
-
-fn set_terminal(stdin: &std::io::Stdin, modes: &rustix::termios::Termios) {
-    let flush = rustix::termios::OptionalActions::Flush;
-    if rustix::termios::tcsetattr(stdin, flush, modes).is_err() {
-        tracing::debug!("the terminal keeps its modes and shows what is typed");
-    }
-}
-
-fn from_file(path: &str) -> Result<String> {
-    let wrong = |error| Error::input(format!("`{path}` cannot be read")).because(error);
-    let mut text = String::new();
-    std::fs::File::open(path).map_err(wrong)?.read_to_string(&mut text).map_err(wrong)?;
-    Ok(text.trim().to_owned())
 }
 
 fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
@@ -217,18 +131,21 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
 }
 
 fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let connection = around.connections.find(name)?;
+    let connection = trust::fetched(around.connections.find(name)?, around)?;
     if connection.kind != ConnectionKind::Api {
         let (target, _) = files::target(&connection, None)?;
         super::runtime()?.block_on(target.check())?;
-        return Ok(accepted(shared, name, &place(&connection)));
+        return Ok(accepted(shared, name, &leads_to(&connection)));
     }
-    let spec = files::spec_of(&connection)?;
+    let (spec, foreign) = files::foreign_or_shipped(&connection)?;
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
+    if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
+        trust::confirm((&spec, &foreign), &fields, shared, around)?;
+    }
     let transport = files::transport(&connection, &spec)?;
     let diagnosis = super::runtime()?.block_on(async {
         sync::look_up(&spec, &mut fields, transport.as_ref()).await?;
-        sync::probe(&spec, &fields, &tokens::hooks(&connection, around), transport.as_ref()).await
+        sync::probe(&spec, &fields, &tokens::hooks(&connection), transport.as_ref()).await
     })?;
     if shared.json {
         printer::json(&diagnosis);
@@ -258,6 +175,7 @@ fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
         Finding::NoPermission => {
             (Kind::Credentials, "the credentials are right but lack a permission")
         }
+        Finding::NotTrusted => (Kind::Unreachable, "the host's certificate is not trusted"),
         Finding::BlockedEgress => (Kind::Unreachable, "something on the way blocks the request"),
         Finding::Trouble => (Kind::Rejected, "the API is in trouble"),
     };
@@ -274,7 +192,7 @@ fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Environment, Origin};
+    use crate::connection::{Base, Context, Environment, Origin};
 
     #[test]
     fn where_a_connection_leads_shows_no_secret() {
@@ -294,9 +212,14 @@ mod tests {
             ("{spec: wiki, simulate: {}}", "wiki, simulated"),
         ];
         for (text, expected) in table {
-            let read =
-                Connection::read("C", Origin::Environment, text, &Environment::new()).unwrap();
-            assert_eq!(place(&read), expected, "{text}");
+            let context = Context {
+                origin: Origin::Environment,
+                file: None,
+                base: Base::default(),
+                variables: &Environment::new(),
+            };
+            let read = Connection::read("C", text, &context).unwrap();
+            assert_eq!(leads_to(&read), expected, "{text}");
         }
     }
 }

@@ -1,10 +1,15 @@
 //! What the program finds around it: environment, `.env`, connections, specs, replications.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use super::{args::Shared, printer};
+use super::{args::Shared, printer, trust};
 use crate::connection::{
-    Connection, ConnectionKind, Connections, Environment, exposed, interpolated, stored,
+    Connection, ConnectionKind, Connections, EnvFile, Environment, exposed, interpolated, stored,
 };
 use crate::error::{Error, Result};
 use crate::fetch::{Http, Transport};
@@ -24,8 +29,8 @@ const TABLE: &str = "{stream_name}";
 /// Environment and files that define connections.
 pub(super) struct Surroundings {
     pub(super) connections: Connections,
-    /// The connections file, whether it is there or not.
-    pub(super) file: PathBuf,
+    /// weir's own folder: `$WEIR_HOME`, else `~/.weir`; `None` where neither is known.
+    home: Option<PathBuf>,
 }
 
 /// Value of an environment variable that is set and is text.
@@ -35,35 +40,117 @@ pub(super) fn variable(name: &str) -> Option<String> {
 }
 
 impl Surroundings {
-    /// Reads the environment, `.env` in the working directory and the connections file in
-    /// `$WEIR_HOME`, else `~/.weir`.
-    pub(super) fn read(shared: Shared) -> Result<Self> {
+    /// Reads the environment, then the files that the command line names, `.env` beside the
+    /// `replication` and in the current folder, and the connections file in weir's own folder.
+    pub(super) fn read(
+        shared: Shared,
+        named: &[PathBuf],
+        replication: Option<&Path>,
+    ) -> Result<Self> {
         let environment: Environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let mut dot_env = Environment::new();
-        if let Ok(entries) = dotenvy::from_path_iter(".env") {
-            for entry in entries {
-                let (name, value) = entry.map_err(|error| {
-                    // What the error quotes may be a secret.
-                    drop(error);
-                    Error::input("`.env` has a line that is not `NAME=value`")
-                        .with_hint("quote values that hold spaces: NAME='{type: api, …}'")
-                })?;
-                dot_env.insert(name, value);
+        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+        let mut connections =
+            Connections { home: set("HOME").map(PathBuf::from), ..Connections::default() };
+        let here = connections.base(None);
+        let home = match (set("WEIR_HOME"), &connections.home) {
+            (Some(home), _) => Some(here.path(home)?),
+            (None, home) => home.as_ref().map(|home| home.join(".weir")),
+        };
+        connections.environment = environment;
+        for path in named {
+            let path = here.path(&path.to_string_lossy())?;
+            if !add_file(&mut connections, path.clone(), shared)? {
+                let what = format!("`{}` is not there", path.display());
+                return Err(Error::input(what).with_hint("`--env-file` names a file of variables"));
             }
         }
-        let home = environment.get("WEIR_HOME").map(PathBuf::from);
-        let home =
-            home.or_else(|| environment.get("HOME").map(|home| PathBuf::from(home).join(".weir")));
-        let file = home.unwrap_or_else(|| PathBuf::from(".weir")).join("connections.yaml");
+        let beside = replication.map(|path| path.with_file_name(".env"));
+        let current = PathBuf::from(".env");
+        let same = beside
+            .as_ref()
+            .is_none_or(|one| one.canonicalize().ok() == current.canonicalize().ok());
+        for path in beside.into_iter().chain((!same).then_some(current.clone())) {
+            add_file(&mut connections, path, shared)?;
+        }
+        if replication.is_none() {
+            add_file(&mut connections, current, shared)?;
+        }
+        let around = Self { connections, home };
+        around.with_own_file(shared)
+    }
+
+    /// Adds the connections file.
+    fn with_own_file(mut self, shared: Shared) -> Result<Self> {
+        let Ok(file) = self.file() else { return Ok(self) };
         if let Some(warning) = exposed(&file) {
             printer::note(shared, &warning);
         }
-        let text = stored(&file)?.map(|text| (file.display().to_string(), text));
-        let connections =
-            Connections { environment, dot_env, file: text, replication: Environment::new() };
-        Ok(Self { connections, file })
+        if let Some(text) = stored(&file)? {
+            self.connections.files.push(EnvFile::of_connections(file, text)?);
+        }
+        Ok(self)
+    }
+
+    /// The connections file, whether it is there or not.
+    ///
+    /// # Errors
+    /// Nobody says where it is. The current folder is no place for secrets.
+    pub(super) fn file(&self) -> Result<PathBuf> {
+        self.home().map(|home| home.join("connections.yaml"))
+    }
+
+    /// weir's own folder.
+    pub(super) fn home(&self) -> Result<&Path> {
+        self.home.as_deref().ok_or_else(|| {
+            Error::input("weir has no folder of its own: neither WEIR_HOME nor HOME is set")
+                .with_hint("name one: export WEIR_HOME=/var/lib/weir")
+        })
+    }
+}
+
+/// Adds what a file of variables, or of connections (`.yaml`), defines; `false` when it is not there.
+/// A file that cannot be read is only worth a note: perhaps nobody needs it.
+fn add_file(connections: &mut Connections, path: PathBuf, shared: Shared) -> Result<bool> {
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            printer::note(shared, &format!("`{}` cannot be read: {error}", path.display()));
+            return Ok(true);
+        }
+    };
+    if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+        connections.files.push(EnvFile::of_connections(path, text)?);
+        return Ok(true);
+    }
+    let (file, warnings) = EnvFile::parse(path, &text, &connections.environment);
+    for warning in warnings {
+        printer::note(shared, &warning);
+    }
+    connections.files.push(file);
+    Ok(true)
+}
+
+/// A connection of a replication; the log says where it is defined.
+pub(super) fn connection(
+    name: &str,
+    connections: &Connections,
+    around: &Surroundings,
+) -> Result<Connection> {
+    let found = connections.find(name)?;
+    tracing::debug!("connection {} is defined in {}", found.name, defined_in(&found, around));
+    Ok(found)
+}
+
+/// Where a connection is defined, for a person: a file, or the name of what is none.
+pub(super) fn defined_in(connection: &Connection, around: &Surroundings) -> String {
+    let Some(file) = &connection.file else { return connection.origin.to_string() };
+    let home = around.connections.home.as_ref();
+    match home.and_then(|home| file.strip_prefix(home).ok()) {
+        Some(below) => format!("~/{}", below.display()),
+        None => file.display().to_string(),
     }
 }
 
@@ -86,20 +173,39 @@ pub(super) fn spec(name: &str) -> Result<Spec> {
     Ok(Spec::load(&file, &text)?)
 }
 
+/// A spec that does not come with weir.
+pub(super) struct Foreign {
+    pub(super) file: PathBuf,
+    /// Digest of its text.
+    pub(super) digest: String,
+}
+
 /// The spec of a connection to an API.
 pub(super) fn spec_of(connection: &Connection) -> Result<Spec> {
+    foreign_or_shipped(connection).map(|(spec, _)| spec)
+}
+
+/// The spec of a connection to an API, and whether it comes with weir.
+pub(super) fn foreign_or_shipped(connection: &Connection) -> Result<(Spec, Option<Foreign>)> {
     let name = connection.property("spec").ok_or_else(|| {
         Error::input(format!("connection `{}` names no spec", connection.name))
             .with_hint("add `spec`: the name of one that weir has, or the path of a file")
     })?;
-    spec(name)
+    let (file, text) = spec_text(name)?;
+    let mut spec = Spec::load(&file, &text)?;
+    if EMBEDDED.iter().any(|(_, shipped)| *shipped == text) {
+        return Ok((spec, None));
+    }
+    trust::restrict(&mut spec);
+    Ok((spec, Some(Foreign { file: PathBuf::from(file), digest: trust::digest(&text) })))
 }
 
 /// A replication, with the connections that its `env` defines.
 pub(super) fn replication(
-    path: &std::path::Path,
+    path: &Path,
     connections: &mut Connections,
 ) -> Result<(Replication, Document)> {
+    connections.replication_file = Some(path.to_owned());
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
         Error::input(format!("the replication `{name}` cannot be read")).because(error)
@@ -110,7 +216,8 @@ pub(super) fn replication(
     let document = document.map_texts(&|text| {
         text.contains("${").then(|| interpolated(text, &variables)).transpose()
     })?;
-    connections.replication = Replication::env_of(&document).into_iter().collect();
+    let filled: Environment = Replication::env_of(&document).into_iter().collect();
+    connections.definitions = std::mem::replace(&mut connections.replication, filled);
     Ok((Replication::load(&document)?, document))
 }
 
@@ -175,11 +282,16 @@ pub(super) fn ledger(
 }
 
 /// Where a replication's state is kept: a connection, or a folder.
-pub(super) fn state(place: &str, connections: &Connections) -> Result<Arc<dyn Target>> {
-    match connections.find(place) {
+pub(super) fn state(
+    place: &str,
+    connections: &Connections,
+    fetched: &dyn Fn(&str) -> Result<Connection>,
+) -> Result<Arc<dyn Target>> {
+    match connections.find(place).and_then(|_| fetched(place)) {
         Ok(connection) => target(&connection, None).map(|(target, _)| target),
-        Err(_) if place.contains(['/', '.']) => {
-            Ok(Arc::new(Files::in_folder(place, Settings::default())))
+        Err(_) if place.contains(['/', '.']) && !place.contains("://") => {
+            let base = connections.base(connections.replication_file.as_deref());
+            Ok(Arc::new(Files::in_folder(base.path(place)?, Settings::default())))
         }
         Err(error) => Err(error
             .within("`state`")
@@ -190,11 +302,14 @@ pub(super) fn state(place: &str, connections: &Connections) -> Result<Arc<dyn Ta
 /// The server and database that a connection names.
 pub(super) fn postgres(connection: &Connection) -> Result<PostgresOptions> {
     let named = |error: Error| error.within(format!("connection `{}`", connection.name));
-    let mut options = match connection.property("url") {
+    let url = connection.property("url").filter(|_| !connection.elsewhere.contains_key("url"));
+    let mut options = match url {
         Some(url) => PostgresOptions::from_url(url).map_err(named)?,
         None => PostgresOptions::default(),
     };
-    for (name, value) in connection.properties.iter().filter(|(name, _)| *name != "url") {
+    let elsewhere = |name: &str| connection.elsewhere.contains_key(name);
+    let own = connection.properties.iter().filter(|(name, _)| *name != "url" && !elsewhere(name));
+    for (name, value) in own {
         options.set(name, value.expose()).map_err(named)?;
     }
     Ok(options)

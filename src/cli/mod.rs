@@ -1,21 +1,26 @@
 //! The command line: the only module that prints and reads the environment.
 
 mod args;
-mod bars;
 mod conns;
+mod conns_set;
 mod discover;
 mod files;
 mod forecast;
 mod printer;
 mod progress;
 mod routes;
+mod safe;
 mod schema;
+mod screen;
+mod signals;
 mod sim;
 mod specs;
 mod state;
 mod summary;
 mod sync;
 mod tokens;
+mod trust;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -46,16 +51,49 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers, not errors; a reader that has gone is no error either.
             drop(error.print());
+            let arguments: Vec<String> = std::env::args().skip(1).collect();
+            if error.use_stderr()
+                && let Some(command) = meant(&arguments)
+            {
+                printer::talk(&format!("hint: {command}"));
+            }
             let code = if error.use_stderr() { Exit::WrongInput } else { Exit::Done };
             return ExitCode::from(code as u8);
         }
     };
     log_to_stderr(cli.shared);
-    let exit = run(&cli).unwrap_or_else(|error| {
+    let mut exit = run(&cli).unwrap_or_else(|error| {
         printer::failure(cli.shared.log_format, &error);
-        exit_of(&error)
+        let exit = exit_of(&error);
+        if cli.shared.json && !printer::has_printed() {
+            printer::json(&printer::failed(&error, exit as u8));
+        }
+        exit
     });
+    if let Some(error) = printer::lost() {
+        printer::failure(cli.shared.log_format, &error);
+        exit = Exit::Failed;
+    }
     ExitCode::from(exit as u8)
+}
+
+/// The command that somebody meant who left out a word, or put `-r` before the replication.
+fn meant(arguments: &[String]) -> Option<String> {
+    let mut words = arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-'));
+    let verb = match words.next()? {
+        "sync" => words.next()?,
+        first => first,
+    };
+    match verb {
+        "run" | "plan" | "status" | "reset" | "retry-failed" | "validate" => {
+            let at = arguments.iter().position(|word| word == "-r" || word == "--replication");
+            let named = at.and_then(|at| arguments.get(at + 1)).map(String::as_str);
+            let file = named.or_else(|| words.next()).unwrap_or("replication.yaml");
+            Some(format!("weir sync {verb} {file}"))
+        }
+        "list" | "set" | "unset" | "test" | "discover" => Some(format!("weir conns {verb} --help")),
+        _ => None,
+    }
 }
 
 fn run(cli: &Cli) -> Result<Exit> {
@@ -72,9 +110,17 @@ fn run(cli: &Cli) -> Result<Exit> {
         }
         Command::Spec(command) => specs::run(command, cli.shared),
         Command::Conns(command) => {
-            conns::run(command, cli.shared, &Surroundings::read(cli.shared)?)
+            conns::run(command, cli.shared, &Surroundings::read(cli.shared, &cli.env_files, None)?)
         }
-        Command::Sync(command) => sync::run(command, cli.shared, &Surroundings::read(cli.shared)?),
+        Command::Sync(command) => {
+            let replication = Some(command.replication());
+            let around = Surroundings::read(cli.shared, &cli.env_files, replication)?;
+            sync::run(command, cli.shared, &around)
+        }
+        Command::Trust { file } => {
+            let around = Surroundings::read(cli.shared, &cli.env_files, None)?;
+            trust::run(file, cli.shared, &around)
+        }
         Command::Sim(command) => sim::run(command, cli.shared),
     }
 }
@@ -94,7 +140,7 @@ fn log_to_stderr(shared: Shared) {
     let usual = if shared.verbose { "debug" } else { "warn" };
     let directives = files::variable("RUST_LOG").unwrap_or_else(|| usual.to_owned());
     let own = filter::filter_fn(|metadata| metadata.target().starts_with("weir"));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(|| safe::Log);
     let layer = match shared.log_format {
         LogFormat::Text => layer.with_ansi(printer::colours()).boxed(),
         LogFormat::Json => layer.with_ansi(false).json().boxed(),

@@ -1,54 +1,111 @@
 //! What goes to stdout and stderr, and how errors look.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
     args::{LogFormat, Shared},
-    files,
+    files, safe,
 };
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::report::Event;
 
 /// Width of text where no terminal sets one, and the most that is used of a terminal's.
 pub(super) const WIDTH: usize = 100;
 
-/// Writes data to stdout. A reader that has gone away is no error.
+/// Why stdout could not be written, if it could not.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Whether anything was written to stdout.
+static PRINTED: AtomicBool = AtomicBool::new(false);
+
+/// What JSON lines are about: a process runs one replication.
+static ABOUT: Mutex<About> = Mutex::new(About { replication: None, run_id: None });
+
+/// What every JSON line says of what it is about.
+#[derive(Clone, Debug, Serialize)]
+struct About {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replication: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<String>,
+}
+
+/// Lets all JSON lines from now on name the replication, and its run once it has begun.
+pub(super) fn about(replication: &str, run_id: Option<&str>) {
+    let (replication, run_id) = (Some(replication.to_owned()), run_id.map(str::to_owned));
+    *ABOUT.lock().unwrap_or_else(PoisonError::into_inner) = About { replication, run_id };
+}
+
+/// Writes data to stdout. A reader that has gone away is no error; for others see [`lost`].
 pub(super) fn data(text: &str) {
-    emit(&mut io::stdout().lock(), text);
+    let text = if io::stdout().is_terminal() { &safe::screen(text) } else { text };
+    PRINTED.store(true, Ordering::Relaxed);
+    if let Err(error) = emit(&mut io::stdout().lock(), text)
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // The first one is told.
+        LOST.set(error).ok();
+    }
+}
+
+/// Whether anything was written to stdout.
+pub(super) fn has_printed() -> bool {
+    PRINTED.load(Ordering::Relaxed)
+}
+
+/// Why data could not be written to stdout, a full disk for example.
+pub(super) fn lost() -> Option<Error> {
+    let error = LOST.get()?;
+    let what = format!("the output could not be written: {error}");
+    Some(Error::new(Kind::Target, what).with_hint("what was written of it is not whole"))
 }
 
 /// Writes talk to stderr.
 pub(super) fn talk(text: &str) {
-    emit(&mut io::stderr().lock(), text);
+    // Nothing can be told to somebody who does not listen.
+    drop(emit(&mut io::stderr().lock(), &safe::screen(text)));
 }
 
-fn emit(out: &mut dyn Write, text: &str) {
-    // Nothing can be told to somebody who does not listen.
-    drop(
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.write_all(b"\n"))
-            .and_then(|()| out.flush()),
-    );
+/// Writes a line of a log to stderr, with the time.
+pub(super) fn stamped(text: &str) {
+    talk(&format!("{} {text}", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ")));
+}
+
+fn emit(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// Prints a value as JSON to stdout.
 pub(super) fn json(value: &impl Serialize) {
-    data(&serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\"")));
+    data(&safe::json(value, true));
 }
 
-/// Writes an event to stderr as one line of JSON, with the time.
-pub(super) fn event(event: &impl Serialize) {
+/// Writes an event to stderr as one line of JSON, with the time, its level, and what it is about.
+pub(super) fn event(level: &str, event: &impl Serialize) {
     #[derive(Serialize)]
     struct Stamped<'event, E> {
         timestamp: String,
+        level: &'event str,
+        #[serde(flatten)]
+        about: About,
         #[serde(flatten)]
         event: &'event E,
     }
     let timestamp = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-    talk(&serde_json::to_string(&Stamped { timestamp, event }).unwrap_or_default());
+    let about = ABOUT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let line = Stamped { timestamp, level, about, event };
+    talk(&safe::json(&line, false));
 }
 
 /// Tells something that is worth knowing and no error.
@@ -56,23 +113,42 @@ pub(super) fn note(shared: Shared, message: &str) {
     match shared.log_format {
         _ if shared.quiet => {}
         LogFormat::Text => talk(&format!("{} {message}", label("note:"))),
-        LogFormat::Json => event(&Event::Warning { stream: None, message: message.to_owned() }),
+        LogFormat::Json => {
+            event("WARN", &Event::Warning { stream: None, message: message.to_owned() });
+        }
     }
 }
 
-/// Tells why a command failed.
-pub(super) fn failure(format: LogFormat, error: &Error) {
+/// What a command prints with `--json` when it has failed and has no other result.
+pub(super) fn failed(error: &Error, exit_code: u8) -> serde_json::Value {
+    let (message, causes, hint) = (error.to_string(), causes(error), error.hint());
+    json!({
+        "status": "failed",
+        "exit_code": exit_code,
+        "errors": [{ "message": message, "causes": causes, "hint": hint }],
+    })
+}
+
+fn causes(error: &Error) -> Vec<String> {
     let mut causes = Vec::new();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         causes.push(inner.to_string());
         cause = inner.source();
     }
+    causes
+}
+
+/// Tells why a command failed.
+pub(super) fn failure(format: LogFormat, error: &Error) {
+    let causes = causes(error);
     let (message, hint) = (error.to_string(), error.hint());
     match format {
         LogFormat::Text => talk(&trouble(&message, &causes, hint)),
         LogFormat::Json => {
-            event(&json!({ "event": "error", "message": message, "causes": causes, "hint": hint }));
+            let told =
+                json!({ "event": "error", "message": message, "causes": causes, "hint": hint });
+            event("ERROR", &told);
         }
     }
 }
@@ -112,6 +188,14 @@ pub(super) fn draws() -> bool {
 pub(super) fn columns(stream: &impl std::os::fd::AsFd) -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(stream).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Columns and rows of the terminal that progress is drawn on.
+pub(super) fn terminal() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
+    let size = size.map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+    // A terminal that tells no size is taken for a usual one.
+    size.filter(|(columns, rows)| *columns > 0 && *rows > 0).unwrap_or((80, 24))
 }
 
 /// Columns that data on stdout may use.

@@ -1,104 +1,295 @@
-//! The events of a run on stderr where nothing can be drawn: a line per event worth one, in words or
-//! as JSON, and every ten seconds one of totals.
+//! The events of a run on stderr: on a terminal lines that are redrawn in place, elsewhere a line per event
+//! worth one, in words or as JSON. Every ten seconds one says how far the run is, whatever it waits for.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    collections::BTreeMap,
+    io::Write,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
     time::Duration,
 };
 
-use serde_json::json;
+use chrono::Utc;
 use tokio::time::Instant;
 
 use super::{
     args::{LogFormat, Shared},
-    bars::Bars,
-    files, printer,
+    files, printer, safe,
+    screen::Block,
+    watch::Watch,
 };
-use crate::report::{Event, Reporter, Silent, StreamReport, StreamStatus};
+use crate::report::{Event, Reporter, StreamReport, StreamStatus};
 
-/// Time between two lines of totals.
+/// Time between two lines that say how far the run is.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Time between two redrawings.
+const TICK: Duration = Duration::from_millis(250);
+/// Reasons of retries that are counted apart.
+const REASONS: usize = 100;
 
-/// The reporter for these circumstances. Where a log is asked for, lines do not disturb it.
-pub(super) fn reporter(shared: Shared) -> Box<dyn Reporter> {
-    let logs = shared.verbose || files::variable("RUST_LOG").is_some();
-    match shared.log_format {
-        _ if shared.quiet => Box::new(Silent),
-        LogFormat::Text if printer::draws() && !logs => Box::new(Bars::new()),
-        format => Box::new(Lines::new(format)),
-    }
+/// What a run is about, for the head of its log.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) replication: String,
+    pub(super) source: String,
+    pub(super) target: String,
 }
 
-/// A line per event worth one.
-struct Lines {
-    format: LogFormat,
-    totals: Mutex<Totals>,
+/// Tells how a run goes, until it is closed.
+pub(super) struct Progress {
+    inner: Arc<Inner>,
+    ticker: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Totals {
-    rows: u64,
-    pages: u64,
-    next_line: Instant,
-    started: Instant,
+struct Inner {
+    form: Form,
+    head: Head,
+    state: Mutex<State>,
+    wake: Condvar,
 }
 
-impl Lines {
-    fn new(format: LogFormat) -> Self {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Silent,
+    Screen,
+    Text,
+    Json,
+}
+
+struct State {
+    watch: Watch,
+    block: Block,
+    /// When the next line is due that says how far the run is.
+    due: Instant,
+    /// Retries by reason since the last such line: the first of each was told.
+    retries: BTreeMap<String, u64>,
+    run_id: Option<String>,
+    closed: bool,
+}
+
+impl Progress {
+    /// The reporter for these circumstances. Where a log is asked for, nothing is redrawn.
+    pub(super) fn new(shared: Shared, head: Head) -> Self {
+        let logs = shared.verbose || files::variable("RUST_LOG").is_some();
+        let form = match shared.log_format {
+            _ if shared.quiet => Form::Silent,
+            LogFormat::Text if printer::draws() && !logs => Form::Screen,
+            LogFormat::Text => Form::Text,
+            LogFormat::Json => Form::Json,
+        };
         let now = Instant::now();
-        let totals = Totals { rows: 0, pages: 0, next_line: now + HEARTBEAT, started: now };
-        Self { format, totals: Mutex::new(totals) }
+        let state = State {
+            watch: Watch::new(now),
+            block: Block::default(),
+            due: now + HEARTBEAT,
+            retries: BTreeMap::new(),
+            run_id: None,
+            closed: false,
+        };
+        let inner = Arc::new(Inner { form, head, state: Mutex::new(state), wake: Condvar::new() });
+        let ticker = (form != Form::Silent).then(|| {
+            let inner = Arc::clone(&inner);
+            std::thread::spawn(move || inner.tick())
+        });
+        Self { inner, ticker: Mutex::new(ticker) }
     }
 
-    fn running(&self, rows: u64, pages: u64, seconds: f64) {
-        match self.format {
-            LogFormat::Json => printer::event(
-                &json!({ "event": "running", "rows": rows, "pages": pages, "seconds": seconds }),
-            ),
-            LogFormat::Text => printer::talk(&format!(
-                "running: {} rows from {} pages in {}",
-                printer::grouped(rows),
-                printer::grouped(pages),
-                printer::elapsed(seconds)
-            )),
-        }
+    /// Ends the telling: nothing is redrawn any more, and nothing is left of what was.
+    pub(super) fn close(&self) {
+        self.inner.close();
+        let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A thread that has panicked has nothing to say.
+        drop(ticker.map(JoinHandle::join));
     }
 }
 
-impl Reporter for Lines {
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Reporter for Progress {
     fn report(&self, event: &Event) {
-        if let Event::Page { rows, .. } = event {
-            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((rows, pages, seconds)) = totals.count(*rows, Instant::now()) {
-                drop(totals);
-                self.running(rows, pages, seconds);
+        if self.inner.form != Form::Silent {
+            self.inner.take(event);
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, event: &Event) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.watch.take(event, now);
+        if let Event::RunStarted { run_id, .. } = event {
+            // A run goes on with streams whose route was refused: it is the same run.
+            if state.run_id.as_ref() == Some(run_id) {
+                return;
             }
-        } else if self.format == LogFormat::Json {
-            printer::event(event);
-        } else if let Some(line) = line(event) {
-            printer::talk(&line);
+            state.run_id = Some(run_id.clone());
+            printer::about(&self.head.replication, Some(run_id));
         }
+        match self.form {
+            Form::Json => self.log(event),
+            Form::Text => {
+                if let Event::Retry { reason, .. } = event
+                    && state.repeats(reason)
+                {
+                    return;
+                }
+                if let Some(line) = self.words(event) {
+                    printer::stamped(&line);
+                }
+            }
+            Form::Screen => {
+                // Refusals may be thousands: the summary shows the first of them. The others have their line,
+                // or the summary tells it once.
+                let hidden = match event {
+                    Event::Retry { .. }
+                    | Event::SliceSkipped { .. }
+                    | Event::StreamStarted { .. } => true,
+                    Event::StreamFinished { report } => report.status == StreamStatus::Interrupted,
+                    _ => false,
+                };
+                if let Some(line) = self.words(event).filter(|_| !hidden) {
+                    state.draw(&line, now);
+                }
+            }
+            Form::Silent => {}
+        }
+    }
+
+    fn log(&self, event: &Event) {
+        match event {
+            Event::Progress { .. } => {}
+            Event::RunStarted { .. } => {
+                let Head { source, target, .. } = &self.head;
+                let mut told = serde_json::to_value(event).unwrap_or_default();
+                if let Some(told) = told.as_object_mut() {
+                    told.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+                    told.insert("source".to_owned(), source.as_str().into());
+                    told.insert("target".to_owned(), target.as_str().into());
+                }
+                printer::event("INFO", &told);
+            }
+            _ => printer::event(level(event), event),
+        }
+    }
+
+    fn words(&self, event: &Event) -> Option<String> {
+        if let Event::RunStarted { run_id, continued, .. } = event {
+            let Head { replication, source, target } = &self.head;
+            let goes_on = if *continued { ", continued" } else { "" };
+            let version = env!("CARGO_PKG_VERSION");
+            return Some(format!(
+                "weir {version}: replication `{replication}`, run {run_id}{goes_on}, from {source} to {target}"
+            ));
+        }
+        line(event)
+    }
+
+    /// Tells again and again how far the run is.
+    fn tick(&self) {
+        let mut state = self.state();
+        while !state.closed {
+            let now = Instant::now();
+            state.watch.sample(now);
+            match self.form {
+                Form::Screen => state.draw("", now),
+                _ if now >= state.due => {
+                    state.due = now + HEARTBEAT;
+                    self.heartbeat(&mut state, now);
+                }
+                _ => {}
+            }
+            let waited = self.wake.wait_timeout(state, TICK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn heartbeat(&self, state: &mut State, now: Instant) {
+        let today = Utc::now();
+        if self.form == Form::Json {
+            printer::event("INFO", &state.watch.json(now, today));
+            return;
+        }
+        for (reason, more) in
+            std::mem::take(&mut state.retries).into_iter().filter(|(_, more)| *more > 0)
+        {
+            let tries = if more == 1 { "try" } else { "tries" };
+            printer::stamped(&format!("{} more {tries} failed ({reason})", printer::grouped(more)));
+        }
+        printer::stamped(&state.watch.line(now, today));
+    }
+
+    fn close(&self) {
+        let mut state = self.state();
+        if !state.closed && self.form == Form::Screen {
+            let columns = printer::terminal().0;
+            let gone = state.block.erase(columns);
+            write(&gone);
+        }
+        state.closed = true;
+        self.wake.notify_all();
     }
 }
 
-impl Totals {
-    /// Counts a page; gives rows, pages and seconds when a line is due.
-    fn count(&mut self, rows: u64, now: Instant) -> Option<(u64, u64, f64)> {
-        self.rows += rows;
-        self.pages += 1;
-        if now < self.next_line {
-            return None;
+impl State {
+    /// Whether a retry for the same reason was told since the last line of how far the run is.
+    fn repeats(&mut self, reason: &str) -> bool {
+        if let Some(more) = self.retries.get_mut(reason) {
+            *more += 1;
+            return true;
         }
-        self.next_line = now + HEARTBEAT;
-        Some((self.rows, self.pages, now.duration_since(self.started).as_secs_f64()))
+        if self.retries.len() < REASONS {
+            self.retries.insert(reason.to_owned(), 0);
+        }
+        false
+    }
+
+    fn draw(&mut self, above: &str, now: Instant) {
+        if self.closed {
+            if !above.is_empty() {
+                printer::talk(above);
+            }
+            return;
+        }
+        let (columns, rows) = printer::terminal();
+        let lines = self.watch.lines(now, Utc::now(), rows);
+        let lines: Vec<String> = lines.iter().map(|line| safe::screen(line)).collect();
+        let drawn = self.block.redraw(&safe::screen(above), &lines, columns);
+        write(&drawn);
     }
 }
 
-/// The words for an event; none for a page.
-pub(super) fn line(event: &Event) -> Option<String> {
+/// A terminal that has gone away cannot be told so.
+fn write(text: &str) {
+    let mut err = std::io::stderr().lock();
+    drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+}
+
+/// How grave an event is.
+fn level(event: &Event) -> &'static str {
     match event {
-        Event::Page { .. } => None,
-        Event::StreamStarted { stream, feeder: false } => Some(format!("{stream}: started")),
-        Event::StreamStarted { stream, feeder: true } => {
+        Event::StreamFinished { report } if report.status == StreamStatus::Failed => "ERROR",
+        Event::Retry { .. }
+        | Event::SliceSkipped { .. }
+        | Event::Warning { .. }
+        | Event::Waiting { .. } => "WARN",
+        _ => "INFO",
+    }
+}
+/// The words for an event; none for those of which a line tells that is redrawn, or comes every ten seconds.
+fn line(event: &Event) -> Option<String> {
+    match event {
+        Event::Progress { .. } | Event::Doing { .. } | Event::RunStarted { .. } => None,
+        Event::StreamStarted { stream, feeder: false, .. } => Some(format!("{stream}: started")),
+        Event::StreamStarted { stream, feeder: true, .. } => {
             Some(format!("{stream}: started, only to feed its children"))
         }
         Event::Retry { stream, reason, wait, attempt } => Some(format!(
@@ -118,7 +309,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
     }
 }
 
-pub(super) fn finished(report: &StreamReport) -> String {
+fn finished(report: &StreamReport) -> String {
     let StreamReport { stream, rows, requests, seconds, .. } = report;
     let counts = format!(
         "{}, {}, {}",
@@ -146,42 +337,16 @@ mod tests {
     use crate::report::SliceError;
 
     #[test]
-    fn totals_are_told_every_ten_seconds() {
-        let started = Instant::now();
-        let mut totals = Totals { rows: 0, pages: 0, next_line: started + HEARTBEAT, started };
-        let mut told = Vec::new();
-        for second in 1..=25 {
-            told.extend(totals.count(250, started + Duration::from_secs(second)));
-        }
-        assert_eq!(told, [(2_500, 10, 10.0), (5_000, 20, 20.0)]);
-    }
-
-    #[test]
     fn every_event_has_its_words() {
         let stream = || "pages".to_owned();
         let report = |status, error: Option<&str>| StreamReport {
-            stream: stream(),
             status,
-            object: None,
             rows: 1_250,
             requests: 1,
-            points: 0,
-            retries: 0,
-            bytes: 0,
-            duplicates: 0,
-            misfits: 0,
-            skipped: 0,
-            complete: true,
-            deleted: 0,
-            gaps: Vec::new(),
-            notices: Vec::new(),
             reach: "everything".to_owned(),
-            route: String::new(),
-            route_refused: false,
-            earlier: false,
             seconds: 2.04,
             error: error.map(str::to_owned),
-            hint: None,
+            ..crate::engine::empty_report("pages")
         };
         let error = SliceError {
             stream: stream(),
@@ -193,8 +358,8 @@ mod tests {
         let reason = "429 Too Many Requests".to_owned();
         let wait = Duration::from_secs(90);
         let events = [
-            Event::StreamStarted { stream: stream(), feeder: false },
-            Event::StreamStarted { stream: stream(), feeder: true },
+            Event::StreamStarted { stream: stream(), feeder: false, after: Vec::new() },
+            Event::StreamStarted { stream: stream(), feeder: true, after: Vec::new() },
             Event::Retry { stream: stream(), reason, wait, attempt: 2 },
             Event::SliceSkipped { error },
             Event::Warning { stream: Some(stream()), message: "set `types`".to_owned() },
@@ -222,6 +387,7 @@ mod tests {
         pages: interrupted; run again to continue
         pages: failed: disk full
         ");
-        assert_eq!(line(&Event::Page { stream: stream(), rows: 1, bytes: 1 }), None);
+        let figures = crate::report::Figures::default();
+        assert_eq!(line(&Event::Progress { stream: stream(), figures }), None);
     }
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::spec::{EMBEDDED, Spec};
+use crate::yaml::Problem;
 
 pub(super) fn run(command: &Command, shared: Shared) -> Result<Exit> {
     match command {
@@ -26,21 +27,20 @@ pub(super) fn run(command: &Command, shared: Shared) -> Result<Exit> {
             let (name, text) = files::spec_text(&file.display().to_string())?;
             let loaded = Spec::load(&name, &text);
             if shared.json {
-                let problems: Vec<_> = loaded
-                    .as_ref()
-                    .err()
-                    .map(|problems| &problems.0)
-                    .into_iter()
-                    .flatten()
-                    .collect();
-                let rows = problems.iter().map(|problem| {
-                    json!({ "line": problem.place.line, "column": problem.place.column, "message": problem.message, "hint": problem.hint })
-                });
-                printer::json(&json!({ "file": name, "problems": rows.collect::<Vec<_>>() }));
+                let problems = loaded.as_ref().err().map(|problems| problems.0.as_slice());
+                let problems = problems.unwrap_or_default();
+                let warnings = loaded.as_ref().map(|spec| spec.warnings(&name, &text).0);
+                let warnings = shown(warnings.as_deref().unwrap_or_default());
+                printer::json(
+                    &json!({ "file": name, "problems": shown(problems), "warnings": warnings }),
+                );
                 return Ok(if problems.is_empty() { Exit::Done } else { Exit::WrongInput });
             }
             match loaded {
                 Ok(spec) => {
+                    for warning in spec.warnings(&name, &text).0 {
+                        printer::note(shared, &warning.to_string());
+                    }
                     let count = printer::counted(spec.selectable().count() as u64, "stream");
                     printer::data(&format!("{name}: valid, {count}"));
                     Ok(Exit::Done)
@@ -54,6 +54,18 @@ pub(super) fn run(command: &Command, shared: Shared) -> Result<Exit> {
             }
         }
     }
+}
+
+fn shown(problems: &[Problem]) -> Vec<serde_json::Value> {
+    let shown = |problem: &Problem| {
+        json!({
+            "line": problem.place.line,
+            "column": problem.place.column,
+            "message": problem.message,
+            "hint": problem.hint,
+        })
+    };
+    problems.iter().map(shown).collect()
 }
 
 fn list(shared: Shared) -> Result<Exit> {

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::printer::{counted, elapsed, grouped, label, rate, table, trouble, width_of};
-use crate::report::{Planned, PointsReport, SliceError, StreamReport, StreamStatus};
+use crate::report::{ColumnReport, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::sync::{RunReport, RunStatus};
 
 /// Recorded errors that are shown; the rest is counted.
@@ -32,7 +32,8 @@ pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
     if report.streams.is_empty() {
         return "nothing is recorded that would have to be asked for again; `weir sync run` reads what failed streams lack".to_owned();
     }
-    let mut parts = vec![fitted(&figures(report), width.unwrap_or(usize::MAX))];
+    let mut parts = warnings(report);
+    parts.push(fitted(&figures(report), width.unwrap_or(usize::MAX)));
     parts.extend(notes(report));
     parts.extend(report.planned.map(|planned| against(planned, report)));
     parts.extend(report.points.as_ref().map(points));
@@ -181,17 +182,24 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
         notes.extend(gaps.map(|gap| format!("{note} {}: incomplete: {gap}", stream.stream)));
         let notices = stream.notices.iter();
         notes.extend(notices.map(|notice| format!("{note} {}: {notice}", stream.stream)));
-        if stream.misfits > 0 {
-            let count = counted(stream.misfits, "value");
-            notes.push(format!(
-                "{note} {}: {count} kept in `_extra` for not fitting the column",
-                stream.stream
-            ));
+        for (name, column) in &stream.columns {
+            if column.misfits > 0 && !column.is_mostly_misfits() {
+                notes.push(format!("{note} {}", misfits(&stream.stream, name, column)));
+            }
+            if column.replaced > 0 {
+                let count = counted(column.replaced, "value");
+                notes.push(format!(
+                    "{note} {}: `{name}`: {count} changed, since the target cannot hold them as they are: \
+                     NUL characters and lone surrogates become U+FFFD, dates out of range `infinity`, \
+                     JSON numbers out of range text",
+                    stream.stream
+                ));
+            }
         }
         if stream.duplicates > 0 {
             let count = counted(stream.duplicates, "row");
             notes.push(format!(
-                "{note} {}: {count} dropped whose key had come before",
+                "{note} {}: the API brought {count} more than once; each was written once",
                 stream.stream
             ));
         }
@@ -207,6 +215,28 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
         notes.push(format!("{refused} and {more} more; --json lists them all"));
     }
     notes
+}
+
+/// Columns most of whose values did not fit: their type is probably wrong.
+pub(super) fn warnings(report: &RunReport) -> Vec<String> {
+    let columns = report.streams.iter().flat_map(|stream| {
+        stream.columns.iter().map(move |(name, column)| (&stream.stream, name, column))
+    });
+    let wrong = columns.filter(|(_, _, column)| column.is_mostly_misfits());
+    let told = wrong.map(|(stream, name, column)| {
+        let told = misfits(stream, name, column);
+        let hint = "correct the type, in the spec or under `columns` in the replication";
+        format!("{} {told}; {hint}", label("warning:"))
+    });
+    told.collect()
+}
+
+/// How many values of a column did not fit, and where they are.
+fn misfits(stream: &str, name: &str, column: &ColumnReport) -> String {
+    let ColumnReport { kind, values, misfits, kept, .. } = column;
+    let kept = if *kept { "they are kept in `_extra`" } else { "they are dropped" };
+    let (misfits, values) = (grouped(*misfits), counted(*values, "value"));
+    format!("{stream}: `{name}`: {misfits} of {values} do not fit the type `{kind}`: {kept}")
 }
 
 /// Why streams failed; those that failed for the same reason together.
@@ -274,28 +304,14 @@ mod tests {
 
     fn stream(name: &str, status: StreamStatus, rows: u64) -> StreamReport {
         StreamReport {
-            stream: name.to_owned(),
             status,
             object: Some(format!("\"confluence\".\"{name}\"")),
             rows,
             requests: rows / 100 + 1,
-            points: 0,
-            retries: 0,
             bytes: rows * 1_000,
-            duplicates: 0,
-            misfits: 0,
-            skipped: 0,
-            complete: true,
-            deleted: 0,
-            gaps: Vec::new(),
-            notices: Vec::new(),
             reach: "everything".to_owned(),
-            route: String::new(),
-            route_refused: false,
-            earlier: false,
             seconds: 12.5,
-            error: None,
-            hint: None,
+            ..crate::engine::empty_report(name)
         }
     }
 
@@ -420,7 +436,14 @@ mod tests {
     #[test]
     fn a_summary_says_what_went_wrong() {
         let mut pages = stream("pages", StreamStatus::Done, 200);
-        (pages.misfits, pages.duplicates) = (1, 2_000);
+        pages.duplicates = 2_000;
+        let column = |misfits, kept, replaced| {
+            let kind = "int".to_owned();
+            ColumnReport { kind, values: 471, misfits, kept, replaced }
+        };
+        pages.columns.insert("version".to_owned(), column(1, true, 0));
+        pages.columns.insert("body".to_owned(), column(0, true, 3));
+        pages.columns.insert("title".to_owned(), column(471, false, 0));
         let mut labels = stream("page_labels", StreamStatus::Done, 1_000);
         (labels.skipped, labels.complete) = (12, false);
         let failed = ["groups", "tasks", "spaces", "comments", "versions"].map(|name| {
@@ -441,11 +464,14 @@ mod tests {
                 message: "Forbidden".to_owned(),
             })
             .collect();
+        let first = summary(&report, None).lines().next().unwrap().to_owned();
+        insta::assert_snapshot!(first, @"warning: pages: `title`: 471 of 471 values do not fit the type `int`: they are dropped; correct the type, in the spec or under `columns` in the replication");
         insta::assert_snapshot!(notes(&report).join("\n"), @r"
         error: groups, tasks, spaces and 2 more: the API does not accept the token
         hint: check the token
-        note: pages: 1 value kept in `_extra` for not fitting the column
-        note: pages: 2,000 rows dropped whose key had come before
+        note: pages: `body`: 3 values changed, since the target cannot hold them as they are: NUL characters and lone surrogates become U+FFFD, dates out of range `infinity`, JSON numbers out of range text
+        note: pages: `version`: 1 of 471 values do not fit the type `int`: they are kept in `_extra`
+        note: pages: the API brought 2,000 rows more than once; each was written once
         refused: page_labels: page_id=1: 403 Forbidden (https://acme.test/pages/1/labels)
         refused: page_labels: page_id=2: 403 Forbidden (https://acme.test/pages/2/labels)
         refused: page_labels: page_id=3: 403 Forbidden (https://acme.test/pages/3/labels)

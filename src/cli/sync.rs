@@ -6,14 +6,16 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit,
     args::{Chosen, LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun},
     files::{self, Surroundings},
-    forecast, printer, progress, state, summary, tokens,
+    forecast, printer,
+    progress::{Head, Progress},
+    signals, state, summary, tokens,
+    trust::{self, Use},
 };
 use crate::connection::{Connection, api_fields};
 use crate::engine::Services;
@@ -22,7 +24,7 @@ use crate::fetch::Transport;
 use crate::ledger::{All, Ledger};
 use crate::plan::{self, AccessHooks, Documents, Options, Plan, Run, Selection, StreamPlan};
 use crate::replication::{Mode, OnBudget, Replication};
-use crate::report::{Event, Reporter, Silent};
+use crate::report::{Reporter, Silent};
 use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};
 use crate::state::Store;
@@ -38,20 +40,22 @@ pub(super) struct Prepared {
     fields: Fields,
     hooks: AccessHooks,
     target: Arc<dyn Target>,
+    /// The target, for a person.
+    leads_to: String,
     default_object: &'static str,
     default_name: String,
     /// Where the state is kept, when not with the target.
     state: Option<Arc<dyn Store>>,
     /// Ledgers of points that other machines may share.
     ledgers: Vec<Arc<dyn Ledger>>,
-    /// Folder of the ledger of this machine.
-    home: PathBuf,
+    /// Folder of the ledger of this machine, where there is a place for one.
+    home: Option<PathBuf>,
 }
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
         Command::Validate { replication } => {
-            let prepared = prepare(replication, around)?;
+            let prepared = prepare(replication, around, (Use::Look, shared))?;
             let plan = plan(&prepared, &Options::default())?;
             let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
             if shared.json {
@@ -68,44 +72,69 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
         Command::Run(args) => run_replication(args, shared, around),
         Command::Plan(args) => foretell(args, shared, around),
         Command::RetryFailed { replication, streams } => {
-            let options = Options {
-                selection: Selection(streams.clone()),
-                retry: true,
-                ..Options::default()
-            };
+            let options =
+                Options { selection: Selection::of(streams), retry: true, ..Options::default() };
             let beginning = Beginning { retry: true, ..Beginning::now() };
-            go(prepare(replication, around)?, &options, beginning, shared)
+            go(prepare(replication, around, (Use::All, shared))?, &options, beginning, shared)
         }
-        Command::Status { replication } => state::status(&prepare(replication, around)?, shared),
+        Command::Status { replication } => {
+            state::status(&prepare(replication, around, (Use::Target, shared))?, shared)
+        }
         Command::Reset { replication, streams, yes } => {
-            state::reset(&prepare(replication, around)?, &Selection(streams.clone()), *yes, shared)
+            let prepared = prepare(replication, around, (Use::Target, shared))?;
+            state::reset(&prepared, &Selection::of(streams), *yes, shared)
         }
     }
 }
 
-fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
+/// Reads and checks all that a replication names. Values that stand elsewhere are fetched, and a spec of somebody
+/// else must be trusted, only for what the command is going to do.
+fn prepare(
+    path: &Path,
+    around: &Surroundings,
+    (needed, shared): (Use, Shared),
+) -> Result<Prepared> {
     let mut connections = around.connections.clone();
-    let (replication, document) = files::replication(path, &mut connections)?;
-    let source = connections.find(&replication.source)?;
-    let spec = files::spec_of(&source)?;
+    let (mut replication, document) = files::replication(path, &mut connections)?;
+    let fetched = |name: &str, least: Use| match files::connection(name, &connections, around)? {
+        found if needed >= least => trust::fetched(found, around),
+        found => Ok(found),
+    };
+    let source = fetched(&replication.source, Use::All)?;
+    let (spec, foreign) = files::foreign_or_shipped(&source)?;
     let problems = document.locate(plan::check(&replication, &spec));
     if !problems.0.is_empty() {
         return Err(problems.into());
     }
+    // What the connection says of the spec's inputs holds where the replication says nothing.
+    let of_source = |error: Error| error.within(format!("connection `{}`", source.name));
+    plan::check_inputs(&source.inputs, &spec).map_err(of_source)?;
+    for (name, value) in &source.inputs {
+        replication.defaults.inputs.entry(name.clone()).or_insert_with(|| value.clone());
+    }
     let fields = api_fields(&source, &spec, &connections.variables())?;
-    let hooks = tokens::hooks(&source, around);
-    let place = connections.find(&replication.target)?;
+    if let Some(settings) = &source.simulate {
+        super::sim::options(settings)?;
+    } else if let Some(foreign) = foreign.filter(|_| needed == Use::All) {
+        trust::confirm((&spec, &foreign), &fields, shared, around)?;
+    }
+    let hooks = tokens::hooks(&source);
+    let place = fetched(&replication.target, Use::Target)?;
     let (target, default_object) = files::target(&place, Some(&replication))?;
     let ledgers = files::ledger(&place, &replication)?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let default_name = stem.into_owned();
     let name = replication.name.as_deref().unwrap_or(&default_name);
+    printer::about(name, None);
     let state = match &replication.state {
-        Some(place) => Some(files::state(place, &connections)?.store(name)?),
+        Some(place) => Some(
+            files::state(place, &connections, &|name| fetched(name, Use::Target))?.store(name)?,
+        ),
         None => None,
     };
-    let home = around.file.with_file_name("ledger");
+    let home = around.home().map(|home| home.join("ledger")).ok();
     Ok(Prepared {
+        leads_to: named(&place),
         replication,
         source,
         spec,
@@ -118,6 +147,11 @@ fn prepare(path: &Path, around: &Surroundings) -> Result<Prepared> {
         ledgers,
         home,
     })
+}
+
+/// A connection, for a person.
+fn named(connection: &Connection) -> String {
+    format!("{} ({})", connection.name, super::conns::leads_to(connection))
 }
 
 impl Prepared {
@@ -145,6 +179,12 @@ impl Prepared {
         let stream = self.spec.streams.get(stream);
         let cursor = stream.and_then(|stream| stream.columns.get(&stream.cursor.as_ref()?.field));
         cursor.is_some_and(|column| column.kind == ColumnType::Int)
+    }
+
+    /// What a run of it is about.
+    fn head(&self) -> Head {
+        let (source, target) = (named(&self.source), self.leads_to.clone());
+        Head { replication: self.name().to_owned(), source, target }
     }
 
     /// Where its state is kept.
@@ -179,7 +219,8 @@ fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
 }
 
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let prepared = prepare(&args.chosen.replication, around)?;
+    let needed = if args.dry_run { Use::Look } else { Use::All };
+    let prepared = prepare(&args.chosen.replication, around, (needed, shared))?;
     let options = Options {
         limit: args.limit,
         max_points: args.max_points,
@@ -207,7 +248,7 @@ fn chosen(args: &Chosen) -> Result<Options> {
         return Err(Error::input("`--range` goes with `--mode backfill`"));
     }
     Ok(Options {
-        selection: Selection(args.streams.clone()),
+        selection: Selection::of(&args.streams),
         mode,
         range: args.range.clone(),
         routes: args.routes.clone(),
@@ -217,7 +258,7 @@ fn chosen(args: &Chosen) -> Result<Options> {
 
 /// Says what a run would do now.
 fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let mut prepared = prepare(&args.replication, around)?;
+    let mut prepared = prepare(&args.replication, around, (Use::All, shared))?;
     let options = chosen(args)?;
     let transport = files::transport(&prepared.source, &prepared.spec)?;
     let forecast = super::runtime()?.block_on(async {
@@ -257,14 +298,17 @@ fn go(
 ) -> Result<Exit> {
     let transport = files::transport(&prepared.source, &prepared.spec)?;
     let runtime = super::runtime()?;
-    runtime.block_on(async {
+    let progress = Arc::new(Progress::new(shared, prepared.head()));
+    let ended = runtime.block_on(async {
         sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
-        execute(&prepared, options, beginning, transport, shared).await
-    })
+        execute((&prepared, &progress), options, beginning, transport, shared).await
+    });
+    progress.close();
+    ended
 }
 
 async fn execute(
-    prepared: &Prepared,
+    (prepared, progress): (&Prepared, &Arc<Progress>),
     options: &Options,
     beginning: Beginning,
     transport: Arc<dyn Transport>,
@@ -272,12 +316,13 @@ async fn execute(
 ) -> Result<Exit> {
     let (target, state) = (Arc::clone(&prepared.target), prepared.state.clone());
     let cancel = CancellationToken::new();
-    let reporter: Arc<dyn Reporter> = Arc::from(progress::reporter(shared));
-    let stopped = tokio::spawn(stop_on_signal(cancel.clone(), Arc::clone(&reporter)));
+    let reporter: Arc<dyn Reporter> = Arc::clone(progress) as Arc<dyn Reporter>;
+    let stopped = tokio::spawn(signals::stop_on_signal(cancel.clone(), Arc::clone(progress)));
     let ledger = ledger(prepared, options, shared)?;
     let services = Services { transport, target, state, ledger, reporter, cancel };
     let report = sync::run(&|run| plan_for(prepared, options, run), services, beginning).await?;
-    conclude(&report, shared);
+    progress.close();
+    conclude(prepared.name(), &report, shared);
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,
@@ -300,29 +345,30 @@ fn ledger(
         return Ok(None);
     }
     let mut ledgers = prepared.ledgers.clone();
-    let local = LocalLedger::new(&prepared.home);
-    match local.check() {
-        Ok(()) => ledgers.push(Arc::new(local)),
-        Err(error) => printer::note(
-            shared,
-            &format!(
-                "points that other runs of this machine spend are not seen: {}",
-                error.chain()
-            ),
-        ),
+    let unseen = |why: &str| {
+        let what = "points that other runs of this machine spend are not seen";
+        printer::note(shared, &format!("{what}: {why}"));
+    };
+    match prepared.home.as_ref().map(LocalLedger::new) {
+        None => unseen("neither WEIR_HOME nor HOME is set"),
+        Some(local) => match local.check() {
+            Ok(()) => ledgers.push(Arc::new(local)),
+            Err(error) => unseen(&error.chain()),
+        },
     }
     Ok(Some(Arc::new(All(ledgers))))
 }
 
 /// Where points were counted, as far as anybody did.
 fn ledger_to_read(prepared: &Prepared) -> Option<Arc<dyn Ledger>> {
-    let local: Arc<dyn Ledger> = Arc::new(LocalLedger::new(&prepared.home));
-    let all = prepared.ledgers.iter().cloned().chain([local]).collect();
+    let local = prepared.home.as_ref().map(LocalLedger::new);
+    let local = local.map(|local| Arc::new(local) as Arc<dyn Ledger>);
+    let all = prepared.ledgers.iter().cloned().chain(local).collect();
     prepared.source.simulate.is_none().then(|| Arc::new(All(all)) as Arc<dyn Ledger>)
 }
 
 /// Tells what a run came to; a quiet one tells only what went wrong.
-fn conclude(report: &RunReport, shared: Shared) {
+fn conclude(replication: &str, report: &RunReport, shared: Shared) {
     if shared.json {
         printer::json(report);
     }
@@ -330,19 +376,26 @@ fn conclude(report: &RunReport, shared: Shared) {
         LogFormat::Json => {
             let RunReport { run_id, status, seconds, streams, planned, points, errors, .. } =
                 report;
-            printer::event(&json!({
+            let level = match status {
+                RunStatus::Done => "INFO",
+                RunStatus::Failed => "ERROR",
+                _ => "WARN",
+            };
+            printer::about(replication, Some(run_id));
+            let told = json!({
                 "event": "run_finished",
-                "run_id": run_id,
                 "status": status,
                 "seconds": seconds,
                 "streams": streams,
                 "planned": planned,
                 "points": points,
                 "refused": errors.len(),
-            }));
+            });
+            printer::event(level, &told);
         }
         LogFormat::Text if shared.quiet => {
-            let notes = summary::notes(report);
+            let mut notes = summary::warnings(report);
+            notes.extend(summary::notes(report));
             if !notes.is_empty() {
                 printer::talk(&notes.join("\n"));
             }
@@ -352,35 +405,6 @@ fn conclude(report: &RunReport, shared: Shared) {
             printer::talk(&summary::summary(report, printer::columns(&std::io::stderr())));
         }
     }
-}
-
-/// Cancels the run at the first signal; the second one then ends the program at once.
-async fn stop_on_signal(cancel: CancellationToken, reporter: Arc<dyn Reporter>) -> Exit {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return Exit::Interrupted;
-    };
-    let exit = tokio::select! {
-        _ = interrupt.recv() => Exit::Interrupted,
-        _ = terminate.recv() => Exit::Terminated,
-    };
-    let message = "stopping; Ctrl-C again to quit at once".to_owned();
-    reporter.report(&Event::Warning { stream: None, message });
-    cancel.cancel();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        quit(exit);
-    });
-    exit
-}
-
-#[expect(clippy::exit, reason = "the user asked twice")]
-fn quit(exit: Exit) {
-    std::process::exit(exit as i32);
 }
 
 /// Shows a plan.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{files::Surroundings, printer};
+use super::printer;
 use crate::auth::{Keeper, Turn};
 use crate::connection::{Connection, FileLock, Origin, lock};
 use crate::error::Result;
@@ -10,9 +10,9 @@ use crate::plan::AccessHooks;
 use crate::secret::Secret;
 
 /// What OAuth 2.0 needs of the program for this connection.
-pub(super) fn hooks(connection: &Connection, around: &Surroundings) -> AccessHooks {
-    let in_file = connection.origin == Origin::File;
-    let keeper = Kept { file: in_file.then(|| around.file.clone()), name: connection.name.clone() };
+pub(super) fn hooks(connection: &Connection) -> AccessHooks {
+    let file = connection.file.clone().filter(|_| connection.origin == Origin::File);
+    let keeper = Kept { file, name: connection.name.clone() };
     AccessHooks {
         keeper: Some(Arc::new(keeper)),
         on_device_code: Arc::new(|url, code| {

@@ -23,6 +23,56 @@ pub fn api_fields(
     spec: &Spec,
     environment: &Environment,
 ) -> Result<Fields> {
+    let Found { mut fields, mut wrong } = found(connection, spec, environment)?;
+    let required = required(spec, &fields)?;
+    if connection.simulate.is_some() {
+        fill_in_simulated(&required, &mut fields);
+    } else {
+        wrong.extend(absent(&required, &fields));
+    }
+    if wrong.is_empty() {
+        return Ok(fields);
+    }
+    let what =
+        format!("connection `{}` is not complete:\n  {}", connection.name, wrong.join("\n  "));
+    // What was chosen decides what is required.
+    let chosen = spec.connection.iter().filter_map(|(name, field)| {
+        let value = fields.open.get(name).filter(|value| field.one_of.contains(*value))?;
+        (field.default.as_ref() != Some(value)).then(|| format!("{name}={value}"))
+    });
+    let needed = required.iter().map(|(name, _)| format!("{name}=…"));
+    let missing: Vec<String> = chosen.chain(needed).collect();
+    let example = format!("weir conns set {} type=api spec={} ", connection.name, spec.name);
+    Err(Error::input(what).with_hint(example + &missing.join(" ")))
+}
+
+/// What a connection to an API still lacks, one clause each.
+///
+/// # Errors
+/// What it has cannot work: properties nobody knows, values that do not have their form.
+pub fn lacking_fields(
+    connection: &Connection,
+    spec: &Spec,
+    environment: &Environment,
+) -> Result<Vec<String>> {
+    let Found { fields, wrong } = found(connection, spec, environment)?;
+    if !wrong.is_empty() {
+        let what = format!("connection `{}`:\n  {}", connection.name, wrong.join("\n  "));
+        return Err(Error::input(what).with_hint(format!("weir conns discover {} …", spec.name)));
+    }
+    if connection.simulate.is_some() {
+        return Ok(Vec::new());
+    }
+    Ok(absent(&required(spec, &fields)?, &fields).collect())
+}
+
+/// The fields that have values, and what is wrong with those.
+struct Found {
+    fields: Fields,
+    wrong: Vec<String>,
+}
+
+fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Result<Found> {
     if connection.kind != ConnectionKind::Api {
         let what =
             format!("connection `{}` is of type {}, not api", connection.name, connection.kind);
@@ -43,7 +93,7 @@ pub fn api_fields(
             || field.env.as_ref().and_then(|variable| environment.get(variable)).cloned();
         let value = given.filter(|value| !value.is_empty()).or_else(from_variable);
         let value = value.or_else(|| field.default.clone()).unwrap_or_default();
-        if !value.is_empty() {
+        if !value.is_empty() && !connection.elsewhere.contains_key(name) {
             wrong.extend(misshapen(name, field, &value));
         }
         if field.secret {
@@ -52,27 +102,13 @@ pub fn api_fields(
             fields.open.insert(name.clone(), value);
         }
     }
-    let required = required(spec, &fields)?;
-    if connection.simulate.is_some() {
-        fill_in_simulated(&required, &mut fields);
-    } else {
-        let absent = required.iter().filter(|(name, field)| fields.is_empty(name, field.secret));
-        wrong.extend(absent.map(|(name, field)| missing(name, field)));
-    }
-    if wrong.is_empty() {
-        return Ok(fields);
-    }
-    let what =
-        format!("connection `{}` is not complete:\n  {}", connection.name, wrong.join("\n  "));
-    // What was chosen decides what is required.
-    let chosen = spec.connection.iter().filter_map(|(name, field)| {
-        let value = fields.open.get(name).filter(|value| field.one_of.contains(*value))?;
-        (field.default.as_ref() != Some(value)).then(|| format!("{name}={value}"))
-    });
-    let needed = required.iter().map(|(name, _)| format!("{name}=…"));
-    let missing: Vec<String> = chosen.chain(needed).collect();
-    let example = format!("weir conns set {} type=api spec={} ", connection.name, spec.name);
-    Err(Error::input(what).with_hint(example + &missing.join(" ")))
+    Ok(Found { fields, wrong })
+}
+
+/// The required fields without a value, one clause each.
+fn absent<'a>(required: &'a [Named<'a>], fields: &'a Fields) -> impl Iterator<Item = String> + 'a {
+    let absent = required.iter().filter(|(name, field)| fields.is_empty(name, field.secret));
+    absent.map(|(name, field)| missing(name, field))
 }
 
 /// A field with its name.

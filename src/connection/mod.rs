@@ -1,35 +1,48 @@
 //! Named access to APIs, databases and stores: where connections come from and what they hold.
 //!
 //! A connection is a few properties. They come, in this order, from an environment variable of its
-//! name, a `.env` file, the connections file, or a replication's `env`. This module reads files only
-//! where a property says so (`file:`) and the environment not at all: callers hand it over.
+//! name, a file of variables such as `.env`, the connections file, or a replication's `env`. This module
+//! reads files only where a property says so (`file:`) and the environment not at all: callers hand it
+//! over.
 
+mod env_file;
 mod fields;
+mod find;
+mod place;
 mod property;
 mod reference;
 mod schema;
 mod store;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use indexmap::IndexMap;
 use serde::{Serialize, de::IgnoredAny};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::secret::Secret;
-use crate::yaml::{Document, Node, NodeValue, suggest};
+use crate::secret::{Secret, hide};
+use crate::spec::EMBEDDED;
+use crate::yaml::{Document, Node, NodeValue, Place};
 
-pub use fields::api_fields;
+pub use env_file::EnvFile;
+pub use fields::{api_fields, lacking_fields};
+pub use find::Connections;
+pub use place::Base;
 pub use property::{FileLock, lock};
-pub use reference::interpolated;
+pub use reference::{Reference, interpolated};
 pub use schema::json_schema;
 pub use store::{exposed, remove, save, stored};
 
 /// Environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// Name of the connection that is always there: files below the working directory.
+/// Name of the connection that is always there: files below the replication's folder, else below the
+/// current one.
 pub const LOCAL: &str = "LOCAL";
 
 /// Named access to something.
@@ -39,10 +52,19 @@ pub struct Connection {
     pub name: String,
     /// Where it was defined.
     pub origin: Origin,
+    /// The file in which it was defined, where it was a file.
+    pub file: Option<PathBuf>,
     /// What it leads to.
     pub kind: ConnectionKind,
     /// Its properties, `type` aside; any may be secret.
     pub properties: IndexMap<String, Secret>,
+    /// Values of the spec's inputs, where the replication sets none.
+    pub inputs: IndexMap<String, Value>,
+    /// Those of them that stand elsewhere, until [`Connection::fetched`]: the property itself holds the
+    /// reference till then.
+    pub elsewhere: IndexMap<String, Reference>,
+    /// By what its paths go.
+    base: Base,
     /// Settings of a simulated API, in place of a real one.
     pub simulate: Option<Value>,
 }
@@ -65,7 +87,7 @@ pub enum ConnectionKind {
 pub enum Origin {
     /// An environment variable.
     Environment,
-    /// The `.env` file.
+    /// A file of variables: `.env`, or one that the command line names.
     DotEnv,
     /// The connections file.
     File,
@@ -110,34 +132,79 @@ impl Connection {
         self.properties.get(name).map(Secret::expose)
     }
 
+    /// Whether a command must be run for its values.
+    pub fn has_commands(&self) -> bool {
+        self.elsewhere.values().any(|one| matches!(one, Reference::Command(_)))
+    }
+
+    /// The connection with the values that stand elsewhere: reads files and runs commands. Reading and
+    /// finding connections does neither.
+    ///
+    /// # Errors
+    /// A file cannot be read, a command fails.
+    pub fn fetched(mut self) -> Result<Self> {
+        for (key, reference) in std::mem::take(&mut self.elsewhere) {
+            let named = |error: Error| error.within(format!("connection `{}`: `{key}`", self.name));
+            let value = reference.fetch().map_err(named)?;
+            // Which fields of an API are secret, its spec says.
+            if self.kind != ConnectionKind::Api {
+                hide(&value);
+            }
+            let mut value = Secret::new(value);
+            if matches!(key.as_str(), "spec" | "url" | "path") {
+                value = placed(&key, &value, &self.base)?;
+            }
+            self.properties.insert(key, value);
+        }
+        Ok(self)
+    }
+
     /// Reads the value of a variable or of an entry of the connections file: a URL, or a mapping with
     /// `type`.
-    pub fn read(name: &str, origin: Origin, text: &str, environment: &Environment) -> Result<Self> {
+    pub fn read(name: &str, text: &str, context: &Context<'_>) -> Result<Self> {
         let whole = text.trim();
-        let place = format!("connection `{name}` ({origin})");
         if let Some(kind) = kind_of_url(whole) {
-            let url = Secret::new(reference::resolved(whole, environment)?);
-            return Ok(Self::with_url(name, origin, kind, url));
+            return Self::with_url(name, kind, whole, context);
         }
-        let document = Document::parse_private(&place, whole)?;
+        let document = Document::parse_private(&context.place(name), whole)?;
         // Whatever it holds, no key may stand twice.
         document.read::<IgnoredAny>()?;
-        Self::from_node(name, origin, document.root(), environment)
+        Self::from_node(name, document.root(), context)
     }
 
-    fn with_url(name: &str, origin: Origin, kind: ConnectionKind, url: Secret) -> Self {
-        let properties = IndexMap::from([("url".to_owned(), url)]);
-        Self { name: name.to_owned(), origin, kind, properties, simulate: None }
-    }
-
-    fn from_node(
+    fn with_url(
         name: &str,
-        origin: Origin,
-        node: &Node,
-        environment: &Environment,
+        kind: ConnectionKind,
+        url: &str,
+        context: &Context<'_>,
     ) -> Result<Self> {
+        let url = Secret::new(interpolated(url, context.variables).map_err(Error::input)?);
+        let properties = IndexMap::from([("url".to_owned(), url)]);
+        Ok(Self::new(name, kind, properties, context))
+    }
+
+    fn new(
+        name: &str,
+        kind: ConnectionKind,
+        properties: IndexMap<String, Secret>,
+        context: &Context<'_>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            origin: context.origin,
+            file: context.file.map(Path::to_path_buf),
+            kind,
+            properties,
+            elsewhere: IndexMap::new(),
+            base: context.base.clone(),
+            inputs: IndexMap::new(),
+            simulate: None,
+        }
+    }
+
+    fn from_node(name: &str, node: &Node, context: &Context<'_>) -> Result<Self> {
         let wrong = |what: String| {
-            Error::input(format!("connection `{name}` ({origin}): {what}")).with_hint(
+            Error::input(format!("{}: {what}", context.place(name))).with_hint(
                 "a connection is a URL (`postgres://…`, `s3://…`, `file:///…`) or a mapping: `{type: api, spec: …}`",
             )
         };
@@ -146,145 +213,152 @@ impl Connection {
             NodeValue::Text(text) => {
                 let kind =
                     kind_of_url(text).ok_or_else(|| wrong("this is no known URL".to_owned()))?;
-                let url = Secret::new(reference::resolved(text, environment)?);
-                return Ok(Self::with_url(name, origin, kind, url));
+                return Self::with_url(name, kind, text, context);
             }
             _ => return Err(wrong("this is no connection".to_owned())),
         };
-        let mut properties = IndexMap::new();
-        let mut simulate = None;
+        let mut found = Self::new(name, ConnectionKind::Api, IndexMap::new(), context);
         for (key, _, value) in entries {
-            if key == "simulate" {
-                simulate = Some(value.to_json());
-                continue;
+            match key.as_str() {
+                "simulate" => found.simulate = Some(value.to_json()),
+                "secrets" => {
+                    for (key, _, value) in mapping(&context.place(name), key, value)? {
+                        found.add(&key, &value, context)?;
+                    }
+                }
+                "inputs" => {
+                    for (key, _, value) in mapping(&context.place(name), key, value)? {
+                        found.inputs.insert(key, filled(value, context)?.to_json());
+                    }
+                }
+                _ => found.add(key, value, context)?,
             }
-            let text = scalar(value).ok_or_else(|| wrong(format!("`{key}` is no text")))?;
-            let resolved = reference::resolved(&text, environment)
-                .map_err(|error| error.within(format!("connection `{name}`: `{key}`")))?;
-            properties.insert(key.clone(), Secret::new(resolved));
         }
-        let kind = properties.shift_remove("type");
-        let kind = match kind.as_ref().map(Secret::expose) {
+        let kind = found.properties.shift_remove("type");
+        found.kind = match kind.as_ref().map(Secret::expose) {
             Some("api") => ConnectionKind::Api,
             Some("postgres" | "postgresql") => ConnectionKind::Postgres,
             Some("files" | "file") => ConnectionKind::Files,
             Some(_) => return Err(wrong("`type` is none of api, postgres, files".to_owned())),
-            None if properties.contains_key("spec") => ConnectionKind::Api,
+            None if found.properties.contains_key("spec") => ConnectionKind::Api,
             None => {
-                let url = properties.get("url").and_then(|url| kind_of_url(url.expose()));
+                let url = found.property("url").and_then(kind_of_url);
                 url.ok_or_else(|| wrong("`type` is missing: api, postgres or files".to_owned()))?
             }
         };
-        Ok(Self { name: name.to_owned(), origin, kind, properties, simulate })
-    }
-}
-
-/// All places from which connections come.
-#[derive(Clone, Debug, Default)]
-pub struct Connections {
-    /// The process's environment.
-    pub environment: Environment,
-    /// The variables of `.env`.
-    pub dot_env: Environment,
-    /// Path and text of the connections file.
-    pub file: Option<(String, String)>,
-    /// The `env` of the replication.
-    pub replication: Environment,
-}
-
-impl Connections {
-    /// The variables that `${NAME}` may name, the process's own first.
-    pub fn variables(&self) -> Environment {
-        let mut all = self.replication.clone();
-        all.extend(self.dot_env.clone());
-        all.extend(self.environment.clone());
-        all
+        if found.kind != ConnectionKind::Api && !found.inputs.is_empty() {
+            return Err(wrong("only a connection to an API has `inputs`".to_owned()));
+        }
+        found.place()?;
+        Ok(found)
     }
 
-    /// The connection of this name, in any case.
-    ///
-    /// # Errors
-    /// There is none, or its definition is wrong.
-    pub fn find(&self, name: &str) -> Result<Connection> {
-        let variables = self.variables();
-        let before = [(Origin::Environment, &self.environment), (Origin::DotEnv, &self.dot_env)];
-        for (origin, source) in before {
-            if let Some(found) = find_in(source, name, origin, &variables) {
-                return found;
+    /// Adds a property.
+    fn add(&mut self, key: &str, value: &Node, context: &Context<'_>) -> Result<()> {
+        let wrong = |what: String| Error::input(format!("{}: {what}", context.place(&self.name)));
+        let text = scalar(value).ok_or_else(|| wrong(format!("`{key}` is no text")))?;
+        let (text, reference) = reference::meant(&text, context)
+            .map_err(|error| error.within(format!("connection `{}`: `{key}`", self.name)))?;
+        self.elsewhere.extend(reference.map(|reference| (key.to_owned(), reference)));
+        if self.properties.insert(key.to_owned(), Secret::new(text)).is_some() {
+            return Err(wrong(format!("`{key}` is there twice")));
+        }
+        Ok(())
+    }
+
+    /// Makes its paths whole; those that stand elsewhere once they are fetched.
+    fn place(&mut self) -> Result<()> {
+        let keys: &[&str] = match self.kind {
+            ConnectionKind::Api => &["spec"],
+            ConnectionKind::Files => &["url", "path"],
+            ConnectionKind::Postgres => &[],
+        };
+        for key in keys.iter().filter(|key| !self.elsewhere.contains_key(**key)) {
+            if let Some(value) = self.properties.get_mut(*key) {
+                *value = placed(key, value, &self.base)?;
             }
         }
-        for (known, node) in self.entries()? {
-            if known.eq_ignore_ascii_case(name) {
-                return Connection::from_node(&known, Origin::File, &node, &variables);
-            }
-        }
-        if let Some(found) = find_in(&self.replication, name, Origin::Replication, &variables) {
-            return found;
-        }
-        if name.eq_ignore_ascii_case(LOCAL) {
-            let url = Secret::new(".");
-            return Ok(Connection::with_url(LOCAL, Origin::BuiltIn, ConnectionKind::Files, url));
-        }
-        let names = self.names()?;
-        let error = Error::input(format!("there is no connection `{name}`"));
-        let hint = suggest(name, names.iter().map(String::as_str));
-        let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Err(error.with_hint(format!("define it: weir conns set {name} type=…{hint}")))
+        Ok(())
     }
+}
 
-    /// Every connection that is defined, with the error of those that are defined wrongly.
-    pub fn all(&self) -> Result<Vec<(String, Result<Connection>)>> {
-        let names = self.names()?;
-        Ok(names.into_iter().map(|name| (name.clone(), self.find(&name))).collect())
+/// A path made whole, unless it is the name of a spec that comes with weir.
+fn placed(key: &str, value: &Secret, base: &Base) -> Result<Secret> {
+    let shipped = EMBEDDED.iter().any(|(name, _)| *name == value.expose());
+    if shipped && key == "spec" {
+        Ok(value.clone())
+    } else {
+        base.place(value.expose()).map(Secret::new)
     }
+}
 
-    fn names(&self) -> Result<Vec<String>> {
-        let mut names: Vec<String> = Vec::new();
-        for source in [&self.environment, &self.dot_env, &self.replication] {
-            let like = source.iter().filter(|(_, value)| looks_like_connection(value));
-            names.extend(like.map(|(name, _)| name.clone()));
-        }
-        names.extend(self.entries()?.into_iter().map(|(name, _)| name));
-        names.push(LOCAL.to_owned());
-        names.sort_by_key(|name| name.to_uppercase());
-        names.dedup_by(|one, other| one.eq_ignore_ascii_case(other));
-        Ok(names)
-    }
+/// Where a definition stands, and what its values may refer to.
+#[derive(Clone, Debug)]
+pub struct Context<'a> {
+    /// The kind of place.
+    pub origin: Origin,
+    /// The file, where it is one.
+    pub file: Option<&'a Path>,
+    /// By what its paths go.
+    pub base: Base,
+    /// The variables that `${NAME}` may name.
+    pub variables: &'a Environment,
+}
 
-    /// The entries of the connections file.
-    fn entries(&self) -> Result<Vec<(String, Node)>> {
-        let Some((path, text)) = &self.file else { return Ok(Vec::new()) };
-        let document = Document::parse_private(path, text)?;
-        // Whatever it holds, no key may stand twice.
-        document.read::<IgnoredAny>()?;
-        match document.root().get("connections").map(|node| &node.value) {
-            Some(NodeValue::Map(entries)) => {
-                Ok(entries.iter().map(|(name, _, node)| (name.clone(), node.clone())).collect())
-            }
-            Some(NodeValue::Null) => Ok(Vec::new()),
-            None if document.root().value == NodeValue::Null => Ok(Vec::new()),
-            _ => Err(Error::input(format!("`{path}` has no mapping `connections`"))),
+impl Context<'_> {
+    /// A connection and where it stands, for a message.
+    fn place(&self, name: &str) -> String {
+        match self.file {
+            Some(file) => format!("connection `{name}` ({})", file.display()),
+            None => format!("connection `{name}` ({})", self.origin),
         }
     }
 }
 
-fn find_in(
-    source: &Environment,
-    name: &str,
-    origin: Origin,
-    variables: &Environment,
-) -> Option<Result<Connection>> {
-    let (known, text) = source
-        .get_key_value(name)
-        .or_else(|| source.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)))?;
-    Some(Connection::read(known, origin, text, variables))
+/// The entries of a mapping that stands in a text, as `secrets='{token: …}'` has it.
+pub fn mapping_in(key: &str, text: &str) -> Result<IndexMap<String, Value>> {
+    let node = Node::text(text);
+    let entries = mapping("conns set", key, &node)?;
+    Ok(entries.into_iter().map(|(key, _, value)| (key, value.to_json())).collect())
 }
 
-fn looks_like_connection(value: &str) -> bool {
-    let value = value.trim();
-    let keys = ["type:", "spec:", "\"type\"", "\"spec\""];
-    let mapping = value.starts_with('{') && keys.iter().any(|key| value.contains(key));
-    mapping || kind_of_url(value).is_some()
+/// The entries of a mapping, which may also stand in a text: `secrets='{token: …}'`.
+fn mapping(place: &str, key: &str, node: &Node) -> Result<Vec<(String, Place, Node)>> {
+    let document;
+    let node = match &node.value {
+        NodeValue::Text(text) => {
+            document = Document::parse_private(&format!("{place}: `{key}`"), text)?;
+            document.read::<IgnoredAny>()?;
+            document.root()
+        }
+        _ => node,
+    };
+    match &node.value {
+        NodeValue::Map(entries) => Ok(entries.clone()),
+        NodeValue::Null => Ok(Vec::new()),
+        _ => Err(Error::input(format!("{place}: `{key}` is no mapping: {key}: {{ name: value }}"))),
+    }
+}
+
+/// A value with its `${NAME}`s filled in.
+fn filled(mut node: Node, context: &Context<'_>) -> Result<Node> {
+    let mut wrong = Vec::new();
+    let fill =
+        |text: &str| text.contains("${").then(|| interpolated(text, context.variables)).transpose();
+    node.map_texts(&fill, &mut Vec::new(), &mut wrong);
+    wrong.into_iter().next().map_or(Ok(node), |(_, why)| Err(Error::input(why)))
+}
+
+/// A URL, host or path without user, password and parameters.
+pub fn without_login(text: &str) -> String {
+    let (scheme, rest) = match text.find("://") {
+        Some(at) => text.split_at(at + "://".len()),
+        None if text.contains('@') => ("", text),
+        None => return text.to_owned(),
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let host = rest.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}{}", host.trim_end_matches('/'))
 }
 
 fn kind_of_url(text: &str) -> Option<ConnectionKind> {
@@ -305,56 +379,5 @@ fn scalar(node: &Node) -> Option<String> {
         NodeValue::Bool(flag) => Some(flag.to_string()),
         NodeValue::Null => Some(String::new()),
         NodeValue::List(_) | NodeValue::Map(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn environment(pairs: &[(&str, &str)]) -> Environment {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
-    fn connections() -> Connections {
-        Connections {
-            environment: environment(&[
-                ("WIKI", "{type: api, spec: wiki, token: '${TOKEN}'}"),
-                ("TOKEN", "t0ken"),
-                ("PATH", "/usr/bin"),
-            ]),
-            dot_env: environment(&[("WIKI", "postgres://not/this"), ("PG", "postgres://u:p@h/db")]),
-            file: Some((
-                "connections.yaml".to_owned(),
-                "connections:\n  OUT: { type: files, url: out }\n  BAD: 7\n".to_owned(),
-            )),
-            replication: environment(&[("demo", "{spec: wiki, simulate: {pages: 3}}")]),
-        }
-    }
-
-    #[test]
-    fn the_environment_comes_first_and_values_are_filled_in() {
-        let wiki = connections().find("wiki").unwrap();
-        assert_eq!((wiki.origin, wiki.kind), (Origin::Environment, ConnectionKind::Api));
-        assert_eq!(wiki.property("token"), Some("t0ken"));
-        assert!(!format!("{wiki:?}").contains("t0ken"));
-        assert_eq!(connections().find("PG").unwrap().kind, ConnectionKind::Postgres);
-        assert_eq!(connections().find("out").unwrap().property("url"), Some("out"));
-        let demo = connections().find("DEMO").unwrap();
-        assert_eq!(demo.simulate, Some(serde_json::json!({ "pages": 3 })));
-        assert_eq!(connections().find("local").unwrap().property("url"), Some("."));
-    }
-
-    #[test]
-    fn what_is_unknown_or_wrong_is_said() {
-        let error = connections().find("WIKKI").unwrap_err();
-        assert!(error.hint().unwrap().contains("did you mean `WIKI`"), "{error:?}");
-        assert!(connections().find("BAD").is_err());
-        let twice = "{type: files, url: here, url: there}";
-        let error = Connection::read("X", Origin::DotEnv, twice, &Environment::new()).unwrap_err();
-        assert!(error.chain().contains("`url` is there twice"), "{error:?}");
-        let listed = connections().all().unwrap();
-        let names: Vec<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["BAD", "demo", "LOCAL", "OUT", "PG", "WIKI"]);
     }
 }

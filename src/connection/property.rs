@@ -69,14 +69,13 @@ impl FileLock {
             return Err(Error::input(format!("`{shown}` has no entry `{name}` any more")));
         };
         entry.insert(key.to_owned(), Value::from(value));
-        let properties = scalars(entry);
+        let properties: IndexMap<String, Value> =
+            entry.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let is_wanted =
             |edited: &String| contents(&shown, edited).is_ok_and(|found| found == wanted);
         let in_place = Some(with_line(&text, name, key, value)).filter(is_wanted);
-        let anew = || {
-            let properties = properties?;
-            Some(with_entry(without(&text, name), name, Some(&properties))).filter(is_wanted)
-        };
+        let anew =
+            || Some(with_entry(without(&text, name), name, Some(&properties))).filter(is_wanted);
         write(&self.path, &in_place.or_else(anew).unwrap_or_else(|| written(&wanted)))
     }
 }
@@ -85,12 +84,6 @@ fn entry_of<'a>(all: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut M
     let entries = all.get_mut(CONNECTIONS)?.as_object_mut()?;
     let found = entries.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
     found.1.as_object_mut()
-}
-
-/// The properties of an entry that holds texts alone.
-fn scalars(entry: &Map<String, Value>) -> Option<IndexMap<String, String>> {
-    let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-    entry.iter().map(text).collect()
 }
 
 /// The text with another value on the line of a property, where it has a line of its own.

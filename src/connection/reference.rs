@@ -3,11 +3,12 @@
 use std::{
     fs,
     io::Read,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use super::Environment;
+use super::{Context, Environment};
 use crate::error::{Error, Result};
 
 /// Time a `command:` may take, looked at in steps.
@@ -16,23 +17,45 @@ const STEP: Duration = Duration::from_millis(20);
 /// Bytes that a file or command may give.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The value that a property's text stands for.
-pub(super) fn resolved(text: &str, environment: &Environment) -> Result<String> {
-    let text = interpolated(text, environment).map_err(Error::input)?;
-    if let Some(path) = text.strip_prefix("file:").filter(|path| !path.starts_with("//")) {
-        return from_file(path);
+/// A value that stands elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// In a file.
+    File(PathBuf),
+    /// It is what a command prints.
+    Command(String),
+}
+
+impl Reference {
+    /// The value: reads the file, or runs the command.
+    pub(super) fn fetch(&self) -> Result<String> {
+        match self {
+            Self::File(path) => from_file(path),
+            Self::Command(command) => from_command(command),
+        }
     }
+}
+
+/// What a property's text stands for: itself with its variables filled in, and the reference it is, if it is
+/// one. That is judged by the text as it stands: no variable's value becomes a command, or a part of one.
+pub(super) fn meant(text: &str, context: &Context<'_>) -> Result<(String, Option<Reference>)> {
     if let Some(command) = text.strip_prefix("command:") {
-        return from_command(command);
+        return Ok((text.to_owned(), Some(Reference::Command(command.to_owned()))));
     }
-    Ok(text)
+    let is_file = is_file(text);
+    let text = interpolated(text, context.variables).map_err(Error::input)?;
+    let file = text.strip_prefix("file:").filter(|_| is_file);
+    let reference = file.map(|path| context.base.path(path).map(Reference::File)).transpose()?;
+    Ok((text, reference))
+}
+
+fn is_file(text: &str) -> bool {
+    text.strip_prefix("file:").is_some_and(|path| !path.starts_with("//"))
 }
 
 /// Whether a property's text stands for a value that is elsewhere.
 pub(super) fn is_reference(text: &str) -> bool {
-    text.contains("${")
-        || text.starts_with("command:")
-        || text.strip_prefix("file:").is_some_and(|path| !path.starts_with("//"))
+    text.contains("${") || text.starts_with("command:") || is_file(text)
 }
 
 /// A text with each `${NAME}` replaced by that variable; `$${` stands for `${` itself.
@@ -60,8 +83,9 @@ pub fn interpolated(text: &str, environment: &Environment) -> Result<String, Str
     Ok(out)
 }
 
-fn from_file(path: &str) -> Result<String> {
-    let wrong = |error| Error::input(format!("`{path}` cannot be read")).because(error);
+fn from_file(path: &Path) -> Result<String> {
+    let shown = path.display();
+    let wrong = |error| Error::input(format!("`{shown}` cannot be read")).because(error);
     let mut text = String::new();
     fs::File::open(path)
         .map_err(wrong)?
@@ -117,18 +141,35 @@ fn wait(step: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::{Base, Origin};
 
     #[test]
-    fn references_are_followed() {
-        let environment = Environment::from([("A".to_owned(), "1".to_owned())]);
-        let at = |text: &str| resolved(text, &environment);
+    fn references_are_followed_once_they_are_needed() {
+        let environment = [("A", "1"), ("C", "command:touch x"), ("F", "file:/etc/passwd")];
+        let environment: Environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let context = Context {
+            origin: Origin::Environment,
+            file: None,
+            base: Base::default(),
+            variables: &environment,
+        };
+        let at = |text: &str| match meant(text, &context)? {
+            (_, Some(reference)) => reference.fetch(),
+            (text, None) => Ok(text),
+        };
         assert_eq!(at("x${A}y${A}").unwrap(), "x1y1");
         assert_eq!(at("$${A}").unwrap(), "${A}");
         assert_eq!(at("command:printf ' secret '").unwrap(), "secret");
+        assert_eq!(at("command:A=2; printf ${A}").unwrap(), "2");
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "token\n").unwrap();
         assert_eq!(at(&format!("file:{}", file.path().display())).unwrap(), "token");
         assert_eq!(at("file:///tmp/out").unwrap(), "file:///tmp/out");
+        assert_eq!(at("${C}").unwrap(), "command:touch x");
+        assert_eq!(at("${F}").unwrap(), "file:/etc/passwd");
         assert!(at("${B}").is_err());
         assert!(at("${A").is_err());
         assert!(at("command:exit 3").is_err());

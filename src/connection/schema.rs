@@ -13,6 +13,11 @@ pub fn json_schema() -> Value {
             `${VARIABLE}`, `file:/path` or `command:…`.",
         "type": "object",
         "properties": {
+            "variables": {
+                "description": "Variables that `${NAME}` may name.",
+                "type": ["object", "null"],
+                "additionalProperties": { "$ref": "#/$defs/Scalar" },
+            },
             "connections": {
                 "type": ["object", "null"],
                 "additionalProperties": { "$ref": "#/$defs/Connection" },
@@ -49,6 +54,15 @@ fn api() -> Value {
         "properties": {
             "type": { "const": "api" },
             "spec": { "type": "string", "description": "Name of a spec, or path of its file." },
+            "secrets": {
+                "description": "Fields of the spec, as they may also stand beside `spec`.",
+                "type": ["object", "string", "null"],
+                "additionalProperties": { "$ref": "#/$defs/Scalar" },
+            },
+            "inputs": {
+                "description": "Values of the spec's inputs, where the replication sets none.",
+                "type": ["object", "string", "null"],
+            },
             "simulate": { "description": "Settings of a simulated API in place of the real one." },
         },
         "required": ["spec"],

@@ -9,8 +9,8 @@ use std::{
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use super::Document;
 use super::property::lock_waiting;
+use super::{Document, Environment};
 use crate::error::{Error, Result};
 
 /// The key that holds the entries.
@@ -25,11 +25,22 @@ pub fn stored(path: &Path) -> Result<Option<String>> {
     }
 }
 
+/// The `variables` of a connections file, which `${NAME}` may name.
+///
+/// # Errors
+/// The file is not valid YAML.
+pub(super) fn variables_of(path: &Path, text: &str) -> Result<Environment> {
+    let all = contents(&path.display().to_string(), text)?;
+    let entries = all.get("variables").and_then(Value::as_object).into_iter().flatten();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Ok(entries.map(|(name, value)| (name.clone(), text(value))).collect())
+}
+
 /// Adds an entry or replaces the one of its name. The file is private to its owner.
 ///
 /// # Errors
 /// The file is not valid YAML (it is left as it is), or cannot be written.
-pub fn save(path: &Path, name: &str, properties: &IndexMap<String, String>) -> Result<()> {
+pub fn save(path: &Path, name: &str, properties: &IndexMap<String, Value>) -> Result<()> {
     edit(path, name, Some(properties)).map(|_| ())
 }
 
@@ -55,7 +66,7 @@ pub fn exposed(_: &Path) -> Option<String> {
 }
 
 /// Replaces or removes an entry; tells whether there was one of its name.
-fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, String>>) -> Result<bool> {
+fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, Value>>) -> Result<bool> {
     if entry.is_some() {
         make_home(path)?;
     }
@@ -126,7 +137,7 @@ pub(super) fn without(text: &str, name: &str) -> Vec<String> {
 pub(super) fn with_entry(
     mut lines: Vec<String>,
     name: &str,
-    entry: Option<&IndexMap<String, String>>,
+    entry: Option<&IndexMap<String, Value>>,
 ) -> String {
     let at = lines.iter().position(|line| line.trim_end() == "connections:");
     let at = at.map_or(lines.len(), |at| at + 1);
@@ -137,8 +148,8 @@ pub(super) fn with_entry(
     if let Some(properties) = entry {
         added.push(format!("  {name}:"));
         for (key, value) in properties {
-            // JSON strings are YAML too, and quote whatever must be quoted.
-            added.push(format!("    {key}: {}", Value::from(value.as_str())));
+            // JSON is YAML too, and quotes whatever must be quoted.
+            added.push(format!("    {key}: {value}"));
         }
     }
     lines.splice(at..at, added);
@@ -211,8 +222,8 @@ mod tests {
 
     use super::*;
 
-    fn properties(pairs: &[(&str, &str)]) -> IndexMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    fn properties(pairs: &[(&str, &str)]) -> IndexMap<String, Value> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect()
     }
 
     #[test]

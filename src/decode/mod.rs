@@ -24,8 +24,14 @@ use trie::{Target, Trie};
 /// What is to be taken from a response.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    /// Path of the records; `[]` in it enters records that enclose others: `results[].labels`.
+    /// Path of the records; `[]` in it enters records that enclose others: `results[].labels`. What `[]`
+    /// stands behind is a list.
     pub records: Path,
+    /// Whether the records are a list, of which pages come: one object is an error then, but where the
+    /// records are the response itself.
+    pub paged: bool,
+    /// Whether null in the place of the records says that there are none; else it is an error.
+    pub null_is_none: bool,
     /// Columns, in the order in which they are wanted.
     pub columns: Vec<ColumnSource>,
     /// Paths in a record whose values are wanted as text beside the columns.
@@ -79,6 +85,10 @@ pub struct Page {
     pub misfits: u64,
     /// Path of the first of them.
     pub first_misfit: Option<String>,
+    /// Errors that the response tells of beside its records.
+    pub errors: Option<String>,
+    /// Per column of the layout the values that did not fit it.
+    pub column_misfits: Vec<u64>,
 }
 
 /// Why a response could not be decoded.
@@ -86,6 +96,8 @@ pub struct Page {
 pub enum DecodeError {
     /// It is not whole, valid JSON.
     Malformed(String),
+    /// It is something else than JSON, and will be so again.
+    NotJson(String),
     /// It is JSON, but not of the shape that the layout expects.
     Shape(String),
 }
@@ -94,6 +106,7 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(why) => write!(formatter, "the answer is not valid JSON: {why}"),
+            Self::NotJson(what) => write!(formatter, "the answer is not JSON: {what}"),
             Self::Shape(why) => write!(formatter, "the answer has another shape: {why}"),
         }
     }
@@ -111,9 +124,14 @@ pub struct Decoder {
     levels: Vec<Level>,
 }
 
+/// Where a response tells of errors beside its records.
+const ERRORS: [&str; 2] = ["errors", "error"];
+
 #[derive(Debug)]
 struct Level {
     trie: Trie,
+    /// Whether its records are a list.
+    is_list: bool,
     /// Columns whose values are in records of this level.
     columns: Vec<usize>,
 }
@@ -133,9 +151,21 @@ impl Decoder {
                 (_, None) => {}
             }
         }
+        // `data[]` is the list at `data`.
+        let listed = segments.len() > 1 && segments.last().is_some_and(Vec::is_empty);
+        if listed {
+            segments.pop();
+        }
+        let last = segments.len() - 1;
+        let is_list =
+            |depth| depth < last || listed || layout.paged && !layout.records.steps.is_empty();
+        let level = |(depth, _)| Level {
+            trie: Trie::default(),
+            is_list: is_list(depth),
+            columns: Vec::new(),
+        };
+        let mut levels: Vec<Level> = segments.iter().enumerate().map(level).collect();
         let mut envelope = Trie::default();
-        let mut levels: Vec<Level> =
-            segments.iter().map(|_| Level { trie: Trie::default(), columns: Vec::new() }).collect();
         for (depth, segment) in segments.iter().enumerate() {
             let trie = match depth.checked_sub(1).and_then(|outer| levels.get_mut(outer)) {
                 Some(level) => &mut level.trie,
@@ -145,6 +175,12 @@ impl Decoder {
         }
         for (index, path) in layout.captures.iter().enumerate() {
             envelope.add(&path.steps, Target::Capture(index));
+        }
+        if !layout.records.steps.is_empty() {
+            for (index, name) in ERRORS.iter().enumerate() {
+                let index = layout.captures.len() + index;
+                envelope.add(&[Step::Key((*name).to_owned())], Target::Capture(index));
+            }
         }
         for (index, column) in layout.columns.iter().enumerate() {
             add_column(&mut levels, index, column)?;
@@ -166,15 +202,61 @@ impl Decoder {
             let text = error.to_string();
             match error.classify() {
                 serde_json::error::Category::Data => DecodeError::Shape(text),
-                _ => DecodeError::Malformed(text),
+                _ => not_json(body).map_or(DecodeError::Malformed(text), DecodeError::NotJson),
             }
         })?;
-        if !run.records_found {
+        let found = run.records_found;
+        let page = run.finish();
+        if let Some(errors) = page.errors.as_ref().filter(|_| !found || page.rows == 0) {
+            return Err(DecodeError::Shape(format!(
+                "there are no records, and it tells of errors: {errors}"
+            )));
+        }
+        if !found {
             let path = &self.layout.records;
             return Err(DecodeError::Shape(format!("there is nothing at `{path}`")));
         }
-        Ok(run.finish())
+        Ok(page)
     }
+}
+
+/// What a body is that is not JSON, where that can be told; a body of JSON that is broken or cut short, or a
+/// page of HTML that something in between may have sent, can come whole the next time.
+fn not_json(body: &[u8]) -> Option<String> {
+    let start = body.trim_ascii_start();
+    let Some(first) = start.first() else {
+        let what = "it is empty; where that means that there are no records, say so by a rule \
+                    `{ status: 204, then: empty }` under `responses`";
+        return Some(what.to_owned());
+    };
+    let mut values =
+        serde_json::Deserializer::from_slice(start).into_iter::<serde::de::IgnoredAny>();
+    let one = values.next().is_some_and(|value| value.is_ok());
+    let rest = start.get(values.byte_offset()..).unwrap_or_default().trim_ascii_start();
+    match first {
+        b'<' if start.starts_with(b"<?xml") => Some("it is XML".to_owned()),
+        b'<' => None,
+        b'{' | b'[' if one && rest.first() == Some(first) => {
+            Some("several values follow each other, as in newline-delimited JSON".to_owned())
+        }
+        b'{' | b'[' => None,
+        _ => {
+            let text = String::from_utf8_lossy(start.get(..60).unwrap_or(start)).into_owned();
+            let line = text.lines().next().unwrap_or_default();
+            Some(format!("it begins with {}", Value::from(line)))
+        }
+    }
+}
+
+/// The value at a path of a JSON text; a number that is none of 64 bits is the text of its digits.
+pub fn value_at(json: &[u8], path: &Path) -> Option<Value> {
+    let layout = Layout { captures: vec![path.clone()], ..Layout::default() };
+    let mut envelope = Trie::default();
+    envelope.add(&path.steps, Target::Capture(0));
+    let decoder = Decoder { layout, envelope, levels: Vec::new() };
+    let mut run = Run::new(&decoder);
+    visit::document(&mut run, json).ok()?;
+    run.captures.into_iter().next().flatten()
 }
 
 /// A timestamp as APIs write it, or a date, in microseconds since 1970; `None` when it is neither.
@@ -258,6 +340,7 @@ struct Run<'decoder> {
     records_found: bool,
     misfits: u64,
     first_misfit: Option<String>,
+    column_misfits: Vec<u64>,
 }
 
 impl<'decoder> Run<'decoder> {
@@ -269,16 +352,31 @@ impl<'decoder> Run<'decoder> {
             ranks: vec![UNSET; layout.columns.len()],
             taps: layout.taps.iter().map(|_| ColumnBuilder::new(ColumnType::Text)).collect(),
             extra: (layout.others == Others::Keep).then(ExtraBuilder::default),
-            captures: vec![None; layout.captures.len()],
+            captures: vec![None; layout.captures.len() + ERRORS.len()],
             rows: 0,
             records_found: false,
             misfits: 0,
             first_misfit: None,
+            column_misfits: vec![0; layout.columns.len()],
+        }
+    }
+
+    /// Counts a value that does not fit a column.
+    fn misses(&mut self, column: usize) {
+        if let Some(count) = self.column_misfits.get_mut(column) {
+            *count += 1;
         }
     }
 
     fn is_innermost(&self, level: usize) -> bool {
         level + 1 == self.decoder.levels.len()
+    }
+
+    /// Whether a column or tap has the whole record of this level.
+    fn wants_whole(&self, level: usize) -> bool {
+        let root = self.decoder.levels.get(level).and_then(|level| level.trie.node(0));
+        let whole = |target: &Target| matches!(target, Target::Column { .. } | Target::Tap(_));
+        root.is_some_and(|root| root.targets.iter().any(whole))
     }
 
     fn columns_of(&self, level: usize) -> &'decoder [usize] {
@@ -347,7 +445,9 @@ impl<'decoder> Run<'decoder> {
         }
     }
 
-    fn finish(self) -> Page {
+    fn finish(mut self) -> Page {
+        let errors = self.captures.split_off(self.decoder.layout.captures.len());
+        let errors = errors.into_iter().flatten().find(|value| !is_empty(value));
         let text = |column: ColumnBuilder| column.finish().as_string::<i32>().clone();
         Page {
             rows: self.rows,
@@ -357,8 +457,29 @@ impl<'decoder> Run<'decoder> {
             captures: self.captures,
             misfits: self.misfits,
             first_misfit: self.first_misfit,
+            errors: errors.map(|value| shortened(&value)),
+            column_misfits: self.column_misfits,
         }
     }
+}
+
+/// Whether a value says that there is nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+/// A value as JSON of 200 characters at most.
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    let end = text.char_indices().nth(200).and_then(|(end, _)| text.get(..end));
+    end.map_or_else(|| text.clone(), |start| format!("{start}…"))
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ fn records_become_columns_and_the_rest_is_kept() {
     );
     assert_eq!(page.captures, [Some(Value::from("/p?cursor=a=="))]);
     assert_eq!((page.misfits, page.first_misfit.as_deref()), (1, Some("version.number")));
+    assert_eq!(page.column_misfits, [0, 1]);
 }
 
 #[test]
@@ -109,6 +110,7 @@ fn a_scalar_in_place_of_an_object_is_kept() {
         let page = decoder.decode(body.as_bytes()).unwrap();
         assert_eq!(texts(page.extra.as_ref().unwrap()), [kept], "{body}");
         assert_eq!(page.misfits, u64::from(kept.is_some()));
+        assert_eq!(page.column_misfits, [page.misfits], "of the column that is inside of it");
     }
 }
 
@@ -139,11 +141,98 @@ fn what_is_not_the_declared_shape_is_an_error() {
         let error = decoder.decode(body.as_bytes()).unwrap_err();
         assert!(matches!(error, DecodeError::Shape(_)), "{body}: {error:?}");
     }
-    for body in [r#"{"results":[{"id":"1"}"#, "<html>", "", r#"{"results":[]}x"#] {
+    for body in [r#"{"results":[{"id":"1"}"#, "<html>", r#"{"results":[]}x"#] {
         let error = decoder.decode(body.as_bytes()).unwrap_err();
         assert!(matches!(error, DecodeError::Malformed(_)), "{body}: {error:?}");
     }
-    assert_eq!(decoder.decode(br#"{"results":null}"#).unwrap().rows, 0);
+    for body in ["", "id,name\n1,x", "<?xml version='1.0'?><a/>", "{\"id\":1}\n{\"id\":2}\n"] {
+        let error = decoder.decode(body.as_bytes()).unwrap_err();
+        assert!(matches!(error, DecodeError::NotJson(_)), "{body}: {error:?}");
+    }
+}
+
+#[test]
+fn null_and_one_object_are_no_list() {
+    let layout = |records: &str| Layout {
+        records: Path::parse(records).unwrap(),
+        columns: vec![column(ColumnType::Text, &["id"])],
+        paged: true,
+        ..Layout::default()
+    };
+    let strict = Decoder::new(layout("data.items")).unwrap();
+    let lenient = Decoder::new(Layout { null_is_none: true, ..layout("data.items") }).unwrap();
+    for body in [r#"{"data":{"items":null}}"#, r#"{"data":null}"#] {
+        assert!(strict.decode(body.as_bytes()).is_err(), "{body}");
+        assert_eq!(lenient.decode(body.as_bytes()).unwrap().rows, 0, "{body}");
+    }
+    for body in [r#"{"data":{"items":{"id":"1"}}}"#, r#"{"data":{}}"#, "{}"] {
+        assert!(strict.decode(body.as_bytes()).is_err(), "{body}");
+        assert!(lenient.decode(body.as_bytes()).is_err(), "{body}");
+    }
+    let one = Decoder::new(Layout { paged: false, ..layout("data") }).unwrap();
+    assert_eq!(one.decode(br#"{"data":{"id":"1"}}"#).unwrap().rows, 1);
+    let itself = Decoder::new(layout("")).unwrap();
+    assert_eq!(itself.decode(br#"{"id":"1"}"#).unwrap().rows, 1);
+}
+
+#[test]
+fn each_item_of_a_list_is_the_list() {
+    let layout = |records: &str| Layout {
+        records: Path::parse(records).unwrap(),
+        columns: vec![column(ColumnType::Text, &["id"])],
+        ..Layout::default()
+    };
+    let listed = Decoder::new(layout("data[]")).unwrap();
+    assert_eq!(listed.decode(br#"{"data":[{"id":"1"},{"id":"2"}]}"#).unwrap().rows, 2);
+    assert!(listed.decode(br#"{"data":{"id":"1"}}"#).is_err());
+    let nested = Decoder::new(layout("data[].kids")).unwrap();
+    assert!(nested.decode(br#"{"data":{"kids":[{"id":"1"}]}}"#).is_err());
+    assert!(nested.decode(br#"{"data":[{"kids":null}]}"#).is_err());
+    assert_eq!(nested.decode(br#"{"data":[{"kids":{"id":"1"}},{}]}"#).unwrap().rows, 1);
+}
+
+#[test]
+fn errors_beside_no_records_are_an_error() {
+    let decoder = decoder("results", vec![column(ColumnType::Text, &["id"])]);
+    for body in [
+        r#"{"errors":[{"message":"no rights"}],"results":[]}"#,
+        r#"{"results":[],"error":"no rights"}"#,
+        r#"{"error":{"message":"no rights"}}"#,
+    ] {
+        let error = decoder.decode(body.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("no rights"), "{body}: {error}");
+    }
+    for none in ["[]", "null", "false", "{}", "\"\"", "0"] {
+        let body = format!(r#"{{"errors":{none},"results":[]}}"#);
+        assert_eq!(decoder.decode(body.as_bytes()).unwrap().errors, None, "{body}");
+    }
+    let page = decoder.decode(br#"{"errors":["x"],"results":[{"id":"1"}]}"#).unwrap();
+    assert_eq!((page.rows, page.errors.as_deref()), (1, Some(r#"["x"]"#)));
+}
+
+#[test]
+fn an_empty_path_is_the_whole_record() {
+    for (records, body) in [
+        ("results", r#"{"results":[{"id":"1","a":{"b":2}}]}"#),
+        ("", r#"{"id":"1","a":{"b":2}}"#),
+        ("", r#"[{"id":"1","a":{"b":2}}]"#),
+    ] {
+        let columns = vec![column(ColumnType::Json, &[""]), column(ColumnType::Text, &["id"])];
+        let page = decoder(records, columns).decode(body.as_bytes()).unwrap();
+        assert_eq!(texts(&page.columns[0]), [Some(r#"{"id":"1","a":{"b":2}}"#)], "{body}");
+        assert_eq!(texts(&page.columns[1]), [Some("1")], "{body}");
+    }
+    let columns = vec![column(ColumnType::Json, &["^"]), column(ColumnType::Text, &["id"])];
+    let page = decoder("r[].k", columns).decode(br#"{"r":[{"k":[{"id":"1"}]}]}"#).unwrap();
+    assert_eq!(texts(&page.columns[0]), [Some(r#"{"k":[{"id":"1"}]}"#)]);
+}
+
+#[test]
+fn captured_numbers_keep_their_digits() {
+    let decoder = decoder("results", vec![column(ColumnType::Text, &["id"])]);
+    let body = br#"{"results":[],"_links":{"next":123456789012345678901234567890}}"#;
+    let page = decoder.decode(body).unwrap();
+    assert_eq!(page.captures, [Some(Value::from("123456789012345678901234567890"))]);
 }
 
 #[test]

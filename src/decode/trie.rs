@@ -57,6 +57,33 @@ impl Trie {
         self.nodes.get(number)
     }
 
+    /// Whether the records are below a node.
+    pub(super) fn leads_to_records(&self, number: usize) -> bool {
+        let Some(node) = self.node(number) else { return false };
+        let below = node.fields.iter().map(|(_, child)| child);
+        let below = below.chain(node.items.iter().map(|(_, child)| child));
+        node.targets.iter().any(|target| matches!(target, Target::Records(_)))
+            || below.copied().any(|child| self.leads_to_records(child))
+    }
+
+    /// The columns whose values are inside the value of a node.
+    pub(super) fn columns_below(&self, number: usize) -> Vec<usize> {
+        let mut columns = Vec::new();
+        let mut left = vec![number];
+        while let Some(node) = left.pop().and_then(|number| self.nodes.get(number)) {
+            let inner = node.fields.iter().map(|(_, inner)| *inner);
+            for inner in inner.chain(node.items.iter().map(|(_, inner)| *inner)) {
+                left.push(inner);
+                let targets = self.nodes.get(inner).into_iter().flat_map(|node| &node.targets);
+                columns.extend(targets.filter_map(|target| match target {
+                    Target::Column { index, .. } => Some(*index),
+                    _ => None,
+                }));
+            }
+        }
+        columns
+    }
+
     pub(super) fn add(&mut self, steps: &[Step], target: Target) {
         let mut at = 0;
         for step in steps {

@@ -69,12 +69,15 @@ impl<'decoder> Walk<'_, 'decoder> {
         for target in &node.targets {
             match *target {
                 Target::Column { index, rank } => {
-                    misfit |= self.run.set_column(index, rank, raw).is_err();
+                    if self.run.set_column(index, rank, raw).is_err() {
+                        self.run.misses(index);
+                        misfit = true;
+                    }
                 }
                 Target::Tap(index) => self.run.set_tap(index, raw),
                 Target::Capture(index) => {
                     if let Some(slot) = self.run.captures.get_mut(index) {
-                        *slot = serde_json::from_str(raw).ok();
+                        *slot = exact(raw);
                     }
                 }
                 Target::Records(_) | Target::Ignore => {}
@@ -94,10 +97,21 @@ impl<'decoder> Walk<'_, 'decoder> {
         self.keep(name, raw);
     }
 
+    /// Null stands around the records.
+    fn nothing(&mut self, node: usize) {
+        let leads = self.level.is_none() && self.trie.leads_to_records(node);
+        if leads && self.run.decoder.layout.null_is_none {
+            self.run.records_found = true;
+        }
+    }
+
     /// A scalar or list stands where the paths go on into an object.
     fn not_an_object(&mut self, node: usize, raw: &str) {
         if self.level.is_none() || self.stack.is_empty() || self.ignored > 0 {
             return;
+        }
+        for column in self.trie.columns_below(node) {
+            self.run.misses(column);
         }
         self.stack.pop();
         self.misfit(self.name(node), raw);
@@ -117,8 +131,14 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         let Some(node) = self.walk.node(self.node) else { return Ok(()) };
         if let Some(level) = records_level(node) {
-            self.walk.run.records_found = true;
-            return deserializer.deserialize_any(Records { run: self.walk.run, level });
+            let run = &mut *self.walk.run;
+            if run.wants_whole(level) {
+                let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
+                let mut inner = serde_json::Deserializer::from_str(raw.get());
+                let records = Records { run, level, raw: Some(raw.get()) };
+                return inner.deserialize_any(records).map_err(Error::custom);
+            }
+            return deserializer.deserialize_any(Records { run, level, raw: None });
         }
         if !node.targets.is_empty() && node.targets.iter().all(|target| *target == Target::Ignore) {
             if node.is_leaf() {
@@ -134,6 +154,9 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
         }
         let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
         self.walk.set(self.node, raw.get());
+        if raw.get() == "null" {
+            self.walk.nothing(self.node);
+        }
         if !node.is_leaf() && raw.get().starts_with(['{', '[']) {
             let mut inner = serde_json::Deserializer::from_str(raw.get());
             inner.deserialize_any(self).map_err(Error::custom)?;
@@ -215,6 +238,7 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.walk.nothing(self.node);
         Ok(())
     }
 
@@ -244,10 +268,22 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
     }
 }
 
+/// A value whose digits are all kept: a number that is none of 64 bits becomes its text.
+fn exact(raw: &str) -> Option<serde_json::Value> {
+    let value: serde_json::Value = serde_json::from_str(raw).ok()?;
+    Some(if value.is_f64() && raw.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
+        raw.into()
+    } else {
+        value
+    })
+}
+
 /// The records of one level: a list of them, or a single one.
 struct Records<'run, 'decoder> {
     run: &'run mut Run<'decoder>,
     level: usize,
+    /// Its text, where a column has the whole record.
+    raw: Option<&'run str>,
 }
 
 impl<'de> Visitor<'de> for Records<'_, '_> {
@@ -258,16 +294,35 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Self { run, level } = self;
-        while items.next_element_seed(Record { run, level })?.is_some() {}
+        let Self { run, level, .. } = self;
+        run.records_found = true;
+        while items.next_element_seed(Record { run, level, raw: None })?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        Record { run: self.run, level: self.level }.visit_map(map)
+        let decoder = self.run.decoder;
+        if decoder.levels.get(self.level).is_some_and(|level| level.is_list) {
+            return Err(Error::custom(format!(
+                "one object stands at `{}`, where a list of records is expected; if it is one record, \
+                 `paginate: none` says so",
+                decoder.layout.records
+            )));
+        }
+        self.run.records_found = true;
+        Record { run: self.run, level: self.level, raw: self.raw }.visit_map(map)
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
+        let layout = &self.run.decoder.layout;
+        if !layout.null_is_none {
+            return Err(Error::custom(format!(
+                "null stands at `{}`, where records are expected; if it says that there are none, \
+                 `null_means_none: true` in the spec says so",
+                layout.records
+            )));
+        }
+        self.run.records_found = true;
         Ok(())
     }
 }
@@ -276,13 +331,21 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
 struct Record<'run, 'decoder> {
     run: &'run mut Run<'decoder>,
     level: usize,
+    /// Its text, where a column has the whole record.
+    raw: Option<&'run str>,
 }
 
 impl<'de> DeserializeSeed<'de> for Record<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        if !self.run.wants_whole(self.level) {
+            return deserializer.deserialize_map(self);
+        }
+        let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
+        let mut inner = serde_json::Deserializer::from_str(raw.get());
+        let record = Record { run: self.run, level: self.level, raw: Some(raw.get()) };
+        inner.deserialize_map(record).map_err(Error::custom)
     }
 }
 
@@ -294,12 +357,15 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        let Self { run, level } = self;
+        let Self { run, level, raw } = self;
         let decoder = run.decoder;
         let Some(trie) = decoder.levels.get(level).map(|level| &level.trie) else { return Ok(()) };
         let rows_before = run.rows;
         run.begin_record(level);
         let mut walk = Walk { run, trie, level: Some(level), stack: Vec::new(), ignored: 0 };
+        if let Some(raw) = raw {
+            walk.set(0, raw);
+        }
         Value { walk: &mut walk, node: 0 }.visit_map(map)?;
         run.end_record(level, rows_before);
         Ok(())

@@ -1,8 +1,9 @@
 //! What comes of a request: an answer that was read, or what the server said instead.
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::fetch::{Response, StatusCode, TransportError, Url};
 use crate::respond;
+use crate::secret::shown;
 use crate::spec::{Meaning, Then};
 
 /// What came of a request.
@@ -22,6 +23,22 @@ pub(super) enum Answer<T> {
     },
     /// None, and the stream fails, unless it can go on without what was asked for.
     Failed(Box<Failed>),
+}
+
+impl<T> Answer<T> {
+    /// Makes something else of what was read.
+    pub(super) fn and_then<U>(
+        self,
+        make: impl FnOnce(T) -> Result<Answer<U>>,
+    ) -> Result<Answer<U>> {
+        match self {
+            Self::Read(read) => make(read),
+            Self::Given { then, means, url, status, message } => {
+                Ok(Answer::Given { then, means, url, status, message })
+            }
+            Self::Failed(failed) => Ok(Answer::Failed(failed)),
+        }
+    }
 }
 
 /// A failure that concerns what was asked for, not the connection.
@@ -49,7 +66,7 @@ pub(super) enum Cause {
 }
 
 /// A response, or why there is none.
-pub(super) type Answered = Result<Response, TransportError>;
+pub(super) type Answered = std::result::Result<Response, TransportError>;
 
 /// Bytes of a query beyond which a 400 may be about its length: no server takes less.
 const LONG_QUERY: usize = 2000;
@@ -107,11 +124,8 @@ pub(super) fn unreadable(response: &Response, why: &str) -> TransportError {
     let body = response.json();
     let status = response.status.as_u16();
     let unread = |what: &str| TransportError::Unreadable(what.to_owned());
-    if body.trim_ascii().is_empty() {
-        return unread(&format!("the answer ({status}) is empty"));
-    }
     if body.trim_ascii_start().starts_with(b"<") {
-        return unread(&format!("the answer ({status}) is a page of HTML or XML, not JSON"));
+        return unread(&format!("the answer ({status}) is a page of HTML, not JSON"));
     }
     if std::str::from_utf8(body).is_err() {
         return unread(&format!("the answer ({status}) is not valid UTF-8"));
@@ -128,7 +142,7 @@ pub(super) fn unreadable(response: &Response, why: &str) -> TransportError {
 pub(super) fn said(answered: &Answered) -> (Option<u16>, String) {
     match answered {
         Ok(response) => (Some(response.status.as_u16()), respond::message(response)),
-        Err(error) => (None, error.to_string()),
+        Err(error) => (None, shown(&error.to_string())),
     }
 }
 

@@ -166,7 +166,7 @@ impl Client {
         let mut reserved = None;
         let sent = self.send(request, call, &mut reserved).await;
         let answered = match &sent {
-            Ok(Ok(response)) if response.status.is_success() => Some(read(response)),
+            Ok(Ok(response)) if !call.rules.concern(response, call.child) => Some(read(response)),
             _ => None,
         };
         let brought = match &answered {
@@ -352,6 +352,8 @@ impl Client {
         if call.shared {
             stats.shared.fetch_add(1, Ordering::Relaxed);
         }
+        let (stream, figures) = (call.stream.to_owned(), stats.figures());
+        self.reporter.report(&Event::Progress { stream, figures });
         let started = tokio::time::Instant::now();
         let sent = self.unless_cancelled(self.transport.send(request)).await?;
         if let Ok(response) = &sent {

@@ -69,7 +69,7 @@ impl Keeper {
         let begun = self.progress.open.len();
         self.progress.open.retain(|open| !slice.is(open));
         if self.progress.open.len() < begun {
-            self.progress.void.push(slice.id());
+            self.progress.void.extend(slice.number().both());
         }
         self.finish(slice, false, false);
     }

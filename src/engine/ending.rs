@@ -1,5 +1,7 @@
 //! What follows from how a stream was read: what may be concluded, remembered and told.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::plan::{OWN, Run, StreamPlan};
-use crate::report::{StreamReport, StreamStatus, add_notice};
+use crate::report::{ColumnReport, StreamReport, StreamStatus, add_notice};
 use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write::{self, Committed, Disposition, Seen};
@@ -40,6 +42,7 @@ pub(super) fn empty(stream: &str, status: StreamStatus) -> StreamReport {
         bytes: 0,
         duplicates: 0,
         misfits: 0,
+        columns: BTreeMap::new(),
         skipped: 0,
         complete: true,
         gaps: Vec::new(),
@@ -52,6 +55,12 @@ pub(super) fn empty(stream: &str, status: StreamStatus) -> StreamReport {
         error: None,
         hint: None,
     }
+}
+
+/// The columns of which there is anything to tell.
+fn remarkable(columns: &BTreeMap<String, ColumnReport>) -> BTreeMap<String, ColumnReport> {
+    let told = columns.iter().filter(|(_, column)| column.is_remarkable());
+    told.map(|(name, column)| (name.clone(), column.clone())).collect()
 }
 
 impl Ending<'_> {
@@ -296,8 +305,7 @@ impl Ending<'_> {
     ) -> Result<Option<Committed>> {
         let object = self.plan.output.as_ref().map(|output| output.table.object.clone());
         let rows = progress.counts.rows;
-        let committed =
-            object.map(|object| Committed { object, rows, deleted: 0, notices: Vec::new() });
+        let committed = object.map(|object| Committed { object, rows, ..Committed::default() });
         if let Some(durable) = &env.durable {
             let after = self.after(progress, committed.as_ref(), env.now(), supply);
             changes.push(after.change(&self.plan.name));
@@ -336,8 +344,9 @@ impl Ending<'_> {
             points: counts.points,
             retries: counts.retries,
             bytes: counts.bytes,
-            duplicates: counts.duplicates,
+            duplicates: counts.duplicates + committed.map_or(0, |committed| committed.repeated),
             misfits: counts.misfits,
+            columns: remarkable(&progress.columns),
             skipped: counts.skipped,
             complete: progress.gaps.is_empty() && counts.skipped == 0,
             gaps: progress.gaps.clone(),

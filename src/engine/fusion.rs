@@ -347,7 +347,9 @@ impl Group {
                             parts.insert(*number, part);
                         }
                     }
-                    Err(error @ DecodeError::Malformed(_)) => return Err(error),
+                    Err(error @ (DecodeError::Malformed(_) | DecodeError::NotJson(_))) => {
+                        return Err(error);
+                    }
                     // What is not there as declared is asked for by the stream itself.
                     Err(DecodeError::Shape(why)) => tracing::debug!(%url, why, "not embedded"),
                 }

@@ -48,6 +48,11 @@ impl KeySet {
     }
 }
 
+/// Takes note of the keys of rows; how many of them were not there before.
+pub(super) fn count_new(batch: &RecordBatch, key: &[usize], known: &mut KeySet) -> usize {
+    hash_rows(batch, key).into_iter().filter(|hash| known.insert(*hash)).count()
+}
+
 /// Hash of one text.
 pub(super) fn hash_text(text: &str) -> KeyHash {
     with_text(0, text)

@@ -7,7 +7,7 @@ use arrow_array::{Array, BooleanArray};
 use super::{probe, queue::Item, state::OpenListing};
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::paginate::{LoopGuard, Position};
+use crate::paginate::{LoopGuard, Pager, Position};
 use crate::plan::{Iterate, OWN, RequestPlan, StreamPlan};
 use crate::template::{Scope, Template, Value};
 
@@ -19,6 +19,7 @@ pub(super) struct Listing<'plan> {
     pub(super) scope: Arc<Scope>,
     pub(super) path: &'plan Template,
     pub(super) query: &'plan [(String, Template)],
+    pub(super) pager: &'plan Pager,
     /// What leads to it from the slice: values of variables; the records that it fetches (`probe.rs`); or the
     /// name of the own route, where it is taken for one that only shows records.
     pub(super) with: Vec<String>,
@@ -31,6 +32,12 @@ pub(super) struct Listing<'plan> {
     pub(super) narrow: Option<u32>,
     /// Whether its next page is asked for without what makes it costly.
     pub(super) lean: Option<Lean>,
+    /// Records in all, as its last page has told.
+    pub(super) total: Option<u64>,
+    /// Whether its next page is read again, since records have moved.
+    pub(super) again: bool,
+    /// Whether the present page may hold nothing but what is known.
+    pub(super) may_repeat: bool,
 }
 
 /// Why a page is asked for without what makes it costly.
@@ -75,6 +82,7 @@ impl<'plan> Listing<'plan> {
             scope: Arc::clone(scope),
             path: &request.path,
             query: &request.query,
+            pager: &request.pager,
             with: Vec::new(),
             at: Position::First,
             depth: 0,
@@ -82,6 +90,9 @@ impl<'plan> Listing<'plan> {
             part: None,
             narrow: None,
             lean: None,
+            total: None,
+            again: false,
+            may_repeat: false,
         }
     }
 
@@ -127,7 +138,7 @@ impl<'plan> Listing<'plan> {
                 Some(part) => first.of_part(part),
                 None => first,
             };
-            return Some(Self { at: open.at, ..first });
+            return Some(Self { at: open.at, total: open.total, ..first });
         }
         if request.routed.fetch.is_some() {
             return probe::again((number, request), scope, open);
@@ -141,8 +152,10 @@ impl<'plan> Listing<'plan> {
             scope: Arc::new(inner),
             path: &descend.path,
             query: &descend.query,
+            pager: &descend.pager,
             with: open.with,
             at: open.at,
+            total: open.total,
             depth: open.depth,
             ..Self::first((number, request), scope)
         })
@@ -168,8 +181,8 @@ impl<'plan> Listing<'plan> {
     }
 
     pub(super) fn open(&self) -> OpenListing {
-        let Self { depth, part, .. } = *self;
-        OpenListing { depth, with: self.with.clone(), at: self.at.clone(), part }
+        let Self { depth, part, total, .. } = *self;
+        OpenListing { depth, with: self.with.clone(), at: self.at.clone(), part, total }
     }
 
     /// The listings of the children of each record on a page that is wanted, the first one last.
@@ -203,6 +216,7 @@ impl<'plan> Listing<'plan> {
                 scope: Arc::new(scope),
                 path: &descend.path,
                 query: &descend.query,
+                pager: &descend.pager,
                 depth: self.depth + 1,
                 ..Self::first((self.number, self.request), &self.scope)
             });

@@ -24,7 +24,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::plan::StreamPlan;
 use crate::state::Change;
-use crate::write::{Committed, Ending, Seen, Writer};
+use crate::write::{Committed, Ending, Seen, SliceNumber, Writer};
 
 /// Notes that may wait for the task.
 const WAITING: usize = 16;
@@ -34,10 +34,6 @@ const BATCHES: usize = 64;
 const BYTES: usize = 1 << 20;
 /// Parents that are marked by one batch.
 const MARKS: usize = 8192;
-/// Bits of a slice's number that tell it from the others of its request, and then its attempts apart.
-const SLICE_BITS: u32 = 44;
-const ATTEMPT_BITS: u32 = 6;
-
 /// A slice: which one it is, and the values of its queue.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slice {
@@ -57,10 +53,9 @@ pub(super) struct Slice {
 
 impl Slice {
     /// Its number among all slices of the stream.
-    pub(super) fn id(&self) -> i64 {
-        let request = i64::try_from(self.request).unwrap_or_default();
-        let attempt = (request << ATTEMPT_BITS) | i64::from(self.attempt);
-        (attempt << SLICE_BITS) | i64::try_from(self.from).unwrap_or_default()
+    pub(super) fn number(&self) -> SliceNumber {
+        let Self { request, from, attempt, .. } = *self;
+        SliceNumber { request, from, attempt, aside: false }
     }
 
     /// The slice as it is saved.
@@ -84,6 +79,8 @@ pub(super) enum Note {
     Page {
         slice: Arc<Slice>,
         batch: Option<RecordBatch>,
+        /// Whether a request beside the slice's own listing brought it.
+        aside: bool,
         /// Listings that have not ended; nothing: the slice is done.
         rest: Vec<OpenListing>,
         /// Greatest value of the cursor on the page.
@@ -227,12 +224,12 @@ impl Keeper {
     async fn take(&mut self, note: Note) -> Result<()> {
         self.pending.noted = true;
         match note {
-            Note::Page { slice, batch, rest, newest, gap, whole, sights } => {
+            Note::Page { slice, batch, aside, rest, newest, gap, whole, sights } => {
                 if let Some(batch) = batch {
-                    self.add(&batch, slice.id())?;
+                    self.add(&batch, SliceNumber { aside, ..slice.number() })?;
                 }
                 for sight in sights {
-                    self.see(sight, slice.id());
+                    self.see(sight, slice.number().number());
                 }
                 self.progress.newest = self.progress.newest.max(newest);
                 self.gap(gap);
@@ -247,7 +244,7 @@ impl Keeper {
             Note::Unchanged(slice) => self.finish(&slice, false, true),
             Note::Restart { slice, anew, rest } => {
                 self.progress.open.retain(|open| !slice.is(open));
-                self.progress.void.push(slice.id());
+                self.progress.void.extend(slice.number().both());
                 self.progress.open.push(anew.open(rest));
             }
             Note::Refused(slice, failed) => {
@@ -325,10 +322,10 @@ impl Keeper {
         }
     }
 
-    fn add(&mut self, batch: &RecordBatch, slice: i64) -> Result<()> {
+    fn add(&mut self, batch: &RecordBatch, slice: SliceNumber) -> Result<()> {
         let Some(schema) = self.schema() else { return Ok(()) };
         let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(Int64Array::from_value(slice, batch.num_rows())));
+        columns.push(Arc::new(Int64Array::from_value(slice.number(), batch.num_rows())));
         columns.push(Arc::new(BooleanArray::new_null(batch.num_rows())));
         let staged = RecordBatch::try_new(schema, columns)
             .map_err(|error| Error::new(Kind::Shape, "rows cannot be staged").because(error))?;
@@ -367,6 +364,7 @@ impl Keeper {
         let progress = &mut self.progress;
         progress.counts = self.stats.counts();
         progress.notices = self.stats.notices();
+        progress.columns = self.stats.columns();
         progress.staged = self.writer.as_ref().map_or(0, |writer| writer.staged());
         let sizes = self.page_sizes.iter();
         progress.page_sizes =
@@ -374,9 +372,17 @@ impl Keeper {
         progress.clone()
     }
 
+    /// Hands all rows over, and takes note of what the target has changed in them.
+    async fn hand_over(&mut self) -> Result<()> {
+        self.flush().await?;
+        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
+        self.stats.note_replaced(writer.replaced().await?);
+        Ok(())
+    }
+
     /// Makes all rows so far last, with the progress that brought them.
     pub(super) async fn checkpoint(&mut self) -> Result<()> {
-        self.flush().await?;
+        self.hand_over().await?;
         self.pending.unsaved = 0;
         self.pending.noted = false;
         let Some(durable) = self.durable.clone() else { return Ok(()) };
@@ -409,7 +415,7 @@ impl Keeper {
         ending: &Ending,
         after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
-        self.flush().await?;
+        self.hand_over().await?;
         let progress = self.current();
         let Some(durable) = self.durable.clone() else {
             let committed = match self.writer.take() {

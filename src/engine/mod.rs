@@ -47,6 +47,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::decode;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Transport};
 use crate::ledger::{Ledger, Memory};
@@ -353,6 +354,7 @@ fn jobs(
             });
         }
         jobs.push(Job {
+            after: feeders_of(streams, plan, way),
             company,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: reach::remembers(plan, way).map(|about| {
@@ -366,6 +368,17 @@ fn jobs(
         });
     }
     (jobs, earlier)
+}
+
+/// The streams that feed the queues which a stream needs.
+fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<String> {
+    let needed = reach::active(plan, way).flat_map(|(_, request)| reach::queues(request));
+    let needed: Vec<usize> = needed.collect();
+    let feeds = |stream: &&Arc<StreamPlan>| {
+        let mut feeds = stream.requests.iter().flat_map(|request| &request.feeds);
+        stream.name != plan.name && feeds.any(|feed| needed.contains(&feed.queue))
+    };
+    streams.iter().filter(feeds).map(|stream| stream.name.clone()).collect()
 }
 
 /// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
@@ -418,20 +431,18 @@ async fn perform(
         shrink: &|| false,
         narrow: &|| false,
     };
-    let answer = env.client.ask(&call, |response| {
-        Ok((serde_json::from_slice(response.json()).unwrap_or(serde_json::Value::Null), 0))
-    });
-    let body: serde_json::Value = match answer.await? {
+    let answer = env.client.ask(&call, |response| Ok((response.json().to_vec(), 0)));
+    let body = match answer.await? {
         Answer::Read(body) => body,
         Answer::Failed(failed) => return Err(failed.error),
         Answer::Given { message, .. } => return Err(Error::new(Kind::Rejected, message)),
     };
     let mut captured = BTreeMap::new();
     for (name, path) in &step.capture {
-        let value = path.find(&body).ok_or_else(|| {
+        let value = decode::value_at(&body, path).ok_or_else(|| {
             Error::new(Kind::Shape, format!("the answer has nothing at `{path}` for `{name}`"))
         })?;
-        captured.insert(name.clone(), from_json(value));
+        captured.insert(name.clone(), from_json(&value));
     }
     Ok(captured)
 }

@@ -12,10 +12,9 @@ use super::{
     answer::Answer,
     assemble::{assemble, first_url},
     client::{Call, Need, interrupted},
-    keys::KeySet,
+    keys::{KeySet, count_new},
     listing::Listing,
     probe::{Look, with_looks, without_looks},
-    rows::without_known,
     shared::Shared,
     source::Source,
     stats::Stats,
@@ -23,14 +22,16 @@ use super::{
 use crate::decode::{DecodeError, Page};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderMap, Response, Url};
-use crate::paginate::{Position, Seen};
-use crate::plan::{FeedPlan, Iterate, Output, RequestPlan};
-use crate::report::Event;
+use crate::paginate::{Position, Seen, Step};
+use crate::plan::{ColumnValue, FeedPlan, Iterate, Output, RequestPlan};
+use crate::report::{ColumnReport, Event};
 
 /// A page, decoded, and where the next one is.
 pub(super) struct Fetched {
     pub(super) page: Page,
-    pub(super) next: Option<Position>,
+    pub(super) step: Step,
+    /// A listing that nothing says more of ends with as many records as there were asked for: their number.
+    pub(super) full: Option<u64>,
     /// Values of a chunk that the answer is about; `None` where it is about all of them.
     pub(super) found: Option<Vec<String>>,
     /// The size that was asked for, where a larger one could not be read.
@@ -73,28 +74,29 @@ pub(super) async fn fetch(
         Some(opening.map_or(size, |opening| size.min(opening)))
     };
     let build = || {
-        let mut url = request.pager.url(&first, &listing.at, current());
+        let mut url = listing.pager.url(&first, &listing.at, current());
         if listing.lean.is_some() {
-            url = without(&url, request.pager.costly());
+            url = without(&url, listing.pager.costly());
         }
-        assemble(request, listing, url)
+        assemble(request, listing, (url, current()))
     };
     let read = |page: Page, headers: &HeaderMap, found| {
-        let url = request.pager.url(&first, &listing.at, current());
+        let url = listing.pager.url(&first, &listing.at, current());
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-        let seen = Seen { url: &url, headers, captures: &page.captures, rows };
-        let mut next = request.pager.next(&listing.at, &seen)?;
+        let (size, total) = (current(), listing.total);
+        let seen = Seen { url: &url, headers, captures: &page.captures, rows, size, total };
+        let mut step = listing.pager.next(&listing.at, &seen)?;
         if listing.lean.is_some() {
-            next = next.map(|next| with(next, &url, request.pager.costly()));
+            step.next = step.next.map(|next| with(next, &url, listing.pager.costly()));
         }
-        Ok(Answer::Read({
-            let narrow = current().filter(|_| narrow.load(Ordering::Relaxed) < u32::MAX);
-            Fetched { page, next, found, narrow }
-        }))
+        let silent = step.next.is_none() && !step.told && step.gap.is_none();
+        let full = silent && listing.is_fresh() && listing.pager.is_full(&seen);
+        let narrow = size.filter(|_| narrow.load(Ordering::Relaxed) < u32::MAX);
+        Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found, narrow }))
     };
     let alone = listing.depth > 0 || listing.narrow.is_some() || listing.lean.is_some();
     if let Some(walker) = source.walker.as_ref().filter(|_| !alone) {
-        let url = request.pager.url(&first, &listing.at, current());
+        let url = listing.pager.url(&first, &listing.at, current());
         if let Some((page, headers)) =
             walker.ask(shared, (number, current()), &build, url.as_str()).await?
         {
@@ -102,7 +104,7 @@ pub(super) async fn fetch(
         }
     }
     let narrower = || {
-        let smaller = current().and_then(|size| request.pager.smaller_page(size));
+        let smaller = current().and_then(|size| listing.pager.smaller_page(size));
         if let Some(smaller) = smaller {
             narrow.store(smaller, Ordering::Relaxed);
         }
@@ -112,7 +114,7 @@ pub(super) async fn fetch(
         if narrow.load(Ordering::Relaxed) < u32::MAX {
             return narrower();
         }
-        let smaller = later().and_then(|size| request.pager.smaller_page(size));
+        let smaller = later().and_then(|size| listing.pager.smaller_page(size));
         if let (Some(slot), Some(smaller)) = (size, smaller) {
             slot.store(smaller, Ordering::Relaxed);
         }
@@ -132,13 +134,7 @@ pub(super) async fn fetch(
         narrow: &narrower,
     };
     let answer = shared.env.client.ask(&call, |response| decoded(request, response));
-    match answer.await? {
-        Answer::Read((page, headers, found)) => read(page, &headers, found),
-        Answer::Given { then, means, url, status, message } => {
-            Ok(Answer::Given { then, means, url, status, message })
-        }
-        Answer::Failed(failed) => Ok(Answer::Failed(failed)),
-    }
+    answer.await?.and_then(|(page, headers, found)| read(page, &headers, found))
 }
 
 /// A page, the headers with which it came, and the values of a chunk that it is about.
@@ -242,7 +238,9 @@ pub(super) async fn deliver(
     let mut delivered = Delivered::default();
     if let (Some(output), Some(mut batch)) = (&shared.plan.output, rows(shared, listing, &page)?) {
         // What does not fit is told where the row comes from.
-        stats.misfits.fetch_add(if shows { 0 } else { page.misfits }, Ordering::Relaxed);
+        if !shows {
+            note_values(shared, output, request, &page);
+        }
         let look = request.routed.look.as_ref().filter(|_| shows || shared.looks);
         if let Some(look) = look {
             batch = with_looks(&batch, look, &page)?;
@@ -255,9 +253,11 @@ pub(super) async fn deliver(
         check_key(output, &batch, &page)?;
         if let Some(known) = known.filter(|_| !output.key.is_empty()) {
             let known = known.get_or_insert_with(KeySet::default);
-            let (fresh, dropped) = without_known(batch, &output.key, known);
-            Stats::add(&stats.duplicates, dropped);
-            batch = fresh;
+            let fresh = count_new(&batch, &output.key, known);
+            let repeats = listing.may_repeat || request.may_repeat || listing.is_fresh();
+            if batch.num_rows() > 0 && fresh == 0 && !repeats {
+                return Err(nothing_new(listing));
+            }
         }
         delivered.rows = batch.num_rows();
         if look.is_some() {
@@ -268,16 +268,50 @@ pub(super) async fn deliver(
         delivered.rows = allowed;
     }
     Stats::add(&stats.rows, delivered.rows);
-    report(shared, allowed);
+    report(shared);
     feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
     Ok(delivered)
 }
 
-/// Tells how far the stream is: so many rows more.
-pub(super) fn report(shared: &Shared, rows: usize) {
-    let (stream, rows) = (shared.plan.name.clone(), u64::try_from(rows).unwrap_or(u64::MAX));
-    let bytes = shared.stats.bytes.load(Ordering::Relaxed);
-    shared.env.client.reporter.report(&Event::Page { stream, rows, bytes });
+/// The error of a page after the first that repeats what earlier ones have brought.
+fn nothing_new(listing: &Listing<'_>) -> Error {
+    let place = listing.scope.describe();
+    let place = if place.is_empty() { place } else { format!(" of {place}") };
+    let what = format!("a page{place} brought no record that earlier pages had not brought");
+    Error::new(Kind::Shape, what).with_hint(
+        "the server takes no notice of the parameters of `paginate`; correct them in the spec, or set \
+         `may_repeat: true` if this API does so and goes on",
+    )
+}
+
+/// Counts the values of a page's columns, and those that do not fit.
+pub(super) fn note_values(shared: &Shared, output: &Output, request: &RequestPlan, page: &Page) {
+    shared.stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
+    let kept =
+        page.extra.is_some() && request.columns.iter().any(|one| matches!(one, ColumnValue::Extra));
+    let sources = output.columns.iter().zip(&request.columns);
+    let decoded = sources.filter(|(_, source)| matches!(source, ColumnValue::Decoded(_)));
+    let values = page.columns.iter().zip(&page.column_misfits);
+    shared.stats.note_columns(|columns| {
+        for ((plan, _), (array, misfits)) in decoded.zip(values) {
+            let fit = u64::try_from(array.len() - array.null_count()).unwrap_or(u64::MAX);
+            if !columns.contains_key(&plan.column.name) {
+                let kind = plan.column.kind.to_string();
+                let column = ColumnReport { kind, kept, ..ColumnReport::default() };
+                columns.insert(plan.column.name.clone(), column);
+            }
+            if let Some(column) = columns.get_mut(&plan.column.name) {
+                column.values += fit + misfits;
+                column.misfits += misfits;
+            }
+        }
+    });
+}
+
+/// Tells how far the stream is.
+pub(super) fn report(shared: &Shared) {
+    let (stream, figures) = (shared.plan.name.clone(), shared.stats.figures());
+    shared.env.client.reporter.report(&Event::Progress { stream, figures });
 }
 
 /// Hands a page's values to the queues, of the first records that are wanted as many as are allowed.
@@ -342,11 +376,12 @@ fn having_all(having: &[(usize, Option<String>)], page: &Page) -> Option<Vec<boo
 
 /// Which records of a listing are wanted, by what they have and by the queues; `None`: all of them.
 pub(super) fn wanted(listing: &Listing<'_>, source: &Source, page: &Page) -> Option<BooleanArray> {
-    if listing.depth > 0 {
-        // What hangs on a wanted record is wanted.
-        return None;
-    }
     let request = listing.request;
+    if listing.depth > 0 {
+        // To a queue, what hangs on a wanted record is wanted.
+        let having = request.descend.as_ref().map(|descend| descend.having.as_slice());
+        return having_all(having.unwrap_or_default(), page).map(BooleanArray::from);
+    }
     let mut wanted = having_all(&request.having, page);
     for (queue, tap) in &request.within {
         let watch = source.watches.iter().find(|(watched, _)| watched == queue);

@@ -1,9 +1,6 @@
 //! Records that a listing only shows: which of them are as they were, and how the rows of the others come.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, cast::AsArray, types::Int64Type,
@@ -243,8 +240,8 @@ pub(super) fn came(
     let batch = filter_record_batch(&batch, &fresh).map_err(broken)?;
     let stats = &shared.stats;
     Stats::add(&stats.duplicates, count - batch.num_rows());
-    stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
-    page::report(shared, 0);
+    page::note_values(shared, output, listing.request, page);
+    page::report(shared);
     listing.with = all.written();
     Ok(Ok(Came { batch, sights, left: all.left.len() }))
 }

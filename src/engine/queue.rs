@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{
-    keys::{KeySet, hash_text},
+    keys::{KeySet, hash_text, with_text},
     spans::Spans,
     state::{QUEUE, Supply},
 };
@@ -64,7 +64,10 @@ struct State {
     consumers: Vec<Place>,
     feeders: usize,
     supply: Supply,
+    /// Values with what comes along with them: the same value may stand for several parents.
     seen: KeySet,
+    /// Values alone, for those who watch.
+    values: KeySet,
     /// Whether it is saved at all.
     lasts: bool,
     /// Values that the store has, from the first on.
@@ -104,7 +107,7 @@ impl Queue {
                 let Some(value) = item.get(0).and_then(Value::as_str) else { continue };
                 let stamp = item.get(1).and_then(Value::as_i64);
                 let carried = item.get(2).and_then(Value::as_str).unwrap_or_default();
-                state.seen.insert(hash_text(value));
+                state.is_new(value, carried);
                 state.append(value, stamp, carried);
             }
             state.stored.insert(start, state.end);
@@ -263,6 +266,13 @@ impl State {
         passed.map(|(start, _)| *start).collect()
     }
 
+    /// Takes note of a value with what comes along with it; `false` when both were there before.
+    fn is_new(&mut self, value: &str, carried: &str) -> bool {
+        let hash = hash_text(value);
+        self.values.insert(hash);
+        self.seen.insert(if carried.is_empty() { hash } else { with_text(hash, carried) })
+    }
+
     fn append(&mut self, value: &str, stamp: Option<i64>, carried: &str) {
         if self.chunks.back().is_none_or(|chunk| chunk.ends.len() >= CHUNK) {
             self.chunks.push_back(Chunk { start: self.end, ..Chunk::default() });
@@ -299,7 +309,7 @@ pub(super) struct Feeder {
 }
 
 impl Feeder {
-    /// Adds values that were not there before; waits while the queue is full.
+    /// Adds values that were not there before with the same values along; waits while the queue is full.
     pub(super) async fn push<'value>(
         &self,
         values: impl Iterator<Item = (&'value str, Option<i64>, String)>,
@@ -320,7 +330,7 @@ impl Feeder {
                     return;
                 }
                 if state.waiting() < MAX_WAITING {
-                    if state.seen.insert(hash_text(value)) {
+                    if state.is_new(value, carried) {
                         state.append(value, stamp, carried);
                     }
                     return;
@@ -435,7 +445,7 @@ impl Watch {
 
     /// Whether a value was fed.
     pub(super) fn has(&self, value: &str) -> bool {
-        self.queue.state().seen.contains(hash_text(value))
+        self.queue.state().values.contains(hash_text(value))
     }
 }
 
@@ -511,6 +521,28 @@ mod tests {
         assert_eq!(two.next(100).await.map(|(_, items)| items.len()), Some(7));
         assert_eq!(two.next(100).await, None);
         assert_eq!(one.supply(), Supply::Complete);
+    }
+
+    #[tokio::test]
+    async fn a_value_with_other_values_along_is_another() {
+        use crate::write::{Target, memory::Memory};
+        let store = Memory::new().store("r").unwrap();
+        let queue = Queue::new("projects", true);
+        let fed = [("1", "[\"a\"]"), ("1", "[\"b\"]"), ("1", "[\"a\"]"), ("2", "[\"a\"]")];
+        let items = || fed.iter().map(|(value, along)| (*value, None, (*along).to_owned()));
+        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        feeder.push(items()).await;
+        Queues::new(vec![Arc::clone(&queue)]).save(store.as_ref()).await.unwrap();
+        drop(feeder);
+        assert_eq!(all(&consumer, 1).await, ["1", "1", "2"]);
+
+        let queue = Queue::restored("projects", &store.load().await.unwrap());
+        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        feeder.push(items()).await;
+        drop(feeder);
+        assert_eq!(all(&consumer, 1).await, ["1", "1", "2"]);
+        let watch = queue.watch();
+        assert!(watch.has("1") && watch.has("2") && !watch.has("3"));
     }
 
     #[tokio::test(start_paused = true)]

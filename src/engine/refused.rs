@@ -20,6 +20,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::report::{Event, SliceError};
+use crate::secret::shown;
 use crate::spec::{Meaning, Then};
 
 /// Times that a slice begins anew because its position was no longer good.
@@ -91,7 +92,7 @@ impl<'run> Walk<'run> {
         (status, message): (Option<u16>, String),
     ) -> SliceError {
         let (stream, slice) = (self.shared.plan.name.clone(), listing.scope.describe());
-        SliceError { stream, slice, url: url.to_owned(), status, message }
+        SliceError { stream, slice, url: shown(url), status, message }
     }
 
     /// Asks for half of a listing's values at a time; `false` where it is about one.
@@ -153,7 +154,7 @@ impl<'run> Walk<'run> {
             }
             return Ok(ControlFlow::Continue(()));
         }
-        let pager = &listing.request.pager;
+        let pager = listing.pager;
         let costly =
             pager.costly().iter().filter(|name| url.query_pairs().any(|(one, _)| one == **name));
         let costly = costly.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -253,8 +254,8 @@ impl<'run> Walk<'run> {
     pub(super) async fn restart(&mut self) -> Result<()> {
         let attempt = self.slice.attempt + 1;
         let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
-        self.known = None;
         self.shared.stats.rows.fetch_sub(std::mem::take(&mut self.rows), Ordering::Relaxed);
+        self.known = None;
         let number = self.slice.request;
         self.open = if self.request.routed.embedded.is_some() || self.shared.is_refused(number) {
             self.own_listings()
@@ -293,7 +294,7 @@ impl<'run> Walk<'run> {
         let size = shared.page_sizes.get(listing.number);
         let size = size.map(|size| size.load(Ordering::Relaxed));
         let size = listing.narrow.or(size);
-        let after = listing.request.pager.position_after_unread(&listing.at, size);
+        let after = listing.pager.position_after_unread(&listing.at, size);
         let Some(at) = after.filter(|_| then == Then::SkipPage) else {
             shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
             shared.tell(Note::Refused(Arc::clone(&self.slice), failed)).await?;
@@ -302,7 +303,7 @@ impl<'run> Walk<'run> {
         let gap = format!("a page was left out: {}", failed.error.message);
         shared.leave(failed, gap).await?;
         self.whole = false;
-        listing.guard().check(&at, 0)?;
+        listing.guard().check(&at, 0, false)?;
         self.open.push(Listing { at, ..listing });
         Ok(ControlFlow::Continue(()))
     }
@@ -323,7 +324,7 @@ impl<'run> Walk<'run> {
         let error = SliceError {
             stream: self.shared.plan.name.clone(),
             slice: ids.iter().map(|id| format!("id={id}")).collect::<Vec<_>>().join(" "),
-            url: format!("{}{path}", self.shared.env.client.access.base_url),
+            url: shown(&format!("{}{path}", self.shared.env.client.access.base_url)),
             status,
             message,
         };

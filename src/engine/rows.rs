@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, RecordBatch,
+    Array, ArrayRef, RecordBatch,
     cast::AsArray,
-    types::{Float64Type, Int64Type},
+    types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType},
 };
 use arrow_schema::{DataType, SchemaRef};
-use arrow_select::filter::filter_record_batch;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 
-use super::keys::{KeySet, hash_rows};
 use crate::decode::{Page, repeated};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{ColumnValue, Output, Run};
@@ -123,27 +123,6 @@ impl RowBuilder {
     }
 }
 
-/// Leaves out the rows whose key was there before; returns how many those were. Rows whose key is
-/// not whole are not known to be the same, and stay.
-pub(super) fn without_known(
-    batch: RecordBatch,
-    key: &[usize],
-    known: &mut KeySet,
-) -> (RecordBatch, usize) {
-    let whole = |row| key.iter().all(|position| !batch.column(*position).is_null(row));
-    let hashes = hash_rows(&batch, key).into_iter().enumerate();
-    let fresh: BooleanArray =
-        hashes.map(|(row, hash)| Some(!whole(row) || known.insert(hash))).collect();
-    let dropped = batch.num_rows() - fresh.true_count();
-    if dropped == 0 {
-        return (batch, 0);
-    }
-    match filter_record_batch(&batch, &fresh) {
-        Ok(kept) => (kept, dropped),
-        Err(_) => (batch, 0),
-    }
-}
-
 fn wrong(column: &str, error: &TemplateError) -> Error {
     Error::new(Kind::Shape, format!("column `{column}` cannot be computed: {error}"))
 }
@@ -209,27 +188,31 @@ impl Object for RowView {
                 Some(Value::from(array.as_primitive::<Float64Type>().value(self.row)))
             }
             DataType::Boolean => Some(Value::from(array.as_boolean().value(self.row))),
-            _ => None,
+            _ => other_type(array, self.row).map(Value::from),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use arrow_array::{Int64Array, StringArray};
-
-    use super::*;
-
-    #[test]
-    fn rows_without_a_whole_key_are_no_duplicates() {
-        let parents: ArrayRef = Arc::new(StringArray::from(vec!["a", "a", "a", "a"]));
-        let ids: ArrayRef = Arc::new(Int64Array::from(vec![None, None, Some(1), Some(1)]));
-        let batch = RecordBatch::try_from_iter_with_nullable([
-            ("parent", parents, false),
-            ("id", ids, true),
-        ])
-        .unwrap();
-        let (kept, dropped) = without_known(batch, &[0, 1], &mut KeySet::default());
-        assert_eq!((kept.num_rows(), dropped), (3, 1));
+/// A value of a type that templates do not have, as the text that stands for it.
+fn other_type(array: &ArrayRef, row: usize) -> Option<String> {
+    match array.data_type() {
+        DataType::Timestamp(..) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            let time = DateTime::from_timestamp_micros(micros)?;
+            Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        }
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().value(row);
+            NaiveDate::default()
+                .checked_add_signed(TimeDelta::days(days.into()))
+                .map(|d| d.to_string())
+        }
+        DataType::Decimal128(..) => {
+            let text = array.as_primitive::<Decimal128Type>().value_as_string(row);
+            let short = text.trim_end_matches('0').trim_end_matches('.');
+            Some(if text.contains('.') { short.to_owned() } else { text })
+        }
+        DataType::Binary => Some(STANDARD.encode(array.as_binary::<i32>().value(row))),
+        _ => None,
     }
 }

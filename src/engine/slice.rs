@@ -23,8 +23,9 @@ use super::{
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::paginate::Position;
+use crate::paginate::{Position, Step};
 use crate::plan::RequestPlan;
+use crate::report::NoticeKind;
 use crate::template::Scope;
 
 /// Records whose children may wait until it is known whether their listing holds these itself.
@@ -62,10 +63,10 @@ pub(super) async fn run(
         scope,
         slice,
         open: Vec::new(),
-        known: None,
         rows: 0,
         told: false,
         whole,
+        known: None,
         holds_children: false,
         doubted: None,
         unread: 0,
@@ -107,14 +108,14 @@ pub(super) struct Walk<'run> {
     pub(super) slice: Arc<Slice>,
     /// Listings that are not at their end.
     pub(super) open: Vec<Listing<'run>>,
-    /// Keys of its rows so far, when it has more than one page.
-    pub(super) known: Option<KeySet>,
     /// Its rows so far.
     pub(super) rows: u64,
     /// Whether the loader knows that nothing is left of it.
     pub(super) told: bool,
     /// Whether nothing of it was left out.
     pub(super) whole: bool,
+    /// Keys of its rows so far, when it has more than one page.
+    pub(super) known: Option<KeySet>,
     /// Whether its listing has shown that it holds the children of its records.
     pub(super) holds_children: bool,
     /// A refusal that may be about the object or about the route: the own request tells.
@@ -127,6 +128,8 @@ pub(super) struct Walk<'run> {
 #[derive(Default)]
 struct News {
     batch: Option<RecordBatch>,
+    /// Whether a request beside the slice's own listing brought it.
+    aside: bool,
     newest: Option<i64>,
     gap: Option<String>,
     sights: Vec<Sight>,
@@ -177,7 +180,9 @@ impl<'run> Walk<'run> {
                         let (page, found, narrow) = (part.page, None, None);
                         let listing = Listing::first((number, request), &self.scope);
                         shared.env.answered.note(listing.kind());
-                        self.read(listing, Fetched { page, next, found, narrow }).await?;
+                        let step = Step { next, told: true, ..Step::default() };
+                        let fetched = Fetched { page, step, full: None, found, narrow };
+                        self.read(listing, fetched).await?;
                     }
                 }
             }
@@ -230,7 +235,7 @@ impl<'run> Walk<'run> {
     /// Delivers a page, and opens what it leads to.
     async fn read(&mut self, mut listing: Listing<'run>, fetched: Fetched) -> Result<()> {
         let shared = self.shared;
-        let Fetched { page, next, found, narrow } = fetched;
+        let Fetched { page, step, full, found, narrow } = fetched;
         listing.narrow = self.wider(&listing, narrow);
         let lean = listing.lean.take();
         if listing.number == self.slice.request {
@@ -245,27 +250,37 @@ impl<'run> Walk<'run> {
             Stats::add(&shared.stats.changed, changed);
         }
         let past = page::is_past(shared, &stamps);
-        let next = next.filter(|_| !past);
+        let mut gap = step.gap.clone().filter(|_| !past);
+        let (next, again) = self.next_of(&mut listing, step, (rows, past), &mut gap);
+        self.note_doubts(
+            &listing,
+            (gap.as_deref(), full.filter(|_| !past)),
+            page.errors.as_deref(),
+        );
+        gap = gap.or_else(|| Some(format!("an answer told of errors: {}", page.errors.as_ref()?)));
         let missing = self.missing(found, listing.part);
         let single = next.is_none()
             && listing.depth == 0
             && self.known.is_none()
             && self.open.is_empty()
             && missing.is_empty();
-        let mut gap = None;
+        // Pages that are read again, since records have moved, bring what came before.
+        let aside = listing.depth > 0 || listing.number != self.slice.request || listing.may_repeat;
         if let Some(next) = &next {
-            listing.guard().check(next, rows)?;
+            listing.guard().check(next, rows, again)?;
             if rows == 0 {
                 gap = Some("a page without records led on to a next one".to_owned());
-                self.whole = false;
-                shared.incomplete.store(true, Ordering::Relaxed);
             }
+        }
+        if gap.is_some() {
+            self.whole = false;
+            shared.incomplete.store(true, Ordering::Relaxed);
         }
         let wanted = page::wanted(&listing, self.source, &page);
         let children = self.children(&listing, &page, wanted.as_ref())?;
         let newest = stamps.iter().flatten().max().copied();
-        let known = (!single).then_some(&mut self.known);
         let request = listing.request;
+        let known = (!single).then_some(&mut self.known);
         let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
         let (batch, looks) = (delivered.batch, delivered.looks);
         let whole = lean.is_none();
@@ -295,14 +310,81 @@ impl<'run> Walk<'run> {
             let sights = looks.into_iter().map(|look| look.sight(false));
             sights.map(|sight| Sight { whole, ..sight }).collect()
         };
-        self.tell(News { batch, newest, gap, sights }).await
+        self.tell(News { batch, aside, newest, gap, sights }).await
+    }
+
+    /// Tells what says that a listing may have more than came.
+    fn note_doubts(
+        &self,
+        listing: &Listing<'_>,
+        (gap, full): (Option<&str>, Option<u64>),
+        errors: Option<&str>,
+    ) {
+        let stats = &self.shared.stats;
+        let place = || listing.path.render_path(&listing.scope).unwrap_or_default();
+        if let Some(gap) = gap {
+            stats.notice(NoticeKind::MissingPages, 1, || {
+                format!("`{}`: {gap}; correct `paginate` in the spec", place())
+            });
+        }
+        if let Some(rows) = full {
+            stats.notice(NoticeKind::FullPage, 1, || {
+                format!(
+                    "`{}` brought exactly {rows} records; if there are more, correct `paginate` in the \
+                     spec",
+                    place()
+                )
+            });
+        }
+        if let Some(errors) = errors {
+            stats.notice(NoticeKind::AnswerErrors, 1, || format!("`{}`: {errors}", place()));
+        }
+    }
+
+    /// Where a listing goes on after a page of so many rows, and whether it was there before, since records
+    /// have moved. `past`: what follows is before the bound.
+    fn next_of(
+        &self,
+        listing: &mut Listing<'_>,
+        step: Step,
+        (rows, past): (u64, bool),
+        gap: &mut Option<String>,
+    ) -> (Option<Position>, bool) {
+        let moved = step.total.is_some() && listing.total.is_some() && step.total != listing.total;
+        // Pages that are read again because records moved bring what is known.
+        listing.may_repeat = listing.again || moved;
+        listing.again = false;
+        if step.total.is_some() {
+            listing.total = step.total;
+        }
+        let output = self.shared.plan.output.as_ref();
+        if past {
+            return (None, false);
+        }
+        match step.seam {
+            Some(_) if output.is_some_and(|output| output.key.is_empty()) => {
+                *gap = Some(
+                    "records went while the listing was read, and without a key what moved cannot be \
+                     read again"
+                        .to_owned(),
+                );
+                (step.next, false)
+            }
+            Some(seam) if rows > 0 || step.next.is_none() => {
+                listing.again = true;
+                // Reading again shows what is there.
+                *gap = None;
+                (Some(seam), true)
+            }
+            _ => (step.next, false),
+        }
     }
 
     /// Delivers rows whose records the slice's own listing has shown.
     async fn read_fetched(
         &mut self,
         mut listing: Listing<'run>,
-        Fetched { page, next, narrow, .. }: Fetched,
+        Fetched { page, step: Step { next, .. }, narrow, .. }: Fetched,
     ) -> Result<()> {
         let shared = self.shared;
         listing.narrow = self.wider(&listing, narrow);
@@ -327,7 +409,7 @@ impl<'run> Walk<'run> {
         }
         let mut gap = None;
         if let Some(at) = next.filter(|_| left > 0) {
-            listing.guard().check(&at, rows)?;
+            listing.guard().check(&at, rows, false)?;
             self.open.push(Listing { at, ..listing });
         } else if left > 0 {
             gap = Some(format!("{left} of the records that a listing showed did not come"));
@@ -336,7 +418,7 @@ impl<'run> Walk<'run> {
             // The next run makes up for it by the stream's own requests.
             shared.tell(Note::RouteRefused).await?;
         }
-        self.tell(News { batch: Some(batch), newest: None, gap, sights }).await
+        self.tell(News { batch: Some(batch), gap, sights, ..News::default() }).await
     }
 
     /// Size of a listing's next page after one that had to be small: it grows back to what is usual.
@@ -402,9 +484,10 @@ impl<'run> Walk<'run> {
     /// Tells what a page has brought, and which listings are left.
     async fn tell(&mut self, news: News) -> Result<()> {
         self.told = self.open.is_empty();
-        let News { batch, newest, gap, sights } = news;
+        let News { batch, aside, newest, gap, sights } = news;
         let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
-        self.shared.tell(Note::Page { slice, batch, rest, newest, gap, whole, sights }).await
+        let page = Note::Page { slice, batch, aside, rest, newest, gap, whole, sights };
+        self.shared.tell(page).await
     }
 
     pub(super) fn rest(&self) -> Vec<OpenListing> {

@@ -23,9 +23,9 @@ pub(super) fn halves<'plan>(
     let (from, to) = listing.part.unwrap_or((0, all.len()));
     let middle = from.midpoint(to);
     let half = |part| {
-        let Listing { number, request, path, query, ref with, .. } = *listing;
+        let Listing { number, request, path, query, pager, ref with, .. } = *listing;
         let first = Listing::first((number, request), scope);
-        Listing { path, query, with: with.clone(), ..first }.of_part(part)
+        Listing { path, query, pager, with: with.clone(), ..first }.of_part(part)
     };
     (middle > from).then(|| [half((middle, to)), half((from, middle))])
 }

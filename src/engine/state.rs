@@ -10,7 +10,7 @@ use super::{doubt::Doubt, parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
 use crate::plan::{OWN, StreamPlan};
-use crate::report::{Notice, Planned, SliceError, StreamReport, StreamStatus};
+use crate::report::{ColumnReport, Notice, Planned, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
 
 /// Key of the run that is under way, or was when it died.
@@ -406,6 +406,8 @@ pub struct Progress {
     pub gaps: Vec<String>,
     /// What was dropped, replaced, cut or assumed.
     pub notices: Vec<Notice>,
+    /// How the values of columns fared.
+    pub columns: BTreeMap<String, ColumnReport>,
     /// The figures.
     pub counts: Counts,
     /// Per request the page size asked for now.
@@ -451,6 +453,9 @@ pub struct OpenListing {
     /// Of a chunk of values, which it is about; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<(usize, usize)>,
+    /// Records in all, as its last page has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
 }
 
 /// Figures of a stream.
@@ -463,7 +468,7 @@ pub struct Counts {
     pub retries: u64,
     /// Bytes of bodies.
     pub bytes: u64,
-    /// Rows decoded, duplicates aside.
+    /// Rows decoded, also those that came twice.
     pub rows: u64,
     /// Rows that came twice.
     pub duplicates: u64,

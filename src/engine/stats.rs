@@ -1,12 +1,15 @@
 //! The figures of one stream while it runs.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::state::Counts;
-use crate::report::{Notice, NoticeKind, add_notice};
+use super::state::{Counts, Progress};
+use crate::report::{ColumnReport, Figures, Notice, NoticeKind, add_notice};
 
 /// Counted by the stream's workers, all at once.
 #[derive(Debug, Default)]
@@ -26,6 +29,7 @@ pub(super) struct Stats {
     pub(super) changed: AtomicU64,
     pub(super) borne: AtomicU64,
     notices: Mutex<Vec<Notice>>,
+    columns: Mutex<BTreeMap<String, ColumnReport>>,
 }
 
 impl Stats {
@@ -46,8 +50,33 @@ impl Stats {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes note of how the values of columns fared.
+    pub(super) fn note_columns(&self, note: impl FnOnce(&mut BTreeMap<String, ColumnReport>)) {
+        note(&mut self.columns.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Adds values per column that the target has changed.
+    pub(super) fn note_replaced(&self, replaced: Vec<(String, u64)>) {
+        self.note_columns(|columns| {
+            for (name, count) in replaced {
+                columns.entry(name).or_default().replaced += count;
+            }
+        });
+    }
+
+    /// How the values of all columns fared so far.
+    pub(super) fn columns(&self) -> BTreeMap<String, ColumnReport> {
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on from what a stream has done earlier.
+    pub(super) fn of(progress: &Progress) -> Self {
+        let columns = Mutex::new(progress.columns.clone());
+        Self { columns, ..Self::from(progress.counts, progress.notices.clone()) }
+    }
+
     /// Goes on from earlier figures.
-    pub(super) fn from(counts: Counts, notices: Vec<Notice>) -> Self {
+    fn from(counts: Counts, notices: Vec<Notice>) -> Self {
         Self {
             requests: counts.requests.into(),
             retries: counts.retries.into(),
@@ -64,6 +93,19 @@ impl Stats {
             changed: counts.changed.into(),
             borne: counts.borne.into(),
             notices: Mutex::new(notices),
+            columns: Mutex::default(),
+        }
+    }
+
+    /// How far the stream is.
+    pub(super) fn figures(&self) -> Figures {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            rows: read(&self.rows),
+            requests: read(&self.requests),
+            retries: read(&self.retries),
+            refused: read(&self.skipped),
+            bytes: read(&self.bytes),
         }
     }
 

@@ -32,6 +32,8 @@ use crate::write::{Committed, Disposition, Seen, Table};
 pub(super) struct Job {
     pub(super) plan: Arc<StreamPlan>,
     pub(super) way: Way,
+    /// The streams whose values it needs.
+    pub(super) after: Vec<String>,
     /// What is remembered of it.
     pub(super) before: StreamState,
     /// Per queue of the plan the feeder, where this stream feeds it.
@@ -75,7 +77,8 @@ pub(super) async fn run(env: Arc<Env>, job: Job) -> Ended {
     let reporter = Arc::clone(&env.client.reporter);
     let plan = Arc::clone(&job.plan);
     let feeder = plan.output.is_none();
-    reporter.report(&Event::StreamStarted { stream: plan.name.clone(), feeder });
+    let (stream, after) = (plan.name.clone(), job.after.clone());
+    reporter.report(&Event::StreamStarted { stream, feeder, after });
     let notes = if job.way.reach == Reach::Nothing { Vec::new() } else { plan.notes.clone() };
     for message in notes {
         reporter.report(&Event::Warning { stream: Some(plan.name.clone()), message });
@@ -83,7 +86,7 @@ pub(super) async fn run(env: Arc<Env>, job: Job) -> Ended {
     let ended = if job.way.reach == Reach::Nothing {
         nothing_to_do(job)
     } else {
-        extract(env, job, started).await
+        Box::pin(extract(env, job, started)).await
     };
     reporter.report(&Event::StreamFinished { report: ended.report.clone() });
     ended
@@ -107,11 +110,11 @@ pub(super) struct Outcome {
 
 /// Runs all slices, then commits.
 async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
-    let Job { plan, way, before, feeders, company, parents, looks } = job;
+    let Job { plan, way, before, feeders, company, parents, looks, .. } = job;
     let reach = way.reach;
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
     let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, reach));
-    let stats = Arc::new(Stats::from(progress.counts, progress.notices.clone()));
+    let stats = Arc::new(Stats::of(&progress));
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
@@ -141,7 +144,10 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         env.client.reporter.report(&Event::Warning { stream, message });
     }
     match open(&env, &mut keeper, going_on.as_ref()).await {
-        Ok(Opened::Ready) => {}
+        Ok(Opened::Ready) => {
+            let (stream, figures) = (plan.name.clone(), stats.figures());
+            env.client.reporter.report(&Event::Progress { stream, figures });
+        }
         other => {
             let (outcome, supply) = unread(&env, &ending, keeper, other, incomplete).await;
             finish_feeders(feeders, &outcome.result, supply);
@@ -180,8 +186,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let ended = Sliced { result: sliced, supply, refusal, route_refused };
     let outcome = settle(&env, &ending, loader, ended).await;
     let skipped = outcome.progress.counts.skipped > 0;
-    let told = outcome.result.as_ref().map(|_| ());
-    let supply = ending.supply(told, incomplete || skipped);
+    let supply = ending.supply(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
     finish_feeders(feeders, &outcome.result, supply);
     ending.conclude(outcome, &env, started.elapsed())
 }
@@ -325,6 +330,7 @@ async fn open(env: &Env, keeper: &mut Keeper, going_on: Option<&Progress>) -> Re
     let Some(output) = &keeper.plan.output else { return Ok(Opened::Ready) };
     let staged = going_on.map(|progress| progress.staged);
     let table = Table { replaces: keeper.replaces.clone(), ..output.table.clone() };
+    doing(env, &keeper.plan.name, format!("preparing `{}`", table.object));
     keeper.writer = env.target.open(&table, staged).await?;
     if keeper.writer.is_some() {
         return Ok(Opened::Ready);
@@ -333,6 +339,11 @@ async fn open(env: &Env, keeper: &mut Keeper, going_on: Option<&Progress>) -> Re
         return Ok(Opened::Published);
     }
     Ok(Opened::Lost)
+}
+
+/// Tells what a stream does that is no request.
+fn doing(env: &Env, stream: &str, what: String) {
+    env.client.reporter.report(&Event::Doing { stream: Some(stream.to_owned()), what });
 }
 
 /// How the slices ended.
@@ -397,9 +408,18 @@ async fn settle(
             let after = |progress: &Progress, committed: Option<&Committed>| {
                 ending.after(progress, committed, env.now(), supply)
             };
+            if let Some(output) = &ending.plan.output {
+                let (rows, object) = (progress.counts.rows, &output.table.object);
+                doing(env, &ending.plan.name, format!("publishing {rows} rows in `{object}`"));
+            }
             match keeper.commit(&seen, after).await {
                 Ok((committed, progress)) => {
                     Outcome { result: Ok(committed), progress, open: false }
+                }
+                Err(error) if error.kind() == Kind::Shape => {
+                    // The target refuses these rows: the next run reads others.
+                    let error = ending.give_up(env, &progress, error).await;
+                    Outcome { open: false, result: Err(error), progress }
                 }
                 Err(error) => Outcome { open: true, result: Err(error), progress },
             }
@@ -414,6 +434,7 @@ async fn settle(
             let progress = Progress {
                 counts: keeper.stats.counts(),
                 notices: keeper.stats.notices(),
+                columns: keeper.stats.columns(),
                 ..keeper.progress.clone()
             };
             let after = ending.failed(&progress, (&error, env.now()));

@@ -266,7 +266,9 @@ impl Party {
                         objects = objects.max(u64::try_from(page.rows).unwrap_or(u64::MAX));
                         parts.insert(*number, (page, response.headers.clone()));
                     }
-                    Err(error @ DecodeError::Malformed(_)) => return Err(error),
+                    Err(error @ (DecodeError::Malformed(_) | DecodeError::NotJson(_))) => {
+                        return Err(error);
+                    }
                     Err(DecodeError::Shape(why)) => tracing::debug!(why, "read alone"),
                 }
             }

@@ -4,9 +4,11 @@ use std::{error::Error as _, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Client, redirect};
 
-use super::{Request, Response, Transport, TransportError};
+use super::{Request, Response, StatusCode, Transport, TransportError, Url};
+use crate::certificates;
 use crate::error::{Error, Kind, Result};
 
 /// Time for a connection to be made, TLS included.
@@ -20,6 +22,8 @@ const MAX_REDIRECTS: usize = 5;
 pub struct Http {
     client: Client,
     max_body: u64,
+    /// Which proxy stands before which host, as the client sees it.
+    proxies: Matcher,
 }
 
 impl Http {
@@ -32,11 +36,21 @@ impl Http {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             .redirect(redirect::Policy::custom(within_origin))
+            .tls_backend_preconfigured(certificates::client_config()?)
             .build()
             .map_err(|error| {
                 Error::new(Kind::Unreachable, "the HTTP client cannot be set up").because(error)
             })?;
-        Ok(Self { client, max_body })
+        Ok(Self { client, max_body, proxies: Matcher::from_system() })
+    }
+
+    /// The proxy before a host, without its login.
+    fn proxy(&self, url: &Url) -> Option<String> {
+        let target: hyper::Uri = url.origin().ascii_serialization().parse().ok()?;
+        let proxy = self.proxies.intercept(&target)?;
+        let uri = proxy.uri();
+        let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}://{}{port}", uri.scheme_str().unwrap_or("http"), uri.host()?))
     }
 }
 
@@ -64,14 +78,20 @@ impl Transport for Http {
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
-        let mut response = builder.send().await.map_err(classify)?;
+        let sent = builder.send().await;
+        let mut response = sent.map_err(|error| classify(error, self.proxy(&request.url)))?;
         let (status, headers) = (response.status(), response.headers().clone());
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && let Some(proxy) = self.proxy(&request.url)
+        {
+            return Err(TransportError::Proxy(format!("{proxy} wants a user and password")));
+        }
         let expected = response.content_length().unwrap_or(0);
         if expected > self.max_body {
             return Err(TransportError::TooLarge(self.max_body));
         }
         let mut body = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
-        while let Some(chunk) = response.chunk().await.map_err(classify)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| classify(error, None))? {
             let size = u64::try_from(body.len() + chunk.len()).unwrap_or(u64::MAX);
             if size > self.max_body {
                 return Err(TransportError::TooLarge(self.max_body));
@@ -83,24 +103,41 @@ impl Transport for Http {
 }
 
 /// Says why there is no response; the URL, which may hold secrets, is left out.
-fn classify(error: reqwest::Error) -> TransportError {
+fn classify(error: reqwest::Error, proxy: Option<String>) -> TransportError {
     let error = error.without_url();
     let mut cause = error.source();
     let (mut why, mut is_too_large) = (error.to_string(), false);
+    let mut all = why.clone();
     while let Some(inner) = cause {
         if let Some(own) = inner.downcast_ref::<TransportError>() {
             return own.clone();
         }
         is_too_large |= inner.downcast_ref().is_some_and(hyper::Error::is_parse_too_large);
         why = inner.to_string();
+        all = format!("{all}: {why}");
         cause = inner.source();
+    }
+    if let Some(why) = certificates::refusal(&all) {
+        return TransportError::Certificate(why);
+    }
+    if all.contains("received corrupt message of type InvalidContentType") {
+        return TransportError::PlainPort;
     }
     if is_too_large {
         TransportError::Unreadable("the header block of the answer is too large".to_owned())
     } else if error.is_timeout() {
         TransportError::Timeout
     } else if error.is_connect() {
-        TransportError::Connect(why)
+        match proxy {
+            Some(proxy) if all.contains("proxy authorization required") => {
+                TransportError::Proxy(format!("{proxy} wants a user and password"))
+            }
+            Some(proxy) if all.contains("tunnel error: unsuccessful") => {
+                TransportError::Proxy(format!("{proxy} refuses the way to this host"))
+            }
+            Some(proxy) => TransportError::Connect(format!("the proxy {proxy}: {why}")),
+            None => TransportError::Connect(why),
+        }
     } else if error.is_builder() {
         TransportError::Invalid(why)
     } else {

@@ -12,6 +12,7 @@ pub use reqwest::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
+use crate::certificates;
 use crate::secret::Secret;
 
 /// One request. `Debug` shows no secret: secret headers are marked sensitive, and secret query
@@ -66,6 +67,12 @@ impl Response {
 pub enum TransportError {
     /// The host's name does not resolve, nobody listens, or TLS failed.
     Connect(String),
+    /// The host's certificate is not trusted, and why.
+    Certificate(String),
+    /// What answers on this port does not speak TLS.
+    PlainPort,
+    /// A proxy lets nothing through: which one, and why.
+    Proxy(String),
     /// No answer, or not all of it, within the time allowed.
     Timeout,
     /// The connection broke before the whole response was there.
@@ -99,7 +106,7 @@ impl TransportError {
     /// at all, an unreachable network, or a proxy that refuses.
     pub fn is_blocked(&self) -> bool {
         match self {
-            Self::Timeout => true,
+            Self::Timeout | Self::Proxy(_) => true,
             Self::Connect(why) => {
                 let why = why.to_lowercase();
                 ["unreachable", "tunnel", "proxy", "timed out"]
@@ -109,12 +116,34 @@ impl TransportError {
             _ => false,
         }
     }
+
+    /// What the reader can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Certificate(why) if why.contains("authority") => Some(certificates::HINT),
+            Self::Certificate(_) => {
+                Some("is this the host that was meant? is its certificate still good?")
+            }
+            Self::PlainPort => Some("write http:// in place of https://, or name the port of TLS"),
+            Self::Connect(why) if why.contains("tls handshake eof") => {
+                Some("does this port speak TLS? if not, write http:// in place of https://")
+            }
+            Self::Proxy(_) => Some(
+                "HTTPS_PROXY or HTTP_PROXY names the proxy: give it a login (http://user:password@host), \
+                 let it allow this host, or go past it with NO_PROXY",
+            ),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for TransportError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(why) => write!(formatter, "cannot connect: {why}"),
+            Self::Certificate(why) => write!(formatter, "the certificate is not trusted: {why}"),
+            Self::PlainPort => write!(formatter, "this port does not speak TLS"),
+            Self::Proxy(why) => write!(formatter, "the proxy {why}"),
             Self::Timeout => write!(formatter, "no answer in time"),
             Self::Broken(why) => write!(formatter, "the connection broke: {why}"),
             Self::Unreadable(why) => formatter.write_str(why),

@@ -8,7 +8,7 @@ use std::{
 use crate::auth::{Auth, Keeper, OnDeviceCode, TokenSource};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderName, HeaderValue, Url};
-use crate::secret::Secret;
+use crate::secret::{Secret, hide};
 use crate::spec::{AuthChoice, Fields, OAuth2, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError};
 
@@ -50,6 +50,7 @@ impl Access {
     /// # Errors
     /// No alternative's `when` holds, or the values do not make a URL or a header.
     pub fn new(spec: &Spec, fields: &Fields, hooks: &AccessHooks) -> Result<Self> {
+        fields.secret.values().for_each(|secret| hide(secret.expose()));
         let open = Arc::new(Scope::new(fields.variables()));
         let secret = Arc::new(Scope::new(fields.with_secrets()));
         let filled = |error: TemplateError| Error::input(error.message);
@@ -106,10 +107,11 @@ impl Access {
 
 /// Address of the request that tests a connection.
 fn test_url(spec: &Spec, base_url: &str, scope: &Arc<Scope>) -> Option<Url> {
-    let path = Template::parse(&spec.test.get).and_then(|path| path.render_path(scope)).ok()?;
+    let test = spec.probe()?;
+    let path = Template::parse(&test.get).and_then(|path| path.render_path(scope)).ok()?;
     let mut url = Url::parse(&format!("{base_url}{path}")).ok()?;
     for (name, value) in
-        spec.test.query.iter().flat_map(|(name, all)| all.0.iter().map(move |one| (name, one)))
+        test.query.iter().flat_map(|(name, all)| all.0.iter().map(move |one| (name, one)))
     {
         let value = Template::parse(value).and_then(|value| value.render(scope)).ok()?;
         url.query_pairs_mut().append_pair(name, &value);

@@ -1,6 +1,10 @@
 //! A replication held against its spec: names that the spec does not have.
 
-use super::{input_type, matches_pattern, variables};
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::{input_type, matches_pattern, select::settings_of, variables};
+use crate::error::{Error, Result};
 use crate::replication::{Mode, Replication, StreamOptions};
 use crate::schema::EXTRA;
 use crate::spec::{Spec, Stream};
@@ -24,17 +28,46 @@ pub fn check(replication: &Replication, spec: &Spec) -> Vec<Finding> {
             options(&path, own, spec, &streams, &mut findings);
         }
     }
+    findings.extend(homeless(replication, spec));
     findings
 }
 
-fn options(
-    path: &[&str],
-    options: &StreamOptions,
-    spec: &Spec,
-    streams: &[&Stream],
-    findings: &mut Vec<Finding>,
-) {
-    for (name, value) in &options.inputs {
+/// Streams of which nobody says where their rows go.
+fn homeless(replication: &Replication, spec: &Spec) -> Option<Finding> {
+    let mut names = spec.selectable().map(|(name, _)| name).filter(|name| {
+        let settings = settings_of(replication, name);
+        settings.is_some_and(|own| own.disabled != Some(true) && own.object.is_none())
+    });
+    let first = names.next()?;
+    let more = if names.next().is_some() { " and others" } else { "" };
+    let message = format!("`object` is missing: where do the rows of `{first}`{more} go?");
+    let place = replication.source.to_lowercase();
+    let place = if place.contains("://") { &spec.name } else { &place };
+    let hint = format!(
+        "under `defaults`, for a database: object: \"{place}.{{stream_name}}\"; for files: object: \
+         \"{place}/{{stream_name}}.parquet\""
+    );
+    Some(Finding::new(&["defaults"], message).with_hint(hint))
+}
+
+/// Checks values of a spec's inputs that stand in a connection.
+///
+/// # Errors
+/// All that the spec does not have, or not so.
+pub fn check_inputs(set: &IndexMap<String, Value>, spec: &Spec) -> Result<()> {
+    let wrong: Vec<String> = inputs(&[], set, spec)
+        .into_iter()
+        .map(|Finding { path, message, hint, .. }| {
+            let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            format!("{}: {message}{hint}", path.join("."))
+        })
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Error::input(wrong.join("\n"))) }
+}
+
+fn inputs(path: &[&str], set: &IndexMap<String, Value>, spec: &Spec) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, value) in set {
         let at = [path, &["inputs", name]].concat();
         match spec.inputs.get(name) {
             None => {
@@ -49,6 +82,17 @@ fn options(
             Some(_) => {}
         }
     }
+    findings
+}
+
+fn options(
+    path: &[&str],
+    options: &StreamOptions,
+    spec: &Spec,
+    streams: &[&Stream],
+    findings: &mut Vec<Finding>,
+) {
+    findings.extend(inputs(path, &options.inputs, spec));
     let columns = || streams.iter().flat_map(|stream| stream.columns.keys()).map(String::as_str);
     for name in options.columns.keys() {
         if !columns().any(|column| column == name) {

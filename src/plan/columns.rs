@@ -98,10 +98,6 @@ pub(super) fn output(
         return Err(Error::input(format!("`columns: {unknown}` is no column of the stream")));
     }
     let added = unknown(stream, &draft.documents.spec.defaults);
-    if added == Unknown::AddColumns {
-        return Err(Error::input("`unknown: add_columns` is not supported yet")
-            .with_hint("use `keep`: undeclared fields are then in the column `_extra`"));
-    }
     needs_are_met(&columns)?;
     let metadata = settings.metadata.unwrap_or_default();
     let mode = draft.mode(settings);
@@ -135,11 +131,19 @@ pub(super) fn output(
     if merges && schema.key.is_empty() {
         return Err(Error::input("this mode needs a key, and the spec declares none"));
     }
+    let version = stream.cursor.as_ref().map(|cursor| &cursor.field);
+    let grows = |kind| matches!(kind, ColumnType::Int | ColumnType::Date | ColumnType::Timestamp);
+    let version = version.filter(|name| {
+        schema.columns.iter().any(|column| column.name == **name && grows(column.kind))
+    });
+    let strict = settings.strict.unwrap_or(false);
     let table = Table {
         replication: draft.name().to_owned(),
         replaces: stream.replaces.clone(),
         deletes,
         place: stream.place.clone(),
+        version: version.cloned(),
+        strict,
         stream: stage.name.to_owned(),
         object: object(draft, stage.name, settings)?,
         disposition: placed,
@@ -148,7 +152,6 @@ pub(super) fn output(
         schema,
     };
     let key = table.schema.key.iter().filter_map(|name| table.schema.position(name)).collect();
-    let strict = settings.strict.unwrap_or(false);
     Ok(Output { mode, table, columns, key, strict })
 }
 

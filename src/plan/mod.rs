@@ -11,6 +11,7 @@ mod count;
 mod cursor;
 mod fingerprint;
 mod iterate;
+mod origins;
 mod request;
 mod routes;
 mod select;
@@ -32,12 +33,13 @@ use crate::write::Table;
 
 pub use crate::spec::OWN;
 pub use access::{Access, AccessHooks};
-pub use check::check;
+pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue};
 pub use cost::{Cost, QuotaPlan};
 pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use iterate::{ChunkSize, Iterate, encoded};
+pub use origins::{is_loopback, origins};
 pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
 pub use routes::{
     DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, RoutePlan, Routed, requests_of,

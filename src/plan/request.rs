@@ -38,6 +38,8 @@ pub struct RequestPlan {
     pub pager: Pager,
     /// Pages after which a slice ends with an error.
     pub max_pages: u32,
+    /// Whether a page may bring nothing but what earlier ones have brought.
+    pub may_repeat: bool,
     /// What is taken from its responses: the decoded columns of the stream in their order, then the
     /// captures of the pager, then the taps for `feeds` and `descend`.
     pub decoder: Decoder,
@@ -108,10 +110,14 @@ pub struct DescendPlan {
     pub path: Template,
     /// Query parameters.
     pub query: Vec<(String, Template)>,
+    /// How their pages follow.
+    pub pager: Pager,
     /// Levels below the first.
     pub max_depth: u32,
     /// Tap of a value by which a record shows that the listing itself holds the children.
     pub unless: Option<usize>,
+    /// What a child must have, as for a request.
+    pub having: Vec<(usize, Option<String>)>,
 }
 
 /// The stream's requests, each with what the stream and the spec's defaults add to it.
@@ -133,6 +139,8 @@ fn of_defaults(spec: &Spec) -> RequestSpec {
         paginate: defaults.paginate.clone(),
         page_size: defaults.page_size.clone(),
         max_pages: defaults.max_pages,
+        null_means_none: defaults.null_means_none,
+        may_repeat: defaults.may_repeat,
         ..RequestSpec::default()
     }
 }
@@ -155,6 +163,8 @@ fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
         paginate: above.paginate.or(below.paginate),
         page_size: above.page_size.or(below.page_size),
         max_pages: above.max_pages.or(below.max_pages),
+        null_means_none: above.null_means_none.or(below.null_means_none),
+        may_repeat: above.may_repeat.or(below.may_repeat),
         descend: above.descend.or(below.descend),
         having: above.having.or(below.having),
         columns: if above.columns.is_empty() { below.columns } else { above.columns },
@@ -228,7 +238,8 @@ impl Compiler<'_> {
             (None, None) if request.derive.is_some() => (Method::GET, ""),
             _ => return Err(Error::input("a request has exactly one of `get` and `post`")),
         };
-        let pager = Self::pager(request)?;
+        let json = method == Method::POST && matches!(request.body, Some(Body::Json(_)));
+        let pager = pager(request, json)?;
         let mut taps = Vec::new();
         let mut tap = |text: &str| -> Result<usize> {
             taps.push(Path::parse(text).map_err(Error::from_path)?);
@@ -259,7 +270,7 @@ impl Compiler<'_> {
         let version = self.fetch.map(|fetch| tap(&fetch.version)).transpose()?;
         let look = version.and_then(|version| self.look(version, &columns));
         let descend = match &request.descend {
-            Some(descend) => Some(descend_plan(descend, &request.query, &mut taps)?),
+            Some(descend) => Some(descend_plan(descend, request, &mut taps)?),
             None => None,
         };
         Ok(RequestPlan {
@@ -270,6 +281,7 @@ impl Compiler<'_> {
             headers: headers(&request.headers)?,
             body: request.body.as_ref().map(body).transpose()?,
             max_pages: request.max_pages.unwrap_or(MAX_PAGES),
+            may_repeat: request.may_repeat.unwrap_or_default(),
             decoder: self.decoder(request, &columns, &pager, taps)?,
             pager,
             feeds,
@@ -285,15 +297,6 @@ impl Compiler<'_> {
 
     pub(super) fn queue(&self, name: &str) -> Option<usize> {
         self.queues.iter().position(|queue| queue.name == name)
-    }
-
-    /// The pages of a request; an answer about one object has one.
-    fn pager(request: &RequestSpec) -> Result<Pager> {
-        let (paginate, size) = match &request.embedded {
-            Some(_) => (Paginate::None, None),
-            None => (request.paginate.clone().unwrap_or(Paginate::None), request.page_size.clone()),
-        };
-        Pager::new(paginate, size).map_err(Error::from_path)
     }
 
     /// Position of the column whose rows a slice replaces.
@@ -352,11 +355,13 @@ impl Compiler<'_> {
         }
         let layout = Layout {
             records: parse(request.records.as_ref().unwrap_or(&String::new()))?,
+            paged: pager.is_paged(),
+            null_is_none: request.null_means_none.unwrap_or_default(),
             columns: columns.collect(),
             taps,
             captures: routes::captures(request, pager)?,
             others: match request.unknown {
-                Some(Unknown::Ignore | Unknown::AddColumns) => Others::Drop,
+                Some(Unknown::Ignore) => Others::Drop,
                 Some(Unknown::Fail) => Others::Refuse,
                 Some(Unknown::Keep) | None => self.others,
             },
@@ -367,9 +372,18 @@ impl Compiler<'_> {
     }
 }
 
+/// The pages of a request; an answer about one object has one.
+fn pager(request: &RequestSpec, in_body: bool) -> Result<Pager> {
+    let (paginate, size) = match &request.embedded {
+        Some(_) => (Some(Paginate::None), None),
+        None => (request.paginate.clone(), request.page_size.clone()),
+    };
+    Pager::new(paginate, size, in_body).map_err(Error::from_path)
+}
+
 fn descend_plan(
     descend: &Descend,
-    own_query: &IndexMap<String, QueryValue>,
+    request: &RequestSpec,
     taps: &mut Vec<Path>,
 ) -> Result<DescendPlan> {
     let mut with = Vec::new();
@@ -382,11 +396,20 @@ fn descend_plan(
         taps.push(path);
         taps.len() - 1
     });
+    let mut having = Vec::new();
+    for (path, text) in
+        descend.having.as_ref().or(request.having.as_ref()).iter().flat_map(|all| all.all())
+    {
+        having.push((taps.len(), text.map(str::to_owned)));
+        taps.push(Path::parse(path).map_err(Error::from_path)?);
+    }
     Ok(DescendPlan {
         unless,
+        having,
         with,
         path: template(&descend.get)?,
-        query: query(descend.query.as_ref().unwrap_or(own_query))?,
+        query: query(descend.query.as_ref().unwrap_or(&request.query))?,
+        pager: pager(request, false)?,
         max_depth: descend.max_depth,
     })
 }

@@ -12,6 +12,12 @@ use crate::yaml::suggest;
 pub struct Selection(pub Vec<String>);
 
 impl Selection {
+    /// What was typed; blanks around a name do no harm.
+    pub fn of(patterns: &[String]) -> Self {
+        let patterns = patterns.iter().map(|pattern| pattern.trim().to_owned());
+        Self(patterns.filter(|pattern| !pattern.is_empty()).collect())
+    }
+
     /// Whether a name is selected.
     pub fn contains(&self, name: &str) -> bool {
         let (out, within): (Vec<&String>, Vec<&String>) =
@@ -45,12 +51,7 @@ pub(super) fn streams<'spec>(
     selection: &Selection,
 ) -> Result<IndexMap<&'spec str, StreamOptions>> {
     for pattern in &selection.0 {
-        let wanted = pattern.trim_start_matches('-');
-        if !spec.selectable().any(|(name, _)| matches_pattern(wanted, name)) {
-            let names = spec.selectable().map(|(name, _)| name.as_str());
-            let hint = suggest(wanted, names).unwrap_or_default();
-            return Err(Error::input(format!("no stream matches `{wanted}`")).with_hint(hint));
-        }
+        findable(pattern, spec, replication)?;
     }
     let mut chosen = IndexMap::new();
     for (name, _) in spec.selectable().filter(|(name, _)| selection.contains(name)) {
@@ -69,6 +70,33 @@ pub(super) fn streams<'spec>(
         )));
     }
     Ok(chosen)
+}
+
+/// Refuses a pattern that finds nothing: the spec has no such stream, or the replication has not.
+fn findable(pattern: &str, spec: &Spec, replication: &Replication) -> Result<()> {
+    let wanted = pattern.trim_start_matches('-');
+    let matching: Vec<&str> = spec
+        .selectable()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| matches_pattern(wanted, name))
+        .collect();
+    let Some(first) = matching.first() else {
+        let names = spec.selectable().map(|(name, _)| name.as_str());
+        let hint = suggest(wanted, names).unwrap_or_default();
+        let what = format!("no stream matches `{wanted}`: the spec `{}` has none such", spec.name);
+        return Err(Error::input(what).with_hint(hint));
+    };
+    let settings: Vec<StreamOptions> =
+        matching.iter().filter_map(|name| settings_of(replication, name)).collect();
+    if pattern.starts_with('-') || settings.iter().any(|own| own.disabled != Some(true)) {
+        return Ok(());
+    }
+    if settings.is_empty() {
+        let what = format!("no stream matches `{wanted}`: the replication has none such");
+        return Err(Error::input(what).with_hint(format!("add `{first}:` to its `streams`")));
+    }
+    let what = format!("`{wanted}` is disabled in the replication");
+    Err(Error::input(what).with_hint(format!("take `disabled` from `{first}` in its `streams`")))
 }
 
 /// What the replication says of a stream; `None` when it does not name it.

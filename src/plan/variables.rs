@@ -33,11 +33,31 @@ pub(super) fn inputs(
     }
     let mut values = BTreeMap::new();
     for (name, input) in &spec.inputs {
+        if let Some(list) = set.get(name).filter(|_| input.list.is_some()) {
+            no_empty_item(name, list)?;
+        }
         let value = value_of(input, set.get(name), run)
             .ok_or_else(|| Error::input(format!("input `{name}` is not {}", input_type(input))))?;
         values.insert(name.clone(), value);
     }
     Ok(values)
+}
+
+/// A list says what is read: an empty item would stand for everything, or for nothing, and is most likely a
+/// variable that nobody set.
+fn no_empty_item(name: &str, list: &serde_json::Value) -> Result<()> {
+    let is_empty = |item: &serde_json::Value| {
+        item.as_str().map_or(item.is_null(), |text| text.trim().is_empty())
+    };
+    let empty = list
+        .as_array()
+        .map_or_else(|| list.is_string() && is_empty(list), |items| items.iter().any(is_empty));
+    if !empty {
+        return Ok(());
+    }
+    let what = format!("the list `{name}` has an empty value");
+    Err(Error::input(what)
+        .with_hint("is a variable of it not set? To read without it, leave the whole input out"))
 }
 
 /// The type of an input, for a person: `a date, as 2026-01-31 or 1 year ago`.
@@ -75,11 +95,15 @@ fn value_of(input: &Input, set: Option<&serde_json::Value>, run: &Run) -> Option
         return known.then(|| Value::from(text));
     }
     if let Some(default) = input.int {
-        let number = set.map_or(Some(default), |value| value.as_i64().map(Some))?;
+        let number = set.map_or(Some(default), |value| whole(value).map(Some))?;
         return Some(number.map_or(Value::from(()), Value::from));
     }
     if let Some(default) = input.bool {
-        let flag = set.map_or(Some(default), |value| value.as_bool().map(Some))?;
+        let flag = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.parse().ok(),
+            other => other.as_bool(),
+        };
+        let flag = set.map_or(Some(default), |value| flag(value).map(Some))?;
         return Some(Value::from(flag.unwrap_or(false)));
     }
     if let Some(default) = &input.date {
@@ -95,9 +119,19 @@ fn value_of(input: &Input, set: Option<&serde_json::Value>, run: &Run) -> Option
     Some(Value::from(text))
 }
 
+/// A whole number, perhaps in quotes.
+fn whole(value: &serde_json::Value) -> Option<i64> {
+    match value {
+        serde_json::Value::String(text) => text.parse().ok(),
+        other => other.as_i64(),
+    }
+}
+
+/// The items of a list; a single value is a list of one.
 fn items(list: &serde_json::Value, item: ListItem) -> Option<Value> {
-    let items = list.as_array()?.iter().map(|value| match (item, value) {
-        (ListItem::Int, value) => value.as_i64().map(Value::from),
+    let items = list.as_array().map_or(std::slice::from_ref(list), Vec::as_slice);
+    let items = items.iter().map(|value| match (item, value) {
+        (ListItem::Int, value) => whole(value).map(Value::from),
         (ListItem::Text, serde_json::Value::String(text)) => Some(Value::from(text.as_str())),
         (ListItem::Text, serde_json::Value::Number(number)) => {
             Some(Value::from(number.to_string()))

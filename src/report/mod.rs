@@ -2,7 +2,7 @@
 
 mod notice;
 
-use std::{sync::Mutex, time::Duration};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,21 +12,40 @@ pub use notice::{Notice, NoticeKind, add_notice};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// A run has its plan, and begins.
+    RunStarted {
+        /// The run's id.
+        run_id: String,
+        /// Whether it goes on with a run that had not ended.
+        continued: bool,
+        /// Streams that are read or only feed.
+        streams: usize,
+        /// What it is expected to ask for, all its processes together; `None` where nobody can tell.
+        planned: Option<Planned>,
+    },
+    /// The run, or a stream, does something in which no requests for records are sent.
+    Doing {
+        /// Stream, when it concerns one.
+        stream: Option<String>,
+        /// What, for a person: `planning`, `publishing 471 rows`.
+        what: String,
+    },
     /// A stream takes up its work.
     StreamStarted {
         /// Stream.
         stream: String,
         /// `true` when it runs only to feed its children and writes nothing.
         feeder: bool,
+        /// The streams whose values it needs.
+        after: Vec<String>,
     },
-    /// One page was fetched and decoded.
-    Page {
+    /// A request was sent, or records came.
+    Progress {
         /// Stream.
         stream: String,
-        /// Rows on the page.
-        rows: u64,
-        /// Bytes of the response's body, decompressed.
-        bytes: u64,
+        /// Its figures so far, those of the run's earlier processes among them.
+        #[serde(flatten)]
+        figures: Figures,
     },
     /// A request failed in a way that is worth another try.
     Retry {
@@ -64,6 +83,44 @@ pub enum Event {
         /// Its figures.
         report: StreamReport,
     },
+}
+
+/// How far a stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Figures {
+    /// Rows.
+    pub rows: u64,
+    /// Requests sent, retries included.
+    pub requests: u64,
+    /// Requests sent again after a failure.
+    pub retries: u64,
+    /// Slices the API refused.
+    pub refused: u64,
+    /// Bytes of the response bodies, decompressed.
+    pub bytes: u64,
+}
+
+impl Figures {
+    /// The figures of a stream that has ended; rows that are not in the target do not count.
+    pub fn of(report: &StreamReport) -> Self {
+        let written = report.status == StreamStatus::Done;
+        Self {
+            rows: if written { report.rows } else { 0 },
+            requests: report.requests,
+            retries: report.retries,
+            refused: report.skipped,
+            bytes: report.bytes,
+        }
+    }
+
+    /// Adds those of another stream.
+    pub fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.requests += other.requests;
+        self.retries += other.retries;
+        self.refused += other.refused;
+        self.bytes += other.bytes;
+    }
 }
 
 /// Receives the events of a run, from several threads. Must not block.
@@ -166,6 +223,35 @@ pub enum StreamStatus {
     Interrupted,
 }
 
+/// How the values of one column fared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ColumnReport {
+    /// The column's type.
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Values that came, those that did not fit among them; nulls aside.
+    pub values: u64,
+    /// Values that did not fit the type: the column is null in their rows, unless it has a default.
+    pub misfits: u64,
+    /// Whether the misfits are kept in `_extra`.
+    pub kept: bool,
+    /// Values that were changed because the target cannot hold them as they are.
+    pub replaced: u64,
+}
+
+impl ColumnReport {
+    /// Whether there is anything to tell.
+    pub fn is_remarkable(&self) -> bool {
+        self.misfits > 0 || self.replaced > 0
+    }
+
+    /// Whether more than half of the values did not fit: the type is probably wrong.
+    pub fn is_mostly_misfits(&self) -> bool {
+        self.misfits.saturating_mul(2) > self.values
+    }
+}
+
 /// The figures of one stream of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamReport {
@@ -189,10 +275,13 @@ pub struct StreamReport {
     pub retries: u64,
     /// Bytes of the response bodies, decompressed.
     pub bytes: u64,
-    /// Rows dropped because the listing brought their key before.
+    /// Rows that a listing brought again, with the same content or in another version; written once.
     pub duplicates: u64,
     /// Values that did not fit their column's type and were kept in `_extra`.
     pub misfits: u64,
+    /// Columns of which values did not fit, or were changed because the target cannot hold them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, ColumnReport>,
     /// Slices the API refused.
     pub skipped: u64,
     /// `false` when something says that rows are missing: `skipped` slices, or what `gaps` tells.

@@ -10,6 +10,12 @@ pub enum NoticeKind {
     KeyCollision,
     /// A record was deleted while it was read.
     Gone,
+    /// A listing has more pages than were read.
+    MissingPages,
+    /// A full page came, and nothing says whether another one follows.
+    FullPage,
+    /// An answer told of errors beside its records.
+    AnswerErrors,
 }
 
 impl NoticeKind {
@@ -23,14 +29,24 @@ impl NoticeKind {
                 plural(count, "row replaced another row", "rows replaced others")
                     + " with the same key"
             }
+            Self::MissingPages => {
+                plural(count, "listing", "listings") + " with records that did not come"
+            }
+            Self::FullPage => {
+                plural(count, "listing ended", "listings ended")
+                    + " with a full page, without a sign that it was the last one"
+            }
+            Self::AnswerErrors => {
+                plural(count, "answer", "answers") + " told of errors beside the records"
+            }
         }
     }
 
     /// Whether a stream with `strict: true` fails because of it.
     pub fn fails_strict(self) -> bool {
         match self {
-            Self::Gone => false,
-            Self::KeyCollision => true,
+            Self::KeyCollision | Self::MissingPages | Self::AnswerErrors => true,
+            Self::FullPage | Self::Gone => false,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::schema::ColumnType;
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OneOrManyVisitor(PhantomData))
+        deserializer.deserialize_string(OneOrManyVisitor(PhantomData))
     }
 }
 
@@ -130,7 +130,8 @@ impl Visitor<'_> for ScalarVisitor {
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ScalarVisitor)
+        // A number is its own spelling.
+        deserializer.deserialize_string(ScalarVisitor)
     }
 }
 
@@ -146,7 +147,7 @@ impl JsonSchema for Scalar {
 
 impl<'de> Deserialize<'de> for QueryValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(QueryValueVisitor)
+        deserializer.deserialize_string(QueryValueVisitor)
     }
 }
 
@@ -372,7 +373,7 @@ impl ForEachKeys {
 
 impl<'de> Deserialize<'de> for ForEach {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ForEachVisitor)
+        deserializer.deserialize_string(ForEachVisitor)
     }
 }
 
@@ -405,7 +406,9 @@ impl JsonSchema for ForEach {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let long = generator.subschema_for::<ForEachKeys>();
-        json_schema!({ "anyOf": [{ "type": "string" }, long] })
+        let forms =
+            ["queue", "input", "values", "range"].map(|key| json_schema!({ "required": [key] }));
+        json_schema!({ "anyOf": [{ "type": "string" }, { "allOf": [long], "oneOf": forms }] })
     }
 }
 
@@ -490,7 +493,9 @@ impl JsonSchema for ColumnSpec {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let short = generator.subschema_for::<ColumnType>();
         let long = generator.subschema_for::<ColumnKeys>();
-        json_schema!({ "anyOf": [short, long] })
+        let types = ColumnType::ALL.map(ColumnType::name).into_iter().chain(["type"]);
+        let types: Vec<Schema> = types.map(|key| json_schema!({ "required": [key] })).collect();
+        json_schema!({ "anyOf": [short, { "allOf": [long], "oneOf": types }] })
     }
 }
 

@@ -9,12 +9,13 @@ mod parts;
 mod records;
 mod responses;
 mod routes;
+mod schema;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::yaml::{Document, Problems};
+use crate::yaml::{Document, Problems, lenient};
 
 pub use embedded::EMBEDDED;
 pub use fields::Fields;
@@ -23,6 +24,7 @@ pub use parts::*;
 pub use records::*;
 pub use responses::*;
 pub use routes::*;
+use schema::as_read;
 
 /// An API: how to connect to it, what it allows, and the streams it offers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -48,13 +50,14 @@ pub struct Spec {
     /// Headers of every request.
     #[serde(default)]
     pub headers: IndexMap<String, String>,
-    /// The request by which a connection is tested.
-    pub test: Probe,
+    /// The request by which a connection is tested; the first stream's that needs no other one unless
+    /// set.
+    pub test: Option<Probe>,
     /// What the API allows.
     #[serde(default)]
     pub limits: Limits,
-    /// What to do about answers other than 2xx; the first rule that matches decides. After them
-    /// come weir's own: 429, 408 and 5xx and broken connections are retried, the rest fails.
+    /// What to do about answers; the first rule that matches decides. After them come weir's own: 429, 408
+    /// and 5xx and broken connections are retried, the rest of what is not 2xx fails.
     #[serde(default)]
     pub responses: Vec<ResponseRule>,
     /// Requests before the first stream; what they capture is visible to all templates.
@@ -78,9 +81,26 @@ impl Spec {
     pub fn load(file: &str, text: &str) -> Result<Self, Problems> {
         Document::parse(file, text)?.read_checked(check::check)
     }
-}
 
-impl Spec {
+    /// What may be wrong with a spec that is valid; `text` is that from which it was read.
+    pub fn warnings(&self, file: &str, text: &str) -> Problems {
+        Document::parse(file, text)
+            .map_or_else(|problems| problems, |document| document.locate(check::warnings(self)))
+    }
+
+    /// The request by which a connection is tested; `None` when each needs what another one brings.
+    pub fn probe(&self) -> Option<Probe> {
+        self.test.clone().or_else(|| {
+            let alone = |stream: &Stream| {
+                let (get, first) = (stream.get.clone()?, stream.for_each.is_none());
+                let open = stream.when.is_none() && stream.requests.is_empty();
+                let probe = || Probe { get, query: stream.query.clone(), responses: Vec::new() };
+                (first && open).then(probe)
+            };
+            self.streams.values().find_map(alone)
+        })
+    }
+
     /// The streams that can be selected, by name.
     pub fn selectable(&self) -> impl Iterator<Item = (&String, &Stream)> {
         self.streams.iter().filter(|(_, stream)| !stream.internal)
@@ -89,7 +109,7 @@ impl Spec {
 
 /// JSON Schema of a spec's file, by which editors complete and check it.
 pub fn json_schema() -> serde_json::Value {
-    schemars::schema_for!(Spec).to_value()
+    as_read(lenient(schemars::schema_for!(Spec).to_value()))
 }
 
 /// What streams share; a stream's own entry wins (queries, headers and ignored paths are merged).
@@ -108,10 +128,16 @@ pub struct Defaults {
     pub records: Option<String>,
     /// Pages after which a slice ends with an error; 100,000 unless set.
     pub max_pages: Option<u32>,
+    /// See [`RequestSpec`].
+    pub null_means_none: Option<bool>,
+    /// See [`RequestSpec`].
+    pub may_repeat: Option<bool>,
     /// What becomes of fields that no column declares.
     pub unknown: Option<Unknown>,
     /// Paths of fields that are dropped on purpose.
     pub ignore: Vec<String>,
+    /// Whether an id stands for one record in the whole API, whatever parent it was listed for.
+    pub unique_ids: Option<bool>,
 }
 
 /// A named series of records of one shape.
@@ -127,6 +153,10 @@ pub struct Stream {
     pub docs: Option<String>,
     /// Columns that identify a row.
     pub key: Vec<String>,
+    /// Whether an id stands for one record in the whole API, whatever parent it was listed for. Without it,
+    /// `spec validate` warns of a child whose `key` names nothing of its parent, and of queues that get a
+    /// part of the key; `defaults` may set it for all streams.
+    pub unique_ids: Option<bool>,
     /// The columns, by name, in their order in the table.
     pub columns: IndexMap<String, ColumnSpec>,
     /// Queues that this stream's records feed: queue name to the path of the value in a record, or to the
@@ -187,6 +217,10 @@ pub struct Stream {
     /// See [`RequestSpec`].
     pub max_pages: Option<u32>,
     /// See [`RequestSpec`].
+    pub null_means_none: Option<bool>,
+    /// See [`RequestSpec`].
+    pub may_repeat: Option<bool>,
+    /// See [`RequestSpec`].
     pub descend: Option<Descend>,
     /// See [`RequestSpec`].
     pub having: Option<Having>,
@@ -207,6 +241,8 @@ impl Stream {
             paginate: self.paginate.clone(),
             page_size: self.page_size.clone(),
             max_pages: self.max_pages,
+            null_means_none: self.null_means_none,
+            may_repeat: self.may_repeat,
             descend: self.descend.clone(),
             having: self.having.clone(),
             ..RequestSpec::default()
@@ -233,7 +269,8 @@ pub struct RequestSpec {
     /// Body of a POST.
     pub body: Option<Body>,
     /// Path of the records in a response: `results`, `data.items`, `results[].labels` (records
-    /// nested in records); empty: the response itself, an object or an array.
+    /// nested in records); empty: the response itself, an object or an array. What `[]` follows is a list,
+    /// and so are the records of a request with several pages; elsewhere one object is one record.
     pub records: Option<String>,
     /// How the next page is found.
     pub paginate: Option<Paginate>,
@@ -241,6 +278,12 @@ pub struct RequestSpec {
     pub page_size: Option<PageSize>,
     /// Pages after which a slice ends with an error.
     pub max_pages: Option<u32>,
+    /// Whether `null` in the place of the records says that there are none. Unless it is true, that is an
+    /// error: a listing that was cut must not pass for an empty one.
+    pub null_means_none: Option<bool>,
+    /// Whether a page may bring nothing but records that earlier pages of the listing have brought. Unless
+    /// it is true, that is an error: the server takes no notice of where the page begins.
+    pub may_repeat: Option<bool>,
     /// Each record's own children, asked for in turn; their rows belong to the same slice.
     pub descend: Option<Descend>,
     /// Path of a value that a record must have, or paths with the values; others are passed over.

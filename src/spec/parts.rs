@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::ResponseRule;
+use super::{Having, ResponseRule};
 use crate::schema::ColumnType;
 
 /// A value, or a list of them.
@@ -233,8 +233,6 @@ pub enum Unknown {
     /// They are kept in the column `_extra`.
     #[default]
     Keep,
-    /// Each becomes a JSON column of its own.
-    AddColumns,
     /// They are dropped.
     Ignore,
     /// The stream fails.
@@ -304,11 +302,15 @@ impl Default for LinkHeaderPages {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Follow {
-    /// The URL, resolved against that of the page before; it must not leave the origin.
+    /// The URL, resolved against that of the page before; it must not leave the origin. The request's own
+    /// parameters are added unless it sets them.
     #[default]
     Url,
-    /// Its query alone; the path stays that of the first page.
+    /// Its query alone, the request's own parameters added as for `url`; the path stays that of the first
+    /// page.
     Query,
+    /// The URL as it is: for an API that refuses any parameter beside those of its link.
+    Exact,
 }
 
 /// See [`Paginate::Page`] and [`Paginate::Offset`]. Without `last`, `more`, `total` and `pages` the
@@ -451,6 +453,8 @@ pub struct Descend {
     pub get: String,
     /// Query parameters; those of the request unless set.
     pub query: Option<IndexMap<String, QueryValue>>,
+    /// What a child must have, as for the request unless set; `{}`: nothing.
+    pub having: Option<Having>,
     /// Levels below the first; deeper ones end the slice with an error.
     #[serde(default = "default_max_depth")]
     pub max_depth: u32,

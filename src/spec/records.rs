@@ -2,11 +2,16 @@
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor, value},
+};
+
+use super::Scalar;
 
 /// What a record must have. Written as the path of any value, or as a mapping of paths to values.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum Having {
     /// A value, whichever, at this path.
     Value(String),
@@ -27,8 +32,8 @@ impl Having {
 }
 
 /// What a record feeds to a queue. Written as the path of the value, or with what the record must have.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum Feed {
     /// Path of the value.
     Value(String),
@@ -61,5 +66,57 @@ impl Feed {
             Self::Value(_) => None,
             Self::Some(some) => Some(&some.having),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Having {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_string(HavingVisitor)
+    }
+}
+
+struct HavingVisitor;
+
+impl<'de> Visitor<'de> for HavingVisitor {
+    type Value = Having;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a path, or paths with the texts that must be there")
+    }
+
+    fn visit_str<E: de::Error>(self, path: &str) -> Result<Having, E> {
+        Ok(Having::Value(path.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Having, A::Error> {
+        let mut texts = IndexMap::new();
+        while let Some((path, Scalar(text))) = map.next_entry::<String, Scalar>()? {
+            texts.insert(path, text);
+        }
+        Ok(Having::Texts(texts))
+    }
+}
+
+impl<'de> Deserialize<'de> for Feed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_string(FeedVisitor)
+    }
+}
+
+struct FeedVisitor;
+
+impl<'de> Visitor<'de> for FeedVisitor {
+    type Value = Feed;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the path of a value, or `{ value: …, having: … }`")
+    }
+
+    fn visit_str<E: de::Error>(self, path: &str) -> Result<Feed, E> {
+        Ok(Feed::Value(path.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Feed, A::Error> {
+        SomeFeed::deserialize(value::MapAccessDeserializer::new(map)).map(Feed::Some)
     }
 }

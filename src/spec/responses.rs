@@ -1,18 +1,19 @@
-//! Rules for answers other than 2xx.
+//! Rules for answers.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{OneOrMany, Span};
 
-/// A rule for answers other than 2xx, and for requests without an answer.
+/// A rule for answers, and for requests without one. One without `status` is about answers other than 2xx.
 ///
 /// All conditions that are given must hold. What follows is either a retry (`backoff`) that ends
 /// in `then` when its attempts are used up, or `then` at once.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResponseRule {
-    /// Statuses: `429`, `5xx`, or a list of such.
+    /// Statuses: `429`, `5xx`, or a list of such. With one of 2xx the rule is about answers that would be
+    /// read: `{ status: 204, then: empty }`, `{ status: 200, body: { at: ok, equals: "false" } }`.
     pub status: Option<OneOrMany<StatusPattern>>,
     /// Requests that got no whole response: broken connections and timeouts.
     pub no_response: bool,
@@ -105,6 +106,16 @@ pub enum StatusPattern {
     Exact(u16),
     /// All whose first digit is this: `5xx`.
     Class(u16),
+}
+
+impl StatusPattern {
+    /// Whether a status is of this kind.
+    pub fn fits(self, status: u16) -> bool {
+        match self {
+            Self::Exact(exact) => exact == status,
+            Self::Class(class) => class == status / 100,
+        }
+    }
 }
 
 /// A header condition.

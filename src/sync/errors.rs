@@ -42,6 +42,8 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
         replaces: Some("replication".to_owned()),
         deletes: Deletes::Remove,
         place: Vec::new(),
+        version: None,
+        strict: false,
         run_id: run.id.clone(),
         files: None,
     }

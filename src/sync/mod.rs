@@ -127,6 +127,7 @@ pub async fn run(
     let plan = prepare(beginning.run())?;
     let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let services = Services { ledger: Some(ledger), ..services };
+    doing(&services, "checking the target");
     services.target.check().await?;
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
@@ -138,6 +139,7 @@ pub async fn run(
         Some(store) => Arc::clone(store),
         None => services.target.store(&plan.name)?,
     };
+    doing(&services, "taking the lock of the replication");
     let lock: Arc<dyn Lock> = Arc::from(store.lock(&Holder::here(&plan.run.id)).await?);
     let durable = Durable { store, lock: Arc::clone(&lock), at_home };
     let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
@@ -146,6 +148,28 @@ pub async fn run(
     report.streams.splice(0..0, defined);
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Tells what the run does before its streams begin.
+fn doing(services: &Services, what: &str) {
+    services.reporter.report(&Event::Doing { stream: None, what: what.to_owned() });
+}
+
+/// Tells that the streams begin.
+fn tell_start(services: &Services, plan: &Plan, (continued, planned): (bool, Option<Planned>)) {
+    let (run_id, streams) = (plan.run.id.clone(), plan.streams.len());
+    services.reporter.report(&Event::RunStarted { run_id, continued, streams, planned });
+}
+
+/// Streams whose tables have lost what was written to them; tells of them.
+async fn lacking(plan: &Plan, recall: &Recall, services: &Services) -> BTreeMap<String, String> {
+    doing(services, "looking at the tables of the target");
+    let lacking = past::lacking(plan, recall, services.target.as_ref()).await;
+    for (stream, message) in &lacking {
+        let (stream, message) = (Some(stream.clone()), message.clone());
+        services.reporter.report(&Event::Warning { stream, message });
+    }
+    lacking
 }
 
 /// Runs; streams of which the API refuses the route, or the listing of changes, are read anew by their own
@@ -219,19 +243,17 @@ async fn run_locked(
         let ways = engine::ways(&plan, &recall, beginning.now);
         let run = plan.run.clone();
         let cancelled = services.cancel.clone();
+        tell_start(&services, &plan, (false, None));
         let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
         let ran = engine::run(plan, services, start, None).await?;
         return Ok((report(&run, false, started, ran, (cancelled.is_cancelled(), &[])), false));
     }
-    let lacking = past::lacking(&plan, &recall, services.target.as_ref()).await;
-    for (stream, message) in &lacking {
-        let (stream, message) = (Some(stream.clone()), message.clone());
-        services.reporter.report(&Event::Warning { stream, message });
-    }
+    let lacking = lacking(&plan, &recall, &services).await;
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
     let begun = begin(prepare, plan, past, &services, beginning).await?;
     let Begun { plan, ways, continued, recall, planned, spent } = begun;
     let run = plan.run.clone();
+    tell_start(&services, &plan, (continued, planned));
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
@@ -347,6 +369,7 @@ async fn begin(
         store.save(&ended).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
     }
+    doing(services, "planning: asking the API how many records there are");
     let census = engine::census(&plan, &recall, services, beginning.now).await;
     recall.counted = census.counted;
     let ways = engine::ways(&plan, &recall, beginning.now);

@@ -6,11 +6,12 @@ use chrono::DateTime;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{Request, Transport, Url};
+use crate::fetch::{Request, Transport, TransportError, Url};
 use crate::path::Path;
 use crate::plan::{Access, AccessHooks};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
-use crate::spec::{Fields, Meaning, Spec};
+use crate::secret::shown;
+use crate::spec::{Fields, Meaning, Probe, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
 /// Finds the values of connection fields that nobody gave and that the spec knows how to look up.
@@ -84,6 +85,8 @@ pub enum Finding {
     WrongCredentials,
     /// The API knows the credentials, but they may not do this.
     NoPermission,
+    /// The host's certificate is not trusted.
+    NotTrusted,
     /// Something on the way refuses.
     BlockedEgress,
     /// The API is in trouble.
@@ -99,14 +102,18 @@ pub async fn probe(
 ) -> Result<Diagnosis> {
     let access = Access::new(spec, fields, hooks)?;
     let scope = Arc::new(scope_of(fields));
-    let url = probe_url(spec, &access, &scope)?;
+    let test = spec.probe().ok_or_else(|| {
+        let what = format!("`{}` has no `test`, and no stream that can be asked first", spec.name);
+        Error::input(what).with_hint("add to the spec: test: { get: /me }")
+    })?;
+    let url = probe_url(&test, &access, &scope)?;
     let mut request = Request::get(url.clone());
     for (name, value) in &access.headers {
         request.headers.insert(name.clone(), value.clone());
     }
     access.auth.authorize(&mut request, transport).await?;
     let sent = transport.send(&request).await;
-    let rules = spec.test.responses.iter().chain(&spec.responses);
+    let rules = test.responses.iter().chain(&spec.responses);
     let rules = Rules::new(rules, Duration::ZERO)
         .map_err(|error| Error::input("a response rule has no valid path").because(error))?;
     let (finding, status, message, hint) = match &sent {
@@ -123,9 +130,15 @@ pub async fn probe(
             let finding = match means {
                 Some(Meaning::Egress) => Finding::BlockedEgress,
                 _ if error.is_blocked() => Finding::BlockedEgress,
+                _ if matches!(error, TransportError::Certificate(_)) => Finding::NotTrusted,
                 _ => Finding::WrongHost,
             };
-            (finding, None, error.to_string(), hint)
+            (
+                finding,
+                None,
+                shown(&error.to_string()),
+                hint.or_else(|| error.hint().map(str::to_owned)),
+            )
         }
     };
     let hint = hint.or_else(|| usual_hint(finding, &url));
@@ -133,14 +146,16 @@ pub async fn probe(
     Ok(Diagnosis { ok, finding, url: url.to_string(), status, message, hint })
 }
 
-fn probe_url(spec: &Spec, access: &Access, scope: &Arc<Scope>) -> Result<Url> {
-    let invalid = |error: TemplateError| Error::input(error.message);
-    let path = Template::parse(&spec.test.get)
-        .and_then(|path| path.render_path(scope))
-        .map_err(invalid)?;
+fn probe_url(test: &Probe, access: &Access, scope: &Arc<Scope>) -> Result<Url> {
+    let invalid = |error: TemplateError| {
+        Error::input(format!("the request of `test` cannot be made: {}", error.message))
+            .with_hint("add to the spec: test: { get: /me }")
+    };
+    let path =
+        Template::parse(&test.get).and_then(|path| path.render_path(scope)).map_err(invalid)?;
     let mut url = Url::parse(&format!("{}{path}", access.base_url))
         .map_err(|error| Error::input("the spec's `test` makes no URL").because(error))?;
-    for (name, values) in &spec.test.query {
+    for (name, values) in &test.query {
         for value in &values.0 {
             let value =
                 Template::parse(value).and_then(|value| value.render(scope)).map_err(invalid)?;
@@ -186,7 +201,7 @@ fn judge(status: u16, means: Option<Meaning>, body: &[u8]) -> Finding {
 fn usual_hint(finding: Finding, url: &Url) -> Option<String> {
     let host = url.host_str().unwrap_or_default();
     match finding {
-        Finding::Accepted => None,
+        Finding::Accepted | Finding::NotTrusted => None,
         Finding::WrongHost => Some(format!("is `{host}` the host of your site? is it reachable?")),
         Finding::WrongCredentials => Some("replace the credentials".to_owned()),
         Finding::NoPermission => {

@@ -1,7 +1,7 @@
 //! Target that keeps its tables in memory, for tests.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +16,10 @@ use arrow_array::{
 use arrow_schema::DataType;
 use async_trait::async_trait;
 
-use super::{Committed, Deletes, Disposition, Ending, Seen, Table, Target, Writer};
+use super::{
+    Committed, Deletes, Disposition, Ending, Seen, Table, Target, Writer,
+    repeats::{Apart, Example, LONGEST, Loss, Repeats, Verdict, check_strict, versions},
+};
 use crate::error::{Error, Result};
 use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
 use crate::state::{Change, Entries, Holder, Lock, Store};
@@ -189,6 +192,10 @@ impl Writer for MemoryWriter {
         Ok(())
     }
 
+    async fn replaced(&mut self) -> Result<Vec<(String, u64)>> {
+        Ok(Vec::new())
+    }
+
     fn staged(&self) -> u64 {
         self.rows.len() as u64
     }
@@ -204,7 +211,9 @@ impl Writer for MemoryWriter {
     async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         let Self { table, kept, rows } = *self;
         let staged = Staged::new(&table, &rows, &ending.void)?;
-        let written = staged.rows.len() as u64;
+        let (written, repeated) = (staged.rows.len() as u64, staged.repeats.repeated);
+        let notices = staged.repeats.notices(staged.example.clone(), &table.stream);
+        check_strict(table.strict, &notices)?;
         let mut kept = locked(&kept);
         let old = kept.tables.entry(table.object.clone()).or_default();
         let mut deleted = 0;
@@ -215,7 +224,7 @@ impl Writer for MemoryWriter {
         }
         kept.staged.remove(&table.object);
         save(&mut kept, &table.replication, state);
-        Ok(Committed { object: table.object, rows: written, deleted, notices: Vec::new() })
+        Ok(Committed { object: table.object, rows: written, deleted, repeated, notices })
     }
 
     async fn discard(self: Box<Self>) -> Result<()> {
@@ -226,39 +235,93 @@ impl Writer for MemoryWriter {
 
 /// Staged rows, told apart.
 struct Staged {
-    /// The last row of each key, as the table has it.
+    /// The row of each key that stays, as the table has it.
     rows: Vec<RecordBatch>,
-    keys: HashSet<Key>,
     /// Parents by whether they were read anew, by all slices that say so.
     parents: BTreeMap<Key, bool>,
+    repeats: Repeats,
+    /// The first two rows that collided.
+    example: Option<Example>,
 }
 
 impl Staged {
     fn new(table: &Table, staged: &[RecordBatch], void: &[i64]) -> Result<Self> {
-        let key = &table.schema.key;
-        let mut all = Self { rows: Vec::new(), keys: HashSet::new(), parents: BTreeMap::new() };
+        let (rows, parents) = (Vec::new(), BTreeMap::new());
+        let mut all = Self { rows, parents, repeats: Repeats::default(), example: None };
         let is_void = |row: &RecordBatch| slice_of(row).is_some_and(|slice| void.contains(&slice));
-        for row in staged.iter().filter(|row| !is_void(row)) {
+        let columns: Vec<usize> = (0..table.schema.columns.len()).collect();
+        // By key, the rows in the order in which each gives way to the next.
+        let mut keys: BTreeMap<Key, Vec<(Option<i64>, i64, usize)>> = BTreeMap::new();
+        for (number, row) in staged.iter().enumerate().filter(|(_, row)| !is_void(row)) {
             if let Some(anew) = mark_of(row) {
                 let parent = key_of(row, table.replaces.as_slice());
                 *all.parents.entry(parent).or_insert(true) &= anew;
-            }
-        }
-        let columns: Vec<usize> = (0..table.schema.columns.len()).collect();
-        for row in staged.iter().rev() {
-            if is_void(row) || mark_of(row).is_some() {
                 continue;
             }
-            if key.is_empty()
-                || table.disposition == Disposition::Append
-                || all.keys.insert(key_of(row, key))
-            {
-                all.rows.push(row.project(&columns).map_err(broken)?);
+            let key = match table.schema.key.as_slice() {
+                [] => vec![Some(number.to_be_bytes().to_vec())],
+                key => key_of(row, key),
+            };
+            let slice = slice_of(row).unwrap_or_default();
+            keys.entry(key).or_default().push((version_of(row, table), slice, number));
+        }
+        let mut lasting = Vec::new();
+        let mut collided = Vec::new();
+        for rows in keys.values_mut() {
+            rows.sort_unstable();
+            lasting.extend(rows.last().map(|(.., row)| *row));
+            for pair in rows.windows(2) {
+                let [(version, slice, row), (next_version, next_slice, next)] = pair else {
+                    continue;
+                };
+                let (Some(one), Some(other)) = (staged.get(*row), staged.get(*next)) else {
+                    continue;
+                };
+                let differing = differing(one, other);
+                let newer = version.is_some() && next_version.is_some() && version != next_version;
+                let (apart, differs) = (Apart::of(*slice, *next_slice), !differing.is_empty());
+                let verdict = Loss { apart, differs, newer }.verdict();
+                all.repeats.add(verdict, 1);
+                if verdict == Verdict::Collision {
+                    collided.push((*row, shown(one, &table.schema.key), differing));
+                }
             }
         }
-        all.rows.reverse();
+        let first = collided.into_iter().min();
+        all.example = first.map(|(_, key, columns)| Example { key, columns });
+        lasting.sort_unstable();
+        for row in lasting.into_iter().filter_map(|row| staged.get(row)) {
+            all.rows.push(row.project(&columns).map_err(broken)?);
+        }
         Ok(all)
     }
+}
+
+/// Columns in which two staged rows differ, those aside that weir fills itself.
+fn differing(one: &RecordBatch, other: &RecordBatch) -> Vec<String> {
+    let schema = one.schema();
+    let names = schema.fields().iter().map(|field| field.name());
+    let differs = |name: &&String| one.column_by_name(name) != other.column_by_name(name);
+    names.filter(|name| !name.starts_with("_weir_")).filter(differs).cloned().collect()
+}
+
+/// A key for a person.
+fn shown(row: &RecordBatch, key: &[String]) -> String {
+    let value = |name: &String| {
+        let column = row.column_by_name(name)?;
+        let text = match column.data_type() {
+            DataType::Utf8 => column.as_string::<i32>().value(0).to_owned(),
+            DataType::Int64 => column.as_primitive::<Int64Type>().value(0).to_string(),
+            _ => format!("{:?}", cell(column)),
+        };
+        Some(format!("{name}={}", text.chars().take(LONGEST).collect::<String>()))
+    };
+    key.iter().filter_map(value).collect::<Vec<_>>().join(", ")
+}
+
+fn version_of(row: &RecordBatch, table: &Table) -> Option<i64> {
+    let versions = versions(row.column_by_name(table.version.as_ref()?)?)?;
+    versions.is_valid(0).then(|| versions.value(0))
 }
 
 /// Merges staged rows into a table; how many rows it found gone.

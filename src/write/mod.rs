@@ -3,6 +3,7 @@
 pub mod files;
 pub mod memory;
 pub mod postgres;
+mod repeats;
 
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use crate::error::Result;
 use crate::report::Notice;
 use crate::schema::TableSchema;
 use crate::state::{Change, Store};
+
+pub use self::repeats::SliceNumber;
 
 /// What becomes of the rows that the target already has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +70,10 @@ pub struct Table {
     pub deletes: Deletes,
     /// Columns a change of which is called `moved`.
     pub place: Vec<String>,
+    /// Column that grows with every change of a row: an int, a date or a timestamp.
+    pub version: Option<String>,
+    /// Whether a commit fails when rows with different content have the same key.
+    pub strict: bool,
     /// Id of the run. A run that is continued keeps its id.
     pub run_id: String,
     /// Sizes of its files, where they are not the target's; databases ignore it.
@@ -99,7 +106,7 @@ pub enum Seen {
 }
 
 /// What a commit made visible.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Where, for a person: a quoted table name or a path.
     pub object: String,
@@ -107,6 +114,8 @@ pub struct Committed {
     pub rows: u64,
     /// Old rows that were marked or removed because the source no longer has them.
     pub deleted: u64,
+    /// Rows that one slice staged more than once, and that were written once.
+    pub repeated: u64,
     /// What the target dropped or replaced.
     pub notices: Vec<Notice>,
 }
@@ -119,6 +128,10 @@ pub struct Committed {
 /// - What was staged before the last [`Writer::checkpoint`] outlives the writer, the process and the
 ///   server. [`Target::open`] with the number of rows the state tells goes on from there; whatever
 ///   was staged later is forgotten. Opening without it forgets all of an earlier run's staging.
+/// - Of the staged rows with one key, one is written, whatever the disposition: the greatest by
+///   [`Table::version`], then by slice number, then by order of staging. Rows that replace others with
+///   different content are told as [`crate::report::NoticeKind::KeyCollision`]; with [`Table::strict`]
+///   the commit then fails with [`crate::error::Kind::Shape`], and the target stays as it is.
 /// - A commit without any rows is a commit: `Replace` and `Truncate` then empty the table.
 /// - State that is handed to `checkpoint` or `commit` is saved with the rows, both or neither.
 #[async_trait]
@@ -151,6 +164,10 @@ pub trait Target: Send + Sync {
 pub trait Writer: Send {
     /// Stages one batch with the columns of [`TableSchema::staged`].
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
+
+    /// Writes out what is buffered, and tells of each column how many values were changed since the last
+    /// call because the target cannot hold them as they are; empty where it holds everything.
+    async fn replaced(&mut self) -> Result<Vec<(String, u64)>>;
 
     /// Rows staged so far, markers and void ones included: what `open` wants to be told.
     fn staged(&self) -> u64;

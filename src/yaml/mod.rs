@@ -5,6 +5,8 @@
 
 mod cuts;
 mod flaws;
+mod hints;
+mod lenient;
 mod node;
 mod read;
 
@@ -14,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use flaws::Flaw;
+pub use lenient::lenient;
 pub use node::{Node, NodeValue};
 
 /// Characters of a line that is shown with a problem; longer ones only take up the screen.
@@ -172,7 +175,8 @@ impl Document {
             }
             Err((place, message)) => {
                 let message = if private { "this is not valid YAML".to_owned() } else { message };
-                Err(Problems(vec![document.problem(place, message, None)]))
+                let hint = hints::of_syntax(&document.lines, place).map(str::to_owned);
+                Err(Problems(vec![document.problem(place, message, hint)]))
             }
         }
     }
@@ -250,7 +254,10 @@ impl Document {
 
     fn problem(&self, place: Place, message: String, hint: Option<String>) -> Problem {
         let line = place.line.checked_sub(1).and_then(|index| self.lines.get(index)).cloned();
-        let line = line.filter(|line| !self.private && line.chars().count() <= SHOWN);
+        // A URL with a login holds a password.
+        let login = |line: &str| line.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+        let line =
+            line.filter(|line| !self.private && line.chars().count() <= SHOWN && !login(line));
         Problem { file: self.file.clone(), place, message, hint, line }
     }
 }
@@ -346,6 +353,58 @@ mod tests {
             Err(problems) => problems,
         };
         assert!(problems.to_string().contains("quote"), "{problems}");
+    }
+
+    #[test]
+    fn what_everybody_gets_wrong_in_yaml_has_a_hint() {
+        let table = [
+            ("name: x\nitems:\n  *:\n", "a.yaml:3:", "\"*\""),
+            ("name: x\nitems: [*]\n", "a.yaml:2:", "\"*\""),
+            ("name: x\nitems:\n\t- page: {}\n", "a.yaml:3:", "no tabs"),
+            ("name: x\nsize:\n\t3\n\titems: []\n", "a.yaml:", "no tabs"),
+            ("name: {stream_name}\n", "a.yaml:1:7", "quote it: \"{stream_name}\""),
+            ("name: {stream_name}.parquet\n", "a.yaml:1:", "quote a text that begins with `{`"),
+            ("name: a: b\n", "a.yaml:1:", "a colon and a space"),
+            ("name: @me\n", "a.yaml:1:", "begins with a sign"),
+            ("- name\n- size\n", "a.yaml:1:1", "write `name:` instead of `- name`"),
+        ];
+        for (text, place, hint) in table {
+            for private in [false, true] {
+                let told = match Document::parse_with("a.yaml", text, private) {
+                    Ok(document) => document.read::<Config>().unwrap_err().to_string(),
+                    Err(problems) => problems.to_string(),
+                };
+                let shown = format!("{text}: {told}");
+                assert!(told.starts_with(place), "{shown}");
+                assert!(told.contains(hint) || private && told.contains("quote it"), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_value_is_a_list_of_one_and_quotes_do_no_harm() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Values {
+            names: Vec<String>,
+            flag: Option<bool>,
+            whole: u32,
+            half: f64,
+        }
+        let text = "names: title\nflag: \"true\"\nwhole: '5'\nhalf: \"0.5\"\n";
+        let values: Values = Document::parse("a.yaml", text).unwrap().read().unwrap();
+        let names = vec!["title".to_owned()];
+        assert_eq!(values, Values { names, flag: Some(true), whole: 5, half: 0.5 });
+        let wrong = "names: { a: 1 }\nflag: yes\nwhole: five\nhalf: nan\n";
+        let problems = Document::parse("a.yaml", wrong).unwrap().read::<Values>().unwrap_err();
+        assert_eq!(problems.0.len(), 4, "{problems}");
+    }
+
+    #[test]
+    fn a_line_with_a_login_is_not_shown() {
+        let text = "name: x\nsize: postgres://ann:s3cret@db/wh\n";
+        let problems = Document::parse("a.yaml", text).unwrap().read::<Config>().unwrap_err();
+        let line = problems.0[0].line.as_deref();
+        assert_eq!(line, None);
     }
 
     #[test]

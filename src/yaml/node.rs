@@ -18,6 +18,8 @@ pub struct Node {
     pub place: Place,
     /// The value.
     pub value: NodeValue,
+    /// How a number is written, where that is not how it would be written again: `1.10`, `007`.
+    pub spelled: Option<String>,
 }
 
 /// A YAML value.
@@ -49,7 +51,11 @@ pub(super) fn parse(text: &str) -> Result<Node, (Place, String)> {
     options.strict_booleans = true;
     options.with_snippet = false;
     let root = serde_saphyr::from_str_with_options::<Option<Node>>(text, options);
-    root.map(|root| root.unwrap_or_else(Node::null)).map_err(|error| fault(&error))
+    let mut root =
+        root.map(|root| root.unwrap_or_else(Node::null)).map_err(|error| fault(&error))?;
+    let lines: Vec<&str> = text.lines().collect();
+    root.spell(&lines);
+    Ok(root)
 }
 
 fn fault(error: &serde_saphyr::Error) -> (Place, String) {
@@ -69,7 +75,12 @@ fn place(location: &Location) -> Place {
 
 impl Node {
     pub(super) fn null() -> Self {
-        Self { place: Place { line: 1, column: 1 }, value: NodeValue::Null }
+        Self { place: Place { line: 1, column: 1 }, value: NodeValue::Null, spelled: None }
+    }
+
+    /// A text that stands in no file.
+    pub fn text(text: &str) -> Self {
+        Self { value: NodeValue::Text(text.to_owned()), ..Self::null() }
     }
 
     /// The value of a key of a mapping.
@@ -132,7 +143,7 @@ impl Node {
     }
 
     /// Replaces texts; notes the places of those that were and those that could not be.
-    pub(super) fn map_texts(
+    pub fn map_texts(
         &mut self,
         replace: &dyn Fn(&str) -> Result<Option<String>, String>,
         filled: &mut Vec<Place>,
@@ -162,10 +173,52 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Takes note of how numbers are written. One that 64 bits do not hold is the text of its digits.
+    fn spell(&mut self, lines: &[&str]) {
+        let number = match &mut self.value {
+            NodeValue::List(items) => {
+                for item in items.iter_mut() {
+                    item.spell(lines);
+                }
+                return;
+            }
+            NodeValue::Map(entries) => {
+                for (.., node) in entries.iter_mut() {
+                    node.spell(lines);
+                }
+                return;
+            }
+            NodeValue::Int(number) => number.to_string(),
+            NodeValue::UInt(number) => number.to_string(),
+            NodeValue::Float(number) => number.to_string(),
+            NodeValue::Null | NodeValue::Bool(_) | NodeValue::Text(_) => return,
+        };
+        let line = self.place.line.checked_sub(1).and_then(|line| lines.get(line));
+        let start = self.place.column.saturating_sub(1);
+        let part = |letter: &char| letter.is_ascii_alphanumeric() || "+-._".contains(*letter);
+        let written: String =
+            line.iter().flat_map(|line| line.chars().skip(start)).take_while(part).collect();
+        // Another base, or signs between the digits, say the same number in another way.
+        let same = written.parse::<f64>().ok().zip(number.parse::<f64>().ok());
+        if same.is_none_or(|(one, other)| one.to_bits() != other.to_bits()) || written == number {
+            return;
+        }
+        let digits = written.strip_prefix(['-', '+']).unwrap_or(&written);
+        if matches!(self.value, NodeValue::Float(_))
+            && digits.bytes().all(|one| one.is_ascii_digit())
+        {
+            self.value = NodeValue::Text(written);
+        } else {
+            self.spelled = Some(written);
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<NodeValue>::deserialize(deserializer)?;
-        Ok(Self { place: place(&spanned.referenced), value: spanned.value })
+        Ok(Self { place: place(&spanned.referenced), value: spanned.value, spelled: None })
     }
 }
 

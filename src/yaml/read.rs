@@ -11,7 +11,7 @@ use serde::de::{
 use super::{
     Node, NodeValue, Place,
     cuts::{Cut, cut},
-    suggest,
+    hints, suggest,
 };
 
 /// Readings of one tree; each but the last tells at least one problem.
@@ -86,7 +86,10 @@ impl std::error::Error for Failure {}
 
 impl Failure {
     fn new(message: String, public_message: String, hint: Option<String>) -> Self {
-        let fault = Fault { place: Place::default(), message, public_message, hint };
+        Self::of(Fault { place: Place::default(), message, public_message, hint })
+    }
+
+    fn of(fault: Fault) -> Self {
         Self { fault, placed: false, cut: Vec::new(), follows: false }
     }
 
@@ -155,9 +158,7 @@ fn wrong_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Failure {
         Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
         other => other.to_string(),
     };
-    let bare = matches!(unexpected, Unexpected::Str(_)) && wanted == "a list";
-    let hint = bare.then(|| "write it in brackets: `[…]`".to_owned());
-    Failure::new(format!("{found} is not {wanted}"), format!("this is not {wanted}"), hint)
+    Failure::new(format!("{found} is not {wanted}"), format!("this is not {wanted}"), None)
 }
 
 /// A node to be deserialized; the trail says which entries lead to it.
@@ -170,6 +171,23 @@ struct At<'tree> {
 impl<'tree> At<'tree> {
     fn placed<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
         result.map_err(|failure| failure.at(self.node.place, self.trail))
+    }
+
+    fn deserialize_number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure>
+    where
+        'tree: 'de,
+    {
+        let NodeValue::Text(text) = &self.node.value else { return self.deserialize_any(visitor) };
+        let read = if let Ok(number) = text.parse::<u64>() {
+            visitor.visit_u64(number)
+        } else if let Ok(number) = text.parse::<i64>() {
+            visitor.visit_i64(number)
+        } else if let Some(number) = text.parse().ok().filter(|number: &f64| number.is_finite()) {
+            visitor.visit_f64(number)
+        } else {
+            return self.deserialize_any(visitor);
+        };
+        self.placed(read)
     }
 
     /// Runs a reader one entry deeper.
@@ -185,6 +203,15 @@ impl<'tree> At<'tree> {
         self.trail.borrow_mut().pop();
         result
     }
+}
+
+/// Readers of numbers; one that stands in quotes is meant as the number.
+macro_rules! numbers {
+    ($($name:ident)*) => {
+        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+            self.deserialize_number(visitor)
+        })*
+    };
 }
 
 impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
@@ -209,13 +236,44 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
     /// A number or boolean where a text is wanted is its own spelling.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         let text = match &self.node.value {
+            _ if self.node.spelled.is_some() => self.node.spelled.clone().unwrap_or_default(),
             NodeValue::Int(number) => number.to_string(),
             NodeValue::UInt(number) => number.to_string(),
             NodeValue::Float(number) => number.to_string(),
             NodeValue::Bool(flag) => flag.to_string(),
+            NodeValue::Map(entries) => {
+                return match hints::unquoted(entries) {
+                    Some(fault) => self.placed(Err(Failure::of(fault))),
+                    None => self.deserialize_any(visitor),
+                };
+            }
             _ => return self.deserialize_any(visitor),
         };
         self.placed(visitor.visit_string(text))
+    }
+
+    /// `"true"` is meant as `true`: so it comes out of variables, too.
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            NodeValue::Text(text) => match text.parse() {
+                Ok(flag) => self.placed(visitor.visit_bool(flag)),
+                Err(_) => self.deserialize_any(visitor),
+            },
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    /// A single value where a list belongs is a list of one.
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            NodeValue::List(_) | NodeValue::Null => self.deserialize_any(visitor),
+            _ => self.placed(visitor.visit_seq(Single { at: Some(self) })),
+        }
+    }
+
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8
+        deserialize_u16 deserialize_u32 deserialize_u64 deserialize_f32 deserialize_f64
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
@@ -253,6 +311,8 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
             NodeValue::Null => {
                 self.placed(visitor.visit_map(Entries { at: self, pairs: &[], next: 0 }))
             }
+            // serde would take a list for the fields of a struct, in their order.
+            NodeValue::List(items) => self.placed(Err(Failure::of(hints::listed(items)))),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -283,8 +343,23 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
-        seq tuple tuple_struct identifier ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
+    }
+}
+
+/// A list of one.
+struct Single<'tree> {
+    at: Option<At<'tree>>,
+}
+
+impl<'de, 'tree: 'de> SeqAccess<'de> for Single<'tree> {
+    type Error = Failure;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Failure> {
+        self.at.take().map(|at| seed.deserialize(at)).transpose()
     }
 }
 
@@ -377,7 +452,13 @@ impl<'de, 'tree: 'de> VariantAccess<'de> for Variant<'tree> {
     type Error = Failure;
 
     fn unit_variant(self) -> Result<(), Failure> {
-        Ok(())
+        match self.entry {
+            None => Ok(()),
+            Some((name, ..)) => {
+                let message = format!("`{name}` is a word of its own, without a colon");
+                Err(Failure::new(message.clone(), message, None))
+            }
+        }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Failure> {
@@ -406,4 +487,5 @@ impl<'de, 'tree: 'de> VariantAccess<'de> for Variant<'tree> {
     }
 }
 
-static EMPTY: Node = Node { place: Place { line: 0, column: 0 }, value: NodeValue::Null };
+static EMPTY: Node =
+    Node { place: Place { line: 0, column: 0 }, value: NodeValue::Null, spelled: None };

@@ -7,8 +7,9 @@ use std::{
 
 /// Layers from the bottom up. A module imports from layers below its own, never beside or above.
 const LAYERS: &[&[&str]] = &[
+    &["secret"],
     &["error"],
-    &["ledger", "path", "report", "schema", "secret", "state", "template", "yaml"],
+    &["certificates", "ledger", "path", "report", "schema", "state", "template", "yaml"],
     &["decode"],
     &["fetch", "spec", "write"],
     &["replication"],

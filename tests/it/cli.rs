@@ -13,8 +13,8 @@ use crate::support::user::{Site, TO_FILES, User, ended, repository, visible};
 #[test]
 fn the_demonstration_writes_all_24_streams() {
     let user = User::new();
-    let replication = repository("replications/demo.yaml");
-    let (out, err) = ended(&user.run(&["sync", "run", &replication, "--json"]), 0);
+    fs::copy(repository("replications/demo.yaml"), user.path("demo.yaml")).unwrap();
+    let (out, err) = ended(&user.run(&["sync", "run", "demo.yaml", "--json"]), 0);
     let report: Value = serde_json::from_str(&out).unwrap();
     let streams = report["streams"].as_array().unwrap();
     assert_eq!(streams.len(), 24);
@@ -138,10 +138,10 @@ fn connections_are_kept_and_shown_without_their_secrets() {
     );
     let (out, _) = ended(&user.run(&["conns", "list"]), 0);
     insta::assert_snapshot!(out.trim_end(), @r"
-    connection  type      defined in        leads to
-    LOCAL       files     built in          .
-    PG          postgres  connections file  wh on db.test:5432
-    WIKI        api       connections file  confluence at acme.test
+    connection  type      defined in                leads to
+    LOCAL       files     built in                  .
+    PG          postgres  ~/.weir/connections.yaml  wh on db.test:5432
+    WIKI        api       ~/.weir/connections.yaml  confluence at acme.test
     ");
     let (json, _) = ended(&user.run(&["conns", "list", "--json"]), 0);
     assert!(!json.contains("s3cret"), "{json}");
@@ -320,6 +320,7 @@ fn the_help_shows_the_way() {
       sync         Run and check replications
       conns        Define, test and explore connections
       spec         Look at the specs of APIs, and check your own
+      trust        Trust a file of somebody else as it is now: a spec, or one with `command:` values
       schema       Print the JSON Schema of a kind of file, for editors
       sim          Serve a simulated API, to try weir or to test against
       completions  Print the completions of a shell
@@ -335,6 +336,8 @@ fn the_help_shows_the_way() {
       -v, --verbose            Log every request to stderr; `RUST_LOG` says it in more detail
           --log-format <FORM>  Talk on stderr in words, or as one JSON object a line [default: text]
                                [possible values: text, json]
+          --env-file <FILE>    Read variables and connections from this file first: lines of NAME=value,
+                               or YAML with `connections`; may be given more than once
 
     A spec declares the streams of an API, a replication says which of them go where:
 
@@ -347,6 +350,9 @@ fn the_help_shows_the_way() {
 
     Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
     75 paused because the points that may be spent are spent, 130 or 143 interrupted.
+
+    Environment: WEIR_HOME (folder of connections.yaml, else ~/.weir), SSL_CERT_FILE and SSL_CERT_DIR
+    (certificates to trust in place of the system's), HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
     ");
     for command in [
         "sync run",
@@ -504,7 +510,7 @@ fn a_secret_can_come_from_a_file() {
     let (out, _) = ended(&user.run(&["conns", "test", "WIKI"]), 0);
     assert!(out.starts_with("WIKI: works (http://127.0.0.1:"), "{out}");
     let (_, err) = ended(&user.run(&[&set[..], &["api_token=@nothing"]].concat()), 2);
-    assert!(err.contains("`nothing` cannot be read"), "{err}");
+    assert!(err.contains("nothing` cannot be read"), "{err}");
 }
 
 #[test]

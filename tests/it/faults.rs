@@ -2,5 +2,12 @@
 
 mod answers;
 mod confluence;
+mod keys;
+mod network;
+mod paging;
 mod refused;
+mod said;
 mod tokens;
+mod trust;
+mod values;
+mod writing;

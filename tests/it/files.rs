@@ -42,6 +42,8 @@ fn table(object: &str, disposition: Disposition) -> Table {
         replaces: None,
         deletes: weir::write::Deletes::Ignore,
         place: Vec::new(),
+        version: None,
+        strict: false,
         stream: "pages".to_owned(),
         object: object.to_owned(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },
@@ -176,6 +178,37 @@ async fn new_rows_replace_old_ones_and_nothing_else_is_left() {
             assert_eq!(ids_below(&folder), [5, 6, 7], "{object}");
             assert_eq!(entries(&root.path().join("out")), ["wiki"], "{object}");
             assert_eq!(entries(&folder).len(), 1, "{object}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_there_once_however_many_rows_there_are() {
+    // More rows than are sorted in memory.
+    const ROWS: i64 = 300_000;
+    let folder = tempfile::tempdir().unwrap();
+    let target = Files::in_folder(folder.path(), Settings::default());
+    let rows = |ids: std::ops::Range<i64>| {
+        let id: ArrayRef = Arc::new(Int64Array::from_iter_values(ids.clone()));
+        let body: ArrayRef = Arc::new(StringArray::from_iter_values(ids.map(|_| "same")));
+        as_staged(&table("", Disposition::Replace).schema, vec![id, body])
+    };
+    for name in ["many.jsonl", "many.parquet"] {
+        for disposition in [Disposition::Replace, Disposition::Merge] {
+            let table = table(name, disposition);
+            let mut writer = target.open(&table, None).await.unwrap().unwrap();
+            for start in (0..ROWS).step_by(50_000) {
+                writer.write(rows(start..start + 50_000)).await.unwrap();
+            }
+            writer.write(rows(0..20)).await.unwrap();
+            let committed = writer.commit(&SOME, &[]).await.unwrap();
+            let count = u64::try_from(ROWS).unwrap();
+            assert_eq!((committed.rows, committed.repeated), (count, 20), "{name}");
+            assert!(committed.notices.is_empty());
+            let path = folder.path().join(name);
+            let mut found = ids(&path, fs::read(&path).unwrap());
+            found.sort_unstable();
+            assert!(found.into_iter().eq(0..ROWS), "{name}, {disposition:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tests that look at weir from outside: its layers, its targets, its program.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod airflow;
 mod architecture;
 mod budget;
 mod cli;
@@ -16,6 +17,7 @@ mod kills;
 mod language;
 mod looks;
 mod oauth;
+mod places;
 mod postgres;
 mod probed;
 mod routes;
@@ -24,6 +26,7 @@ mod sim_change;
 mod sim_quota;
 mod sim_routes;
 mod simulation;
+mod sling;
 mod specs;
 mod support;
 mod sync;

@@ -4,7 +4,8 @@ use std::{fs, path::Path};
 
 use jsonschema::Validator;
 use weir::{
-    connection, plan,
+    connection::{self, EnvFile},
+    plan,
     replication::{self, Replication},
     spec::{self, Spec},
     yaml::{Document, Problems},
@@ -44,6 +45,115 @@ fn wrong(name: &str) -> String {
         Spec::load(name, &text).map(|_| ())
     };
     read.unwrap_err().to_string()
+}
+
+/// Ways of writing values, a line each.
+const VALUES: &str = "\
+none
+
+link_header
+cursor
+next_url
+{ link_header: }
+{ link_header: {} }
+{ link_header: { rel: next } }
+{ none: }
+{ offset: }
+{ offset: { param: p } }
+{ next_url: { at: n } }
+{ next_url: { at: n, follow: exact } }
+5
+1.5
+true
+x
+[]
+[x]
+[5, x]
+{}
+{ x: y }
+{ x: 5 }
+{ x: [1, a] }
+{ x: { value: y } }
+{ x: { value: y, having: { z: 1 } } }
+{ queue: q }
+{ values: [1, a], as: v }
+{ range: { from: 1, to: 2 }, as: v }
+{ form: { a: 1 } }
+{ json: { a: [1] } }
+{ param: limit, max: 5 }
+{ when: x, get: /c, at: n }
+keep
+ignore
+add_columns
+10s
+with_parent
+{ field: id }
+{ field: id, look_back: 1h }
+[{ status: 204, then: empty }]
+[{ status: [4xx, 500] }]
+[{ status: x }]
+[{}]
+{ with: { b: c }, get: /x }
+{ with: { b: c }, get: /x, having: {} }";
+
+/// Keys of a stream.
+const KEYS: &str = "\
+doc key feeds replaces cursor refresh place min_rows unknown ignore responses concurrency cost routes count internal
+requests when for_each post query headers body records paginate page_size max_pages descend having null_means_none may_repeat";
+
+/// Keys of a spec.
+const TOP: &str = "\
+title docs connection inputs auth headers limits responses setup defaults";
+
+/// Ways of writing columns, a line each.
+const COLUMNS: &str = "\
+text
+{ text: x }
+{ text: [x, y] }
+{ text: 5 }
+{ type: int }
+{}
+5
+
+{ text: x, int: y }
+[text]
+{ int: n, default: 1 }";
+
+/// Each way of writing values for each key that a spec may have anywhere.
+fn corpus() -> Vec<String> {
+    let start = "name: x\nbase_url: https://x.test\ntest: { get: /me }\n";
+    let stream = |more: &str| {
+        format!("{start}streams:\n  a:\n    get: /a\n    columns: {{ id: text }}\n    {more}\n")
+    };
+    let of_streams = KEYS
+        .split_whitespace()
+        .flat_map(|key| VALUES.split('\n').map(move |value| stream(&format!("{key}: {value}"))));
+    let of_specs = TOP.split_whitespace().flat_map(|key| {
+        VALUES.split('\n').map(move |value| {
+            format!(
+                "{start}{key}: {value}\nstreams: {{ a: {{ get: /a, columns: {{ id: text }} }} }}\n"
+            )
+        })
+    });
+    let of_columns = COLUMNS.split('\n').map(|column| {
+        format!("{start}streams: {{ a: {{ get: /a, columns: {{ id: {column} }} }} }}\n")
+    });
+    of_streams.chain(of_specs).chain(of_columns).collect()
+}
+
+#[test]
+fn the_schema_of_specs_and_the_reader_agree_on_every_form() {
+    let schema = validator(&spec::json_schema());
+    let mut differ = Vec::new();
+    for text in corpus() {
+        let document = valid(Document::parse("x.yaml", &text));
+        let read = document.read::<Spec>();
+        let refused = refused(&schema, &text);
+        if read.is_ok() != refused.is_empty() {
+            differ.push(format!("{text}\nreader: {:?}\nschema: {refused:?}\n", read.err()));
+        }
+    }
+    assert!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
 }
 
 /// What a schema says against a text.
@@ -93,7 +203,16 @@ fn the_schema_of_specs_refuses_what_the_loader_refuses() {
         ("streams: { a: { gett: /a, columns: { id: text } } }", false),
         ("streams: { a: { get: /a, columns: { id: texd } } }", false),
         ("streams: { a: { get: /a, columns: { id: { intt: x } } } }", false),
-        ("streams: { a: { get: /a, key: id, columns: { id: text } } }", false),
+        ("streams: { a: { get: /a, key: id, columns: { id: text } } }", true),
+        ("streams: { a: { get: /a, key: { id: 1 }, columns: { id: text } } }", false),
+        (
+            "connection: { t: { secret: 'true' } }\nstreams: { a: { get: /a, columns: { id: text } } }",
+            true,
+        ),
+        (
+            "connection: { t: { secret: 'yes' } }\nstreams: { a: { get: /a, columns: { id: text } } }",
+            false,
+        ),
         ("streams: { a: { get: /a, max_pages: many, columns: { id: text } } }", false),
         ("streams: { a: { get: /a, paginate: { curser: {} }, columns: { id: text } } }", false),
         (
@@ -144,6 +263,9 @@ fn the_schema_of_connections_refuses_what_is_no_connection() {
         ("{ spec: wiki, simulate: { pages: 3 } }", true),
         ("{ type: postgres, host: db, port: 5432 }", true),
         ("{ type: files, url: out }", true),
+        ("{ type: api, spec: wiki, secrets: { token: x }, inputs: { keys: [a] } }", true),
+        ("{ type: api, spec: wiki, secrets: '{ token: x }' }", true),
+        ("{ type: api, spec: wiki, secrets: [x] }", false),
         ("{ url: 's3://bucket' }", true),
         ("ftp://host", false),
         ("{ type: mysql, url: x }", false),
@@ -154,8 +276,8 @@ fn the_schema_of_connections_refuses_what_is_no_connection() {
     for (entry, valid) in table {
         let text = format!("connections:\n  NAME: {entry}\n");
         assert_eq!(refused(&schema, &text).is_empty(), valid, "{text}");
-        let file = Some(("connections.yaml".to_owned(), text.clone()));
-        let connections = connection::Connections { file, ..Default::default() };
+        let file = EnvFile::of_connections("connections.yaml".into(), text.clone()).unwrap();
+        let connections = connection::Connections { files: vec![file], ..Default::default() };
         // That an API needs a spec is found when its fields are looked up.
         let late = entry == "{ type: api }";
         assert_eq!(connections.find("NAME").is_ok(), valid || late, "{text}");
@@ -281,10 +403,6 @@ fn wrong_types_say_what_is_wanted() {
     wrong_types.yaml:7:10: a mapping is not a text
       7 |     get: { path: /orders }
         |          ^
-    wrong_types.yaml:8:10: `id` is not a list
-      8 |     key: id
-        |          ^
-      hint: write it in brackets: `[…]`
     wrong_types.yaml:9:47: -1 is not a whole number of 0 or more
       9 |     page_size: { param: limit, max: 250, min: -1 }
         |                                               ^
@@ -633,7 +751,7 @@ fn streams_must_fit_together() {
     streams.yaml:10:15: `parent` is no column of the stream
       10 |     replaces: parent
          |               ^
-      hint: allowed: id, total, flag, link, label, _own
+      hint: allowed: id, total, flag, link, label, _weir_own
     streams.yaml:11:18: this limit is greater than 0
       11 |     concurrency: 0
          |                  ^
@@ -655,9 +773,9 @@ fn streams_must_fit_together() {
     streams.yaml:18:57: a template always has a value; it needs no default
       18 |       link: { text: "/orders/{{ row.label }}", default: x }
          |                                                         ^
-    streams.yaml:20:13: `_own` is no name: use a-z, 0-9 and `_`, a letter first
-      20 |       _own: text
-         |             ^
+    streams.yaml:20:18: `_weir_own` is a column of weir's own; take another name
+      20 |       _weir_own: text
+         |                  ^
     streams.yaml:21:3: a stream declares its columns
       21 |   empty:
          |   ^
@@ -778,10 +896,6 @@ fn a_replication_tells_all_its_mistakes_at_once() {
       3 | defaults: { mode: full_refresh, object: "{stream}.parquet" }
         |                   ^
       hint: did you mean `full-refresh`?
-    replication.yaml:5:18: `id` is not a list
-      5 |   '*': { select: id, columns: { id: number } }
-        |                  ^
-      hint: write it in brackets: `[…]`
     replication.yaml:5:37: `number` is none of the allowed words
       5 |   '*': { select: id, columns: { id: number } }
         |                                     ^

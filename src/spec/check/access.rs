@@ -55,9 +55,11 @@ impl Checker<'_> {
             self.auth(&at, choice);
         }
         self.headers(&["headers"], &spec.headers, &known);
-        self.url_path(&["test", "get"], &spec.test.get, &known);
-        self.query(&["test", "query"], &spec.test.query, &known);
-        self.rules(&["test", "responses"], &spec.test.responses);
+        if let Some(test) = &spec.test {
+            self.url_path(&["test", "get"], &test.get, &known);
+            self.query(&["test", "query"], &test.query, &known);
+            self.rules(&["test", "responses"], &test.responses);
+        }
         self.rules(&["responses"], &spec.responses);
     }
 

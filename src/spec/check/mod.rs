@@ -10,11 +10,12 @@ mod paths;
 mod requests;
 mod routes;
 mod streams;
+mod unique;
 
 use std::collections::BTreeSet;
 
 use super::{Paginate, QueryValue, ResponseRule, Spec};
-use crate::path::Path;
+use crate::path::{Path, Step as PathStep};
 use crate::template::{Expression, Template};
 use crate::yaml::Finding;
 
@@ -37,6 +38,11 @@ pub(super) fn check(spec: &Spec) -> Vec<Finding> {
     checker.fused();
     graph::check(spec, &mut checker.findings);
     checker.findings
+}
+
+/// What may be wrong with a spec that is valid.
+pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
+    unique::warnings(spec)
 }
 
 struct Checker<'spec> {
@@ -92,9 +98,29 @@ impl Checker<'_> {
         self.found_if(wrong, path, &format!("exactly one of {keys} is wanted"));
     }
 
+    /// A path to one value below where it starts.
     fn path(&mut self, at: &[&str], text: &str) {
-        if let Err(error) = Path::parse(text) {
-            self.found(at, format!("`{text}` is no path: {error}"));
+        let Some(path) = self.any_path(at, text) else { return };
+        let many = path.steps.contains(&PathStep::Each);
+        self.found_if(many, at, "`[]` leads to many values, and one is wanted here");
+        let up = path.steps.contains(&PathStep::Up);
+        self.found_if(up, at, "`^` goes with the columns of nested records only");
+    }
+
+    /// A path to records, which may lead through others.
+    fn records_path(&mut self, at: &[&str], text: &str) {
+        let Some(path) = self.any_path(at, text) else { return };
+        let up = path.steps.contains(&PathStep::Up);
+        self.found_if(up, at, "records are below the answer, which nothing encloses");
+    }
+
+    fn any_path(&mut self, at: &[&str], text: &str) -> Option<Path> {
+        match Path::parse(text) {
+            Ok(path) => Some(path),
+            Err(error) => {
+                self.found(at, format!("`{text}` is no path: {error}"));
+                None
+            }
         }
     }
 
@@ -102,7 +128,7 @@ impl Checker<'_> {
         let Some(text) = text else { return };
         match Expression::parse(text) {
             Ok(expression) => self.defined(at, &expression.variables(), known),
-            Err(error) => self.found(at, format!("`{text}` is no expression: {error}")),
+            Err(error) => self.found(at, format!("this is no expression: {error}")),
         }
     }
 

@@ -2,6 +2,7 @@
 //! taken for wrong only when it is all but that of a declared one.
 
 use super::{Checker, below};
+use crate::path::{Path, Step};
 use crate::spec::{ColumnSpec, Feed, ForEach, Having, RequestSpec, Stream};
 use crate::yaml::{Finding, is_slip};
 
@@ -36,6 +37,45 @@ impl Checker<'_> {
         }
     }
 
+    /// Checks that no column's path goes up further than there are records around its own, in any of the
+    /// stream's requests.
+    pub(super) fn heights(&mut self, path: &[&str], stream: &Stream) {
+        let spec = self.spec;
+        let own = stream.records.as_ref().or(spec.defaults.records.as_ref());
+        let listed =
+            stream.requests.iter().map(|request| (request, request.records.as_ref().or(own)));
+        let others = stream.cursor.iter().flat_map(|cursor| &cursor.requests);
+        let others = others.chain(stream.routes.values().flat_map(|route| &route.0));
+        let default = spec.defaults.records.as_ref();
+        let others = others.map(|request| (request, request.records.as_ref().or(default)));
+        let alone = stream.own_request();
+        let alone = stream.requests.is_empty().then_some((&alone, own));
+        let all: Vec<_> = alone.into_iter().chain(listed).chain(others).collect();
+        for (name, column) in &stream.columns {
+            for (request, records) in &all {
+                let column = request.columns.get(name).unwrap_or(column);
+                let levels = records.map_or(0, |records| enclosing(records));
+                let mut heights =
+                    column.from.iter().flat_map(|from| &from.0).map(|text| height(text));
+                let first = heights.next().unwrap_or_default();
+                let mixed = heights.clone().any(|height| height != first);
+                let too_high = heights.chain([first]).any(|height| height > levels);
+                let records = records.map_or("", |records| records.as_str());
+                let message = if too_high {
+                    format!(
+                        "this goes up further than there are records around those at `{records}`"
+                    )
+                } else if mixed {
+                    "all paths of a column lead into the same record".to_owned()
+                } else {
+                    continue;
+                };
+                self.found(&below(path, &["columns", name]), message);
+                break;
+            }
+        }
+    }
+
     fn slip(&mut self, at: &[&str], path: &str, whose: &str, known: &[&str]) {
         if known.contains(&path) {
             return;
@@ -46,6 +86,20 @@ impl Checker<'_> {
             self.findings.push(Finding::new(at, message).with_hint(hint));
         }
     }
+}
+
+/// How many records enclose those at a path.
+fn enclosing(records: &str) -> usize {
+    let path = Path::parse(records).unwrap_or_default();
+    let all = path.steps.iter().filter(|step| **step == Step::Each).count();
+    // `data[]` is the list at `data`.
+    all - usize::from(path.steps.last() == Some(&Step::Each))
+}
+
+/// How many records a path goes up.
+fn height(text: &str) -> usize {
+    let path = Path::parse(text).unwrap_or_default();
+    path.steps.iter().take_while(|step| **step == Step::Up).count()
 }
 
 /// Paths of a stream's records that it names.

@@ -17,8 +17,11 @@ impl Checker<'_> {
             page_size,
             records,
             max_pages,
+            null_means_none: _,
+            may_repeat: _,
             unknown: _,
             ignore,
+            unique_ids: _,
         } = &spec.defaults;
         let shared = RequestSpec {
             query: query.clone(),
@@ -138,6 +141,9 @@ impl Checker<'_> {
         let known = self.names.with(variables);
         self.url_path(&below(at, &["get"]), &descend.get, &known);
         self.query(&below(at, &["query"]), descend.query.iter().flatten(), &known);
+        for (text, _) in descend.having.iter().flat_map(Having::all) {
+            self.path(&below(at, &["having"]), text);
+        }
         if let Some(unless) = &descend.unless {
             self.path(&below(at, &["unless"]), unless);
         }
@@ -164,7 +170,7 @@ impl Checker<'_> {
         self.headers(&below(path, &["headers"]), &request.headers, &known);
         self.body(path, request.body.as_ref(), &known);
         if let Some(records) = &request.records {
-            self.path(&below(path, &["records"]), records);
+            self.records_path(&below(path, &["records"]), records);
         }
         for (text, _) in request.having.iter().flat_map(Having::all) {
             self.path(&below(path, &["having"]), text);

@@ -80,7 +80,7 @@ impl Checker<'_> {
             let message = "this goes with chunks of a queue over which the stream's own request \
                            goes one by one";
             self.found_if(!fits, &at, message);
-            self.path(&below(&at, &["records"]), &found.records);
+            self.records_path(&below(&at, &["records"]), &found.records);
             self.path(&below(&at, &["at"]), &found.at);
             if let Some(more) = &found.more {
                 self.path(&below(&at, &["more"]), more);

@@ -6,7 +6,8 @@ use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
 use super::{Checker, below};
-use crate::schema::ColumnType;
+use crate::path::Step;
+use crate::schema::{ColumnType, EXTRA};
 use crate::spec::{ColumnSpec, Having, RequestSpec, Stream};
 use crate::template::Template;
 
@@ -60,6 +61,7 @@ impl Checker<'_> {
         let variables = self.changes(path, stream, variables);
         let variables = self.routes(path, stream, variables);
         self.columns(path, stream, &variables);
+        self.heights(path, stream);
     }
 
     /// Checks the requests of a stream; returns the variables that they define.
@@ -111,9 +113,17 @@ impl Checker<'_> {
     fn columns(&mut self, path: &[&str], stream: &Stream, variables: &BTreeSet<String>) {
         for (column, spec) in &stream.columns {
             let at = below(path, &["columns", column]);
-            self.name(&at, column);
+            self.column_name(&at, column);
             self.column_source(&at, spec, stream, variables);
         }
+    }
+
+    /// Any name that a target can hold; what begins like weir's own columns is theirs.
+    fn column_name(&mut self, at: &[&str], name: &str) {
+        let blank = name.trim().is_empty() || name.chars().any(char::is_control);
+        self.found_if(blank, at, "the name of a column is empty or holds control characters");
+        let own = name.starts_with("_weir_") || name == EXTRA;
+        self.found_if(own, at, &format!("`{name}` is a column of weir's own; take another name"));
     }
 
     /// Checks where a column's values come from.
@@ -129,7 +139,12 @@ impl Checker<'_> {
         let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
         for text in texts {
             if !is_template(text) {
-                self.path(&below(at, &[spec.kind.name()]), text);
+                let at = below(at, &[spec.kind.name()]);
+                let path = self.any_path(&at, text);
+                let many = path.is_some_and(|path| path.steps.contains(&Step::Each));
+                self.found_if(many, &at, "`[]` leads to many values; a column has one");
+                let whole = text.is_empty() && spec.kind != ColumnType::Json;
+                self.found_if(whole, &at, "the empty path is the whole record, which is `json`");
             } else if texts.len() > 1 {
                 self.found(at, "a template cannot be one of several paths");
             } else {

@@ -4,12 +4,13 @@ use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use indexmap::IndexMap;
 use object_store::{
-    ObjectStore, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
-    gcp::GoogleCloudStorageBuilder,
+    Certificate, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
+    azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder,
 };
 use url::Url;
 
 use super::store::Store;
+use crate::certificates;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
@@ -62,24 +63,28 @@ pub(super) fn connect(
     // The store's HTTP client brings no cryptography. When there is a provider already, it stays.
     rustls::crypto::ring::default_provider().install_default().ok();
     let settings = with_plain_http(settings);
+    let client = client()?;
     let retry = RetryConfig { max_retries: RETRIES, retry_timeout: PATIENCE, ..Default::default() };
     let (store, prefix): (Arc<dyn ObjectStore>, &str) = match scheme {
         Scheme::Local(_) => return Err(unknown(root)),
         Scheme::S3 { bucket, prefix } => {
-            let builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry);
+            let builder = AmazonS3Builder::new()
+                .with_bucket_name(bucket)
+                .with_retry(retry)
+                .with_client_options(client);
             let set = |builder: AmazonS3Builder, key, value| builder.with_config(key, value);
             (Arc::new(built(configured(builder, &settings, set)?.build())?), prefix)
         }
         Scheme::Gcs { bucket, prefix } => {
             let builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-            let builder = builder.with_retry(retry);
+            let builder = builder.with_retry(retry).with_client_options(client);
             let set =
                 |builder: GoogleCloudStorageBuilder, key, value| builder.with_config(key, value);
             (Arc::new(built(configured(builder, &settings, set)?.build())?), prefix)
         }
         Scheme::Azure { container, prefix } => {
             let builder = MicrosoftAzureBuilder::new().with_container_name(container);
-            let builder = builder.with_retry(retry);
+            let builder = builder.with_retry(retry).with_client_options(client);
             let set = |builder: MicrosoftAzureBuilder, key, value| builder.with_config(key, value);
             (Arc::new(built(configured(builder, &settings, set)?.build())?), prefix)
         }
@@ -87,11 +92,24 @@ pub(super) fn connect(
     Ok(Store::new(store, prefix, root))
 }
 
+/// How the store is spoken to: with the certificates to trust where the system has none.
+fn client() -> Result<ClientOptions> {
+    let mut client = ClientOptions::new();
+    for root in certificates::fallback()? {
+        if let Ok(root) = Certificate::from_der(&root) {
+            client = client.with_root_certificate(root);
+        }
+    }
+    Ok(client)
+}
+
 /// Who writes `http://` in an endpoint means it.
 fn with_plain_http(settings: &IndexMap<String, Secret>) -> IndexMap<String, Secret> {
     let mut settings = settings.clone();
     let plain = |(key, value): (&String, &Secret)| {
-        key.to_ascii_lowercase().contains("endpoint") && value.expose().starts_with("http://")
+        let key = key.to_ascii_lowercase();
+        (key.contains("endpoint") || key.contains("base_url"))
+            && value.expose().starts_with("http://")
     };
     if settings.iter().any(plain) {
         settings.entry("allow_http".to_owned()).or_insert_with(|| Secret::new("true"));

@@ -19,6 +19,7 @@ use super::{
     keys::{RowHash, hashes},
     object::Format,
     old::OldFile,
+    repeats::{Cursor, Lost, Search},
     stage::Staging,
 };
 use crate::error::{Error, Result};
@@ -48,7 +49,7 @@ pub(super) struct Merge<'table> {
 /// A staged key.
 #[derive(Clone, Copy)]
 struct Entry {
-    /// Number of its last row.
+    /// Number of its row.
     row: u64,
     content: u64,
     place: u64,
@@ -99,11 +100,19 @@ impl<'table> Merge<'table> {
 
     /// The rows of a staged batch that count, without the columns of their staging; and the number in
     /// the staging of each.
-    fn rows(&self, batch: &RecordBatch, first: u64) -> Result<(RecordBatch, Vec<u64>)> {
+    fn rows(
+        &self,
+        batch: &RecordBatch,
+        first: u64,
+        lost: &mut Cursor<'_>,
+    ) -> Result<(RecordBatch, Vec<u64>)> {
         let slices = column(batch, SLICE)?.as_primitive::<Int64Type>();
         let marks = column(batch, MARK)?.as_boolean();
-        let counts = |row: usize| marks.is_null(row) && !self.void.contains(&slices.value(row));
-        let kept: Vec<bool> = (0..batch.num_rows()).map(counts).collect();
+        let mut kept = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let lost = lost.has(first + row as u64)?;
+            kept.push(!lost && marks.is_null(row) && !self.void.contains(&slices.value(row)));
+        }
         let numbers = kept.iter().enumerate().filter(|(_, kept)| **kept);
         let numbers = numbers.map(|(row, _)| first + row as u64).collect();
         let columns: Vec<usize> = (0..self.table.schema.columns.len()).collect();
@@ -115,45 +124,20 @@ impl<'table> Merge<'table> {
         Ok((rows, numbers))
     }
 
-    /// Keys that come more than once among rows near each other, with the number of their last row.
-    pub(super) async fn twins(&self) -> Result<HashMap<RowHash, u64>> {
-        let mut twins = HashMap::new();
-        if self.key.is_empty() || self.table.disposition == Disposition::Append {
-            return Ok(twins);
-        }
-        // Two generations: a key is remembered for at least so many rows.
-        let (mut young, mut old) = (HashSet::new(), HashSet::new());
-        let mut staged = self.staging.batches();
-        while let Some((batch, first)) = staged.next().await? {
-            let (rows, numbers) = self.rows(&batch, first)?;
-            for (hash, number) in hashes(&rows, &self.key).into_iter().zip(numbers) {
-                if old.contains(&hash) || !young.insert(hash) {
-                    twins.insert(hash, number);
-                }
-                if young.len() as u64 >= KEYS / 2 {
-                    old = std::mem::take(&mut young);
-                }
-            }
-        }
-        Ok(twins)
+    /// The staged rows that give way to others with the same key.
+    pub(super) async fn lost(&self) -> Result<Lost> {
+        let (table, staging) = (self.table, self.staging);
+        Search::new(table, staging, &self.void, self.content()).run().await
     }
 
-    /// The staged rows of a batch that are the last of their key.
+    /// The staged rows of a batch that stay.
     pub(super) fn lasting(
         &self,
         batch: &RecordBatch,
         first: u64,
-        twins: &HashMap<RowHash, u64>,
+        lost: &mut Cursor<'_>,
     ) -> Result<RecordBatch> {
-        let (rows, numbers) = self.rows(batch, first)?;
-        if twins.is_empty() {
-            return Ok(rows);
-        }
-        let last = hashes(&rows, &self.key).into_iter().zip(numbers);
-        let last: BooleanArray = last
-            .map(|(hash, number)| Some(twins.get(&hash).is_none_or(|last| *last == number)))
-            .collect();
-        filter_record_batch(&rows, &last).map_err(broken)
+        Ok(self.rows(batch, first, lost)?.0)
     }
 
     /// Parents that were marked, and whether their rows were read anew: by all slices that say so.
@@ -182,12 +166,13 @@ impl<'table> Merge<'table> {
     }
 
     /// The staged keys of a turn.
-    pub(super) async fn keys(&self, turn: u64) -> Result<Keys> {
+    pub(super) async fn keys(&self, turn: u64, lost: &Lost) -> Result<Keys> {
+        let mut lost = lost.cursor();
         let (content, place) = (self.content(), self.place());
         let mut entries: HashMap<RowHash, Entry> = HashMap::new();
         let mut staged = self.staging.batches();
         while let Some((batch, first)) = staged.next().await? {
-            let (rows, numbers) = self.rows(&batch, first)?;
+            let (rows, numbers) = self.rows(&batch, first, &mut lost)?;
             let (contents, places) = (hashes(&rows, &content), hashes(&rows, &place));
             let keys = hashes(&rows, &self.key).into_iter().zip(numbers);
             for ((key, row), (content, place)) in keys.zip(contents.into_iter().zip(places)) {
@@ -293,10 +278,10 @@ impl<'table> Merge<'table> {
         &self,
         batch: &RecordBatch,
         first: u64,
-        keys: &Keys,
+        (keys, lost): (&Keys, &mut Cursor<'_>),
         arrow: &SchemaRef,
     ) -> Result<RecordBatch> {
-        let (rows, numbers) = self.rows(batch, first)?;
+        let (rows, numbers) = self.rows(batch, first, lost)?;
         let entries: Vec<Option<&Entry>> = hashes(&rows, &self.key)
             .into_iter()
             .zip(numbers)
@@ -348,10 +333,10 @@ fn replace(columns: &mut [ArrayRef], at: usize, array: ArrayRef) {
     }
 }
 
-fn column<'batch>(batch: &'batch RecordBatch, name: &str) -> Result<&'batch ArrayRef> {
+pub(super) fn column<'batch>(batch: &'batch RecordBatch, name: &str) -> Result<&'batch ArrayRef> {
     batch.column_by_name(name).ok_or_else(|| Error::target(format!("staged rows lack `{name}`")))
 }
 
-fn broken(error: arrow_schema::ArrowError) -> Error {
+pub(super) fn broken(error: arrow_schema::ArrowError) -> Error {
     Error::target("rows cannot be put together").because(error)
 }

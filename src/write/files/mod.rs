@@ -20,8 +20,11 @@ mod object;
 mod old;
 mod options;
 mod out;
+mod repeats;
+mod sort;
 mod stage;
 mod store;
+mod variables;
 
 use std::{
     collections::HashMap,
@@ -40,10 +43,12 @@ use self::{
 use crate::error::{Error, Result};
 use crate::schema::Column;
 use crate::state::{self, Change};
+use crate::write::repeats::check_strict;
 use crate::write::{Committed, Disposition, Ending, Table, Target, Writer};
 
 pub use self::ledger::LocalLedger;
 pub use self::options::{FilesOptions, Settings};
+pub use self::variables::with_variables;
 
 /// Largest file of an object store that is merged into: it is read into memory.
 const LARGEST: u64 = 256 << 20;
@@ -350,8 +355,8 @@ impl FilesWriter {
         })
     }
 
-    /// Writes the new object, unseen: what it is to be, its rows, and how many old ones are gone.
-    async fn build(&self, ending: &Ending) -> Result<(Out, u64, u64)> {
+    /// Writes the new object, unseen: what it is to be, and what its commit will tell.
+    async fn build(&self, ending: &Ending) -> Result<(Out, Committed)> {
         let files = self.old_files().await?;
         let others: Vec<Column> = match files.first() {
             Some(first) => {
@@ -363,34 +368,38 @@ impl FilesWriter {
         let (format, budget) = (self.object.format, Arc::clone(&self.budget));
         let plan = Plan::new(&merge.schema, format, self.settings, budget)?;
         let mut out = Out::new(plan, self.sink().await?, self.settings.max_file_bytes)?;
+        let lost = merge.lost().await?;
+        let notices = lost.repeats.notices(lost.example.clone(), &self.table.stream);
+        check_strict(self.table.strict, &notices)?;
+        let repeated = lost.repeats.repeated;
+        let object = self.table.object.clone();
+        let mut built = Committed { object, rows: 0, deleted: 0, repeated, notices };
         if self.table.disposition != Disposition::Merge {
-            let twins = merge.twins().await?;
-            let mut staged = self.staging.batches();
+            let (mut staged, mut lost) = (self.staging.batches(), lost.cursor());
             while let Some((batch, first)) = staged.next().await? {
-                out.write(&merge.lasting(&batch, first, &twins)?).await?;
+                out.write(&merge.lasting(&batch, first, &mut lost)?).await?;
             }
-            let rows = out.rows();
-            return Ok((out, rows, 0));
+            built.rows = out.rows();
+            return Ok((out, built));
         }
         let (arrow, parents) = (merge.schema.arrow(), merge.parents().await?);
-        let (mut rows, mut deleted) = (0, 0);
         for turn in 0..merge.turns() {
-            let mut keys = merge.keys(turn).await?;
-            rows += keys.count();
+            let mut keys = merge.keys(turn, &lost).await?;
+            built.rows += keys.count();
             for found in &files {
                 let mut old = merge.old(&self.load(found).await?)?;
                 while let Some(batch) = old.next()? {
                     let (kept, gone) = merge.kept(&batch, &mut keys, &parents, turn)?;
-                    deleted += gone;
+                    built.deleted += gone;
                     out.write(&kept).await?;
                 }
             }
-            let mut staged = self.staging.batches();
+            let (mut staged, mut lost) = (self.staging.batches(), lost.cursor());
             while let Some((batch, first)) = staged.next().await? {
-                out.write(&merge.news(&batch, first, &keys, &arrow)?).await?;
+                out.write(&merge.news(&batch, first, (&keys, &mut lost), &arrow)?).await?;
             }
         }
-        Ok((out, rows, deleted))
+        Ok((out, built))
     }
 }
 
@@ -401,6 +410,10 @@ impl Writer for FilesWriter {
             return Ok(());
         }
         self.staging.append(batch).await
+    }
+
+    async fn replaced(&mut self) -> Result<Vec<(String, u64)>> {
+        Ok(Vec::new())
     }
 
     fn staged(&self) -> u64 {
@@ -414,15 +427,15 @@ impl Writer for FilesWriter {
 
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.staging.sync().await?;
-        let (out, rows, deleted) = self.build(ending).await?;
+        let (out, mut committed) = self.build(ending).await?;
         // Putting it together may have taken long.
         self.home.check()?;
-        let object = out.publish().await?;
+        committed.object = out.publish().await?;
         // Dying here, the next process finds the rows still staged, and publishes them once more.
         self.home.store().save(state).await?;
         let Self { staging, .. } = *self;
         staging.remove().await?;
-        Ok(Committed { object, rows, deleted, notices: Vec::new() })
+        Ok(committed)
     }
 
     async fn discard(self: Box<Self>) -> Result<()> {

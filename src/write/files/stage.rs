@@ -91,11 +91,35 @@ impl Staging {
 
     /// All rows, in their order. They must have been made to last.
     pub(super) fn batches(&self) -> Batches<'_> {
-        Batches { staging: self, number: 0, segment: None, first: 0 }
+        Batches { staging: self, columns: None, number: 0, segment: None, first: 0 }
+    }
+
+    /// Likewise, with some of the columns only.
+    pub(super) fn columns(&self, names: &[&str]) -> Result<Batches<'_>> {
+        let schema = match self {
+            Self::Local(staging) => &staging.schema,
+            Self::Store(staging) => &staging.schema,
+        };
+        let mut columns = Vec::with_capacity(names.len());
+        for name in names {
+            columns.push(schema.index_of(name).map_err(|error| broken(&error))?);
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        Ok(Batches { columns: Some(columns), ..self.batches() })
+    }
+
+    /// The folder for what is sorted on the way: it is on the disk that has room for the rows, where
+    /// that is local.
+    pub(super) fn scratch(&self) -> PathBuf {
+        match self {
+            Self::Local(staging) => staging.folder.clone(),
+            Self::Store(_) => std::env::temp_dir(),
+        }
     }
 
     /// The batches of a segment; `None` after the last.
-    async fn segment(&self, number: usize) -> Result<Option<Segment>> {
+    async fn segment(&self, number: usize) -> Result<Option<(Box<dyn Read + Send>, u64)>> {
         match self {
             Self::Local(staging) => staging.segment(number),
             Self::Store(staging) => staging.segment(number).await,
@@ -114,6 +138,8 @@ impl Staging {
 /// The batches of a staging.
 pub(super) struct Batches<'staging> {
     staging: &'staging Staging,
+    /// Positions of the columns that are read; `None`: all of them.
+    columns: Option<Vec<usize>>,
     /// Segments that were begun.
     number: usize,
     segment: Option<Segment>,
@@ -132,10 +158,10 @@ impl Batches<'_> {
                 self.first += batch.num_rows() as u64;
                 return Ok(Some((batch, first)));
             }
-            self.segment = self.staging.segment(self.number).await?;
-            if self.segment.is_none() {
+            let Some((bytes, rows)) = self.staging.segment(self.number).await? else {
                 return Ok(None);
-            }
+            };
+            self.segment = Some(Segment::new(bytes, rows, self.columns.clone())?);
             self.number += 1;
         }
     }
@@ -148,8 +174,8 @@ struct Segment {
 }
 
 impl Segment {
-    fn new(bytes: Box<dyn Read + Send>, rows: u64) -> Result<Self> {
-        let reader = StreamReader::try_new(bytes, None).map_err(|error| broken(&error))?;
+    fn new(bytes: Box<dyn Read + Send>, rows: u64, columns: Option<Vec<usize>>) -> Result<Self> {
+        let reader = StreamReader::try_new(bytes, columns).map_err(|error| broken(&error))?;
         Ok(Self { reader, left: rows })
     }
 }
@@ -285,11 +311,11 @@ impl LocalStaging {
         self.save()
     }
 
-    fn segment(&self, number: usize) -> Result<Option<Segment>> {
+    fn segment(&self, number: usize) -> Result<Option<(Box<dyn Read + Send>, u64)>> {
         let Some(rows) = self.index.segments.get(number) else { return Ok(None) };
         let path = self.path(number);
         let file = File::open(&path).map_err(|error| local::failed("read", &path, &error))?;
-        Segment::new(Box::new(BufReader::with_capacity(BUFFER, file)), *rows).map(Some)
+        Ok(Some((Box::new(BufReader::with_capacity(BUFFER, file)), *rows)))
     }
 
     fn remove(self) -> Result<()> {
@@ -409,12 +435,12 @@ impl StoreStaging {
         Ok(())
     }
 
-    async fn segment(&self, number: usize) -> Result<Option<Segment>> {
+    async fn segment(&self, number: usize) -> Result<Option<(Box<dyn Read + Send>, u64)>> {
         let Some((path, rows)) = self.segments.get(number) else { return Ok(None) };
         let wrong = |error| store::failed("read", &self.shown, &error);
         let bytes: Bytes =
             self.bucket.get(path).await.map_err(wrong)?.bytes().await.map_err(wrong)?;
-        Segment::new(Box::new(Cursor::new(bytes)), *rows).map(Some)
+        Ok(Some((Box::new(Cursor::new(bytes)), *rows)))
     }
 
     async fn remove(self) -> Result<()> {

@@ -38,8 +38,8 @@ pub(super) struct Rows<'a> {
     fields: i16,
     /// Number of the batch's first row, where rows are numbered.
     first: Option<i64>,
-    /// Values replaced so far.
-    pub(super) replaced: u64,
+    /// Per column the values replaced so far.
+    pub(super) replaced: Vec<u64>,
 }
 
 /// The cells of a column.
@@ -83,14 +83,15 @@ impl<'a> Rows<'a> {
         let fields = columns.len() + usize::from(first.is_some());
         let fields = i16::try_from(fields)
             .map_err(|_| Error::input(format!("a table cannot have {fields} columns")))?;
-        Ok(Self { columns, fields, first, replaced: 0 })
+        let replaced = vec![0; columns.len()];
+        Ok(Self { columns, fields, first, replaced })
     }
 
     /// Appends one row.
     pub(super) fn put(&mut self, row: usize, out: &mut BytesMut) {
         out.put_i16(self.fields);
-        for column in &self.columns {
-            self.replaced += u64::from(column.put(row, out));
+        for (column, replaced) in self.columns.iter().zip(&mut self.replaced) {
+            *replaced += u64::from(column.put(row, out));
         }
         if let Some(first) = self.first {
             out.put_i32(8);

@@ -14,6 +14,7 @@ mod name;
 mod options;
 mod pool;
 mod publish;
+mod repeats;
 mod stage;
 mod state;
 mod tls;

@@ -16,6 +16,7 @@ use super::{
     tls,
 };
 use crate::error::{Error, Result};
+use crate::secret::hide;
 
 /// Waits between attempts to connect, after failures that may pass.
 const WAITS: [Duration; 3] =
@@ -176,6 +177,7 @@ fn config(options: &PostgresOptions, mode: config::SslMode) -> Config {
         .keepalives_idle(Duration::from_mins(1))
         .ssl_mode(mode);
     if let Some(password) = &options.password {
+        hide(password.expose());
         config.password(password.expose());
     }
     config

@@ -6,18 +6,21 @@ use super::{
     catalog::{self, Existing},
     failure, merge,
     name::{LONGEST, TableName, literal, quoted},
+    repeats::{self, Told},
     stage::Stage,
 };
 use crate::error::{Error, Result};
-use crate::write::{Disposition, Ending};
+use crate::write::{Disposition, Ending, repeats::check_strict};
 
 /// What a commit did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Published {
     /// Rows that are now in the table.
     pub(super) rows: u64,
     /// Old rows that were marked or removed.
     pub(super) deleted: u64,
+    /// Staged rows that gave way to others with the same key.
+    pub(super) told: Told,
 }
 
 /// Publishes a stage in an open transaction.
@@ -30,11 +33,12 @@ pub(super) async fn publish(
     run(transaction, stage, &format!("COMMENT ON TABLE {} IS NULL", stage.table)).await?;
     stage.remove(transaction, &ending.void).await?;
     merge::set_marks_aside(transaction, stage).await?;
-    if stage.lasting {
-        stage.add_key(transaction).await?;
+    let told = if stage.lasting {
+        stage.add_key(transaction).await?
     } else {
-        stage.keep_last(transaction).await?;
-    }
+        repeats::settle(transaction, stage).await?
+    };
+    check_strict(stage.strict, &told.notices)?;
     let count = format!("SELECT count(*) FROM {}", stage.table);
     let count = transaction.query_one(&count, &[]).await.map_err(|error| failed(stage, &error))?;
     let rows = u64::try_from(count.get::<_, i64>(0)).unwrap_or_default();
@@ -68,7 +72,7 @@ pub(super) async fn publish(
         },
     }
     merge::drop_marks(transaction, stage).await?;
-    Ok(Published { rows, deleted })
+    Ok(Published { rows, deleted, told })
 }
 
 pub(super) async fn run(

@@ -12,13 +12,14 @@ use super::{
     encode::{HEADER, Rows, TRAILER},
     failure,
     name::{self, TableName, list, quoted},
+    repeats::{self, Told},
 };
 use crate::error::{Error, Kind, Result};
 use crate::schema::{Column, ColumnType, MARK, SLICE, TableSchema};
 use crate::write::{Deletes, Disposition, Table};
 
-/// Column that numbers staged rows, so that the last of several rows with one key can be told, and
-/// those after a checkpoint; it goes before the rows are seen.
+/// Column that numbers staged rows, so that their order can be told, and those after a checkpoint; it
+/// goes before the rows are seen.
 pub(super) const ROW: &str = "_weir_row";
 /// Bytes of a COPY that are sent at once.
 const CHUNK: usize = 256 * 1024;
@@ -41,6 +42,12 @@ pub(super) struct Stage {
     pub(super) place: Vec<String>,
     /// Columns that tell rows apart; empty where rows are only added.
     pub(super) key: Vec<String>,
+    /// Columns that tell the rows of one run apart.
+    pub(super) unique: Vec<String>,
+    /// Column that grows with every change of a row.
+    pub(super) version: Option<String>,
+    pub(super) stream: String,
+    pub(super) strict: bool,
     pub(super) disposition: Disposition,
     /// Whether it may become the table itself.
     pub(super) lasting: bool,
@@ -77,6 +84,9 @@ impl Stage {
             return Err(Error::input(what)
                 .with_hint("declare its `key` in the spec, or use the mode full-refresh"));
         }
+        let unique = table.schema.key.clone();
+        let is_there = |name: &String| table.schema.position(name).is_some();
+        let unique = if unique.iter().all(is_there) { unique } else { Vec::new() };
         let mut random = [0_u8; 4];
         getrandom::fill(&mut random)
             .map_err(|error| Error::target("there is no randomness").because(error.to_string()))?;
@@ -98,6 +108,10 @@ impl Stage {
             deletes: table.deletes,
             place: table.place.clone(),
             key,
+            unique,
+            version: table.version.clone(),
+            stream: table.stream.clone(),
+            strict: table.strict,
             disposition,
             lasting: false,
         })
@@ -237,20 +251,20 @@ impl Stage {
     }
 
     /// Copies batches into the table, in one COPY; `first` is the number of their first row. Gives
-    /// back how many values were replaced.
+    /// back per column how many values were replaced, where any were.
     pub(super) async fn copy(
         &self,
         client: &Client,
         batches: Vec<RecordBatch>,
         mut first: i64,
-    ) -> Result<u64> {
+    ) -> Result<Vec<(String, u64)>> {
         let failed =
             |error| failure::statement(format!("rows for {} cannot be copied", self.name), &error);
         let statement = format!("COPY {} FROM STDIN (FORMAT binary)", self.table);
         let mut sink = pin!(client.copy_in::<_, Bytes>(&statement).await.map_err(failed)?);
         let mut out = BytesMut::with_capacity(CHUNK + CHUNK / 4);
         out.extend_from_slice(HEADER);
-        let mut replaced = 0;
+        let mut replaced = Vec::new();
         for batch in batches {
             let batch = self.without_marks(batch)?;
             let mut rows = Rows::new(&self.staged, &batch, Some(first))?;
@@ -261,7 +275,8 @@ impl Stage {
                     out.reserve(CHUNK + CHUNK / 4);
                 }
             }
-            replaced += rows.replaced;
+            let names = self.staged.columns.iter().map(|column| column.name.clone());
+            replaced.extend(names.zip(rows.replaced).filter(|(_, count)| *count > 0));
             first = first.saturating_add(i64::try_from(batch.num_rows()).unwrap_or(i64::MAX));
         }
         out.extend_from_slice(TRAILER);
@@ -282,27 +297,10 @@ impl Stage {
         })
     }
 
-    /// Keeps the last of the rows with one key, and gives back how many went.
-    pub(super) async fn keep_last<C: GenericClient + Sync>(&self, client: &C) -> Result<u64> {
+    /// Adds the primary key, after of the rows with one key only one is left. What is told of the others.
+    pub(super) async fn add_key<C: GenericClient + Sync>(&self, client: &C) -> Result<Told> {
         if !self.has_key() {
-            return Ok(0);
-        }
-        let (table, key, row) = (&self.table, self.key_columns(), quoted(ROW));
-        let matching = self.matching("old", "twin");
-        let statement = format!(
-            "DELETE FROM {table} AS old USING (SELECT {key}, max({row}) AS {row} FROM {table} \
-             GROUP BY {key} HAVING count(*) > 1) AS twin \
-             WHERE {matching} AND old.{row} < twin.{row}"
-        );
-        let gone = client.execute(&statement, &[]).await;
-        let what = || format!("rows for {} cannot be told apart by their key", self.name);
-        gone.map_err(|error| failure::statement(what(), &error))
-    }
-
-    /// Adds the primary key; rows that come twice give way to the last. How many went.
-    pub(super) async fn add_key<C: GenericClient + Sync>(&self, client: &C) -> Result<u64> {
-        if !self.has_key() {
-            return Ok(0);
+            return repeats::settle(client, self).await;
         }
         let what = || format!("the primary key of {} cannot be created", self.name);
         let failed = |error| failure::statement(what(), &error);
@@ -311,12 +309,12 @@ impl Stage {
         let add = format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} PRIMARY KEY ({key})");
         client.batch_execute("SAVEPOINT weir_key").await.map_err(failed)?;
         match client.batch_execute(&add).await {
-            Ok(()) => Ok(0),
+            Ok(()) => Ok(Told::default()),
             Err(error) if failure::is(&error, &SqlState::UNIQUE_VIOLATION) => {
                 client.batch_execute("ROLLBACK TO weir_key").await.map_err(failed)?;
-                let gone = self.keep_last(client).await?;
+                let told = repeats::settle(client, self).await?;
                 client.batch_execute(&add).await.map_err(failed)?;
-                Ok(gone)
+                Ok(told)
             }
             Err(error) => Err(failed(error)),
         }

@@ -13,10 +13,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
     server::ParsedCertificate,
 };
-use rustls_platform_verifier::BuilderVerifierExt;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::options::{PostgresOptions, SslMode};
+use crate::certificates;
 use crate::error::{Error, Result};
 
 /// What encrypts connections under these options.
@@ -33,8 +33,7 @@ pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect> 
     let trust = match roots {
         Some(file) => Trust::in_file(file, options.sslmode == SslMode::VerifyFull, provider)?,
         None if verified => {
-            let config = builder.with_platform_verifier().map_err(broken)?;
-            return Ok(MakeRustlsConnect::new(config.with_no_client_auth()));
+            return Ok(MakeRustlsConnect::new(certificates::client_config()?));
         }
         None => Trust { check: Check::Nothing, provider },
     };

@@ -13,6 +13,7 @@ use super::{
     lock::TableLock,
     pool::{Lease, Pool},
     publish::{self, Published},
+    repeats::Told,
     stage::{Stage, lost_lock},
     state::{self, Home},
 };
@@ -33,9 +34,10 @@ pub(super) struct PostgresWriter {
     pending: Pending,
     /// Where the state is kept.
     home: Home,
-    /// Rows copied, and values replaced on the way.
+    /// Rows copied.
     rows: u64,
-    replaced: u64,
+    /// Per column the values that were replaced on the way and not told of.
+    replaced: Vec<(String, u64)>,
 }
 
 impl PostgresWriter {
@@ -47,7 +49,14 @@ impl PostgresWriter {
         (home, rows): (Home, u64),
     ) -> Self {
         let pending = Pending { batches: Vec::new(), bytes: 0, waiting };
-        Self { open: Some((Arc::new(stage), lock)), pool, pending, home, rows, replaced: 0 }
+        Self {
+            open: Some((Arc::new(stage), lock)),
+            pool,
+            pending,
+            home,
+            rows,
+            replaced: Vec::new(),
+        }
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -59,8 +68,9 @@ impl PostgresWriter {
         let stage = self.stage()?;
         let first = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let lease = self.lease().await?;
-        self.replaced += stage.copy(&lease, batches, first).await?;
+        let replaced = stage.copy(&lease, batches, first).await?;
         lease.give_back();
+        self.replaced.extend(replaced);
         self.rows += rows as u64;
         Ok(())
     }
@@ -115,6 +125,11 @@ impl Writer for PostgresWriter {
         Ok(())
     }
 
+    async fn replaced(&mut self) -> Result<Vec<(String, u64)>> {
+        self.flush().await?;
+        Ok(std::mem::take(&mut self.replaced))
+    }
+
     fn staged(&self) -> u64 {
         self.rows + self.pending.rows() as u64
     }
@@ -137,19 +152,13 @@ impl Writer for PostgresWriter {
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.flush().await?;
         let stage = self.stage()?;
-        let Published { rows, deleted } = self.publish(&stage, ending, state).await?;
+        let Published { rows, deleted, told } = self.publish(&stage, ending, state).await?;
         if let Some((_, lock)) = self.open.take() {
             lock.release().await;
         }
-        let (object, replaced) = (stage.name.to_string(), self.replaced);
-        if replaced > 0 {
-            tracing::warn!(
-                table = object,
-                replaced,
-                "values that Postgres cannot hold were replaced"
-            );
-        }
-        Ok(Committed { object, rows, deleted, notices: Vec::new() })
+        let object = stage.name.to_string();
+        let Told { repeated, notices } = told;
+        Ok(Committed { object, rows, deleted, repeated, notices })
     }
 
     async fn discard(mut self: Box<Self>) -> Result<()> {

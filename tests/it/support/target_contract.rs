@@ -9,9 +9,11 @@ use std::{
 
 use serde_json::json;
 use weir::{
+    error::Kind,
+    report::NoticeKind,
     schema::{CHANGE, Column, ColumnType, DELETED_AT, SYNCED_AT, TableSchema},
     state::{Change, Holder},
-    write::{Deletes, Disposition, Ending, Seen, Table, Target, Writer},
+    write::{Deletes, Disposition, Ending, Seen, SliceNumber, Table, Target, Writer},
 };
 
 use super::rows::{Row, batch, normal, rows, staged};
@@ -34,12 +36,21 @@ where
     subject.target.check().await.unwrap();
     subject.rows_are_seen_once_committed().await;
     subject.a_dropped_writer_writes_nothing().await;
+    for disposition in [Disposition::Replace, Disposition::Truncate, Disposition::Append] {
+        subject.without_a_key_all_rows_stay(disposition).await;
+    }
     for disposition in [Disposition::Replace, Disposition::Truncate] {
         subject.new_rows_take_the_place_of_old_ones(disposition).await;
         subject.a_commit_without_rows_empties_the_table(disposition).await;
     }
     subject.appended_rows_are_added().await;
     subject.merged_rows_take_the_place_of_their_key().await;
+    for disposition in
+        [Disposition::Replace, Disposition::Truncate, Disposition::Append, Disposition::Merge]
+    {
+        subject.of_the_rows_with_one_key_the_same_one_stays(disposition).await;
+        subject.a_strict_table_refuses_rows_that_collide(disposition).await;
+    }
     subject.a_run_goes_on_from_its_checkpoint().await;
     subject.void_slices_leave_nothing().await;
     subject.what_is_not_seen_is_gone(Deletes::Remove).await;
@@ -123,6 +134,76 @@ where
         let mut keyless = self.table("keyless", Disposition::Merge);
         keyless.schema.key.clear();
         assert!(self.target.open(&keyless, None).await.is_err(), "a merge needs a key");
+    }
+
+    async fn of_the_rows_with_one_key_the_same_one_stays(&self, disposition: Disposition) {
+        let name = format!("one_key_{disposition:?}").to_lowercase();
+        let mut table = of_new_run(&self.table(&name, disposition));
+        table.schema.columns.push(Column::new("version", ColumnType::Int));
+        table.version = Some("version".to_owned());
+        let stage = async |writer: &mut Box<dyn Writer>, slice, people: serde_json::Value| {
+            let row = |row: &serde_json::Value| {
+                rows(json!([{ "id": row[0], "name": row[1], "version": row[2] }])).remove(0)
+            };
+            let people: Vec<Row> = people.as_array().unwrap().iter().map(row).collect();
+            writer.write(staged(&table.schema, &people, slice, None)).await.unwrap();
+        };
+        let slice = |from, attempt| SliceNumber { request: 1, from, attempt, aside: false };
+        let [first, aside] = slice(1, 0).both();
+        let second = slice(2, 0).number();
+        let mut writer = self.target.open(&table, None).await.unwrap().unwrap();
+        // The second slice was faster.
+        stage(&mut writer, second, json!([[1, "of the second"], [2, "same"]])).await;
+        stage(&mut writer, slice(3, 0).number(), json!([[5, "void"], [1, "void"]])).await;
+        writer.checkpoint(&[]).await.unwrap();
+        let count = writer.staged();
+        drop(writer);
+        let mut writer = self.target.open(&table, Some(count)).await.unwrap().unwrap();
+        let news = json!([[1, "of the first"], [2, "same"], [3, "same"], [4, "newer", 2]]);
+        stage(&mut writer, first, news).await;
+        stage(&mut writer, first, json!([[3, "same"], [4, "older", 1], [6, "one"]])).await;
+        stage(&mut writer, aside, json!([[3, "by another request"]])).await;
+        stage(&mut writer, first, json!([[6, "other"]])).await;
+        stage(&mut writer, slice(3, 1).number(), json!([[5, "read anew"]])).await;
+        let void = slice(3, 0).both().to_vec();
+        let committed = writer.commit(&Ending { void, ..SOME }, &[]).await.unwrap();
+        let expected = [
+            "1 of the second",
+            "2 same",
+            "3 by another request",
+            "4 newer",
+            "5 read anew",
+            "6 other",
+        ];
+        assert_eq!(self.names(&table).await, expected, "{disposition:?}");
+        assert_eq!((committed.rows, committed.repeated), (6, 2), "{disposition:?}");
+        let notices = committed.notices;
+        assert_eq!(notices.len(), 1, "{disposition:?}: {notices:?}");
+        assert_eq!((notices[0].kind, notices[0].count), (NoticeKind::KeyCollision, 2));
+        let said = notices[0].to_string();
+        assert!(said.contains("`id=1`") && said.contains("`name`"), "{said}");
+        assert!(!said.contains("`version`") && said.contains("`people`"), "{said}");
+    }
+
+    async fn without_a_key_all_rows_stay(&self, disposition: Disposition) {
+        let name = format!("no_key_{disposition:?}").to_lowercase();
+        let mut table = Table { strict: true, ..self.table(&name, disposition) };
+        table.schema.key.clear();
+        self.load(&table, &[(1, "Ann"), (1, "Ann"), (1, "Bo")]).await;
+        assert_eq!(self.names(&table).await, ["1 Ann", "1 Ann", "1 Bo"], "{disposition:?}");
+    }
+
+    async fn a_strict_table_refuses_rows_that_collide(&self, disposition: Disposition) {
+        let name = format!("strict_{disposition:?}").to_lowercase();
+        let table = Table { strict: true, ..self.table(&name, disposition) };
+        self.load(&table, &[(1, "Ann"), (2, "Bo"), (2, "Bo")]).await;
+        let mut writer = self.open(&table).await;
+        writer.write(people(&table, &[(3, "Cy"), (3, "Dee")])).await.unwrap();
+        let error = writer.commit(&SOME, &[]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Shape, "{disposition:?}: {error:?}");
+        assert!(error.chain().contains("`id=3`"), "{}", error.chain());
+        assert_eq!(self.names(&table).await, ["1 Ann", "2 Bo"], "{disposition:?}");
+        drop(self.open(&table).await);
     }
 
     async fn a_run_goes_on_from_its_checkpoint(&self) {
@@ -511,6 +592,8 @@ pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Tabl
         replaces: None,
         deletes: Deletes::Ignore,
         place: Vec::new(),
+        version: None,
+        strict: false,
         stream: "people".to_owned(),
         object: object.into(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },

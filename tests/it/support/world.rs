@@ -139,6 +139,10 @@ impl Writer for Mortal<Box<dyn Writer>> {
         self.inner.write(batch).await
     }
 
+    async fn replaced(&mut self) -> Result<Vec<(String, u64)>> {
+        self.inner.replaced().await
+    }
+
     fn staged(&self) -> u64 {
         self.inner.staged()
     }

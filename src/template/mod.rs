@@ -3,6 +3,8 @@
 //! A template is text with Jinja expressions between double braces; there are no blocks, because a
 //! template only fills values in.
 
+mod bounds;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -10,7 +12,7 @@ use std::{
 };
 
 use minijinja::{
-    Environment, Expression as Compiled, UndefinedBehavior,
+    Environment, ErrorKind, Expression as Compiled,
     value::{Enumerator, Serde},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -20,19 +22,11 @@ pub use minijinja::{
     value::{Object, ValueKind},
 };
 
-/// Steps one expression may take; a runaway loop ends here.
-const FUEL: u64 = 50_000;
-
 /// What a path segment may hold as it is (RFC 3986 §2.3).
 const PATH_SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut engine = Environment::new();
-    engine.set_undefined_behavior(UndefinedBehavior::Strict);
-    engine.set_fuel(Some(FUEL));
-    engine
-});
+static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(bounds::engine);
 
 /// A JSON value as templates see it.
 pub fn from_json(value: &serde_json::Value) -> Value {
@@ -133,7 +127,10 @@ pub struct Expression {
 impl Expression {
     /// Compiles the text of an expression.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        bounds::check_expression(source)
+            .map_err(|message| TemplateError { message, offset: Some(0) })?;
         let engine: &'static Environment<'static> = &ENGINE;
+        known_names(source)?;
         let compiled = engine
             .compile_expression_owned(source.to_owned())
             .map_err(|error| TemplateError { message: describe(&error), offset: Some(0) })?;
@@ -188,6 +185,8 @@ enum Piece {
 impl Template {
     /// Compiles a template.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        bounds::check_source(source)
+            .map_err(|message| TemplateError { message, offset: Some(0) })?;
         let mut pieces = Vec::new();
         let mut rest = source;
         while let Some(start) = rest.find("{{") {
@@ -219,14 +218,36 @@ impl Template {
         self.expressions().flat_map(Expression::nested_variables).collect()
     }
 
-    /// The text with all values filled in; none is filled in as nothing.
-    pub fn render(&self, scope: &Arc<Scope>) -> Result<String, TemplateError> {
-        self.render_with(scope, |text, out| out.push_str(text))
-    }
-
     /// The text with all values filled in, each percent-encoded as one segment of a URL's path.
+    ///
+    /// # Errors
+    /// As for [`Template::render`]; or a whole segment is empty, and the path another one.
     pub fn render_path(&self, scope: &Arc<Scope>) -> Result<String, TemplateError> {
-        self.render_with(scope, |text, out| out.extend(utf8_percent_encode(text, PATH_SEGMENT)))
+        let mut out = String::new();
+        let mut pieces = self.pieces.iter().peekable();
+        while let Some(piece) = pieces.next() {
+            let expression = match piece {
+                Piece::Literal(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Piece::Expression(expression) => expression,
+            };
+            let value = expression.eval(scope)?;
+            let text = shown(&value);
+            let ends = match pieces.peek() {
+                None => true,
+                Some(Piece::Literal(next)) => next.starts_with(['/', '?']),
+                Some(Piece::Expression(_)) => false,
+            };
+            if text.is_empty() && ends && (out.is_empty() || out.ends_with('/')) {
+                let message =
+                    format!("`{}` is empty, and the path would lead elsewhere", expression.source);
+                return Err(TemplateError { message, offset: None });
+            }
+            out.extend(utf8_percent_encode(&text, PATH_SEGMENT));
+        }
+        Ok(out)
     }
 
     /// The value itself when the template is one expression, else the rendered text.
@@ -244,26 +265,33 @@ impl Template {
         })
     }
 
-    fn render_with(
-        &self,
-        scope: &Arc<Scope>,
-        fill_in: impl Fn(&str, &mut String),
-    ) -> Result<String, TemplateError> {
+    /// The text with all values filled in; none is filled in as nothing.
+    pub fn render(&self, scope: &Arc<Scope>) -> Result<String, TemplateError> {
         let mut out = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => out.push_str(text),
                 Piece::Expression(expression) => {
-                    let value = expression.eval(scope)?;
-                    match value.as_str() {
-                        Some(text) => fill_in(text, &mut out),
-                        None if value.kind() == ValueKind::None => {}
-                        None => fill_in(&value.to_string(), &mut out),
-                    }
+                    out.push_str(&shown(&expression.eval(scope)?));
                 }
+            }
+            if out.len() > bounds::MAX_TEXT {
+                let message = format!("it makes a text of more than {} bytes", bounds::MAX_TEXT);
+                return Err(TemplateError { message, offset: None });
             }
         }
         Ok(out)
+    }
+}
+
+/// The text of a value; nothing of none.
+fn shown(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None if value.kind() == ValueKind::None => String::new(),
+        // As in JSON and in queries, not as in Python.
+        None if value.kind() == ValueKind::Bool => value.is_true().to_string(),
+        None => value.to_string(),
     }
 }
 
@@ -300,6 +328,76 @@ fn end_of_expression(text: &str) -> Option<usize> {
         }
     }
     None
+}
+
+/// Whether the engine knows the filters and tests that an expression names: it would tell only when the
+/// expression is evaluated.
+fn known_names(source: &str) -> Result<(), TemplateError> {
+    for (offset, sign, name) in names_of(source) {
+        let (kind, probe) = match sign {
+            Sign::Filter => (ErrorKind::UnknownFilter, format!("none|{name}")),
+            Sign::Test => (ErrorKind::UnknownTest, format!("none is {name}")),
+            Sign::Method => {
+                let message = format!("`.{name}()` is not part of the language; use a filter");
+                return Err(TemplateError { message, offset: Some(offset) });
+            }
+        };
+        let probed = ENGINE.compile_expression(&probe).and_then(|probe| probe.eval(()));
+        if probed.is_err_and(|error| error.kind() == kind) {
+            let what = if kind == ErrorKind::UnknownTest { "test" } else { "filter" };
+            let message = format!("there is no {what} `{name}`");
+            return Err(TemplateError { message, offset: Some(offset) });
+        }
+    }
+    Ok(())
+}
+
+/// What a name in an expression stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Filter,
+    Test,
+    Method,
+}
+
+/// Names of filters, tests and methods in an expression, each with its place; quoted text is passed over.
+fn names_of(source: &str) -> Vec<(usize, Sign, &str)> {
+    let mut found = Vec::new();
+    let mut sign = None;
+    let mut quote = None;
+    let mut letters = source.char_indices().peekable();
+    while let Some((start, letter)) = letters.next() {
+        match quote {
+            Some(_) if letter == '\\' => drop(letters.next()),
+            Some(open) if letter == open => quote = None,
+            Some(_) => {}
+            None if letter == '"' || letter == '\'' => (quote, sign) = (Some(letter), None),
+            None if letter == '|' => sign = Some(Sign::Filter),
+            None if letter == '.' => sign = Some(Sign::Method),
+            None if letter.is_alphabetic() || letter == '_' => {
+                let mut end = start + letter.len_utf8();
+                while let Some((at, next)) = letters.peek().copied() {
+                    if !next.is_alphanumeric() && next != '_' {
+                        break;
+                    }
+                    end = at + next.len_utf8();
+                    letters.next();
+                }
+                let word = source.get(start..end).unwrap_or_default();
+                let called = source.get(end..).unwrap_or_default().trim_start().starts_with('(');
+                match sign.take() {
+                    Some(Sign::Test) if word == "not" => sign = Some(Sign::Test),
+                    Some(Sign::Method) if !called => {}
+                    Some(sign) => found.push((start, sign, word)),
+                    None if word == "is" => sign = Some(Sign::Test),
+                    None => {}
+                }
+            }
+            None if letter.is_whitespace() => {}
+            None => sign = None,
+        }
+    }
+    found
 }
 
 fn describe(error: &minijinja::Error) -> String {
@@ -342,6 +440,15 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_without_a_value_is_an_error() {
+        let path = |text: &str| Template::parse(text).unwrap().render_path(&scope());
+        for text in ["/orgs/{{ none }}/x", "/orgs/{{ none }}", "/{{ '' }}/x", "{{ none }}/x"] {
+            assert!(path(text).unwrap_err().message.contains("is empty"), "{text}");
+        }
+        assert_eq!(path("/orgs{{ none }}/x-{{ none }}").unwrap(), "/orgs/x-");
+    }
+
+    #[test]
     fn undefined_names_are_errors() {
         let error = Template::parse("{{ nobody }}").unwrap().render(&scope()).unwrap_err();
         assert_eq!(error.message, "`nobody` is not defined");
@@ -359,6 +466,144 @@ mod tests {
         assert_eq!(Template::parse("ab{{ x").unwrap_err().offset, Some(2));
         assert_eq!(Template::parse("ab{% if x %}").unwrap_err().offset, Some(2));
         assert!(Template::parse("{{ a + }}").is_err());
+    }
+
+    #[test]
+    fn what_would_be_too_deep_or_too_large_is_an_error() {
+        let long = |start: &str, part: &str, end: &str| {
+            format!("{{{{ {start}{}{end} }}}}", part.repeat(53_000 / part.len()))
+        };
+        let deep = [
+            long("1", "+1", ""),
+            long("", "-", "1"),
+            long("", "not ", "1"),
+            long("a", ".b", ""),
+            long("", "(", "1"),
+            long("a", "|upper", ""),
+            long("a", "[0]", ""),
+            long("1", " if 1 else 1", ""),
+            long("", "[", "1"),
+            "{{ 1 }}".repeat(20_000),
+        ];
+        for source in deep {
+            assert!(Template::parse(&source).is_err(), "{:?}", source.get(..40));
+        }
+        let large = [
+            "{{ 'a'*1000000 }}",
+            "{{ '%1000000000d' | format(1) }}",
+            "{{ '%.*f' | format(1000000000, 1) }}",
+            "{{ 'aaaaaaaaaa' | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') | replace('a', 'aaaaaaaaaa') }}",
+            "{{ 'ab' | map('replace', '', 'x') | join('0123456789') | list | join('0123456789') | list | join('0123456789') | list | join('0123456789') | list | join('0123456789') | list | join('0123456789') | list | join('0123456789') }}",
+            "{{ range(100000) | list }}",
+        ];
+        for source in large {
+            let made = Template::parse(source).and_then(|made| made.render(&scope()));
+            assert!(made.is_err(), "{source}");
+        }
+        check("{{ (3 | int) * 4 }}{{ '%03d' | format(7) }}", "12007");
+        check(&format!("{{{{ {} }}}}", vec!["1"; 60].join("+")), "60");
+    }
+
+    mod any {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// A part of an expression.
+        fn part() -> impl Strategy<Value = String> {
+            let known = prop::sample::select(vec![
+                "domain",
+                "keys",
+                "page_id",
+                "none",
+                "nobody",
+                "'a'",
+                "\"b\"",
+                "'\\",
+                "1",
+                "9999999",
+                "1.5",
+                "(",
+                ")",
+                "[",
+                "]",
+                "{",
+                "}",
+                "+",
+                "-",
+                "*",
+                "**",
+                "/",
+                "//",
+                "%",
+                "~",
+                ".",
+                ",",
+                ":",
+                "|",
+                "|join(",
+                "|replace(",
+                "|list",
+                "|map(",
+                "|format(",
+                "|tojson",
+                "|int",
+                "|split",
+                "|sort",
+                " if ",
+                " else ",
+                " not ",
+                " and ",
+                " in ",
+                " is ",
+                "==",
+                "{{",
+                "}}",
+                "{%",
+                "\u{0}",
+                "é",
+            ]);
+            (known, prop_oneof![8 => Just(1_usize), 2 => 1_usize..500])
+                .prop_map(|(part, times)| part.repeat(times))
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(400))]
+
+            /// It must neither overflow the stack nor panic, whatever it is, nor make more than it may.
+            #[test]
+            fn template_ends_well(parts in prop::collection::vec(part(), 1..14), inside: bool) {
+                let text = parts.concat();
+                let text = if inside { format!("{{{{ {text} }}}}") } else { text };
+                if let Ok(template) = Template::parse(&text) {
+                    let _names = template.nested_variables();
+                    if let Ok(made) = template.render(&scope()) {
+                        prop_assert!(made.len() <= bounds::MAX_TEXT);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn filters_and_tests_that_are_not_there_are_found_beforehand() {
+        for text in
+            ["a | nosuch", "a|upper|nosuch(1)", "a is nosuch", "a is not nosuch", "a.upper()"]
+        {
+            let error = Expression::parse(text).unwrap_err();
+            assert!(error.message.contains("nosuch") || error.message.contains("upper"), "{text}");
+        }
+        for text in [
+            "a | reject('in', ['x']) | list",
+            "a is defined and a is not none",
+            "a == '| nosuch' ~ \"is x\"",
+            "a.b.c | unique | length",
+            "[1, 2] | join(',')",
+            "a is divisibleby(2)",
+            "1.5 + 2",
+        ] {
+            Expression::parse(text).unwrap();
+        }
     }
 
     #[test]

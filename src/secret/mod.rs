@@ -1,8 +1,12 @@
-//! Text that cannot be printed.
+//! Text that cannot be printed, and what texts from outside may not show.
+
+mod mask;
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+
+pub use mask::{escaped, hide, masked, shown};
 
 /// A secret value: neither `Debug` nor any serializer shows it, and it is wiped when dropped.
 #[derive(Clone)]

@@ -1,0 +1,164 @@
+//! Whose certificates are trusted: the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name;
+//! Mozilla's on a machine that has none.
+
+use std::sync::Arc;
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use rustls_platform_verifier::Verifier;
+use x509_cert::{Certificate, der::Decode};
+
+use crate::error::{Error, Kind, Result};
+
+/// What to do about a certificate that is not trusted.
+pub const HINT: &str =
+    "name a PEM file with the certificate of that authority: SSL_CERT_FILE=/path/ca.pem";
+
+/// How TLS is spoken to a server whose certificate must be good.
+///
+/// # Errors
+/// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set and holds no certificate.
+pub fn client_config() -> Result<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let broken =
+        |error: rustls::Error| Error::new(Kind::Unreachable, "TLS cannot be set up").because(error);
+    let trusted = Trusted { inner: verifier(&provider)? };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(broken)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(trusted))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// Mozilla's certificates, where the system has none; else nothing.
+///
+/// # Errors
+/// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set and holds no certificate.
+pub fn fallback() -> Result<Vec<CertificateDer<'static>>> {
+    let provider = Arc::new(ring::default_provider());
+    if Verifier::new(Arc::clone(&provider)).is_ok() {
+        return Ok(Vec::new());
+    }
+    if let Some((name, value)) = named() {
+        let what = format!("{name} names `{value}`, where no certificate can be read");
+        return Err(Error::input(what).with_hint(format!(
+            "name a PEM file with the certificates to trust, or unset {name}"
+        )));
+    }
+    Ok(webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec())
+}
+
+fn verifier(provider: &Arc<CryptoProvider>) -> Result<Verifier> {
+    let broken = |error: rustls::Error| {
+        Error::new(Kind::Unreachable, "the certificates to trust cannot be read").because(error)
+    };
+    Verifier::new_with_extra_roots(fallback()?, Arc::clone(provider)).map_err(broken)
+}
+
+/// The variable that names certificates, and its value.
+#[expect(clippy::disallowed_methods, reason = "the library that reads the files goes by the same")]
+fn named() -> Option<(&'static str, String)> {
+    let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find_map(|name| Some((name, value(name)?)))
+}
+
+/// Verifies as the system does, and says who issued a certificate that nobody knows.
+#[derive(Debug)]
+struct Trusted {
+    inner: Verifier,
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let verified = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        verified.map_err(|error| match error {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                let why = Unknown(issuer(end_entity, intermediates));
+                OtherError(Arc::new(why)).into()
+            }
+            other => other,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Why a certificate was refused, from the text of an error and its causes; `None` when that was not it.
+pub fn refusal(text: &str) -> Option<String> {
+    let unknown = text.rsplit_once(UNKNOWN).map(|(_, rest)| format!("{UNKNOWN}{rest}"));
+    let other = || text.split_once("invalid peer certificate: ").map(|(_, why)| why.to_owned());
+    unknown.or_else(other)
+}
+
+/// How the refusal of an unknown authority begins.
+const UNKNOWN: &str = "its authority ";
+
+/// The authority that issued a certificate, and that nobody here knows.
+#[derive(Debug)]
+struct Unknown(Option<String>);
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(issuer) => write!(formatter, "{UNKNOWN}`{issuer}` is not trusted here"),
+            None => write!(formatter, "{UNKNOWN}is not trusted here"),
+        }
+    }
+}
+
+impl std::error::Error for Unknown {}
+
+/// Name of the authority at the upper end of a chain.
+fn issuer(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Option<String> {
+    let read = |der: &CertificateDer<'_>| Certificate::from_der(der).ok();
+    let mut top = read(end_entity)?.tbs_certificate.issuer;
+    let above: Vec<Certificate> = intermediates.iter().filter_map(read).collect();
+    // Each step uses one certificate at most, so that a circle ends.
+    for _ in &above {
+        let next = above.iter().map(|one| &one.tbs_certificate).find(|one| one.subject == top);
+        match next {
+            Some(next) => top = next.issuer.clone(),
+            None => break,
+        }
+    }
+    Some(top.to_string())
+}

@@ -1,0 +1,162 @@
+//! `weir conns set`: what is saved can work.
+
+use std::{
+    io::{BufRead, IsTerminal, Read},
+    path::PathBuf,
+};
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::{
+    args::Shared,
+    files::{self, Surroundings},
+    printer,
+};
+use crate::connection::{
+    Base, Connection, ConnectionKind, Context, Origin, lacking_fields, mapping_in, save,
+};
+use crate::error::{Error, Result};
+
+/// Saves a connection, and tells in which file.
+///
+/// # Errors
+/// It is none, or cannot work: a malformed URL or value, a property that nobody knows, a file that is
+/// not there. Nothing is saved then.
+pub(super) fn set(
+    name: &str,
+    given: &[String],
+    shared: Shared,
+    around: &Surroundings,
+) -> Result<PathBuf> {
+    let named = !name.is_empty()
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    if !named {
+        return Err(Error::input(format!("`{name}` is no name: use letters, digits and `_`")));
+    }
+    let file = around.file()?;
+    // What is typed goes by the current folder, and must be found from any other.
+    let folder = std::env::current_dir().unwrap_or_default();
+    let base = Base { folder, ..around.connections.base(None) };
+    let mut properties = properties(given, &base)?;
+    let text = serde_json::to_string(&properties).unwrap_or_default();
+    let variables = around.connections.variables();
+    let context = Context {
+        origin: Origin::File,
+        file: Some(&file),
+        base: base.clone(),
+        variables: &variables,
+    };
+    let read = Connection::read(name, &text, &context)?;
+    for problem in lacking(&read, around)? {
+        printer::note(shared, &format!("{name} is not complete yet: {problem}"));
+    }
+    make_whole(&mut properties, &read, &base)?;
+    save(&file, name, &properties)?;
+    Ok(file)
+}
+
+/// What a connection still lacks.
+fn lacking(read: &Connection, around: &Surroundings) -> Result<Vec<String>> {
+    match read.kind {
+        ConnectionKind::Api => {
+            let spec = files::spec_of(read)?;
+            crate::plan::check_inputs(&read.inputs, &spec)?;
+            lacking_fields(read, &spec, &around.connections.variables())
+        }
+        ConnectionKind::Postgres | ConnectionKind::Files => {
+            files::target(read, None)?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// The properties that were typed.
+fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> {
+    let mut properties = IndexMap::new();
+    for text in given {
+        let is_url = text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains('='));
+        if is_url {
+            properties.insert("url".to_owned(), Value::from(text.as_str()));
+            continue;
+        }
+        let Some((key, value)) = text.split_once('=') else {
+            let what = format!("`{text}` is neither a URL nor key=value");
+            return Err(Error::input(what).with_hint("weir conns set --help"));
+        };
+        let value = match value.strip_prefix('@') {
+            _ if value == "-" => from_stdin(key)?,
+            Some(path) => from_file(&base.path(path)?)?,
+            None => value.to_owned(),
+        };
+        match key {
+            "secrets" => properties.extend(mapping_in(key, &value)?),
+            "inputs" => {
+                let inputs: serde_json::Map<String, Value> =
+                    mapping_in(key, &value)?.into_iter().collect();
+                properties.insert(key.to_owned(), inputs.into());
+            }
+            _ => {
+                properties.insert(key.to_owned(), Value::from(value));
+            }
+        }
+    }
+    Ok(properties)
+}
+
+/// Writes paths whole: the connections file stands in another folder.
+fn make_whole(
+    properties: &mut IndexMap<String, Value>,
+    read: &Connection,
+    base: &Base,
+) -> Result<()> {
+    for (key, value) in properties.iter_mut() {
+        let Some(text) = value.as_str() else { continue };
+        if let Some(path) = text.strip_prefix("file:").filter(|path| !path.starts_with("//")) {
+            *value = Value::from(format!("file:{}", base.path(path)?.display()));
+        } else if ["spec", "url", "path"].contains(&key.as_str())
+            && !text.contains("${")
+            && !text.starts_with("command:")
+            && let Some(whole) = read.property(key)
+        {
+            *value = Value::from(whole);
+        }
+    }
+    Ok(())
+}
+
+/// Reads one line; on a terminal what is typed is not shown.
+fn from_stdin(key: &str) -> Result<String> {
+    let stdin = std::io::stdin();
+    let echo = rustix::termios::tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal());
+    if let Some(shown) = &echo {
+        printer::talk(&format!("{key}:"));
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        set_terminal(&stdin, &hidden);
+    }
+    let mut line = String::new();
+    let read = stdin.lock().read_line(&mut line);
+    if let Some(shown) = &echo {
+        set_terminal(&stdin, shown);
+    }
+    read.map_err(|error| {
+        Error::input(format!("`{key}` cannot be read from stdin")).because(error)
+    })?;
+    Ok(line.trim().to_owned())
+}
+
+fn set_terminal(stdin: &std::io::Stdin, modes: &rustix::termios::Termios) {
+    let flush = rustix::termios::OptionalActions::Flush;
+    if rustix::termios::tcsetattr(stdin, flush, modes).is_err() {
+        tracing::debug!("the terminal keeps its modes and shows what is typed");
+    }
+}
+
+fn from_file(path: &std::path::Path) -> Result<String> {
+    let shown = path.display();
+    let wrong = |error| Error::input(format!("`{shown}` cannot be read")).because(error);
+    let mut text = String::new();
+    std::fs::File::open(path).map_err(wrong)?.read_to_string(&mut text).map_err(wrong)?;
+    Ok(text.trim().to_owned())
+}

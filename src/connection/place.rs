@@ -1,0 +1,68 @@
+//! Paths as users write them: `~` is their home folder, and a relative path goes by the folder of the
+//! file in which it stands.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+/// Where relative paths begin, and what `~` stands for.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// Folder of the file in which the path stands; empty: the current folder.
+    pub folder: PathBuf,
+    /// The user's home folder, where it is known.
+    pub home: Option<PathBuf>,
+}
+
+impl Base {
+    /// The path that a text means. An absolute one stays as it is.
+    ///
+    /// # Errors
+    /// `~` without a known home folder, or the home folder of another user (`~ann`).
+    pub fn path(&self, text: &str) -> Result<PathBuf> {
+        let Some(rest) = text.strip_prefix('~') else { return Ok(self.folder.join(text)) };
+        if !rest.is_empty() && !rest.starts_with('/') {
+            let what = format!("`{text}` begins with `~`, which only stands before a `/`");
+            return Err(Error::input(what).with_hint(format!("for a name with a `~`: ./{text}")));
+        }
+        let home = self.home.as_ref().ok_or_else(|| {
+            Error::input(format!("`{text}` needs your home folder, and HOME is not set"))
+                .with_hint("set HOME, or write the whole path")
+        })?;
+        Ok(home.join(rest.trim_start_matches('/')))
+    }
+
+    /// The same for a place that may also be a URL, which stays as it is.
+    pub(super) fn place(&self, text: &str) -> Result<String> {
+        if text.contains("://") {
+            return Ok(text.to_owned());
+        }
+        Ok(self.path(text)?.to_string_lossy().into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_by_its_file_and_a_tilde_is_the_home_folder() {
+        let base = Base { folder: "/etc/weir".into(), home: Some("/home/ann".into()) };
+        let table = [
+            ("out", "/etc/weir/out"),
+            ("./out", "/etc/weir/./out"),
+            ("/var/out", "/var/out"),
+            ("~", "/home/ann/"),
+            ("~/out", "/home/ann/out"),
+            ("a~b", "/etc/weir/a~b"),
+            ("s3://bucket/out", "s3://bucket/out"),
+        ];
+        for (text, path) in table {
+            assert_eq!(base.place(text).unwrap(), path, "{text}");
+        }
+        assert!(base.path("~ann/out").unwrap_err().hint().unwrap().contains("./~ann/out"));
+        let homeless = Base::default();
+        assert_eq!(homeless.place("out").unwrap(), "out");
+        assert!(homeless.path("~/out").unwrap_err().to_string().contains("HOME"));
+    }
+}

@@ -1,0 +1,175 @@
+//! Known secrets in texts for people: `***` in their place, whatever form a server gave them.
+//!
+//! The list of secrets is the process's own, so that a text needs no knowledge of the connection that it
+//! came from.
+
+use std::{
+    borrow::Cow,
+    sync::{PoisonError, RwLock},
+};
+
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Bytes from which a secret, or a form of it, is looked for. A shorter one would turn up by chance.
+const LEAST: usize = 6;
+/// Forms that are remembered; the oldest give way.
+const MOST: usize = 4096;
+/// What stands in place of a secret.
+const MASK: &str = "***";
+/// What URLs keep as it is, by the custom of most programs.
+const URL: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<');
+const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'*');
+
+static FORMS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+
+/// From now on [`masked`] hides this secret. One of fewer than six bytes is not hidden.
+pub fn hide(secret: &str) {
+    if secret.len() < LEAST || secret == MASK {
+        return;
+    }
+    let mut known = FORMS.write().unwrap_or_else(PoisonError::into_inner);
+    if known.iter().any(|form| form == secret) {
+        return;
+    }
+    let new = forms(secret);
+    let surplus = (known.len() + new.len()).saturating_sub(MOST).min(known.len());
+    known.drain(..surplus);
+    known.extend(new);
+}
+
+/// A secret as it may stand in a text.
+fn forms(secret: &str) -> Vec<String> {
+    let mut forms = vec![secret.to_owned()];
+    for set in [NON_ALPHANUMERIC, UNRESERVED, URL] {
+        let encoded = utf8_percent_encode(secret, set).to_string();
+        forms.push(encoded.replace("%20", "+"));
+        forms.push(small_digits(&encoded));
+        forms.push(encoded);
+    }
+    // In JSON.
+    forms.push(secret.replace('\\', "\\\\").replace('"', "\\\""));
+    // In Base64, wherever in the encoded text it stands (`user:password`): what is the secret's alone.
+    for before in 0..3_usize {
+        let bytes = [vec![0; before], secret.as_bytes().to_vec()].concat();
+        let start = (before * 8).div_ceil(6);
+        let end = bytes.len() * 8 / 6;
+        for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+            forms.extend(engine.encode(&bytes).get(start..end).map(str::to_owned));
+        }
+    }
+    forms.retain(|form| form.len() >= LEAST);
+    forms.sort();
+    forms.dedup();
+    forms
+}
+
+/// A percent-encoded text with small letters among the digits: `%2f`.
+fn small_digits(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |out, part| {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        out + "%" + &digits.to_lowercase() + rest
+    })
+}
+
+/// The text with `***` in place of every known secret, of its Base64 and of its percent-encoded form.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    let known = FORMS.read().unwrap_or_else(PoisonError::into_inner);
+    let mut found: Vec<&String> =
+        known.iter().filter(|form| text.contains(form.as_str())).collect();
+    if found.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    // The longest first: a secret may be a part of another one.
+    found.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    Cow::Owned(found.into_iter().fold(text.to_owned(), |text, form| text.replace(form, MASK)))
+}
+
+/// The text with control characters and marks of direction as `\u{…}`, so that it cannot steer a terminal;
+/// line breaks and tabs stay.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if steers(letter) {
+            out.extend(letter.escape_unicode());
+        } else {
+            out.push(letter);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a character moves the cursor, changes colours or turns the direction of writing.
+fn steers(letter: char) -> bool {
+    let marks = ['\u{61c}', '\u{feff}'];
+    let ranges = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}'];
+    (letter.is_control() && !matches!(letter, '\n' | '\t'))
+        || marks.contains(&letter)
+        || ranges.iter().any(|range| range.contains(&letter))
+}
+
+/// A text from outside as people may see it: known secrets masked, control characters escaped.
+pub fn shown(text: &str) -> String {
+    escaped(&masked(text)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    #[test]
+    fn a_known_secret_is_hidden_in_all_its_forms() {
+        let secret = "p/ss wörd\"+x9?";
+        hide(secret);
+        hide("short");
+        let percent = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+        let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let url = url::Url::parse_with_params("https://a.test/x", [("t", secret)]).unwrap();
+        let mut texts = vec![
+            secret.to_owned(),
+            small_digits(&percent),
+            percent,
+            form,
+            url.query().unwrap().to_owned(),
+            serde_json::to_string(secret).unwrap(),
+        ];
+        for user in ["a", "ab", "abc", "ann@acme.test"] {
+            texts.push(STANDARD.encode(format!("{user}:{secret}")));
+            texts.push(URL_SAFE_NO_PAD.encode(format!("{user}:{secret}:more")));
+        }
+        for text in texts {
+            let hidden = masked(&text);
+            assert!(hidden.contains(MASK), "{text} {hidden}");
+            assert!(text.len() - hidden.len() >= secret.len() - MASK.len(), "{text} {hidden}");
+        }
+        assert_eq!(masked("a short text"), "a short text");
+    }
+
+    #[test]
+    fn the_longest_secret_is_hidden_first() {
+        hide("abcdef-long");
+        hide("abcdef-longer");
+        assert_eq!(masked("<abcdef-longer> <abcdef-long>"), "<***> <***>");
+    }
+
+    #[test]
+    fn no_text_steers_a_terminal() {
+        assert_eq!(
+            escaped("a\x1b[2Jb\u{202e}c\u{9b}d\n\te"),
+            "a\\u{1b}[2Jb\\u{202e}c\\u{9b}d\n\te"
+        );
+        assert_eq!(escaped("grüße 世界 🙂"), "grüße 世界 🙂");
+    }
+}

@@ -1,0 +1,331 @@
+//! What keeps templates small: the length of a text, the depth of an expression, the size of what it
+//! makes.
+//!
+//! The depth follows from the number of words and signs: each level of nesting needs one of them.
+
+use std::borrow::Cow;
+
+use minijinja::{
+    Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters,
+    value::{Rest, ValueOrKwargs},
+};
+
+/// Steps one expression may take; a runaway loop ends here.
+const FUEL: u64 = 50_000;
+/// Bytes of a template.
+const MAX_SOURCE: usize = 64 * 1024;
+/// Words and signs of one expression, a quoted text counted as one.
+const MAX_TOKENS: usize = 400;
+/// `+` and `~` of one expression.
+const MAX_JOINTS: usize = 64;
+/// Bytes of a text that a template makes.
+pub(super) const MAX_TEXT: usize = 8 * 1024 * 1024;
+/// Items of a list that a filter makes.
+const MAX_ITEMS: usize = 100_000;
+/// Digits of a width or precision of `format`.
+const MAX_WIDTH_DIGITS: usize = 3;
+
+/// Filters whose value is a number.
+const NUMERIC: [&str; 6] = ["int", "float", "length", "count", "abs", "round"];
+/// Filters and functions of the expression language that make much of little, and that no template of
+/// values needs.
+const NO_FILTERS: [&str; 6] = ["batch", "slice", "indent", "pprint", "zip", "chain"];
+const NO_FUNCTIONS: [&str; 4] = ["range", "dict", "debug", "namespace"];
+
+/// The expression language, its costly filters bounded.
+pub(super) fn engine() -> Environment<'static> {
+    let mut engine = Environment::new();
+    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    engine.set_fuel(Some(FUEL));
+    for name in NO_FILTERS {
+        engine.remove_filter(name);
+    }
+    for name in NO_FUNCTIONS {
+        engine.remove_global(name);
+    }
+    let list = Value::from_function(filters::list);
+    let escape = Value::from_function(filters::escape);
+    let costly = [
+        ("replace", Value::from_function(filters::replace), Some(replaced as Size)),
+        ("join", Value::from_function(filters::join), Some(joined)),
+        ("format", Value::from_function(filters::format), Some(formatted)),
+        ("tojson", Value::from_function(filters::tojson), None),
+        ("escape", escape.clone(), None),
+        ("e", escape, None),
+        ("list", list, Some(listed)),
+        ("split", Value::from_function(filters::split), Some(listed)),
+        ("lines", Value::from_function(filters::lines), Some(listed)),
+        ("map", Value::from_function(filters::map), None),
+    ];
+    for (name, filter, size) in costly {
+        let bounded = move |state: &mut State, given: Rest<ValueOrKwargs>| {
+            let given = given.into_values();
+            if size.is_some_and(|size: Size| size(&given).is_none_or(|size| size > MAX_TEXT)) {
+                return Err(too_large());
+            }
+            let made = filter.call(state, &given)?;
+            let large = made.as_str().is_some_and(|text| text.len() > MAX_TEXT);
+            if large { Err(too_large()) } else { Ok(made) }
+        };
+        engine.add_filter(name, bounded);
+    }
+    engine
+}
+
+/// The least size of what a filter makes of these values; `None` when that is too large at once.
+type Size = fn(&[Value]) -> Option<usize>;
+
+fn replaced(given: &[Value]) -> Option<usize> {
+    let text = |at: usize| given.get(at).map(shown).unwrap_or_default();
+    let (whole, old, new) = (text(0), text(1), text(2));
+    whole.matches(old.as_ref()).count().checked_mul(new.len())
+}
+
+fn joined(given: &[Value]) -> Option<usize> {
+    let items = given.first().and_then(Value::len).unwrap_or(0);
+    let between = given.get(1).and_then(Value::as_str).map_or(0, str::len);
+    items.checked_mul(between)
+}
+
+fn formatted(given: &[Value]) -> Option<usize> {
+    let form = given.first().and_then(Value::as_str).unwrap_or_default();
+    let mut rest = form.split('%');
+    rest.next();
+    let small = rest.all(|part| {
+        let width = part.find(|letter: char| letter.is_ascii_alphabetic());
+        let width = width.and_then(|end| part.get(..end)).unwrap_or_default();
+        let mut numbers = width.split(|letter: char| !letter.is_ascii_digit());
+        !width.contains('*') && numbers.all(|digits| digits.len() <= MAX_WIDTH_DIGITS)
+    });
+    small.then_some(0)
+}
+
+fn listed(given: &[Value]) -> Option<usize> {
+    let items = given.first().and_then(Value::len).unwrap_or(0);
+    (items <= MAX_ITEMS).then_some(0)
+}
+
+fn shown(value: &Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed)
+}
+
+fn too_large() -> Error {
+    let what = format!(
+        "this makes more than a template may: a text of {MAX_TEXT} bytes, a list of {MAX_ITEMS} items, \
+         a width of {MAX_WIDTH_DIGITS} digits"
+    );
+    Error::new(ErrorKind::InvalidOperation, what)
+}
+
+/// Says why a template is too long.
+pub(super) fn check_source(source: &str) -> Result<(), String> {
+    if source.len() <= MAX_SOURCE {
+        return Ok(());
+    }
+    Err(format!("it has {} bytes; a template may have {MAX_SOURCE}", source.len()))
+}
+
+/// Says why an expression may not be compiled.
+pub(super) fn check_expression(source: &str) -> Result<(), String> {
+    check_source(source)?;
+    let tokens = tokens(source);
+    if tokens.len() > MAX_TOKENS {
+        return Err(format!("it has more than {MAX_TOKENS} words and signs; make it shorter"));
+    }
+    let joints = tokens.iter().filter(|token| matches!(token, Token::Sign("+" | "~"))).count();
+    if joints > MAX_JOINTS {
+        return Err(format!("it has {joints} `+` and `~`; {MAX_JOINTS} are allowed"));
+    }
+    let product = |at: &usize| tokens.get(*at) == Some(&Token::Sign("*"));
+    if (0..tokens.len()).filter(product).all(|at| of_numbers(&tokens, at)) {
+        return Ok(());
+    }
+    Err("`*` multiplies numbers: write `(a | int) * (b | int)`".to_owned())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Token<'text> {
+    Word(&'text str),
+    Number,
+    Text,
+    Sign(&'text str),
+}
+
+/// The words and signs of an expression, one more than may be at most.
+fn tokens(source: &str) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    let mut rest = source.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let wordlike = |letter: char| letter.is_alphanumeric() || letter == '_';
+        let end_of = |kept: &dyn Fn(char) -> bool| {
+            rest.find(|letter: char| !kept(letter)).unwrap_or(rest.len())
+        };
+        let (token, length) = match first {
+            '"' | '\'' => (Token::Text, quoted(rest)),
+            _ if first.is_ascii_digit() => (Token::Number, end_of(&wordlike)),
+            _ if wordlike(first) => {
+                let end = end_of(&wordlike);
+                (Token::Word(rest.get(..end).unwrap_or_default()), end)
+            }
+            _ => {
+                let double = rest.starts_with("**") || rest.starts_with("//");
+                let length = if double { 2 } else { first.len_utf8() };
+                (Token::Sign(rest.get(..length).unwrap_or_default()), length)
+            }
+        };
+        tokens.push(token);
+        if tokens.len() > MAX_TOKENS {
+            break;
+        }
+        rest = rest.get(length..).unwrap_or_default().trim_start();
+    }
+    tokens
+}
+
+/// Length of the quoted text at the start.
+fn quoted(rest: &str) -> usize {
+    let mut letters = rest.char_indices();
+    let open = letters.next().map(|(_, open)| open);
+    let mut escaped = false;
+    for (at, letter) in letters {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if Some(letter) == open => return at + letter.len_utf8(),
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+/// Whether numbers stand on both sides of the `*` at this place, by their form.
+fn of_numbers(tokens: &[Token], at: usize) -> bool {
+    let starts = |start: &usize| {
+        let before = start.checked_sub(1).and_then(|before| tokens.get(before));
+        let apart = match before {
+            None => true,
+            Some(Token::Word(word)) => ["if", "else", "and", "or", "not", "in"].contains(word),
+            Some(Token::Sign(sign)) => ![".", "|", ")", "]", "}"].contains(sign),
+            Some(_) => false,
+        };
+        apart && number(tokens, *start) == Some(at)
+    };
+    number(tokens, at + 1).is_some() && (0..at).any(|start| starts(&start))
+}
+
+/// The end of the number at this place: a literal, a sum in parentheses, or whatever a filter makes one.
+fn number(tokens: &[Token], mut at: usize) -> Option<usize> {
+    let sign = |at: usize, sign: &str| tokens.get(at) == Some(&Token::Sign(sign));
+    while sign(at, "-") {
+        at += 1;
+    }
+    let mut numeric = false;
+    let mut end = match tokens.get(at)? {
+        Token::Number => {
+            numeric = true;
+            // The digits after the point.
+            let fraction = sign(at + 1, ".") && tokens.get(at + 2) == Some(&Token::Number);
+            if fraction { at + 3 } else { at + 1 }
+        }
+        Token::Text => at + 1,
+        Token::Sign("(") => {
+            let close = closing(tokens, at)?;
+            numeric = sum(tokens, at + 1) == Some(close);
+            close + 1
+        }
+        Token::Word(_) => {
+            let mut end = at + 1;
+            while sign(end, ".") {
+                end += 2;
+            }
+            end
+        }
+        Token::Sign(_) => return None,
+    };
+    while sign(end, "|") {
+        let Some(Token::Word(filter)) = tokens.get(end + 1) else { return None };
+        numeric = NUMERIC.contains(filter);
+        end += 2;
+        if sign(end, "(") {
+            end = closing(tokens, end)? + 1;
+        }
+    }
+    numeric.then_some(end)
+}
+
+/// The end of the sum, product … of numbers at this place.
+fn sum(tokens: &[Token], at: usize) -> Option<usize> {
+    let mut end = number(tokens, at)?;
+    while let Some(Token::Sign("+" | "-" | "*" | "/" | "//" | "%" | "**")) = tokens.get(end) {
+        end = number(tokens, end + 1)?;
+    }
+    Some(end)
+}
+
+/// The place of the `)` that belongs to the `(` at this one.
+fn closing(tokens: &[Token], open: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        match token {
+            Token::Sign("(") => depth += 1,
+            Token::Sign(")") if depth == 1 => return Some(at),
+            Token::Sign(")") => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_of_numbers() {
+        let fine = [
+            "3 * 4",
+            "1.5 * 2",
+            "(page | int - 1) * 50",
+            "page|int * (2 + 3)",
+            "name | length * 2 ~ 'x'",
+            "'a' ~ 5 * 3",
+            "-5 * -3",
+            "x | default(0) | int * 3",
+            "(3 * 4) * (5 - 1)",
+            "row.size | int * 8",
+            "2 ** 3",
+            "1 if a else 3 * 4",
+        ];
+        for source in fine {
+            assert_eq!(check_expression(source), Ok(()), "{source}");
+        }
+        let wrong = [
+            "'a' * 3",
+            "3 * 'a'",
+            "name * 3",
+            "3 * name",
+            "(name) * 3",
+            "(a or 'x') * 3",
+            "'a' | default(x | int) * 3",
+            "3 | string * 9",
+            "[1] * 9",
+            "row.5 * 9",
+            "9 * (name)",
+            "9 * name | upper",
+            "x.int * 5",
+            "x is int * 5",
+            "'a' * 3 * 4",
+            "3 * 4 * name",
+            "f(*many)",
+        ];
+        for source in wrong {
+            assert!(check_expression(source).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_text_counts_as_one() {
+        assert_eq!(tokens("a.b | join('x \\' y, z')").len(), 8);
+        assert_eq!(tokens("'never closed"), [Token::Text]);
+    }
+}
