@@ -25,6 +25,8 @@ pub enum Kind {
     Shape,
     /// The target refused or broke: check the database or the store.
     Target,
+    /// Another run holds the lock: wait until it is done.
+    Busy,
     /// The run was told to stop: run it again.
     Interrupted,
     /// What may be spent is spent: run it again later.
@@ -49,7 +51,12 @@ impl Kind {
     pub fn passes(self) -> bool {
         matches!(
             self,
-            Self::Credentials | Self::Unreachable | Self::Target | Self::Interrupted | Self::Paused
+            Self::Credentials
+                | Self::Unreachable
+                | Self::Target
+                | Self::Busy
+                | Self::Interrupted
+                | Self::Paused
         )
     }
 }

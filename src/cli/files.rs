@@ -302,15 +302,7 @@ pub(super) fn state(
 /// The server and database that a connection names.
 pub(super) fn postgres(connection: &Connection) -> Result<PostgresOptions> {
     let named = |error: Error| error.within(format!("connection `{}`", connection.name));
-    let url = connection.property("url").filter(|_| !connection.elsewhere.contains_key("url"));
-    let mut options = match url {
-        Some(url) => PostgresOptions::from_url(url).map_err(named)?,
-        None => PostgresOptions::default(),
-    };
-    let elsewhere = |name: &str| connection.elsewhere.contains_key(name);
-    let own = connection.properties.iter().filter(|(name, _)| *name != "url" && !elsewhere(name));
-    for (name, value) in own {
-        options.set(name, value.expose()).map_err(named)?;
-    }
-    Ok(options)
+    let mut properties = connection.properties.clone();
+    properties.retain(|name, _| !connection.elsewhere.contains_key(name));
+    PostgresOptions::new(&properties, &variable).map_err(named)
 }

@@ -39,6 +39,7 @@ enum Exit {
     Failed = 1,
     WrongInput = 2,
     DoneWithErrors = 3,
+    Busy = 4,
     Paused = 75,
     Interrupted = 130,
     Terminated = 143,
@@ -130,6 +131,7 @@ fn exit_of(error: &Error) -> Exit {
         Kind::Input => Exit::WrongInput,
         Kind::Interrupted => Exit::Interrupted,
         Kind::Paused => Exit::Paused,
+        Kind::Busy => Exit::Busy,
         _ => Exit::Failed,
     }
 }

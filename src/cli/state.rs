@@ -120,7 +120,9 @@ pub(super) fn reset(
         printer::talk("nothing was changed");
         return Ok(Exit::Done);
     }
-    let forgotten = runtime.block_on(sync::reset(store.as_ref(), &|name| wanted.contains(name)))?;
+    let kept = (store.as_ref(), prepared.name());
+    let chosen = |name: &str| wanted.contains(name);
+    let forgotten = runtime.block_on(sync::reset(prepared.target(), kept, &chosen))?;
     if shared.json {
         printer::json(&json!({ "forgotten": forgotten }));
     } else {

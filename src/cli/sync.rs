@@ -187,6 +187,11 @@ impl Prepared {
         Head { replication: self.name().to_owned(), source, target }
     }
 
+    /// Where its rows go.
+    pub(super) fn target(&self) -> &dyn Target {
+        self.target.as_ref()
+    }
+
     /// Where its state is kept.
     pub(super) fn store(&self) -> Result<Arc<dyn Store>> {
         match &self.state {

@@ -361,10 +361,12 @@ pub fn without_login(text: &str) -> String {
     format!("{scheme}{}", host.trim_end_matches('/'))
 }
 
+/// What a URL leads to; forms of other programs, which are explained when they are used, included.
 fn kind_of_url(text: &str) -> Option<ConnectionKind> {
     let (scheme, _) = text.split_once("://")?;
     match scheme {
-        "postgres" | "postgresql" => Some(ConnectionKind::Postgres),
+        "postgres" | "postgresql" | "jdbc:postgresql" => Some(ConnectionKind::Postgres),
+        driver if driver.starts_with("postgresql+") => Some(ConnectionKind::Postgres),
         "file" | "s3" | "gs" | "az" => Some(ConnectionKind::Files),
         _ => None,
     }

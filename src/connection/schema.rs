@@ -84,8 +84,12 @@ fn postgres() -> Value {
             "password": text,
             "database": text,
             "schema": { "type": "string", "description": "Schema of tables that name none." },
+            "lock_wait": {
+                "description": "Longest wait in seconds for a table that other sessions use.",
+                "type": ["integer", "string"],
+            },
             "sslmode": {
-                "description": "As libpq's: disable, allow, prefer, require, verify-ca, verify-full.",
+                "description": "As in libpq: disable, allow, prefer, require, verify-ca, verify-full.",
                 "type": "string",
             },
         },

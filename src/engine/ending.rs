@@ -207,6 +207,7 @@ impl Ending<'_> {
         if plan.output.is_none() {
             return state;
         }
+        state.succeeded.clone_from(&state.last);
         let clean = progress.gaps.is_empty() && supply <= Supply::Bounded;
         let kept = before.writes == plan.writes && before.reads == plan.reads;
         if complete {

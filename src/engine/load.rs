@@ -415,6 +415,11 @@ impl Keeper {
         ending: &Ending,
         after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
+        let at_home = self.durable.as_ref().is_some_and(|durable| durable.at_home);
+        if at_home && self.writer.is_some() && self.pending.noted {
+            // The commit may have to wait for those who use the table, and be given up.
+            self.checkpoint().await?;
+        }
         self.hand_over().await?;
         let progress = self.current();
         let Some(durable) = self.durable.clone() else {

@@ -231,6 +231,8 @@ pub struct StreamState {
     pub failed: Vec<FailedSlice>,
     /// How it last ended.
     pub last: Option<LastRun>,
+    /// The last run that brought its rows into the target.
+    pub succeeded: Option<LastRun>,
     /// What a run that has not ended has done.
     pub open: Option<Progress>,
     /// Slices and rows of the last complete reading.

@@ -242,12 +242,27 @@ impl Stage<'_> {
     }
 }
 
+/// Whether an object is among the tables and folders that weir makes for itself, in any target: the schema
+/// `_weir`, tables like `_weir_state`, folders like `.weir_state`.
+fn is_own(object: &str) -> bool {
+    let object = object.to_lowercase();
+    let parts = object.split(['/', '.', '"']);
+    parts.into_iter().any(|part| part == "_weir" || part.starts_with("_weir_"))
+        || object.split('/').any(|part| part.starts_with(".weir") || part == "_weir.json")
+}
+
 /// Two streams with one object would each replace what the other has written.
 fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Result<()> {
     let mut writers = BTreeMap::new();
     let outputs = streams.iter().filter_map(|stream| stream.output.as_ref());
     for table in definitions.iter().chain(outputs.map(|output| &output.table)) {
         let object = table.object.as_str();
+        if is_own(object) {
+            let what =
+                format!("`{}` has the object `{object}`, a name of weir's own", table.stream);
+            return Err(Error::input(what)
+                .with_hint("choose names that begin with neither `_weir` nor `.weir`"));
+        }
         if let Some(other) = writers.insert(object, &table.stream) {
             let message =
                 format!("`{other}` and `{}` have the same object `{object}`", table.stream);

@@ -16,6 +16,10 @@ pub enum NoticeKind {
     FullPage,
     /// An answer told of errors beside its records.
     AnswerErrors,
+    /// A table was used by other sessions, so that its rows had to wait; counts seconds.
+    TableInUse,
+    /// At the end of a run its state could not be read or saved.
+    StateOutOfReach,
 }
 
 impl NoticeKind {
@@ -39,6 +43,10 @@ impl NoticeKind {
             Self::AnswerErrors => {
                 plural(count, "answer", "answers") + " told of errors beside the records"
             }
+            Self::TableInUse => {
+                plural(count, "second was", "seconds were") + " waited for a table in use"
+            }
+            Self::StateOutOfReach => "the saved state was out of reach at the end".to_owned(),
         }
     }
 
@@ -46,7 +54,7 @@ impl NoticeKind {
     pub fn fails_strict(self) -> bool {
         match self {
             Self::KeyCollision | Self::MissingPages | Self::AnswerErrors => true,
-            Self::FullPage | Self::Gone => false,
+            Self::FullPage | Self::Gone | Self::TableInUse | Self::StateOutOfReach => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A run that has begun is remembered until all its streams have ended. The next one goes on with it:
 //! it keeps its id, so that rows that are staged are found again.
 
+mod after;
 mod again;
 mod errors;
 mod forecast;
@@ -19,11 +20,12 @@ use tokio::time::Instant;
 use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
 use crate::error::Result;
 use crate::ledger::Memory;
-use crate::plan::{Plan, Run, StreamPlan};
+use crate::plan::{Plan, Run};
 use crate::report::{Event, Notice, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Holder, Lock, Store};
-use crate::write::{Disposition, Table};
+use crate::write::{Disposition, Table, Target, Watch};
 
+use after::{cut_off, has_begun, looked_back, tidy};
 use past::GoOn;
 
 pub use errors::ERRORS;
@@ -127,6 +129,8 @@ pub async fn run(
     let plan = prepare(beginning.run())?;
     let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let services = Services { ledger: Some(ledger), ..services };
+    let watch = Watch { reporter: Arc::clone(&services.reporter), cancel: services.cancel.clone() };
+    services.target.attend(watch);
     doing(&services, "checking the target");
     services.target.check().await?;
     let defined = define(&plan.definitions, &services).await?;
@@ -254,6 +258,7 @@ async fn run_locked(
     let Begun { plan, ways, continued, recall, planned, spent } = begun;
     let run = plan.run.clone();
     tell_start(&services, &plan, (continued, planned));
+    tidy(&services, &plan).await;
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
@@ -261,14 +266,12 @@ async fn run_locked(
     let default_object = plan.errors_object.clone();
     let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent };
     let ran = engine::run(plan, services, start, Some(durable.clone())).await;
-    let after = Recall::read(store.load().await?)?;
-    let ran = match ran {
-        Ok(ran) => ran,
+    let (ran, after) = looked_back(ran, store.as_ref(), &streams).await?;
+    let after = match after {
+        Ok(after) => after,
         Err(error) => {
-            if !has_begun(&after, &streams) {
-                store.save(&after.without_run()).await?;
-            }
-            return Err(error);
+            let report = report(&run, continued, started, ran, (cancel.is_cancelled(), &[]));
+            return Ok((cut_off(RunReport { planned, ..report }, &error), false));
         }
     };
     let errors = errors::write(target.as_ref(), (&name, &default_object), &run, &after).await;
@@ -284,10 +287,11 @@ async fn run_locked(
         (false, true) => Default::default(),
         (false, false) => (Vec::new(), after.without_run()),
     };
-    if !changes.is_empty() {
-        store.save(&changes).await?;
-    }
+    let saved = if changes.is_empty() { Ok(()) } else { store.save(&changes).await };
     let mut report = report(&run, continued, started, ran, (cancel.is_cancelled(), &anew));
+    if let Err(error) = saved {
+        return Ok((cut_off(RunReport { planned, ..report }, &error), false));
+    }
     // Whatever else is left may need time.
     let again = refused && !resumable;
     report.errors_object = errors_object;
@@ -378,21 +382,6 @@ async fn begin(
     Ok(Begun { plan, ways, continued: false, recall, planned, spent: census.points })
 }
 
-/// Whether anything was done that is worth going on with.
-fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
-    let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
-    streams.iter().any(|stream| {
-        let state = recall.stream(&stream.name);
-        let open = state.open.as_ref().filter(|open| open.run_id == id);
-        let begun = open.is_some_and(|open| {
-            open.staged > 0
-                || !open.open.is_empty()
-                || open.finished.iter().any(|one| one.count() > 0)
-        });
-        begun || state.ended_in(id).is_some_and(engine::LastRun::is_done)
-    })
-}
-
 /// Forgets the streams of a plan, and the run that has not ended.
 async fn forget(store: &dyn Store, plan: &Plan, recall: Recall) -> Result<Recall> {
     let mut changes = recall.without_run();
@@ -402,10 +391,11 @@ async fn forget(store: &dyn Store, plan: &Plan, recall: Recall) -> Result<Recall
     Recall::read(store.load().await?)
 }
 
-/// Forgets what is remembered of the streams that `wanted` chooses, and a run that has not ended;
-/// their tables stay. Returns their names.
+/// Forgets what is remembered of the streams that `wanted` chooses, and a run that has not ended, with
+/// what it has staged; their tables stay. Returns their names.
 pub async fn reset(
-    store: &dyn Store,
+    target: &dyn Target,
+    (store, replication): (&dyn Store, &str),
     wanted: &(dyn Fn(&str) -> bool + Send + Sync),
 ) -> Result<Vec<String>> {
     let lock = store.lock(&Holder::here("reset")).await?;
@@ -417,6 +407,11 @@ pub async fn reset(
         changes.push(Change::forget(ERRORS));
     }
     let saved = store.save(&changes).await;
+    if saved.is_ok()
+        && let Err(error) = target.tidy(replication, None).await
+    {
+        tracing::warn!(error = error.chain(), "what was staged is not removed");
+    }
     lock.release().await;
     saved.map(|()| names)
 }

@@ -17,10 +17,10 @@ use arrow_schema::DataType;
 use async_trait::async_trait;
 
 use super::{
-    Committed, Deletes, Disposition, Ending, Seen, Table, Target, Writer,
+    Committed, Deletes, Disposition, Ending, Seen, Table, Target, Watch, Writer,
     repeats::{Apart, Example, LONGEST, Loss, Repeats, Verdict, check_strict, versions},
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
 use crate::state::{Change, Entries, Holder, Lock, Store};
 
@@ -116,6 +116,12 @@ impl Target for Memory {
         Ok((!there).then(|| format!("table `{}` is gone", table.object)))
     }
 
+    async fn tidy(&self, _: &str, _: Option<&str>) -> Result<()> {
+        Ok(())
+    }
+
+    fn attend(&self, _: Watch) {}
+
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         let (kept, replication) = (Arc::clone(&self.kept), replication.to_owned());
         Ok(Arc::new(MemoryStore { kept, replication }))
@@ -139,7 +145,7 @@ impl Store for MemoryStore {
         let mut kept = locked(&self.kept);
         if let Some(other) = kept.locks.get(&self.replication) {
             let what = format!("another run of `{}` is going on: {other}", self.replication);
-            return Err(Error::target(what));
+            return Err(Error::new(Kind::Busy, what));
         }
         kept.locks.insert(self.replication.clone(), holder.clone());
         let (kept, replication) = (Arc::clone(&self.kept), self.replication.clone());

@@ -11,9 +11,10 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::report::Notice;
+use crate::report::{Notice, Reporter, Silent};
 use crate::schema::TableSchema;
 use crate::state::{Change, Store};
 
@@ -120,6 +121,21 @@ pub struct Committed {
     pub notices: Vec<Notice>,
 }
 
+/// Whom a target tells what it waits for, and what ends its waits.
+#[derive(Clone)]
+pub struct Watch {
+    /// Is told.
+    pub reporter: Arc<dyn Reporter>,
+    /// Cancelled when the run is to stop: waits then end at once.
+    pub cancel: CancellationToken,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { reporter: Arc::new(Silent), cancel: CancellationToken::new() }
+    }
+}
+
 /// A place where tables are written: a database or a store of files.
 ///
 /// # Contract
@@ -153,6 +169,13 @@ pub trait Target: Send + Sync {
     /// What is gone of a table that an earlier run has written, as a clause: the table itself, or a
     /// column of its schema. `None`: it is all there, as far as that can be told without its rows.
     async fn lacks(&self, table: &Table) -> Result<Option<String>>;
+
+    /// Removes what runs of a replication have staged, but for the run `keep`, and what any run staged long
+    /// ago. Only for the holder of the replication's lock.
+    async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()>;
+
+    /// Takes note of whom to tell what the target waits for, and of what ends its waits.
+    fn attend(&self, watch: Watch);
 
     /// The state that is kept here for a replication.
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>>;

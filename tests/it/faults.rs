@@ -3,6 +3,7 @@
 mod answers;
 mod confluence;
 mod keys;
+mod names;
 mod network;
 mod paging;
 mod refused;

@@ -2,9 +2,13 @@
 
 mod connecting;
 mod dispositions;
+mod freshness;
 mod interruptions;
+mod own_schema;
 mod speed;
+mod surroundings;
 mod values;
+mod waiting;
 
 use weir::write::{Table, postgres::Postgres};
 

@@ -16,7 +16,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What the names of all areas begin with.
 const PREFIX: &str = ".weir-";
@@ -202,7 +202,8 @@ fn held(object: &str, last: Option<(Holder, Option<Metadata>)>) -> Error {
         .map(|time| DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true));
     let when = when.map(|time| format!(", since {time}")).unwrap_or_default();
     let message = format!("another run is writing `{object}`{who}{when}");
-    Error::target(message).with_hint("wait for it to end, or give this run another `object`")
+    Error::new(Kind::Busy, message)
+        .with_hint("wait for it to end, or give this run another `object`")
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Error {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::{local::failed, object::label};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::state::{Change, Entries, Holder, Lock, Store};
 
 /// Folder of the states below a root; hidden from those who look for data.
@@ -37,7 +37,7 @@ pub(super) fn place(replication: &str) -> String {
 /// The error of a replication that somebody else runs.
 pub(super) fn taken(replication: &str, holder: Option<&Holder>) -> Error {
     let holder = holder.map_or_else(|| "somebody unknown".to_owned(), ToString::to_string);
-    Error::target(format!("another run of `{replication}` is going on: {holder}"))
+    Error::new(Kind::Busy, format!("another run of `{replication}` is going on: {holder}"))
         .with_hint("wait until it is done, or end it")
 }
 

@@ -55,8 +55,25 @@ impl Local {
 
     /// Locks the place of an object, and removes what dead runs have left.
     pub(super) async fn claim(&self, object: &Object) -> Result<Arc<Area>> {
+        self.check_inside(object)?;
         area::sweep(&self.root);
         Area::claim(&self.root, &object.path).await.map(Arc::new)
+    }
+
+    /// Refuses an object below a folder that is a link out of the root.
+    fn check_inside(&self, object: &Object) -> Result<()> {
+        let place = self.place(object);
+        let folder = if object.parts.is_some() { Some(place.as_path()) } else { place.parent() };
+        let there = folder.and_then(|folder| folder.ancestors().find(|path| path.exists()));
+        let (Some(there), Ok(root)) = (there, self.root.canonicalize()) else { return Ok(()) };
+        let real = there.canonicalize().map_err(|error| failed("look up", there, &error))?;
+        if real.starts_with(&root) {
+            return Ok(());
+        }
+        let (shown, root) = (there.display(), self.root.display());
+        Err(Error::input(format!("`{shown}` is a link that leads out of `{root}`"))
+            .because(format!("it leads to `{}`", real.display()))
+            .with_hint("make it a folder, or name the place itself as the connection's `url`"))
     }
 
     /// The file or folder of an object.

@@ -44,7 +44,7 @@ use crate::error::{Error, Result};
 use crate::schema::Column;
 use crate::state::{self, Change};
 use crate::write::repeats::check_strict;
-use crate::write::{Committed, Disposition, Ending, Table, Target, Writer};
+use crate::write::{Committed, Disposition, Ending, Table, Target, Watch, Writer};
 
 pub use self::ledger::LocalLedger;
 pub use self::options::{FilesOptions, Settings};
@@ -234,6 +234,12 @@ impl Target for Files {
             None => None,
         })
     }
+
+    async fn tidy(&self, _: &str, _: Option<&str>) -> Result<()> {
+        Ok(())
+    }
+
+    fn attend(&self, _: Watch) {}
 
     fn store(&self, replication: &str) -> Result<Arc<dyn state::Store>> {
         Ok(self.home(replication).store())

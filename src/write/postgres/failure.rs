@@ -1,21 +1,75 @@
 //! What the server or the driver says, turned into what happened and what to do.
 
-use std::{error::Error as _, io};
+use std::{error::Error as _, fmt, io};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::{name, options::PostgresOptions};
+use super::{name, options::PostgresOptions, own::OWN};
 use crate::error::{Error, Kind};
 
 /// Characters of a server's message that are shown.
 const SHOWN: usize = 300;
+
+/// What the server answered: its words, and their kind for those further up.
+#[derive(Debug)]
+struct Refusal {
+    code: SqlState,
+    said: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.said)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Whether a statement failed because other sessions hold its locks, so that it may succeed later.
+pub(super) fn is_locked_out(error: &Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(Refusal { code, .. }) = inner.downcast_ref() {
+            return [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED].contains(code);
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// An error that met a statement which defines something. Where a function of the database refused it, an
+/// event trigger for example, the error names the statement.
+pub(super) fn definition(
+    what: impl Into<String>,
+    statement: &str,
+    error: &tokio_postgres::Error,
+) -> Error {
+    let refusal = error.as_db_error();
+    let by_function = refusal.and_then(DbError::where_).is_some_and(|at| at.contains("function "));
+    let defines = ["CREATE", "ALTER", "DROP", "COMMENT", "GRANT"];
+    let Some(refusal) = refusal.filter(|_| by_function) else {
+        return self::statement(what, error);
+    };
+    if !defines.iter().any(|word| statement.starts_with(word)) {
+        return self::statement(what, error);
+    }
+    let first: String = statement.split(';').next().unwrap_or_default().chars().take(100).collect();
+    let (code, said) = (refusal.code().clone(), said(refusal));
+    let said = format!("`{}` was refused: {said}", without_stage(first));
+    Error::target(what).because(Refusal { code, said }).with_hint(format!(
+        "an event trigger of the database forbids it: let it pass what this role does in schema `{OWN}`, \
+         where weir makes its staging tables; into tables that are there with all columns and a primary \
+         key, the modes `truncate` and `incremental` need nothing else"
+    ))
+}
 
 /// An error that met a statement; `what` is a clause that names the table.
 pub(super) fn statement(what: impl Into<String>, error: &tokio_postgres::Error) -> Error {
     let failed = Error::target(what);
     match error.as_db_error() {
         Some(refusal) => {
-            let failed = failed.because(said(refusal));
+            let code = refusal.code().clone();
+            let failed = failed.because(Refusal { code, said: said(refusal) });
             match remedy(refusal.code()) {
                 Some(hint) => failed.with_hint(hint),
                 None => failed,
@@ -56,6 +110,13 @@ pub(super) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Erro
     if text.contains("password missing") {
         let what = "the server asks for a password, and the connection has none";
         return Error::new(Kind::Credentials, what).with_hint("set the connection's `password`");
+    }
+    if text.contains("does not support TLS") {
+        return unreachable(format!(
+            "the server at `{place}` has no TLS, and `sslmode` asks for it"
+        ))
+        .because(text)
+        .with_hint("turn TLS on in the server, or set `sslmode` to `prefer` or `disable`");
     }
     let failed = unreachable(format!("cannot connect to Postgres at `{place}`")).because(text);
     if is_tls(error) {
@@ -153,6 +214,10 @@ fn remedy(code: &SqlState) -> Option<&'static str> {
         (
             SqlState::LOCK_NOT_AVAILABLE,
             "another session uses the table: see pg_stat_activity, then run again",
+        ),
+        (
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the table is published: give it a primary key, or ALTER TABLE … REPLICA IDENTITY FULL",
         ),
         (SqlState::QUERY_CANCELED, "someone, or `statement_timeout`, cancelled the statement"),
         (SqlState::UNDEFINED_TABLE, "someone dropped a table that this run needs: run again"),

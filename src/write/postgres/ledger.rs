@@ -4,22 +4,24 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Statement};
 
-use super::{failure, name::TableName, options::PostgresOptions, pool::Pool};
+use super::{failure, name::TableName, options::PostgresOptions, own, pool::Pool};
 use crate::error::{Error, Result};
 use crate::ledger::{Account, Balance, Ledger, Look, Standing, Visit};
 
 /// Name of the table.
 const TABLE: &str = "_weir_ledger";
-/// Finds its schema: that of the first table of this name in the database that may be written.
+/// Finds its schema: weir's own, or that of the first table of this name in the database that may be
+/// written.
 const FIND: &str = "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
     WHERE relname = $1 AND relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE') \
     AND has_table_privilege(pg_class.oid, 'SELECT') \
     AND has_table_privilege(pg_class.oid, 'INSERT') \
-    AND has_table_privilege(pg_class.oid, 'UPDATE') ORDER BY pg_class.oid LIMIT 1";
+    AND has_table_privilege(pg_class.oid, 'UPDATE') ORDER BY nspname <> $2, pg_class.oid LIMIT 1";
 /// Times that a change is tried again because somebody else was faster.
 const TRIES: u32 = 1000;
 
-/// The ledger in one schema of the database, for all processes that write into the database.
+/// The ledger in the schema of weir's own, for all processes that write into the database. Where a role may
+/// not use that schema, it is beside the state.
 pub struct PostgresLedger {
     options: PostgresOptions,
     pool: Pool,
@@ -37,14 +39,17 @@ struct Link {
 }
 
 impl PostgresLedger {
-    /// A ledger in the schema of the state; does not connect yet.
+    /// A ledger; does not connect yet.
     pub fn new(options: PostgresOptions) -> Self {
         Self { pool: Pool::new(options.clone()), options, link: Mutex::default() }
     }
 
     async fn connect(&self) -> Result<Link> {
         let mut client = self.pool.connect().await?;
-        let wanted = super::state_schema(&self.options)?;
+        let wanted = match own::usable(&client).await? {
+            Some(own) => own.to_owned(),
+            None => super::state_schema(&self.options)?,
+        };
         let wanted = TableName { schema: wanted, table: TABLE.to_owned() };
         super::ensure_schema(&client, &wanted).await?;
         let table = find_or_create(&mut client, wanted.clone()).await.map_err(|error| {
@@ -67,8 +72,9 @@ impl PostgresLedger {
     }
 }
 
-/// The table: the first that was made in the database by anybody whose tables may be written, so that
-/// replications into several schemas share it. Made where it is wanted when there is none.
+/// The table. Where it is not in the schema of weir's own, the first that was made in the database by anybody
+/// whose tables may be written, so that replications into several schemas share it. What an earlier version
+/// has counted elsewhere is taken over.
 async fn find_or_create(
     client: &mut Client,
     wanted: TableName,
@@ -77,16 +83,21 @@ async fn find_or_create(
     // Others who find none at the same time wait here, and find it then.
     let everywhere = TableName { schema: String::new(), table: TABLE.to_owned() };
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&everywhere.lock_key()]).await?;
-    let found = transaction.query_opt(FIND, &[&TABLE]).await?;
-    let table = if let Some(row) = found {
-        TableName { schema: row.get(0), ..wanted }
-    } else {
-        let statement = format!(
-            "CREATE TABLE {wanted} (connection text PRIMARY KEY, account text NOT NULL, \
-                 changed_at timestamptz NOT NULL)"
-        );
-        transaction.batch_execute(&statement).await?;
-        wanted
+    let found = transaction.query_opt(FIND, &[&TABLE, &own::OWN]).await?;
+    let found = found.map(|row| TableName { schema: row.get(0), ..wanted.clone() });
+    let table = match found {
+        Some(found) if found == wanted || wanted.schema != own::OWN => found,
+        old => {
+            let create = format!(
+                "CREATE TABLE {wanted} (connection text PRIMARY KEY, account text NOT NULL, \
+                     changed_at timestamptz NOT NULL)"
+            );
+            transaction.batch_execute(&create).await?;
+            if let Some(old) = old {
+                transaction.batch_execute(&format!("INSERT INTO {wanted} TABLE {old}")).await?;
+            }
+            wanted
+        }
     };
     transaction.commit().await?;
     Ok(table)
@@ -158,7 +169,7 @@ impl Ledger for PostgresLedger {
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
         let client = self.pool.connect().await?;
         let failed = |error| failure::statement("the ledger cannot be read", &error);
-        let Some(row) = client.query_opt(FIND, &[&TABLE]).await.map_err(failed)? else {
+        let Some(row) = client.query_opt(FIND, &[&TABLE, &own::OWN]).await.map_err(failed)? else {
             return Ok(None);
         };
         let table = TableName { schema: row.get(0), table: TABLE.to_owned() };

@@ -11,7 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio_postgres::Client;
 
 use super::{failure, name::TableName, pool::Pool};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Who holds a lock; `pg_locks` shows the key as two halves.
 const HOLDER: &str = "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), \
@@ -59,7 +59,7 @@ impl Locks {
         if let Some(client) = connection.as_ref().filter(|client| !client.is_closed()) {
             return Ok(Arc::clone(client));
         }
-        let client = Arc::new(pool.connect().await?);
+        let client = pool.connect_to_lock().await?;
         *connection = Some(Arc::clone(&client));
         Ok(client)
     }
@@ -79,7 +79,7 @@ async fn taken(client: &Client, name: &TableName) -> Error {
             format!("process {pid} (`{application}` from {client}, since {since} UTC)")
         },
     );
-    Error::target(format!("another run writes table {name}: {holder}")).with_hint(
+    Error::new(Kind::Busy, format!("another run writes table {name}: {holder}")).with_hint(
         "wait until it is done; if it hangs, end it with `SELECT pg_terminate_backend(…)`",
     )
 }
@@ -95,6 +95,11 @@ impl TableLock {
     /// Whether the session that holds it is alive.
     pub(super) fn is_held(&self) -> bool {
         self.client.as_ref().is_some_and(|client| !client.is_closed())
+    }
+
+    /// The session that holds it, for questions; `None` once it was given up.
+    pub(super) fn session(&self) -> Option<&Client> {
+        self.client.as_deref()
     }
 
     /// Lets this process take the lock anew at once; the server's count follows on release.

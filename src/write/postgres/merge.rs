@@ -18,7 +18,7 @@ const OWN: &str = "_weir_";
 /// The table of the parents that were marked. It is gone when the transaction ends; no temporary one, which
 /// takes a right of its own.
 fn parents(stage: &Stage) -> TableName {
-    stage.name.sibling(format!("{}_mark", stage.table.table))
+    stage.table.sibling(format!("{}_mark", stage.table.table))
 }
 
 /// Moves the markers out of the staged rows.

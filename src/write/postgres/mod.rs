@@ -12,24 +12,31 @@ mod lock;
 mod merge;
 mod name;
 mod options;
+mod own;
 mod pool;
+mod pooler;
 mod publish;
 mod repeats;
+mod sources;
 mod stage;
 mod state;
 mod tls;
+mod wait;
 mod writer;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use tokio_postgres::{Client, error::SqlState};
 
 pub use self::ledger::PostgresLedger;
-pub use self::options::{PostgresOptions, Server, SslMode};
+pub use self::options::{ChannelBinding, PostgresOptions, Server, SslMode};
 use self::{
     catalog::Existing,
     lock::Locks,
@@ -37,11 +44,13 @@ use self::{
     pool::Pool,
     stage::Stage,
     state::{Home, PostgresStore},
-    writer::PostgresWriter,
+    wait::Waiter,
+    writer::{PostgresWriter, Surroundings},
 };
 use crate::error::{Error, Result};
+use crate::report::Event;
 use crate::state::Store;
-use crate::write::{Disposition, Table, Target, Writer};
+use crate::write::{Disposition, Table, Target, Watch, Writer};
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
 ///
@@ -57,19 +66,56 @@ pub struct Postgres {
     locks: Arc<Locks>,
     /// Bytes of memory of all batches that wait for their COPY.
     waiting: Arc<AtomicUsize>,
+    /// Who is told what is waited for.
+    watch: Mutex<Watch>,
+    /// Whether it was said that staging tables stand in the schemas of their tables.
+    told: AtomicBool,
 }
 
 impl Postgres {
     /// A target; does not connect yet.
     pub fn new(options: PostgresOptions) -> Self {
         let pool = Arc::new(Pool::new(options.clone()));
-        Self { options, pool, locks: Arc::default(), waiting: Arc::default() }
+        Self {
+            options,
+            pool,
+            locks: Arc::default(),
+            waiting: Arc::default(),
+            watch: Mutex::default(),
+            told: AtomicBool::new(false),
+        }
     }
 }
 
 impl Postgres {
     fn home(&self, replication: &str) -> Result<Home> {
         Ok(Home::new(&state_schema(&self.options)?, replication))
+    }
+
+    fn watch(&self) -> Watch {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Schema for the staging of a table: weir's own, or that of the table, with a note, where this role
+    /// may not use weir's own.
+    async fn staging_schema<'name>(
+        &self,
+        client: &Client,
+        name: &'name TableName,
+    ) -> Result<&'name str> {
+        if let Some(own) = own::usable(client).await? {
+            return Ok(own);
+        }
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let (own, user) = (own::OWN, name::quoted(&self.options.user));
+            let message = format!(
+                "staging tables stand in the schemas of their tables: user {user} may not use a \
+                 schema `{own}` (as the database's owner: CREATE SCHEMA IF NOT EXISTS {own}; GRANT \
+                 USAGE, CREATE ON SCHEMA {own} TO {user})"
+            );
+            self.watch().reporter.report(&Event::Warning { stream: None, message });
+        }
+        Ok(&name.schema)
     }
 }
 
@@ -126,9 +172,11 @@ impl Target for Postgres {
         let lease = self.pool.lease().await?;
         ensure_schema(&lease, &stage.name).await?;
         let existing = catalog::inspect(&*lease, &stage.name).await?;
-        if let Some(existing) = &existing {
-            check_fit(&lease, &stage, existing).await?;
+        match &existing {
+            Some(existing) => check_fit(&lease, &stage, existing).await?,
+            None => own::may_create(&lease, &stage.name).await?,
         }
+        stage = stage.in_schema(self.staging_schema(&lease, &stage.name).await?);
         stage.lasting = existing.is_none() || stage.disposition == Disposition::Replace;
         match staged {
             Some(rows) if !stage.go_on(&lease, rows).await? => {
@@ -140,30 +188,43 @@ impl Target for Postgres {
             None => stage.create(&lease).await?,
         }
         lease.give_back();
-        let (pool, waiting) = (Arc::clone(&self.pool), Arc::clone(&self.waiting));
-        let home = self.home(&table.replication)?;
+        let around = Surroundings {
+            pool: Arc::clone(&self.pool),
+            waiting: Arc::clone(&self.waiting),
+            watch: self.watch(),
+            home: self.home(&table.replication)?,
+        };
         let rows = staged.unwrap_or_default();
-        Ok(Some(Box::new(PostgresWriter::new(stage, lock, pool, waiting, (home, rows)))))
+        Ok(Some(Box::new(PostgresWriter::new(stage, lock, around, rows))))
     }
 
     async fn define(&self, table: &Table) -> Result<String> {
         self.options.validate()?;
         let mut stage = Stage::plan(table, &self.options.schema)?;
-        stage.lasting = true;
+        // A table that is there gains columns, and nothing else.
+        (stage.lasting, stage.disposition) = (true, Disposition::Append);
         let lock = self.locks.take(&self.pool, &stage.name).await?;
         let mut lease = self.pool.lease().await?;
         ensure_schema(&lease, &stage.name).await?;
+        stage = stage.in_schema(self.staging_schema(&lease, &stage.name).await?);
         let failed =
             |error| failure::statement(format!("table {} cannot be defined", stage.name), &error);
         let transaction = lease.transaction().await.map_err(failed)?;
-        match catalog::inspect(&transaction, &stage.name).await? {
-            Some(existing) => {
-                existing.check(&stage.name, &stage.schema)?;
-                publish::adapt(&transaction, &stage, &existing).await?;
-            }
-            None => publish::define(&transaction, &stage).await?,
+        if let Some(existing) = catalog::inspect(&transaction, &stage.name).await? {
+            transaction.rollback().await.map_err(failed)?;
+            existing.check(&stage.name, &stage.schema)?;
+            let waiter = Waiter {
+                observer: lock.session().ok_or_else(|| stage::lost_lock(&stage.name))?,
+                longest: self.options.lock_wait,
+                watch: self.watch(),
+                stream: &stage.stream,
+                table: &stage.name,
+            };
+            publish::adapt_first(&mut lease, &stage, waiter).await?;
+        } else {
+            publish::define(&transaction, &stage).await?;
+            transaction.commit().await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(failed)?;
         lease.give_back();
         lock.release().await;
         Ok(stage.name.to_string())
@@ -178,6 +239,17 @@ impl Target for Postgres {
         let Some(existing) = existing else { return Ok(Some(format!("table {name} is gone"))) };
         let lost = existing.lost(&table.schema);
         Ok(lost.map(|column| format!("column `{column}` of table {name} is gone")))
+    }
+
+    async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {
+        let mut lease = self.pool.lease().await?;
+        own::tidy(&mut lease, replication, keep).await?;
+        lease.give_back();
+        Ok(())
+    }
+
+    fn attend(&self, watch: Watch) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {

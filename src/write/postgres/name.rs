@@ -38,9 +38,16 @@ impl TableName {
         Self { schema: self.schema.clone(), table: table.into() }
     }
 
-    /// A staging table of this one.
-    pub(super) fn stage(&self, random: u32) -> Self {
-        self.sibling(format!("{}{random:08x}", self.stage_prefix()))
+    /// A staging table of this one, in another schema.
+    pub(super) fn stage(&self, schema: &str, random: u32) -> Self {
+        let table = format!("{}{random:08x}", self.stage_prefix());
+        Self { schema: schema.to_owned(), table }
+    }
+
+    /// Number under which the table is locked whose staging table this is; `None` when it is none.
+    pub(super) fn lock_key_of_stage(&self) -> Option<i64> {
+        let hash = self.table.strip_prefix(STAGE)?.get(..16)?;
+        u64::from_str_radix(hash, 16).ok().map(|hash| i64::from_ne_bytes(hash.to_ne_bytes()))
     }
 
     /// What the names of this table's staging tables begin with; differs from table to table.
@@ -175,7 +182,9 @@ mod tests {
     fn a_staging_name_fits_and_differs_by_table() {
         let one = TableName::parse(&"x".repeat(63), "public").unwrap();
         let two = TableName::parse("y", "public").unwrap();
-        assert_eq!(one.stage(7).table.len(), STAGE_LENGTH);
+        assert_eq!(one.stage("_weir", 7).table.len(), STAGE_LENGTH);
+        assert_eq!(one.stage("_weir", 7).lock_key_of_stage(), Some(one.lock_key()));
+        assert_eq!(one.lock_key_of_stage(), None);
         assert!(STAGE_LENGTH < LONGEST - "_pkey".len());
         assert_ne!(one.stage_prefix(), two.stage_prefix());
     }

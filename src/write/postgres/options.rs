@@ -2,15 +2,45 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use indexmap::IndexMap;
-use percent_encoding::percent_decode_str;
-
 use crate::error::{Error, Result};
 use crate::secret::Secret;
+use crate::yaml::suggest;
 
 /// What [`PostgresOptions::set`] knows.
-const FIELDS: &str = "host, port, user, password, database, schema, sslmode, sslrootcert, \
-                      connect_timeout, application_name, connections";
+const FIELDS: [&str; 18] = [
+    "host",
+    "port",
+    "user",
+    "password",
+    "database",
+    "dbname",
+    "schema",
+    "sslmode",
+    "sslrootcert",
+    "connect_timeout",
+    "application_name",
+    "options",
+    "channel_binding",
+    "target_session_attrs",
+    "service",
+    "passfile",
+    "connections",
+    "lock_wait",
+];
+/// Parameters of other programs' URLs that change nothing here.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "client_encoding",
+    "fallback_application_name",
+    "gssencmode",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "sslcompression",
+    "tcp_user_timeout",
+];
+/// Port of a server for which none is named.
+const PORT: u16 = 5432;
 /// Most connections for loading that one target may be given.
 const MOST_CONNECTIONS: usize = 64;
 
@@ -44,6 +74,32 @@ impl SslMode {
             _ => {
                 return Err(Error::input("`sslmode` has a value that does not exist")
                     .with_hint("use disable, allow, prefer, require, verify-ca or verify-full"));
+            }
+        })
+    }
+}
+
+/// Whether the proof of a password is bound to the TLS connection; libpq's `channel_binding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// Where the server can.
+    #[default]
+    Prefer,
+    /// Always: a server that cannot is refused.
+    Require,
+}
+
+impl ChannelBinding {
+    fn parse(text: &str) -> Result<Self> {
+        Ok(match text {
+            "disable" => Self::Disable,
+            "prefer" => Self::Prefer,
+            "require" => Self::Require,
+            _ => {
+                return Err(Error::input("`channel_binding` has a value that does not exist")
+                    .with_hint("use disable, prefer or require"));
             }
         })
     }
@@ -86,12 +142,20 @@ pub struct PostgresOptions {
     pub schema: String,
     /// Table in whose schema the state is kept, as `schema.table`; that of `schema` unless set.
     pub state_beside: Option<String>,
+    /// Settings of the session that the server takes when connecting, as `-c name=value`; none unless set.
+    pub options: String,
+    /// Whether the password's proof is bound to the TLS connection.
+    pub channel_binding: ChannelBinding,
+    /// Whether only a server that takes writes will do, of several hosts.
+    pub must_write: bool,
     /// Encryption.
     pub sslmode: SslMode,
     /// PEM file of the certificates to trust; the system's unless set.
     pub sslrootcert: Option<PathBuf>,
     /// How long connecting may take; 10 seconds unless set.
     pub connect_timeout: Duration,
+    /// Longest wait for a table that other sessions use; 10 minutes unless set.
+    pub lock_wait: Duration,
     /// Name under which the server lists the connections; `weir` unless set.
     pub application_name: String,
     /// Connections for loading, shared by all tables; one more holds the locks. 4 unless set.
@@ -107,9 +171,13 @@ impl Default for PostgresOptions {
             database: String::new(),
             schema: "public".to_owned(),
             state_beside: None,
+            options: String::new(),
+            channel_binding: ChannelBinding::default(),
+            must_write: false,
             sslmode: SslMode::default(),
             sslrootcert: None,
             connect_timeout: Duration::from_secs(10),
+            lock_wait: Duration::from_mins(10),
             application_name: "weir".to_owned(),
             connections: 4,
         }
@@ -117,52 +185,8 @@ impl Default for PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// Options from `postgres://user:password@host:port/database?sslmode=…`. Parameters are the
-    /// fields that [`set`](Self::set) takes; a socket is `postgres://user@/database?host=/path`.
-    ///
-    /// # Errors
-    /// The URL is malformed. The error never shows a part of it, since that may be the password.
-    pub fn from_url(url: &str) -> Result<Self> {
-        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-        let rest = rest.ok_or_else(|| malformed("it does not start with `postgres://`"))?;
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = place.split_once('/').unwrap_or((place, ""));
-        let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) =
-            login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
-        let mut options = Self::default();
-        if !hosts.is_empty() {
-            options.servers = servers(hosts)?;
-        }
-        options.user = decoded(user)?;
-        options.database = decoded(database)?;
-        options.password = password.map(decoded).transpose()?.map(Secret::new);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) =
-                pair.split_once('=').ok_or_else(|| malformed("a parameter has no value"))?;
-            options.set(name, &decoded(value)?)?;
-        }
-        Ok(options)
-    }
-
-    /// Options from a connection's properties: a `url`, or the fields that [`set`](Self::set) takes,
-    /// or both; a field then wins over the URL.
-    ///
-    /// # Errors
-    /// As [`from_url`](Self::from_url) and [`set`](Self::set), or there is no user.
-    pub fn from_properties(properties: &IndexMap<String, Secret>) -> Result<Self> {
-        let url = properties.get("url").map(|url| Self::from_url(url.expose()));
-        let mut options = url.transpose()?.unwrap_or_default();
-        for (name, value) in properties.iter().filter(|(name, _)| *name != "url") {
-            options.set(name, value.expose())?;
-        }
-        options.validate()?;
-        Ok(options)
-    }
-
-    /// Sets one field from its text: `host`, `port`, `user`, `password`, `database` (or `dbname`),
-    /// `schema`, `sslmode`, `sslrootcert`, `connect_timeout` (seconds), `application_name`,
-    /// `connections`. Several hosts, and their ports, are separated by commas.
+    /// Sets one field from its text; the names are libpq's, and `schema`, `connections` and `lock_wait`
+    /// (seconds). Several hosts, and their ports, are separated by commas.
     ///
     /// # Errors
     /// No such field, or a value that does not fit it. The error does not show the value.
@@ -174,20 +198,26 @@ impl PostgresOptions {
             "password" => self.password = Some(Secret::new(value)),
             "database" | "dbname" => value.clone_into(&mut self.database),
             "schema" => value.clone_into(&mut self.schema),
+            "options" => value.clone_into(&mut self.options),
+            "channel_binding" => self.channel_binding = ChannelBinding::parse(value)?,
+            "target_session_attrs" => self.must_write = must_write(value)?,
             "sslmode" => self.sslmode = SslMode::parse(value)?,
             "sslrootcert" => self.sslrootcert = Some(PathBuf::from(value)),
             "connect_timeout" => {
                 self.connect_timeout = Duration::from_secs(number(name, value, u64::MAX)?);
+            }
+            "lock_wait" => {
+                self.lock_wait = Duration::from_secs(number(name, value, u64::MAX)?);
             }
             "application_name" => value.clone_into(&mut self.application_name),
             "connections" => {
                 let most = u64::try_from(MOST_CONNECTIONS).unwrap_or(u64::MAX);
                 self.connections = usize::try_from(number(name, value, most)?).unwrap_or(1);
             }
-            _ => {
-                return Err(Error::input("a Postgres connection has a field that does not exist")
-                    .with_hint(format!("its fields are {FIELDS}")));
-            }
+            // Where settings come from is looked at before.
+            "service" | "passfile" => {}
+            known if WITHOUT_EFFECT.contains(&known) => {}
+            _ => return Err(unknown(name)),
         }
         Ok(())
     }
@@ -237,23 +267,32 @@ impl PostgresOptions {
     }
 }
 
-/// `host`, `host:port`, `[::1]:port`, several with commas between.
-fn servers(hosts: &str) -> Result<Vec<Server>> {
-    let mut found = Vec::new();
-    for one in hosts.split(',') {
-        let (host, number) = match one.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, rest)) => (address, rest.strip_prefix(':')),
-            None => one.split_once(':').map_or((one, None), |(host, port)| (host, Some(port))),
-        };
-        let host = decoded(host)?;
-        let host = if host.is_empty() { "localhost".to_owned() } else { host };
-        found.push(Server { host, port: number.map_or(Ok(5432), port)? });
+/// Whether a field or parameter of this name is known.
+pub(super) fn is_known(name: &str) -> bool {
+    FIELDS.contains(&name) || WITHOUT_EFFECT.contains(&name)
+}
+
+fn unknown(name: &str) -> Error {
+    let what = format!("`{name}` is no field of a Postgres connection");
+    Error::input(what).with_hint(suggest(name, FIELDS).unwrap_or_default())
+}
+
+fn must_write(value: &str) -> Result<bool> {
+    match value {
+        "any" => Ok(false),
+        "read-write" | "primary" => Ok(true),
+        _ => {
+            Err(Error::input("`target_session_attrs` asks for a server that weir cannot write to")
+                .with_hint("use any, read-write or primary"))
+        }
     }
-    Ok(found)
 }
 
 fn port(text: &str) -> Result<u16> {
-    text.parse().map_err(|_| malformed("the port is not a number up to 65535"))
+    match text {
+        "" => Ok(PORT),
+        text => text.parse().map_err(|_| Error::input("the port is not a number up to 65535")),
+    }
 }
 
 fn number(name: &str, text: &str, most: u64) -> Result<u64> {
@@ -262,86 +301,4 @@ fn number(name: &str, text: &str, most: u64) -> Result<u64> {
         let most = if most == u64::MAX { String::new() } else { format!(" to {most}") };
         Error::input(format!("`{name}` is not a whole number from 1{most}"))
     })
-}
-
-fn decoded(text: &str) -> Result<String> {
-    let text = percent_decode_str(text).decode_utf8();
-    text.map(std::borrow::Cow::into_owned).map_err(|_| malformed("it is not UTF-8"))
-}
-
-fn malformed(why: &str) -> Error {
-    Error::input(format!("the Postgres URL is malformed: {why}")).with_hint(
-        "write postgres://user:password@host:5432/database, with `:`, `/`, `@`, `?` and `%` in the \
-         user or password percent-encoded (`@` is `%40`)",
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(url: &str) -> PostgresOptions {
-        PostgresOptions::from_url(url).unwrap()
-    }
-
-    #[test]
-    fn a_url_gives_all_fields() {
-        let options = options(
-            "postgresql://me%40x:p%3Aw@db.example:6543/wiki?sslmode=verify-full&schema=raw&\
-             sslrootcert=/etc/ca.pem&connect_timeout=3&application_name=etl&connections=2",
-        );
-        assert_eq!(options.servers, [Server { host: "db.example".to_owned(), port: 6543 }]);
-        assert_eq!((options.user.as_str(), options.database()), ("me@x", "wiki"));
-        assert_eq!(options.password.as_ref().unwrap().expose(), "p:w");
-        assert_eq!((options.schema.as_str(), options.sslmode), ("raw", SslMode::VerifyFull));
-        assert_eq!(options.sslrootcert, Some(PathBuf::from("/etc/ca.pem")));
-        assert_eq!(options.connect_timeout, Duration::from_secs(3));
-        assert_eq!((options.application_name.as_str(), options.connections), ("etl", 2));
-    }
-
-    #[test]
-    fn hosts_are_names_addresses_sockets_or_lists() {
-        let place = |url| options(url).place();
-        assert_eq!(place("postgres://me@/db"), "localhost:5432");
-        assert_eq!(place("postgres://me@[::1]:7000/db"), "::1:7000");
-        assert_eq!(place("postgres://me@a,b:7000/db"), "a:5432, b:7000");
-        assert_eq!(place("postgres://me@/db?host=/run/pg&port=7"), "/run/pg:7");
-        assert_eq!(place("postgres://me@/db?port=7&host=/run/pg"), "/run/pg:7");
-        assert_eq!(options("postgres://me@host").database(), "me");
-    }
-
-    #[test]
-    fn no_error_and_no_debug_shows_the_password() {
-        for url in [
-            "postgres://me:hunter2/x@host/db",
-            "postgres://me:hunter2?x@host/db",
-            "postgres://me:hunter2@host:none/db",
-            "postgres://me:hunter2%FF@host/db",
-            "mysql://me:hunter2@host/db",
-            "postgres://me@host/db?hunter2=1",
-            "postgres://me@host/db?sslmode=hunter2",
-            "postgres://me@host/db?connections=hunter2",
-        ] {
-            let error = PostgresOptions::from_url(url).unwrap_err();
-            assert!(!format!("{error:?}").contains("hunter2"), "{url}: {error:?}");
-        }
-        let options = options("postgres://me:hunter2@host/db");
-        assert!(!format!("{options:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn a_property_wins_over_the_url() {
-        let secret = |(name, value): (&str, &str)| (name.to_owned(), Secret::new(value));
-        let pairs = [("port", "7"), ("url", "postgres://me:p@host/db"), ("host", "other")];
-        let options = PostgresOptions::from_properties(&pairs.map(secret).into()).unwrap();
-        assert_eq!((options.place().as_str(), options.database()), ("other:7", "db"));
-        let error = PostgresOptions::from_properties(&[("pasword", "x")].map(secret).into());
-        assert!(error.unwrap_err().hint().unwrap().contains("password"));
-    }
-
-    #[test]
-    fn a_user_is_needed() {
-        let error = options("postgres://host/db").validate().unwrap_err();
-        assert_eq!(error.to_string(), "the Postgres connection has no `user`");
-    }
 }

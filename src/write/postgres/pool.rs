@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_postgres::{Client, Config, NoTls, config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     failure,
-    options::{PostgresOptions, Server, SslMode},
-    tls,
+    options::{ChannelBinding, PostgresOptions, Server, SslMode},
+    pooler, tls,
 };
 use crate::error::{Error, Result};
 use crate::secret::hide;
@@ -21,6 +24,13 @@ use crate::secret::hide;
 /// Waits between attempts to connect, after failures that may pass.
 const WAITS: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
+
+/// Time after which a connection that nobody used is replaced.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// Longest time for which a session that holds locks says nothing: less than firewalls wait before they
+/// forget a connection.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// What loading sessions run first. Staged rows need not survive a crash before their checkpoint, so
 /// that their commits do not wait for the disk; and lz4 takes a third of the time of Postgres' own
@@ -33,13 +43,16 @@ const LOADING: &str = "SET synchronous_commit = off; \
 pub(super) struct Pool {
     options: PostgresOptions,
     places: Arc<Semaphore>,
-    idle: Mutex<Vec<Client>>,
+    /// Connections that nobody uses, and since when.
+    idle: Mutex<Vec<(Client, Instant)>>,
+    /// Set once it is known that sessions are not shared.
+    direct: OnceCell<()>,
 }
 
 impl Pool {
     pub(super) fn new(options: PostgresOptions) -> Self {
         let places = Arc::new(Semaphore::new(options.connections.max(1)));
-        Self { options, places, idle: Mutex::default() }
+        Self { options, places, idle: Mutex::default(), direct: OnceCell::new() }
     }
 
     /// Waits for a place and gives a working connection.
@@ -57,8 +70,33 @@ impl Pool {
         Ok(Lease { client, pool: Arc::clone(self), _permit: permit })
     }
 
+    /// Longest wait for a table that other sessions use.
+    pub(super) fn lock_wait(&self) -> Duration {
+        self.options.lock_wait
+    }
+
     /// A connection outside the pool's bound.
+    ///
+    /// # Errors
+    /// Nobody is reached, or a pooler that shares sessions between transactions.
     pub(super) async fn connect(&self) -> Result<Client> {
+        let client = self.connect_anyhow().await?;
+        self.direct.get_or_try_init(|| self.check_sessions(&client)).await?;
+        Ok(client)
+    }
+
+    /// Refuses a pooler that shares sessions, before anything is left behind in one.
+    async fn check_sessions(&self, first: &Client) -> Result<()> {
+        // Where there is no second connection, what needs it will say why.
+        let Ok(second) = self.connect_anyhow().await else { return Ok(()) };
+        match pooler::shares_sessions(first, &second).await {
+            Ok(true) => Err(pooler::refusal(&self.options.place())),
+            Ok(false) => Ok(()),
+            Err(error) => Err(failure::statement("the connection cannot be checked", &error)),
+        }
+    }
+
+    async fn connect_anyhow(&self) -> Result<Client> {
         self.options.validate()?;
         let connector = tls::connector(&self.options)?;
         let mut waits = WAITS.iter();
@@ -79,10 +117,38 @@ impl Pool {
         }
     }
 
+    /// A connection for locks of the session. As long as it is held, it asks something now and then, so that
+    /// neither `idle_session_timeout` nor a firewall ends it.
+    pub(super) async fn connect_to_lock(&self) -> Result<Arc<Client>> {
+        let client = Arc::new(self.connect().await?);
+        let limit = client
+            .query_opt(
+                "SELECT setting FROM pg_settings WHERE name = 'idle_session_timeout' \
+                 AND setting <> '0'",
+                &[],
+            )
+            .await
+            .map_err(|error| failure::connecting(&self.options, &error))?;
+        let limit = limit.and_then(|row| row.get::<_, &str>(0).parse().ok());
+        let pause = limit.map_or(SILENCE, |limit| SILENCE.min(Duration::from_millis(limit) / 3));
+        let held = Arc::downgrade(&client);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(client) = held.upgrade() else { return };
+                if client.simple_query("SELECT 1").await.is_err() && client.is_closed() {
+                    return;
+                }
+            }
+        });
+        Ok(client)
+    }
+
     fn take_idle(&self) -> Option<Client> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|client| !client.is_closed());
-        idle.pop()
+        // A firewall may have forgotten those that were silent for long.
+        idle.retain(|(client, since)| !client.is_closed() && since.elapsed() < IDLE);
+        idle.pop().map(|(client, _)| client)
     }
 }
 
@@ -97,7 +163,7 @@ impl Lease {
     /// Gives the connection back for the next one; nothing is under way on it.
     pub(super) fn give_back(self) {
         let Self { client, pool, _permit } = self;
-        pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+        pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push((client, Instant::now()));
     }
 }
 
@@ -180,5 +246,16 @@ fn config(options: &PostgresOptions, mode: config::SslMode) -> Config {
         hide(password.expose());
         config.password(password.expose());
     }
+    if !options.options.is_empty() {
+        config.options(&options.options);
+    }
+    if options.must_write {
+        config.target_session_attrs(config::TargetSessionAttrs::ReadWrite);
+    }
+    config.channel_binding(match options.channel_binding {
+        ChannelBinding::Disable => config::ChannelBinding::Disable,
+        ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+        ChannelBinding::Require => config::ChannelBinding::Require,
+    });
     config
 }

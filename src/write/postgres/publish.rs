@@ -6,8 +6,11 @@ use super::{
     catalog::{self, Existing},
     failure, merge,
     name::{LONGEST, TableName, literal, quoted},
+    own,
+    pool::Lease,
     repeats::{self, Told},
     stage::Stage,
+    wait::{Waiter, Waits},
 };
 use crate::error::{Error, Result};
 use crate::write::{Disposition, Ending, repeats::check_strict};
@@ -23,12 +26,26 @@ pub(super) struct Published {
     pub(super) told: Told,
 }
 
-/// Publishes a stage in an open transaction.
+/// Publishes a stage in an open transaction. The work on the staged rows comes first, so that the table is
+/// locked for as short a time as can be.
 pub(super) async fn publish(
     transaction: &Transaction<'_>,
     stage: &Stage,
     ending: &Ending,
+    waits: &mut Waits<'_>,
 ) -> Result<Published> {
+    let prepared = waits.take(transaction, || prepare(transaction, stage, ending)).await?;
+    let (rows, told) = prepared;
+    let deleted = waits.take(transaction, || place(transaction, stage, ending)).await?;
+    Ok(Published { rows, deleted, told })
+}
+
+/// Makes the staged rows ready; how many they are, and what gave way to others.
+async fn prepare(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    ending: &Ending,
+) -> Result<(u64, Told)> {
     run(transaction, stage, "SET LOCAL synchronous_commit TO DEFAULT").await?;
     run(transaction, stage, &format!("COMMENT ON TABLE {} IS NULL", stage.table)).await?;
     stage.remove(transaction, &ending.void).await?;
@@ -41,25 +58,19 @@ pub(super) async fn publish(
     check_strict(stage.strict, &told.notices)?;
     let count = format!("SELECT count(*) FROM {}", stage.table);
     let count = transaction.query_one(&count, &[]).await.map_err(|error| failed(stage, &error))?;
-    let rows = u64::try_from(count.get::<_, i64>(0)).unwrap_or_default();
+    Ok((u64::try_from(count.get::<_, i64>(0)).unwrap_or_default(), told))
+}
+
+/// Puts the staged rows into the table, or the stage into its place; how many old rows are gone.
+async fn place(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -> Result<u64> {
     let mut deleted = 0;
-    let name = &stage.name;
-    let mut existing = catalog::inspect(transaction, name).await?;
-    let replaces = matches!(stage.disposition, Disposition::Replace | Disposition::Truncate);
-    if existing.is_some() && replaces {
-        run(transaction, stage, &format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await?;
-        // Someone may have come between.
-        existing = catalog::inspect(transaction, name).await?;
-    }
-    match existing {
+    match catalog::inspect(transaction, &stage.name).await? {
         None if stage.lasting => {
             merge::call_all_new(transaction, stage).await?;
-            rename(transaction, stage).await?;
+            let moved = move_beside(transaction, stage).await?;
+            rename(transaction, &moved).await?;
         }
-        None => {
-            return Err(Error::target(format!("table {name} was dropped while it was loaded"))
-                .with_hint("run again"));
-        }
+        None => return Err(dropped(stage)),
         Some(old) => match stage.disposition {
             Disposition::Replace => replace(transaction, stage, &old).await?,
             Disposition::Truncate => fill(transaction, stage, &old).await?,
@@ -72,7 +83,38 @@ pub(super) async fn publish(
         },
     }
     merge::drop_marks(transaction, stage).await?;
-    Ok(Published { rows, deleted, told })
+    Ok(deleted)
+}
+
+fn dropped(stage: &Stage) -> Error {
+    Error::target(format!("table {} was dropped while it was loaded", stage.name))
+        .with_hint("run again")
+}
+
+/// Gives the table the columns and types that it lacks, in a transaction of its own: the strong lock which
+/// that takes is not held while rows are merged.
+pub(super) async fn adapt_first(
+    lease: &mut Lease,
+    stage: &Stage,
+    waiter: Waiter<'_>,
+) -> Result<Option<(u64, String)>> {
+    let Some(old) = catalog::inspect(&**lease, &stage.name).await? else { return Ok(None) };
+    let swapped = stage.disposition == Disposition::Replace && old.is_plain(&stage.key);
+    if swapped || old.adaptations(&stage.schema).is_empty() {
+        return Ok(None);
+    }
+    let transaction = lease.transaction().await.map_err(|error| failed(stage, &error))?;
+    let mut waits = Waits::begin(&transaction, waiter).await?;
+    waits.take(&transaction, || adapt_now(&transaction, stage)).await?;
+    transaction.commit().await.map_err(|error| failed(stage, &error))?;
+    Ok(waits.waited())
+}
+
+/// Looks what the table lacks, and adds it.
+async fn adapt_now(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    let Some(old) = catalog::inspect(transaction, &stage.name).await? else { return Ok(()) };
+    old.check(&stage.name, &stage.schema)?;
+    adapt(transaction, stage, &old).await
 }
 
 pub(super) async fn run(
@@ -80,7 +122,9 @@ pub(super) async fn run(
     stage: &Stage,
     statement: &str,
 ) -> Result<()> {
-    transaction.batch_execute(statement).await.map_err(|error| failed(stage, &error))
+    let done = transaction.batch_execute(statement).await;
+    let what = || format!("table {} cannot be written", stage.name);
+    done.map_err(|error| failure::definition(what(), statement, &error))
 }
 
 pub(super) fn failed(stage: &Stage, error: &tokio_postgres::Error) -> Error {
@@ -92,8 +136,16 @@ async fn replace(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -
     if !old.is_plain(&stage.key) {
         return fill(transaction, stage, old).await;
     }
-    let carried = carried(transaction, stage, old).await?;
     run(transaction, stage, "SAVEPOINT weir_swap").await?;
+    run(transaction, stage, &format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", stage.name)).await?;
+    // Someone may have come between.
+    let old = &catalog::inspect(transaction, &stage.name).await?.ok_or_else(|| dropped(stage))?;
+    if !old.is_plain(&stage.key) {
+        run(transaction, stage, "ROLLBACK TO weir_swap").await?;
+        return fill(transaction, stage, old).await;
+    }
+    let moved = move_beside(transaction, stage).await?;
+    let carried = carried(transaction, &moved, old).await?;
     match transaction.batch_execute(&format!("DROP TABLE {}", stage.name)).await {
         Ok(()) => {}
         Err(error) if failure::is(&error, &SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
@@ -103,7 +155,29 @@ async fn replace(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -
         Err(error) => return Err(failed(stage, &error)),
     }
     run(transaction, stage, &carried).await?;
-    rename(transaction, stage).await
+    rename(transaction, &moved).await
+}
+
+/// Moves the stage into the schema of its table, with the grants that tables get there.
+async fn move_beside(transaction: &Transaction<'_>, stage: &Stage) -> Result<Stage> {
+    let moved = stage.in_schema(&stage.name.schema);
+    if moved.table == stage.table {
+        return Ok(moved);
+    }
+    let (table, schema) = (&stage.table, quoted(&stage.name.schema));
+    run(transaction, stage, &format!("ALTER TABLE {table} SET SCHEMA {schema}")).await?;
+    let grants = own::default_grants(transaction, &stage.name.schema).await;
+    for (grantee, privilege, grantable) in grants.map_err(|error| failed(stage, &error))? {
+        let grant = granting(&moved.table, &grantee, &privilege, grantable);
+        run(transaction, stage, &grant).await?;
+    }
+    Ok(moved)
+}
+
+/// SQL: one privilege on a table.
+fn granting(table: &TableName, grantee: &str, privilege: &str, grantable: bool) -> String {
+    let option = if grantable { " WITH GRANT OPTION" } else { "" };
+    format!("GRANT {privilege} ON TABLE {table} TO {grantee}{option}")
 }
 
 /// The stage becomes the table.
@@ -111,7 +185,8 @@ async fn rename(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
     let table = &stage.table;
     let dropped = stage.own_columns().into_iter().map(|name| format!("DROP COLUMN {name}"));
     let dropped = dropped.collect::<Vec<_>>().join(", ");
-    run(transaction, stage, &format!("ALTER TABLE {table} {dropped}")).await?;
+    let statement = format!("ALTER TABLE {table} {dropped}, REPLICA IDENTITY DEFAULT");
+    run(transaction, stage, &statement).await?;
     let statement = format!("ALTER TABLE {table} RENAME TO {}", quoted(&stage.name.table));
     run(transaction, stage, &statement).await?;
     if !stage.has_key() {
@@ -130,7 +205,8 @@ pub(super) async fn define(transaction: &Transaction<'_>, stage: &Stage) -> Resu
     run(transaction, stage, &stage.definition()).await?;
     run(transaction, stage, &format!("COMMENT ON TABLE {} IS NULL", stage.table)).await?;
     stage.add_key(transaction).await?;
-    rename(transaction, stage).await
+    let moved = move_beside(transaction, stage).await?;
+    rename(transaction, &moved).await
 }
 
 /// `table_pkey`, or with a number if that is taken; `None` when ten are.
@@ -172,8 +248,7 @@ async fn carried(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -
             statements.push(format!("REVOKE ALL ON TABLE {table} FROM {grantee}"));
         }
         for (grantee, privilege, grantable) in grants {
-            let option = if grantable { " WITH GRANT OPTION" } else { "" };
-            statements.push(format!("GRANT {privilege} ON TABLE {table} TO {grantee}{option}"));
+            statements.push(granting(table, &grantee, &privilege, grantable));
         }
     }
     let comments = transaction
@@ -225,6 +300,8 @@ async fn fill(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> R
     old.check(&stage.name, &stage.schema)?;
     adapt(transaction, stage, old).await?;
     let (name, table) = (&stage.name, &stage.table);
+    // Readers go on and see the old rows; nobody writes in between.
+    run(transaction, stage, &format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")).await?;
     if old.referenced && !stage.key.is_empty() && old.has_all(&stage.key) {
         // Rows that others refer to must not go and come back: only the difference is written.
         let matching = stage.matching("old", "new");
@@ -234,10 +311,22 @@ async fn fill(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> R
         run(transaction, stage, &delete).await?;
         return merge::upsert(transaction, stage, old).await;
     }
-    // A table that others refer to cannot be truncated even while they are empty.
-    let empty = if old.referenced { "DELETE FROM" } else { "TRUNCATE TABLE" };
-    run(transaction, stage, &format!("{empty} {name}")).await?;
+    empty(transaction, stage).await?;
     insert(transaction, stage).await
+}
+
+/// Removes all rows of the table. Truncating it would lock readers out until all new rows are in.
+async fn empty(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    let name = &stage.name;
+    run(transaction, stage, "SAVEPOINT weir_empty").await?;
+    match transaction.batch_execute(&format!("DELETE FROM {name}")).await {
+        // It is published, and has no replica identity by which rows could be deleted.
+        Err(error) if failure::is(&error, &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
+            run(transaction, stage, "ROLLBACK TO weir_empty").await?;
+            run(transaction, stage, &format!("TRUNCATE TABLE {name}")).await
+        }
+        done => done.map_err(|error| failed(stage, &error)),
+    }
 }
 
 async fn append(transaction: &Transaction<'_>, stage: &Stage, old: &Existing) -> Result<()> {

@@ -12,6 +12,7 @@ use super::{
     encode::{HEADER, Rows, TRAILER},
     failure,
     name::{self, TableName, list, quoted},
+    own,
     repeats::{self, Told},
 };
 use crate::error::{Error, Kind, Result};
@@ -25,7 +26,10 @@ pub(super) const ROW: &str = "_weir_row";
 const CHUNK: usize = 256 * 1024;
 
 /// A table that is being loaded.
+#[derive(Clone)]
 pub(super) struct Stage {
+    /// Stream whose rows these are.
+    pub(super) stream: String,
     /// The table that is meant.
     pub(super) name: TableName,
     /// The table that holds its new rows until then.
@@ -33,8 +37,8 @@ pub(super) struct Stage {
     pub(super) schema: TableSchema,
     /// The columns of a COPY, but for the row's number.
     staged: TableSchema,
-    /// Id of the run that stages here.
-    run_id: String,
+    /// Comment of the staging table, by which the run that stages here finds it again.
+    mark: String,
     /// Column that names a row's parent.
     pub(super) replaces: Option<String>,
     pub(super) deletes: Deletes,
@@ -46,7 +50,6 @@ pub(super) struct Stage {
     pub(super) unique: Vec<String>,
     /// Column that grows with every change of a row.
     pub(super) version: Option<String>,
-    pub(super) stream: String,
     pub(super) strict: bool,
     pub(super) disposition: Disposition,
     /// Whether it may become the table itself.
@@ -90,7 +93,7 @@ impl Stage {
         let mut random = [0_u8; 4];
         getrandom::fill(&mut random)
             .map_err(|error| Error::target("there is no randomness").because(error.to_string()))?;
-        let stage = name.stage(u32::from_le_bytes(random));
+        let stage = name.stage(own::OWN, u32::from_le_bytes(random));
         let (schema, disposition) = (table.schema.clone(), table.disposition);
         let replaces = table.replaces.clone().filter(|_| disposition == Disposition::Merge);
         let mut staged = schema.clone();
@@ -99,22 +102,28 @@ impl Stage {
             staged.columns.push(Column::new(MARK, ColumnType::Bool));
         }
         Ok(Self {
+            stream: table.stream.clone(),
             name,
             table: stage,
             schema,
             staged,
-            run_id: table.run_id.clone(),
+            mark: own::marking(&table.replication, &table.run_id),
             replaces,
             deletes: table.deletes,
             place: table.place.clone(),
             key,
             unique,
             version: table.version.clone(),
-            stream: table.stream.clone(),
             strict: table.strict,
             disposition,
             lasting: false,
         })
+    }
+
+    /// The same, staged in another schema.
+    pub(super) fn in_schema(&self, schema: &str) -> Self {
+        let table = TableName { schema: schema.to_owned(), ..self.table.clone() };
+        Self { table, ..self.clone() }
     }
 
     /// Whether rows are told apart by a key.
@@ -134,17 +143,12 @@ impl Stage {
         let failed = |error| {
             failure::statement(format!("the staging of {} cannot be read", self.name), &error)
         };
-        let found = client
-            .query_opt(
-                "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = $1 AND c.relkind = 'r' AND starts_with(c.relname::text, $2) \
-                     AND obj_description(c.oid, 'pg_class') = $3 LIMIT 1",
-                &[&self.name.schema, &self.name.stage_prefix(), &self.mark_of_run()],
-            )
-            .await
-            .map_err(failed)?;
-        let Some(found) = found else { return Ok(false) };
-        self.table = self.name.sibling(found.get::<_, String>(0));
+        let query = own::stages_of("n.nspname, c.relname::text")
+            + " AND obj_description(c.oid, 'pg_class') = $3 LIMIT 1";
+        let (schema, prefix) = (&self.name.schema, self.name.stage_prefix());
+        let found = client.query_opt(&query, &[schema, &prefix, &self.mark]).await;
+        let Some(found) = found.map_err(failed)? else { return Ok(false) };
+        self.table = TableName { schema: found.get(0), table: found.get(1) };
         let statement = format!("DELETE FROM {} WHERE {} >= $1", self.table, quoted(ROW));
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         client.execute(&statement, &[&rows]).await.map_err(failed)?;
@@ -153,13 +157,9 @@ impl Stage {
         Ok(there.get::<_, i64>(0) == rows)
     }
 
-    fn mark_of_run(&self) -> String {
-        format!("staging of weir's run {}", self.run_id)
-    }
-
     /// SQL: says whose staging the table is.
     fn marking(&self) -> String {
-        format!("COMMENT ON TABLE {} IS {}", self.table, name::literal(&self.mark_of_run()))
+        format!("COMMENT ON TABLE {} IS {}", self.table, name::literal(&self.mark))
     }
 
     /// Changes something that makes no difference, so that there is something to wait for.
@@ -197,9 +197,10 @@ impl Stage {
     /// Removes what dead runs left, and creates the table.
     pub(super) async fn create(&self, client: &Client) -> Result<()> {
         self.remove_stale(client).await?;
-        let created = client.batch_execute(&self.definition()).await;
+        let definition = self.definition();
+        let created = client.batch_execute(&definition).await;
         let what = || format!("a staging table for {} cannot be created", self.name);
-        created.map_err(|error| failure::statement(what(), &error))
+        created.map_err(|error| failure::definition(what(), &definition, &error))
     }
 
     pub(super) fn definition(&self) -> String {
@@ -212,7 +213,9 @@ impl Stage {
         }
         columns.push(format!("{} bigint", quoted(ROW)));
         let create = format!("CREATE TABLE {} ({})", self.table, columns.join(", "));
-        let mut statements = vec![create, self.marking()];
+        // Rows can be deleted from it even where all tables are published.
+        let identity = format!("ALTER TABLE {} REPLICA IDENTITY FULL", self.table);
+        let mut statements = vec![create, identity, self.marking()];
         if !self.lasting {
             return statements.join("; ");
         }
@@ -229,16 +232,10 @@ impl Stage {
     async fn remove_stale(&self, client: &Client) -> Result<()> {
         let failed =
             |error| failure::statement(format!("old staging of {} stays", self.name), &error);
-        let stale = client
-            .query(
-                "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = $1 AND c.relkind = 'r' AND starts_with(c.relname::text, $2)",
-                &[&self.name.schema, &self.name.stage_prefix()],
-            )
-            .await
-            .map_err(failed)?;
-        for row in stale {
-            let table = self.name.sibling(row.get::<_, String>(0));
+        let query = own::stages_of("n.nspname, c.relname::text");
+        let (schema, prefix) = (&self.name.schema, self.name.stage_prefix());
+        for row in client.query(&query, &[schema, &prefix]).await.map_err(failed)? {
+            let table = TableName { schema: row.get(0), table: row.get(1) };
             let dropped = client.batch_execute(&format!("DROP TABLE IF EXISTS {table}")).await;
             dropped.map_err(failed)?;
         }

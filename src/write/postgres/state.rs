@@ -11,11 +11,15 @@ use super::{
     name::{self, TableName},
     pool::Pool,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::state::{Change, Entries, Holder, Lock, Store};
 
 /// Name of the table.
 const TABLE: &str = "_weir_state";
+/// Name of the view that says how fresh each stream is.
+const STREAMS: &str = "_weir_streams";
+/// Its comment, which tells versions of it apart.
+const ABOUT_STREAMS: &str = "weir: when each stream was last read, and what came of it (1)";
 /// Key under which the holder of the lock stands; no part of the state.
 const HOLDER: &str = "_holder";
 /// Waits for a lock that a session which has just ended may still have.
@@ -102,7 +106,7 @@ pub(super) struct PostgresStore {
 
 struct PostgresLock {
     /// The lock is the session's.
-    client: Client,
+    client: Arc<Client>,
 }
 
 impl Lock for PostgresLock {
@@ -114,6 +118,13 @@ impl Lock for PostgresLock {
 impl PostgresStore {
     async fn create(&self, client: &Client) -> Result<()> {
         super::ensure_schema(client, &self.home.table).await?;
+        let name = self.home.table.to_string();
+        let found = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await;
+        let failed =
+            |error| failure::statement(format!("table {name} cannot be looked up"), &error);
+        if found.map_err(failed)?.get(0) {
+            return Ok(());
+        }
         let statement = format!(
             "CREATE TABLE IF NOT EXISTS {} (replication text NOT NULL, key text NOT NULL, \
              value text NOT NULL, saved_at timestamptz NOT NULL, PRIMARY KEY (replication, key))",
@@ -121,11 +132,42 @@ impl PostgresStore {
         );
         match client.batch_execute(&statement).await {
             // Another run has just created it.
-            Err(error) if failure::is(&error, &SqlState::UNIQUE_VIOLATION) => Ok(()),
+            Err(error) if failure::is(&error, &SqlState::UNIQUE_VIOLATION) => {}
             created => created.map_err(|error| {
-                failure::statement(format!("table {} cannot be created", self.home.table), &error)
-            }),
+                failure::definition(format!("table {name} cannot be created"), &statement, &error)
+            })?,
         }
+        Ok(())
+    }
+
+    /// Makes the view of the streams, unless this version of it is there. A database that does not let it be
+    /// made goes without.
+    async fn show_streams(&self, client: &Client) -> Result<()> {
+        let (table, view) = (&self.home.table, self.home.table.sibling(STREAMS));
+        let failed = |error| failure::statement(format!("view {view} cannot be looked up"), &error);
+        let about = "SELECT obj_description(to_regclass($1), 'pg_class') IS NOT DISTINCT FROM $2";
+        let known = client.query_one(about, &[&view.to_string(), &ABOUT_STREAMS]).await;
+        if known.map_err(failed)?.get(0) {
+            return Ok(());
+        }
+        let about = name::literal(ABOUT_STREAMS);
+        let statement = format!(
+            "DROP VIEW IF EXISTS {view}; CREATE VIEW {view} AS SELECT replication, \
+                 substr(key, length('stream/') + 1) AS stream, \
+                 state #>> '{{succeeded,report,object}}' AS object, \
+                 (state #>> '{{succeeded,at}}')::timestamptz AS last_success, \
+                 (state ->> 'complete_at')::timestamptz AS complete_reading, \
+                 (state #>> '{{succeeded,report,rows}}')::bigint AS rows, \
+                 coalesce(json_array_length(state -> 'failed'), 0) AS refused, \
+                 state #>> '{{succeeded,run_id}}' AS run_id \
+             FROM (SELECT replication, key, value::json AS state FROM {table} \
+                 WHERE key LIKE 'stream/%') AS streams; COMMENT ON VIEW {view} IS {about}"
+        );
+        if let Err(error) = client.batch_execute(&statement).await {
+            let error = failure::definition("it is not made", &statement, &error);
+            tracing::warn!("there is no view {view}: {}", error.chain());
+        }
+        Ok(())
     }
 
     async fn read(&self, client: &Client) -> Result<BTreeMap<String, String>> {
@@ -148,7 +190,7 @@ impl PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
-        let client = self.pool.connect().await?;
+        let client = self.pool.connect_to_lock().await?;
         self.create(&client).await?;
         let failed = |error| failure::statement("the replication cannot be locked", &error);
         for attempt in 0.. {
@@ -160,12 +202,15 @@ impl Store for PostgresStore {
             if attempt == WAITS {
                 let (name, holder) = (&self.home.replication, self.holder(&client).await);
                 let what = format!("another run of `{name}` is going on: {holder}");
-                return Err(Error::target(what).with_hint("wait until it is done, or end it"));
+                return Err(
+                    Error::new(Kind::Busy, what).with_hint("wait until it is done, or end it")
+                );
             }
             tokio::time::sleep(WAIT).await;
         }
+        self.show_streams(&client).await?;
         let value = serde_json::to_value(holder).unwrap_or_default();
-        apply(&client, &self.home, &[Change::set(HOLDER, value)]).await?;
+        apply(&*client, &self.home, &[Change::set(HOLDER, value)]).await?;
         Ok(Box::new(PostgresLock { client }))
     }
 

@@ -16,10 +16,12 @@ use super::{
     repeats::Told,
     stage::{Stage, lost_lock},
     state::{self, Home},
+    wait::{Waiter, Waits},
 };
 use crate::error::{Error, Result};
+use crate::report::{Notice, NoticeKind, add_notice};
 use crate::state::Change;
-use crate::write::{Committed, Ending, Writer};
+use crate::write::{Committed, Ending, Watch, Writer};
 
 /// Bytes of memory of one table's batches that make a COPY worth its while.
 const ENOUGH: usize = 4 << 20;
@@ -31,6 +33,7 @@ pub(super) struct PostgresWriter {
     /// Both are there until the writer is done.
     open: Option<(Arc<Stage>, TableLock)>,
     pool: Arc<Pool>,
+    watch: Watch,
     pending: Pending,
     /// Where the state is kept.
     home: Home,
@@ -40,18 +43,23 @@ pub(super) struct PostgresWriter {
     replaced: Vec<(String, u64)>,
 }
 
+/// What a writer shares with others, and where its state is kept.
+pub(super) struct Surroundings {
+    pub(super) pool: Arc<Pool>,
+    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) watch: Watch,
+    pub(super) home: Home,
+}
+
 impl PostgresWriter {
-    pub(super) fn new(
-        stage: Stage,
-        lock: TableLock,
-        pool: Arc<Pool>,
-        waiting: Arc<AtomicUsize>,
-        (home, rows): (Home, u64),
-    ) -> Self {
+    /// A writer; its stage has so many rows already.
+    pub(super) fn new(stage: Stage, lock: TableLock, around: Surroundings, rows: u64) -> Self {
+        let Surroundings { pool, waiting, watch, home } = around;
         let pending = Pending { batches: Vec::new(), bytes: 0, waiting };
         Self {
             open: Some((Arc::new(stage), lock)),
             pool,
+            watch,
             pending,
             home,
             rows,
@@ -96,19 +104,37 @@ impl PostgresWriter {
         stage: &Stage,
         ending: &Ending,
         state: &[Change],
-    ) -> Result<Published> {
+    ) -> Result<(Published, Vec<Notice>)> {
         let name = &stage.name;
+        let lock = self.open.as_ref().and_then(|(_, lock)| lock.session());
+        let waiter = Waiter {
+            observer: lock.ok_or_else(|| lost_lock(name))?,
+            longest: self.pool.lock_wait(),
+            watch: self.watch.clone(),
+            stream: &stage.stream,
+            table: name,
+        };
         let mut lease = self.lease().await?;
+        let adapting = publish::adapt_first(&mut lease, stage, waiter.clone()).await?;
         let failed = |error| failure::statement(format!("table {name} cannot be written"), &error);
         let transaction = lease.transaction().await.map_err(failed)?;
-        let published = publish::publish(&transaction, stage, ending).await?;
+        let mut waits = Waits::begin(&transaction, waiter).await?;
+        let published = publish::publish(&transaction, stage, ending, &mut waits).await?;
+        let waited = waits.waited();
+        drop(waits);
         state::apply(&transaction, &self.home, state).await?;
         transaction.commit().await.map_err(|error| {
             let what = format!("whether the new rows of table {name} were committed is not known");
             failure::statement(what, &error)
         })?;
         lease.give_back();
-        Ok(published)
+        let mut notices = Vec::new();
+        for (seconds, holders) in adapting.into_iter().chain(waited) {
+            let kind = NoticeKind::TableInUse;
+            let detail = format!("{name} was used by {holders}");
+            add_notice(&mut notices, Notice { kind, count: seconds.max(1), detail });
+        }
+        Ok((published, notices))
     }
 }
 
@@ -152,12 +178,16 @@ impl Writer for PostgresWriter {
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.flush().await?;
         let stage = self.stage()?;
-        let Published { rows, deleted, told } = self.publish(&stage, ending, state).await?;
+        let (published, mut notices) = self.publish(&stage, ending, state).await?;
+        let Published { rows, deleted, told } = published;
         if let Some((_, lock)) = self.open.take() {
             lock.release().await;
         }
         let object = stage.name.to_string();
-        let Told { repeated, notices } = told;
+        let Told { repeated, notices: of_keys } = told;
+        for notice in of_keys {
+            add_notice(&mut notices, notice);
+        }
         Ok(Committed { object, rows, deleted, repeated, notices })
     }
 

@@ -61,3 +61,36 @@ async fn a_run_whose_database_crashes_says_so_and_the_next_one_goes_on() {
     }
     assert!(failed > 0, "no run noticed that its server crashed");
 }
+
+/// The server dies while a run goes on, and stays dead: the run ends with its summary and the way on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_database_dies_ends_with_its_summary_and_the_way_on() {
+    let server = OwnServer::start();
+    let database = server.database().await;
+    let tenant = Options {
+        seed: 5,
+        pages: 40,
+        heavy_parents: 0,
+        latency: Duration::from_millis(3),
+        log_entries: Some(1_000_000),
+        ..Options::default()
+    };
+    let work = Workplace::new(tenant, Some(&database)).await;
+    work.replicate("{stream_name}", AT_ONCE, Reading::Everything);
+    let mut process = work.start();
+    let ended = process.until(|_| work.simulator.counters().requests >= 40).await;
+    assert_eq!(ended, None, "it ended before the server died");
+    server.stop();
+    let (code, said) = process.end().await;
+    let death = work.simulator.log().len();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the saved state was out of reach at the end"), "{said}");
+    assert!(said.lines().any(|line| line.trim_start().starts_with("total")), "{said}");
+    assert!(said.contains("what was read is saved: run again to continue"), "{said}");
+    server.crash();
+    let (code, said) = work.start().end().await;
+    assert_eq!(code, Some(0), "{said}");
+    check_repeated(&work, &[death]);
+    let wrong = work.faults(work.in_postgres(&database).await);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

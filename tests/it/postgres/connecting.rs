@@ -15,6 +15,7 @@ use weir::{
 use crate::support::{
     postgres::{Database, server},
     target_contract::{load, table},
+    user::{User, ended},
 };
 
 /// Options for the server that this process started, which has TLS.
@@ -131,6 +132,7 @@ async fn a_server_without_tls_is_not_talked_to_in_the_clear() {
     let url = format!("postgres://me:hunter2@127.0.0.1:{port}/db?sslmode=require");
     let error = refusal(PostgresOptions::from_url(&url).unwrap()).await;
     assert!(error.chain().contains("does not support TLS"), "{error:?}");
+    assert!(error.hint().unwrap().contains("set `sslmode` to `prefer`"), "{error:?}");
     assert!(heard.await.unwrap().is_empty(), "something was said without TLS");
 }
 
@@ -239,7 +241,7 @@ async fn who_lacks_a_right_is_told_which() {
     assert!(error.hint().unwrap().contains("GRANT USAGE, CREATE ON SCHEMA"), "{error:?}");
     for (object, part) in [
         ("new.people", r#"schema "new" cannot be created"#),
-        ("theirs.people", r#"a staging table for "theirs"."people" cannot be created"#),
+        ("theirs.people", r#"table "theirs"."people" cannot be made"#),
     ] {
         let error = target.open(&table(object, Disposition::Replace), None).await.err().unwrap();
         assert!(error.to_string().contains(part), "{error:?}");
@@ -265,4 +267,49 @@ async fn who_lacks_a_right_is_told_which() {
     assert!(error.chain().contains("permission denied for table owned"), "{error:?}");
     drop(target);
     database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+/// A connection that says nothing leads where `psql` would go.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_says_what_a_connection_leaves_open() {
+    let database = Database::local().await;
+    let user = User::new();
+    user.write(".pgpass", "127.0.0.1:*:*:weir:weir\n");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(user.path(".pgpass"), private).unwrap();
+    let port = server().port.to_string();
+    for url in ["postgres://", "{type: postgres}"] {
+        let mut command = user.weir(&["conns", "test", "PG"]);
+        command.env("PG", url).env("PGHOST", "127.0.0.1").env("PGPORT", &port);
+        command.env("PGUSER", "weir").env("PGDATABASE", &database.name).env("PGSSLMODE", "disable");
+        ended(&command.output().unwrap(), 0);
+        // The environment's own password is taken before that of the file.
+        let (_, err) = ended(&command.env("PGPASSWORD", "wrong").output().unwrap(), 1);
+        assert!(err.contains("does not accept the password of user `weir`"), "{err}");
+    }
+}
+
+#[test]
+fn a_password_is_read_from_stdin_and_a_wrong_field_is_named() {
+    let user = User::new();
+    let mut command = user.weir(&["conns", "set", "PG", "postgres://me@h/db", "password=-"]);
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"hunter2\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let kept = std::fs::read_to_string(user.path(".weir/connections.yaml")).unwrap();
+    assert!(
+        kept.contains("password: \"hunter2\"") && kept.contains("postgres://me@h/db"),
+        "{kept}"
+    );
+    for (definition, said) in [
+        ("{type: postgres, usr: me}", ["`usr` is no field", "did you mean `user`?"]),
+        ("postgres://me:hunter2@h/db?sslmod=require", ["`sslmod` is no field", "`sslmode`"]),
+        ("jdbc:postgresql://h/db?user=me&password=hunter2", ["JDBC", "write postgresql://"]),
+        ("postgresql+psycopg2://me:hunter2@h/db", ["SQLAlchemy", "write postgresql://"]),
+    ] {
+        let output = user.weir(&["conns", "test", "X"]).env("X", definition).output().unwrap();
+        let (_, err) = ended(&output, 2);
+        assert!(said.iter().all(|part| err.contains(part)), "{definition}: {err}");
+        assert!(!err.contains("hunter2"), "{err}");
+    }
 }

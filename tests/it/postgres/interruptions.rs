@@ -26,8 +26,8 @@ pub(super) async fn eventually(holds: impl AsyncFn() -> bool) {
     panic!("it does not come about");
 }
 
-const STAGES: &str = "SELECT relname FROM pg_class WHERE relname LIKE '\\_weir\\_stage%' \
-                      AND relkind = 'r'";
+pub(super) const STAGES: &str = "SELECT relnamespace::regnamespace || '.' || relname FROM pg_class \
+    WHERE relname LIKE '\\_weir\\_stage%' AND relkind = 'r'";
 const LOCKS: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' \
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 

@@ -199,6 +199,15 @@ impl Fake {
 
     /// Runs, which may be refused before anything is read.
     pub(crate) async fn try_run(&self, how: How<'_>) -> Result<Ran, Error> {
+        self.try_run_until(how, CancellationToken::new()).await
+    }
+
+    /// Runs, until it ends or is told to stop.
+    pub(crate) async fn try_run_until(
+        &self,
+        how: How<'_>,
+        cancel: CancellationToken,
+    ) -> Result<Ran, Error> {
         let document = Document::parse("r.yaml", how.replication).unwrap();
         let replication = Replication::load(&document).unwrap_or_else(|error| panic!("{error}"));
         let secret = BTreeMap::from([("token".to_owned(), Secret::new("s3cret"))]);
@@ -219,7 +228,7 @@ impl Fake {
             state: None,
             ledger: None,
             reporter: Arc::<Recorded>::clone(&reporter),
-            cancel: CancellationToken::new(),
+            cancel,
         };
         let report = sync::run(&plan, services, how.beginning).await?;
         let asked = self.api.asked.lock().unwrap().clone();

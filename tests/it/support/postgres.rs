@@ -225,6 +225,11 @@ impl OwnServer {
         assert!(done, "pg_ctl cannot restart the server in {}", self.0.folder);
     }
 
+    /// Stops it as a power cut does; [`crash`](Self::crash) starts it again.
+    pub(crate) fn stop(&self) {
+        assert!(self.control("stop -m immediate -w"), "the server does not stop");
+    }
+
     fn control(&self, command: &str) -> bool {
         let script = format!(
             "bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)\n\

@@ -27,7 +27,7 @@ use weir::{
     spec::{Fields, Spec},
     state::{Change, Entries, Holder, Lock, Store},
     sync::{self, Beginning, RunReport},
-    write::{Committed, Ending, Table, Target, Writer, memory::Memory},
+    write::{Committed, Ending, Table, Target, Watch, Writer, memory::Memory},
     yaml::Document,
 };
 
@@ -124,6 +124,14 @@ impl Target for Mortal<Memory> {
 
     async fn lacks(&self, table: &Table) -> Result<Option<String>> {
         self.inner.lacks(table).await
+    }
+
+    async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {
+        self.inner.tidy(replication, keep).await
+    }
+
+    fn attend(&self, watch: Watch) {
+        self.inner.attend(watch);
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
