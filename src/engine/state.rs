@@ -481,21 +481,15 @@ pub struct Counts {
     /// Slices that were refused.
     pub skipped: u64,
     /// Points spent, by the spec's terms.
-    #[serde(default)]
     pub points: u64,
     /// Requests among them that were sent for other streams too.
-    #[serde(default)]
     pub shared: u64,
     /// Points of those.
-    #[serde(default)]
     pub shared_points: u64,
     /// Slices whose row followed from what was known.
-    #[serde(default)]
     pub derived: u64,
     /// Records that had changed since the bound.
-    #[serde(default)]
     pub changed: u64,
     /// Pages of listings that others have borne.
-    #[serde(default)]
     pub borne: u64,
 }
