@@ -10,6 +10,7 @@
 //! Modules are listed from the bottom up; imports point to lower ones only.
 
 pub mod error;
+mod hash;
 
 pub mod certificates;
 pub mod ledger;

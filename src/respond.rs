@@ -367,7 +367,6 @@ mod tests {
 
     use super::*;
     use crate::fetch::HeaderMap;
-    use crate::yaml::Document;
 
     fn response(status: u16, headers: &[(&'static str, &str)], body: &'static str) -> Response {
         let mut map = HeaderMap::new();
@@ -379,7 +378,8 @@ mod tests {
     }
 
     fn rules(yaml: &str) -> Rules {
-        let rules: Vec<ResponseRule> = Document::parse("rules", yaml).unwrap().read().unwrap();
+        let document = crate::yaml::Document::parse("rules.yaml", yaml).unwrap();
+        let rules: Vec<ResponseRule> = document.read().unwrap();
         Rules::new(&rules, Duration::from_hours(1)).unwrap()
     }
 

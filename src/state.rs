@@ -50,6 +50,11 @@ pub trait Store: Send + Sync {
 
     /// Saves changes, all at once.
     async fn save(&self, changes: &[Change]) -> Result<()>;
+
+    /// What was damaged, and so left out, when the state was loaded last: a clause for a person.
+    fn damage(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The right to run a replication; dropped, it is given up, sooner or later.

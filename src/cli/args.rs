@@ -216,8 +216,8 @@ impl Sync {
 pub(super) struct SyncRun {
     #[command(flatten)]
     pub(super) chosen: Chosen,
-    /// End each stream after this many rows, for a first look: tables that are replaced then hold these
-    /// rows only, others keep theirs; nothing is remembered of the run
+    /// End each stream after this many rows, for a first look: they go into tables or files of their own,
+    /// `NAME__sample`, beside the real ones; nothing is remembered of the run
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: Option<u64>,
     /// Start over: forget the interrupted run, the cursors and all else that was saved of the streams
@@ -368,6 +368,8 @@ pub(super) enum SchemaKind {
     Replication,
     /// The connections file
     Connections,
+    /// What `weir sync status --json` prints
+    Status,
 }
 
 #[derive(Debug, Subcommand)]

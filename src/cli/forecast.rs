@@ -80,11 +80,25 @@ fn text(forecast: &Forecast, width: Option<usize>) -> String {
     lines.push(format!("pace: {}", pace(&forecast.pace)));
     lines.push(format!("naive: {}", naive(forecast)));
     if forecast.total.assumed {
-        lines.push(
-            "~: assumed, since no run has shown yet how much there is, or changes".to_owned(),
-        );
+        lines.push(format!(
+            "~: assumed, since no run has shown yet how much there is, or changes: {}",
+            ranges(forecast)
+        ));
     }
     lines.join("\n")
+}
+
+/// Between what the run will probably be: `250 to 900 requests`.
+fn ranges(forecast: &Forecast) -> String {
+    let Planned { requests_range, points_range, .. } = forecast.total;
+    let range = |[least, most]: [u64; 2], what: &str| {
+        format!("{} to {} {what}", grouped(least), grouped(most))
+    };
+    let requests = range(requests_range, "requests");
+    match forecast.pace.points_per_hour {
+        Some(_) => format!("{requests}, {}", range(points_range, "points")),
+        None => requests,
+    }
 }
 
 fn spent(points: u64) -> String {
@@ -96,7 +110,7 @@ fn table(forecast: &Forecast, width: usize) -> String {
     let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
     rows.extend(forecast.streams.iter().map(row));
     let hours: Option<Vec<f64>> = forecast.streams.iter().map(|stream| stream.hours).collect();
-    let Planned { requests, points, assumed } = forecast.total;
+    let Planned { requests, points, assumed, .. } = forecast.total;
     let mut total = vec![String::new(); HEAD.len()];
     for (column, cell) in [
         (0, "total".to_owned()),
@@ -272,6 +286,8 @@ mod tests {
             slices: requests / 2,
             requests,
             points: requests * 3,
+            requests_range: [requests / 2, requests * 2],
+            points_range: [requests, requests * 9],
             naive: Naive { requests: requests * 7, points: requests * 9 },
         }
     }
@@ -283,6 +299,8 @@ mod tests {
             requests: sum(|one| one.requests),
             points: sum(|one| one.points),
             assumed: streams.iter().any(|one| one.assumed),
+            requests_range: [10_000, 40_000],
+            points_range: [30_000, 99_000],
         };
         let naive =
             Naive { requests: sum(|one| one.naive.requests), points: sum(|one| one.naive.points) };
@@ -328,7 +346,7 @@ mod tests {
         quota: ~64,524 points; an hour allows 65,000: enough for it
         pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
-        ~: assumed, since no run has shown yet how much there is, or changes
+        ~: assumed, since no run has shown yet how much there is, or changes: 10,000 to 40,000 requests, 30,000 to 99,000 points
         ");
     }
 
@@ -373,7 +391,7 @@ mod tests {
         quota: ~64,524 points; an hour allows 20,000: it is spread over 4 hours, until about 2026-10-01 12:02 UTC
         pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
-        ~: assumed, since no run has shown yet how much there is, or changes
+        ~: assumed, since no run has shown yet how much there is, or changes: 10,000 to 40,000 requests, 30,000 to 99,000 points
         ");
     }
 

@@ -136,17 +136,27 @@ fn against(planned: Planned, report: &RunReport) -> String {
     };
     let about = if planned.assumed { "~" } else { "" };
     let mut text = format!(
-        "planned {about}{}, sent {}{again}{}",
+        "planned {about}{}{}, sent {}{again}{}",
         counted(planned.requests, "request"),
+        between(planned.assumed, planned.requests_range),
         grouped(sent),
         off(planned.requests, sent)
     );
     if planned.points > 0 || spent > 0 {
         let points = counted(planned.points, "point");
         let off = off(planned.points, spent);
-        text = format!("{text}; planned {about}{points}, spent {}{off}", grouped(spent));
+        let between = between(planned.assumed, planned.points_range);
+        text = format!("{text}; planned {about}{points}{between}, spent {}{off}", grouped(spent));
     }
     text
+}
+
+/// The range of what is assumed: ` (250 to 900)`.
+fn between(assumed: bool, [least, most]: [u64; 2]) -> String {
+    if !assumed || most == 0 {
+        return String::new();
+    }
+    format!(" ({} to {})", grouped(least), grouped(most))
 }
 
 /// How far a figure is from the planned one, in percent.
@@ -359,7 +369,10 @@ mod tests {
     fn what_was_planned_stands_against_what_was_sent() {
         let mut report = whole();
         let told = |report: &mut RunReport, requests, points, assumed| {
-            report.planned = Some(Planned { requests, points, assumed });
+            let requests_range = [requests / 2, requests * 3];
+            let points_range = [points / 2, points * 3];
+            report.planned =
+                Some(Planned { requests, points, assumed, requests_range, points_range });
             let text = summary(report, None);
             let line = text.lines().find(|line| line.starts_with("planned")).unwrap();
             line.to_owned()
@@ -374,8 +387,8 @@ mod tests {
         planned 12,848 requests, sent 12,848 (as planned)
         planned ~0 requests, sent 12,848
         planned 12,758 requests, sent 12,848 (+0.7 %); planned 19,999 points, spent 20,000 (+0.0 %)
-        planned ~15,000 requests, sent 12,848 (-14.3 %); planned ~30,000 points, spent 20,000 (-33.3 %)
-        planned ~15,000 requests, sent 12,848, 40 of them again so far; planned ~30,000 points, spent 20,000 so far
+        planned ~15,000 requests (7,500 to 45,000), sent 12,848 (-14.3 %); planned ~30,000 points (15,000 to 90,000), spent 20,000 (-33.3 %)
+        planned ~15,000 requests (7,500 to 45,000), sent 12,848, 40 of them again so far; planned ~30,000 points (15,000 to 90,000), spent 20,000 so far
         ");
     }
 

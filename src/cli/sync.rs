@@ -1,6 +1,7 @@
 //! `weir sync`.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -29,8 +30,8 @@ use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};
 use crate::state::Store;
 use crate::sync::{self, Beginning, RunReport, RunStatus};
-use crate::write::Target;
 use crate::write::files::LocalLedger;
+use crate::write::{Table, Target};
 
 /// All that a run is made of, loaded and checked.
 pub(super) struct Prepared {
@@ -187,6 +188,14 @@ impl Prepared {
         Head { replication: self.name().to_owned(), source, target }
     }
 
+    /// The tables that it writes, by stream.
+    pub(super) fn tables(&self) -> Result<BTreeMap<String, Table>> {
+        let plan = plan(self, &Options::default())?;
+        let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
+        let tables = outputs.map(|output| output.table.clone()).chain(plan.definitions);
+        Ok(tables.map(|table| (table.stream.clone(), table)).collect())
+    }
+
     /// Where its rows go.
     pub(super) fn target(&self) -> &dyn Target {
         self.target.as_ref()
@@ -241,7 +250,12 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
     }
     if let Some(limit) = args.limit {
         let rows = printer::counted(limit, "row");
-        printer::note(shared, &format!("--limit: each stream ends after {rows}"));
+        printer::note(
+            shared,
+            &format!(
+                "--limit: each stream ends after {rows}, in a table or file of its own, `…__sample`"
+            ),
+        );
     }
     go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
 }

@@ -392,7 +392,7 @@ mod tests {
     }
 
     fn run(planned: u64) -> Event {
-        let planned = Planned { requests: planned, points: 0, assumed: true };
+        let planned = Planned { requests: planned, assumed: true, ..Planned::default() };
         let run_id = "1".to_owned();
         Event::RunStarted { run_id, continued: false, streams: 2, planned: Some(planned) }
     }

@@ -1,4 +1,4 @@
-//! What begins anew in a run of which the API refused some ways of reading.
+//! What begins anew in a run that goes on.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,8 +13,11 @@ use crate::report::StreamStatus;
 use crate::state::Change;
 
 /// The streams that begin anew, and the changes after which they do: the run goes on with those of which
-/// the API refused the route, or the listing of changes, by their own requests. `queues` are the names of
-/// the plan's queues.
+/// the API refused the route, or the listing of changes, by their own requests, and with `others` as they
+/// say. `queues` are the names of the plan's queues.
+///
+/// One of the `others` feeds what it fed before. Where the log of its queue is whole, the consumers keep
+/// what they have done.
 ///
 /// A stream of which changes were to be read is read whole. Parents that it then needs, and did not need
 /// before, feed it anew; whoever waits for what is fed anew, and has not ended well, begins anew as well.
@@ -22,10 +25,11 @@ use crate::state::Change;
 pub fn anew(
     recall: &Recall,
     (streams, queues): (&[Arc<StreamPlan>], &[String]),
+    others: &BTreeMap<String, Way>,
     now: DateTime<Utc>,
 ) -> (Vec<String>, Vec<Change>) {
     let Some(then) = &recall.run else { return Default::default() };
-    let afresh = Afresh::of(recall, streams, then, now);
+    let afresh = Afresh::of(recall, (streams, queues), (then, others), now);
     let mut open = then.clone();
     let (mut names, mut changes) = (Vec::new(), Vec::new());
     for stream in streams {
@@ -57,6 +61,9 @@ pub fn anew(
 struct Afresh<'run> {
     recall: &'run Recall,
     streams: &'run [Arc<StreamPlan>],
+    queues: &'run [String],
+    /// Those that feed what they fed before.
+    others: &'run BTreeMap<String, Way>,
     now: DateTime<Utc>,
     run: &'run str,
     /// How all were read.
@@ -68,12 +75,13 @@ struct Afresh<'run> {
 impl<'run> Afresh<'run> {
     fn of(
         recall: &'run Recall,
-        streams: &'run [Arc<StreamPlan>],
-        open: &'run OpenRun,
+        (streams, queues): (&'run [Arc<StreamPlan>], &'run [String]),
+        (open, others): (&'run OpenRun, &'run BTreeMap<String, Way>),
         now: DateTime<Utc>,
     ) -> Self {
-        let (old, new, run) = (BTreeMap::new(), BTreeMap::new(), open.id.as_str());
-        let mut afresh = Self { recall, streams, now, run, old, new };
+        let (old, run) = (BTreeMap::new(), open.id.as_str());
+        let new = others.iter().map(|(name, way)| (name.as_str(), *way)).collect();
+        let mut afresh = Self { recall, streams, queues, others, now, run, old, new };
         for stream in streams {
             let Some(then) = open.streams.get(&stream.name) else { continue };
             let route = stream.routes.iter().position(|route| route.name == then.route);
@@ -111,8 +119,8 @@ impl<'run> Afresh<'run> {
                 for queue in fed(stream).filter(|queue| waits_for(child, way, *queue)) {
                     let state = self.recall.stream(&child.name);
                     reach = wider(reach, need_of((stream, child), way.reach, &state, self.now));
-                    // Nobody has kept the log for it.
-                    begins |= !waits_for(child, before, queue);
+                    // Nobody has kept the log for it, or not all of it.
+                    begins |= !waits_for(child, before, queue) || !self.is_whole(queue);
                 }
             }
             begins |= reach != old.reach;
@@ -138,8 +146,19 @@ impl<'run> Afresh<'run> {
 
     /// Whether a queue is fed anew.
     fn feeds(&self, queue: usize) -> bool {
-        let mut new = self.streams.iter().filter(|stream| self.is_new(stream));
+        let kept =
+            |stream: &StreamPlan| self.others.contains_key(&stream.name) && self.is_whole(queue);
+        let mut new = self.streams.iter().filter(|stream| self.is_new(stream) && !kept(stream));
         new.any(|stream| fed(stream).any(|fed| fed == queue))
+    }
+
+    /// Whether the store has a queue's log from its first value on.
+    fn is_whole(&self, queue: usize) -> bool {
+        let Some(name) = self.queues.get(queue) else { return false };
+        let prefix = format!("{QUEUE}{name}/");
+        let mut log = self.recall.rest.range(prefix.clone()..).map(|(key, _)| key);
+        let first = log.next().and_then(|key| key.strip_prefix(&prefix)?.parse::<u64>().ok());
+        first.is_none_or(|start| start == 0)
     }
 
     fn is_new(&self, stream: &StreamPlan) -> bool {

@@ -1,7 +1,6 @@
 //! One request until it is answered: paced, authorised, and sent again as the rules say.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
     pin::Pin,
     sync::{
         Arc,
@@ -26,6 +25,7 @@ use super::{
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Response, StatusCode, Transport, TransportError, Url};
+use crate::hash;
 use crate::plan::Access;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
@@ -405,9 +405,7 @@ pub(super) struct Jitter(AtomicU64);
 
 impl Jitter {
     pub(super) fn of(run_id: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        run_id.hash(&mut hasher);
-        Self(AtomicU64::new(hasher.finish()))
+        Self(AtomicU64::new(hash::fnv(run_id.bytes())))
     }
 
     fn next(&self) -> f64 {

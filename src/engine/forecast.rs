@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::outlook::Outlook;
+use super::outlook::{Assumptions, Outlook};
 use super::pricing::Share;
 use super::reach;
 use super::state::{Reach, Recall, Way};
@@ -42,6 +42,11 @@ pub struct Expected {
     pub requests: u64,
     /// Points, by the spec's terms; 0 where no quota holds.
     pub points: u64,
+    /// Between how many requests it will probably be: of what is assumed, as little and as much as can be
+    /// expected.
+    pub requests_range: [u64; 2],
+    /// The same of points.
+    pub points_range: [u64; 2],
     /// What a complete reading by the stream's own requests would ask for.
     pub naive: Naive,
 }
@@ -74,11 +79,19 @@ pub fn forecast(
         .map(|s| (s, way_of(ways, s)))
         .collect();
     let shares = outlook.shares(&all);
+    let under = |assume| Outlook::assuming(assume, plan, recall, now).shares(&all);
+    let (least, most) = (under(Assumptions::LEAST), under(Assumptions::MOST));
+    let range = |place: usize, of: fn(&Share) -> f64| {
+        let figure = |shares: &[Share]| whole(shares.get(place).map_or(0.0, of));
+        let (least, likely, most) = (figure(&least), figure(&shares), figure(&most));
+        [least.min(likely), most.max(likely)]
+    };
     let everything: Vec<(&StreamPlan, Way)> =
         all.iter().map(|(stream, _)| (*stream, Way { reach: Reach::Complete, route: 0 })).collect();
     let naive: Vec<Share> = everything.iter().map(|one| outlook.alone(*one, &[])).collect();
-    let expected =
-        |((stream, way), (share, naive)): (&(&StreamPlan, Way), (&Share, &Share))| Expected {
+    let expected = |(place, ((stream, way), (share, naive))): (usize, (&(&StreamPlan, Way), _))| {
+        let (share, naive): (&Share, &Share) = (share, naive);
+        Expected {
             stream: stream.name.clone(),
             feeder: stream.output.is_none(),
             reach: reach::shown(stream, way.reach),
@@ -88,9 +101,12 @@ pub fn forecast(
             slices: whole(share.slices),
             requests: whole(share.requests),
             points: whole(share.points),
+            requests_range: range(place, |share| share.requests),
+            points_range: range(place, |share| share.points),
             naive: Naive { requests: whole(naive.requests), points: whole(naive.points) },
-        };
-    all.iter().zip(shares.iter().zip(&naive)).map(expected).collect()
+        }
+    };
+    all.iter().zip(shares.iter().zip(&naive)).enumerate().map(expected).collect()
 }
 
 fn way_of(ways: &BTreeMap<String, Way>, stream: &StreamPlan) -> Way {

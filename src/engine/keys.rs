@@ -1,24 +1,16 @@
 //! Rows seen before, recognised by a hash of their key.
 
-use std::{
-    collections::HashSet,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
-};
+use std::collections::HashSet;
 
-use arrow_array::{
-    Array, BooleanArray, RecordBatch,
-    cast::AsArray,
-    types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType},
-};
-use arrow_schema::DataType;
+use arrow_array::RecordBatch;
+
+use crate::hash::{self, Wide};
 
 /// Keys after which the older half of a set is forgotten.
 const GENERATION: usize = 500_000;
 
 /// Hash of a key, wide enough that two keys with the same one are not to be expected.
-pub(super) type KeyHash = u128;
-
-type Hasher = BuildHasherDefault<DefaultHasher>;
+pub(super) type KeyHash = Wide;
 
 /// The last half to one million keys: bounded, and enough for listings that shift under way.
 #[derive(Debug, Default)]
@@ -60,71 +52,17 @@ pub(super) fn hash_text(text: &str) -> KeyHash {
 
 /// A hash with one more text.
 pub(super) fn with_text(hash: KeyHash, text: &str) -> KeyHash {
-    mix(hash, &text)
+    hash::with(hash, Some(text.as_bytes()))
 }
 
 /// Hash of each row's key, given the positions of the key's columns.
 pub(super) fn hash_rows(batch: &RecordBatch, key: &[usize]) -> Vec<KeyHash> {
-    let mut hashes = vec![0; batch.num_rows()];
-    for position in key {
-        let column = batch.column(*position);
-        match column.data_type() {
-            DataType::Utf8 => fold(&mut hashes, column.as_string::<i32>().iter()),
-            DataType::Binary => fold(&mut hashes, column.as_binary::<i32>().iter()),
-            DataType::Int64 => fold(&mut hashes, column.as_primitive::<Int64Type>().iter()),
-            DataType::Date32 => fold(&mut hashes, column.as_primitive::<Date32Type>().iter()),
-            DataType::Float64 => {
-                let values = column.as_primitive::<Float64Type>().iter();
-                fold(&mut hashes, values.map(|value| value.map(f64::to_bits)));
-            }
-            DataType::Decimal128(..) => {
-                fold(&mut hashes, column.as_primitive::<Decimal128Type>().iter());
-            }
-            DataType::Timestamp(..) => {
-                fold(&mut hashes, column.as_primitive::<TimestampMicrosecondType>().iter());
-            }
-            _ => {
-                if let Some(values) = column.as_any().downcast_ref::<BooleanArray>() {
-                    fold(&mut hashes, values.iter());
-                }
-            }
-        }
-    }
-    hashes
-}
-
-fn fold<T: Hash>(hashes: &mut [KeyHash], values: impl Iterator<Item = T>) {
-    for (hash, value) in hashes.iter_mut().zip(values) {
-        *hash = mix(*hash, &value);
-    }
-}
-
-fn mix<T: Hash>(hash: KeyHash, value: &T) -> KeyHash {
-    let hasher = Hasher::default();
-    let low = hasher.hash_one((hash, value));
-    let high = hasher.hash_one((low, hash, value, 1_u8));
-    (KeyHash::from(high) << 64) | KeyHash::from(low)
+    hash::rows(batch, key)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow_array::{ArrayRef, Int64Array, StringArray};
-
     use super::*;
-
-    #[test]
-    fn rows_with_the_same_key_hash_alike() {
-        let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "a", "b", "a"]));
-        let numbers: ArrayRef =
-            Arc::new(Int64Array::from(vec![Some(1), Some(2), Some(1), Some(1)]));
-        let batch = RecordBatch::try_from_iter([("id", ids), ("number", numbers)]).unwrap();
-        let hashes = hash_rows(&batch, &[0, 1]);
-        assert_eq!(hashes[0], hashes[3]);
-        assert_ne!(hashes[0], hashes[1]);
-        assert_ne!(hashes[0], hashes[2]);
-    }
 
     #[test]
     fn a_set_recognises_its_recent_keys_and_stays_bounded() {

@@ -8,20 +8,40 @@ use super::state::{Changes, Learnt, Reach, Recall};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::replication::Mode;
 
-/// Records of a listing of which nothing is known.
-const LISTED: f64 = 1000.0;
-/// Children of a parent of whom nothing is known.
-const CHILDREN: f64 = 3.0;
-/// Part of the records that change in a day, of which nothing is known.
-const CHANGED: f64 = 0.01;
-/// Part of the parents whose only row follows from what is known, where nobody knows.
-const DERIVED: f64 = 0.2;
+/// What is assumed where no run has shown it, and no count tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Assumptions {
+    /// Records of a listing.
+    listed: f64,
+    /// Children of a parent.
+    children: f64,
+    /// Part of the records that change in a day.
+    changed: f64,
+    /// Part of the parents whose only row follows from what is known.
+    derived: f64,
+    /// Part of the parents that are left to another request, and that no count tells of, where a route
+    /// leaves some.
+    pub(super) apart: f64,
+}
+
+impl Assumptions {
+    /// What a plan goes by.
+    const LIKELY: Self =
+        Self { listed: 1000.0, children: 3.0, changed: 0.01, derived: 0.3, apart: 0.15 };
+    /// With these a run asks for as little as can be expected.
+    pub(super) const LEAST: Self =
+        Self { listed: 10.0, children: 0.5, changed: 0.0, derived: 0.7, apart: 0.0 };
+    /// With these it asks for as much.
+    pub(super) const MOST: Self =
+        Self { listed: 20_000.0, children: 15.0, changed: 0.3, derived: 0.0, apart: 0.5 };
+}
 
 /// How much there is.
 pub(super) struct Outlook<'plan> {
     pub(super) plan: &'plan Plan,
     pub(super) recall: &'plan Recall,
     pub(super) now: DateTime<Utc>,
+    pub(super) assume: Assumptions,
     /// Values of each queue.
     queues: Vec<f64>,
     /// Rows of each stream, and whether that is assumed.
@@ -35,11 +55,25 @@ pub(super) fn real(count: u64) -> f64 {
 
 impl<'plan> Outlook<'plan> {
     pub(super) fn new(plan: &'plan Plan, recall: &'plan Recall, now: DateTime<Utc>) -> Self {
-        let mut outlook = Self { plan, recall, now, queues: Vec::new(), rows: BTreeMap::new() };
+        Self::assuming(Assumptions::LIKELY, plan, recall, now)
+    }
+
+    /// The same under other assumptions.
+    pub(super) fn assuming(
+        assume: Assumptions,
+        plan: &'plan Plan,
+        recall: &'plan Recall,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let (queues, rows) = (Vec::new(), BTreeMap::new());
+        let mut outlook = Self { plan, recall, now, assume, queues, rows };
         outlook.fill(&BTreeMap::new());
-        let counted = outlook.counted();
-        if !counted.is_empty() {
-            outlook.fill(&counted);
+        // What several streams have together is divided by how many parents each has.
+        for together in [false, true] {
+            let counted = outlook.counted(together);
+            if !counted.is_empty() {
+                outlook.fill(&counted);
+            }
         }
         outlook
     }
@@ -48,9 +82,13 @@ impl<'plan> Outlook<'plan> {
     /// assumed.
     fn fill(&mut self, known: &BTreeMap<&'plan str, (f64, bool)>) {
         self.queues = vec![0.0; self.plan.queues.len()];
+        // A site whose largest listings are small has no large ones that cannot be counted.
+        let largest = known.values().map(|(rows, _)| *rows).fold(0.0, f64::max);
+        let listed = if known.is_empty() { f64::INFINITY } else { largest };
+        let listed = listed.min(self.assume.listed);
         for stream in &self.plan.streams {
             let rows = known.get(stream.name.as_str()).copied();
-            let rows = rows.unwrap_or_else(|| self.all_rows(stream));
+            let rows = rows.unwrap_or_else(|| self.all_rows(stream, listed));
             self.rows.insert(&stream.name, rows);
             let mut fed: Vec<usize> =
                 stream.requests.iter().flat_map(|one| &one.feeds).map(|feed| feed.queue).collect();
@@ -64,11 +102,11 @@ impl<'plan> Outlook<'plan> {
         }
     }
 
-    /// Rows of the streams that were counted. What several have together is divided by what is assumed
+    /// Rows of the streams that were counted. What several have `together` is divided by what is assumed
     /// of each, less what is learnt of some.
-    fn counted(&self) -> BTreeMap<&'plan str, (f64, bool)> {
+    fn counted(&self, together: bool) -> BTreeMap<&'plan str, (f64, bool)> {
         let mut rows = BTreeMap::new();
-        for counted in &self.recall.counted {
+        for counted in self.recall.counted.iter().filter(|one| together || one.streams.len() == 1) {
             let states = counted.streams.iter().filter_map(|name| self.recall.streams.get(name));
             let learnt = states.map(|state| &state.learnt).filter(|one| !one.route.is_empty());
             let known: Vec<u64> = learnt.map(|learnt| learnt.rows).collect();
@@ -76,9 +114,12 @@ impl<'plan> Outlook<'plan> {
             let unknown = self.plan.streams.iter().filter(|stream| {
                 counted.streams.contains(&stream.name) && self.learnt(stream).is_none()
             });
+            let unknown: Vec<_> = unknown.collect();
+            let apart = unknown.iter().any(|stream| self.has_parts_apart(stream));
+            let left = if apart { left / (1.0 - self.assume.apart) } else { left };
             // Nobody is taken to have none.
             let part = |stream: &'plan StreamPlan| (&*stream.name, self.rows(stream).max(1.0));
-            let unknown: Vec<_> = unknown.map(|stream| part(stream)).collect();
+            let unknown: Vec<_> = unknown.into_iter().map(|stream| part(stream)).collect();
             let all: f64 = unknown.iter().map(|(_, part)| part).sum();
             // An API may count more, or less, than it lists.
             rows.extend(unknown.into_iter().map(|(name, part)| (name, (left * part / all, true))));
@@ -86,13 +127,25 @@ impl<'plan> Outlook<'plan> {
         rows
     }
 
+    /// Whether some of a stream's records, by what they are, are left to another request of a child's route:
+    /// searches, and what they count, do not know these.
+    fn has_parts_apart(&self, stream: &StreamPlan) -> bool {
+        let fed = |queue: usize| {
+            stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
+        };
+        let mut requests = self.plan.streams.iter().flat_map(|other| &other.requests);
+        requests.any(|request| {
+            matches!(request.iterate, Iterate::Queue { queue, only: Some(_), .. } if fed(queue))
+        })
+    }
+
     pub(super) fn learnt(&self, stream: &StreamPlan) -> Option<Learnt> {
         let learnt = self.recall.streams.get(&stream.name).map(|state| state.learnt.clone());
         learnt.filter(|learnt| !learnt.route.is_empty())
     }
 
-    /// Rows of a stream in all, and whether that is assumed.
-    fn all_rows(&self, stream: &StreamPlan) -> (f64, bool) {
+    /// Rows of a stream in all, and whether that is assumed; a listing has `listed` unless it is known.
+    fn all_rows(&self, stream: &StreamPlan, listed: f64) -> (f64, bool) {
         if let Some(learnt) = self.learnt(stream) {
             return (real(learnt.rows), false);
         }
@@ -101,9 +154,9 @@ impl<'plan> Outlook<'plan> {
             return (real(stream.min_rows), true);
         }
         let rows = stream.own_requests().iter().map(|request| match &request.iterate {
-            Iterate::Queue { queue, chunk: None, .. } => self.queue(*queue) * CHILDREN,
+            Iterate::Queue { queue, chunk: None, .. } => self.queue(*queue) * self.assume.children,
             Iterate::Values { values, .. } if values.is_empty() => 0.0,
-            _ => LISTED,
+            _ => listed,
         });
         (rows.fold(0.0, f64::max), true)
     }
@@ -139,7 +192,7 @@ impl<'plan> Outlook<'plan> {
         let rows = self.rows(stream);
         match self.changes(stream) {
             Some(last) => (real(last.rows) * days / last.days).min(rows),
-            None => (rows * CHANGED * days).clamp(1.0, rows.max(1.0)),
+            None => (rows * self.assume.changed * days).clamp(1.0, rows.max(1.0)),
         }
     }
 
@@ -213,7 +266,7 @@ impl<'plan> Outlook<'plan> {
         let changed = changed.and_then(|last| part(last.derived, last.parents));
         let learnt = self.learnt(stream).filter(|learnt| learnt.derived > 0);
         let learnt = learnt.and_then(|learnt| part(learnt.derived, learnt.slices));
-        changed.or(learnt).unwrap_or(DERIVED)
+        changed.or(learnt).unwrap_or(self.assume.derived)
     }
 
     /// Part of the rows that follow from what is known.

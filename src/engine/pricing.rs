@@ -4,13 +4,11 @@ use std::cmp::Ordering;
 
 use super::forecast::whole;
 use super::opening;
-use super::outlook::{Outlook, real};
+use super::outlook::{Assumptions, Outlook, real};
 use super::reach::{self, route_name};
 use super::state::{Reach, Way};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 
-/// Part of the parents that are left to another request, where some are.
-const APART: f64 = 0.05;
 /// Records that listings bring over those that are wanted, where they are sifted.
 const SIFTED: f64 = 1.25;
 
@@ -117,6 +115,9 @@ impl Outlook<'_> {
         let mut objects = if sifted { rows * SIFTED } else { rows };
         let apart = matches!(&request.iterate, Iterate::Queue { only: Some(_), .. });
         let newest_first = stream.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
+        let Assumptions { apart: parted, .. } = self.assume;
+        // Values of chunks that no answer is about.
+        let mut missed = 0.0;
         let (slices, least) = match &request.iterate {
             Iterate::Once => (1.0, 1.0),
             Iterate::Values { values, .. } => {
@@ -137,13 +138,14 @@ impl Outlook<'_> {
                 };
                 if request.routed.found.is_some() {
                     objects += items;
+                    missed = items * parted;
                 }
                 let asked = match only {
-                    Some(_) => items * APART,
+                    Some(_) => items * parted,
                     None => slices * (1.0 - self.derived((stream, reach), request)),
                 };
                 if only.is_some() {
-                    objects *= APART;
+                    objects *= parted;
                 } else {
                     objects *= 1.0 - self.derived_rows((stream, reach), request, rows);
                 }
@@ -166,7 +168,7 @@ impl Outlook<'_> {
             let pages = ((objects - first).max(0.0) / page).ceil();
             objects = (first + pages * page).min(self.rows(stream));
         }
-        let mut requests = least.max((objects / page).ceil());
+        let mut requests = least.max((objects / page).ceil()) + missed;
         if let Some(fetch) = &request.routed.fetch {
             let unknown = self.unknown(stream);
             let chunk = real(u64::try_from(fetch.chunk).unwrap_or(u64::MAX));
@@ -176,7 +178,7 @@ impl Outlook<'_> {
         if let Some(descend) = &request.descend
             && descend.unless.is_none()
         {
-            requests += if apart { rows * APART } else { rows };
+            requests += if apart { rows * parted } else { rows };
         }
         Share { slices, requests, points: points(stream, requests, objects) }
     }

@@ -190,10 +190,11 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
     }
 }
 
-/// Whether what was read whole at that time is to be read whole again.
+/// Whether what was read whole at that time is to be read whole again. A time that lies ahead was told by a
+/// clock that was wrong, and says nothing.
 fn is_due(refresh: Refresh, at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     let Refresh::Every(age) = refresh else { return false };
-    now - at >= chrono::TimeDelta::from_std(age).unwrap_or(chrono::TimeDelta::MAX)
+    at > now || now - at >= chrono::TimeDelta::from_std(age).unwrap_or(chrono::TimeDelta::MAX)
 }
 
 /// The look-back of the cursor of the streams that feed this one; `None` when one has no cursor.

@@ -43,25 +43,59 @@ impl Recall {
     pub fn read(entries: Entries) -> Result<Self> {
         let mut recall = Self::default();
         for (key, value) in entries {
-            let strange = |error: serde_json::Error| {
-                Error::target(format!(
-                    "the saved state has an entry `{key}` that is not understood"
-                ))
-                .because(error)
-                .with_hint("was it written by a newer weir? `weir sync reset` forgets it")
-            };
-            if key == RUN {
-                let run: OpenRun = serde_json::from_value(value).map_err(strange)?;
-                recall.counted.clone_from(&run.counted);
-                recall.run = Some(run);
+            recall.insert(key, value)?;
+        }
+        Ok(recall)
+    }
+
+    /// Understands what can be understood; and the changes that forget the rest.
+    pub fn read_leniently(entries: Entries) -> (Self, Vec<Change>) {
+        let (mut recall, mut strange) = (Self::default(), Vec::new());
+        for (key, value) in entries {
+            if recall.insert(key.clone(), value).is_err() {
+                strange.push(Change::forget(key));
+            }
+        }
+        (recall, strange)
+    }
+
+    /// What is remembered after these changes, which are of weir's own making.
+    ///
+    /// # Errors
+    /// See [`Recall::read`].
+    pub fn with(&self, changes: &[Change]) -> Result<Self> {
+        let mut recall = self.clone();
+        for Change { key, value } in changes {
+            if let Some(value) = value {
+                recall.insert(key.clone(), value.clone())?;
+            } else if key == RUN {
+                recall.run = None;
             } else if let Some(name) = key.strip_prefix(STREAM) {
-                let state = serde_json::from_value(value).map_err(strange)?;
-                recall.streams.insert(name.to_owned(), state);
+                recall.streams.remove(name);
             } else {
-                recall.rest.insert(key, value);
+                recall.rest.remove(key);
             }
         }
         Ok(recall)
+    }
+
+    fn insert(&mut self, key: String, value: Value) -> Result<()> {
+        let strange = |error: serde_json::Error| {
+            Error::target(format!("the saved state has an entry `{key}` that is not understood"))
+                .because(error)
+                .with_hint("was it written by a newer weir? `weir sync reset` forgets it")
+        };
+        if key == RUN {
+            let run: OpenRun = serde_json::from_value(value).map_err(strange)?;
+            self.counted.clone_from(&run.counted);
+            self.run = Some(run);
+        } else if let Some(name) = key.strip_prefix(STREAM) {
+            let state = serde_json::from_value(value).map_err(strange)?;
+            self.streams.insert(name.to_owned(), state);
+        } else {
+            self.rest.insert(key, value);
+        }
+        Ok(())
     }
 
     /// Whether the table of errors may have rows.

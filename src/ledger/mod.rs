@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::error::Result;
+use crate::hash;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -98,9 +99,8 @@ impl Ledger for All {
 /// Name of a connection's account: what it leads to and who is authenticated, told apart by a digest
 /// (FNV-1a). Nothing of it is secret.
 pub fn connection(spec: &str, base_url: &str, account: &str) -> String {
-    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let whole = format!("{spec}\n{base_url}\n{account}");
-    let hash = whole.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
+    let hash = hash::fnv(whole.bytes());
     let host = base_url.split("://").nth(1).unwrap_or(base_url).split(['/', ':']).next();
     let clean = |text: &str| {
         let kept = text.chars().take(60);

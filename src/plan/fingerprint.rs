@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Documents, Draft, Output, QueuePlan, Stage, StreamPlan, request};
+use crate::hash;
 use crate::spec::{Having, RequestSpec};
 
 impl Draft<'_> {
@@ -73,6 +74,5 @@ pub(super) fn writes(output: Option<&Output>, ignore: &[String]) -> String {
 
 /// 64 bits of FNV-1a.
 fn digest(text: &str) -> String {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    format!("{:016x}", text.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step))
+    format!("{:016x}", hash::fnv(text.bytes()))
 }

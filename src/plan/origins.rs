@@ -46,17 +46,11 @@ mod tests {
 name: shop
 connection:
   domain: { help: a domain }
-  token: { help: a token, secret: true }
   site: { help: a site, lookup: { get: 'https://{{ domain }}/site', at: id } }
 base_url:
   - { when: domain, url: 'https://{{ domain }}/v1' }
   - { url: 'https://api.collect.test' }
-auth:
-  oauth2:
-    grant: client_credentials
-    token_url: 'https://tokens.test:444/x'
-    client_id: a
-    client_secret: '{{ token }}'
+auth: { oauth2: { grant: client_credentials, token_url: 'https://tokens.test:444/x', client_id: a, client_secret: b } }
 test: { get: /ping }
 streams:
   orders: { doc: An order., get: /orders, key: [id], columns: { id: int } }

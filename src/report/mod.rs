@@ -182,6 +182,12 @@ pub struct Planned {
     pub points: u64,
     /// Whether a part of it rests on assumptions, since no run has shown how much there is.
     pub assumed: bool,
+    /// Between how many requests it will probably be.
+    #[serde(default)]
+    pub requests_range: [u64; 2],
+    /// The same of points.
+    #[serde(default)]
+    pub points_range: [u64; 2],
 }
 
 /// What a run spent of a quota of points.

@@ -20,6 +20,12 @@ pub enum NoticeKind {
     TableInUse,
     /// At the end of a run its state could not be read or saved.
     StateOutOfReach,
+    /// Saved state was damaged, and left out.
+    StateDamaged,
+    /// A table was changed by something other than the replication.
+    TargetChanged,
+    /// A stream was read again from its start in a run that went on.
+    ReadAgain,
 }
 
 impl NoticeKind {
@@ -47,6 +53,9 @@ impl NoticeKind {
                 plural(count, "second was", "seconds were") + " waited for a table in use"
             }
             Self::StateOutOfReach => "the saved state was out of reach at the end".to_owned(),
+            Self::StateDamaged => "the saved state was damaged".to_owned(),
+            Self::TargetChanged => "the table was changed by something else".to_owned(),
+            Self::ReadAgain => "the stream was read again from its start".to_owned(),
         }
     }
 
@@ -55,6 +64,7 @@ impl NoticeKind {
         match self {
             Self::KeyCollision | Self::MissingPages | Self::AnswerErrors => true,
             Self::FullPage | Self::Gone | Self::TableInUse | Self::StateOutOfReach => false,
+            Self::StateDamaged | Self::TargetChanged | Self::ReadAgain => false,
         }
     }
 }

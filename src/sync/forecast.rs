@@ -87,14 +87,16 @@ pub async fn forecast(
         notes.push(format!("{stream}: {message}"));
     }
     let (mut ways, mut continues) = (None, None);
-    if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
-        match past::go_on(prepare, open, &lacking)? {
-            GoOn::With(again, then) => {
-                continues = Some(continued(open, &recall));
-                (plan, ways) = (*again, Some(then));
-            }
-            GoOn::Not(message) => notes.push(message),
+    match past::go_on(prepare, (&recall, &lacking), target, beginning.now).await? {
+        Some(GoOn::With(going)) => {
+            let anew = going.anew.iter();
+            notes.extend(anew.map(|(name, why)| format!("{name}: {why}")));
+            recall = going.recall;
+            continues = recall.run.as_ref().map(|open| continued(open, &recall));
+            (plan, ways) = (going.plan, Some(going.ways));
         }
+        Some(GoOn::Not(message)) => notes.push(message),
+        None => {}
     }
     if continues.is_none() {
         (recall.run, recall.counted) = (None, Vec::new());
@@ -180,6 +182,8 @@ pub(super) fn planned(expected: &[Expected]) -> Option<Planned> {
         requests: expected.iter().map(|one| one.requests).sum(),
         points: expected.iter().map(|one| one.points).sum(),
         assumed: expected.iter().any(|one| one.assumed),
+        requests_range: [0, 1].map(|end| expected.iter().map(|one| one.requests_range[end]).sum()),
+        points_range: [0, 1].map(|end| expected.iter().map(|one| one.points_range[end]).sum()),
     };
     (!expected.is_empty()).then_some(planned)
 }

@@ -6,10 +6,12 @@
 mod after;
 mod again;
 mod errors;
+mod findings;
 mod forecast;
 mod pace;
 mod past;
 mod probe;
+mod sample;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,12 +23,15 @@ use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
 use crate::error::Result;
 use crate::ledger::Memory;
 use crate::plan::{Plan, Run};
-use crate::report::{Event, Notice, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
-use crate::state::{Change, Holder, Lock, Store};
-use crate::write::{Disposition, Table, Target, Watch};
+use crate::report::{
+    Event, Notice, NoticeKind, Planned, PointsReport, SliceError, StreamReport, StreamStatus,
+};
+use crate::state::{Change, Entries, Holder, Lock, Store};
+use crate::write::{Table, Target, Watch};
 
 use after::{cut_off, has_begun, looked_back, tidy};
-use past::GoOn;
+use findings::Findings;
+use past::{GoOn, GoingOn};
 
 pub use errors::ERRORS;
 pub use forecast::{Continued, ExpectedStream, Forecast, forecast};
@@ -138,6 +143,9 @@ pub async fn run(
         let ran = Ran { streams: defined, ..Ran::default() };
         return Ok(report(&plan.run, false, started, ran, (false, &[])));
     }
+    if sample::is_wanted(&plan) {
+        return sample::run(plan, services, beginning).await;
+    }
     let at_home = services.state.is_none();
     let store = match &services.state {
         Some(store) => Arc::clone(store),
@@ -163,17 +171,6 @@ fn doing(services: &Services, what: &str) {
 fn tell_start(services: &Services, plan: &Plan, (continued, planned): (bool, Option<Planned>)) {
     let (run_id, streams) = (plan.run.id.clone(), plan.streams.len());
     services.reporter.report(&Event::RunStarted { run_id, continued, streams, planned });
-}
-
-/// Streams whose tables have lost what was written to them; tells of them.
-async fn lacking(plan: &Plan, recall: &Recall, services: &Services) -> BTreeMap<String, String> {
-    doing(services, "looking at the tables of the target");
-    let lacking = past::lacking(plan, recall, services.target.as_ref()).await;
-    for (stream, message) in &lacking {
-        let (stream, message) = (Some(stream.clone()), message.clone());
-        services.reporter.report(&Event::Warning { stream, message });
-    }
-    lacking
 }
 
 /// Runs; streams of which the API refuses the route, or the listing of changes, are read anew by their own
@@ -221,47 +218,30 @@ async fn run_locked(
 ) -> Result<(RunReport, bool)> {
     let started = Instant::now();
     let store = Arc::clone(&durable.store);
-    let mut recall = Recall::read(store.load().await?)?;
-    if beginning.fresh {
-        recall = forget(store.as_ref(), &plan, recall).await?;
+    let entries = store.load().await?;
+    let recall = if beginning.fresh {
+        forget(store.as_ref(), &plan, entries).await?
+    } else {
+        Recall::read(entries)?
+    };
+    let (mut findings, reporter) = (Findings::default(), Arc::clone(&services.reporter));
+    if let Some(damage) = store.damage() {
+        let detail = format!("{damage}; the run goes on from what was saved before that");
+        findings.tell(reporter.as_ref(), None, NoticeKind::StateDamaged, detail);
     }
-    // Rows that are few on purpose must not be taken for all there are.
-    if plan.streams.iter().any(|stream| stream.limit.is_some()) {
-        if let Some(open) = &recall.run {
-            return Err(past::open_error(open).with_hint(
-                "run without `--limit` to continue it, or with `--fresh` to give it up",
-            ));
-        }
-        // Of what is replaced by a few rows, earlier runs tell nothing any more.
-        let replaced = plan.streams.iter().filter(|stream| {
-            stream.output.as_ref().is_some_and(|output| {
-                matches!(output.table.disposition, Disposition::Replace | Disposition::Truncate)
-            })
-        });
-        let changes: Vec<Change> = replaced
-            .filter(|stream| recall.streams.contains_key(&stream.name))
-            .flat_map(|stream| engine::StreamState::forgotten(&stream.name))
-            .collect();
-        store.save(&changes).await?;
-        let recall = Recall::default();
-        let ways = engine::ways(&plan, &recall, beginning.now);
-        let run = plan.run.clone();
-        let cancelled = services.cancel.clone();
-        tell_start(&services, &plan, (false, None));
-        let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
-        let ran = engine::run(plan, services, start, None).await?;
-        return Ok((report(&run, false, started, ran, (cancelled.is_cancelled(), &[])), false));
-    }
-    let lacking = lacking(&plan, &recall, &services).await;
+    doing(&services, "looking at the tables of the target");
+    let lacking = past::lacking(&plan, &recall, services.target.as_ref()).await;
+    findings.tell_all(reporter.as_ref(), NoticeKind::TargetChanged, &lacking);
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
     let begun = begin(prepare, plan, past, &services, beginning).await?;
-    let Begun { plan, ways, continued, recall, planned, spent } = begun;
+    let Begun { plan, ways, continued, recall, planned, spent, anew } = begun;
+    findings.tell_all(reporter.as_ref(), NoticeKind::ReadAgain, &anew);
     let run = plan.run.clone();
     tell_start(&services, &plan, (continued, planned));
     tidy(&services, &plan).await;
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
-    let (cancel, reporter) = (services.cancel.clone(), Arc::clone(&services.reporter));
+    let cancel = services.cancel.clone();
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
     let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent };
@@ -283,7 +263,7 @@ async fn run_locked(
     let resumable = ran.open && has_begun(&after, &streams) && !beginning.retry;
     let refused = !again::refused(&ran.streams).is_empty() && !beginning.retry;
     let (anew, changes) = match (refused, resumable) {
-        (true, _) => engine::anew(&after, (&streams, &queues), beginning.now),
+        (true, _) => engine::anew(&after, (&streams, &queues), &BTreeMap::new(), beginning.now),
         (false, true) => Default::default(),
         (false, false) => (Vec::new(), after.without_run()),
     };
@@ -297,6 +277,7 @@ async fn run_locked(
     report.errors_object = errors_object;
     report.planned = planned;
     report.resumable = resumable || refused;
+    findings.add_to(&mut report);
     Ok((report, again))
 }
 
@@ -309,6 +290,8 @@ struct Begun {
     planned: Option<Planned>,
     /// Points that it has spent already.
     spent: u64,
+    /// Streams that begin anew in a run that goes on, and why.
+    anew: BTreeMap<String, String>,
 }
 
 /// What was before a run, and where it is kept.
@@ -354,19 +337,21 @@ async fn begin(
         let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
         past::remember(store, (&plan, &ways), (true, planned), &[]).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
-        return Ok(Begun { plan, ways, continued: false, recall, planned, spent: 0 });
+        let anew = BTreeMap::new();
+        return Ok(Begun { plan, ways, continued: false, recall, planned, spent: 0, anew });
     }
-    if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
-        match past::go_on(prepare, open, lacking)? {
-            GoOn::With(plan, ways) => {
-                let planned = open.planned;
-                let plan = *plan;
-                return Ok(Begun { plan, ways, continued: true, recall, planned, spent: 0 });
-            }
-            GoOn::Not(message) => {
-                services.reporter.report(&Event::Warning { stream: None, message });
-            }
+    let target = services.target.as_ref();
+    match past::go_on(prepare, (&recall, lacking), target, beginning.now).await? {
+        Some(GoOn::With(going)) => {
+            let GoingOn { plan, ways, recall, changes, anew } = *going;
+            store.save(&changes).await?;
+            let planned = recall.run.as_ref().and_then(|open| open.planned);
+            return Ok(Begun { plan, ways, continued: true, recall, planned, spent: 0, anew });
         }
+        Some(GoOn::Not(message)) => {
+            services.reporter.report(&Event::Warning { stream: None, message });
+        }
+        None => {}
     }
     let ended = recall.without_run();
     if recall.run.is_some() {
@@ -379,12 +364,14 @@ async fn begin(
     let ways = engine::ways(&plan, &recall, beginning.now);
     let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
     past::remember(store, (&plan, &ways), (false, planned), &recall.counted).await?;
-    Ok(Begun { plan, ways, continued: false, recall, planned, spent: census.points })
+    let (spent, anew) = (census.points, BTreeMap::new());
+    Ok(Begun { plan, ways, continued: false, recall, planned, spent, anew })
 }
 
 /// Forgets the streams of a plan, and the run that has not ended.
-async fn forget(store: &dyn Store, plan: &Plan, recall: Recall) -> Result<Recall> {
-    let mut changes = recall.without_run();
+async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<Recall> {
+    let (recall, mut changes) = Recall::read_leniently(entries);
+    changes.extend(recall.without_run());
     let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
     changes.extend(streams.flat_map(|stream| engine::StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
@@ -399,9 +386,9 @@ pub async fn reset(
     wanted: &(dyn Fn(&str) -> bool + Send + Sync),
 ) -> Result<Vec<String>> {
     let lock = store.lock(&Holder::here("reset")).await?;
-    let recall = Recall::read(store.load().await?)?;
+    let (recall, mut changes) = Recall::read_leniently(store.load().await?);
     let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
-    let mut changes = recall.without_run();
+    changes.extend(recall.without_run());
     changes.extend(names.iter().flat_map(|name| engine::StreamState::forgotten(name)));
     if names.len() == recall.streams.len() {
         changes.push(Change::forget(ERRORS));

@@ -1,13 +1,15 @@
 //! What was before a run: the one that has not ended, and tables that have lost what was written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use crate::engine::{self, Counted, OpenRun, OpenStream, Recall, Way};
+use chrono::{DateTime, Utc};
+
+use crate::engine::{self, Counted, OpenRun, OpenStream, Reach, Recall, Way};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::replication::Mode;
 use crate::report::Planned;
-use crate::state::Store;
+use crate::state::{Change, Store};
 use crate::write::{Disposition, Target};
 
 /// Streams of an open run that a hint names one by one.
@@ -15,11 +17,25 @@ const NAMED: usize = 6;
 
 /// What becomes of a run that has not ended.
 pub(super) enum GoOn {
-    /// It goes on by this plan, and reads what it was to read.
-    With(Box<Plan>, BTreeMap<String, Way>),
+    /// It goes on, and reads what it was to read.
+    With(Box<GoingOn>),
     /// It is given up; why, for a person.
     Not(String),
 }
+
+/// A run that goes on.
+pub(super) struct GoingOn {
+    pub(super) plan: Plan,
+    pub(super) ways: BTreeMap<String, Way>,
+    /// What is then remembered, and the changes that make it so.
+    pub(super) recall: Recall,
+    pub(super) changes: Vec<Change>,
+    /// Streams that begin anew in it, and why.
+    pub(super) anew: BTreeMap<String, String>,
+}
+
+/// Streams that begin anew in a run that goes on: how each is read, and why.
+type Anew = BTreeMap<String, (Way, String)>;
 
 /// Streams of whose tables something is gone that the state takes for written, as when someone dropped
 /// a column, and what. What is still to be read of them would not bring it back.
@@ -47,45 +63,100 @@ pub(super) async fn lacking(
     lacking
 }
 
-/// Decides about a run that has not ended. `prepare` makes its plan.
+/// Decides about a run that has not ended. `prepare` makes its plan. Reads state and target only.
 ///
 /// # Errors
 /// It had other streams than those that are selected now.
-pub(super) fn go_on(
+pub(super) async fn go_on(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
-    open: &OpenRun,
-    lacking: &BTreeMap<String, String>,
-) -> Result<GoOn> {
+    (recall, lacking): (&Recall, &BTreeMap<String, String>),
+    target: &dyn Target,
+    now: DateTime<Utc>,
+) -> Result<Option<GoOn>> {
+    let Some(open) = recall.run.as_ref().filter(|open| !open.retry) else { return Ok(None) };
     let run = Run { id: open.id.clone(), started_at: open.started_at };
-    let again = prepare(run)?;
-    match difference(&again, open, lacking) {
-        None => {
-            let ways = again.streams.iter().filter_map(|stream| {
-                let then = open.streams.get(&stream.name)?;
-                let route = stream.routes.iter().position(|route| route.name == then.route)?;
-                Some((stream.name.clone(), Way { reach: then.reach, route }))
-            });
-            let ways = ways.collect();
-            Ok(GoOn::With(Box::new(again), ways))
-        }
-        Some(Difference::Selection) if again.is_selection => {
-            let written = open.streams.iter().filter(|(_, stream)| stream.object.is_some());
-            let names: Vec<&str> = written.map(|(name, _)| name.as_str()).collect();
-            let how = if names.len() > NAMED {
-                "the same `--streams` as then".to_owned()
-            } else {
-                format!("`--streams {}`", names.join(","))
-            };
-            Err(open_error(open).with_hint(format!(
-                "run with {how} to continue it, or with `--fresh` to give it up"
-            )))
-        }
-        Some(difference) => {
+    let plan = prepare(run)?;
+    let mut other = match difference(&plan, open) {
+        Ok(other) => other,
+        Err(Difference::Selection) if plan.is_selection => return Err(other_streams(open)),
+        Err(difference) => {
             let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
             let why = difference.shown();
-            Ok(GoOn::Not(format!("the run of {since} is given up and begun anew: {why}")))
+            let message = format!("the run of {since} is given up and begun anew: {why}");
+            return Ok(Some(GoOn::Not(message)));
         }
+    };
+    for stream in &plan.streams {
+        let Some(way) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then)) else {
+            continue;
+        };
+        let lost = lacking.get(&stream.name).filter(|_| !engine::writes_all(stream, way)).cloned();
+        let why = match lost {
+            None if is_unstaged(stream, recall, target).await? => {
+                "what was staged is gone: it is read again from its start".to_owned()
+            }
+            None => continue,
+            Some(lost) => lost,
+        };
+        other.entry(stream.name.clone()).or_insert((way, why));
     }
+    let open = OpenRun { streams: opened(&plan, &open.streams), ..open.clone() };
+    let mut recall = recall.with(&[open.change()])?;
+    let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
+    let ways = other.iter().map(|(name, (way, _))| (name.clone(), *way)).collect();
+    let (_, changes) = engine::anew(&recall, (&plan.streams, &queues), &ways, now);
+    if !other.is_empty() {
+        recall = recall.with(&changes)?;
+    }
+    let open = recall.run.iter().flat_map(|open| &open.streams);
+    let ways = open.filter_map(|(name, then)| {
+        let stream = plan.streams.iter().find(|stream| stream.name == *name)?;
+        Some((name.clone(), way_of(stream, then)?))
+    });
+    let ways = ways.collect();
+    let changes = if other.is_empty() { Vec::new() } else { changes };
+    let anew = other.into_iter().map(|(name, (_, why))| (name, why)).collect();
+    Ok(Some(GoOn::With(Box::new(GoingOn { plan, ways, recall, changes, anew }))))
+}
+
+/// The streams of an open run as a plan has them now; what is read of each, and how, stays.
+fn opened(plan: &Plan, then: &BTreeMap<String, OpenStream>) -> BTreeMap<String, OpenStream> {
+    let now = plan.streams.iter().filter_map(|stream| {
+        let way = way_of(stream, then.get(&stream.name)?)?;
+        Some((stream.name.clone(), open_stream(stream, way)))
+    });
+    now.collect()
+}
+
+/// How a stream was read by the open run; `None` when it has lost the route.
+fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<Way> {
+    let route = stream.routes.iter().position(|route| route.name == then.route)?;
+    Some(Way { reach: then.reach, route })
+}
+
+/// Whether rows that the open run had staged are gone, though they were not published.
+async fn is_unstaged(stream: &StreamPlan, recall: &Recall, target: &dyn Target) -> Result<bool> {
+    let state = recall.stream(&stream.name);
+    let run = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+    let progress = state.open.filter(|progress| progress.run_id == run && !progress.publishing);
+    match (&stream.output, progress) {
+        (Some(output), Some(progress)) => {
+            Ok(!target.is_staged(&output.table, progress.staged).await?)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn other_streams(open: &OpenRun) -> Error {
+    let written = open.streams.iter().filter(|(_, stream)| stream.object.is_some());
+    let names: Vec<&str> = written.map(|(name, _)| name.as_str()).collect();
+    let how = if names.len() > NAMED {
+        "the same `--streams` as then".to_owned()
+    } else {
+        format!("`--streams {}`", names.join(","))
+    };
+    let hint = format!("run with {how} to continue it, or with `--fresh` to give it up");
+    open_error(open).with_hint(hint)
 }
 
 pub(super) fn open_error(open: &OpenRun) -> Error {
@@ -130,7 +201,6 @@ fn open_stream(stream: &StreamPlan, Way { reach, route }: Way) -> OpenStream {
 enum Difference {
     Selection,
     Stream(String),
-    Table(String),
 }
 
 impl Difference {
@@ -140,46 +210,44 @@ impl Difference {
             Self::Stream(name) => {
                 format!("since then, the spec or the replication has changed for `{name}`")
             }
-            Self::Table(name) => {
-                format!("since then, the table of `{name}` has lost what was written to it")
-            }
         }
     }
 }
 
-fn difference(
-    plan: &Plan,
-    open: &OpenRun,
-    lacking: &BTreeMap<String, String>,
-) -> Option<Difference> {
+/// The streams of an open run whose rows are written otherwise now, so that they begin anew.
+///
+/// # Errors
+/// The run read something else, so that it cannot go on.
+fn difference(plan: &Plan, open: &OpenRun) -> Result<Anew, Difference> {
     let names = plan.streams.iter().map(|stream| stream.name.as_str());
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
     if !names.into_iter().eq(open.streams.keys().map(String::as_str)) {
-        return Some(Difference::Selection);
+        return Err(Difference::Selection);
     }
-    let differs = |stream: &&Arc<StreamPlan>| {
-        let then = open.streams.get(&stream.name);
-        then.is_none_or(|then| {
-            let other_range = engine::range(stream).is_some_and(|range| range != then.reach);
-            let route = stream.routes.iter().position(|route| route.name == then.route);
-            // It keeps its route to the end, whichever is wanted now.
-            let way = route.map(|route| Way { reach: then.reach, route });
-            let now = way.map(|way| open_stream(stream, way));
-            other_range || now.as_ref() != Some(then)
-        })
-    };
-    if let Some(stream) = plan.streams.iter().find(differs) {
-        return Some(Difference::Stream(stream.name.clone()));
-    }
-    let partly = |(name, then): &(&String, &OpenStream)| {
-        let stream = plan.streams.iter().find(|stream| stream.name == **name);
-        let route = |stream: &StreamPlan| {
-            stream.routes.iter().position(|route| route.name == then.route).unwrap_or_default()
+    let mut anew = Anew::new();
+    for stream in &plan.streams {
+        let other = || Difference::Stream(stream.name.clone());
+        let then = open.streams.get(&stream.name).ok_or_else(other)?;
+        // It keeps its route to the end, whichever is wanted now.
+        let way = way_of(stream, then).ok_or_else(other)?;
+        let now = open_stream(stream, way);
+        let other_range = engine::range(stream).is_some_and(|range| range != then.reach);
+        if (&now.reads, &now.shape) != (&then.reads, &then.shape) || other_range {
+            return Err(other());
+        }
+        if now == *then {
+            continue;
+        }
+        let reach = match (stream.output.as_ref().map(|output| output.mode), then.reach) {
+            (Some(Mode::Backfill), Reach::Range(..)) => then.reach,
+            (Some(Mode::Backfill | Mode::DefinitionOnly) | None, _) => return Err(other()),
+            _ => Reach::Complete,
         };
-        let way = stream.map(|stream| (stream, Way { reach: then.reach, route: route(stream) }));
-        way.is_none_or(|(stream, way)| !engine::writes_all(stream, way))
-    };
-    let mut lost = open.streams.iter().filter(partly).map(|(name, _)| name);
-    lost.find(|name| lacking.contains_key(*name)).cloned().map(Difference::Table)
+        let why =
+            "its columns, its mode or its `object` have changed: it is read again from its start"
+                .to_owned();
+        anew.insert(stream.name.clone(), (Way { reach, ..way }, why));
+    }
+    Ok(anew)
 }

@@ -122,6 +122,15 @@ impl Target for Memory {
 
     fn attend(&self, _: Watch) {}
 
+    async fn count(&self, table: &Table) -> Result<Option<u64>> {
+        let kept = locked(&self.kept);
+        let is_live = |row: &&RecordBatch| {
+            row.column_by_name(DELETED_AT).is_none_or(|deleted| deleted.is_null(0))
+        };
+        let rows = kept.tables.get(&table.object);
+        Ok(rows.map(|rows| rows.iter().filter(is_live).count() as u64))
+    }
+
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         let (kept, replication) = (Arc::clone(&self.kept), replication.to_owned());
         Ok(Arc::new(MemoryStore { kept, replication }))

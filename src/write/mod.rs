@@ -19,6 +19,8 @@ use crate::schema::TableSchema;
 use crate::state::{Change, Store};
 
 pub use self::repeats::SliceNumber;
+/// What the names of samples end with.
+pub const SAMPLE: &str = "__sample";
 
 /// What becomes of the rows that the target already has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +157,14 @@ pub trait Target: Send + Sync {
     /// Refuses a table that could never be opened, by its name and disposition alone; asks nobody.
     fn accepts(&self, table: &Table) -> Result<()>;
 
+    /// The object for a sample of one: beside it, of the same form.
+    ///
+    /// # Errors
+    /// The object cannot be understood.
+    fn beside(&self, object: &str) -> Result<String> {
+        Ok(format!("{object}{SAMPLE}"))
+    }
+
     /// Checks that the target can be reached and written, without changing it.
     async fn check(&self) -> Result<()>;
 
@@ -176,6 +186,17 @@ pub trait Target: Send + Sync {
 
     /// Takes note of whom to tell what the target waits for, and of what ends its waits.
     fn attend(&self, watch: Watch);
+
+    /// Whether so many staged rows of the table's run are there, so that [`Target::open`] can go on with
+    /// them. Where rows and state are saved in one step they are.
+    async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
+        let _ = (table, staged);
+        Ok(true)
+    }
+
+    /// Rows of a table, without those that are marked as deleted; `None` where there is no such table, or
+    /// where its files would have to be fetched to count them.
+    async fn count(&self, table: &Table) -> Result<Option<u64>>;
 
     /// The state that is kept here for a replication.
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>>;

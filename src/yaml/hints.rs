@@ -7,9 +7,11 @@ pub(super) fn unquoted(entries: &[(String, Place, Node)]) -> Option<Fault> {
     let [(key, _, Node { value: NodeValue::Null, .. })] = entries else { return None };
     Some(Fault {
         place: Place::default(),
-        message: format!("`{{{key}}}` without quotes is a mapping, not a text"),
-        public_message: "braces without quotes are a mapping, not a text".to_owned(),
-        hint: Some(format!("quote it: \"{{{key}}}\"")),
+        message: format!(
+            "`{{{key}}}` without quotes is a mapping, not a text; quote it: \"{{{key}}}\""
+        ),
+        public_message: "braces without quotes are a mapping, not a text; quote it".to_owned(),
+        hint: None,
     })
 }
 
@@ -19,9 +21,12 @@ pub(super) fn listed(items: &[Node]) -> Fault {
         NodeValue::Text(text) => Some(text.as_str()),
         _ => None,
     });
-    let message = "a list is not a mapping".to_owned();
-    let hint = first.map(|name| format!("write `{name}:` instead of `- {name}`"));
-    Fault { place: Place::default(), public_message: message.clone(), message, hint }
+    let public_message = "a list is not a mapping".to_owned();
+    let message = first.map_or_else(
+        || public_message.clone(),
+        |name| format!("{public_message}; write `{name}:` instead of `- {name}`"),
+    );
+    Fault { place: Place::default(), public_message, message, hint: None }
 }
 
 /// A hint for a text that is no YAML, from the line at which it stopped to be. Never holds a value.

@@ -8,7 +8,7 @@ use std::{
 /// Layers from the bottom up. A module imports from layers below its own, never beside or above.
 const LAYERS: &[&[&str]] = &[
     &["secret"],
-    &["error"],
+    &["error", "hash"],
     &["certificates", "ledger", "path", "report", "schema", "state", "template", "yaml"],
     &["decode"],
     &["fetch", "spec", "write"],

@@ -2,12 +2,14 @@
 
 mod answers;
 mod confluence;
+mod goes_on;
 mod keys;
 mod names;
 mod network;
 mod paging;
 mod refused;
 mod said;
+mod state;
 mod tokens;
 mod trust;
 mod values;

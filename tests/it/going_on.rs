@@ -78,8 +78,11 @@ fn an_interrupted_run_is_gone_on_with() {
     let end = said.last().unwrap();
     assert!(end.ends_with("what was read is saved: run again to continue"), "{said:?}");
     let status: Value = serde_json::from_str(&status(&user, &["--json"])).unwrap();
-    let run = status["open_run"]["id"].as_str().unwrap().to_owned();
-    let before = status["streams"]["page_labels"]["open"]["counts"]["requests"].as_u64().unwrap();
+    let run = status["open_run"]["run_id"].as_str().unwrap().to_owned();
+    let labels = status["streams"].as_array().unwrap().iter();
+    let labels = labels.clone().find(|stream| stream["stream"] == "page_labels").unwrap();
+    assert_eq!((&labels["state"], &labels["rows"]), (&"open".into(), &Value::Null));
+    let before = labels["open"]["requests"].as_u64().unwrap();
     assert!(before > 0);
 
     let report = report_of(&user, &site);
@@ -95,6 +98,10 @@ fn an_interrupted_run_is_gone_on_with() {
     assert!((least..=least + 8).contains(&asked), "{asked} requests, {least} are enough");
     let rows = fs::read_to_string(user.path("out/page_labels.jsonl")).unwrap().lines().count();
     assert_eq!(labels["rows"].as_u64().unwrap(), rows as u64);
+    let said: Value = serde_json::from_str(&self::status(&user, &["--json"])).unwrap();
+    let streams = said["streams"].as_array().unwrap();
+    let labels = streams.iter().find(|stream| stream["stream"] == "page_labels").unwrap();
+    assert_eq!((&labels["rows"], &labels["open"]), (&(rows as u64).into(), &Value::Null));
 }
 
 #[test]

@@ -264,8 +264,11 @@ async fn a_limit_ends_streams_early_and_says_so() {
     let mut rig = Rig::new(tenant());
     rig.options.limit = Some(5);
     let run = rig.run(ALL).await;
-    assert_eq!(rig.keys("pages").len(), 5);
-    assert_eq!(rig.keys("page_versions").len(), 5);
+    for stream in ["pages", "page_versions"] {
+        assert_eq!(rig.rows(&format!("{stream}__sample")).unwrap().len(), 5);
+        assert_eq!(rig.rows(stream), None);
+    }
+    assert!(report(&run, "pages").object.as_ref().unwrap().ends_with("pages__sample.jsonl"));
     assert!(!report(&run, "pages").complete);
     assert!(!report(&run, "page_versions").complete);
     assert!(rig.simulator.counters().requests < 300);

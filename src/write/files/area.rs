@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::hash;
 
 /// What the names of all areas begin with.
 const PREFIX: &str = ".weir-";
@@ -184,8 +185,7 @@ fn read_holder(path: &Path) -> Holder {
 
 /// `wiki/pages` → `.weir-wiki-pages-<hash>`: one name for one object, on any machine.
 pub(super) fn name(object: &str) -> String {
-    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = object.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
+    let hash = hash::fnv(object.bytes());
     let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let readable: String = object.chars().map(safe).take(80).collect();
     format!("{PREFIX}{readable}-{hash:016x}")

@@ -5,20 +5,25 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
     path::PathBuf,
+    sync::PoisonError,
 };
 
 use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
-use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{local::failed, object::label};
+use super::{
+    journal::{self, Loaded},
+    local::failed,
+    object::label,
+};
 use crate::error::{Error, Kind, Result};
+use crate::hash;
 use crate::state::{Change, Entries, Holder, Lock, Store};
 
 /// Folder of the states below a root; hidden from those who look for data.
 const FOLDER: &str = ".weir_state";
-/// Everything up to some point in time, and what was saved since, one line each.
+/// Everything up to some point in time, and what was saved since: see [`journal`].
 const SNAPSHOT: &str = "state.json";
 const JOURNAL: &str = "journal.jsonl";
 /// The file that the holder of the lock has locked.
@@ -28,8 +33,7 @@ const LONG: u64 = 8 << 20;
 
 /// Where the state of a replication is, below a root: a name that no other replication has.
 pub(super) fn place(replication: &str) -> String {
-    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = replication.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
+    let hash = hash::fnv(replication.bytes());
     let readable: String = label(replication).chars().take(80).collect();
     format!("{FOLDER}/{readable}-{hash:016x}")
 }
@@ -47,7 +51,17 @@ pub(super) struct LocalStore {
     folder: PathBuf,
     replication: String,
     /// The journal, once its end is known to be whole.
-    journal: Mutex<Option<File>>,
+    journal: Mutex<Option<Journal>>,
+    /// What was damaged when it was read last.
+    damage: std::sync::Mutex<Option<String>>,
+}
+
+/// A journal that is written.
+#[derive(Debug)]
+struct Journal {
+    file: File,
+    /// Number of the snapshot that it follows.
+    generation: u64,
 }
 
 struct LocalLock {
@@ -63,66 +77,46 @@ impl Lock for LocalLock {
 impl LocalStore {
     pub(super) fn new(root: &std::path::Path, replication: &str) -> Self {
         let folder = root.join(place(replication));
-        Self { folder, replication: replication.to_owned(), journal: Mutex::default() }
+        let replication = replication.to_owned();
+        Self { folder, replication, journal: Mutex::default(), damage: std::sync::Mutex::default() }
     }
 
-    fn read(&self) -> Result<Entries> {
-        let snapshot = self.folder.join(SNAPSHOT);
-        let mut entries: Entries = match fs::read(&snapshot) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                Error::target(format!("`{}` is no state of weir", snapshot.display()))
-                    .because(error)
-                    .with_hint("move it away: the next run then reads everything")
-            })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Entries::new(),
-            Err(error) => return Err(failed("read", &snapshot, &error)),
-        };
-        let journal = self.folder.join(JOURNAL);
-        let text = match fs::read(&journal) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(failed("read", &journal, &error)),
-        };
-        // The last line may be what a dying process had begun to write: it was never saved.
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        for line in text.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n') {
-            if line.is_empty() {
-                continue;
+    fn read(&self) -> Result<Loaded> {
+        let read = |name: &str| {
+            let path = self.folder.join(name);
+            match fs::read(&path) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(failed("read", &path, &error)),
             }
-            let changes: Vec<(String, Option<Value>)> =
-                serde_json::from_slice(line).map_err(|error| {
-                    Error::target(format!("`{}` is damaged", journal.display()))
-                        .because(error)
-                        .with_hint("move it away: the next run then goes on from an earlier point")
-                })?;
-            for (key, value) in changes {
-                match value {
-                    Some(value) => entries.insert(key, value),
-                    None => entries.remove(&key),
-                };
-            }
+        };
+        let (snapshot, journal) = (read(SNAPSHOT)?, read(JOURNAL)?);
+        let mut loaded = journal::read(snapshot.as_deref(), &journal.unwrap_or_default());
+        if let Some(damage) = loaded.damage.take() {
+            let folder = self.folder.display();
+            let damage = format!("the state in `{folder}` is damaged: {damage}");
+            *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(damage);
         }
-        Ok(entries)
+        Ok(loaded)
     }
 
-    /// Puts everything into the snapshot, and begins an empty journal.
-    fn compact(&self) -> Result<File> {
+    /// Puts everything into a new snapshot, and begins its journal.
+    fn compact(&self) -> Result<Journal> {
         fs::create_dir_all(&self.folder).map_err(|error| failed("create", &self.folder, &error))?;
-        let entries = self.read()?;
+        let Loaded { entries, generation, .. } = self.read()?;
+        let generation = generation + 1;
         let (new, snapshot) = (self.folder.join("state.new"), self.folder.join(SNAPSHOT));
         let wrong = |error: std::io::Error| failed("write", &new, &error);
-        let text = serde_json::to_vec(&entries)
-            .map_err(|error| Error::target("the state makes no JSON").because(error))?;
+        let text = journal::snapshot(generation, &entries)?;
         let mut file = File::create(&new).map_err(wrong)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(wrong)?;
         fs::rename(&new, &snapshot).map_err(wrong)?;
-        // Read again over the snapshot, an old journal says the same once more.
         let journal = self.folder.join(JOURNAL);
         let opened = OpenOptions::new().create(true).append(true).open(&journal);
-        let opened = opened.map_err(|error| failed("write", &journal, &error))?;
+        let file = opened.map_err(|error| failed("write", &journal, &error))?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(wrong)?;
-        opened.set_len(0).map_err(|error| failed("write", &journal, &error))?;
-        Ok(opened)
+        file.set_len(0).map_err(|error| failed("write", &journal, &error))?;
+        Ok(Journal { file, generation })
     }
 }
 
@@ -154,7 +148,7 @@ impl Store for LocalStore {
 
     async fn load(&self) -> Result<Entries> {
         let _whole = self.journal.lock().await;
-        self.read()
+        Ok(self.read()?.entries)
     }
 
     async fn save(&self, changes: &[Change]) -> Result<()> {
@@ -162,26 +156,26 @@ impl Store for LocalStore {
             return Ok(());
         }
         let mut journal = self.journal.lock().await;
-        let mut file = match journal.take() {
-            Some(file) => file,
+        let Journal { mut file, generation } = match journal.take() {
+            Some(journal) => journal,
             None => self.compact()?,
         };
-        let line: Vec<(&str, &Option<Value>)> =
-            changes.iter().map(|change| (change.key.as_str(), &change.value)).collect();
-        let mut text = serde_json::to_vec(&line)
-            .map_err(|error| Error::target("the state makes no JSON").because(error))?;
-        text.push(b'\n');
+        let record = journal::changes(generation, changes)?;
         let path = self.folder.join(JOURNAL);
         // After a failure the end of the journal is not known: the next save begins a new one.
         let length = file
-            .write_all(&text)
+            .write_all(&record)
             .and_then(|()| file.sync_all())
             .and_then(|()| file.metadata())
             .map_err(|error| failed("write", &path, &error))?
             .len();
         if length < LONG {
-            *journal = Some(file);
+            *journal = Some(Journal { file, generation });
         }
         Ok(())
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -18,7 +18,11 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{home, store::failed};
+use super::{
+    home,
+    journal::{self, Loaded},
+    store::failed,
+};
 use crate::error::{Error, Result};
 use crate::state::{Change, Entries, Holder, Lock, Store};
 
@@ -39,6 +43,8 @@ pub(super) struct RemoteStore {
     known: Mutex<Option<(Entries, Option<UpdateVersion>)>>,
     /// The lease that was taken last.
     term: std::sync::Mutex<Option<Arc<Term>>>,
+    /// What was damaged when it was read last.
+    damage: std::sync::Mutex<Option<String>>,
 }
 
 /// How long a lease holds.
@@ -80,6 +86,7 @@ impl RemoteStore {
             replication: replication.to_owned(),
             known: Mutex::default(),
             term: std::sync::Mutex::default(),
+            damage: std::sync::Mutex::default(),
         }
     }
 
@@ -113,10 +120,12 @@ impl RemoteStore {
         let Some((bytes, version)) = self.read("state.json").await? else {
             return Ok((Entries::new(), None));
         };
-        let entries = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::target(format!("`{}/{}` holds no state of weir", self.shown, self.place))
-                .because(error)
-        })?;
+        let Loaded { entries, damage, .. } = journal::read(Some(&bytes), &[]);
+        if let Some(damage) = damage {
+            let damage =
+                format!("the state in `{}/{}` is damaged: {damage}", self.shown, self.place);
+            *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(damage);
+        }
         Ok((entries, Some(version)))
     }
 
@@ -213,8 +222,7 @@ impl Store for RemoteStore {
                 None => entries.remove(&change.key),
             };
         }
-        let bytes = serde_json::to_vec(&entries)
-            .map_err(|error| Error::target("the state makes no JSON").because(error))?;
+        let bytes = journal::snapshot(0, &entries)?;
         let version = self.put("state.json", bytes, version).await.map_err(|error| {
             if is_conflict(&error) {
                 Error::target("somebody else has written the replication's state")
@@ -225,6 +233,10 @@ impl Store for RemoteStore {
         })?;
         *known = Some((entries, Some(version)));
         Ok(())
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -87,6 +87,18 @@ impl Local {
         if object.parts.is_some() { place.join(manifest::NAME).exists() } else { place.exists() }
     }
 
+    /// The files of an object that is there.
+    pub(super) fn files(&self, object: &Object) -> Result<Vec<PathBuf>> {
+        let place = self.place(object);
+        if object.parts.is_none() {
+            return Ok(vec![place]);
+        }
+        let path = place.join(manifest::NAME);
+        let bytes = fs::read(&path).map_err(|error| failed("read", &path, &error))?;
+        let manifest = Manifest::parse(&bytes, &place.display().to_string())?;
+        Ok(manifest.files.iter().map(|part| place.join(part)).collect())
+    }
+
     /// A column that the object lacks, as far as its first file tells.
     pub(super) fn lost(&self, object: &Object, schema: &TableSchema) -> Result<Option<String>> {
         let mut path = self.place(object);

@@ -16,13 +16,13 @@ use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 
 use super::{
-    keys::{RowHash, hashes},
     object::Format,
     old::OldFile,
     repeats::{Cursor, Lost, Search},
     stage::Staging,
 };
 use crate::error::{Error, Result};
+use crate::hash::{Wide as RowHash, narrow, rows as hashes};
 use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE, TableSchema};
 use crate::write::{Deletes, Disposition, Ending, Seen, Table};
 
@@ -321,10 +321,6 @@ impl Keys {
     pub(super) fn count(&self) -> u64 {
         self.entries.len() as u64
     }
-}
-
-fn narrow(hash: RowHash) -> u64 {
-    u64::try_from(hash & RowHash::from(u64::MAX)).unwrap_or_default()
 }
 
 fn replace(columns: &mut [ArrayRef], at: usize, array: ArrayRef) {

@@ -9,8 +9,8 @@ mod budget;
 mod cloud;
 mod encode;
 mod home;
+mod journal;
 mod json;
-mod keys;
 mod lease;
 mod ledger;
 mod local;
@@ -159,6 +159,11 @@ impl Target for Files {
         refuse_what_cannot_be(table, &object, table.files.unwrap_or(self.settings))
     }
 
+    fn beside(&self, object: &str) -> Result<String> {
+        Object::parse(object)?;
+        Ok(object::beside(object))
+    }
+
     async fn check(&self) -> Result<()> {
         match self.place.as_ref() {
             Place::Local(local) => local.check(),
@@ -240,6 +245,32 @@ impl Target for Files {
     }
 
     fn attend(&self, _: Watch) {}
+
+    async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
+        let object = Object::parse(&table.object)?;
+        let area = area::name(&object.path);
+        match self.place.as_ref() {
+            Place::Local(local) => {
+                Ok(Staging::is_local(&local.root().join(area), &table.run_id, staged))
+            }
+            Place::Store(store) => {
+                let shown = (store.bucket(), store.shown());
+                Staging::is_in_store(shown, &store.below(&area), (&table.run_id, staged)).await
+            }
+        }
+    }
+
+    async fn count(&self, table: &Table) -> Result<Option<u64>> {
+        let object = Object::parse(&table.object)?;
+        match self.place.as_ref() {
+            Place::Local(local) if local.has(&object) => {
+                let files = local.files(&object)?.into_iter().map(OldFile::Local);
+                let format = object.format;
+                files.map(|file| file.count(format)).sum::<Result<u64>>().map(Some)
+            }
+            Place::Local(_) | Place::Store(_) => Ok(None),
+        }
+    }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn state::Store>> {
         Ok(self.home(replication).store())

@@ -1,6 +1,7 @@
 //! The `object` of a table: a path below the root that tells format, file or folder of parts.
 
 use crate::error::{Error, Result};
+use crate::write::SAMPLE;
 
 /// Format of a file, told by its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,22 @@ impl Object {
     }
 }
 
+/// The object for a sample of one: `wiki/pages.parquet` → `wiki/pages__sample.parquet`, `pages/*.parquet` →
+/// `pages__sample/*.parquet`.
+pub(super) fn beside(object: &str) -> String {
+    let (folders, name) = object.rsplit_once('/').unwrap_or(("", object));
+    if name.contains('*') {
+        return format!("{folders}{SAMPLE}/{name}");
+    }
+    let mut stem = name;
+    for (extension, _) in EXTENSIONS {
+        stem = name.strip_suffix(extension).filter(|cut| cut.len() < stem.len()).unwrap_or(stem);
+    }
+    let extension = name.strip_prefix(stem).unwrap_or_default();
+    let folders = if folders.is_empty() { String::new() } else { format!("{folders}/") };
+    format!("{folders}{stem}{SAMPLE}{extension}")
+}
+
 /// A run's id as part of a file name.
 pub(super) fn label(run_id: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
@@ -149,6 +166,17 @@ mod tests {
         for (text, hint) in cases {
             let error = Object::parse(text).unwrap_err();
             assert!(error.hint().is_some_and(|it| it.contains(hint)), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_beside_its_object_and_of_the_same_format() {
+        for (object, sample) in [
+            ("pages.parquet", "pages__sample.parquet"),
+            ("a.b/pages.jsonl.gz", "a.b/pages__sample.jsonl.gz"),
+            ("a/pages/x-*.parquet", "a/pages__sample/x-*.parquet"),
+        ] {
+            assert_eq!(beside(object), sample);
         }
     }
 

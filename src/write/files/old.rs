@@ -20,7 +20,7 @@ use super::{
 };
 use crate::decode;
 use crate::error::{Error, Result};
-use crate::schema::{Column, ColumnType, TableSchema};
+use crate::schema::{Column, ColumnType, DELETED_AT, TableSchema};
 
 /// Rows of JSONL that make a batch.
 const LINES: usize = 1024;
@@ -80,6 +80,38 @@ impl OldFile {
                 Ok(others.map(|name| Column::new(name, ColumnType::Json)).collect())
             }
         }
+    }
+
+    /// Its rows, without those that are marked as deleted.
+    pub(super) fn count(&self, format: Format) -> Result<u64> {
+        #[derive(serde::Deserialize)]
+        struct Row<'line> {
+            #[serde(borrow, default, rename = "_weir_deleted_at")]
+            deleted: Option<&'line RawValue>,
+        }
+        let mut count = 0;
+        match format {
+            Format::Parquet => {
+                for batch in self.parquet_rows()? {
+                    let batch = batch.map_err(|error| self.broken(error))?;
+                    let deleted = batch.column_by_name(DELETED_AT);
+                    let deleted = deleted.map_or(0, |one| one.len() - one.null_count());
+                    count += batch.num_rows() - deleted;
+                }
+            }
+            Format::Jsonl(compression) => {
+                for line in self.lines(compression)?.lines() {
+                    let line = line.map_err(|error| self.broken(error))?;
+                    if line.trim().is_empty() {
+                        continue;
+                    }
+                    let row: Row<'_> =
+                        serde_json::from_str(&line).map_err(|error| self.broken(error))?;
+                    count += usize::from(row.deleted.is_none_or(|one| one.get() == "null"));
+                }
+            }
+        }
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     /// The names of the file's columns; `None` when it has no rows to tell them.

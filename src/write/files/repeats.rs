@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use arrow_array::{Array, Int64Array, RecordBatch, cast::AsArray, types::Int64Type};
 
 use super::{
-    keys::{RowHash, hashes},
     merge::{broken, column},
     sort::{Iter, Record, Sorted, Sorter},
     stage::Staging,
 };
 use crate::error::Result;
+use crate::hash::{Wide as RowHash, rows as hashes};
 use crate::schema::{MARK, SLICE};
 use crate::write::Table;
 use crate::write::repeats::{Apart, Example, LONGEST, Loss, Repeats, versions};

@@ -66,6 +66,22 @@ impl Staging {
         Ok(staging.map(Self::Store))
     }
 
+    /// Whether so many staged rows of a run are in a local area.
+    pub(super) fn is_local(area: &FilePath, run_id: &str, rows: u64) -> bool {
+        LocalStaging::found(&area.join(area::STAGE), (run_id, rows)).is_some()
+    }
+
+    /// Likewise in an object store, below this path.
+    pub(super) async fn is_in_store(
+        store: (&Arc<dyn ObjectStore>, &str),
+        place: &Path,
+        run: (&str, u64),
+    ) -> Result<bool> {
+        let Segments { whole, .. } =
+            StoreStaging::found(store, place, (run.0, Some(run.1))).await?;
+        Ok(whole.is_some())
+    }
+
     /// Rows that are staged.
     pub(super) fn rows(&self) -> u64 {
         match self {
@@ -232,21 +248,9 @@ impl LocalStaging {
                 fs::create_dir_all(&folder).map_err(|error| wrong("create", &error))?;
             }
             Some(rows) => {
-                let found: Option<Index> = fs::read(folder.join(INDEX))
-                    .ok()
-                    .and_then(|text| serde_json::from_slice(&text).ok());
-                let found = found.filter(|found| {
-                    let mut paths = (0..found.segments.len()).map(|number| path(&folder, number));
-                    found.run_id == run_id
-                        && found.segments.iter().sum::<u64>() >= rows
-                        && paths.all(|path| path.exists())
-                });
-                // A run that has staged nothing yet has no index.
-                if found.is_none() && (rows > 0 || !folder.exists()) {
-                    return Ok(None);
-                }
+                let Some(found) = Self::found(&folder, (run_id, rows)) else { return Ok(None) };
                 let mut left = rows;
-                for count in found.unwrap_or_default().segments {
+                for count in found.segments {
                     index.segments.push(count.min(left));
                     left -= count.min(left);
                 }
@@ -256,6 +260,20 @@ impl LocalStaging {
         let staging = Self { folder, schema, index, writer: None, _area: area };
         staging.save()?;
         Ok(Some(staging))
+    }
+
+    /// The index of so many staged rows of a run, or of more; `None` when they are not there.
+    fn found(folder: &FilePath, (run_id, rows): (&str, u64)) -> Option<Index> {
+        let index: Option<Index> =
+            fs::read(folder.join(INDEX)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let index = index.filter(|index| {
+            let mut paths = (0..index.segments.len()).map(|number| path(folder, number));
+            index.run_id == run_id
+                && index.segments.iter().sum::<u64>() >= rows
+                && paths.all(|path| path.exists())
+        });
+        // A run that has staged nothing yet has no index.
+        index.or_else(|| (rows == 0 && folder.exists()).then(Index::default))
     }
 
     fn path(&self, number: usize) -> PathBuf {
@@ -341,6 +359,14 @@ fn remove(folder: &FilePath) -> Result<()> {
     Ok(())
 }
 
+/// What an object store has of a staging.
+struct Segments {
+    /// The segments that count, each with its rows; `None` when rows are missing.
+    whole: Option<Vec<(Path, u64)>>,
+    /// What counts for nothing.
+    gone: Vec<Path>,
+}
+
 pub(super) struct StoreStaging {
     bucket: Arc<dyn ObjectStore>,
     shown: String,
@@ -361,18 +387,34 @@ impl StoreStaging {
         schema: &SchemaRef,
         (run_id, rows): (&str, Option<u64>),
     ) -> Result<Option<Self>> {
-        let own = place.clone().join(super::object::label(run_id));
         let mut staging = Self {
             bucket: Arc::clone(bucket),
             shown: shown.to_owned(),
-            place: own.clone(),
+            place: place.clone().join(super::object::label(run_id)),
             schema: Arc::clone(schema),
             segments: Vec::new(),
             rows: 0,
             pending: Vec::new(),
             bytes: 0,
         };
-        let listing = bucket.list(Some(&place)).collect::<Vec<_>>().await;
+        let Segments { whole, gone } = Self::found((bucket, shown), &place, (run_id, rows)).await?;
+        let Some(whole) = whole else { return Ok(None) };
+        for path in gone {
+            bucket.delete(&path).await.ok();
+        }
+        staging.rows = whole.iter().map(|(_, count)| count).sum();
+        staging.segments = whole;
+        Ok(Some(staging))
+    }
+
+    /// The segments below a path, given how many rows of a run are to be there; `None`: none are.
+    async fn found(
+        (bucket, shown): (&Arc<dyn ObjectStore>, &str),
+        place: &Path,
+        (run_id, rows): (&str, Option<u64>),
+    ) -> Result<Segments> {
+        let own = place.clone().join(super::object::label(run_id));
+        let listing = bucket.list(Some(place)).collect::<Vec<_>>().await;
         let mut gone = Vec::new();
         let mut found: Vec<(u64, u64, Path)> = Vec::new();
         for entry in listing {
@@ -388,25 +430,18 @@ impl StoreStaging {
                 _ => gone.push(path),
             }
         }
-        if let Some(rows) = rows {
-            found.sort();
-            for (first, count, path) in found {
-                // What was put after the last checkpoint is put again.
-                if first == staging.rows && first + count <= rows {
-                    staging.segments.push((path, count));
-                    staging.rows += count;
-                } else {
-                    gone.push(path);
-                }
-            }
-            if staging.rows < rows {
-                return Ok(None);
+        found.sort();
+        let (mut whole, mut all, wanted) = (Vec::new(), 0, rows.unwrap_or_default());
+        for (first, count, path) in found {
+            // What was put after the last checkpoint is put again.
+            if first == all && first + count <= wanted {
+                whole.push((path, count));
+                all += count;
+            } else {
+                gone.push(path);
             }
         }
-        for path in gone {
-            bucket.delete(&path).await.ok();
-        }
-        Ok(Some(staging))
+        Ok(Segments { whole: (all >= wanted).then_some(whole), gone })
     }
 
     async fn append(&mut self, batch: RecordBatch) -> Result<()> {

@@ -7,7 +7,7 @@ use super::{
     name::{TableName, quoted},
 };
 use crate::error::{Error, Result};
-use crate::schema::{ColumnType, TableSchema};
+use crate::schema::{ColumnType, DELETED_AT, TableSchema};
 
 /// The table, if there is one. `plain`: nothing about it would be lost if it were dropped and made
 /// anew, but grants, comments and columns, which can be carried over. `referenced`: foreign keys of other
@@ -105,6 +105,20 @@ pub(super) async fn inspect<C: GenericClient + Sync>(
         columns: columns.iter().map(existing_column).collect(),
         unique: unique.iter().map(|row| row.get(0)).collect(),
     }))
+}
+
+/// Rows of a table that are not marked as deleted; `None` where there is no such table.
+pub(super) async fn count<C: GenericClient + Sync>(
+    client: &C,
+    name: &TableName,
+) -> Result<Option<u64>> {
+    let Some(existing) = inspect(client, name).await? else { return Ok(None) };
+    let marked = existing.has_all(&[DELETED_AT.to_owned()]);
+    let live = if marked { format!(" WHERE {DELETED_AT} IS NULL") } else { String::new() };
+    let failed = |error| failure::statement(format!("rows of {name} cannot be counted"), &error);
+    let query = format!("SELECT count(*) FROM {name}{live}");
+    let row = client.query_one(&query, &[]).await.map_err(failed)?;
+    Ok(u64::try_from(row.get::<_, i64>(0)).ok())
 }
 
 fn existing_column(row: &Row) -> ExistingColumn {

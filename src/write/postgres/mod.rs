@@ -50,7 +50,7 @@ use self::{
 use crate::error::{Error, Result};
 use crate::report::Event;
 use crate::state::Store;
-use crate::write::{Disposition, Table, Target, Watch, Writer};
+use crate::write::{Disposition, SAMPLE, Table, Target, Watch, Writer};
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
 ///
@@ -130,6 +130,10 @@ impl Target for Postgres {
     fn accepts(&self, table: &Table) -> Result<()> {
         self.options.validate()?;
         Stage::plan(table, &self.options.schema).map(|_| ())
+    }
+
+    fn beside(&self, object: &str) -> Result<String> {
+        Ok(TableName::parse(object, &self.options.schema)?.beside(SAMPLE).to_string())
     }
 
     async fn check(&self) -> Result<()> {
@@ -250,6 +254,15 @@ impl Target for Postgres {
 
     fn attend(&self, watch: Watch) {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    async fn count(&self, table: &Table) -> Result<Option<u64>> {
+        self.options.validate()?;
+        let name = TableName::parse(&table.object, &self.options.schema)?;
+        let lease = self.pool.lease().await?;
+        let count = catalog::count(&*lease, &name).await?;
+        lease.give_back();
+        Ok(count)
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::hash;
 
 /// Bytes that a Postgres server keeps of a name; what is longer it would cut off silently.
 pub(super) const LONGEST: usize = 63;
@@ -50,6 +51,14 @@ impl TableName {
         u64::from_str_radix(hash, 16).ok().map(|hash| i64::from_ne_bytes(hash.to_ne_bytes()))
     }
 
+    /// A table of the same schema whose name ends with `suffix`, in place of what is too long for it.
+    pub(super) fn beside(&self, suffix: &str) -> Self {
+        let most = LONGEST.saturating_sub(suffix.len());
+        let most = most.min(self.table.len());
+        let end = (0..=most).rev().find(|end| self.table.is_char_boundary(*end)).unwrap_or(0);
+        self.sibling(format!("{}{suffix}", self.table.get(..end).unwrap_or(&self.table)))
+    }
+
     /// What the names of this table's staging tables begin with; differs from table to table.
     pub(super) fn stage_prefix(&self) -> String {
         format!("{STAGE}{:016x}_", self.hash())
@@ -62,10 +71,7 @@ impl TableName {
 
     /// FNV-1a, which stays the same between versions and machines.
     fn hash(&self) -> u64 {
-        let bytes = self.schema.bytes().chain([0]).chain(self.table.bytes());
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        hash::fnv(self.schema.bytes().chain([0]).chain(self.table.bytes()))
     }
 }
 

@@ -22,6 +22,8 @@ const STREAMS: &str = "_weir_streams";
 const ABOUT_STREAMS: &str = "weir: when each stream was last read, and what came of it (1)";
 /// Key under which the holder of the lock stands; no part of the state.
 const HOLDER: &str = "_holder";
+/// Stands for an entry that is no JSON.
+const ALTERED: &str = "altered by hand";
 /// Waits for a lock that a session which has just ended may still have.
 const WAITS: u32 = 20;
 const WAIT: Duration = Duration::from_millis(100);
@@ -220,11 +222,9 @@ impl Store for PostgresStore {
         lease.give_back();
         let mut read = Entries::new();
         for (key, text) in entries.into_iter().filter(|(key, _)| key != HOLDER) {
-            let value = serde_json::from_str(&text).map_err(|error| {
-                let what = format!("the entry `{key}` of {} is no JSON", self.home.table);
-                Error::target(what).because(error).with_hint("was it altered by hand? delete it")
-            })?;
-            read.insert(key, value);
+            // What somebody has altered by hand is no state: whoever reads it refuses or forgets it.
+            let value = serde_json::from_str(&text);
+            read.insert(key, value.unwrap_or_else(|_| Value::from(ALTERED)));
         }
         Ok(read)
     }

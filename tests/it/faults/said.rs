@@ -259,3 +259,37 @@ async fn what_postgres_cannot_hold_is_told_per_column() {
     let notes = database.texts("SELECT note FROM public.orders ORDER BY id").await;
     assert_eq!(notes, ["a\u{fffd}b", "\u{fffd}", "whole"]);
 }
+
+#[test]
+fn status_shows_the_rows_of_the_tables_in_a_shape_that_is_documented() {
+    let user = User::new();
+    let incremental = TO_FILES.replace("object:", "mode: incremental, object:");
+    user.write(
+        "r.yaml",
+        &incremental.replace("streams: { '*': }", "streams: { pages: , spaces: }"),
+    );
+    let site = Site::start(&["--churn-every", "1", "--pages", "100"]);
+    let run = |words: &[&str]| {
+        let output = user.weir(words).env("WIKI", site.connection("any")).output().unwrap();
+        ended(&output, 0).0
+    };
+    run(&["sync", "run", "r.yaml"]);
+    let again: Value = serde_json::from_str(&run(&["sync", "run", "r.yaml", "--json"])).unwrap();
+    let status: Value =
+        serde_json::from_str(&run(&["sync", "status", "r.yaml", "--json"])).unwrap();
+    let text = fs::read_to_string(user.path("out/pages.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let live = rows.iter().filter(|row| row["_weir_deleted_at"].is_null()).count();
+    let pages = status["streams"].as_array().unwrap().iter().find(|one| one["stream"] == "pages");
+    let pages = pages.unwrap();
+    assert_eq!(pages["rows"], live, "{pages}");
+    let read = again["streams"].as_array().unwrap().iter().find(|one| one["stream"] == "pages");
+    assert_ne!(read.unwrap()["rows"], pages["rows"], "the last run read what had changed");
+    let schema: Value = serde_json::from_str(&run(&["schema", "status"])).unwrap();
+    let schema = jsonschema::draft202012::new(&schema).unwrap();
+    let problems: Vec<String> =
+        schema.iter_errors(&status).map(|error| error.to_string()).collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert!(!schema.is_valid(&json!({ "streams": {} })));
+    assert!(run(&["sync", "status", "r.yaml"]).contains(&format!("  {live}  ")));
+}

@@ -116,7 +116,7 @@ impl Transport for Api {
 pub(crate) struct Fake {
     spec: Spec,
     api: Arc<Api>,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     target: Arc<dyn Target>,
     format: &'static str,
 }
@@ -162,7 +162,7 @@ impl Fake {
         spec: &str,
         answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let target = Arc::new(Files::in_folder(folder.path(), Settings::default()));
         let spec = Spec::load("spec.yaml", spec).unwrap_or_else(|problems| panic!("{problems}"));
         let answer: Arc<Answer> = Arc::new(answer);
@@ -174,6 +174,13 @@ impl Fake {
     pub(crate) fn into_postgres(self, options: PostgresOptions) -> Self {
         let target = Arc::new(weir::write::postgres::Postgres::new(options));
         Self { target, format: "public.{stream_name}", ..self }
+    }
+
+    /// The same API and folder, for a process that knows nothing of what this one has in memory.
+    pub(crate) fn another_process(&self) -> Self {
+        let (api, folder) = (Arc::clone(&self.api), Arc::clone(&self.folder));
+        let target = Arc::new(Files::in_folder(folder.path(), Settings::default()));
+        Self { spec: self.spec.clone(), api, folder, target, format: self.format }
     }
 
     /// The folder of the files.

@@ -130,6 +130,10 @@ impl Target for Mortal<Memory> {
         self.inner.tidy(replication, keep).await
     }
 
+    async fn count(&self, table: &Table) -> Result<Option<u64>> {
+        self.inner.count(table).await
+    }
+
     fn attend(&self, watch: Watch) {
         self.inner.attend(watch);
     }
@@ -335,14 +339,15 @@ impl World {
         Life { report, answers, events: events.events(), end: Instant::now() }
     }
 
+    /// What is saved of the replication.
+    pub(crate) fn state(&self) -> weir::state::Entries {
+        let store = self.elsewhere.as_ref().unwrap_or(&self.memory).store("life").unwrap();
+        self.runtime.block_on(async { store.load().await.unwrap() })
+    }
+
     /// Whether a run has begun that the next one goes on with.
     pub(crate) fn is_open(&self) -> bool {
-        let store = self.elsewhere.as_ref().unwrap_or(&self.memory).store("life").unwrap();
-        self.runtime
-            .block_on(async { Recall::read(store.load().await.unwrap()) })
-            .unwrap()
-            .run
-            .is_some()
+        Recall::read(self.state()).unwrap().run.is_some()
     }
 
     /// Rows of a stream that a run that began since then has marked as deleted although the tenant has

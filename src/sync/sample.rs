@@ -1,0 +1,47 @@
+//! A look at the first rows of each stream: they go into tables or files of their own, beside the real ones.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Beginning, RunReport, report, tell_start};
+use crate::engine::{self, Recall, Services, Start};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::write::{Disposition, Target};
+
+/// Whether a plan takes only the first rows.
+pub(super) fn is_wanted(plan: &Plan) -> bool {
+    plan.streams.iter().any(|stream| stream.limit.is_some())
+}
+
+/// Runs it. What is saved of the replication is neither read nor changed.
+pub(super) async fn run(
+    mut plan: Plan,
+    services: Services,
+    beginning: Beginning,
+) -> Result<RunReport> {
+    let started = Instant::now();
+    beside(&mut plan, services.target.as_ref())?;
+    let recall = Recall::default();
+    let ways = engine::ways(&plan, &recall, beginning.now);
+    tell_start(&services, &plan, (false, None));
+    let (run, cancel) = (plan.run.clone(), services.cancel.clone());
+    let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
+    let ran = engine::run(plan, services, start, None).await?;
+    Ok(report(&run, false, started, ran, (cancel.is_cancelled(), &[])))
+}
+
+/// Lets every stream write into a place of its own, in which a sample replaces the one before.
+fn beside(plan: &mut Plan, target: &dyn Target) -> Result<()> {
+    for stream in &mut plan.streams {
+        let name = stream.name.clone();
+        let shared = || Error::input(format!("stream `{name}` cannot write a sample"));
+        let stream = Arc::get_mut(stream).ok_or_else(shared)?;
+        if let Some(output) = &mut stream.output {
+            output.table.object = target.beside(&output.table.object)?;
+            output.table.disposition = Disposition::Replace;
+        }
+    }
+    Ok(())
+}
