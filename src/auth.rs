@@ -7,19 +7,30 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::{sync::Mutex, time::Instant};
 use url::form_urlencoded;
 
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{HeaderName, HeaderValue, Method, Request, Transport, Url, header};
+use crate::fetch::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Transport, Url, header,
+};
+use crate::respond;
 use crate::secret::{Secret, hide};
-use crate::spec::OAuth2Grant;
+use crate::spec::{ClientAuth, OAuth2Grant};
 
 /// A token is renewed this long before it expires.
 const MARGIN: Duration = Duration::from_mins(1);
 /// Lifetime of a token whose server does not say.
 const LIFETIME: Duration = Duration::from_mins(10);
+/// Longest lifetime that is believed.
+const LONGEST_LIFETIME: Duration = Duration::from_hours(24);
+/// Tries of a token request in all while the server is in trouble, and the wait after the first of them, which
+/// doubles.
+const TOKEN_TRIES: u32 = 5;
+const TOKEN_DELAY: Duration = Duration::from_secs(1);
+/// Longest `Retry-After` of a token server that is waited for.
+const TOKEN_PATIENCE: Duration = Duration::from_mins(5);
 /// Longest wait for another process that uses the refresh token, looked at in steps.
 const TURN_PATIENCE: Duration = Duration::from_mins(3);
 const TURN_STEP: Duration = Duration::from_millis(50);
@@ -125,6 +136,8 @@ pub struct TokenSource {
     pub client_id: String,
     /// Client secret.
     pub client_secret: Option<Secret>,
+    /// How client id and secret are sent.
+    pub client_auth: ClientAuth,
     /// Scopes, separated by spaces; empty for none.
     pub scopes: String,
     /// More parameters of the token request.
@@ -158,6 +171,8 @@ pub struct Token {
 #[derive(Deserialize)]
 struct TokenAnswer {
     access_token: String,
+    /// Seconds; some servers write them as text, or with a fraction.
+    #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
     refresh_token: Option<String>,
 }
@@ -168,6 +183,7 @@ struct DeviceAnswer {
     device_code: String,
     user_code: String,
     verification_uri: String,
+    #[serde(default, deserialize_with = "seconds")]
     interval: Option<u64>,
 }
 
@@ -196,7 +212,8 @@ impl TokenSource {
                     .with_hint("set the connection's refresh token"));
             }
         };
-        let lifetime = answer.expires_in.map_or(LIFETIME, Duration::from_secs);
+        let lifetime =
+            answer.expires_in.map_or(LIFETIME, Duration::from_secs).min(LONGEST_LIFETIME);
         let renew_at = Instant::now() + lifetime.saturating_sub(MARGIN).max(lifetime / 2);
         let token = Token { value: Secret::new(answer.access_token), renew_at };
         if let (Some(latest), Ok(mut slot)) = (answer.refresh_token, self.refresh_token.lock()) {
@@ -289,27 +306,31 @@ impl TokenSource {
         url: &Url,
         form: &[(&str, &str)],
     ) -> Result<Result<T, Refusal>> {
-        let request = self.request(url, form);
+        let request = self.request(url, form)?;
         let host = url.host_str().unwrap_or_default();
-        let response = transport.send(&request).await.map_err(|error| {
-            Error::new(Kind::Unreachable, format!("no token from `{host}`")).because(error)
-        })?;
+        let response = answered(transport, &request).await?;
+        let body = response.json();
         if response.status.is_success() {
-            let answer = serde_json::from_slice(&response.body).map_err(|_| {
+            let answer = serde_json::from_slice(body).map_err(|_| {
                 Error::new(Kind::Shape, format!("the answer of `{host}` holds no token"))
             })?;
             return Ok(Ok(answer));
         }
-        let refusal = serde_json::from_slice(&response.body)
+        let refusal = serde_json::from_slice(body)
             .unwrap_or_else(|_| Refusal { error: format!("status {}", response.status.as_u16()) });
         Ok(Err(refusal))
     }
 
-    fn request(&self, url: &Url, form: &[(&str, &str)]) -> Request {
+    fn request(&self, url: &Url, form: &[(&str, &str)]) -> Result<Request> {
         let mut body = form_urlencoded::Serializer::new(String::new());
-        body.extend_pairs(form).append_pair("client_id", &self.client_id);
-        if let Some(secret) = &self.client_secret {
-            body.append_pair("client_secret", secret.expose());
+        body.extend_pairs(form);
+        let secret = self.client_secret.as_ref();
+        let basic = secret.filter(|_| self.client_auth == ClientAuth::Basic);
+        if basic.is_none() {
+            body.append_pair("client_id", &self.client_id);
+            if let Some(secret) = secret {
+                body.append_pair("client_secret", secret.expose());
+            }
         }
         if !self.scopes.is_empty() {
             body.append_pair("scope", &self.scopes);
@@ -319,9 +340,72 @@ impl TokenSource {
         request.method = Method::POST;
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers.insert(header::CONTENT_TYPE, form_type);
+        request.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(secret) = basic {
+            // Each part is encoded as a form's value first (RFC 6749 §2.3.1).
+            let encoded = |text: &str| -> String {
+                form_urlencoded::byte_serialize(text.as_bytes()).collect()
+            };
+            let pair = format!("{}:{}", encoded(&self.client_id), encoded(secret.expose()));
+            let value = Secret::new(format!("Basic {}", STANDARD.encode(pair)));
+            request.headers.insert(header::AUTHORIZATION, sensitive(&value)?);
+        }
         request.body = Some(Bytes::from(body.finish()));
-        request
+        Ok(request)
     }
+}
+
+/// Sends a token request until the server answers otherwise than that it is in trouble.
+async fn answered(transport: &dyn Transport, request: &Request) -> Result<Response> {
+    let host = request.url.host_str().unwrap_or_default();
+    let mut delay = TOKEN_DELAY;
+    for number in 1.. {
+        let sent = transport.send(request).await;
+        let (trouble, asked) = match sent {
+            Ok(response) if !in_trouble(response.status) => return Ok(response),
+            Ok(response) => {
+                let wait = respond::retry_after(&response, chrono::Utc::now());
+                let said = respond::message(&response);
+                let why = format!("it answered {} {said}", response.status.as_u16());
+                (Error::new(Kind::Unreachable, why), wait.filter(|wait| *wait <= TOKEN_PATIENCE))
+            }
+            Err(error) if error.is_transient() => {
+                (Error::new(Kind::Unreachable, error.to_string()), None)
+            }
+            Err(error) => {
+                let what = format!("no token from `{host}`");
+                return Err(Error::new(Kind::Unreachable, what).because(error));
+            }
+        };
+        if number >= TOKEN_TRIES {
+            let what = format!("no token from `{host}` after {number} tries");
+            return Err(Error::new(Kind::Unreachable, what).because(trouble).with_hint(
+                "the token server is in trouble, or cannot be reached; the client secret was not judged: run again later",
+            ));
+        }
+        tracing::warn!(host, why = trouble.chain(), "no token yet; trying again");
+        tokio::time::sleep(asked.unwrap_or(delay)).await;
+        delay = delay.saturating_mul(2);
+    }
+    Err(Error::new(Kind::Unreachable, format!("no token from `{host}`")))
+}
+
+/// Whether a status says nothing about what was asked for.
+fn in_trouble(status: StatusCode) -> bool {
+    let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT];
+    status.is_server_error() || passing.contains(&status)
+}
+
+/// Whole seconds, as a number or as text.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    let number = match value {
+        Some(serde_json::Value::Number(number)) => number.as_f64(),
+        Some(serde_json::Value::String(text)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let whole = number.and_then(|number: f64| Duration::try_from_secs_f64(number).ok());
+    Ok(whole.map(|whole| whole.as_secs()))
 }
 
 fn nowhere_to_keep() -> Error {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use crate::fetch::{HeaderValue, Response, StatusCode, TransportError, header};
@@ -75,6 +75,8 @@ pub struct Attempt {
     pub random: f64,
     /// The time, against which a `Retry-After` date is held.
     pub now: DateTime<Utc>,
+    /// Whether the API is known to accept the credentials: rules that blame them do not hold then.
+    pub accepted: bool,
 }
 
 impl Rules {
@@ -108,8 +110,10 @@ impl Rules {
     pub fn decide(&self, outcome: &Outcome<'_>, attempt: &Attempt) -> Verdict {
         let success = matches!(outcome, Outcome::Response(one) if one.status.is_success());
         let rule = self.rules.iter().find(|rule| {
+            let refuted = attempt.accepted && rule.rule.means == Some(Meaning::Credentials);
             // What says nothing of statuses is about failures.
-            (!success || rule.rule.status.is_some()) && rule.matches(outcome, attempt.child)
+            let concerned = !success || rule.rule.status.is_some();
+            !refuted && concerned && rule.matches(outcome, attempt.child)
         });
         let usual = match outcome {
             Outcome::NoResponse(error) => error.hint().map(str::to_owned),
@@ -123,11 +127,19 @@ impl Rules {
             Verdict::Give { then: rule.then, means: rule.means, hint }
         };
         let Some(backoff) = rule.backoff else { return give(None) };
-        if attempt.number >= rule.attempts.unwrap_or(ATTEMPTS) {
+        let most = match outcome {
+            Outcome::NoResponse(error) => error.max_tries(),
+            Outcome::Response(_) => None,
+        };
+        let attempts = rule.attempts.unwrap_or(ATTEMPTS);
+        if attempt.number >= most.map_or(attempts, |most| most.min(attempts)) {
             return give(None);
         }
         let asked = match outcome {
-            Outcome::Response(response) => retry_after(response, attempt.now),
+            // A reset time is no promise: one beyond what is waited for is not believed.
+            Outcome::Response(response) => retry_after(response, attempt.now).or_else(|| {
+                reset_after(response, attempt.now).filter(|wait| *wait <= self.max_wait)
+            }),
             Outcome::NoResponse(_) => None,
         };
         match asked {
@@ -164,6 +176,8 @@ impl Rule {
             Where::Root => !child,
             Where::Child => child,
         };
+        // Of a whole listing nobody says that it is gone.
+        let here = here && (child || rule.then != Then::Gone);
         here && match outcome {
             Outcome::NoResponse(error) => rule.no_response && error.is_transient(),
             Outcome::Response(response) => self.matches_response(response),
@@ -199,7 +213,7 @@ impl Rule {
         let Some(path) = &self.at else {
             return Some(String::from_utf8_lossy(&response.body).into_owned());
         };
-        let body: Value = serde_json::from_slice(&response.body).ok()?;
+        let body: Value = serde_json::from_slice(response.json()).ok()?;
         match path.find(&body)? {
             Value::String(text) => Some(text.clone()),
             other => Some(other.to_string()),
@@ -221,7 +235,7 @@ pub fn message(response: &Response) -> String {
         "error",
     ];
     let reason = response.status.canonical_reason().unwrap_or("no reason given");
-    let Ok(body) = serde_json::from_slice::<Value>(&response.body) else {
+    let Ok(body) = serde_json::from_slice::<Value>(response.json()) else {
         let text = String::from_utf8_lossy(&response.body);
         let text = text.trim();
         return match text {
@@ -246,14 +260,61 @@ fn shorten(text: &str) -> String {
     end.and_then(|end| line.get(..end)).map_or(line.clone(), |start| format!("{start}…"))
 }
 
-/// Time that a `Retry-After` header asks for: seconds, or an HTTP date (RFC 9110 §10.2.3).
+/// Time that a `Retry-After` header asks for: seconds, or an HTTP date (RFC 9110 §10.2.3). `None` for no
+/// time at all and for a date in the past: tries that follow each other at once are used up at once.
 pub fn retry_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
     let text = response.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => until(DateTime::from(httpdate::parse_http_date(text).ok()?), now)?,
+    };
+    Some(wait).filter(|wait| !wait.is_zero())
+}
+
+/// Headers in which servers say when a rate limit begins anew.
+const RESETS: [&str; 3] = ["ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"];
+/// Headers in which they say how much is left of it.
+const REMAINING: [&str; 3] =
+    ["ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining"];
+
+/// Time until a rate limit begins anew by the headers of a 429. `None` where they do not tell, or tell that
+/// something is left: it was another limit then.
+fn reset_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
+    if response.status != StatusCode::TOO_MANY_REQUESTS {
+        return None;
     }
-    let date = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
-    Some(date.signed_duration_since(now).to_std().unwrap_or(Duration::ZERO))
+    let text = |name: &str| Some(response.headers.get(name)?.to_str().ok()?.trim());
+    let left = REMAINING.into_iter().find_map(text).and_then(|left| left.parse::<f64>().ok());
+    if left.is_some_and(|left| left > 0.0) {
+        return None;
+    }
+    until(instant(RESETS.into_iter().find_map(text)?, now)?, now)
+}
+
+/// A time as such headers write it: ISO 8601, seconds or milliseconds since 1970, or seconds from now.
+fn instant(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    /// Three years: no server means a wait as long as that.
+    const LONGEST_WAIT: f64 = 1e8;
+    const LATEST_SECOND: f64 = 1e11;
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.to_utc());
+    }
+    let number = text.parse::<f64>().ok().filter(|number| *number >= 0.0)?;
+    let since = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
+    match number {
+        _ if number < LONGEST_WAIT => {
+            now.checked_add_signed(TimeDelta::from_std(since(number)?).ok()?)
+        }
+        _ if number < LATEST_SECOND => Some(DateTime::UNIX_EPOCH + since(number)?),
+        _ => {
+            DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::from_std(since(number / 1e3)?).ok()?)
+        }
+    }
+}
+
+/// Time until an instant; `None` when it has passed.
+fn until(then: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
+    then.signed_duration_since(now).to_std().ok().filter(|wait| !wait.is_zero())
 }
 
 fn contains(text: &str, part: &str) -> bool {
@@ -261,7 +322,7 @@ fn contains(text: &str, part: &str) -> bool {
 }
 
 /// The rules that hold where a spec says nothing.
-fn built_in() -> [ResponseRule; 3] {
+fn built_in() -> [ResponseRule; 4] {
     let limited = ResponseRule {
         status: one(StatusPattern::Exact(StatusCode::TOO_MANY_REQUESTS.as_u16())),
         backoff: Some(Backoff::Exponential),
@@ -284,7 +345,15 @@ fn built_in() -> [ResponseRule; 3] {
         hint: Some("check the network, the host's name and the proxy".to_owned()),
         ..ResponseRule::default()
     };
-    [limited, failing, silent]
+    let gone = ResponseRule {
+        status: Some(crate::spec::OneOrMany(vec![
+            StatusPattern::Exact(StatusCode::NOT_FOUND.as_u16()),
+            StatusPattern::Exact(StatusCode::GONE.as_u16()),
+        ])),
+        then: Then::Gone,
+        ..ResponseRule::default()
+    };
+    [limited, failing, silent, gone]
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the form in which a rule holds it")]
@@ -315,7 +384,7 @@ mod tests {
     }
 
     fn attempt(number: u32, child: bool) -> Attempt {
-        Attempt { number, child, random: 0.5, now: DateTime::UNIX_EPOCH }
+        Attempt { number, child, random: 0.5, now: DateTime::UNIX_EPOCH, accepted: false }
     }
 
     fn waits(rules: &Rules, response: &Response) -> Vec<u128> {
@@ -359,6 +428,49 @@ mod tests {
         assert_eq!(asked("Thu, 01 Jan 1970 00:00:30 GMT"), wait(30_500));
         assert!(matches!(asked("3601"), Verdict::Give { then: Then::Fail, hint: Some(_), .. }));
         assert!(matches!(asked("nonsense"), Verdict::Retry { asked: false, .. }));
+    }
+
+    #[test]
+    fn a_retry_after_that_asks_for_no_wait_leaves_the_declared_back_off() {
+        let rules = rules("[{ status: 429, backoff: exponential, attempts: 4, delay: 2s }]");
+        for nothing in ["Thu, 01 Jan 1970 00:00:00 GMT", "Tue, 01 Jan 1963 00:00:00 GMT", "0"] {
+            let limited = response(429, &[("retry-after", nothing)], "");
+            assert_eq!(waits(&rules, &limited), [2000, 4000, 8000], "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_429_with_only_a_reset_time_waits_until_then() {
+        let rules = rules("[{ status: 429, backoff: linear, delay: 1s }]");
+        let now: DateTime<Utc> = "2026-03-26T15:30:00Z".parse().unwrap();
+        let wait = |status, headers: &[(&'static str, &str)]| {
+            let limited = response(status, headers, "");
+            let attempt = Attempt { now, ..attempt(1, false) };
+            match rules.decide(&Outcome::Response(&limited), &attempt) {
+                Verdict::Retry { wait, .. } => Some(wait.as_millis()),
+                Verdict::Give { .. } => None,
+            }
+        };
+        let epoch = now.timestamp() + 40;
+        let milliseconds = format!("{}", epoch * 1000);
+        let seconds = format!("{epoch}");
+        for reset in [seconds.as_str(), &milliseconds, "40", "2026-03-26T15:30:40Z"] {
+            for name in RESETS {
+                assert_eq!(wait(429, &[(name, reset)]), Some(40_500), "{name}: {reset}");
+            }
+        }
+        let reset = ("x-rate-limit-reset", "40");
+        assert_eq!(wait(429, &[reset, ("x-rate-limit-remaining", "0")]), Some(40_500));
+        assert_eq!(wait(429, &[reset, ("retry-after", "7")]), Some(7500));
+        // Another limit, a time beyond what is waited for, one that has passed, another status.
+        for other in [
+            vec![reset, ("x-rate-limit-remaining", "12")],
+            vec![("x-ratelimit-reset", "9999-12-31T00:00:00Z")],
+            vec![("x-ratelimit-reset", "1372700873")],
+        ] {
+            assert_eq!(wait(429, &other), Some(1000), "{other:?}");
+        }
+        assert_eq!(wait(503, &[reset]), Some(1000));
     }
 
     #[test]
@@ -408,6 +520,27 @@ mod tests {
         let decide = |error| rules.decide(&Outcome::NoResponse(&error), &attempt(1, false));
         assert!(matches!(decide(TransportError::Timeout), Verdict::Retry { .. }));
         assert!(matches!(decide(TransportError::TooLarge(5)), Verdict::Give { .. }));
+        let html = TransportError::Unreadable("a page of HTML".to_owned());
+        let tries = (1..9).map_while(|number| {
+            let verdict = rules.decide(&Outcome::NoResponse(&html), &attempt(number, false));
+            matches!(verdict, Verdict::Retry { .. }).then_some(number)
+        });
+        assert_eq!(tries.count(), 1);
+    }
+
+    #[test]
+    fn an_object_may_be_gone_and_a_listing_may_not() {
+        let blames = rules("[{ status: 404, means: credentials }]");
+        let missing = response(404, &[], "");
+        for (status, child, expected) in
+            [(404, true, Then::Gone), (410, true, Then::Gone), (404, false, Then::Fail)]
+        {
+            assert_eq!(then(&rules("[]"), &response(status, &[], ""), child), Some(expected));
+        }
+        assert_eq!(then(&blames, &missing, true), Some(Then::Fail));
+        let accepted = Attempt { accepted: true, ..attempt(1, true) };
+        let verdict = blames.decide(&Outcome::Response(&missing), &accepted);
+        assert_eq!(verdict, Verdict::Give { then: Then::Gone, means: None, hint: None });
     }
 
     #[test]

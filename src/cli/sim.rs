@@ -108,6 +108,7 @@ fn fault(text: &str) -> Result<Fault> {
     let what = match kind {
         "429" => What::TooMany(RetryAfter::Seconds(1)),
         "missing" => What::Missing,
+        "deleted" => What::Deleted,
         "slow" => What::Slow(SLOW),
         "halt" => What::Halt(SLOW),
         "reset" => What::Reset,

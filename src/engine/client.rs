@@ -1,14 +1,27 @@
 //! One request until it is answered: paced, authorised, and sent again as the rules say.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use super::{estimate::Price, hand::Reserved, purse::Purse, stats::Stats};
+use super::{
+    answer::{
+        Answer, Answered, Cause, Failed, cause_of, failure, is_heavy, is_refused, is_too_heavy,
+        is_too_many, said, unreadable,
+    },
+    estimate::Price,
+    hand::Reserved,
+    purse::Purse,
+    stats::Stats,
+};
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Response, StatusCode, Transport, TransportError, Url};
@@ -16,7 +29,6 @@ use crate::hash;
 use crate::plan::Access;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
-use crate::secret::shown;
 use crate::spec::{Meaning, Then};
 use crate::throttle::Throttle;
 
@@ -30,9 +42,12 @@ pub(super) struct Client {
     pub(super) jitter: Jitter,
     /// `None` where requests cost nothing.
     pub(super) purse: Option<Arc<Purse>>,
+    /// Requests that were answered so far.
+    pub(super) answered: AtomicU64,
 }
 
 /// A request to be sent, perhaps several times.
+#[derive(Clone, Copy)]
 pub(super) struct Call<'call> {
     /// Stream it is for.
     pub(super) stream: &'call str,
@@ -41,6 +56,9 @@ pub(super) struct Call<'call> {
     /// Whether it belongs to a slice of a child stream.
     pub(super) child: bool,
     pub(super) need: Need,
+    /// Whether the stream may go on without what is asked for: a failure that concerns it alone is then
+    /// [`Answer::Failed`].
+    pub(super) leaves: bool,
     /// Whether it is sent for several streams.
     pub(super) shared: bool,
     /// What a try costs, and how many objects may come.
@@ -49,6 +67,8 @@ pub(super) struct Call<'call> {
     pub(super) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
     /// Asks for a smaller page from now on; `false` when there is none.
     pub(super) shrink: &'call (dyn Fn() -> bool + Send + Sync),
+    /// Asks for a smaller page this time, since all tries are used up; `false` when there is none.
+    pub(super) narrow: &'call (dyn Fn() -> bool + Send + Sync),
 }
 
 /// How much an answer is needed.
@@ -62,21 +82,12 @@ pub(super) enum Need {
     Idle,
 }
 
-/// What came of a request.
-pub(super) enum Answer<T> {
-    /// A response, read.
-    Read(T),
-    /// None, but the rules say how to go on.
-    Given {
-        then: Then,
-        /// What it tells about the connection.
-        means: Option<Meaning>,
-        /// URL without secrets.
-        url: Url,
-        status: Option<u16>,
-        /// What the server said.
-        message: String,
-    },
+/// A request that is given up.
+struct Given {
+    url: Url,
+    answered: Answered,
+    /// Answers to all requests when it was first sent.
+    before: u64,
 }
 
 /// What an answer brought.
@@ -101,80 +112,162 @@ impl Client {
         call: &Call<'_>,
         read: impl Fn(&Response) -> Result<(T, u64), DecodeError> + Send + Sync,
     ) -> Result<Answer<T>> {
-        for number in 1.. {
+        let before = self.answered.load(Ordering::Relaxed);
+        let mut number = 0;
+        loop {
+            number += 1;
             let mut request = (call.build)()?;
-            let mut reserved = None;
-            let sent = self.send(&mut request, call, &mut reserved).await;
-            let answered = match &sent {
-                Ok(Ok(response)) if !call.rules.concern(response, call.child) => {
-                    Some(read(response))
+            let (sent, read) = self.try_once(call, &mut request, &read).await?;
+            let answered = match (sent, read) {
+                (Ok(_), Some(Ok(value))) => {
+                    self.answered.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Answer::Read(value));
                 }
-                _ => None,
+                (Ok(response), Some(Err(DecodeError::Malformed(why)))) => {
+                    Err(unreadable(&response, &why))
+                }
+                (Ok(_), Some(Err(error))) => {
+                    let what = format!("`{}` was not understood", request.url.path());
+                    return Err(Error::new(Kind::Shape, what).because(error));
+                }
+                (sent, _) => sent,
             };
-            let brought = match &answered {
-                Some(Ok((_, objects))) => Brought::Objects(*objects),
-                Some(Err(_)) => Brought::Unread,
-                None => Brought::Nothing,
-            };
-            self.settle(call, reserved, &sent, brought);
-            let answered = match (answered, sent?) {
-                (Some(read), Ok(response)) => match read {
-                    Ok((value, _)) => return Ok(Answer::Read(value)),
-                    Err(DecodeError::Malformed(why)) => {
-                        Err(TransportError::Broken(malformed(&response, &why)))
-                    }
-                    Err(error) => {
-                        let what = format!("`{}` was not understood", request.url.path());
-                        return Err(Error::new(Kind::Shape, what).because(error));
-                    }
-                },
-                (_, other) => other,
-            };
-            let outcome = match &answered {
-                Ok(response) => Outcome::Response(response),
-                Err(error) => Outcome::NoResponse(error),
-            };
-            let smaller = too_large(&answered, number) && (call.shrink)();
+            let smaller = is_too_heavy(&answered, number) && (call.shrink)();
             if smaller && matches!(answered, Err(TransportError::TooLarge(_))) {
-                self.note_retry(call, &answered, std::time::Duration::ZERO, number);
+                self.note_retry(call, &answered, Duration::ZERO, number);
                 continue;
             }
-            let last = if call.need == Need::Idle { u32::MAX } else { number };
-            let (child, random) = (call.child, self.jitter.next());
-            let attempt = Attempt { number: last, child, random, now: Utc::now() };
-            match call.rules.decide(&outcome, &attempt) {
+            let verdict = match self.decide(call, &answered, number).await? {
                 Verdict::Retry { wait, asked } => {
                     self.note_retry(call, &answered, wait, number);
-                    if asked || is_too_many(&answered) {
-                        let pause = self.purse.as_ref().and_then(|purse| purse.rest(wait));
-                        if let Some(pause) = pause {
-                            return Err(pause);
-                        }
-                        self.throttle.pause(wait);
-                    } else {
-                        self.unless_cancelled(tokio::time::sleep(wait)).await?;
-                    }
+                    self.wait(wait, asked || is_too_many(&answered)).await?;
+                    continue;
                 }
-                Verdict::Give { means, .. }
-                    if call.need == Need::Tentative && is_refused(&answered) =>
-                {
-                    let (status, message) = said(&answered);
-                    let then = Then::SkipSlice;
-                    return Ok(Answer::Given { then, means, url: request.url, status, message });
+                Verdict::Give { .. } if is_heavy(&answered) && (call.narrow)() => {
+                    // Each size is tried twice.
+                    self.note_retry(call, &answered, Duration::ZERO, number);
+                    number = 1;
+                    continue;
                 }
-                Verdict::Give { then: Then::Fail, means, hint } => {
-                    if let Some(pause) = self.pause(&answered) {
-                        return Err(pause);
-                    }
-                    return Err(failure(&request.url, &answered, means, hint));
-                }
-                Verdict::Give { then, means, .. } => {
-                    let (status, message) = said(&answered);
-                    return Ok(Answer::Given { then, means, url: request.url, status, message });
-                }
-            }
+                verdict @ Verdict::Give { .. } => verdict,
+            };
+            let given = Given { url: request.url, answered, before };
+            return self.given(call, given, verdict).await;
         }
-        Err(Error::new(Kind::Unreachable, "the request was tried without end"))
+    }
+
+    /// Sends a request once and reads its answer.
+    async fn try_once<T>(
+        &self,
+        call: &Call<'_>,
+        request: &mut Request,
+        read: &(impl Fn(&Response) -> Result<(T, u64), DecodeError> + Send + Sync),
+    ) -> Result<(Answered, Option<Result<T, DecodeError>>)> {
+        let mut reserved = None;
+        let sent = self.send(request, call, &mut reserved).await;
+        let answered = match &sent {
+            Ok(Ok(response)) if !call.rules.concern(response, call.child) => Some(read(response)),
+            _ => None,
+        };
+        let brought = match &answered {
+            Some(Ok((_, objects))) => Brought::Objects(*objects),
+            Some(Err(_)) => Brought::Unread,
+            None => Brought::Nothing,
+        };
+        self.settle(call, reserved, &sent, brought);
+        Ok((sent?, answered.map(|read| read.map(|(value, _)| value))))
+    }
+
+    /// What the rules say of an answer. That the credentials are wrong, one object's answer alone does not say:
+    /// where the API accepts them, the other rules decide.
+    async fn decide(&self, call: &Call<'_>, answered: &Answered, number: u32) -> Result<Verdict> {
+        let outcome = match answered {
+            Ok(response) => Outcome::Response(response),
+            Err(error) => Outcome::NoResponse(error),
+        };
+        let number = if call.need == Need::Idle { u32::MAX } else { number };
+        let (child, random) = (call.child, self.jitter.next());
+        let attempt = Attempt { number, child, random, now: Utc::now(), accepted: false };
+        let verdict = call.rules.decide(&outcome, &attempt);
+        let accuses = matches!(verdict, Verdict::Give { means: Some(Meaning::Credentials), .. });
+        let sure = answered.as_ref().is_ok_and(|one| one.status == StatusCode::UNAUTHORIZED);
+        if accuses && child && !sure && self.is_accepted(call).await? {
+            return Ok(call.rules.decide(&outcome, &Attempt { accepted: true, ..attempt }));
+        }
+        Ok(verdict)
+    }
+
+    /// What follows a request that is given up.
+    async fn given<T>(
+        &self,
+        call: &Call<'_>,
+        Given { url, answered, before }: Given,
+        verdict: Verdict,
+    ) -> Result<Answer<T>> {
+        let Verdict::Give { then, means, hint } = verdict else {
+            return Err(Error::new(Kind::Unreachable, "the request was tried without end"));
+        };
+        let (status, message) = said(&answered);
+        if call.need == Need::Tentative && is_refused(&answered) {
+            let then = if then == Then::Gone { then } else { Then::SkipSlice };
+            return Ok(Answer::Given { then, means, url, status, message });
+        }
+        if then != Then::Fail {
+            return Ok(Answer::Given { then, means, url, status, message });
+        }
+        if let Some(pause) = self.pause(&answered) {
+            return Err(pause);
+        }
+        let error = failure(&url, &answered, means, hint);
+        let cause = cause_of(&answered, &url).filter(|_| call.leaves && means.is_none());
+        let Some(cause) = cause else { return Err(error) };
+        // Where the API answers nobody, it is not because of what was asked for.
+        let alone = cause == Cause::Heavy && self.answered.load(Ordering::Relaxed) == before;
+        if alone && !self.is_accepted(call).await? {
+            return Err(error);
+        }
+        Ok(Answer::Failed(Box::new(Failed { error, url, status, message, cause })))
+    }
+
+    /// Whether the API accepts the credentials and answers, by the request that tests a connection. Where the
+    /// spec has none, nobody can tell.
+    fn is_accepted<'ask>(
+        &'ask self,
+        call: &'ask Call<'_>,
+    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'ask>> {
+        Box::pin(async move {
+            let Some(test) = &self.access.test else { return Ok(false) };
+            let build = || Ok(Request::get(test.clone()));
+            let price = Price { page: None, ..call.price };
+            let probe = Call {
+                child: false,
+                need: Need::Firm,
+                leaves: false,
+                price,
+                build: &build,
+                shrink: &|| false,
+                narrow: &|| false,
+                ..*call
+            };
+            match self.ask(&probe, |_| Ok(((), 1))).await {
+                Ok(answer) => Ok(matches!(answer, Answer::Read(()))),
+                Err(error) if error.kind() == Kind::Interrupted => Err(error),
+                Err(error) if error.kind() == Kind::Paused => Err(error),
+                Err(_) => Ok(false),
+            }
+        })
+    }
+
+    /// Waits before another try; `all` where the server wants no request at all until then.
+    async fn wait(&self, wait: Duration, all: bool) -> Result<()> {
+        if !all {
+            return self.unless_cancelled(tokio::time::sleep(wait)).await;
+        }
+        if let Some(pause) = self.purse.as_ref().and_then(|purse| purse.rest(wait)) {
+            return Err(pause);
+        }
+        self.throttle.pause(wait);
+        Ok(())
     }
 
     async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
@@ -196,7 +289,7 @@ impl Client {
     }
 
     /// The pause of a run whose request is refused for longer than is waited.
-    fn pause(&self, answered: &Result<Response, TransportError>) -> Option<Error> {
+    fn pause(&self, answered: &Answered) -> Option<Error> {
         let response = answered.as_ref().ok().filter(|_| is_too_many(answered))?;
         let wait = respond::retry_after(response, Utc::now())?;
         self.purse.as_ref()?.too_long(wait)
@@ -207,7 +300,7 @@ impl Client {
         &self,
         call: &Call<'_>,
         reserved: Option<Reserved>,
-        sent: &Result<Result<Response, TransportError>>,
+        sent: &Result<Answered>,
         brought: Brought,
     ) {
         let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
@@ -244,7 +337,7 @@ impl Client {
         request: &mut Request,
         call: &Call<'_>,
         reserved: &mut Option<Reserved>,
-    ) -> Result<Result<Response, TransportError>> {
+    ) -> Result<Answered> {
         let stats = call.stats;
         for (name, value) in &self.access.headers {
             request.headers.entry(name).or_insert_with(|| value.clone());
@@ -288,13 +381,7 @@ impl Client {
         }
     }
 
-    fn note_retry(
-        &self,
-        call: &Call<'_>,
-        answered: &Result<Response, TransportError>,
-        wait: std::time::Duration,
-        attempt: u32,
-    ) {
+    fn note_retry(&self, call: &Call<'_>, answered: &Answered, wait: Duration, attempt: u32) {
         call.stats.retries.fetch_add(1, Ordering::Relaxed);
         let (status, message) = said(answered);
         let reason = status.map_or(message.clone(), |status| format!("{status} {message}"));
@@ -310,72 +397,6 @@ impl Client {
 /// The error of a run that was told to stop.
 pub(super) fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "the run was told to stop")
-}
-
-/// Whether a smaller page may help: the body is beyond our limit, or the server has failed on this one
-/// for a while. Every second failure counts, so that a short outage does not make all later pages small.
-fn too_large(answered: &Result<Response, TransportError>, number: u32) -> bool {
-    let again = number >= 3 && number % 2 == 1;
-    match answered {
-        Ok(response) => response.status.is_server_error() && again,
-        Err(TransportError::TooLarge(_)) => true,
-        Err(TransportError::Timeout) => again,
-        Err(_) => false,
-    }
-}
-
-fn is_too_many(answered: &Result<Response, TransportError>) -> bool {
-    answered.as_ref().is_ok_and(|response| response.status == StatusCode::TOO_MANY_REQUESTS)
-}
-
-/// Whether the server says that it does not serve such a request.
-fn is_refused(answered: &Result<Response, TransportError>) -> bool {
-    let refusals = [400, 403, 404, 410];
-    answered.as_ref().is_ok_and(|response| refusals.contains(&response.status.as_u16()))
-}
-
-fn malformed(response: &Response, why: &str) -> String {
-    let html = response.body.trim_ascii_start().starts_with(b"<");
-    let what =
-        if html { "the answer is a page of HTML, not JSON" } else { "the answer is not JSON" };
-    format!("{what} ({why})")
-}
-
-/// Status and words of an answer that is no success.
-fn said(answered: &Result<Response, TransportError>) -> (Option<u16>, String) {
-    match answered {
-        Ok(response) => (Some(response.status.as_u16()), respond::message(response)),
-        Err(error) => (None, shown(&error.to_string())),
-    }
-}
-
-fn failure(
-    url: &Url,
-    answered: &Result<Response, TransportError>,
-    means: Option<Meaning>,
-    hint: Option<String>,
-) -> Error {
-    let (status, message) = said(answered);
-    let place = url.path();
-    let (kind, what) = match (status, means) {
-        (Some(status), Some(Meaning::Permission)) => {
-            (Kind::Permission, format!("`{place}` was refused: {status} {message}"))
-        }
-        (Some(status), Some(Meaning::Credentials)) => {
-            (Kind::Credentials, format!("`{place}` was refused: {status} {message}"))
-        }
-        (Some(401), None) => (Kind::Credentials, format!("`{place}` was refused: 401 {message}")),
-        (Some(status), _) => (Kind::Rejected, format!("`{place}` was refused: {status} {message}")),
-        (None, _) => {
-            let host = url.host_str().unwrap_or_default();
-            (Kind::Unreachable, format!("`{host}` did not answer `{place}`: {message}"))
-        }
-    };
-    let error = Error::new(kind, what);
-    match hint {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    }
 }
 
 /// Numbers from 0 to 1 by which waits are spread out, the same for the same run (`SplitMix64`).

@@ -3,14 +3,19 @@
 //! Nothing depends on the answers but what a first run is expected to cost, and its routes: each question
 //! is asked once, and one that fails is passed over.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Env, Services, assemble,
-    client::{Answer, Call, Client, Jitter, Need},
+    Env, Services,
+    answer::Answer,
+    assemble,
+    client::{Call, Client, Jitter, Need},
     estimate::{Estimate, Price},
     purse::Purse,
     reach,
@@ -108,6 +113,7 @@ fn client(
         cancel,
         jitter: Jitter::of(&plan.run.id),
         purse,
+        answered: AtomicU64::new(0),
     }
 }
 
@@ -168,17 +174,20 @@ async fn number(
         rules: &stream.rules,
         child: false,
         need: Need::Idle,
+        leaves: false,
         shared: false,
         price: Price { cost: stream.cost, estimate: &estimate, page: None },
         build: &|| Ok(Request::get(url.clone())),
         shrink: &|| false,
+        narrow: &|| false,
     };
     let answer = client.ask(&call, |response| {
-        let body: Option<serde_json::Value> = serde_json::from_slice(&response.body).ok();
+        let body: Option<serde_json::Value> = serde_json::from_slice(response.json()).ok();
         Ok((body.as_ref().and_then(|body| count.at.find(body)?.as_u64()), 1))
     });
     match answer.await? {
         Answer::Read(number) => Ok(number),
+        Answer::Failed(failed) => Err(failed.error),
         Answer::Given { message, .. } => Err(Error::new(Kind::Rejected, message)),
     }
 }

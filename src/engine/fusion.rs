@@ -18,8 +18,9 @@ use serde_json::Value;
 use tokio::sync::{Notify, OnceCell};
 
 use super::{
+    answer::{Answer, Failed},
     assemble::{add_headers, url_of},
-    client::{Answer, Call, Need, interrupted},
+    client::{Call, Need, interrupted},
     estimate::{Estimate, Price},
     shared::Shared,
     spans::Spans,
@@ -30,6 +31,7 @@ use crate::decode::{DecodeError, Page};
 use crate::error::Result;
 use crate::fetch::Request;
 use crate::plan::{Cost, Iterate, RequestPlan, StreamPlan};
+use crate::spec::Then;
 use crate::template::Scope;
 
 /// Records of a list inside an answer, at most, before any was seen.
@@ -96,6 +98,8 @@ pub(super) struct Refusal {
     pub(super) path: String,
     pub(super) status: Option<u16>,
     pub(super) message: String,
+    /// Whether it says that the object is gone.
+    pub(super) gone: bool,
 }
 
 impl fmt::Display for Refusal {
@@ -325,16 +329,18 @@ impl Group {
             rules: &shared.plan.rules,
             child: true,
             need: Need::Tentative,
+            leaves: true,
             shared: true,
             price: Price { cost, estimate: &self.estimate, page: None },
             build: &build,
             shrink: &|| false,
+            narrow: &|| false,
         };
         let answer = client.ask(&call, |response| {
             let (mut parts, mut weight) = (HashMap::new(), 0);
             for (number, member) in &members {
                 let Some(request) = member.request() else { continue };
-                match request.decoder.decode(&response.body) {
+                match request.decoder.decode(response.json()) {
                     Ok(page) => {
                         weight += member.plan.cost.object * u64::try_from(page.rows).unwrap_or(0);
                         if let Some(part) = part(page) {
@@ -355,8 +361,18 @@ impl Group {
                 self.served.store(true, Ordering::Relaxed);
                 Joint::Parts(Mutex::new(parts))
             }
-            Answer::Given { url, status, message, .. } => {
-                Joint::Refused(Refusal { path: url.path().to_owned(), status, message })
+            Answer::Given { then, url, status, message, .. } => {
+                let gone = then == Then::Gone && self.served.load(Ordering::Relaxed);
+                Joint::Refused(Refusal { path: url.path().to_owned(), status, message, gone })
+            }
+            Answer::Failed(failed) => {
+                let Failed { url, status, message, .. } = *failed;
+                Joint::Refused(Refusal {
+                    path: url.path().to_owned(),
+                    status,
+                    message,
+                    gone: false,
+                })
             }
         })
     }

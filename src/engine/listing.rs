@@ -26,12 +26,25 @@ pub(super) struct Listing<'plan> {
     pub(super) at: Position,
     pub(super) depth: u32,
     pub(super) guard: Option<LoopGuard>,
+    /// Of a chunk of values, which it is about: from the first number up to the second. `None`: all.
+    pub(super) part: Option<(usize, usize)>,
+    /// Size of its next page, where a larger one could not be read.
+    pub(super) narrow: Option<u32>,
+    /// Whether its next page is asked for without what makes it costly.
+    pub(super) lean: Option<Lean>,
     /// Records in all, as its last page has told.
     pub(super) total: Option<u64>,
     /// Whether its next page is read again, since records have moved.
     pub(super) again: bool,
     /// Whether the present page may hold nothing but what is known.
     pub(super) may_repeat: bool,
+}
+
+/// Why a page is asked for without what makes it costly.
+pub(super) struct Lean {
+    pub(super) status: Option<u16>,
+    /// What the server said, and what is left out.
+    pub(super) message: String,
 }
 
 /// The request by which a slice of this one goes on, where that is the own request for single values.
@@ -74,6 +87,9 @@ impl<'plan> Listing<'plan> {
             at: Position::First,
             depth: 0,
             guard: None,
+            part: None,
+            narrow: None,
+            lean: None,
             total: None,
             again: false,
             may_repeat: false,
@@ -118,6 +134,10 @@ impl<'plan> Listing<'plan> {
                 unprobed.or_else(|| Self::own(plan, number, (value, scope)))
             });
             let first = own.unwrap_or_else(|| Self::first((number, request), scope));
+            let first = match open.part {
+                Some(part) => first.of_part(part),
+                None => first,
+            };
             return Some(Self { at: open.at, total: open.total, ..first });
         }
         if request.routed.fetch.is_some() {
@@ -141,6 +161,11 @@ impl<'plan> Listing<'plan> {
         })
     }
 
+    /// What tells its requests from others, whatever they are about.
+    pub(super) fn kind(&self) -> String {
+        format!("{:?}", self.path)
+    }
+
     /// Whether nothing of it was asked for.
     pub(super) fn is_fresh(&self) -> bool {
         self.at == Position::First
@@ -156,8 +181,8 @@ impl<'plan> Listing<'plan> {
     }
 
     pub(super) fn open(&self) -> OpenListing {
-        let (with, at) = (self.with.clone(), self.at.clone());
-        OpenListing { depth: self.depth, with, at, total: self.total }
+        let Self { depth, part, total, .. } = *self;
+        OpenListing { depth, with: self.with.clone(), at: self.at.clone(), part, total }
     }
 
     /// The listings of the children of each record on a page that is wanted, the first one last.

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     Durable,
+    doubt::{AnsweredKinds, Doubt},
     marks::{Mark, NO_SLICE, markers},
     parents::{About, Read, touched},
     queue::{Item, Queues, Settler},
@@ -52,7 +53,7 @@ pub(super) struct Slice {
 
 impl Slice {
     /// Its number among all slices of the stream.
-    fn number(&self) -> SliceNumber {
+    pub(super) fn number(&self) -> SliceNumber {
         let Self { request, from, attempt, .. } = *self;
         SliceNumber { request, from, attempt, aside: false }
     }
@@ -66,7 +67,7 @@ impl Slice {
         OpenSlice { request, from, to, number, attempt, items, listings }
     }
 
-    fn is(&self, open: &OpenSlice) -> bool {
+    pub(super) fn is(&self, open: &OpenSlice) -> bool {
         open.request == self.request && open.from == self.from
     }
 }
@@ -97,6 +98,8 @@ pub(super) enum Note {
     Restart { slice: Arc<Slice>, anew: Arc<Slice>, rest: Vec<OpenListing> },
     /// It was refused: its rows do not count.
     Refused(Arc<Slice>, FailedSlice),
+    /// An object is gone, by what the API says: the slice itself, or something that hangs on one of its records.
+    Gone { slice: Option<Arc<Slice>>, doubt: Doubt },
     /// One of its values was refused: the rows of its others count.
     Part(FailedSlice),
     /// A part of it was refused, and the stream goes on without: what says that rows are missing.
@@ -114,6 +117,8 @@ pub(super) struct Sight {
     pub(super) item: Item,
     /// Whether its row is not read, and the old one stays.
     pub(super) stays: bool,
+    /// Whether its row is as the API has it; one that came without a part is read again the next time.
+    pub(super) whole: bool,
 }
 
 /// The way to a stream's task.
@@ -166,6 +171,8 @@ pub(super) struct Keeper {
     pub(super) parents: Option<(About, Read)>,
     /// Column that names what is marked.
     pub(super) replaces: Option<String>,
+    /// Kinds of requests that were answered.
+    pub(super) answered: Arc<AnsweredKinds>,
 }
 
 /// What is not with the writer yet.
@@ -241,13 +248,14 @@ impl Keeper {
                 self.progress.open.push(anew.open(rest));
             }
             Note::Refused(slice, failed) => {
-                let begun = self.progress.open.len();
-                self.progress.open.retain(|open| !slice.is(open));
-                if self.progress.open.len() < begun {
-                    self.progress.void.extend(slice.number().both());
-                }
-                self.finish(&slice, false, false);
+                self.leave_out(&slice);
                 self.refused(failed)?;
+            }
+            Note::Gone { slice, doubt } => {
+                if let Some(slice) = &slice {
+                    self.leave_out(slice);
+                }
+                self.gone(doubt)?;
             }
             Note::Part(failed) => self.refused(failed)?,
             Note::Left(failed, gap) => {
@@ -267,28 +275,15 @@ impl Keeper {
     }
 
     /// Takes note of how a record looks.
-    fn see(&mut self, Sight { item, stays }: Sight, slice: i64) {
+    fn see(&mut self, Sight { item, stays, whole }: Sight, slice: i64) {
         if stays && self.replaces.is_some() {
             self.pending.marks.push(Mark(item.value.to_string(), false, slice));
         }
         match &mut self.parents {
-            Some((About::Looks, looks)) => looks.note(0, &item),
+            Some((About::Looks, looks)) if whole => looks.note(0, &item),
             Some((About::Touched, all)) => all.note(0, &touched(&item)),
-            Some((About::Parents, _)) | None => {}
+            Some((About::Parents | About::Looks, _)) | None => {}
         }
-    }
-
-    /// Takes note of a refusal; fails when there are too many.
-    fn refused(&mut self, failed: FailedSlice) -> Result<()> {
-        self.progress.failed.push(failed);
-        let (count, most) = (self.progress.failed.len(), self.plan.max_errors);
-        if count <= usize::try_from(most).unwrap_or(usize::MAX) {
-            return Ok(());
-        }
-        let what = format!("more than {most} slices were refused");
-        Err(Error::new(Kind::Permission, what).with_hint(
-            "see the refusals; raise `max_errors` in the replication to go on despite them",
-        ))
     }
 
     /// Takes note that the API refuses the route.
@@ -299,7 +294,7 @@ impl Keeper {
         }
     }
 
-    fn gap(&mut self, gap: Option<String>) {
+    pub(super) fn gap(&mut self, gap: Option<String>) {
         let Some(gap) = gap.filter(|gap| !self.progress.gaps.contains(gap)) else { return };
         // The first few tell the story.
         if self.progress.gaps.len() < 10 {
@@ -309,7 +304,7 @@ impl Keeper {
 
     /// Takes note of a slice that has ended: whether its parents' rows were read anew, and whether the
     /// target then has all of them.
-    fn finish(&mut self, slice: &Slice, anew: bool, whole: bool) {
+    pub(super) fn finish(&mut self, slice: &Slice, anew: bool, whole: bool) {
         if let Some(spans) = self.progress.finished.get_mut(slice.request) {
             spans.insert(slice.from, slice.to);
         }

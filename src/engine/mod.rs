@@ -2,9 +2,11 @@
 //! while they still list, and one throttle paces every request.
 
 mod anew;
+mod answer;
 mod assemble;
 mod client;
 mod count;
+mod doubt;
 mod ending;
 mod estimate;
 mod forecast;
@@ -29,12 +31,17 @@ mod shared;
 mod slice;
 mod source;
 mod spans;
+mod split;
 mod state;
 mod stats;
 mod stream;
 mod walks;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{task::JoinSet, time::Instant};
@@ -52,7 +59,9 @@ use crate::template::{Scope, Value, from_json};
 use crate::throttle::Throttle;
 use crate::write::Target;
 
-use client::{Answer, Call, Client, Jitter, Need};
+use answer::Answer;
+use client::{Call, Client, Jitter, Need};
+use doubt::AnsweredKinds;
 use estimate::{Estimate, Price};
 use parents::{About, KnownLooks, Read};
 use purse::Purse;
@@ -64,6 +73,7 @@ use stream::{Ended, Job};
 
 pub use anew::anew;
 pub use count::{Census, census};
+pub use doubt::Doubt;
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::{range, writes_all};
 pub use state::{
@@ -119,6 +129,8 @@ struct Env {
     durable: Option<Durable>,
     interval: (usize, Duration),
     variables: BTreeMap<String, Value>,
+    /// Kinds of requests that were answered.
+    answered: Arc<AnsweredKinds>,
     /// The time at an instant: simulated time passes as well.
     clock: (DateTime<Utc>, Instant),
 }
@@ -200,11 +212,11 @@ pub async fn run(
     for message in plan_notes {
         reporter.report(&Event::Warning { stream: None, message });
     }
-    let jitter = Jitter::of(&run.id);
+    let (jitter, answered) = (Jitter::of(&run.id), AtomicU64::new(0));
     let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let clock = (start.now, start.spent);
     let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), clock));
-    let client = Client { transport, throttle, access, reporter, cancel, jitter, purse };
+    let client = Client { transport, throttle, access, reporter, cancel, jitter, purse, answered };
     let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
     let log = names.iter().map(|name| match durable {
         Some(_) => Queue::restored(name, &recall.rest),
@@ -218,6 +230,7 @@ pub async fn run(
         durable,
         interval,
         variables,
+        answered: Arc::default(),
         run,
         clock: (start.now, Instant::now()),
     };
@@ -407,6 +420,7 @@ async fn perform(
     let stats = Stats::default();
     let call = Call {
         need: Need::Firm,
+        leaves: false,
         shared: false,
         price: Price { cost: Cost::default(), estimate: &Estimate::new(0), page: None },
         stream: "setup",
@@ -415,10 +429,12 @@ async fn perform(
         child: false,
         build: &build,
         shrink: &|| false,
+        narrow: &|| false,
     };
-    let answer = env.client.ask(&call, |response| Ok((response.body.clone(), 0)));
+    let answer = env.client.ask(&call, |response| Ok((response.json().to_vec(), 0)));
     let body = match answer.await? {
         Answer::Read(body) => body,
+        Answer::Failed(failed) => return Err(failed.error),
         Answer::Given { message, .. } => return Err(Error::new(Kind::Rejected, message)),
     };
     let mut captured = BTreeMap::new();

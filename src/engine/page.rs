@@ -1,13 +1,17 @@
 //! One page of a listing: asked for, decoded, delivered.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::{
+    PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
 
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
 use super::{
+    answer::Answer,
     assemble::{assemble, first_url},
-    client::{Answer, Call, Need, interrupted},
+    client::{Call, Need, interrupted},
     keys::{KeySet, count_new},
     listing::Listing,
     probe::{Look, with_looks, without_looks},
@@ -15,9 +19,9 @@ use super::{
     source::Source,
     stats::Stats,
 };
-use crate::decode::Page;
+use crate::decode::{DecodeError, Page};
 use crate::error::{Error, Kind, Result};
-use crate::fetch::HeaderMap;
+use crate::fetch::{HeaderMap, Response, Url};
 use crate::paginate::{Position, Seen, Step};
 use crate::plan::{ColumnValue, FeedPlan, Iterate, Output, RequestPlan};
 use crate::report::{ColumnReport, Event};
@@ -30,6 +34,8 @@ pub(super) struct Fetched {
     pub(super) full: Option<u64>,
     /// Values of a chunk that the answer is about; `None` where it is about all of them.
     pub(super) found: Option<Vec<String>>,
+    /// The size that was asked for, where a larger one could not be read.
+    pub(super) narrow: Option<u32>,
 }
 
 /// Each record's value of the cursor.
@@ -62,9 +68,16 @@ pub(super) async fn fetch(
     let later = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
     let begins = number == source.number && listing.depth == 0 && listing.at == Position::First;
     let opening = source.opening.filter(|_| begins);
-    let current = || later().map(|size| opening.map_or(size, |opening| size.min(opening)));
+    let narrow = AtomicU32::new(listing.narrow.unwrap_or(u32::MAX));
+    let current = || {
+        let size = later()?.min(narrow.load(Ordering::Relaxed));
+        Some(opening.map_or(size, |opening| size.min(opening)))
+    };
     let build = || {
-        let url = listing.pager.url(&first, &listing.at, current());
+        let mut url = listing.pager.url(&first, &listing.at, current());
+        if listing.lean.is_some() {
+            url = without(&url, listing.pager.costly());
+        }
         assemble(request, listing, (url, current()))
     };
     let read = |page: Page, headers: &HeaderMap, found| {
@@ -72,12 +85,17 @@ pub(super) async fn fetch(
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
         let (size, total) = (current(), listing.total);
         let seen = Seen { url: &url, headers, captures: &page.captures, rows, size, total };
-        let step = listing.pager.next(&listing.at, &seen)?;
+        let mut step = listing.pager.next(&listing.at, &seen)?;
+        if listing.lean.is_some() {
+            step.next = step.next.map(|next| with(next, &url, listing.pager.costly()));
+        }
         let silent = step.next.is_none() && !step.told && step.gap.is_none();
         let full = silent && listing.is_fresh() && listing.pager.is_full(&seen);
-        Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found }))
+        let narrow = size.filter(|_| narrow.load(Ordering::Relaxed) < u32::MAX);
+        Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found, narrow }))
     };
-    if let Some(walker) = source.walker.as_ref().filter(|_| listing.depth == 0) {
+    let alone = listing.depth > 0 || listing.narrow.is_some() || listing.lean.is_some();
+    if let Some(walker) = source.walker.as_ref().filter(|_| !alone) {
         let url = listing.pager.url(&first, &listing.at, current());
         if let Some((page, headers)) =
             walker.ask(shared, (number, current()), &build, url.as_str()).await?
@@ -85,7 +103,17 @@ pub(super) async fn fetch(
             return read(page, &headers, None);
         }
     }
+    let narrower = || {
+        let smaller = current().and_then(|size| listing.pager.smaller_page(size));
+        if let Some(smaller) = smaller {
+            narrow.store(smaller, Ordering::Relaxed);
+        }
+        smaller.is_some()
+    };
     let shrink = || {
+        if narrow.load(Ordering::Relaxed) < u32::MAX {
+            return narrower();
+        }
         let smaller = later().and_then(|size| listing.pager.smaller_page(size));
         if let (Some(slot), Some(smaller)) = (size, smaller) {
             slot.store(smaller, Ordering::Relaxed);
@@ -96,28 +124,66 @@ pub(super) async fn fetch(
         stream: &shared.plan.name,
         stats: &shared.stats,
         rules: &shared.plan.rules,
-        child: !matches!(request.iterate, Iterate::Once),
+        child: is_child(listing),
         need: if tentative { Need::Tentative } else { Need::Firm },
+        leaves: true,
         shared: false,
         price: shared.price(number, current()),
         build: &build,
         shrink: &shrink,
+        narrow: &narrower,
     };
-    let answer = shared.env.client.ask(&call, |response| {
-        let page = request.decoder.decode(&response.body)?;
-        let found = request.routed.found.as_ref();
-        let found = found.map(|found| found.decoder.decode(&response.body)).transpose()?;
-        // Objects that carry the records were sent as well.
-        let carriers = found.as_ref().map_or(0, |found| found.rows);
-        let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
-        Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
-    });
-    match answer.await? {
-        Answer::Read((page, headers, found)) => read(page, &headers, found),
-        Answer::Given { then, means, url, status, message } => {
-            Ok(Answer::Given { then, means, url, status, message })
+    let answer = shared.env.client.ask(&call, |response| decoded(request, response));
+    answer.await?.and_then(|(page, headers, found)| read(page, &headers, found))
+}
+
+/// A page, the headers with which it came, and the values of a chunk that it is about.
+type Decoded = (Page, HeaderMap, Option<Vec<String>>);
+
+/// Reads a response; counts its objects.
+fn decoded(request: &RequestPlan, response: &Response) -> Result<(Decoded, u64), DecodeError> {
+    let page = request.decoder.decode(response.json())?;
+    let found = request.routed.found.as_ref();
+    let found = found.map(|found| found.decoder.decode(response.json())).transpose()?;
+    // Objects that carry the records were sent as well.
+    let carriers = found.as_ref().map_or(0, |found| found.rows);
+    let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
+    Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
+}
+
+/// Whether a listing is about one object, or a few.
+pub(super) fn is_child(listing: &Listing<'_>) -> bool {
+    listing.depth > 0 || !matches!(listing.request.iterate, Iterate::Once)
+}
+
+/// A position with these query parameters, as a URL has them: links go on as the page was asked for.
+fn with(at: Position, url: &Url, names: &[String]) -> Position {
+    let mut link = match &at {
+        Position::Query(query) => {
+            let mut link = url.clone();
+            link.set_query(Some(query));
+            link
         }
+        Position::Url(link) => link.clone(),
+        _ => return at,
+    };
+    let there: Vec<String> = link.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    let own = url.query_pairs().into_owned();
+    let lacking = own.filter(|(name, _)| names.contains(name) && !there.contains(name));
+    link.query_pairs_mut().extend_pairs(lacking);
+    match at {
+        Position::Query(_) => Position::Query(link.query().unwrap_or_default().to_owned()),
+        _ => Position::Url(link),
     }
+}
+
+/// A URL without these query parameters.
+fn without(url: &Url, names: &[String]) -> Url {
+    let pairs = url.query_pairs().into_owned();
+    let pairs: Vec<_> = pairs.filter(|(name, _)| !names.contains(name)).collect();
+    let mut url = url.clone();
+    url.query_pairs_mut().clear().extend_pairs(pairs);
+    url
 }
 
 /// The values of a chunk about which an answer has everything.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::plan::{LookPlan, Output, RequestPlan};
+use crate::plan::{ChunkSize, LookPlan, Output, RequestPlan, encoded};
 use crate::template::{Scope, Value};
 
 /// Name of the column that holds the looks of a page's rows while some of them are left out.
@@ -35,7 +35,7 @@ pub(super) struct Look(String, Option<i64>);
 impl Look {
     /// What is to be remembered of the record.
     pub(super) fn sight(self, stays: bool) -> Sight {
-        Sight { item: self.item(), stays }
+        Sight { item: self.item(), stays, whole: true }
     }
 
     fn item(self) -> Item {
@@ -76,7 +76,7 @@ pub(super) fn without_looks(
 }
 
 /// The ids of rows, whose key has no nulls.
-fn ids(batch: &RecordBatch, output: &Output) -> Result<Vec<String>> {
+pub(super) fn ids(batch: &RecordBatch, output: &Output) -> Result<Vec<String>> {
     let column: Option<&ArrayRef> = output.key.first().map(|position| batch.column(*position));
     match column {
         Some(column) if column.data_type() == &DataType::Utf8 => {
@@ -170,12 +170,30 @@ pub(super) fn open<'plan>(
     looks.reverse();
     looks.retain(|look| named.insert(look.0.clone()));
     looks.reverse();
-    for asked in looks.chunks(chunk) {
+    let chunk_of = ChunkSize { count: chunk, bytes: ChunkSize::bytes(true) };
+    for asked in chunk_of.split(&looks, |look| encoded(&look.0)) {
         let batch = Batch { asked: asked.to_vec(), left: asked.to_vec() };
         let Some(listing) = fetching(request, scope, &batch) else { return };
         let at = if asked.len() < chunk { 0 } else { open.len() };
         open.insert(at, listing);
     }
+}
+
+/// Two listings that fetch half of a listing's records each, the first half last; `None` where it is about one.
+pub(super) fn halves<'plan>(
+    scope: &Arc<Scope>,
+    listing: &Listing<'plan>,
+) -> Option<[Listing<'plan>; 2]> {
+    let Batch { mut asked, .. } = Batch::read(&listing.with);
+    let half = |asked: Vec<Look>| {
+        let batch = Batch { left: asked.clone(), asked };
+        fetching((listing.number, listing.request), scope, &batch)
+    };
+    let rest = asked.split_off(asked.len() / 2);
+    if asked.is_empty() {
+        return None;
+    }
+    Some([half(rest)?, half(asked)?])
 }
 
 /// What an answer has brought of the records that were asked for.

@@ -19,6 +19,7 @@ use super::{
     state::{QUEUE, Supply},
 };
 use crate::error::Result;
+use crate::plan::{ChunkSize, encoded};
 use crate::state::{Change, Entries, Store};
 
 /// Values that may wait in a queue for its slowest consumer; a feeder then waits.
@@ -364,12 +365,13 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes the next `count` values, one after the other in the log, fewer only at the end or before
-    /// values that are done; and the position of the first. `None` after the last.
-    pub(super) async fn next(&self, count: usize) -> Option<(u64, Vec<Item>)> {
+    /// Takes the next values of a chunk, one after the other in the log, fewer only at the end, before values
+    /// that are done, or where they are long; and the position of the first. `None` after the last.
+    pub(super) async fn next(&self, size: impl Into<ChunkSize>) -> Option<(u64, Vec<Item>)> {
+        let size = size.into();
         loop {
             let supplied = self.queue.supplied.notified();
-            if let Some((from, values)) = self.take(count) {
+            if let Some((from, values)) = self.take(size) {
                 return Some((from, values)).filter(|(_, values)| !values.is_empty());
             }
             supplied.await;
@@ -377,11 +379,12 @@ impl Consumer {
     }
 
     /// What is there: `None` when there is not enough yet, nothing after the end.
-    fn take(&self, count: usize) -> Option<(u64, Vec<Item>)> {
+    fn take(&self, size: ChunkSize) -> Option<(u64, Vec<Item>)> {
         let mut state = self.queue.state();
         let place = state.consumers.get(self.number)?;
         let from = place.done.free(place.next);
-        let most = from.saturating_add(count as u64).min(place.done.next(from).unwrap_or(u64::MAX));
+        let most =
+            from.saturating_add(size.count as u64).min(place.done.next(from).unwrap_or(u64::MAX));
         if most > state.end && state.feeders > 0 {
             if let Some(place) = state.consumers.get_mut(self.number).filter(|one| one.next < from)
             {
@@ -393,7 +396,11 @@ impl Consumer {
             return None;
         }
         let to = most.min(state.end);
-        let values: Vec<Item> = (from..to).filter_map(|position| state.item(position)).collect();
+        let mut values: Vec<Item> =
+            (from..to).filter_map(|position| state.item(position)).collect();
+        let fits = size.fits(values.iter().map(|item| encoded(&item.value)));
+        values.truncate(fits);
+        let to = to.min(from + fits as u64);
         if let Some(place) = state.consumers.get_mut(self.number) {
             place.next = to.max(from);
         }

@@ -158,11 +158,15 @@ impl Shared {
         FailedSlice { request, number, values, carried, error, recurs }
     }
 
-    /// Tells of a refusal.
-    pub(super) fn record(&self, error: &SliceError) {
+    /// Keeps the first refusal, for the error of a stream of which everything is refused.
+    pub(super) fn keep_refusal(&self, error: &SliceError) {
         let mut first = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| error.message.clone());
-        drop(first);
+    }
+
+    /// Tells of a refusal.
+    pub(super) fn record(&self, error: &SliceError) {
+        self.keep_refusal(error);
         self.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });
     }
 }

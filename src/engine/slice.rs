@@ -8,8 +8,8 @@ use std::{
 use arrow_array::{BooleanArray, RecordBatch};
 
 use super::{
+    answer::Answer,
     assemble::first_url,
-    client::Answer,
     fusion::{Refusal, Told},
     keys::KeySet,
     listing::{Listing, own_listings},
@@ -25,13 +25,9 @@ use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::paginate::{Position, Step};
 use crate::plan::RequestPlan;
-use crate::report::{NoticeKind, SliceError};
-use crate::secret::shown;
-use crate::spec::{Meaning, Then};
+use crate::report::NoticeKind;
 use crate::template::Scope;
 
-/// Times that a slice begins anew because its position was no longer good.
-const MAX_RESTARTS: u32 = 3;
 /// Records whose children may wait until it is known whether their listing holds these itself.
 const MAX_UNSURE: usize = 20_000;
 
@@ -73,6 +69,7 @@ pub(super) async fn run(
         known: None,
         holds_children: false,
         doubted: None,
+        unread: 0,
     };
     if walk.begin(start).await?.is_break() {
         return Ok(());
@@ -81,38 +78,19 @@ pub(super) async fn run(
         if shared.enough.is_cancelled() {
             return Ok(());
         }
-        match page::fetch(shared, source, &listing, walk.is_tentative(&listing)).await? {
-            Answer::Read(fetched) if listing.is_fetching() => {
-                walk.read_fetched(listing, fetched).await?;
-            }
-            Answer::Read(fetched) => walk.read(listing, fetched).await?,
-            Answer::Given { then: Then::Empty, .. } if !listing.is_fetching() => {}
-            Answer::Given { means, url, status, message, .. } if walk.is_tentative(&listing) => {
-                let path = url.path().to_owned();
-                let sure = shared.reads_changes() || listing.is_fetching();
-                if means == Some(Meaning::Credentials) && sure {
-                    let what = format!("`{path}` was refused: {message}");
-                    return Err(Error::new(Kind::Credentials, what));
+        let tentative = walk.is_tentative(&listing);
+        match page::fetch(shared, source, &listing, tentative).await? {
+            Answer::Read(fetched) => {
+                shared.env.answered.note(listing.kind());
+                walk.unread = 0;
+                if listing.is_fetching() {
+                    walk.read_fetched(listing, fetched).await?;
+                } else {
+                    walk.read(listing, fetched).await?;
                 }
-                walk.route_refused(Refusal { path, status, message }).await?;
             }
-            Answer::Given { then: Then::RestartSlice, url, status, message, .. } => {
-                if listing.is_fresh() || walk.slice.attempt >= MAX_RESTARTS {
-                    let status = status.map_or(String::new(), |status| format!("{status} "));
-                    let what = format!("`{}` was refused: {status}{message}", url.path());
-                    return Err(Error::new(Kind::Rejected, what));
-                }
-                walk.restart().await?;
-            }
-            Answer::Given { then, url, status, message, .. } => {
-                let error = SliceError {
-                    stream: shared.plan.name.clone(),
-                    slice: listing.scope.describe(),
-                    url: shown(url.as_str()),
-                    status,
-                    message,
-                };
-                if walk.refused(listing, then, error).await?.is_break() {
+            other => {
+                if walk.unread(listing, other).await?.is_break() {
                     return Ok(());
                 }
             }
@@ -142,6 +120,8 @@ pub(super) struct Walk<'run> {
     pub(super) holds_children: bool,
     /// A refusal that may be about the object or about the route: the own request tells.
     pub(super) doubted: Option<Refusal>,
+    /// Pages in a row that were passed over.
+    pub(super) unread: u32,
 }
 
 /// What a page has brought.
@@ -181,6 +161,12 @@ impl<'run> Walk<'run> {
                         self.note_refused().await?;
                         self.open = self.own_listings();
                     }
+                    Told::Refused(refusal) if refusal.gone => {
+                        let listing = Listing::first((number, request), &self.scope);
+                        let Refusal { path, status, message, .. } = refusal;
+                        let error = self.slice_error(&listing, &path, (status, message));
+                        return self.gone(&listing, error).await;
+                    }
                     Told::Refused(refusal) => {
                         self.doubted = Some(refusal);
                         self.open = self.own_listings();
@@ -191,10 +177,12 @@ impl<'run> Walk<'run> {
                             .as_deref()
                             .map(|token| self.own_position(token))
                             .transpose()?;
-                        let (page, found) = (part.page, None);
+                        let (page, found, narrow) = (part.page, None, None);
                         let listing = Listing::first((number, request), &self.scope);
+                        shared.env.answered.note(listing.kind());
                         let step = Step { next, told: true, ..Step::default() };
-                        self.read(listing, Fetched { page, step, full: None, found }).await?;
+                        let fetched = Fetched { page, step, full: None, found, narrow };
+                        self.read(listing, fetched).await?;
                     }
                 }
             }
@@ -247,7 +235,9 @@ impl<'run> Walk<'run> {
     /// Delivers a page, and opens what it leads to.
     async fn read(&mut self, mut listing: Listing<'run>, fetched: Fetched) -> Result<()> {
         let shared = self.shared;
-        let Fetched { page, step, full, found } = fetched;
+        let Fetched { page, step, full, found, narrow } = fetched;
+        listing.narrow = self.wider(&listing, narrow);
+        let lean = listing.lean.take();
         if listing.number == self.slice.request {
             shared.serve(listing.number);
         } else {
@@ -268,7 +258,7 @@ impl<'run> Walk<'run> {
             page.errors.as_deref(),
         );
         gap = gap.or_else(|| Some(format!("an answer told of errors: {}", page.errors.as_ref()?)));
-        let missing = self.missing(found);
+        let missing = self.missing(found, listing.part);
         let single = next.is_none()
             && listing.depth == 0
             && self.known.is_none()
@@ -293,6 +283,10 @@ impl<'run> Walk<'run> {
         let known = (!single).then_some(&mut self.known);
         let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
         let (batch, looks) = (delivered.batch, delivered.looks);
+        let whole = lean.is_none();
+        if let Some(lean) = lean {
+            self.came_lean(&listing, lean, batch.as_ref()).await?;
+        }
         self.rows += u64::try_from(delivered.rows).unwrap_or_default();
         self.open.extend(missing);
         if let Some(at) = next {
@@ -313,7 +307,8 @@ impl<'run> Walk<'run> {
             probe::open(&mut self.open, (self.slice.request, request), &self.scope, others);
             same.into_iter().map(|look| look.sight(true)).collect()
         } else {
-            looks.into_iter().map(|look| look.sight(false)).collect()
+            let sights = looks.into_iter().map(|look| look.sight(false));
+            sights.map(|sight| Sight { whole, ..sight }).collect()
         };
         self.tell(News { batch, aside, newest, gap, sights }).await
     }
@@ -389,9 +384,11 @@ impl<'run> Walk<'run> {
     async fn read_fetched(
         &mut self,
         mut listing: Listing<'run>,
-        Fetched { page, step: Step { next, .. }, .. }: Fetched,
+        Fetched { page, step: Step { next, .. }, narrow, .. }: Fetched,
     ) -> Result<()> {
         let shared = self.shared;
+        listing.narrow = self.wider(&listing, narrow);
+        let lean = listing.lean.take();
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
         let came = match probe::came(shared, &mut listing, &page)? {
             Ok(came) => came,
@@ -399,10 +396,17 @@ impl<'run> Walk<'run> {
                 let path = first_url(&shared.env.client.access.base_url, &listing)?;
                 let path = path.path().to_owned();
                 let message = format!("it does not go by ids: {other} was not asked for");
-                return self.route_refused(Refusal { path, status: None, message }).await;
+                let refusal = Refusal { path, status: None, message, gone: false };
+                return self.route_refused(refusal).await;
             }
         };
-        let Came { batch, sights, left } = came;
+        let Came { batch, mut sights, left } = came;
+        if let Some(lean) = lean {
+            for sight in &mut sights {
+                sight.whole = false;
+            }
+            self.came_lean(&listing, lean, Some(&batch)).await?;
+        }
         let mut gap = None;
         if let Some(at) = next.filter(|_| left > 0) {
             listing.guard().check(&at, rows, false)?;
@@ -417,16 +421,28 @@ impl<'run> Walk<'run> {
         self.tell(News { batch: Some(batch), gap, sights, ..News::default() }).await
     }
 
+    /// Size of a listing's next page after one that had to be small: it grows back to what is usual.
+    fn wider(&self, listing: &Listing<'_>, narrow: Option<u32>) -> Option<u32> {
+        let usual = self.shared.page_sizes.get(listing.number)?.load(Ordering::Relaxed);
+        narrow.map(|size| size.saturating_mul(2)).filter(|size| *size < usual)
+    }
+
     /// Whether what follows the slice's first page comes by the stream's own request.
     fn goes_on_by_own(&self) -> bool {
         self.request.routed.embedded.is_some()
     }
 
-    /// Listings of the values of the chunk that an answer is not about.
-    fn missing(&self, found: Option<Vec<String>>) -> Vec<Listing<'run>> {
+    /// Listings of the values of the chunk, or a part of it, that an answer is not about.
+    fn missing(
+        &self,
+        found: Option<Vec<String>>,
+        part: Option<(usize, usize)>,
+    ) -> Vec<Listing<'run>> {
         let Some(found) = found else { return Vec::new() };
         let plan = self.shared.plan.as_ref();
-        let items = self.slice.items.iter().map(|item| item.value.as_ref());
+        let (from, to) = part.unwrap_or((0, self.slice.items.len()));
+        let items = self.slice.items.get(from..to).unwrap_or_default();
+        let items = items.iter().map(|item| item.value.as_ref());
         let missing = items.filter(|value| !found.iter().any(|one| one == value));
         let own = |value| Listing::own(plan, self.slice.request, (value, &self.scope));
         missing.filter_map(own).collect()

@@ -1,6 +1,9 @@
 //! Where the workers of a request get their slices: what was begun, what was refused, then the rest.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -18,7 +21,8 @@ use super::{
     walks::Walker,
 };
 use crate::error::{Error, Kind, Result};
-use crate::plan::{ColumnValue, Iterate, RequestPlan};
+use crate::fetch::Method;
+use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
 use crate::template::{Expression, Scope, Value};
 
 /// Numbers of slices that are asked for because they were refused before begin here.
@@ -47,6 +51,8 @@ pub(super) struct Source {
     /// Size of the first page of a slice's listing; `None`: that of any other.
     pub(super) opening: Option<u32>,
     marks: bool,
+    /// Values to a request at most, since more were too many.
+    most: AtomicUsize,
     /// Number of the next slice of a list or range.
     next: AsyncMutex<u64>,
 }
@@ -104,8 +110,14 @@ impl Source {
             watches,
             opening,
             marks,
+            most: AtomicUsize::new(usize::MAX),
             next: AsyncMutex::new(0),
         }
+    }
+
+    /// Takes note of a request that was too long with so many values.
+    pub(super) fn shorten(&self, values: usize) {
+        self.most.fetch_min((values / 2).max(1), Ordering::Relaxed);
     }
 
     /// Whether the children of any of these parents must be asked for.
@@ -147,7 +159,9 @@ impl Source {
         if let Iterate::Queue { chunk, only, .. } = &request.iterate {
             let Some(consumer) = &self.consumer else { return Ok(None) };
             loop {
-                let Some((from, items)) = consumer.next(chunk.unwrap_or(1)).await else {
+                let count = chunk.unwrap_or(1).min(self.most.load(Ordering::Relaxed));
+                let bytes = ChunkSize::bytes(request.method == Method::GET);
+                let Some((from, items)) = consumer.next(ChunkSize { count, bytes }).await else {
                     // Of all parents these were none: what was refused is gone with its parent.
                     let all = consumer.supply() == Supply::Complete;
                     return if all { Ok(None) } else { self.refused(request, base) };

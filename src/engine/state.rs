@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{parents, spans::Spans};
+use super::{doubt::Doubt, parents, spans::Spans};
 use crate::error::{Error, Result};
 use crate::paginate::Position;
 use crate::plan::{OWN, StreamPlan};
@@ -450,6 +450,8 @@ pub struct Progress {
     pub page_sizes: Vec<u32>,
     /// Routes that the API refused.
     pub refused: Vec<String>,
+    /// What seems to be gone.
+    pub doubtful: Vec<Doubt>,
 }
 
 /// A slice that is under way.
@@ -484,6 +486,9 @@ pub struct OpenListing {
     pub with: Vec<String>,
     /// Its next page.
     pub at: Position,
+    /// Of a chunk of values, which it is about; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<(usize, usize)>,
     /// Records in all, as its last page has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
@@ -510,21 +515,15 @@ pub struct Counts {
     /// Slices that were refused.
     pub skipped: u64,
     /// Points spent, by the spec's terms.
-    #[serde(default)]
     pub points: u64,
     /// Requests among them that were sent for other streams too.
-    #[serde(default)]
     pub shared: u64,
     /// Points of those.
-    #[serde(default)]
     pub shared_points: u64,
     /// Slices whose row followed from what was known.
-    #[serde(default)]
     pub derived: u64,
     /// Records that had changed since the bound.
-    #[serde(default)]
     pub changed: u64,
     /// Pages of listings that others have borne.
-    #[serde(default)]
     pub borne: u64,
 }

@@ -134,6 +134,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         pending: Pending::default(),
         parents,
         replaces: replaced(&plan, way),
+        answered: Arc::clone(&env.answered),
         plan: Arc::clone(&plan),
     };
     let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, way };
@@ -185,8 +186,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let ended = Sliced { result: sliced, supply, refusal, route_refused };
     let outcome = settle(&env, &ending, loader, ended).await;
     let skipped = outcome.progress.counts.skipped > 0;
-    let told = outcome.result.as_ref().map(|_| ());
-    let supply = ending.supply(told, incomplete || skipped);
+    let supply = ending.supply(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
     finish_feeders(feeders, &outcome.result, supply);
     ending.conclude(outcome, &env, started.elapsed())
 }
@@ -383,6 +383,12 @@ async fn settle(
     if route_refused {
         keeper.route_refused();
     }
+    // A stream that has not ended may still show that such requests are answered.
+    let loaded = if sliced.is_ok() && loaded.is_ok() {
+        keeper.settle_doubts(env.client.reporter.as_ref())
+    } else {
+        loaded
+    };
     let healthy = loaded.is_ok();
     // A writer's own error says more than that of the worker who found it gone.
     let result = loaded.and(sliced).and_then(|()| ending.check(&keeper, refusal));

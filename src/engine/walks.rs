@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::{Notify, OnceCell};
 
 use super::{
-    client::{Answer, Call, Need, interrupted},
+    answer::Answer,
+    client::{Call, Need, interrupted},
     shared::Shared,
     state::Way,
     stats::Stats,
@@ -249,16 +250,18 @@ impl Party {
             rules: &shared.plan.rules,
             child: false,
             need: Need::Tentative,
+            leaves: false,
             shared: false,
             price: shared.price(number, page),
             build,
             shrink: &|| false,
+            narrow: &|| false,
         };
         let answer = shared.env.client.ask(&call, |response| {
             let (mut parts, mut objects) = (HashMap::new(), 0);
             for (number, member) in &members {
                 let Some(request) = member.request() else { continue };
-                match request.decoder.decode(&response.body) {
+                match request.decoder.decode(response.json()) {
                     Ok(page) => {
                         objects = objects.max(u64::try_from(page.rows).unwrap_or(u64::MAX));
                         parts.insert(*number, (page, response.headers.clone()));
@@ -273,7 +276,7 @@ impl Party {
         });
         Ok(match answer.await? {
             Answer::Read(parts) => Mutex::new(parts),
-            Answer::Given { .. } => Mutex::default(),
+            Answer::Given { .. } | Answer::Failed(_) => Mutex::default(),
         })
     }
 }

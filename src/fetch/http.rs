@@ -106,12 +106,13 @@ impl Transport for Http {
 fn classify(error: reqwest::Error, proxy: Option<String>) -> TransportError {
     let error = error.without_url();
     let mut cause = error.source();
-    let mut why = error.to_string();
+    let (mut why, mut is_too_large) = (error.to_string(), false);
     let mut all = why.clone();
     while let Some(inner) = cause {
         if let Some(own) = inner.downcast_ref::<TransportError>() {
             return own.clone();
         }
+        is_too_large |= inner.downcast_ref().is_some_and(hyper::Error::is_parse_too_large);
         why = inner.to_string();
         all = format!("{all}: {why}");
         cause = inner.source();
@@ -122,7 +123,9 @@ fn classify(error: reqwest::Error, proxy: Option<String>) -> TransportError {
     if all.contains("received corrupt message of type InvalidContentType") {
         return TransportError::PlainPort;
     }
-    if error.is_timeout() {
+    if is_too_large {
+        TransportError::Unreadable("the header block of the answer is too large".to_owned())
+    } else if error.is_timeout() {
         TransportError::Timeout
     } else if error.is_connect() {
         match proxy {

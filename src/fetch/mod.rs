@@ -55,6 +55,13 @@ pub struct Response {
     pub body: Bytes,
 }
 
+impl Response {
+    /// The body without the byte order mark that some servers put in front of JSON.
+    pub fn json(&self) -> &[u8] {
+        self.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.body)
+    }
+}
+
 /// Why no whole response came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransportError {
@@ -70,6 +77,8 @@ pub enum TransportError {
     Timeout,
     /// The connection broke before the whole response was there.
     Broken(String),
+    /// The response came whole and cannot be read.
+    Unreadable(String),
     /// The body is larger than the limit, in bytes.
     TooLarge(u64),
     /// The server redirects to another origin, where the credentials must not go.
@@ -81,7 +90,16 @@ pub enum TransportError {
 impl TransportError {
     /// Whether the same request may well succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Timeout | Self::Broken(_))
+        matches!(self, Self::Connect(_) | Self::Timeout | Self::Broken(_) | Self::Unreadable(_))
+    }
+
+    /// Tries after which another one mends nothing; `None` where time may mend it.
+    pub fn max_tries(&self) -> Option<u32> {
+        match self {
+            // Something in between may have answered in the API's place, once.
+            Self::Unreadable(_) => Some(2),
+            _ => None,
+        }
     }
 
     /// Whether it looks as if something between here and the host lets nothing through: no answer
@@ -128,6 +146,7 @@ impl fmt::Display for TransportError {
             Self::Proxy(why) => write!(formatter, "the proxy {why}"),
             Self::Timeout => write!(formatter, "no answer in time"),
             Self::Broken(why) => write!(formatter, "the connection broke: {why}"),
+            Self::Unreadable(why) => formatter.write_str(why),
             Self::TooLarge(limit) => write!(formatter, "the body is larger than {limit} bytes"),
             Self::LeavesOrigin(to) => write!(formatter, "redirected to another origin, `{to}`"),
             Self::Invalid(why) => write!(formatter, "the request is not valid: {why}"),

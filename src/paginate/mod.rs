@@ -140,10 +140,25 @@ impl Pager {
         }
     }
 
-    /// Half of a page size, when the spec allows pages that small.
+    /// Query parameters that make an answer costly, left out for a record that the server cannot give otherwise.
+    pub fn costly(&self) -> &[String] {
+        self.size.as_ref().map_or(&[], |size| size.costly.0.as_slice())
+    }
+
+    /// Half of a page size, when the spec allows pages that small. Where pages are counted there is none: the
+    /// number of the next page would lead elsewhere.
     pub fn smaller_page(&self, size: u32) -> Option<u32> {
+        if matches!(self.kind, Some(Paginate::Page(_))) {
+            return None;
+        }
         let least = self.size.as_ref()?.min.max(1);
         (size > least).then(|| (size / 2).max(least))
+    }
+
+    /// The smallest page that is asked for, where a smaller one may help.
+    pub fn smallest_page(&self) -> Option<u32> {
+        let size = self.size.as_ref().filter(|_| !matches!(self.kind, Some(Paginate::Page(_))))?;
+        Some(size.min.max(1))
     }
 
     /// The parameters of the page at a position.
@@ -340,8 +355,13 @@ mod tests {
 
     const FIRST: &str = "https://acme.test/wiki/api/v2/pages?status=current";
 
+    fn limit() -> PageSize {
+        let costly = crate::spec::OneOrMany::default();
+        PageSize { param: "limit".to_owned(), max: 250, min: 1, costly }
+    }
+
     fn pager(yaml: &str) -> Pager {
-        let size = PageSize { param: "limit".to_owned(), max: 250, min: 1 };
+        let size = limit();
         Pager::new(serde_saphyr::from_str(yaml).unwrap(), Some(size), false).unwrap()
     }
 
@@ -487,7 +507,7 @@ mod tests {
     #[test]
     fn parameters_go_into_a_json_body_where_there_is_one() {
         let yaml = "offset: { param: from }";
-        let size = PageSize { param: "limit".to_owned(), max: 250, min: 1 };
+        let size = limit();
         let pager = Pager::new(serde_saphyr::from_str(yaml).unwrap(), Some(size), true).unwrap();
         let (first, at) = (Url::parse(FIRST).unwrap(), Position::Number(7));
         assert_eq!(pager.url(&first, &at, Some(5)).as_str(), FIRST);

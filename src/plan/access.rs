@@ -39,6 +39,9 @@ pub struct Access {
     pub account: String,
     /// Headers of every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Address of the request that tests a connection; `None` where it takes more than the connection to fill
+    /// it in.
+    pub test: Option<Url>,
 }
 
 impl Access {
@@ -76,7 +79,8 @@ impl Access {
                 Template::parse(value).and_then(|value| value.render(&open)).map_err(filled)?;
             headers.push(header(name, &value)?);
         }
-        Ok(Self { base_url, auth, account, headers })
+        let test = test_url(spec, &base_url, &open);
+        Ok(Self { base_url, auth, account, headers, test })
     }
 
     fn auth(choice: &AuthChoice, scope: &Arc<Scope>, hooks: &AccessHooks) -> Result<Auth> {
@@ -99,6 +103,20 @@ impl Access {
             None => Ok(Auth::Open),
         }
     }
+}
+
+/// Address of the request that tests a connection.
+fn test_url(spec: &Spec, base_url: &str, scope: &Arc<Scope>) -> Option<Url> {
+    let test = spec.probe()?;
+    let path = Template::parse(&test.get).and_then(|path| path.render_path(scope)).ok()?;
+    let mut url = Url::parse(&format!("{base_url}{path}")).ok()?;
+    for (name, value) in
+        test.query.iter().flat_map(|(name, all)| all.0.iter().map(move |one| (name, one)))
+    {
+        let value = Template::parse(value).and_then(|value| value.render(scope)).ok()?;
+        url.query_pairs_mut().append_pair(name, &value);
+    }
+    Some(url)
 }
 
 /// The open values that an authentication's templates name.
@@ -137,6 +155,7 @@ fn oauth2_source(
         device_url: oauth2.device_url.as_deref().map(url).transpose()?,
         client_id: fill(&oauth2.client_id)?.expose().to_owned(),
         client_secret: optional(&oauth2.client_secret)?,
+        client_auth: oauth2.client_auth,
         scopes: oauth2.scopes.join(" "),
         params: params.collect::<Result<_>>()?,
         refresh_token: Mutex::new(optional(&oauth2.refresh_token)?),

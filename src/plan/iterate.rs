@@ -83,7 +83,11 @@ impl Compiler<'_> {
                 }
                 let values = match items.chunk.map(size) {
                     Some(chunk) => {
-                        values.chunks(chunk).map(|chunk| Value::from(chunk.to_vec())).collect()
+                        let bytes = ChunkSize::bytes(request.get.is_some());
+                        let chunks = ChunkSize { count: chunk, bytes }.split(&values, |value| {
+                            value.as_str().map_or_else(|| encoded(&value.to_string()), encoded)
+                        });
+                        chunks.into_iter().map(|chunk| Value::from(chunk.to_vec())).collect()
                     }
                     None => values,
                 };
@@ -116,6 +120,60 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Bytes of the values in a query at most: with what else there is, it stays below 6 KB.
+const QUERY: usize = 5000;
+
+/// How many values a request takes.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkSize {
+    /// Values at most.
+    pub count: usize,
+    /// Bytes of them at most, as they stand in a query.
+    pub bytes: usize,
+}
+
+impl From<usize> for ChunkSize {
+    fn from(count: usize) -> Self {
+        Self { count, bytes: usize::MAX }
+    }
+}
+
+impl ChunkSize {
+    /// Bytes of a chunk of values; in a body there may be any number.
+    pub fn bytes(in_query: bool) -> usize {
+        if in_query { QUERY } else { usize::MAX }
+    }
+
+    /// How many of these values are taken, by their sizes: one at least.
+    pub fn fits(self, sizes: impl Iterator<Item = usize>) -> usize {
+        let mut bytes = 0_usize;
+        let fits = |size: &usize| {
+            // The comma between two of them takes three.
+            bytes = bytes.saturating_add(*size).saturating_add(3);
+            bytes <= self.bytes
+        };
+        sizes.take(self.count).take_while(fits).count().max(1)
+    }
+
+    /// Cuts values into chunks.
+    pub fn split<T>(self, mut values: &[T], size: impl Fn(&T) -> usize) -> Vec<&[T]> {
+        let mut chunks = Vec::new();
+        while !values.is_empty() {
+            let (chunk, rest) =
+                values.split_at(self.fits(values.iter().map(&size)).min(values.len()));
+            chunks.push(chunk);
+            values = rest;
+        }
+        chunks
+    }
+}
+
+/// Bytes of a text in a query.
+pub fn encoded(text: &str) -> usize {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { 1 } else { 3 }).sum()
 }
 
 fn size(chunk: u32) -> usize {

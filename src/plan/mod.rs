@@ -38,7 +38,7 @@ pub use columns::{ColumnPlan, ColumnValue};
 pub use cost::{Cost, QuotaPlan};
 pub use count::CountPlan;
 pub use cursor::CursorPlan;
-pub use iterate::Iterate;
+pub use iterate::{ChunkSize, Iterate, encoded};
 pub use origins::{is_loopback, origins};
 pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
 pub use routes::{

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum NoticeKind {
     /// A row replaced another one with the same key and other content.
     KeyCollision,
+    /// A record was deleted while it was read.
+    Gone,
     /// A listing has more pages than were read.
     MissingPages,
     /// A full page came, and nothing says whether another one follows.
@@ -30,6 +32,9 @@ impl NoticeKind {
     /// What happened so many times, as the start of a sentence.
     pub fn sentence(self, count: u64) -> String {
         match self {
+            Self::Gone => {
+                plural(count, "object was", "objects were") + " deleted while the stream was read"
+            }
             Self::KeyCollision => {
                 plural(count, "row replaced another row", "rows replaced others")
                     + " with the same key"
@@ -58,7 +63,7 @@ impl NoticeKind {
     pub fn fails_strict(self) -> bool {
         match self {
             Self::KeyCollision | Self::MissingPages | Self::AnswerErrors => true,
-            Self::FullPage | Self::TableInUse | Self::StateOutOfReach => false,
+            Self::FullPage | Self::Gone | Self::TableInUse | Self::StateOutOfReach => false,
             Self::StateDamaged | Self::TargetChanged | Self::ReadAgain => false,
         }
     }

@@ -80,6 +80,11 @@ pub enum What {
     Malformed,
     /// The cursor in the request is not valid any more: 400. Holds for requests with one only.
     ExpiredCursor,
+    /// The object that the path names is deleted just before the request is answered, for good.
+    Deleted,
+    /// 500 whenever the object with this id is in the answer, with its body or without: the site cannot
+    /// render it. To hold for bodies alone, the rule's part is `body-format=`.
+    Unrenderable(String),
 }
 
 /// How a 429 says when to come back.
@@ -189,13 +194,28 @@ pub(super) fn reply_for(what: &What, path: &str) -> Option<Reply> {
             Some(Reply::error(status, &code, &[Problem { title, detail: None }]))
         }
         What::Missing => {
-            let id = path.split('/').rev().find(|part| is_id(part)).unwrap_or("0");
+            let id = named(path).unwrap_or("0");
             Some(Reply::not_found(format!("Content with id: [{id}] not found")))
         }
         What::ExpiredCursor => Some(Reply::bad_request(&[Problem::bad_cursor()], path)),
         What::Malformed => Some(Reply::json(StatusCode::OK, "{\"results\":[{\"id\":\"1\",")),
         What::Slow(_) | What::Halt(_) | What::Reset | What::Truncate | What::RepeatCursor => None,
+        What::Deleted | What::Unrenderable(_) => None,
     }
+}
+
+/// The id of the object that a path names.
+pub(super) fn named(path: &str) -> Option<&str> {
+    path.split('/').rev().find(|part| is_id(part))
+}
+
+/// The answer that replaces the API's own where an object in that cannot be rendered.
+pub(super) fn unrendered(what: Option<&What>, reply: Reply) -> Reply {
+    let Some(What::Unrenderable(id)) = what else { return reply };
+    let sign = format!("\"id\":\"{id}\"");
+    let holds = reply.body.windows(sign.len()).any(|part| part == sign.as_bytes());
+    let failed = || reply_for(&What::Status(500), "");
+    if reply.status.is_success() && holds { failed().unwrap_or(reply) } else { reply }
 }
 
 fn is_id(part: &str) -> bool {

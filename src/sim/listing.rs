@@ -221,7 +221,13 @@ impl Tenant {
             Some(token) if cut.repeat => Some(token.to_owned()),
             _ => more.then(|| list.cursor(last)),
         };
-        let next = next.map(|cursor| next_link(cut, &cursor));
+        let next = next.map(|cursor| {
+            if self.options.bare_links {
+                format!("{}?cursor={cursor}", cut.path)
+            } else {
+                next_link(cut, &cursor)
+            }
+        });
         self.write_links(out, next.as_deref());
         Ok(Listed { rows, next })
     }

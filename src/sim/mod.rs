@@ -258,6 +258,11 @@ impl Simulator {
             flight.land(call, None, capacity);
             return Outcome::Reset;
         }
+        if let (Some(What::Deleted), Some(id)) = (&verdict.what, faults::named(call.path)) {
+            // What is gone already answers as it did.
+            let deletion = Change::Delete { id: id.to_owned() };
+            world.write().apply(&deletion, world.clock.tick()).ok();
+        }
         let faulty = verdict.what.as_ref().and_then(|what| faults::reply_for(what, call.path));
         let reply = match faulty {
             Some(reply) => reply,
@@ -268,6 +273,7 @@ impl Simulator {
                 world.read().answer(call, (verdict.revoked, repeat), now)
             }
         };
+        let reply = faults::unrendered(verdict.what.as_ref(), reply);
         let reply = match &world.meter {
             Some(meter) => meter.charge(reply, world.clock.now()),
             None => reply,

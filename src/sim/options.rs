@@ -42,6 +42,8 @@ pub struct Options {
     pub replies_in_global_lists: bool,
     /// Share of pages of v2 and of the search, 0 to 1, that bring fewer rows than asked for although more follow.
     pub short_pages: f64,
+    /// Whether the links to next pages hold the cursor alone, without the parameters of the request.
+    pub bare_links: bool,
     /// Whether objects inside of others (`include-…`, the labels of what a search finds) cost no
     /// points. The API's documentation does not say; by default they cost what they do in lists.
     pub embedded_are_free: bool,
@@ -94,6 +96,7 @@ impl Default for Options {
             heavy_parents: 1,
             replies_in_global_lists: true,
             short_pages: 0.0,
+            bare_links: false,
             embedded_are_free: false,
             index_lag: Duration::ZERO,
             refuses: Vec::new(),

@@ -77,6 +77,9 @@ pub struct OAuth2 {
     pub client_id: String,
     /// Client secret.
     pub client_secret: Option<String>,
+    /// How the client id and secret are sent to the token endpoint.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
     /// Refresh token, for the refresh grant.
     pub refresh_token: Option<String>,
     /// Whether the server replaces the refresh token whenever it is used. It must be `{{ field }}` then:
@@ -99,6 +102,17 @@ impl OAuth2 {
         let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
         name.chars().all(is_name).then_some(name)
     }
+}
+
+/// How an OAuth 2.0 client proves who it is (RFC 6749 §2.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// As `client_id` and `client_secret` in the body.
+    #[default]
+    Body,
+    /// By HTTP Basic.
+    Basic,
 }
 
 /// A grant of OAuth 2.0.
@@ -329,6 +343,10 @@ pub struct PageSize {
     /// The size below which it is not halved when the server fails on large pages.
     #[serde(default = "one")]
     pub min: u32,
+    /// Query parameters that make an answer costly, for example the one that asks for bodies: a record that the
+    /// server cannot give with them is asked for without.
+    #[serde(default)]
+    pub costly: OneOrMany<String>,
 }
 
 fn one() -> u32 {

@@ -59,7 +59,7 @@ pub enum Where {
     Anywhere,
     /// A slice that is the whole listing.
     Root,
-    /// A slice for an item of a queue, list or range.
+    /// A slice for an item of a queue, list or range, and the children of a record.
     Child,
 }
 
@@ -74,6 +74,10 @@ pub enum Then {
     SkipSlice,
     /// The slice counts as empty and complete: this is how the API says «none».
     Empty,
+    /// The object that is asked about is gone, and all that hangs on it: told, but no failure. Holds for what
+    /// is asked about one object only (`in: child`). Where no such request is answered otherwise, the answers
+    /// are recorded as refusals, since then it is the request that is wrong.
+    Gone,
     /// The token of the page is no longer good: the slice is read anew from its first page, three times at
     /// most; then the stream fails.
     RestartSlice,

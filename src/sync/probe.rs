@@ -39,7 +39,7 @@ pub async fn look_up(spec: &Spec, fields: &mut Fields, transport: &dyn Transport
         let response = transport.send(&Request::get(url)).await;
         let response = response.map_err(|error| failed(error.to_string()))?;
         let body: Option<serde_json::Value> =
-            serde_json::from_slice(&response.body).ok().filter(|_| response.status.is_success());
+            serde_json::from_slice(response.json()).ok().filter(|_| response.status.is_success());
         let path = Path::parse(&lookup.at)
             .map_err(|error| Error::input("the spec's lookup has no valid path").because(error))?;
         let value = body.as_ref().and_then(|body| path.find(body)).and_then(|value| value.as_str());
@@ -117,7 +117,7 @@ pub async fn probe(
     let rules = Rules::new(rules, Duration::ZERO)
         .map_err(|error| Error::input("a response rule has no valid path").because(error))?;
     let (finding, status, message, hint) = match &sent {
-        Ok(response) if response.status.is_success() && is_json(&response.body) => {
+        Ok(response) if response.status.is_success() && is_json(response.json()) => {
             (Finding::Accepted, Some(response.status.as_u16()), "accepted".to_owned(), None)
         }
         Ok(response) => {
@@ -171,7 +171,13 @@ fn is_json(body: &[u8]) -> bool {
 
 /// What the rules say of an answer, its retries aside.
 fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<String>) {
-    let last = Attempt { number: u32::MAX, child: false, random: 0.5, now: DateTime::UNIX_EPOCH };
+    let last = Attempt {
+        number: u32::MAX,
+        child: false,
+        random: 0.5,
+        now: DateTime::UNIX_EPOCH,
+        accepted: false,
+    };
     match rules.decide(outcome, &last) {
         Verdict::Give { means, hint, .. } => (means, hint),
         Verdict::Retry { .. } => (None, None),

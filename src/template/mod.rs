@@ -13,11 +13,14 @@ use std::{
 
 use minijinja::{
     Environment, ErrorKind, Expression as Compiled,
-    value::{Enumerator, Serde, ValueKind},
+    value::{Enumerator, Serde},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-pub use minijinja::{Value, value::Object};
+pub use minijinja::{
+    Value,
+    value::{Object, ValueKind},
+};
 
 /// What a path segment may hold as it is (RFC 3986 §2.3).
 const PATH_SEGMENT: &AsciiSet =

@@ -387,7 +387,7 @@ fn the_help_shows_the_way() {
 }
 
 const FAULTY: &str =
-    "{type: api, spec: confluence, simulate: {pages: 20, faults: ['missing=0.5@/labels']}}";
+    "{type: api, spec: confluence, simulate: {pages: 20, faults: ['403=0.5@/labels']}}";
 
 #[test]
 fn slices_that_are_refused_are_told_and_set_the_exit_code() {

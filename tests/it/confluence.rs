@@ -118,7 +118,7 @@ fn refusals_are_told_apart() {
     let table = [
         (404, &revoked, false, Then::Fail, credentials),
         (404, &revoked, true, Then::Fail, credentials),
-        (404, &gone, true, Then::SkipSlice, permission),
+        (404, &gone, true, Then::Gone, None),
         (404, &gone, false, Then::Fail, None),
         (403, &gone, true, Then::SkipSlice, permission),
         (403, &gone, false, Then::Fail, permission),
@@ -137,7 +137,8 @@ fn refusals_are_told_apart() {
             headers: HeaderMap::new(),
             body: body.clone().into(),
         };
-        let attempt = Attempt { number: 1, child, random: 0.5, now: chrono::Utc::now() };
+        let now = chrono::Utc::now();
+        let attempt = Attempt { number: 1, child, random: 0.5, now, accepted: false };
         let verdict = rules.decide(&Outcome::Response(&response), &attempt);
         let Verdict::Give { then: found, means: meaning, hint } = verdict else {
             panic!("{status} {body}: {verdict:?}")

@@ -1,13 +1,16 @@
 //! APIs, targets and files that break weir's assumptions: one small fake per fault.
 
 mod answers;
+mod confluence;
 mod goes_on;
 mod keys;
 mod names;
 mod network;
 mod paging;
+mod refused;
 mod said;
 mod state;
+mod tokens;
 mod trust;
 mod values;
 mod writing;

@@ -180,14 +180,14 @@ fn refused_slices_are_asked_for_again_and_nothing_else() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
     let whole = "{type: api, spec: confluence, simulate: {pages: 40}}";
-    let faulty = whole.replace("40", "40, faults: ['missing=0.3@/labels']");
+    let faulty = whole.replace("40", "40, faults: ['403=0.3@/labels']");
     let first = report(&user, &faulty, &["--route", "page_labels=own"], 3);
     let refused = first["errors"].as_array().unwrap().len();
     assert!(refused > 0);
     let errors = || fs::read_to_string(user.path("out/_weir_errors.jsonl")).unwrap();
     let rows: Vec<Value> = errors().lines().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert_eq!(rows.len(), refused);
-    assert_eq!((&rows[0]["stream"], &rows[0]["status"]), (&"page_labels".into(), &404.into()));
+    assert_eq!((&rows[0]["stream"], &rows[0]["status"]), (&"page_labels".into(), &403.into()));
     let told = status(&user, &[]);
     let row = told.lines().find(|line| line.starts_with("page_labels")).unwrap();
     assert!(

@@ -163,7 +163,7 @@ fn looks_do_not_hold_for_other_inputs_of_which_a_slice_was_refused() {
     let (_, ids) = spaces(&world);
     assert_eq!(world.run(&storage).status, RunStatus::Done);
     let atlas = storage.replace("inputs: {", "inputs: { body_format: atlas_doc_format,");
-    fault(&world, &format!("space-id={}", ids[1]), What::Missing);
+    fault(&world, &format!("space-id={}", ids[1]), What::Status(403));
     world.pass(Duration::from_mins(1));
     let run = world.run(&atlas);
     assert_eq!(report(&run, "pages").skipped, 1, "{run:#?}");
@@ -248,7 +248,7 @@ fn rows_that_are_visible_of_a_refused_slice_are_not_known() {
         let missing = Fault {
             part: format!("space-id={}&limit", spaces(&world).1[3]),
             when: When::Numbers(vec![2]),
-            what: What::Missing,
+            what: What::Status(403),
         };
         let rules = vec![slow, missing];
         world.simulator.set_faults(Faults { rules, ..Faults::default() });

@@ -115,7 +115,7 @@ async fn a_refused_slice_is_recorded_and_the_rest_arrives() {
         simulator: weir::sim::Simulator::new(faulty(vec![fault(
             &part,
             When::Always,
-            What::Missing,
+            What::Status(403),
         )])),
         ..rig
     };
@@ -123,7 +123,7 @@ async fn a_refused_slice_is_recorded_and_the_rest_arrives() {
     assert_eq!(run.status, RunStatus::DoneWithErrors);
     assert_eq!(run.errors.len(), 1);
     assert_eq!(run.errors[0].slice, format!("page_id={refused}"));
-    assert_eq!(run.errors[0].status, Some(404));
+    assert_eq!(run.errors[0].status, Some(403));
     let labels = report(&run, "page_labels");
     assert!(!labels.complete && labels.skipped == 1, "{labels:?}");
     let expected =

@@ -129,6 +129,7 @@ async fn columns_may_have_any_name_and_a_spec_needs_no_test() {
 fn a_connection_is_tested_by_the_first_stream_where_the_spec_names_no_request() {
     let user = User::new();
     user.write("shop.yaml", NAMES);
+    ended(&user.run(&["trust", "shop.yaml"]), 0);
     let shop = "{type: api, spec: shop.yaml}";
     ended(&user.run(&["trust", "shop.yaml"]), 0);
     let output = user.weir(&["conns", "test", "SHOP"]).env("SHOP", shop).output().unwrap();
