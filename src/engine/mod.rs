@@ -22,6 +22,7 @@ mod page;
 mod parents;
 mod pricing;
 mod probe;
+mod progress;
 mod purse;
 mod queue;
 mod reach;

@@ -5,6 +5,7 @@ mod embedded;
 mod fields;
 mod forms;
 mod incremental;
+mod one_or_many;
 mod parts;
 mod records;
 mod responses;
