@@ -42,6 +42,7 @@ fn under_way(user: &User, site: &str) -> (Child, impl Iterator<Item = String> + 
 fn started(user: &User, site: &str, said: &str) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut child = run(user, site, &[]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    // A time stands before it.
     lines.find(|line| line.contains(said)).unwrap();
     (child, lines)
 }
