@@ -48,6 +48,7 @@ pub(super) fn set(
         variables: &variables,
     };
     let read = Connection::read(name, &text, &context)?;
+    read.check_files()?;
     for problem in lacking(&read, around)? {
         printer::note(shared, &format!("{name} is not complete yet: {problem}"));
     }

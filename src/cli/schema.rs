@@ -3,15 +3,13 @@
 use serde_json::Value;
 
 use super::{args::SchemaKind, state::Status};
-use crate::connection;
-use crate::replication::Replication;
-use crate::spec::Spec;
+use crate::{connection, replication, spec};
 
-/// The JSON Schema of a kind of file, or of a result, from the types that read or write it.
+/// The JSON Schema of a kind of file, as its reader takes it, or of a result.
 pub(super) fn of(kind: SchemaKind) -> Value {
     match kind {
-        SchemaKind::Spec => schemars::schema_for!(Spec).to_value(),
-        SchemaKind::Replication => schemars::schema_for!(Replication).to_value(),
+        SchemaKind::Spec => spec::json_schema(),
+        SchemaKind::Replication => replication::json_schema(),
         SchemaKind::Status => schemars::schema_for!(Status).to_value(),
         SchemaKind::Connections => connection::json_schema(),
     }

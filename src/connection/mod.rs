@@ -137,6 +137,21 @@ impl Connection {
         self.elsewhere.values().any(|one| matches!(one, Reference::Command(_)))
     }
 
+    /// Reads the files in which values stand, to see whether they are there; runs nothing.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn check_files(&self) -> Result<()> {
+        let mut all = self.elsewhere.iter();
+        all.try_for_each(|(key, reference)| match reference {
+            Reference::Command(_) => Ok(()),
+            Reference::File(_) => reference
+                .fetch()
+                .map(drop)
+                .map_err(|error| error.within(format!("connection `{}`: `{key}`", self.name))),
+        })
+    }
+
     /// The connection with the values that stand elsewhere: reads files and runs commands. Reading and
     /// finding connections does neither.
     ///

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::plan::{OWN, Run, StreamPlan};
-use crate::report::{ColumnReport, StreamReport, StreamStatus, add_notice};
+use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write::{self, Committed, Disposition, Seen};
@@ -337,10 +337,13 @@ impl Ending<'_> {
         let mut notices = progress.notices.clone();
         let written = committed.iter().flat_map(|committed| &committed.notices);
         written.for_each(|notice| add_notice(&mut notices, notice.clone()));
+        let deleted = committed.map_or(0, |committed| committed.deleted);
+        let assumed = self.assumed_deletes(&counts, deleted);
+        assumed.into_iter().for_each(|notice| add_notice(&mut notices, notice));
         StreamReport {
             object: committed.map(|committed| committed.object.clone()).or_else(named),
             rows: committed.map_or(counts.rows, |committed| committed.rows),
-            deleted: committed.map_or(0, |committed| committed.deleted),
+            deleted,
             requests: counts.requests,
             points: counts.points,
             retries: counts.retries,
@@ -360,6 +363,20 @@ impl Ending<'_> {
                 .any(|name| name == reach::refusable(self.plan, self.way)),
             ..empty(&self.plan.name, status)
         }
+    }
+
+    /// What is to be told of deletes that follow from pages with numbers: while these are read, a record that
+    /// goes moves the first of the next page to one that was read, and where no total is told nobody notices.
+    fn assumed_deletes(&self, counts: &Counts, deleted: u64) -> Option<Notice> {
+        let several = counts.requests.saturating_sub(counts.retries) > counts.done;
+        let mut active = reach::active(self.plan, self.way);
+        let shifts = several && active.any(|(_, request)| request.pager.may_shift());
+        (shifts && deleted > 0).then(|| Notice {
+            kind: NoticeKind::DeletesAssumed,
+            count: deleted,
+            detail: "one that is still there comes back with the next complete reading; declare the `total`                      of `paginate` if the API tells one, so that what moved is read again"
+                .to_owned(),
+        })
     }
 
     /// Name of the route.

@@ -15,7 +15,7 @@ use super::{
     Durable,
     doubt::{AnsweredKinds, Doubt},
     marks::{Mark, NO_SLICE, markers},
-    parents::{About, Read, touched},
+    parents::{About, Read, met, touched},
     queue::{Item, Queues, Settler},
     reach,
     state::{FailedSlice, OpenItem, OpenListing, OpenSlice, Progress, StreamState, Way},
@@ -49,6 +49,8 @@ pub(super) struct Slice {
     pub(super) items: Vec<Item>,
     /// The parents whose rows it replaces.
     pub(super) parents: Vec<String>,
+    /// It is read from its start, whatever the bound: no run has read its parents' records before.
+    pub(super) unbounded: bool,
 }
 
 impl Slice {
@@ -313,11 +315,14 @@ impl Keeper {
             self.pending.marks.extend(marks.map(|parent| Mark(parent.clone(), anew, NO_SLICE)));
         }
         for item in &slice.items {
-            let Some(stamp) = item.stamp else { continue };
             let progress = &mut self.progress;
-            progress.newest_parent = progress.newest_parent.max(Some(stamp));
-            if let Some((About::Parents, parents)) = self.parents.as_mut().filter(|_| whole) {
-                parents.note(self.plan.own_number(slice.request), item);
+            progress.newest_parent = progress.newest_parent.max(item.stamp);
+            match self.parents.as_mut().filter(|_| whole) {
+                Some((About::Parents, parents)) if self.plan.cursor.is_none() => {
+                    parents.note(self.plan.own_number(slice.request), item);
+                }
+                Some((About::Parents, parents)) if anew => parents.note(0, &met(item)),
+                _ => {}
             }
         }
     }

@@ -22,18 +22,38 @@ pub(super) struct Assumptions {
     /// Part of the parents that are left to another request, and that no count tells of, where a route
     /// leaves some.
     pub(super) apart: f64,
+    /// Records of a page whose size the spec does not set.
+    page: f64,
 }
 
 impl Assumptions {
     /// What a plan goes by.
-    const LIKELY: Self =
-        Self { listed: 1000.0, children: 3.0, changed: 0.01, derived: 0.3, apart: 0.15 };
+    const LIKELY: Self = Self {
+        listed: 1000.0,
+        children: 3.0,
+        changed: 0.01,
+        derived: 0.3,
+        apart: 0.15,
+        page: 50.0,
+    };
     /// With these a run asks for as little as can be expected.
-    pub(super) const LEAST: Self =
-        Self { listed: 10.0, children: 0.5, changed: 0.0, derived: 0.7, apart: 0.0 };
+    pub(super) const LEAST: Self = Self {
+        listed: 10.0,
+        children: 0.5,
+        changed: 0.0,
+        derived: 0.7,
+        apart: 0.0,
+        page: f64::INFINITY,
+    };
     /// With these it asks for as much.
-    pub(super) const MOST: Self =
-        Self { listed: 20_000.0, children: 15.0, changed: 0.3, derived: 0.0, apart: 0.5 };
+    pub(super) const MOST: Self = Self {
+        listed: 20_000.0,
+        children: 15.0,
+        changed: 0.3,
+        derived: 0.0,
+        apart: 0.5,
+        page: 10.0,
+    };
 }
 
 /// How much there is.
@@ -100,6 +120,20 @@ impl<'plan> Outlook<'plan> {
                 }
             }
         }
+    }
+
+    /// Records of a page: as many as the spec says, else as the last complete reading brought.
+    pub(super) fn page(&self, stream: &StreamPlan, request: &RequestPlan) -> f64 {
+        if let Some(size) = request.pager.largest_page() {
+            return f64::from(size);
+        }
+        if !request.pager.is_paged() {
+            return f64::INFINITY;
+        }
+        let learnt = self.recall.streams.get(&stream.name).map(|state| &state.learnt);
+        let learnt = learnt.filter(|learnt| learnt.rows > 0 && learnt.requests > 0);
+        let learnt = learnt.map(|learnt| real(learnt.rows) / real(learnt.requests));
+        learnt.map_or(self.assume.page, |page| page.max(1.0))
     }
 
     /// Rows of the streams that were counted. What several have `together` is divided by what is assumed

@@ -47,9 +47,13 @@ pub(super) fn stamps(shared: &Shared, request: &RequestPlan, page: &Page) -> Vec
 
 /// Whether a newest-first listing has come to records before the bound. A page that is not in order
 /// tells nothing of what follows it.
-pub(super) fn is_past(shared: &Shared, stamps: &[Option<i64>]) -> bool {
+pub(super) fn is_past(shared: &Shared, unbounded: bool, stamps: &[Option<i64>]) -> bool {
     let newest_first = shared.plan.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
-    let Some(bound) = shared.bound().filter(|_| newest_first) else { return false };
+    let bound = match &shared.plan.cursor {
+        Some(cursor) if unbounded => cursor.anchor,
+        _ => shared.bound(),
+    };
+    let Some(bound) = bound.filter(|_| newest_first) else { return false };
     let known = stamps.iter().flatten();
     known.clone().is_sorted_by(|one, next| one >= next)
         && known.last().is_some_and(|oldest| *oldest < bound)

@@ -49,6 +49,12 @@ impl About {
 pub(super) struct Known(Option<Arc<HashSet<u64>>>);
 
 impl Known {
+    /// Whether a parent has appeared since records of others were read.
+    pub(super) fn lacks(&self, item: &Item) -> bool {
+        let any = self.0.as_ref().is_some_and(|known| !known.is_empty());
+        any && self.contains(0, &met(item)) == Some(false)
+    }
+
     /// Whether the children of a parent, as it is now, were read; `None` when that is not known.
     pub(super) fn contains(&self, request: usize, item: &Item) -> Option<bool> {
         let known = self.0.as_ref()?;
@@ -80,6 +86,12 @@ impl KnownLooks {
 /// A record, however it looks.
 pub(super) fn touched(item: &Item) -> Item {
     Item { stamp: Some(0), ..item.clone() }
+}
+
+/// A parent with what it carries, whatever its version.
+pub(super) fn met(item: &Item) -> Item {
+    let value = format!("{} {}", item.value, item.carried).into();
+    Item { value, stamp: Some(0), carried: "".into() }
 }
 
 /// The parents whose children this run has read, or need not read.

@@ -110,7 +110,7 @@ impl Outlook<'_> {
         request: &RequestPlan,
         rows: f64,
     ) -> Share {
-        let page = request.pager.largest_page().map_or(f64::INFINITY, f64::from);
+        let page = self.page(stream, request);
         let sifted = !request.having.is_empty() || !request.within.is_empty();
         let mut objects = if sifted { rows * SIFTED } else { rows };
         let apart = matches!(&request.iterate, Iterate::Queue { only: Some(_), .. });

@@ -96,7 +96,8 @@ pub fn writes_all(stream: &StreamPlan, way: Way) -> bool {
 /// What is to be remembered of a stream that is read in this way.
 pub(super) fn remembers(stream: &StreamPlan, way: Way) -> Option<About> {
     let output = stream.output.as_ref()?;
-    if stream.follows_parents() {
+    let reads = matches!(way.reach, Reach::Complete | Reach::Since(_));
+    if stream.follows_parents() || reads && stream.bounds_children() {
         return Some(About::Parents);
     }
     if output.table.disposition != Disposition::Merge || way.reach == Reach::Nothing {

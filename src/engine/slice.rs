@@ -249,7 +249,7 @@ impl<'run> Walk<'run> {
             let changed = stamps.iter().flatten().filter(|stamp| **stamp >= bound).count();
             Stats::add(&shared.stats.changed, changed);
         }
-        let past = page::is_past(shared, &stamps);
+        let past = page::is_past(shared, self.slice.unbounded, &stamps);
         let mut gap = step.gap.clone().filter(|_| !past);
         let (next, again) = self.next_of(&mut listing, step, (rows, past), &mut gap);
         self.note_doubts(

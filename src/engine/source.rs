@@ -38,7 +38,8 @@ pub(super) struct Source {
     failed: Mutex<Vec<(u64, FailedSlice)>>,
     /// Slices that are done or begun.
     taken: Spans,
-    /// Parents whose children need not be asked for again; `None`: all are asked for.
+    /// Parents whose children need not be asked for again, or, where there is a cursor, of which only those that
+    /// changed are; `None`: all are asked for.
     known: Option<Known>,
     /// Records whose rows need not be asked for again; `None`: all are asked for.
     pub(super) looks: Option<KnownLooks>,
@@ -122,7 +123,9 @@ impl Source {
 
     /// Whether the children of any of these parents must be asked for.
     fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
-        let (Some(known), Reach::Since(bound)) = (&self.known, shared.way.reach) else {
+        let (Some(known), Reach::Since(bound), None) =
+            (&self.known, shared.way.reach, &shared.plan.cursor)
+        else {
             return true;
         };
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,6 +141,16 @@ impl Source {
             })
     }
 
+    /// Whether the bound does not hold for these parents, since one has appeared after it.
+    fn is_unbounded(&self, shared: &Shared, items: &[Item]) -> bool {
+        let (Some(known), Reach::Since(_), Some(_)) =
+            (&self.known, shared.way.reach, &shared.plan.cursor)
+        else {
+            return false;
+        };
+        items.iter().any(|item| known.lacks(item))
+    }
+
     /// The next slice; `None` after the last.
     async fn next(&self, shared: &Shared, base: &Scope) -> Result<Option<Next>> {
         let Some(request) = shared.requests().get(self.number) else { return Ok(None) };
@@ -148,8 +161,9 @@ impl Source {
                 stamp,
                 carried: carried.into(),
             };
-            let items = items.into_iter().map(item).collect();
-            let slice = Slice { from, to, number, attempt, items, ..Slice::default() };
+            let items: Vec<_> = items.into_iter().map(item).collect();
+            let unbounded = self.is_unbounded(shared, &items);
+            let slice = Slice { from, to, number, attempt, items, unbounded, ..Slice::default() };
             return self.ready(request, base, slice, Start::Begun(listings)).map(Some);
         }
         if shared.way.reach == Reach::Failed {
@@ -168,7 +182,8 @@ impl Source {
                 };
                 let to = from + items.len() as u64;
                 let changed = self.has_changed(shared, &items);
-                let slice = Slice { from, to, items, ..Slice::default() };
+                let unbounded = self.is_unbounded(shared, &items);
+                let slice = Slice { from, to, items, unbounded, ..Slice::default() };
                 let mut next = self.ready(request, base, slice, Start::First)?;
                 let wanted = changed && holds(only.as_ref(), &next.scope)?;
                 let derive = request.routed.derive.as_ref().map(|derive| &derive.when);
@@ -367,7 +382,11 @@ pub(super) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Sup
             next = source.next(&shared, &base) => next?,
         };
         match next {
-            Some(Next { slice, scope, start }) => {
+            Some(Next { slice, mut scope, start }) => {
+                if let Some(cursor) = shared.plan.cursor.as_ref().filter(|_| slice.unbounded) {
+                    let start = cursor.rendered(cursor.start());
+                    scope = Arc::new(scope.with("cursor".into(), start));
+                }
                 let ran = slice::run(&shared, &source, (slice, scope), start).await;
                 let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
                 if told && !shared.env.client.cancel.is_cancelled() {

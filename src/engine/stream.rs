@@ -291,7 +291,7 @@ fn sources(
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
             failed: failed.filter(|_| gated || reach == Reach::Failed).cloned().collect(),
-            known: gated.then(|| known.clone()),
+            known: (gated || plan.bounds_children()).then(|| known.clone()),
             looks: looks.cloned(),
         };
         if let Some(seat) = &company.seat {

@@ -5,6 +5,18 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::path::Path;
+use crate::spec::Paginate;
+
+impl super::Pager {
+    /// Whether pages are told by numbers, without a total by which it shows that records have moved from one
+    /// to another.
+    pub fn may_shift(&self) -> bool {
+        match &self.kind {
+            Some(Paginate::Page(pages) | Paginate::Offset(pages)) => pages.total.is_none(),
+            _ => false,
+        }
+    }
+}
 
 /// Characters of a value that a message shows.
 const SHOWN: usize = 80;

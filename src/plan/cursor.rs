@@ -36,6 +36,14 @@ impl CursorPlan {
         number(self.kind, text)
     }
 
+    /// The bound before which there is nothing to read.
+    pub fn start(&self) -> i64 {
+        self.anchor.unwrap_or(match self.operator {
+            Operator::AtLeast => 0,
+            Operator::After => 1,
+        })
+    }
+
     /// A bound as templates see it.
     pub fn rendered(&self, bound: i64) -> Value {
         let micros = match self.operator {

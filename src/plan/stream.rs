@@ -94,6 +94,16 @@ impl StreamPlan {
         })
     }
 
+    /// Whether runs ask each parent for what has changed since a bound, which does not hold for a parent that
+    /// has appeared since.
+    pub fn bounds_children(&self) -> bool {
+        let output = self.output.as_ref();
+        output.is_some_and(|output| output.mode == Mode::Incremental)
+            && self.cursor.is_some()
+            && self.changes.iter().any(|one| matches!(one.iterate, Iterate::Queue { .. }))
+            && self.requests.iter().all(|one| one.routed.look.is_none())
+    }
+
     /// Whether runs may pass over the children of parents that have not changed.
     pub fn follows_parents(&self) -> bool {
         let output = self.output.as_ref();

@@ -10,6 +10,8 @@ pub enum NoticeKind {
     KeyCollision,
     /// A record was deleted while it was read.
     Gone,
+    /// Rows were marked as deleted since a listing did not bring them that may pass over records.
+    DeletesAssumed,
     /// A listing has more pages than were read.
     MissingPages,
     /// A full page came, and nothing says whether another one follows.
@@ -34,6 +36,10 @@ impl NoticeKind {
         match self {
             Self::Gone => {
                 plural(count, "object was", "objects were") + " deleted while the stream was read"
+            }
+            Self::DeletesAssumed => {
+                plural(count, "row was", "rows were")
+                    + " taken for deleted, by a listing that passes over records when others go"
             }
             Self::KeyCollision => {
                 plural(count, "row replaced another row", "rows replaced others")
@@ -63,7 +69,11 @@ impl NoticeKind {
     pub fn fails_strict(self) -> bool {
         match self {
             Self::KeyCollision | Self::MissingPages | Self::AnswerErrors => true,
-            Self::FullPage | Self::Gone | Self::TableInUse | Self::StateOutOfReach => false,
+            Self::FullPage
+            | Self::DeletesAssumed
+            | Self::Gone
+            | Self::TableInUse
+            | Self::StateOutOfReach => false,
             Self::StateDamaged | Self::TargetChanged | Self::ReadAgain => false,
         }
     }

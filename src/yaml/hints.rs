@@ -44,6 +44,15 @@ pub(super) fn of_syntax(lines: &[String], at: Place) -> Option<&'static str> {
     near().find_map(|line| of_line(line))
 }
 
+/// Whether a text begins with a word in braces, and goes on: `{stream_name}.jsonl`.
+fn begins_with_variable(text: &str) -> bool {
+    let inner = text.strip_prefix('{').and_then(|text| text.split_once('}'));
+    inner.is_some_and(|(word, rest)| {
+        let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        !word.is_empty() && word.chars().all(is_word) && rest.starts_with(['.', '/', '_', '-'])
+    })
+}
+
 fn of_line(line: &str) -> Option<&'static str> {
     let bare = line.trim_start().trim_start_matches("- ").trim_start();
     if bare.starts_with('#') {
@@ -57,7 +66,8 @@ fn of_line(line: &str) -> Option<&'static str> {
     {
         return Some("quote what begins with `*`: \"*\"");
     }
-    if value.starts_with('{') && !value.trim_end().ends_with('}') {
+    let opens = value.starts_with('{') && !value.trim_end().ends_with('}');
+    if opens || line.split(": ").any(begins_with_variable) {
         return Some("quote a text that begins with `{`: \"{stream_name}.parquet\"");
     }
     if value.starts_with(['%', '@', '`', '&', '!']) {

@@ -287,9 +287,14 @@ fn specs_and_schemas_can_be_looked_at() {
     let (out, _) = ended(&user.run(&["spec", "validate", "own.yaml"]), 0);
     assert_eq!(out, "own.yaml: valid, 9 streams\n");
     ended(&user.run(&["spec", "show", "nothing"]), 2);
-    for kind in ["spec", "replication", "connections"] {
+    // The same that other tests compare with the reader.
+    for (kind, schema) in [
+        ("spec", weir::spec::json_schema()),
+        ("replication", weir::replication::json_schema()),
+        ("connections", weir::connection::json_schema()),
+    ] {
         let (out, _) = ended(&user.run(&["schema", kind]), 0);
-        assert!(serde_json::from_str::<Value>(&out).unwrap().is_object(), "{kind}");
+        assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), schema, "{kind}");
     }
     let (out, _) = ended(&user.run(&["completions", "bash"]), 0);
     assert!(out.contains("weir"));

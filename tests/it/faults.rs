@@ -1,6 +1,7 @@
 //! APIs, targets and files that break weir's assumptions: one small fake per fault.
 
 mod answers;
+mod appearing;
 mod confluence;
 mod goes_on;
 mod keys;

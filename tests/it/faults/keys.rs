@@ -1,10 +1,15 @@
 //! Keys that stand for more than one record, and records that come more than once.
 
 use serde_json::{Value, json};
-use weir::report::{NoticeKind, StreamReport, StreamStatus};
+use tokio_util::sync::CancellationToken;
+use weir::{
+    plan::Options,
+    report::{NoticeKind, StreamReport, StreamStatus},
+    sync::Beginning,
+};
 
 use crate::support::{
-    fake::{Asked, Fake, REPLICATION, Reply},
+    fake::{Asked, Fake, How, REPLICATION, Reply},
     postgres::Database,
 };
 
@@ -173,6 +178,40 @@ async fn what_the_api_repeats_is_written_once_and_told_in_every_mode() {
         let count = client.query_one("SELECT count(*) FROM public.events", &[]).await.unwrap();
         assert_eq!(count.get::<_, i64>(0), 13, "{mode}");
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_goes_on_writes_what_shifted_meanwhile_once() {
+    let replication = "source: A\ntarget: B\n\
+        defaults: { mode: snapshot, object: '{stream_name}/*.jsonl' }\nstreams: { '*': }\n";
+    let cancel = CancellationToken::new();
+    let stop = cancel.clone();
+    let fake = Fake::new(LISTING, move |asked| {
+        if asked.param("page") == "1" {
+            stop.cancel();
+        }
+        shifting(asked)
+    });
+    let how = How { replication, options: &Options::default(), beginning: Beginning::now() };
+    let ran = fake.try_run_until(how, cancel).await.unwrap();
+    assert_eq!(ran.stream("events").status, StreamStatus::Interrupted);
+    let fake = fake.another_process();
+    // Two new events came before those that are saved.
+    fake.answer(|asked| {
+        let page: i64 = asked.param("page").parse().unwrap();
+        let ids = page * 4 - 2..(page * 4 + 5).min(13);
+        let data: Vec<Value> = ids.map(|id| json!({ "id": id, "v": "v" })).collect();
+        json_reply(json!({ "data": data, "next": (page < 2).then_some("/events?page=2") }))
+    });
+    let ran = fake.run_with(replication).await;
+    assert!(ran.report.continued);
+    assert_eq!(ran.stream("events").rows, 13);
+    let files = std::fs::read_dir(fake.folder().join("events")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let texts = paths.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    let rows: usize =
+        texts.map(|path| std::fs::read_to_string(path).unwrap().lines().count()).sum();
+    assert_eq!(rows, 13);
 }
 
 #[tokio::test]

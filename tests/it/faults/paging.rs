@@ -242,6 +242,47 @@ paginate: { offset: { param: from, total: total } }";
 }
 
 #[tokio::test]
+async fn deletes_that_follow_from_numbered_pages_without_a_total_are_told() {
+    let replication = "source: A\ntarget: B\ndefaults: { mode: incremental }\nstreams: { '*': }\n";
+    for (total, told) in [("", 3), (", total: total", 0)] {
+        let request = format!(
+            "get: /orders\nrecords: results\nrefresh: 0s\npage_size: {{ param: size, max: 10 }}
+paginate: {{ offset: {{ param: from{total} }} }}"
+        );
+        let answer = |last: u64| {
+            move |asked: &Asked| {
+                let from: u64 = asked.param("from").parse().unwrap();
+                let page = (from + 1..=(from + 10).min(last)).collect::<Vec<_>>();
+                Reply::json(&json!({ "results": orders(page), "total": last }))
+            }
+        };
+        let fake = Fake::new(&spec(&request), answer(25));
+        fake.run_with(replication).await;
+        fake.answer(answer(22));
+        let ran = fake.run_with(replication).await;
+        let report = ran.stream("orders");
+        assert_eq!((report.deleted, report.reach.as_str()), (3, "everything"));
+        let assumed = report.notices.iter().find(|one| one.kind == NoticeKind::DeletesAssumed);
+        assert_eq!(assumed.map_or(0, |notice| notice.count), told, "{total}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_unknown_size_are_planned_within_a_range_and_closely_once_they_were_read() {
+    let request = "get: /orders\nrecords: results\npaginate: { offset: { param: from } }";
+    let fake = Fake::new(&spec(request), |asked| {
+        let from: u64 = asked.param("from").parse().unwrap();
+        Reply::json(&json!({ "results": orders(from + 1..=(from + 20).min(900)) }))
+    });
+    let first = fake.run().await;
+    let (planned, sent) = (first.report.planned.unwrap(), first.asked.len() as u64);
+    let [least, most] = planned.requests_range;
+    assert!(planned.assumed && (least..=most).contains(&sent), "{planned:?}: {sent}");
+    let planned = fake.run().await.report.planned.unwrap();
+    assert!(planned.requests.abs_diff(sent) <= sent / 4, "{planned:?}: {sent}");
+}
+
+#[tokio::test]
 async fn fewer_records_than_the_total_are_a_gap() {
     let request =
         "get: /orders\nrecords: results\npaginate: { offset: { param: from, total: total } }";
