@@ -2,7 +2,7 @@
 //! worth one, in words or as JSON. Every ten seconds one says how far the run is, whatever it waits for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -64,6 +64,10 @@ struct State {
     /// Retries by reason since the last such line: the first of each was told.
     retries: BTreeMap<String, u64>,
     run_id: Option<String>,
+    /// Lines of streams that wait for others: told once they begin.
+    waiting: BTreeMap<String, String>,
+    /// Why streams have failed: told once.
+    failures: BTreeSet<String>,
     closed: bool,
 }
 
@@ -84,6 +88,8 @@ impl Progress {
             due: now + HEARTBEAT,
             retries: BTreeMap::new(),
             run_id: None,
+            waiting: BTreeMap::new(),
+            failures: BTreeSet::new(),
             closed: false,
         };
         let inner = Arc::new(Inner { form, head, state: Mutex::new(state), wake: Condvar::new() });
@@ -134,15 +140,20 @@ impl Inner {
             state.run_id = Some(run_id.clone());
             printer::about(&self.head.replication, Some(run_id));
         }
+        let told_before = self.form != Form::Json && state.repeats_failure(event);
         match self.form {
+            _ if told_before => {}
             Form::Json => self.log(event),
             Form::Text => {
+                if let Some(line) = state.begins(event) {
+                    printer::stamped(&line);
+                }
                 if let Event::Retry { reason, .. } = event
                     && state.repeats(reason)
                 {
                     return;
                 }
-                if let Some(line) = self.words(event) {
+                if let Some(line) = self.words(event).and_then(|line| state.held(event, line)) {
                     printer::stamped(&line);
                 }
             }
@@ -250,6 +261,35 @@ impl State {
             self.retries.insert(reason.to_owned(), 0);
         }
         false
+    }
+
+    /// Whether a stream has failed for a reason that was told of another one.
+    fn repeats_failure(&mut self, event: &Event) -> bool {
+        let Event::StreamFinished { report } = event else { return false };
+        let failed = report.status == StreamStatus::Failed && !report.route_refused;
+        let why = report.error.as_ref().filter(|_| failed);
+        why.is_some_and(|why| !self.failures.insert(why.clone()))
+    }
+
+    /// The line about an event, unless it says that a stream waits for others.
+    fn held(&mut self, event: &Event, line: String) -> Option<String> {
+        match event {
+            Event::StreamStarted { stream, after, .. } if !after.is_empty() => {
+                self.waiting.insert(stream.clone(), line);
+                None
+            }
+            _ => Some(line),
+        }
+    }
+
+    /// The line of a stream that has waited, once it sends requests.
+    fn begins(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::Progress { stream, figures } if figures.requests > 0 => {
+                self.waiting.remove(stream)
+            }
+            _ => None,
+        }
     }
 
     fn draw(&mut self, above: &str, now: Instant) {

@@ -33,7 +33,9 @@ pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
         return "nothing is recorded that would have to be asked for again; `weir sync run` reads what failed streams lack".to_owned();
     }
     let mut parts = warnings(report);
-    parts.push(fitted(&figures(report), width.unwrap_or(usize::MAX)));
+    if !failed_as_one(&report.streams) {
+        parts.push(fitted(&figures(report), width.unwrap_or(usize::MAX)));
+    }
     parts.extend(notes(report));
     parts.extend(report.planned.map(|planned| against(planned, report)));
     parts.extend(report.points.as_ref().map(points));
@@ -247,6 +249,16 @@ fn misfits(stream: &str, name: &str, column: &ColumnReport) -> String {
     let kept = if *kept { "they are kept in `_extra`" } else { "they are dropped" };
     let (misfits, values) = (grouped(*misfits), counted(*values, "value"));
     format!("{stream}: `{name}`: {misfits} of {values} do not fit the type `{kind}`: {kept}")
+}
+
+/// Whether several streams failed for one reason, and nothing else is to be told of any.
+fn failed_as_one(streams: &[StreamReport]) -> bool {
+    let failed = || streams.iter().filter(|stream| stream.status == StreamStatus::Failed);
+    let first = failed().next().and_then(|stream| stream.error.as_ref());
+    failed().count() > 1
+        && first.is_some()
+        && failed().all(|stream| stream.error.as_ref() == first)
+        && streams.iter().all(|stream| stream.rows == 0 && !stream.earlier)
 }
 
 /// Why streams failed; those that failed for the same reason together.

@@ -1,7 +1,6 @@
 //! One request until it is answered: paced, authorised, and sent again as the rules say.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,6 +18,7 @@ use super::{
     },
     estimate::Price,
     hand::Reserved,
+    lockout::Lockout,
     purse::Purse,
     stats::Stats,
 };
@@ -44,6 +44,8 @@ pub(super) struct Client {
     pub(super) purse: Option<Arc<Purse>>,
     /// Requests that were answered so far.
     pub(super) answered: AtomicU64,
+    /// Whether the API accepts its credentials.
+    pub(super) lockout: Lockout,
 }
 
 /// A request to be sent, perhaps several times.
@@ -116,6 +118,9 @@ impl Client {
         let mut number = 0;
         loop {
             number += 1;
+            if let Some(error) = self.lockout.error() {
+                return Err(error);
+            }
             let mut request = (call.build)()?;
             let (sent, read) = self.try_once(call, &mut request, &read).await?;
             let answered = match (sent, read) {
@@ -219,6 +224,9 @@ impl Client {
             return Err(pause);
         }
         let error = failure(&url, &answered, means, hint);
+        if error.kind() == Kind::Credentials && call.leaves {
+            return Err(self.locked_out(call, error).await?);
+        }
         let cause = cause_of(&answered, &url).filter(|_| call.leaves && means.is_none());
         let Some(cause) = cause else { return Err(error) };
         // Where the API answers nobody, it is not because of what was asked for.
@@ -227,35 +235,6 @@ impl Client {
             return Err(error);
         }
         Ok(Answer::Failed(Box::new(Failed { error, url, status, message, cause })))
-    }
-
-    /// Whether the API accepts the credentials and answers, by the request that tests a connection. Where the
-    /// spec has none, nobody can tell.
-    fn is_accepted<'ask>(
-        &'ask self,
-        call: &'ask Call<'_>,
-    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'ask>> {
-        Box::pin(async move {
-            let Some(test) = &self.access.test else { return Ok(false) };
-            let build = || Ok(Request::get(test.clone()));
-            let price = Price { page: None, ..call.price };
-            let probe = Call {
-                child: false,
-                need: Need::Firm,
-                leaves: false,
-                price,
-                build: &build,
-                shrink: &|| false,
-                narrow: &|| false,
-                ..*call
-            };
-            match self.ask(&probe, |_| Ok(((), 1))).await {
-                Ok(answer) => Ok(matches!(answer, Answer::Read(()))),
-                Err(error) if error.kind() == Kind::Interrupted => Err(error),
-                Err(error) if error.kind() == Kind::Paused => Err(error),
-                Err(_) => Ok(false),
-            }
-        })
     }
 
     /// Waits before another try; `all` where the server wants no request at all until then.

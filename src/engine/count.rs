@@ -17,6 +17,7 @@ use super::{
     assemble,
     client::{Call, Client, Jitter, Need},
     estimate::{Estimate, Price},
+    lockout::Lockout,
     purse::Purse,
     reach,
     state::{Counted, Reach, Recall, Way},
@@ -114,6 +115,7 @@ fn client(
         jitter: Jitter::of(&plan.run.id),
         purse,
         answered: AtomicU64::new(0),
+        lockout: Lockout::default(),
     }
 }
 

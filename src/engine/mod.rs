@@ -15,6 +15,7 @@ mod hand;
 mod keys;
 mod listing;
 mod load;
+mod lockout;
 mod marks;
 mod opening;
 mod outlook;
@@ -64,6 +65,7 @@ use answer::Answer;
 use client::{Call, Client, Jitter, Need};
 use doubt::AnsweredKinds;
 use estimate::{Estimate, Price};
+use lockout::Lockout;
 use parents::{About, KnownLooks, Read};
 use purse::Purse;
 use queue::{Queue, Queues};
@@ -217,7 +219,9 @@ pub async fn run(
     let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let clock = (start.now, start.spent);
     let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), clock));
-    let client = Client { transport, throttle, access, reporter, cancel, jitter, purse, answered };
+    let lockout = Lockout::default();
+    let client =
+        Client { transport, throttle, access, reporter, cancel, jitter, purse, answered, lockout };
     let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
     let log = names.iter().map(|name| match durable {
         Some(_) => Queue::restored(name, &recall.rest),

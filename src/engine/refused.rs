@@ -63,7 +63,8 @@ impl<'run> Walk<'run> {
             let sure = self.shared.reads_changes() || listing.is_fetching();
             if means == Some(Meaning::Credentials) && sure {
                 let what = format!("`{path}` was refused: {message}");
-                return Err(Error::new(Kind::Credentials, what));
+                let known = self.shared.env.client.lockout.error();
+                return Err(known.unwrap_or_else(|| Error::new(Kind::Credentials, what)));
             }
             self.route_refused(Refusal { path, status, message, gone: false }).await?;
             return Ok(ControlFlow::Continue(()));

@@ -310,6 +310,9 @@ impl Source {
                 shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
             }
             Supply::Interrupted => {
+                if let Some(error) = shared.env.client.lockout.error() {
+                    return Err(error);
+                }
                 let what = format!("what feeds `{}` did not come to its end", queue());
                 return Err(Error::new(Kind::Unreachable, what)
                     .with_hint("see what the parent stream says, then run again"));

@@ -12,7 +12,10 @@ use weir::{
     sync::RunStatus,
 };
 
-use crate::support::fake::{Asked, Fake, Ran, Reply};
+use crate::support::{
+    fake::{Asked, Fake, Ran, Reply},
+    user::{Site, TO_FILES, User, ended},
+};
 
 const HEAD: &str = "
 name: shop
@@ -387,4 +390,19 @@ async fn a_retry_after_in_the_past_leaves_the_declared_back_off() {
     // Ten, twenty and thirty seconds, each spread by up to three tenths.
     let waited = before.elapsed();
     assert!(waited > Duration::from_secs(42) && waited < Duration::from_secs(80), "{waited:?}");
+}
+
+#[test]
+fn a_wrong_token_is_told_once_for_all_streams() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let site = Site::start(&["--email", "ann@acme.test", "--token", "the-right-one"]);
+    let wrong = site.connection("the-wrong-one");
+    let output = user.weir(&["sync", "run", "r.yaml"]).env("WIKI", wrong).output().unwrap();
+    let (_, err) = ended(&output, 1);
+    let told: Vec<&str> = err.lines().filter(|line| line.contains("does not accept")).collect();
+    assert_eq!(told.iter().filter(|line| line.starts_with("error: ")).count(), 1, "{err}");
+    assert_eq!(err.matches("hint: ").count(), 1, "{err}");
+    assert!(!err.contains("what feeds"), "{err}");
+    assert!(err.lines().count() < 20, "{err}");
 }
