@@ -112,11 +112,20 @@ fn text<'headers>(headers: &'headers HeaderMap, name: &str) -> Option<&'headers 
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// An instant in ISO 8601, perhaps without its seconds, or in seconds since 1970.
+/// Numbers from here on are milliseconds since 1970, smaller ones seconds: as seconds, it is the year 5138.
+const MILLIS: i64 = 100_000_000_000;
+
+/// An instant in ISO 8601, perhaps without its seconds, or in seconds or milliseconds since 1970.
 fn instant(text: &str) -> Option<DateTime<Utc>> {
     let exact = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
     let short = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%MZ").ok();
-    let epoch = || DateTime::from_timestamp(text.parse().ok()?, 0);
+    let epoch = || {
+        let number: i64 = text.parse().ok()?;
+        match number {
+            MILLIS.. => DateTime::from_timestamp_millis(number),
+            _ => DateTime::from_timestamp(number, 0),
+        }
+    };
     exact.or_else(|| short().map(|time| time.and_utc())).or_else(epoch)
 }
 

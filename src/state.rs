@@ -79,6 +79,10 @@ pub struct Holder {
     pub process: u32,
     /// When it took the lock, `2026-01-31T12:00:00Z`.
     pub since: String,
+    /// What tells the numbers of its machine's processes from those before the last boot, and of other
+    /// containers; `None` where the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
 }
 
 impl Holder {
@@ -86,13 +90,32 @@ impl Holder {
     pub fn here(run_id: &str) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let since = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        Self { run_id: run_id.to_owned(), host, process: std::process::id(), since }
+        let boot = boot();
+        Self { run_id: run_id.to_owned(), host, process: std::process::id(), since, boot }
     }
+
+    /// Whether its process is known to have ended: it ran on this machine since the last boot, in the same
+    /// container, and there is no such process any more.
+    pub fn is_dead(&self) -> bool {
+        let here = Self::here("");
+        let same = self.host == here.host && self.boot.is_some() && self.boot == here.boot;
+        let process = i32::try_from(self.process).ok().and_then(rustix::process::Pid::from_raw);
+        let gone =
+            |process| rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH);
+        same && process.is_some_and(gone)
+    }
+}
+
+/// The boot of this machine and the namespace of its process numbers.
+fn boot() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), namespace.display()))
 }
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { run_id, host, process, since } = self;
+        let Self { run_id, host, process, since, .. } = self;
         write!(formatter, "run {run_id} (process {process} on {host}, since {since})")
     }
 }

@@ -1,9 +1,14 @@
 //! What can be typed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+
+use crate::spec::Span;
 
 const WORKFLOW: &str = "\
 A spec declares the streams of an API, a replication says which of them go where:
@@ -117,6 +122,9 @@ pub(super) enum Command {
     /// Define, test and explore connections
     #[command(subcommand)]
     Conns(Conns),
+    /// Look at what is counted of an API's quota, and until when it waits; end such a wait
+    #[command(subcommand)]
+    Quota(Quota),
     /// Look at the specs of APIs, and check your own
     #[command(subcommand)]
     Spec(Spec),
@@ -231,6 +239,10 @@ pub(super) struct SyncRun {
     /// replication says
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(super) on_budget: Option<OnBudgetName>,
+    /// If another run holds the lock of the replication, wait so long for it, such as 90s or 10m; without
+    /// this, the run ends with exit code 4
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(super) wait: Option<Duration>,
     /// Show what would run; sends no request and writes nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -280,6 +292,12 @@ pub(super) enum OnBudgetName {
     Wait,
     /// Save what was read, and end with exit code 75; the next run goes on
     Pause,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    Span::parse(text)
+        .map(|span| span.0)
+        .ok_or("write a time such as `90s`, `10m` or `1h`".to_owned())
 }
 
 fn range(text: &str) -> Result<(String, String), String> {
@@ -338,6 +356,28 @@ pub(super) enum Conns {
         /// List the columns too, and the requests of each route
         #[arg(long)]
         columns: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Quota {
+    /// Show what is spent of the present hour, until when requests wait, and where that is stored
+    #[command(after_help = "Example: weir quota show WIKI --target PG")]
+    Show {
+        /// Connection to an API that counts points
+        connection: String,
+        /// Connection to the Postgres database whose ledger is meant too
+        #[arg(long, value_name = "CONNECTION")]
+        target: Option<String>,
+    },
+    /// End the wait, and forget what the API has said of its quota; what runs have spent stays counted
+    #[command(after_help = "Example: weir quota reset WIKI --target PG")]
+    Reset {
+        /// Connection to an API that counts points
+        connection: String,
+        /// Connection to the Postgres database whose ledger is meant too
+        #[arg(long, value_name = "CONNECTION")]
+        target: Option<String>,
     },
 }
 

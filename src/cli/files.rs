@@ -271,11 +271,11 @@ fn beside(connection: &Connection, replication: Option<&Replication>) -> Result<
 /// The ledger of points that a target can keep for all who write there.
 pub(super) fn ledger(
     target: &Connection,
-    replication: &Replication,
+    replication: Option<&Replication>,
 ) -> Result<Option<Arc<dyn Ledger>>> {
     match target.kind {
         ConnectionKind::Postgres => {
-            Ok(Some(Arc::new(PostgresLedger::new(beside(target, Some(replication))?))))
+            Ok(Some(Arc::new(PostgresLedger::new(beside(target, replication)?))))
         }
         ConnectionKind::Files | ConnectionKind::Api => Ok(None),
     }

@@ -9,6 +9,7 @@ mod forecast;
 mod prepared;
 mod printer;
 mod progress;
+mod quota;
 mod routes;
 mod safe;
 mod schema;
@@ -113,6 +114,9 @@ fn run(cli: &Cli) -> Result<Exit> {
         Command::Spec(command) => specs::run(command, cli.shared),
         Command::Conns(command) => {
             conns::run(command, cli.shared, &Surroundings::read(cli.shared, &cli.env_files, None)?)
+        }
+        Command::Quota(command) => {
+            quota::run(command, cli.shared, &Surroundings::read(cli.shared, &cli.env_files, None)?)
         }
         Command::Sync(command) => {
             let replication = Some(command.replication());

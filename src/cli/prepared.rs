@@ -79,7 +79,7 @@ pub(super) fn prepare(
     let hooks = tokens::hooks(&source);
     let place = fetched(&replication.target, Use::Target)?;
     let (target, default_object) = files::target(&place, Some(&replication))?;
-    let ledgers = files::ledger(&place, &replication)?.into_iter().collect();
+    let ledgers = files::ledger(&place, Some(&replication))?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let default_name = stem.into_owned();
     let name = replication.name.as_deref().unwrap_or(&default_name);

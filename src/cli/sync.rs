@@ -86,7 +86,9 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
             ),
         );
     }
-    go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
+    let beginning =
+        Beginning { fresh: args.fresh, wait: args.wait.unwrap_or_default(), ..Beginning::now() };
+    go(prepared, &options, beginning, shared)
 }
 
 /// What the command line says of what is read.

@@ -161,8 +161,14 @@ impl Hand {
         }
         self.turn(now);
         let about = quota.reset.is_none_or(|reset| (reset - self.end).abs() <= LIKE);
-        if quota.remaining == Some(0) && quota.reset.is_some_and(|reset| reset > now) {
-            self.wait(quota.reset.unwrap_or(self.end));
+        // No window lasts longer than the quota's: a later reset is a mistake of the server.
+        let believed = quota.reset.filter(|reset| *reset - now <= self.terms.window + LIKE);
+        if quota.remaining == Some(0) {
+            match (quota.reset, believed) {
+                (_, Some(reset)) if reset > now => self.wait(reset, now),
+                (Some(_), None) => self.wait(self.end, now),
+                _ => {}
+            }
         }
         if !about {
             return;
@@ -172,12 +178,15 @@ impl Hand {
         let spent = quota.remaining.map(|remaining| limit.saturating_sub(remaining));
         self.told.spent = self.told.spent.max(spent);
         if quota.remaining == Some(0) {
-            self.wait(self.end);
+            self.wait(self.end, now);
         }
     }
 
-    /// Lets no request of the connection be sent before this time.
-    pub(super) fn wait(&mut self, until: DateTime<Utc>) {
+    /// Lets no request of the connection be sent before this time, or for the longest time that may be
+    /// waited.
+    pub(super) fn wait(&mut self, until: DateTime<Utc>, now: DateTime<Utc>) {
+        let longest = now.checked_add_signed(self.terms.max_wait);
+        let until = longest.map_or(until, |longest| until.min(longest));
         self.hold = self.hold.max(Some(until));
     }
 
@@ -467,6 +476,35 @@ mod tests {
         assert_eq!((step(&mut hand), hand.spent), (Step::Max(251, false), 199));
         hand.max = Some(601);
         assert!(matches!(step(&mut hand), Step::Go(..)));
+    }
+
+    #[test]
+    fn a_reset_beyond_the_window_is_not_believed() {
+        for reset in ["9999-12-31T23:59:59Z", "2026-03-26T16:45:00Z"] {
+            let mut play = Play::new(Budget::default());
+            let now = play.now;
+            let hand = &mut play.hands[0];
+            let quota = Quota {
+                limit: Some(7),
+                remaining: Some(0),
+                reset: Some(reset.parse().unwrap()),
+                binding: true,
+                ..Quota::default()
+            };
+            hand.hear(&quota, now);
+            assert_eq!(hand.hold, Some("2026-03-26T16:00:00Z".parse().unwrap()), "{reset}");
+            assert_eq!(hand.told, Told::default(), "{reset}");
+        }
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_longest() {
+        let mut play = Play::new(Budget::default());
+        let now = play.now;
+        let hand = &mut play.hands[0];
+        hand.terms.max_wait = TimeDelta::minutes(5);
+        hand.wait(DateTime::<Utc>::MAX_UTC, now);
+        assert_eq!(hand.hold, Some(now + TimeDelta::minutes(5)));
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Purse {
 
     fn step(&self, price: Price<'_>) -> Result<Step> {
         if let Some(pause) = self.story().paused.clone() {
-            return Err(paused(&pause));
+            return Err(self.paused(&pause));
         }
         Ok(self.hand().step(price, self.now(), Instant::now()))
     }
@@ -231,7 +231,8 @@ impl Purse {
     fn wait(self: &Arc<Self>, time: Duration) {
         let time = TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
         let until = self.now().checked_add_signed(time).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        self.hand().wait(until);
+        let now = self.now();
+        self.hand().wait(until, now);
         self.refresh(true);
     }
 
@@ -242,7 +243,10 @@ impl Purse {
             return None;
         }
         self.wait(time);
-        let until = self.hand().hold;
+        // Less is stored: a wrong header must not keep later runs from asking.
+        let asked =
+            TimeDelta::from_std(time).ok().and_then(|time| self.now().checked_add_signed(time));
+        let until = asked.or(self.hand().hold);
         let pauses = self.quota.on_budget == OnBudget::Pause;
         pauses.then(|| self.pause("the API asks to wait".to_owned(), until))
     }
@@ -321,8 +325,9 @@ impl Purse {
             let what = format!("the API asks to be left alone for {seconds} s");
             return Err(Error::new(Kind::Unreachable, what).with_hint(format!(
                 "that is longer than `limits.max_wait` allows; run again at {} UTC, or set \
-                 `on_budget: pause`",
-                until.format("%H:%M:%S")
+                 `on_budget: pause`; {}",
+                until.format("%H:%M:%S"),
+                self.lifted()
             )));
         }
         if wait > SHORT {
@@ -362,7 +367,22 @@ impl Purse {
         self.refresh(true);
         // Those that wait for others' requests to be settled learn of it.
         self.settled.notify_waiters();
-        paused(&pause)
+        self.paused(&pause)
+    }
+
+    fn paused(&self, pause: &Pause) -> Error {
+        let again = pause.until.map_or("run again to continue".to_owned(), |until| {
+            format!("run again at {} to continue", until.format("%Y-%m-%d %H:%M UTC"))
+        });
+        let held = self.hand().hold.is_some_and(|hold| hold > self.now());
+        let kept = if held { format!("; {}", self.lifted()) } else { String::new() };
+        Error::new(Kind::Paused, pause.reason.clone()).with_hint(format!("{again}{kept}"))
+    }
+
+    /// Where the wait is stored, and how to end it.
+    fn lifted(&self) -> String {
+        let place = self.ledger.place(&self.quota.connection);
+        format!("the wait is stored in {place}: `weir quota reset CONNECTION` lifts it")
     }
 
     /// Why a request that may cost so much is not sent by this run any more.
@@ -410,11 +430,4 @@ fn process() -> String {
     let Holder { host, process, .. } = Holder::here("");
     let (began, run) = (Utc::now().timestamp_millis(), RUNS.fetch_add(1, Ordering::Relaxed));
     format!("{host}:{process}:{began}:{run}")
-}
-
-fn paused(pause: &Pause) -> Error {
-    let again = pause.until.map_or("run again to continue".to_owned(), |until| {
-        format!("run again at {} to continue", until.format("%Y-%m-%d %H:%M UTC"))
-    });
-    Error::new(Kind::Paused, pause.reason.clone()).with_hint(again)
 }

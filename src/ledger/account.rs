@@ -173,7 +173,7 @@ impl Standing {
 impl Account {
     /// Does what a visit asks for.
     pub fn visit(&mut self, visit: &Visit) -> Standing {
-        let Terms { per_window, window, budget } = visit.terms;
+        let Terms { per_window, window, budget, max_wait } = visit.terms;
         self.turn(window, visit.now);
         let same = visit.window == self.start;
         let kept = if same { visit.kept } else { 0 };
@@ -186,7 +186,10 @@ impl Account {
             // No more than this of the server's sum can be ours: the rest is of others.
             self.others = self.others.max(told.saturating_sub(self.taken() - kept));
         }
-        self.hold = self.hold.max(visit.hold).filter(|hold| *hold > visit.now);
+        // What an earlier version or a wrong clock has stored is bounded too.
+        let longest = visit.now.checked_add_signed(max_wait).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let hold = self.hold.max(visit.hold).filter(|hold| *hold > visit.now);
+        self.hold = hold.map(|hold| hold.min(longest));
         let budget = budget.of(limit);
         let granted = if self.hold.is_some() { 0 } else { self.grant(visit, budget, limit) };
         if let Some(spender) = self.processes.get_mut(&visit.process) {
@@ -200,6 +203,12 @@ impl Account {
         let others = self.processes.iter().filter(|(name, _)| **name != visit.process);
         let held = others.map(|(_, one)| one.holds).sum();
         Standing { start, end, granted, budget, spent, held, hold }
+    }
+
+    /// Forgets until when requests are held back, and what the server has said of the quota. What processes
+    /// have spent stays.
+    pub fn lift(&mut self) {
+        (self.hold, self.limit, self.others) = (None, None, 0);
     }
 
     /// What there is in the window of this time, nobody having visited.
@@ -266,7 +275,8 @@ pub fn start_of(window: TimeDelta, now: DateTime<Utc>) -> DateTime<Utc> {
 impl Terms {
     /// Terms of which all may be spent.
     pub fn hourly(per_window: u64) -> Self {
-        Self { per_window, window: TimeDelta::hours(1), budget: Budget::default() }
+        let hour = TimeDelta::hours(1);
+        Self { per_window, window: hour, budget: Budget::default(), max_wait: hour }
     }
 }
 
@@ -278,8 +288,12 @@ mod tests {
         format!("2026-03-26T{text}Z").parse().unwrap()
     }
 
-    const TERMS: Terms =
-        Terms { per_window: 1000, window: TimeDelta::hours(1), budget: Budget::Share(1.0) };
+    const TERMS: Terms = Terms {
+        per_window: 1000,
+        window: TimeDelta::hours(1),
+        budget: Budget::Share(1.0),
+        max_wait: TimeDelta::hours(1),
+    };
 
     /// Ann, who has spent so many points and keeps none.
     fn ann(spent: u64, time: &str) -> Visit {
@@ -425,6 +439,26 @@ mod tests {
         let held = account.visit(&bob(1, "16:09:59"));
         assert_eq!((held.granted, held.hold), (0, hold));
         assert_eq!(take(&mut account, 1, "16:10:00"), 1);
+    }
+
+    #[test]
+    fn no_stored_wait_is_longer_than_the_longest() {
+        // An earlier version has stored it.
+        let hold = Some("9999-12-31T23:59:59Z".parse().unwrap());
+        let mut account = Account { hold, ..Account::default() };
+        assert_eq!(account.visit(&bob(1, "15:30:00")).hold, Some(at("16:30:00")));
+        // It does not move on with later visits.
+        assert_eq!(account.visit(&bob(1, "16:29:59")).granted, 0);
+        assert_eq!(take(&mut account, 1, "16:30:00"), 1);
+    }
+
+    #[test]
+    fn a_lifted_account_waits_no_more_and_counts_what_is_spent() {
+        let mut account = Account::default();
+        account.visit(&Visit { hold: Some(at("15:50:00")), ..ann(100, "15:30:00") });
+        account.lift();
+        assert_eq!(take(&mut account, 1, "15:30:00"), 1);
+        assert_eq!(account.taken(), 101);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Terms {
     pub window: TimeDelta,
     /// What may be spent of them here.
     pub budget: Budget,
+    /// Longest time for which the ledger holds requests back, whatever a server asks for.
+    pub max_wait: TimeDelta,
 }
 
 /// What may be spent of a quota in a window: a share of it, `60%`, or so many points, `20000`. The rest

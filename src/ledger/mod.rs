@@ -31,6 +31,12 @@ pub trait Ledger: Send + Sync {
 
     /// The account of a connection, as it is; `None` when there is none. Writes nothing.
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>>;
+
+    /// Lifts an account: see [`Account::lift`]. Returns whether there was one.
+    async fn lift(&self, connection: &str) -> Result<bool>;
+
+    /// Where the account of a connection is kept, for a person.
+    fn place(&self, connection: &str) -> String;
 }
 
 /// When an account is looked at, and the length of its windows.
@@ -56,6 +62,15 @@ impl Ledger for Memory {
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
         let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(accounts.get(connection).map(|account| account.look(at)))
+    }
+
+    async fn lift(&self, connection: &str) -> Result<bool> {
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(accounts.get_mut(connection).map(Account::lift).is_some())
+    }
+
+    fn place(&self, _: &str) -> String {
+        "memory".to_owned()
     }
 }
 
@@ -93,6 +108,19 @@ impl Ledger for All {
             all = Some(all.map_or(balance, |all| all.and(&balance)));
         }
         Ok(all)
+    }
+
+    async fn lift(&self, connection: &str) -> Result<bool> {
+        let mut lifted = false;
+        for ledger in &self.0 {
+            lifted |= ledger.lift(connection).await?;
+        }
+        Ok(lifted)
+    }
+
+    fn place(&self, connection: &str) -> String {
+        let places: Vec<String> = self.0.iter().map(|ledger| ledger.place(connection)).collect();
+        places.join(" and ")
     }
 }
 

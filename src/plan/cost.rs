@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Access, Draft};
+use chrono::{TimeDelta, Utc};
+use indexmap::IndexMap;
+
+use super::{Access, AccessHooks, Documents, Draft, Options, Run};
 use crate::error::{Error, Result};
 use crate::ledger::{self, Budget, Terms};
-use crate::replication::OnBudget;
-use crate::spec::{Points, Stream};
+use crate::replication::{Checkpoints, LimitOverrides, OnBudget, Replication, StreamOptions};
+use crate::spec::{Fields, Points, Spec, Stream};
 use crate::template::Expression;
 
 /// A quota of points that holds for a connection.
@@ -31,7 +34,8 @@ pub struct QuotaPlan {
 impl QuotaPlan {
     /// What may be spent in an hour, and on what terms.
     pub fn terms(&self) -> Terms {
-        Terms { budget: self.budget, ..Terms::hourly(self.per_hour) }
+        let max_wait = TimeDelta::from_std(self.max_wait).unwrap_or(TimeDelta::MAX);
+        Terms { budget: self.budget, max_wait, ..Terms::hourly(self.per_hour) }
     }
 }
 
@@ -44,6 +48,32 @@ pub struct Cost {
     pub object: u64,
     /// Of an object that only carries others.
     pub carrier: u64,
+}
+
+/// The quota of a connection without any replication.
+///
+/// # Errors
+/// The connection's values do not make a URL.
+pub fn quota_of(spec: &Spec, fields: &Fields, hooks: &AccessHooks) -> Result<Option<QuotaPlan>> {
+    let replication = Replication {
+        name: None,
+        source: String::new(),
+        target: String::new(),
+        defaults: StreamOptions::default(),
+        state: None,
+        checkpoint: Checkpoints::default(),
+        streams: IndexMap::new(),
+        budget: None,
+        on_budget: None,
+        limits: LimitOverrides::default(),
+        env: IndexMap::new(),
+    };
+    let documents =
+        Documents { spec, replication: &replication, fields, default_object: "", default_name: "" };
+    let (options, run) = (Options::default(), Run { id: String::new(), started_at: Utc::now() });
+    let variables = fields.variables();
+    let draft = Draft { documents, options: &options, run: &run, variables: &variables };
+    draft.quota(&Access::new(spec, fields, hooks)?, &mut Vec::new())
 }
 
 impl<'plan> Draft<'plan> {

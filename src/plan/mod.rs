@@ -35,7 +35,7 @@ pub use crate::spec::OWN;
 pub use access::{Access, AccessHooks};
 pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue};
-pub use cost::{Cost, QuotaPlan};
+pub use cost::{Cost, QuotaPlan, quota_of};
 pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use iterate::{ChunkSize, Iterate, encoded};

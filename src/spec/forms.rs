@@ -189,6 +189,13 @@ fn parse_span(text: &str) -> Option<Duration> {
     number.checked_mul(milliseconds).map(Duration::from_millis)
 }
 
+impl Span {
+    /// Reads `500ms`, `10s`, `5m`, `2h` or `1d`.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse_span(text).map(Self)
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Scalar(text) = Scalar::deserialize(deserializer)?;

@@ -13,14 +13,14 @@ mod past;
 mod probe;
 mod sample;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::ledger::Memory;
 use crate::plan::{Plan, Run};
 use crate::report::{
@@ -87,6 +87,9 @@ pub enum RunStatus {
     Paused,
 }
 
+/// Time after which a lock that another run holds is tried again.
+const LOOKS_AGAIN: Duration = Duration::from_secs(1);
+
 /// How a run is begun.
 #[derive(Clone, Copy, Debug)]
 pub struct Beginning {
@@ -98,6 +101,8 @@ pub struct Beginning {
     pub fresh: bool,
     /// Asks again for the slices that were refused, and for nothing else.
     pub retry: bool,
+    /// Longest wait for a lock that another run holds.
+    pub wait: Duration,
 }
 
 impl Beginning {
@@ -109,7 +114,7 @@ impl Beginning {
             random = [0; 4];
         }
         let random = u32::from_le_bytes(random);
-        Self { now: Utc::now(), random, fresh: false, retry: false }
+        Self { now: Utc::now(), random, fresh: false, retry: false, wait: Duration::ZERO }
     }
 
     /// A new run; its id sorts by time.
@@ -152,7 +157,7 @@ pub async fn run(
         None => services.target.store(&plan.name)?,
     };
     doing(&services, "taking the lock of the replication");
-    let lock: Arc<dyn Lock> = Arc::from(store.lock(&Holder::here(&plan.run.id)).await?);
+    let lock = locked(store.as_ref(), &plan.run.id, &services, beginning.wait).await?;
     let durable = Durable { store, lock: Arc::clone(&lock), at_home };
     let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
     lock.release().await;
@@ -160,6 +165,34 @@ pub async fn run(
     report.streams.splice(0..0, defined);
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Takes the lock of the replication; waits so long for one that another run holds.
+async fn locked(
+    store: &dyn Store,
+    run_id: &str,
+    services: &Services,
+    wait: Duration,
+) -> Result<Arc<dyn Lock>> {
+    let until = Instant::now() + wait;
+    loop {
+        match store.lock(&Holder::here(run_id)).await {
+            Ok(lock) => return Ok(Arc::from(lock)),
+            Err(error) if error.kind() == Kind::Busy => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(error);
+                }
+                let what = format!("waiting up to {} s: {error}", left.as_secs().max(1));
+                doing(services, &what);
+                tokio::select! {
+                    () = services.cancel.cancelled() => return Err(error),
+                    () = tokio::time::sleep(left.min(LOOKS_AGAIN)) => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Tells what the run does before its streams begin.
@@ -357,6 +390,11 @@ async fn begin(
     if recall.run.is_some() {
         store.save(&ended).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
+    }
+    for stream in &plan.streams {
+        let Some(output) = &stream.output else { continue };
+        let fits = target.check_table(&output.table).await;
+        fits.map_err(|error| error.within(format!("stream `{}`", stream.name)))?;
     }
     doing(services, "planning: asking the API how many records there are");
     let census = engine::census(&plan, &recall, services, beginning.now).await;

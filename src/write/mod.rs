@@ -176,6 +176,13 @@ pub trait Target: Send + Sync {
     /// Makes the table exist with all columns of the schema, and leaves its rows alone.
     async fn define(&self, table: &Table) -> Result<String>;
 
+    /// Refuses rows that the table, as it is now, could not take at commit: a look at the target before the
+    /// first request.
+    async fn check_table(&self, table: &Table) -> Result<()> {
+        let _ = table;
+        Ok(())
+    }
+
     /// What is gone of a table that an earlier run has written, as a clause: the table itself, or a
     /// column of its schema. `None`: it is all there, as far as that can be told without its rows.
     async fn lacks(&self, table: &Table) -> Result<Option<String>>;

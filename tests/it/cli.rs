@@ -324,6 +324,7 @@ fn the_help_shows_the_way() {
     Commands:
       sync         Run and check replications
       conns        Define, test and explore connections
+      quota        Look at what is counted of an API's quota, and until when it waits; end such a wait
       spec         Look at the specs of APIs, and check your own
       trust        Trust a file of somebody else as it is now: a spec, or one with `command:` values
       schema       Print the JSON Schema of a kind of file, for editors

@@ -42,7 +42,7 @@ pub(super) fn place(replication: &str) -> String {
 pub(super) fn taken(replication: &str, holder: Option<&Holder>) -> Error {
     let holder = holder.map_or_else(|| "somebody unknown".to_owned(), ToString::to_string);
     Error::new(Kind::Busy, format!("another run of `{replication}` is going on: {holder}"))
-        .with_hint("wait until it is done, or end it")
+        .with_hint("wait until it is done (`weir sync run --wait 90s` does), or end it")
 }
 
 /// The state of one replication in a folder.

@@ -175,8 +175,13 @@ impl Store for RemoteStore {
     async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
         let found = self.read("lock.json").await?;
         let lease = found.as_ref().and_then(|(bytes, _)| serde_json::from_slice(bytes).ok());
-        if let Some(Lease { holder, .. }) = lease.filter(|lease: &Lease| lease.until > Utc::now()) {
-            return Err(home::taken(&self.replication, Some(&holder)));
+        let holds = |lease: &Lease| lease.until > Utc::now() && !lease.holder.is_dead();
+        if let Some(Lease { holder, until }) = lease.filter(holds) {
+            return Err(home::taken(&self.replication, Some(&holder)).with_hint(format!(
+                "if that run has died, its lock ends at {}: wait until then, or until it is done; \
+                 `--wait 90s` does",
+                until.format("%H:%M:%S UTC")
+            )));
         }
         let until = Utc::now() + LASTS;
         let bytes = written(holder, until);

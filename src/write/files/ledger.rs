@@ -25,6 +25,10 @@ impl LocalLedger {
         Self { folder: folder.into() }
     }
 
+    fn path(&self, connection: &str) -> PathBuf {
+        self.folder.join(format!("{connection}.json"))
+    }
+
     /// Checks that it can be kept.
     ///
     /// # Errors
@@ -40,17 +44,32 @@ impl LocalLedger {
 #[async_trait]
 impl Ledger for LocalLedger {
     async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
-        let path = self.folder.join(format!("{connection}.json"));
+        let path = self.path(connection);
         let visit = visit.clone();
-        let done = tokio::task::spawn_blocking(move || visit_file(&path, &visit)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            change_file(&path, |account| account.visit(&visit))
+        })
+        .await;
         done.map_err(|error| Error::target("the ledger broke").because(error))?
     }
 
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
-        let path = self.folder.join(format!("{connection}.json"));
+        let path = self.path(connection);
         let done = tokio::task::spawn_blocking(move || read_file(&path)).await;
         let account = done.map_err(|error| Error::target("the ledger broke").because(error))??;
         Ok(account.map(|account| account.look(at)))
+    }
+
+    async fn lift(&self, connection: &str) -> Result<bool> {
+        let path = self.path(connection);
+        let done = tokio::task::spawn_blocking(move || {
+            if path.exists() { change_file(&path, Account::lift).map(|()| true) } else { Ok(false) }
+        });
+        done.await.map_err(|error| Error::target("the ledger broke").because(error))?
+    }
+
+    fn place(&self, connection: &str) -> String {
+        self.path(connection).display().to_string()
     }
 }
 
@@ -74,7 +93,8 @@ fn read_file(path: &Path) -> Result<Option<Account>> {
     })
 }
 
-fn visit_file(path: &Path, visit: &Visit) -> Result<Standing> {
+/// Changes the account in a file, in one step.
+fn change_file<T>(path: &Path, change: impl FnOnce(&mut Account) -> T) -> Result<T> {
     let wrong = |error: std::io::Error| {
         failed("write", path, &error)
             .with_hint("the ledger of points is kept there: `WEIR_HOME` names another folder")
@@ -89,11 +109,11 @@ fn visit_file(path: &Path, visit: &Visit) -> Result<Standing> {
     let old = fs::read(path).map_err(wrong)?;
     // What cannot be read is as good as nothing: the server's word is still there.
     let mut account: Account = serde_json::from_slice(&old).unwrap_or_default();
-    let standing = account.visit(visit);
+    let done = change(&mut account);
     let text = serde_json::to_string(&account)
         .map_err(|error| Error::target("the ledger makes no JSON").because(error))?;
     // Filled up to the length it had, so that it is written over in one piece.
     let text = format!("{text:<width$}\n", width = old.len().saturating_sub(1));
     file.write_all(text.as_bytes()).map_err(wrong)?;
-    Ok(standing)
+    Ok(done)
 }

@@ -8,6 +8,7 @@ mod area;
 mod budget;
 mod cloud;
 mod encode;
+mod foreign;
 mod home;
 mod journal;
 mod json;
@@ -223,6 +224,20 @@ impl Target for Files {
             void: Vec::new(),
         };
         Ok(writer.commit(&nothing, &[]).await?.object)
+    }
+
+    async fn check_table(&self, table: &Table) -> Result<()> {
+        let object = Object::parse(&table.object)?;
+        if table.disposition != Disposition::Append || object.parts.is_some() {
+            return Ok(());
+        }
+        match self.place.as_ref() {
+            Place::Local(local) if local.has(&object) => {
+                Err(local::cannot_append(&local.place(&object).display().to_string()))
+            }
+            Place::Local(_) => Ok(()),
+            Place::Store(store) => store.old(table, object).await.map(drop),
+        }
     }
 
     async fn lacks(&self, table: &Table) -> Result<Option<String>> {

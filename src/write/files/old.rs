@@ -7,15 +7,18 @@ use std::{
     sync::Arc,
 };
 
-use arrow_array::{Array, ArrayRef, RecordBatch, new_null_array};
-use arrow_schema::{DataType, Field, SchemaRef};
+use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray, new_null_array};
+use arrow_schema::{DataType, Field, FieldRef, SchemaRef};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::{
+    arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+    file::metadata::ParquetMetaData,
+};
 use serde_json::value::RawValue;
 
 use super::{
-    json, local,
+    foreign, json, local,
     object::{Compression, Format},
 };
 use crate::decode;
@@ -65,7 +68,10 @@ impl OldFile {
         match format {
             Format::Parquet => {
                 let reader = self.parquet()?;
+                // Other programs give a column without values no type: there is nothing to keep.
+                let is_typed = |field: &&FieldRef| *field.data_type() != DataType::Null;
                 let fields = reader.fields().iter().filter(|field| !known(field.name()));
+                let fields = fields.filter(is_typed);
                 let columns = fields.map(|field| {
                     let kind = kind_of(field).ok_or_else(|| {
                         self.broken(format!("column `{}` is {}", field.name(), field.data_type()))
@@ -139,12 +145,17 @@ impl OldFile {
             }
             Format::Jsonl(compression) => Source::Jsonl(self.lines(compression)?),
         };
-        Ok(OldRows { file: self.clone(), schema: schema.clone(), arrow: schema.arrow(), source })
+        let foreign = format == Format::Parquet && self.is_foreign()?;
+        let arrow = schema.arrow();
+        Ok(OldRows { file: self.clone(), schema: schema.clone(), arrow, foreign, source })
     }
 
     fn check_types(&self, schema: &TableSchema) -> Result<()> {
         for field in self.parquet()?.fields() {
             let Some(at) = schema.position(field.name()) else { continue };
+            if *field.data_type() == DataType::Null {
+                continue;
+            }
             let Some(column) = schema.columns.get(at) else { continue };
             let wanted = column.kind;
             let shown = match kind_of(field) {
@@ -175,6 +186,21 @@ impl OldFile {
                 .map(|builder| Arc::clone(builder.schema())),
         };
         schema.map_err(|error| self.broken(error))
+    }
+
+    /// Whether another program has written the Parquet file.
+    fn is_foreign(&self) -> Result<bool> {
+        let by = |metadata: &ParquetMetaData| {
+            let by = metadata.file_metadata().created_by().unwrap_or_default();
+            !by.starts_with("parquet-rs")
+        };
+        let foreign = match self {
+            Self::Local(path) => ParquetRecordBatchReaderBuilder::try_new(file(path)?)
+                .map(|builder| by(builder.metadata())),
+            Self::Bytes { bytes, .. } => ParquetRecordBatchReaderBuilder::try_new(bytes.clone())
+                .map(|builder| by(builder.metadata())),
+        };
+        foreign.map_err(|error| self.broken(error))
     }
 
     fn parquet_rows(&self) -> Result<ParquetRecordBatchReader> {
@@ -222,13 +248,22 @@ fn file(path: &Path) -> Result<File> {
     File::open(path).map_err(|error| local::failed("read", path, &error))
 }
 
-/// The type of a column that weir has written.
+/// The type of a column that weir has written, or another program from what weir had written.
 fn kind_of(field: &Field) -> Option<ColumnType> {
     let json = field.metadata().values().any(|name| name == "arrow.json");
-    match field.data_type() {
-        DataType::Utf8 if json => Some(ColumnType::Json),
-        other => ColumnType::ALL.into_iter().find(|kind| kind.arrow() == *other),
+    match foreign::kind_of(field.data_type()) {
+        Some(ColumnType::Text) if json => Some(ColumnType::Json),
+        kind => kind,
     }
+}
+
+/// Texts as JSON: those that are JSON as they are, the others as JSON strings.
+fn json_again(array: &ArrayRef) -> Vec<Option<String>> {
+    let again = |text: &str| match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => text.to_owned(),
+        Err(_) => serde_json::Value::from(text).to_string(),
+    };
+    array.as_string::<i32>().iter().map(|text| text.map(again)).collect()
 }
 
 enum Source {
@@ -241,6 +276,8 @@ pub(super) struct OldRows {
     file: OldFile,
     schema: TableSchema,
     arrow: SchemaRef,
+    /// Whether another program has written the file.
+    foreign: bool,
     source: Source,
 }
 
@@ -330,17 +367,27 @@ impl OldRows {
 
     fn fitted(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let schema = batch.schema();
-        self.refuse_unknown(schema.fields().iter().map(|field| field.name().as_str()))?;
+        let typed = schema.fields().iter().filter(|field| *field.data_type() != DataType::Null);
+        self.refuse_unknown(typed.map(|field| field.name().as_str()))?;
         let columns = self.schema.columns.iter().map(|column| {
             let Some((at, field)) = schema.column_with_name(&column.name) else {
                 return Ok(new_null_array(&column.kind.arrow(), batch.num_rows()));
             };
-            let array = batch.column(at);
-            // Text and JSON are of one Arrow type.
-            if kind_of(field) == Some(column.kind) {
-                return Ok(Arc::clone(array));
+            if *field.data_type() == DataType::Null {
+                return Ok(new_null_array(&column.kind.arrow(), batch.num_rows()));
             }
-            let texts = json::texts(field, array)?;
+            let array = foreign::own(batch.column(at))
+                .map_err(|why| self.file.broken(format!("column `{}`: {why}", column.name)))?;
+            // Text and JSON are of one Arrow type.
+            let kind = kind_of(field);
+            if kind == Some(column.kind) {
+                return Ok(array);
+            }
+            let field = field.clone().with_data_type(array.data_type().clone());
+            // Other programs forget which texts are JSON.
+            let is_lost =
+                self.foreign && (kind, column.kind) == (Some(ColumnType::Text), ColumnType::Json);
+            let texts = if is_lost { json_again(&array) } else { json::texts(&field, &array)? };
             let texts: Vec<Option<&str>> = texts.iter().map(Option::as_deref).collect();
             self.decoded(column, &texts)
         });

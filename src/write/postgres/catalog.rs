@@ -191,6 +191,21 @@ impl Existing {
         self.unique.iter().any(same)
     }
 
+    /// Refuses to add rows with keys that are there already to a table that holds each key once.
+    pub(super) fn check_repeats(&self, name: &TableName, key: &[String]) -> Result<()> {
+        let once = self.unique.iter().find(|columns| columns.iter().all(|one| key.contains(one)));
+        let Some(columns) = once else { return Ok(()) };
+        let columns: Vec<String> = columns.iter().map(|one| quoted(one)).collect();
+        let columns = columns.join(", ");
+        let what = format!(
+            "table {name} holds each ({columns}) once: the mode `snapshot` cannot add the same rows again"
+        );
+        Err(Error::input(what).with_hint(
+            "name another table for the snapshots with `object`, use the mode `incremental`, or drop the \
+             table's primary key or unique index",
+        ))
+    }
+
     /// Whether a table with this key can take its place, so that nothing is lost but what is carried
     /// over. NOT NULL on a column outside its key is somebody's own.
     pub(super) fn is_plain(&self, key: &[String]) -> bool {

@@ -1,6 +1,7 @@
 //! The ledger of points in a database: a row per connection, changed only as it was read.
 
 use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Statement};
 
@@ -104,11 +105,12 @@ async fn find_or_create(
 }
 
 impl Link {
-    async fn visit(
+    /// Changes the account; `None` when somebody else was faster.
+    async fn change<T>(
         &mut self,
         connection: &str,
-        visit: &Visit,
-    ) -> Result<Option<Standing>, tokio_postgres::Error> {
+        change: impl FnOnce(&mut Account) -> T,
+    ) -> Result<Option<T>, tokio_postgres::Error> {
         let known = self.known.take().filter(|(name, _)| name == connection);
         let old = match known {
             Some((_, text)) => Some(text),
@@ -121,7 +123,7 @@ impl Link {
         // What cannot be read is as good as nothing: the server's word is still there.
         let account = old.as_deref().map(serde_json::from_str::<Account>);
         let mut account = account.and_then(Result::ok).unwrap_or_default();
-        let standing = account.visit(visit);
+        let done = change(&mut account);
         let new = serde_json::to_string(&account).unwrap_or_default();
         let changed = match &old {
             Some(old) => self.client.execute(&self.change, &[&connection, &new, old]).await?,
@@ -131,7 +133,7 @@ impl Link {
             return Ok(None);
         }
         self.known = Some((connection.to_owned(), new));
-        Ok(Some(standing))
+        Ok(Some(done))
     }
 }
 
@@ -146,7 +148,7 @@ impl Ledger for PostgresLedger {
         };
         let mut again = true;
         for _ in 0..TRIES {
-            match link.visit(connection, visit).await {
+            match link.change(connection, |account| account.visit(visit)).await {
                 Ok(Some(standing)) => {
                     *place = Some(link);
                     return Ok(standing);
@@ -181,5 +183,25 @@ impl Ledger for PostgresLedger {
             Error::target(format!("what table {table} holds is not understood")).because(error)
         })?;
         Ok(Some(account.look(at)))
+    }
+
+    async fn lift(&self, connection: &str) -> Result<bool> {
+        let at = Look { window: TimeDelta::hours(1), now: Utc::now() };
+        if self.look(connection, at).await?.is_none() {
+            return Ok(false);
+        }
+        let failed = |error| failure::statement("the ledger cannot be changed", &error);
+        let mut link = self.connect().await?;
+        for _ in 0..TRIES {
+            if link.change(connection, Account::lift).await.map_err(failed)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Err(Error::target("the ledger is changed all the time by somebody else"))
+    }
+
+    fn place(&self, connection: &str) -> String {
+        let database = &self.options.database;
+        format!("row `{connection}` of table {TABLE} in database {database}")
     }
 }

@@ -234,6 +234,18 @@ impl Target for Postgres {
         Ok(stage.name.to_string())
     }
 
+    async fn check_table(&self, table: &Table) -> Result<()> {
+        if table.disposition != Disposition::Append {
+            return Ok(());
+        }
+        self.options.validate()?;
+        let name = TableName::parse(&table.object, &self.options.schema)?;
+        let lease = self.pool.lease().await?;
+        let existing = catalog::inspect(&*lease, &name).await?;
+        lease.give_back();
+        existing.map_or(Ok(()), |existing| existing.check_repeats(&name, &table.schema.key))
+    }
+
     async fn lacks(&self, table: &Table) -> Result<Option<String>> {
         self.options.validate()?;
         let name = TableName::parse(&table.object, &self.options.schema)?;

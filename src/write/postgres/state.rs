@@ -204,9 +204,9 @@ impl Store for PostgresStore {
             if attempt == WAITS {
                 let (name, holder) = (&self.home.replication, self.holder(&client).await);
                 let what = format!("another run of `{name}` is going on: {holder}");
-                return Err(
-                    Error::new(Kind::Busy, what).with_hint("wait until it is done, or end it")
-                );
+                return Err(Error::new(Kind::Busy, what).with_hint(
+                    "wait until it is done (`weir sync run --wait 90s` does), or end it",
+                ));
             }
             tokio::time::sleep(WAIT).await;
         }

@@ -81,8 +81,12 @@ async fn whoever_is_kept_out_is_told_that_it_is_busy() {
     drop(lock);
 }
 
-const TERMS: Terms =
-    Terms { per_window: 1000, window: TimeDelta::hours(1), budget: Budget::Share(1.0) };
+const TERMS: Terms = Terms {
+    per_window: 1000,
+    window: TimeDelta::hours(1),
+    budget: Budget::Share(1.0),
+    max_wait: TimeDelta::hours(1),
+};
 
 /// Points are counted in one place, whatever schemas the tables are in, and what was counted elsewhere before
 /// is taken over.

@@ -126,6 +126,10 @@ impl Target for Mortal<Memory> {
         self.inner.lacks(table).await
     }
 
+    async fn check_table(&self, table: &Table) -> Result<()> {
+        self.inner.check_table(table).await
+    }
+
     async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {
         self.inner.tidy(replication, keep).await
     }
@@ -283,7 +287,13 @@ impl World {
     /// A run that begins now.
     pub(crate) fn beginning(&self) -> Beginning {
         let _clock = self.runtime.enter();
-        Beginning { now: self.simulator.now(), random: 7, fresh: false, retry: false }
+        Beginning {
+            now: self.simulator.now(),
+            random: 7,
+            fresh: false,
+            retry: false,
+            wait: Duration::ZERO,
+        }
     }
 
     /// Runs a replication to its end in a process of its own.
