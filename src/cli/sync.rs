@@ -55,8 +55,12 @@ pub(super) struct Prepared {
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
-        Command::Validate { replication } => {
-            let prepared = prepare(replication, around, (Use::Look, shared))?;
+        Command::Validate { replication, target } => {
+            let needed = if *target { Use::Target } else { Use::Look };
+            let mut prepared = prepare(replication, around, (needed, shared))?;
+            if *target {
+                super::runtime()?.block_on(check_target(&mut prepared))?;
+            }
             let plan = plan(&prepared, &Options::default())?;
             let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
             if shared.json {
@@ -86,6 +90,16 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             state::reset(&prepared, &Selection::of(streams), *yes, shared)
         }
     }
+}
+
+/// Checks that the target can be written, and that a run may write its tables.
+async fn check_target(prepared: &mut Prepared) -> Result<()> {
+    // The base URL, by which a source is known, may have a part that is looked up.
+    let transport = files::transport(&prepared.source, &prepared.spec)?;
+    sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+    let plan = plan(prepared, &Options::default())?;
+    prepared.target.check().await?;
+    sync::check_owners(&plan, prepared.target(), prepared.store()?.as_ref()).await
 }
 
 /// Reads and checks all that a replication names. Values that stand elsewhere are fetched, and a spec of somebody
@@ -257,7 +271,8 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
             ),
         );
     }
-    go(prepared, &options, Beginning { fresh: args.fresh, ..Beginning::now() }, shared)
+    let (fresh, adopt) = (args.fresh, args.adopt);
+    go(prepared, &options, Beginning { fresh, adopt, ..Beginning::now() }, shared)
 }
 
 /// What the command line says of what is read.

@@ -208,6 +208,7 @@ impl Ending<'_> {
             return state;
         }
         state.succeeded.clone_from(&state.last);
+        state.committed = Some(self.run.id.clone());
         let clean = progress.gaps.is_empty() && supply <= Supply::Bounded;
         let kept = before.writes == plan.writes && before.reads == plan.reads;
         if complete {

@@ -5,6 +5,7 @@ mod goes_on;
 mod keys;
 mod names;
 mod network;
+mod owner;
 mod paging;
 mod said;
 mod state;

@@ -27,7 +27,7 @@ use weir::{
     spec::{Fields, Spec},
     state::{Change, Entries, Holder, Lock, Store},
     sync::{self, Beginning, RunReport},
-    write::{Committed, Ending, Table, Target, Watch, Writer, memory::Memory},
+    write::{Committed, Ending, Standing, Table, Target, Watch, Writer, memory::Memory},
     yaml::Document,
 };
 
@@ -124,6 +124,10 @@ impl Target for Mortal<Memory> {
 
     async fn lacks(&self, table: &Table) -> Result<Option<String>> {
         self.inner.lacks(table).await
+    }
+
+    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+        self.inner.standing(table).await
     }
 
     async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {
@@ -283,7 +287,7 @@ impl World {
     /// A run that begins now.
     pub(crate) fn beginning(&self) -> Beginning {
         let _clock = self.runtime.enter();
-        Beginning { now: self.simulator.now(), random: 7, fresh: false, retry: false }
+        Beginning { now: self.simulator.now(), random: 7, fresh: false, retry: false, adopt: false }
     }
 
     /// Runs a replication to its end in a process of its own.
