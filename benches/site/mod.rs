@@ -130,7 +130,7 @@ impl Site {
         let clock = self.runtime.enter();
         let now = self.simulator.now();
         drop(clock);
-        let beginning = Beginning { now, random: 7, fresh: false, retry: false };
+        let beginning = Beginning { now, random: 7, ..Beginning::now() };
         self.runtime.block_on(sync::run(&prepare, services, beginning)).unwrap()
     }
 }

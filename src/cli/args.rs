@@ -204,6 +204,9 @@ pub(super) enum Sync {
     Validate {
         /// Replication file
         replication: PathBuf,
+        /// Check also that the target can be reached, and that a run may write its tables
+        #[arg(long)]
+        target: bool,
     },
 }
 
@@ -215,7 +218,7 @@ impl Sync {
             Self::Status { replication }
             | Self::Reset { replication, .. }
             | Self::RetryFailed { replication, .. }
-            | Self::Validate { replication } => replication,
+            | Self::Validate { replication, .. } => replication,
         }
     }
 }
@@ -231,6 +234,10 @@ pub(super) struct SyncRun {
     /// Start over: forget the interrupted run, the cursors and all else that was saved of the streams
     #[arg(long)]
     pub(super) fresh: bool,
+    /// Take over tables that weir did not write, or that belong to another replication or source; without
+    /// it they are refused
+    #[arg(long)]
+    pub(super) adopt: bool,
     /// Pause once this run has spent so many points, whatever `budget` allows; for connections that
     /// count points
     #[arg(long, value_name = "POINTS", value_parser = clap::value_parser!(u64).range(1..))]

@@ -28,8 +28,12 @@ use crate::write::files::LocalLedger;
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
-        Command::Validate { replication } => {
-            let prepared = prepare(replication, around, (Use::Look, shared))?;
+        Command::Validate { replication, target } => {
+            let needed = if *target { Use::Target } else { Use::Look };
+            let mut prepared = prepare(replication, around, (needed, shared))?;
+            if *target {
+                super::runtime()?.block_on(check_target(&mut prepared))?;
+            }
             let plan = plan(&prepared, &Options::default())?;
             let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
             if shared.json {
@@ -61,6 +65,16 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
     }
 }
 
+/// Checks that the target can be written, and that a run may write its tables.
+async fn check_target(prepared: &mut Prepared) -> Result<()> {
+    // The base URL, by which a source is known, may have a part that is looked up.
+    let transport = files::transport(&prepared.source, &prepared.spec)?;
+    sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+    let plan = plan(prepared, &Options::default())?;
+    prepared.target.check().await?;
+    sync::check_owners(&plan, prepared.target(), prepared.store()?.as_ref()).await
+}
+
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let needed = if args.dry_run { Use::Look } else { Use::All };
     let prepared = prepare(&args.chosen.replication, around, (needed, shared))?;
@@ -86,8 +100,12 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
             ),
         );
     }
-    let beginning =
-        Beginning { fresh: args.fresh, wait: args.wait.unwrap_or_default(), ..Beginning::now() };
+    let beginning = Beginning {
+        fresh: args.fresh,
+        adopt: args.adopt,
+        wait: args.wait.unwrap_or_default(),
+        ..Beginning::now()
+    };
     go(prepared, &options, beginning, shared)
 }
 

@@ -208,6 +208,7 @@ impl Ending<'_> {
             return state;
         }
         state.succeeded.clone_from(&state.last);
+        state.committed = Some(self.run.id.clone());
         let clean = progress.gaps.is_empty() && supply <= Supply::Bounded;
         let kept = before.writes == plan.writes && before.reads == plan.reads;
         if complete {
@@ -339,7 +340,9 @@ impl Ending<'_> {
         written.for_each(|notice| add_notice(&mut notices, notice.clone()));
         let deleted = committed.map_or(0, |committed| committed.deleted);
         let assumed = self.assumed_deletes(&counts, deleted);
-        assumed.into_iter().for_each(|notice| add_notice(&mut notices, notice));
+        if let Some(notice) = assumed {
+            add_notice(&mut notices, notice);
+        }
         StreamReport {
             object: committed.map(|committed| committed.object.clone()).or_else(named),
             rows: committed.map_or(counts.rows, |committed| committed.rows),

@@ -269,6 +269,8 @@ pub struct StreamState {
     pub last: Option<LastRun>,
     /// The last run that brought its rows into the target.
     pub succeeded: Option<LastRun>,
+    /// Id of the run that committed last. `None` in states of versions that did not record owners.
+    pub committed: Option<String>,
     /// What a run that has not ended has done.
     pub open: Option<Progress>,
     /// Slices and rows of the last complete reading.

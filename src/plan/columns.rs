@@ -144,6 +144,7 @@ pub(super) fn output(
         place: stream.place.clone(),
         version: version.cloned(),
         strict,
+        source: Some(draft.source.to_owned()),
         stream: stage.name.to_owned(),
         object: object(draft, stage.name, settings)?,
         disposition: placed,

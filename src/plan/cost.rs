@@ -72,7 +72,8 @@ pub fn quota_of(spec: &Spec, fields: &Fields, hooks: &AccessHooks) -> Result<Opt
         Documents { spec, replication: &replication, fields, default_object: "", default_name: "" };
     let (options, run) = (Options::default(), Run { id: String::new(), started_at: Utc::now() });
     let variables = fields.variables();
-    let draft = Draft { documents, options: &options, run: &run, variables: &variables };
+    let draft =
+        Draft { documents, options: &options, run: &run, variables: &variables, source: "" };
     draft.quota(&Access::new(spec, fields, hooks)?, &mut Vec::new())
 }
 

@@ -157,7 +157,8 @@ impl Plan {
         variables.extend(variables::of_run(&run));
         // Requests before and after the streams belong to no stream: they see the shared inputs.
         variables.extend(variables::inputs(spec, &replication.defaults.inputs, &run)?);
-        let draft = Draft { documents, options, run: &run, variables: &variables };
+        let source = format!("{} at {}", spec.name, access.base_url);
+        let draft = Draft { documents, options, run: &run, variables: &variables, source: &source };
         let (mut active, mut definitions) = (IndexMap::new(), Vec::new());
         for (name, settings) in &chosen {
             let stage = draft.stage(name, Some(settings))?;
@@ -305,6 +306,8 @@ struct Draft<'plan> {
     options: &'plan Options,
     run: &'plan Run,
     variables: &'plan BTreeMap<String, Value>,
+    /// See [`Table::source`].
+    source: &'plan str,
 }
 
 impl<'plan> Draft<'plan> {

@@ -35,6 +35,7 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
     let key = ["replication", "stream", "slice", "url"].map(str::to_owned).to_vec();
     Table {
         replication: replication.to_owned(),
+        source: None,
         stream: ERRORS.to_owned(),
         object: object.to_owned(),
         schema: TableSchema { columns, key },

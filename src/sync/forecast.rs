@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::{
-    Beginning, Hour, Pace,
+    Beginning, Hour, Pace, owner,
     past::{self, GoOn},
 };
 use crate::engine::{self, Expected, Naive, OpenRun, Recall, Services};
@@ -80,7 +80,8 @@ pub async fn forecast(
         None => target.store(&plan.name)?,
     };
     let mut recall = Recall::read(store.load().await?)?;
-    let lacking = past::lacking(&plan, &recall, target).await;
+    let standings = owner::standings(&plan, target).await;
+    let lacking = past::lacking(&plan, &recall, (target, &standings)).await;
     let mut notes = Vec::new();
     for (stream, message) in &lacking {
         recall.distrust(stream);

@@ -8,6 +8,7 @@ mod again;
 mod errors;
 mod findings;
 mod forecast;
+mod owner;
 mod pace;
 mod past;
 mod probe;
@@ -35,6 +36,7 @@ use past::{GoOn, GoingOn};
 
 pub use errors::ERRORS;
 pub use forecast::{Continued, ExpectedStream, Forecast, forecast};
+pub use owner::check_owners;
 pub use pace::{Hour, LimitFrom, Pace};
 pub use probe::{Diagnosis, Finding, look_up, probe};
 
@@ -103,6 +105,8 @@ pub struct Beginning {
     pub retry: bool,
     /// Longest wait for a lock that another run holds.
     pub wait: Duration,
+    /// Takes over tables that are nobody's, or another replication's.
+    pub adopt: bool,
 }
 
 impl Beginning {
@@ -114,7 +118,8 @@ impl Beginning {
             random = [0; 4];
         }
         let random = u32::from_le_bytes(random);
-        Self { now: Utc::now(), random, fresh: false, retry: false, wait: Duration::ZERO }
+        let wait = Duration::ZERO;
+        Self { now: Utc::now(), random, fresh: false, retry: false, adopt: false, wait }
     }
 
     /// A new run; its id sorts by time.
@@ -252,6 +257,11 @@ async fn run_locked(
     let started = Instant::now();
     let store = Arc::clone(&durable.store);
     let entries = store.load().await?;
+    doing(&services, "looking at the tables of the target");
+    let standings = owner::standings(&plan, services.target.as_ref()).await;
+    if !beginning.adopt {
+        owner::check(&plan, &standings, &Recall::read_leniently(entries.clone()).0)?;
+    }
     let recall = if beginning.fresh {
         forget(store.as_ref(), &plan, entries).await?
     } else {
@@ -262,8 +272,8 @@ async fn run_locked(
         let detail = format!("{damage}; the run goes on from what was saved before that");
         findings.tell(reporter.as_ref(), None, NoticeKind::StateDamaged, detail);
     }
-    doing(&services, "looking at the tables of the target");
-    let lacking = past::lacking(&plan, &recall, services.target.as_ref()).await;
+    let target = (services.target.as_ref(), &standings);
+    let lacking = past::lacking(&plan, &recall, target).await;
     findings.tell_all(reporter.as_ref(), NoticeKind::TargetChanged, &lacking);
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
     let begun = begin(prepare, plan, past, &services, beginning).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use super::owner::{self, Standings};
 use crate::engine::{self, Counted, OpenRun, OpenStream, Reach, Recall, Way};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
@@ -38,11 +39,11 @@ pub(super) struct GoingOn {
 type Anew = BTreeMap<String, (Way, String)>;
 
 /// Streams of whose tables something is gone that the state takes for written, as when someone dropped
-/// a column, and what. What is still to be read of them would not bring it back.
+/// a column or emptied the table, and what. What is still to be read of them would not bring it back.
 pub(super) async fn lacking(
     plan: &Plan,
     recall: &Recall,
-    target: &dyn Target,
+    (target, standings): (&dyn Target, &Standings),
 ) -> BTreeMap<String, String> {
     let mut lacking = BTreeMap::new();
     for stream in &plan.streams {
@@ -55,7 +56,10 @@ pub(super) async fn lacking(
             continue;
         }
         // What cannot be looked at now, the stream itself will fail for.
-        if let Ok(Some(lost)) = target.lacks(&output.table).await {
+        let lost = target.lacks(&output.table).await.ok().flatten().or_else(|| {
+            owner::changed(&output.table, standings.get(&stream.name)?, (&state, recall))
+        });
+        if let Some(lost) = lost {
             let message = format!("{lost}: everything has to be read again");
             lacking.insert(stream.name.clone(), message);
         }

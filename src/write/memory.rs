@@ -17,7 +17,7 @@ use arrow_schema::DataType;
 use async_trait::async_trait;
 
 use super::{
-    Committed, Deletes, Disposition, Ending, Seen, Table, Target, Watch, Writer,
+    Committed, Deletes, Disposition, Ending, Owner, Seen, Standing, Table, Target, Watch, Writer,
     repeats::{Apart, Example, LONGEST, Loss, Repeats, Verdict, check_strict, versions},
 };
 use crate::error::{Error, Kind, Result};
@@ -40,6 +40,7 @@ struct Kept {
     tables: HashMap<String, Vec<RecordBatch>>,
     /// Staged rows by object, with the run they belong to.
     staged: HashMap<String, (String, Vec<RecordBatch>)>,
+    owners: HashMap<String, Owner>,
     states: HashMap<String, Entries>,
     locks: HashMap<String, Holder>,
 }
@@ -116,6 +117,13 @@ impl Target for Memory {
         Ok((!there).then(|| format!("table `{}` is gone", table.object)))
     }
 
+    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+        let rows = self.count(table).await?;
+        let owner = locked(&self.kept).owners.get(&table.object).cloned();
+        let object = table.object.clone();
+        Ok(rows.map(|rows| Standing { object, rows: Some(rows), owner }))
+    }
+
     async fn tidy(&self, _: &str, _: Option<&str>) -> Result<()> {
         Ok(())
     }
@@ -124,11 +132,7 @@ impl Target for Memory {
 
     async fn count(&self, table: &Table) -> Result<Option<u64>> {
         let kept = locked(&self.kept);
-        let is_live = |row: &&RecordBatch| {
-            row.column_by_name(DELETED_AT).is_none_or(|deleted| deleted.is_null(0))
-        };
-        let rows = kept.tables.get(&table.object);
-        Ok(rows.map(|rows| rows.iter().filter(is_live).count() as u64))
+        Ok(kept.tables.get(&table.object).map(|rows| live(rows)))
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
@@ -236,6 +240,10 @@ impl Writer for MemoryWriter {
             Disposition::Replace | Disposition::Truncate => *old = staged.rows,
             Disposition::Append => old.extend(staged.rows),
             Disposition::Merge => deleted = merge(old, staged, &table, ending)?,
+        }
+        let live = live(old);
+        if let Some(owner) = Owner::of(&table, Some(live)) {
+            kept.owners.insert(table.object.clone(), owner);
         }
         kept.staged.remove(&table.object);
         save(&mut kept, &table.replication, state);
@@ -401,6 +409,11 @@ fn changed(row: &RecordBatch, before: Option<&RecordBatch>, table: &Table) -> Re
     let moved = differs.iter().any(|name| table.place.contains(name));
     let change = if moved { "moved" } else { "updated" };
     with(row, CHANGE, Arc::new(StringArray::from(vec![change])))
+}
+
+/// Rows that are not marked as deleted.
+fn live(rows: &[RecordBatch]) -> u64 {
+    rows.iter().filter(|row| !is_deleted(row)).count() as u64
 }
 
 fn is_deleted(row: &RecordBatch) -> bool {

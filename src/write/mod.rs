@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod memory;
+mod owner;
 pub mod postgres;
 mod repeats;
 
@@ -18,6 +19,7 @@ use crate::report::{Notice, Reporter, Silent};
 use crate::schema::TableSchema;
 use crate::state::{Change, Store};
 
+pub use self::owner::{Owner, Standing};
 pub use self::repeats::SliceNumber;
 /// What the names of samples end with.
 pub const SAMPLE: &str = "__sample";
@@ -57,6 +59,9 @@ pub enum Deletes {
 pub struct Table {
     /// Name of the replication, under which the target keeps its state.
     pub replication: String,
+    /// Where the rows come from: the spec and the base URL of the API, without secrets. `None` for tables of
+    /// weir's own, whose owner is not recorded.
+    pub source: Option<String>,
     /// Stream whose rows these are.
     pub stream: String,
     /// Where to: `schema.table` for a database, a path below the connection's root for files.
@@ -152,6 +157,7 @@ impl Default for Watch {
 ///   the commit then fails with [`crate::error::Kind::Shape`], and the target stays as it is.
 /// - A commit without any rows is a commit: `Replace` and `Truncate` then empty the table.
 /// - State that is handed to `checkpoint` or `commit` is saved with the rows, both or neither.
+/// - A commit records the table's [`Owner`], which [`Target::standing`] reads.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// Refuses a table that could never be opened, by its name and disposition alone; asks nobody.
@@ -186,6 +192,10 @@ pub trait Target: Send + Sync {
     /// What is gone of a table that an earlier run has written, as a clause: the table itself, or a
     /// column of its schema. `None`: it is all there, as far as that can be told without its rows.
     async fn lacks(&self, table: &Table) -> Result<Option<String>>;
+
+    /// What stands where the table is to be written, and whose it is; `None` where there is nothing. Reads
+    /// only.
+    async fn standing(&self, table: &Table) -> Result<Option<Standing>>;
 
     /// Removes what runs of a replication have staged, but for the run `keep`, and what any run staged long
     /// ago. Only for the holder of the replication's lock.

@@ -7,6 +7,7 @@ mod goes_on;
 mod keys;
 mod names;
 mod network;
+mod owner;
 mod paging;
 mod parquet;
 mod refused;

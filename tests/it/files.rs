@@ -44,6 +44,7 @@ fn table(object: &str, disposition: Disposition) -> Table {
         place: Vec::new(),
         version: None,
         strict: false,
+        source: Some("wiki at https://wiki.test".to_owned()),
         stream: "pages".to_owned(),
         object: object.to_owned(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },

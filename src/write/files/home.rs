@@ -23,6 +23,8 @@ use crate::state::{Change, Entries, Holder, Lock, Store};
 
 /// Folder of the states below a root; hidden from those who look for data.
 const FOLDER: &str = ".weir_state";
+/// Folder of the records of who owns which object.
+const RECORDS: &str = ".weir_tables";
 /// Everything up to some point in time, and what was saved since: see [`journal`].
 const SNAPSHOT: &str = "state.json";
 const JOURNAL: &str = "journal.jsonl";
@@ -33,9 +35,19 @@ const LONG: u64 = 8 << 20;
 
 /// Where the state of a replication is, below a root: a name that no other replication has.
 pub(super) fn place(replication: &str) -> String {
-    let hash = hash::fnv(replication.bytes());
-    let readable: String = label(replication).chars().take(80).collect();
-    format!("{FOLDER}/{readable}-{hash:016x}")
+    format!("{FOLDER}/{}", unique(replication))
+}
+
+/// Where it is recorded who owns an object, below a root.
+pub(super) fn record(object: &str) -> String {
+    format!("{RECORDS}/{}.json", unique(object))
+}
+
+/// A name for a file that no other text has.
+fn unique(text: &str) -> String {
+    let hash = hash::fnv(text.bytes());
+    let readable: String = label(text).chars().take(80).collect();
+    format!("{readable}-{hash:016x}")
 }
 
 /// The error of a replication that somebody else runs.

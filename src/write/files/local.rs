@@ -99,6 +99,12 @@ impl Local {
         Ok(manifest.files.iter().map(|part| place.join(part)).collect())
     }
 
+    /// Rows of an object that is there, marked ones included.
+    pub(super) fn rows(&self, object: &Object) -> Result<u64> {
+        let files = self.files(object)?.into_iter().map(OldFile::Local);
+        files.map(|file| file.rows(object.format)).sum()
+    }
+
     /// A column that the object lacks, as far as its first file tells.
     pub(super) fn lost(&self, object: &Object, schema: &TableSchema) -> Result<Option<String>> {
         let mut path = self.place(object);

@@ -21,6 +21,7 @@ mod object;
 mod old;
 mod options;
 mod out;
+mod owner;
 mod repeats;
 mod sort;
 mod stage;
@@ -39,13 +40,14 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use self::{
     area::Area, budget::Budget, encode::Plan, home::LocalStore, lease::RemoteStore, local::Local,
-    merge::Merge, object::Object, old::OldFile, out::Out, stage::Staging, store::Store,
+    merge::Merge, object::Object, old::OldFile, out::Out, owner::Record, stage::Staging,
+    store::Store,
 };
 use crate::error::{Error, Result};
 use crate::schema::Column;
 use crate::state::{self, Change};
 use crate::write::repeats::check_strict;
-use crate::write::{Committed, Disposition, Ending, Table, Target, Watch, Writer};
+use crate::write::{Committed, Disposition, Ending, Standing, Table, Target, Watch, Writer};
 
 pub use self::ledger::LocalLedger;
 pub use self::options::{FilesOptions, Settings};
@@ -253,6 +255,18 @@ impl Target for Files {
             Some(column) => Some(format!("column `{column}` of `{object}` is gone")),
             None => None,
         })
+    }
+
+    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+        let object = Object::parse(&table.object)?;
+        let there = match self.place.as_ref() {
+            Place::Local(local) => local.has(&object),
+            Place::Store(store) => store.has(table, object.clone()).await?,
+        };
+        if !there {
+            return Ok(None);
+        }
+        owner::standing(&self.place, object, table.disposition).await.map(Some)
     }
 
     async fn tidy(&self, _: &str, _: Option<&str>) -> Result<()> {
@@ -482,7 +496,10 @@ impl Writer for FilesWriter {
         let (out, mut committed) = self.build(ending).await?;
         // Putting it together may have taken long.
         self.home.check()?;
+        let record = Record::new(&self.place, &self.object.path);
+        let owner = record.announce(&self.table, out.rows()).await?;
         committed.object = out.publish().await?;
+        record.save(owner).await?;
         // Dying here, the next process finds the rows still staged, and publishes them once more.
         self.home.store().save(state).await?;
         let Self { staging, .. } = *self;

@@ -13,6 +13,7 @@ mod merge;
 mod name;
 mod options;
 mod own;
+mod owner;
 mod pool;
 mod pooler;
 mod publish;
@@ -50,7 +51,7 @@ use self::{
 use crate::error::{Error, Result};
 use crate::report::Event;
 use crate::state::Store;
-use crate::write::{Disposition, SAMPLE, Table, Target, Watch, Writer};
+use crate::write::{Disposition, SAMPLE, Standing, Table, Target, Watch, Writer};
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
 ///
@@ -181,6 +182,7 @@ impl Target for Postgres {
             None => own::may_create(&lease, &stage.name).await?,
         }
         stage = stage.in_schema(self.staging_schema(&lease, &stage.name).await?);
+        stage.records = owner::place(&lease, &stage.name).await?;
         stage.lasting = existing.is_none() || stage.disposition == Disposition::Replace;
         match staged {
             Some(rows) if !stage.go_on(&lease, rows).await? => {
@@ -255,6 +257,15 @@ impl Target for Postgres {
         let Some(existing) = existing else { return Ok(Some(format!("table {name} is gone"))) };
         let lost = existing.lost(&table.schema);
         Ok(lost.map(|column| format!("column `{column}` of table {name} is gone")))
+    }
+
+    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+        self.options.validate()?;
+        let name = TableName::parse(&table.object, &self.options.schema)?;
+        let lease = self.pool.lease().await?;
+        let standing = owner::standing(&lease, &name, table.disposition).await?;
+        lease.give_back();
+        Ok(standing)
     }
 
     async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {

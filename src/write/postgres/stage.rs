@@ -17,7 +17,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::schema::{Column, ColumnType, MARK, SLICE, TableSchema};
-use crate::write::{Deletes, Disposition, Table};
+use crate::write::{Deletes, Disposition, Owner, Table};
 
 /// Column that numbers staged rows, so that their order can be told, and those after a checkpoint; it
 /// goes before the rows are seen.
@@ -54,6 +54,9 @@ pub(super) struct Stage {
     pub(super) disposition: Disposition,
     /// Whether it may become the table itself.
     pub(super) lasting: bool,
+    /// What is recorded of the table at the commit, but for its rows; and where, as far as there is a place.
+    pub(super) owner: Option<Owner>,
+    pub(super) records: Option<TableName>,
 }
 
 impl Stage {
@@ -117,6 +120,8 @@ impl Stage {
             strict: table.strict,
             disposition,
             lasting: false,
+            owner: Owner::of(table, None),
+            records: None,
         })
     }
 

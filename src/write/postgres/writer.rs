@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use super::{
     failure,
     lock::TableLock,
+    owner,
     pool::{Lease, Pool},
     publish::{self, Published},
     repeats::Told,
@@ -122,6 +123,7 @@ impl PostgresWriter {
         let published = publish::publish(&transaction, stage, ending, &mut waits).await?;
         let waited = waits.waited();
         drop(waits);
+        owner::save(&transaction, stage).await?;
         state::apply(&transaction, &self.home, state).await?;
         transaction.commit().await.map_err(|error| {
             let what = format!("whether the new rows of table {name} were committed is not known");

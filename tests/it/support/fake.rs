@@ -176,6 +176,11 @@ impl Fake {
         Self { target, format: "public.{stream_name}", ..self }
     }
 
+    /// The same API and target, by another spec.
+    pub(crate) fn of_spec(self, spec: Spec) -> Self {
+        Self { spec, ..self }
+    }
+
     /// The same API and folder, for a process that knows nothing of what this one has in memory.
     pub(crate) fn another_process(&self) -> Self {
         let (api, folder) = (Arc::clone(&self.api), Arc::clone(&self.folder));

@@ -594,6 +594,7 @@ pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Tabl
         place: Vec::new(),
         version: None,
         strict: false,
+        source: Some("shop at https://shop.test".to_owned()),
         stream: "people".to_owned(),
         object: object.into(),
         schema: TableSchema { columns, key: vec!["id".to_owned()] },

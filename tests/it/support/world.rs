@@ -27,7 +27,7 @@ use weir::{
     spec::{Fields, Spec},
     state::{Change, Entries, Holder, Lock, Store},
     sync::{self, Beginning, RunReport},
-    write::{Committed, Ending, Table, Target, Watch, Writer, memory::Memory},
+    write::{Committed, Ending, Standing, Table, Target, Watch, Writer, memory::Memory},
     yaml::Document,
 };
 
@@ -128,6 +128,10 @@ impl Target for Mortal<Memory> {
 
     async fn check_table(&self, table: &Table) -> Result<()> {
         self.inner.check_table(table).await
+    }
+
+    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+        self.inner.standing(table).await
     }
 
     async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {
@@ -292,6 +296,7 @@ impl World {
             random: 7,
             fresh: false,
             retry: false,
+            adopt: false,
             wait: Duration::ZERO,
         }
     }

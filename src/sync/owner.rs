@@ -1,0 +1,125 @@
+//! Whose the tables of a run are: what is not its own is refused before the first request.
+
+use std::collections::BTreeMap;
+
+use crate::engine::{Recall, StreamState};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::state::Store;
+use crate::write::{Disposition, Owner, Standing, Table, Target};
+
+/// What stands in the target, by stream.
+pub(super) type Standings = BTreeMap<String, Standing>;
+
+/// Looks up what stands where a plan writes.
+pub(super) async fn standings(plan: &Plan, target: &dyn Target) -> Standings {
+    let mut standings = Standings::new();
+    for (name, table) in tables(plan) {
+        // What cannot be looked at now, the stream itself will fail for.
+        if let Ok(Some(standing)) = target.standing(table).await {
+            standings.insert(name.to_owned(), standing);
+        }
+    }
+    standings
+}
+
+fn tables(plan: &Plan) -> impl Iterator<Item = (&str, &Table)> {
+    plan.streams.iter().filter_map(|stream| Some((&*stream.name, &stream.output.as_ref()?.table)))
+}
+
+/// Refuses tables that have rows and are nobody's, and those of other replications or sources.
+///
+/// # Errors
+/// Names the first such table, and counts the others.
+pub(super) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Result<()> {
+    let problems = tables(plan).filter_map(|(name, table)| {
+        let (what, hint) = problem(table, standings.get(name)?, recall)?;
+        Some((format!("stream `{name}`: {what}"), hint))
+    });
+    let mut problems: Vec<(String, &str)> = problems.collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let (first, hint) = problems.remove(0);
+    let error = Error::input(first).with_hint(hint);
+    let others: Vec<String> = problems.into_iter().map(|(what, _)| what).collect();
+    Err(if others.is_empty() { error } else { error.because(others.join("; ")) })
+}
+
+/// Checks whose the tables of a plan are. Reads target and state only.
+///
+/// # Errors
+/// A run of the plan would be refused, or the state cannot be read.
+pub async fn check_owners(plan: &Plan, target: &dyn Target, store: &dyn Store) -> Result<()> {
+    let (recall, _) = Recall::read_leniently(store.load().await?);
+    check(plan, &standings(plan, target).await, &recall)
+}
+
+fn problem(table: &Table, standing: &Standing, recall: &Recall) -> Option<(String, &'static str)> {
+    let object = &standing.object;
+    let Some(owner) = &standing.owner else {
+        let ours = standing.rows == Some(0) || knows(recall, table, standing);
+        let what = format!("`{object}` has rows, and no run of weir is known to have written them");
+        let hint = "choose another `object`; or let this replication take it over, which replaces or \
+                    merges its rows, with `--adopt`";
+        return (!ours).then_some((what, hint));
+    };
+    let Owner { replication, source, run_id, .. } = owner;
+    if *replication != table.replication {
+        let what = format!(
+            "`{object}` belongs to the replication `{replication}` ({source}), whose run {run_id} \
+             wrote it last; this one is `{}`",
+            table.replication
+        );
+        let hint = "a table has one owner: choose another `object`, or take it over with `--adopt`";
+        return Some((what, hint));
+    }
+    let other = table.source.as_ref().filter(|own| *own != source)?;
+    let what = format!("`{object}` holds rows of {source}, and this run reads {other}");
+    let hint = "put `{source}` into `object`, so that each source has a table of its own; or take the \
+                table over with `--adopt`";
+    Some((what, hint))
+}
+
+/// Whether a run of the replication is known to have written an object, or to have begun to.
+fn knows(recall: &Recall, table: &Table, standing: &Standing) -> bool {
+    let state = recall.stream(&table.stream);
+    let ended = [&state.succeeded, &state.last].into_iter().flatten();
+    let mut written = ended.filter_map(|run| run.report.object.as_deref());
+    let open = recall.run.as_ref().and_then(|run| run.streams.get(&table.stream));
+    let opened = open.and_then(|stream| stream.object.as_ref());
+    // Folders are reported with the number of their files.
+    let is_it =
+        |shown: &str| shown.split("/ (").next().unwrap_or(shown).ends_with(&standing.object);
+    opened == Some(&table.object) || written.any(|shown| shown == table.object || is_it(shown))
+}
+
+/// How a table differs from what the replication left there, as a clause; for tables that are merged into.
+pub(super) fn changed(
+    table: &Table,
+    standing: &Standing,
+    (state, recall): (&StreamState, &Recall),
+) -> Option<String> {
+    let (object, owner) = (&standing.object, standing.owner.as_ref()?);
+    if table.disposition != Disposition::Merge {
+        return None;
+    }
+    let Owner { replication, source, .. } = owner;
+    if *replication != table.replication || table.source.as_ref() != Some(source) {
+        return Some(format!("`{object}` was last written by `{replication}`, from {source}"));
+    }
+    let run = recall.run.as_ref().map(|run| &run.id);
+    if let Some(committed) = &state.committed
+        && *committed != owner.run_id
+        && run != Some(&owner.run_id)
+    {
+        let by = &owner.run_id;
+        return Some(format!(
+            "`{object}` was written by run {by}, which the saved state does not know"
+        ));
+    }
+    let (before, now) = (owner.rows?, standing.rows?);
+    let one = |rows: u64| if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+    (before != now)
+        .then(|| format!("`{object}` has {}, and had {} after the last run", one(now), one(before)))
+}

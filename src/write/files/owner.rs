@@ -1,0 +1,127 @@
+//! Whose the objects are: a hidden file for each of them, below the root.
+//!
+//! On local disk an object and its record cannot be replaced in one step. Before the object is published, the new
+//! record is therefore written in front of the old one; the number of rows tells which of them holds.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write},
+    path::Path,
+};
+
+use object_store::{ObjectStoreExt, PutPayload};
+
+use super::{
+    Place, home,
+    local::{self, Local},
+    object::Object,
+    store,
+};
+use crate::error::{Error, Result};
+use crate::write::{Disposition, Owner, Standing, Table};
+
+/// The record of one object.
+pub(super) struct Record<'place> {
+    place: &'place Place,
+    /// Its file, below the root.
+    name: String,
+}
+
+impl<'place> Record<'place> {
+    pub(super) fn new(place: &'place Place, object: &str) -> Self {
+        Self { place, name: home::record(object) }
+    }
+
+    /// What is recorded, the newest first.
+    async fn all(&self) -> Result<Vec<Owner>> {
+        let bytes = match self.place {
+            Place::Local(local) => {
+                let path = local.root().join(&self.name);
+                match fs::read(&path) {
+                    Ok(bytes) => bytes,
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                    Err(error) => return Err(local::failed("read", &path, &error)),
+                }
+            }
+            Place::Store(store) => {
+                let wrong = |error| store::failed("read", &self.name, &error);
+                match store.bucket().get(&store.below(&self.name)).await {
+                    Ok(found) => found.bytes().await.map_err(wrong)?.to_vec(),
+                    Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
+                    Err(error) => return Err(wrong(error)),
+                }
+            }
+        };
+        // One that is damaged is none: the state may know the object still.
+        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// The record that holds for an object with so many rows.
+    pub(super) async fn read(&self, rows: Option<u64>) -> Result<Option<Owner>> {
+        let mut all = self.all().await?;
+        let fits = all.iter().position(|one| rows.is_some() && one.rows == rows);
+        Ok(if all.is_empty() { None } else { Some(all.swap_remove(fits.unwrap_or(0))) })
+    }
+
+    /// Announces what will be recorded once the object is published.
+    pub(super) async fn announce(&self, table: &Table, rows: u64) -> Result<Option<Owner>> {
+        let owner = Owner::of(table, Some(rows));
+        if owner.is_some() && matches!(self.place, Place::Local(_)) {
+            let before = self.all().await?.into_iter().next();
+            self.write(&owner.clone().into_iter().chain(before).collect::<Vec<_>>()).await?;
+        }
+        Ok(owner)
+    }
+
+    /// Records whose the object is that was published.
+    pub(super) async fn save(&self, owner: Option<Owner>) -> Result<()> {
+        match owner {
+            Some(owner) => self.write(&[owner]).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&self, all: &[Owner]) -> Result<()> {
+        let text = serde_json::to_vec_pretty(all)
+            .map_err(|error| Error::target("the owner cannot be recorded").because(error))?;
+        match self.place {
+            Place::Local(local) => write_local(local, &self.name, &text),
+            Place::Store(store) => {
+                let path = store.below(&self.name);
+                let put = store.bucket().put(&path, PutPayload::from(text)).await;
+                put.map(drop).map_err(|error| store::failed("write", &self.name, &error))
+            }
+        }
+    }
+}
+
+/// What stands where an object is to be written. Rows are counted where the count is compared with a record's, or
+/// where there is no record.
+pub(super) async fn standing(
+    place: &Place,
+    object: Object,
+    disposition: Disposition,
+) -> Result<Standing> {
+    let count = || match place {
+        // What cannot be counted is there all the same.
+        Place::Local(local) => local.rows(&object).ok(),
+        // The rows of a store would have to be fetched.
+        Place::Store(_) => None,
+    };
+    let mut rows = if disposition == Disposition::Merge { count() } else { None };
+    let owner = Record::new(place, &object.path).read(rows).await?;
+    if owner.is_none() && rows.is_none() {
+        rows = count();
+    }
+    Ok(Standing { object: object.path, rows, owner })
+}
+
+fn write_local(local: &Local, name: &str, text: &[u8]) -> Result<()> {
+    let path = local.root().join(name);
+    let (new, folder) = (path.with_extension("new"), path.parent().unwrap_or(Path::new(".")));
+    fs::create_dir_all(folder).map_err(|error| local::failed("create", folder, &error))?;
+    let wrong = |error: std::io::Error| local::failed("write", &path, &error);
+    let mut file = File::create(&new).map_err(wrong)?;
+    file.write_all(text).and_then(|()| file.sync_all()).map_err(wrong)?;
+    fs::rename(&new, &path).map_err(wrong)
+}

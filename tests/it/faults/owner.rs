@@ -1,0 +1,267 @@
+//! Tables that are not this replication's, and tables that somebody changed between two runs.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use weir::{
+    error::{Error, Kind},
+    plan::Options,
+    report::{NoticeKind, StreamStatus},
+    spec::Spec,
+    sync::Beginning,
+};
+
+use crate::support::{
+    fake::{Fake, How, Ran, Reply},
+    postgres::Database,
+    user::{TO_FILES, User, ended},
+};
+
+const SPEC: &str = "
+name: shop
+base_url: https://shop.test/v1
+streams:
+  items:
+    get: /items
+    records: 'items[]'
+    key: [id]
+    cursor: { field: at, query: { since: '{{ cursor }}' } }
+    refresh: 24h
+    columns: { id: int, at: int, name: text }
+";
+
+const FULL: &str =
+    "source: A\ntarget: B\ndefaults: { metadata: { synced_at: false } }\nstreams: { items: }\n";
+const CHANGES: &str = "source: A\ntarget: B\ndefaults: { mode: incremental, metadata: { synced_at: false } }\n\
+    streams: { items: }\n";
+
+fn items() -> Vec<Value> {
+    (1..=4).map(|id| json!({ "id": id, "at": id, "name": format!("item {id}") })).collect()
+}
+
+fn shop() -> Fake {
+    Fake::new(SPEC, |asked| {
+        let since: i64 = asked.param("since").parse().unwrap_or(0);
+        let mut items = items();
+        items.retain(|item| item["at"].as_i64() >= Some(since));
+        Reply::json(&json!({ "items": items }))
+    })
+}
+
+async fn run(fake: &Fake, replication: &str, adopt: bool) -> Result<Ran, Error> {
+    let beginning = Beginning { adopt, ..Beginning::now() };
+    fake.try_run(How { replication, options: &Options::default(), beginning }).await
+}
+
+/// Runs, and is refused before anything is asked for.
+#[track_caller]
+fn refused(ran: Result<Ran, Error>, part: &str) {
+    let error = ran.err().unwrap_or_else(|| panic!("`{part}` is not refused"));
+    assert_eq!(error.kind(), Kind::Input, "{error:?}");
+    assert!(error.chain().contains(part), "{part}: {error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("--adopt")), "{error:?}");
+}
+
+/// A target in which the tests look and change things.
+struct Place {
+    fake: Fake,
+    /// Its database; `None` for files.
+    database: Option<Database>,
+}
+
+impl Place {
+    async fn all() -> [Self; 2] {
+        let database = Database::new().await;
+        let fake = shop().into_postgres(database.options());
+        [Self { fake: shop(), database: None }, Self { fake, database: Some(database) }]
+    }
+
+    /// The ids in the table, with commas between.
+    async fn ids(&self) -> String {
+        match &self.database {
+            None => {
+                let ids = self.fake.column("items", "id");
+                ids.iter().map(Value::to_string).collect::<Vec<_>>().join(",")
+            }
+            Some(database) => {
+                database.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM items").await
+            }
+        }
+    }
+
+    /// Somebody makes a table with one row.
+    async fn make(&self) {
+        match &self.database {
+            None => {
+                let row = "{\"id\":99,\"at\":1,\"name\":\"mine\"}\n";
+                fs::write(self.fake.folder().join("items.jsonl"), row).unwrap();
+            }
+            Some(database) => {
+                let table = "CREATE TABLE items (id bigint PRIMARY KEY, at bigint, name text); \
+                             INSERT INTO items VALUES (99, 1, 'mine')";
+                database.execute(table).await;
+            }
+        }
+    }
+
+    /// Somebody removes all rows but the first.
+    async fn cut(&self) {
+        match &self.database {
+            None => {
+                let path = self.fake.folder().join("items.jsonl");
+                let text = fs::read_to_string(&path).unwrap();
+                fs::write(&path, format!("{}\n", text.lines().next().unwrap())).unwrap();
+            }
+            Some(database) => {
+                database.execute("DELETE FROM items WHERE id > 1").await;
+            }
+        }
+    }
+
+    /// Forgets all records, as if an earlier version had written the tables.
+    async fn forget_records(&self) {
+        match &self.database {
+            None => fs::remove_dir_all(self.fake.folder().join(".weir_tables")).unwrap(),
+            Some(database) => database.execute("DROP TABLE _weir.tables").await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_weir_did_not_write_is_refused_until_it_is_adopted() {
+    for replication in [FULL, CHANGES] {
+        for place in Place::all().await {
+            place.make().await;
+            let fake = &place.fake;
+            refused(run(fake, replication, false).await, "no run of weir is known");
+            assert_eq!(place.ids().await, "99");
+            run(fake, replication, true).await.unwrap();
+            let ran = run(fake, replication, false).await.unwrap();
+            assert_eq!(ran.stream("items").status, StreamStatus::Done, "it is remembered");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_without_rows_may_be_made_beforehand() {
+    for place in Place::all().await {
+        place.make().await;
+        match &place.database {
+            None => fs::write(place.fake.folder().join("items.jsonl"), "").unwrap(),
+            Some(database) => database.execute("DELETE FROM items").await,
+        }
+        run(&place.fake, CHANGES, false).await.unwrap();
+        assert_eq!(place.ids().await, "1,2,3,4");
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_another_replication_is_refused() {
+    let other = format!("name: other\n{CHANGES}");
+    for place in Place::all().await {
+        let fake = &place.fake;
+        run(fake, CHANGES, false).await.unwrap();
+        refused(run(fake, &other, false).await, "belongs to the replication `fake`");
+        run(fake, &other, true).await.unwrap();
+        refused(run(fake, CHANGES, false).await, "belongs to the replication `other`");
+        // Whose it was takes it back, and trusts nothing of what it knew.
+        let ran = run(fake, CHANGES, true).await.unwrap();
+        assert_eq!(ran.asked[0].param("since"), "", "{:?}", ran.report);
+        assert_eq!(ran.stream("items").notices[0].kind, NoticeKind::TargetChanged);
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_another_site_is_refused() {
+    for place in Place::all().await {
+        run(&place.fake, CHANGES, false).await.unwrap();
+        let elsewhere = SPEC.replace("shop.test", "other.test");
+        let spec = Spec::load("spec.yaml", &elsewhere).unwrap();
+        let fake = place.fake.of_spec(spec);
+        let part = "holds rows of shop at https://shop.test/v1, and this run reads shop at \
+                    https://other.test/v1";
+        refused(run(&fake, CHANGES, false).await, part);
+        run(&fake, CHANGES, true).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_an_earlier_version_wrote_is_taken_over_in_silence() {
+    for replication in [FULL, CHANGES] {
+        for place in Place::all().await {
+            run(&place.fake, replication, false).await.unwrap();
+            place.forget_records().await;
+            let ran = run(&place.fake, replication, false).await.unwrap();
+            assert!(ran.stream("items").notices.is_empty(), "{:?}", ran.report);
+            let asked: Vec<&str> = ran.asked.iter().map(|asked| asked.param("since")).collect();
+            assert_eq!(asked, if replication == CHANGES { ["4"] } else { [""] });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_lost_rows_between_two_runs_is_read_whole_and_told() {
+    for place in Place::all().await {
+        let fake = &place.fake;
+        run(fake, CHANGES, false).await.unwrap();
+        place.cut().await;
+        let ran = run(fake, CHANGES, false).await.unwrap();
+        assert_eq!(place.ids().await, "1,2,3,4");
+        let [notice] = &*ran.stream("items").notices else { panic!("{:?}", ran.report) };
+        assert_eq!(notice.kind, NoticeKind::TargetChanged);
+        assert!(notice.detail.contains("has 1 row, and had 4 rows"), "{notice}");
+        let ran = run(fake, CHANGES, false).await.unwrap();
+        assert_eq!(ran.asked[0].param("since"), "4", "once");
+        assert!(ran.stream("items").notices.is_empty(), "{:?}", ran.report);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_the_state_does_not_know_leads_to_a_complete_reading() {
+    for place in Place::all().await {
+        let fake = &place.fake;
+        run(fake, CHANGES, false).await.unwrap();
+        match &place.database {
+            None => {
+                let folder = fs::read_dir(fake.folder().join(".weir_tables")).unwrap();
+                let path = folder.into_iter().next().unwrap().unwrap().path();
+                let mut all: Vec<Value> =
+                    serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+                all[0]["run_id"] = json!("20260101000000000cafe");
+                fs::write(&path, serde_json::to_vec(&all).unwrap()).unwrap();
+            }
+            Some(database) => {
+                let change = "UPDATE _weir.tables SET run_id = '20260101000000000cafe'";
+                database.execute(change).await;
+            }
+        }
+        let ran = run(fake, CHANGES, false).await.unwrap();
+        let [notice] = &*ran.stream("items").notices else { panic!("{:?}", ran.report) };
+        assert!(notice.detail.contains("run 20260101000000000cafe"), "{notice}");
+        assert_eq!(ran.asked[0].param("since"), "");
+    }
+}
+
+#[test]
+fn validate_tells_beforehand_whose_a_table_is() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let site = "{type: api, spec: confluence, simulate: {pages: 3, spaces: 2}}";
+    let weir = |arguments: &[&str], code| {
+        ended(&user.weir(arguments).env("WIKI", site).output().unwrap(), code).1
+    };
+    weir(&["sync", "validate", "r.yaml", "--target"], 0);
+    assert!(!user.path("out").exists(), "looking makes nothing");
+    fs::create_dir_all(user.path("out")).unwrap();
+    fs::write(user.path("out/spaces.jsonl"), "{\"id\":1}\n").unwrap();
+    weir(&["sync", "validate", "r.yaml"], 0);
+    for arguments in [
+        &["sync", "validate", "r.yaml", "--target"][..],
+        &["sync", "run", "r.yaml", "--streams", "spaces"],
+    ] {
+        let err = weir(arguments, 2);
+        assert!(err.contains("`spaces.jsonl` has rows") && err.contains("--adopt"), "{err}");
+    }
+    weir(&["sync", "run", "r.yaml", "--streams", "spaces", "--adopt"], 0);
+    weir(&["sync", "validate", "r.yaml", "--target"], 0);
+}
