@@ -163,7 +163,9 @@ impl<'plan> Listing<'plan> {
 
     /// What tells its requests from others, whatever they are about.
     pub(super) fn kind(&self) -> String {
-        format!("{:?}", self.path)
+        // One that fetches may ask for its records at the path of the list.
+        let way = if self.is_fetching() { " (fetched)" } else { "" };
+        format!("{:?}{way}", self.path)
     }
 
     /// Whether nothing of it was asked for.

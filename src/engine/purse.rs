@@ -65,6 +65,8 @@ struct Story {
     since: Option<Instant>,
     waited: Duration,
     paused: Option<Pause>,
+    /// Until when the server asked to wait, where that is longer than is waited for.
+    refused: Option<DateTime<Utc>>,
 }
 
 /// What came of a visit to the ledger.
@@ -247,6 +249,7 @@ impl Purse {
         let asked =
             TimeDelta::from_std(time).ok().and_then(|time| self.now().checked_add_signed(time));
         let until = asked.or(self.hand().hold);
+        self.story().refused = until;
         let pauses = self.quota.on_budget == OnBudget::Pause;
         pauses.then(|| self.pause("the API asks to wait".to_owned(), until))
     }
@@ -312,6 +315,7 @@ impl Purse {
 
     /// Waits until requests may be sent again, as far as such waits are waited for.
     async fn hold_out(self: &Arc<Self>, until: DateTime<Utc>) -> Result<()> {
+        let until = self.story().refused.map_or(until, |refused| until.max(refused));
         let wait = until - self.now();
         let longest = TimeDelta::from_std(self.quota.max_wait).unwrap_or(TimeDelta::MAX);
         // Waits are spread out by up to a second.

@@ -244,7 +244,7 @@ impl Stage<'_> {
 }
 
 /// Whether an object is among the tables and folders that weir makes for itself, in any target: the schema
-/// `_weir`, tables like `_weir_state`, folders like `.weir_state`.
+/// `_weir`, tables like `_weir_state`, the folder `.weir`.
 fn is_own(object: &str) -> bool {
     let object = object.to_lowercase();
     let parts = object.split(['/', '.', '"']);

@@ -8,10 +8,12 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, StreamPlan};
 use crate::report::{Event, Notice, NoticeKind, add_notice};
 use crate::state::Store;
+use crate::write::Leftovers;
 
 /// Removes what earlier runs have staged and nobody goes on with.
 pub(super) async fn tidy(services: &Services, plan: &Plan) {
-    if let Err(error) = services.target.tidy(&plan.name, Some(&plan.run.id)).await {
+    let leftovers = Leftovers::of(&plan.name, Some(&plan.run.id), plan.run.started_at);
+    if let Err(error) = services.target.tidy(&leftovers).await {
         let message = format!("what earlier runs have staged is not removed: {}", error.chain());
         services.reporter.report(&Event::Warning { stream: None, message });
     }

@@ -8,6 +8,7 @@ mod again;
 mod errors;
 mod findings;
 mod forecast;
+mod lock;
 mod owner;
 mod pace;
 mod past;
@@ -21,14 +22,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::ledger::Memory;
 use crate::plan::{Plan, Run};
 use crate::report::{
     Event, Notice, NoticeKind, Planned, PointsReport, SliceError, StreamReport, StreamStatus,
 };
-use crate::state::{Change, Entries, Holder, Lock, Store};
-use crate::write::{Table, Target, Watch};
+use crate::state::{Change, Entries, Holder, Store};
+use crate::write::{Leftovers, Table, Target, Watch};
 
 use after::{cut_off, has_begun, looked_back, tidy};
 use findings::Findings;
@@ -88,9 +89,6 @@ pub enum RunStatus {
     /// What it might spend is spent; the next run goes on.
     Paused,
 }
-
-/// Time after which a lock that another run holds is tried again.
-const LOOKS_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a run is begun.
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +160,7 @@ pub async fn run(
         None => services.target.store(&plan.name)?,
     };
     doing(&services, "taking the lock of the replication");
-    let lock = locked(store.as_ref(), &plan.run.id, &services, beginning.wait).await?;
+    let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait).await?;
     let durable = Durable { store, lock: Arc::clone(&lock), at_home };
     let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
     lock.release().await;
@@ -170,34 +168,6 @@ pub async fn run(
     report.streams.splice(0..0, defined);
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
-}
-
-/// Takes the lock of the replication; waits so long for one that another run holds.
-async fn locked(
-    store: &dyn Store,
-    run_id: &str,
-    services: &Services,
-    wait: Duration,
-) -> Result<Arc<dyn Lock>> {
-    let until = Instant::now() + wait;
-    loop {
-        match store.lock(&Holder::here(run_id)).await {
-            Ok(lock) => return Ok(Arc::from(lock)),
-            Err(error) if error.kind() == Kind::Busy => {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(error);
-                }
-                let what = format!("waiting up to {} s: {error}", left.as_secs().max(1));
-                doing(services, &what);
-                tokio::select! {
-                    () = services.cancel.cancelled() => return Err(error),
-                    () = tokio::time::sleep(left.min(LOOKS_AGAIN)) => {}
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Tells what the run does before its streams begin.
@@ -443,7 +413,7 @@ pub async fn reset(
     }
     let saved = store.save(&changes).await;
     if saved.is_ok()
-        && let Err(error) = target.tidy(replication, None).await
+        && let Err(error) = target.tidy(&Leftovers::of(replication, None, Utc::now())).await
     {
         tracing::warn!(error = error.chain(), "what was staged is not removed");
     }

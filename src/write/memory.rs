@@ -17,7 +17,8 @@ use arrow_schema::DataType;
 use async_trait::async_trait;
 
 use super::{
-    Committed, Deletes, Disposition, Ending, Owner, Seen, Standing, Table, Target, Watch, Writer,
+    Committed, Deletes, Disposition, Ending, Leftovers, Owner, Seen, Standing, Table, Target,
+    Watch, Writer,
     repeats::{Apart, Example, LONGEST, Loss, Repeats, Verdict, check_strict, versions},
 };
 use crate::error::{Error, Kind, Result};
@@ -124,7 +125,7 @@ impl Target for Memory {
         Ok(rows.map(|rows| Standing { object, rows: Some(rows), owner }))
     }
 
-    async fn tidy(&self, _: &str, _: Option<&str>) -> Result<()> {
+    async fn tidy(&self, _: &Leftovers) -> Result<()> {
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Rows to their target: the `Target` and `Writer` seams, and the list of targets.
 
 pub mod files;
+mod leftovers;
 pub mod memory;
 mod owner;
 pub mod postgres;
@@ -19,8 +20,10 @@ use crate::report::{Notice, Reporter, Silent};
 use crate::schema::TableSchema;
 use crate::state::{Change, Store};
 
+pub use self::leftovers::Leftovers;
 pub use self::owner::{Owner, Standing};
 pub use self::repeats::SliceNumber;
+
 /// What the names of samples end with.
 pub const SAMPLE: &str = "__sample";
 
@@ -197,9 +200,9 @@ pub trait Target: Send + Sync {
     /// only.
     async fn standing(&self, table: &Table) -> Result<Option<Standing>>;
 
-    /// Removes what runs of a replication have staged, but for the run `keep`, and what any run staged long
-    /// ago. Only for the holder of the replication's lock.
-    async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()>;
+    /// Removes what is staged and left over, as far as it can be removed. Only for the holder of the
+    /// replication's lock.
+    async fn tidy(&self, leftovers: &Leftovers) -> Result<()>;
 
     /// Takes note of whom to tell what the target waits for, and of what ends its waits.
     fn attend(&self, watch: Watch);

@@ -222,7 +222,8 @@ fn an_interrupted_run_leaves_the_target_as_it_was() {
     let quick = Site::start(&["--pages", "20"]);
     user.write("r.yaml", TO_FILES);
     let run = |site: &Site| {
-        let mut command = user.weir(&["sync", "run", "r.yaml", "--streams", "pages,page_labels"]);
+        let run = ["sync", "run", "r.yaml", "--adopt", "--streams", "pages,page_labels"];
+        let mut command = user.weir(&run);
         command.env("WIKI", site.connection("any"));
         command
     };
@@ -418,7 +419,7 @@ fn slices_that_are_refused_are_told_and_set_the_exit_code() {
     let (out, _) = run(&["--json"]);
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(report["status"], "done_with_errors");
-    assert_eq!(report["errors"][0]["status"], 404);
+    assert_eq!(report["errors"][0]["status"], 403);
 }
 
 #[test]

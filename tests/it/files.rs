@@ -110,13 +110,11 @@ fn ids(path: &Path, bytes: Vec<u8>) -> Vec<i64> {
     lines(path, &bytes).iter().map(|line| line["id"].as_i64().unwrap()).collect()
 }
 
-/// The ids of all data files below a folder, hidden ones too.
+/// The ids of all data files below a folder.
 fn ids_below(folder: &Path) -> Vec<i64> {
     let mut found = Vec::new();
     for path in files_below(folder) {
-        let hidden = path.strip_prefix(folder).unwrap().starts_with(".weir")
-            || path.to_string_lossy().contains("/.weir-");
-        if !hidden && !path.ends_with("_weir.json") {
+        if !path.ends_with("_weir.json") {
             found.extend(ids(&path, fs::read(&path).unwrap()));
         }
     }
@@ -129,7 +127,9 @@ fn files_below(folder: &Path) -> BTreeSet<PathBuf> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files_below(&path));
+            if !path.ends_with(".weir") {
+                found.extend(files_below(&path));
+            }
         } else {
             found.insert(path);
         }
@@ -137,10 +137,12 @@ fn files_below(folder: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
+/// What is in a folder; of weir's own folder, what is staged.
 fn entries(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let staged = folder.join(".weir/stage").exists().then(|| "staged".to_owned());
+    let mut names: Vec<String> = names.filter(|name| name != ".weir").chain(staged).collect();
     names.sort();
     names
 }
@@ -519,7 +521,7 @@ async fn a_staging_that_lacks_a_segment_is_not_gone_on_with() {
         writer = target.open(&table, Some(staged)).await.unwrap().unwrap();
     }
     drop(writer);
-    let staged = files_below(root.path());
+    let staged = files_below(&root.path().join(".weir/stage"));
     let segments = staged.iter().filter(|path| path.extension().is_some_and(|ext| ext == "arrows"));
     let segments: Vec<_> = segments.collect();
     assert_eq!(segments.len(), 2);
@@ -537,7 +539,8 @@ async fn keys(store: &InMemory) -> Vec<String> {
     use futures_util::TryStreamExt;
     let metas: Vec<_> = store.list(None).try_collect().await.unwrap();
     let keys = metas.into_iter().map(|meta| meta.location.to_string());
-    keys.filter(|key| !key.contains(".weir-")).collect()
+    let hidden = |key: &str| key.contains(".weir/stage/") || key.contains(".weir/tables/");
+    keys.filter(|key| !hidden(key)).collect()
 }
 
 async fn ids_in(store: &InMemory) -> Vec<i64> {

@@ -132,10 +132,10 @@ fn a_staging_that_somebody_removed_is_read_anew() {
     let (site, _) = interrupted(&user);
     let site = site.connection("any");
     let hidden: Vec<_> =
-        fs::read_dir(user.path("out")).unwrap().map(|entry| entry.unwrap()).collect();
+        fs::read_dir(user.path("out/.weir/stage")).unwrap().map(|entry| entry.unwrap()).collect();
     let area = hidden.iter().find(|entry| {
         let name = entry.file_name().into_string().unwrap();
-        name.starts_with(".weir-") && name.contains("labels")
+        name.contains("labels")
     });
     fs::remove_dir_all(area.unwrap().path()).unwrap();
     let report = report_of(&user, &site);
@@ -253,8 +253,8 @@ fn state_is_kept_where_the_replication_says() {
     let site = "{type: api, spec: confluence, simulate: {pages: 20}}";
     let first = report(&user, site, &[], 0);
     assert_eq!(stream(&first, "pages")["reach"], "everything");
-    assert!(!user.path("out/.weir_state").exists());
-    assert!(user.path("memory/.weir_state").exists());
+    assert!(!user.path("out/.weir/state").exists());
+    assert!(user.path("memory/.weir/state").exists());
     let second = report(&user, site, &[], 0);
     assert!(stream(&second, "pages")["reach"].as_str().unwrap().starts_with("changes since 20"));
     let lines = |name: &str| fs::read_to_string(user.path(name)).unwrap().lines().count() as u64;

@@ -210,7 +210,7 @@ fn a_simulated_site_lets_an_app_in() {
     replication(&user, "one");
     for (auth, counted) in [("oauth", true), ("api_token", false)] {
         let connection = format!("{{spec: confluence, auth: {auth}, simulate: {{pages: 12}}}}");
-        let mut command = user.weir(&["sync", "run", "one.yaml"]);
+        let mut command = user.weir(&["sync", "run", "one.yaml", "--adopt"]);
         let (_, err) = ended(&command.env("WIKI", connection).output().unwrap(), 0);
         assert_eq!(err.contains("points"), counted, "{auth}: {err}");
     }

@@ -357,7 +357,10 @@ fn repeated(saved: &BTreeMap<String, u32>, life: &Life) -> impl Iterator<Item = 
         // Comments of pages and those of blog posts come by the same listing, once each.
         let shared = answer.url.contains("/v2/footer-comments")
             || answer.url.contains("/v2/inline-comments");
-        (*times > if shared { 2 } else { 1 }).then(|| format!("asked again for {}", answer.url))
+        // By this one a run makes sure of its credentials, whenever they were refused.
+        let tests = answer.url.ends_with("/v2/spaces?limit=1");
+        (!tests && *times > if shared { 2 } else { 1 })
+            .then(|| format!("asked again for {}", answer.url))
     })
 }
 

@@ -1,7 +1,7 @@
 //! Hidden work areas below a local root: locked while their run lives, removed afterwards.
 //!
-//! An area is a folder `.weir-…` named after what it publishes, so that two runs that publish the
-//! same meet there. The lock is the system's (`flock`) on a file in it: it ends with the process,
+//! An area is a folder named after what it publishes, so that two runs that publish the same meet
+//! there. The lock is the system's (`flock`) on a file in it: it ends with the process,
 //! however that ends, and so tells a living run's area from one left behind.
 
 use std::{
@@ -16,11 +16,13 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    home::{STAGES, unique},
+    stage::Staging,
+};
 use crate::error::{Error, Kind, Result};
-use crate::hash;
+use crate::write::Leftovers;
 
-/// What the names of all areas begin with.
-const PREFIX: &str = ".weir-";
 /// What is staged in an area: it outlives its run, so that the next one can go on.
 pub(super) const STAGE: &str = "stage";
 /// The lock in an area.
@@ -35,8 +37,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Area {
     path: PathBuf,
-    /// What it publishes, below the root.
-    object: String,
+    /// Where what it publishes goes.
+    place: PathBuf,
     _lock: File,
 }
 
@@ -47,6 +49,9 @@ struct Holder {
     host: String,
     /// What is published, below the root.
     object: String,
+    /// Name of the replication that publishes it.
+    #[serde(default)]
+    replication: String,
 }
 
 enum Claim {
@@ -55,20 +60,21 @@ enum Claim {
 }
 
 impl Area {
-    /// Locks the area of `object`, a path below `root`; creates the root if missing.
+    /// Locks the area of `object`, a path below `root`, for a replication; creates the root if
+    /// missing.
     ///
     /// # Errors
     /// When another run holds it, or the root cannot be written.
-    pub(super) async fn claim(root: &Path, object: &str) -> Result<Self> {
-        let path = root.join(name(object));
+    pub(super) async fn claim(root: &Path, object: &str, replication: &str) -> Result<Self> {
+        let path = path(root, object);
         let mut last = None;
         for _ in 0..TRIES {
-            match claim(&path, object) {
+            match claim((root, &path), object, replication) {
                 Ok(Claim::Mine(area)) => return Ok(area),
                 Ok(Claim::Held(holder, since)) => last = Some((holder, since)),
                 // Another run removed the left-over between two steps.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(cannot(&path, &error)),
+                Err(error) => return Err(super::local::failed("write to", root, &error)),
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -84,43 +90,55 @@ impl Area {
 impl Drop for Area {
     fn drop(&mut self) {
         // What cannot be removed now, the next run removes.
-        clear(&self.path, &self.object).ok();
+        clear(&self.path, &self.place).ok();
     }
 }
 
-/// Removes the areas below `root` whose run is dead. What cannot be removed stays.
+/// Removes the areas below `root` whose run is dead, but for what is staged in them. What cannot be removed
+/// stays.
 pub(super) fn sweep(root: &Path) {
-    let Ok(entries) = fs::read_dir(root) else { return };
+    each(root, |_, _| Ok(()));
+}
+
+/// Likewise with what is staged, as far as no run goes on with it.
+pub(super) fn tidy(root: &Path, leftovers: &Leftovers) {
+    each(root, |path, holder| {
+        let stage = path.join(STAGE);
+        let run = Staging::run_of(&stage);
+        let goes_on = run.is_some_and(|run| !leftovers.include(&holder.replication, &run));
+        if goes_on || !stage.exists() { Ok(()) } else { fs::remove_dir_all(stage) }
+    });
+}
+
+/// Locks each area whose run is dead, and clears it after `first`.
+fn each(root: &Path, first: impl Fn(&Path, &Holder) -> io::Result<()>) {
+    let Ok(entries) = fs::read_dir(root.join(STAGES)) else { return };
     for entry in entries.flatten() {
-        let is_area = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        if is_area && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            sweep_one(&entry.path()).ok();
+        let path = entry.path();
+        let one = || -> io::Result<()> {
+            let Some(_lock) = try_lock(&path, false)? else { return Ok(()) };
+            let holder = read_holder(&path);
+            first(&path, &holder)?;
+            clear(&path, &root.join(&holder.object))
+        };
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            one().ok();
         }
     }
 }
 
-fn sweep_one(path: &Path) -> io::Result<()> {
-    let Some(lock) = try_lock(path, false)? else { return Ok(()) };
-    clear(path, &read_holder(path).object)?;
-    drop(lock);
-    Ok(())
-}
-
 /// Removes an area that is locked by the caller. A folder that had stepped aside for one that never
 /// came returns to its place.
-fn clear(path: &Path, object: &str) -> io::Result<()> {
+fn clear(path: &Path, place: &Path) -> io::Result<()> {
     let old = path.join(OLD);
-    if let Some(place) = path.parent().map(|root| root.join(object))
-        && old.exists()
-        && !place.exists()
-    {
-        fs::rename(&old, &place)?;
+    if old.exists() && !place.exists() {
+        fs::rename(&old, place)?;
     }
     empty(path)?;
     if path.join(STAGE).exists() { Ok(()) } else { dismantle(path) }
 }
 
-fn claim(path: &Path, object: &str) -> io::Result<Claim> {
+fn claim((root, path): (&Path, &Path), object: &str, replication: &str) -> io::Result<Claim> {
     fs::create_dir_all(path)?;
     let Some(mut lock) = try_lock(path, true)? else {
         let since = fs::metadata(path.join(LOCK)).ok();
@@ -128,10 +146,12 @@ fn claim(path: &Path, object: &str) -> io::Result<Claim> {
     };
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim().to_owned();
-    let holder = Holder { pid: std::process::id(), host, object: object.to_owned() };
+    let (object, replication) = (object.to_owned(), replication.to_owned());
+    let holder = Holder { pid: std::process::id(), host, object, replication };
     lock.set_len(0)?;
     lock.write_all(&serde_json::to_vec(&holder)?)?;
-    Ok(Claim::Mine(Area { path: path.to_owned(), object: object.to_owned(), _lock: lock }))
+    let place = root.join(holder.object);
+    Ok(Claim::Mine(Area { path: path.to_owned(), place, _lock: lock }))
 }
 
 /// The lock, unless another has it. A lock that was removed meanwhile is not found.
@@ -172,10 +192,15 @@ fn empty(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the lock, then the area, unless another run has begun to use it again.
+/// Removes the lock, then the area, unless another run has begun to use it again; then the folder of all areas
+/// after the last of them.
 fn dismantle(path: &Path) -> io::Result<()> {
     fs::remove_file(path.join(LOCK))?;
-    fs::remove_dir(path)
+    fs::remove_dir(path)?;
+    for folder in path.ancestors().skip(1).take(2) {
+        fs::remove_dir(folder).ok();
+    }
+    Ok(())
 }
 
 fn read_holder(path: &Path) -> Holder {
@@ -183,12 +208,9 @@ fn read_holder(path: &Path) -> Holder {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// `wiki/pages` → `.weir-wiki-pages-<hash>`: one name for one object, on any machine.
-pub(super) fn name(object: &str) -> String {
-    let hash = hash::fnv(object.bytes());
-    let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let readable: String = object.chars().map(safe).take(80).collect();
-    format!("{PREFIX}{readable}-{hash:016x}")
+/// Where the area of an object is: one folder for one object, on any machine.
+pub(super) fn path(root: &Path, object: &str) -> PathBuf {
+    root.join(STAGES).join(unique(object))
 }
 
 fn held(object: &str, last: Option<(Holder, Option<Metadata>)>) -> Error {
@@ -206,29 +228,24 @@ fn held(object: &str, last: Option<(Holder, Option<Metadata>)>) -> Error {
         .with_hint("wait for it to end, or give this run another `object`")
 }
 
-fn cannot(path: &Path, error: &io::Error) -> Error {
-    super::local::failed("write to", path.parent().unwrap_or(path), error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_area_has_one_name_and_no_two_objects_share_it() {
-        assert!(name("a/b").starts_with(".weir-a-b-"));
-        assert_eq!(name("a/b"), name("a/b"));
-        assert_ne!(name("a/b"), name("a-b"));
+    fn leave_behind(path: &Path, object: &str) {
+        fs::create_dir_all(path).unwrap();
+        let holder = Holder { pid: 1, object: object.to_owned(), ..Holder::default() };
+        fs::write(path.join(LOCK), serde_json::to_vec(&holder).unwrap()).unwrap();
     }
 
     #[tokio::test]
     async fn a_living_area_is_neither_swept_nor_claimed_twice() {
         let root = tempfile::tempdir().unwrap();
-        let area = Area::claim(root.path(), "pages").await.unwrap();
+        let area = Area::claim(root.path(), "pages", "nightly").await.unwrap();
         fs::write(area.join("data"), "x").unwrap();
         sweep(root.path());
         assert!(area.join("data").exists());
-        let error = Area::claim(root.path(), "pages").await.unwrap_err();
+        let error = Area::claim(root.path(), "pages", "other").await.unwrap_err();
         assert!(error.chain().contains(&format!("process {}", std::process::id())), "{error:?}");
         drop(area);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
@@ -237,11 +254,10 @@ mod tests {
     #[test]
     fn a_dead_area_is_swept_and_a_folder_half_swapped_comes_back() {
         let root = tempfile::tempdir().unwrap();
-        let path = root.path().join(name("pages"));
+        let path = path(root.path(), "pages");
         fs::create_dir_all(path.join(OLD)).unwrap();
         fs::write(path.join(OLD).join("part"), "rows").unwrap();
-        let holder = Holder { pid: 1, host: "h".to_owned(), object: "pages".to_owned() };
-        fs::write(path.join(LOCK), serde_json::to_vec(&holder).unwrap()).unwrap();
+        leave_behind(&path, "pages");
         sweep(root.path());
         assert_eq!(fs::read_to_string(root.path().join("pages/part")).unwrap(), "rows");
         assert!(!path.exists());

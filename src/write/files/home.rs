@@ -21,10 +21,11 @@ use crate::error::{Error, Kind, Result};
 use crate::hash;
 use crate::state::{Change, Entries, Holder, Lock, Store};
 
-/// Folder of the states below a root; hidden from those who look for data.
-const FOLDER: &str = ".weir_state";
-/// Folder of the records of who owns which object.
-const RECORDS: &str = ".weir_tables";
+/// Folders of weir's own below a root, hidden from those who look for data: the states of replications, what
+/// they have staged, and who owns which object.
+const STATES: &str = ".weir/state";
+pub(super) const STAGES: &str = ".weir/stage";
+const RECORDS: &str = ".weir/tables";
 /// Everything up to some point in time, and what was saved since: see [`journal`].
 const SNAPSHOT: &str = "state.json";
 const JOURNAL: &str = "journal.jsonl";
@@ -35,7 +36,7 @@ const LONG: u64 = 8 << 20;
 
 /// Where the state of a replication is, below a root: a name that no other replication has.
 pub(super) fn place(replication: &str) -> String {
-    format!("{FOLDER}/{}", unique(replication))
+    format!("{STATES}/{}", unique(replication))
 }
 
 /// Where it is recorded who owns an object, below a root.
@@ -43,8 +44,8 @@ pub(super) fn record(object: &str) -> String {
     format!("{RECORDS}/{}.json", unique(object))
 }
 
-/// A name for a file that no other text has.
-fn unique(text: &str) -> String {
+/// A name for a file or a folder that no other text has.
+pub(super) fn unique(text: &str) -> String {
     let hash = hash::fnv(text.bytes());
     let readable: String = label(text).chars().take(80).collect();
     format!("{readable}-{hash:016x}")

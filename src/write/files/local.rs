@@ -54,10 +54,10 @@ impl Local {
     }
 
     /// Locks the place of an object, and removes what dead runs have left.
-    pub(super) async fn claim(&self, object: &Object) -> Result<Arc<Area>> {
+    pub(super) async fn claim(&self, table: &Table, object: &Object) -> Result<Arc<Area>> {
         self.check_inside(object)?;
         area::sweep(&self.root);
-        Area::claim(&self.root, &object.path).await.map(Arc::new)
+        Area::claim(&self.root, &object.path, &table.replication).await.map(Arc::new)
     }
 
     /// Refuses an object below a folder that is a link out of the root.

@@ -27,6 +27,7 @@ mod sort;
 mod stage;
 mod store;
 mod variables;
+mod writer;
 
 use std::{
     collections::HashMap,
@@ -34,27 +35,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 
 use self::{
-    area::Area, budget::Budget, encode::Plan, home::LocalStore, lease::RemoteStore, local::Local,
-    merge::Merge, object::Object, old::OldFile, out::Out, owner::Record, stage::Staging,
-    store::Store,
+    budget::Budget, home::LocalStore, lease::RemoteStore, local::Local, object::Object,
+    old::OldFile, stage::Staging, store::Store, writer::FilesWriter,
 };
 use crate::error::{Error, Result};
-use crate::schema::Column;
-use crate::state::{self, Change};
-use crate::write::repeats::check_strict;
-use crate::write::{Committed, Disposition, Ending, Standing, Table, Target, Watch, Writer};
+use crate::state;
+use crate::write::{Disposition, Ending, Leftovers, Standing, Table, Target, Watch, Writer};
 
 pub use self::ledger::LocalLedger;
 pub use self::options::{FilesOptions, Settings};
 pub use self::variables::with_variables;
-
-/// Largest file of an object store that is merged into: it is read into memory.
-const LARGEST: u64 = 256 << 20;
 
 /// A store of files: a folder on local disk, or a bucket or container and a prefix in it.
 ///
@@ -180,14 +174,14 @@ impl Target for Files {
         let schema = table.schema.staged();
         let (staging, area) = match self.place.as_ref() {
             Place::Local(local) => {
-                let area = local.claim(&object).await?;
+                let area = local.claim(table, &object).await?;
                 local.check_place(&area, table, &object)?;
                 let staging = Staging::local(&area, &schema, &table.run_id, staged)?;
                 (staging, Some(area))
             }
             Place::Store(store) => {
                 store.old(table, object.clone()).await?;
-                let place = store.below(&area::name(&object.path));
+                let place = store.staging(table, &object);
                 let shown = (store.bucket(), store.shown());
                 let run = (table.run_id.as_str(), staged);
                 (Staging::store(shown, place, &schema, run).await?, None)
@@ -260,7 +254,10 @@ impl Target for Files {
     async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
         let object = Object::parse(&table.object)?;
         let there = match self.place.as_ref() {
-            Place::Local(local) => local.has(&object),
+            // What can be no object fails the stream that is to write it.
+            Place::Local(local) => {
+                local.has(&object) && local.place(&object).is_dir() == object.parts.is_some()
+            }
             Place::Store(store) => store.has(table, object.clone()).await?,
         };
         if !there {
@@ -269,7 +266,14 @@ impl Target for Files {
         owner::standing(&self.place, object, table.disposition).await.map(Some)
     }
 
-    async fn tidy(&self, _: &str, _: Option<&str>) -> Result<()> {
+    async fn tidy(&self, leftovers: &Leftovers) -> Result<()> {
+        match self.place.as_ref() {
+            Place::Local(local) => area::tidy(local.root(), leftovers),
+            Place::Store(store) => {
+                let shown = (store.bucket(), store.shown());
+                stage::tidy(shown, store.below(home::STAGES), leftovers).await?;
+            }
+        }
         Ok(())
     }
 
@@ -277,14 +281,15 @@ impl Target for Files {
 
     async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
         let object = Object::parse(&table.object)?;
-        let area = area::name(&object.path);
         match self.place.as_ref() {
             Place::Local(local) => {
-                Ok(Staging::is_local(&local.root().join(area), &table.run_id, staged))
+                let area = area::path(local.root(), &object.path);
+                Ok(Staging::is_local(&area, &table.run_id, staged))
             }
             Place::Store(store) => {
                 let shown = (store.bucket(), store.shown());
-                Staging::is_in_store(shown, &store.below(&area), (&table.run_id, staged)).await
+                Staging::is_in_store(shown, &store.staging(table, &object), (&table.run_id, staged))
+                    .await
             }
         }
     }
@@ -334,181 +339,4 @@ trait Sink: Send {
     /// Makes all parts visible, and removes what they replace. `rows` is what they hold. Returns
     /// the path for a person.
     async fn publish(self: Box<Self>, rows: u64) -> Result<String>;
-}
-
-/// Stages the rows of one table; encodes and publishes them at commit.
-struct FilesWriter {
-    table: Table,
-    object: Object,
-    settings: Settings,
-    budget: Arc<Budget>,
-    place: Arc<Place>,
-    home: Home,
-    staging: Staging,
-    /// The lock of the place, on local disk.
-    area: Option<Arc<Area>>,
-}
-
-/// A file of the object as it is; those in a store are read when they are needed.
-enum Found {
-    Local(PathBuf),
-    Remote(object_store::path::Path, u64),
-}
-
-impl FilesWriter {
-    /// The files that a merge must read.
-    async fn old_files(&self) -> Result<Vec<Found>> {
-        if self.table.disposition != Disposition::Merge {
-            return Ok(Vec::new());
-        }
-        match self.place.as_ref() {
-            Place::Local(local) => {
-                let place = local.place(&self.object);
-                if self.object.parts.is_none() {
-                    return Ok(if place.exists() { vec![Found::Local(place)] } else { Vec::new() });
-                }
-                let manifest = local.manifest(self.area.as_ref(), &self.table, &self.object)?;
-                Ok(manifest.files.iter().map(|part| Found::Local(place.join(part))).collect())
-            }
-            Place::Store(store) => {
-                let files = store.old(&self.table, self.object.clone()).await?;
-                Ok(files.into_iter().map(|(path, size)| Found::Remote(path, size)).collect())
-            }
-        }
-    }
-
-    async fn load(&self, found: &Found) -> Result<OldFile> {
-        match (found, self.place.as_ref()) {
-            (Found::Remote(path, size), Place::Store(store)) => {
-                let name = format!("{}/{path}", store.shown());
-                if *size > LARGEST {
-                    let what = format!("`{name}` has {size} bytes, too many to merge into");
-                    return Err(Error::target(what).with_hint(
-                        "write parts (`pages/*.parquet`) of at most 200 MiB: `files: { max_file_mib: 200 }`",
-                    ));
-                }
-                let wrong = |error| store::failed("read", &name, &error);
-                let bytes =
-                    store.bucket().get(path).await.map_err(wrong)?.bytes().await.map_err(wrong)?;
-                Ok(OldFile::Bytes { name, bytes })
-            }
-            (Found::Local(path), _) => Ok(OldFile::Local(path.clone())),
-            (Found::Remote(..), Place::Local(_)) => Err(Error::target("the file is elsewhere")),
-        }
-    }
-
-    /// Says before any row moves what would be wrong at commit.
-    async fn check_old(&self) -> Result<()> {
-        let files = self.old_files().await?;
-        let Some(first) = files.first() else { return Ok(()) };
-        let file = self.load(first).await?;
-        let others = file.others(self.object.format, &self.table.schema)?;
-        let mut schema = self.table.schema.clone();
-        schema.columns.extend(others);
-        // The first batch tells whether the types fit.
-        file.read(self.object.format, &schema)?.next().map(drop)
-    }
-
-    async fn sink(&self) -> Result<Box<dyn Sink>> {
-        Ok(match (self.place.as_ref(), &self.area) {
-            (Place::Local(local), Some(area)) => {
-                Box::new(local.sink(area, &self.table, self.object.clone())?)
-            }
-            (Place::Store(store), _) => {
-                Box::new(store.open(&self.table, self.object.clone()).await?)
-            }
-            (Place::Local(_), None) => return Err(Error::target("the writer is closed")),
-        })
-    }
-
-    /// Writes the new object, unseen: what it is to be, and what its commit will tell.
-    async fn build(&self, ending: &Ending) -> Result<(Out, Committed)> {
-        let files = self.old_files().await?;
-        let others: Vec<Column> = match files.first() {
-            Some(first) => {
-                self.load(first).await?.others(self.object.format, &self.table.schema)?
-            }
-            None => Vec::new(),
-        };
-        let merge = Merge::new(&self.table, others, ending, (&self.staging, self.object.format));
-        let (format, budget) = (self.object.format, Arc::clone(&self.budget));
-        let plan = Plan::new(&merge.schema, format, self.settings, budget)?;
-        let mut out = Out::new(plan, self.sink().await?, self.settings.max_file_bytes)?;
-        let lost = merge.lost().await?;
-        let notices = lost.repeats.notices(lost.example.clone(), &self.table.stream);
-        check_strict(self.table.strict, &notices)?;
-        let repeated = lost.repeats.repeated;
-        let object = self.table.object.clone();
-        let mut built = Committed { object, rows: 0, deleted: 0, repeated, notices };
-        if self.table.disposition != Disposition::Merge {
-            let (mut staged, mut lost) = (self.staging.batches(), lost.cursor());
-            while let Some((batch, first)) = staged.next().await? {
-                out.write(&merge.lasting(&batch, first, &mut lost)?).await?;
-            }
-            built.rows = out.rows();
-            return Ok((out, built));
-        }
-        let (arrow, parents) = (merge.schema.arrow(), merge.parents().await?);
-        for turn in 0..merge.turns() {
-            let mut keys = merge.keys(turn, &lost).await?;
-            built.rows += keys.count();
-            for found in &files {
-                let mut old = merge.old(&self.load(found).await?)?;
-                while let Some(batch) = old.next()? {
-                    let (kept, gone) = merge.kept(&batch, &mut keys, &parents, turn)?;
-                    built.deleted += gone;
-                    out.write(&kept).await?;
-                }
-            }
-            let (mut staged, mut lost) = (self.staging.batches(), lost.cursor());
-            while let Some((batch, first)) = staged.next().await? {
-                out.write(&merge.news(&batch, first, (&keys, &mut lost), &arrow)?).await?;
-            }
-        }
-        Ok((out, built))
-    }
-}
-
-#[async_trait]
-impl Writer for FilesWriter {
-    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        if batch.num_rows() == 0 {
-            return Ok(());
-        }
-        self.staging.append(batch).await
-    }
-
-    async fn replaced(&mut self) -> Result<Vec<(String, u64)>> {
-        Ok(Vec::new())
-    }
-
-    fn staged(&self) -> u64 {
-        self.staging.rows()
-    }
-
-    async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
-        self.staging.sync().await?;
-        self.home.store().save(state).await
-    }
-
-    async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
-        self.staging.sync().await?;
-        let (out, mut committed) = self.build(ending).await?;
-        // Putting it together may have taken long.
-        self.home.check()?;
-        let record = Record::new(&self.place, &self.object.path);
-        let owner = record.announce(&self.table, out.rows()).await?;
-        committed.object = out.publish().await?;
-        record.save(owner).await?;
-        // Dying here, the next process finds the rows still staged, and publishes them once more.
-        self.home.store().save(state).await?;
-        let Self { staging, .. } = *self;
-        staging.remove().await?;
-        Ok(committed)
-    }
-
-    async fn discard(self: Box<Self>) -> Result<()> {
-        let Self { staging, .. } = *self;
-        staging.remove().await
-    }
 }

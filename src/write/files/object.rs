@@ -44,7 +44,7 @@ impl Object {
         let segments: Vec<&str> = object.split('/').collect();
         let odd =
             |part: &&str| part.is_empty() || matches!(*part, "." | "..") || part.contains('\\');
-        if segments.iter().any(odd) || segments.iter().any(|part| part.starts_with(".weir-")) {
+        if segments.iter().any(odd) || segments.iter().any(|part| part.starts_with(".weir")) {
             return Err(wrong(object, "is not a path below the target's root")
                 .with_hint("write it like `wiki/pages.parquet`, without `..` or a leading `/`"));
         }
@@ -157,7 +157,7 @@ mod tests {
             ("pages/", "without `..`"),
             ("/pages.parquet", "without `..`"),
             ("../pages.parquet", "without `..`"),
-            (".weir-x/pages.parquet", "without `..`"),
+            (".weir/pages.parquet", "without `..`"),
             (".parquet", "`.parquet`"),
             ("*/pages.parquet", "one `*`"),
             ("p/*-*.parquet", "one `*`"),

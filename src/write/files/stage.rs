@@ -19,8 +19,9 @@ use futures_util::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use serde::{Deserialize, Serialize};
 
-use super::{area, area::Area, local, store};
+use super::{area, area::Area, home::unique, local, store};
 use crate::error::{Error, Result};
+use crate::write::Leftovers;
 
 /// Name of the file that says which rows count.
 const INDEX: &str = "index.json";
@@ -71,7 +72,12 @@ impl Staging {
         LocalStaging::found(&area.join(area::STAGE), (run_id, rows)).is_some()
     }
 
-    /// Likewise in an object store, below this path.
+    /// The run that staged rows in a local folder; `None` where none are.
+    pub(super) fn run_of(folder: &FilePath) -> Option<String> {
+        LocalStaging::index(folder).map(|index| index.run_id)
+    }
+
+    /// Whether so many staged rows of a run are in an object store, below this path.
     pub(super) async fn is_in_store(
         store: (&Arc<dyn ObjectStore>, &str),
         place: &Path,
@@ -262,11 +268,14 @@ impl LocalStaging {
         Ok(Some(staging))
     }
 
+    /// Which rows count in a folder; `None` where nobody knows.
+    fn index(folder: &FilePath) -> Option<Index> {
+        fs::read(folder.join(INDEX)).ok().and_then(|text| serde_json::from_slice(&text).ok())
+    }
+
     /// The index of so many staged rows of a run, or of more; `None` when they are not there.
     fn found(folder: &FilePath, (run_id, rows): (&str, u64)) -> Option<Index> {
-        let index: Option<Index> =
-            fs::read(folder.join(INDEX)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let index = index.filter(|index| {
+        let index = Self::index(folder).filter(|index| {
             let mut paths = (0..index.segments.len()).map(|number| path(folder, number));
             index.run_id == run_id
                 && index.segments.iter().sum::<u64>() >= rows
@@ -378,6 +387,32 @@ pub(super) struct StoreStaging {
     rows: u64,
     pending: Vec<RecordBatch>,
     bytes: usize,
+}
+
+/// Removes from an object store what no run goes on with, as far as it can be removed. Below `place` are folders
+/// of replications, objects and runs.
+pub(super) async fn tidy(
+    (bucket, shown): (&Arc<dyn ObjectStore>, &str),
+    place: Path,
+    leftovers: &Leftovers,
+) -> Result<()> {
+    let own = unique(leftovers.replication());
+    let mut listing = bucket.list(Some(&place));
+    while let Some(entry) = listing.next().await {
+        let path = entry.map_err(|error| store::failed("list", shown, &error))?.location;
+        let parts: Vec<String> = path
+            .prefix_match(&place)
+            .into_iter()
+            .flatten()
+            .map(|part| part.as_ref().to_owned())
+            .collect();
+        let [replication, _, run, _] = &*parts else { continue };
+        let replication = if *replication == own { leftovers.replication() } else { replication };
+        if leftovers.include(replication, run) {
+            bucket.delete(&path).await.ok();
+        }
+    }
+    Ok(())
 }
 
 impl StoreStaging {

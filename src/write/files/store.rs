@@ -15,7 +15,7 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, pat
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
-    Sink,
+    Sink, home,
     local::{cannot_append, counted},
     manifest::{self, Manifest},
     object::{Object, label},
@@ -57,6 +57,12 @@ impl Store {
     /// A path below the prefix.
     pub(super) fn below(&self, path: &str) -> Path {
         self.prefix.parts().chain(Path::from(path).parts()).collect()
+    }
+
+    /// Where the rows of a table are staged.
+    pub(super) fn staging(&self, table: &Table, object: &Object) -> Path {
+        let own = home::unique(&table.replication);
+        self.below(&format!("{}/{own}/{}", home::STAGES, home::unique(&object.path)))
     }
 
     pub(super) fn bucket(&self) -> &Arc<dyn ObjectStore> {

@@ -51,7 +51,7 @@ use self::{
 use crate::error::{Error, Result};
 use crate::report::Event;
 use crate::state::Store;
-use crate::write::{Disposition, SAMPLE, Standing, Table, Target, Watch, Writer};
+use crate::write::{Disposition, Leftovers, SAMPLE, Standing, Table, Target, Watch, Writer};
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
 ///
@@ -268,9 +268,9 @@ impl Target for Postgres {
         Ok(standing)
     }
 
-    async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {
+    async fn tidy(&self, leftovers: &Leftovers) -> Result<()> {
         let mut lease = self.pool.lease().await?;
-        own::tidy(&mut lease, replication, keep).await?;
+        own::tidy(&mut lease, leftovers).await?;
         lease.give_back();
         Ok(())
     }

@@ -10,20 +10,17 @@ use super::{
     pool::Lease,
 };
 use crate::error::{Error, Result};
+use crate::write::Leftovers;
 
 /// Name of the schema.
 pub(super) const OWN: &str = "_weir";
 /// What the comment of a staging table begins with.
 const STAGING: &str = "staging of weir's replication ";
-/// Staging tables of runs that began longer ago than this are removed by any run.
-const STALE: &str = "14 days";
 
-/// Staging tables of this role: schema, name, comment, and the time before which they are stale, in the
-/// form with which ids of runs begin.
-const STAGES: &str = "SELECT n.nspname, c.relname::text, obj_description(c.oid, 'pg_class'), \
-        to_char((now() - $1::text::interval) AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS') \
+/// Staging tables of this role: schema, name and comment.
+const STAGES: &str = "SELECT n.nspname, c.relname::text, obj_description(c.oid, 'pg_class') \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.relkind = 'r' AND starts_with(c.relname::text, $2) \
+    WHERE c.relkind = 'r' AND starts_with(c.relname::text, $1) \
         AND pg_get_userbyid(c.relowner) = current_user";
 
 /// Comment of a staging table.
@@ -60,18 +57,18 @@ pub(super) async fn usable(client: &Client) -> Result<Option<&'static str>> {
     }
 }
 
-/// Removes the staging tables of a replication, but for those of the run `keep`, and stale ones of any.
-/// Tables that a living run writes are locked by it and stay.
-pub(super) async fn tidy(lease: &mut Lease, replication: &str, keep: Option<&str>) -> Result<()> {
+/// Removes the staging tables that are left over. Tables that a living run writes are locked by it and stay.
+pub(super) async fn tidy(lease: &mut Lease, leftovers: &Leftovers) -> Result<()> {
     let failed = |error| failure::statement("staging tables cannot be looked up", &error);
-    let stages = lease.query(STAGES, &[&STALE, &STAGE]).await.map_err(failed)?;
+    let stages = lease.query(STAGES, &[&STAGE]).await.map_err(failed)?;
     for stage in stages {
         let table = TableName { schema: stage.get(0), table: stage.get(1) };
-        let (comment, stale): (Option<&str>, &str) = (stage.get(2), stage.get(3));
-        if !is_left_over(comment.unwrap_or_default(), (replication, keep), stale) {
+        let comment: Option<&str> = stage.get(2);
+        let Some((replication, run_id)) = comment.and_then(marked) else { continue };
+        let Some(key) = table.lock_key_of_stage() else { continue };
+        if !leftovers.include(replication, run_id) {
             continue;
         }
-        let Some(key) = table.lock_key_of_stage() else { continue };
         // What cannot be removed now, the next run tries again.
         if let Err(error) = remove(lease, &table, key).await {
             tracing::debug!(%table, error = error.chain(), "a staging table stays");
@@ -80,15 +77,11 @@ pub(super) async fn tidy(lease: &mut Lease, replication: &str, keep: Option<&str
     Ok(())
 }
 
-/// Whether no run goes on with a staging table of this comment.
-fn is_left_over(comment: &str, (replication, keep): (&str, Option<&str>), stale: &str) -> bool {
+/// Replication and run of a staging table, as its comment says.
+fn marked(comment: &str) -> Option<(&str, &str)> {
     let named = comment.strip_prefix(STAGING).and_then(|rest| rest.rsplit_once(", run "));
     // Earlier versions did not name the replication.
-    let named = named.or_else(|| Some(("", comment.strip_prefix("staging of weir's run ")?)));
-    let Some((owner, run)) = named else { return false };
-    let began = run.get(..stale.len()).filter(|began| began.bytes().all(|b| b.is_ascii_digit()));
-    let mine = owner == replication && keep != Some(run);
-    mine || keep != Some(run) && began.is_some_and(|began| began < stale)
+    named.or_else(|| Some(("", comment.strip_prefix("staging of weir's run ")?)))
 }
 
 async fn remove(lease: &mut Lease, table: &TableName, key: i64) -> Result<()> {
@@ -157,22 +150,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_run_goes_on_with_stays() {
-        let stale = "20260110000000";
-        let of = |replication, run| marking(replication, run);
-        for (comment, left_over) in [
-            (of("nightly", "20260112000000000aa"), false),
-            (of("nightly", "20260111000000000bb"), true),
-            (of("other, run x", "20260111000000000bb"), false),
-            (of("other", "20260109000000000cc"), true),
-            (of("other", "reset"), false),
-            ("staging of weir's run 20260109000000000cc".to_owned(), true),
-            ("staging of weir's run 20260111000000000cc".to_owned(), false),
-            ("somebody's own".to_owned(), false),
-            (String::new(), false),
-        ] {
-            let found = is_left_over(&comment, ("nightly", Some("20260112000000000aa")), stale);
-            assert_eq!(found, left_over, "{comment}");
-        }
+    fn a_comment_says_whose_a_staging_table_is() {
+        let comment = marking("nightly, run x", "20260111000000000bb");
+        assert_eq!(marked(&comment), Some(("nightly, run x", "20260111000000000bb")));
+        let earlier = "staging of weir's run 20260109000000000cc";
+        assert_eq!(marked(earlier), Some(("", "20260109000000000cc")));
+        assert_eq!(marked("somebody's own"), None);
     }
 }

@@ -55,8 +55,9 @@ async fn another_select_throws_away_the_progress_of_its_stream_alone() {
 async fn staged_rows_that_are_gone_are_read_again_in_the_same_run() {
     let fake = Fake::new(SPEC, |asked| page(asked, false));
     fake.run_with(&replication("id")).await;
-    let staged = fs::read_dir(fake.folder()).unwrap().map(|entry| entry.unwrap().path());
-    let staged = staged.filter(|path| path.to_string_lossy().contains(".weir-orders"));
+    let staged =
+        fs::read_dir(fake.folder().join(".weir/stage")).unwrap().map(|entry| entry.unwrap().path());
+    let staged = staged.filter(|path| path.to_string_lossy().contains(".weir/stage/orders"));
     staged.for_each(|path| fs::remove_dir_all(path).unwrap());
     fake.answer(|asked| page(asked, true));
     let second = fake.run_with(&replication("id")).await;

@@ -26,7 +26,7 @@ async fn an_object_cannot_name_what_is_weirs_own() {
         "raw.\"_weir_ledger\"",
         "_weir.orders",
         "_WEIR_errors.jsonl",
-        ".weir_state/orders.jsonl",
+        ".weir/state/orders.jsonl",
         "wiki/.weir/orders.jsonl",
         "_weir_orders/*.parquet",
     ] {

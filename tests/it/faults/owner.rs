@@ -121,7 +121,7 @@ impl Place {
     /// Forgets all records, as if an earlier version had written the tables.
     async fn forget_records(&self) {
         match &self.database {
-            None => fs::remove_dir_all(self.fake.folder().join(".weir_tables")).unwrap(),
+            None => fs::remove_dir_all(self.fake.folder().join(".weir/tables")).unwrap(),
             Some(database) => database.execute("DROP TABLE _weir.tables").await,
         }
     }
@@ -223,7 +223,7 @@ async fn a_run_that_the_state_does_not_know_leads_to_a_complete_reading() {
         run(fake, CHANGES, false).await.unwrap();
         match &place.database {
             None => {
-                let folder = fs::read_dir(fake.folder().join(".weir_tables")).unwrap();
+                let folder = fs::read_dir(fake.folder().join(".weir/tables")).unwrap();
                 let path = folder.into_iter().next().unwrap().unwrap().path();
                 let mut all: Vec<Value> =
                     serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

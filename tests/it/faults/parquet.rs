@@ -33,7 +33,7 @@ streams:
 ";
 
 const REPLICATION: &str = "source: A\ntarget: B\ndefaults: { mode: incremental, object: orders.parquet, \
-    metadata: { synced_at: false, deleted_at: false } }\nstreams: { orders: }\n";
+    metadata: { synced_at: false }, deletes: ignore }\nstreams: { orders: }\n";
 
 fn rewritten() -> RecordBatch {
     let state: DictionaryArray<Int32Type> = ["new", "old"].into_iter().collect();

@@ -67,7 +67,7 @@ fn copied(from: &Path, to: &Path) {
 
 /// Cuts a file of the state short, or flips a bit in it.
 fn damage(root: &Path, dice: &mut Dice) -> String {
-    let folders = fs::read_dir(root.join(".weir_state")).unwrap();
+    let folders = fs::read_dir(root.join(".weir/state")).unwrap();
     let mut folders = folders.map(|entry| entry.unwrap().path());
     let folder = folders.find(|folder| folder.join("journal.jsonl").exists()).unwrap();
     // Mostly the journal, which is far longer.

@@ -108,7 +108,7 @@ async fn a_run_that_may_wait_waits_for_the_lock_of_another() {
     let name = fake.run().await.report;
     assert_eq!(name.streams[0].rows, 1);
     let folder = fake.folder().to_owned();
-    let held = std::fs::read_dir(folder.join(".weir_state")).unwrap().next().unwrap().unwrap();
+    let held = std::fs::read_dir(folder.join(".weir/state")).unwrap().next().unwrap().unwrap();
     let path = held.path().join("lock");
     let file = std::fs::File::open(&path).unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();

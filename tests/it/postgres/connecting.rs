@@ -259,7 +259,7 @@ async fn who_lacks_a_right_is_told_which() {
     assert_eq!(load(&target, &merge, &[(2, "Bo")]).await, 1);
     let tables = "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
                   WHERE nspname = 'theirs' AND relkind = 'r'";
-    assert_eq!(database.texts(tables).await, ["people"]);
+    assert_eq!(database.texts(tables).await, ["_weir_tables", "people"]);
     let append = table("owned", Disposition::Append);
     let mut writer = target.open(&append, None).await.unwrap().unwrap();
     writer.write(crate::support::target_contract::people(&append, &[(1, "Ann")])).await.unwrap();

@@ -1,9 +1,10 @@
 //! The schema of weir's own: what stands there, and when it goes.
 
+use chrono::Utc;
 use weir::{
     state::Holder,
     sync,
-    write::{Disposition, Table, Target, postgres::Postgres},
+    write::{Disposition, Leftovers, Table, Target, postgres::Postgres},
 };
 
 use super::interruptions::STAGES;
@@ -37,7 +38,8 @@ async fn rows_are_staged_beside_the_schemas_of_the_user() {
         assert!(database.texts(STAGES).await.is_empty());
         let all = "SELECT relnamespace::regnamespace || '.' || relname FROM pg_class \
                    WHERE relnamespace IN ('raw'::regnamespace, '_weir'::regnamespace) ORDER BY 1";
-        assert_eq!(database.texts(all).await, ["raw.people", "raw.people_pkey"]);
+        let all = database.texts(all).await;
+        assert_eq!(all, ["_weir.tables", "_weir.tables_pkey", "raw.people", "raw.people_pkey"]);
         // As if the table had been made where it stands.
         let grants = "SELECT privilege_type FROM pg_class, aclexplode(relacl) \
                       WHERE relname = 'people' AND grantee = 0";
@@ -72,7 +74,7 @@ async fn left_over_staging_is_removed() {
     let busy = target.open(&busy, None).await.unwrap().unwrap();
     let next = Postgres::new(database.options());
     super::interruptions::eventually(async || {
-        next.tidy("nightly", Some(&format!("{run}bb"))).await.unwrap();
+        next.tidy(&Leftovers::of("nightly", Some(&format!("{run}bb")), Utc::now())).await.unwrap();
         database.texts(STAGES).await.len() == 3
     })
     .await;

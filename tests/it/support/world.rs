@@ -27,7 +27,7 @@ use weir::{
     spec::{Fields, Spec},
     state::{Change, Entries, Holder, Lock, Store},
     sync::{self, Beginning, RunReport},
-    write::{Committed, Ending, Standing, Table, Target, Watch, Writer, memory::Memory},
+    write::{Committed, Ending, Leftovers, Standing, Table, Target, Watch, Writer, memory::Memory},
     yaml::Document,
 };
 
@@ -134,8 +134,8 @@ impl Target for Mortal<Memory> {
         self.inner.standing(table).await
     }
 
-    async fn tidy(&self, replication: &str, keep: Option<&str>) -> Result<()> {
-        self.inner.tidy(replication, keep).await
+    async fn tidy(&self, leftovers: &Leftovers) -> Result<()> {
+        self.inner.tidy(leftovers).await
     }
 
     async fn count(&self, table: &Table) -> Result<Option<u64>> {

@@ -1,0 +1,41 @@
+//! The lock of a replication, and the wait for it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::doing;
+use crate::engine::Services;
+use crate::error::{Kind, Result};
+use crate::state::{Holder, Lock, Store};
+
+/// Time after which a lock that another run holds is tried again.
+const LOOKS_AGAIN: Duration = Duration::from_secs(1);
+
+/// Takes the lock of the replication; waits so long for one that another run holds.
+pub(super) async fn taken(
+    store: &dyn Store,
+    run_id: &str,
+    services: &Services,
+    wait: Duration,
+) -> Result<Arc<dyn Lock>> {
+    let until = Instant::now() + wait;
+    loop {
+        match store.lock(&Holder::here(run_id)).await {
+            Ok(lock) => return Ok(Arc::from(lock)),
+            Err(error) if error.kind() == Kind::Busy => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(error);
+                }
+                let what = format!("waiting up to {} s: {error}", left.as_secs().max(1));
+                doing(services, &what);
+                tokio::select! {
+                    () = services.cancel.cancelled() => return Err(error),
+                    () = tokio::time::sleep(left.min(LOOKS_AGAIN)) => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
