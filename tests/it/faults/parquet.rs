@@ -48,7 +48,8 @@ fn rewritten() -> RecordBatch {
         ("note", Arc::new(NullArray::new(2))),
         ("added", Arc::new(LargeStringArray::from(vec!["x", "y"]))),
     ];
-    RecordBatch::try_from_iter(columns).unwrap()
+    let nullable = columns.into_iter().map(|(name, values)| (name, values, true));
+    RecordBatch::try_from_iter_with_nullable(nullable).unwrap()
 }
 
 #[tokio::test]

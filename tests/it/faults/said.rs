@@ -268,7 +268,7 @@ fn status_shows_the_rows_of_the_tables_in_a_shape_that_is_documented() {
         "r.yaml",
         &incremental.replace("streams: { '*': }", "streams: { pages: , spaces: }"),
     );
-    let site = Site::start(&["--churn-every", "1", "--pages", "100"]);
+    let site = Site::start(&["--churn-every", "1", "--pages", "600"]);
     let run = |words: &[&str]| {
         let output = user.weir(words).env("WIKI", site.connection("any")).output().unwrap();
         ended(&output, 0).0
