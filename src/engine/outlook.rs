@@ -24,6 +24,8 @@ pub(super) struct Assumptions {
     pub(super) apart: f64,
     /// Records of a page whose size the spec does not set.
     page: f64,
+    /// Records listed for each that is counted: a search may not know what is archived, or what is new.
+    listed_per_counted: f64,
 }
 
 impl Assumptions {
@@ -35,6 +37,7 @@ impl Assumptions {
         derived: 0.3,
         apart: 0.15,
         page: 50.0,
+        listed_per_counted: 1.0,
     };
     /// With these a run asks for as little as can be expected.
     pub(super) const LEAST: Self = Self {
@@ -44,6 +47,7 @@ impl Assumptions {
         derived: 0.7,
         apart: 0.0,
         page: f64::INFINITY,
+        listed_per_counted: 0.9,
     };
     /// With these it asks for as much.
     pub(super) const MOST: Self = Self {
@@ -53,6 +57,7 @@ impl Assumptions {
         derived: 0.0,
         apart: 0.5,
         page: 10.0,
+        listed_per_counted: 1.4,
     };
 }
 
@@ -150,7 +155,8 @@ impl<'plan> Outlook<'plan> {
             });
             let unknown: Vec<_> = unknown.collect();
             let apart = unknown.iter().any(|stream| self.has_parts_apart(stream));
-            let left = if apart { left / (1.0 - self.assume.apart) } else { left };
+            let uncounted = 1.0 / (1.0 - self.assume.apart);
+            let left = left * if apart { uncounted } else { self.assume.listed_per_counted };
             // Nobody is taken to have none.
             let part = |stream: &'plan StreamPlan| (&*stream.name, self.rows(stream).max(1.0));
             let unknown: Vec<_> = unknown.into_iter().map(|stream| part(stream)).collect();

@@ -28,6 +28,8 @@ pub enum NoticeKind {
     TargetChanged,
     /// A stream was read again from its start in a run that went on.
     ReadAgain,
+    /// An incremental run read a stream whole, because the run before read or wrote it otherwise.
+    ReadWhole,
 }
 
 impl NoticeKind {
@@ -62,6 +64,7 @@ impl NoticeKind {
             Self::StateDamaged => "the saved state was damaged".to_owned(),
             Self::TargetChanged => "the table was changed by something else".to_owned(),
             Self::ReadAgain => "the stream was read again from its start".to_owned(),
+            Self::ReadWhole => "everything was read, not changes alone".to_owned(),
         }
     }
 
@@ -74,7 +77,8 @@ impl NoticeKind {
             | Self::Gone
             | Self::TableInUse
             | Self::StateOutOfReach => false,
-            Self::StateDamaged | Self::TargetChanged | Self::ReadAgain => false,
+            Self::StateDamaged | Self::TargetChanged => false,
+            Self::ReadAgain | Self::ReadWhole => false,
         }
     }
 }

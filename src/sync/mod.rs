@@ -245,6 +245,10 @@ async fn run_locked(
     let target = (services.target.as_ref(), &standings);
     let lacking = past::lacking(&plan, &recall, target).await;
     findings.tell_all(reporter.as_ref(), NoticeKind::TargetChanged, &lacking);
+    if recall.run.is_none() {
+        let otherwise = past::otherwise(&plan, &recall);
+        findings.tell_all(reporter.as_ref(), NoticeKind::ReadWhole, &otherwise);
+    }
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
     let begun = begin(prepare, plan, past, &services, beginning).await?;
     let Begun { plan, ways, continued, recall, planned, spent, anew } = begun;

@@ -67,6 +67,33 @@ pub(super) async fn lacking(
     lacking
 }
 
+/// Streams of which an incremental run reads everything because the run before read other rows, or wrote them
+/// otherwise; and why.
+pub(super) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String> {
+    let mut streams = BTreeMap::new();
+    for stream in &plan.streams {
+        let state = recall.stream(&stream.name);
+        let incremental =
+            stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental);
+        if !incremental || state.complete_at.is_none() {
+            continue;
+        }
+        let what = match (state.reads == stream.reads, state.writes == stream.writes) {
+            (true, true) => continue,
+            (false, true) => "its inputs or its connection are",
+            (true, false) => "its columns or its `object` are",
+            (false, false) => "its inputs or connection, and its columns or `object`, are",
+        };
+        let message = format!(
+            "{what} not those of the last run, so that everything is read; if another replication into \
+             this target is called `{}` too, give each a `name` of its own",
+            plan.name
+        );
+        streams.insert(stream.name.clone(), message);
+    }
+    streams
+}
+
 /// Decides about a run that has not ended. `prepare` makes its plan. Reads state and target only.
 ///
 /// # Errors

@@ -242,6 +242,34 @@ async fn a_run_that_the_state_does_not_know_leads_to_a_complete_reading() {
     }
 }
 
+/// Two files of the same name share a state unless they are given names.
+#[tokio::test]
+async fn two_replications_with_one_name_read_everything_and_say_so() {
+    for place in Place::all().await {
+        let fake = &place.fake;
+        let extension = if place.database.is_some() { "" } else { ".jsonl" };
+        let into = |object: &str| {
+            CHANGES
+                .replace("{ items: }", &format!("{{ items: {{ object: {object}{extension} }} }}"))
+        };
+        let other = into("others");
+        assert!(run(fake, CHANGES, false).await.unwrap().stream("items").notices.is_empty());
+        for replication in [other.as_str(), CHANGES] {
+            let ran = run(fake, replication, false).await.unwrap();
+            assert_eq!(ran.asked[0].param("since"), "");
+            let [notice] = &*ran.stream("items").notices else { panic!("{:?}", ran.report) };
+            assert_eq!(notice.kind, NoticeKind::ReadWhole);
+            assert!(notice.detail.contains("called `fake` too"), "{notice}");
+        }
+        assert_eq!(place.ids().await, "1,2,3,4");
+        let named = format!("name: other\n{}", into("thirds"));
+        run(fake, &named, false).await.unwrap();
+        let ran = run(fake, CHANGES, false).await.unwrap();
+        assert!(ran.stream("items").notices.is_empty(), "{:?}", ran.report);
+        assert_eq!(ran.asked[0].param("since"), "4");
+    }
+}
+
 #[test]
 fn validate_tells_beforehand_whose_a_table_is() {
     let user = User::new();
