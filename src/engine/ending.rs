@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Env,
+    Env, confirm,
     load::Keeper,
     reach,
     state::{
@@ -339,7 +339,7 @@ impl Ending<'_> {
         let written = committed.iter().flat_map(|committed| &committed.notices);
         written.for_each(|notice| add_notice(&mut notices, notice.clone()));
         let deleted = committed.map_or(0, |committed| committed.deleted);
-        let assumed = self.assumed_deletes(&counts, deleted);
+        let assumed = self.assumed_deletes(&counts, deleted).filter(|_| !progress.confirmed);
         if let Some(notice) = assumed {
             add_notice(&mut notices, notice);
         }
@@ -377,8 +377,13 @@ impl Ending<'_> {
         (shifts && deleted > 0).then(|| Notice {
             kind: NoticeKind::DeletesAssumed,
             count: deleted,
-            detail: "one that is still there comes back with the next complete reading; declare the `total`                      of `paginate` if the API tells one, so that what moved is read again"
-                .to_owned(),
+            detail: match self.plan.confirm {
+                Some(_) => format!("they are not asked for, since they are more than {}", confirm::MOST),
+                None => "one that is still there comes back with the next complete reading; declare \
+                         the `total` of `paginate` if the API tells one, or `confirm_deletes` to ask \
+                         for each of them"
+                    .to_owned(),
+            },
         })
     }
 

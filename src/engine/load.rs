@@ -182,7 +182,7 @@ pub(super) struct Keeper {
 pub(super) struct Pending {
     batches: Vec<RecordBatch>,
     bytes: usize,
-    marks: Vec<Mark>,
+    pub(super) marks: Vec<Mark>,
     /// Bytes since the last checkpoint.
     unsaved: usize,
     /// Whether there has been a note since: otherwise there is nothing to save.
@@ -378,7 +378,7 @@ impl Keeper {
     }
 
     /// Hands all rows over, and takes note of what the target has changed in them.
-    async fn hand_over(&mut self) -> Result<()> {
+    pub(super) async fn hand_over(&mut self) -> Result<()> {
         self.flush().await?;
         let Some(writer) = self.writer.as_mut() else { return Ok(()) };
         self.stats.note_replaced(writer.replaced().await?);

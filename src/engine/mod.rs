@@ -5,6 +5,7 @@ mod anew;
 mod answer;
 mod assemble;
 mod client;
+mod confirm;
 mod count;
 mod doubt;
 mod ending;

@@ -454,6 +454,8 @@ pub struct Progress {
     pub page_sizes: Vec<u32>,
     /// Routes that the API refused.
     pub refused: Vec<String>,
+    /// Whether rows that did not come were asked for before they counted as gone.
+    pub confirmed: bool,
     /// What seems to be gone.
     pub doubtful: Vec<Doubt>,
 }

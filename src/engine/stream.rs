@@ -10,7 +10,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     Env,
     client::interrupted,
-    ending,
+    confirm, ending,
     estimate::Estimate,
     load::{Keeper, Loader, Pending},
     parents::{About, KnownLooks, Read},
@@ -265,11 +265,16 @@ fn marks(plan: &StreamPlan, way: Way) -> bool {
 }
 
 /// Column that names what is marked in a run: the parents, or the rows themselves where those that have not
-/// changed are not read.
+/// changed are not read, or where rows that did not come are asked for.
 fn replaced(plan: &StreamPlan, way: Way) -> Option<String> {
     let table = &plan.output.as_ref()?.table;
-    let fetches = table.disposition == Disposition::Merge && reach::fetches(plan, way);
-    if fetches { table.schema.key.first().cloned() } else { table.replaces.clone() }
+    let confirms = plan.confirm.is_some() && way.reach == Reach::Complete;
+    let merges = table.disposition == Disposition::Merge;
+    if merges && (confirms || reach::fetches(plan, way)) {
+        table.schema.key.first().cloned()
+    } else {
+        table.replaces.clone()
+    }
 }
 
 /// Where the requests of a stream get their slices.
@@ -394,6 +399,10 @@ async fn settle(
     let result = loaded.and(sliced).and_then(|()| ending.check(&keeper, refusal));
     let result = match result {
         Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
+        Ok(()) => {
+            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
+            confirm::ask(env, &mut keeper, &seen).await
+        }
         other => other,
     };
     match result {

@@ -6,6 +6,7 @@
 mod access;
 mod check;
 mod columns;
+mod confirm;
 mod cost;
 mod count;
 mod cursor;
@@ -35,6 +36,7 @@ pub use crate::spec::OWN;
 pub use access::{Access, AccessHooks};
 pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue};
+pub use confirm::ConfirmPlan;
 pub use cost::{Cost, QuotaPlan, quota_of};
 pub use count::CountPlan;
 pub use cursor::CursorPlan;
@@ -451,6 +453,7 @@ impl<'plan> Draft<'plan> {
             limit: self.options.limit,
             cost: self.cost(stage.stream).map_err(within)?,
             count: self.count(stage).map_err(within)?,
+            confirm: Self::confirm(stage).map_err(within)?,
             min_rows: min_rows(stage.stream, &scope).map_err(within)?,
             variables: stage.variables.clone(),
             notes,

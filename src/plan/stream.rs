@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{ColumnPlan, Cost, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan};
+use super::{
+    ColumnPlan, ConfirmPlan, Cost, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan,
+};
 use crate::error::{Error, Kind};
 use crate::replication::Mode;
 use crate::respond::Rules;
@@ -31,6 +33,8 @@ pub struct StreamPlan {
     pub cost: Cost,
     /// How it is asked for the number of its records.
     pub count: Option<CountPlan>,
+    /// How it asks whether a record is still there.
+    pub confirm: Option<ConfirmPlan>,
     /// Slices under way at once.
     pub concurrency: u32,
     /// Rows after which it ends.

@@ -190,6 +190,8 @@ pub struct Stream {
     pub routes: IndexMap<String, OneOrMany<RequestSpec>>,
     /// How to ask how many records there are, before a run has shown it.
     pub count: Option<Count>,
+    /// How to ask whether one record is still there, before it counts as gone.
+    pub confirm_deletes: Option<ConfirmDeletes>,
     /// Whether it only feeds: it cannot be selected, and has no table.
     pub internal: bool,
     /// The requests, when there is more than one kind; all whose `when` holds are sent, and their
@@ -321,6 +323,21 @@ pub struct Count {
     pub query: IndexMap<String, QueryValue>,
     /// Path of the number in the answer.
     pub at: String,
+}
+
+/// Asks by one `GET` for each row that a complete reading did not bring, before the row counts as gone: for
+/// listings by page numbers or offsets, which may pass over records while others go. A record is gone where
+/// the API answers 404 or 410, or where a rule of `responses` says `gone`; any other answer keeps its row. Up
+/// to 1,000 rows of a reading are asked for; when more are missing, none is. Neither the spec's `defaults` nor
+/// the stream's own keys hold for it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmDeletes {
+    /// Path below the base URL, a template over connection fields, inputs and the key's column.
+    pub get: String,
+    /// Query parameters; one whose value renders to nothing is left out.
+    #[serde(default)]
+    pub query: IndexMap<String, QueryValue>,
 }
 
 /// A field of a connection.

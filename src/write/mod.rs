@@ -239,6 +239,13 @@ pub trait Writer: Send {
     /// Makes all staged rows last, together with the state.
     async fn checkpoint(&mut self, state: &[Change]) -> Result<()>;
 
+    /// Keys of old rows that a commit with this ending would take for gone, as texts; `None` where there are
+    /// more than `most`, or the target does not tell. For tables whose key is the column [`Table::replaces`].
+    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+        let _ = (ending, most);
+        Ok(None)
+    }
+
     /// Makes all rows visible at once, together with the state, and removes the staging.
     async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed>;
 

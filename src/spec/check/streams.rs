@@ -54,6 +54,16 @@ impl Checker<'_> {
             self.query(&below(&at, &["query"]), &count.query, &open);
             self.path(&below(&at, &["at"]), &count.at);
         }
+        if let Some(confirm) = &stream.confirm_deletes {
+            let at = below(path, &["confirm_deletes"]);
+            let message =
+                "a row is asked for by a `key` of one column, where no slice `replaces` rows";
+            self.found_if(stream.key.len() != 1 || stream.replaces.is_some(), &at, message);
+            let mut known = open.clone();
+            known.extend(stream.key.iter().cloned());
+            self.url_path(&below(&at, &["get"]), &confirm.get, &known);
+            self.query(&below(&at, &["query"]), &confirm.query, &known);
+        }
         let idle = stream.concurrency == Some(0);
         self.found_if(idle, &below(path, &["concurrency"]), "this limit is greater than 0");
         let variables = self.requests(path, stream);

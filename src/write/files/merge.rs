@@ -252,6 +252,25 @@ impl<'table> Merge<'table> {
         Ok((kept, count))
     }
 
+    /// The first column of the key of each old row of a batch that was not staged, but for those that are gone
+    /// already.
+    pub(super) fn missing(
+        &self,
+        batch: &RecordBatch,
+        keys: &Keys,
+        turn: u64,
+    ) -> Result<Vec<String>> {
+        let Some(&at) = self.key.first() else { return Ok(Vec::new()) };
+        let texts = super::json::texts(batch.schema().field(at), batch.column(at))?;
+        let deleted = batch.column_by_name(DELETED_AT);
+        let rows = hashes(batch, &self.key).into_iter().zip(texts).enumerate();
+        let missing = rows.filter(|(row, (key, _))| {
+            let was_deleted = deleted.is_some_and(|column| column.is_valid(*row));
+            self.is_due(*key, turn) && !keys.entries.contains_key(key) && !was_deleted
+        });
+        Ok(missing.filter_map(|(_, (_, text))| text).collect())
+    }
+
     fn marked(&self, batch: &RecordBatch, gone: &[bool]) -> Result<RecordBatch> {
         let mut columns = batch.columns().to_vec();
         if let Some(at) = self.schema.position(DELETED_AT) {

@@ -174,6 +174,28 @@ impl Writer for FilesWriter {
         self.home.store().save(state).await
     }
 
+    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+        self.staging.sync().await?;
+        let files = self.old_files().await?;
+        let merge =
+            Merge::new(&self.table, Vec::new(), ending, (&self.staging, self.object.format));
+        let lost = merge.lost().await?;
+        let mut missing = Vec::new();
+        for turn in 0..merge.turns() {
+            let keys = merge.keys(turn, &lost).await?;
+            for found in &files {
+                let mut old = merge.old(&self.load(found).await?)?;
+                while let Some(batch) = old.next()? {
+                    missing.extend(merge.missing(&batch, &keys, turn)?);
+                    if missing.len() > most {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(Some(missing))
+    }
+
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.staging.sync().await?;
         let (out, mut committed) = self.build(ending).await?;

@@ -1,16 +1,16 @@
 //! Staged rows merged into a table by their key: new ones, changed ones, and those that are gone.
 
-use tokio_postgres::{Transaction, error::SqlState};
+use tokio_postgres::{Client, Transaction, error::SqlState};
 
 use super::{
-    catalog::Existing,
+    catalog::{self, Existing},
     failure,
     name::{TableName, list, literal, quoted},
     publish::{ambiguous, failed, run},
     stage::Stage,
 };
 use crate::error::Result;
-use crate::schema::{CHANGE, DELETED_AT, MARK};
+use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
 use crate::write::{Deletes, Disposition, Ending, Seen};
 
 /// What a table's columns begin with that weir fills for itself; they do not make a row another.
@@ -68,6 +68,33 @@ pub(super) async fn merge(
     let deleted = delete(transaction, stage, ending).await?;
     upsert(transaction, stage, old).await?;
     Ok(deleted)
+}
+
+/// Keys of old rows that were not staged, as texts; `None` where there are more than `most`. For keys of one
+/// column.
+pub(super) async fn missing(
+    client: &Client,
+    stage: &Stage,
+    void: &[i64],
+    most: usize,
+) -> Result<Option<Vec<String>>> {
+    let (name, table, matching) = (&stage.name, &stage.table, stage.matching("old", "new"));
+    let (key, slice, mark) = (stage.key_columns(), quoted(SLICE), quoted(MARK));
+    let alive = match stage.deletes {
+        Deletes::Mark => format!("old.{} IS NULL AND ", quoted(DELETED_AT)),
+        Deletes::Remove | Deletes::Ignore => String::new(),
+    };
+    let failed = |error| failure::statement(format!("table {name} cannot be read"), &error);
+    if catalog::inspect(client, name).await?.is_none() {
+        return Ok(Some(Vec::new()));
+    }
+    let statement = format!(
+        "SELECT old.{key}::text FROM {name} AS old WHERE {alive}NOT EXISTS (SELECT FROM {table} AS new \
+             WHERE {matching} AND new.{mark} IS NULL AND NOT new.{slice} = ANY($1)) LIMIT {}",
+        most + 1
+    );
+    let rows = client.query(&statement, &[&void]).await.map_err(failed)?;
+    Ok((rows.len() <= most).then(|| rows.iter().map(|row| row.get(0)).collect()))
 }
 
 async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -> Result<u64> {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use super::{
     failure,
     lock::TableLock,
-    owner,
+    merge, owner,
     pool::{Lease, Pool},
     publish::{self, Published},
     repeats::Told,
@@ -175,6 +175,15 @@ impl Writer for PostgresWriter {
         transaction.commit().await.map_err(failed)?;
         lease.give_back();
         Ok(())
+    }
+
+    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+        self.flush().await?;
+        let stage = self.stage()?;
+        let lease = self.lease().await?;
+        let missing = merge::missing(&lease, &stage, &ending.void, most).await?;
+        lease.give_back();
+        Ok(missing)
     }
 
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use weir::report::{NoticeKind, StreamStatus};
 
-use crate::support::fake::{Asked, Fake, Ran, Reply};
+use crate::support::{
+    fake::{Asked, Fake, Ran, Reply},
+    postgres::Database,
+};
 
 /// A spec with one stream of this request.
 fn spec(request: &str) -> String {
@@ -361,4 +364,43 @@ responses:
     assert!(ran.stream("orders").complete);
     fake.answer(|_| Reply::json(&json!({ "ok": false, "error": "invalid_auth" })));
     assert!(error(&fake.run().await).contains("invalid_auth"));
+}
+
+/// The offset moves over a record that is still there, because another one has gone; a third is gone too.
+#[tokio::test]
+async fn rows_that_did_not_come_are_asked_for_once_before_they_count_as_gone() {
+    let replication = "source: A\ntarget: B\ndefaults: { mode: incremental }\nstreams: { '*': }\n";
+    let request = "get: /orders\nrecords: results\nrefresh: 0s\npage_size: { param: size, max: 10 }\n\
+                   paginate: { offset: { param: from } }\nconfirm_deletes: { get: '/orders/{{ id }}' }";
+    let listed = |gone: &'static [u64], passed_over: &'static [u64]| {
+        move |asked: &Asked| {
+            if let Some(id) = asked.path.rsplit('/').next().and_then(|id| id.parse::<u64>().ok()) {
+                let status = if gone.contains(&id) { 404 } else { 200 };
+                return Reply::status(status, &orders([id])[0]);
+            }
+            let from: usize = asked.param("from").parse().unwrap();
+            let missing = |id: &u64| gone.contains(id) || passed_over.contains(id);
+            let left: Vec<u64> = (1..=25).filter(|id| !missing(id)).collect();
+            let page = left.into_iter().skip(from).take(10).collect::<Vec<_>>();
+            Reply::json(&json!({ "results": orders(page) }))
+        }
+    };
+    let database = Database::new().await;
+    for in_postgres in [false, true] {
+        let fake = Fake::new(&spec(request), listed(&[], &[]));
+        let fake = if in_postgres { fake.into_postgres(database.options()) } else { fake };
+        fake.run_with(replication).await;
+        fake.answer(listed(&[3, 4], &[11, 12]));
+        let ran = fake.run_with(replication).await;
+        let report = ran.stream("orders");
+        assert_eq!((report.deleted, report.notices.len()), (2, 0), "{report:?}");
+        let asked = ran.asked.iter().filter_map(|asked| asked.path.strip_prefix("/orders/"));
+        let mut asked: Vec<&str> = asked.collect();
+        asked.sort_unstable();
+        assert_eq!(asked, ["11", "12", "3", "4"]);
+        let ran = fake.run_with(replication).await;
+        assert_eq!(ran.stream("orders").deleted, 0, "those that are gone are not asked for again");
+        let asked = ran.asked.iter().filter(|asked| asked.path.starts_with("/orders/"));
+        assert_eq!(asked.count(), 2);
+    }
 }

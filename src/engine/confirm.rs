@@ -1,0 +1,106 @@
+//! Rows that a complete reading did not bring: asked for one by one before they count as gone.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{
+    Env,
+    answer::Answer,
+    assemble,
+    client::{Call, Need},
+    estimate::{Estimate, Price},
+    load::Keeper,
+    marks::{Mark, NO_SLICE},
+    stats::Stats,
+};
+use crate::error::Result;
+use crate::fetch::Request;
+use crate::plan::{ConfirmPlan, StreamPlan};
+use crate::spec::Then;
+use crate::template::{Scope, Value};
+use crate::write::{Ending, Seen};
+
+/// Rows of a reading that are asked for; of more, none is.
+pub(super) const MOST: usize = 1000;
+
+/// Asks for the rows that a commit would take for gone, where the spec knows how, and marks those that are there.
+pub(super) async fn ask(env: &Env, keeper: &mut Keeper, ending: &Ending) -> Result<()> {
+    let plan = Arc::clone(&keeper.plan);
+    let Some(confirm) = plan.confirm.as_ref().filter(|_| ending.seen == Seen::All) else {
+        return Ok(());
+    };
+    let Some(missing) = keeper.missing(ending, MOST).await? else { return Ok(()) };
+    let stats = Arc::clone(&keeper.stats);
+    let there =
+        stream::iter(missing)
+            .map(|key| {
+                let (plan, stats) = (&plan, &stats);
+                async move {
+                    is_there(env, (plan, confirm), stats, &key).await.map(|there| (there, key))
+                }
+            })
+            .buffer_unordered(usize::try_from(plan.concurrency).unwrap_or(1).max(1))
+            .try_filter_map(|(there, key)| async move { Ok(there.then_some(key)) })
+            .try_collect()
+            .await?;
+    keeper.confirmed(there);
+    Ok(())
+}
+
+impl Keeper {
+    /// Keys of old rows that a commit would take for gone; `None` where there are more than `most`, or nobody
+    /// knows.
+    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+        self.hand_over().await?;
+        match self.writer.as_mut() {
+            Some(writer) => writer.missing(ending, most).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Takes note that all missing rows were asked for, and of those that are there.
+    fn confirmed(&mut self, there: Vec<String>) {
+        self.progress.confirmed = true;
+        let marks = there.into_iter().map(|key| Mark(key, false, NO_SLICE));
+        self.pending.marks.extend(marks);
+    }
+}
+
+/// Whether a record is there, or it is not known.
+async fn is_there(
+    env: &Env,
+    (plan, confirm): (&StreamPlan, &ConfirmPlan),
+    stats: &Stats,
+    key: &str,
+) -> Result<bool> {
+    let mut variables: BTreeMap<String, Value> = env.variables.clone();
+    variables.extend(plan.variables.clone());
+    variables.insert(confirm.key.clone(), Value::from(key));
+    let scope = Arc::new(Scope::new(variables));
+    let build = || {
+        let path = confirm.path.render_path(&scope).map_err(|error| assemble::unfilled(&error))?;
+        let base_url = &env.client.access.base_url;
+        assemble::url_of(base_url, &path, &confirm.query, &scope).map(Request::get)
+    };
+    let estimate = Estimate::new(1);
+    let call = Call {
+        stream: &plan.name,
+        stats,
+        rules: &plan.rules,
+        child: true,
+        need: Need::Tentative,
+        leaves: true,
+        shared: false,
+        price: Price { cost: plan.cost, estimate: &estimate, page: None },
+        build: &build,
+        shrink: &|| false,
+        narrow: &|| false,
+    };
+    Ok(match env.client.ask(&call, |_| Ok(((), 1))).await? {
+        Answer::Given { then, status, .. } => {
+            then != Then::Gone && !matches!(status, Some(404 | 410))
+        }
+        Answer::Read(()) | Answer::Failed(_) => true,
+    })
+}
