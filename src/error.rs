@@ -98,6 +98,13 @@ impl Error {
         Self { kind: self.kind, message: shown(&message.into()), hint, cause: Some(Box::new(self)) }
     }
 
+    /// Says at the beginning of the message what it is about.
+    #[must_use]
+    pub fn about(mut self, subject: &str) -> Self {
+        self.message = shown(&format!("{subject}: {}", self.message));
+        self
+    }
+
     /// What the reader does next.
     pub fn kind(&self) -> Kind {
         self.kind

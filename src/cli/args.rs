@@ -199,7 +199,7 @@ pub(super) enum Sync {
         #[arg(long, value_name = "PATTERNS", value_delimiter = ',', allow_hyphen_values = true)]
         streams: Vec<String>,
     },
-    /// Check a replication, its connections and its spec, without any request
+    /// Check a replication, its connections and its spec; with `--target` its tables too
     #[command(after_help = "Example: weir sync validate replication.yaml")]
     Validate {
         /// Replication file

@@ -180,9 +180,11 @@ fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
         Finding::Trouble => (Kind::Rejected, "the API is in trouble"),
     };
     let Diagnosis { url, status, message, hint, .. } = diagnosis;
-    let status = status.map(|status| format!("{status} ")).unwrap_or_default();
-    let mut error = Error::new(kind, format!("{name}: {what}"))
-        .because(format!("{url} answered: {status}{message}"));
+    let cause = match status {
+        Some(status) => format!("{url} answered: {status} {message}"),
+        None => format!("{url}: {message}"),
+    };
+    let mut error = Error::new(kind, format!("{name}: {what}")).because(cause);
     if let Some(hint) = hint {
         error = error.with_hint(hint);
     }

@@ -92,11 +92,15 @@ fn text(forecast: &Forecast, width: Option<usize>) -> String {
 fn ranges(forecast: &Forecast) -> String {
     let Planned { requests_range, points_range, .. } = forecast.total;
     let range = |[least, most]: [u64; 2], what: &str| {
-        format!("{} to {} {what}", grouped(least), grouped(most))
+        if least == most {
+            counted(most, what)
+        } else {
+            format!("{} to {} {what}s", grouped(least), grouped(most))
+        }
     };
-    let requests = range(requests_range, "requests");
+    let requests = range(requests_range, "request");
     match forecast.pace.points_per_hour {
-        Some(_) => format!("{requests}, {}", range(points_range, "points")),
+        Some(_) => format!("{requests}, {}", range(points_range, "point")),
         None => requests,
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn prepare(
     let fields = api_fields(&source, &spec, &connections.variables())?;
     if let Some(settings) = &source.simulate {
         super::sim::options(settings)?;
-    } else if let Some(foreign) = foreign.filter(|_| needed == Use::All) {
+    } else if let Some(foreign) = foreign.filter(|_| needed == Use::All || asks(&spec, needed)) {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;
     }
     let hooks = tokens::hooks(&source);
@@ -105,6 +105,11 @@ pub(super) fn prepare(
         ledgers,
         home,
     })
+}
+
+/// Whether a command asks the API only for what the spec looks up.
+fn asks(spec: &Spec, needed: Use) -> bool {
+    needed == Use::Source && spec.connection.values().any(|field| field.lookup.is_some())
 }
 
 /// A connection, for a person.
@@ -183,7 +188,7 @@ pub(super) fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Resu
     forecast::check_routes(&plan, &prepared.spec, &options.routes)?;
     let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
     for table in outputs.map(|output| &output.table).chain(&plan.definitions) {
-        let named = |error: Error| error.within(format!("stream `{}`", table.stream));
+        let named = |error: Error| error.about(&format!("stream `{}`", table.stream));
         prepared.target.accepts(table).map_err(named)?;
     }
     Ok(plan)

@@ -25,6 +25,8 @@ pub(super) struct Status {
     open_run: Option<OpenRunStatus>,
     /// The streams, in the order of the spec.
     streams: Vec<StreamStatus>,
+    /// What of the saved state was damaged, and so left out.
+    damage: Option<String>,
 }
 
 /// A run that has not ended.
@@ -106,7 +108,11 @@ pub(super) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
             started_at: rfc3339(run.started_at),
         }),
         streams: streams.collect(),
+        damage: store.damage(),
     };
+    if let Some(damage) = &status.damage {
+        printer::talk(&format!("note: {damage}; this is what is whole"));
+    }
     if shared.json {
         printer::json(&status);
         return Ok(Exit::Done);
@@ -225,11 +231,8 @@ pub(super) fn reset(
         let what = format!("no stream matches `{strange}`");
         return Err(Error::input(what).with_hint("`weir sync status` shows the streams"));
     }
-    if names.is_empty() && recall.run.is_none() && strange.is_empty() {
-        printer::talk("nothing is saved of these streams");
-        return Ok(Exit::Done);
-    }
-    if !yes && !confirmed(&names)? {
+    let is_empty = names.is_empty() && recall.run.is_none() && strange.is_empty();
+    if !is_empty && !yes && !confirmed(&names)? {
         printer::talk("nothing was changed");
         return Ok(Exit::Done);
     }
@@ -238,6 +241,8 @@ pub(super) fn reset(
     let forgotten = runtime.block_on(sync::reset(prepared.target(), kept, &chosen))?;
     if shared.json {
         printer::json(&json!({ "forgotten": forgotten }));
+    } else if is_empty {
+        printer::talk("nothing is saved of these streams");
     } else {
         let count = printer::counted(forgotten.len() as u64, "stream");
         printer::data(&format!("forgotten: {count}; the next run reads them anew"));

@@ -155,7 +155,7 @@ fn against(planned: Planned, report: &RunReport) -> String {
 
 /// The range of what is assumed: ` (250 to 900)`.
 fn between(assumed: bool, [least, most]: [u64; 2]) -> String {
-    if !assumed || most == 0 {
+    if !assumed || most == 0 || least == most {
         return String::new();
     }
     format!(" ({} to {})", grouped(least), grouped(most))

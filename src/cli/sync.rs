@@ -29,7 +29,7 @@ use crate::write::files::LocalLedger;
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
         Command::Validate { replication, target } => {
-            let needed = if *target { Use::Target } else { Use::Look };
+            let needed = if *target { Use::Source } else { Use::Look };
             let mut prepared = prepare(replication, around, (needed, shared))?;
             if *target {
                 super::runtime()?.block_on(check_target(&mut prepared))?;
@@ -72,7 +72,7 @@ async fn check_target(prepared: &mut Prepared) -> Result<()> {
     sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
     let plan = plan(prepared, &Options::default())?;
     prepared.target.check().await?;
-    sync::check_owners(&plan, prepared.target(), prepared.store()?.as_ref()).await
+    sync::check_tables(&plan, prepared.target(), prepared.store()?.as_ref()).await
 }
 
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
@@ -257,6 +257,7 @@ fn conclude(replication: &str, report: &RunReport, shared: Shared) {
                 "streams": streams,
                 "planned": planned,
                 "points": points,
+                "notices": report.notices,
                 "refused": errors.len(),
             });
             printer::event(level, &told);

@@ -32,7 +32,9 @@ pub(super) enum Use {
     Look,
     /// To reach the target, and the state there.
     Target,
-    /// To send requests to the API too.
+    /// To ask the API what the source is, too, where the spec looks that up.
+    Source,
+    /// To send all requests to the API.
     All,
 }
 

@@ -263,8 +263,9 @@ fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Resul
         if is_own(object) {
             let what =
                 format!("`{}` has the object `{object}`, a name of weir's own", table.stream);
-            return Err(Error::input(what)
-                .with_hint("choose names that begin with neither `_weir` nor `.weir`"));
+            return Err(Error::input(what).with_hint(
+                "choose a name that is not `_weir` and begins with neither `_weir_` nor `.weir`",
+            ));
         }
         if let Some(other) = writers.insert(object, &table.stream) {
             let message =
@@ -391,7 +392,7 @@ impl<'plan> Draft<'plan> {
 
     fn output(&self, stage: &Stage<'_>, settings: &StreamOptions) -> Result<Output> {
         let output = columns::output(self, stage, settings);
-        output.map_err(|error| error.within(format!("stream `{}`", stage.name)))
+        output.map_err(|error| error.about(&format!("stream `{}`", stage.name)))
     }
 
     fn stream(
@@ -401,7 +402,7 @@ impl<'plan> Draft<'plan> {
         before: &[Arc<StreamPlan>],
     ) -> Result<StreamPlan> {
         let spec = self.documents.spec;
-        let within = |error: Error| error.within(format!("stream `{}`", stage.name));
+        let within = |error: Error| error.about(&format!("stream `{}`", stage.name));
         let settings = stage.settings.as_ref();
         let output = settings.map(|settings| self.output(stage, settings)).transpose()?;
         let scope = self.scope(&stage.variables);

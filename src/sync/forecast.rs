@@ -87,6 +87,9 @@ pub async fn forecast(
         recall.distrust(stream);
         notes.push(format!("{stream}: {message}"));
     }
+    if let Err(refusal) = owner::check(&plan, &standings, &recall) {
+        notes.push(format!("a run would be refused: {}", refusal.chain()));
+    }
     let (mut ways, mut continues) = (None, None);
     match past::go_on(prepare, (&recall, &lacking), target, beginning.now).await? {
         Some(GoOn::With(going)) => {

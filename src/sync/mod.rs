@@ -37,7 +37,7 @@ use past::{GoOn, GoingOn};
 
 pub use errors::ERRORS;
 pub use forecast::{Continued, ExpectedStream, Forecast, forecast};
-pub use owner::check_owners;
+pub use owner::check_tables;
 pub use pace::{Hour, LimitFrom, Pace};
 pub use probe::{Diagnosis, Finding, look_up, probe};
 
@@ -146,11 +146,6 @@ pub async fn run(
     services.target.attend(watch);
     doing(&services, "checking the target");
     services.target.check().await?;
-    let defined = define(&plan.definitions, &services).await?;
-    if plan.streams.is_empty() {
-        let ran = Ran { streams: defined, ..Ran::default() };
-        return Ok(report(&plan.run, false, started, ran, (false, &[])));
-    }
     if sample::is_wanted(&plan) {
         return sample::run(plan, services, beginning).await;
     }
@@ -159,6 +154,15 @@ pub async fn run(
         Some(store) => Arc::clone(store),
         None => services.target.store(&plan.name)?,
     };
+    if !beginning.adopt && !plan.definitions.is_empty() {
+        let (recall, _) = Recall::read_leniently(store.load().await?);
+        owner::check(&plan, &owner::standings(&plan, services.target.as_ref()).await, &recall)?;
+    }
+    let defined = define(&plan.definitions, &services).await?;
+    if plan.streams.is_empty() {
+        let ran = Ran { streams: defined, ..Ran::default() };
+        return Ok(report(&plan.run, false, started, ran, (false, &[])));
+    }
     doing(&services, "taking the lock of the replication");
     let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait).await?;
     let durable = Durable { store, lock: Arc::clone(&lock), at_home };
@@ -239,7 +243,7 @@ async fn run_locked(
     };
     let (mut findings, reporter) = (Findings::default(), Arc::clone(&services.reporter));
     if let Some(damage) = store.damage() {
-        let detail = format!("{damage}; the run goes on from what was saved before that");
+        let detail = format!("{damage}; the run goes on from what is whole");
         findings.tell(reporter.as_ref(), None, NoticeKind::StateDamaged, detail);
     }
     let target = (services.target.as_ref(), &standings);
@@ -375,11 +379,7 @@ async fn begin(
         store.save(&ended).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
     }
-    for stream in &plan.streams {
-        let Some(output) = &stream.output else { continue };
-        let fits = target.check_table(&output.table).await;
-        fits.map_err(|error| error.within(format!("stream `{}`", stream.name)))?;
-    }
+    owner::check_fit(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
     let census = engine::census(&plan, &recall, services, beginning.now).await;
     recall.counted = census.counted;
@@ -430,7 +430,7 @@ async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamRepor
     let mut streams = Vec::new();
     for table in tables {
         let defined = services.target.define(table).await;
-        let object = defined.map_err(|error| error.within(format!("stream `{}`", table.stream)))?;
+        let object = defined.map_err(|error| error.about(&format!("stream `{}`", table.stream)))?;
         let report = StreamReport { object: Some(object), ..engine::empty_report(&table.stream) };
         services.reporter.report(&Event::StreamFinished { report: report.clone() });
         streams.push(report);

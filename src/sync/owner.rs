@@ -23,8 +23,11 @@ pub(super) async fn standings(plan: &Plan, target: &dyn Target) -> Standings {
     standings
 }
 
+/// The tables that a plan writes, or makes, by stream.
 fn tables(plan: &Plan) -> impl Iterator<Item = (&str, &Table)> {
-    plan.streams.iter().filter_map(|stream| Some((&*stream.name, &stream.output.as_ref()?.table)))
+    let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
+    let tables = outputs.map(|output| &output.table).chain(&plan.definitions);
+    tables.map(|table| (table.stream.as_str(), table))
 }
 
 /// Refuses tables that have rows and are nobody's, and those of other replications or sources.
@@ -36,23 +39,31 @@ pub(super) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Resu
         let (what, hint) = problem(table, standings.get(name)?, recall)?;
         Some((format!("stream `{name}`: {what}"), hint))
     });
-    let mut problems: Vec<(String, &str)> = problems.collect();
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let (first, hint) = problems.remove(0);
-    let error = Error::input(first).with_hint(hint);
-    let others: Vec<String> = problems.into_iter().map(|(what, _)| what).collect();
-    Err(if others.is_empty() { error } else { error.because(others.join("; ")) })
+    let problems: Vec<(String, &str)> = problems.collect();
+    let [(first, hint), others @ ..] = &*problems else { return Ok(()) };
+    let error = Error::input(first).with_hint(*hint);
+    let others: Vec<String> = others.iter().map(|(what, _)| format!("also {what}")).collect();
+    Err(if others.is_empty() { error } else { error.because(others.join("\n")) })
 }
 
-/// Checks whose the tables of a plan are. Reads target and state only.
+/// Checks whether a run of a plan may write its tables, and can. Reads target and state only.
 ///
 /// # Errors
 /// A run of the plan would be refused, or the state cannot be read.
-pub async fn check_owners(plan: &Plan, target: &dyn Target, store: &dyn Store) -> Result<()> {
+pub async fn check_tables(plan: &Plan, target: &dyn Target, store: &dyn Store) -> Result<()> {
     let (recall, _) = Recall::read_leniently(store.load().await?);
-    check(plan, &standings(plan, target).await, &recall)
+    check(plan, &standings(plan, target).await, &recall)?;
+    // A run that goes on writes what it has begun.
+    if recall.run.is_none() { check_fit(plan, target).await } else { Ok(()) }
+}
+
+/// Refuses rows that a table could not take.
+pub(super) async fn check_fit(plan: &Plan, target: &dyn Target) -> Result<()> {
+    for (name, table) in tables(plan) {
+        let fits = target.check_table(table).await;
+        fits.map_err(|error| error.about(&format!("stream `{name}`")))?;
+    }
+    Ok(())
 }
 
 fn problem(table: &Table, standing: &Standing, recall: &Recall) -> Option<(String, &'static str)> {
@@ -60,8 +71,8 @@ fn problem(table: &Table, standing: &Standing, recall: &Recall) -> Option<(Strin
     let Some(owner) = &standing.owner else {
         let ours = standing.rows == Some(0) || knows(recall, table, standing);
         let what = format!("`{object}` has rows, and no run of weir is known to have written them");
-        let hint = "choose another `object`; or let this replication take it over, which replaces or \
-                    merges its rows, with `--adopt`";
+        let hint = "choose another `object`; or take the table over with `weir sync run --adopt`: its \
+                    rows are then replaced, or merged with those of the source";
         return (!ours).then_some((what, hint));
     };
     let Owner { replication, source, run_id, .. } = owner;
@@ -71,13 +82,14 @@ fn problem(table: &Table, standing: &Standing, recall: &Recall) -> Option<(Strin
              wrote it last; this one is `{}`",
             table.replication
         );
-        let hint = "a table has one owner: choose another `object`, or take it over with `--adopt`";
+        let hint = "a table has one owner: choose another `object`, or take it over with \
+                    `weir sync run --adopt`";
         return Some((what, hint));
     }
     let other = table.source.as_ref().filter(|own| *own != source)?;
     let what = format!("`{object}` holds rows of {source}, and this run reads {other}");
     let hint = "put `{source}` into `object`, so that each source has a table of its own; or take the \
-                table over with `--adopt`";
+                table over with `weir sync run --adopt`";
     Some((what, hint))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Beginning, RunReport, report, tell_start};
+use super::{Beginning, RunReport, owner, report, tell_start};
 use crate::engine::{self, Recall, Services, Start};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -24,6 +24,9 @@ pub(super) async fn run(
     let started = Instant::now();
     beside(&mut plan, services.target.as_ref())?;
     let recall = Recall::default();
+    if !beginning.adopt {
+        owner::check(&plan, &owner::standings(&plan, services.target.as_ref()).await, &recall)?;
+    }
     let ways = engine::ways(&plan, &recall, beginning.now);
     tell_start(&services, &plan, (false, None));
     let (run, cancel) = (plan.run.clone(), services.cancel.clone());

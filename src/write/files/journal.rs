@@ -66,7 +66,7 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 pub(super) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
     let found = snapshot.map_or(Some((0, Entries::new())), read_snapshot);
     let Some((generation, entries)) = found else {
-        let damage = Some("its snapshot is not whole, so that nothing is known".to_owned());
+        let damage = Some("the saved state is not whole, so that nothing is known".to_owned());
         return Loaded { damage, ..Loaded::default() };
     };
     let mut loaded = Loaded { entries, generation, damage: None };

@@ -143,6 +143,28 @@ async fn a_table_that_weir_did_not_write_is_refused_until_it_is_adopted() {
 }
 
 #[tokio::test]
+async fn neither_a_definition_nor_a_sample_touches_a_table_of_somebody_else() {
+    let definition = FULL.replace("metadata", "mode: definition-only, metadata");
+    let rows = Options { limit: Some(2), ..Options::default() };
+    for place in Place::all().await {
+        place.make().await;
+        let fake = &place.fake;
+        refused(run(fake, &definition, false).await, "no run of weir is known");
+        let sample = async |adopt| {
+            let beginning = Beginning { adopt, ..Beginning::now() };
+            fake.try_run(How { replication: FULL, options: &rows, beginning }).await
+        };
+        // Its own table is not in the way of a sample, but one of the sample's name is.
+        sample(false).await.unwrap();
+        sample(false).await.unwrap();
+        assert_eq!(place.ids().await, "99");
+        place.forget_records().await;
+        refused(sample(false).await, "items__sample");
+        sample(true).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_table_without_rows_may_be_made_beforehand() {
     for place in Place::all().await {
         place.make().await;
@@ -290,6 +312,18 @@ fn validate_tells_beforehand_whose_a_table_is() {
         let err = weir(arguments, 2);
         assert!(err.contains("`spaces.jsonl` has rows") && err.contains("--adopt"), "{err}");
     }
+    let output = user.weir(&["sync", "plan", "r.yaml"]).env("WIKI", site).output().unwrap();
+    let (out, err) = ended(&output, 0);
+    assert!(
+        [out, err].concat().contains("a run would be refused: stream `spaces`"),
+        "it is a note"
+    );
     weir(&["sync", "run", "r.yaml", "--streams", "spaces", "--adopt"], 0);
     weir(&["sync", "validate", "r.yaml", "--target"], 0);
+    user.write(
+        "s.yaml",
+        &format!("name: r\n{}", TO_FILES.replace("object:", "mode: snapshot, object:")),
+    );
+    let err = weir(&["sync", "validate", "s.yaml", "--target"], 2);
+    assert!(err.contains("stream `spaces`: ") && err.contains("spaces.jsonl"), "{err}");
 }
