@@ -14,12 +14,12 @@ use super::{
     marks::{Mark, NO_SLICE},
     stats::Stats,
 };
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::fetch::Request;
 use crate::plan::{ConfirmPlan, StreamPlan};
 use crate::spec::Then;
 use crate::template::{Scope, Value};
-use crate::write::{Ending, Seen};
+use crate::write::{Deletes, Disposition, Ending, Seen, Table};
 
 /// Rows of a reading that are asked for; of more, none is.
 pub(super) const MOST: usize = 1000;
@@ -27,9 +27,12 @@ pub(super) const MOST: usize = 1000;
 /// Asks for the rows that a commit would take for gone, where the spec knows how, and marks those that are there.
 pub(super) async fn ask(env: &Env, keeper: &mut Keeper, ending: &Ending) -> Result<()> {
     let plan = Arc::clone(&keeper.plan);
-    let Some(confirm) = plan.confirm.as_ref().filter(|_| ending.seen == Seen::All) else {
-        return Ok(());
-    };
+    let deletes = plan.output.as_ref().is_some_and(|output| {
+        let Table { disposition, deletes, .. } = &output.table;
+        *disposition == Disposition::Merge && *deletes != Deletes::Ignore
+    });
+    let sure = deletes && ending.seen == Seen::All;
+    let Some(confirm) = plan.confirm.as_ref().filter(|_| sure) else { return Ok(()) };
     let Some(missing) = keeper.missing(ending, MOST).await? else { return Ok(()) };
     let stats = Arc::clone(&keeper.stats);
     let there =
@@ -97,10 +100,15 @@ async fn is_there(
         shrink: &|| false,
         narrow: &|| false,
     };
-    Ok(match env.client.ask(&call, |_| Ok(((), 1))).await? {
-        Answer::Given { then, status, .. } => {
-            then != Then::Gone && !matches!(status, Some(404 | 410))
+    match env.client.ask(&call, |_| Ok(((), 1))).await {
+        Ok(Answer::Given { then, status, .. }) => {
+            Ok(then != Then::Gone && !matches!(status, Some(404 | 410)))
         }
-        Answer::Read(()) | Answer::Failed(_) => true,
-    })
+        Ok(Answer::Read(()) | Answer::Failed(_)) => Ok(true),
+        // The credentials are good for the listing, if not for this.
+        Err(error) if error.kind() == Kind::Credentials && env.client.lockout.error().is_none() => {
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
 }

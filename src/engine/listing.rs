@@ -34,8 +34,8 @@ pub(super) struct Listing<'plan> {
     pub(super) lean: Option<Lean>,
     /// Records in all, as its last page has told.
     pub(super) total: Option<u64>,
-    /// Whether its next page is read again, since records have moved.
-    pub(super) again: bool,
+    /// Pages before this position are read again, since records have moved.
+    pub(super) repeats_until: Option<Position>,
     /// Whether the present page may hold nothing but what is known.
     pub(super) may_repeat: bool,
 }
@@ -91,7 +91,7 @@ impl<'plan> Listing<'plan> {
             narrow: None,
             lean: None,
             total: None,
-            again: false,
+            repeats_until: None,
             may_repeat: false,
         }
     }

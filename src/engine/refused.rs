@@ -304,7 +304,7 @@ impl<'run> Walk<'run> {
         let gap = format!("a page was left out: {}", failed.error.message);
         shared.leave(failed, gap).await?;
         self.whole = false;
-        listing.guard().check(&at, 0, false)?;
+        listing.guard().check(&at, 0)?;
         self.open.push(Listing { at, ..listing });
         Ok(ControlFlow::Continue(()))
     }

@@ -251,7 +251,7 @@ impl<'run> Walk<'run> {
         }
         let past = page::is_past(shared, self.slice.unbounded, &stamps);
         let mut gap = step.gap.clone().filter(|_| !past);
-        let (next, again) = self.next_of(&mut listing, step, (rows, past), &mut gap);
+        let next = self.next_of(&mut listing, step, (rows, past), &mut gap);
         self.note_doubts(
             &listing,
             (gap.as_deref(), full.filter(|_| !past)),
@@ -267,7 +267,7 @@ impl<'run> Walk<'run> {
         // Pages that are read again, since records have moved, bring what came before.
         let aside = listing.depth > 0 || listing.number != self.slice.request || listing.may_repeat;
         if let Some(next) = &next {
-            listing.guard().check(next, rows, again)?;
+            listing.guard().check(next, rows)?;
             if rows == 0 {
                 gap = Some("a page without records led on to a next one".to_owned());
             }
@@ -341,25 +341,24 @@ impl<'run> Walk<'run> {
         }
     }
 
-    /// Where a listing goes on after a page of so many rows, and whether it was there before, since records
-    /// have moved. `past`: what follows is before the bound.
+    /// Where a listing goes on after a page of so many rows. `past`: what follows is before the bound.
     fn next_of(
         &self,
         listing: &mut Listing<'_>,
         step: Step,
         (rows, past): (u64, bool),
         gap: &mut Option<String>,
-    ) -> (Option<Position>, bool) {
+    ) -> Option<Position> {
         let moved = step.total.is_some() && listing.total.is_some() && step.total != listing.total;
         // Pages that are read again because records moved bring what is known.
-        listing.may_repeat = listing.again || moved;
-        listing.again = false;
+        listing.repeats_until.take_if(|until| !is_before(&listing.at, until));
+        listing.may_repeat = listing.repeats_until.is_some() || moved;
         if step.total.is_some() {
             listing.total = step.total;
         }
         let output = self.shared.plan.output.as_ref();
         if past {
-            return (None, false);
+            return None;
         }
         match step.seam {
             Some(_) if output.is_some_and(|output| output.key.is_empty()) => {
@@ -368,15 +367,17 @@ impl<'run> Walk<'run> {
                      read again"
                         .to_owned(),
                 );
-                (step.next, false)
+                step.next
             }
             Some(seam) if rows > 0 || step.next.is_none() => {
-                listing.again = true;
+                // To the end, if this was the last page.
+                listing.repeats_until = Some(step.next.unwrap_or(Position::Number(u64::MAX)));
+                listing.guard().moved();
                 // Reading again shows what is there.
                 *gap = None;
-                (Some(seam), true)
+                Some(seam)
             }
-            _ => (step.next, false),
+            _ => step.next,
         }
     }
 
@@ -409,7 +410,7 @@ impl<'run> Walk<'run> {
         }
         let mut gap = None;
         if let Some(at) = next.filter(|_| left > 0) {
-            listing.guard().check(&at, rows, false)?;
+            listing.guard().check(&at, rows)?;
             self.open.push(Listing { at, ..listing });
         } else if left > 0 {
             gap = Some(format!("{left} of the records that a listing showed did not come"));
@@ -492,5 +493,13 @@ impl<'run> Walk<'run> {
 
     pub(super) fn rest(&self) -> Vec<OpenListing> {
         self.open.iter().map(Listing::open).collect()
+    }
+}
+
+/// Whether a numbered page comes before another.
+fn is_before(at: &Position, other: &Position) -> bool {
+    match (at, other) {
+        (Position::Number(at), Position::Number(other)) => at < other,
+        (at, _) => *at == Position::First,
     }
 }

@@ -26,17 +26,21 @@ impl LoopGuard {
         Self { hasher, seen, max_pages, pages: 0, empty: 0 }
     }
 
-    /// Takes note of a page with `rows` records that leads to `next`. `again`: the position may have been
-    /// read before, since rows have moved.
+    /// Takes note that records have moved, so that pages are read again.
+    pub fn moved(&mut self) {
+        self.seen.clear();
+    }
+
+    /// Takes note of a page with `rows` records that leads to `next`.
     ///
     /// # Errors
     /// The position was there before, there are too many pages, or too many empty ones in a row.
-    pub fn check(&mut self, next: &Position, rows: u64, again: bool) -> Result<()> {
+    pub fn check(&mut self, next: &Position, rows: u64) -> Result<()> {
         let wrong = |what: String| {
             Err(Error::new(Kind::Shape, what)
                 .with_hint("the API or the spec's `paginate` is at fault; rows would be lost"))
         };
-        if !self.seen.insert(self.hasher.hash_one(next)) && !again {
+        if !self.seen.insert(self.hasher.hash_one(next)) {
             return wrong("paging loop: the API leads to a page that was read before".to_owned());
         }
         self.pages += 1;
@@ -63,19 +67,21 @@ mod tests {
     #[test]
     fn loops_are_detected() {
         let mut guard = LoopGuard::new(10);
-        guard.check(&Position::Token("a".into()), 1, false).unwrap();
-        guard.check(&Position::Token("b".into()), 1, false).unwrap();
-        assert!(guard.check(&Position::Token("a".into()), 1, false).is_err());
+        guard.check(&Position::Token("a".into()), 1).unwrap();
+        guard.check(&Position::Token("b".into()), 1).unwrap();
+        assert!(guard.check(&Position::Token("a".into()), 1).is_err());
         let mut guard = LoopGuard::new(2);
-        guard.check(&Position::Number(1), 1, false).unwrap();
-        assert!(guard.check(&Position::Number(2), 1, false).is_err());
+        guard.check(&Position::Number(1), 1).unwrap();
+        assert!(guard.check(&Position::Number(2), 1).is_err());
     }
 
     #[test]
     fn a_page_that_is_read_again_on_purpose_is_no_loop_but_counts() {
         let mut guard = LoopGuard::new(3);
-        guard.check(&Position::Number(50), 1, false).unwrap();
-        guard.check(&Position::Number(50), 1, true).unwrap();
-        assert!(guard.check(&Position::Number(50), 1, true).is_err());
+        guard.check(&Position::Number(50), 1).unwrap();
+        guard.moved();
+        guard.check(&Position::Number(50), 1).unwrap();
+        guard.moved();
+        assert!(guard.check(&Position::Number(50), 1).is_err(), "the pages are too many");
     }
 }

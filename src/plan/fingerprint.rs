@@ -43,7 +43,10 @@ impl Draft<'_> {
     pub(super) fn shape(stage: &Stage<'_>, queues: &[QueuePlan]) -> String {
         let carried = queues.iter().filter(|queue| stage.queues().any(|name| name == queue.name));
         let carried: Vec<_> = carried.map(|queue| (&queue.name, &queue.carried)).collect();
-        digest(&format!("{:?}", (&stage.requests, &stage.changes, &stage.routes, carried)))
+        let parts = (&stage.requests, &stage.changes, &stage.routes, carried);
+        // It decides how rows are staged.
+        let confirms = if stage.stream.confirm_deletes.is_some() { "confirms" } else { "" };
+        digest(&format!("{parts:?}{confirms}"))
     }
 }
 

@@ -257,18 +257,24 @@ impl<'table> Merge<'table> {
     pub(super) fn missing(
         &self,
         batch: &RecordBatch,
-        keys: &Keys,
+        (keys, marked): (&Keys, &HashMap<String, bool>),
         turn: u64,
     ) -> Result<Vec<String>> {
         let Some(&at) = self.key.first() else { return Ok(Vec::new()) };
         let texts = super::json::texts(batch.schema().field(at), batch.column(at))?;
+        let stays = |text: &Option<String>| {
+            text.as_ref().is_none_or(|text| marked.get(text).is_some_and(|anew| !anew))
+        };
+        // What JSON quotes is asked for as it is.
+        let plain = |text: String| serde_json::from_str::<String>(&text).unwrap_or(text);
         let deleted = batch.column_by_name(DELETED_AT);
         let rows = hashes(batch, &self.key).into_iter().zip(texts).enumerate();
-        let missing = rows.filter(|(row, (key, _))| {
+        let missing = rows.filter(|(row, (key, text))| {
             let was_deleted = deleted.is_some_and(|column| column.is_valid(*row));
-            self.is_due(*key, turn) && !keys.entries.contains_key(key) && !was_deleted
+            let unseen = self.is_due(*key, turn) && !keys.entries.contains_key(key);
+            unseen && !was_deleted && !stays(text)
         });
-        Ok(missing.filter_map(|(_, (_, text))| text).collect())
+        Ok(missing.filter_map(|(_, (_, text))| text.map(plain)).collect())
     }
 
     fn marked(&self, batch: &RecordBatch, gone: &[bool]) -> Result<RecordBatch> {

@@ -60,6 +60,18 @@ impl FilesWriter {
         }
     }
 
+    /// The files that a merge must read, and the columns that only they have.
+    async fn old_rows(&self) -> Result<(Vec<Found>, Vec<Column>)> {
+        let files = self.old_files().await?;
+        let others = match files.first() {
+            Some(first) => {
+                self.load(first).await?.others(self.object.format, &self.table.schema)?
+            }
+            None => Vec::new(),
+        };
+        Ok((files, others))
+    }
+
     async fn load(&self, found: &Found) -> Result<OldFile> {
         match (found, self.place.as_ref()) {
             (Found::Remote(path, size), Place::Store(store)) => {
@@ -106,13 +118,7 @@ impl FilesWriter {
 
     /// Writes the new object, unseen: what it is to be, and what its commit will tell.
     async fn build(&self, ending: &Ending) -> Result<(Out, Committed)> {
-        let files = self.old_files().await?;
-        let others: Vec<Column> = match files.first() {
-            Some(first) => {
-                self.load(first).await?.others(self.object.format, &self.table.schema)?
-            }
-            None => Vec::new(),
-        };
+        let (files, others) = self.old_rows().await?;
         let merge = Merge::new(&self.table, others, ending, (&self.staging, self.object.format));
         let (format, budget) = (self.object.format, Arc::clone(&self.budget));
         let plan = Plan::new(&merge.schema, format, self.settings, budget)?;
@@ -176,17 +182,16 @@ impl Writer for FilesWriter {
 
     async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
         self.staging.sync().await?;
-        let files = self.old_files().await?;
-        let merge =
-            Merge::new(&self.table, Vec::new(), ending, (&self.staging, self.object.format));
-        let lost = merge.lost().await?;
+        let (files, others) = self.old_rows().await?;
+        let merge = Merge::new(&self.table, others, ending, (&self.staging, self.object.format));
+        let (lost, marked) = (merge.lost().await?, merge.parents().await?);
         let mut missing = Vec::new();
         for turn in 0..merge.turns() {
             let keys = merge.keys(turn, &lost).await?;
             for found in &files {
                 let mut old = merge.old(&self.load(found).await?)?;
                 while let Some(batch) = old.next()? {
-                    missing.extend(merge.missing(&batch, &keys, turn)?);
+                    missing.extend(merge.missing(&batch, (&keys, &marked), turn)?);
                     if missing.len() > most {
                         return Ok(None);
                     }

@@ -80,17 +80,20 @@ pub(super) async fn missing(
 ) -> Result<Option<Vec<String>>> {
     let (name, table, matching) = (&stage.name, &stage.table, stage.matching("old", "new"));
     let (key, slice, mark) = (stage.key_columns(), quoted(SLICE), quoted(MARK));
-    let alive = match stage.deletes {
-        Deletes::Mark => format!("old.{} IS NULL AND ", quoted(DELETED_AT)),
-        Deletes::Remove | Deletes::Ignore => String::new(),
-    };
     let failed = |error| failure::statement(format!("table {name} cannot be read"), &error);
-    if catalog::inspect(client, name).await?.is_none() {
+    // A table without the key's columns gets them when it is written, with nothing in them.
+    let existing = catalog::inspect(client, name).await?;
+    let Some(existing) = existing.filter(|existing| existing.has_all(&stage.key)) else {
         return Ok(Some(Vec::new()));
-    }
+    };
+    let alive = if existing.has_all(&[DELETED_AT.to_owned()]) {
+        format!("old.{} IS NULL AND ", quoted(DELETED_AT))
+    } else {
+        String::new()
+    };
     let statement = format!(
         "SELECT old.{key}::text FROM {name} AS old WHERE {alive}NOT EXISTS (SELECT FROM {table} AS new \
-             WHERE {matching} AND new.{mark} IS NULL AND NOT new.{slice} = ANY($1)) LIMIT {}",
+             WHERE {matching} AND new.{mark} IS NOT TRUE AND NOT new.{slice} = ANY($1)) LIMIT {}",
         most + 1
     );
     let rows = client.query(&statement, &[&void]).await.map_err(failed)?;

@@ -244,6 +244,43 @@ paginate: { offset: { param: from, total: total } }";
     assert!((11..=13).all(|id| ids.contains(&id)), "{ids:?}");
 }
 
+/// However many records go, wherever, the listing is read to its end, and nothing that stayed is missing.
+#[tokio::test]
+async fn records_that_go_by_whole_pages_end_no_listing() {
+    let paged = "paginate: { page: { param: page, total: total } }";
+    let by_offset = "paginate: { offset: { param: from, total: total } }";
+    for (paginate, gone, before) in [
+        (paged, 1..=3_u64, 2),
+        (paged, 1..=20, 2),
+        (by_offset, 1..=10, 1),
+        (by_offset, 1..=20, 2),
+        (by_offset, 51..=62, 3),
+    ] {
+        let request = format!(
+            "get: /orders\nrecords: results\npage_size: {{ param: size, max: 10 }}\n{paginate}"
+        );
+        let answers = std::sync::atomic::AtomicUsize::new(0);
+        let left = gone.clone();
+        let fake = Fake::new(&spec(&request), move |asked| {
+            let number = answers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let is_there = |id: &u64| number < before || !left.contains(id);
+            let all: Vec<u64> = (1..=65).filter(is_there).collect();
+            let of = |name: &str| asked.param(name).parse::<usize>().ok();
+            let from = of("from").or_else(|| of("page").map(|page| (page - 1) * 10)).unwrap_or(0);
+            let page = all.iter().copied().skip(from).take(10);
+            Reply::json(&json!({ "results": orders(page), "total": all.len() }))
+        });
+        let ran = fake.run().await;
+        let stream = ran.stream("orders");
+        assert_eq!(stream.status, StreamStatus::Done, "{paginate} {gone:?}: {:?}", stream.error);
+        assert!(stream.complete, "{stream:?}");
+        let ids = fake.column("orders", "id");
+        let missing: Vec<u64> =
+            (1..=65).filter(|id| !gone.contains(id) && !ids.contains(&json!(id))).collect();
+        assert!(missing.is_empty(), "{paginate} {gone:?}: {missing:?}");
+    }
+}
+
 #[tokio::test]
 async fn deletes_that_follow_from_numbered_pages_without_a_total_are_told() {
     let replication = "source: A\ntarget: B\ndefaults: { mode: incremental }\nstreams: { '*': }\n";
@@ -369,38 +406,86 @@ responses:
 /// The offset moves over a record that is still there, because another one has gone; a third is gone too.
 #[tokio::test]
 async fn rows_that_did_not_come_are_asked_for_once_before_they_count_as_gone() {
-    let replication = "source: A\ntarget: B\ndefaults: { mode: incremental }\nstreams: { '*': }\n";
-    let request = "get: /orders\nrecords: results\nrefresh: 0s\npage_size: { param: size, max: 10 }\n\
-                   paginate: { offset: { param: from } }\nconfirm_deletes: { get: '/orders/{{ id }}' }";
-    let listed = |gone: &'static [u64], passed_over: &'static [u64]| {
+    const LISTED: &str = "get: /orders\nrecords: results\nrefresh: 0s\n\
+        page_size: { param: size, max: 10 }\npaginate: { offset: { param: from } }\n\
+        confirm_deletes: { get: '/orders/{{ id }}' }";
+    // Ids like `o 1`, which are no JSON and no path as they are.
+    let order = |id: u64| json!({ "id": format!("o {id}"), "note": "n" });
+    let listed = move |gone: &'static [u64], passed_over: &'static [u64]| {
         move |asked: &Asked| {
-            if let Some(id) = asked.path.rsplit('/').next().and_then(|id| id.parse::<u64>().ok()) {
+            let id = asked.path.strip_prefix("/orders/o%20").map(|id| id.parse::<u64>().unwrap());
+            if let Some(id) = id {
                 let status = if gone.contains(&id) { 404 } else { 200 };
-                return Reply::status(status, &orders([id])[0]);
+                return Reply::status(status, &order(id));
             }
+            assert_eq!(asked.path, "/orders");
             let from: usize = asked.param("from").parse().unwrap();
             let missing = |id: &u64| gone.contains(id) || passed_over.contains(id);
             let left: Vec<u64> = (1..=25).filter(|id| !missing(id)).collect();
-            let page = left.into_iter().skip(from).take(10).collect::<Vec<_>>();
-            Reply::json(&json!({ "results": orders(page) }))
+            let page: Vec<Value> = left.into_iter().skip(from).take(10).map(order).collect();
+            Reply::json(&json!({ "results": page }))
+        }
+    };
+    let spec = spec(LISTED).replace("columns: { id: int }", "columns: { id: text, note: text }");
+    let replication = |settings: &str| {
+        format!("source: A\ntarget: B\ndefaults: {{ {settings} }}\nstreams: {{ '*': }}\n")
+    };
+    let database = Database::new().await;
+    for in_postgres in [false, true] {
+        let fake = Fake::new(&spec, listed(&[], &[]));
+        let fake = if in_postgres { fake.into_postgres(database.options()) } else { fake };
+        let single = async |settings: &str, wanted: &[&str], deleted: u64| {
+            let ran = fake.run_with(&replication(settings)).await;
+            let report = ran.stream("orders");
+            let assumed = report.notices.iter().any(|one| one.kind == NoticeKind::DeletesAssumed);
+            let told = (report.status, report.deleted, assumed);
+            assert_eq!(told, (StreamStatus::Done, deleted, false), "{settings}: {report:?}");
+            let asked =
+                ran.asked.iter().filter_map(|asked| asked.path.strip_prefix("/orders/o%20"));
+            let mut asked: Vec<&str> = asked.collect();
+            asked.sort_unstable();
+            assert_eq!(asked, wanted, "{settings}");
+        };
+        single("mode: incremental", &[], 0).await;
+        fake.answer(listed(&[3, 4], &[11, 12]));
+        single("mode: incremental", &["11", "12", "3", "4"], 2).await;
+        // Those that are gone are not asked for again.
+        single("mode: incremental", &["11", "12"], 0).await;
+        // Where no row counts as gone, nothing is asked.
+        single("mode: incremental, deletes: ignore", &[], 0).await;
+        single("mode: full-refresh", &[], 0).await;
+    }
+}
+
+/// A table that has a column more, or lacks the mark of deleted rows, is asked about like any other.
+#[tokio::test]
+async fn rows_of_tables_of_other_columns_are_asked_for_too() {
+    let request =
+        "get: /orders\nrecords: results\nrefresh: 0s\nconfirm_deletes: { get: '/orders/{{ id }}' }";
+    let spec = spec(request).replace("columns: { id: int }", "columns: { id: int, note: text }");
+    let replication = |settings: &str| {
+        format!(
+            "source: A\ntarget: B\ndefaults: {{ mode: incremental, {settings} }}\nstreams: {{ '*': }}\n"
+        )
+    };
+    let listed = |ids: std::ops::RangeInclusive<u64>| {
+        move |asked: &Asked| match asked.path.as_str() {
+            "/orders" => Reply::json(&json!({ "results": orders(ids.clone()) })),
+            "/ping" => Reply::json(&json!({})),
+            // The credentials are not good for a single record.
+            _ => Reply::status(401, &json!({ "error": "scope" })),
         }
     };
     let database = Database::new().await;
     for in_postgres in [false, true] {
-        let fake = Fake::new(&spec(request), listed(&[], &[]));
+        let fake = Fake::new(&spec, listed(1..=3));
         let fake = if in_postgres { fake.into_postgres(database.options()) } else { fake };
-        fake.run_with(replication).await;
-        fake.answer(listed(&[3, 4], &[11, 12]));
-        let ran = fake.run_with(replication).await;
-        let report = ran.stream("orders");
-        assert_eq!((report.deleted, report.notices.len()), (2, 0), "{report:?}");
-        let asked = ran.asked.iter().filter_map(|asked| asked.path.strip_prefix("/orders/"));
-        let mut asked: Vec<&str> = asked.collect();
-        asked.sort_unstable();
-        assert_eq!(asked, ["11", "12", "3", "4"]);
-        let ran = fake.run_with(replication).await;
-        assert_eq!(ran.stream("orders").deleted, 0, "those that are gone are not asked for again");
-        let asked = ran.asked.iter().filter(|asked| asked.path.starts_with("/orders/"));
-        assert_eq!(asked.count(), 2);
+        fake.run_with(&replication("deletes: remove")).await;
+        fake.answer(listed(1..=2));
+        for settings in ["deletes: mark", "deletes: mark, select: [id]"] {
+            let ran = fake.run_with(&replication(settings)).await;
+            let report = ran.stream("orders");
+            assert_eq!((report.status, report.deleted), (StreamStatus::Done, 0), "{report:?}");
+        }
     }
 }
