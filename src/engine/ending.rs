@@ -378,7 +378,10 @@ impl Ending<'_> {
             kind: NoticeKind::DeletesAssumed,
             count: deleted,
             detail: match self.plan.confirm {
-                Some(_) => format!("they are not asked for, since they are more than {}", confirm::MOST),
+                Some(_) => format!(
+                    "they were not checked one by one, because more than {} rows are missing",
+                    confirm::MOST
+                ),
                 None => "one that is still there comes back with the next complete reading; declare \
                          the `total` of `paginate` if the API tells one, or `confirm_deletes` to ask \
                          for each of them"

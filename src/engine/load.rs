@@ -441,12 +441,11 @@ impl Keeper {
             (Some(_), false) => Vec::new(),
             _ => self.settled(ending.seen),
         };
-        let Some(writer) = self.writer.take() else {
+        let Some(mut writer) = self.writer.take() else {
             changes.push(after(&progress, None).change(&name));
             durable.store.save(&changes).await?;
             return Ok((None, progress));
         };
-        let mut writer = writer;
         if durable.at_home {
             // How many rows the commit will have found gone is not known before it.
             changes.push(after(&progress, None).change(&name));

@@ -258,7 +258,11 @@ pub(super) async fn deliver(
         if let Some(known) = known.filter(|_| !output.key.is_empty()) {
             let known = known.get_or_insert_with(KeySet::default);
             let fresh = count_new(&batch, &output.key, known);
-            let repeats = listing.may_repeat || request.may_repeat || listing.is_fresh();
+            // What cut values ask for by themselves, the slice's own request may have brought.
+            let repeats = listing.may_repeat
+                || request.may_repeat
+                || listing.is_fresh()
+                || listing.part.is_some();
             if batch.num_rows() > 0 && fresh == 0 && !repeats {
                 return Err(nothing_new(listing));
             }
@@ -283,8 +287,8 @@ fn nothing_new(listing: &Listing<'_>) -> Error {
     let place = if place.is_empty() { place } else { format!(" of {place}") };
     let what = format!("a page{place} brought no record that earlier pages had not brought");
     Error::new(Kind::Shape, what).with_hint(
-        "the server takes no notice of the parameters of `paginate`; correct them in the spec, or set \
-         `may_repeat: true` if this API does so and goes on",
+        "the server seems to ignore the parameters of `paginate`: correct them in the spec; if this API may \
+         repeat a page and still go on, set `may_repeat: true`",
     )
 }
 

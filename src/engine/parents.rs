@@ -108,7 +108,7 @@ pub(super) struct Read {
 }
 
 fn hash(request: usize, item: &Item) -> Option<u64> {
-    let text = format!("{request} {} {}", item.stamp?, item.value);
+    let text = format!("{request} {} {} {}", item.stamp?, item.value, item.carried);
     // Half of the hash: two of a million parents share it once in forty million runs.
     u64::try_from(hash_text(&text) >> 64).ok()
 }

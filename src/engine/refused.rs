@@ -126,6 +126,9 @@ impl<'run> Walk<'run> {
         }
         self.whole &= listing.depth > 0;
         failed.values = self.values_of(listing);
+        let items = self.slice.items.iter();
+        let left = items.filter(|item| failed.values.iter().any(|value| **value == *item.value));
+        failed.carried = left.map(|item| item.carried.to_string()).collect();
         let doubt = Doubt { kind: listing.kind(), child: true, failed };
         shared.tell(Note::Gone { slice: None, doubt }).await?;
         Ok(ControlFlow::Continue(()))
@@ -162,7 +165,7 @@ impl<'run> Walk<'run> {
         let smallest = pager.smallest_page();
         if cause == Cause::Heavy && !costly.is_empty() && listing.lean.is_none() {
             let message =
-                format!("it came without {costly}, with which the server fails: {message}");
+                format!("read without {costly}, because the server fails with it: {message}");
             let lean = Some(Lean { status, message });
             self.open.push(Listing { narrow: smallest, lean, ..listing });
             return Ok(ControlFlow::Continue(()));

@@ -132,7 +132,11 @@ impl Source {
         let own = shared.plan.own_number(self.number);
         let before = failed.len();
         failed.retain(|(_, slice)| {
-            !items.iter().any(|item| slice.values.iter().any(|value| **value == *item.value))
+            let carried = slice.carried.iter().map(String::as_str).chain(std::iter::repeat(""));
+            let mut all = slice.values.iter().zip(carried);
+            !all.any(|(value, carried)| {
+                items.iter().any(|item| *item.value == **value && *item.carried == *carried)
+            })
         });
         failed.len() < before
             || items.iter().any(|item| match known.contains(own, item) {
@@ -253,10 +257,7 @@ impl Source {
                     Some(_) => values.collect(),
                     None => values.next().unwrap_or_default(),
                 };
-                let along = match slice.items.first().filter(|_| !carried.is_empty()) {
-                    Some(item) => item.values(),
-                    None => Vec::new(),
-                };
+                let along = if carried.is_empty() { Vec::new() } else { brought(&slice.items) };
                 let along = carried.iter().map(|(name, at)| {
                     let value = along.get(*at).and_then(Option::as_deref);
                     (Arc::clone(name), value.map_or(Value::from(()), Value::from))
@@ -348,6 +349,18 @@ fn value_at(request: &RequestPlan, number: u64) -> Option<Value> {
             from.checked_add(offset).filter(|value| value <= to).map(Value::from)
         }
     }
+}
+
+/// What came along with the values of a slice, where all of them brought the same.
+fn brought(items: &[Item]) -> Vec<Option<String>> {
+    let mut all = items.iter().map(Item::values);
+    let mut common = all.next().unwrap_or_default();
+    for other in all {
+        for (value, other) in common.iter_mut().zip(other) {
+            value.take_if(|value| Some(&*value) != other.as_ref());
+        }
+    }
+    common
 }
 
 /// The parents whose rows a slice replaces.

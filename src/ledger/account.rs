@@ -188,8 +188,10 @@ impl Account {
         }
         // What an earlier version or a wrong clock has stored is bounded too.
         let longest = visit.now.checked_add_signed(max_wait).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        let hold = self.hold.max(visit.hold).filter(|hold| *hold > visit.now);
-        self.hold = hold.map(|hold| hold.min(longest));
+        let own = visit.hold.map(|hold| hold.min(longest));
+        let hour = visit.now.checked_add_signed(window).unwrap_or(longest).max(longest);
+        let stored = self.hold.map(|hold| hold.min(hour));
+        self.hold = stored.max(own).filter(|hold| *hold > visit.now);
         let budget = budget.of(limit);
         let granted = if self.hold.is_some() { 0 } else { self.grant(visit, budget, limit) };
         if let Some(spender) = self.processes.get_mut(&visit.process) {

@@ -295,8 +295,8 @@ fn by_cursor<'page>(
         Some(token) => Ok(Step::to(Some(Position::Token(token)), true)),
         None if goes_on == Some(true) => {
             let sign = [more, last].into_iter().flatten().find(|sign| sign.value.is_some());
-            let sign = sign.map(|sign| format!("`{}` says that there is more; ", sign.path));
-            Err(at.wrong(&format!("{}the next page's token", sign.unwrap_or_default())))
+            let sign = sign.map_or("the answer".to_owned(), |sign| format!("`{}`", sign.path));
+            Err(at.missing(&format!("{sign} says that there is more")))
         }
         None => Ok(Step::to(None, false)),
     }

@@ -39,6 +39,14 @@ impl Place<'_> {
         )
     }
 
+    /// The error about a token that is missing though a sign tells of more.
+    pub(super) fn missing(&self, sign: &str) -> Error {
+        let what = format!("{sign}, but there is no token for the next page at `{}`", self.path);
+        Error::new(Kind::Shape, what).with_hint(
+            "correct `paginate` in the spec; rows would be lost if the listing ended here",
+        )
+    }
+
     /// A token; `None` where the page has no next one.
     pub(super) fn token(&self) -> Result<Option<String>> {
         match self.value {

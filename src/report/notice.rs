@@ -70,16 +70,7 @@ impl NoticeKind {
 
     /// Whether a stream with `strict: true` fails because of it.
     pub fn fails_strict(self) -> bool {
-        match self {
-            Self::KeyCollision | Self::MissingPages | Self::AnswerErrors => true,
-            Self::FullPage
-            | Self::DeletesAssumed
-            | Self::Gone
-            | Self::TableInUse
-            | Self::StateOutOfReach => false,
-            Self::StateDamaged | Self::TargetChanged => false,
-            Self::ReadAgain | Self::ReadWhole => false,
-        }
+        matches!(self, Self::KeyCollision | Self::MissingPages | Self::AnswerErrors)
     }
 }
 

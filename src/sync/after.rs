@@ -12,9 +12,12 @@ use crate::write::Leftovers;
 
 /// Removes what earlier runs have staged and nobody goes on with.
 pub(super) async fn tidy(services: &Services, plan: &Plan) {
-    let leftovers = Leftovers::of(&plan.name, Some(&plan.run.id), plan.run.started_at);
+    // Who keeps the state elsewhere does not hold the lock under which others of that name stage here.
+    let name = if services.state.is_none() { plan.name.as_str() } else { "" };
+    let leftovers = Leftovers::of(name, Some(&plan.run.id), plan.run.started_at);
     if let Err(error) = services.target.tidy(&leftovers).await {
-        let message = format!("what earlier runs have staged is not removed: {}", error.chain());
+        let message =
+            format!("rows staged by earlier runs could not be removed: {}", error.chain());
         services.reporter.report(&Event::Warning { stream: None, message });
     }
 }

@@ -243,7 +243,9 @@ async fn run_locked(
     };
     let (mut findings, reporter) = (Findings::default(), Arc::clone(&services.reporter));
     if let Some(damage) = store.damage() {
-        let detail = format!("{damage}; the run goes on from what is whole");
+        let detail = format!(
+            "{damage}: the run goes on from what was saved before, and reads the rest again"
+        );
         findings.tell(reporter.as_ref(), None, NoticeKind::StateDamaged, detail);
     }
     let target = (services.target.as_ref(), &standings);

@@ -30,12 +30,19 @@ fn tables(plan: &Plan) -> impl Iterator<Item = (&str, &Table)> {
     tables.map(|table| (table.stream.as_str(), table))
 }
 
+/// How the rows of a stream are written, by its fingerprint.
+fn writes<'plan>(plan: &'plan Plan, stream: &str) -> Option<&'plan str> {
+    let stream = plan.streams.iter().find(|one| one.name == stream)?;
+    Some(&stream.writes)
+}
+
 /// Refuses tables that have rows and are nobody's, and those of other replications or sources.
 ///
 /// # Errors
 /// Names the first such table, and counts the others.
 pub(super) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Result<()> {
     let problems = tables(plan).filter_map(|(name, table)| {
+        let table = (table, writes(plan, name));
         let (what, hint) = problem(table, standings.get(name)?, recall)?;
         Some((format!("stream `{name}`: {what}"), hint))
     });
@@ -66,10 +73,14 @@ pub(super) async fn check_fit(plan: &Plan, target: &dyn Target) -> Result<()> {
     Ok(())
 }
 
-fn problem(table: &Table, standing: &Standing, recall: &Recall) -> Option<(String, &'static str)> {
+fn problem(
+    (table, writes): (&Table, Option<&str>),
+    standing: &Standing,
+    recall: &Recall,
+) -> Option<(String, &'static str)> {
     let object = &standing.object;
     let Some(owner) = &standing.owner else {
-        let ours = standing.rows == Some(0) || knows(recall, table, standing);
+        let ours = standing.rows == Some(0) || knows(recall, (table, writes), standing);
         let what = format!("`{object}` has rows, and no run of weir is known to have written them");
         let hint = "choose another `object`; or take the table over with `weir sync run --adopt`: its \
                     rows are then replaced, or merged with those of the source";
@@ -94,16 +105,15 @@ fn problem(table: &Table, standing: &Standing, recall: &Recall) -> Option<(Strin
 }
 
 /// Whether a run of the replication is known to have written an object, or to have begun to.
-fn knows(recall: &Recall, table: &Table, standing: &Standing) -> bool {
+fn knows(recall: &Recall, (table, writes): (&Table, Option<&str>), standing: &Standing) -> bool {
     let state = recall.stream(&table.stream);
     let ended = [&state.succeeded, &state.last].into_iter().flatten();
     let mut written = ended.filter_map(|run| run.report.object.as_deref());
     let open = recall.run.as_ref().and_then(|run| run.streams.get(&table.stream));
     let opened = open.and_then(|stream| stream.object.as_ref());
-    // Folders are reported with the number of their files.
-    let is_it =
-        |shown: &str| shown.split("/ (").next().unwrap_or(shown).ends_with(&standing.object);
-    opened == Some(&table.object) || written.any(|shown| shown == table.object || is_it(shown))
+    let shown = |shown: &str| shown == table.object || shown == standing.object;
+    let same = writes.is_some_and(|writes| state.writes == writes);
+    same || opened == Some(&table.object) || written.any(shown)
 }
 
 /// How a table differs from what the replication left there, as a clause; for tables that are merged into.

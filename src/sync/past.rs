@@ -85,7 +85,7 @@ pub(super) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String
             (false, false) => "its inputs or connection, and its columns or `object`, are",
         };
         let message = format!(
-            "{what} not those of the last run, so that everything is read; if another replication into \
+            "{what} not those of the last run, so everything is read; if another replication into \
              this target is called `{}` too, give each a `name` of its own",
             plan.name
         );
@@ -124,9 +124,10 @@ pub(super) async fn go_on(
         };
         let lost = lacking.get(&stream.name).filter(|_| !engine::writes_all(stream, way)).cloned();
         let (way, why) = match lost {
-            None if is_unstaged(stream, recall, target).await? => {
-                (way, "what was staged is gone: it is read again from its start".to_owned())
-            }
+            None if is_unstaged(stream, recall, target).await? => (
+                way,
+                "the staged rows are gone: the stream is read again from its start".to_owned(),
+            ),
             None => continue,
             // What the run was to read does not bring back what is lost.
             Some(lost) => (whole.get(&stream.name).copied().unwrap_or(way), lost),
@@ -278,7 +279,7 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Anew, Difference> {
             _ => Reach::Complete,
         };
         let why =
-            "its columns, its mode or its `object` have changed: it is read again from its start"
+            "its columns, its mode or its `object` have changed: the stream is read again from its start"
                 .to_owned();
         anew.insert(stream.name.clone(), (Way { reach, ..way }, why));
     }

@@ -8,7 +8,7 @@ use super::{Beginning, RunReport, owner, report, tell_start};
 use crate::engine::{self, Recall, Services, Start};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::write::{Disposition, Target};
+use crate::write::{Disposition, SAMPLE, Target};
 
 /// Whether a plan takes only the first rows.
 pub(super) fn is_wanted(plan: &Plan) -> bool {
@@ -44,6 +44,8 @@ fn beside(plan: &mut Plan, target: &dyn Target) -> Result<()> {
         if let Some(output) = &mut stream.output {
             output.table.object = target.beside(&output.table.object)?;
             output.table.disposition = Disposition::Replace;
+            // What it stages is not left over by the runs beside it.
+            output.table.replication.push_str(SAMPLE);
         }
     }
     Ok(())

@@ -24,7 +24,7 @@ use weir::{
     state::{Change, Holder},
     sync::RunStatus,
     write::{
-        Committed, Disposition, Table, Target,
+        Committed, Disposition, Leftovers, Table, Target,
         files::{Files, FilesOptions, Settings},
     },
 };
@@ -819,4 +819,44 @@ fn options_show_no_secret() {
     };
     assert!(!format!("{options:?}").contains("hunter2"));
     assert!(!format!("{:?}", Files::new(&options).unwrap()).contains("hunter2"));
+}
+
+/// Rows that are staged stay for the run that goes on with them, and for any other replication's for two weeks.
+#[tokio::test]
+async fn staged_rows_that_no_run_goes_on_with_are_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let bucket: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let store = Files::in_store(Arc::clone(&bucket), "", "s3://b", Settings::default());
+    let now = chrono::Utc::now();
+    let late = now + chrono::TimeDelta::days(15);
+    for target in [files_in(root.path()), store] {
+        let table =
+            Table { run_id: "run-a".to_owned(), ..table("pages.jsonl", Disposition::Replace) };
+        let stage = async || {
+            let mut writer = target.open(&table, None).await.unwrap().unwrap();
+            writer.write(batch(&table, 0..3, 20)).await.unwrap();
+            writer.checkpoint(&[]).await.unwrap();
+            writer
+        };
+        for (replication, kept, at, stays) in [
+            ("people", Some("run-a"), late, true),
+            ("other", None, now, true),
+            ("other", None, late, false),
+            ("people", Some("run-b"), now, false),
+            ("people", None, now, false),
+        ] {
+            drop(stage().await);
+            target.tidy(&Leftovers::of(replication, kept, at)).await.unwrap();
+            let there = target.is_staged(&table, 3).await.unwrap();
+            assert_eq!(there, stays, "{replication} {kept:?}");
+        }
+    }
+    // What a living process has on this machine is locked.
+    let target = files_in(root.path());
+    let table = table("pages.jsonl", Disposition::Replace);
+    let mut writer = target.open(&table, None).await.unwrap().unwrap();
+    writer.write(batch(&table, 0..3, 20)).await.unwrap();
+    target.tidy(&Leftovers::of("people", None, late)).await.unwrap();
+    writer.commit(&SOME, &[]).await.unwrap();
+    assert_eq!(ids_below(root.path()), [0, 1, 2]);
 }

@@ -105,7 +105,8 @@ pub(super) fn tidy(root: &Path, leftovers: &Leftovers) {
     each(root, |path, holder| {
         let stage = path.join(STAGE);
         let run = Staging::run_of(&stage);
-        let goes_on = run.is_some_and(|run| !leftovers.include(&holder.replication, &run));
+        let goes_on =
+            run.is_some_and(|(run, at)| !leftovers.include(&holder.replication, &run, at));
         if goes_on || !stage.exists() { Ok(()) } else { fs::remove_dir_all(stage) }
     });
 }
@@ -118,6 +119,10 @@ fn each(root: &Path, first: impl Fn(&Path, &Holder) -> io::Result<()>) {
         let one = || -> io::Result<()> {
             let Some(_lock) = try_lock(&path, false)? else { return Ok(()) };
             let holder = read_holder(&path);
+            // Whose place is not known may hold a folder that stepped aside: it stays.
+            if holder.object.is_empty() && path.join(OLD).exists() {
+                return Ok(());
+            }
             first(&path, &holder)?;
             clear(&path, &root.join(&holder.object))
         };

@@ -66,7 +66,7 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 pub(super) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
     let found = snapshot.map_or(Some((0, Entries::new())), read_snapshot);
     let Some((generation, entries)) = found else {
-        let damage = Some("the saved state is not whole, so that nothing is known".to_owned());
+        let damage = Some("the saved state is not whole".to_owned());
         return Loaded { damage, ..Loaded::default() };
     };
     let mut loaded = Loaded { entries, generation, damage: None };
@@ -81,7 +81,11 @@ pub(super) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
             ));
             break;
         };
-        // The journal of an earlier snapshot is part of this one.
+        // The journal of an earlier snapshot is part of this one; that of a later one is not worth much without it.
+        if generation > loaded.generation {
+            loaded.damage = Some("the snapshot that its journal follows is missing".to_owned());
+            break;
+        }
         if generation == loaded.generation {
             apply(&mut loaded.entries, changes);
         }
@@ -91,22 +95,14 @@ pub(super) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
 }
 
 fn read_snapshot(bytes: &[u8]) -> Option<(u64, Entries)> {
-    match first(bytes) {
-        Some((text, [])) => serde_json::from_slice(text).ok(),
-        Some(_) => None,
-        // How weir wrote it before records had checksums.
-        None => serde_json::from_slice(bytes).ok().map(|entries| (0, entries)),
-    }
+    let (text, []) = first(bytes)? else { return None };
+    serde_json::from_slice(text).ok()
 }
 
 fn read_changes(bytes: &[u8]) -> Option<(u64, Changes, &[u8])> {
-    if let Some((text, rest)) = first(bytes) {
-        let (generation, changes) = serde_json::from_slice(text).ok()?;
-        return Some((generation, changes, rest));
-    }
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let changes = serde_json::from_slice(bytes.get(..end)?).ok()?;
-    Some((0, changes, bytes.get(end + 1..)?))
+    let (text, rest) = first(bytes)?;
+    let (generation, changes) = serde_json::from_slice(text).ok()?;
+    Some((generation, changes, rest))
 }
 
 fn apply(entries: &mut Entries, changes: Changes) {
@@ -180,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_without_checksums_is_still_read() {
-        let read = read(Some(br#"{"a":1}"#), b"[[\"b\",2]]\n[[\"a\",null]]\n");
-        assert_eq!(read.entries, Entries::from([("b".to_owned(), Value::from(2))]));
-        assert_eq!(read.damage, None);
+    fn a_journal_without_the_snapshot_that_it_follows_is_damage() {
+        let later = changes(2, &[Change::set("a".to_owned(), Value::from(1))]).unwrap();
+        let read = read(None, &later);
+        assert!(read.entries.is_empty() && read.damage.is_some());
     }
 }

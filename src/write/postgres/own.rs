@@ -2,6 +2,7 @@
 //!
 //! Staging tables that no run goes on with are removed by [`tidy`].
 
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use tokio_postgres::{Client, GenericClient, error::SqlState};
 
 use super::{
@@ -64,9 +65,9 @@ pub(super) async fn tidy(lease: &mut Lease, leftovers: &Leftovers) -> Result<()>
     for stage in stages {
         let table = TableName { schema: stage.get(0), table: stage.get(1) };
         let comment: Option<&str> = stage.get(2);
-        let Some((replication, run_id)) = comment.and_then(marked) else { continue };
+        let Some((replication, run_id, at)) = comment.and_then(marked) else { continue };
         let Some(key) = table.lock_key_of_stage() else { continue };
-        if !leftovers.include(replication, run_id) {
+        if !leftovers.include(replication, run_id, at) {
             continue;
         }
         // What cannot be removed now, the next run tries again.
@@ -77,11 +78,18 @@ pub(super) async fn tidy(lease: &mut Lease, leftovers: &Leftovers) -> Result<()>
     Ok(())
 }
 
-/// Replication and run of a staging table, as its comment says.
-fn marked(comment: &str) -> Option<(&str, &str)> {
-    let named = comment.strip_prefix(STAGING).and_then(|rest| rest.rsplit_once(", run "));
-    // Earlier versions did not name the replication.
-    named.or_else(|| Some(("", comment.strip_prefix("staging of weir's run ")?)))
+/// The end of a staging table's comment: a day.
+pub(super) fn dated(at: DateTime<Utc>) -> String {
+    at.format(" (%Y-%m-%d)").to_string()
+}
+
+/// Replication and run of a staging table, and the day on which a process last went on with it, as its comment
+/// says.
+fn marked(comment: &str) -> Option<(&str, &str, DateTime<Utc>)> {
+    let (replication, rest) = comment.strip_prefix(STAGING)?.rsplit_once(", run ")?;
+    let (run, date) = rest.strip_suffix(')')?.split_once(" (")?;
+    let day = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
+    Some((replication, run, day.and_time(NaiveTime::MIN).and_utc()))
 }
 
 async fn remove(lease: &mut Lease, table: &TableName, key: i64) -> Result<()> {
@@ -151,10 +159,9 @@ mod tests {
 
     #[test]
     fn a_comment_says_whose_a_staging_table_is() {
-        let comment = marking("nightly, run x", "20260111000000000bb");
-        assert_eq!(marked(&comment), Some(("nightly, run x", "20260111000000000bb")));
-        let earlier = "staging of weir's run 20260109000000000cc";
-        assert_eq!(marked(earlier), Some(("", "20260109000000000cc")));
+        let at = "2026-01-11T00:00:00Z".parse().unwrap();
+        let comment = marking("nightly, run x", "20260111000000000bb") + &dated(at);
+        assert_eq!(marked(&comment), Some(("nightly, run x", "20260111000000000bb", at)));
         assert_eq!(marked("somebody's own"), None);
     }
 }

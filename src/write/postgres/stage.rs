@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use arrow_array::RecordBatch;
 use bytes::{Bytes, BytesMut};
+use chrono::Utc;
 use futures_util::SinkExt;
 use tokio_postgres::{Client, GenericClient, error::SqlState};
 
@@ -149,7 +150,7 @@ impl Stage {
             failure::statement(format!("the staging of {} cannot be read", self.name), &error)
         };
         let query = own::stages_of("n.nspname, c.relname::text")
-            + " AND obj_description(c.oid, 'pg_class') = $3 LIMIT 1";
+            + " AND starts_with(obj_description(c.oid, 'pg_class'), $3) LIMIT 1";
         let (schema, prefix) = (&self.name.schema, self.name.stage_prefix());
         let found = client.query_opt(&query, &[schema, &prefix, &self.mark]).await;
         let Some(found) = found.map_err(failed)? else { return Ok(false) };
@@ -159,12 +160,15 @@ impl Stage {
         client.execute(&statement, &[&rows]).await.map_err(failed)?;
         let count = format!("SELECT count(*) FROM {}", self.table);
         let there = client.query_one(&count, &[]).await.map_err(failed)?;
+        // It shows that the run still goes on.
+        self.touch(client).await?;
         Ok(there.get::<_, i64>(0) == rows)
     }
 
-    /// SQL: says whose staging the table is.
+    /// SQL: says whose staging the table is, and on which day a process last went on with it.
     fn marking(&self) -> String {
-        format!("COMMENT ON TABLE {} IS {}", self.table, name::literal(&self.mark))
+        let comment = format!("{}{}", self.mark, own::dated(Utc::now()));
+        format!("COMMENT ON TABLE {} IS {}", self.table, name::literal(&comment))
     }
 
     /// Changes something that makes no difference, so that there is something to wait for.

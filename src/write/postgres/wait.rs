@@ -45,8 +45,10 @@ pub(super) struct Waits<'run> {
     session: i32,
     /// Another session, which looks who holds the lock.
     observer: &'run Client,
-    /// When the lock was first missed.
+    /// When others were first seen in the way of the present step.
     since: Option<Instant>,
+    /// How long earlier steps, and the pauses between them, have waited.
+    waited: Option<Duration>,
     pause: Duration,
     /// Who was named last, and when.
     told: Option<(String, Instant)>,
@@ -76,8 +78,18 @@ impl<'run> Waits<'run> {
         let session =
             transaction.query_one("SELECT pg_backend_pid()", &[]).await.map_err(failed)?;
         let session = session.get(0);
-        let (since, told, pause) = (None, None, PAUSE);
-        Ok(Self { longest, watch, stream, table, session, observer, since, pause, told })
+        Ok(Self {
+            longest,
+            watch,
+            stream,
+            table,
+            session,
+            observer,
+            since: None,
+            waited: None,
+            pause: PAUSE,
+            told: None,
+        })
     }
 
     /// Takes a step in the transaction, again and again until it gets the locks that it needs. A step that
@@ -119,6 +131,7 @@ impl<'run> Waits<'run> {
             tokio::select! {
                 biased;
                 done = &mut step => {
+                    self.end_wait();
                     return match done {
                         Err(error) if failure::is_locked_out(&error) => Ok(None),
                         done => done.map(Some),
@@ -168,8 +181,7 @@ impl<'run> Waits<'run> {
 
     /// Pauses, so that readers pass.
     async fn rest(&mut self) -> Result<()> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let (longest, waited) = (self.longest, since.elapsed());
+        let (longest, waited) = (self.longest, self.waited.unwrap_or_default());
         let Some(left) = longest.checked_sub(waited).filter(|left| !left.is_zero()) else {
             let what = format!("table {} is used by another session", self.table);
             let by = self.holders();
@@ -180,12 +192,20 @@ impl<'run> Waits<'run> {
                      `lock_wait` of the connection says how many seconds a run waits",
                 ));
         };
+        let pause = self.pause.min(left);
         tokio::select! {
-            () = tokio::time::sleep(self.pause.min(left)) => {}
+            () = tokio::time::sleep(pause) => {}
             () = self.watch.cancel.cancelled() => return Err(self.stopped()),
         }
+        self.waited = Some(waited + pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
+    }
+
+    fn end_wait(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.waited = Some(self.waited.unwrap_or_default() + since.elapsed());
+        }
     }
 
     fn holders(&self) -> &str {
@@ -199,7 +219,7 @@ impl<'run> Waits<'run> {
 
     /// Whole seconds that it has waited, and for whom; `None` when it did not.
     pub(super) fn waited(&self) -> Option<(u64, String)> {
-        Some((self.since?.elapsed().as_secs(), self.holders().to_owned()))
+        Some((self.waited?.as_secs(), self.holders().to_owned()))
     }
 }
 

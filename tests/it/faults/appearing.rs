@@ -58,3 +58,49 @@ fn since(asked: &[Asked], project: u64) -> &str {
     let path = format!("/projects/{project}/tasks");
     asked.iter().find(|asked| asked.path == path).unwrap().param("since")
 }
+
+/// Projects are numbered in each organisation: the first of a second organisation is another one.
+#[tokio::test]
+async fn a_parent_that_repeats_the_value_and_version_of_another_one_is_not_taken_for_it() {
+    const SPEC: &str = "
+name: shop
+base_url: https://shop.test
+test: { get: /ping }
+streams:
+  projects:
+    get: /projects
+    records: results
+    key: [org, id]
+    columns: { org: text, id: int, at: timestamp }
+    cursor: { field: at, query: { since: '{{ cursor }}' } }
+    refresh: 24h
+    feeds: { project_ids: id }
+  tasks:
+    for_each: { queue: project_ids, carry: { org: org } }
+    get: /orgs/{{ org }}/projects/{{ project_id }}/tasks
+    records: results
+    key: [org, project, id]
+    columns:
+      org: { text: '{{ org }}' }
+      project: { int: '{{ project_id }}' }
+      id: int
+";
+    let replication = "source: A\ntarget: B\ndefaults: { mode: incremental }\nstreams: { '*': }\n";
+    let site = |orgs: &'static [&'static str]| {
+        move |asked: &Asked| {
+            let project = |org: &&str| json!({ "org": org, "id": 1, "at": "2026-01-01T00:00:00Z" });
+            let results: Vec<Value> = match asked.path.as_str() {
+                "/projects" => orgs.iter().map(project).collect(),
+                _ => vec![json!({ "id": 7 })],
+            };
+            Reply::json(&json!({ "results": results }))
+        }
+    };
+    let fake = Fake::new(SPEC, site(&["a"]));
+    fake.run_with(replication).await;
+    fake.answer(site(&["a", "b"]));
+    let ran = fake.run_with(replication).await;
+    let asked: Vec<&str> = ran.asked.iter().map(|asked| asked.path.as_str()).collect();
+    assert!(asked.contains(&"/orgs/b/projects/1/tasks"), "{asked:?}");
+    assert_eq!(fake.column("tasks", "org"), ["a", "b"]);
+}

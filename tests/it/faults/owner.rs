@@ -264,6 +264,18 @@ async fn a_run_that_the_state_does_not_know_leads_to_a_complete_reading() {
     }
 }
 
+/// That a replication wrote a file of a longer name says nothing of this one.
+#[tokio::test]
+async fn a_file_whose_name_ends_like_that_of_an_earlier_object_is_not_known() {
+    let fake = shop();
+    let into =
+        |object: &str| FULL.replace("{ items: }", &format!("{{ items: {{ object: {object} }} }}"));
+    run(&fake, &into("all_items.jsonl"), false).await.unwrap();
+    run(&fake, &into("raw/items.jsonl"), false).await.unwrap();
+    fs::write(fake.folder().join("items.jsonl"), "{\"id\":99}\n").unwrap();
+    refused(run(&fake, &into("items.jsonl"), false).await, "no run of weir is known");
+}
+
 /// Two files of the same name share a state unless they are given names.
 #[tokio::test]
 async fn two_replications_with_one_name_read_everything_and_say_so() {

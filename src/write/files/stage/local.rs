@@ -10,6 +10,7 @@ use std::{
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::broken;
@@ -74,6 +75,12 @@ impl LocalStaging {
     /// Which rows count in a folder; `None` where nobody knows.
     pub(super) fn index(folder: &Path) -> Option<Index> {
         fs::read(folder.join(INDEX)).ok().and_then(|text| serde_json::from_slice(&text).ok())
+    }
+
+    /// Likewise, with when it was saved.
+    pub(super) fn saved(folder: &Path) -> Option<(Index, DateTime<Utc>)> {
+        let at = fs::metadata(folder.join(INDEX)).and_then(|file| file.modified()).ok()?;
+        Some((Self::index(folder)?, at.into()))
     }
 
     /// The index of so many staged rows of a run, or of more; `None` when they are not there.

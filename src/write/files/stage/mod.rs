@@ -16,6 +16,7 @@ use std::{
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_schema::{ArrowError, SchemaRef};
+use chrono::{DateTime, Utc};
 use object_store::{ObjectStore, path::Path};
 
 use self::{
@@ -61,9 +62,10 @@ impl Staging {
         LocalStaging::found(&area.join(area::STAGE), (run_id, rows)).is_some()
     }
 
-    /// The run that staged rows in a local folder; `None` where none are.
-    pub(super) fn run_of(folder: &FilePath) -> Option<String> {
-        LocalStaging::index(folder).map(|index| index.run_id)
+    /// The run that staged rows in a local folder, and when it last did; `None` where none are.
+    pub(super) fn run_of(folder: &FilePath) -> Option<(String, DateTime<Utc>)> {
+        let (index, at) = LocalStaging::saved(folder)?;
+        Some((index.run_id, at))
     }
 
     /// Whether so many staged rows of a run are in an object store, below this path.

@@ -51,7 +51,8 @@ pub(in crate::write::files) async fn tidy(
     let own = unique(leftovers.replication());
     let mut listing = bucket.list(Some(&place));
     while let Some(entry) = listing.next().await {
-        let path = entry.map_err(|error| store::failed("list", shown, &error))?.location;
+        let entry = entry.map_err(|error| store::failed("list", shown, &error))?;
+        let path = entry.location;
         let parts: Vec<String> = path
             .prefix_match(&place)
             .into_iter()
@@ -60,7 +61,7 @@ pub(in crate::write::files) async fn tidy(
             .collect();
         let [replication, _, run, _] = &*parts else { continue };
         let replication = if *replication == own { leftovers.replication() } else { replication };
-        if leftovers.include(replication, run) {
+        if leftovers.include(replication, run, entry.last_modified) {
             bucket.delete(&path).await.ok();
         }
     }
