@@ -291,6 +291,9 @@ fn conclusion(report: &RunReport) -> String {
     let when = at.map_or(String::new(), |at| format!(" at {at} or later"));
     match report.status {
         RunStatus::Done => "done".to_owned(),
+        RunStatus::DoneWithErrors if report.errors.is_empty() => {
+            "done, but not complete: the notes say what is missing (exit code 3)".to_owned()
+        }
         RunStatus::DoneWithErrors => {
             let kept = report.errors_object.as_ref();
             let kept = kept.map_or(String::new(), |object| {

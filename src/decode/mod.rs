@@ -87,6 +87,8 @@ pub struct Page {
     pub first_misfit: Option<String>,
     /// Errors that the response tells of beside its records.
     pub errors: Option<String>,
+    /// Whether the response says that it has failed (`success: false`, `status: error`).
+    pub failed: bool,
     /// Per column of the layout the values that did not fit it.
     pub column_misfits: Vec<u64>,
 }
@@ -124,8 +126,9 @@ pub struct Decoder {
     levels: Vec<Level>,
 }
 
-/// Where a response tells of errors beside its records.
-const ERRORS: [&str; 2] = ["errors", "error"];
+/// Where a response tells of errors beside its records; then, where it says that it has failed, and how.
+const ERRORS: [&str; 5] = ["errors", "error", "success", "ok", "status"];
+const FAILED: [&str; 4] = ["error", "failed", "failure", "fail"];
 
 #[derive(Debug)]
 struct Level {
@@ -211,6 +214,10 @@ impl Decoder {
             return Err(DecodeError::Shape(format!(
                 "there are no records, and it tells of errors: {errors}"
             )));
+        }
+        if page.failed && page.rows == 0 {
+            let what = "there are no records, and it says that it has failed (`success`, `ok` or `status`)";
+            return Err(DecodeError::Shape(what.to_owned()));
         }
         if !found {
             let path = &self.layout.records;
@@ -446,8 +453,12 @@ impl<'decoder> Run<'decoder> {
     }
 
     fn finish(mut self) -> Page {
-        let errors = self.captures.split_off(self.decoder.layout.captures.len());
-        let errors = errors.into_iter().flatten().find(|value| !is_empty(value));
+        let told = self.captures.split_off(self.decoder.layout.captures.len());
+        let errors = told.iter().take(2).flatten().find(|value| !is_empty(value));
+        let failed = told.iter().skip(2).flatten().any(|value| {
+            let word = value.as_str().map(str::to_lowercase);
+            *value == Value::Bool(false) || word.is_some_and(|word| FAILED.contains(&word.as_str()))
+        });
         let text = |column: ColumnBuilder| column.finish().as_string::<i32>().clone();
         Page {
             rows: self.rows,
@@ -457,7 +468,8 @@ impl<'decoder> Run<'decoder> {
             captures: self.captures,
             misfits: self.misfits,
             first_misfit: self.first_misfit,
-            errors: errors.map(|value| shortened(&value)),
+            errors: errors.map(shortened),
+            failed,
             column_misfits: self.column_misfits,
         }
     }

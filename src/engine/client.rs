@@ -195,8 +195,7 @@ impl Client {
         let attempt = Attempt { number, child, random, now: Utc::now(), accepted: false };
         let verdict = call.rules.decide(&outcome, &attempt);
         let accuses = matches!(verdict, Verdict::Give { means: Some(Meaning::Credentials), .. });
-        let sure = answered.as_ref().is_ok_and(|one| one.status == StatusCode::UNAUTHORIZED);
-        if accuses && child && !sure && self.is_accepted(call).await? {
+        if accuses && child && self.is_accepted(call).await? {
             return Ok(call.rules.decide(&outcome, &Attempt { accepted: true, ..attempt }));
         }
         Ok(verdict)

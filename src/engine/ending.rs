@@ -120,7 +120,8 @@ impl Ending<'_> {
             Reach::Since(_) => self.gated() && bound && marks,
             Reach::Range(..) | Reach::Failed | Reach::Nothing => false,
         };
-        let sound = self.plan.limit.is_none() && self.no_deletes().is_none();
+        let doubtful = progress.notices.iter().any(|one| one.kind == NoticeKind::FullPage);
+        let sound = self.plan.limit.is_none() && self.no_deletes().is_none() && !doubtful;
         let whole = read && progress.gaps.is_empty() && supply == Supply::Complete;
         let seen = match (sound, whole) {
             (true, true) => Seen::All,

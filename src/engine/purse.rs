@@ -28,6 +28,9 @@ use crate::replication::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::state::Holder;
 
+/// Longest wait that a server means when it asks for one.
+const LIKELY: Duration = Duration::from_secs(24 * 3600);
+
 /// Time after a window's end that clocks may differ by.
 const MARGIN: TimeDelta = TimeDelta::seconds(1);
 /// Time after which a process that waits for points looks whether others gave some back.
@@ -248,7 +251,9 @@ impl Purse {
         // Less is stored: a wrong header must not keep later runs from asking.
         let asked =
             TimeDelta::from_std(time).ok().and_then(|time| self.now().checked_add_signed(time));
-        let until = asked.or(self.hand().hold);
+        // Nobody means to wait for years: after what is stored, the next run asks again.
+        let stored = self.hand().hold;
+        let until = asked.filter(|_| time <= LIKELY).or(stored);
         self.story().refused = until;
         let pauses = self.quota.on_budget == OnBudget::Pause;
         pauses.then(|| self.pause("the API asks to wait".to_owned(), until))

@@ -163,7 +163,9 @@ impl<'run> Walk<'run> {
             pager.costly().iter().filter(|name| url.query_pairs().any(|(one, _)| one == **name));
         let costly = costly.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let smallest = pager.smallest_page();
-        if cause == Cause::Heavy && !costly.is_empty() && listing.lean.is_none() {
+        // Where a page cannot be made smaller, the other records of it would lose what they have.
+        let single = smallest.is_some() || listing.depth > 0 || !pager.is_paged();
+        if cause == Cause::Heavy && !costly.is_empty() && listing.lean.is_none() && single {
             let message =
                 format!("read without {costly}, because the server fails with it: {message}");
             let lean = Some(Lean { status, message });

@@ -351,7 +351,7 @@ impl<'run> Walk<'run> {
     ) -> Option<Position> {
         let moved = step.total.is_some() && listing.total.is_some() && step.total != listing.total;
         // Pages that are read again because records moved bring what is known.
-        listing.repeats_until.take_if(|until| !is_before(&listing.at, until));
+        listing.repeats_until.take_if(|until| !listing.at.is_before(until));
         listing.may_repeat = listing.repeats_until.is_some() || moved;
         if step.total.is_some() {
             listing.total = step.total;
@@ -493,13 +493,5 @@ impl<'run> Walk<'run> {
 
     pub(super) fn rest(&self) -> Vec<OpenListing> {
         self.open.iter().map(Listing::open).collect()
-    }
-}
-
-/// Whether a numbered page comes before another.
-fn is_before(at: &Position, other: &Position) -> bool {
-    match (at, other) {
-        (Position::Number(at), Position::Number(other)) => at < other,
-        (at, _) => *at == Position::First,
     }
 }

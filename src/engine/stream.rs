@@ -25,7 +25,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
-use crate::report::{Event, StreamReport, StreamStatus};
+use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
 use crate::write::{Committed, Disposition, Seen, Table};
 
 /// A stream and its places in the queues.
@@ -139,6 +139,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     };
     let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, way };
     if let Some(why) = ending.no_deletes().filter(|_| reach != Reach::Failed) {
+        stats.notice(NoticeKind::DeletesOff, 1, || why.clone());
         let (stream, message) =
             (Some(plan.name.clone()), format!("rows that are gone stay: {why}"));
         env.client.reporter.report(&Event::Warning { stream, message });
@@ -400,6 +401,7 @@ async fn settle(
     let result = match result {
         Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
         Ok(()) => {
+            keeper.progress.notices = keeper.stats.notices();
             let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
             confirm::ask(env, &mut keeper, &seen).await
         }

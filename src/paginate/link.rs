@@ -31,6 +31,15 @@ pub(super) fn of_body(place: Place<'_>) -> Result<Option<String>> {
     }
 }
 
+/// Whether a `Link` header names a relation without an address in angle brackets.
+pub(super) fn is_torn(headers: &HeaderMap, rel: &str) -> bool {
+    let values = headers.get_all(header::LINK).into_iter().filter_map(|value| value.to_str().ok());
+    let named = |value: &str| {
+        value.contains(&format!("rel=\"{rel}\"")) || value.contains(&format!("rel={rel}"))
+    };
+    values.into_iter().any(named)
+}
+
 /// Target of the first link of this relation (RFC 8288 §3).
 pub(super) fn of_headers(headers: &HeaderMap, rel: &str) -> Option<String> {
     let values = headers.get_all(header::LINK).into_iter().filter_map(|value| value.to_str().ok());

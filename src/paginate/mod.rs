@@ -8,7 +8,7 @@ mod undeclared;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderMap, Url};
 use crate::path::{Path, PathError};
 use crate::spec::{CursorPages, Follow, NumberedPages, PageSize, Paginate};
@@ -31,6 +31,16 @@ pub enum Position {
     Url(Url),
     /// The page with this number, or that begins at this record.
     Number(u64),
+}
+
+impl Position {
+    /// Whether a numbered page comes before another.
+    pub fn is_before(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Number(own), Self::Number(other)) => own < other,
+            (own, _) => *own == Self::First,
+        }
+    }
 }
 
 /// What a page tells about the next one.
@@ -78,6 +88,8 @@ pub struct Pager {
     kind: Option<Paginate>,
     size: Option<PageSize>,
     captures: Vec<Path>,
+    /// How many of them are declared; the others are where APIs usually say that there is more.
+    declared: usize,
     /// Whether parameters are fields of a JSON body.
     in_body: bool,
 }
@@ -89,9 +101,8 @@ impl Pager {
         size: Option<PageSize>,
         in_body: bool,
     ) -> Result<Self, PathError> {
-        let texts: Vec<&str> = match &kind {
-            None => undeclared::PLACES.to_vec(),
-            Some(Paginate::None | Paginate::LinkHeader(_)) => Vec::new(),
+        let mut texts: Vec<&str> = match &kind {
+            None | Some(Paginate::None | Paginate::LinkHeader(_)) => Vec::new(),
             Some(Paginate::NextUrl(pages)) => vec![&pages.at],
             Some(Paginate::Cursor(pages)) => {
                 let signs = [Some(&pages.at), pages.last.as_ref(), pages.more.as_ref()];
@@ -102,8 +113,13 @@ impl Pager {
                 signs.into_iter().flatten().map(String::as_str).collect()
             }
         };
+        let declared = texts.len();
+        if kind != Some(Paginate::None) {
+            let others = undeclared::PLACES.iter().filter(|place| !texts.contains(place));
+            texts.extend(others.copied().collect::<Vec<_>>());
+        }
         let captures = texts.into_iter().map(Path::parse).collect::<Result<_, _>>()?;
-        Ok(Self { kind, size, captures, in_body })
+        Ok(Self { kind, size, captures, declared, in_body })
     }
 
     /// Paths of the values in a response that it needs, outside the records.
@@ -234,13 +250,24 @@ impl Pager {
     /// What stands at a declared place is of another kind; a sign says that there is more, and nothing
     /// leads there; or the next page leaves the origin.
     pub fn next(&self, at: &Position, seen: &Seen<'_>) -> Result<Step> {
-        let mut places = self
-            .captures
-            .iter()
-            .zip(seen.captures)
-            .map(|(path, value)| Place { path, value: value.as_ref() });
+        let mut step = self.declared_step(at, seen)?;
+        if *at == Position::First && step.next.is_none() && step.gap.is_none() {
+            let others = self.places(seen).skip(self.declared);
+            step.gap = undeclared::unread(others, seen, self.kind.is_some());
+        }
+        Ok(step)
+    }
+
+    fn places<'page>(&'page self, seen: &Seen<'page>) -> impl Iterator<Item = Place<'page>> {
+        let places = self.captures.iter().zip(seen.captures);
+        places.map(|(path, value)| Place { path, value: value.as_ref() })
+    }
+
+    /// What the declared places say.
+    fn declared_step(&self, at: &Position, seen: &Seen<'_>) -> Result<Step> {
+        let mut places = self.places(seen).take(self.declared);
         match &self.kind {
-            None => Ok(undeclared::step(places, seen)),
+            None => Ok(Step::default()),
             Some(Paginate::None) => Ok(Step::to(None, true)),
             Some(Paginate::Cursor(pages)) => by_cursor(pages, places),
             Some(Paginate::NextUrl(pages)) => {
@@ -250,6 +277,13 @@ impl Pager {
             }
             Some(Paginate::LinkHeader(pages)) => {
                 let next = link::of_headers(seen.headers, &pages.rel);
+                if next.is_none() && link::is_torn(seen.headers, &pages.rel) {
+                    let what =
+                        "the `Link` header tells of a next page in a form that is not understood";
+                    return Err(Error::new(Kind::Shape, what).with_hint(
+                        "it should read `<https://…>; rel=\"next\"`; rows would be lost",
+                    ));
+                }
                 let next = next.map(|next| follow(&next, pages.follow, seen.url)).transpose()?;
                 Ok(Step::to(next, false))
             }

@@ -12,6 +12,8 @@ pub enum NoticeKind {
     Gone,
     /// Rows were marked as deleted since a listing did not bring them that may pass over records.
     DeletesAssumed,
+    /// Rows that are gone stay, since what is read has changed.
+    DeletesOff,
     /// A listing has more pages than were read.
     MissingPages,
     /// A full page came, and nothing says whether another one follows.
@@ -28,7 +30,7 @@ pub enum NoticeKind {
     TargetChanged,
     /// A stream was read again from its start in a run that went on.
     ReadAgain,
-    /// An incremental run read a stream whole, because the run before read or wrote it otherwise.
+    /// A stream was read whole, because the run before read or wrote it otherwise.
     ReadWhole,
 }
 
@@ -43,6 +45,7 @@ impl NoticeKind {
                 plural(count, "row was", "rows were")
                     + " taken for deleted, by a listing that passes over records when others go"
             }
+            Self::DeletesOff => "rows that are gone stay".to_owned(),
             Self::KeyCollision => {
                 plural(count, "row replaced another row", "rows replaced others")
                     + " with the same key"

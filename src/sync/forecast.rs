@@ -80,7 +80,7 @@ pub async fn forecast(
         None => target.store(&plan.name)?,
     };
     let mut recall = Recall::read(store.load().await?)?;
-    let standings = owner::standings(&plan, target).await;
+    let standings = owner::standings(&plan, target).await?;
     let lacking = past::lacking(&plan, &recall, (target, &standings)).await;
     let mut notes = Vec::new();
     for (stream, message) in &lacking {

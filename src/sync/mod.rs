@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ledger::Memory;
 use crate::plan::{Plan, Run};
 use crate::report::{
@@ -80,7 +80,7 @@ pub struct RunReport {
 pub enum RunStatus {
     /// Every stream is in the target, whole.
     Done,
-    /// Every stream is in the target; some slices were refused and are recorded.
+    /// Every stream is in the target; some slices were refused and are recorded, or records are missing.
     DoneWithErrors,
     /// A stream failed.
     Failed,
@@ -145,7 +145,7 @@ pub async fn run(
     let watch = Watch { reporter: Arc::clone(&services.reporter), cancel: services.cancel.clone() };
     services.target.attend(watch);
     doing(&services, "checking the target");
-    services.target.check().await?;
+    stoppable(&services, services.target.check()).await?;
     if sample::is_wanted(&plan) {
         return sample::run(plan, services, beginning).await;
     }
@@ -155,8 +155,9 @@ pub async fn run(
         None => services.target.store(&plan.name)?,
     };
     if !beginning.adopt && !plan.definitions.is_empty() {
-        let (recall, _) = Recall::read_leniently(store.load().await?);
-        owner::check(&plan, &owner::standings(&plan, services.target.as_ref()).await, &recall)?;
+        let (recall, _) = Recall::read_leniently(stoppable(&services, store.load()).await?);
+        let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
+        owner::check(&plan, &standings.await?, &recall)?;
     }
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
@@ -164,7 +165,8 @@ pub async fn run(
         return Ok(report(&plan.run, false, started, ran, (false, &[])));
     }
     doing(&services, "taking the lock of the replication");
-    let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait).await?;
+    let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait);
+    let lock = stoppable(&services, lock).await?;
     let durable = Durable { store, lock: Arc::clone(&lock), at_home };
     let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
     lock.release().await;
@@ -172,6 +174,17 @@ pub async fn run(
     report.streams.splice(0..0, defined);
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Does what comes before the streams, unless the run is stopped meanwhile.
+async fn stoppable<T>(services: &Services, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = services.cancel.cancelled() => {
+            Err(Error::new(Kind::Interrupted, "stopped before any stream began"))
+        }
+    }
 }
 
 /// Tells what the run does before its streams begin.
@@ -230,9 +243,9 @@ async fn run_locked(
 ) -> Result<(RunReport, bool)> {
     let started = Instant::now();
     let store = Arc::clone(&durable.store);
-    let entries = store.load().await?;
+    let entries = stoppable(&services, store.load()).await?;
     doing(&services, "looking at the tables of the target");
-    let standings = owner::standings(&plan, services.target.as_ref()).await;
+    let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref())).await?;
     if !beginning.adopt {
         owner::check(&plan, &standings, &Recall::read_leniently(entries.clone()).0)?;
     }
@@ -301,6 +314,9 @@ async fn run_locked(
     report.planned = planned;
     report.resumable = resumable || refused;
     findings.add_to(&mut report);
+    if report.status == RunStatus::Done && report.streams.iter().any(|stream| !stream.complete) {
+        report.status = RunStatus::DoneWithErrors;
+    }
     Ok((report, again))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Recall, StreamState};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 use crate::state::Store;
 use crate::write::{Disposition, Owner, Standing, Table, Target};
@@ -12,15 +12,22 @@ use crate::write::{Disposition, Owner, Standing, Table, Target};
 pub(super) type Standings = BTreeMap<String, Standing>;
 
 /// Looks up what stands where a plan writes.
-pub(super) async fn standings(plan: &Plan, target: &dyn Target) -> Standings {
+///
+/// # Errors
+/// Another session keeps weir from looking at a table.
+pub(super) async fn standings(plan: &Plan, target: &dyn Target) -> Result<Standings> {
     let mut standings = Standings::new();
     for (name, table) in tables(plan) {
-        // What cannot be looked at now, the stream itself will fail for.
-        if let Ok(Some(standing)) = target.standing(table).await {
-            standings.insert(name.to_owned(), standing);
+        match target.standing(table).await {
+            Ok(Some(standing)) => drop(standings.insert(name.to_owned(), standing)),
+            Err(error) if error.kind() == Kind::Busy => {
+                return Err(error.about(&format!("stream `{name}`")));
+            }
+            // What cannot be looked at, the stream itself will fail for.
+            Ok(None) | Err(_) => {}
         }
     }
-    standings
+    Ok(standings)
 }
 
 /// The tables that a plan writes, or makes, by stream.
@@ -59,7 +66,7 @@ pub(super) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Resu
 /// A run of the plan would be refused, or the state cannot be read.
 pub async fn check_tables(plan: &Plan, target: &dyn Target, store: &dyn Store) -> Result<()> {
     let (recall, _) = Recall::read_leniently(store.load().await?);
-    check(plan, &standings(plan, target).await, &recall)?;
+    check(plan, &standings(plan, target).await?, &recall)?;
     // A run that goes on writes what it has begun.
     if recall.run.is_none() { check_fit(plan, target).await } else { Ok(()) }
 }

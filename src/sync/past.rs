@@ -67,15 +67,14 @@ pub(super) async fn lacking(
     lacking
 }
 
-/// Streams of which an incremental run reads everything because the run before read other rows, or wrote them
-/// otherwise; and why.
+/// Streams of which the run before read other rows, or wrote them otherwise, so that everything is read; and why.
 pub(super) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String> {
     let mut streams = BTreeMap::new();
     for stream in &plan.streams {
         let state = recall.stream(&stream.name);
-        let incremental =
-            stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental);
-        if !incremental || state.complete_at.is_none() {
+        let mode = stream.output.as_ref().map(|output| output.mode);
+        let reads = mode.is_some_and(|mode| mode != Mode::Backfill);
+        if !reads || state.complete_at.is_none() {
             continue;
         }
         let what = match (state.reads == stream.reads, state.writes == stream.writes) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Beginning, RunReport, owner, report, tell_start};
+use super::{Beginning, RunReport, owner, report, stoppable, tell_start};
 use crate::engine::{self, Recall, Services, Start};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -25,7 +25,8 @@ pub(super) async fn run(
     beside(&mut plan, services.target.as_ref())?;
     let recall = Recall::default();
     if !beginning.adopt {
-        owner::check(&plan, &owner::standings(&plan, services.target.as_ref()).await, &recall)?;
+        let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
+        owner::check(&plan, &standings.await?, &recall)?;
     }
     let ways = engine::ways(&plan, &recall, beginning.now);
     tell_start(&services, &plan, (false, None));

@@ -240,9 +240,12 @@ impl Template {
                 Some(Piece::Literal(next)) => next.starts_with(['/', '?']),
                 Some(Piece::Expression(_)) => false,
             };
-            if text.is_empty() && ends && (out.is_empty() || out.ends_with('/')) {
+            let begins = out.is_empty() || out.ends_with('/');
+            // A URL would be shortened by them.
+            if begins && ends && matches!(&*text, "" | "." | "..") {
+                let what = if text.is_empty() { "empty".to_owned() } else { format!("`{text}`") };
                 let message =
-                    format!("`{}` is empty, and the path would lead elsewhere", expression.source);
+                    format!("`{}` is {what}, and the path would lead elsewhere", expression.source);
                 return Err(TemplateError { message, offset: None });
             }
             out.extend(utf8_percent_encode(&text, PATH_SEGMENT));

@@ -12,6 +12,7 @@ mod paging;
 mod parquet;
 mod refused;
 mod said;
+mod signs;
 mod snapshots;
 mod state;
 mod tokens;

@@ -6,6 +6,7 @@ mod fused;
 mod graph;
 mod inputs;
 mod names;
+mod pages;
 mod paths;
 mod requests;
 mod routes;
@@ -42,7 +43,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Finding> {
 
 /// What may be wrong with a spec that is valid.
 pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
-    unique::warnings(spec)
+    [unique::warnings(spec), pages::warnings(spec)].concat()
 }
 
 struct Checker<'spec> {

@@ -37,7 +37,7 @@ pub(super) fn changes(generation: u64, changes: &[Change]) -> Result<Vec<u8>> {
     record(&(generation, changes))
 }
 
-fn record(content: &impl serde::Serialize) -> Result<Vec<u8>> {
+pub(super) fn record(content: &impl serde::Serialize) -> Result<Vec<u8>> {
     let text = serde_json::to_vec(content)
         .map_err(|error| Error::target("the state cannot be written as JSON").because(error))?;
     let mut record = format!("{:016x} {:016x} ", text.len(), checksum(&text)).into_bytes();
@@ -61,10 +61,16 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     whole.then(|| (text, bytes.get(end + 1..).unwrap_or_default()))
 }
 
+/// The content of a single record; `None` where it is not whole.
+pub(super) fn content<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (text, []) = first(bytes)? else { return None };
+    serde_json::from_slice(text).ok()
+}
+
 /// Reads a snapshot and the journal that was written after it. What is not whole is left out, with all that
 /// was saved later: nothing was that a process was about to write when it died.
 pub(super) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
-    let found = snapshot.map_or(Some((0, Entries::new())), read_snapshot);
+    let found = snapshot.map_or(Some((0, Entries::new())), content);
     let Some((generation, entries)) = found else {
         let damage = Some("the saved state is not whole".to_owned());
         return Loaded { damage, ..Loaded::default() };
@@ -92,11 +98,6 @@ pub(super) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
         rest = after;
     }
     loaded
-}
-
-fn read_snapshot(bytes: &[u8]) -> Option<(u64, Entries)> {
-    let (text, []) = first(bytes)? else { return None };
-    serde_json::from_slice(text).ok()
 }
 
 fn read_changes(bytes: &[u8]) -> Option<(u64, Changes, &[u8])> {

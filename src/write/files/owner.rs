@@ -12,12 +12,12 @@ use std::{
 use object_store::{ObjectStoreExt, PutPayload};
 
 use super::{
-    Place, home,
+    Place, home, journal,
     local::{self, Local},
     object::Object,
     store,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::write::{Disposition, Owner, Standing, Table};
 
 /// The record of one object.
@@ -53,7 +53,7 @@ impl<'place> Record<'place> {
             }
         };
         // One that is damaged is none: the state may know the object still.
-        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+        Ok(journal::content(&bytes).unwrap_or_default())
     }
 
     /// The record that holds for an object with so many rows.
@@ -82,8 +82,7 @@ impl<'place> Record<'place> {
     }
 
     async fn write(&self, all: &[Owner]) -> Result<()> {
-        let text = serde_json::to_vec_pretty(all)
-            .map_err(|error| Error::target("the owner cannot be recorded").because(error))?;
+        let text = journal::record(&all)?;
         match self.place {
             Place::Local(local) => write_local(local, &self.name, &text),
             Place::Store(store) => {

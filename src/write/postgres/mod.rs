@@ -42,16 +42,19 @@ use self::{
     catalog::Existing,
     lock::Locks,
     name::TableName,
-    pool::Pool,
+    pool::{Lease, Pool},
     stage::Stage,
     state::{Home, PostgresStore},
     wait::Waiter,
     writer::{PostgresWriter, Surroundings},
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::report::Event;
 use crate::state::Store;
 use crate::write::{Disposition, Leftovers, SAMPLE, Standing, Table, Target, Watch, Writer};
+
+/// Longest wait for a lock by which a table is looked at.
+const LOOK: &str = "5s";
 
 /// A Postgres database. Connects when first used; may be shared by any number of writers.
 ///
@@ -124,6 +127,39 @@ impl fmt::Debug for Postgres {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Postgres").field(&self.options).finish()
     }
+}
+
+impl Postgres {
+    /// A connection for a look at a table, which waits for no lock longer than [`LOOK`].
+    async fn look(&self, table: &Table) -> Result<(Lease, TableName)> {
+        self.options.validate()?;
+        let name = TableName::parse(&table.object, &self.options.schema)?;
+        let lease = self.pool.lease().await?;
+        let failed = |error| failure::statement(format!("{name} cannot be looked at"), &error);
+        lease.batch_execute(&format!("SET lock_timeout = '{LOOK}'")).await.map_err(failed)?;
+        Ok((lease, name))
+    }
+}
+
+/// Gives the connection of a look back as it was.
+async fn looked(lease: Lease) -> Result<()> {
+    let failed = |error| failure::statement("a connection cannot be reset", &error);
+    lease.batch_execute("RESET lock_timeout").await.map_err(failed)?;
+    lease.give_back();
+    Ok(())
+}
+
+/// Says of a look that got no lock what stands in its way.
+fn unlocked<T>(looked: Result<T>, name: &TableName) -> Result<T> {
+    looked.map_err(|error| {
+        if !failure::is_locked_out(&error) {
+            return error;
+        }
+        let what = format!("table {name} is locked by another session, so weir cannot look at it");
+        Error::new(Kind::Busy, what).with_hint(
+            "wait for that session, or end it (`SELECT * FROM pg_locks` shows it); then run again",
+        )
+    })
 }
 
 #[async_trait]
@@ -249,22 +285,19 @@ impl Target for Postgres {
     }
 
     async fn lacks(&self, table: &Table) -> Result<Option<String>> {
-        self.options.validate()?;
-        let name = TableName::parse(&table.object, &self.options.schema)?;
-        let lease = self.pool.lease().await?;
-        let existing = catalog::inspect(&*lease, &name).await?;
-        lease.give_back();
+        let (lease, name) = self.look(table).await?;
+        let existing = unlocked(catalog::inspect(&*lease, &name).await, &name)?;
+        looked(lease).await?;
         let Some(existing) = existing else { return Ok(Some(format!("table {name} is gone"))) };
         let lost = existing.lost(&table.schema);
         Ok(lost.map(|column| format!("column `{column}` of table {name} is gone")))
     }
 
     async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
-        self.options.validate()?;
-        let name = TableName::parse(&table.object, &self.options.schema)?;
-        let lease = self.pool.lease().await?;
-        let standing = owner::standing(&lease, &name, table.disposition).await?;
-        lease.give_back();
+        let (lease, name) = self.look(table).await?;
+        let standing = owner::standing(&lease, &name, table.disposition).await;
+        let standing = unlocked(standing, &name)?;
+        looked(lease).await?;
         Ok(standing)
     }
 
@@ -280,11 +313,9 @@ impl Target for Postgres {
     }
 
     async fn count(&self, table: &Table) -> Result<Option<u64>> {
-        self.options.validate()?;
-        let name = TableName::parse(&table.object, &self.options.schema)?;
-        let lease = self.pool.lease().await?;
-        let count = catalog::count(&*lease, &name).await?;
-        lease.give_back();
+        let (lease, name) = self.look(table).await?;
+        let count = unlocked(catalog::count(&*lease, &name).await, &name)?;
+        looked(lease).await?;
         Ok(count)
     }
 

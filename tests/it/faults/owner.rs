@@ -1,6 +1,6 @@
 //! Tables that are not this replication's, and tables that somebody changed between two runs.
 
-use std::fs;
+use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 use weir::{
@@ -121,7 +121,16 @@ impl Place {
     /// Forgets all records, as if an earlier version had written the tables.
     async fn forget_records(&self) {
         match &self.database {
-            None => fs::remove_dir_all(self.fake.folder().join(".weir/tables")).unwrap(),
+            None => {
+                // One that is damaged is none.
+                for record in fs::read_dir(self.fake.folder().join(".weir/tables")).unwrap() {
+                    let path = record.unwrap().path();
+                    let mut bytes = fs::read(&path).unwrap();
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 1;
+                    fs::write(path, bytes).unwrap();
+                }
+            }
             Some(database) => database.execute("DROP TABLE _weir.tables").await,
         }
     }
@@ -245,12 +254,17 @@ async fn a_run_that_the_state_does_not_know_leads_to_a_complete_reading() {
         run(fake, CHANGES, false).await.unwrap();
         match &place.database {
             None => {
-                let folder = fs::read_dir(fake.folder().join(".weir/tables")).unwrap();
-                let path = folder.into_iter().next().unwrap().unwrap().path();
-                let mut all: Vec<Value> =
-                    serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-                all[0]["run_id"] = json!("20260101000000000cafe");
-                fs::write(&path, serde_json::to_vec(&all).unwrap()).unwrap();
+                // The state is that of an earlier run: somebody has put an old copy back.
+                let state = fake.folder().join(".weir/state");
+                let copy = tempfile::tempdir().unwrap();
+                let cp = |from: &Path, to: &Path| {
+                    let copied = Command::new("cp").arg("-r").args([from, to]).status().unwrap();
+                    assert!(copied.success());
+                };
+                cp(&state, copy.path());
+                run(fake, CHANGES, false).await.unwrap();
+                fs::remove_dir_all(&state).unwrap();
+                cp(&copy.path().join("state"), &state);
             }
             Some(database) => {
                 let change = "UPDATE _weir.tables SET run_id = '20260101000000000cafe'";
@@ -259,7 +273,7 @@ async fn a_run_that_the_state_does_not_know_leads_to_a_complete_reading() {
         }
         let ran = run(fake, CHANGES, false).await.unwrap();
         let [notice] = &*ran.stream("items").notices else { panic!("{:?}", ran.report) };
-        assert!(notice.detail.contains("run 20260101000000000cafe"), "{notice}");
+        assert!(notice.detail.contains("which the saved state does not know"), "{notice}");
         assert_eq!(ran.asked[0].param("since"), "");
     }
 }

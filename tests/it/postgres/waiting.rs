@@ -169,3 +169,21 @@ streams:
     assert_eq!((ran.stream("people").status, ran.asked.len()), (StreamStatus::Done, 0));
     assert_eq!(found(&database).await, ["2 Bo"]);
 }
+
+/// Somebody holds the strongest lock on the table, or on the saved state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_locked_table_ends_soon_and_says_what_is_in_its_way() {
+    let database = Database::new().await;
+    let target = Postgres::new(database.options());
+    let table = table("people", Disposition::Merge);
+    load(&target, &table, &[(1, "Ann")]).await;
+    let other = database.client().await;
+    other.batch_execute("BEGIN; LOCK TABLE people IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    for looked in [target.standing(&table).await.err(), target.count(&table).await.err()] {
+        let error = looked.unwrap();
+        assert_eq!(error.kind(), Kind::Busy);
+        assert!(error.to_string().contains("is locked by another session"), "{error:?}");
+    }
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(target.count(&table).await.unwrap(), Some(1));
+}
