@@ -154,7 +154,10 @@ impl Plan {
     ) -> Result<Self> {
         let Documents { spec, replication, fields, .. } = documents;
         let access = Access::new(spec, fields, hooks)?;
-        let chosen = select::streams(spec, replication, &options.selection)?;
+        let mut chosen = select::streams(spec, replication, &options.selection)?;
+        // Where no key tells rows apart, those of a slice cannot be read again.
+        let fits = |name: &str| spec.streams.get(name).is_none_or(|stream| !stream.key.is_empty());
+        chosen.retain(|name, _| !options.retry || fits(name));
         let mut variables = fields.variables();
         variables.extend(variables::of_run(&run));
         // Requests before and after the streams belong to no stream: they see the shared inputs.

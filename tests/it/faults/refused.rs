@@ -8,12 +8,13 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weir::{
+    plan::Options,
     report::{Event, NoticeKind, StreamStatus},
-    sync::RunStatus,
+    sync::{Beginning, RunStatus},
 };
 
 use crate::support::{
-    fake::{Asked, Fake, Ran, Reply},
+    fake::{Asked, Fake, How, Ran, Reply},
     user::{Site, TO_FILES, User, ended},
 };
 
@@ -405,4 +406,42 @@ fn a_wrong_token_is_told_once_for_all_streams() {
     assert_eq!(err.matches("hint: ").count(), 1, "{err}");
     assert!(!err.contains("what feeds"), "{err}");
     assert!(err.lines().count() < 20, "{err}");
+}
+
+/// A stream without a key is no obstacle to asking again for what another one was refused.
+#[tokio::test]
+async fn refused_slices_are_asked_for_again_beside_streams_without_a_key() {
+    const SPEC: &str = "
+name: shop
+base_url: https://shop.test
+test: { get: /ping }
+defaults: { paginate: none, unique_ids: true }
+streams:
+  log: { get: /log, records: results, columns: { text: text } }
+  orders: { get: /orders, records: results, key: [id], feeds: { order_ids: id }, columns: { id: int } }
+  lines:
+    for_each: order_ids
+    get: /orders/{{ order_id }}/lines
+    records: results
+    key: [order_id, id]
+    replaces: order_id
+    columns: { id: int, order_id: { int: '{{ order_id }}' } }
+";
+    let site = |refuses: bool| {
+        move |asked: &Asked| match asked.path.as_str() {
+            "/orders" => Reply::json(&json!({ "results": [{ "id": 1 }, { "id": 2 }] })),
+            "/orders/2/lines" if refuses => Reply::status(422, &json!({ "error": "no" })),
+            "/orders/2/lines" => Reply::json(&json!({ "results": [{ "id": 7 }] })),
+            _ => Reply::json(&json!({ "results": [{ "id": 8, "text": "x" }] })),
+        }
+    };
+    let replication = "source: A\ntarget: B\nstreams: { '*': }\n";
+    let fake = Fake::new(SPEC, site(true));
+    assert_eq!(fake.run_with(replication).await.stream("lines").skipped, 1);
+    fake.answer(site(false));
+    let options = Options { retry: true, ..Options::default() };
+    let beginning = Beginning { retry: true, ..Beginning::now() };
+    let ran = fake.try_run(How { replication, options: &options, beginning }).await.unwrap();
+    assert_eq!(ran.asked.len(), 1, "{:?}", ran.report);
+    assert_eq!(fake.column("lines", "id").len(), 2);
 }
