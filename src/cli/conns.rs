@@ -11,7 +11,9 @@ use super::{
     files::{self, Surroundings},
     printer, tokens, trust,
 };
-use crate::connection::{Connection, ConnectionKind, api_fields, remove, without_login};
+use crate::connection::{
+    Connection, ConnectionKind, api_fields, remove, shown_name, without_login,
+};
 use crate::error::{Error, Kind, Result};
 use crate::sync::{self, Diagnosis};
 
@@ -25,7 +27,8 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
         Command::Unset { name } => {
             let file = around.file()?;
             if !remove(&file, name)? {
-                let what = format!("`{}` has no connection `{name}`", file.display());
+                let what =
+                    format!("`{}` has no connection `{}`", file.display(), shown_name(name));
                 return Err(
                     Error::input(what).with_hint("weir conns list shows where each is defined")
                 );
@@ -135,7 +138,7 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     if connection.kind != ConnectionKind::Api {
         let (target, _) = files::target(&connection, None)?;
         super::runtime()?.block_on(target.check())?;
-        return Ok(accepted(shared, name, &leads_to(&connection)));
+        return Ok(accepted(shared, &connection.name, &leads_to(&connection)));
     }
     let (spec, foreign) = files::foreign_or_shipped(&connection)?;
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
@@ -150,9 +153,9 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     if shared.json {
         printer::json(&diagnosis);
     } else if diagnosis.ok {
-        return Ok(accepted(shared, name, &diagnosis.url));
+        return Ok(accepted(shared, &connection.name, &diagnosis.url));
     } else {
-        refused(name, &diagnosis, shared);
+        refused(&connection.name, &diagnosis, shared);
     }
     Ok(if diagnosis.ok { Exit::Done } else { Exit::Failed })
 }

@@ -6,8 +6,8 @@ use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 
 use super::{
-    Base, Connection, ConnectionKind, Context, EnvFile, Environment, LOCAL, Origin, kind_of_url,
-    without_login,
+    Base, Connection, ConnectionKind, Context, EnvFile, Environment, LOCAL, Origin, is_access,
+    kind_of_url, shown_name, without_login,
 };
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -104,8 +104,19 @@ impl Connections {
                  needs a connection: weir conns set --help",
             ));
         }
+        let error = Error::input(format!("there is no connection `{}`", shown_name(name)));
+        if name.starts_with('{') {
+            return Err(error.with_hint(
+                "`source`, `target` and `state` take a connection's name; the mapping stands under `env`, in quotes, \
+                 or in an environment variable of that name",
+            ));
+        }
+        if is_access(name) {
+            return Err(error.with_hint(
+                "this looks like a URL with a mistake: write `postgres://user:…@host/db`",
+            ));
+        }
         let names = self.names()?;
-        let error = Error::input(format!("there is no connection `{name}`"));
         let hint = suggest(name, names.iter().map(String::as_str));
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
         Err(error.with_hint(format!("define it: weir conns set {name} type=…{hint}")))

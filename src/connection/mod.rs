@@ -364,6 +364,29 @@ fn filled(mut node: Node, context: &Context<'_>) -> Result<Node> {
     wrong.into_iter().next().map_or(Ok(node), |(_, why)| Err(Error::input(why)))
 }
 
+/// What somebody gave as the name of a connection, or of a file, as it may be shown: of a URL no login, and no
+/// more than the first word of what may be one with a mistake.
+pub fn shown_name(text: &str) -> String {
+    if kind_of_url(text).is_some() {
+        return without_login(text);
+    }
+    if !is_access(text) {
+        return text.to_owned();
+    }
+    let word: String = text.chars().take_while(|letter| letter.is_ascii_alphanumeric()).collect();
+    format!("{word}…")
+}
+
+/// Whether a text is in all likelihood no name and no path, but a way to a database with what it takes to use
+/// it: a URL, perhaps misspelt, `key=value`, or a mapping.
+pub fn is_access(text: &str) -> bool {
+    let path = text.starts_with(['.', '/', '~']);
+    let signs = ["://", ":/", "@", "=", "{"];
+    signs.iter().any(|sign| text.contains(sign)) && !path
+        || path && text.contains('@') && text.contains(':')
+        || text.starts_with("postgres") && text.contains(':')
+}
+
 /// A URL, host or path without user, password and parameters.
 pub fn without_login(text: &str) -> String {
     let (scheme, rest) = match text.find("://") {
