@@ -135,12 +135,15 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
 
 fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let connection = trust::fetched(around.connections.find(name)?, around)?;
+    let told = |spec| trust::tell_borrowed(&connection, spec, &around.connections, (shared, around));
     if connection.kind != ConnectionKind::Api {
+        told(None);
         let (target, _) = files::target(&connection, None)?;
         super::runtime()?.block_on(target.check())?;
         return Ok(accepted(shared, &connection.name, &leads_to(&connection)));
     }
     let (spec, foreign) = files::foreign_or_shipped(&connection)?;
+    told(Some(&spec));
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
     if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;

@@ -179,6 +179,8 @@ pub(super) struct Foreign {
     pub(super) file: PathBuf,
     /// Digest of its text.
     pub(super) digest: String,
+    /// Fields with the variables that it asks for and does not get.
+    pub(super) unread: Vec<(String, String)>,
 }
 
 /// The spec of a connection to an API.
@@ -197,8 +199,9 @@ pub(super) fn foreign_or_shipped(connection: &Connection) -> Result<(Spec, Optio
     if EMBEDDED.iter().any(|(_, shipped)| *shipped == text) {
         return Ok((spec, None));
     }
-    trust::restrict(&mut spec);
-    Ok((spec, Some(Foreign { file: PathBuf::from(file), digest: trust::digest(&text) })))
+    let unread = trust::restrict(&mut spec);
+    let digest = trust::digest(&text);
+    Ok((spec, Some(Foreign { file: PathBuf::from(file), digest, unread })))
 }
 
 /// A replication, with the connections that its `env` defines.
@@ -212,7 +215,7 @@ pub(super) fn replication(
         let shown = shown_name(&name);
         Error::input(format!("the replication `{shown}` cannot be read")).because(error)
     })?;
-    let document = Document::parse(&name, &text)?;
+    let document = Replication::parse(&name, &text)?;
     connections.replication = Replication::env_of(&document).into_iter().collect();
     let variables = connections.variables();
     let document = document.map_texts(&|text| {

@@ -22,6 +22,7 @@ mod summary;
 mod sync;
 mod tokens;
 mod trust;
+mod trusted;
 mod watch;
 
 use std::process::ExitCode;
@@ -136,7 +137,7 @@ fn run(cli: &Cli) -> Result<Exit> {
         }
         Command::Trust { file } => {
             let around = Surroundings::read(cli.shared, &cli.env_files, None)?;
-            trust::run(file, cli.shared, &around)
+            trusted::run(file, cli.shared, &around)
         }
         Command::Sim(command) => sim::run(command, cli.shared),
     }

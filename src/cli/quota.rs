@@ -46,6 +46,7 @@ fn account(
 ) -> Result<Account> {
     let connection = trust::fetched(around.connections.find(name)?, around)?;
     let (spec, foreign) = files::foreign_or_shipped(&connection)?;
+    trust::tell_borrowed(&connection, Some(&spec), &around.connections, (shared, around));
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
     if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;

@@ -5,6 +5,7 @@
 //! reads files only where a property says so (`file:`) and the environment not at all: callers hand it
 //! over.
 
+mod elsewhere;
 mod env_file;
 mod fields;
 mod find;
@@ -29,6 +30,7 @@ use crate::secret::{Secret, hide};
 use crate::spec::EMBEDDED;
 use crate::yaml::{Document, Node, NodeValue, Place};
 
+pub use elsewhere::{Elsewhere, Outside, elsewhere_in, elsewhere_in_file};
 pub use env_file::EnvFile;
 pub use fields::{api_fields, lacking_fields};
 pub use find::Connections;
@@ -236,18 +238,16 @@ impl Connection {
         for (key, _, value) in entries {
             match key.as_str() {
                 "simulate" => found.simulate = Some(value.to_json()),
-                "secrets" => {
-                    for (key, _, value) in mapping(&context.place(name), key, value)? {
-                        found.add(&key, &value, context)?;
-                    }
-                }
                 "inputs" => {
                     for (key, _, value) in mapping(&context.place(name), key, value)? {
                         found.inputs.insert(key, filled(value, context)?.to_json());
                     }
                 }
-                _ => found.add(key, value, context)?,
+                _ => {}
             }
+        }
+        for (key, value) in fields_of(&context.place(name), entries)? {
+            found.add(&key, &value, context)?;
         }
         let kind = found.properties.shift_remove("type");
         found.kind = match kind.as_ref().map(Secret::expose) {
@@ -328,6 +328,22 @@ impl Context<'_> {
             None => format!("connection `{name}` ({})", self.origin),
         }
     }
+}
+
+/// The fields of a connection's entries: those in `secrets`, too.
+fn fields_of(place: &str, entries: &[(String, Place, Node)]) -> Result<Vec<(String, Node)>> {
+    let mut fields = Vec::new();
+    for (key, _, value) in entries {
+        match key.as_str() {
+            "simulate" | "inputs" => {}
+            "secrets" => {
+                let within = mapping(place, key, value)?;
+                fields.extend(within.into_iter().map(|(key, _, value)| (key, value)));
+            }
+            _ => fields.push((key.clone(), value.clone())),
+        }
+    }
+    Ok(fields)
 }
 
 /// The entries of a mapping that stands in a text, as `secrets='{token: …}'` has it.
