@@ -8,9 +8,7 @@ use crate::ledger::Budget;
 use crate::schema::ColumnType;
 use crate::spec::Refresh;
 use crate::write::Deletes;
-use crate::yaml::{
-    Document, Finding, Guard, Node, NodeValue, Place, Problems, lenient, suggest,
-};
+use crate::yaml::{Document, Finding, Guard, Node, NodeValue, Place, Problems, lenient, suggest};
 
 /// Placeholders that an `object` may hold, in single braces.
 pub const PLACEHOLDERS: [&str; 5] =
@@ -101,7 +99,16 @@ pub struct LimitOverrides {
 const GUARD: Guard = Guard {
     secret: &["env", "source", "target", "state"],
     open: &[
-        "name", "defaults", "checkpoint", "streams", "budget", "on_budget", "limits", "source", "target", "state",
+        "name",
+        "defaults",
+        "checkpoint",
+        "streams",
+        "budget",
+        "on_budget",
+        "limits",
+        "source",
+        "target",
+        "state",
     ],
 };
 
@@ -187,9 +194,10 @@ fn mappings(document: &Document) -> impl Iterator<Item = (Place, String)> {
         Some(NodeValue::Map(entries)) => entries.as_slice(),
         _ => &[],
     };
-    let defined = entries.iter().filter(move |(_, _, node)| is_mapping(node)).map(|(name, _, node)| {
-        (node.place, format!("put it in quotes: {name}: \"{{type: api, …}}\""))
-    });
+    let defined =
+        entries.iter().filter(move |(_, _, node)| is_mapping(node)).map(|(name, _, node)| {
+            (node.place, format!("put it in quotes: {name}: \"{{type: api, …}}\""))
+        });
     named.chain(defined)
 }
 

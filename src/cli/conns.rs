@@ -27,8 +27,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
         Command::Unset { name } => {
             let file = around.file()?;
             if !remove(&file, name)? {
-                let what =
-                    format!("`{}` has no connection `{}`", file.display(), shown_name(name));
+                let what = format!("`{}` has no connection `{}`", file.display(), shown_name(name));
                 return Err(
                     Error::input(what).with_hint("weir conns list shows where each is defined")
                 );
@@ -135,7 +134,8 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
 
 fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let connection = trust::fetched(around.connections.find(name)?, around)?;
-    let told = |spec| trust::tell_borrowed(&connection, spec, &around.connections, (shared, around));
+    let told =
+        |spec| trust::tell_borrowed(&connection, spec, &around.connections, (shared, around));
     if connection.kind != ConnectionKind::Api {
         told(None);
         let (target, _) = files::target(&connection, None)?;

@@ -14,8 +14,7 @@ use super::{
     printer,
 };
 use crate::connection::{
-    Base, Connection, ConnectionKind, Context, Origin, lacking_fields, mapping_in, save,
-    shown_name,
+    Base, Connection, ConnectionKind, Context, Origin, lacking_fields, mapping_in, save, shown_name,
 };
 use crate::error::{Error, Result};
 

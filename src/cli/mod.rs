@@ -89,7 +89,8 @@ pub fn main() -> ExitCode {
 /// What is wrong with the arguments; one that may hold a password is not repeated.
 fn told(error: &clap::Error, arguments: &[String]) -> String {
     let access = arguments.iter().filter(|one| !one.starts_with('-') && is_access(one));
-    access.fold(error.render().to_string(), |text, one| text.replace(one.as_str(), &shown_name(one)))
+    access
+        .fold(error.render().to_string(), |text, one| text.replace(one.as_str(), &shown_name(one)))
 }
 
 /// The command that somebody meant who left out a word, or put `-r` before the replication.

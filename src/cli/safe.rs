@@ -13,7 +13,9 @@ const OWN: [&str; 4] = ["[0m", "[1;31m", "[1;33m", "[1;36m"];
 /// A text for a terminal. weir's own colours stay; what else is in it was escaped before they came in, or is
 /// here.
 pub(super) fn screen(text: &str) -> String {
-    with_colours(text, |after| OWN.iter().find(|own| after.starts_with(**own)).map_or(0, |own| own.len()))
+    with_colours(text, |after| {
+        OWN.iter().find(|own| after.starts_with(**own)).map_or(0, |own| own.len())
+    })
 }
 
 /// A text in which those sequences stay whose length, without their first character, `colour` tells.

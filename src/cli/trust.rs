@@ -187,7 +187,8 @@ pub(super) fn fetched(connection: Connection, around: &Surroundings) -> Result<C
     let Connection { name, origin, .. } = &connection;
     let (what, done) = if commands { ("command:", "run") } else { ("file:", "read") };
     let place = file.as_ref().map_or_else(|| origin.to_string(), |file| file.display().to_string());
-    let what = format!("connection `{name}` ({place}) has a `{what}`, which is not {done} from there");
+    let what =
+        format!("connection `{name}` ({place}) has a `{what}`, which is not {done} from there");
     Err(Error::input(what).with_hint(match file {
         Some(file) => format!("read the file, then: weir trust {}", file.display()),
         None => format!("keep it in the connections file: weir conns set {name} …"),

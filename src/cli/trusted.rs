@@ -62,7 +62,9 @@ pub(super) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<
     }
     let mut lines = vec![format!("{shown}: trusted as it is now, until it changes")];
     lines.extend(described(&origins, &variables));
-    lines.extend(unread.iter().map(|name| on_a_line(&format!("  it does not get the variable {name}"))));
+    lines.extend(
+        unread.iter().map(|name| on_a_line(&format!("  it does not get the variable {name}"))),
+    );
     lines.extend(elsewhere.iter().map(|Elsewhere { connection, field, place }| {
         on_a_line(&match place {
             Outside::Command(command) => format!("  {connection}.{field} runs: {command}"),
@@ -77,7 +79,8 @@ pub(super) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<
 fn content(path: &Path, text: &str) -> Result<Content> {
     let shown = path.display().to_string();
     let document = Replication::parse(&shown, text);
-    let has = |key: &str| document.as_ref().is_ok_and(|document| document.root().get(key).is_some());
+    let has =
+        |key: &str| document.as_ref().is_ok_and(|document| document.root().get(key).is_some());
     let mut elsewhere = Vec::new();
     let replication = ["source", "target", "streams"].into_iter().all(has);
     if let Ok(document) = &document {

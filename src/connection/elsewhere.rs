@@ -79,11 +79,15 @@ mod tests {
 
     #[test]
     fn what_is_run_and_read_is_told_however_it_is_written() {
-        let run = |field: &str, command: &str| (field.to_owned(), Outside::Command(command.to_owned()));
+        let run =
+            |field: &str, command: &str| (field.to_owned(), Outside::Command(command.to_owned()));
         let read = |field: &str, path: &str| (field.to_owned(), Outside::File(path.to_owned()));
         let table = [
             (r#"{type: api, token: "\x63ommand:touch x"}"#, vec![run("token", "touch x")]),
-            ("token: |-\n  command:a\n  b\nspec: 'file:s'", vec![run("token", "a\nb"), read("spec", "s")]),
+            (
+                "token: |-\n  command:a\n  b\nspec: 'file:s'",
+                vec![run("token", "a\nb"), read("spec", "s")],
+            ),
             ("{secrets: {a: 'file:${HOME}/k'}}", vec![read("a", "${HOME}/k")]),
             ("{secrets: '{a: \"command:c\"}'}", vec![run("a", "c")]),
             ("{base: &b {x: 1}, a: 'file:///tmp/x', b: ${C}, url: 'command:d'}", Vec::new()),

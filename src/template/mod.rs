@@ -278,7 +278,7 @@ impl Template {
                 }
             }
             if out.len() > bounds::MAX_TEXT {
-                let message = format!("it makes a text of more than {} bytes", bounds::MAX_TEXT);
+                let message = bounds::LARGE.to_owned();
                 return Err(TemplateError { message, offset: None });
             }
         }

@@ -57,7 +57,8 @@ mod tests {
         for (text, expected) in table {
             let lines: Vec<String> = text.lines().map(str::to_owned).collect();
             let found = hidden(&lines, &guard);
-            let found: String = found.iter().map(|hidden| if *hidden { '-' } else { 'a' }).collect();
+            let found: String =
+                found.iter().map(|hidden| if *hidden { '-' } else { 'a' }).collect();
             assert_eq!(found, expected, "{text}");
         }
     }
