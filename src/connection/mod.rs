@@ -299,6 +299,13 @@ impl Connection {
 
 /// A path made whole, unless it is the name of a spec that comes with weir.
 fn placed(key: &str, value: &Secret, base: &Base) -> Result<Secret> {
+    let text = value.expose();
+    let misspelt = text.contains(":/") || text.contains('@') && text.contains(':');
+    if misspelt && key != "spec" && !text.contains("://") && !text.starts_with(['.', '/', '~']) {
+        let what = format!("`{key}` looks like a URL with a mistake");
+        return Err(Error::input(what)
+            .with_hint("write `s3://bucket/prefix`, or a path with `./` before it"));
+    }
     let shipped = EMBEDDED.iter().any(|(name, _)| *name == value.expose());
     if shipped && key == "spec" {
         Ok(value.clone())

@@ -181,6 +181,19 @@ pub fn shown(text: &str) -> String {
     escaped(&masked(text)).into_owned()
 }
 
+/// The same of the first so many characters at most: a secret is masked whole, or left out with what follows.
+pub fn shown_start(text: &str, most: usize) -> String {
+    let end = text.char_indices().nth(most).map(|(end, _)| end);
+    let Some(start) = end.and_then(|end| text.get(..end)) else { return shown(text) };
+    let masked = masked(start);
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+    let forms = known.lasting.iter().chain(&known.passing);
+    // What is left of a secret that was cut through is shorter than the longest one, and stands at the end.
+    let cut_off = forms.map(String::len).max().unwrap_or(0);
+    let kept = masked.chars().count().saturating_sub(cut_off);
+    escaped(&masked.chars().take(kept).collect::<String>()).into_owned()
+}
+
 /// The same on one line: a line break would let a server write whole lines in weir's name.
 pub fn line(text: &str) -> String {
     on_a_line(&shown(text))
@@ -248,6 +261,16 @@ mod tests {
         assert_eq!(masked("set-by-the-user renewed-token-00999"), "*** ***");
         assert_eq!(masked("first-of-all-tokens"), "first-of-all-tokens");
         assert!(KNOWN.read().unwrap().passing.len() <= MOST);
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_through_is_left_out() {
+        hide("cut-through-secret");
+        let text = format!("{}cut-through-secret, and more", "s".repeat(900) + &" ".repeat(90));
+        for most in 985..1012 {
+            let start = shown_start(&text, most);
+            assert!(start.starts_with('s') && !start.contains("cut"), "{start}");
+        }
     }
 
     #[test]
