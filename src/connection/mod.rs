@@ -396,7 +396,7 @@ pub fn shown_name(text: &str) -> String {
     if !is_access(text) {
         return text.to_owned();
     }
-    let word: String = text.chars().take_while(|letter| letter.is_ascii_alphanumeric()).collect();
+    let word: String = text.chars().take_while(char::is_ascii_alphanumeric).collect();
     format!("{word}…")
 }
 

@@ -190,10 +190,8 @@ impl Document {
                 Ok(document)
             }
             Err((place, message)) => {
-                let message = match document.hides(place) {
-                    true => "this is not valid YAML".to_owned(),
-                    false => message,
-                };
+                let hides = document.hides(place);
+                let message = if hides { "this is not valid YAML".to_owned() } else { message };
                 let hint = hints::of_syntax(&document.lines, place).map(str::to_owned);
                 Err(Problems(vec![document.problem(place, message, hint)]))
             }

@@ -29,7 +29,7 @@ fn trust_shows_what_is_run_and_read_however_it_is_written() {
         (".env", format!("S={quoted}\n"), "touch PWN \u{1b}[8m\necho x", 1),
         (
             "c.yaml",
-            format!("connections:\n  S: {}\n", &quoted[1..quoted.len() - 1]),
+            format!("connections:\n  S: {}\n", quoted.trim_matches('\'')),
             "touch PWN \u{1b}[8m\necho x",
             1,
         ),
