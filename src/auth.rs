@@ -16,7 +16,7 @@ use crate::fetch::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Transport, Url, header,
 };
 use crate::respond;
-use crate::secret::{Secret, hide};
+use crate::secret::{Secret, hide, hide_passing};
 use crate::spec::{ClientAuth, OAuth2Grant};
 
 /// A token is renewed this long before it expires.
@@ -80,6 +80,7 @@ impl Auth {
             }
             Self::OAuth2(source) => {
                 let token = source.token(transport).await?;
+                hide_passing(token.expose());
                 let value = Secret::new(format!("Bearer {}", token.expose()));
                 request.headers.insert(header::AUTHORIZATION, sensitive(&value)?);
             }
@@ -231,11 +232,11 @@ impl TokenSource {
             Some(turn) => turn.token().ok_or_else(nowhere_to_keep)?,
             None => known,
         };
-        hide(used.expose());
+        hide_passing(used.expose());
         let form = [("grant_type", "refresh_token"), ("refresh_token", used.expose())];
         let answer = self.ask(transport, &form).await?;
         let new = answer.refresh_token.as_deref().filter(|new| *new != used.expose());
-        new.into_iter().for_each(hide);
+        new.into_iter().for_each(hide_passing);
         match (new, turn) {
             (Some(new), Some(turn)) => turn.keep(&Secret::new(new))?,
             (Some(_), None) => {

@@ -8,7 +8,7 @@ use crate::ledger::Budget;
 use crate::schema::ColumnType;
 use crate::spec::Refresh;
 use crate::write::Deletes;
-use crate::yaml::{Document, Finding, NodeValue, Problems, lenient, suggest};
+use crate::yaml::{Document, Finding, Guard, Node, NodeValue, Place, Problems, lenient, suggest};
 
 /// Placeholders that an `object` may hold, in single braces.
 pub const PLACEHOLDERS: [&str; 5] =
@@ -95,7 +95,32 @@ pub struct LimitOverrides {
     pub concurrency: Option<u32>,
 }
 
+/// Where a replication may hold secrets, and where not.
+const GUARD: Guard = Guard {
+    secret: &["env", "source", "target", "state"],
+    open: &[
+        "name",
+        "defaults",
+        "checkpoint",
+        "streams",
+        "budget",
+        "on_budget",
+        "limits",
+        "source",
+        "target",
+        "state",
+    ],
+};
+
 impl Replication {
+    /// Parses the text of a replication. Problems show no line of it that may hold secrets.
+    ///
+    /// # Errors
+    /// The text is not YAML.
+    pub fn parse(file: &str, text: &str) -> Result<Document, Problems> {
+        Document::parse_guarded(file, text, &GUARD)
+    }
+
     /// The `env` of a replication's document, before its values are filled in.
     pub fn env_of(document: &Document) -> IndexMap<String, String> {
         let entries = match document.root().get("env").map(|node| &node.value) {
@@ -123,6 +148,8 @@ impl Replication {
                 if let Some((_, why)) = known {
                     problem.hint = Some(format!("{why}: delete the line"));
                 }
+                let hint = mappings(document).find(|(place, _)| *place == problem.place);
+                problem.hint = hint.map(|(_, hint)| hint).or(problem.hint.take());
             }
             problems
         })
@@ -153,6 +180,25 @@ impl Replication {
         }
         findings
     }
+}
+
+/// Mappings where a text belongs, and what to do about each: a connection stands in quotes, under `env`.
+fn mappings(document: &Document) -> impl Iterator<Item = (Place, String)> {
+    let is_mapping = |node: &Node| matches!(node.value, NodeValue::Map(_));
+    let named = ["source", "target", "state"].into_iter().filter_map(move |key| {
+        let node = document.root().get(key).filter(|node| is_mapping(node))?;
+        let hint = "name the connection here, and define it below: env: { NAME: \"{type: …}\" }";
+        Some((node.place, hint.to_owned()))
+    });
+    let entries = match document.root().get("env").map(|node| &node.value) {
+        Some(NodeValue::Map(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    let defined =
+        entries.iter().filter(move |(_, _, node)| is_mapping(node)).map(|(name, _, node)| {
+            (node.place, format!("put it in quotes: {name}: \"{{type: api, …}}\""))
+        });
+    named.chain(defined)
 }
 
 /// JSON Schema of a replication's file, by which editors complete and check it.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::fetch::{HeaderValue, Response, StatusCode, TransportError, header};
 use crate::path::{Path, PathError};
-use crate::secret::shown;
+use crate::secret::shown_start;
 use crate::spec::{Backoff, Meaning, ResponseRule, StatusPattern, Then, Where};
 
 /// Tries in all for a rule that retries and does not say how many.
@@ -253,8 +253,7 @@ pub fn message(response: &Response) -> String {
 /// The start of a text on one line. Known secrets are masked before anything is cut off: a part of one would
 /// not be recognised.
 fn shorten(text: &str) -> String {
-    let start = text.char_indices().nth(LOOKED_AT).and_then(|(end, _)| text.get(..end));
-    let text = shown(start.unwrap_or(text));
+    let text = shown_start(text, LOOKED_AT);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = line.char_indices().nth(MESSAGE).map(|(end, _)| end);
     end.and_then(|end| line.get(..end)).map_or(line.clone(), |start| format!("{start}…"))

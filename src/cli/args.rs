@@ -130,9 +130,9 @@ pub(super) enum Command {
     Spec(Spec),
     /// Trust a file of somebody else as it is now: a spec, or one with `command:` values
     ///
-    /// A spec that does not come with weir sends requests only if it is trusted. A `command:` is run from the
-    /// user's own connections file, and from a replication or `.env` that is trusted. Trust ends when the file
-    /// changes.
+    /// A spec that does not come with weir sends requests only if it is trusted. A `command:` is run, and a `file:`
+    /// is read, from the user's own connections file, and from a replication or `.env` that is trusted. What is run
+    /// and read is shown. Trust ends when the file changes.
     #[command(after_help = "Example: weir trust shop.yaml")]
     Trust {
         /// File

@@ -11,7 +11,9 @@ use super::{
     files::{self, Surroundings},
     printer, tokens, trust,
 };
-use crate::connection::{Connection, ConnectionKind, api_fields, remove, without_login};
+use crate::connection::{
+    Connection, ConnectionKind, api_fields, remove, shown_name, without_login,
+};
 use crate::error::{Error, Kind, Result};
 use crate::sync::{self, Diagnosis};
 
@@ -25,7 +27,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
         Command::Unset { name } => {
             let file = around.file()?;
             if !remove(&file, name)? {
-                let what = format!("`{}` has no connection `{name}`", file.display());
+                let what = format!("`{}` has no connection `{}`", file.display(), shown_name(name));
                 return Err(
                     Error::input(what).with_hint("weir conns list shows where each is defined")
                 );
@@ -132,12 +134,16 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
 
 fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let connection = trust::fetched(around.connections.find(name)?, around)?;
+    let told =
+        |spec| trust::tell_borrowed(&connection, spec, &around.connections, (shared, around));
     if connection.kind != ConnectionKind::Api {
+        told(None);
         let (target, _) = files::target(&connection, None)?;
         super::runtime()?.block_on(target.check())?;
-        return Ok(accepted(shared, name, &leads_to(&connection)));
+        return Ok(accepted(shared, &connection.name, &leads_to(&connection)));
     }
     let (spec, foreign) = files::foreign_or_shipped(&connection)?;
+    told(Some(&spec));
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
     if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;
@@ -150,9 +156,9 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     if shared.json {
         printer::json(&diagnosis);
     } else if diagnosis.ok {
-        return Ok(accepted(shared, name, &diagnosis.url));
+        return Ok(accepted(shared, &connection.name, &diagnosis.url));
     } else {
-        refused(name, &diagnosis, shared);
+        refused(&connection.name, &diagnosis, shared);
     }
     Ok(if diagnosis.ok { Exit::Done } else { Exit::Failed })
 }

@@ -14,7 +14,7 @@ use super::{
     printer,
 };
 use crate::connection::{
-    Base, Connection, ConnectionKind, Context, Origin, lacking_fields, mapping_in, save,
+    Base, Connection, ConnectionKind, Context, Origin, lacking_fields, mapping_in, save, shown_name,
 };
 use crate::error::{Error, Result};
 
@@ -32,7 +32,8 @@ pub(super) fn set(
     let named = !name.is_empty()
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
     if !named {
-        return Err(Error::input(format!("`{name}` is no name: use letters, digits and `_`")));
+        let what = format!("`{}` is no name: use letters, digits and `_`", shown_name(name));
+        return Err(Error::input(what));
     }
     let file = around.file()?;
     // What is typed goes by the current folder, and must be found from any other.
@@ -72,17 +73,23 @@ fn lacking(read: &Connection, around: &Surroundings) -> Result<Vec<String>> {
     }
 }
 
+/// Whether a text may be the name of a property or the scheme of a URL.
+fn is_word(text: &str) -> bool {
+    let part = |letter: char| letter.is_ascii_alphanumeric() || "_-+.".contains(letter);
+    !text.is_empty() && text.chars().all(part)
+}
+
 /// The properties that were typed.
 fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> {
     let mut properties = IndexMap::new();
     for text in given {
-        let is_url = text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains('='));
+        let is_url = text.split_once("://").is_some_and(|(scheme, _)| is_word(scheme));
         if is_url {
             properties.insert("url".to_owned(), Value::from(text.as_str()));
             continue;
         }
-        let Some((key, value)) = text.split_once('=') else {
-            let what = format!("`{text}` is neither a URL nor key=value");
+        let Some((key, value)) = text.split_once('=').filter(|(key, _)| is_word(key)) else {
+            let what = format!("`{}` is neither a URL nor key=value", shown_name(text));
             return Err(Error::input(what).with_hint("weir conns set --help"));
         };
         let value = match value.strip_prefix('@') {

@@ -17,7 +17,7 @@ pub(super) fn run(
 ) -> Result<Exit> {
     let spec = match connections.find(name) {
         Ok(connection) if connection.kind != ConnectionKind::Api => {
-            let what = format!("connection `{name}` is of type {}", connection.kind);
+            let what = format!("connection `{}` is of type {}", connection.name, connection.kind);
             return Err(Error::input(what).with_hint("only APIs have streams to discover"));
         }
         Ok(connection) => files::spec_of(&connection)?,

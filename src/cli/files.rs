@@ -9,7 +9,8 @@ use std::{
 
 use super::{args::Shared, printer, trust};
 use crate::connection::{
-    Connection, ConnectionKind, Connections, EnvFile, Environment, exposed, interpolated, stored,
+    Connection, ConnectionKind, Connections, EnvFile, Environment, exposed, interpolated,
+    is_access, shown_name, stored,
 };
 use crate::error::{Error, Result};
 use crate::fetch::{Http, Transport};
@@ -161,7 +162,7 @@ pub(super) fn spec_text(name: &str) -> Result<(String, String)> {
     }
     let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
     let text = fs::read_to_string(name).map_err(|error| {
-        Error::input(format!("`{name}` is neither a spec that weir has nor a file"))
+        Error::input(format!("`{}` is neither a spec that weir has nor a file", shown_name(name)))
             .because(error)
             .with_hint(format!("weir has: {}", known.join(", ")))
     })?;
@@ -178,6 +179,8 @@ pub(super) struct Foreign {
     pub(super) file: PathBuf,
     /// Digest of its text.
     pub(super) digest: String,
+    /// Fields with the variables that it asks for and does not get.
+    pub(super) unread: Vec<(String, String)>,
 }
 
 /// The spec of a connection to an API.
@@ -196,8 +199,9 @@ pub(super) fn foreign_or_shipped(connection: &Connection) -> Result<(Spec, Optio
     if EMBEDDED.iter().any(|(_, shipped)| *shipped == text) {
         return Ok((spec, None));
     }
-    trust::restrict(&mut spec);
-    Ok((spec, Some(Foreign { file: PathBuf::from(file), digest: trust::digest(&text) })))
+    let unread = trust::restrict(&mut spec);
+    let digest = trust::digest(&text);
+    Ok((spec, Some(Foreign { file: PathBuf::from(file), digest, unread })))
 }
 
 /// A replication, with the connections that its `env` defines.
@@ -208,9 +212,10 @@ pub(super) fn replication(
     connections.replication_file = Some(path.to_owned());
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
-        Error::input(format!("the replication `{name}` cannot be read")).because(error)
+        let shown = shown_name(&name);
+        Error::input(format!("the replication `{shown}` cannot be read")).because(error)
     })?;
-    let document = Document::parse(&name, &text)?;
+    let document = Replication::parse(&name, &text)?;
     connections.replication = Replication::env_of(&document).into_iter().collect();
     let variables = connections.variables();
     let document = document.map_texts(&|text| {
@@ -289,10 +294,11 @@ pub(super) fn state(
 ) -> Result<Arc<dyn Target>> {
     match connections.find(place).and_then(|_| fetched(place)) {
         Ok(connection) => target(&connection, None).map(|(target, _)| target),
-        Err(_) if place.contains(['/', '.']) && !place.contains("://") => {
+        Err(_) if place.contains(['/', '.']) && !is_access(place) => {
             let base = connections.base(connections.replication_file.as_deref());
             Ok(Arc::new(Files::in_folder(base.path(place)?, Settings::default())))
         }
+        Err(error) if is_access(place) => Err(error.within("`state`")),
         Err(error) => Err(error
             .within("`state`")
             .with_hint("name a connection, or a folder with a `/` or `.` in it: `./state`")),

@@ -22,6 +22,7 @@ mod summary;
 mod sync;
 mod tokens;
 mod trust;
+mod trusted;
 mod watch;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
 
+use crate::connection::{is_access, shown_name};
 use crate::error::{Error, Kind, Result};
 
 use args::{Cli, Command, LogFormat, Shared};
@@ -52,9 +54,13 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers, not errors; a reader that has gone is no error either.
-            drop(error.print());
             let arguments: Vec<String> = std::env::args().skip(1).collect();
+            if error.use_stderr() {
+                printer::talk(told(&error, &arguments).trim_end());
+            } else {
+                // Help and version are answers, not errors; a reader that has gone is no error either.
+                drop(error.print());
+            }
             if error.use_stderr()
                 && let Some(command) = meant(&arguments)
             {
@@ -78,6 +84,13 @@ pub fn main() -> ExitCode {
         exit = Exit::Failed;
     }
     ExitCode::from(exit as u8)
+}
+
+/// What is wrong with the arguments; one that may hold a password is not repeated.
+fn told(error: &clap::Error, arguments: &[String]) -> String {
+    let access = arguments.iter().filter(|one| !one.starts_with('-') && is_access(one));
+    access
+        .fold(error.render().to_string(), |text, one| text.replace(one.as_str(), &shown_name(one)))
 }
 
 /// The command that somebody meant who left out a word, or put `-r` before the replication.
@@ -125,7 +138,7 @@ fn run(cli: &Cli) -> Result<Exit> {
         }
         Command::Trust { file } => {
             let around = Surroundings::read(cli.shared, &cli.env_files, None)?;
-            trust::run(file, cli.shared, &around)
+            trusted::run(file, cli.shared, &around)
         }
         Command::Sim(command) => sim::run(command, cli.shared),
     }

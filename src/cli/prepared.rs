@@ -70,6 +70,7 @@ pub(super) fn prepare(
     for (name, value) in &source.inputs {
         replication.defaults.inputs.entry(name.clone()).or_insert_with(|| value.clone());
     }
+    trust::tell_borrowed(&source, Some(&spec), &connections, (shared, around));
     let fields = api_fields(&source, &spec, &connections.variables())?;
     if let Some(settings) = &source.simulate {
         super::sim::options(settings)?;
@@ -78,6 +79,7 @@ pub(super) fn prepare(
     }
     let hooks = tokens::hooks(&source);
     let place = fetched(&replication.target, Use::Target)?;
+    trust::tell_borrowed(&place, None, &connections, (shared, around));
     let (target, default_object) = files::target(&place, Some(&replication))?;
     let ledgers = files::ledger(&place, Some(&replication))?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();

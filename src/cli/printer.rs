@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::{Error, Kind};
 use crate::report::Event;
+use crate::secret::on_a_line;
 
 /// Width of text where no terminal sets one, and the most that is used of a terminal's.
 pub(super) const WIDTH: usize = 100;
@@ -220,6 +221,9 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 /// Rows of text as aligned columns, two spaces apart; columns named in `right` are aligned there.
 pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    // A cell is one line, whoever wrote it.
+    let lined = |row: &Vec<String>| row.iter().map(|cell| on_a_line(cell)).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = rows.iter().map(lined).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()

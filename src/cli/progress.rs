@@ -19,6 +19,7 @@ use super::{
     watch::Watch,
 };
 use crate::report::{Event, Reporter, StreamReport, StreamStatus};
+use crate::secret::on_a_line;
 
 /// Time between two lines that say how far the run is.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -324,8 +325,14 @@ fn level(event: &Event) -> &'static str {
         _ => "INFO",
     }
 }
-/// The words for an event; none for those of which a line tells that is redrawn, or comes every ten seconds.
+
+/// The words for an event, on one line: parts of them are a server's. None for events of which a line tells
+/// that is redrawn, or comes every ten seconds.
 fn line(event: &Event) -> Option<String> {
+    words(event).map(|words| on_a_line(&words))
+}
+
+fn words(event: &Event) -> Option<String> {
     match event {
         Event::Progress { .. } | Event::Doing { .. } | Event::RunStarted { .. } => None,
         Event::StreamStarted { stream, feeder: false, .. } => Some(format!("{stream}: started")),

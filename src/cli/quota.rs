@@ -46,6 +46,7 @@ fn account(
 ) -> Result<Account> {
     let connection = trust::fetched(around.connections.find(name)?, around)?;
     let (spec, foreign) = files::foreign_or_shipped(&connection)?;
+    trust::tell_borrowed(&connection, Some(&spec), &around.connections, (shared, around));
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
     if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;
@@ -54,14 +55,15 @@ fn account(
     // What is looked up is part of the base URL, and so of the account's name.
     super::runtime()?.block_on(look_up(&spec, &mut fields, transport.as_ref()))?;
     let quota = quota_of(&spec, &fields, &tokens::hooks(&connection))?.ok_or_else(|| {
-        let what = format!("connection `{name}` counts no points");
+        let what = format!("connection `{}` counts no points", connection.name);
         Error::input(what).with_hint("only APIs whose spec has `limits.points` have a quota here")
     })?;
     let mut ledgers: Vec<Arc<dyn Ledger>> = Vec::new();
     if let Some(target) = target {
         let place = trust::fetched(around.connections.find(target)?, around)?;
         ledgers.push(files::ledger(&place, None)?.ok_or_else(|| {
-            Error::input(format!("`--target`: connection `{target}` is no Postgres database"))
+            let what = format!("`--target`: connection `{}` is no Postgres database", place.name);
+            Error::input(what)
         })?);
     }
     ledgers.push(Arc::new(LocalLedger::new(around.home()?.join("ledger"))));

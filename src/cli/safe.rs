@@ -7,8 +7,19 @@ use serde_json::Value;
 
 use crate::secret::{escaped, masked};
 
-/// A text for a terminal. weir's own colours stay.
+/// The colours in which weir writes, without their first character.
+const OWN: [&str; 4] = ["[0m", "[1;31m", "[1;33m", "[1;36m"];
+
+/// A text for a terminal. weir's own colours stay; what else is in it was escaped before they came in, or is
+/// here.
 pub(super) fn screen(text: &str) -> String {
+    with_colours(text, |after| {
+        OWN.iter().find(|own| after.starts_with(**own)).map_or(0, |own| own.len())
+    })
+}
+
+/// A text in which those sequences stay whose length, without their first character, `colour` tells.
+fn with_colours(text: &str, colour: impl Fn(&str) -> usize) -> String {
     let mut out = String::with_capacity(text.len());
     let masked = masked(text);
     let mut rest = masked.as_ref();
@@ -81,8 +92,9 @@ pub(super) struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A line comes in one piece.
-        io::stderr().lock().write_all(screen(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        // A line comes in one piece; it has the log's own colours, which escapes those of its values.
+        let line = with_colours(&String::from_utf8_lossy(bytes), colour);
+        io::stderr().lock().write_all(line.as_bytes())?;
         Ok(bytes.len())
     }
 
@@ -104,6 +116,7 @@ mod tests {
             screen("\x1b[1;31merror:\x1b[0m \x1b[2J\x1b]0;x\x07\u{202e}"),
             "\x1b[1;31merror:\x1b[0m \\u{1b}[2J\\u{1b}]0;x\\u{7}\\u{202e}"
         );
+        assert_eq!(screen("\x1b[8m\x1b[31mRED"), "\\u{1b}[8m\\u{1b}[31mRED");
         assert_eq!(screen("a\n\tb"), "a\n\tb");
         assert_eq!(screen("\x1b"), "\\u{1b}");
     }

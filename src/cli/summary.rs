@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 
 use super::printer::{counted, elapsed, grouped, label, rate, table, trouble, width_of};
 use crate::report::{ColumnReport, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
+use crate::secret::on_a_line;
 use crate::sync::{RunReport, RunStatus};
 
 /// Recorded errors that are shown; the rest is counted.
@@ -216,12 +217,14 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
             ));
         }
     }
-    notes.extend(report.notices.iter().map(|notice| format!("{note} {notice}")));
+    let notices = report.notices.iter().map(|notice| on_a_line(&notice.to_string()));
+    notes.extend(notices.map(|notice| format!("{note} {notice}")));
     for error in report.errors.iter().take(SHOWN_ERRORS) {
         let SliceError { stream, slice, url, status, message } = error;
         let slice = if slice.is_empty() { String::new() } else { format!(": {slice}") };
         let status = status.map(|status| format!("{status} ")).unwrap_or_default();
-        notes.push(format!("{refused} {stream}{slice}: {status}{message} ({url})"));
+        let told = on_a_line(&format!("{stream}{slice}: {status}{message} ({url})"));
+        notes.push(format!("{refused} {told}"));
     }
     if let Some(more) = report.errors.len().checked_sub(SHOWN_ERRORS).filter(|more| *more > 0) {
         notes.push(format!("{refused} and {more} more; --json lists them all"));

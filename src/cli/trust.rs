@@ -8,18 +8,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Exit,
     args::Shared,
     files::{Foreign, Surroundings},
     printer,
 };
-use crate::connection::Connection;
+use crate::connection::{Connection, Connections};
 use crate::error::{Error, Result};
 use crate::plan::{is_loopback, origins};
+use crate::secret::on_a_line;
 use crate::spec::{Fields, Spec};
 
 /// Name of the file beside the connections file: a line for each, `DIGEST PATH`.
@@ -55,10 +54,11 @@ pub(super) fn prefix(spec: &Spec) -> String {
     spec.name.chars().map(letter).chain(['_']).collect()
 }
 
-/// A spec that is not shipped reads variables of its own prefix alone; what it says of others is told
-/// where a field is missing.
-pub(super) fn restrict(spec: &mut Spec) {
+/// A spec that is not shipped reads variables of its own prefix alone. What it says of others is told
+/// where a field is missing; it comes back, each with its field.
+pub(super) fn restrict(spec: &mut Spec) -> Vec<(String, String)> {
     let prefix = prefix(spec);
+    let mut unread = Vec::new();
     for (name, field) in &mut spec.connection {
         let Some(variable) = field.env.take_if(|variable| !variable.starts_with(&prefix)) else {
             continue;
@@ -70,7 +70,9 @@ pub(super) fn restrict(spec: &mut Spec) {
             spec.name
         )
         .ok();
+        unread.push((name.clone(), variable));
     }
+    unread
 }
 
 /// Whether the user trusts a file of this digest.
@@ -83,7 +85,7 @@ fn file(around: &Surroundings) -> Result<PathBuf> {
     around.home().map(|home| home.join(FILE))
 }
 
-fn remember(around: &Surroundings, digest: &str, path: &Path) -> Result<()> {
+pub(super) fn remember(around: &Surroundings, digest: &str, path: &Path) -> Result<()> {
     if knows(around, digest) {
         return Ok(());
     }
@@ -103,42 +105,15 @@ fn remember(around: &Surroundings, digest: &str, path: &Path) -> Result<()> {
     out.write_all(line.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)
 }
 
-/// `weir trust FILE`.
-pub(super) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let shown = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|error| Error::input(format!("`{shown}` cannot be read")).because(error))?;
-    let mut spec = Spec::load(&shown, &text).ok();
-    let origins = spec.as_ref().map(|spec| origins(spec, &Fields::default())).unwrap_or_default();
-    spec.iter_mut().for_each(restrict);
-    let variables = spec.as_ref().map(variables).unwrap_or_default();
-    let commands: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| line.contains("command:")).collect();
-    let digest = digest(&text);
-    remember(around, &digest, path)?;
-    if shared.json {
-        printer::json(&json!({
-            "file": shown, "sha256": digest, "origins": origins, "variables": variables,
-            "commands": commands,
-        }));
-        return Ok(Exit::Done);
-    }
-    let mut lines = vec![format!("{shown}: trusted as it is now, until it changes")];
-    lines.extend(described(&origins, &variables));
-    lines.extend(commands.iter().map(|line| format!("  it may run: {line}")));
-    printer::data(&lines.join("\n"));
-    Ok(Exit::Done)
-}
-
 /// The variables that a spec reads.
-fn variables(spec: &Spec) -> BTreeSet<&str> {
+pub(super) fn variables(spec: &Spec) -> BTreeSet<&str> {
     spec.connection.values().filter_map(|field| field.env.as_deref()).collect()
 }
 
-fn described(origins: &BTreeSet<String>, variables: &BTreeSet<&str>) -> Vec<String> {
+pub(super) fn described(origins: &BTreeSet<String>, variables: &BTreeSet<&str>) -> Vec<String> {
     let origins = origins.iter().map(|origin| format!("  it sends requests to {origin}"));
     let variables = variables.iter().map(|name| format!("  it reads the variable {name}"));
-    origins.chain(variables).collect()
+    origins.chain(variables).map(|line| on_a_line(&line)).collect()
 }
 
 /// Lets a spec that is not shipped send requests only if the user trusts it. Asks, where somebody can answer;
@@ -149,6 +124,7 @@ pub(super) fn confirm(
     shared: Shared,
     around: &Surroundings,
 ) -> Result<()> {
+    tell_unread(spec, foreign, fields, (shared, around));
     let origins = origins(spec, fields);
     if origins.iter().all(|origin| is_loopback(origin)) || knows(around, &foreign.digest) {
         return Ok(());
@@ -171,15 +147,37 @@ pub(super) fn confirm(
     Err(Error::input(what).with_hint(format!("read it, then: weir trust {shown}")))
 }
 
-/// The connection with the values that stand elsewhere. Commands are run only from the user's own
-/// connections file, and from a file that the user trusts.
-pub(super) fn fetched(connection: Connection, around: &Surroundings) -> Result<Connection> {
-    if !connection.has_commands() {
-        return connection.fetched();
+/// Tells of the variables that a spec asks for, that are set, and that it does not get.
+fn tell_unread(
+    spec: &Spec,
+    foreign: &Foreign,
+    fields: &Fields,
+    (shared, around): (Shared, &Surroundings),
+) {
+    let set = around.connections.variables();
+    for (field, variable) in &foreign.unread {
+        let secret = spec.connection.get(field).is_some_and(|field| field.secret);
+        if set.contains_key(variable) && fields.is_empty(field, secret) {
+            let why = format!(
+                "the spec `{}` does not get the variable {variable} for `{field}`: it does not come with weir, \
+                 and the name does not begin with {}; to give it, write {field}: ${{{variable}}}",
+                foreign.file.display(),
+                prefix(spec)
+            );
+            printer::note(shared, &on_a_line(&why));
+        }
     }
+}
+
+/// The connection with the values that stand elsewhere. Commands are run, and files are read, only where the
+/// user's own connections file says so, or a file that the user trusts; a variable of the process's own
+/// environment may name a file.
+pub(super) fn fetched(connection: Connection, around: &Surroundings) -> Result<Connection> {
     let own = around.file().ok();
     let file = connection.file.clone();
-    if file.is_some() && file == own {
+    let commands = connection.has_commands();
+    let harmless = file.is_none() && !commands || connection.elsewhere.is_empty();
+    if harmless || file.is_some() && file == own {
         return connection.fetched();
     }
     let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok());
@@ -187,10 +185,46 @@ pub(super) fn fetched(connection: Connection, around: &Surroundings) -> Result<C
         return connection.fetched();
     }
     let Connection { name, origin, .. } = &connection;
+    let (what, done) = if commands { ("command:", "run") } else { ("file:", "read") };
+    let place = file.as_ref().map_or_else(|| origin.to_string(), |file| file.display().to_string());
     let what =
-        format!("connection `{name}` ({origin}) has a `command:`, which is not run from there");
+        format!("connection `{name}` ({place}) has a `{what}`, which is not {done} from there");
     Err(Error::input(what).with_hint(match file {
         Some(file) => format!("read the file, then: weir trust {}", file.display()),
         None => format!("keep it in the connections file: weir conns set {name} …"),
     }))
+}
+
+/// Tells where a file that is not the user's own says something of a connection that is: a definition in
+/// place of it, a variable for one of its fields.
+pub(super) fn tell_borrowed(
+    connection: &Connection,
+    spec: Option<&Spec>,
+    connections: &Connections,
+    (shared, around): (Shared, &Surroundings),
+) {
+    let Ok(own) = around.file() else { return };
+    let name = &connection.name;
+    let Some(file) = &connection.file else { return };
+    if *file != own {
+        if connections.is_entry(name, &own) {
+            let what = format!(
+                "connection `{name}` is that of {}, not the one of your connections file",
+                file.display()
+            );
+            printer::note(shared, &on_a_line(&what));
+        }
+        return;
+    }
+    for (field, declared) in spec.into_iter().flat_map(|spec| &spec.connection) {
+        let given = connection.property(field).is_some_and(|value| !value.is_empty());
+        let Some(variable) = declared.env.as_ref().filter(|_| !given) else { continue };
+        if let Some(from) = connections.file_of_variable(variable).filter(|from| *from != own) {
+            let what = format!(
+                "`{field}` of your connection `{name}` is the variable {variable} of {}",
+                from.display()
+            );
+            printer::note(shared, &on_a_line(&what));
+        }
+    }
 }

@@ -12,6 +12,8 @@ pub struct EnvFile {
     pub path: PathBuf,
     /// Its variables.
     pub variables: Environment,
+    /// The same as they stand there, nothing filled in: what defines connections.
+    pub definitions: Environment,
     /// Its text, where that is YAML with `connections`.
     pub yaml: Option<String>,
 }
@@ -22,7 +24,8 @@ impl EnvFile {
     /// # Errors
     /// It is not valid YAML.
     pub fn of_connections(path: PathBuf, text: String) -> Result<Self> {
-        Ok(Self { variables: variables_of(&path, &text)?, path, yaml: Some(text) })
+        let variables = variables_of(&path, &text)?;
+        Ok(Self { path, variables, definitions: Environment::new(), yaml: Some(text) })
     }
 
     /// Reads the text of such a file. A value may stand in quotes and then go over several lines;
@@ -44,6 +47,7 @@ impl EnvFile {
             }
             match assignment(rest) {
                 Ok(Assignment { name, value, literal, length }) => {
+                    file.definitions.insert(name.clone(), value.clone());
                     let value = if literal { value } else { file.filled(&value, environment) };
                     file.variables.insert(name, value);
                     at += length;

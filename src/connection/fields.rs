@@ -163,13 +163,12 @@ fn missing(name: &str, field: &ConnectionField) -> String {
     format!("`{name}` is missing{}: {}", variable.unwrap_or_default(), field.help)
 }
 
-/// What is wrong with the form of a value; the value itself is shown only where it is no secret.
+/// What is wrong with the form of a value. The value itself is not shown: it may be a secret in the wrong place.
 fn misshapen(name: &str, field: &ConnectionField, value: &str) -> Option<String> {
     // What stands before an `@` may be a password, unless an email is asked for.
     let login = value.contains('@') && field.format != Some(FieldFormat::Email);
-    let shown = if field.secret || login { String::new() } else { format!(": `{value}`") };
     if !field.one_of.is_empty() && !field.one_of.iter().any(|one| one == value) {
-        return Some(format!("`{name}` is none of {}{shown}", field.one_of.join(", ")));
+        return Some(format!("`{name}` is none of {}", field.one_of.join(", ")));
     }
     let wanted = match field.format? {
         FieldFormat::Hostname if is_hostname(value) => return None,
@@ -187,7 +186,7 @@ fn misshapen(name: &str, field: &ConnectionField, value: &str) -> Option<String>
         FieldFormat::Email => "an email address",
         FieldFormat::Uuid => "a UUID",
     };
-    Some(format!("`{name}` is not {wanted}{shown}"))
+    Some(format!("`{name}` is not {wanted}"))
 }
 
 fn is_hostname(text: &str) -> bool {

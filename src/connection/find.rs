@@ -6,8 +6,8 @@ use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 
 use super::{
-    Base, Connection, ConnectionKind, Context, EnvFile, Environment, LOCAL, Origin, kind_of_url,
-    without_login,
+    Base, Connection, ConnectionKind, Context, EnvFile, Environment, LOCAL, Origin, is_access,
+    kind_of_url, shown_name, without_login,
 };
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -41,6 +41,24 @@ impl Connections {
         }
         all.extend(self.environment.clone());
         all
+    }
+
+    /// The file, not the process's own environment, that sets a variable.
+    pub fn file_of_variable(&self, name: &str) -> Option<&Path> {
+        if self.environment.contains_key(name) {
+            return None;
+        }
+        let file = self.files.iter().find(|file| file.variables.contains_key(name));
+        let replication = || self.replication_file.as_deref();
+        let replicated = self.replication.contains_key(name);
+        file.map(|file| file.path.as_path()).or_else(|| replication().filter(|_| replicated))
+    }
+
+    /// Whether a file has an entry of this name among its connections.
+    pub fn is_entry(&self, name: &str, path: &Path) -> bool {
+        let file = self.files.iter().find(|file| file.path == path);
+        let entries = file.and_then(|file| entries(file).ok()).unwrap_or_default();
+        entries.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
     /// By what paths go that stand in a file, or in none.
@@ -77,8 +95,9 @@ impl Connections {
         }
         for file in &self.files {
             let path = Some(file.path.as_path());
-            if let Some((known, text)) = find_in(&file.variables, name) {
-                return Connection::read(known, text, &context(Origin::DotEnv, path));
+            let places = (&file.definitions, &file.variables);
+            if let Some(found) = defined_by(places, name, &context(Origin::DotEnv, path)) {
+                return found;
             }
             let mut entries = entries(file)?.into_iter();
             if let Some((known, node)) = entries.find(|(known, _)| known.eq_ignore_ascii_case(name))
@@ -86,9 +105,8 @@ impl Connections {
                 return Connection::from_node(&known, &node, &context(Origin::File, path));
             }
         }
-        if let Some(found) =
-            self.defined_by_replication(name, &context(Origin::Replication, replication))
-        {
+        let places = (&self.definitions, &self.replication);
+        if let Some(found) = defined_by(places, name, &context(Origin::Replication, replication)) {
             return found;
         }
         if name.eq_ignore_ascii_case(LOCAL) {
@@ -104,26 +122,22 @@ impl Connections {
                  needs a connection: weir conns set --help",
             ));
         }
+        let error = Error::input(format!("there is no connection `{}`", shown_name(name)));
+        if name.starts_with('{') {
+            return Err(error.with_hint(
+                "`source`, `target` and `state` take a connection's name; the mapping stands under `env`, in quotes, \
+                 or in an environment variable of that name",
+            ));
+        }
+        if is_access(name) {
+            return Err(error.with_hint(
+                "this looks like a URL with a mistake: write `postgres://user:…@host/db`",
+            ));
+        }
         let names = self.names()?;
-        let error = Error::input(format!("there is no connection `{name}`"));
         let hint = suggest(name, names.iter().map(String::as_str));
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
         Err(error.with_hint(format!("define it: weir conns set {name} type=…{hint}")))
-    }
-
-    fn defined_by_replication(
-        &self,
-        name: &str,
-        context: &Context<'_>,
-    ) -> Option<Result<Connection>> {
-        let read = |source| {
-            let (known, text) = find_in(source, name)?;
-            Some(Connection::read(known, text, context))
-        };
-        let found = read(&self.definitions).or_else(|| read(&self.replication))?;
-        // `{token: ${TOKEN}}` without quotes is YAML only once it is filled in.
-        let filled = || read(&self.replication)?.ok().filter(|filled| !filled.has_commands());
-        Some(found.or_else(|error| filled().ok_or(error)))
     }
 
     /// Every connection that is defined, with the error of those that are defined wrongly.
@@ -150,7 +164,7 @@ impl Connections {
 }
 
 /// The entries of a file of connections.
-fn entries(file: &EnvFile) -> Result<Vec<(String, Node)>> {
+pub(super) fn entries(file: &EnvFile) -> Result<Vec<(String, Node)>> {
     let Some(text) = &file.yaml else { return Ok(Vec::new()) };
     let shown = file.path.display().to_string();
     let document = Document::parse_private(&shown, text)?;
@@ -164,6 +178,22 @@ fn entries(file: &EnvFile) -> Result<Vec<(String, Node)>> {
         None if document.root().value == NodeValue::Null => Ok(Vec::new()),
         _ => Err(Error::input(format!("`{shown}` has no mapping `connections`"))),
     }
+}
+
+/// A connection as its definition stands in a file, else as it is with its variables filled in: `{token: ${TOKEN}}`
+/// without quotes is YAML only then. What was filled in names nothing that stands elsewhere.
+fn defined_by(
+    (definitions, filled): (&Environment, &Environment),
+    name: &str,
+    context: &Context<'_>,
+) -> Option<Result<Connection>> {
+    let read = |source| {
+        let (known, text) = find_in(source, name)?;
+        Some(Connection::read(known, text, context))
+    };
+    let found = read(definitions).or_else(|| read(filled))?;
+    let filled = || read(filled)?.ok().filter(|filled| filled.elsewhere.is_empty());
+    Some(found.or_else(|error| filled().ok_or(error)))
 }
 
 fn find_in<'a>(source: &'a Environment, name: &str) -> Option<(&'a str, &'a str)> {
@@ -203,7 +233,7 @@ mod tests {
                         ("PG", "postgres://u:p@h/db"),
                         ("LAKE", "{type: files, url: lake}"),
                     ]),
-                    yaml: None,
+                    ..EnvFile::default()
                 },
                 EnvFile::of_connections(
                     "/home/ann/.weir/connections.yaml".into(),

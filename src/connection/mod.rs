@@ -5,6 +5,7 @@
 //! reads files only where a property says so (`file:`) and the environment not at all: callers hand it
 //! over.
 
+mod elsewhere;
 mod env_file;
 mod fields;
 mod find;
@@ -29,6 +30,7 @@ use crate::secret::{Secret, hide};
 use crate::spec::EMBEDDED;
 use crate::yaml::{Document, Node, NodeValue, Place};
 
+pub use elsewhere::{Elsewhere, Outside, elsewhere_in, elsewhere_in_file};
 pub use env_file::EnvFile;
 pub use fields::{api_fields, lacking_fields};
 pub use find::Connections;
@@ -236,18 +238,16 @@ impl Connection {
         for (key, _, value) in entries {
             match key.as_str() {
                 "simulate" => found.simulate = Some(value.to_json()),
-                "secrets" => {
-                    for (key, _, value) in mapping(&context.place(name), key, value)? {
-                        found.add(&key, &value, context)?;
-                    }
-                }
                 "inputs" => {
                     for (key, _, value) in mapping(&context.place(name), key, value)? {
                         found.inputs.insert(key, filled(value, context)?.to_json());
                     }
                 }
-                _ => found.add(key, value, context)?,
+                _ => {}
             }
+        }
+        for (key, value) in fields_of(&context.place(name), entries)? {
+            found.add(&key, &value, context)?;
         }
         let kind = found.properties.shift_remove("type");
         found.kind = match kind.as_ref().map(Secret::expose) {
@@ -299,6 +299,13 @@ impl Connection {
 
 /// A path made whole, unless it is the name of a spec that comes with weir.
 fn placed(key: &str, value: &Secret, base: &Base) -> Result<Secret> {
+    let text = value.expose();
+    let misspelt = text.contains(":/") || text.contains('@') && text.contains(':');
+    if misspelt && key != "spec" && !text.contains("://") && !text.starts_with(['.', '/', '~']) {
+        let what = format!("`{key}` looks like a URL with a mistake");
+        return Err(Error::input(what)
+            .with_hint("write `s3://bucket/prefix`, or a path with `./` before it"));
+    }
     let shipped = EMBEDDED.iter().any(|(name, _)| *name == value.expose());
     if shipped && key == "spec" {
         Ok(value.clone())
@@ -328,6 +335,22 @@ impl Context<'_> {
             None => format!("connection `{name}` ({})", self.origin),
         }
     }
+}
+
+/// The fields of a connection's entries: those in `secrets`, too.
+fn fields_of(place: &str, entries: &[(String, Place, Node)]) -> Result<Vec<(String, Node)>> {
+    let mut fields = Vec::new();
+    for (key, _, value) in entries {
+        match key.as_str() {
+            "simulate" | "inputs" => {}
+            "secrets" => {
+                let within = mapping(place, key, value)?;
+                fields.extend(within.into_iter().map(|(key, _, value)| (key, value)));
+            }
+            _ => fields.push((key.clone(), value.clone())),
+        }
+    }
+    Ok(fields)
 }
 
 /// The entries of a mapping that stands in a text, as `secrets='{token: …}'` has it.
@@ -362,6 +385,29 @@ fn filled(mut node: Node, context: &Context<'_>) -> Result<Node> {
         |text: &str| text.contains("${").then(|| interpolated(text, context.variables)).transpose();
     node.map_texts(&fill, &mut Vec::new(), &mut wrong);
     wrong.into_iter().next().map_or(Ok(node), |(_, why)| Err(Error::input(why)))
+}
+
+/// What somebody gave as the name of a connection, or of a file, as it may be shown: of a URL no login, and no
+/// more than the first word of what may be one with a mistake.
+pub fn shown_name(text: &str) -> String {
+    if kind_of_url(text).is_some() {
+        return without_login(text);
+    }
+    if !is_access(text) {
+        return text.to_owned();
+    }
+    let word: String = text.chars().take_while(char::is_ascii_alphanumeric).collect();
+    format!("{word}…")
+}
+
+/// Whether a text is in all likelihood no name and no path, but a way to a database with what it takes to use
+/// it: a URL, perhaps misspelt, `key=value`, or a mapping.
+pub fn is_access(text: &str) -> bool {
+    let path = text.starts_with(['.', '/', '~']);
+    let signs = ["://", ":/", "@", "=", "{"];
+    signs.iter().any(|sign| text.contains(sign)) && !path
+        || path && text.contains('@') && text.contains(':')
+        || text.starts_with("postgres") && text.contains(':')
 }
 
 /// A URL, host or path without user, password and parameters.

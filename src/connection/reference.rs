@@ -36,26 +36,46 @@ impl Reference {
     }
 }
 
+/// What a text is as it stands, before any variable is filled in: that alone decides what is run or read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written<'text> {
+    /// `command:…`
+    Command(&'text str),
+    /// `file:…`, its variables not filled in.
+    File(&'text str),
+    /// The value itself.
+    Plain,
+}
+
+pub(super) fn written(text: &str) -> Written<'_> {
+    if let Some(command) = text.strip_prefix("command:") {
+        return Written::Command(command);
+    }
+    let file = text.strip_prefix("file:").filter(|path| !path.starts_with("//"));
+    file.map_or(Written::Plain, Written::File)
+}
+
 /// What a property's text stands for: itself with its variables filled in, and the reference it is, if it is
 /// one. That is judged by the text as it stands: no variable's value becomes a command, or a part of one.
 pub(super) fn meant(text: &str, context: &Context<'_>) -> Result<(String, Option<Reference>)> {
-    if let Some(command) = text.strip_prefix("command:") {
-        return Ok((text.to_owned(), Some(Reference::Command(command.to_owned()))));
+    let filled = || interpolated(text, context.variables).map_err(Error::input);
+    match written(text) {
+        Written::Command(command) => {
+            Ok((text.to_owned(), Some(Reference::Command(command.to_owned()))))
+        }
+        Written::File(_) => {
+            let text = filled()?;
+            let path = text.strip_prefix("file:").unwrap_or_default();
+            let file = Reference::File(context.base.path(path)?);
+            Ok((text, Some(file)))
+        }
+        Written::Plain => Ok((filled()?, None)),
     }
-    let is_file = is_file(text);
-    let text = interpolated(text, context.variables).map_err(Error::input)?;
-    let file = text.strip_prefix("file:").filter(|_| is_file);
-    let reference = file.map(|path| context.base.path(path).map(Reference::File)).transpose()?;
-    Ok((text, reference))
-}
-
-fn is_file(text: &str) -> bool {
-    text.strip_prefix("file:").is_some_and(|path| !path.starts_with("//"))
 }
 
 /// Whether a property's text stands for a value that is elsewhere.
 pub(super) fn is_reference(text: &str) -> bool {
-    text.contains("${") || text.starts_with("command:") || is_file(text)
+    text.contains("${") || written(text) != Written::Plain
 }
 
 /// A text with each `${NAME}` replaced by that variable; `$${` stands for `${` itself.

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::path::{Path, Step};
 use crate::schema::ColumnType;
+use crate::secret;
 
 use column::ColumnBuilder;
 use extra::ExtraBuilder;
@@ -487,9 +488,10 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A value as JSON of 200 characters at most.
+/// A value as JSON of 200 characters at most. Known secrets are masked before anything is cut off: a part of
+/// one would not be recognised.
 fn shortened(value: &Value) -> String {
-    let text = value.to_string();
+    let text = secret::shown(&value.to_string());
     let end = text.char_indices().nth(200).and_then(|(end, _)| text.get(..end));
     end.map_or_else(|| text.clone(), |start| format!("{start}…"))
 }

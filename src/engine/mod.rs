@@ -57,6 +57,7 @@ use crate::ledger::{Ledger, Memory};
 use crate::plan::{Cost, Iterate, Plan, Run, StepPlan, StreamPlan};
 use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport};
 use crate::respond::Rules;
+use crate::secret::hide_passing;
 use crate::state::{Lock, Store};
 use crate::template::{Scope, Value, from_json};
 use crate::throttle::Throttle;
@@ -448,6 +449,11 @@ async fn perform(
         let value = decode::value_at(&body, path).ok_or_else(|| {
             Error::new(Kind::Shape, format!("the answer has nothing at `{path}` for `{name}`"))
         })?;
+        // A session's token, for all that is known: it may be renewed.
+        match &value {
+            serde_json::Value::String(text) => hide_passing(text),
+            value => hide_passing(&value.to_string()),
+        }
         captured.insert(name.clone(), from_json(&value));
     }
     Ok(captured)

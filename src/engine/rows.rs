@@ -17,6 +17,23 @@ use crate::plan::{ColumnValue, Output, Run};
 use crate::schema::ColumnType;
 use crate::template::{Object, Scope, Template, TemplateError, Value};
 
+/// Bytes that the computed columns of one page may have together.
+const MAX_COMPUTED: usize = 64 * 1024 * 1024;
+
+/// What of [`MAX_COMPUTED`] is left.
+struct Room(usize);
+
+impl Room {
+    /// Takes the room for a value that stands in so many rows.
+    fn take(&mut self, json: Option<&str>, rows: usize) -> Result<(), TemplateError> {
+        let bytes = json.map_or(0, str::len).saturating_mul(rows);
+        let message = "what is computed for one page has more than 64 MiB".to_owned();
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.ok_or(TemplateError { message, offset: None })?;
+        Ok(())
+    }
+}
+
 /// Makes batches for one stream.
 #[derive(Debug)]
 pub(super) struct RowBuilder {
@@ -44,6 +61,7 @@ impl RowBuilder {
         scope: &Arc<Scope>,
     ) -> Result<RecordBatch> {
         let mut decoded = page.columns.iter();
+        let mut room = Room(MAX_COMPUTED);
         let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(output.columns.len());
         for (plan, source) in output.columns.iter().zip(sources) {
             let kind = plan.column.kind;
@@ -54,15 +72,18 @@ impl RowBuilder {
                 ColumnValue::SyncedAt => Some(constant(Some(&self.synced_at))),
                 ColumnValue::RunId => Some(constant(Some(&self.run_id))),
                 ColumnValue::Slice(template) => {
-                    let json = rendered(kind, template, scope)
-                        .map_err(|error| wrong(plan.column.name.as_str(), &error))?;
+                    let json = rendered(kind, template, scope).and_then(|json| {
+                        room.take(json.as_deref(), page.rows)?;
+                        Ok(json)
+                    });
+                    let json = json.map_err(|error| wrong(&plan.column.name, &error))?;
                     Some(constant(json.as_deref()))
                 }
                 ColumnValue::Target => Some(constant(None)),
                 ColumnValue::Row(_) => None,
             });
         }
-        self.finish(output, sources, columns, (page.rows, scope))
+        self.finish((output, sources), columns, (page.rows, scope), room)
     }
 
     /// The only row of a value, from what was carried along with it.
@@ -95,22 +116,23 @@ impl RowBuilder {
                 _ => constant(None),
             });
         }
-        self.finish(output, sources, columns, (1, scope))
+        self.finish((output, sources), columns, (1, scope), Room(MAX_COMPUTED))
     }
 
     /// Adds the columns computed from the row's others.
     fn finish(
         &self,
-        output: &Output,
-        sources: &[ColumnValue],
+        (output, sources): (&Output, &[ColumnValue]),
         mut columns: Vec<Option<ArrayRef>>,
-        (rows, scope): (usize, &Arc<Scope>),
+        rows: (usize, &Arc<Scope>),
+        mut room: Room,
     ) -> Result<RecordBatch> {
         let ready = columns.clone();
         let plans = output.columns.iter().zip(sources);
         for ((plan, source), slot) in plans.zip(&mut columns) {
             if let ColumnValue::Row(template) = source {
-                let array = per_row(output, &ready, rows, (plan.column.kind, template), scope)
+                let what = (plan.column.kind, template);
+                let array = per_row((output, &ready), rows, what, &mut room)
                     .map_err(|error| wrong(&plan.column.name, &error))?;
                 *slot = Some(array);
             }
@@ -147,11 +169,10 @@ pub(super) fn json_of(kind: ColumnType, text: String) -> String {
 
 /// A column computed row by row from the others.
 fn per_row(
-    output: &Output,
-    ready: &[Option<ArrayRef>],
-    rows: usize,
+    (output, ready): (&Output, &[Option<ArrayRef>]),
+    (rows, scope): (usize, &Arc<Scope>),
     (kind, template): (ColumnType, &Template),
-    scope: &Arc<Scope>,
+    room: &mut Room,
 ) -> Result<ArrayRef, TemplateError> {
     let named = output.columns.iter().zip(ready);
     let columns: Vec<(String, ArrayRef)> = named
@@ -162,7 +183,9 @@ fn per_row(
     for row in 0..rows {
         let view = RowView { columns: Arc::clone(&columns), row };
         let scope = Arc::new(scope.with("row".into(), Value::from_object(view)));
-        values.push(rendered(kind, template, &scope)?);
+        let json = rendered(kind, template, &scope)?;
+        room.take(json.as_deref(), 1)?;
+        values.push(json);
     }
     Ok(crate::decode::array(kind, values.iter().map(Option::as_deref)))
 }

@@ -10,6 +10,7 @@ use std::{
 
 use super::state::{Counts, Progress};
 use crate::report::{ColumnReport, Figures, Notice, NoticeKind, add_notice};
+use crate::secret::line;
 
 /// Counted by the stream's workers, all at once.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ impl Stats {
     pub(super) fn notice(&self, kind: NoticeKind, count: u64, detail: impl FnOnce() -> String) {
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         let known = notices.iter().any(|known| known.kind == kind);
-        let detail = if known { String::new() } else { detail() };
+        let detail = if known { String::new() } else { line(&detail()) };
         add_notice(&mut notices, Notice { kind, count, detail });
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::path::Path;
+use crate::secret;
 use crate::spec::Paginate;
 
 impl super::Pager {
@@ -112,9 +113,9 @@ pub(super) fn is_word(text: &str, word: &str) -> bool {
     text.trim().eq_ignore_ascii_case(word)
 }
 
-/// A value as JSON, shortened.
+/// A value as JSON, known secrets masked, then shortened.
 pub(super) fn shown(value: &Value) -> String {
-    let text = value.to_string();
+    let text = secret::shown(&value.to_string());
     let end = text.char_indices().nth(SHOWN).and_then(|(end, _)| text.get(..end));
     end.map_or_else(|| format!("`{text}`"), |start| format!("`{start}…`"))
 }

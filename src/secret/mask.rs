@@ -16,7 +16,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode
 
 /// Bytes from which a secret, or a form of it, is looked for. A shorter one would turn up by chance.
 const LEAST: usize = 6;
-/// Forms that are remembered; the oldest give way.
+/// Forms of passing secrets that are remembered; the oldest give way.
 const MOST: usize = 4096;
 /// What stands in place of a secret.
 const MASK: &str = "***";
@@ -26,21 +26,38 @@ const URL: &AsciiSet =
 const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'*');
 
-static FORMS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+static KNOWN: RwLock<Known> = RwLock::new(Known { lasting: Vec::new(), passing: Vec::new() });
+
+/// The forms of all known secrets.
+struct Known {
+    /// Of those that the user has set.
+    lasting: Vec<String>,
+    /// Of those that servers give, and replace.
+    passing: Vec<String>,
+}
 
 /// From now on [`masked`] hides this secret. One of fewer than six bytes is not hidden.
 pub fn hide(secret: &str) {
+    learn(secret, |known, new| known.lasting.extend(new));
+}
+
+/// The same for a secret that a server gave, and may replace often: the oldest of these are forgotten.
+pub fn hide_passing(secret: &str) {
+    learn(secret, |Known { passing, .. }, new| {
+        let surplus = (passing.len() + new.len()).saturating_sub(MOST).min(passing.len());
+        passing.drain(..surplus);
+        passing.extend(new);
+    });
+}
+
+fn learn(secret: &str, keep: impl FnOnce(&mut Known, Vec<String>)) {
     if secret.len() < LEAST || secret == MASK {
         return;
     }
-    let mut known = FORMS.write().unwrap_or_else(PoisonError::into_inner);
-    if known.iter().any(|form| form == secret) {
-        return;
+    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    if known.lasting.iter().chain(&known.passing).all(|form| form != secret) {
+        keep(&mut known, forms(secret));
     }
-    let new = forms(secret);
-    let surplus = (known.len() + new.len()).saturating_sub(MOST).min(known.len());
-    known.drain(..surplus);
-    known.extend(new);
 }
 
 /// A secret as it may stand in a text.
@@ -54,6 +71,12 @@ fn forms(secret: &str) -> Vec<String> {
     }
     // In JSON.
     forms.push(secret.replace('\\', "\\\\").replace('"', "\\\""));
+    // In HTML.
+    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    for (double, single) in [("&quot;", "&#39;"), ("&#34;", "&#39;"), ("&quot;", "&#x27;")] {
+        forms.push(html.replace('"', double).replace('\'', single));
+    }
+    forms.push(html);
     // In Base64, wherever in the encoded text it stands (`user:password`): what is the secret's alone.
     for before in 0..3_usize {
         let bytes = [vec![0; before], secret.as_bytes().to_vec()].concat();
@@ -79,17 +102,52 @@ fn small_digits(encoded: &str) -> String {
     })
 }
 
-/// The text with `***` in place of every known secret, of its Base64 and of its percent-encoded form.
+/// The text with `***` in place of every known secret, of its Base64, percent-encoded and HTML forms, and of
+/// whatever stands as user and password in a URL.
 pub fn masked(text: &str) -> Cow<'_, str> {
-    let known = FORMS.read().unwrap_or_else(PoisonError::into_inner);
-    let mut found: Vec<&String> =
-        known.iter().filter(|form| text.contains(form.as_str())).collect();
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+    let forms = known.lasting.iter().chain(&known.passing);
+    let mut found: Vec<&String> = forms.filter(|form| text.contains(form.as_str())).collect();
     if found.is_empty() {
-        return Cow::Borrowed(text);
+        return without_logins(text);
     }
     // The longest first: a secret may be a part of another one.
     found.sort_by_key(|form| std::cmp::Reverse(form.len()));
-    Cow::Owned(found.into_iter().fold(text.to_owned(), |text, form| text.replace(form, MASK)))
+    let text = found.into_iter().fold(text.to_owned(), |text, form| text.replace(form, MASK));
+    Cow::Owned(without_logins(&text).into_owned())
+}
+
+/// The text with `***` in place of user and password of each URL, known or not.
+fn without_logins(text: &str) -> Cow<'_, str> {
+    if !text.contains("://") || !text.contains('@') {
+        return Cow::Borrowed(text);
+    }
+    let mut parts = text.split("://");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // A password of a database may hold a slash.
+        let scheme = out.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).next();
+        let database = scheme.is_some_and(|scheme| scheme.starts_with("postgres"));
+        let ends = |letter: char| {
+            let outside = letter.is_whitespace() || matches!(letter, '"' | '\'' | '`' | '<' | '>');
+            outside || matches!(letter, '?' | '#') || letter == '/' && !database
+        };
+        let authority = part.split(ends).next().unwrap_or_default();
+        out.push_str("://");
+        match authority.rsplit_once('@').map(|(login, _)| login) {
+            Some(login) if !is_example(login) => {
+                out.push_str(MASK);
+                out.push_str(part.get(login.len()..).unwrap_or_default());
+            }
+            _ => out.push_str(part),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether user and password are what somebody is to fill in.
+fn is_example(login: &str) -> bool {
+    matches!(login, "user" | "user:password") || login.contains('…')
 }
 
 /// The text with control characters and marks of direction as `\u{…}`, so that it cannot steer a terminal;
@@ -121,6 +179,29 @@ fn steers(letter: char) -> bool {
 /// A text from outside as people may see it: known secrets masked, control characters escaped.
 pub fn shown(text: &str) -> String {
     escaped(&masked(text)).into_owned()
+}
+
+/// The same of the first so many characters at most: a secret is masked whole, or left out with what follows.
+pub fn shown_start(text: &str, most: usize) -> String {
+    let end = text.char_indices().nth(most).map(|(end, _)| end);
+    let Some(start) = end.and_then(|end| text.get(..end)) else { return shown(text) };
+    let masked = masked(start);
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+    let forms = known.lasting.iter().chain(&known.passing);
+    // What is left of a secret that was cut through is shorter than the longest one, and stands at the end.
+    let cut_off = forms.map(String::len).max().unwrap_or(0);
+    let kept = masked.chars().count().saturating_sub(cut_off);
+    escaped(&masked.chars().take(kept).collect::<String>()).into_owned()
+}
+
+/// The same on one line: a line break would let a server write whole lines in weir's name.
+pub fn line(text: &str) -> String {
+    on_a_line(&shown(text))
+}
+
+/// A text in which nothing steers a terminal, line breaks and tabs escaped too; secrets stay.
+pub fn on_a_line(text: &str) -> String {
+    escaped(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
 #[cfg(test)]
@@ -155,6 +236,60 @@ mod tests {
             assert!(text.len() - hidden.len() >= secret.len() - MASK.len(), "{text} {hidden}");
         }
         assert_eq!(masked("a short text"), "a short text");
+    }
+
+    #[test]
+    fn an_html_page_that_repeats_a_secret_does_not_show_it() {
+        hide("a&b<c>\"d'");
+        for text in [
+            "a&amp;b&lt;c&gt;&quot;d&#39;",
+            "a&amp;b&lt;c&gt;&#34;d&#39;",
+            "a&amp;b&lt;c&gt;&quot;d&#x27;",
+            "a&amp;b&lt;c&gt;\"d'",
+        ] {
+            assert_eq!(masked(text), MASK, "{text}");
+        }
+    }
+
+    #[test]
+    fn renewed_tokens_give_way_and_what_the_user_has_set_stays() {
+        hide("set-by-the-user");
+        hide_passing("first-of-all-tokens");
+        for number in 0..1000 {
+            hide_passing(&format!("renewed-token-{number:05}"));
+        }
+        assert_eq!(masked("set-by-the-user renewed-token-00999"), "*** ***");
+        assert_eq!(masked("first-of-all-tokens"), "first-of-all-tokens");
+        assert!(KNOWN.read().unwrap().passing.len() <= MOST);
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_through_is_left_out() {
+        hide("cut-through-secret");
+        let text = format!("{}cut-through-secret, and more", "s".repeat(900) + &" ".repeat(90));
+        for most in 985..1012 {
+            let start = shown_start(&text, most);
+            assert!(start.starts_with('s') && !start.contains("cut"), "{start}");
+        }
+    }
+
+    #[test]
+    fn a_login_in_a_url_is_hidden_known_or_not() {
+        let table = [
+            ("at postgres://u:P/W@h/d: works", "at postgres://***@h/d: works"),
+            ("`https://token@h/a@b` x@y", "`https://***@h/a@b` x@y"),
+            ("s3://k:s@b and az://b/c@d", "s3://***@b and az://b/c@d"),
+            ("postgres://h/d?user=a@b", "postgres://h/d?user=a@b"),
+            ("write `postgres://user:…@host/db`", "write `postgres://user:…@host/db`"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(masked(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_stays_one() {
+        assert_eq!(line("e\r\nerror: fake\t\x1b[8m"), "e\\u{d}\\nerror: fake\\t\\u{1b}[8m");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-pub use mask::{escaped, hide, masked, shown};
+pub use mask::{escaped, hide, hide_passing, line, masked, on_a_line, shown, shown_start};
 
 /// A secret value: neither `Debug` nor any serializer shows it, and it is wiped when dropped.
 #[derive(Clone)]

@@ -20,6 +20,8 @@ const MAX_TOKENS: usize = 400;
 const MAX_JOINTS: usize = 64;
 /// Bytes of a text that a template makes.
 pub(super) const MAX_TEXT: usize = 8 * 1024 * 1024;
+/// What is said of a longer one.
+pub(super) const LARGE: &str = "the result has more than 8 MiB, the most a template may make";
 /// Items of a list that a filter makes.
 const MAX_ITEMS: usize = 100_000;
 /// Digits of a width or precision of `format`.
@@ -60,34 +62,31 @@ pub(super) fn engine() -> Environment<'static> {
     for (name, filter, size) in costly {
         let bounded = move |state: &mut State, given: Rest<ValueOrKwargs>| {
             let given = given.into_values();
-            if size.is_some_and(|size: Size| size(&given).is_none_or(|size| size > MAX_TEXT)) {
-                return Err(too_large());
-            }
+            size.map_or(Ok(()), |size: Size| size(&given))?;
             let made = filter.call(state, &given)?;
-            let large = made.as_str().is_some_and(|text| text.len() > MAX_TEXT);
-            if large { Err(too_large()) } else { Ok(made) }
+            text_of(made.as_str().map(str::len)).map(|()| made)
         };
         engine.add_filter(name, bounded);
     }
     engine
 }
 
-/// The least size of what a filter makes of these values; `None` when that is too large at once.
-type Size = fn(&[Value]) -> Option<usize>;
+/// Fails where what a filter makes of these values would be too large.
+type Size = fn(&[Value]) -> Result<(), Error>;
 
-fn replaced(given: &[Value]) -> Option<usize> {
+fn replaced(given: &[Value]) -> Result<(), Error> {
     let text = |at: usize| given.get(at).map(shown).unwrap_or_default();
     let (whole, old, new) = (text(0), text(1), text(2));
-    whole.matches(old.as_ref()).count().checked_mul(new.len())
+    text_of(Some(whole.matches(old.as_ref()).count().saturating_mul(new.len())))
 }
 
-fn joined(given: &[Value]) -> Option<usize> {
+fn joined(given: &[Value]) -> Result<(), Error> {
     let items = given.first().and_then(Value::len).unwrap_or(0);
     let between = given.get(1).and_then(Value::as_str).map_or(0, str::len);
-    items.checked_mul(between)
+    text_of(Some(items.saturating_mul(between)))
 }
 
-fn formatted(given: &[Value]) -> Option<usize> {
+fn formatted(given: &[Value]) -> Result<(), Error> {
     let form = given.first().and_then(Value::as_str).unwrap_or_default();
     let mut rest = form.split('%');
     rest.next();
@@ -97,24 +96,31 @@ fn formatted(given: &[Value]) -> Option<usize> {
         let mut numbers = width.split(|letter: char| !letter.is_ascii_digit());
         !width.contains('*') && numbers.all(|digits| digits.len() <= MAX_WIDTH_DIGITS)
     });
-    small.then_some(0)
+    if small {
+        return Ok(());
+    }
+    Err(too_large(&format!("a width or precision has more than {MAX_WIDTH_DIGITS} digits")))
 }
 
-fn listed(given: &[Value]) -> Option<usize> {
+fn listed(given: &[Value]) -> Result<(), Error> {
     let items = given.first().and_then(Value::len).unwrap_or(0);
-    (items <= MAX_ITEMS).then_some(0)
+    if items <= MAX_ITEMS {
+        return Ok(());
+    }
+    Err(too_large("the list has more than 100,000 items, the most a template may make"))
+}
+
+/// Fails for a text of too many bytes.
+fn text_of(bytes: Option<usize>) -> Result<(), Error> {
+    if bytes.is_some_and(|bytes| bytes > MAX_TEXT) { Err(too_large(LARGE)) } else { Ok(()) }
 }
 
 fn shown(value: &Value) -> Cow<'_, str> {
     value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed)
 }
 
-fn too_large() -> Error {
-    let what = format!(
-        "this makes more than a template may: a text of {MAX_TEXT} bytes, a list of {MAX_ITEMS} items, \
-         a width of {MAX_WIDTH_DIGITS} digits"
-    );
-    Error::new(ErrorKind::InvalidOperation, what)
+fn too_large(what: &str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, what.to_owned())
 }
 
 /// Says why a template is too long.

@@ -17,6 +17,8 @@ use minijinja::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::secret::line;
+
 pub use minijinja::{
     Value,
     value::{Object, ValueKind},
@@ -95,11 +97,11 @@ impl Scope {
         own.map(|(_, value)| value).or_else(|| self.shared.get(name)).cloned()
     }
 
-    /// The values of this slice alone, as `name=value`, for messages.
+    /// The values of this slice alone, as `name=value`, for messages: on one line, known secrets masked.
     pub fn describe(&self) -> String {
         let pairs: Vec<String> =
             self.own.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        pairs.join(" ")
+        line(&pairs.join(" "))
     }
 }
 
@@ -279,7 +281,7 @@ impl Template {
                 }
             }
             if out.len() > bounds::MAX_TEXT {
-                let message = format!("it makes a text of more than {} bytes", bounds::MAX_TEXT);
+                let message = bounds::LARGE.to_owned();
                 return Err(TemplateError { message, offset: None });
             }
         }

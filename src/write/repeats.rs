@@ -13,6 +13,7 @@ use arrow_schema::DataType;
 
 use crate::error::{Error, Kind, Result};
 use crate::report::{Notice, NoticeKind};
+use crate::secret::line;
 
 /// Bits of a slice's first position, of its attempts, and of whether a row came by a side request.
 const FROM_BITS: u32 = 44;
@@ -167,8 +168,9 @@ impl Repeats {
             columns.iter().take(3).map(|column| format!("`{column}`")).collect();
         let more = if columns.len() > shown.len() { " and others" } else { "" };
         let detail = format!(
-            "rows with `{key}` differ in {}{more}; if they are different records, add what tells them \
+            "rows with `{}` differ in {}{more}; if they are different records, add what tells them \
              apart (the parent's id) to the `key` of `{stream}`",
+            line(&key),
             shown.join(", "),
         );
         vec![Notice { kind: NoticeKind::KeyCollision, count: self.collided, detail }]

@@ -5,6 +5,7 @@
 
 mod cuts;
 mod flaws;
+mod guard;
 mod hints;
 mod lenient;
 mod node;
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use flaws::Flaw;
+pub use guard::Guard;
 pub use lenient::lenient;
 pub use node::{Node, NodeValue};
 
@@ -136,6 +138,8 @@ impl Finding {
 pub struct Document {
     file: String,
     lines: Vec<String>,
+    /// Whether each line may hold secrets; it is not shown then.
+    hidden: Vec<bool>,
     private: bool,
     root: Node,
     flaws: Vec<Flaw>,
@@ -150,18 +154,30 @@ impl Document {
     /// The text is not YAML. (Keys that stand twice and everything about its meaning come with
     /// [`Document::read`].)
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
-        Self::parse_with(file, text, false)
+        Self::parse_with(file, text, &|lines| vec![false; lines.len()], false)
+    }
+
+    /// Like [`Document::parse`], for a file of which parts may hold secrets: problems do not show those.
+    pub fn parse_guarded(file: &str, text: &str, guard: &Guard) -> Result<Self, Problems> {
+        Self::parse_with(file, text, &|lines| guard::hidden(lines, guard), false)
     }
 
     /// Like [`Document::parse`], for a file that may hold secrets: problems do not show its lines.
     pub fn parse_private(file: &str, text: &str) -> Result<Self, Problems> {
-        Self::parse_with(file, text, true)
+        Self::parse_with(file, text, &|lines| vec![true; lines.len()], true)
     }
 
-    fn parse_with(file: &str, text: &str, private: bool) -> Result<Self, Problems> {
+    fn parse_with(
+        file: &str,
+        text: &str,
+        hidden: &dyn Fn(&[String]) -> Vec<bool>,
+        private: bool,
+    ) -> Result<Self, Problems> {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let mut document = Self {
             file: file.to_owned(),
-            lines: text.lines().map(str::to_owned).collect(),
+            hidden: hidden(&lines),
+            lines,
             private,
             root: Node::null(),
             flaws: Vec::new(),
@@ -174,7 +190,8 @@ impl Document {
                 Ok(document)
             }
             Err((place, message)) => {
-                let message = if private { "this is not valid YAML".to_owned() } else { message };
+                let hides = document.hides(place);
+                let message = if hides { "this is not valid YAML".to_owned() } else { message };
                 let hint = hints::of_syntax(&document.lines, place).map(str::to_owned);
                 Err(Problems(vec![document.problem(place, message, hint)]))
             }
@@ -219,7 +236,7 @@ impl Document {
         let reading = read::read::<T>(&self.root);
         let mut problems = Vec::new();
         for fault in reading.faults {
-            let secret = self.private || self.filled.contains(&fault.place);
+            let secret = self.hides(fault.place) || self.filled.contains(&fault.place);
             let message = if secret { fault.public_message } else { fault.message };
             problems.push(self.problem(fault.place, message, fault.hint));
         }
@@ -252,12 +269,18 @@ impl Document {
         self.problem(tree.place_of(&path), finding.message, finding.hint)
     }
 
+    /// Whether what stands at a place may be a secret.
+    fn hides(&self, place: Place) -> bool {
+        let line = place.line.checked_sub(1).and_then(|index| self.hidden.get(index));
+        line.copied().unwrap_or(self.private)
+    }
+
     fn problem(&self, place: Place, message: String, hint: Option<String>) -> Problem {
         let line = place.line.checked_sub(1).and_then(|index| self.lines.get(index)).cloned();
         // A URL with a login holds a password.
         let login = |line: &str| line.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
         let line =
-            line.filter(|line| !self.private && line.chars().count() <= SHOWN && !login(line));
+            line.filter(|line| !self.hides(place) && line.chars().count() <= SHOWN && !login(line));
         Problem { file: self.file.clone(), place, message, hint, line }
     }
 }
@@ -370,7 +393,8 @@ mod tests {
         ];
         for (text, place, hint) in table {
             for private in [false, true] {
-                let told = match Document::parse_with("a.yaml", text, private) {
+                let parse = if private { Document::parse_private } else { Document::parse };
+                let told = match parse("a.yaml", text) {
                     Ok(document) => document.read::<Config>().unwrap_err().to_string(),
                     Err(problems) => problems.to_string(),
                 };

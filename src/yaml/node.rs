@@ -65,7 +65,27 @@ fn fault(error: &serde_saphyr::Error) -> (Place, String) {
     // The place is told apart from the message, which repeats it.
     let message = line.split(" at line ").next().unwrap_or(line).trim_start_matches("error: ");
     let message = message.split_once("]: ").map_or(message, |(_, rest)| rest);
-    (place, format!("this is not valid YAML: {message}"))
+    let message = match bound(message) {
+        Some(bound) => bound,
+        None => format!("this is not valid YAML: {message}"),
+    };
+    (place, message)
+}
+
+/// What a text has too much of; the parser says so in the form of its own data: `Nodes { nodes: 250001 }`.
+fn bound(message: &str) -> Option<String> {
+    let (_, breach) = message.split_once("budget breached: ")?;
+    let digits: String = breach.chars().filter(char::is_ascii_digit).collect();
+    let most = digits.parse::<u64>().ok()?.saturating_sub(1).to_string();
+    let most = match most.len().checked_sub(3).and_then(|at| most.split_at_checked(at)) {
+        Some((thousands, rest)) if !thousands.is_empty() => format!("{thousands},{rest}"),
+        _ => most,
+    };
+    Some(match breach.split_whitespace().next() {
+        Some("Depth") => format!("this is nested deeper than {most} levels"),
+        Some("Nodes") => format!("this has more than {most} nodes once aliases are followed"),
+        _ => "this is larger or more involved than weir reads".to_owned(),
+    })
 }
 
 fn place(location: &Location) -> Place {

@@ -158,7 +158,9 @@ fn wrong_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Failure {
         Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
         other => other.to_string(),
     };
-    Failure::new(format!("{found} is not {wanted}"), format!("this is not {wanted}"), None)
+    let kind = matches!(unexpected, Unexpected::Map | Unexpected::StructVariant | Unexpected::Seq);
+    let public = if kind { found.as_str() } else { "this" };
+    Failure::new(format!("{found} is not {wanted}"), format!("{public} is not {wanted}"), None)
 }
 
 /// A node to be deserialized; the trail says which entries lead to it.

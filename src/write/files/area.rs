@@ -67,6 +67,8 @@ impl Area {
     /// When another run holds it, or the root cannot be written.
     pub(super) async fn claim(root: &Path, object: &str, replication: &str) -> Result<Self> {
         let path = path(root, object);
+        super::local::inside(root, &path.join(LOCK))?;
+        super::local::inside(root, &path.join(STAGE))?;
         let mut last = None;
         for _ in 0..TRIES {
             match claim((root, &path), object, replication) {
@@ -113,7 +115,11 @@ pub(super) fn tidy(root: &Path, leftovers: &Leftovers) {
 
 /// Locks each area whose run is dead, and clears it after `first`.
 fn each(root: &Path, first: impl Fn(&Path, &Holder) -> io::Result<()>) {
-    let Ok(entries) = fs::read_dir(root.join(STAGES)) else { return };
+    let stages = root.join(STAGES);
+    if super::local::inside(root, &stages).is_err() {
+        return;
+    }
+    let Ok(entries) = fs::read_dir(stages) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
         let one = || -> io::Result<()> {

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::{
     journal::{self, Loaded},
-    local::failed,
+    local::{self, failed},
     object::label,
 };
 use crate::error::{Error, Kind, Result};
@@ -28,6 +28,7 @@ pub(super) const STAGES: &str = ".weir/stage";
 const RECORDS: &str = ".weir/tables";
 /// Everything up to some point in time, and what was saved since: see [`journal`].
 const SNAPSHOT: &str = "state.json";
+const NEW: &str = "state.new";
 const JOURNAL: &str = "journal.jsonl";
 /// The file that the holder of the lock has locked.
 const LOCK: &str = "lock";
@@ -61,6 +62,7 @@ pub(super) fn taken(replication: &str, holder: Option<&Holder>) -> Error {
 /// The state of one replication in a folder.
 #[derive(Debug)]
 pub(super) struct LocalStore {
+    root: PathBuf,
     folder: PathBuf,
     replication: String,
     /// The journal, once its end is known to be whole.
@@ -90,11 +92,20 @@ impl Lock for LocalLock {
 impl LocalStore {
     pub(super) fn new(root: &std::path::Path, replication: &str) -> Self {
         let folder = root.join(place(replication));
-        let replication = replication.to_owned();
-        Self { folder, replication, journal: Mutex::default(), damage: std::sync::Mutex::default() }
+        let (root, replication) = (root.to_owned(), replication.to_owned());
+        let (journal, damage) = (Mutex::default(), std::sync::Mutex::default());
+        Self { root, folder, replication, journal, damage }
+    }
+
+    /// Refuses a folder or file of the state that is a link out of the root.
+    fn inside(&self) -> Result<()> {
+        local::inside(&self.root, &self.folder)?;
+        let mut files = [SNAPSHOT, NEW, JOURNAL, LOCK].into_iter();
+        files.try_for_each(|name| local::inside(&self.root, &self.folder.join(name)))
     }
 
     fn read(&self) -> Result<Loaded> {
+        self.inside()?;
         let read = |name: &str| {
             let path = self.folder.join(name);
             match fs::read(&path) {
@@ -115,10 +126,11 @@ impl LocalStore {
 
     /// Puts everything into a new snapshot, and begins its journal.
     fn compact(&self) -> Result<Journal> {
+        self.inside()?;
         fs::create_dir_all(&self.folder).map_err(|error| failed("create", &self.folder, &error))?;
         let Loaded { entries, generation, .. } = self.read()?;
         let generation = generation + 1;
-        let (new, snapshot) = (self.folder.join("state.new"), self.folder.join(SNAPSHOT));
+        let (new, snapshot) = (self.folder.join(NEW), self.folder.join(SNAPSHOT));
         let wrong = |error: std::io::Error| failed("write", &new, &error);
         let text = journal::snapshot(generation, &entries)?;
         let mut file = File::create(&new).map_err(wrong)?;
@@ -136,6 +148,7 @@ impl LocalStore {
 #[async_trait]
 impl Store for LocalStore {
     async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
+        self.inside()?;
         fs::create_dir_all(&self.folder).map_err(|error| failed("create", &self.folder, &error))?;
         let path = self.folder.join(LOCK);
         let wrong = |error: std::io::Error| failed("lock", &path, &error);

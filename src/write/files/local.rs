@@ -64,16 +64,7 @@ impl Local {
     fn check_inside(&self, object: &Object) -> Result<()> {
         let place = self.place(object);
         let folder = if object.parts.is_some() { Some(place.as_path()) } else { place.parent() };
-        let there = folder.and_then(|folder| folder.ancestors().find(|path| path.exists()));
-        let (Some(there), Ok(root)) = (there, self.root.canonicalize()) else { return Ok(()) };
-        let real = there.canonicalize().map_err(|error| failed("look up", there, &error))?;
-        if real.starts_with(&root) {
-            return Ok(());
-        }
-        let (shown, root) = (there.display(), self.root.display());
-        Err(Error::input(format!("`{shown}` is a link that leads out of `{root}`"))
-            .because(format!("it leads to `{}`", real.display()))
-            .with_hint("make it a folder, or name the place itself as the connection's `url`"))
+        folder.map_or(Ok(()), |folder| inside(&self.root, folder))
     }
 
     /// The file or folder of an object.
@@ -324,6 +315,20 @@ pub(super) fn cannot_append(shown: &str) -> Error {
 }
 
 /// What failed with this path, and what the reader can do about it.
+/// Refuses a path, be it a link itself, that leads out of the root.
+pub(super) fn inside(root: &Path, path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|path| path.symlink_metadata().is_ok());
+    let (Some(there), Ok(whole)) = (there, root.canonicalize()) else { return Ok(()) };
+    let real = there.canonicalize().map_err(|error| failed("look up", there, &error))?;
+    if real.starts_with(&whole) {
+        return Ok(());
+    }
+    let (shown, root) = (there.display(), root.display());
+    Err(Error::input(format!("`{shown}` is a link that leads out of `{root}`"))
+        .because(format!("it leads to `{}`", real.display()))
+        .with_hint("make it a folder, or name the place itself as the connection's `url`"))
+}
+
 pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
     let hint = match error.kind() {
         ErrorKind::PermissionDenied => "give the user that runs weir the right to write there",

@@ -37,6 +37,7 @@ impl<'place> Record<'place> {
         let bytes = match self.place {
             Place::Local(local) => {
                 let path = local.root().join(&self.name);
+                local::inside(local.root(), &path)?;
                 match fs::read(&path) {
                     Ok(bytes) => bytes,
                     Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -118,6 +119,7 @@ pub(super) async fn standing(
 fn write_local(local: &Local, name: &str, text: &[u8]) -> Result<()> {
     let path = local.root().join(name);
     let (new, folder) = (path.with_extension("new"), path.parent().unwrap_or(Path::new(".")));
+    local::inside(local.root(), &new)?;
     fs::create_dir_all(folder).map_err(|error| local::failed("create", folder, &error))?;
     let wrong = |error: std::io::Error| local::failed("write", &path, &error);
     let mut file = File::create(&new).map_err(wrong)?;

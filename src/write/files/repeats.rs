@@ -15,6 +15,7 @@ use super::{
 use crate::error::Result;
 use crate::hash::{Wide as RowHash, rows as hashes};
 use crate::schema::{MARK, SLICE};
+use crate::secret;
 use crate::write::Table;
 use crate::write::repeats::{Apart, Example, LONGEST, Loss, Repeats, versions};
 
@@ -266,7 +267,7 @@ impl<'table> Search<'table> {
             let field = schema.field_with_name(name).map_err(broken)?;
             let text = super::json::texts(field, column(one, name)?)?.into_iter().flatten().next();
             let text = text.unwrap_or_default();
-            let text: String = text.trim_matches('"').chars().take(LONGEST).collect();
+            let text: String = secret::line(text.trim_matches('"')).chars().take(LONGEST).collect();
             key.push(format!("{name}={text}"));
         }
         let differs = |at: &&usize| one.column(**at) != other.column(**at);

@@ -34,6 +34,16 @@ impl TableName {
         Ok(Self { schema, table })
     }
 
+    /// Refuses a table in a schema that is the server's own.
+    pub(super) fn refuse_system(&self) -> Result<()> {
+        let schema = &self.schema;
+        if !schema.starts_with("pg_") && schema != "information_schema" {
+            return Ok(());
+        }
+        let what = format!("the schema `{schema}` of table {self} is Postgres' own");
+        Err(Error::input(what).with_hint("write into a schema of yours: `public`, or a new one"))
+    }
+
     /// Another table of the same schema.
     pub(super) fn sibling(&self, table: impl Into<String>) -> Self {
         Self { schema: self.schema.clone(), table: table.into() }

@@ -67,6 +67,7 @@ impl Stage {
     /// Names that Postgres cannot keep, or a merge without a key.
     pub(super) fn plan(table: &Table, default_schema: &str) -> Result<Self> {
         let name = TableName::parse(&table.object, default_schema)?;
+        name.refuse_system()?;
         for (at, column) in table.schema.columns.iter().enumerate() {
             name::check("column", &column.name)?;
             if table.schema.position(&column.name) != Some(at)

@@ -1,0 +1,104 @@
+//! What the connections of a file name that stands elsewhere: what is run and read for their values, told
+//! without running, reading or filling in anything.
+
+use serde::de::IgnoredAny;
+
+use super::{
+    EnvFile, Environment, fields_of,
+    find::entries,
+    kind_of_url,
+    reference::{Written, written},
+    scalar,
+};
+use crate::error::Result;
+use crate::yaml::{Document, Node, NodeValue};
+
+/// A field whose value stands elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Elsewhere {
+    /// Name of the connection.
+    pub connection: String,
+    /// Name of the field.
+    pub field: String,
+    /// What is run, or else the file that is read.
+    pub place: Outside,
+}
+
+/// Where a value stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outside {
+    /// It is what a command prints.
+    Command(String),
+    /// In a file; its path as it is written.
+    File(String),
+}
+
+/// What the definitions of connections name, by variable.
+pub fn elsewhere_in(definitions: &Environment) -> Vec<Elsewhere> {
+    let mut all = Vec::new();
+    for (name, text) in definitions {
+        let text = text.trim();
+        // What cannot be read is used for nothing that stands elsewhere.
+        let Ok(document) = Document::parse_private(name, text) else { continue };
+        if kind_of_url(text).is_none() && document.read::<IgnoredAny>().is_ok() {
+            all.extend(of_node(name, document.root()));
+        }
+    }
+    all
+}
+
+/// What the entries of a file of connections name.
+///
+/// # Errors
+/// It is not one.
+pub fn elsewhere_in_file(file: &EnvFile) -> Result<Vec<Elsewhere>> {
+    let all = entries(file)?;
+    Ok(all.iter().flat_map(|(name, node)| of_node(name, node)).collect())
+}
+
+fn of_node(name: &str, node: &Node) -> Vec<Elsewhere> {
+    let NodeValue::Map(entries) = &node.value else { return Vec::new() };
+    let fields = fields_of(name, entries).unwrap_or_default();
+    let named = fields.into_iter().filter_map(|(field, value)| {
+        let text = scalar(&value)?;
+        let place = match written(&text) {
+            Written::Command(command) => Outside::Command(command.to_owned()),
+            Written::File(path) => Outside::File(path.to_owned()),
+            Written::Plain => return None,
+        };
+        Some(Elsewhere { connection: name.to_owned(), field, place })
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn what_is_run_and_read_is_told_however_it_is_written() {
+        let run =
+            |field: &str, command: &str| (field.to_owned(), Outside::Command(command.to_owned()));
+        let read = |field: &str, path: &str| (field.to_owned(), Outside::File(path.to_owned()));
+        let table = [
+            (r#"{type: api, token: "\x63ommand:touch x"}"#, vec![run("token", "touch x")]),
+            (
+                "token: |-\n  command:a\n  b\nspec: 'file:s'",
+                vec![run("token", "a\nb"), read("spec", "s")],
+            ),
+            ("{secrets: {a: 'file:${HOME}/k'}}", vec![read("a", "${HOME}/k")]),
+            ("{secrets: '{a: \"command:c\"}'}", vec![run("a", "c")]),
+            ("{base: &b {x: 1}, a: 'file:///tmp/x', b: ${C}, url: 'command:d'}", Vec::new()),
+            ("postgres://u:p@h/d", Vec::new()),
+            ("command:x", Vec::new()),
+        ];
+        for (text, expected) in table {
+            let definitions = BTreeMap::from([("X".to_owned(), text.to_owned())]);
+            let found: Vec<_> =
+                elsewhere_in(&definitions).into_iter().map(|one| (one.field, one.place)).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+}
