@@ -47,7 +47,7 @@ pub use routes::{
     DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, RoutePlan, Routed, requests_of,
 };
 pub use select::{Selection, matches_pattern};
-pub use steps::StepPlan;
+pub use steps::{SessionSteps, StepPlan, session_steps};
 pub use stream::{Output, StreamPlan};
 pub use variables::input_type;
 
