@@ -51,7 +51,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
         Command::Plan(args) => foretell(args, shared, around),
         Command::RetryFailed { replication, streams } => {
             let options =
-                Options { selection: Selection::of(streams), retry: true, ..Options::default() };
+                Options { selection: Selection::of(streams)?, retry: true, ..Options::default() };
             let beginning = Beginning { retry: true, ..Beginning::now() };
             go(prepare(replication, around, (Use::All, shared))?, &options, beginning, shared)
         }
@@ -59,8 +59,9 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             state::status(&prepare(replication, around, (Use::Target, shared))?, shared)
         }
         Command::Reset { replication, streams, yes } => {
+            let selection = Selection::of(streams)?;
             let prepared = prepare(replication, around, (Use::Target, shared))?;
-            state::reset(&prepared, &Selection::of(streams), *yes, shared)
+            state::reset(&prepared, &selection, *yes, shared)
         }
     }
 }
@@ -116,7 +117,7 @@ fn chosen(args: &Chosen) -> Result<Options> {
         return Err(Error::input("`--range` goes with `--mode backfill`"));
     }
     Ok(Options {
-        selection: Selection::of(&args.streams),
+        selection: Selection::of(&args.streams)?,
         mode,
         range: args.range.clone(),
         routes: args.routes.clone(),

@@ -42,7 +42,7 @@ pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use iterate::{ChunkSize, Iterate, encoded};
 pub use origins::{is_loopback, origins};
-pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
+pub use request::{AskedPlan, BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
 pub use routes::{
     DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, RoutePlan, Routed, requests_of,
 };
