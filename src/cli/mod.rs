@@ -6,6 +6,7 @@ mod conns_set;
 mod discover;
 mod files;
 mod forecast;
+mod patience;
 mod prepared;
 mod printer;
 mod progress;
@@ -24,7 +25,7 @@ mod tokens;
 mod trust;
 mod watch;
 
-use std::process::ExitCode;
+use std::{io::ErrorKind, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -51,18 +52,7 @@ enum Exit {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers, not errors; a reader that has gone is no error either.
-            drop(error.print());
-            let arguments: Vec<String> = std::env::args().skip(1).collect();
-            if error.use_stderr()
-                && let Some(command) = meant(&arguments)
-            {
-                printer::talk(&format!("hint: {command}"));
-            }
-            let code = if error.use_stderr() { Exit::WrongInput } else { Exit::Done };
-            return ExitCode::from(code as u8);
-        }
+        Err(error) => return misunderstood(&error),
     };
     log_to_stderr(cli.shared);
     let mut exit = run(&cli).unwrap_or_else(|error| {
@@ -78,6 +68,32 @@ pub fn main() -> ExitCode {
         exit = Exit::Failed;
     }
     ExitCode::from(exit as u8)
+}
+
+/// Prints help, or what is wrong with the arguments. Help and version are answers, not errors.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    if !error.use_stderr() {
+        // A reader that has gone is no error either.
+        let lost = printed.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe);
+        return ExitCode::from(if lost { Exit::Failed } else { Exit::Done } as u8);
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let hint = meant(&arguments);
+    if let Some(command) = &hint {
+        printer::talk(&format!("hint: {command}"));
+    }
+    if arguments.iter().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let told = Error::input(first.strip_prefix("error: ").unwrap_or(first));
+        let told = match hint {
+            Some(hint) => told.with_hint(hint),
+            None => told,
+        };
+        printer::json(&printer::failed(&told, Exit::WrongInput as u8));
+    }
+    ExitCode::from(Exit::WrongInput as u8)
 }
 
 /// The command that somebody meant who left out a word, or put `-r` before the replication.

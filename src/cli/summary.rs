@@ -261,20 +261,26 @@ fn failed_as_one(streams: &[StreamReport]) -> bool {
         && streams.iter().all(|stream| stream.rows == 0 && !stream.earlier)
 }
 
-/// Why streams failed; those that failed for the same reason together.
-fn failures(streams: &[StreamReport]) -> Vec<String> {
-    let mut reasons: IndexMap<(&String, Option<&String>), Vec<&str>> = IndexMap::new();
+/// Why streams failed: each error with its hint and the streams that it stopped.
+pub(super) fn reasons(streams: &[StreamReport]) -> Vec<(&str, Option<&str>, Vec<&str>)> {
+    let mut reasons: IndexMap<(&str, Option<&str>), Vec<&str>> = IndexMap::new();
     for stream in streams {
         if let Some(error) = &stream.error {
-            reasons.entry((error, stream.hint.as_ref())).or_default().push(&stream.stream);
+            let reason = reasons.entry((error, stream.hint.as_deref())).or_default();
+            reason.push(&stream.stream);
         }
     }
-    let told = reasons.into_iter().map(|((error, hint), names)| {
+    reasons.into_iter().map(|((error, hint), streams)| (error, hint, streams)).collect()
+}
+
+/// Why streams failed, in words; those that failed for the same reason together.
+fn failures(streams: &[StreamReport]) -> Vec<String> {
+    let told = reasons(streams).into_iter().map(|(error, hint, names)| {
         let mut who = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
         if names.len() > NAMED {
             who = format!("{who} and {} more", names.len() - NAMED);
         }
-        trouble(&format!("{who}: {error}"), &[], hint.map(String::as_str))
+        trouble(&format!("{who}: {error}"), &[], hint)
     });
     told.collect()
 }
