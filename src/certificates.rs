@@ -43,9 +43,8 @@ pub fn client_config() -> Result<ClientConfig> {
 pub fn fallback() -> Result<Vec<CertificateDer<'static>>> {
     let unread = |(name, value): (&str, String)| {
         let what = format!("{name} names `{value}`, where no certificate can be read");
-        Error::input(what).with_hint(format!(
-            "name a PEM file with the certificates to trust, or unset {name}"
-        ))
+        Error::input(what)
+            .with_hint(format!("name a PEM file with the certificates to trust, or unset {name}"))
     };
     if let Some(named) = named("SSL_CERT_FILE") {
         let read = CertificateDer::pem_file_iter(&named.1);

@@ -127,9 +127,6 @@ pub(super) fn unreadable(response: &Response, why: &str) -> TransportError {
     if body.trim_ascii_start().starts_with(b"<") {
         return unread(&format!("the answer ({status}) is a page of HTML, not JSON"));
     }
-    if body.starts_with(b"\xFF\xFE") || body.starts_with(b"\xFE\xFF") {
-        return unread(&format!("the answer ({status}) is UTF-16, and JSON is UTF-8"));
-    }
     if std::str::from_utf8(body).is_err() {
         return unread(&format!("the answer ({status}) is not valid UTF-8"));
     }
@@ -184,7 +181,8 @@ pub(super) fn failure(
             );
         }
         (None, _) if let Err(TransportError::TooLarge(limit)) = answered => {
-            let what = format!("what `{host}` answers to `{place}` is larger than {} MiB", limit >> 20);
+            let what =
+                format!("what `{host}` answers to `{place}` is larger than {} MiB", limit >> 20);
             Error::new(Kind::Unreachable, what)
                 .with_hint("ask for smaller pages by `page_size` in the spec, or raise its `limits.max_body_mib`")
         }

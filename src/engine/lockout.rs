@@ -153,7 +153,7 @@ impl Client {
             (sent, _) => sent,
         };
         Ok(match (refused.answered, &came) {
-            (Ok(one), Ok(other)) => one.status == other.status && !is_json(other),
+            (Ok(one), Ok(other)) => one.status == other.status && is_html(other),
             (Err(one), Err(other)) => discriminant(one) == discriminant(other),
             _ => false,
         })
@@ -179,7 +179,9 @@ fn testing<'call>(
 
 /// Why a failure may be that of all requests, when so many were answered.
 fn suspicion(refused: &Refused<'_>, answered: u64) -> Option<Suspicion> {
-    use TransportError::{Broken, Certificate, Connect, LeavesOrigin, PlainPort, Proxy, Unreadable};
+    use TransportError::{
+        Broken, Certificate, Connect, LeavesOrigin, PlainPort, Proxy, Unreadable,
+    };
     let silent = answered == refused.before;
     let never = answered == 0;
     match refused.answered {
@@ -187,12 +189,16 @@ fn suspicion(refused: &Refused<'_>, answered: u64) -> Option<Suspicion> {
         Err(Certificate(_) | PlainPort | Proxy(_)) if silent => Some(Suspicion::Host),
         Err(Connect(_)) if never => Some(Suspicion::Host),
         Err(Broken(_) | LeavesOrigin(_) | Unreadable(_)) if never => Some(Suspicion::Alike),
-        // An API speaks JSON: what does not comes from something before it.
-        Ok(response) if never && !is_json(response) => Some(Suspicion::Alike),
+        // An API speaks JSON: a page of HTML comes from something before it.
+        Ok(response) if never && is_html(response) => Some(Suspicion::Alike),
         _ => None,
     }
 }
 
 fn is_json(response: &Response) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(response.json()).is_ok()
+}
+
+fn is_html(response: &Response) -> bool {
+    response.json().trim_ascii_start().starts_with(b"<")
 }

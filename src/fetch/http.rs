@@ -70,9 +70,7 @@ fn check_proxies() -> Result<()> {
         let known = Matcher::builder().all(value.as_str()).build().intercept(&target);
         if !value.is_empty() && known.is_none() {
             let what = format!("the variable {name} is no address of a proxy");
-            return Err(
-                Error::input(what).with_hint("write http://proxy.test:3128, or unset it")
-            );
+            return Err(Error::input(what).with_hint("write http://proxy.test:3128, or unset it"));
         }
     }
     Ok(())

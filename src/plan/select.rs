@@ -20,9 +20,8 @@ impl Selection {
         let names = patterns.iter().map(|pattern| pattern.trim().to_owned());
         let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
         if names.is_empty() && !patterns.is_empty() {
-            return Err(Error::input("`--streams` names no stream").with_hint(
-                "is a variable of it not set? For all streams, leave the option out",
-            ));
+            return Err(Error::input("`--streams` names no stream")
+                .with_hint("is a variable of it not set? For all streams, leave the option out"));
         }
         Ok(Self(names))
     }

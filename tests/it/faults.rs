@@ -1,5 +1,6 @@
 //! APIs, targets and files that break weir's assumptions: one small fake per fault.
 
+mod alike;
 mod answers;
 mod appearing;
 mod confluence;
@@ -12,6 +13,8 @@ mod paging;
 mod parquet;
 mod refused;
 mod said;
+mod session;
+mod silent;
 mod snapshots;
 mod state;
 mod tokens;

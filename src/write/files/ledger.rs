@@ -89,9 +89,9 @@ fn read_file(path: &Path) -> Result<Option<Account>> {
     }
     let account = serde_json::from_slice(&text);
     account.map(Some).map_err(|error| {
-        Error::target(format!("`{}` is not understood", path.display()))
-            .because(error)
-            .with_hint("weir quota reset CONNECTION makes it anew; what was spent before is not counted then")
+        Error::target(format!("`{}` is not understood", path.display())).because(error).with_hint(
+            "weir quota reset CONNECTION makes it anew; what was spent before is not counted then",
+        )
     })
 }
 
@@ -113,7 +113,9 @@ fn change_file<T>(path: &Path, change: impl FnOnce(&mut Account) -> T) -> Result
     let known = serde_json::from_slice(&old);
     if known.is_err() && !old.is_empty() {
         let file = path.display();
-        tracing::warn!("`{file}` is not understood and made anew: points that were spent before are not counted");
+        tracing::warn!(
+            "`{file}` is not understood and made anew: points that were spent before are not counted"
+        );
     }
     let mut account: Account = known.unwrap_or_default();
     let done = change(&mut account);
