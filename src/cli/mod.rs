@@ -98,12 +98,18 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
 
 /// The command that somebody meant who left out a word, or put `-r` before the replication.
 fn meant(arguments: &[String]) -> Option<String> {
+    let is_option = |names: &[&str]| arguments.iter().any(|one| names.contains(&one.as_str()));
     let mut words = arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-'));
     let verb = match words.next()? {
-        "sync" => words.next()?,
+        "sync" if is_option(&["-r", "--replication"]) => words.next()?,
+        "sync" => return None,
         first => first,
     };
     match verb {
+        "run" if is_option(&["--src-conn", "--src-stream", "--tgt-conn", "--tgt-object"]) => Some(
+            "write source, target and streams into a file, then: weir sync run replication.yaml"
+                .to_owned(),
+        ),
         "run" | "plan" | "status" | "reset" | "retry-failed" | "validate" => {
             let at = arguments.iter().position(|word| word == "-r" || word == "--replication");
             let named = at.and_then(|at| arguments.get(at + 1)).map(String::as_str);

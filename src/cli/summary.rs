@@ -247,8 +247,9 @@ pub(super) fn warnings(report: &RunReport) -> Vec<String> {
 fn misfits(stream: &str, name: &str, column: &ColumnReport) -> String {
     let ColumnReport { kind, values, misfits, kept, .. } = column;
     let kept = if *kept { "they are kept in `_extra`" } else { "they are dropped" };
+    let fit = if *misfits == 1 { "does not fit" } else { "do not fit" };
     let (misfits, values) = (grouped(*misfits), counted(*values, "value"));
-    format!("{stream}: `{name}`: {misfits} of {values} do not fit the type `{kind}`: {kept}")
+    format!("{stream}: `{name}`: {misfits} of {values} {fit} the type `{kind}`: {kept}")
 }
 
 /// Whether several streams failed for one reason, and nothing else is to be told of any.
@@ -496,12 +497,12 @@ mod tests {
             })
             .collect();
         let first = summary(&report, None).lines().next().unwrap().to_owned();
-        insta::assert_snapshot!(first, @"warning: pages: `title`: 471 of 471 values do not fit the type `int`: they are dropped; correct the type, in the spec or under `columns` in the replication");
+        insta::assert_snapshot!(first, @"warning: pages: `title`: 471 of 471 values does not fit the type `int`: they are dropped; correct the type, in the spec or under `columns` in the replication");
         insta::assert_snapshot!(notes(&report).join("\n"), @r"
         error: groups, tasks, spaces and 2 more: the API does not accept the token
         hint: check the token
         note: pages: `body`: 3 values changed, since the target cannot hold them as they are: NUL characters and lone surrogates become U+FFFD, dates out of range `infinity`, JSON numbers out of range text
-        note: pages: `version`: 1 of 471 values do not fit the type `int`: they are kept in `_extra`
+        note: pages: `version`: 1 of 471 values does not fit the type `int`: they are kept in `_extra`
         note: pages: the API brought 2,000 rows more than once; each was written once
         refused: page_labels: page_id=1: 403 Forbidden (https://acme.test/pages/1/labels)
         refused: page_labels: page_id=2: 403 Forbidden (https://acme.test/pages/2/labels)

@@ -3,7 +3,7 @@
 use std::{
     mem::discriminant,
     pin::Pin,
-    sync::{OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
 
 use super::{
@@ -120,7 +120,7 @@ impl Client {
         call: &'ask Call<'_>,
     ) -> Pin<Box<dyn Future<Output = Result<Option<bool>>> + Send + 'ask>> {
         Box::pin(async move {
-            let Some(test) = &self.access.test else { return Ok(None) };
+            let Some(test) = self.test_url() else { return Ok(None) };
             let build = || Ok(Request::get(test.clone()));
             match self.ask(&testing(call, &build), |_| Ok(((), 1))).await {
                 Ok(Answer::Read(())) => Ok(Some(true)),
@@ -134,11 +134,17 @@ impl Client {
         })
     }
 
+    /// Address of the request that tests a connection.
+    fn test_url(&self) -> Option<Url> {
+        let test = self.access.test.as_ref()?;
+        let scope = self.session.seen_by(test.scope());
+        test.url(&self.access.base_url, &Arc::new(scope))
+    }
+
     /// Whether the request that tests a connection, which is sent once, fails as another one has. Where that is
     /// the same, it does not tell.
     async fn fails_alike(&self, call: &Call<'_>, refused: &Refused<'_>) -> Result<bool> {
-        let test = self.access.test.as_ref();
-        let Some(test) = test.filter(|test| test.path() != refused.url.path()) else {
+        let Some(test) = self.test_url().filter(|test| test.path() != refused.url.path()) else {
             return Ok(false);
         };
         let build = || Ok(Request::get(test.clone()));

@@ -33,7 +33,7 @@ use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
 pub use crate::spec::OWN;
-pub use access::{Access, AccessHooks};
+pub use access::{Access, AccessHooks, TestPlan};
 pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue};
 pub use confirm::ConfirmPlan;

@@ -211,3 +211,47 @@ async fn the_rows_that_are_published_are_told_as_they_are() {
     });
     assert!(told.as_ref().is_some_and(|told| told.starts_with("publishing 2 rows")), "{told:?}");
 }
+
+#[test]
+fn mistakes_that_are_common_are_told_with_what_to_do() {
+    let user = User::new();
+    let set = |more: &[&str]| {
+        let output = user.run(&[&["conns", "set", "X"], more].concat());
+        ended(&output, 2).1
+    };
+    for (properties, told) in [
+        (&["mysql://ann:s3cret@db.test/x"][..], "weir cannot use `mysql://`"),
+        (&["url=ftp://ann:s3cret@host/x"], "weir cannot use `ftp://`"),
+        (&["type=postgres", "host=db", "username=ann"], "did you mean `user`?"),
+        (&["spec=confluence", "simulate={pages: many}"], "`many` is not a whole number"),
+    ] {
+        let err = set(properties);
+        assert!(err.contains(told) && !err.contains("s3cret"), "{properties:?}: {err}");
+    }
+    let validate = |text: &str| {
+        user.write("r.yaml", text);
+        let output = user.weir(&["sync", "validate", "r.yaml"]).env("WIKI", SIMULATED).output();
+        ended(&output.unwrap(), 2).1
+    };
+    for (streams, told) in [
+        ("streams: [{ spaces: }]", "write `spaces:` instead of `- spaces`"),
+        ("streams: { spaces: incremental }", "write { mode: incremental }"),
+        ("max_errors: 3\nstreams: { spaces: }", "`max_errors` belongs under `defaults`"),
+        ("streams: { spaces: { object: '' } }", "`object` is empty"),
+        ("streams: { spaces: { columns: { id: integer } } }", "did you mean `int`?"),
+        ("streams: { spaces: { sql: x, tags: [a] } }", "delete the line"),
+    ] {
+        let err = validate(&format!(
+            "source: WIKI\ntarget: OUT\nenv: {{ OUT: '{{type: files, url: out}}' }}\n{streams}\n"
+        ));
+        assert!(err.contains(told), "{streams}: {err}");
+    }
+    user.write("r.yaml", TO_FILES);
+    let hint = |arguments: &[&str]| ended(&user.run(arguments), 2).1;
+    let err = hint(&["run", "--src-conn", "A", "--src-stream", "pages"]);
+    assert!(err.contains("hint: write source, target and streams into a file"), "{err}");
+    let err = hint(&["sync", "run", "r.yaml", "--mode", "bogus"]);
+    assert!(!err.contains("hint: weir sync run"), "{err}");
+    let err = hint(&["run", "-r", "r.yaml"]);
+    assert!(err.contains("hint: weir sync run r.yaml"), "{err}");
+}
