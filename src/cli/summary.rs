@@ -497,7 +497,7 @@ mod tests {
             })
             .collect();
         let first = summary(&report, None).lines().next().unwrap().to_owned();
-        insta::assert_snapshot!(first, @"warning: pages: `title`: 471 of 471 values does not fit the type `int`: they are dropped; correct the type, in the spec or under `columns` in the replication");
+        insta::assert_snapshot!(first, @"warning: pages: `title`: 471 of 471 values do not fit the type `int`: they are dropped; correct the type, in the spec or under `columns` in the replication");
         insta::assert_snapshot!(notes(&report).join("\n"), @r"
         error: groups, tasks, spaces and 2 more: the API does not accept the token
         hint: check the token

@@ -223,11 +223,14 @@ fn mistakes_that_are_common_are_told_with_what_to_do() {
         (&["mysql://ann:s3cret@db.test/x"][..], "weir cannot use `mysql://`"),
         (&["url=ftp://ann:s3cret@host/x"], "weir cannot use `ftp://`"),
         (&["type=postgres", "host=db", "username=ann"], "did you mean `user`?"),
-        (&["spec=confluence", "simulate={pages: many}"], "`many` is not a whole number"),
     ] {
         let err = set(properties);
         assert!(err.contains(told) && !err.contains("s3cret"), "{properties:?}: {err}");
     }
+    let simulated = SIMULATED.replace("{}", "{pages: many}");
+    let output = user.weir(&["conns", "test", "WIKI"]).env("WIKI", simulated).output().unwrap();
+    let (_, err) = ended(&output, 2);
+    assert!(err.contains("`many` is not a whole number"), "{err}");
     let validate = |text: &str| {
         user.write("r.yaml", text);
         let output = user.weir(&["sync", "validate", "r.yaml"]).env("WIKI", SIMULATED).output();
