@@ -313,7 +313,9 @@ impl TokenSource {
         let body = response.json();
         if response.status.is_success() {
             let answer = serde_json::from_slice(body).map_err(|_| {
-                Error::new(Kind::Shape, format!("the answer of `{host}` holds no token"))
+                Error::new(Kind::Shape, format!("the answer of `{host}` holds no token")).with_hint(
+                    "is this the address of the token server? a login page or a proxy may answer there",
+                )
             })?;
             return Ok(Ok(answer));
         }

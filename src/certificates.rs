@@ -7,7 +7,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use rustls_platform_verifier::Verifier;
 use x509_cert::{Certificate, der::Decode};
@@ -41,15 +41,30 @@ pub fn client_config() -> Result<ClientConfig> {
 /// # Errors
 /// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set and holds no certificate.
 pub fn fallback() -> Result<Vec<CertificateDer<'static>>> {
+    let unread = |(name, value): (&str, String)| {
+        let what = format!("{name} names `{value}`, where no certificate can be read");
+        Error::input(what)
+            .with_hint(format!("name a PEM file with the certificates to trust, or unset {name}"))
+    };
+    if let Some(named) = named("SSL_CERT_FILE") {
+        let read = CertificateDer::pem_file_iter(&named.1);
+        if !read.is_ok_and(|mut all| all.any(|one| one.is_ok())) {
+            return Err(unread(named));
+        }
+    }
+    let folders = named("SSL_CERT_DIR");
+    if let Some((name, value)) = &folders {
+        let mut all = std::env::split_paths(value);
+        if let Some(missing) = all.find(|folder| !folder.is_dir()) {
+            return Err(unread((name, missing.display().to_string())));
+        }
+    }
     let provider = Arc::new(ring::default_provider());
     if Verifier::new(Arc::clone(&provider)).is_ok() {
         return Ok(Vec::new());
     }
-    if let Some((name, value)) = named() {
-        let what = format!("{name} names `{value}`, where no certificate can be read");
-        return Err(Error::input(what).with_hint(format!(
-            "name a PEM file with the certificates to trust, or unset {name}"
-        )));
+    if let Some(named) = folders {
+        return Err(unread(named));
     }
     Ok(webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec())
 }
@@ -61,11 +76,11 @@ fn verifier(provider: &Arc<CryptoProvider>) -> Result<Verifier> {
     Verifier::new_with_extra_roots(fallback()?, Arc::clone(provider)).map_err(broken)
 }
 
-/// The variable that names certificates, and its value.
+/// A variable that names certificates, with its value, where it has one.
 #[expect(clippy::disallowed_methods, reason = "the library that reads the files goes by the same")]
-fn named() -> Option<(&'static str, String)> {
-    let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find_map(|name| Some((name, value(name)?)))
+fn named(name: &'static str) -> Option<(&'static str, String)> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some((name, value))
 }
 
 /// Verifies as the system does, and says who issued a certificate that nobody knows.

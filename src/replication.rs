@@ -14,13 +14,39 @@ use crate::yaml::{Document, Finding, Guard, Node, NodeValue, Place, Problems, le
 pub const PLACEHOLDERS: [&str; 5] =
     ["stream_name", "source", "run_id", "run_date", "run_timestamp"];
 
-/// Keys that replications of other tools have, and why they are not needed here.
-const NEEDLESS: [(&str, &str); 4] = [
-    ("primary_key", "the spec knows this"),
-    ("update_key", "the spec knows this"),
-    ("source_options", "the spec knows this"),
-    ("target_options", "the target knows this"),
+/// Keys that replications of other tools have, and what to do about them here.
+const NEEDLESS: [(&str, &str); 10] = [
+    ("primary_key", "the spec knows this: delete the line"),
+    ("update_key", "the spec knows this: delete the line"),
+    ("source_options", "the spec knows this: delete the line"),
+    ("target_options", "the target knows this: delete the line"),
+    ("sql", "the spec says what is asked for: delete the line; `select` names columns"),
+    ("where", "`inputs` choose what is read: `weir spec show NAME` lists those of an API"),
+    ("single", "an `object` that names one file makes one file: delete the line"),
+    ("hooks", "weir runs nothing before or after a stream: do so around `weir sync run`"),
+    ("tags", "weir has no use for it: delete the line; `--streams` chooses streams by name"),
+    ("description", "weir has no use for it: delete the line, or make it a comment"),
 ];
+
+/// Keys of streams, which may stand under `defaults` too.
+const OF_STREAMS: [&str; 12] = [
+    "mode",
+    "object",
+    "select",
+    "columns",
+    "disabled",
+    "inputs",
+    "metadata",
+    "strict",
+    "files",
+    "refresh",
+    "deletes",
+    "max_errors",
+];
+
+/// Modes, as they are written.
+const MODES: [&str; 6] =
+    ["full-refresh", "truncate", "snapshot", "incremental", "backfill", "definition-only"];
 
 /// A run: source, target, streams.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -143,10 +169,17 @@ impl Replication {
         document.read_checked(Self::check).map_err(|mut problems| {
             for problem in &mut problems.0 {
                 let key = problem.message.strip_prefix("unknown key `");
-                let key = key.and_then(|key| key.strip_suffix('`'));
-                let known = NEEDLESS.iter().find(|(needless, _)| Some(*needless) == key);
-                if let Some((_, why)) = known {
-                    problem.hint = Some(format!("{why}: delete the line"));
+                let key = key.and_then(|key| key.strip_suffix('`')).unwrap_or_default();
+                let known = NEEDLESS.iter().find(|(needless, _)| *needless == key);
+                let text = problem.message.strip_suffix("` is not a mapping");
+                let mode = text.and_then(|text| text.strip_prefix('`')).unwrap_or_default();
+                if let Some((_, what)) = known {
+                    problem.hint = Some((*what).to_owned());
+                } else if problem.place.column == 1 && OF_STREAMS.contains(&key) {
+                    problem.hint =
+                        Some(format!("`{key}` belongs under `defaults`, or to a stream"));
+                } else if MODES.contains(&mode) {
+                    problem.hint = Some(format!("write {{ mode: {mode} }}"));
                 }
                 let hint = mappings(document).find(|(place, _)| *place == problem.place);
                 problem.hint = hint.map(|(_, hint)| hint).or(problem.hint.take());

@@ -52,7 +52,7 @@ pub enum Verdict {
 }
 
 /// The rules for answers, first match first, with weir's own at the end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
     max_wait: Duration,

@@ -9,6 +9,7 @@ use super::{
     args::{Conns as Command, Shared},
     conns_set, discover,
     files::{self, Surroundings},
+    patience::Patience,
     printer, tokens, trust,
 };
 use crate::connection::{
@@ -133,12 +134,15 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
 }
 
 fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    let told = Patience::new(shared, format!("the values of connection `{name}`"));
     let connection = trust::fetched(around.connections.find(name)?, around)?;
+    drop(told);
     let told =
         |spec| trust::tell_borrowed(&connection, spec, &around.connections, (shared, around));
     if connection.kind != ConnectionKind::Api {
         told(None);
         let (target, _) = files::target(&connection, None)?;
+        let _told = Patience::new(shared, format!("`{name}` to be reached"));
         super::runtime()?.block_on(target.check())?;
         return Ok(accepted(shared, &connection.name, &leads_to(&connection)));
     }
@@ -149,10 +153,13 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;
     }
     let transport = files::transport(&connection, &spec)?;
+    let told = Patience::new(shared, format!("an answer of {}", leads_to(&connection)));
     let diagnosis = super::runtime()?.block_on(async {
         sync::look_up(&spec, &mut fields, transport.as_ref()).await?;
         sync::probe(&spec, &fields, &tokens::hooks(&connection), transport.as_ref()).await
-    })?;
+    });
+    drop(told);
+    let diagnosis = diagnosis?;
     if shared.json {
         printer::json(&diagnosis);
     } else if diagnosis.ok {

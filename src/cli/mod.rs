@@ -6,6 +6,7 @@ mod conns_set;
 mod discover;
 mod files;
 mod forecast;
+mod patience;
 mod prepared;
 mod printer;
 mod progress;
@@ -25,7 +26,7 @@ mod trust;
 mod trusted;
 mod watch;
 
-use std::process::ExitCode;
+use std::{io::ErrorKind, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -53,22 +54,7 @@ enum Exit {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let arguments: Vec<String> = std::env::args().skip(1).collect();
-            if error.use_stderr() {
-                printer::talk(told(&error, &arguments).trim_end());
-            } else {
-                // Help and version are answers, not errors; a reader that has gone is no error either.
-                drop(error.print());
-            }
-            if error.use_stderr()
-                && let Some(command) = meant(&arguments)
-            {
-                printer::talk(&format!("hint: {command}"));
-            }
-            let code = if error.use_stderr() { Exit::WrongInput } else { Exit::Done };
-            return ExitCode::from(code as u8);
-        }
+        Err(error) => return misunderstood(&error),
     };
     log_to_stderr(cli.shared);
     let mut exit = run(&cli).unwrap_or_else(|error| {
@@ -93,14 +79,46 @@ fn told(error: &clap::Error, arguments: &[String]) -> String {
         .fold(error.render().to_string(), |text, one| text.replace(one.as_str(), &shown_name(one)))
 }
 
+/// Prints help, or what is wrong with the arguments. Help and version are answers, not errors.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that has gone is no error either.
+        let lost = error.print().is_err_and(|error| error.kind() != ErrorKind::BrokenPipe);
+        return ExitCode::from(if lost { Exit::Failed } else { Exit::Done } as u8);
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let text = told(error, &arguments);
+    printer::talk(text.trim_end());
+    let hint = meant(&arguments);
+    if let Some(command) = &hint {
+        printer::talk(&format!("hint: {command}"));
+    }
+    if arguments.iter().any(|argument| argument == "--json") {
+        let first = text.lines().next().unwrap_or_default();
+        let told = Error::input(first.strip_prefix("error: ").unwrap_or(first));
+        let told = match hint {
+            Some(hint) => told.with_hint(hint),
+            None => told,
+        };
+        printer::json(&printer::failed(&told, Exit::WrongInput as u8));
+    }
+    ExitCode::from(Exit::WrongInput as u8)
+}
+
 /// The command that somebody meant who left out a word, or put `-r` before the replication.
 fn meant(arguments: &[String]) -> Option<String> {
+    let is_option = |names: &[&str]| arguments.iter().any(|one| names.contains(&one.as_str()));
     let mut words = arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-'));
     let verb = match words.next()? {
-        "sync" => words.next()?,
+        "sync" if is_option(&["-r", "--replication"]) => words.next()?,
+        "sync" => return None,
         first => first,
     };
     match verb {
+        "run" if is_option(&["--src-conn", "--src-stream", "--tgt-conn", "--tgt-object"]) => Some(
+            "write source, target and streams into a file, then: weir sync run replication.yaml"
+                .to_owned(),
+        ),
         "run" | "plan" | "status" | "reset" | "retry-failed" | "validate" => {
             let at = arguments.iter().position(|word| word == "-r" || word == "--replication");
             let named = at.and_then(|at| arguments.get(at + 1)).map(String::as_str);

@@ -9,7 +9,9 @@ use std::{
 use super::{
     args::Shared,
     files::{self, Surroundings},
-    forecast, printer,
+    forecast,
+    patience::Patience,
+    printer,
     progress::Head,
     tokens,
     trust::{self, Use},
@@ -55,7 +57,10 @@ pub(super) fn prepare(
     let mut connections = around.connections.clone();
     let (mut replication, document) = files::replication(path, &mut connections)?;
     let fetched = |name: &str, least: Use| match files::connection(name, &connections, around)? {
-        found if needed >= least => trust::fetched(found, around),
+        found if needed >= least => {
+            let _told = Patience::new(shared, format!("the values of connection `{name}`"));
+            trust::fetched(found, around)
+        }
         found => Ok(found),
     };
     let source = fetched(&replication.source, Use::All)?;

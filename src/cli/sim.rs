@@ -16,15 +16,18 @@ use crate::sim::{
     Churning, Credentials, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter,
     Simulator, What, When, refusal, serve,
 };
+use crate::yaml::Document;
 
 /// Time that a request takes longer when `slow` strikes.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// Options of a simulated tenant, from a connection's `simulate`.
 pub(super) fn options(settings: &serde_json::Value) -> Result<Options> {
-    let settings = if settings.is_null() { serde_json::json!({}) } else { settings.clone() };
-    let site: Site = serde_json::from_value(settings).map_err(|error| {
-        Error::input("`simulate` of the connection is not valid").because(error)
+    let text = if settings.is_null() { "{}".to_owned() } else { settings.to_string() };
+    // JSON is YAML, whose reader speaks to people.
+    let site = Document::parse("simulate", &text).and_then(|document| document.read::<Site>());
+    let site = site.map_err(|problems| {
+        Error::from(problems).within("`simulate` of the connection is not valid")
     })?;
     tenant(&site)
 }

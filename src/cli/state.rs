@@ -252,7 +252,8 @@ pub(super) fn reset(
 
 fn confirmed(names: &[&str]) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::input("nobody can be asked here").with_hint("say `--yes`"));
+        return Err(Error::input("this needs your confirmation")
+            .with_hint("without a terminal, add `--yes`"));
     }
     printer::talk(&format!(
         "This forgets the cursors and the progress of {}, and a run that has not ended.\n\

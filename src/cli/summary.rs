@@ -250,8 +250,9 @@ pub(super) fn warnings(report: &RunReport) -> Vec<String> {
 fn misfits(stream: &str, name: &str, column: &ColumnReport) -> String {
     let ColumnReport { kind, values, misfits, kept, .. } = column;
     let kept = if *kept { "they are kept in `_extra`" } else { "they are dropped" };
+    let fit = if *misfits == 1 { "does not fit" } else { "do not fit" };
     let (misfits, values) = (grouped(*misfits), counted(*values, "value"));
-    format!("{stream}: `{name}`: {misfits} of {values} do not fit the type `{kind}`: {kept}")
+    format!("{stream}: `{name}`: {misfits} of {values} {fit} the type `{kind}`: {kept}")
 }
 
 /// Whether several streams failed for one reason, and nothing else is to be told of any.
@@ -264,20 +265,26 @@ fn failed_as_one(streams: &[StreamReport]) -> bool {
         && streams.iter().all(|stream| stream.rows == 0 && !stream.earlier)
 }
 
-/// Why streams failed; those that failed for the same reason together.
-fn failures(streams: &[StreamReport]) -> Vec<String> {
-    let mut reasons: IndexMap<(&String, Option<&String>), Vec<&str>> = IndexMap::new();
+/// Why streams failed: each error with its hint and the streams that it stopped.
+pub(super) fn reasons(streams: &[StreamReport]) -> Vec<(&str, Option<&str>, Vec<&str>)> {
+    let mut reasons: IndexMap<(&str, Option<&str>), Vec<&str>> = IndexMap::new();
     for stream in streams {
         if let Some(error) = &stream.error {
-            reasons.entry((error, stream.hint.as_ref())).or_default().push(&stream.stream);
+            let reason = reasons.entry((error, stream.hint.as_deref())).or_default();
+            reason.push(&stream.stream);
         }
     }
-    let told = reasons.into_iter().map(|((error, hint), names)| {
+    reasons.into_iter().map(|((error, hint), streams)| (error, hint, streams)).collect()
+}
+
+/// Why streams failed, in words; those that failed for the same reason together.
+fn failures(streams: &[StreamReport]) -> Vec<String> {
+    let told = reasons(streams).into_iter().map(|(error, hint, names)| {
         let mut who = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
         if names.len() > NAMED {
             who = format!("{who} and {} more", names.len() - NAMED);
         }
-        trouble(&format!("{who}: {error}"), &[], hint.map(String::as_str))
+        trouble(&format!("{who}: {error}"), &[], hint)
     });
     told.collect()
 }
@@ -501,7 +508,7 @@ mod tests {
         error: groups, tasks, spaces and 2 more: the API does not accept the token
         hint: check the token
         note: pages: `body`: 3 values changed, since the target cannot hold them as they are: NUL characters and lone surrogates become U+FFFD, dates out of range `infinity`, JSON numbers out of range text
-        note: pages: `version`: 1 of 471 values do not fit the type `int`: they are kept in `_extra`
+        note: pages: `version`: 1 of 471 values does not fit the type `int`: they are kept in `_extra`
         note: pages: the API brought 2,000 rows more than once; each was written once
         refused: page_labels: page_id=1: 403 Forbidden (https://acme.test/pages/1/labels)
         refused: page_labels: page_id=2: 403 Forbidden (https://acme.test/pages/2/labels)

@@ -10,6 +10,7 @@ use super::{
     args::{Chosen, LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun},
     files::{self, Surroundings},
     forecast,
+    patience::Patience,
     prepared::{Prepared, plan, plan_for, prepare},
     printer,
     progress::Progress,
@@ -32,6 +33,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             let needed = if *target { Use::Source } else { Use::Look };
             let mut prepared = prepare(replication, around, (needed, shared))?;
             if *target {
+                let _told = Patience::new(shared, "the target, and what the API is asked for");
                 super::runtime()?.block_on(check_target(&mut prepared))?;
             }
             let plan = plan(&prepared, &Options::default())?;
@@ -51,7 +53,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
         Command::Plan(args) => foretell(args, shared, around),
         Command::RetryFailed { replication, streams } => {
             let options =
-                Options { selection: Selection::of(streams), retry: true, ..Options::default() };
+                Options { selection: Selection::of(streams)?, retry: true, ..Options::default() };
             let beginning = Beginning { retry: true, ..Beginning::now() };
             go(prepare(replication, around, (Use::All, shared))?, &options, beginning, shared)
         }
@@ -59,8 +61,9 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             state::status(&prepare(replication, around, (Use::Target, shared))?, shared)
         }
         Command::Reset { replication, streams, yes } => {
+            let selection = Selection::of(streams)?;
             let prepared = prepare(replication, around, (Use::Target, shared))?;
-            state::reset(&prepared, &Selection::of(streams), *yes, shared)
+            state::reset(&prepared, &selection, *yes, shared)
         }
     }
 }
@@ -116,7 +119,7 @@ fn chosen(args: &Chosen) -> Result<Options> {
         return Err(Error::input("`--range` goes with `--mode backfill`"));
     }
     Ok(Options {
-        selection: Selection::of(&args.streams),
+        selection: Selection::of(&args.streams)?,
         mode,
         range: args.range.clone(),
         routes: args.routes.clone(),
@@ -129,6 +132,7 @@ fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit
     let mut prepared = prepare(&args.replication, around, (Use::All, shared))?;
     let options = chosen(args)?;
     let transport = files::transport(&prepared.source, &prepared.spec)?;
+    let told = Patience::new(shared, "answers of the API, and of the target");
     let forecast = super::runtime()?.block_on(async {
         // What a run looks up first decides what it takes for read.
         sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
@@ -142,8 +146,9 @@ fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit
         };
         let prepare = |run| plan_for(&prepared, &options, run);
         sync::forecast(&prepare, &services, Beginning::now()).await
-    })?;
-    forecast::show(&forecast, shared);
+    });
+    drop(told);
+    forecast::show(&forecast?, shared);
     Ok(Exit::Done)
 }
 
@@ -238,7 +243,7 @@ fn ledger_to_read(prepared: &Prepared) -> Option<Arc<dyn Ledger>> {
 /// Tells what a run came to; a quiet one tells only what went wrong.
 fn conclude(replication: &str, report: &RunReport, shared: Shared) {
     if shared.json {
-        printer::json(report);
+        printer::json(&with_failures(report));
     }
     match shared.log_format {
         LogFormat::Json => {
@@ -274,6 +279,18 @@ fn conclude(replication: &str, report: &RunReport, shared: Shared) {
             printer::talk(&summary::summary(report, printer::columns(&std::io::stderr())));
         }
     }
+}
+
+/// A report whose errors tell, besides the refused slices, why streams failed: each reason once.
+fn with_failures(report: &RunReport) -> serde_json::Value {
+    let mut told = serde_json::to_value(report).unwrap_or_default();
+    let Some(errors) = told.get_mut("errors").and_then(|errors| errors.as_array_mut()) else {
+        return told;
+    };
+    for (error, hint, streams) in summary::reasons(&report.streams) {
+        errors.push(json!({ "streams": streams, "message": error, "hint": hint }));
+    }
+    told
 }
 
 /// Shows a plan.

@@ -58,7 +58,9 @@ pub fn lacking_fields(
     let Found { fields, wrong } = found(connection, spec, environment)?;
     if !wrong.is_empty() {
         let what = format!("connection `{}`:\n  {}", connection.name, wrong.join("\n  "));
-        return Err(Error::input(what).with_hint(format!("weir conns discover {} …", spec.name)));
+        return Err(
+            Error::input(what).with_hint(format!("weir spec show {} shows the fields", spec.name))
+        );
     }
     if connection.simulate.is_some() {
         return Ok(Vec::new());

@@ -257,8 +257,8 @@ impl Connection {
             Some(_) => return Err(wrong("`type` is none of api, postgres, files".to_owned())),
             None if found.properties.contains_key("spec") => ConnectionKind::Api,
             None => {
-                let url = found.property("url").and_then(kind_of_url);
-                url.ok_or_else(|| wrong("`type` is missing: api, postgres or files".to_owned()))?
+                let url = found.property("url");
+                url.and_then(kind_of_url).ok_or_else(|| wrong(without_kind(url)))?
             }
         };
         if found.kind != ConnectionKind::Api && !found.inputs.is_empty() {
@@ -271,7 +271,9 @@ impl Connection {
     /// Adds a property.
     fn add(&mut self, key: &str, value: &Node, context: &Context<'_>) -> Result<()> {
         let wrong = |what: String| Error::input(format!("{}: {what}", context.place(&self.name)));
-        let text = scalar(value).ok_or_else(|| wrong(format!("`{key}` is no text")))?;
+        let text = scalar(value).ok_or_else(|| {
+            wrong(format!("`{key}` holds a mapping or a list, and one value belongs there"))
+        })?;
         let (text, reference) = reference::meant(&text, context)
             .map_err(|error| error.within(format!("connection `{}`: `{key}`", self.name)))?;
         self.elsewhere.extend(reference.map(|reference| (key.to_owned(), reference)));
@@ -430,6 +432,18 @@ fn kind_of_url(text: &str) -> Option<ConnectionKind> {
         driver if driver.starts_with("postgresql+") => Some(ConnectionKind::Postgres),
         "file" | "s3" | "gs" | "az" => Some(ConnectionKind::Files),
         _ => None,
+    }
+}
+
+/// What is wrong with a connection that has no `type`; only the scheme of its URL is told.
+fn without_kind(url: Option<&str>) -> String {
+    let scheme = url.and_then(|url| url.split_once("://")).map(|(scheme, _)| scheme);
+    let is_word = |scheme: &&str| scheme.chars().all(|letter| letter.is_ascii_alphanumeric());
+    match scheme.filter(is_word) {
+        Some(scheme) => format!(
+            "weir cannot use `{scheme}://`; it writes to postgres://, s3://, gs://, az:// and file://"
+        ),
+        None => "`type` is missing: api, postgres or files".to_owned(),
     }
 }
 

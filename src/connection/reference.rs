@@ -141,7 +141,10 @@ fn from_command(command: &str) -> Result<String> {
         waited += STEP;
     };
     if !status.success() {
-        return Err(wrong("failed"));
+        return Err(wrong(&match status.code() {
+            Some(code) => format!("failed with exit code {code}"),
+            None => "was ended by a signal".to_owned(),
+        }));
     }
     let mut text = String::new();
     if let Some(output) = child.stdout.take() {

@@ -237,6 +237,9 @@ fn not_json(body: &[u8]) -> Option<String> {
                     `{ status: 204, then: empty }` under `responses`";
         return Some(what.to_owned());
     };
+    if body.starts_with(b"\xFF\xFE") || body.starts_with(b"\xFE\xFF") {
+        return Some("it is UTF-16, and JSON is UTF-8".to_owned());
+    }
     let mut values =
         serde_json::Deserializer::from_slice(start).into_iter::<serde::de::IgnoredAny>();
     let one = values.next().is_some_and(|value| value.is_ok());

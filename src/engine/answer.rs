@@ -1,7 +1,7 @@
 //! What comes of a request: an answer that was read, or what the server said instead.
 
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{Response, StatusCode, TransportError, Url};
+use crate::fetch::{Response, StatusCode, TransportError, Url, header};
 use crate::respond;
 use crate::secret::shown;
 use crate::spec::{Meaning, Then};
@@ -131,11 +131,22 @@ pub(super) fn unreadable(response: &Response, why: &str) -> TransportError {
         return unread(&format!("the answer ({status}) is not valid UTF-8"));
     }
     match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+        // What came whole by HTTP's own measure was cut short before it was sent.
+        Err(error) if error.is_eof() && is_framed(response) => {
+            unread(&format!("the answer ({status}) ends before its JSON does ({why})"))
+        }
         Err(error) if error.is_eof() => {
             TransportError::Broken(format!("the body ended before its JSON did ({why})"))
         }
         _ => unread(&format!("the answer ({status}) is not JSON ({why})")),
     }
+}
+
+/// Whether the answer told where its body ends.
+fn is_framed(response: &Response) -> bool {
+    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .iter()
+        .any(|name| response.headers.contains_key(name))
 }
 
 /// Status and words of an answer that is no success.
@@ -168,6 +179,12 @@ pub(super) fn failure(
             return Error::new(Kind::Unreachable, what).with_hint(
                 "look at what answers there: a login page, a proxy, another API version, or a spec that expects JSON where there is none",
             );
+        }
+        (None, _) if let Err(TransportError::TooLarge(limit)) = answered => {
+            let what =
+                format!("what `{host}` answers to `{place}` is larger than {} MiB", limit >> 20);
+            Error::new(Kind::Unreachable, what)
+                .with_hint("ask for smaller pages by `page_size` in the spec, or raise its `limits.max_body_mib`")
         }
         (None, _) => {
             let what = format!("`{host}` did not answer `{place}`: {message}");

@@ -18,8 +18,9 @@ use super::{
     },
     estimate::Price,
     hand::Reserved,
-    lockout::Lockout,
+    lockout::{Lockout, Refused},
     purse::Purse,
+    session::Session,
     stats::Stats,
 };
 use crate::decode::DecodeError;
@@ -44,8 +45,10 @@ pub(super) struct Client {
     pub(super) purse: Option<Arc<Purse>>,
     /// Requests that were answered so far.
     pub(super) answered: AtomicU64,
-    /// Whether the API accepts its credentials.
+    /// Why no request is answered, once that is known.
     pub(super) lockout: Lockout,
+    /// What the requests before the streams brought.
+    pub(super) session: Session,
 }
 
 /// A request to be sent, perhaps several times.
@@ -78,6 +81,8 @@ pub(super) struct Call<'call> {
 pub(super) enum Need {
     /// As the rules say.
     Firm,
+    /// As the rules say; no session is renewed for it.
+    Session,
     /// Another request can take its place: a refusal is no failure, whatever the rules say.
     Tentative,
     /// Not much: it is tried once.
@@ -115,17 +120,21 @@ impl Client {
         read: impl Fn(&Response) -> Result<(T, u64), DecodeError> + Send + Sync,
     ) -> Result<Answer<T>> {
         let before = self.answered.load(Ordering::Relaxed);
-        let mut number = 0;
+        let (mut number, mut renewed) = (0, false);
         loop {
             number += 1;
             if let Some(error) = self.lockout.error() {
                 return Err(error);
             }
+            let session = self.session.number();
             let mut request = (call.build)()?;
             let (sent, read) = self.try_once(call, &mut request, &read).await?;
             let answered = match (sent, read) {
                 (Ok(_), Some(Ok(value))) => {
                     self.answered.fetch_add(1, Ordering::Relaxed);
+                    if call.need != Need::Session {
+                        self.session.accept(session, renewed);
+                    }
                     return Ok(Answer::Read(value));
                 }
                 (Ok(response), Some(Err(DecodeError::Malformed(why)))) => {
@@ -137,6 +146,15 @@ impl Client {
                 }
                 (sent, _) => sent,
             };
+            if self.is_over(call, &answered) {
+                if renewed {
+                    self.note_futile();
+                } else if self.renew(session).await? {
+                    self.note_retry(call, &answered, Duration::ZERO, number);
+                    renewed = true;
+                    continue;
+                }
+            }
             let smaller = is_too_heavy(&answered, number) && (call.shrink)();
             if smaller && matches!(answered, Err(TransportError::TooLarge(_))) {
                 self.note_retry(call, &answered, Duration::ZERO, number);
@@ -162,7 +180,7 @@ impl Client {
     }
 
     /// Sends a request once and reads its answer.
-    async fn try_once<T>(
+    pub(super) async fn try_once<T>(
         &self,
         call: &Call<'_>,
         request: &mut Request,
@@ -223,8 +241,11 @@ impl Client {
             return Err(pause);
         }
         let error = failure(&url, &answered, means, hint);
-        if error.kind() == Kind::Credentials && call.leaves {
-            return Err(self.locked_out(call, error).await?);
+        let failed = Refused { url: &url, answered: &answered, before, error: &error };
+        if call.leaves
+            && let Some(error) = self.locked_out(call, failed).await?
+        {
+            return Err(error);
         }
         let cause = cause_of(&answered, &url).filter(|_| call.leaves && means.is_none());
         let Some(cause) = cause else { return Err(error) };
@@ -357,6 +378,12 @@ impl Client {
             () = self.cancel.cancelled() => Err(interrupted()),
             done = work => Ok(done),
         }
+    }
+
+    /// The last try of a request: what the rules say then is no retry.
+    pub(super) fn last_attempt(&self, child: bool) -> Attempt {
+        let (number, random) = (u32::MAX, self.jitter.next());
+        Attempt { number, child, random, now: Utc::now(), accepted: false }
     }
 
     fn note_retry(&self, call: &Call<'_>, answered: &Answered, wait: Duration, attempt: u32) {

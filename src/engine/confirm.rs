@@ -1,6 +1,6 @@
 //! Rows that a complete reading did not bring: asked for one by one before they count as gone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -18,7 +18,7 @@ use crate::error::{Kind, Result};
 use crate::fetch::Request;
 use crate::plan::{ConfirmPlan, StreamPlan};
 use crate::spec::Then;
-use crate::template::{Scope, Value};
+use crate::template::Value;
 use crate::write::{Deletes, Disposition, Ending, Seen, Table};
 
 /// Rows of a reading that are asked for; of more, none is.
@@ -77,10 +77,8 @@ async fn is_there(
     stats: &Stats,
     key: &str,
 ) -> Result<bool> {
-    let mut variables: BTreeMap<String, Value> = env.variables.clone();
-    variables.extend(plan.variables.clone());
-    variables.insert(confirm.key.clone(), Value::from(key));
-    let scope = Arc::new(Scope::new(variables));
+    let scope = env.scope(plan).with(confirm.key.as_str().into(), Value::from(key));
+    let scope = Arc::new(scope);
     let build = || {
         let path = confirm.path.render_path(&scope).map_err(|error| assemble::unfilled(&error))?;
         let base_url = &env.client.access.base_url;

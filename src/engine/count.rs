@@ -20,6 +20,7 @@ use super::{
     lockout::Lockout,
     purse::Purse,
     reach,
+    session::Session,
     state::{Counted, Reach, Recall, Way},
     stats::Stats,
 };
@@ -116,6 +117,7 @@ fn client(
         purse,
         answered: AtomicU64::new(0),
         lockout: Lockout::default(),
+        session: Session::default(),
     }
 }
 

@@ -20,6 +20,9 @@ use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write::{self, Committed, Disposition, Seen};
 
+/// Values that are named where they did not come.
+const NAMED: usize = 10;
+
 /// A stream that was read, or was to be.
 pub(super) struct Ending<'stream> {
     pub(super) plan: &'stream StreamPlan,
@@ -86,7 +89,12 @@ impl Ending<'_> {
             && self.plan.limit.is_none()
         {
             let (rows, least) = (counts.rows, self.plan.min_rows);
-            let what = format!("there are {rows} rows, but the inputs ask for {least} by name");
+            let what = match self.lacking(keeper) {
+                Some(lacking) => lacking,
+                None => format!(
+                    "the inputs ask for {least} by name, but {rows} came: some are not there, or this account may not see them"
+                ),
+            };
             return Err(Error::new(Kind::Rejected, what)
                 .with_hint("look for misspelt or removed names in the inputs"));
         }
@@ -103,6 +111,28 @@ impl Ending<'_> {
                 .with_hint("the credentials may lack a permission for this stream"));
         }
         Ok(())
+    }
+
+    /// What was asked for by name and did not come, in words; `None` where it is not known: an earlier process
+    /// may have read it.
+    fn lacking(&self, keeper: &Keeper) -> Option<String> {
+        let (rows, least) = (keeper.stats.counts().rows, self.plan.min_rows);
+        let asked = self.plan.own_requests().iter().find_map(|request| request.asked.as_ref())?;
+        let mut lacking = keeper.stats.lacks(asked);
+        lacking.sort_unstable();
+        lacking.dedup();
+        if u64::try_from(lacking.len()).ok() != least.checked_sub(rows) {
+            return None;
+        }
+        let names = lacking.iter().take(NAMED).map(|name| format!("`{name}`"));
+        let mut names = names.collect::<Vec<_>>().join(", ");
+        if let Some(more) = lacking.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            names = format!("{names} and {more} more");
+        }
+        let input = &asked.input;
+        Some(format!(
+            "`{input}`: there is no {names}, or this account may not see it; {least} were asked for, {rows} came"
+        ))
     }
 
     /// What the target may conclude of rows that were not seen.

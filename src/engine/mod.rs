@@ -30,6 +30,7 @@ mod queue;
 mod reach;
 mod refused;
 mod rows;
+mod session;
 mod shared;
 mod slice;
 mod source;
@@ -50,30 +51,25 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::decode;
-use crate::error::{Error, Kind, Result};
-use crate::fetch::{Request, Transport};
+use crate::error::{Error, Result};
+use crate::fetch::Transport;
 use crate::ledger::{Ledger, Memory};
-use crate::plan::{Cost, Iterate, Plan, Run, StepPlan, StreamPlan};
+use crate::plan::{Iterate, Plan, Run, StreamPlan};
 use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport};
-use crate::respond::Rules;
-use crate::secret::hide_passing;
 use crate::state::{Lock, Store};
-use crate::template::{Scope, Value, from_json};
+use crate::template::{Scope, Value};
 use crate::throttle::Throttle;
 use crate::write::Target;
 
-use answer::Answer;
-use client::{Call, Client, Jitter, Need};
+use client::{Client, Jitter};
 use doubt::AnsweredKinds;
-use estimate::{Estimate, Price};
 use lockout::Lockout;
 use parents::{About, KnownLooks, Read};
 use purse::Purse;
 use queue::{Queue, Queues};
+use session::Session;
 use source::Company;
 use spans::Spans;
-use stats::Stats;
 use stream::{Ended, Job};
 
 pub use anew::anew;
@@ -81,6 +77,7 @@ pub use count::{Census, census};
 pub use doubt::Doubt;
 pub use forecast::{Expected, Naive, forecast};
 pub use reach::{range, writes_all};
+pub use session::{captured, step_request};
 pub use state::{
     Changes, Counted, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice,
     OpenStream, Progress, Reach, Recall, StreamState, Supply, Way,
@@ -148,7 +145,7 @@ impl Env {
 
     /// The values that a stream's templates see in every slice.
     fn scope(&self, plan: &StreamPlan) -> Scope {
-        Self::scope_of(&self.variables, plan)
+        self.client.session.seen_by(Self::scope_of(&self.variables, plan))
     }
 
     fn scope_of(shared: &BTreeMap<String, Value>, plan: &StreamPlan) -> Scope {
@@ -218,18 +215,29 @@ pub async fn run(
         reporter.report(&Event::Warning { stream: None, message });
     }
     let (jitter, answered) = (Jitter::of(&run.id), AtomicU64::new(0));
+    let session = Session::new(setup, rules, variables.clone());
     let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let clock = (start.now, start.spent);
     let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), clock));
     let lockout = Lockout::default();
-    let client =
-        Client { transport, throttle, access, reporter, cancel, jitter, purse, answered, lockout };
+    let client = Client {
+        transport,
+        throttle,
+        access,
+        reporter,
+        cancel,
+        jitter,
+        purse,
+        answered,
+        lockout,
+        session,
+    };
     let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
     let log = names.iter().map(|name| match durable {
         Some(_) => Queue::restored(name, &recall.rest),
         None => Queue::new(name, false),
     });
-    let mut env = Env {
+    let env = Env {
         client,
         target,
         queues: Arc::new(Queues::new(log.collect())),
@@ -241,20 +249,15 @@ pub async fn run(
         run,
         clock: (start.now, Instant::now()),
     };
-    env.variables = match prepare(&env, &setup, &rules).await {
-        Ok(variables) => variables,
-        Err(error) => {
-            env.client.close().await;
-            return Err(error);
-        }
-    };
+    if let Err(error) = env.client.log_in().await {
+        env.client.close().await;
+        return Err(error);
+    }
     let env = Arc::new(env);
     let mut ran = run_streams(&env, streams, recall, ways).await;
-    for step in &teardown {
-        if let Err(error) = perform(&env, step, &rules, &env.variables).await {
-            let message = format!("a request after the streams failed: {}", error.chain());
-            env.client.reporter.report(&Event::Warning { stream: None, message });
-        }
+    for error in env.client.log_out(&teardown).await {
+        let message = format!("a request after the streams failed: {}", error.chain());
+        env.client.reporter.report(&Event::Warning { stream: None, message });
     }
     ran.points = env.client.close().await;
     Ok(ran)
@@ -394,67 +397,4 @@ fn known_looks(plan: &StreamPlan, way: Way, recall: &Recall) -> Option<KnownLook
     let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
     let looks = reach::fetches(plan, way) && reach::remembers(plan, way) == Some(About::Looks);
     (holds && looks).then(|| KnownLooks::restored(&plan.name, &recall.rest))
-}
-
-/// Sends the requests before the streams; returns all variables, those they captured included.
-async fn prepare(env: &Env, setup: &[StepPlan], rules: &Rules) -> Result<BTreeMap<String, Value>> {
-    let mut variables = env.variables.clone();
-    for step in setup {
-        let captured = perform(env, step, rules, &variables)
-            .await
-            .map_err(|error| error.within("a request before the streams failed"))?;
-        variables.extend(captured);
-    }
-    Ok(variables)
-}
-
-async fn perform(
-    env: &Env,
-    step: &StepPlan,
-    rules: &Rules,
-    variables: &BTreeMap<String, Value>,
-) -> Result<BTreeMap<String, Value>> {
-    let scope = Arc::new(Scope::new(variables.clone()));
-    let build = || {
-        let path = step.path.render_path(&scope).map_err(|error| assemble::unfilled(&error))?;
-        let url = assemble::url_of(&env.client.access.base_url, &path, &step.query, &scope)?;
-        let mut request = Request::get(url);
-        request.method = step.method.clone();
-        assemble::add_body(&mut request, step.body.as_ref(), &scope)?;
-        assemble::add_headers(&mut request, &step.headers, &scope)?;
-        Ok(request)
-    };
-    let stats = Stats::default();
-    let call = Call {
-        need: Need::Firm,
-        leaves: false,
-        shared: false,
-        price: Price { cost: Cost::default(), estimate: &Estimate::new(0), page: None },
-        stream: "setup",
-        stats: &stats,
-        rules,
-        child: false,
-        build: &build,
-        shrink: &|| false,
-        narrow: &|| false,
-    };
-    let answer = env.client.ask(&call, |response| Ok((response.json().to_vec(), 0)));
-    let body = match answer.await? {
-        Answer::Read(body) => body,
-        Answer::Failed(failed) => return Err(failed.error),
-        Answer::Given { message, .. } => return Err(Error::new(Kind::Rejected, message)),
-    };
-    let mut captured = BTreeMap::new();
-    for (name, path) in &step.capture {
-        let value = decode::value_at(&body, path).ok_or_else(|| {
-            Error::new(Kind::Shape, format!("the answer has nothing at `{path}` for `{name}`"))
-        })?;
-        // A session's token, for all that is known: it may be renewed.
-        match &value {
-            serde_json::Value::String(text) => hide_passing(text),
-            value => hide_passing(&value.to_string()),
-        }
-        captured.insert(name.clone(), from_json(&value));
-    }
-    Ok(captured)
 }

@@ -276,6 +276,9 @@ pub(super) async fn deliver(
         delivered.rows = allowed;
     }
     Stats::add(&stats.rows, delivered.rows);
+    if let Some(asked) = &request.asked {
+        stats.note_found(asked, &page);
+    }
     report(shared);
     feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
     Ok(delivered)

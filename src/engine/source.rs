@@ -319,6 +319,9 @@ impl Source {
                     .with_hint("see what the parent stream says, then run again"));
             }
             Supply::Failed => {
+                if let Some(error) = shared.env.client.lockout.error() {
+                    return Err(error);
+                }
                 let what = format!("what feeds `{}` failed", queue());
                 if !shared.needs(number) {
                     shared.refuse(self.number);

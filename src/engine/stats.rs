@@ -1,7 +1,7 @@
 //! The figures of one stream while it runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +9,8 @@ use std::{
 };
 
 use super::state::{Counts, Progress};
+use crate::decode::Page;
+use crate::plan::AskedPlan;
 use crate::report::{ColumnReport, Figures, Notice, NoticeKind, add_notice};
 use crate::secret::line;
 
@@ -31,6 +33,8 @@ pub(super) struct Stats {
     pub(super) borne: AtomicU64,
     notices: Mutex<Vec<Notice>>,
     columns: Mutex<BTreeMap<String, ColumnReport>>,
+    /// Values of inputs for which records came, in lowercase.
+    found: Mutex<BTreeSet<String>>,
 }
 
 impl Stats {
@@ -49,6 +53,23 @@ impl Stats {
     /// The stream's notices so far.
     pub(super) fn notices(&self) -> Vec<Notice> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of the values of an input for which records came.
+    pub(super) fn note_found(&self, asked: &AskedPlan, page: &Page) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        for value in page.taps.get(asked.tap).into_iter().flatten().flatten() {
+            if asked.values.iter().any(|one| is_same(one, value)) {
+                found.insert(value.to_lowercase());
+            }
+        }
+    }
+
+    /// Those for which none came.
+    pub(super) fn lacks<'plan>(&self, asked: &'plan AskedPlan) -> Vec<&'plan str> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = asked.values.iter().map(String::as_str);
+        values.filter(|value| !found.contains(&value.to_lowercase())).collect()
     }
 
     /// Takes note of how the values of columns fared.
@@ -95,6 +116,7 @@ impl Stats {
             borne: counts.borne.into(),
             notices: Mutex::new(notices),
             columns: Mutex::default(),
+            found: Mutex::default(),
         }
     }
 
@@ -129,4 +151,9 @@ impl Stats {
             borne: read(&self.borne),
         }
     }
+}
+
+/// Whether a record came for a value that was asked for: APIs take names in any case.
+fn is_same(asked: &str, came: &str) -> bool {
+    asked.to_lowercase() == came.to_lowercase()
 }

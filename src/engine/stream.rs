@@ -420,7 +420,7 @@ async fn settle(
                 ending.after(progress, committed, env.now(), supply)
             };
             if let Some(output) = &ending.plan.output {
-                let (rows, object) = (progress.counts.rows, &output.table.object);
+                let (rows, object) = (keeper.stats.counts().rows, &output.table.object);
                 doing(env, &ending.plan.name, format!("publishing {rows} rows in `{object}`"));
             }
             match keeper.commit(&seen, after).await {

@@ -41,6 +41,7 @@ impl Http {
             .map_err(|error| {
                 Error::new(Kind::Unreachable, "the HTTP client cannot be set up").because(error)
             })?;
+        check_proxies()?;
         Ok(Self { client, max_body, proxies: Matcher::from_system() })
     }
 
@@ -52,6 +53,27 @@ impl Http {
         let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
         Some(format!("{}://{}{port}", uri.scheme_str().unwrap_or("http"), uri.host()?))
     }
+}
+
+/// Refuses an address of a proxy that is none: the client would go past the proxy without a word.
+#[expect(clippy::disallowed_methods, reason = "the client goes by the same variables")]
+fn check_proxies() -> Result<()> {
+    for names in
+        [["ALL_PROXY", "all_proxy"], ["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"]]
+    {
+        let Some((name, value)) =
+            names.into_iter().find_map(|name| Some((name, std::env::var(name).ok()?)))
+        else {
+            continue;
+        };
+        let target = hyper::Uri::from_static("http://host.test/");
+        let known = Matcher::builder().all(value.as_str()).build().intercept(&target);
+        if !value.is_empty() && known.is_none() {
+            let what = format!("the variable {name} is no address of a proxy");
+            return Err(Error::input(what).with_hint("write http://proxy.test:3128, or unset it"));
+        }
+    }
+    Ok(())
 }
 
 fn within_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
@@ -122,6 +144,11 @@ fn classify(error: reqwest::Error, proxy: Option<String>) -> TransportError {
     }
     if all.contains("received corrupt message of type InvalidContentType") {
         return TransportError::PlainPort;
+    }
+    if error.is_decode() {
+        return TransportError::Unreadable(format!(
+            "the answer does not fit its `content-encoding`: {why}"
+        ));
     }
     if is_too_large {
         TransportError::Unreadable("the header block of the answer is too large".to_owned())

@@ -1,7 +1,7 @@
 //! Where requests go and how they authenticate: the connection's part of a plan.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderName, HeaderValue, Url};
 use crate::secret::{Secret, hide};
 use crate::spec::{AuthChoice, Fields, OAuth2, Spec};
-use crate::template::{Expression, Scope, Template, TemplateError};
+use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
 /// What OAuth 2.0 may need from outside: somewhere to keep a new refresh token, somebody to grant
 /// access.
@@ -39,9 +39,43 @@ pub struct Access {
     pub account: String,
     /// Headers of every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Address of the request that tests a connection; `None` where it takes more than the connection to fill
-    /// it in.
-    pub test: Option<Url>,
+    /// The request that tests a connection; `None` where there is none.
+    pub test: Option<TestPlan>,
+}
+
+/// The request that tests a connection.
+#[derive(Debug)]
+pub struct TestPlan {
+    path: Template,
+    query: Vec<(String, Template)>,
+    /// The connection's values.
+    variables: BTreeMap<String, Value>,
+}
+
+impl TestPlan {
+    fn new(spec: &Spec, fields: &Fields) -> Option<Self> {
+        let test = spec.probe()?;
+        let path = Template::parse(&test.get).ok()?;
+        let all =
+            test.query.iter().flat_map(|(name, all)| all.0.iter().map(move |one| (name, one)));
+        let query = all.map(|(name, text)| Some((name.clone(), Template::parse(text).ok()?)));
+        Some(Self { path, query: query.collect::<Option<_>>()?, variables: fields.variables() })
+    }
+
+    /// What its templates see, unless a session adds to it.
+    pub fn scope(&self) -> Scope {
+        Scope::new(self.variables.clone())
+    }
+
+    /// Its address; `None` where it takes more than the scope to fill it in.
+    pub fn url(&self, base_url: &str, scope: &Arc<Scope>) -> Option<Url> {
+        let path = self.path.render_path(scope).ok()?;
+        let mut url = Url::parse(&format!("{base_url}{path}")).ok()?;
+        for (name, template) in &self.query {
+            url.query_pairs_mut().append_pair(name, &template.render(scope).ok()?);
+        }
+        Some(url)
+    }
 }
 
 impl Access {
@@ -79,7 +113,7 @@ impl Access {
                 Template::parse(value).and_then(|value| value.render(&open)).map_err(filled)?;
             headers.push(header(name, &value)?);
         }
-        let test = test_url(spec, &base_url, &open);
+        let test = TestPlan::new(spec, fields);
         Ok(Self { base_url, auth, account, headers, test })
     }
 
@@ -103,20 +137,6 @@ impl Access {
             None => Ok(Auth::Open),
         }
     }
-}
-
-/// Address of the request that tests a connection.
-fn test_url(spec: &Spec, base_url: &str, scope: &Arc<Scope>) -> Option<Url> {
-    let test = spec.probe()?;
-    let path = Template::parse(&test.get).and_then(|path| path.render_path(scope)).ok()?;
-    let mut url = Url::parse(&format!("{base_url}{path}")).ok()?;
-    for (name, value) in
-        test.query.iter().flat_map(|(name, all)| all.0.iter().map(move |one| (name, one)))
-    {
-        let value = Template::parse(value).and_then(|value| value.render(scope)).ok()?;
-        url.query_pairs_mut().append_pair(name, &value);
-    }
-    Some(url)
 }
 
 /// The open values that an authentication's templates name.

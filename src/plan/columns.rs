@@ -242,6 +242,10 @@ fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<Str
     for (placeholder, value) in values {
         object = object.replace(&format!("{{{placeholder}}}"), &value);
     }
+    if template.trim().is_empty() {
+        return Err(Error::input("`object` is empty")
+            .with_hint("name a table or file, as `raw.{stream_name}` or `{stream_name}.parquet`"));
+    }
     if object.trim().is_empty() || object.contains(['{', '}']) {
         return Err(Error::input(format!("`object: {template}` cannot be filled in")).with_hint(
             "placeholders: {stream_name}, {source}, {run_id}, {run_date}, {run_timestamp}",

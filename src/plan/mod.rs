@@ -33,7 +33,7 @@ use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
 pub use crate::spec::OWN;
-pub use access::{Access, AccessHooks};
+pub use access::{Access, AccessHooks, TestPlan};
 pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue};
 pub use confirm::ConfirmPlan;
@@ -42,12 +42,12 @@ pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use iterate::{ChunkSize, Iterate, encoded};
 pub use origins::{is_loopback, origins};
-pub use request::{BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
+pub use request::{AskedPlan, BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
 pub use routes::{
     DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, RoutePlan, Routed, requests_of,
 };
 pub use select::{Selection, matches_pattern};
-pub use steps::StepPlan;
+pub use steps::{SessionSteps, StepPlan, session_steps};
 pub use stream::{Output, StreamPlan};
 pub use variables::input_type;
 

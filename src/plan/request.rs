@@ -11,8 +11,8 @@ use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
 use crate::spec::{
-    Body, Descend, Fetch, ForEach, Having, Paginate, QueryValue, QueueItems, RequestSpec, Spec,
-    Stream, Unknown,
+    Body, Descend, Fetch, ForEach, Having, InputItems, Paginate, QueryValue, QueueItems,
+    RequestSpec, Spec, Stream, Unknown,
 };
 use crate::template::{Scope, Template, TemplateError};
 
@@ -58,8 +58,21 @@ pub struct RequestPlan {
     pub descend: Option<DescendPlan>,
     /// Queues to which a record's value must have been fed, each with the tap of the value.
     pub within: Vec<(usize, usize)>,
+    /// The values for which it is sent, where records tell for which of them they came.
+    pub asked: Option<AskedPlan>,
     /// What else it does as part of a route.
     pub routed: Routed,
+}
+
+/// Values of an input for which a request is sent.
+#[derive(Clone, Debug)]
+pub struct AskedPlan {
+    /// Name of the input.
+    pub input: String,
+    /// The values.
+    pub values: Vec<String>,
+    /// Tap of the value for which a record came.
+    pub tap: usize,
 }
 
 impl RequestPlan {
@@ -266,6 +279,14 @@ impl Compiler<'_> {
         let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
         let having = having.collect::<Result<_>>()?;
         let cursor = self.cursor_path(request).as_deref().map(&mut tap).transpose()?;
+        let asked = match &request.for_each {
+            Some(ForEach::Input(InputItems { input, found_at: Some(path), .. })) => {
+                let list = self.scope.get(input).unwrap_or_default();
+                let values = list.try_iter().into_iter().flatten().map(|value| value.to_string());
+                Some(AskedPlan { input: input.clone(), values: values.collect(), tap: tap(path)? })
+            }
+            _ => None,
+        };
         let columns = self.sources(request)?;
         let version = self.fetch.map(|fetch| tap(&fetch.version)).transpose()?;
         let look = version.and_then(|version| self.look(version, &columns));
@@ -291,6 +312,7 @@ impl Compiler<'_> {
             columns,
             descend,
             within,
+            asked,
             routed: self.routed(request, look)?,
         })
     }

@@ -13,9 +13,17 @@ pub struct Selection(pub Vec<String>);
 
 impl Selection {
     /// What was typed; blanks around a name do no harm.
-    pub fn of(patterns: &[String]) -> Self {
-        let patterns = patterns.iter().map(|pattern| pattern.trim().to_owned());
-        Self(patterns.filter(|pattern| !pattern.is_empty()).collect())
+    ///
+    /// # Errors
+    /// Something was typed, and no name in it: that is not taken for all streams.
+    pub fn of(patterns: &[String]) -> Result<Self> {
+        let names = patterns.iter().map(|pattern| pattern.trim().to_owned());
+        let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+        if names.is_empty() && !patterns.is_empty() {
+            return Err(Error::input("`--streams` names no stream")
+                .with_hint("is a variable of it not set? For all streams, leave the option out"));
+        }
+        Ok(Self(names))
     }
 
     /// Whether a name is selected.

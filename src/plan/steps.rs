@@ -1,14 +1,17 @@
 //! Requests before and after the streams.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::BodyPlan;
+use indexmap::IndexMap;
+
 use super::request::{body, headers, invalid, query, template};
+use super::variables::{inputs, of_run};
+use super::{BodyPlan, Run};
 use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
 use crate::path::Path;
-use crate::spec::Step;
-use crate::template::{Expression, Scope, Template};
+use crate::spec::{Fields, Spec, Step};
+use crate::template::{Expression, Scope, Template, Value};
 
 /// A request before or after the streams, compiled.
 #[derive(Debug)]
@@ -25,6 +28,31 @@ pub struct StepPlan {
     pub body: Option<BodyPlan>,
     /// Variables to set from the answer.
     pub capture: Vec<(String, Path)>,
+}
+
+/// The requests before and after the streams as the test of a connection sends them, and the values that they see:
+/// each input has its default.
+///
+/// # Errors
+/// One of them cannot be compiled.
+pub fn session_steps(spec: &Spec, fields: &Fields, run: &Run) -> Result<SessionSteps> {
+    let mut variables = fields.variables();
+    variables.extend(of_run(run));
+    variables.extend(inputs(spec, &IndexMap::new(), run)?);
+    let scope = Arc::new(Scope::new(variables.clone()));
+    let (before, after) = (steps(&spec.setup, &scope)?, steps(&spec.teardown, &scope)?);
+    Ok(SessionSteps { before, after, variables })
+}
+
+/// What [`session_steps`] returns.
+#[derive(Debug)]
+pub struct SessionSteps {
+    /// Requests before the streams.
+    pub before: Vec<StepPlan>,
+    /// Requests after the streams.
+    pub after: Vec<StepPlan>,
+    /// Values that both see.
+    pub variables: BTreeMap<String, Value>,
 }
 
 /// Compiles the requests before or after the streams whose `when` holds.

@@ -284,6 +284,7 @@ struct ForEachKeys {
     #[serde(rename = "as")]
     variable: Option<String>,
     when_empty: Option<String>,
+    found_at: Option<String>,
     #[serde(default)]
     carry: IndexMap<String, String>,
     only: Option<String>,
@@ -295,13 +296,14 @@ impl ForEachKeys {
             "`for_each` takes exactly one of `queue`, `input`, `values`, `range`";
         const NEEDS_AS: &str = "this form of `for_each` needs `as`, the name of the variable";
         const QUEUE_OR_INPUT: &str = "`chunk` goes with `queue` or `input` only";
-        const INPUT_ONLY: &str = "`when_empty` goes with `input` only";
+        const INPUT_ONLY: &str = "`when_empty` and `found_at` go with `input` only";
         const QUEUE_ONLY: &str = "`carry` and `only` go with single values of a `queue`";
-        let Self { queue, input, values, range, chunk, variable, when_empty, carry, only } = self;
+        let Self { queue, input, values, range, chunk, variable, carry, only, .. } = self;
+        let (when_empty, found_at) = (self.when_empty, self.found_at);
         if (!carry.is_empty() || only.is_some()) && (queue.is_none() || chunk.is_some()) {
             return Err(QUEUE_ONLY);
         }
-        if when_empty.is_some() && input.is_none() {
+        if (when_empty.is_some() || found_at.is_some()) && input.is_none() {
             return Err(INPUT_ONLY);
         }
         if chunk.is_some() && queue.is_none() && input.is_none() {
@@ -313,7 +315,7 @@ impl ForEachKeys {
             }
             (None, Some(input), None, None) => {
                 let variable = variable.ok_or(NEEDS_AS)?;
-                Ok(ForEach::Input(InputItems { input, chunk, variable, when_empty }))
+                Ok(ForEach::Input(InputItems { input, chunk, variable, when_empty, found_at }))
             }
             (None, None, Some(values), None) => {
                 let values = values.into_iter().map(|Scalar(text)| text).collect();

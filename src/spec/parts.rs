@@ -406,6 +406,8 @@ pub struct InputItems {
     pub variable: String,
     /// What to tell the user when the list is empty and the stream so has no rows.
     pub when_empty: Option<String>,
+    /// Path of the item in a record: where `min_rows` fails, the items for which none came are named.
+    pub found_at: Option<String>,
 }
 
 /// See [`ForEach::Values`].

@@ -194,7 +194,9 @@ fn other_streams(open: &OpenRun) -> Error {
 
 pub(super) fn open_error(open: &OpenRun) -> Error {
     let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
-    let streams = match open.streams.len() {
+    let written = open.streams.values().filter(|stream| stream.object.is_some()).count();
+    // Streams that only feed others are not counted, unless there are no others.
+    let streams = match if written == 0 { open.streams.len() } else { written } {
         1 => "1 stream".to_owned(),
         count => format!("{count} streams"),
     };

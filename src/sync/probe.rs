@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Request, Transport, TransportError, Url};
 use crate::path::Path;
-use crate::plan::{Access, AccessHooks};
+use crate::plan::{Access, AccessHooks, Run, SessionSteps, session_steps};
 use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
 use crate::secret::shown;
-use crate::spec::{Fields, Meaning, Probe, Spec};
+use crate::spec::{Fields, Meaning, Probe, ResponseRule, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
 /// Finds the values of connection fields that nobody gave and that the spec knows how to look up.
@@ -93,7 +94,8 @@ pub enum Finding {
     Trouble,
 }
 
-/// Tests a connection by the spec's probe: one request, not retried.
+/// Tests a connection: sends the requests before the streams, the spec's probe and the requests after the streams,
+/// each once.
 pub async fn probe(
     spec: &Spec,
     fields: &Fields,
@@ -101,49 +103,99 @@ pub async fn probe(
     transport: &dyn Transport,
 ) -> Result<Diagnosis> {
     let access = Access::new(spec, fields, hooks)?;
-    let scope = Arc::new(scope_of(fields));
+    let asker = Asker { access: &access, transport };
     let test = spec.probe().ok_or_else(|| {
         let what = format!("`{}` has no `test`, and no stream that can be asked first", spec.name);
         Error::input(what).with_hint("add to the spec: test: { get: /me }")
     })?;
-    let url = probe_url(&test, &access, &scope)?;
-    let mut request = Request::get(url.clone());
-    for (name, value) in &access.headers {
-        request.headers.insert(name.clone(), value.clone());
+    let now = Utc::now();
+    let run = Run { id: now.format("%Y%m%d%H%M%S").to_string(), started_at: now };
+    let SessionSteps { before, after, mut variables } = session_steps(spec, fields, &run)?;
+    let rules = rules_of(spec.responses.iter())?;
+    for step in &before {
+        let scope = Arc::new(Scope::new(variables.clone()));
+        let request = engine::step_request(step, &access.base_url, &scope)?;
+        let (diagnosis, body) = asker.ask(request, &rules, !step.capture.is_empty()).await?;
+        if !diagnosis.ok {
+            return Ok(diagnosis);
+        }
+        let captured = engine::captured(step, &body);
+        let what = "a request before the streams failed";
+        variables.extend(captured.map_err(|error| error.within(what))?);
     }
-    access.auth.authorize(&mut request, transport).await?;
-    let sent = transport.send(&request).await;
-    let rules = test.responses.iter().chain(&spec.responses);
-    let rules = Rules::new(rules, Duration::ZERO)
-        .map_err(|error| Error::input("a response rule has no valid path").because(error))?;
-    let (finding, status, message, hint) = match &sent {
-        Ok(response) if response.status.is_success() && is_json(response.json()) => {
-            (Finding::Accepted, Some(response.status.as_u16()), "accepted".to_owned(), None)
+    let scope = Arc::new(Scope::new(variables));
+    let request = Request::get(probe_url(&test, &access, &scope)?);
+    let rules = rules_of(test.responses.iter().chain(&spec.responses))?;
+    let (mut diagnosis, _) = asker.ask(request, &rules, true).await?;
+    let refused = diagnosis.finding == Finding::WrongCredentials;
+    if refused && before.iter().any(|step| !step.capture.is_empty()) {
+        diagnosis.message = format!(
+            "{}; the requests of `setup` were answered, so that the request of `test` may lack what they capture",
+            diagnosis.message
+        );
+    }
+    for step in &after {
+        let request = engine::step_request(step, &access.base_url, &scope)?;
+        asker.ask(request, &rules, false).await?;
+    }
+    Ok(diagnosis)
+}
+
+fn rules_of<'rule>(rules: impl IntoIterator<Item = &'rule ResponseRule>) -> Result<Rules> {
+    Rules::new(rules, Duration::ZERO)
+        .map_err(|error| Error::input("a response rule has no valid path").because(error))
+}
+
+/// Sends the requests of a test.
+struct Asker<'test> {
+    access: &'test Access,
+    transport: &'test dyn Transport,
+}
+
+impl Asker<'_> {
+    /// Sends a request once; tells what its answer means, and its body.
+    async fn ask(
+        &self,
+        mut request: Request,
+        rules: &Rules,
+        wants_json: bool,
+    ) -> Result<(Diagnosis, Vec<u8>)> {
+        for (name, value) in &self.access.headers {
+            request.headers.entry(name).or_insert_with(|| value.clone());
         }
-        Ok(response) => {
-            let (means, hint) = means(&rules, &Outcome::Response(response));
-            let finding = judge(response.status.as_u16(), means, &response.body);
-            (finding, Some(response.status.as_u16()), respond::message(response), hint)
-        }
-        Err(error) => {
-            let (means, hint) = means(&rules, &Outcome::NoResponse(error));
-            let finding = match means {
-                Some(Meaning::Egress) => Finding::BlockedEgress,
-                _ if error.is_blocked() => Finding::BlockedEgress,
-                _ if matches!(error, TransportError::Certificate(_)) => Finding::NotTrusted,
-                _ => Finding::WrongHost,
-            };
-            (
-                finding,
-                None,
-                shown(&error.to_string()),
-                hint.or_else(|| error.hint().map(str::to_owned)),
-            )
-        }
-    };
-    let hint = hint.or_else(|| usual_hint(finding, &url));
-    let ok = finding == Finding::Accepted;
-    Ok(Diagnosis { ok, finding, url: url.to_string(), status, message, hint })
+        self.access.auth.authorize(&mut request, self.transport).await?;
+        let sent = self.transport.send(&request).await;
+        let url = request.url;
+        let (finding, status, message, hint) = match &sent {
+            Ok(response)
+                if response.status.is_success()
+                    && (!wants_json || is_json(response.json()))
+                    && !rules.concern(response, false) =>
+            {
+                (Finding::Accepted, Some(response.status.as_u16()), "accepted".to_owned(), None)
+            }
+            Ok(response) => {
+                let (means, hint) = means(rules, &Outcome::Response(response));
+                let finding = judge(response.status.as_u16(), means, &response.body);
+                (finding, Some(response.status.as_u16()), respond::message(response), hint)
+            }
+            Err(error) => {
+                let (means, hint) = means(rules, &Outcome::NoResponse(error));
+                let finding = match means {
+                    Some(Meaning::Egress) => Finding::BlockedEgress,
+                    _ if error.is_blocked() => Finding::BlockedEgress,
+                    _ if matches!(error, TransportError::Certificate(_)) => Finding::NotTrusted,
+                    _ => Finding::WrongHost,
+                };
+                let hint = hint.or_else(|| error.hint().map(str::to_owned));
+                (finding, None, shown(&error.to_string()), hint)
+            }
+        };
+        let hint = hint.or_else(|| usual_hint(finding, &url));
+        let ok = finding == Finding::Accepted;
+        let body = sent.map(|response| response.json().to_vec()).unwrap_or_default();
+        Ok((Diagnosis { ok, finding, url: url.to_string(), status, message, hint }, body))
+    }
 }
 
 fn probe_url(test: &Probe, access: &Access, scope: &Arc<Scope>) -> Result<Url> {

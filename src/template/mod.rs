@@ -4,6 +4,7 @@
 //! template only fills values in.
 
 mod bounds;
+mod live;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::secret::line;
 
+pub use live::Live;
 pub use minijinja::{
     Value,
     value::{Object, ValueKind},
@@ -59,12 +61,20 @@ pub struct Scope {
     own: Vec<(Arc<str>, Value)>,
     /// Values that messages do not tell.
     silent: Vec<(Arc<str>, Value)>,
+    /// Values over the shared ones that may be replaced.
+    live: Live,
 }
 
 impl Scope {
     /// A scope with these values.
     pub fn new(shared: BTreeMap<String, Value>) -> Self {
         Self { shared: Arc::new(shared), ..Self::default() }
+    }
+
+    /// The same with values that may be replaced meanwhile; they hide shared ones of the same name.
+    #[must_use]
+    pub fn with_live(self, live: &Live) -> Self {
+        Self { live: live.clone(), ..self }
     }
 
     /// The same scope with one more value, which hides one of the same name.
@@ -94,7 +104,8 @@ impl Scope {
     pub fn get(&self, name: &str) -> Option<Value> {
         let mut own = self.silent.iter().chain(&self.own).rev();
         let own = own.find(|(key, _)| key.as_ref() == name);
-        own.map(|(_, value)| value).or_else(|| self.shared.get(name)).cloned()
+        let own = own.map(|(_, value)| value).cloned();
+        own.or_else(|| self.live.get(name)).or_else(|| self.shared.get(name).cloned())
     }
 
     /// The values of this slice alone, as `name=value`, for messages: on one line, known secrets masked.

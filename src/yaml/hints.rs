@@ -19,6 +19,7 @@ pub(super) fn unquoted(entries: &[(String, Place, Node)]) -> Option<Fault> {
 pub(super) fn listed(items: &[Node]) -> Fault {
     let first = items.iter().find_map(|item| match &item.value {
         NodeValue::Text(text) => Some(text.as_str()),
+        NodeValue::Map(entries) => entries.first().map(|(key, ..)| key.as_str()),
         _ => None,
     });
     let public_message = "a list is not a mapping".to_owned();

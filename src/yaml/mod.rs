@@ -296,6 +296,13 @@ pub fn suggest<'name>(
         .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
         .filter(|(distance, name)| *distance <= 1 + name.len().min(wrong.len()) / 4)
         .min();
+    // A longer word for the same, `integer` for `int`, or one that was not written to its end.
+    let begins = |name: &&&str| {
+        let (short, long) =
+            if name.len() < wrong.len() { (**name, wrong) } else { (wrong, **name) };
+        short.len() >= 3 && long.starts_with(short)
+    };
+    let near = near.or_else(|| candidates.iter().find(begins).map(|name| (0, *name)));
     match near {
         Some((_, name)) => Some(format!("did you mean `{name}`?")),
         None if candidates.is_empty() => None,

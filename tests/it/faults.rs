@@ -1,5 +1,6 @@
 //! APIs, targets and files that break weir's assumptions: one small fake per fault.
 
+mod alike;
 mod answers;
 mod appearing;
 mod confluence;
@@ -13,7 +14,9 @@ mod parquet;
 mod refused;
 mod said;
 mod secrets;
+mod session;
 mod signs;
+mod silent;
 mod snapshots;
 mod state;
 mod tokens;

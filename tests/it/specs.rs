@@ -347,7 +347,7 @@ fn what_is_said_of_changes_is_checked() {
     changes.yaml:7:22: `updated` is no column of the stream
       7 |     cursor: { field: updated, look_back: 5m, query: { since: "{{ cursr }}" } }
         |                      ^
-      hint: allowed: id, updated_at
+      hint: did you mean `updated_at`?
     changes.yaml:7:62: `cursr` is not defined here
       7 |     cursor: { field: updated, look_back: 5m, query: { since: "{{ cursr }}" } }
         |                                                              ^
@@ -917,7 +917,7 @@ fn a_replication_names_only_placeholders_that_exist() {
     replication_meaning.yaml:3:21: `{stream}` is no placeholder
       3 | defaults: { object: "{stream}.parquet" }
         |                     ^
-      hint: allowed: stream_name, source, run_id, run_date, run_timestamp
+      hint: did you mean `stream_name`?
     replication_meaning.yaml:5:21: `{run_dat}` is no placeholder
       5 |   orders: { object: "{run_dat}/x.parquet", files: { zstd_level: 40 } }
         |                     ^

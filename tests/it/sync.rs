@@ -353,7 +353,11 @@ async fn a_misspelt_space_key_empties_nothing() {
     let run = rig.run(&inputs("{ space_keys: [NOSUCH] }")).await;
     assert_eq!(run.status, RunStatus::Failed);
     assert!(
-        report(&run, "spaces").error.as_ref().unwrap().contains("ask for 1 by name"),
+        report(&run, "spaces")
+            .error
+            .as_ref()
+            .unwrap()
+            .contains("`space_keys`: there is no `NOSUCH`"),
         "{run:#?}"
     );
     assert_eq!(report(&run, "pages").status, StreamStatus::Failed);

@@ -33,7 +33,7 @@ impl Checker<'_> {
 
     pub(super) fn access(&mut self) {
         let spec = self.spec;
-        let known = self.names.connection();
+        let mut known = self.names.connection();
         let choices = &spec.base_url.0;
         self.found_if(choices.is_empty(), &["base_url"], "a base URL is wanted");
         for (position, choice) in choices.iter().enumerate() {
@@ -56,6 +56,8 @@ impl Checker<'_> {
         }
         self.headers(&["headers"], &spec.headers, &known);
         if let Some(test) = &spec.test {
+            // It is sent once the requests of `setup` are answered.
+            known.extend(spec.setup.iter().flat_map(|step| step.capture.keys()).cloned());
             self.url_path(&["test", "get"], &test.get, &known);
             self.query(&["test", "query"], &test.query, &known);
             self.rules(&["test", "responses"], &test.responses);

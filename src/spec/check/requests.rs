@@ -81,6 +81,9 @@ impl Checker<'_> {
             ForEach::Input(items) => {
                 chunk = items.chunk;
                 self.list_input(&below(at, &["input"]), &items.input);
+                if let Some(path) = &items.found_at {
+                    self.path(&below(at, &["found_at"]), path);
+                }
                 &items.variable
             }
             ForEach::Values(items) => {

@@ -89,7 +89,9 @@ fn read_file(path: &Path) -> Result<Option<Account>> {
     }
     let account = serde_json::from_slice(&text);
     account.map(Some).map_err(|error| {
-        Error::target(format!("`{}` is not understood", path.display())).because(error)
+        Error::target(format!("`{}` is not understood", path.display())).because(error).with_hint(
+            "weir quota reset CONNECTION makes it anew; what was spent before is not counted then",
+        )
     })
 }
 
@@ -108,7 +110,14 @@ fn change_file<T>(path: &Path, change: impl FnOnce(&mut Account) -> T) -> Result
     flock(&file, FlockOperation::LockExclusive).map_err(|error| wrong(error.into()))?;
     let old = fs::read(path).map_err(wrong)?;
     // What cannot be read is as good as nothing: the server's word is still there.
-    let mut account: Account = serde_json::from_slice(&old).unwrap_or_default();
+    let known = serde_json::from_slice(&old);
+    if known.is_err() && !old.is_empty() {
+        let file = path.display();
+        tracing::warn!(
+            "`{file}` is not understood and made anew: points that were spent before are not counted"
+        );
+    }
+    let mut account: Account = known.unwrap_or_default();
     let done = change(&mut account);
     let text = serde_json::to_string(&account)
         .map_err(|error| Error::target("the ledger makes no JSON").because(error))?;

@@ -173,3 +173,29 @@ fn a_proxy_that_refuses_is_named_without_its_password() {
         }
     }
 }
+
+#[test]
+fn a_body_that_does_not_fit_its_encoding_is_no_broken_connection() {
+    let user = User::new();
+    let port = serve(|stream| {
+        answer(stream, "200 OK\r\ncontent-encoding: gzip", "{\"results\": []}");
+    });
+    user.write("r.yaml", crate::support::user::TO_FILES);
+    let mut command = user.weir(&["sync", "run", "r.yaml", "--streams", "spaces"]);
+    command.env("WIKI", connection(&format!("http://127.0.0.1:{port}")));
+    let (_, err) = ended(&command.output().unwrap(), 1);
+    assert!(err.contains("does not fit its `content-encoding`"), "{err}");
+    assert!(!err.contains("try 2") && !err.contains("connection broke"), "{err}");
+}
+
+#[test]
+fn an_authority_that_is_not_trusted_is_one_error_for_all_streams() {
+    let user = User::new();
+    let port = serve_tls(user.folder.path());
+    user.write("r.yaml", crate::support::user::TO_FILES);
+    let mut command = user.weir(&["sync", "run", "r.yaml"]);
+    command.env("WIKI", connection(&format!("https://localhost:{port}")));
+    let (_, err) = ended(&command.output().unwrap(), 1);
+    assert_eq!(err.lines().filter(|line| line.starts_with("error:")).count(), 1, "{err}");
+    assert_eq!(err.lines().filter(|line| line.contains(": failed: ")).count(), 1, "{err}");
+}

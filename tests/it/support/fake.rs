@@ -23,7 +23,7 @@ use weir::{
     report::{Event, Recorded, StreamReport},
     secret::Secret,
     spec::{Fields, Spec},
-    sync::{self, Beginning, RunReport},
+    sync::{self, Beginning, Diagnosis, RunReport},
     write::{
         Target,
         files::{Files, Settings},
@@ -55,6 +55,8 @@ impl Asked {
 
 /// An answer.
 pub(crate) struct Reply {
+    /// Why there is no answer.
+    none: Option<TransportError>,
     status: u16,
     headers: Vec<(String, String)>,
     body: Bytes,
@@ -68,12 +70,17 @@ impl Reply {
 
     /// JSON with a status.
     pub(crate) fn status(status: u16, body: &Value) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::from(body.to_string()) }
+        Self::raw(status, body.to_string())
     }
 
     /// Bytes with a status, whatever they are.
     pub(crate) fn raw(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into() }
+        Self { none: None, status, headers: Vec::new(), body: body.into() }
+    }
+
+    /// No answer.
+    pub(crate) fn none(why: TransportError) -> Self {
+        Self { none: Some(why), ..Self::raw(200, "") }
     }
 
     /// With one more header.
@@ -102,7 +109,10 @@ impl Transport for Api {
         };
         self.asked.lock().unwrap().push(asked.clone());
         let answer = Arc::clone(&self.answer.lock().unwrap());
-        let Reply { status, headers: given, body } = answer(&asked);
+        let Reply { none, status, headers: given, body } = answer(&asked);
+        if let Some(why) = none {
+            return Err(why);
+        }
         let mut headers = HeaderMap::new();
         for (name, value) in given {
             let name: HeaderName = name.parse().unwrap();
@@ -245,6 +255,16 @@ impl Fake {
         let report = sync::run(&plan, services, how.beginning).await?;
         let asked = self.api.asked.lock().unwrap().clone();
         Ok(Ran { report, events: reporter.events(), asked })
+    }
+
+    /// Tests the connection; returns what was asked too.
+    pub(crate) async fn probe(&self) -> Result<(Diagnosis, Vec<Asked>), Error> {
+        let secret = BTreeMap::from([("token".to_owned(), Secret::new("s3cret"))]);
+        let fields = Fields { open: BTreeMap::new(), secret };
+        self.api.asked.lock().unwrap().clear();
+        let hooks = AccessHooks::default();
+        let diagnosis = sync::probe(&self.spec, &fields, &hooks, self.api.as_ref()).await?;
+        Ok((diagnosis, self.api.asked.lock().unwrap().clone()))
     }
 
     /// The rows of a stream's JSONL file, in order; none where there is no file.
