@@ -135,6 +135,9 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     if connection.kind != ConnectionKind::Api {
         let (target, _) = files::target(&connection, None)?;
         super::runtime()?.block_on(target.check())?;
+        if connection.kind == ConnectionKind::Files {
+            files::files_of(&connection)?.try_out()?;
+        }
         return Ok(accepted(shared, name, &leads_to(&connection)));
     }
     let (spec, foreign) = files::foreign_or_shipped(&connection)?;

@@ -104,6 +104,11 @@ impl Connections {
                  needs a connection: weir conns set --help",
             ));
         }
+        if name.starts_with(['~', '.', '/', '$']) {
+            let what = format!("`{name}` is a path, and this must be the name of a connection");
+            let hint = format!("give the folder a name: weir conns set OUT type=files url={name}");
+            return Err(Error::input(what).with_hint(hint));
+        }
         let names = self.names()?;
         let error = Error::input(format!("there is no connection `{name}`"));
         let hint = suggest(name, names.iter().map(String::as_str));

@@ -97,7 +97,7 @@ pub fn forecast(
             reach: reach::shown(stream, way.reach),
             route: reach::route_name(stream, *way).to_owned(),
             why: outlook.why(stream, *way, &all),
-            assumed: outlook.is_assumed((stream, way.reach)) && way.reach != Reach::Nothing,
+            assumed: outlook.is_assumed((stream, *way)),
             slices: whole(share.slices),
             requests: whole(share.requests),
             points: whole(share.points),

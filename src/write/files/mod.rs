@@ -49,6 +49,7 @@ use crate::write::{Disposition, Ending, Leftovers, Standing, Table, Target, Watc
 pub use self::ledger::LocalLedger;
 pub use self::options::{FilesOptions, Settings};
 pub use self::variables::with_variables;
+pub use self::object::no_shell_variable;
 
 /// A store of files: a folder on local disk, or a bucket or container and a prefix in it.
 ///
@@ -97,6 +98,17 @@ enum Place {
 }
 
 impl Files {
+    /// Whether a folder can be made there, where it is on local disk: one is made, and removed.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn try_out(&self) -> Result<()> {
+        match self.place.as_ref() {
+            Place::Local(local) => local.try_out(),
+            Place::Store(_) => Ok(()),
+        }
+    }
+
     /// Resolves the root; talks to nobody.
     ///
     /// # Errors
