@@ -34,7 +34,7 @@ pub struct Expected {
     pub route: String,
     /// Why this route, for a person.
     pub why: String,
-    /// Whether the figures rest on assumptions, since no run has shown how much there is.
+    /// Whether the figures are estimates of how much there is, or has changed.
     pub assumed: bool,
     /// Slices.
     pub slices: u64,

@@ -26,12 +26,14 @@ pub(super) struct Assumptions {
     /// Factor between the changes that are expected and those that come.
     growth: f64,
     /// Changes that come besides: none, or as many as few records at work may have.
-    surge: f64,
+    pub(super) surge: f64,
     /// Part of the parents whose only row follows from what is known.
     derived: f64,
     /// Part of the parents that are left to another request, and that no count tells of, where a route
     /// leaves some.
     pub(super) apart: f64,
+    /// Part of the parents that a search does not find, and that are then asked for one by one.
+    pub(super) missed: f64,
     /// Records of a page whose size the spec does not set.
     page: f64,
     /// Records listed for each that is counted: a search may not know what is archived, or what is new.
@@ -59,7 +61,8 @@ impl Assumptions {
         growth: 1.0,
         surge: 0.0,
         derived: 0.3,
-        apart: 0.2,
+        apart: 0.08,
+        missed: 0.2,
         page: 50.0,
         listed_per_counted: 1.25,
         absent: 1.0,
@@ -76,6 +79,7 @@ impl Assumptions {
         growth: 0.0,
         derived: 1.0,
         apart: 0.0,
+        missed: 0.0,
         page: f64::INFINITY,
         listed_per_counted: 0.9,
         absent: 20.0,
@@ -85,7 +89,7 @@ impl Assumptions {
     };
     /// With these it asks for as much.
     pub(super) const MOST: Self = Self {
-        listed: 5000.0,
+        listed: 3000.0,
         uncounted: 250.0,
         children: 5.0,
         spread: 350.0,
@@ -93,13 +97,14 @@ impl Assumptions {
         growth: 4.0,
         surge: 1.0,
         derived: 0.0,
-        apart: 0.5,
+        apart: 0.3,
+        missed: 0.5,
         page: 10.0,
         listed_per_counted: 1.8,
         absent: 0.0,
         sifted: 2.0,
         further: 1.0,
-        below: 1.0,
+        below: 0.7,
         again: 1.25,
         ..Self::LIKELY
     };

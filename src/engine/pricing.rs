@@ -63,8 +63,14 @@ impl Outlook<'_> {
     /// What one stream asks for, requests that it shares aside, and listings that others have `walked`.
     pub(super) fn alone(&self, (stream, way): (&StreamPlan, Way), walked: &[String]) -> Share {
         let share = self.expected((stream, way), walked);
-        let known = way.reach == Reach::Complete && self.learnt(stream).is_some();
-        if known { share.times(self.assume.again) } else { share }
+        if way.reach != Reach::Complete || self.learnt(stream).is_none() {
+            return share;
+        }
+        // Where there was nothing, there may be something now.
+        let mut again = share.times(self.assume.again);
+        again.requests += self.assume.surge;
+        again.points += points(stream, self.assume.surge, self.assume.surge);
+        again
     }
 
     /// The same, as if a complete reading came out like the last one.
@@ -147,7 +153,7 @@ impl Outlook<'_> {
                 };
                 if request.routed.found.is_some() {
                     objects += items;
-                    missed = items * parted;
+                    missed = items * self.assume.missed;
                 }
                 let asked = match only {
                     Some(_) => items * parted,
