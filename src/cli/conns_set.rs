@@ -100,7 +100,9 @@ fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> 
         };
         match key {
             "secrets" => {
-                mapping_in(key, &value)?.into_iter().try_for_each(|(key, value)| add(&key, value))?;
+                mapping_in(key, &value)?
+                    .into_iter()
+                    .try_for_each(|(key, value)| add(&key, value))?;
             }
             "inputs" => {
                 let inputs: serde_json::Map<String, Value> =

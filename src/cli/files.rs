@@ -105,8 +105,10 @@ impl Surroundings {
     /// weir's own folder.
     pub(super) fn home(&self) -> Result<&Path> {
         self.home.as_deref().ok_or_else(|| {
-            Error::input("weir has no folder of its own: neither WEIR_HOME nor an absolute HOME is set")
-                .with_hint("name one: export WEIR_HOME=/var/lib/weir")
+            Error::input(
+                "weir has no folder of its own: neither WEIR_HOME nor an absolute HOME is set",
+            )
+            .with_hint("name one: export WEIR_HOME=/var/lib/weir")
         })
     }
 }

@@ -29,8 +29,10 @@ impl Base {
             return Err(Error::input(what).with_hint(format!("for a name with a `~`: ./{text}")));
         }
         let home = self.home.as_ref().ok_or_else(|| {
-            Error::input(format!("`{text}` needs your home folder, and HOME is not set, or no absolute path"))
-                .with_hint("set HOME, or write the whole path")
+            Error::input(format!(
+                "`{text}` needs your home folder, and HOME is not set, or no absolute path"
+            ))
+            .with_hint("set HOME, or write the whole path")
         })?;
         Ok(home.join(rest.trim_start_matches('/')))
     }

@@ -41,7 +41,8 @@ impl Reference {
 pub(super) fn meant(text: &str, context: &Context<'_>) -> Result<(String, Option<Reference>)> {
     if ["command:", "file:"].contains(&text.trim()) {
         let what = format!("`{}` is followed by nothing", text.trim());
-        return Err(Error::input(what).with_hint("write `command:pass show wiki` or `file:/run/secrets/token`"));
+        return Err(Error::input(what)
+            .with_hint("write `command:pass show wiki` or `file:/run/secrets/token`"));
     }
     if let Some(command) = text.strip_prefix("command:") {
         return Ok((text.to_owned(), Some(Reference::Command(command.to_owned()))));

@@ -217,7 +217,11 @@ impl<'plan> Outlook<'plan> {
             let absent = absent.count() as f64 * self.assume.absent;
             let all = read * (1.0 + absent / unknown.len().max(1) as f64);
             // An API may count more, or less, than it lists.
-            rows.extend(unknown.into_iter().map(|(name, part)| (name, (left * part / all.max(f64::MIN_POSITIVE), true))));
+            rows.extend(
+                unknown
+                    .into_iter()
+                    .map(|(name, part)| (name, (left * part / all.max(f64::MIN_POSITIVE), true))),
+            );
         }
         rows
     }
@@ -259,7 +263,8 @@ impl<'plan> Outlook<'plan> {
 
     /// Whether what a reach brings rests on assumptions.
     pub(super) fn is_assumed(&self, (stream, way): (&StreamPlan, Way)) -> bool {
-        let known = self.learnt(stream).is_some_and(|one| one.route == reach::route_name(stream, way));
+        let known =
+            self.learnt(stream).is_some_and(|one| one.route == reach::route_name(stream, way));
         match way.reach {
             Reach::Nothing => false,
             Reach::Failed => true,

@@ -156,9 +156,10 @@ fn lived(case: &Case) -> Vec<String> {
 
 /// Each stream alone, pairs, and all, on sites of several sizes.
 fn cases() -> Vec<Case> {
-    let pairs = STREAMS.into_iter().enumerate().flat_map(|(at, one)| {
-        STREAMS.into_iter().skip(at + 1).map(move |other| vec![one, other])
-    });
+    let pairs = STREAMS
+        .into_iter()
+        .enumerate()
+        .flat_map(|(at, one)| STREAMS.into_iter().skip(at + 1).map(move |other| vec![one, other]));
     let singles = STREAMS.into_iter().flat_map(|stream| [vec![stream], vec![stream]]);
     let all = std::iter::repeat_n(STREAMS.to_vec(), 4);
     let subsets = all.chain(singles).chain(pairs.step_by(17));

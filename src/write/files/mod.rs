@@ -47,9 +47,9 @@ use crate::state;
 use crate::write::{Disposition, Ending, Leftovers, Standing, Table, Target, Watch, Writer};
 
 pub use self::ledger::LocalLedger;
+pub use self::object::no_shell_variable;
 pub use self::options::{FilesOptions, Settings};
 pub use self::variables::with_variables;
-pub use self::object::no_shell_variable;
 
 /// A store of files: a folder on local disk, or a bucket or container and a prefix in it.
 ///

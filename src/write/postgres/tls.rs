@@ -50,7 +50,9 @@ impl PostgresOptions {
         let Some(file) = &self.sslrootcert else { return Ok(()) };
         if certificates(file)?.is_empty() {
             let what = format!("`sslrootcert` holds no certificate: `{}`", file.display());
-            return Err(Error::input(what).with_hint("give a PEM file with the certificates to trust"));
+            return Err(
+                Error::input(what).with_hint("give a PEM file with the certificates to trust")
+            );
         }
         Ok(())
     }
