@@ -22,7 +22,7 @@ A spec declares the streams of an API, a replication says which of them go where
 
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
 4 busy because another run holds the lock, 75 paused because the points that may be spent are spent,
-130 or 143 interrupted.
+130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP.
 
 Environment: WEIR_HOME (folder of connections.yaml, else ~/.weir), SSL_CERT_FILE and SSL_CERT_DIR
 (certificates to trust in place of the system's), HTTPS_PROXY, HTTP_PROXY and NO_PROXY.";
@@ -37,7 +37,8 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
 4 busy because another run holds the lock: nothing was done, run it again when that has ended,
 75 paused because the points that may be spent are spent: run it again later to continue
-(1 if a stream has failed besides), 130 or 143 interrupted. A stream that did not end leaves its table as it was.";
+(1 if a stream has failed besides), 130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP. A stream that did
+not end leaves its table as it was.";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:

@@ -144,6 +144,9 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
         let (target, _) = files::target(&connection, None)?;
         let _told = Patience::new(shared, format!("`{name}` to be reached"));
         super::runtime()?.block_on(target.check())?;
+        if connection.kind == ConnectionKind::Files {
+            files::files_of(&connection)?.try_out()?;
+        }
         return Ok(accepted(shared, &connection.name, &leads_to(&connection)));
     }
     let (spec, foreign) = files::foreign_or_shipped(&connection)?;

@@ -66,7 +66,11 @@ fn lacking(read: &Connection, around: &Surroundings) -> Result<Vec<String>> {
             crate::plan::check_inputs(&read.inputs, &spec)?;
             lacking_fields(read, &spec, &around.connections.variables())
         }
-        ConnectionKind::Postgres | ConnectionKind::Files => {
+        ConnectionKind::Postgres => {
+            files::postgres(read)?.check_certificates()?;
+            Ok(Vec::new())
+        }
+        ConnectionKind::Files => {
             files::target(read, None)?;
             Ok(Vec::new())
         }
@@ -81,11 +85,15 @@ fn is_word(text: &str) -> bool {
 
 /// The properties that were typed.
 fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> {
-    let mut properties = IndexMap::new();
+    let mut properties: IndexMap<String, Value> = IndexMap::new();
+    let mut add = |key: &str, value: Value| match properties.insert(key.to_owned(), value) {
+        None => Ok(()),
+        Some(_) => Err(Error::input(format!("`{key}` is there twice"))),
+    };
     for text in given {
         let is_url = text.split_once("://").is_some_and(|(scheme, _)| is_word(scheme));
         if is_url {
-            properties.insert("url".to_owned(), Value::from(text.as_str()));
+            add("url", Value::from(text.as_str()))?;
             continue;
         }
         let Some((key, value)) = text.split_once('=').filter(|(key, _)| is_word(key)) else {
@@ -93,20 +101,22 @@ fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> 
             return Err(Error::input(what).with_hint("weir conns set --help"));
         };
         let value = match value.strip_prefix('@') {
-            _ if value == "-" => from_stdin(key)?,
-            Some(path) => from_file(&base.path(path)?)?,
+            _ if value == "-" => some(key, from_stdin(key)?, "stdin")?,
+            Some(path) => some(key, from_file(&base.path(path)?)?, path)?,
             None => value.to_owned(),
         };
         match key {
-            "secrets" => properties.extend(mapping_in(key, &value)?),
+            "secrets" => {
+                mapping_in(key, &value)?
+                    .into_iter()
+                    .try_for_each(|(key, value)| add(&key, value))?;
+            }
             "inputs" => {
                 let inputs: serde_json::Map<String, Value> =
                     mapping_in(key, &value)?.into_iter().collect();
-                properties.insert(key.to_owned(), inputs.into());
+                add(key, inputs.into())?;
             }
-            _ => {
-                properties.insert(key.to_owned(), Value::from(value));
-            }
+            _ => add(key, Value::from(value))?,
         }
     }
     Ok(properties)
@@ -122,7 +132,7 @@ fn make_whole(
         let Some(text) = value.as_str() else { continue };
         if let Some(path) = text.strip_prefix("file:").filter(|path| !path.starts_with("//")) {
             *value = Value::from(format!("file:{}", base.path(path)?.display()));
-        } else if ["spec", "url", "path"].contains(&key.as_str())
+        } else if ["spec", "url", "path", "sslrootcert"].contains(&key.as_str())
             && !text.contains("${")
             && !text.starts_with("command:")
             && let Some(whole) = read.property(key)
@@ -131,6 +141,14 @@ fn make_whole(
         }
     }
     Ok(())
+}
+
+/// A value that was read, which must not be empty.
+fn some(key: &str, value: String, from: &str) -> Result<String> {
+    if value.is_empty() {
+        return Err(Error::input(format!("`{key}` is empty: {from} holds nothing")));
+    }
+    Ok(value)
 }
 
 /// Reads one line; on a terminal what is typed is not shown.

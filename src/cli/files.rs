@@ -52,8 +52,9 @@ impl Surroundings {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-        let mut connections =
-            Connections { home: set("HOME").map(PathBuf::from), ..Connections::default() };
+        // A relative one would be another folder in each place where weir is started.
+        let home = set("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        let mut connections = Connections { home, ..Connections::default() };
         let here = connections.base(None);
         let home = match (set("WEIR_HOME"), &connections.home) {
             (Some(home), _) => Some(here.path(home)?),
@@ -105,8 +106,10 @@ impl Surroundings {
     /// weir's own folder.
     pub(super) fn home(&self) -> Result<&Path> {
         self.home.as_deref().ok_or_else(|| {
-            Error::input("weir has no folder of its own: neither WEIR_HOME nor HOME is set")
-                .with_hint("name one: export WEIR_HOME=/var/lib/weir")
+            Error::input(
+                "weir has no folder of its own: neither WEIR_HOME nor an absolute HOME is set",
+            )
+            .with_hint("name one: export WEIR_HOME=/var/lib/weir")
         })
     }
 }
@@ -247,23 +250,22 @@ pub(super) fn target(
             let options = beside(connection, replication)?;
             Ok((Arc::new(Postgres::new(options)), TABLE))
         }
-        ConnectionKind::Files => {
-            let root = connection.property("url").or_else(|| connection.property("path"));
-            let mut settings = connection.properties.clone();
-            settings.shift_remove("url");
-            settings.shift_remove("path");
-            let options = FilesOptions {
-                root: root.unwrap_or(".").to_owned(),
-                settings,
-                files: Settings::default(),
-            };
-            Ok((Arc::new(Files::new(&options)?), "{stream_name}.parquet"))
-        }
+        ConnectionKind::Files => Ok((Arc::new(files_of(connection)?), "{stream_name}.parquet")),
         ConnectionKind::Api => {
             let what = format!("connection `{}` is of type api", connection.name);
             Err(Error::input(what).with_hint("the target of a replication is a database or files"))
         }
     }
+}
+
+/// The files that a connection leads to.
+pub(super) fn files_of(connection: &Connection) -> Result<Files> {
+    let root = connection.property("url").or_else(|| connection.property("path"));
+    let mut settings = connection.properties.clone();
+    settings.shift_remove("url");
+    settings.shift_remove("path");
+    let root = root.unwrap_or(".").to_owned();
+    Files::new(&FilesOptions { root, settings, files: Settings::default() })
 }
 
 /// The options of a database in which the state of a replication is kept beside its tables.

@@ -81,7 +81,7 @@ fn text(forecast: &Forecast, width: Option<usize>) -> String {
     lines.push(format!("naive: {}", naive(forecast)));
     if forecast.total.assumed {
         lines.push(format!(
-            "~: assumed, since no run has shown yet how much there is, or changes: {}",
+            "~: an estimate of how much there is, or has changed; the total is probably {}",
             ranges(forecast)
         ));
     }
@@ -350,7 +350,7 @@ mod tests {
         quota: ~64,524 points; an hour allows 65,000: enough for it
         pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
-        ~: assumed, since no run has shown yet how much there is, or changes: 10,000 to 40,000 requests, 30,000 to 99,000 points
+        ~: an estimate of how much there is, or has changed; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points
         ");
     }
 
@@ -395,7 +395,7 @@ mod tests {
         quota: ~64,524 points; an hour allows 20,000: it is spread over 4 hours, until about 2026-10-01 12:02 UTC
         pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
         naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
-        ~: assumed, since no run has shown yet how much there is, or changes: 10,000 to 40,000 requests, 30,000 to 99,000 points
+        ~: an estimate of how much there is, or has changed; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points
         ");
     }
 

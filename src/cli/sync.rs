@@ -223,7 +223,7 @@ fn ledger(
         printer::note(shared, &format!("{what}: {why}"));
     };
     match prepared.home.as_ref().map(LocalLedger::new) {
-        None => unseen("neither WEIR_HOME nor HOME is set"),
+        None => unseen("neither WEIR_HOME nor an absolute HOME is set"),
         Some(local) => match local.check() {
             Ok(()) => ledgers.push(Arc::new(local)),
             Err(error) => unseen(&error.chain()),

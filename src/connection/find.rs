@@ -134,6 +134,11 @@ impl Connections {
                 "this looks like a URL with a mistake: write `postgres://user:…@host/db`",
             ));
         }
+        if name.starts_with(['~', '.', '/', '$']) {
+            let what = format!("`{name}` is a path, and this must be the name of a connection");
+            let hint = format!("give the folder a name: weir conns set OUT type=files url={name}");
+            return Err(Error::input(what).with_hint(hint));
+        }
         let names = self.names()?;
         let hint = suggest(name, names.iter().map(String::as_str));
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();

@@ -168,7 +168,7 @@ impl Connection {
                 hide(&value);
             }
             let mut value = Secret::new(value);
-            if matches!(key.as_str(), "spec" | "url" | "path") {
+            if paths(self.kind).contains(&key.as_str()) {
                 value = placed(&key, &value, &self.base)?;
             }
             self.properties.insert(key, value);
@@ -195,7 +195,10 @@ impl Connection {
         url: &str,
         context: &Context<'_>,
     ) -> Result<Self> {
-        let url = Secret::new(interpolated(url, context.variables).map_err(Error::input)?);
+        let mut url = Secret::new(interpolated(url, context.variables).map_err(Error::input)?);
+        if kind == ConnectionKind::Files {
+            url = placed("url", &url, &context.base)?;
+        }
         let properties = IndexMap::from([("url".to_owned(), url)]);
         Ok(Self::new(name, kind, properties, context))
     }
@@ -285,17 +288,21 @@ impl Connection {
 
     /// Makes its paths whole; those that stand elsewhere once they are fetched.
     fn place(&mut self) -> Result<()> {
-        let keys: &[&str] = match self.kind {
-            ConnectionKind::Api => &["spec"],
-            ConnectionKind::Files => &["url", "path"],
-            ConnectionKind::Postgres => &[],
-        };
-        for key in keys.iter().filter(|key| !self.elsewhere.contains_key(**key)) {
+        for key in paths(self.kind).iter().filter(|key| !self.elsewhere.contains_key(**key)) {
             if let Some(value) = self.properties.get_mut(*key) {
                 *value = placed(key, value, &self.base)?;
             }
         }
         Ok(())
+    }
+}
+
+/// The properties that hold paths.
+const fn paths(kind: ConnectionKind) -> &'static [&'static str] {
+    match kind {
+        ConnectionKind::Api => &["spec"],
+        ConnectionKind::Files => &["url", "path"],
+        ConnectionKind::Postgres => &["sslrootcert"],
     }
 }
 

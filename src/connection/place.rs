@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::write::files::no_shell_variable;
 
 /// Where relative paths begin, and what `~` stands for.
 #[derive(Clone, Debug, Default)]
@@ -18,23 +19,34 @@ impl Base {
     /// The path that a text means. An absolute one stays as it is.
     ///
     /// # Errors
-    /// `~` without a known home folder, or the home folder of another user (`~ann`).
+    /// `~` without a known home folder, or the home folder of another user (`~ann`); a shell's `$NAME`,
+    /// which no shell has filled in.
     pub fn path(&self, text: &str) -> Result<PathBuf> {
+        no_shell_variable(text)?;
         let Some(rest) = text.strip_prefix('~') else { return Ok(self.folder.join(text)) };
         if !rest.is_empty() && !rest.starts_with('/') {
             let what = format!("`{text}` begins with `~`, which only stands before a `/`");
             return Err(Error::input(what).with_hint(format!("for a name with a `~`: ./{text}")));
         }
         let home = self.home.as_ref().ok_or_else(|| {
-            Error::input(format!("`{text}` needs your home folder, and HOME is not set"))
-                .with_hint("set HOME, or write the whole path")
+            Error::input(format!(
+                "`{text}` needs your home folder, and HOME is not set, or no absolute path"
+            ))
+            .with_hint("set HOME, or write the whole path")
         })?;
         Ok(home.join(rest.trim_start_matches('/')))
     }
 
     /// The same for a place that may also be a URL, which stays as it is.
     pub(super) fn place(&self, text: &str) -> Result<String> {
-        if text.contains("://") {
+        if let Some((scheme, path)) = text.split_once("://") {
+            if scheme == "file" {
+                no_shell_variable(path)?;
+                if path.trim_start_matches('/').split('/').next() == Some("~") {
+                    let what = format!("`{text}`: a URL knows no `~`");
+                    return Err(Error::input(what).with_hint("write the path without `file://`"));
+                }
+            }
             return Ok(text.to_owned());
         }
         Ok(self.path(text)?.to_string_lossy().into_owned())
@@ -60,6 +72,14 @@ mod tests {
         for (text, path) in table {
             assert_eq!(base.place(text).unwrap(), path, "{text}");
         }
+        for text in ["$HOME/out", "data/$USER/out", "file:///$HOME/out"] {
+            let error = base.place(text).unwrap_err();
+            assert!(error.hint().unwrap().contains("in braces"), "{text}: {error:?}");
+        }
+        for text in ["cost$/out", "$1/out", "s3://bucket/$LATEST"] {
+            assert!(base.place(text).is_ok(), "{text}");
+        }
+        assert!(base.place("file:///~/out").is_err());
         assert!(base.path("~ann/out").unwrap_err().hint().unwrap().contains("./~ann/out"));
         let homeless = Base::default();
         assert_eq!(homeless.place("out").unwrap(), "out");

@@ -58,6 +58,11 @@ pub(super) fn written(text: &str) -> Written<'_> {
 /// What a property's text stands for: itself with its variables filled in, and the reference it is, if it is
 /// one. That is judged by the text as it stands: no variable's value becomes a command, or a part of one.
 pub(super) fn meant(text: &str, context: &Context<'_>) -> Result<(String, Option<Reference>)> {
+    if ["command:", "file:"].contains(&text.trim()) {
+        let what = format!("`{}` is followed by nothing", text.trim());
+        return Err(Error::input(what)
+            .with_hint("write `command:pass show wiki` or `file:/run/secrets/token`"));
+    }
     let filled = || interpolated(text, context.variables).map_err(Error::input);
     match written(text) {
         Written::Command(command) => {

@@ -34,7 +34,7 @@ pub struct Expected {
     pub route: String,
     /// Why this route, for a person.
     pub why: String,
-    /// Whether the figures rest on assumptions, since no run has shown how much there is.
+    /// Whether the figures are estimates of how much there is, or has changed.
     pub assumed: bool,
     /// Slices.
     pub slices: u64,
@@ -97,7 +97,7 @@ pub fn forecast(
             reach: reach::shown(stream, way.reach),
             route: reach::route_name(stream, *way).to_owned(),
             why: outlook.why(stream, *way, &all),
-            assumed: outlook.is_assumed((stream, way.reach)) && way.reach != Reach::Nothing,
+            assumed: outlook.is_assumed((stream, *way)),
             slices: whole(share.slices),
             requests: whole(share.requests),
             points: whole(share.points),

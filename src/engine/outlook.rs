@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::state::{Changes, Learnt, Reach, Recall};
+use super::reach;
+use super::state::{Changes, Learnt, Reach, Recall, Way};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::replication::Mode;
 
@@ -13,51 +14,99 @@ use crate::replication::Mode;
 pub(super) struct Assumptions {
     /// Records of a listing.
     listed: f64,
-    /// Children of a parent.
+    /// Records of a listing that nothing counts, at least, however few others have.
+    uncounted: f64,
+    /// Mean number of children of a parent.
     children: f64,
+    /// What is added to it, divided by the square root of the number of parents: of few parents, one may have
+    /// hundreds.
+    spread: f64,
     /// Part of the records that change in a day.
     changed: f64,
+    /// Factor between the changes that are expected and those that come.
+    growth: f64,
+    /// Changes that come besides: none, or as many as few records at work may have.
+    pub(super) surge: f64,
     /// Part of the parents whose only row follows from what is known.
     derived: f64,
     /// Part of the parents that are left to another request, and that no count tells of, where a route
     /// leaves some.
     pub(super) apart: f64,
+    /// Part of the parents that a search does not find, and that are then asked for one by one.
+    pub(super) missed: f64,
     /// Records of a page whose size the spec does not set.
     page: f64,
     /// Records listed for each that is counted: a search may not know what is archived, or what is new.
     listed_per_counted: f64,
+    /// What a stream that is not read has, by those that are, of the records that are counted together.
+    absent: f64,
+    /// Records that listings bring over those that are wanted, where they are sifted.
+    pub(super) sifted: f64,
+    /// Part of the pages of children that come on top of the first page of each parent.
+    pub(super) further: f64,
+    /// Part of the records below which it is looked for more although the listing may show those, too.
+    pub(super) below: f64,
+    /// Factor between the figures of the last complete reading and those of the next one.
+    pub(super) again: f64,
 }
 
 impl Assumptions {
     /// What a plan goes by.
     const LIKELY: Self = Self {
         listed: 1000.0,
+        uncounted: 0.0,
         children: 3.0,
+        spread: 0.0,
         changed: 0.01,
+        growth: 1.0,
+        surge: 0.0,
         derived: 0.3,
-        apart: 0.15,
+        apart: 0.08,
+        missed: 0.2,
         page: 50.0,
-        listed_per_counted: 1.0,
+        listed_per_counted: 1.25,
+        absent: 1.0,
+        sifted: 1.5,
+        further: 0.0,
+        below: 0.0,
+        again: 1.0,
     };
     /// With these a run asks for as little as can be expected.
     pub(super) const LEAST: Self = Self {
-        listed: 10.0,
-        children: 0.5,
+        listed: 1.0,
+        children: 0.0,
         changed: 0.0,
-        derived: 0.7,
+        growth: 0.0,
+        derived: 1.0,
         apart: 0.0,
+        missed: 0.0,
         page: f64::INFINITY,
         listed_per_counted: 0.9,
+        absent: 20.0,
+        sifted: 1.0,
+        again: 0.75,
+        ..Self::LIKELY
     };
     /// With these it asks for as much.
     pub(super) const MOST: Self = Self {
-        listed: 20_000.0,
-        children: 15.0,
-        changed: 0.3,
+        listed: 3000.0,
+        uncounted: 250.0,
+        children: 5.0,
+        spread: 350.0,
+        changed: 0.05,
+        growth: 4.0,
+        surge: 1.0,
         derived: 0.0,
-        apart: 0.5,
+        apart: 0.3,
+        missed: 0.5,
         page: 10.0,
-        listed_per_counted: 1.4,
+        listed_per_counted: 1.8,
+        absent: 0.0,
+        sifted: 2.0,
+        further: 1.0,
+        below: 0.7,
+        again: 1.25,
+        ..Self::LIKELY
     };
 }
 
@@ -109,6 +158,7 @@ impl<'plan> Outlook<'plan> {
         self.queues = vec![0.0; self.plan.queues.len()];
         // A site whose largest listings are small has no large ones that cannot be counted.
         let largest = known.values().map(|(rows, _)| *rows).fold(0.0, f64::max);
+        let largest = largest.max(self.assume.uncounted);
         let listed = if known.is_empty() { f64::INFINITY } else { largest };
         let listed = listed.min(self.assume.listed);
         for stream in &self.plan.streams {
@@ -143,6 +193,7 @@ impl<'plan> Outlook<'plan> {
 
     /// Rows of the streams that were counted. What several have `together` is divided by what is assumed
     /// of each, less what is learnt of some.
+    #[expect(clippy::cast_precision_loss, reason = "a few streams")]
     fn counted(&self, together: bool) -> BTreeMap<&'plan str, (f64, bool)> {
         let mut rows = BTreeMap::new();
         for counted in self.recall.counted.iter().filter(|one| together || one.streams.len() == 1) {
@@ -154,29 +205,35 @@ impl<'plan> Outlook<'plan> {
                 counted.streams.contains(&stream.name) && self.learnt(stream).is_none()
             });
             let unknown: Vec<_> = unknown.collect();
-            let apart = unknown.iter().any(|stream| self.has_parts_apart(stream));
-            let uncounted = 1.0 / (1.0 - self.assume.apart);
-            let left = left * if apart { uncounted } else { self.assume.listed_per_counted };
-            // Nobody is taken to have none.
-            let part = |stream: &'plan StreamPlan| (&*stream.name, self.rows(stream).max(1.0));
+            let left = left * self.assume.listed_per_counted;
+            let left = left + 5.0 * self.assume.surge;
+            let part = |stream: &'plan StreamPlan| (&*stream.name, self.weight(stream));
             let unknown: Vec<_> = unknown.into_iter().map(|stream| part(stream)).collect();
-            let all: f64 = unknown.iter().map(|(_, part)| part).sum();
+            let read: f64 = unknown.iter().map(|(_, part)| part).sum();
+            let absent = counted.streams.iter().filter(|name| {
+                let is_read = self.plan.streams.iter().any(|stream| stream.name == **name);
+                !is_read && !self.recall.streams.contains_key(*name)
+            });
+            let absent = absent.count() as f64 * self.assume.absent;
+            let all = read * (1.0 + absent / unknown.len().max(1) as f64);
             // An API may count more, or less, than it lists.
-            rows.extend(unknown.into_iter().map(|(name, part)| (name, (left * part / all, true))));
+            rows.extend(
+                unknown
+                    .into_iter()
+                    .map(|(name, part)| (name, (left * part / all.max(f64::MIN_POSITIVE), true))),
+            );
         }
         rows
     }
 
-    /// Whether some of a stream's records, by what they are, are left to another request of a child's route:
-    /// searches, and what they count, do not know these.
-    fn has_parts_apart(&self, stream: &StreamPlan) -> bool {
-        let fed = |queue: usize| {
-            stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
-        };
-        let mut requests = self.plan.streams.iter().flat_map(|other| &other.requests);
-        requests.any(|request| {
-            matches!(request.iterate, Iterate::Queue { queue, only: Some(_), .. } if fed(queue))
-        })
+    /// What a stream has, by others, of the records that are counted together: as much as it has parents.
+    fn weight(&self, stream: &StreamPlan) -> f64 {
+        let parents = stream.own_requests().iter().filter_map(|request| match request.iterate {
+            Iterate::Queue { queue, chunk: None, .. } => Some(self.queue(queue)),
+            _ => None,
+        });
+        let parents = parents.reduce(f64::max).unwrap_or_else(|| self.rows(stream).max(1.0));
+        parents.max(self.assume.surge)
     }
 
     pub(super) fn learnt(&self, stream: &StreamPlan) -> Option<Learnt> {
@@ -194,7 +251,10 @@ impl<'plan> Outlook<'plan> {
             return (real(stream.min_rows), true);
         }
         let rows = stream.own_requests().iter().map(|request| match &request.iterate {
-            Iterate::Queue { queue, chunk: None, .. } => self.queue(*queue) * self.assume.children,
+            Iterate::Queue { queue, chunk: None, .. } => {
+                let parents = self.queue(*queue);
+                parents * self.assume.children + parents.sqrt() * self.assume.spread
+            }
             Iterate::Values { values, .. } if values.is_empty() => 0.0,
             _ => listed,
         });
@@ -202,9 +262,16 @@ impl<'plan> Outlook<'plan> {
     }
 
     /// Whether what a reach brings rests on assumptions.
-    pub(super) fn is_assumed(&self, (stream, reach): (&StreamPlan, Reach)) -> bool {
-        let untold = matches!(reach, Reach::Since(_)) && self.changes(stream).is_none();
-        untold || self.rows.get(stream.name.as_str()).is_some_and(|(_, assumed)| *assumed)
+    pub(super) fn is_assumed(&self, (stream, way): (&StreamPlan, Way)) -> bool {
+        let known =
+            self.learnt(stream).is_some_and(|one| one.route == reach::route_name(stream, way));
+        match way.reach {
+            Reach::Nothing => false,
+            Reach::Failed => true,
+            Reach::Complete => !known,
+            // How much has changed nobody knows before.
+            Reach::Since(_) | Reach::Range(..) => true,
+        }
     }
 
     pub(super) fn rows(&self, stream: &StreamPlan) -> f64 {
@@ -227,13 +294,20 @@ impl<'plan> Outlook<'plan> {
         state.changes.filter(|changes| changes.days > 0.0)
     }
 
+    /// Changes that come where so many are expected in so many days among so many records.
+    fn coming(&self, expected: f64, among: f64, days: f64) -> f64 {
+        let surge = self.assume.surge * (5.0 + 3.0 * (among * days).sqrt());
+        (expected * self.assume.growth + surge).min(among + 5.0 * self.assume.surge)
+    }
+
     /// Records of a stream that change in so many days.
     fn changed(&self, stream: &StreamPlan, days: f64) -> f64 {
         let rows = self.rows(stream);
-        match self.changes(stream) {
-            Some(last) => (real(last.rows) * days / last.days).min(rows),
+        let expected = match self.changes(stream) {
+            Some(last) => real(last.rows) * days / last.days,
             None => (rows * self.assume.changed * days).clamp(1.0, rows.max(1.0)),
-        }
+        };
+        self.coming(expected, rows, days)
     }
 
     /// Values of a queue that a reach of a stream is about. How many parents change, the stream itself
@@ -242,7 +316,7 @@ impl<'plan> Outlook<'plan> {
         let Reach::Since(bound) = reach else { return self.queue(queue) };
         let days = self.days(stream, bound);
         if let Some(last) = self.changes(stream).filter(|_| stream.cursor.is_none()) {
-            return (real(last.parents) * days / last.days).min(self.queue(queue));
+            return self.coming(real(last.parents) * days / last.days, self.queue(queue), days);
         }
         let feeds = |stream: &&std::sync::Arc<StreamPlan>| {
             stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
@@ -259,7 +333,10 @@ impl<'plan> Outlook<'plan> {
                 self.changed(stream, self.days(stream, bound))
             }
             (Reach::Since(bound), Some(last)) => {
-                (real(last.rows) * self.days(stream, bound) / last.days).min(all)
+                let days = self.days(stream, bound);
+                let expected = self.coming(real(last.rows) * days / last.days, all, days);
+                // One of the parents may have hundreds.
+                expected + self.assume.spread * days.min(1.0).sqrt()
             }
             (Reach::Since(_), None) => {
                 let (mut now, mut whole) = (0.0, 0.0);

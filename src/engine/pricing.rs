@@ -9,9 +9,6 @@ use super::reach::{self, route_name};
 use super::state::{Reach, Way};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 
-/// Records that listings bring over those that are wanted, where they are sifted.
-const SIFTED: f64 = 1.25;
-
 /// What a stream is expected to ask for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
@@ -25,6 +22,11 @@ impl Share {
         self.slices += other.slices;
         self.requests += other.requests;
         self.points += other.points;
+    }
+
+    /// So many times as much, but for the slices.
+    fn times(self, factor: f64) -> Self {
+        Self { requests: self.requests * factor, points: self.points * factor, ..self }
     }
 }
 
@@ -60,6 +62,19 @@ impl Outlook<'_> {
 
     /// What one stream asks for, requests that it shares aside, and listings that others have `walked`.
     pub(super) fn alone(&self, (stream, way): (&StreamPlan, Way), walked: &[String]) -> Share {
+        let share = self.expected((stream, way), walked);
+        if way.reach != Reach::Complete || self.learnt(stream).is_none() {
+            return share;
+        }
+        // Where there was nothing, there may be something now.
+        let mut again = share.times(self.assume.again);
+        again.requests += self.assume.surge;
+        again.points += points(stream, self.assume.surge, self.assume.surge);
+        again
+    }
+
+    /// The same, as if a complete reading came out like the last one.
+    fn expected(&self, (stream, way): (&StreamPlan, Way), walked: &[String]) -> Share {
         let bears = !reach::active(stream, way).any(|(_, request)| {
             matches!(request.iterate, Iterate::Once) && walked.contains(&request.listing())
         });
@@ -112,7 +127,7 @@ impl Outlook<'_> {
     ) -> Share {
         let page = self.page(stream, request);
         let sifted = !request.having.is_empty() || !request.within.is_empty();
-        let mut objects = if sifted { rows * SIFTED } else { rows };
+        let mut objects = if sifted { rows * self.assume.sifted } else { rows };
         let apart = matches!(&request.iterate, Iterate::Queue { only: Some(_), .. });
         let newest_first = stream.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
         let Assumptions { apart: parted, .. } = self.assume;
@@ -138,7 +153,7 @@ impl Outlook<'_> {
                 };
                 if request.routed.found.is_some() {
                     objects += items;
-                    missed = items * parted;
+                    missed = items * self.assume.missed;
                 }
                 let asked = match only {
                     Some(_) => items * parted,
@@ -166,19 +181,24 @@ impl Outlook<'_> {
                 .and_then(|state| opening::size((stream, request), reach, state, self.now))
                 .map_or(page, f64::from);
             let pages = ((objects - first).max(0.0) / page).ceil();
-            objects = (first + pages * page).min(self.rows(stream));
+            // What it is sifted from may be any number, unless as little as can be is assumed.
+            let most = match sifted && self.assume.sifted > 1.0 {
+                true => f64::INFINITY,
+                false => (self.rows(stream) + objects) * self.assume.again,
+            };
+            objects = (first + pages * page).min(most);
         }
-        let mut requests = least.max((objects / page).ceil()) + missed;
+        let further = (objects / page).min(least) * self.assume.further;
+        let mut requests = least.max((objects / page).ceil()) + missed + further;
         if let Some(fetch) = &request.routed.fetch {
             let unknown = self.unknown(stream);
             let chunk = real(u64::try_from(fetch.chunk).unwrap_or(u64::MAX));
             requests += (unknown / chunk.min(page)).ceil();
             objects += unknown;
         }
-        if let Some(descend) = &request.descend
-            && descend.unless.is_none()
-        {
-            requests += if apart { rows * parted } else { rows };
+        if let Some(descend) = &request.descend {
+            let below = if descend.unless.is_none() { 1.0 } else { self.assume.below };
+            requests += below * if apart { rows * parted } else { rows };
         }
         Share { slices, requests, points: points(stream, requests, objects) }
     }
@@ -235,7 +255,8 @@ impl Outlook<'_> {
                 + (inside * real(stream.cost.object) - paid.max(0.0)).max(0.0)
                 + joint * real(stream.cost.base + stream.cost.carrier);
         }
-        share
+        let known = way.reach == Reach::Complete && self.learnt(stream).is_some();
+        if known { share.times(self.assume.again) } else { share }
     }
 
     /// What a set of ways costs: what counts most first.

@@ -180,7 +180,7 @@ pub struct Planned {
     pub requests: u64,
     /// Points, by the spec's terms; 0 where no quota holds.
     pub points: u64,
-    /// Whether a part of it rests on assumptions, since no run has shown how much there is.
+    /// Whether a part of it is an estimate of how much there is, or has changed.
     pub assumed: bool,
     /// Between how many requests it will probably be.
     #[serde(default)]

@@ -186,10 +186,28 @@ pub(super) fn planned(expected: &[Expected]) -> Option<Planned> {
         requests: expected.iter().map(|one| one.requests).sum(),
         points: expected.iter().map(|one| one.points).sum(),
         assumed: expected.iter().any(|one| one.assumed),
-        requests_range: [0, 1].map(|end| expected.iter().map(|one| one.requests_range[end]).sum()),
-        points_range: [0, 1].map(|end| expected.iter().map(|one| one.points_range[end]).sum()),
+        requests_range: range(expected, |one| (one.requests, one.requests_range)),
+        points_range: range(expected, |one| (one.points, one.points_range)),
     };
     (!expected.is_empty()).then_some(planned)
+}
+
+/// Between what all streams together will be. That all of them come to the most that can be expected is not to
+/// be expected: what is above the likely is added as independent quantities are, but at least half of it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "counts far below 2^52"
+)]
+fn range(expected: &[Expected], of: fn(&Expected) -> (u64, [u64; 2])) -> [u64; 2] {
+    let (mut least, mut likely, mut above, mut squares) = (0, 0, 0.0, 0.0_f64);
+    for (figure, [low, high]) in expected.iter().map(of) {
+        let more = high.saturating_sub(figure) as f64;
+        (least, likely) = (least + low, likely + figure);
+        (above, squares) = (above + more, squares + more * more);
+    }
+    [least, likely + f64::max(squares.sqrt(), above / 2.0).ceil() as u64]
 }
 
 /// What a run that has not ended has done.

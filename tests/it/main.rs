@@ -20,6 +20,7 @@ mod oauth;
 mod places;
 mod postgres;
 mod probed;
+mod ranges;
 mod routes;
 mod sim;
 mod sim_change;

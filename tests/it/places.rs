@@ -127,11 +127,39 @@ fn without_a_home_nothing_is_written_into_the_current_folder() {
 }
 
 #[test]
+fn no_folder_is_named_like_a_home_folder_or_a_variable() {
+    let user = User::new();
+    let targets = [
+        ("LOCAL", "~/tilde/{stream_name}.jsonl", "`url` of a connection"),
+        ("LOCAL", "$HOME/{stream_name}.jsonl", "in braces"),
+        ("~/t4", "{stream_name}.jsonl", "weir conns set OUT type=files url=~/t4"),
+        ("OUT", "{stream_name}.jsonl", "in braces"),
+    ];
+    for (target, object, hint) in targets {
+        let text = format!(
+            "source: WIKI\ntarget: {target}\ndefaults: {{ object: '{object}' }}\nstreams: {{ spaces: }}\n"
+        );
+        user.write("r.yaml", &text);
+        let mut command = user.weir(&["sync", "run", "r.yaml"]);
+        command.env("WIKI", SITE).env("OUT", "{type: files, url: $HOME/y}");
+        let (_, err) = ended(&command.output().unwrap(), 2);
+        assert!(err.contains(hint), "{target}, {object}: {err}");
+    }
+    let mut command = user.weir(&["conns", "set", "PG", "postgres://db.test/wh"]);
+    let (_, err) = ended(&command.env("HOME", "relative").output().unwrap(), 2);
+    assert!(err.contains("an absolute HOME"), "{err}");
+    assert_eq!(visible(user.folder.path()), ["r.yaml"]);
+}
+
+#[test]
 fn nothing_is_saved_that_cannot_work() {
     let user = User::new();
     user.write("shop.yaml", "name: shop\nbase_url: https://x.test\nstreams: {}\nnonsense: 1\n");
     let wiki = ["type=api", "spec=confluence", "email=a@b.c", "api_token=t"];
-    let table: [(&[&str], &str); 11] = [
+    user.write("empty.txt", "\n");
+    user.write("cut.pem", "no certificate\n");
+    let pg = ["type=postgres", "host=db", "sslmode=verify-full"];
+    let table: [(&[&str], &str); 22] = [
         (&["postgres://db.test:port/wh"], ""),
         (&["ftp://db.test/wh"], ""),
         (&["type=files", "url=ftp://db.test/wh"], ""),
@@ -143,12 +171,30 @@ fn nothing_is_saved_that_cannot_work() {
         (&[wiki[0], wiki[1], wiki[2], wiki[3], "inputs={anchor: 2025-01-01}"], "anchor_date"),
         (&[wiki[0], wiki[1], "api_token=@none.txt"], "none.txt"),
         (&[wiki[0], wiki[1], "api_token=file:none.txt"], "none.txt"),
+        (&["postgres://me@db.test/wh?sslrootcert=/nonexist.pem"], "/nonexist.pem"),
+        (&[pg[0], pg[1], pg[2], "sslrootcert=ca.pem"], "ca.pem"),
+        (&[pg[0], pg[1], pg[2], "sslrootcert=cut.pem"], "holds no certificate"),
+        (&["postgres://me:pw%zz@db.test/wh"], "hexadecimal"),
+        (&[pg[0], pg[1], "password=-"], "`password` is empty"),
+        (&[pg[0], pg[1], "password=@empty.txt"], "`password` is empty"),
+        (&[wiki[0], wiki[1], "api_token=command:"], "followed by nothing"),
+        (&[wiki[0], wiki[1], "api_token=file:"], "followed by nothing"),
+        (&[wiki[0], wiki[1], "secrets={email: a@b.c}", wiki[2]], "`email` is there twice"),
+        (&["type=files", "url=$HOME/y"], "in braces"),
+        (&["type=files", "url=~ann/y"], "./~ann/y"),
     ];
     for (properties, part) in table {
         let arguments = [&["conns", "set", "X"], properties].concat();
         let (_, err) = ended(&user.run(&arguments), 2);
         assert!(err.contains(part), "{properties:?}: {err}");
         assert!(!user.path(".weir/connections.yaml").exists(), "{properties:?}");
+    }
+    user.write("loop", "");
+    for (place, part) in [("/proc/nope", "make a folder in `/proc`"), ("loop/out", "loop")] {
+        let connection = format!("{{type: files, url: '{place}'}}");
+        let tested = user.weir(&["conns", "test", "OUT"]).env("OUT", connection).output().unwrap();
+        let (_, err) = ended(&tested, 1);
+        assert!(err.contains(part), "{place}: {err}");
     }
     let (_, err) = ended(&user.run(&["conns", "set", "X", wiki[0], wiki[1], wiki[2]]), 0);
     assert!(err.contains("X is not complete yet: `domain` is missing"), "{err}");

@@ -53,6 +53,15 @@ impl Local {
             .map_err(|error| failed("write to", existing, &error.into()))
     }
 
+    /// Whether a folder can be made in the root, or where that would be made: it is made, and removed.
+    pub(super) fn try_out(&self) -> Result<()> {
+        self.check()?;
+        let existing = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        let tried = existing.join(format!(".weir-test-{}", std::process::id()));
+        let made = fs::create_dir(&tried).and_then(|()| fs::remove_dir(&tried));
+        made.map_err(|error| failed("make a folder in", existing, &error))
+    }
+
     /// Locks the place of an object, and removes what dead runs have left.
     pub(super) async fn claim(&self, table: &Table, object: &Object) -> Result<Arc<Area>> {
         self.check_inside(object)?;

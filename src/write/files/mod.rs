@@ -47,6 +47,7 @@ use crate::state;
 use crate::write::{Disposition, Ending, Leftovers, Standing, Table, Target, Watch, Writer};
 
 pub use self::ledger::LocalLedger;
+pub use self::object::no_shell_variable;
 pub use self::options::{FilesOptions, Settings};
 pub use self::variables::with_variables;
 
@@ -97,6 +98,17 @@ enum Place {
 }
 
 impl Files {
+    /// Whether a folder can be made there, where it is on local disk: one is made, and removed.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn try_out(&self) -> Result<()> {
+        match self.place.as_ref() {
+            Place::Local(local) => local.try_out(),
+            Place::Store(_) => Ok(()),
+        }
+    }
+
     /// Resolves the root; talks to nobody.
     ///
     /// # Errors

@@ -48,6 +48,11 @@ impl Object {
             return Err(wrong(object, "is not a path below the target's root")
                 .with_hint("write it like `wiki/pages.parquet`, without `..` or a leading `/`"));
         }
+        if segments.first().is_some_and(|first| first.starts_with('~')) {
+            return Err(wrong(object, "begins with `~`, and stands below the target's root")
+                .with_hint("name the home folder as the `url` of a connection of type files"));
+        }
+        no_shell_variable(object)?;
         let (name, folders) = segments.split_last().unwrap_or((&object, &[]));
         let format = format_of(name).ok_or_else(|| {
             let known: Vec<String> = EXTENSIONS.iter().map(|(ext, _)| format!("`{ext}`")).collect();
@@ -122,6 +127,21 @@ fn wrong(object: &str, why: &str) -> Error {
     Error::input(format!("the object `{object}` {why}"))
 }
 
+/// Fails where a part of a path is a variable as a shell writes it: it would become a folder's name.
+///
+/// # Errors
+/// It has one.
+pub fn no_shell_variable(path: &str) -> Result<()> {
+    let is_variable = |part: &&str| {
+        let first = part.strip_prefix('$').and_then(|name| name.chars().next());
+        first.is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+    };
+    let Some(part) = path.split('/').find(is_variable) else { return Ok(()) };
+    let name = part.trim_start_matches('$');
+    Err(Error::input(format!("`{path}` has `{part}`, and weir fills in `${{{name}}}` only"))
+        .with_hint(format!("write `${{{name}}}`, in braces")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +182,9 @@ mod tests {
             ("*/pages.parquet", "one `*`"),
             ("p/*-*.parquet", "one `*`"),
             ("*.parquet", "`pages/*.parquet`"),
+            ("~/pages.parquet", "`url`"),
+            ("~ann/pages.parquet", "`url`"),
+            ("$HOME/pages.parquet", "in braces"),
         ];
         for (text, hint) in cases {
             let error = Object::parse(text).unwrap_err();

@@ -151,6 +151,13 @@ fn servers(text: &str) -> Result<(String, Option<String>)> {
 }
 
 fn decoded(text: &str) -> Result<String> {
+    let mut escapes = text.split('%').skip(1);
+    let is_escape = |after: &str| {
+        after.get(..2).is_some_and(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    if !escapes.all(is_escape) {
+        return Err(malformed("a `%` in it is not followed by two hexadecimal digits"));
+    }
     let text = percent_decode_str(text).decode_utf8();
     text.map(std::borrow::Cow::into_owned).map_err(|_| malformed("it is not UTF-8"))
 }

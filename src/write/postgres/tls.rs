@@ -41,6 +41,23 @@ pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect> 
     Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
 }
 
+impl PostgresOptions {
+    /// Reads the file of certificates that `sslrootcert` names, if it names one.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds no certificates.
+    pub fn check_certificates(&self) -> Result<()> {
+        let Some(file) = &self.sslrootcert else { return Ok(()) };
+        if certificates(file)?.is_empty() {
+            let what = format!("`sslrootcert` holds no certificate: `{}`", file.display());
+            return Err(
+                Error::input(what).with_hint("give a PEM file with the certificates to trust")
+            );
+        }
+        Ok(())
+    }
+}
+
 fn broken(cause: rustls::Error) -> Error {
     Error::target("TLS cannot be set up").because(cause)
 }
