@@ -247,7 +247,13 @@ impl Client {
         {
             return Err(error);
         }
-        let cause = cause_of(&answered, &url).filter(|_| call.leaves && means.is_none());
+        let accused = call.child && call.leaves && error.kind() == Kind::Credentials;
+        let cause = if accused && self.is_accepted(call).await? {
+            // The credentials are good, if not for this one object.
+            Some(Cause::Refused)
+        } else {
+            cause_of(&answered, &url).filter(|_| call.leaves && means.is_none())
+        };
         let Some(cause) = cause else { return Err(error) };
         // Where the API answers nobody, it is not because of what was asked for.
         let alone = cause == Cause::Heavy && self.answered.load(Ordering::Relaxed) == before;
