@@ -3,10 +3,11 @@
 use std::{
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{
     args::{LogFormat, Shared},

@@ -148,9 +148,9 @@ impl Client {
             return Ok(false);
         };
         let build = || Ok(Request::get(test.clone()));
-        let read = |response: &Response| match is_json(response) {
-            true => Ok(((), 1)),
-            false => Err(DecodeError::NotJson("something else".to_owned())),
+        let read = |response: &Response| {
+            let other = || DecodeError::NotJson("something else".to_owned());
+            is_json(response).then_some(((), 1)).ok_or_else(other)
         };
         let mut request = build()?;
         let (sent, read) = self.try_once(&testing(call, &build), &mut request, &read).await?;

@@ -234,7 +234,7 @@ fn a_reset_asks_first_and_leaves_the_tables() {
         ended(&user.weir(&command).env("WIKI", site).output().unwrap(), code)
     };
     let (_, err) = reset(&[], 2);
-    assert!(err.contains("hint: say `--yes`"), "{err}");
+    assert!(err.contains("hint: without a terminal, add `--yes`"), "{err}");
     let (out, _) = reset(&["--streams", "page_l*", "--yes"], 0);
     assert_eq!(out, "forgotten: 1 stream; the next run reads them anew\n");
     let told = status(&user, &[]);

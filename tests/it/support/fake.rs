@@ -252,7 +252,7 @@ impl Fake {
             reporter: Arc::<Recorded>::clone(&reporter),
             cancel,
         };
-        let report = sync::run(&plan, services, how.beginning).await?;
+        let report = Box::pin(sync::run(&plan, services, how.beginning)).await?;
         let asked = self.api.asked.lock().unwrap().clone();
         Ok(Ran { report, events: reporter.events(), asked })
     }
