@@ -491,8 +491,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A value as JSON of 200 characters at most. Known secrets are masked before anything is cut off: a part of
-/// one would not be recognised.
+/// A value as JSON of 200 characters at most; secrets are masked first, since a part of one is not recognised.
 fn shortened(value: &Value) -> String {
     let text = secret::shown(&value.to_string());
     let end = text.char_indices().nth(200).and_then(|(end, _)| text.get(..end));

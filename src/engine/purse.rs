@@ -29,7 +29,7 @@ use crate::report::{Event, PointsReport, Reporter};
 use crate::state::Holder;
 
 /// Longest wait that a server means when it asks for one.
-const LIKELY: Duration = Duration::from_secs(24 * 3600);
+const LIKELY: Duration = Duration::from_hours(24);
 
 /// Time after a window's end that clocks may differ by.
 const MARGIN: TimeDelta = TimeDelta::seconds(1);

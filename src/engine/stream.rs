@@ -139,10 +139,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     };
     let ending = ending::Ending { plan: &plan, before: &before, run: &env.run, way };
     if let Some(why) = ending.no_deletes().filter(|_| reach != Reach::Failed) {
-        stats.notice(NoticeKind::DeletesOff, 1, || why.clone());
-        let (stream, message) =
-            (Some(plan.name.clone()), format!("rows that are gone stay: {why}"));
-        env.client.reporter.report(&Event::Warning { stream, message });
+        tell_deletes_off(&env, &stats, (&plan.name, why));
     }
     match open(&env, &mut keeper, going_on.as_ref()).await {
         Ok(Opened::Ready) => {
@@ -190,6 +187,14 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let supply = ending.supply(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
     finish_feeders(feeders, &outcome.result, supply);
     ending.conclude(outcome, &env, started.elapsed())
+}
+
+/// Tells that rows which are gone stay, and why.
+fn tell_deletes_off(env: &Env, stats: &Stats, (stream, why): (&str, String)) {
+    let message = format!("rows that are gone stay: {why}");
+    let stream = Some(stream.to_owned());
+    env.client.reporter.report(&Event::Warning { stream, message });
+    stats.notice(NoticeKind::DeletesOff, 1, || why);
 }
 
 /// What a stream came to of which nothing can, or need, be read; and what its children may rely on.
