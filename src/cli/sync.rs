@@ -112,6 +112,12 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
     go(prepared, &options, beginning, shared)
 }
 
+/// Whether nothing failed but what another run is writing.
+fn is_busy(report: &RunReport) -> bool {
+    let mut failed = report.streams.iter().filter(|stream| stream.error.is_some());
+    failed.clone().next().is_some() && failed.all(|stream| stream.busy)
+}
+
 /// What the command line says of what is read.
 fn chosen(args: &Chosen) -> Result<Options> {
     let mode = args.mode.map(mode_of);
@@ -199,6 +205,7 @@ async fn execute(
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,
+        RunStatus::Failed if is_busy(&report) => Exit::Busy,
         RunStatus::Failed => Exit::Failed,
         RunStatus::Paused => Exit::Paused,
         RunStatus::Interrupted if stopped.is_finished() => {

@@ -317,6 +317,9 @@ pub struct StreamReport {
     /// What to do about the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Whether it failed because another run is writing its table.
+    #[serde(default, skip)]
+    pub busy: bool,
 }
 
 fn seconds<S: serde::Serializer>(wait: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

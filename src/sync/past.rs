@@ -80,8 +80,8 @@ pub(super) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String
         let what = match (state.reads == stream.reads, state.writes == stream.writes) {
             (true, true) => continue,
             (false, true) => "its inputs or its connection are",
-            (true, false) => "its columns or its `object` are",
-            (false, false) => "its inputs or connection, and its columns or `object`, are",
+            (true, false) => "its mode, its columns or its `object` are",
+            (false, false) => "its inputs or connection, and its mode, columns or `object`, are",
         };
         let message = format!(
             "{what} not those of the last run, so everything is read; if another replication into \
