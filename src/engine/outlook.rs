@@ -106,7 +106,6 @@ impl Assumptions {
         further: 1.0,
         below: 0.7,
         again: 1.25,
-        ..Self::LIKELY
     };
 }
 

@@ -182,9 +182,10 @@ impl Outlook<'_> {
                 .map_or(page, f64::from);
             let pages = ((objects - first).max(0.0) / page).ceil();
             // What it is sifted from may be any number, unless as little as can be is assumed.
-            let most = match sifted && self.assume.sifted > 1.0 {
-                true => f64::INFINITY,
-                false => (self.rows(stream) + objects) * self.assume.again,
+            let most = if sifted && self.assume.sifted > 1.0 {
+                f64::INFINITY
+            } else {
+                (self.rows(stream) + objects) * self.assume.again
             };
             objects = (first + pages * page).min(most);
         }

@@ -94,7 +94,8 @@ fn churn(case: &Case, hours: u64) -> Churn {
 }
 
 fn replication(mode: &str, streams: &[&str]) -> String {
-    let names: String = streams.iter().map(|name| format!("  {name}:\n")).collect();
+    let names: Vec<String> = streams.iter().map(|name| format!("  {name}:\n")).collect();
+    let names = names.concat();
     format!(
         "source: WIKI\ntarget: OUT\ndefaults: {{ mode: {mode} }}\n\
          limits: {{ requests_per_second: 0 }}\nstreams:\n{names}"
