@@ -357,7 +357,7 @@ fn the_help_shows_the_way() {
 
     Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but some slices were refused,
     4 busy because another run holds the lock, 75 paused because the points that may be spent are spent,
-    130 or 143 interrupted.
+    130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP.
 
     Environment: WEIR_HOME (folder of connections.yaml, else ~/.weir), SSL_CERT_FILE and SSL_CERT_DIR
     (certificates to trust in place of the system's), HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
