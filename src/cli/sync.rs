@@ -18,7 +18,7 @@ use super::{
     trust::Use,
 };
 use crate::engine::Services;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fetch::Transport;
 use crate::ledger::{All, Ledger};
 use crate::plan::{self, Options, Plan, Selection, StreamPlan};
@@ -115,7 +115,7 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
 /// Whether nothing failed but what another run is writing.
 fn is_busy(report: &RunReport) -> bool {
     let mut failed = report.streams.iter().filter(|stream| stream.error.is_some());
-    failed.clone().next().is_some() && failed.all(|stream| stream.busy)
+    failed.clone().next().is_some() && failed.all(|stream| stream.kind == Some(Kind::Busy))
 }
 
 /// What the command line says of what is read.

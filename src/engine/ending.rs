@@ -57,7 +57,7 @@ pub(super) fn empty(stream: &str, status: StreamStatus) -> StreamReport {
         seconds: 0.0,
         error: None,
         hint: None,
-        busy: false,
+        kind: None,
     }
 }
 
@@ -357,7 +357,7 @@ impl Ending<'_> {
             complete: false,
             error: (status == StreamStatus::Failed).then(|| error.chain()),
             hint: error.hint().filter(|_| status == StreamStatus::Failed).map(str::to_owned),
-            busy: error.kind() == Kind::Busy,
+            kind: Some(error.kind()),
             ..report
         }
     }

@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Kind;
+
 pub use notice::{Notice, NoticeKind, add_notice};
 
 /// Something that happened in a run. Streams are named by their name in the spec.
@@ -317,9 +319,9 @@ pub struct StreamReport {
     /// What to do about the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Whether it failed because another run is writing its table.
+    /// What kind of failure that was.
     #[serde(default, skip)]
-    pub busy: bool,
+    pub kind: Option<Kind>,
 }
 
 fn seconds<S: serde::Serializer>(wait: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -11,14 +11,15 @@ use weir::{
     state::Holder,
     sync::Beginning,
     write::{
-        Target,
+        Disposition, Target,
         files::{Files, Settings},
     },
 };
 
 use crate::support::{
     fake::{Fake, How, REPLICATION, Reply},
-    user::{User, ended},
+    target_contract::table,
+    user::{TO_FILES, User, ended},
 };
 
 #[test]
@@ -127,4 +128,23 @@ async fn a_run_that_may_wait_waits_for_the_lock_of_another() {
     };
     let (ran, ()) = tokio::join!(waiting, holder);
     assert_eq!(ran.unwrap().stream("orders").rows, 1);
+}
+
+/// Another replication is writing the only table of a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_tables_are_being_written_is_busy() {
+    let user = User::new();
+    user.write("r.yaml", TO_FILES);
+    let target = Files::in_folder(user.path("out"), Settings::default());
+    let other = table("spaces.jsonl", Disposition::Replace);
+    let writer = target.open(&other, None).await.unwrap().unwrap();
+    let site = "{type: api, spec: confluence, simulate: {pages: 3}}";
+    let run = |code| {
+        let mut command = user.weir(&["sync", "run", "r.yaml", "--streams", "spaces"]);
+        ended(&command.env("WIKI", site).output().unwrap(), code)
+    };
+    let (_, err) = run(4);
+    assert!(err.contains("another run is writing `spaces.jsonl`"), "{err}");
+    writer.discard().await.unwrap();
+    run(0);
 }
