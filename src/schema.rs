@@ -25,6 +25,8 @@ pub const CHANGE: &str = "_weir_change";
 pub const SLICE: &str = "_weir_slice";
 /// Column of staged batches: null in a row of the table. In a marker, which names only a parent, it is
 /// `true` when the parent's rows were read anew, `false` when the parent is there and its old rows
+/// What columns begin with that weir fills for itself; they do not make a row another.
+pub const OWN_COLUMNS: &str = "_weir_";
 /// stay. Readers never see it.
 pub const MARK: &str = "_weir_mark";
 

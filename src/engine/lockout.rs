@@ -49,24 +49,21 @@ enum Suspicion {
 impl Lockout {
     /// The error of every stream, if it is known.
     pub(super) fn error(&self) -> Option<Error> {
-        let (kind, message, hint) = self.known.get()?;
-        let error = Error::new(*kind, message.clone());
-        Some(match hint {
-            Some(hint) => error.with_hint(hint.clone()),
-            None => error,
-        })
+        self.known.get().map(shared)
     }
 
     /// Takes note of the error of every stream, the first time; returns what is known.
     pub(super) fn know(&self, error: &Error) -> Error {
-        let hint = error.hint().map(str::to_owned);
-        let (kind, message, hint) =
-            self.known.get_or_init(|| (error.kind(), error.chain(), hint)).clone();
-        let known = Error::new(kind, message);
-        match hint {
-            Some(hint) => known.with_hint(hint),
-            None => known,
-        }
+        let known = || (error.kind(), error.chain(), error.hint().map(str::to_owned));
+        shared(self.known.get_or_init(known))
+    }
+}
+
+fn shared((kind, message, hint): &(Kind, String, Option<String>)) -> Error {
+    let error = Error::new(*kind, message.clone());
+    match hint {
+        Some(hint) => error.with_hint(hint.clone()),
+        None => error,
     }
 }
 

@@ -46,18 +46,21 @@ fn writes<'plan>(plan: &'plan Plan, stream: &str) -> Option<&'plan str> {
 /// Refuses tables that have rows and are nobody's, and those of other replications or sources.
 ///
 /// # Errors
-/// Names the first such table, and counts the others.
+/// Tells of the first such table, and names the other streams.
 pub(super) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Result<()> {
     let problems = tables(plan).filter_map(|(name, table)| {
         let table = (table, writes(plan, name));
         let (what, hint) = problem(table, standings.get(name)?, recall)?;
-        Some((format!("stream `{name}`: {what}"), hint))
+        Some((name, what, hint))
     });
-    let problems: Vec<(String, &str)> = problems.collect();
-    let [(first, hint), others @ ..] = &*problems else { return Ok(()) };
-    let error = Error::input(first).with_hint(*hint);
-    let others: Vec<String> = others.iter().map(|(what, _)| format!("also {what}")).collect();
-    Err(if others.is_empty() { error } else { error.because(others.join("\n")) })
+    let problems: Vec<(&str, String, &str)> = problems.collect();
+    let [(first, what, hint), others @ ..] = &*problems else { return Ok(()) };
+    let others: Vec<String> = others.iter().map(|(name, ..)| format!("`{name}`")).collect();
+    let likewise = match &*others {
+        [] => String::new(),
+        others => format!("; likewise {}", others.join(", ")),
+    };
+    Err(Error::input(format!("stream `{first}`: {what}{likewise}")).with_hint(*hint))
 }
 
 /// Checks whether a run of a plan may write its tables, and can. Reads target and state only.

@@ -23,13 +23,11 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::hash::{Wide as RowHash, narrow, rows as hashes};
-use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE, TableSchema};
+use crate::schema::{CHANGE, DELETED_AT, MARK, OWN_COLUMNS, SLICE, TableSchema};
 use crate::write::{Deletes, Disposition, Ending, Seen, Table};
 
 /// Keys that are kept in memory at once: some 60 MB.
 const KEYS: u64 = 1_000_000;
-/// What columns begin with that weir fills for itself; they do not make a row another.
-const OWN: &str = "_weir_";
 
 /// What is to be made of the staged rows.
 pub(super) struct Merge<'table> {
@@ -91,7 +89,10 @@ impl<'table> Merge<'table> {
     /// Columns that make a row another.
     fn content(&self) -> Vec<usize> {
         let columns = self.table.schema.columns.iter().enumerate();
-        columns.filter(|(_, column)| !column.name.starts_with(OWN)).map(|(at, _)| at).collect()
+        columns
+            .filter(|(_, column)| !column.name.starts_with(OWN_COLUMNS))
+            .map(|(at, _)| at)
+            .collect()
     }
 
     fn place(&self) -> Vec<usize> {

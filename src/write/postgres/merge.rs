@@ -10,11 +10,9 @@ use super::{
     stage::Stage,
 };
 use crate::error::Result;
-use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
+use crate::schema::{CHANGE, DELETED_AT, MARK, OWN_COLUMNS, SLICE};
 use crate::write::{Deletes, Disposition, Ending, Seen};
 
-/// What a table's columns begin with that weir fills for itself; they do not make a row another.
-const OWN: &str = "_weir_";
 /// The table of the parents that were marked. It is gone when the transaction ends; no temporary one, which
 /// takes a right of its own.
 fn parents(stage: &Stage) -> TableName {
@@ -181,7 +179,8 @@ pub(super) async fn upsert(
 fn then(stage: &Stage, named: &[&str]) -> String {
     let rest: Vec<&str> =
         named.iter().copied().filter(|name| !stage.key.iter().any(|key| key == name)).collect();
-    let compared: Vec<&str> = rest.iter().copied().filter(|name| !name.starts_with(OWN)).collect();
+    let compared: Vec<&str> =
+        rest.iter().copied().filter(|name| !name.starts_with(OWN_COLUMNS)).collect();
     let row = |of: &str, names: &[&str]| {
         let names: Vec<_> = names.iter().map(|name| format!("{of}.{}", quoted(name))).collect();
         format!("ROW({})", names.join(", "))

@@ -9,11 +9,9 @@ use super::{
 };
 use crate::error::Result;
 use crate::report::Notice;
-use crate::schema::SLICE;
+use crate::schema::{OWN_COLUMNS, SLICE};
 use crate::write::repeats::{Apart, Example, LONGEST, Loss, Repeats, Verdict};
 
-/// What a table's columns begin with that weir fills for itself; they do not make a row another.
-const OWN: &str = "_weir_";
 /// Stands between the parts of an example.
 const BETWEEN: char = '\u{1f}';
 
@@ -66,7 +64,7 @@ fn statement(stage: &Stage) -> String {
     let order = order.chain([format!("staged.{slice}"), format!("staged.{row}")]);
     let order = order.collect::<Vec<_>>().join(", ");
     let columns = stage.schema.columns.iter().map(|column| column.name.as_str());
-    let columns = columns.filter(|name| !name.starts_with(OWN));
+    let columns = columns.filter(|name| !name.starts_with(OWN_COLUMNS));
     let columns: Vec<&str> =
         columns.filter(|name| stage.unique.iter().all(|key| key != name)).collect();
     let differs = |name: &str| format!("lost.{0} IS DISTINCT FROM kept.{0}", quoted(name));

@@ -27,6 +27,22 @@ streams:
 const INCREMENTAL: &str =
     "source: A\ntarget: B\ndefaults: { mode: incremental, refresh: 0s }\nstreams: { '*': }\n";
 
+/// Orders, each with lines.
+const LINES: &str = "
+name: shop
+base_url: https://shop.test
+test: { get: /ping }
+defaults: { paginate: none, unique_ids: true }
+streams:
+  orders: { get: /orders, records: results, key: [id], feeds: { order_ids: id }, columns: { id: text } }
+  lines:
+    for_each: order_ids
+    get: /orders/{{ order_id }}/lines
+    records: results
+    key: [id]
+    columns: { id: int }
+";
+
 fn orders(ids: std::ops::RangeInclusive<u64>) -> Value {
     ids.map(|id| json!({ "id": id })).collect()
 }
@@ -133,21 +149,7 @@ async fn a_link_header_of_another_form_is_no_last_page() {
 
 #[tokio::test]
 async fn a_value_that_is_two_dots_leads_to_no_other_place() {
-    const SPEC: &str = "
-name: shop
-base_url: https://shop.test
-test: { get: /ping }
-defaults: { paginate: none, unique_ids: true }
-streams:
-  orders: { get: /orders, records: results, key: [id], feeds: { order_ids: id }, columns: { id: text } }
-  lines:
-    for_each: order_ids
-    get: /orders/{{ order_id }}/lines
-    records: results
-    key: [id]
-    columns: { id: text }
-";
-    let fake = Fake::new(SPEC, |_| Reply::json(&json!({ "results": [{ "id": ".." }] })));
+    let fake = Fake::new(LINES, |_| Reply::json(&json!({ "results": [{ "id": ".." }] })));
     let ran = fake.run().await;
     let paths: Vec<&str> = ran.asked.iter().map(|asked| asked.path.as_str()).collect();
     assert_eq!(paths, ["/orders"]);
@@ -161,21 +163,7 @@ streams:
 /// One object is refused with 401 while others are answered, and the connection's test is.
 #[tokio::test]
 async fn a_401_for_one_child_is_a_refused_slice() {
-    const SPEC: &str = "
-name: shop
-base_url: https://shop.test
-test: { get: /ping }
-defaults: { paginate: none, unique_ids: true }
-streams:
-  orders: { get: /orders, records: results, key: [id], feeds: { order_ids: id }, columns: { id: int } }
-  lines:
-    for_each: order_ids
-    get: /orders/{{ order_id }}/lines
-    records: results
-    key: [id]
-    columns: { id: int }
-";
-    let fake = Fake::new(SPEC, |asked| match asked.path.as_str() {
+    let fake = Fake::new(LINES, |asked| match asked.path.as_str() {
         "/orders" => Reply::json(&json!({ "results": orders(1..=3) })),
         "/orders/2/lines" => Reply::status(401, &json!({ "error": "no" })),
         "/ping" => Reply::json(&json!({})),
