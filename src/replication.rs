@@ -4,7 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::Budget;
+use crate::quota::terms::OnBudget;
+use crate::quota::terms::Budget;
 use crate::schema::ColumnType;
 use crate::spec::Refresh;
 use crate::write::Deletes;
@@ -82,17 +83,6 @@ pub struct Replication {
     /// environment wins.
     #[serde(default)]
     pub env: IndexMap<String, String>,
-}
-
-/// What happens when the points that may be spent are spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBudget {
-    /// The run waits for the next hour.
-    #[default]
-    Wait,
-    /// The run saves what it has read and ends; the next one goes on.
-    Pause,
 }
 
 /// When what was read so far is saved. The earlier of the two counts.

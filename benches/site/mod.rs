@@ -4,18 +4,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    plan::{AccessHooks, Documents, Options as PlanOptions, Plan},
-    replication::Replication,
-    report::Recorded,
-    secret::Secret,
-    sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator},
-    spec::{EMBEDDED, Fields, Spec},
-    sync::{self, Beginning, RunReport},
-    write::files::{Files, Settings},
-    yaml::Document,
-};
+use weir::run::Services;
+use weir::http::access::AccessHooks;
+use weir::plan::{Documents, Options as PlanOptions, Plan};
+use weir::replication::Replication;
+use weir::report::Recorded;
+use weir::secret::Secret;
+use weir::sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator};
+use weir::spec::{EMBEDDED, Fields, Spec};
+use weir::sync;
+use weir::sync::{Beginning, RunReport};
+use weir::write::files::{Files, Settings};
+use weir::yaml::Document;
 
 /// A simulated site, and files beside it.
 pub(crate) struct Site {

@@ -13,8 +13,9 @@ use crate::connection::{
     is_access, shown_name, stored,
 };
 use crate::error::{Error, Result};
-use crate::fetch::{Http, Transport};
-use crate::ledger::Ledger;
+use crate::http::transport::Http;
+use crate::http::exchange::Transport;
+use crate::quota::ledger::Ledger;
 use crate::plan::Plan;
 use crate::replication::Replication;
 use crate::sim::Simulator;

@@ -276,7 +276,7 @@ fn times(more: u64, less: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Expected, Naive};
+    use crate::planner::estimate::{Expected, Naive};
     use crate::sync::Continued;
 
     fn stream(name: &str, route: &str, requests: u64, why: &str) -> Expected {

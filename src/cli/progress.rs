@@ -393,7 +393,7 @@ mod tests {
             reach: "everything".to_owned(),
             seconds: 2.04,
             error: error.map(str::to_owned),
-            ..crate::engine::empty_report("pages")
+            ..crate::run::empty_report("pages")
         };
         let error = SliceError {
             stream: stream(),

@@ -13,8 +13,9 @@ use super::{
 };
 use crate::connection::api_fields;
 use crate::error::{Error, Result};
-use crate::ledger::{All, Ledger, Look};
-use crate::plan::{QuotaPlan, quota_of};
+use crate::quota::ledger::{All, Ledger, Look};
+use crate::quota::cost::QuotaPlan;
+use crate::plan::quota_of;
 use crate::sync::{Hour, LimitFrom, look_up};
 use crate::write::files::LocalLedger;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Exit, args::Shared, prepared::Prepared, printer};
-use crate::engine::{Recall, StreamState};
+use crate::progress::saved::{Recall, StreamState};
 use crate::error::{Error, Result};
 use crate::plan::Selection;
 use crate::sync;

@@ -346,7 +346,7 @@ mod tests {
             bytes: rows * 1_000,
             reach: "everything".to_owned(),
             seconds: 12.5,
-            ..crate::engine::empty_report(name)
+            ..crate::run::empty_report(name)
         }
     }
 

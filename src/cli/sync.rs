@@ -17,12 +17,13 @@ use super::{
     signals, state, summary,
     trust::Use,
 };
-use crate::engine::Services;
+use crate::run::Services;
 use crate::error::{Error, Kind, Result};
-use crate::fetch::Transport;
-use crate::ledger::{All, Ledger};
+use crate::http::exchange::Transport;
+use crate::quota::ledger::{All, Ledger};
 use crate::plan::{self, Options, Plan, Selection, StreamPlan};
-use crate::replication::{Mode, OnBudget};
+use crate::replication::Mode;
+use crate::quota::terms::OnBudget;
 use crate::report::{Reporter, Silent};
 use crate::sync::{self, Beginning, RunReport, RunStatus};
 use crate::write::files::LocalLedger;

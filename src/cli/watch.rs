@@ -434,7 +434,7 @@ mod tests {
         let begun = Instant::now();
         let mut watch = Watch::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
-        let mut earlier = crate::engine::empty_report("spaces");
+        let mut earlier = crate::run::empty_report("spaces");
         (earlier.earlier, earlier.rows, earlier.requests) = (true, 4, 1);
         watch.take(&run(1_000), begun);
         watch.take(&Event::StreamFinished { report: earlier }, begun);
@@ -444,7 +444,7 @@ mod tests {
         watch.take(&progress("pages", figures(600, 549)), at(10));
         watch.sample(at(10));
         assert_eq!(watch.total(), "604 rows, 550 of ~1,000 requests, 5.0/s, about 1m30s left");
-        let mut report = crate::engine::empty_report("pages");
+        let mut report = crate::run::empty_report("pages");
         (report.rows, report.requests) = (600, 549);
         watch.take(&Event::StreamFinished { report }, at(10));
         assert!(watch.total().starts_with("604 rows, 550 of ~1,000 requests, 5.0/s"));
@@ -530,7 +530,7 @@ mod tests {
         let mut watch = Watch::new(begun);
         watch.take(&started("pages", &[]), begun);
         watch.take(&progress("pages", figures(471, 2)), begun);
-        let mut report = crate::engine::empty_report("pages");
+        let mut report = crate::run::empty_report("pages");
         (report.status, report.requests) = (StreamStatus::Failed, 2);
         watch.take(&Event::StreamFinished { report }, begun);
         assert_eq!(watch.total(), "0 rows, 2 requests", "as in the summary");

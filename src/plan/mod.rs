@@ -3,7 +3,6 @@
 //! Planning does no IO. What files say wrongly was found when they were loaded; what is left to find
 //! here is what only shows when they come together.
 
-mod access;
 mod check;
 mod columns;
 mod confirm;
@@ -25,29 +24,32 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 
+use crate::http::session::StepPlan;
+use crate::quota::cost::QuotaPlan;
 use crate::error::{Error, Result};
-use crate::replication::{Checkpoints, Mode, OnBudget, Replication, StreamOptions};
-use crate::respond::Rules;
+use crate::replication::{Checkpoints, Mode, Replication, StreamOptions};
+use crate::quota::terms::OnBudget;
+use crate::http::response_rules::Rules;
 use crate::spec::{Fetch, Fields, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
 pub use crate::spec::OWN;
-pub use access::{Access, AccessHooks, TestPlan};
+pub use crate::http::access::{Access, AccessHooks, TestPlan};
 pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue};
 pub use confirm::ConfirmPlan;
-pub use cost::{Cost, QuotaPlan, quota_of};
+pub use cost::quota_of;
 pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use iterate::{ChunkSize, Iterate, encoded};
 pub use origins::{is_loopback, origins};
-pub use request::{AskedPlan, BodyPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
+pub use request::{AskedPlan, DescendPlan, FeedPlan, QueuePlan, RequestPlan};
 pub use routes::{
     DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, RoutePlan, Routed, requests_of,
 };
 pub use select::{Selection, matches_pattern};
-pub use steps::{SessionSteps, StepPlan, session_steps};
+pub use steps::{SessionSteps, session_steps};
 pub use stream::{Output, StreamPlan};
 pub use variables::input_type;
 

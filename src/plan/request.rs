@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{ColumnPlan, ColumnValue, Iterate, Routed, access, columns, routes};
+use crate::http::request::BodyPlan;
+use crate::plan::{ColumnPlan, ColumnValue, Iterate, Routed, columns, routes};
+use crate::http::access;
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
-use crate::fetch::{HeaderName, Method};
-use crate::paginate::Pager;
+use crate::http::exchange::{HeaderName, Method};
+use crate::http::pagination::Pager;
 use crate::path::Path;
 use crate::spec::{
     Body, Descend, Fetch, ForEach, Having, InputItems, Paginate, QueryValue, QueueItems,
@@ -103,15 +105,6 @@ pub struct QueuePlan {
     pub name: String,
     /// Paths, in the records that feed it, of what comes along with a value.
     pub carried: Vec<String>,
-}
-
-/// A body, compiled.
-#[derive(Debug)]
-pub enum BodyPlan {
-    /// JSON, its texts filled in.
-    Json(serde_json::Value),
-    /// Form fields.
-    Form(Vec<(String, Template)>),
 }
 
 /// Each record's own children, compiled.

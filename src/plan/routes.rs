@@ -7,7 +7,7 @@ use super::request::{self, Compiler, invalid, items_of};
 use super::{ColumnPlan, ColumnValue, Draft, Iterate, RequestPlan};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
-use crate::paginate::Pager;
+use crate::http::pagination::Pager;
 use crate::path::Path;
 use crate::schema::ColumnType;
 use crate::spec::{Fetch, OWN, RequestSpec, Spec, Stream};

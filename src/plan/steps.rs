@@ -6,29 +6,13 @@ use indexmap::IndexMap;
 
 use super::request::{body, headers, invalid, query, template};
 use super::variables::{inputs, of_run};
-use super::{BodyPlan, Run};
+use crate::http::session::StepPlan;
+use crate::plan::Run;
 use crate::error::{Error, Result};
-use crate::fetch::{HeaderName, Method};
+use crate::http::exchange::Method;
 use crate::path::Path;
 use crate::spec::{Fields, Spec, Step};
-use crate::template::{Expression, Scope, Template, Value};
-
-/// A request before or after the streams, compiled.
-#[derive(Debug)]
-pub struct StepPlan {
-    /// Method.
-    pub method: Method,
-    /// Path below the base URL.
-    pub path: Template,
-    /// Query parameters.
-    pub query: Vec<(String, Template)>,
-    /// Headers.
-    pub headers: Vec<(HeaderName, Template)>,
-    /// Body.
-    pub body: Option<BodyPlan>,
-    /// Variables to set from the answer.
-    pub capture: Vec<(String, Path)>,
-}
+use crate::template::{Expression, Scope, Value};
 
 /// The requests before and after the streams as the test of a connection sends them, and the values that they see:
 /// each input has its default.

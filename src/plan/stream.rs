@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    ColumnPlan, ConfirmPlan, Cost, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan,
-};
+use crate::plan::{ColumnPlan, ConfirmPlan, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan};
+use crate::quota::cost::Cost;
 use crate::error::{Error, Kind};
 use crate::replication::Mode;
-use crate::respond::Rules;
+use crate::http::response_rules::Rules;
 use crate::spec::Refresh;
 use crate::template::Value;
 use crate::write::Table;

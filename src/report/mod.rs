@@ -1,5 +1,6 @@
 //! What a run tells its watcher while it goes: one method, one `Event`.
 
+pub(crate) mod counters;
 mod notice;
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};

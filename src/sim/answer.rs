@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::fetch::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use crate::http::exchange::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::listing::{Cut, List, Listed};
 use super::out::Out;

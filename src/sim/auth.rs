@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::fetch::StatusCode;
+use crate::http::exchange::StatusCode;
 
 use super::answer::{Call, Reply};
 use super::options::Credentials;

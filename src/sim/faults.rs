@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::fetch::{HeaderName, StatusCode, header};
+use crate::http::exchange::{HeaderName, StatusCode, header};
 
 use super::answer::{Call, Reply};
 use super::listing::chance;

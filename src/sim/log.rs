@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::fetch::Method;
+use crate::http::exchange::Method;
 
 use super::answer::{Call, Reply};
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use crate::fetch::{HeaderName, StatusCode, header};
+use crate::http::exchange::{HeaderName, StatusCode, header};
 
 use super::answer::Reply;
 use super::query::Problem;

@@ -46,7 +46,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep};
 
 use crate::error::Result;
-use crate::fetch::{Request, Response, Transport, TransportError, header};
+use crate::http::exchange::{Request, Response, Transport, TransportError, header};
 
 use answer::{Call, Reply};
 use clock::Clock;

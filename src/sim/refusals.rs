@@ -1,7 +1,7 @@
 //! Routes, or parameters of them, that the site refuses whoever asks.
 
 use crate::error::{Error, Result};
-use crate::fetch::StatusCode;
+use crate::http::exchange::StatusCode;
 
 use super::answer::{Asked, Reply, not_there, unknown_path};
 use super::query::Problem;

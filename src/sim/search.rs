@@ -5,7 +5,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::fetch::StatusCode;
+use crate::http::exchange::StatusCode;
 
 use super::answer::{Asked, Reply};
 use super::cql::{Condition, Cql, Order};

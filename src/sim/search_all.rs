@@ -1,7 +1,7 @@
 //! The search of everything, of v1: each thing that is found comes wrapped, and the answer tells how many
 //! there are. Here it knows contents, comments and spaces.
 
-use crate::fetch::StatusCode;
+use crate::http::exchange::StatusCode;
 
 use super::answer::{Asked, Reply};
 use super::cql::{Condition, Cql};

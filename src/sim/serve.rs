@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::error::{Error, Kind, Result};
-use crate::fetch::header;
+use crate::http::exchange::header;
 
 use super::answer::{Call, Reply};
 use super::body::Halting;

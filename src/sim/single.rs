@@ -1,6 +1,6 @@
 //! Single objects, with the collections that `include-…` asks for: at most 50 items each.
 
-use crate::fetch::StatusCode;
+use crate::http::exchange::StatusCode;
 
 use super::answer::{Asked, Reply};
 use super::content::Shape;

@@ -6,7 +6,7 @@ use arrow_array::{
     ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 
-use crate::engine::{FailedSlice, Recall};
+use crate::progress::saved::{FailedSlice, Recall};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Run;
 use crate::schema::{Column, ColumnType, TableSchema};

@@ -9,10 +9,16 @@ use super::{
     Beginning, Hour, Pace, owner,
     past::{self, GoOn},
 };
-use crate::engine::{self, Expected, Naive, OpenRun, Recall, Services};
+use crate::planner::estimate;
+use crate::run;
+use crate::run::row_counts;
+use crate::planner::estimate::{Expected, Naive};
+use crate::progress::saved::{OpenRun, Recall};
+use crate::run::Services;
 use crate::error::Result;
-use crate::ledger::{Ledger, Look};
-use crate::plan::{Plan, QuotaPlan, Run};
+use crate::quota::ledger::{Ledger, Look};
+use crate::plan::{Plan, Run};
+use crate::quota::cost::QuotaPlan;
 use crate::report::Planned;
 
 /// What a run would ask for.
@@ -107,15 +113,15 @@ pub async fn forecast(
         recall.streams.values_mut().for_each(|state| state.open = None);
     }
     if continues.is_none() {
-        let census = engine::census(&plan, &recall, services, beginning.now).await;
+        let census = row_counts::census(&plan, &recall, services, beginning.now).await;
         recall.counted = census.counted;
         if let Some(failure) = census.failure {
             let why = failure.chain();
             notes.push(format!("how much there is was not told, and is assumed: {why}"));
         }
     }
-    let ways = ways.unwrap_or_else(|| engine::ways(&plan, &recall, beginning.now));
-    let expected = engine::forecast(&plan, &recall, &ways, beginning.now);
+    let ways = ways.unwrap_or_else(|| run::ways(&plan, &recall, beginning.now));
+    let expected = estimate::forecast(&plan, &recall, &ways, beginning.now);
     let hour = match (&plan.quota, &services.ledger) {
         (Some(quota), Some(ledger)) => {
             let known = hour(quota, ledger.as_ref(), beginning.now).await;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::doing;
-use crate::engine::Services;
+use crate::run::Services;
 use crate::error::{Kind, Result};
 use crate::state::{Holder, Lock, Store};
 

@@ -21,9 +21,14 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
+use crate::run;
+use crate::planner::{estimate, restart};
+use crate::run::row_counts;
+use crate::progress::session::Durable;
+use crate::run::{Ran, Services, Start};
+use crate::progress::saved::{Reach, Recall, Way};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::Memory;
+use crate::quota::ledger::Memory;
 use crate::plan::{Plan, Run};
 use crate::report::{
     Event, Notice, NoticeKind, Planned, PointsReport, SliceError, StreamReport, StreamStatus,
@@ -281,7 +286,7 @@ async fn run_locked(
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
     let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent };
-    let ran = engine::run(plan, services, start, Some(durable.clone())).await;
+    let ran = run::run(plan, services, start, Some(durable.clone())).await;
     let (ran, after) = looked_back(ran, store.as_ref(), &streams).await?;
     let after = match after {
         Ok(after) => after,
@@ -299,7 +304,7 @@ async fn run_locked(
     let resumable = ran.open && has_begun(&after, &streams) && !beginning.retry;
     let refused = !again::refused(&ran.streams).is_empty() && !beginning.retry;
     let (anew, changes) = match (refused, resumable) {
-        (true, _) => engine::anew(&after, (&streams, &queues), &BTreeMap::new(), beginning.now),
+        (true, _) => restart::anew(&after, (&streams, &queues), &BTreeMap::new(), beginning.now),
         (false, true) => Default::default(),
         (false, false) => (Vec::new(), after.without_run()),
     };
@@ -373,7 +378,7 @@ async fn begin(
             .iter()
             .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
         let ways = ways.collect();
-        let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
+        let planned = forecast::planned(&estimate::forecast(&plan, &recall, &ways, beginning.now));
         past::remember(store, (&plan, &ways), (true, planned), &[]).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
         let anew = BTreeMap::new();
@@ -399,10 +404,10 @@ async fn begin(
     }
     owner::check_fit(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
-    let census = engine::census(&plan, &recall, services, beginning.now).await;
+    let census = row_counts::census(&plan, &recall, services, beginning.now).await;
     recall.counted = census.counted;
-    let ways = engine::ways(&plan, &recall, beginning.now);
-    let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
+    let ways = run::ways(&plan, &recall, beginning.now);
+    let planned = forecast::planned(&estimate::forecast(&plan, &recall, &ways, beginning.now));
     past::remember(store, (&plan, &ways), (false, planned), &recall.counted).await?;
     let (spent, anew) = (census.points, BTreeMap::new());
     Ok(Begun { plan, ways, continued: false, recall, planned, spent, anew })
@@ -413,7 +418,7 @@ async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<Reca
     let (recall, mut changes) = Recall::read_leniently(entries);
     changes.extend(recall.without_run());
     let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
-    changes.extend(streams.flat_map(|stream| engine::StreamState::forgotten(&stream.name)));
+    changes.extend(streams.flat_map(|stream| run::StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
     Recall::read(store.load().await?)
 }
@@ -429,7 +434,7 @@ pub async fn reset(
     let (recall, mut changes) = Recall::read_leniently(store.load().await?);
     let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
     changes.extend(recall.without_run());
-    changes.extend(names.iter().flat_map(|name| engine::StreamState::forgotten(name)));
+    changes.extend(names.iter().flat_map(|name| run::StreamState::forgotten(name)));
     if names.len() == recall.streams.len() {
         changes.push(Change::forget(ERRORS));
     }
@@ -449,7 +454,7 @@ async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamRepor
     for table in tables {
         let defined = services.target.define(table).await;
         let object = defined.map_err(|error| error.about(&format!("stream `{}`", table.stream)))?;
-        let report = StreamReport { object: Some(object), ..engine::empty_report(&table.stream) };
+        let report = StreamReport { object: Some(object), ..run::empty_report(&table.stream) };
         services.reporter.report(&Event::StreamFinished { report: report.clone() });
         streams.push(report);
     }

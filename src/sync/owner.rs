@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Recall, StreamState};
+use crate::progress::saved::{Recall, StreamState};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 use crate::state::Store;

@@ -3,8 +3,9 @@
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::Serialize;
 
-use crate::engine::Expected;
-use crate::ledger::{Balance, Terms};
+use crate::planner::estimate::Expected;
+use crate::quota::account::Balance;
+use crate::quota::terms::Terms;
 
 /// Seconds that an answer is taken to need, where only the requests under way are limited.
 const ANSWER: f64 = 0.2;
@@ -150,7 +151,7 @@ fn float(number: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Budget;
+    use crate::quota::terms::Budget;
 
     fn pace(requests: u64, points: u64, rate: Option<f64>, allowed: Option<u64>) -> Pace {
         let now = "2026-10-01T09:40:00Z".parse().unwrap();

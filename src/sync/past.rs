@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::owner::{self, Standings};
-use crate::engine::{self, Counted, OpenRun, OpenStream, Reach, Recall, Way};
+use crate::planner::{read_plan, restart};
+use crate::run;
+use crate::progress::saved::{Counted, OpenRun, OpenStream, Reach, Recall, Way};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::replication::Mode;
@@ -116,12 +118,12 @@ pub(super) async fn go_on(
             return Ok(Some(GoOn::Not(message)));
         }
     };
-    let whole = engine::ways(&plan, recall, now);
+    let whole = run::ways(&plan, recall, now);
     for stream in &plan.streams {
         let Some(way) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then)) else {
             continue;
         };
-        let lost = lacking.get(&stream.name).filter(|_| !engine::writes_all(stream, way)).cloned();
+        let lost = lacking.get(&stream.name).filter(|_| !read_plan::writes_all(stream, way)).cloned();
         let (way, why) = match lost {
             None if is_unstaged(stream, recall, target).await? => (
                 way,
@@ -137,7 +139,7 @@ pub(super) async fn go_on(
     let mut recall = recall.with(&[open.change()])?;
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let ways = other.iter().map(|(name, (way, _))| (name.clone(), *way)).collect();
-    let (_, changes) = engine::anew(&recall, (&plan.streams, &queues), &ways, now);
+    let (_, changes) = restart::anew(&recall, (&plan.streams, &queues), &ways, now);
     if !other.is_empty() {
         recall = recall.with(&changes)?;
     }
@@ -267,7 +269,7 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Anew, Difference> {
         // It keeps its route to the end, whichever is wanted now.
         let way = way_of(stream, then).ok_or_else(other)?;
         let now = open_stream(stream, way);
-        let other_range = engine::range(stream).is_some_and(|range| range != then.reach);
+        let other_range = read_plan::range(stream).is_some_and(|range| range != then.reach);
         if (&now.reads, &now.shape) != (&then.reads, &then.shape) || other_range {
             return Err(other());
         }

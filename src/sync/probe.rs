@@ -5,12 +5,14 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::engine;
+use crate::run;
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{Request, Transport, TransportError, Url};
+use crate::http::exchange::{Request, Transport, TransportError, Url};
 use crate::path::Path;
-use crate::plan::{Access, AccessHooks, Run, SessionSteps, session_steps};
-use crate::respond::{self, Attempt, Outcome, Rules, Verdict};
+use crate::http::access::{Access, AccessHooks};
+use crate::plan::{Run, SessionSteps, session_steps};
+use crate::http::response_rules;
+use crate::http::response_rules::{Attempt, Outcome, Rules, Verdict};
 use crate::secret::shown;
 use crate::spec::{Fields, Meaning, Probe, ResponseRule, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
@@ -45,7 +47,7 @@ pub async fn look_up(spec: &Spec, fields: &mut Fields, transport: &dyn Transport
             .map_err(|error| Error::input("the spec's lookup has no valid path").because(error))?;
         let value = body.as_ref().and_then(|body| path.find(body)).and_then(|value| value.as_str());
         let value = value.ok_or_else(|| {
-            failed(format!("{} {}", response.status.as_u16(), respond::message(&response)))
+            failed(format!("{} {}", response.status.as_u16(), response_rules::message(&response)))
         })?;
         fields.open.insert(name.clone(), value.to_owned());
     }
@@ -114,12 +116,12 @@ pub async fn probe(
     let rules = rules_of(spec.responses.iter())?;
     for step in &before {
         let scope = Arc::new(Scope::new(variables.clone()));
-        let request = engine::step_request(step, &access.base_url, &scope)?;
+        let request = run::step_request(step, &access.base_url, &scope)?;
         let (diagnosis, body) = asker.ask(request, &rules, !step.capture.is_empty()).await?;
         if !diagnosis.ok {
             return Ok(diagnosis);
         }
-        let captured = engine::captured(step, &body);
+        let captured = run::captured(step, &body);
         let what = "a request before the streams failed";
         variables.extend(captured.map_err(|error| error.within(what))?);
     }
@@ -135,7 +137,7 @@ pub async fn probe(
         );
     }
     for step in &after {
-        let request = engine::step_request(step, &access.base_url, &scope)?;
+        let request = run::step_request(step, &access.base_url, &scope)?;
         asker.ask(request, &rules, false).await?;
     }
     Ok(diagnosis)
@@ -177,7 +179,7 @@ impl Asker<'_> {
             Ok(response) => {
                 let (means, hint) = means(rules, &Outcome::Response(response));
                 let finding = judge(response.status.as_u16(), means, &response.body);
-                (finding, Some(response.status.as_u16()), respond::message(response), hint)
+                (finding, Some(response.status.as_u16()), response_rules::message(response), hint)
             }
             Err(error) => {
                 let (means, hint) = means(rules, &Outcome::NoResponse(error));

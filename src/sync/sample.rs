@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Beginning, RunReport, owner, report, stoppable, tell_start};
-use crate::engine::{self, Recall, Services, Start};
+use crate::run;
+use crate::progress::saved::Recall;
+use crate::run::{Services, Start};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::write::{Disposition, SAMPLE, Target};
@@ -28,11 +30,11 @@ pub(super) async fn run(
         let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
         owner::check(&plan, &standings.await?, &recall)?;
     }
-    let ways = engine::ways(&plan, &recall, beginning.now);
+    let ways = run::ways(&plan, &recall, beginning.now);
     tell_start(&services, &plan, (false, None));
     let (run, cancel) = (plan.run.clone(), services.cancel.clone());
     let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
-    let ran = engine::run(plan, services, start, None).await?;
+    let ran = run::run(plan, services, start, None).await?;
     Ok(report(&run, false, started, ran, (cancel.is_cancelled(), &[])))
 }
 

@@ -10,18 +10,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    fetch::{HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError},
-    plan::{AccessHooks, Documents, Options, Plan},
-    replication::Replication,
-    report::{Silent, StreamStatus},
-    secret::Secret,
-    spec::{Fields, Spec},
-    sync::{self, RunReport},
-    write::files::{Files, Settings},
-    yaml::Document,
-};
+use weir::run::Services;
+use weir::http::exchange::{HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError};
+use weir::http::access::AccessHooks;
+use weir::plan::{Documents, Options, Plan};
+use weir::replication::Replication;
+use weir::report::{Silent, StreamStatus};
+use weir::secret::Secret;
+use weir::spec::{Fields, Spec};
+use weir::sync;
+use weir::sync::RunReport;
+use weir::write::files::{Files, Settings};
+use weir::yaml::Document;
 
 /// An API that answers by a function, and remembers what it was asked.
 struct Api {

@@ -11,21 +11,15 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    fetch::{Request, Response, Transport, TransportError},
-    schema::ColumnType,
-    sim::{Change, Fault, Faults, Options, Simulator, What, When},
-    spec::{
-        ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then,
-    },
-    sync::RunStatus,
-    write::{
-        Target,
-        files::{Files, Settings},
-        memory::Memory,
-        postgres::Postgres,
-    },
-};
+use weir::http::exchange::{Request, Response, Transport, TransportError};
+use weir::schema::ColumnType;
+use weir::sim::{Change, Fault, Faults, Options, Simulator, What, When};
+use weir::spec::{ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then};
+use weir::sync::RunStatus;
+use weir::write::Target;
+use weir::write::files::{Files, Settings};
+use weir::write::memory::Memory;
+use weir::write::postgres::Postgres;
 
 use super::incremental::{leaf, some, table, with};
 use super::probed::{read_by, report, world};

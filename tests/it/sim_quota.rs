@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use weir::{
-    fetch::header,
-    quota::Quota,
-    report::Event,
-    sim::{Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When},
-    sync::RunStatus,
-};
+use weir::http::exchange::header;
+use weir::quota::headers::Quota;
+use weir::report::Event;
+use weir::sim::{Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When};
+use weir::sync::RunStatus;
 
 use super::sim::get;
 

@@ -37,7 +37,7 @@ fn a_wait_of_an_earlier_version_is_bounded_shown_and_lifted() {
     let now = Utc::now();
     let spender = json!({ "spent": 40, "holds": 2, "seen": now });
     let account = json!({
-        "start": weir::ledger::start_of(chrono::TimeDelta::hours(1), now),
+        "start": weir::quota::account::start_of(chrono::TimeDelta::hours(1), now),
         "processes": { "p": spender },
         "hold": "9999-12-31T23:59:59Z",
     });

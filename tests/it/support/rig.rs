@@ -5,23 +5,21 @@ use std::{collections::BTreeMap, fs, sync::Arc};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    error::Result,
-    fetch::Transport,
-    plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Run, Selection},
-    replication::Replication,
-    report::{Event, Recorded},
-    secret::Secret,
-    sim::Simulator,
-    spec::{EMBEDDED, Fields, Spec},
-    sync::{self, Beginning, RunReport},
-    write::{
-        Target,
-        files::{Files, Settings},
-    },
-    yaml::Document,
-};
+use weir::run::Services;
+use weir::error::Result;
+use weir::http::exchange::Transport;
+use weir::http::access::AccessHooks;
+use weir::plan::{Documents, Options as PlanOptions, Plan, Run, Selection};
+use weir::replication::Replication;
+use weir::report::{Event, Recorded};
+use weir::secret::Secret;
+use weir::sim::Simulator;
+use weir::spec::{EMBEDDED, Fields, Spec};
+use weir::sync;
+use weir::sync::{Beginning, RunReport};
+use weir::write::Target;
+use weir::write::files::{Files, Settings};
+use weir::yaml::Document;
 
 /// One row of a file.
 pub(crate) type Row = Map<String, Value>;
