@@ -13,11 +13,12 @@ use std::{
 use serde_json::Value;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use crate::progress::row_keys::{KeySet, hash_text, with_text};
-use crate::progress::ranges::Spans;
-use crate::progress::saved::{QUEUE, Supply};
 use crate::error::Result;
 use crate::plan::{ChunkSize, encoded};
+use crate::progress::item::Item;
+use crate::progress::ranges::Spans;
+use crate::progress::row_keys::{KeySet, hash_text, with_text};
+use crate::progress::saved::{QUEUE, Supply};
 use crate::state::{Change, Entries, Store};
 
 /// Values that may wait in a queue for its slowest consumer; a feeder then waits.
@@ -25,23 +26,6 @@ const MAX_WAITING: u64 = 50_000;
 
 /// Values that are kept together: one text is far smaller than its values one by one.
 const CHUNK: usize = 1024;
-
-/// A value, and the version of the record it came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
-    pub(crate) value: Arc<str>,
-    /// Its record's value of the cursor.
-    pub(crate) stamp: Option<i64>,
-    /// What comes along with it: a JSON list of texts and nulls; empty where nothing does.
-    pub(crate) carried: Arc<str>,
-}
-
-impl Item {
-    /// Its values of what comes along.
-    pub(crate) fn values(&self) -> Vec<Option<String>> {
-        serde_json::from_str(&self.carried).unwrap_or_default()
-    }
-}
 
 /// A bounded log of values, read by each consumer from the start.
 #[derive(Debug)]

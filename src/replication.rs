@@ -4,8 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::quota::terms::OnBudget;
 use crate::quota::terms::Budget;
+use crate::quota::terms::OnBudget;
 use crate::schema::ColumnType;
 use crate::spec::Refresh;
 use crate::write::Deletes;

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use weir::run::Services;
 use weir::http::access::AccessHooks;
 use weir::plan::{Documents, Options as PlanOptions, Plan};
 use weir::replication::Replication;
 use weir::report::Recorded;
+use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator};
 use weir::spec::{EMBEDDED, Fields, Spec};

@@ -13,10 +13,10 @@ use crate::connection::{
     is_access, shown_name, stored,
 };
 use crate::error::{Error, Result};
-use crate::http::transport::Http;
 use crate::http::exchange::Transport;
-use crate::quota::ledger::Ledger;
+use crate::http::transport::Http;
 use crate::plan::Plan;
+use crate::quota::ledger::Ledger;
 use crate::replication::Replication;
 use crate::sim::Simulator;
 use crate::spec::{EMBEDDED, Spec};

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::connection::{Connection, api_fields};
 use crate::error::{Error, Result};
-use crate::quota::ledger::Ledger;
-use crate::plan;
 use crate::http::access::AccessHooks;
+use crate::plan;
 use crate::plan::{Documents, Options, Plan, Run, Selection};
+use crate::quota::ledger::Ledger;
 use crate::replication::Replication;
 use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};

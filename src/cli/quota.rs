@@ -13,9 +13,10 @@ use super::{
 };
 use crate::connection::api_fields;
 use crate::error::{Error, Result};
-use crate::quota::ledger::{All, Ledger, Look};
-use crate::quota::cost::QuotaPlan;
 use crate::plan::quota_of;
+use crate::quota::account::Look;
+use crate::quota::cost::QuotaPlan;
+use crate::quota::ledger::{All, Ledger};
 use crate::sync::{Hour, LimitFrom, look_up};
 use crate::write::files::LocalLedger;
 

@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Exit, args::Shared, prepared::Prepared, printer};
-use crate::progress::saved::{Recall, StreamState};
 use crate::error::{Error, Result};
 use crate::plan::Selection;
+use crate::progress::saved::{Recall, StreamState};
 use crate::sync;
 
 /// What is remembered of a replication and what its tables hold: what `weir sync status --json` prints.

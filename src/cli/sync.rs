@@ -17,14 +17,14 @@ use super::{
     signals, state, summary,
     trust::Use,
 };
-use crate::run::Services;
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
-use crate::quota::ledger::{All, Ledger};
 use crate::plan::{self, Options, Plan, Selection, StreamPlan};
-use crate::replication::Mode;
+use crate::quota::ledger::{All, Ledger};
 use crate::quota::terms::OnBudget;
+use crate::replication::Mode;
 use crate::report::{Reporter, Silent};
+use crate::run::services::Services;
 use crate::sync::{self, Beginning, RunReport, RunStatus};
 use crate::write::files::LocalLedger;
 

@@ -3,10 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::printer;
-use crate::http::auth::{Keeper, Turn};
 use crate::connection::{Connection, FileLock, Origin, lock};
 use crate::error::Result;
 use crate::http::access::AccessHooks;
+use crate::http::auth::{Keeper, Turn};
 use crate::secret::Secret;
 
 /// What OAuth 2.0 needs of the program for this connection.

@@ -7,16 +7,16 @@ use std::sync::{
 
 use tokio::sync::mpsc;
 
-use crate::extract::run_context::Env;
-use crate::quota::request_cost::{Estimate, Price};
-use crate::run::loader::{Note, Slice};
-use crate::queue::Feeder;
-use crate::planner::read_plan;
-use crate::extract::rows::RowBuilder;
-use crate::progress::saved::{FailedSlice, Reach, Way};
-use crate::report::counters::Stats;
 use crate::error::{Error, Result};
+use crate::extract::messages::{Note, Slice};
+use crate::extract::rows::RowBuilder;
+use crate::extract::run_context::Env;
 use crate::plan::{OWN, RequestPlan, StreamPlan};
+use crate::planner::read_plan;
+use crate::progress::saved::{FailedSlice, Reach, Way};
+use crate::queue::Feeder;
+use crate::quota::request_cost::{Estimate, Price};
+use crate::report::counters::Stats;
 use crate::report::{Event, SliceError};
 
 /// What the workers of a stream share.

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use arrow_array::{Array, BooleanArray};
 
-use crate::extract::fetch_by_id;
-use crate::queue::Item;
-use crate::progress::saved::OpenListing;
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::http::pagination::{LoopGuard, Pager, Position};
 use crate::plan::{Iterate, OWN, RequestPlan, StreamPlan};
+use crate::progress::item::Item;
+use crate::progress::saved::OpenListing;
 use crate::template::{Scope, Template, Value};
 
 /// One listing: the slice's own, that of one of its values, or the children of one record.
@@ -112,7 +111,7 @@ impl<'plan> Listing<'plan> {
     }
 
     /// The own listing in the place of one that only shows records.
-    fn unprobed(
+    pub(crate) fn unprobed(
         (plan, number): (&'plan StreamPlan, usize),
         request: &RequestPlan,
         scope: &Arc<Scope>,
@@ -121,46 +120,6 @@ impl<'plan> Listing<'plan> {
         request.routed.fetch.as_ref()?;
         let first = Self::first((own, plan.requests.get(own)?), scope);
         Some(Self { with: vec![OWN.to_owned()], ..first })
-    }
-
-    /// A listing that an earlier process had begun.
-    pub(crate) fn again(
-        (plan, number): (&'plan StreamPlan, usize),
-        request: &'plan RequestPlan,
-        scope: &Arc<Scope>,
-        open: OpenListing,
-    ) -> Option<Self> {
-        if open.depth == 0 {
-            let own = open.with.first().and_then(|value| {
-                let unprobed = Self::unprobed((plan, number), request, scope);
-                unprobed.or_else(|| Self::own(plan, number, (value, scope)))
-            });
-            let first = own.unwrap_or_else(|| Self::first((number, request), scope));
-            let first = match open.part {
-                Some(part) => first.of_part(part),
-                None => first,
-            };
-            return Some(Self { at: open.at, total: open.total, ..first });
-        }
-        if request.routed.fetch.is_some() {
-            return fetch_by_id::again((number, request), scope, open);
-        }
-        let descend = request.descend.as_ref()?;
-        let mut inner = scope.as_ref().clone();
-        for ((variable, _), value) in descend.with.iter().zip(&open.with) {
-            inner = inner.with(Arc::clone(variable), Value::from(value.as_str()));
-        }
-        Some(Self {
-            scope: Arc::new(inner),
-            path: &descend.path,
-            query: &descend.query,
-            pager: &descend.pager,
-            with: open.with,
-            at: open.at,
-            total: open.total,
-            depth: open.depth,
-            ..Self::first((number, request), scope)
-        })
     }
 
     /// What tells its requests from others, whatever they are about.

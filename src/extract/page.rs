@@ -8,20 +8,21 @@ use std::sync::{
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
-use crate::http::answer::Answer;
-use crate::http::request::{assemble, first_url};
-use crate::http::client::{Call, Need, interrupted};
-use crate::progress::row_keys::{KeySet, count_new};
-use crate::extract::listing::Listing;
-use crate::extract::fetch_by_id::{Look, with_looks, without_looks};
-use crate::extract::context::Shared;
-use crate::extract::workers::Source;
-use crate::report::counters::Stats;
 use crate::decode::{DecodeError, Page};
 use crate::error::{Error, Kind, Result};
+use crate::extract::context::Shared;
+use crate::extract::fingerprint::{Look, with_looks, without_looks};
+use crate::extract::links::RequestLinks;
+use crate::extract::listing::Listing;
+use crate::extract::request::{assemble, first_url};
+use crate::http::answer::Answer;
+use crate::http::call::{Call, Need};
+use crate::http::client::interrupted;
 use crate::http::exchange::{HeaderMap, Response, Url};
 use crate::http::pagination::{Position, Seen, Step};
 use crate::plan::{ColumnValue, FeedPlan, Iterate, Output, RequestPlan};
+use crate::progress::row_keys::{KeySet, count_new};
+use crate::report::counters::Stats;
 use crate::report::{ColumnReport, Event};
 
 /// A page, decoded, and where the next one is.
@@ -60,7 +61,7 @@ pub(crate) fn is_past(shared: &Shared, unbounded: bool, stamps: &[Option<i64>]) 
 /// Fetches and decodes one page.
 pub(crate) async fn fetch(
     shared: &Shared,
-    source: &Source,
+    links: &RequestLinks,
     listing: &Listing<'_>,
     tentative: bool,
 ) -> Result<Answer<Fetched>> {
@@ -68,8 +69,8 @@ pub(crate) async fn fetch(
     let first = first_url(&shared.env.client.access.base_url, listing)?;
     let size = shared.page_sizes.get(number);
     let later = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
-    let begins = number == source.number && listing.depth == 0 && listing.at == Position::First;
-    let opening = source.opening.filter(|_| begins);
+    let begins = number == links.number && listing.depth == 0 && listing.at == Position::First;
+    let opening = links.opening.filter(|_| begins);
     let narrow = AtomicU32::new(listing.narrow.unwrap_or(u32::MAX));
     let current = || {
         let size = later()?.min(narrow.load(Ordering::Relaxed));
@@ -97,7 +98,7 @@ pub(crate) async fn fetch(
         Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found, narrow }))
     };
     let alone = listing.depth > 0 || listing.narrow.is_some() || listing.lean.is_some();
-    if let Some(walker) = source.walker.as_ref().filter(|_| !alone) {
+    if let Some(walker) = links.walker.as_ref().filter(|_| !alone) {
         let url = listing.pager.url(&first, &listing.at, current());
         if let Some((page, headers)) =
             walker.ask(shared, (number, current()), &build, url.as_str()).await?
@@ -275,7 +276,8 @@ pub(crate) async fn deliver(
     }
     Stats::add(&stats.rows, delivered.rows);
     if let Some(asked) = &request.asked {
-        stats.note_found(asked, &page);
+        let values = page.taps.get(asked.tap).into_iter().flatten().flatten();
+        stats.note_found(&asked.values, values);
     }
     report(shared);
     feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
@@ -384,7 +386,11 @@ fn having_all(having: &[(usize, Option<String>)], page: &Page) -> Option<Vec<boo
 }
 
 /// Which records of a listing are wanted, by what they have and by the queues; `None`: all of them.
-pub(crate) fn wanted(listing: &Listing<'_>, source: &Source, page: &Page) -> Option<BooleanArray> {
+pub(crate) fn wanted(
+    listing: &Listing<'_>,
+    links: &RequestLinks,
+    page: &Page,
+) -> Option<BooleanArray> {
     let request = listing.request;
     if listing.depth > 0 {
         // To a queue, what hangs on a wanted record is wanted.
@@ -393,7 +399,7 @@ pub(crate) fn wanted(listing: &Listing<'_>, source: &Source, page: &Page) -> Opt
     }
     let mut wanted = having_all(&request.having, page);
     for (queue, tap) in &request.within {
-        let watch = source.watches.iter().find(|(watched, _)| watched == queue);
+        let watch = links.watches.iter().find(|(watched, _)| watched == queue);
         let (Some((_, watch)), Some(tap)) = (watch, page.taps.get(*tap)) else { continue };
         let all = wanted.get_or_insert_with(|| vec![true; page.rows]);
         for (wanted, value) in all.iter_mut().zip(tap) {

@@ -7,16 +7,16 @@ use std::{
 
 use arrow_array::RecordBatch;
 
-use crate::http::answer::{Answer, Cause, Failed, is_too_long};
-use crate::progress::saved::Doubt;
-use crate::extract::sharing::fused::{Refusal, Seat};
+use crate::error::{Error, Kind, Result};
+use crate::extract::fingerprint::ids;
 use crate::extract::listing::{Lean, Listing};
-use crate::run::loader::{Note, Slice};
+use crate::extract::messages::{Note, Slice};
 use crate::extract::page::{Fetched, is_child};
-use crate::extract::fetch_by_id::ids;
+use crate::extract::sharing::fused::{Refusal, Seat};
 use crate::extract::slice::Walk;
 use crate::extract::split::halves;
-use crate::error::{Error, Kind, Result};
+use crate::http::answer::{Answer, Cause, Failed, is_too_long};
+use crate::progress::saved::Doubt;
 use crate::report::{Event, SliceError};
 use crate::secret::shown;
 use crate::spec::{Meaning, Then};
@@ -49,7 +49,7 @@ impl<'run> Walk<'run> {
             return Ok(ControlFlow::Continue(()));
         }
         if is_too_long(status, &url) && self.halve(&listing) {
-            self.source.shorten(self.slice.items.len());
+            self.links.shorten(self.slice.items.len());
             return Ok(ControlFlow::Continue(()));
         }
         if then == Then::Gone && (!tentative || self.is_answered(&listing)) {
@@ -152,7 +152,7 @@ impl<'run> Walk<'run> {
         let Failed { error: failure, url, status, message, cause } = failed;
         if self.halve(&listing) {
             if cause == Cause::TooLong {
-                self.source.shorten(self.slice.items.len());
+                self.links.shorten(self.slice.items.len());
             }
             return Ok(ControlFlow::Continue(()));
         }
@@ -193,7 +193,7 @@ impl<'run> Walk<'run> {
     /// Takes note that a request which others share with it is refused.
     pub(crate) async fn note_refused(&self) -> Result<()> {
         let number = self.slice.request;
-        let refused = self.source.seat.as_ref().is_some_and(Seat::is_refused);
+        let refused = self.links.seat.as_ref().is_some_and(Seat::is_refused);
         if !refused || self.shared.is_refused(number) {
             return Ok(());
         }
@@ -247,7 +247,7 @@ impl<'run> Walk<'run> {
     /// The own request was answered where the shared one was refused: it was not because of the object.
     pub(crate) async fn settle_doubt(&mut self) -> Result<()> {
         let Some(refusal) = self.doubted.take() else { return Ok(()) };
-        let first = self.source.seat.as_ref().is_some_and(Seat::refuse);
+        let first = self.links.seat.as_ref().is_some_and(Seat::refuse);
         if !first {
             return Ok(());
         }

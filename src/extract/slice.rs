@@ -7,24 +7,25 @@ use std::{
 
 use arrow_array::{BooleanArray, RecordBatch};
 
-use crate::http::answer::Answer;
-use crate::http::request::first_url;
-use crate::extract::sharing::fused::{Refusal, Told};
-use crate::progress::row_keys::KeySet;
-use crate::extract::listing::{Listing, own_listings};
-use crate::run::loader::{Note, Sight, Slice};
-use crate::extract::{fetch_by_id, page};
-use crate::extract::page::Fetched;
-use crate::extract::fetch_by_id::Came;
-use crate::extract::context::Shared;
-use crate::extract::workers::Source;
-use crate::progress::saved::OpenListing;
-use crate::report::counters::Stats;
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
+use crate::extract::context::Shared;
+use crate::extract::fetch_by_id::Came;
+use crate::extract::links::RequestLinks;
+use crate::extract::listing::{Listing, own_listings};
+use crate::extract::messages::{Note, Sight, Slice};
+use crate::extract::page::Fetched;
+use crate::extract::request::first_url;
+use crate::extract::resume::resumed;
+use crate::extract::sharing::fused::{Refusal, Told};
+use crate::extract::{fetch_by_id, page};
+use crate::http::answer::Answer;
 use crate::http::pagination::{Position, Step};
 use crate::plan::RequestPlan;
+use crate::progress::row_keys::KeySet;
+use crate::progress::saved::OpenListing;
 use crate::report::NoticeKind;
+use crate::report::counters::Stats;
 use crate::template::Scope;
 
 /// Records whose children may wait until it is known whether their listing holds these itself.
@@ -47,7 +48,7 @@ pub(crate) enum Start {
 /// Runs one slice to its end. Refused slices are recorded and count as run.
 pub(crate) async fn run(
     shared: &Shared,
-    source: &Source,
+    links: &RequestLinks,
     (slice, scope): (Slice, Arc<Scope>),
     start: Start,
 ) -> Result<()> {
@@ -57,7 +58,7 @@ pub(crate) async fn run(
     let slice = Arc::new(slice);
     let mut walk = Walk {
         shared,
-        source,
+        links,
         request,
         scope,
         slice,
@@ -78,7 +79,7 @@ pub(crate) async fn run(
             return Ok(());
         }
         let tentative = walk.is_tentative(&listing);
-        match page::fetch(shared, source, &listing, tentative).await? {
+        match page::fetch(shared, links, &listing, tentative).await? {
             Answer::Read(fetched) => {
                 shared.env.answered.note(listing.kind());
                 walk.unread = 0;
@@ -101,7 +102,7 @@ pub(crate) async fn run(
 /// A slice on its way.
 pub(crate) struct Walk<'run> {
     pub(crate) shared: &'run Shared,
-    pub(crate) source: &'run Source,
+    pub(crate) links: &'run RequestLinks,
     pub(crate) request: &'run RequestPlan,
     pub(crate) scope: Arc<Scope>,
     pub(crate) slice: Arc<Slice>,
@@ -146,11 +147,11 @@ impl<'run> Walk<'run> {
             }
             Start::Begun(begun) => {
                 let plan = (shared.plan.as_ref(), number);
-                let again = |one| Listing::again(plan, request, &self.scope, one);
+                let again = |one| resumed(plan, request, &self.scope, one);
                 self.open = begun.into_iter().filter_map(again).collect();
             }
             Start::Together => {
-                let seat = self.source.seat.as_ref();
+                let seat = self.links.seat.as_ref();
                 let told = match seat {
                     Some(seat) => seat.ask(shared, self.slice.from, &self.scope).await?,
                     None => Told::Alone,
@@ -275,7 +276,7 @@ impl<'run> Walk<'run> {
             self.whole = false;
             shared.incomplete.store(true, Ordering::Relaxed);
         }
-        let wanted = page::wanted(&listing, self.source, &page);
+        let wanted = page::wanted(&listing, self.links, &page);
         let children = self.children(&listing, &page, wanted.as_ref())?;
         let newest = stamps.iter().flatten().max().copied();
         let request = listing.request;
@@ -302,7 +303,7 @@ impl<'run> Walk<'run> {
             None => self.open.extend(children),
         }
         let sights = if request.routed.fetch.is_some() {
-            let (same, others) = fetch_by_id::split(looks, self.source.looks.as_ref());
+            let (same, others) = fetch_by_id::split(looks, self.links.looks.as_ref());
             fetch_by_id::open(&mut self.open, (self.slice.request, request), &self.scope, others);
             same.into_iter().map(|look| look.sight(true)).collect()
         } else {

@@ -1,27 +1,24 @@
 //! Where the workers of a request get their slices: what was begun, what was refused, then the rest.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::http::request::unfilled;
-use crate::http::client::interrupted;
-use crate::extract::sharing::fused::Seat;
-use crate::run::loader::{Note, Slice};
-use crate::progress::versions::{Known, KnownLooks};
-use crate::queue::{Consumer, Item, Watch};
+use crate::error::{Error, Kind, Result};
 use crate::extract::context::Shared;
+use crate::extract::links::{AssignedRequest, RequestLinks};
+use crate::extract::messages::{Note, Slice};
 use crate::extract::slice;
 use crate::extract::slice::Start;
+use crate::http::client::interrupted;
+use crate::http::exchange::Method;
+use crate::http::request::unfilled;
+use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
+use crate::progress::item::Item;
 use crate::progress::ranges::Spans;
 use crate::progress::saved::{FailedSlice, OpenItem, OpenSlice, Reach, Supply};
-use crate::extract::sharing::listings::Walker;
-use crate::error::{Error, Kind, Result};
-use crate::http::exchange::Method;
-use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
+use crate::progress::versions::Known;
+use crate::queue::Consumer;
 use crate::template::{Expression, Scope, Value};
 
 /// Numbers of slices that are asked for because they were refused before begin here.
@@ -29,7 +26,7 @@ const RETRIED: u64 = 1 << 40;
 
 /// The slices of one request.
 pub(crate) struct Source {
-    pub(crate) number: usize,
+    pub(crate) links: RequestLinks,
     consumer: Option<Consumer>,
     /// Slices that an earlier process had begun.
     begun: Mutex<Vec<OpenSlice>>,
@@ -40,19 +37,7 @@ pub(crate) struct Source {
     /// Parents whose children need not be asked for again, or, where there is a cursor, of which only those that
     /// changed are; `None`: all are asked for.
     known: Option<Known>,
-    /// Records whose rows need not be asked for again; `None`: all are asked for.
-    pub(crate) looks: Option<KnownLooks>,
-    /// The stream's place among those that ask for the same objects.
-    pub(crate) seat: Option<Seat>,
-    /// The stream's place among those that read the same listing.
-    pub(crate) walker: Option<Walker>,
-    /// Queues that must be complete, each with its number.
-    pub(crate) watches: Vec<(usize, Watch)>,
-    /// Size of the first page of a slice's listing; `None`: that of any other.
-    pub(crate) opening: Option<u32>,
     marks: bool,
-    /// Values to a request at most, since more were too many.
-    most: AtomicUsize,
     /// Number of the next slice of a list or range.
     next: AsyncMutex<u64>,
 }
@@ -67,18 +52,6 @@ pub(crate) struct Past {
     pub(crate) failed: Vec<FailedSlice>,
     /// Parents whose children need not be asked for again; `None`: all are asked for.
     pub(crate) known: Option<Known>,
-    /// Records whose rows need not be asked for again, likewise.
-    pub(crate) looks: Option<KnownLooks>,
-}
-
-/// Where a request stands among those of other streams.
-#[derive(Default)]
-pub(crate) struct Company {
-    pub(crate) consumer: Option<Consumer>,
-    pub(crate) seat: Option<Seat>,
-    pub(crate) walker: Option<Walker>,
-    pub(crate) watches: Vec<(usize, Watch)>,
-    pub(crate) opening: Option<u32>,
 }
 
 /// A slice to be run.
@@ -89,35 +62,24 @@ struct Next {
 }
 
 impl Source {
-    pub(crate) fn new(number: usize, company: Company, past: Past, marks: bool) -> Self {
-        let Past { begun, finished: mut taken, failed, known, looks } = past;
-        let Company { consumer, seat, walker, watches, opening } = company;
+    pub(crate) fn new(assigned: AssignedRequest, past: Past, marks: bool) -> Self {
+        let Past { begun, finished: mut taken, failed, known } = past;
+        let AssignedRequest { consumer, links } = assigned;
         for open in &begun {
             taken.insert(open.from, open.to);
         }
         let failed = (RETRIED..).zip(failed);
         let failed = failed.filter(|(at, _)| taken.free(*at) == *at).collect();
         Self {
-            number,
+            links,
             consumer,
             begun: Mutex::new(begun),
             failed: Mutex::new(failed),
             taken,
             known,
-            looks,
-            seat,
-            walker,
-            watches,
-            opening,
             marks,
-            most: AtomicUsize::new(usize::MAX),
             next: AsyncMutex::new(0),
         }
-    }
-
-    /// Takes note of a request that was too long with so many values.
-    pub(crate) fn shorten(&self, values: usize) {
-        self.most.fetch_min((values / 2).max(1), Ordering::Relaxed);
     }
 
     /// Whether the children of any of these parents must be asked for.
@@ -128,7 +90,7 @@ impl Source {
             return true;
         };
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = shared.plan.own_number(self.number);
+        let own = shared.plan.own_number(self.links.number);
         let before = failed.len();
         failed.retain(|(_, slice)| {
             let carried = slice.carried.iter().map(String::as_str).chain(std::iter::repeat(""));
@@ -156,7 +118,7 @@ impl Source {
 
     /// The next slice; `None` after the last.
     async fn next(&self, shared: &Shared, base: &Scope) -> Result<Option<Next>> {
-        let Some(request) = shared.requests().get(self.number) else { return Ok(None) };
+        let Some(request) = shared.requests().get(self.links.number) else { return Ok(None) };
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(OpenSlice { from, to, number, attempt, items, listings, .. }) = begun {
             let item = |OpenItem(value, stamp, carried)| Item {
@@ -176,7 +138,7 @@ impl Source {
         if let Iterate::Queue { chunk, only, .. } = &request.iterate {
             let Some(consumer) = &self.consumer else { return Ok(None) };
             loop {
-                let count = chunk.unwrap_or(1).min(self.most.load(Ordering::Relaxed));
+                let count = chunk.unwrap_or(1).min(self.links.max_values());
                 let bytes = ChunkSize::bytes(request.method == Method::GET);
                 let Some((from, items)) = consumer.next(ChunkSize { count, bytes }).await else {
                     // Of all parents these were none: what was refused is gone with its parent.
@@ -191,11 +153,11 @@ impl Source {
                 let wanted = changed && holds(only.as_ref(), &next.scope)?;
                 let derive = request.routed.derive.as_ref().map(|derive| &derive.when);
                 let derived = derive.is_some() && holds(derive, &next.scope)?;
-                if let Some(seat) = &self.seat {
+                if let Some(seat) = &self.links.seat {
                     seat.say(from, wanted && !derived);
                 }
                 if wanted {
-                    next.start = match (derived, &self.seat) {
+                    next.start = match (derived, &self.links.seat) {
                         (true, _) => Start::Derived,
                         (false, Some(_)) => Start::Together,
                         (false, None) => Start::First,
@@ -270,20 +232,20 @@ impl Source {
         };
         let scope = Arc::new(scope);
         let parents = if self.marks { parents(request, &slice.items, &scope)? } else { Vec::new() };
-        Ok(Next { slice: Slice { request: self.number, parents, ..slice }, scope, start })
+        Ok(Next { slice: Slice { request: self.links.number, parents, ..slice }, scope, start })
     }
 
     /// What can be said of the queue: a stream whose parent failed must not pass for whole.
     async fn supply(&self, shared: &Shared) -> Result<Supply> {
         let supply = self.consumer.as_ref().filter(|_| shared.way.reach != Reach::Failed);
         let supply = supply.map_or(Supply::Complete, Consumer::supply);
-        let queue = match shared.requests().get(self.number).map(|request| &request.iterate) {
+        let queue = match shared.requests().get(self.links.number).map(|request| &request.iterate) {
             Some(Iterate::Queue { queue, .. }) => *queue,
             _ => 0,
         };
         self.judge(shared, queue, supply).await?;
         let mut all = supply;
-        for (queue, watch) in &self.watches {
+        for (queue, watch) in &self.links.watches {
             let supply = watch.complete().await;
             self.judge(shared, *queue, supply).await?;
             all = all.max(supply);
@@ -293,7 +255,7 @@ impl Source {
 
     /// Waits until the queues are complete whose values the records must have.
     async fn await_watched(&self, shared: &Shared) -> Result<()> {
-        for (queue, watch) in &self.watches {
+        for (queue, watch) in &self.links.watches {
             let supply = watch.complete().await;
             if supply >= Supply::Interrupted {
                 self.judge(shared, *queue, supply).await?;
@@ -323,7 +285,7 @@ impl Source {
                 }
                 let what = format!("what feeds `{}` failed", queue());
                 if !shared.needs(number) {
-                    shared.refuse(self.number);
+                    shared.refuse(self.links.number);
                 }
                 return Err(
                     Error::new(Kind::Rejected, what).with_hint("see the parent stream's error")
@@ -405,7 +367,7 @@ pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Sup
                     let start = cursor.rendered(cursor.start());
                     scope = Arc::new(scope.with("cursor".into(), start));
                 }
-                let ran = slice::run(&shared, &source, (slice, scope), start).await;
+                let ran = slice::run(&shared, &source.links, (slice, scope), start).await;
                 let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
                 if told && !shared.env.client.cancel.is_cancelled() {
                     // The stream has enough, or has failed elsewhere.

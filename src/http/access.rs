@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::http::auth::{Auth, Keeper, OnDeviceCode, TokenSource};
 use crate::error::{Error, Kind, Result};
+use crate::http::auth::{Auth, Keeper, OnDeviceCode, TokenSource};
 use crate::http::exchange::{HeaderName, HeaderValue, Url};
 use crate::secret::{Secret, hide};
 use crate::spec::{AuthChoice, Fields, OAuth2, Spec};

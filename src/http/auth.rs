@@ -12,7 +12,9 @@ use tokio::{sync::Mutex, time::Instant};
 use url::form_urlencoded;
 
 use crate::error::{Error, Kind, Result};
-use crate::http::exchange::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Transport, Url, header};
+use crate::http::exchange::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Transport, Url, header,
+};
 use crate::http::response_rules;
 use crate::secret::{Secret, hide, hide_passing};
 use crate::spec::{ClientAuth, OAuth2Grant};

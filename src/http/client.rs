@@ -11,23 +11,22 @@ use std::{
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::answer::{Answer, Answered, Cause, Failed, cause_of, failure, is_heavy, is_refused, is_too_heavy, is_too_many, said, unreadable};
-use crate::quota::request_cost::Price;
-use crate::quota::reservations::Reserved;
-use crate::http::lockout::{Lockout, Refused};
-use crate::quota::budget::Purse;
-use crate::http::session::Session;
-use crate::report::counters::Stats;
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
-use crate::http::exchange::{Request, Response, StatusCode, Transport, TransportError, Url};
 use crate::hash;
 use crate::http::access::Access;
-use crate::report::{Event, PointsReport, Reporter};
+use crate::http::answer::{Answered, is_too_many, said};
+use crate::http::call::Call;
+use crate::http::exchange::{Request, Response, StatusCode, Transport, TransportError};
+use crate::http::lockout::Lockout;
 use crate::http::response_rules;
-use crate::http::response_rules::{Attempt, Outcome, Rules, Verdict};
-use crate::spec::{Meaning, Then};
+use crate::http::response_rules::Attempt;
+use crate::http::session::Session;
+use crate::quota::budget::Purse;
 use crate::quota::pacing::Throttle;
+use crate::quota::request_cost::Price;
+use crate::quota::reservations::Reserved;
+use crate::report::{Event, PointsReport, Reporter};
 
 /// Sends all requests of one connection.
 pub(crate) struct Client {
@@ -47,52 +46,6 @@ pub(crate) struct Client {
     pub(crate) session: Session,
 }
 
-/// A request to be sent, perhaps several times.
-#[derive(Clone, Copy)]
-pub(crate) struct Call<'call> {
-    /// Stream it is for.
-    pub(crate) stream: &'call str,
-    pub(crate) stats: &'call Stats,
-    pub(crate) rules: &'call Rules,
-    /// Whether it belongs to a slice of a child stream.
-    pub(crate) child: bool,
-    pub(crate) need: Need,
-    /// Whether the stream may go on without what is asked for: a failure that concerns it alone is then
-    /// [`Answer::Failed`].
-    pub(crate) leaves: bool,
-    /// Whether it is sent for several streams.
-    pub(crate) shared: bool,
-    /// What a try costs, and how many objects may come.
-    pub(crate) price: Price<'call>,
-    /// Makes the request anew for each try.
-    pub(crate) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
-    /// Asks for a smaller page from now on; `false` when there is none.
-    pub(crate) shrink: &'call (dyn Fn() -> bool + Send + Sync),
-    /// Asks for a smaller page this time, since all tries are used up; `false` when there is none.
-    pub(crate) narrow: &'call (dyn Fn() -> bool + Send + Sync),
-}
-
-/// How much an answer is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// As the rules say.
-    Firm,
-    /// As the rules say; no session is renewed for it.
-    Session,
-    /// Another request can take its place: a refusal is no failure, whatever the rules say.
-    Tentative,
-    /// Not much: it is tried once.
-    Idle,
-}
-
-/// A request that is given up.
-struct Given {
-    url: Url,
-    answered: Answered,
-    /// Answers to all requests when it was first sent.
-    before: u64,
-}
-
 /// What an answer brought.
 #[derive(Clone, Copy)]
 enum Brought {
@@ -105,76 +58,6 @@ enum Brought {
 }
 
 impl Client {
-    /// Sends a request until it is answered or given up; `read` makes use of the response, and counts
-    /// its objects.
-    ///
-    /// # Errors
-    /// The rules say that the stream fails, or the run was told to stop.
-    pub(crate) async fn ask<T>(
-        &self,
-        call: &Call<'_>,
-        read: impl Fn(&Response) -> Result<(T, u64), DecodeError> + Send + Sync,
-    ) -> Result<Answer<T>> {
-        let before = self.answered.load(Ordering::Relaxed);
-        let (mut number, mut renewed) = (0, false);
-        loop {
-            number += 1;
-            if let Some(error) = self.lockout.error() {
-                return Err(error);
-            }
-            let session = self.session.number();
-            let mut request = (call.build)()?;
-            let (sent, read) = self.try_once(call, &mut request, &read).await?;
-            let answered = match (sent, read) {
-                (Ok(_), Some(Ok(value))) => {
-                    self.answered.fetch_add(1, Ordering::Relaxed);
-                    if call.need != Need::Session {
-                        self.session.accept(session, renewed);
-                    }
-                    return Ok(Answer::Read(value));
-                }
-                (Ok(response), Some(Err(DecodeError::Malformed(why)))) => {
-                    Err(unreadable(&response, &why))
-                }
-                (Ok(_), Some(Err(error))) => {
-                    let what = format!("`{}` was not understood", request.url.path());
-                    return Err(Error::new(Kind::Shape, what).because(error));
-                }
-                (sent, _) => sent,
-            };
-            if self.is_over(call, &answered) {
-                if renewed {
-                    self.note_futile();
-                } else if self.renew(session).await? {
-                    self.note_retry(call, &answered, Duration::ZERO, number);
-                    renewed = true;
-                    continue;
-                }
-            }
-            let smaller = is_too_heavy(&answered, number) && (call.shrink)();
-            if smaller && matches!(answered, Err(TransportError::TooLarge(_))) {
-                self.note_retry(call, &answered, Duration::ZERO, number);
-                continue;
-            }
-            let verdict = match self.decide(call, &answered, number).await? {
-                Verdict::Retry { wait, asked } => {
-                    self.note_retry(call, &answered, wait, number);
-                    self.wait(wait, asked || is_too_many(&answered)).await?;
-                    continue;
-                }
-                Verdict::Give { .. } if is_heavy(&answered) && (call.narrow)() => {
-                    // Each size is tried twice.
-                    self.note_retry(call, &answered, Duration::ZERO, number);
-                    number = 1;
-                    continue;
-                }
-                verdict @ Verdict::Give { .. } => verdict,
-            };
-            let given = Given { url: request.url, answered, before };
-            return self.given(call, given, verdict).await;
-        }
-    }
-
     /// Sends a request once and reads its answer.
     pub(crate) async fn try_once<T>(
         &self,
@@ -197,70 +80,8 @@ impl Client {
         Ok((sent?, answered.map(|read| read.map(|(value, _)| value))))
     }
 
-    /// What the rules say of an answer. That the credentials are wrong, one object's answer alone does not say:
-    /// where the API accepts them, the other rules decide.
-    async fn decide(&self, call: &Call<'_>, answered: &Answered, number: u32) -> Result<Verdict> {
-        let outcome = match answered {
-            Ok(response) => Outcome::Response(response),
-            Err(error) => Outcome::NoResponse(error),
-        };
-        let number = if call.need == Need::Idle { u32::MAX } else { number };
-        let (child, random) = (call.child, self.jitter.next());
-        let attempt = Attempt { number, child, random, now: Utc::now(), accepted: false };
-        let verdict = call.rules.decide(&outcome, &attempt);
-        let accuses = matches!(verdict, Verdict::Give { means: Some(Meaning::Credentials), .. });
-        if accuses && child && self.is_accepted(call).await? {
-            return Ok(call.rules.decide(&outcome, &Attempt { accepted: true, ..attempt }));
-        }
-        Ok(verdict)
-    }
-
-    /// What follows a request that is given up.
-    async fn given<T>(
-        &self,
-        call: &Call<'_>,
-        Given { url, answered, before }: Given,
-        verdict: Verdict,
-    ) -> Result<Answer<T>> {
-        let Verdict::Give { then, means, hint } = verdict else {
-            return Err(Error::new(Kind::Unreachable, "the request was tried without end"));
-        };
-        let (status, message) = said(&answered);
-        if call.need == Need::Tentative && is_refused(&answered) {
-            let then = if then == Then::Gone { then } else { Then::SkipSlice };
-            return Ok(Answer::Given { then, means, url, status, message });
-        }
-        if then != Then::Fail {
-            return Ok(Answer::Given { then, means, url, status, message });
-        }
-        if let Some(pause) = self.pause(&answered) {
-            return Err(pause);
-        }
-        let error = failure(&url, &answered, means, hint);
-        let failed = Refused { url: &url, answered: &answered, before, error: &error };
-        if call.leaves
-            && let Some(error) = self.locked_out(call, failed).await?
-        {
-            return Err(error);
-        }
-        let accused = call.child && call.leaves && error.kind() == Kind::Credentials;
-        let cause = if accused && self.is_accepted(call).await? {
-            // The credentials are good, if not for this one object.
-            Some(Cause::Refused)
-        } else {
-            cause_of(&answered, &url).filter(|_| call.leaves && means.is_none())
-        };
-        let Some(cause) = cause else { return Err(error) };
-        // Where the API answers nobody, it is not because of what was asked for.
-        let alone = cause == Cause::Heavy && self.answered.load(Ordering::Relaxed) == before;
-        if alone && !self.is_accepted(call).await? {
-            return Err(error);
-        }
-        Ok(Answer::Failed(Box::new(Failed { error, url, status, message, cause })))
-    }
-
     /// Waits before another try; `all` where the server wants no request at all until then.
-    async fn wait(&self, wait: Duration, all: bool) -> Result<()> {
+    pub(crate) async fn wait(&self, wait: Duration, all: bool) -> Result<()> {
         if !all {
             return self.unless_cancelled(tokio::time::sleep(wait)).await;
         }
@@ -271,7 +92,7 @@ impl Client {
         Ok(())
     }
 
-    async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
+    pub(crate) async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
         let Some(purse) = &self.purse else { return Ok(None) };
         self.unless_cancelled(purse.reserve(call.price)).await?.map(Some)
     }
@@ -290,7 +111,7 @@ impl Client {
     }
 
     /// The pause of a run whose request is refused for longer than is waited.
-    fn pause(&self, answered: &Answered) -> Option<Error> {
+    pub(crate) fn pause(&self, answered: &Answered) -> Option<Error> {
         let response = answered.as_ref().ok().filter(|_| is_too_many(answered))?;
         let wait = response_rules::retry_after(response, Utc::now())?;
         self.purse.as_ref()?.too_long(wait)
@@ -333,7 +154,7 @@ impl Client {
         }
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         request: &mut Request,
         call: &Call<'_>,
@@ -388,7 +209,13 @@ impl Client {
         Attempt { number, child, random, now: Utc::now(), accepted: false }
     }
 
-    fn note_retry(&self, call: &Call<'_>, answered: &Answered, wait: Duration, attempt: u32) {
+    pub(crate) fn note_retry(
+        &self,
+        call: &Call<'_>,
+        answered: &Answered,
+        wait: Duration,
+        attempt: u32,
+    ) {
         call.stats.retries.fetch_add(1, Ordering::Relaxed);
         let (status, message) = said(answered);
         let reason = status.map_or(message.clone(), |status| format!("{status} {message}"));
@@ -415,7 +242,7 @@ impl Jitter {
         Self(AtomicU64::new(hash::fnv(run_id.bytes())))
     }
 
-    fn next(&self) -> f64 {
+    pub(crate) fn next(&self) -> f64 {
         let step = 0x9e37_79b9_7f4a_7c15;
         let mut mixed = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -3,7 +3,9 @@
 
 pub mod access;
 pub(crate) mod answer;
+pub(crate) mod ask;
 pub mod auth;
+pub(crate) mod call;
 pub(crate) mod client;
 pub mod exchange;
 pub(crate) mod lockout;

@@ -7,9 +7,9 @@ use bytes::{Bytes, BytesMut};
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Client, redirect};
 
-use crate::http::exchange::{Request, Response, StatusCode, Transport, TransportError, Url};
 use crate::certificates;
 use crate::error::{Error, Kind, Result};
+use crate::http::exchange::{Request, Response, StatusCode, Transport, TransportError, Url};
 
 /// Time for a connection to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use chrono::Utc;
 use indexmap::IndexMap;
 
-use crate::quota::cost::{Cost, QuotaPlan};
+use crate::error::{Error, Result};
 use crate::http::access::{Access, AccessHooks};
 use crate::plan::{Documents, Draft, Options, Run};
-use crate::error::{Error, Result};
+use crate::quota::cost::{Cost, QuotaPlan};
 use crate::quota::ledger;
 use crate::replication::{Checkpoints, LimitOverrides, Replication, StreamOptions};
 use crate::spec::{Fields, Points, Spec, Stream};

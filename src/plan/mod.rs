@@ -24,18 +24,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 
+use crate::error::{Error, Result};
+use crate::http::response_rules::Rules;
 use crate::http::session::StepPlan;
 use crate::quota::cost::QuotaPlan;
-use crate::error::{Error, Result};
-use crate::replication::{Checkpoints, Mode, Replication, StreamOptions};
 use crate::quota::terms::OnBudget;
-use crate::http::response_rules::Rules;
+use crate::replication::{Checkpoints, Mode, Replication, StreamOptions};
 use crate::spec::{Fetch, Fields, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
-pub use crate::spec::OWN;
 pub use crate::http::access::{Access, AccessHooks, TestPlan};
+pub use crate::spec::OWN;
 pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue};
 pub use confirm::ConfirmPlan;

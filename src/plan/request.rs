@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::http::request::BodyPlan;
-use crate::plan::{ColumnPlan, ColumnValue, Iterate, Routed, columns, routes};
-use crate::http::access;
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
+use crate::http::access;
 use crate::http::exchange::{HeaderName, Method};
 use crate::http::pagination::Pager;
+use crate::http::request::BodyPlan;
 use crate::path::Path;
+use crate::plan::{ColumnPlan, ColumnValue, Iterate, Routed, columns, routes};
 use crate::spec::{
     Body, Descend, Fetch, ForEach, Having, InputItems, Paginate, QueryValue, QueueItems,
     RequestSpec, Spec, Stream, Unknown,

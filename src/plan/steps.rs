@@ -6,11 +6,11 @@ use indexmap::IndexMap;
 
 use super::request::{body, headers, invalid, query, template};
 use super::variables::{inputs, of_run};
-use crate::http::session::StepPlan;
-use crate::plan::Run;
 use crate::error::{Error, Result};
 use crate::http::exchange::Method;
+use crate::http::session::StepPlan;
 use crate::path::Path;
+use crate::plan::Run;
 use crate::spec::{Fields, Spec, Step};
 use crate::template::{Expression, Scope, Value};
 

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::plan::{ColumnPlan, ConfirmPlan, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan};
-use crate::quota::cost::Cost;
 use crate::error::{Error, Kind};
-use crate::replication::Mode;
 use crate::http::response_rules::Rules;
+use crate::plan::{
+    ColumnPlan, ConfirmPlan, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan,
+};
+use crate::quota::cost::Cost;
+use crate::replication::Mode;
 use crate::spec::Refresh;
 use crate::template::Value;
 use crate::write::Table;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
+use crate::planner::numbers::real;
 use crate::planner::read_plan;
 use crate::progress::saved::{Changes, Learnt, Reach, Recall, Way};
-use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::replication::Mode;
 
 /// What is assumed where no run has shown it, and no count tells.
@@ -119,11 +120,6 @@ pub(crate) struct Outlook<'plan> {
     queues: Vec<f64>,
     /// Rows of each stream, and whether that is assumed.
     rows: BTreeMap<&'plan str, (f64, bool)>,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-pub(crate) fn real(count: u64) -> f64 {
-    count as f64
 }
 
 impl<'plan> Outlook<'plan> {

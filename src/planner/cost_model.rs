@@ -2,13 +2,12 @@
 
 use std::cmp::Ordering;
 
-use crate::planner::estimate::whole;
-use crate::planner::first_page;
-use crate::planner::cardinality::{Assumptions, Outlook, real};
-use crate::planner::read_plan;
-use crate::planner::read_plan::route_name;
-use crate::progress::saved::{Reach, Way};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::planner::cardinality::{Assumptions, Outlook};
+use crate::planner::numbers::{real, whole};
+use crate::planner::read_plan::route_name;
+use crate::planner::{first_page, read_plan};
+use crate::progress::saved::{Reach, Way};
 
 /// What a stream is expected to ask for.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use crate::plan::{Plan, StreamPlan};
 use crate::planner::cardinality::{Assumptions, Outlook};
 use crate::planner::cost_model::Share;
+use crate::planner::numbers::whole;
 use crate::planner::read_plan;
 use crate::progress::saved::{Reach, Recall, Way};
-use crate::plan::{Plan, StreamPlan};
 
 /// Time for which a route that was refused is not tried again.
 pub(crate) const REFUSED: TimeDelta = TimeDelta::days(7);
@@ -111,11 +112,6 @@ pub fn forecast(
 
 fn way_of(ways: &BTreeMap<String, Way>, stream: &StreamPlan) -> Way {
     ways.get(&stream.name).copied().unwrap_or(Way::NOTHING)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, rounded")]
-pub(crate) fn whole(count: f64) -> u64 {
-    count.max(0.0).round() as u64
 }
 
 /// Chooses the routes of the streams: of those that ask for the same objects together.

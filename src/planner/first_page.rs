@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::planner::estimate::whole;
+use crate::plan::{RequestPlan, StreamPlan};
+use crate::planner::numbers::whole;
 use crate::planner::read_plan;
 use crate::progress::saved::{Reach, Recall, StreamState, Way};
-use crate::plan::{RequestPlan, StreamPlan};
 
 /// Records of a first page at least, and where nobody knows how many have changed.
 const LEAST: u32 = 25;

@@ -3,7 +3,9 @@
 
 pub(crate) mod cardinality;
 pub(crate) mod cost_model;
+pub mod decide;
 pub mod estimate;
 pub(crate) mod first_page;
+pub(crate) mod numbers;
 pub mod read_plan;
 pub mod restart;

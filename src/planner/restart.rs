@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use crate::planner::read_plan;
-use crate::planner::read_plan::{fed, need_of, wider};
-use crate::progress::saved::{LastRun, OpenRun, QUEUE, Reach, Recall, StreamState, Way};
 use crate::plan::{OWN, StreamPlan};
+use crate::planner::decide::{need_of, wider};
+use crate::planner::read_plan;
+use crate::planner::read_plan::fed;
+use crate::progress::saved::{LastRun, OpenRun, QUEUE, Reach, Recall, StreamState, Way};
 use crate::report::StreamStatus;
 use crate::state::Change;
 
@@ -137,7 +138,8 @@ impl<'run> Afresh<'run> {
         let way = self.way(stream);
         let state = self.recall.stream(&stream.name);
         let is_done = state.ended_in(self.run).is_some_and(LastRun::is_done);
-        let waits = read_plan::active(stream, way).flat_map(|(_, request)| read_plan::queues(request));
+        let waits =
+            read_plan::active(stream, way).flat_map(|(_, request)| read_plan::queues(request));
         way.reach != Reach::Nothing
             && (fed(stream).any(|queue| self.feeds(queue))
                 || !is_done && waits.into_iter().any(|queue| self.feeds(queue)))
@@ -171,5 +173,6 @@ impl<'run> Afresh<'run> {
 }
 
 fn waits_for(stream: &StreamPlan, way: Way, queue: usize) -> bool {
-    read_plan::active(stream, way).any(|(_, request)| read_plan::queues(request).any(|one| one == queue))
+    read_plan::active(stream, way)
+        .any(|(_, request)| read_plan::queues(request).any(|one| one == queue))
 }

@@ -6,15 +6,16 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::progress::versions;
-use crate::progress::ranges::Spans;
 use crate::error::{Error, Result};
 use crate::plan::{OWN, StreamPlan};
+use crate::progress::ranges::Spans;
+use crate::progress::versions;
 use crate::report::{ColumnReport, Notice, Planned, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
 
 pub(crate) use crate::progress::slices::OpenItem;
-pub use crate::progress::slices::{Counts, OpenListing, OpenSlice};
+pub use crate::progress::slices::{OpenListing, OpenSlice};
+pub use crate::report::counters::Counts;
 
 /// Key of the run that is under way, or was when it died.
 pub(crate) const RUN: &str = "run";

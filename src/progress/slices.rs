@@ -43,37 +43,3 @@ pub struct OpenListing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
 }
-
-/// Figures of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Counts {
-    /// Requests, retries included.
-    pub requests: u64,
-    /// Requests sent again.
-    pub retries: u64,
-    /// Bytes of bodies.
-    pub bytes: u64,
-    /// Rows decoded, also those that came twice.
-    pub rows: u64,
-    /// Rows that came twice.
-    pub duplicates: u64,
-    /// Values that did not fit.
-    pub misfits: u64,
-    /// Slices that ended well.
-    pub done: u64,
-    /// Slices that were refused.
-    pub skipped: u64,
-    /// Points spent, by the spec's terms.
-    pub points: u64,
-    /// Requests among them that were sent for other streams too.
-    pub shared: u64,
-    /// Points of those.
-    pub shared_points: u64,
-    /// Slices whose row followed from what was known.
-    pub derived: u64,
-    /// Records that had changed since the bound.
-    pub changed: u64,
-    /// Pages of listings that others have borne.
-    pub borne: u64,
-}

@@ -6,8 +6,8 @@ use std::{collections::HashSet, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::Value;
 
+use crate::progress::item::Item;
 use crate::progress::row_keys::hash_text;
-use crate::queue::Item;
 use crate::state::{Change, Entries};
 
 /// Most parents that are remembered of a stream, 8 bytes each. With more, a parent that comes back

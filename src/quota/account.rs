@@ -6,7 +6,15 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::quota::terms::{Budget, Terms};
-use crate::quota::ledger::Look;
+
+/// When an account is looked at, and the length of its windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Length of a window.
+    pub window: TimeDelta,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
 
 /// Time after its last visit for which a process may have requests under way. What it held then counts
 /// in the next window too.

@@ -15,13 +15,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::quota::request_cost::Price;
-use crate::quota::reservations::{Hand, Reserved, Step};
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::HeaderMap;
-use crate::quota::ledger::Ledger;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::headers::Quota;
+use crate::quota::ledger::Ledger;
+use crate::quota::request_cost::Price;
+use crate::quota::reservations::{Hand, Reserved, Step};
 use crate::quota::terms::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::state::Holder;

@@ -9,15 +9,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::quota::account::Standing;
-use crate::quota::account::Account;
-use crate::quota::account::Balance;
-use crate::quota::account::Visit;
 use crate::error::Result;
 use crate::hash;
+use crate::quota::account::{Account, Balance, Look, Standing, Visit};
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-
 
 /// Keeps accounts, by connection.
 ///
@@ -36,15 +31,6 @@ pub trait Ledger: Send + Sync {
 
     /// Where the account of a connection is kept, for a person.
     fn place(&self, connection: &str) -> String;
-}
-
-/// When an account is looked at, and the length of its windows.
-#[derive(Clone, Copy, Debug)]
-pub struct Look {
-    /// Length of a window.
-    pub window: TimeDelta,
-    /// The time.
-    pub now: DateTime<Utc>,
 }
 
 /// A ledger of this process alone.

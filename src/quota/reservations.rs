@@ -5,10 +5,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::quota::request_cost::Price;
 use crate::quota::account::{Standing, Told, Visit, start_of};
-use crate::quota::terms::Terms;
 use crate::quota::headers::Quota;
+use crate::quota::request_cost::Price;
+use crate::quota::terms::Terms;
 
 /// Age of the last visit to the ledger at which another one is made beside the requests, and at which
 /// they wait for it.
@@ -245,10 +245,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::quota::request_cost::Estimate;
     use crate::quota::account::Account;
-    use crate::quota::terms::Budget;
     use crate::quota::cost::Cost;
+    use crate::quota::request_cost::Estimate;
+    use crate::quota::terms::Budget;
 
     const LIMIT: u64 = 10_000;
 

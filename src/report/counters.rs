@@ -8,11 +8,44 @@ use std::{
     },
 };
 
-use crate::progress::saved::{Counts, Progress};
-use crate::decode::Page;
-use crate::plan::AskedPlan;
+use serde::{Deserialize, Serialize};
+
 use crate::report::{ColumnReport, Figures, Notice, NoticeKind, add_notice};
 use crate::secret::line;
+
+/// Figures of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Requests, retries included.
+    pub requests: u64,
+    /// Requests sent again.
+    pub retries: u64,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Rows decoded, also those that came twice.
+    pub rows: u64,
+    /// Rows that came twice.
+    pub duplicates: u64,
+    /// Values that did not fit.
+    pub misfits: u64,
+    /// Slices that ended well.
+    pub done: u64,
+    /// Slices that were refused.
+    pub skipped: u64,
+    /// Points spent, by the spec's terms.
+    pub points: u64,
+    /// Requests among them that were sent for other streams too.
+    pub shared: u64,
+    /// Points of those.
+    pub shared_points: u64,
+    /// Slices whose row followed from what was known.
+    pub derived: u64,
+    /// Records that had changed since the bound.
+    pub changed: u64,
+    /// Pages of listings that others have borne.
+    pub borne: u64,
+}
 
 /// Counted by the stream's workers, all at once.
 #[derive(Debug, Default)]
@@ -56,19 +89,23 @@ impl Stats {
     }
 
     /// Takes note of the values of an input for which records came.
-    pub(crate) fn note_found(&self, asked: &AskedPlan, page: &Page) {
+    pub(crate) fn note_found<'page>(
+        &self,
+        asked: &[String],
+        values: impl IntoIterator<Item = &'page str>,
+    ) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        for value in page.taps.get(asked.tap).into_iter().flatten().flatten() {
-            if asked.values.iter().any(|one| is_same(one, value)) {
+        for value in values {
+            if asked.iter().any(|one| is_same(one, value)) {
                 found.insert(value.to_lowercase());
             }
         }
     }
 
     /// Those for which none came.
-    pub(crate) fn lacks<'plan>(&self, asked: &'plan AskedPlan) -> Vec<&'plan str> {
+    pub(crate) fn lacks<'plan>(&self, asked: &'plan [String]) -> Vec<&'plan str> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let values = asked.values.iter().map(String::as_str);
+        let values = asked.iter().map(String::as_str);
         values.filter(|value| !found.contains(&value.to_lowercase())).collect()
     }
 
@@ -91,14 +128,12 @@ impl Stats {
         self.columns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Goes on from what a stream has done earlier.
-    pub(crate) fn of(progress: &Progress) -> Self {
-        let columns = Mutex::new(progress.columns.clone());
-        Self { columns, ..Self::from(progress.counts, progress.notices.clone()) }
-    }
-
-    /// Goes on from earlier figures.
-    fn from(counts: Counts, notices: Vec<Notice>) -> Self {
+    /// Continues counting from the figures of an earlier process.
+    pub(crate) fn resumed(
+        counts: Counts,
+        notices: Vec<Notice>,
+        columns: BTreeMap<String, ColumnReport>,
+    ) -> Self {
         Self {
             requests: counts.requests.into(),
             retries: counts.retries.into(),
@@ -115,7 +150,7 @@ impl Stats {
             changed: counts.changed.into(),
             borne: counts.borne.into(),
             notices: Mutex::new(notices),
-            columns: Mutex::default(),
+            columns: Mutex::new(columns),
             found: Mutex::default(),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::extract::links::{AssignedRequest, RequestLinks};
 use crate::extract::run_context::Env;
 use crate::extract::sharing::{fused, listings};
-use crate::extract::workers::Company;
 use crate::plan::{Iterate, StreamPlan};
 use crate::planner::{first_page, read_plan};
 use crate::progress::ranges::Spans;
@@ -12,7 +12,8 @@ use crate::progress::saved::{Reach, Recall, Way};
 use crate::progress::versions::{About, KnownLooks, Read};
 use crate::queue::Queue;
 use crate::report::StreamReport;
-use crate::run::stream::{Ended, Job};
+use crate::run::outcome::Ended;
+use crate::run::stream::Job;
 
 /// Gives every stream its places in the queues, before any of them runs; and what those that have
 /// ended in this run came to.
@@ -50,10 +51,11 @@ pub(crate) fn jobs(
             continue;
         }
         let going_on = before.open.as_ref().filter(|open| open.run_id == env.run.id);
-        let mut company: Vec<Option<Company>> = Vec::new();
-        company.resize_with(read_plan::requests(plan, way.reach).len(), || None);
+        let looks = known_looks(plan, way, recall);
+        let mut requests: Vec<Option<AssignedRequest>> = Vec::new();
+        requests.resize_with(read_plan::requests(plan, way.reach).len(), || None);
         for (number, request) in read_plan::active(plan, way) {
-            let Some(place) = company.get_mut(number) else { continue };
+            let Some(place) = requests.get_mut(number) else { continue };
             let mut done = Spans::default();
             if let Some(open) = going_on {
                 done = open.finished.get(number).cloned().unwrap_or_default();
@@ -66,23 +68,27 @@ pub(crate) fn jobs(
             };
             let watched = request.within.iter();
             let watched = watched.filter_map(|(at, _)| Some((*at, queues.get(*at)?.watch())));
-            *place = Some(Company {
-                consumer: consumed.map(|queue| queue.consumer(done)),
+            let links = RequestLinks {
+                looks: looks.clone(),
                 seat: seats.remove(&(plan.name.clone(), number)),
                 walker: walkers.remove(&(plan.name.clone(), number)),
                 watches: watched.collect(),
                 opening: openings.get(&(plan.name.clone(), number)).copied(),
+                ..RequestLinks::new(number)
+            };
+            *place = Some(AssignedRequest {
+                consumer: consumed.map(|queue| queue.consumer(done)),
+                links,
             });
         }
         jobs.push(Job {
             after: feeders_of(streams, plan, way),
-            company,
+            requests,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: read_plan::remembers(plan, way).map(|about| {
                 let going_on = going_on.is_some();
                 (about, Read::restored((about, &plan.name), &recall.rest, going_on))
             }),
-            looks: known_looks(plan, way, recall),
             plan: Arc::clone(plan),
             way,
             before,
@@ -106,6 +112,7 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<S
 /// otherwise do not stay.
 fn known_looks(plan: &StreamPlan, way: Way, recall: &Recall) -> Option<KnownLooks> {
     let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
-    let looks = read_plan::fetches(plan, way) && read_plan::remembers(plan, way) == Some(About::Looks);
+    let looks =
+        read_plan::fetches(plan, way) && read_plan::remembers(plan, way) == Some(About::Looks);
     (holds && looks).then(|| KnownLooks::restored(&plan.name, &recall.rest))
 }

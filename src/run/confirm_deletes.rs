@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use crate::error::{Kind, Result};
 use crate::extract::run_context::Env;
 use crate::http::answer::Answer;
+use crate::http::call::{Call, Need};
+use crate::http::exchange::Request;
 use crate::http::request;
-use crate::http::client::{Call, Need};
+use crate::plan::{ConfirmPlan, StreamPlan};
 use crate::quota::request_cost::{Estimate, Price};
+use crate::report::counters::Stats;
 use crate::run::loader::Keeper;
 use crate::run::markers::{Mark, NO_SLICE};
-use crate::report::counters::Stats;
-use crate::error::{Kind, Result};
-use crate::http::exchange::Request;
-use crate::plan::{ConfirmPlan, StreamPlan};
 use crate::spec::Then;
 use crate::template::Value;
 use crate::write::{Deletes, Disposition, Ending, Seen, Table};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow_array::{BooleanArray, Int64Array, RecordBatch, new_null_array};
 use arrow_schema::SchemaRef;
 
-use crate::extract::rows::json_of;
 use crate::decode::array;
 use crate::error::{Error, Kind, Result};
+use crate::extract::rows::json_of;
 use crate::plan::Output;
 use crate::schema::{ColumnType, MARK, SLICE};
 

@@ -3,12 +3,11 @@
 
 use std::sync::atomic::Ordering;
 
-
-use crate::progress::saved::Doubt;
-use crate::run::loader::{Keeper, Slice};
-use crate::progress::saved::{FailedSlice, Progress};
 use crate::error::{Error, Kind, Result};
+use crate::extract::messages::Slice;
+use crate::progress::saved::{Doubt, FailedSlice, Progress};
 use crate::report::{Event, NoticeKind, Reporter};
+use crate::run::loader::Keeper;
 
 impl Keeper {
     /// Ends a slice whose rows do not count.

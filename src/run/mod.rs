@@ -8,6 +8,7 @@ pub(crate) mod markers;
 pub mod missing_objects;
 pub(crate) mod outcome;
 pub mod row_counts;
+pub mod services;
 pub(crate) mod stream;
 
 use std::{
@@ -18,51 +19,23 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tokio::{task::JoinSet, time::Instant};
-use tokio_util::sync::CancellationToken;
 
-use crate::extract::run_context::Env;
-use crate::planner::read_plan;
-use crate::progress::session::Durable;
 use crate::error::Result;
-use crate::http::exchange::Transport;
-use crate::quota::ledger::{Ledger, Memory};
-use crate::plan::{Plan, StreamPlan};
-use crate::report::{Event, PointsReport, Reporter, SliceError, StreamReport};
-use crate::state::Store;
-use crate::quota::pacing::Throttle;
-use crate::write::Target;
-
+use crate::extract::run_context::Env;
 use crate::http::client::{Client, Jitter};
 use crate::http::lockout::Lockout;
-use crate::quota::budget::Purse;
-use crate::queue::{Queue, Queues};
 use crate::http::session::Session;
-use crate::run::stream::Ended;
-
-pub use crate::planner::restart::anew;
-pub use crate::run::row_counts::{Census, census};
-pub use crate::progress::saved::Doubt;
-pub use crate::planner::estimate::{Expected, Naive, forecast};
-pub use crate::planner::read_plan::{range, writes_all};
-pub use crate::http::session::{captured, step_request};
-pub use crate::progress::saved::{Changes, Counted, Counts, FailedSlice, LastRun, Learnt, OpenListing, OpenRun, OpenSlice, OpenStream, Progress, Reach, Recall, StreamState, Supply, Way};
-
-/// What a run needs from outside.
-#[derive(Clone)]
-pub struct Services {
-    /// Way to the API.
-    pub transport: Arc<dyn Transport>,
-    /// Way to the target.
-    pub target: Arc<dyn Target>,
-    /// Where the state is kept; `None`: with the target.
-    pub state: Option<Arc<dyn Store>>,
-    /// Where points are counted; `None`: in this process alone.
-    pub ledger: Option<Arc<dyn Ledger>>,
-    /// Who is told what happens.
-    pub reporter: Arc<dyn Reporter>,
-    /// Cancelled when the run is to stop.
-    pub cancel: CancellationToken,
-}
+use crate::plan::{Plan, StreamPlan};
+use crate::planner::decide;
+use crate::progress::saved::{Reach, Recall, Way};
+use crate::progress::session::Durable;
+use crate::queue::{Queue, Queues};
+use crate::quota::budget::Purse;
+use crate::quota::ledger::Memory;
+use crate::quota::pacing::Throttle;
+use crate::report::{Event, PointsReport, SliceError, StreamReport};
+use crate::run::outcome::Ended;
+use crate::run::services::Services;
 
 /// What a run came to.
 #[derive(Debug, Default)]
@@ -84,7 +57,7 @@ pub fn empty_report(stream: &str) -> StreamReport {
 
 /// What a run is to read of each stream, by what is remembered of it.
 pub fn ways(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
-    read_plan::decide(plan, recall, now)
+    decide::decide(plan, recall, now)
 }
 
 /// From where a run starts.

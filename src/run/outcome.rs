@@ -4,19 +4,52 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::extract::run_context::Env;
-use crate::run::{confirm_deletes};
-use crate::run::loader::Keeper;
-use crate::planner::read_plan;
-use crate::progress::saved::{Changes, Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way};
-use crate::run::stream::{Ended, Outcome};
 use crate::error::{Error, Kind, Result};
+use crate::extract::run_context::Env;
 use crate::plan::{OWN, Run, StreamPlan};
+use crate::planner::read_plan;
+use crate::progress::saved::{
+    Changes, Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way,
+};
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
+use crate::run::confirm_deletes;
+use crate::run::loader::Keeper;
 use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write;
 use crate::write::{Committed, Disposition, Seen};
+
+/// What a stream came to.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) report: StreamReport,
+    /// Whether work is left that the next run goes on with.
+    pub(crate) open: bool,
+    /// Slices that were refused.
+    pub(crate) refused: Vec<crate::report::SliceError>,
+}
+
+impl Ended {
+    /// Of a stream whose task broke off: a fault of weir's own.
+    pub(crate) fn broken(stream: &str) -> Self {
+        let report = StreamReport {
+            complete: false,
+            error: Some(
+                "the stream broke off: this is a fault in weir; please report it".to_owned(),
+            ),
+            hint: Some("run again to continue".to_owned()),
+            ..empty(stream, StreamStatus::Failed)
+        };
+        Self { report, open: true, refused: Vec::new() }
+    }
+}
+
+/// What became of the rows.
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Option<Committed>>,
+    pub(crate) progress: Progress,
+    pub(crate) open: bool,
+}
 
 /// Values that are named where they did not come.
 const NAMED: usize = 10;
@@ -117,7 +150,7 @@ impl Ending<'_> {
     fn lacking(&self, keeper: &Keeper) -> Option<String> {
         let (rows, least) = (keeper.stats.counts().rows, self.plan.min_rows);
         let asked = self.plan.own_requests().iter().find_map(|request| request.asked.as_ref())?;
-        let mut lacking = keeper.stats.lacks(asked);
+        let mut lacking = keeper.stats.lacks(&asked.values);
         lacking.sort_unstable();
         lacking.dedup();
         if u64::try_from(lacking.len()).ok() != least.checked_sub(rows) {

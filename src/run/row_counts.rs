@@ -11,25 +11,26 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use crate::extract::run_context::Env;
-use crate::run::{Services};
-use crate::http::answer::Answer;
-use crate::http::request;
-use crate::http::client::{Call, Client, Jitter, Need};
-use crate::quota::request_cost::{Estimate, Price};
-use crate::http::lockout::Lockout;
-use crate::quota::budget::Purse;
-use crate::planner::read_plan;
-use crate::http::session::Session;
-use crate::progress::saved::{Counted, Reach, Recall, Way};
-use crate::report::counters::Stats;
 use crate::error::{Error, Kind, Result};
+use crate::extract::run_context::Env;
+use crate::http::answer::Answer;
+use crate::http::call::{Call, Need};
+use crate::http::client::{Client, Jitter};
 use crate::http::exchange::{Request, Url};
-use crate::quota::ledger::Memory;
+use crate::http::lockout::Lockout;
+use crate::http::request;
+use crate::http::session::Session;
 use crate::plan::{CountPlan, Plan, StreamPlan};
+use crate::planner::decide;
+use crate::progress::saved::{Counted, Reach, Recall, Way};
+use crate::quota::budget::Purse;
 use crate::quota::cost::QuotaPlan;
-use crate::quota::terms::OnBudget;
+use crate::quota::ledger::Memory;
 use crate::quota::pacing::Throttle;
+use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::terms::OnBudget;
+use crate::report::counters::Stats;
+use crate::run::services::Services;
 
 /// Time for all the questions together.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -86,7 +87,7 @@ fn questions<'plan>(
     let mut asked: Vec<(&StreamPlan, &CountPlan)> =
         streams.filter_map(|stream| Some((stream.as_ref(), stream.count.as_ref()?))).collect();
     if !asked.is_empty() {
-        let ways = read_plan::decide(plan, recall, now);
+        let ways = decide::decide(plan, recall, now);
         asked.retain(|(stream, _)| {
             ways.get(&stream.name).copied().unwrap_or(Way::NOTHING).reach != Reach::Nothing
         });

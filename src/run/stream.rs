@@ -7,24 +7,26 @@ use std::sync::{
 
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::extract::run_context::Env;
-use crate::run::{confirm_deletes, outcome};
-use crate::http::client::interrupted;
-use crate::quota::request_cost::Estimate;
-use crate::run::loader::{Keeper, Loader, Pending};
-use crate::progress::versions::{About, KnownLooks, Read};
-use crate::queue;
-use crate::queue::{Consumer, Feeder};
-use crate::planner::read_plan;
-use crate::extract::rows::RowBuilder;
+use crate::error::{Error, Kind, Result};
 use crate::extract::context::Shared;
-use crate::extract::workers::{Company, Past, Source, work};
+use crate::extract::links::AssignedRequest;
+use crate::extract::rows::RowBuilder;
+use crate::extract::run_context::Env;
+use crate::extract::workers::{Past, Source, work};
+use crate::http::client::interrupted;
+use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::planner::read_plan;
 use crate::progress::ranges::Spans;
 use crate::progress::saved::{FailedSlice, Progress, Reach, StreamState, Supply, Way};
+use crate::progress::versions::{About, Read};
+use crate::queue;
+use crate::queue::{Consumer, Feeder};
+use crate::quota::request_cost::Estimate;
 use crate::report::counters::Stats;
-use crate::error::{Error, Kind, Result};
-use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
+use crate::run::loader::{Keeper, Loader, Pending};
+use crate::run::outcome::{Ended, Outcome};
+use crate::run::{confirm_deletes, outcome};
 use crate::write::{Committed, Disposition, Seen, Table};
 
 /// A stream and its places in the queues.
@@ -38,36 +40,9 @@ pub(crate) struct Job {
     /// Per queue of the plan the feeder, where this stream feeds it.
     pub(crate) feeders: Vec<Option<Feeder>>,
     /// Per request of its reach where it stands among others; `None` for those that are not sent.
-    pub(crate) company: Vec<Option<Company>>,
+    pub(crate) requests: Vec<Option<AssignedRequest>>,
     /// What is remembered of it, or its parents.
     pub(crate) parents: Option<(About, Read)>,
-    /// How its records looked; `None` when all rows are asked for.
-    pub(crate) looks: Option<KnownLooks>,
-}
-
-/// What a stream came to.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) report: StreamReport,
-    /// Whether work is left that the next run goes on with.
-    pub(crate) open: bool,
-    /// Slices that were refused.
-    pub(crate) refused: Vec<crate::report::SliceError>,
-}
-
-impl Ended {
-    /// Of a stream whose task broke off: a fault of weir's own.
-    pub(crate) fn broken(stream: &str) -> Self {
-        let report = StreamReport {
-            complete: false,
-            error: Some(
-                "the stream broke off: this is a fault in weir; please report it".to_owned(),
-            ),
-            hint: Some("run again to continue".to_owned()),
-            ..outcome::empty(stream, StreamStatus::Failed)
-        };
-        Self { report, open: true, refused: Vec::new() }
-    }
 }
 
 /// Runs one stream; its failure is part of the report.
@@ -100,20 +75,17 @@ fn nothing_to_do(job: Job) -> Ended {
     Ended { report, open: false, refused: Vec::new() }
 }
 
-/// What became of the rows.
-pub(crate) struct Outcome {
-    pub(crate) result: Result<Option<Committed>>,
-    pub(crate) progress: Progress,
-    pub(crate) open: bool,
-}
-
 /// Runs all slices, then commits.
 async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
-    let Job { plan, way, before, feeders, company, parents, looks, .. } = job;
+    let Job { plan, way, before, feeders, requests, parents, .. } = job;
     let reach = way.reach;
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
     let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, reach));
-    let stats = Arc::new(Stats::of(&progress));
+    let stats = Arc::new(Stats::resumed(
+        progress.counts,
+        progress.notices.clone(),
+        progress.columns.clone(),
+    ));
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
@@ -127,7 +99,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         stats: Arc::clone(&stats),
         page_sizes: Arc::clone(&page_sizes),
         queues: Arc::clone(&env.queues),
-        settlers: company.iter().map(|one| settler(one.as_ref())).collect(),
+        settlers: requests.iter().map(|one| settler(one.as_ref())).collect(),
         durable: env.durable.clone(),
         interval: env.interval,
         pending: Pending::default(),
@@ -151,7 +123,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
             return ending.conclude(outcome, &env, started.elapsed());
         }
     }
-    let sources = sources(&keeper, company, looks.as_ref());
+    let sources = sources(&keeper, requests);
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
@@ -283,17 +255,13 @@ fn replaced(plan: &StreamPlan, way: Way) -> Option<String> {
 }
 
 /// Where the requests of a stream get their slices.
-fn sources(
-    keeper: &Keeper,
-    company: Vec<Option<Company>>,
-    looks: Option<&KnownLooks>,
-) -> Vec<Source> {
+fn sources(keeper: &Keeper, requests: Vec<Option<AssignedRequest>>) -> Vec<Source> {
     let Keeper { progress, before, plan, way, .. } = keeper;
     let reach = way.reach;
     let gated = read_plan::is_gated(plan, reach);
     let known = keeper.parents.as_ref().map(|(_, read)| read.known()).unwrap_or_default();
-    let source = |(number, company): (usize, Option<Company>)| {
-        let company = company?;
+    let source = |(number, assigned): (usize, Option<AssignedRequest>)| {
+        let assigned = assigned?;
         // Of whatever route they were: they are about values of the same queue.
         let same = |one: &&FailedSlice| plan.own_number(one.request) == plan.own_number(number);
         let failed = before.failed.iter().filter(same).filter(|one| !one.recurs);
@@ -302,19 +270,18 @@ fn sources(
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
             failed: failed.filter(|_| gated || reach == Reach::Failed).cloned().collect(),
             known: (gated || plan.bounds_children()).then(|| known.clone()),
-            looks: looks.cloned(),
         };
-        if let Some(seat) = &company.seat {
+        if let Some(seat) = &assigned.links.seat {
             let mut done = past.finished.clone();
             past.begun.iter().for_each(|open| done.insert(open.from, open.to));
             seat.sit(&done, &keeper.stats);
         }
-        if let Some(walker) = &company.walker {
+        if let Some(walker) = &assigned.links.walker {
             walker.sit(&keeper.stats);
         }
-        Some(Source::new(number, company, past, keeper.marks))
+        Some(Source::new(assigned, past, keeper.marks))
     };
-    company.into_iter().enumerate().filter_map(source).collect()
+    requests.into_iter().enumerate().filter_map(source).collect()
 }
 
 fn finish_feeders(
@@ -372,7 +339,7 @@ fn is_refused(shared: &Shared) -> bool {
     !refused.is_empty() && (shared.reads_changes() || !shared.is_by_parents())
 }
 
-fn settler(company: Option<&Company>) -> Option<queue::Settler> {
+fn settler(company: Option<&AssignedRequest>) -> Option<queue::Settler> {
     company?.consumer.as_ref().map(Consumer::settler)
 }
 
@@ -466,7 +433,7 @@ async fn settle(
 async fn run_slices(shared: &Arc<Shared>, sources: Vec<Source>) -> (Result<()>, Supply) {
     let mut workers = JoinSet::new();
     for source in sources {
-        let Some(request) = shared.requests().get(source.number) else { continue };
+        let Some(request) = shared.requests().get(source.links.number) else { continue };
         let single = matches!(request.iterate, Iterate::Once);
         let source = Arc::new(source);
         for _ in 0..if single { 1 } else { shared.plan.concurrency } {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::{RunReport, RunStatus};
-use crate::run;
-use crate::run::{Ran, Services};
-use crate::progress::saved::Recall;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, StreamPlan};
+use crate::progress::saved::{LastRun, Recall};
 use crate::report::{Event, Notice, NoticeKind, add_notice};
+use crate::run::Ran;
+use crate::run::services::Services;
 use crate::state::Store;
 use crate::write::Leftovers;
 
@@ -67,6 +67,6 @@ pub(super) fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
                 || !open.open.is_empty()
                 || open.finished.iter().any(|one| one.count() > 0)
         });
-        begun || state.ended_in(id).is_some_and(run::LastRun::is_done)
+        begun || state.ended_in(id).is_some_and(LastRun::is_done)
     })
 }

@@ -6,9 +6,9 @@ use arrow_array::{
     ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 
-use crate::progress::saved::{FailedSlice, Recall};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Run;
+use crate::progress::saved::{FailedSlice, Recall};
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::write::{Deletes, Disposition, Ending, Seen, Table, Target};
 

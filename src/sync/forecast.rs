@@ -9,17 +9,18 @@ use super::{
     Beginning, Hour, Pace, owner,
     past::{self, GoOn},
 };
+use crate::error::Result;
+use crate::plan::{Plan, Run};
 use crate::planner::estimate;
-use crate::run;
-use crate::run::row_counts;
 use crate::planner::estimate::{Expected, Naive};
 use crate::progress::saved::{OpenRun, Recall};
-use crate::run::Services;
-use crate::error::Result;
-use crate::quota::ledger::{Ledger, Look};
-use crate::plan::{Plan, Run};
+use crate::quota::account::Look;
 use crate::quota::cost::QuotaPlan;
+use crate::quota::ledger::Ledger;
 use crate::report::Planned;
+use crate::run;
+use crate::run::row_counts;
+use crate::run::services::Services;
 
 /// What a run would ask for.
 #[derive(Clone, Debug, PartialEq, Serialize)]

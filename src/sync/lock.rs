@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::doing;
-use crate::run::Services;
 use crate::error::{Kind, Result};
+use crate::run::services::Services;
 use crate::state::{Holder, Lock, Store};
 
 /// Time after which a lock that another run holds is tried again.

@@ -21,18 +21,18 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::run;
-use crate::planner::{estimate, restart};
-use crate::run::row_counts;
-use crate::progress::session::Durable;
-use crate::run::{Ran, Services, Start};
-use crate::progress::saved::{Reach, Recall, Way};
 use crate::error::{Error, Kind, Result};
-use crate::quota::ledger::Memory;
 use crate::plan::{Plan, Run};
+use crate::planner::{estimate, restart};
+use crate::progress::saved::{Reach, Recall, StreamState, Way};
+use crate::progress::session::Durable;
+use crate::quota::ledger::Memory;
 use crate::report::{
     Event, Notice, NoticeKind, Planned, PointsReport, SliceError, StreamReport, StreamStatus,
 };
+use crate::run;
+use crate::run::services::Services;
+use crate::run::{Ran, Start, row_counts};
 use crate::state::{Change, Entries, Holder, Store};
 use crate::write::{Leftovers, Table, Target, Watch};
 
@@ -418,7 +418,7 @@ async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<Reca
     let (recall, mut changes) = Recall::read_leniently(entries);
     changes.extend(recall.without_run());
     let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
-    changes.extend(streams.flat_map(|stream| run::StreamState::forgotten(&stream.name)));
+    changes.extend(streams.flat_map(|stream| StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
     Recall::read(store.load().await?)
 }
@@ -434,7 +434,7 @@ pub async fn reset(
     let (recall, mut changes) = Recall::read_leniently(store.load().await?);
     let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
     changes.extend(recall.without_run());
-    changes.extend(names.iter().flat_map(|name| run::StreamState::forgotten(name)));
+    changes.extend(names.iter().flat_map(|name| StreamState::forgotten(name)));
     if names.len() == recall.streams.len() {
         changes.push(Change::forget(ERRORS));
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::progress::saved::{Recall, StreamState};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
+use crate::progress::saved::{Recall, StreamState};
 use crate::state::Store;
 use crate::write::{Disposition, Owner, Standing, Table, Target};
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::owner::{self, Standings};
-use crate::planner::{read_plan, restart};
-use crate::run;
-use crate::progress::saved::{Counted, OpenRun, OpenStream, Reach, Recall, Way};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
+use crate::planner::{read_plan, restart};
+use crate::progress::saved::{Counted, OpenRun, OpenStream, Reach, Recall, Way};
 use crate::replication::Mode;
 use crate::report::Planned;
+use crate::run;
 use crate::state::{Change, Store};
 use crate::write::{Disposition, Target};
 
@@ -123,7 +123,8 @@ pub(super) async fn go_on(
         let Some(way) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then)) else {
             continue;
         };
-        let lost = lacking.get(&stream.name).filter(|_| !read_plan::writes_all(stream, way)).cloned();
+        let lost =
+            lacking.get(&stream.name).filter(|_| !read_plan::writes_all(stream, way)).cloned();
         let (way, why) = match lost {
             None if is_unstaged(stream, recall, target).await? => (
                 way,

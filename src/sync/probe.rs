@@ -5,14 +5,13 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::run;
 use crate::error::{Error, Kind, Result};
-use crate::http::exchange::{Request, Transport, TransportError, Url};
-use crate::path::Path;
 use crate::http::access::{Access, AccessHooks};
-use crate::plan::{Run, SessionSteps, session_steps};
-use crate::http::response_rules;
+use crate::http::exchange::{Request, Transport, TransportError, Url};
 use crate::http::response_rules::{Attempt, Outcome, Rules, Verdict};
+use crate::http::{response_rules, session};
+use crate::path::Path;
+use crate::plan::{Run, SessionSteps, session_steps};
 use crate::secret::shown;
 use crate::spec::{Fields, Meaning, Probe, ResponseRule, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
@@ -116,12 +115,12 @@ pub async fn probe(
     let rules = rules_of(spec.responses.iter())?;
     for step in &before {
         let scope = Arc::new(Scope::new(variables.clone()));
-        let request = run::step_request(step, &access.base_url, &scope)?;
+        let request = session::step_request(step, &access.base_url, &scope)?;
         let (diagnosis, body) = asker.ask(request, &rules, !step.capture.is_empty()).await?;
         if !diagnosis.ok {
             return Ok(diagnosis);
         }
-        let captured = run::captured(step, &body);
+        let captured = session::captured(step, &body);
         let what = "a request before the streams failed";
         variables.extend(captured.map_err(|error| error.within(what))?);
     }
@@ -137,7 +136,7 @@ pub async fn probe(
         );
     }
     for step in &after {
-        let request = run::step_request(step, &access.base_url, &scope)?;
+        let request = session::step_request(step, &access.base_url, &scope)?;
         asker.ask(request, &rules, false).await?;
     }
     Ok(diagnosis)

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Beginning, RunReport, owner, report, stoppable, tell_start};
-use crate::run;
-use crate::progress::saved::Recall;
-use crate::run::{Services, Start};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::progress::saved::Recall;
+use crate::run;
+use crate::run::Start;
+use crate::run::services::Services;
 use crate::write::{Disposition, SAMPLE, Target};
 
 /// Whether a plan takes only the first rows.

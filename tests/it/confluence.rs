@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use weir::http::exchange::{HeaderMap, Response, StatusCode};
-use weir::report::StreamStatus;
 use weir::http::response_rules::{Attempt, Outcome, Rules, Verdict};
+use weir::report::StreamStatus;
 use weir::sim::{Options, Wanted};
 use weir::spec::{Meaning, Then};
 use weir::sync::RunStatus;

@@ -14,13 +14,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use weir::run::Services;
 use weir::error::{Kind, Result};
-use weir::http::exchange::{HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError};
 use weir::http::access::AccessHooks;
+use weir::http::exchange::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
+};
 use weir::plan::{Documents, Options, Plan};
 use weir::replication::Replication;
 use weir::report::{NoticeKind, Silent};
+use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::spec::{EMBEDDED, Fields, Spec};
 use weir::sync;

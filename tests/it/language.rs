@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use weir::run::Services;
-use weir::http::exchange::{HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError};
 use weir::http::access::AccessHooks;
+use weir::http::exchange::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
+};
 use weir::plan::{Documents, Options, Plan};
 use weir::replication::Replication;
 use weir::report::{Silent, StreamStatus};
+use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::spec::{Fields, Spec};
 use weir::sync;

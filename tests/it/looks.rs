@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use weir::http::exchange::{Request, Response, Transport, TransportError};
 use weir::schema::ColumnType;
 use weir::sim::{Change, Fault, Faults, Options, Simulator, What, When};
-use weir::spec::{ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then};
+use weir::spec::{
+    ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then,
+};
 use weir::sync::RunStatus;
 use weir::write::Target;
 use weir::write::files::{Files, Settings};

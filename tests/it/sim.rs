@@ -14,9 +14,14 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use weir::http::exchange::{HeaderValue, Method, Request, Response, Transport, TransportError, Url, header};
+use weir::http::exchange::{
+    HeaderValue, Method, Request, Response, Transport, TransportError, Url, header,
+};
 use weir::secret::Secret;
-use weir::sim::{CUSTOM_CONTENT_TYPES, Credentials, Fault, Faults, Form, Options, ROUTES, RetryAfter, Route, STREAMS, Simulator, Wanted, What, When, serve};
+use weir::sim::{
+    CUSTOM_CONTENT_TYPES, Credentials, Fault, Faults, Form, Options, ROUTES, RetryAfter, Route,
+    STREAMS, Simulator, Wanted, What, When, serve,
+};
 
 pub(crate) type Row = Map<String, Value>;
 

@@ -9,7 +9,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use weir::http::exchange::{HeaderValue, Transport, header};
-use weir::sim::{Change, Churn, Churning, Fault, Faults, Happening, New, Options, STREAMS, Simulator, Wanted, What, When};
+use weir::sim::{
+    Change, Churn, Churning, Fault, Faults, Happening, New, Options, STREAMS, Simulator, Wanted,
+    What, When,
+};
 
 use crate::sim::{Row, V2, credentials, extracted, get, id, json, request, sorted, status, walk};
 

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use weir::http::exchange::header;
 use weir::quota::headers::Quota;
 use weir::report::Event;
-use weir::sim::{Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When};
+use weir::sim::{
+    Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When,
+};
 use weir::sync::RunStatus;
 
 use super::sim::get;

@@ -17,19 +17,20 @@ use std::{
 use serde_json::Value;
 use tokio::sync::{Notify, OnceCell};
 
-use crate::http::answer::{Answer, Failed};
-use crate::http::request::{add_headers, url_of};
-use crate::http::client::{Call, Need, interrupted};
-use crate::quota::request_cost::{Estimate, Price};
-use crate::extract::context::Shared;
-use crate::progress::ranges::Spans;
-use crate::progress::saved::Way;
-use crate::report::counters::Stats;
 use crate::decode::{DecodeError, Page};
 use crate::error::Result;
+use crate::extract::context::Shared;
+use crate::http::answer::{Answer, Failed};
+use crate::http::call::{Call, Need};
+use crate::http::client::interrupted;
 use crate::http::exchange::Request;
-use crate::quota::cost::Cost;
+use crate::http::request::{add_headers, url_of};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::progress::ranges::Spans;
+use crate::progress::saved::Way;
+use crate::quota::cost::Cost;
+use crate::quota::request_cost::{Estimate, Price};
+use crate::report::counters::Stats;
 use crate::spec::Then;
 use crate::template::Scope;
 

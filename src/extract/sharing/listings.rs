@@ -10,15 +10,16 @@ use std::{
 
 use tokio::sync::{Notify, OnceCell};
 
-use crate::http::answer::Answer;
-use crate::http::client::{Call, Need, interrupted};
-use crate::extract::context::Shared;
-use crate::progress::saved::Way;
-use crate::report::counters::Stats;
 use crate::decode::{DecodeError, Page};
 use crate::error::{Kind, Result};
+use crate::extract::context::Shared;
+use crate::http::answer::Answer;
+use crate::http::call::{Call, Need};
+use crate::http::client::interrupted;
 use crate::http::exchange::{HeaderMap, Method, Request};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::progress::saved::Way;
+use crate::report::counters::Stats;
 
 /// Streams that read the same listing.
 struct Party {

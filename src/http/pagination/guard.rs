@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-use crate::http::pagination::Position;
 use crate::error::{Error, Kind, Result};
+use crate::http::pagination::Position;
 
 /// Pages in a row without a record, each leading to a next one, after which a listing is given up.
 const MAX_EMPTY_PAGES: u32 = 1000;

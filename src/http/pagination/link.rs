@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::http::pagination::Position;
-use crate::http::pagination::sign::{Place, is_word, shown};
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::{HeaderMap, Url, header};
+use crate::http::pagination::Position;
+use crate::http::pagination::sign::{Place, is_word, shown};
 use crate::spec::Follow;
 
 /// The address at a place of a body; `None` where the page has no next one. An object may hold it as

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::{HeaderMap, Url};
+use crate::http::pagination::link::{follow, set, with_own_parameters};
+use crate::http::pagination::sign::Place;
 use crate::path::{Path, PathError};
 use crate::spec::{CursorPages, Follow, NumberedPages, PageSize, Paginate};
 
 pub use crate::http::pagination::guard::LoopGuard;
-use crate::http::pagination::link::{follow, set, with_own_parameters};
-use crate::http::pagination::sign::Place;
 
 /// Where in a listing a page is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 use weir::http::exchange::TransportError;
-use weir::quota::ledger::{Ledger, Look};
+use weir::quota::account::Look;
+use weir::quota::ledger::Ledger;
 use weir::report::{Event, StreamStatus};
 use weir::write::files::LocalLedger;
 

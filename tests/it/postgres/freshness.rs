@@ -3,10 +3,10 @@
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use weir::error::Kind;
-use weir::quota::terms::{Budget, Terms};
-use weir::quota::ledger::Ledger;
-use weir::quota::account::Visit;
 use weir::plan::Options;
+use weir::quota::account::Visit;
+use weir::quota::ledger::Ledger;
+use weir::quota::terms::{Budget, Terms};
 use weir::report::StreamStatus;
 use weir::state::Holder;
 use weir::sync::Beginning;

@@ -11,13 +11,15 @@ use bytes::Bytes;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use weir::run::Services;
 use weir::error::Error;
-use weir::http::exchange::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Transport, TransportError};
 use weir::http::access::AccessHooks;
+use weir::http::exchange::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
+};
 use weir::plan::{Documents, Options, Plan};
 use weir::replication::Replication;
 use weir::report::{Event, Recorded, StreamReport};
+use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::spec::{Fields, Spec};
 use weir::sync;

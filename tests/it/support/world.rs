@@ -15,22 +15,22 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::{runtime::Runtime, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
-use weir::progress::saved::Recall;
-use weir::run::Services;
 use weir::error::Result;
-use weir::http::exchange::{Request, Response, Transport, TransportError};
-use weir::quota::ledger::Memory as Ledger;
 use weir::http::access::AccessHooks;
+use weir::http::exchange::{Request, Response, Transport, TransportError};
 use weir::plan::{Documents, Options as PlanOptions, Plan, Run};
+use weir::progress::saved::Recall;
+use weir::quota::ledger::Memory as Ledger;
 use weir::replication::Replication;
 use weir::report::{Event, Recorded};
+use weir::run::services::Services;
 use weir::sim::{Churn, Simulator};
 use weir::spec::{Fields, Spec};
 use weir::state::{Change, Entries, Holder, Lock, Store};
 use weir::sync;
 use weir::sync::{Beginning, RunReport};
-use weir::write::{Committed, Ending, Leftovers, Standing, Table, Target, Watch, Writer};
 use weir::write::memory::Memory;
+use weir::write::{Committed, Ending, Leftovers, Standing, Table, Target, Watch, Writer};
 use weir::yaml::Document;
 
 /// Counts the steps of a process, and ends its life at one of them.
