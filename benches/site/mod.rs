@@ -13,7 +13,8 @@ use weir::secret::Secret;
 use weir::sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator};
 use weir::spec::{EMBEDDED, Fields, Spec};
 use weir::sync;
-use weir::sync::{Beginning, RunReport};
+use weir::sync::beginning::Beginning;
+use weir::sync::report::RunReport;
 use weir::write::files::{Files, Settings};
 use weir::yaml::Document;
 

@@ -16,7 +16,9 @@ use crate::connection::{
     Connection, ConnectionKind, api_fields, remove, shown_name, without_login,
 };
 use crate::error::{Error, Kind, Result};
-use crate::sync::{self, Diagnosis};
+use crate::sync;
+use crate::sync::connection_test;
+use crate::sync::connection_test::Diagnosis;
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
@@ -158,7 +160,7 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let transport = files::transport(&connection, &spec)?;
     let told = Patience::new(shared, format!("an answer of {}", leads_to(&connection)));
     let diagnosis = super::runtime()?.block_on(async {
-        sync::look_up(&spec, &mut fields, transport.as_ref()).await?;
+        connection_test::look_up(&spec, &mut fields, transport.as_ref()).await?;
         sync::probe(&spec, &fields, &tokens::hooks(&connection), transport.as_ref()).await
     });
     drop(told);
@@ -183,7 +185,7 @@ fn accepted(shared: Shared, name: &str, place: &str) -> Exit {
 }
 
 fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
-    use sync::Finding;
+    use crate::sync::connection_test::Finding;
     let (kind, what) = match diagnosis.finding {
         Finding::Accepted => (Kind::Rejected, "works"),
         Finding::WrongHost => (Kind::Unreachable, "this does not look like the API's host"),

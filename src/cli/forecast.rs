@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::report::Planned;
 use crate::spec::Spec;
-use crate::sync::{ExpectedStream, Forecast, Hour, LimitFrom, Pace};
+use crate::sync::duration::{Hour, LimitFrom, Pace};
+use crate::sync::plan_report::{ExpectedStream, Forecast};
 use crate::yaml::suggest;
 
 const HEAD: [&str; 8] =
@@ -277,7 +278,7 @@ fn times(more: u64, less: u64) -> String {
 mod tests {
     use super::*;
     use crate::planner::estimate::{Expected, Naive};
-    use crate::sync::Continued;
+    use crate::sync::plan_report::Continued;
 
     fn stream(name: &str, route: &str, requests: u64, why: &str) -> Expected {
         Expected {

@@ -26,7 +26,7 @@ use crate::replication::Replication;
 use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};
 use crate::state::Store;
-use crate::sync::Beginning;
+use crate::sync::beginning::Beginning;
 use crate::write::{Table, Target};
 
 /// All that a run is made of, loaded and checked.

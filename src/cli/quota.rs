@@ -17,7 +17,8 @@ use crate::plan::quota_of;
 use crate::quota::account::Look;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::{All, Ledger};
-use crate::sync::{Hour, LimitFrom, look_up};
+use crate::sync::connection_test::look_up;
+use crate::sync::duration::{Hour, LimitFrom};
 use crate::write::files::LocalLedger;
 
 /// The account of a connection, in all ledgers that are meant.

@@ -3,9 +3,7 @@
 use serde_json::Value;
 
 use super::{args::SchemaKind, state::Status};
-use crate::connection;
-use crate::replication;
-use crate::spec;
+use crate::{connection, replication, spec};
 
 /// The JSON Schema of a kind of file, as its reader takes it, or of a result.
 pub(super) fn of(kind: SchemaKind) -> Value {

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use super::printer::{counted, elapsed, grouped, label, rate, table, trouble, width_of};
 use crate::report::{ColumnReport, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::secret::on_a_line;
-use crate::sync::{RunReport, RunStatus};
+use crate::sync::report::{RunReport, RunStatus};
 
 /// Recorded errors that are shown; the rest is counted.
 const SHOWN_ERRORS: usize = 10;

@@ -19,14 +19,17 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
-use crate::plan::{self, Options, Plan, Selection, StreamPlan};
+use crate::plan::{Options, Plan, Selection, StreamPlan};
 use crate::quota::ledger::{All, Ledger};
 use crate::quota::terms::OnBudget;
 use crate::replication::Mode;
 use crate::report::{Reporter, Silent};
 use crate::run::services::Services;
-use crate::sync::{self, Beginning, RunReport, RunStatus};
+use crate::sync::beginning::Beginning;
+use crate::sync::report::{RunReport, RunStatus};
+use crate::sync::{connection_test, owner};
 use crate::write::files::LocalLedger;
+use crate::{plan, sync};
 
 pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
@@ -73,10 +76,10 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
 async fn check_target(prepared: &mut Prepared) -> Result<()> {
     // The base URL, by which a source is known, may have a part that is looked up.
     let transport = files::transport(&prepared.source, &prepared.spec)?;
-    sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+    connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
     let plan = plan(prepared, &Options::default())?;
     prepared.target.check().await?;
-    sync::check_tables(&plan, prepared.target(), prepared.store()?.as_ref()).await
+    owner::check_tables(&plan, prepared.target(), prepared.store()?.as_ref()).await
 }
 
 fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
@@ -142,7 +145,7 @@ fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit
     let told = Patience::new(shared, "answers of the API, and of the target");
     let forecast = super::runtime()?.block_on(async {
         // What a run looks up first decides what it takes for read.
-        sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+        connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
         let services = Services {
             transport,
             target: Arc::clone(&prepared.target),
@@ -180,7 +183,7 @@ fn go(
     let runtime = super::runtime()?;
     let progress = Arc::new(Progress::new(shared, prepared.head()));
     let ended = runtime.block_on(async {
-        sync::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+        connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
         execute((&prepared, &progress), options, beginning, transport, shared).await
     });
     progress.close();

@@ -52,7 +52,7 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
 
 /// Records the refused slices of all streams, in place of the earlier ones. Returns where, when there
 /// are any.
-pub(super) async fn write(
+pub(crate) async fn write(
     target: &dyn Target,
     place: (&str, &str),
     run: &Run,

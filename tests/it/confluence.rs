@@ -8,7 +8,7 @@ use weir::http::response_rules::{Attempt, Outcome, Rules, Verdict};
 use weir::report::StreamStatus;
 use weir::sim::{Options, Wanted};
 use weir::spec::{Meaning, Then};
-use weir::sync::RunStatus;
+use weir::sync::report::RunStatus;
 
 use crate::support::rig::{ALL, Rig, confluence};
 

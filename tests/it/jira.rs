@@ -26,7 +26,7 @@ use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::spec::{EMBEDDED, Fields, Spec};
 use weir::sync;
-use weir::sync::{RunReport, RunStatus};
+use weir::sync::report::{RunReport, RunStatus};
 use weir::write::files::{Files, Settings};
 use weir::yaml::Document;
 

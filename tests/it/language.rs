@@ -21,7 +21,7 @@ use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::spec::{Fields, Spec};
 use weir::sync;
-use weir::sync::RunReport;
+use weir::sync::report::RunReport;
 use weir::write::files::{Files, Settings};
 use weir::yaml::Document;
 

@@ -17,7 +17,7 @@ use weir::sim::{Change, Fault, Faults, Options, Simulator, What, When};
 use weir::spec::{
     ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then,
 };
-use weir::sync::RunStatus;
+use weir::sync::report::RunStatus;
 use weir::write::Target;
 use weir::write::files::{Files, Settings};
 use weir::write::memory::Memory;

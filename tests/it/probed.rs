@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use weir::{
-    report::{Event, StreamStatus},
-    sim::{Change, Options, STREAMS},
-    spec::{Fetch, QueryValue},
-    sync::{Beginning, RunReport, RunStatus},
-};
+use weir::report::{Event, StreamStatus};
+use weir::sim::{Change, Options, STREAMS};
+use weir::spec::{Fetch, QueryValue};
+use weir::sync::beginning::Beginning;
+use weir::sync::report::{RunReport, RunStatus};
 
 use super::incremental::{CHANGES, leaf, some, table, with};
 use crate::support::world::{Life, World};

@@ -9,7 +9,7 @@ use weir::report::Event;
 use weir::sim::{
     Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When,
 };
-use weir::sync::RunStatus;
+use weir::sync::report::RunStatus;
 
 use super::sim::get;
 

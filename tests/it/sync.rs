@@ -3,12 +3,10 @@
 use std::{fs, time::Duration};
 
 use serde_json::Value;
-use weir::{
-    report::{StreamReport, StreamStatus},
-    secret::Secret,
-    sim::{Credentials, Fault, Faults, Options, RetryAfter, STREAMS, Wanted, What, When},
-    sync::{RunReport, RunStatus},
-};
+use weir::report::{StreamReport, StreamStatus};
+use weir::secret::Secret;
+use weir::sim::{Credentials, Fault, Faults, Options, RetryAfter, STREAMS, Wanted, What, When};
+use weir::sync::report::{RunReport, RunStatus};
 
 use crate::support::{
     rig::{ALL, Rig, Row, confluence},
@@ -297,7 +295,9 @@ async fn a_scoped_token_goes_through_the_gateway() {
     let mut rig = Rig::new(Options { credentials: Some(credentials), ..tenant() })
         .only(&["pages", "tasks", "groups"]);
     rig.fields.open.insert("token".to_owned(), "scoped".to_owned());
-    weir::sync::look_up(&confluence(), &mut rig.fields, &rig.simulator).await.unwrap();
+    weir::sync::connection_test::look_up(&confluence(), &mut rig.fields, &rig.simulator)
+        .await
+        .unwrap();
     let run = rig.run(ALL).await;
     compare(&rig, "pages");
     compare(&rig, "groups");

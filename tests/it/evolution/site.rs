@@ -21,7 +21,7 @@ use weir::report::{Event, Recorded, StreamReport, StreamStatus};
 use weir::run::services::Services;
 use weir::spec::{Fields, Spec};
 use weir::sync;
-use weir::sync::Beginning;
+use weir::sync::beginning::Beginning;
 use weir::write::Target;
 use weir::write::files::{Files, Settings};
 use weir::write::postgres::Postgres;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weir::http::exchange::TransportError;
 use weir::report::StreamStatus;
-use weir::sync::RunStatus;
+use weir::sync::report::RunStatus;
 
 use crate::support::{
     fake::{Asked, Fake, Ran, Reply},

@@ -5,16 +5,12 @@ use std::{process::Command, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 use serde_json::{Value, json};
-use weir::{
-    error::Kind,
-    plan::Options,
-    state::Holder,
-    sync::Beginning,
-    write::{
-        Disposition, Target,
-        files::{Files, Settings},
-    },
-};
+use weir::error::Kind;
+use weir::plan::Options;
+use weir::state::Holder;
+use weir::sync::beginning::Beginning;
+use weir::write::files::{Files, Settings};
+use weir::write::{Disposition, Target};
 
 use crate::support::{
     fake::{Fake, How, REPLICATION, Reply},

@@ -9,7 +9,7 @@ use weir::quota::ledger::Ledger;
 use weir::quota::terms::{Budget, Terms};
 use weir::report::StreamStatus;
 use weir::state::Holder;
-use weir::sync::Beginning;
+use weir::sync::beginning::Beginning;
 use weir::write::Target;
 use weir::write::postgres::{Postgres, PostgresLedger, PostgresOptions};
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::owner::{self, Standings};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::planner::{read_plan, restart};
@@ -13,13 +12,15 @@ use crate::replication::Mode;
 use crate::report::Planned;
 use crate::run;
 use crate::state::{Change, Store};
+use crate::sync::owner;
+use crate::sync::owner::Standings;
 use crate::write::{Disposition, Target};
 
 /// Streams of an open run that a hint names one by one.
 const NAMED: usize = 6;
 
 /// What becomes of a run that has not ended.
-pub(super) enum GoOn {
+pub(crate) enum GoOn {
     /// It goes on, and reads what it was to read.
     With(Box<GoingOn>),
     /// It is given up; why, for a person.
@@ -27,14 +28,14 @@ pub(super) enum GoOn {
 }
 
 /// A run that goes on.
-pub(super) struct GoingOn {
-    pub(super) plan: Plan,
-    pub(super) ways: BTreeMap<String, Way>,
+pub(crate) struct GoingOn {
+    pub(crate) plan: Plan,
+    pub(crate) ways: BTreeMap<String, Way>,
     /// What is then remembered, and the changes that make it so.
-    pub(super) recall: Recall,
-    pub(super) changes: Vec<Change>,
+    pub(crate) recall: Recall,
+    pub(crate) changes: Vec<Change>,
     /// Streams that begin anew in it, and why.
-    pub(super) anew: BTreeMap<String, String>,
+    pub(crate) anew: BTreeMap<String, String>,
 }
 
 /// Streams that begin anew in a run that goes on: how each is read, and why.
@@ -42,7 +43,7 @@ type Anew = BTreeMap<String, (Way, String)>;
 
 /// Streams of whose tables something is gone that the state takes for written, as when someone dropped
 /// a column or emptied the table, and what. What is still to be read of them would not bring it back.
-pub(super) async fn lacking(
+pub(crate) async fn lacking(
     plan: &Plan,
     recall: &Recall,
     (target, standings): (&dyn Target, &Standings),
@@ -70,7 +71,7 @@ pub(super) async fn lacking(
 }
 
 /// Streams of which the run before read other rows, or wrote them otherwise, so that everything is read; and why.
-pub(super) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String> {
+pub(crate) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String> {
     let mut streams = BTreeMap::new();
     for stream in &plan.streams {
         let state = recall.stream(&stream.name);
@@ -99,7 +100,7 @@ pub(super) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String
 ///
 /// # Errors
 /// It had other streams than those that are selected now.
-pub(super) async fn go_on(
+pub(crate) async fn go_on(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     (recall, lacking): (&Recall, &BTreeMap<String, String>),
     target: &dyn Target,
@@ -195,7 +196,7 @@ fn other_streams(open: &OpenRun) -> Error {
     open_error(open).with_hint(hint)
 }
 
-pub(super) fn open_error(open: &OpenRun) -> Error {
+pub(crate) fn open_error(open: &OpenRun) -> Error {
     let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
     let written = open.streams.values().filter(|stream| stream.object.is_some()).count();
     // Streams that only feed others are not counted, unless there are no others.
@@ -207,7 +208,7 @@ pub(super) fn open_error(open: &OpenRun) -> Error {
 }
 
 /// Remembers a run that begins.
-pub(super) async fn remember(
+pub(crate) async fn remember(
     store: &dyn Store,
     (plan, ways): (&Plan, &BTreeMap<String, Way>),
     (retry, planned): (bool, Option<Planned>),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::{RunReport, RunStatus};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, StreamPlan};
 use crate::progress::saved::{LastRun, Recall};
@@ -10,10 +9,11 @@ use crate::report::{Event, Notice, NoticeKind, add_notice};
 use crate::run::Ran;
 use crate::run::services::Services;
 use crate::state::Store;
+use crate::sync::report::{RunReport, RunStatus};
 use crate::write::Leftovers;
 
 /// Removes what earlier runs have staged and nobody goes on with.
-pub(super) async fn tidy(services: &Services, plan: &Plan) {
+pub(crate) async fn tidy(services: &Services, plan: &Plan) {
     // Who keeps the state elsewhere does not hold the lock under which others of that name stage here.
     let name = if services.state.is_none() { plan.name.as_str() } else { "" };
     let leftovers = Leftovers::of(name, Some(&plan.run.id), plan.run.started_at);
@@ -25,7 +25,7 @@ pub(super) async fn tidy(services: &Services, plan: &Plan) {
 }
 
 /// What is remembered after a run. One that could not begin is forgotten.
-pub(super) async fn looked_back(
+pub(crate) async fn looked_back(
     ran: Result<Ran>,
     store: &dyn Store,
     streams: &[Arc<StreamPlan>],
@@ -43,7 +43,7 @@ pub(super) async fn looked_back(
 
 /// The report of a run at whose end its state could not be reached. The run is remembered as it was saved
 /// last, so that the next one goes on with it.
-pub(super) fn cut_off(report: RunReport, error: &Error) -> RunReport {
+pub(crate) fn cut_off(report: RunReport, error: &Error) -> RunReport {
     let status = match report.status {
         RunStatus::Done | RunStatus::DoneWithErrors => RunStatus::Failed,
         status => status,
@@ -57,7 +57,7 @@ pub(super) fn cut_off(report: RunReport, error: &Error) -> RunReport {
 }
 
 /// Whether anything was done that is worth going on with.
-pub(super) fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
+pub(crate) fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
     let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     streams.iter().any(|stream| {
         let state = recall.stream(&stream.name);

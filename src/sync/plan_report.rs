@@ -5,10 +5,6 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{
-    Beginning, Hour, Pace, owner,
-    past::{self, GoOn},
-};
 use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::estimate;
@@ -21,6 +17,10 @@ use crate::report::Planned;
 use crate::run;
 use crate::run::row_counts;
 use crate::run::services::Services;
+use crate::sync::beginning::Beginning;
+use crate::sync::duration::{Hour, Pace};
+use crate::sync::resume::GoOn;
+use crate::sync::{owner, resume};
 
 /// What a run would ask for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -88,7 +88,7 @@ pub async fn forecast(
     };
     let mut recall = Recall::read(store.load().await?)?;
     let standings = owner::standings(&plan, target).await?;
-    let lacking = past::lacking(&plan, &recall, (target, &standings)).await;
+    let lacking = resume::lacking(&plan, &recall, (target, &standings)).await;
     let mut notes = Vec::new();
     for (stream, message) in &lacking {
         recall.distrust(stream);
@@ -98,7 +98,7 @@ pub async fn forecast(
         notes.push(format!("a run would be refused: {}", refusal.chain()));
     }
     let (mut ways, mut continues) = (None, None);
-    match past::go_on(prepare, (&recall, &lacking), target, beginning.now).await? {
+    match resume::go_on(prepare, (&recall, &lacking), target, beginning.now).await? {
         Some(GoOn::With(going)) => {
             let anew = going.anew.iter();
             notes.extend(anew.map(|(name, why)| format!("{name}: {why}")));
@@ -188,7 +188,7 @@ impl Forecast {
 }
 
 /// What is expected of all streams together; `None` where nothing is foretold.
-pub(super) fn planned(expected: &[Expected]) -> Option<Planned> {
+pub(crate) fn planned(expected: &[Expected]) -> Option<Planned> {
     let planned = Planned {
         requests: expected.iter().map(|one| one.requests).sum(),
         points: expected.iter().map(|one| one.points).sum(),
