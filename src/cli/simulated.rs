@@ -1,20 +1,11 @@
-//! `weir sim`, and the simulated API in this process.
+//! The simulated API in this process.
 
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-
-use super::{
-    Exit,
-    args::{Shared, Sim, Site},
-    printer,
-};
-use crate::error::{Error, Kind, Result};
-use crate::secret::Secret;
+use crate::cli::args::Site;
+use crate::error::{Error, Result};
 use crate::sim::{
-    Churning, Credentials, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter,
-    Simulator, What, When, refusal, serve,
+    Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, What, When, refusal,
 };
 use crate::yaml::Document;
 
@@ -22,7 +13,7 @@ use crate::yaml::Document;
 const SLOW: Duration = Duration::from_secs(2);
 
 /// Options of a simulated tenant, from a connection's `simulate`.
-pub(super) fn options(settings: &serde_json::Value) -> Result<Options> {
+pub(crate) fn options(settings: &serde_json::Value) -> Result<Options> {
     let text = if settings.is_null() { "{}".to_owned() } else { settings.to_string() };
     // JSON is YAML, whose reader speaks to people.
     let site = Document::parse("simulate", &text).and_then(|document| document.read::<Site>());
@@ -32,45 +23,7 @@ pub(super) fn options(settings: &serde_json::Value) -> Result<Options> {
     tenant(&site)
 }
 
-pub(super) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
-    let Sim::Confluence(args) = command;
-    let credentials = args.email.clone().zip(args.token.clone()).map(|(email, token)| {
-        Credentials { email, token: Secret::new(token), scoped: false, lacks: Vec::new() }
-    });
-    let simulator = Simulator::new(Options { credentials, ..tenant(&args.site)? });
-    super::runtime()?.block_on(async {
-        let failed = |error| {
-            Error::new(Kind::Unreachable, format!("`{}` cannot be listened on", args.listen)).because(error)
-        };
-        let listener = TcpListener::bind(&args.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        if shared.json {
-            printer::json(&serde_json::json!({ "url": format!("http://{address}") }));
-        } else {
-            let credentials = match (&args.email, &args.token) {
-                (Some(email), Some(_)) => format!("email: {email}, api_token: …"),
-                _ => "email: any@example.net, api_token: any".to_owned(),
-            };
-            let credentials = match args.site.points_per_hour {
-                Some(_) => format!("{credentials}, quota: points"),
-                None => credentials,
-            };
-            printer::data(&format!("serving http://{address}; Ctrl-C ends it. A connection to it:"));
-            printer::data(&format!(
-                "WIKI='{{type: api, spec: confluence, domain: acme.atlassian.net, site_url: \"http://{address}\", {credentials}}}'"
-            ));
-        }
-        let cancel = CancellationToken::new();
-        let serving = serve(simulator, listener, cancel.clone());
-        tokio::select! {
-            served = serving => served?,
-            _ = tokio::signal::ctrl_c() => cancel.cancel(),
-        }
-        Ok(Exit::Done)
-    })
-}
-
-fn tenant(site: &Site) -> Result<Options> {
+pub(crate) fn tenant(site: &Site) -> Result<Options> {
     let usual = Options::default();
     let seed = site.seed.unwrap_or(usual.seed);
     let rules = site.faults.iter().map(|text| fault(text)).collect::<Result<_>>()?;

@@ -2,7 +2,9 @@
 
 use indexmap::IndexMap;
 
-use super::printer::{counted, elapsed, grouped, label, rate, table, trouble, width_of};
+use crate::cli::output::printer::{
+    counted, elapsed, grouped, label, rate, table, trouble, width_of,
+};
 use crate::report::{ColumnReport, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::secret::on_a_line;
 use crate::sync::report::{RunReport, RunStatus};
@@ -29,7 +31,7 @@ const SPARE: [&str; 5] = ["where", "read", "retries", "refused", "rows/s"];
 
 /// A table of the streams, their failures, the slices that were refused, and what to do next. The
 /// table leaves out columns that do not fit into `width`.
-pub(super) fn summary(report: &RunReport, width: Option<usize>) -> String {
+pub(crate) fn summary(report: &RunReport, width: Option<usize>) -> String {
     if report.streams.is_empty() {
         return "nothing is recorded that would have to be asked for again; `weir sync run` reads what failed streams lack".to_owned();
     }
@@ -187,7 +189,7 @@ fn points(points: &PointsReport) -> String {
 }
 
 /// What the reader should know beyond the figures.
-pub(super) fn notes(report: &RunReport) -> Vec<String> {
+pub(crate) fn notes(report: &RunReport) -> Vec<String> {
     let (note, refused) = (label("note:"), label("refused:"));
     let mut notes = failures(&report.streams);
     for stream in &report.streams {
@@ -233,7 +235,7 @@ pub(super) fn notes(report: &RunReport) -> Vec<String> {
 }
 
 /// Columns most of whose values did not fit: their type is probably wrong.
-pub(super) fn warnings(report: &RunReport) -> Vec<String> {
+pub(crate) fn warnings(report: &RunReport) -> Vec<String> {
     let columns = report.streams.iter().flat_map(|stream| {
         stream.columns.iter().map(move |(name, column)| (&stream.stream, name, column))
     });
@@ -266,7 +268,7 @@ fn failed_as_one(streams: &[StreamReport]) -> bool {
 }
 
 /// Why streams failed: each error with its hint and the streams that it stopped.
-pub(super) fn reasons(streams: &[StreamReport]) -> Vec<(&str, Option<&str>, Vec<&str>)> {
+pub(crate) fn reasons(streams: &[StreamReport]) -> Vec<(&str, Option<&str>, Vec<&str>)> {
     let mut reasons: IndexMap<(&str, Option<&str>), Vec<&str>> = IndexMap::new();
     for stream in streams {
         if let Some(error) = &stream.error {

@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
-use super::{args::SchemaKind, state::Status};
+use crate::cli::args::SchemaKind;
+use crate::cli::commands::state::Status;
 use crate::{connection, replication, spec};
 
 /// The JSON Schema of a kind of file, as its reader takes it, or of a result.
-pub(super) fn of(kind: SchemaKind) -> Value {
+pub(crate) fn of(kind: SchemaKind) -> Value {
     match kind {
         SchemaKind::Spec => spec::json_schema(),
         SchemaKind::Replication => replication::json_schema(),

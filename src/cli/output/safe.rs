@@ -12,7 +12,7 @@ const OWN: [&str; 4] = ["[0m", "[1;31m", "[1;33m", "[1;36m"];
 
 /// A text for a terminal. weir's own colours stay; what else is in it was escaped before they came in, or is
 /// here.
-pub(super) fn screen(text: &str) -> String {
+pub(crate) fn screen(text: &str) -> String {
     with_colours(text, |after| {
         OWN.iter().find(|own| after.starts_with(**own)).map_or(0, |own| own.len())
     })
@@ -46,7 +46,7 @@ fn colour(after: &str) -> usize {
 
 /// A value as JSON, known secrets masked; `pretty` over several lines. What steers a terminal is escaped as
 /// JSON allows.
-pub(super) fn json(value: &impl Serialize, pretty: bool) -> String {
+pub(crate) fn json(value: &impl Serialize, pretty: bool) -> String {
     let text = serde_json::to_value(value).and_then(|mut value| {
         mask(&mut value);
         if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }
@@ -88,7 +88,7 @@ fn is_word(text: &str) -> bool {
 
 /// The log's lines on stderr.
 #[derive(Debug)]
-pub(super) struct Log;
+pub(crate) struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

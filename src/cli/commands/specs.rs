@@ -2,20 +2,19 @@
 
 use serde_json::json;
 
-use super::{
-    Exit,
-    args::{Shared, Spec as Command},
-    files, printer,
-};
+use crate::cli::args::{Shared, Spec as Command};
+use crate::cli::exit::Exit;
+use crate::cli::open;
+use crate::cli::output::printer;
 use crate::error::Result;
 use crate::spec::{EMBEDDED, Spec};
 use crate::yaml::Problem;
 
-pub(super) fn run(command: &Command, shared: Shared) -> Result<Exit> {
+pub(crate) fn run(command: &Command, shared: Shared) -> Result<Exit> {
     match command {
         Command::List => list(shared),
         Command::Show { spec } => {
-            let (_, text) = files::spec_text(spec)?;
+            let (_, text) = open::spec_text(spec)?;
             if shared.json {
                 printer::json(&json!({ "name": spec, "text": text }));
             } else {
@@ -24,7 +23,7 @@ pub(super) fn run(command: &Command, shared: Shared) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Validate { file } => {
-            let (name, text) = files::spec_text(&file.display().to_string())?;
+            let (name, text) = open::spec_text(&file.display().to_string())?;
             let loaded = Spec::load(&name, &text);
             if shared.json {
                 let problems = loaded.as_ref().err().map(|problems| problems.0.as_slice());
@@ -72,7 +71,7 @@ fn list(shared: Shared) -> Result<Exit> {
     let mut rows = vec![["spec", "title", "streams"].map(str::to_owned).to_vec()];
     let mut all = Vec::new();
     for (name, _) in EMBEDDED {
-        let spec = files::spec(name)?;
+        let spec = open::spec(name)?;
         let title = spec.title.clone().unwrap_or_default();
         all.push(json!({ "name": name, "title": title, "streams": spec.selectable().count() }));
         rows.push(vec![name.to_owned(), title, spec.selectable().count().to_string()]);

@@ -2,14 +2,17 @@
 
 use serde_json::json;
 
-use super::{Exit, args::Shared, files, printer, routes};
+use crate::cli::args::Shared;
+use crate::cli::exit::Exit;
+use crate::cli::open;
+use crate::cli::output::{printer, routes};
 use crate::connection::{ConnectionKind, Connections};
 use crate::error::{Error, Result};
 use crate::plan::matches_pattern;
 use crate::spec::{ForEach, Spec, Stream};
 use crate::yaml::suggest;
 
-pub(super) fn run(
+pub(crate) fn run(
     name: &str,
     pattern: Option<&str>,
     columns: bool,
@@ -20,8 +23,8 @@ pub(super) fn run(
             let what = format!("connection `{}` is of type {}", connection.name, connection.kind);
             return Err(Error::input(what).with_hint("only APIs have streams to discover"));
         }
-        Ok(connection) => files::spec_of(&connection)?,
-        Err(unknown) => files::spec(name).map_err(|_| unknown)?,
+        Ok(connection) => open::spec_of(&connection)?,
+        Err(unknown) => open::spec(name).map_err(|_| unknown)?,
     };
     let wanted = |name: &str| pattern.is_none_or(|pattern| matches_pattern(pattern, name));
     let streams: Vec<(&String, &Stream)> =

@@ -8,11 +8,10 @@ use std::{
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{
-    args::Shared,
-    files::{self, Surroundings},
-    printer,
-};
+use crate::cli::args::Shared;
+use crate::cli::context::Surroundings;
+use crate::cli::open;
+use crate::cli::output::printer;
 use crate::connection::{
     Base, Connection, ConnectionKind, Context, Origin, lacking_fields, mapping_in, save, shown_name,
 };
@@ -23,7 +22,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// It is none, or cannot work: a malformed URL or value, a property that nobody knows, a file that is
 /// not there. Nothing is saved then.
-pub(super) fn set(
+pub(crate) fn set(
     name: &str,
     given: &[String],
     shared: Shared,
@@ -62,16 +61,16 @@ pub(super) fn set(
 fn lacking(read: &Connection, around: &Surroundings) -> Result<Vec<String>> {
     match read.kind {
         ConnectionKind::Api => {
-            let spec = files::spec_of(read)?;
+            let spec = open::spec_of(read)?;
             crate::plan::check_inputs(&read.inputs, &spec)?;
             lacking_fields(read, &spec, &around.connections.variables())
         }
         ConnectionKind::Postgres => {
-            files::postgres(read)?.check_certificates()?;
+            open::postgres(read)?.check_certificates()?;
             Ok(Vec::new())
         }
         ConnectionKind::Files => {
-            files::target(read, None)?;
+            open::target(read, None)?;
             Ok(Vec::new())
         }
     }

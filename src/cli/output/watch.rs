@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::printer::{counted, elapsed, grouped, rate};
+use crate::cli::output::printer::{counted, elapsed, grouped, rate};
 use crate::report::{Event, Figures, Planned};
 
 /// Time over which the rate of requests is measured.
@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// A run as far as its events have told of it.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     begun: Instant,
     /// The last time that anything happened.
     news: Instant,
@@ -59,7 +59,7 @@ struct Stream {
 }
 
 impl Watch {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             begun: now,
             news: now,
@@ -74,7 +74,7 @@ impl Watch {
     }
 
     /// Takes note of an event.
-    pub(super) fn take(&mut self, event: &Event, now: Instant) {
+    pub(crate) fn take(&mut self, event: &Event, now: Instant) {
         self.news = now;
         match event {
             Event::RunStarted { planned, .. } => {
@@ -133,7 +133,7 @@ impl Watch {
     }
 
     /// Takes note of how many requests were sent until now, for the rate.
-    pub(super) fn sample(&mut self, now: Instant) {
+    pub(crate) fn sample(&mut self, now: Instant) {
         let old = |at: &Instant| now.duration_since(*at) > WINDOW;
         while self.samples.len() > 1 && self.samples.get(1).is_some_and(|(at, _)| old(at)) {
             self.samples.pop_front();
@@ -177,7 +177,7 @@ impl Watch {
     }
 
     /// How far the run is: `12,345 rows, 556 of ~2,659 requests, 9.8/s, about 3m30s left`.
-    pub(super) fn total(&self) -> String {
+    pub(crate) fn total(&self) -> String {
         let all = self.all();
         let planned = self.planned.filter(|planned| planned.requests >= all.requests);
         let requests = match planned {
@@ -195,7 +195,7 @@ impl Watch {
     }
 
     /// What the run does and waits for, in one line.
-    pub(super) fn line(&self, now: Instant, today: DateTime<Utc>) -> String {
+    pub(crate) fn line(&self, now: Instant, today: DateTime<Utc>) -> String {
         if let Some((reason, until)) = &self.waiting {
             let left = left_until(until, today);
             return format!("waiting until {until}{left}: {reason}; {}", self.total());
@@ -234,7 +234,7 @@ impl Watch {
     }
 
     /// The same for a program.
-    pub(super) fn json(&self, now: Instant, today: DateTime<Utc>) -> Value {
+    pub(crate) fn json(&self, now: Instant, today: DateTime<Utc>) -> Value {
         let Figures { rows, requests, retries, refused, bytes } = self.all();
         let pace = self.pace().map(|pace| (pace * 10.0).round() / 10.0);
         json!({
@@ -255,7 +255,7 @@ impl Watch {
     }
 
     /// The lines of a terminal of so many rows: one for each stream under way, and one for all.
-    pub(super) fn lines(&self, now: Instant, today: DateTime<Utc>, rows: usize) -> Vec<String> {
+    pub(crate) fn lines(&self, now: Instant, today: DateTime<Utc>, rows: usize) -> Vec<String> {
         let most = rows.saturating_sub(4).max(1);
         let shared = self.shared_retry(now);
         let name = self.streams.iter().take(most).map(|one| one.name.len()).max().unwrap_or(0);

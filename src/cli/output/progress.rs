@@ -12,12 +12,11 @@ use std::{
 use chrono::Utc;
 use tokio::time::Instant;
 
-use super::{
-    args::{LogFormat, Shared},
-    files, printer, safe,
-    screen::Block,
-    watch::Watch,
-};
+use crate::cli::args::{LogFormat, Shared};
+use crate::cli::output::screen::Block;
+use crate::cli::output::watch::Watch;
+use crate::cli::output::{printer, safe};
+use crate::cli::variables::variable;
 use crate::report::{Event, Reporter, StreamReport, StreamStatus};
 use crate::secret::on_a_line;
 
@@ -30,14 +29,14 @@ const REASONS: usize = 100;
 
 /// What a run is about, for the head of its log.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
-    pub(super) replication: String,
-    pub(super) source: String,
-    pub(super) target: String,
+pub(crate) struct Head {
+    pub(crate) replication: String,
+    pub(crate) source: String,
+    pub(crate) target: String,
 }
 
 /// Tells how a run goes, until it is closed.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     inner: Arc<Inner>,
     ticker: Mutex<Option<JoinHandle<()>>>,
 }
@@ -74,8 +73,8 @@ struct State {
 
 impl Progress {
     /// The reporter for these circumstances. Where a log is asked for, nothing is redrawn.
-    pub(super) fn new(shared: Shared, head: Head) -> Self {
-        let logs = shared.verbose || files::variable("RUST_LOG").is_some();
+    pub(crate) fn new(shared: Shared, head: Head) -> Self {
+        let logs = shared.verbose || variable("RUST_LOG").is_some();
         let form = match shared.log_format {
             _ if shared.quiet => Form::Silent,
             LogFormat::Text if printer::draws() && !logs => Form::Screen,
@@ -102,7 +101,7 @@ impl Progress {
     }
 
     /// Ends the telling: nothing is redrawn any more, and nothing is left of what was.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.inner.close();
         let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A thread that has panicked has nothing to say.

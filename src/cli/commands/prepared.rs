@@ -6,16 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    args::Shared,
-    files::{self, Surroundings},
-    forecast,
-    patience::Patience,
-    printer,
-    progress::Head,
-    tokens,
-    trust::{self, Use},
-};
+use crate::cli::args::Shared;
+use crate::cli::context::Surroundings;
+use crate::cli::output::progress::Head;
+use crate::cli::output::{estimate, printer};
+use crate::cli::patience::Patience;
+use crate::cli::trust::Use;
+use crate::cli::{open, tokens, trust};
 use crate::connection::{Connection, api_fields};
 use crate::error::{Error, Result};
 use crate::http::access::AccessHooks;
@@ -30,35 +27,35 @@ use crate::sync::beginning::Beginning;
 use crate::write::{Table, Target};
 
 /// All that a run is made of, loaded and checked.
-pub(super) struct Prepared {
-    pub(super) replication: Replication,
-    pub(super) source: Connection,
-    pub(super) spec: Spec,
-    pub(super) fields: Fields,
-    pub(super) hooks: AccessHooks,
-    pub(super) target: Arc<dyn Target>,
+pub(crate) struct Prepared {
+    pub(crate) replication: Replication,
+    pub(crate) source: Connection,
+    pub(crate) spec: Spec,
+    pub(crate) fields: Fields,
+    pub(crate) hooks: AccessHooks,
+    pub(crate) target: Arc<dyn Target>,
     /// The target, for a person.
-    pub(super) leads_to: String,
-    pub(super) default_object: &'static str,
-    pub(super) default_name: String,
+    pub(crate) leads_to: String,
+    pub(crate) default_object: &'static str,
+    pub(crate) default_name: String,
     /// Where the state is kept, when not with the target.
-    pub(super) state: Option<Arc<dyn Store>>,
+    pub(crate) state: Option<Arc<dyn Store>>,
     /// Ledgers of points that other machines may share.
-    pub(super) ledgers: Vec<Arc<dyn Ledger>>,
+    pub(crate) ledgers: Vec<Arc<dyn Ledger>>,
     /// Folder of the ledger of this machine, where there is a place for one.
-    pub(super) home: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
 }
 
 /// Reads and checks all that a replication names. Values that stand elsewhere are fetched, and a spec of somebody
 /// else must be trusted, only for what the command is going to do.
-pub(super) fn prepare(
+pub(crate) fn prepare(
     path: &Path,
     around: &Surroundings,
     (needed, shared): (Use, Shared),
 ) -> Result<Prepared> {
     let mut connections = around.connections.clone();
-    let (mut replication, document) = files::replication(path, &mut connections)?;
-    let fetched = |name: &str, least: Use| match files::connection(name, &connections, around)? {
+    let (mut replication, document) = open::replication(path, &mut connections)?;
+    let fetched = |name: &str, least: Use| match open::connection(name, &connections, around)? {
         found if needed >= least => {
             let _told = Patience::new(shared, format!("the values of connection `{name}`"));
             trust::fetched(found, around)
@@ -66,7 +63,7 @@ pub(super) fn prepare(
         found => Ok(found),
     };
     let source = fetched(&replication.source, Use::All)?;
-    let (spec, foreign) = files::foreign_or_shipped(&source)?;
+    let (spec, foreign) = open::foreign_or_shipped(&source)?;
     let problems = document.locate(plan::check(&replication, &spec));
     if !problems.0.is_empty() {
         return Err(problems.into());
@@ -80,22 +77,22 @@ pub(super) fn prepare(
     trust::tell_borrowed(&source, Some(&spec), &connections, (shared, around));
     let fields = api_fields(&source, &spec, &connections.variables())?;
     if let Some(settings) = &source.simulate {
-        super::sim::options(settings)?;
+        crate::cli::simulated::options(settings)?;
     } else if let Some(foreign) = foreign.filter(|_| needed == Use::All || asks(&spec, needed)) {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;
     }
     let hooks = tokens::hooks(&source);
     let place = fetched(&replication.target, Use::Target)?;
     trust::tell_borrowed(&place, None, &connections, (shared, around));
-    let (target, default_object) = files::target(&place, Some(&replication))?;
-    let ledgers = files::ledger(&place, Some(&replication))?.into_iter().collect();
+    let (target, default_object) = open::target(&place, Some(&replication))?;
+    let ledgers = open::ledger(&place, Some(&replication))?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let default_name = stem.into_owned();
     let name = replication.name.as_deref().unwrap_or(&default_name);
     printer::about(name, None);
     let state = match &replication.state {
         Some(place) => Some(
-            files::state(place, &connections, &|name| fetched(name, Use::Target))?.store(name)?,
+            open::state(place, &connections, &|name| fetched(name, Use::Target))?.store(name)?,
         ),
         None => None,
     };
@@ -123,22 +120,22 @@ fn asks(spec: &Spec, needed: Use) -> bool {
 
 /// A connection, for a person.
 fn named(connection: &Connection) -> String {
-    format!("{} ({})", connection.name, super::conns::leads_to(connection))
+    format!("{} ({})", connection.name, crate::cli::open::leads_to(connection))
 }
 
 impl Prepared {
     /// Name of the replication.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.replication.name.as_deref().unwrap_or(&self.default_name)
     }
 
     /// Where a stream stands in the spec; after all others when it is not there any more.
-    pub(super) fn position(&self, stream: &str) -> usize {
+    pub(crate) fn position(&self, stream: &str) -> usize {
         self.spec.streams.get_index_of(stream).unwrap_or(usize::MAX)
     }
 
     /// A pattern that no stream of the spec matches.
-    pub(super) fn strange<'wanted>(&self, wanted: &'wanted Selection) -> Option<&'wanted str> {
+    pub(crate) fn strange<'wanted>(&self, wanted: &'wanted Selection) -> Option<&'wanted str> {
         let patterns = wanted.0.iter().map(|pattern| pattern.trim_start_matches('-'));
         let known = |pattern: &str| {
             self.spec.selectable().any(|(name, _)| plan::matches_pattern(pattern, name))
@@ -147,20 +144,20 @@ impl Prepared {
     }
 
     /// Whether a stream's cursor is a number, not a time.
-    pub(super) fn has_number_for_cursor(&self, stream: &str) -> bool {
+    pub(crate) fn has_number_for_cursor(&self, stream: &str) -> bool {
         let stream = self.spec.streams.get(stream);
         let cursor = stream.and_then(|stream| stream.columns.get(&stream.cursor.as_ref()?.field));
         cursor.is_some_and(|column| column.kind == ColumnType::Int)
     }
 
     /// What a run of it is about.
-    pub(super) fn head(&self) -> Head {
+    pub(crate) fn head(&self) -> Head {
         let (source, target) = (named(&self.source), self.leads_to.clone());
         Head { replication: self.name().to_owned(), source, target }
     }
 
     /// The tables that it writes, by stream.
-    pub(super) fn tables(&self) -> Result<BTreeMap<String, Table>> {
+    pub(crate) fn tables(&self) -> Result<BTreeMap<String, Table>> {
         let plan = plan(self, &Options::default())?;
         let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
         let tables = outputs.map(|output| output.table.clone()).chain(plan.definitions);
@@ -168,12 +165,12 @@ impl Prepared {
     }
 
     /// Where its rows go.
-    pub(super) fn target(&self) -> &dyn Target {
+    pub(crate) fn target(&self) -> &dyn Target {
         self.target.as_ref()
     }
 
     /// Where its state is kept.
-    pub(super) fn store(&self) -> Result<Arc<dyn Store>> {
+    pub(crate) fn store(&self) -> Result<Arc<dyn Store>> {
         match &self.state {
             Some(store) => Ok(Arc::clone(store)),
             None => self.target.store(self.name()),
@@ -181,11 +178,11 @@ impl Prepared {
     }
 }
 
-pub(super) fn plan(prepared: &Prepared, options: &Options) -> Result<Plan> {
+pub(crate) fn plan(prepared: &Prepared, options: &Options) -> Result<Plan> {
     plan_for(prepared, options, Beginning::now().run())
 }
 
-pub(super) fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
+pub(crate) fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
     let documents = Documents {
         spec: &prepared.spec,
         replication: &prepared.replication,
@@ -194,7 +191,7 @@ pub(super) fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Resu
         default_name: &prepared.default_name,
     };
     let plan = Plan::new(documents, options, run, &prepared.hooks)?;
-    forecast::check_routes(&plan, &prepared.spec, &options.routes)?;
+    estimate::check_routes(&plan, &prepared.spec, &options.routes)?;
     let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
     for table in outputs.map(|output| &output.table).chain(&plan.definitions) {
         let named = |error: Error| error.about(&format!("stream `{}`", table.stream));

@@ -4,23 +4,21 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{
-    Exit,
-    args::{Conns as Command, Shared},
-    conns_set, discover,
-    files::{self, Surroundings},
-    patience::Patience,
-    printer, tokens, trust,
-};
-use crate::connection::{
-    Connection, ConnectionKind, api_fields, remove, shown_name, without_login,
-};
+use crate::cli::args::{Conns as Command, Shared};
+use crate::cli::commands::{conns_set, discover};
+use crate::cli::context::Surroundings;
+use crate::cli::exit::Exit;
+use crate::cli::open::leads_to;
+use crate::cli::output::printer;
+use crate::cli::patience::Patience;
+use crate::cli::{open, tokens, trust};
+use crate::connection::{ConnectionKind, api_fields, remove, shown_name};
 use crate::error::{Error, Kind, Result};
 use crate::sync;
 use crate::sync::connection_test;
 use crate::sync::connection_test::Diagnosis;
 
-pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
+pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
         Command::List => list(shared, around),
         Command::Set { name, properties } => {
@@ -71,7 +69,7 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
                     "file": connection.file,
                     "place": place,
                 }));
-                let defined = files::defined_in(&connection, around);
+                let defined = open::defined_in(&connection, around);
                 rows.push(vec![name, connection.kind.to_string(), defined, place]);
             }
             Err(error) => {
@@ -93,43 +91,11 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A property; `…` for one that stands elsewhere.
-fn shown<'value>(connection: &'value Connection, key: &str) -> Option<&'value str> {
-    if connection.elsewhere.contains_key(key) { Some("…") } else { connection.property(key) }
-}
-
-/// Where a connection leads, made of parts that are no secrets.
-pub(super) fn leads_to(connection: &Connection) -> String {
-    match connection.kind {
-        ConnectionKind::Api => {
-            let spec = connection.property("spec").unwrap_or("?");
-            let host = ["site_url", "domain", "host"].iter().find_map(|key| shown(connection, key));
-            match (&connection.simulate, host) {
-                (Some(_), _) => format!("{spec}, simulated"),
-                (None, Some(host)) => format!("{spec} at {}", without_login(host)),
-                (None, None) => spec.to_owned(),
-            }
-        }
-        ConnectionKind::Postgres => files::postgres(connection).map_or_else(
-            |_| "?".to_owned(),
-            |options| {
-                let servers = options.servers.iter().map(ToString::to_string);
-                let servers: Vec<String> = servers.map(|server| without_login(&server)).collect();
-                format!("{} on {}", options.database, servers.join(", ")).trim_start().to_owned()
-            },
-        ),
-        ConnectionKind::Files => {
-            let root = shown(connection, "url").or_else(|| shown(connection, "path"));
-            without_login(root.unwrap_or("."))
-        }
-    }
-}
-
 fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match tested(name, shared, around) {
         Err(error) if shared.json => {
             printer::json(&json!({ "ok": false, "message": error.chain(), "hint": error.hint() }));
-            Ok(super::exit_of(&error))
+            Ok(crate::cli::exit::exit_of(&error))
         }
         other => other,
     }
@@ -143,23 +109,23 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
         |spec| trust::tell_borrowed(&connection, spec, &around.connections, (shared, around));
     if connection.kind != ConnectionKind::Api {
         told(None);
-        let (target, _) = files::target(&connection, None)?;
+        let (target, _) = open::target(&connection, None)?;
         let _told = Patience::new(shared, format!("`{name}` to be reached"));
-        super::runtime()?.block_on(target.check())?;
+        crate::cli::exit::runtime()?.block_on(target.check())?;
         if connection.kind == ConnectionKind::Files {
-            files::files_of(&connection)?.try_out()?;
+            open::files_of(&connection)?.try_out()?;
         }
         return Ok(accepted(shared, &connection.name, &leads_to(&connection)));
     }
-    let (spec, foreign) = files::foreign_or_shipped(&connection)?;
+    let (spec, foreign) = open::foreign_or_shipped(&connection)?;
     told(Some(&spec));
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
     if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;
     }
-    let transport = files::transport(&connection, &spec)?;
+    let transport = open::transport(&connection, &spec)?;
     let told = Patience::new(shared, format!("an answer of {}", leads_to(&connection)));
-    let diagnosis = super::runtime()?.block_on(async {
+    let diagnosis = crate::cli::exit::runtime()?.block_on(async {
         connection_test::look_up(&spec, &mut fields, transport.as_ref()).await?;
         sync::probe(&spec, &fields, &tokens::hooks(&connection), transport.as_ref()).await
     });

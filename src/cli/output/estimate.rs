@@ -1,7 +1,8 @@
 //! `weir sync plan`: what a run would do now, and what that costs.
 
-use super::args::Shared;
-use super::printer::{self, counted, elapsed, grouped};
+use crate::cli::args::Shared;
+use crate::cli::output::printer;
+use crate::cli::output::printer::{counted, elapsed, grouped};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::report::Planned;
@@ -24,7 +25,7 @@ const WHY: usize = 7;
 const SPARE: [usize; 4] = [WHY, 3, READS, 6];
 
 /// Refuses a `--route` for a stream that the run does not read, and two for one stream.
-pub(super) fn check_routes(plan: &Plan, spec: &Spec, routes: &[(String, String)]) -> Result<()> {
+pub(crate) fn check_routes(plan: &Plan, spec: &Spec, routes: &[(String, String)]) -> Result<()> {
     for (number, (name, route)) in routes.iter().enumerate() {
         if routes.iter().take(number).any(|(other, earlier)| other == name && earlier != route) {
             let what = format!("`--route` names two routes for `{name}`");
@@ -48,7 +49,7 @@ pub(super) fn check_routes(plan: &Plan, spec: &Spec, routes: &[(String, String)]
 }
 
 /// Prints a forecast to stdout.
-pub(super) fn show(forecast: &Forecast, shared: Shared) {
+pub(crate) fn show(forecast: &Forecast, shared: Shared) {
     if shared.json {
         printer::json(forecast);
         return;

@@ -11,16 +11,15 @@ use std::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
-    args::{LogFormat, Shared},
-    files, safe,
-};
+use crate::cli::args::{LogFormat, Shared};
+use crate::cli::output::safe;
+use crate::cli::variables::variable;
 use crate::error::{Error, Kind};
 use crate::report::Event;
 use crate::secret::on_a_line;
 
 /// Width of text where no terminal sets one, and the most that is used of a terminal's.
-pub(super) const WIDTH: usize = 100;
+pub(crate) const WIDTH: usize = 100;
 
 /// Why stdout could not be written, if it could not.
 static LOST: OnceLock<io::Error> = OnceLock::new();
@@ -41,13 +40,13 @@ struct About {
 }
 
 /// Lets all JSON lines from now on name the replication, and its run once it has begun.
-pub(super) fn about(replication: &str, run_id: Option<&str>) {
+pub(crate) fn about(replication: &str, run_id: Option<&str>) {
     let (replication, run_id) = (Some(replication.to_owned()), run_id.map(str::to_owned));
     *ABOUT.lock().unwrap_or_else(PoisonError::into_inner) = About { replication, run_id };
 }
 
 /// Writes data to stdout. A reader that has gone away is no error; for others see [`lost`].
-pub(super) fn data(text: &str) {
+pub(crate) fn data(text: &str) {
     let text = if io::stdout().is_terminal() { &safe::screen(text) } else { text };
     PRINTED.store(true, Ordering::Relaxed);
     if let Err(error) = emit(&mut io::stdout().lock(), text)
@@ -59,25 +58,25 @@ pub(super) fn data(text: &str) {
 }
 
 /// Whether anything was written to stdout.
-pub(super) fn has_printed() -> bool {
+pub(crate) fn has_printed() -> bool {
     PRINTED.load(Ordering::Relaxed)
 }
 
 /// Why data could not be written to stdout, a full disk for example.
-pub(super) fn lost() -> Option<Error> {
+pub(crate) fn lost() -> Option<Error> {
     let error = LOST.get()?;
     let what = format!("the output could not be written: {error}");
     Some(Error::new(Kind::Target, what).with_hint("what was written of it is not whole"))
 }
 
 /// Writes talk to stderr.
-pub(super) fn talk(text: &str) {
+pub(crate) fn talk(text: &str) {
     // Nothing can be told to somebody who does not listen.
     drop(emit(&mut io::stderr().lock(), &safe::screen(text)));
 }
 
 /// Writes a line of a log to stderr, with the time.
-pub(super) fn stamped(text: &str) {
+pub(crate) fn stamped(text: &str) {
     talk(&format!("{} {text}", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ")));
 }
 
@@ -88,12 +87,12 @@ fn emit(out: &mut dyn Write, text: &str) -> io::Result<()> {
 }
 
 /// Prints a value as JSON to stdout.
-pub(super) fn json(value: &impl Serialize) {
+pub(crate) fn json(value: &impl Serialize) {
     data(&safe::json(value, true));
 }
 
 /// Writes an event to stderr as one line of JSON, with the time, its level, and what it is about.
-pub(super) fn event(level: &str, event: &impl Serialize) {
+pub(crate) fn event(level: &str, event: &impl Serialize) {
     #[derive(Serialize)]
     struct Stamped<'event, E> {
         timestamp: String,
@@ -110,7 +109,7 @@ pub(super) fn event(level: &str, event: &impl Serialize) {
 }
 
 /// Tells something that is worth knowing and no error.
-pub(super) fn note(shared: Shared, message: &str) {
+pub(crate) fn note(shared: Shared, message: &str) {
     match shared.log_format {
         _ if shared.quiet => {}
         LogFormat::Text => talk(&format!("{} {message}", label("note:"))),
@@ -121,7 +120,7 @@ pub(super) fn note(shared: Shared, message: &str) {
 }
 
 /// What a command prints with `--json` when it has failed and has no other result.
-pub(super) fn failed(error: &Error, exit_code: u8) -> serde_json::Value {
+pub(crate) fn failed(error: &Error, exit_code: u8) -> serde_json::Value {
     let (message, causes, hint) = (error.to_string(), causes(error), error.hint());
     json!({
         "status": "failed",
@@ -141,7 +140,7 @@ fn causes(error: &Error) -> Vec<String> {
 }
 
 /// Tells why a command failed.
-pub(super) fn failure(format: LogFormat, error: &Error) {
+pub(crate) fn failure(format: LogFormat, error: &Error) {
     let causes = causes(error);
     let (message, hint) = (error.to_string(), error.hint());
     match format {
@@ -155,7 +154,7 @@ pub(super) fn failure(format: LogFormat, error: &Error) {
 }
 
 /// What went wrong, why, and what to do about it, a line each.
-pub(super) fn trouble(message: &str, causes: &[String], hint: Option<&str>) -> String {
+pub(crate) fn trouble(message: &str, causes: &[String], hint: Option<&str>) -> String {
     let mut lines = vec![format!("{} {message}", label("error:"))];
     lines.extend(causes.iter().map(|cause| format!("{} {cause}", label("cause:"))));
     lines.extend(hint.map(|hint| format!("{} {hint}", label("hint:"))));
@@ -163,7 +162,7 @@ pub(super) fn trouble(message: &str, causes: &[String], hint: Option<&str>) -> S
 }
 
 /// The word that begins a line of talk, coloured where that can be seen.
-pub(super) fn label(word: &str) -> String {
+pub(crate) fn label(word: &str) -> String {
     if !colours() {
         return word.to_owned();
     }
@@ -176,23 +175,23 @@ pub(super) fn label(word: &str) -> String {
 }
 
 /// Whether stderr shows colours, and nobody minds: <https://no-color.org>.
-pub(super) fn colours() -> bool {
-    draws() && files::variable("NO_COLOR").is_none()
+pub(crate) fn colours() -> bool {
+    draws() && variable("NO_COLOR").is_none()
 }
 
 /// Whether progress can be drawn on stderr.
-pub(super) fn draws() -> bool {
-    io::stderr().is_terminal() && files::variable("TERM").is_none_or(|term| term != "dumb")
+pub(crate) fn draws() -> bool {
+    io::stderr().is_terminal() && variable("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Columns of the terminal at the other end of `stream`; `None` when it is none.
-pub(super) fn columns(stream: &impl std::os::fd::AsFd) -> Option<usize> {
+pub(crate) fn columns(stream: &impl std::os::fd::AsFd) -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(stream).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// Columns and rows of the terminal that progress is drawn on.
-pub(super) fn terminal() -> (usize, usize) {
+pub(crate) fn terminal() -> (usize, usize) {
     let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
     let size = size.map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)));
     // A terminal that tells no size is taken for a usual one.
@@ -200,12 +199,12 @@ pub(super) fn terminal() -> (usize, usize) {
 }
 
 /// Columns that data on stdout may use.
-pub(super) fn data_width() -> usize {
+pub(crate) fn data_width() -> usize {
     columns(&io::stdout()).unwrap_or(WIDTH).clamp(40, WIDTH)
 }
 
 /// Breaks text between words so that no line is longer than `width`, unless a word is.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -220,7 +219,7 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Rows of text as aligned columns, two spaces apart; columns named in `right` are aligned there.
-pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     // A cell is one line, whoever wrote it.
     let lined = |row: &Vec<String>| row.iter().map(|cell| on_a_line(cell)).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = rows.iter().map(lined).collect();
@@ -244,19 +243,19 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
 }
 
 /// Length of a table's longest line.
-pub(super) fn width_of(table: &str) -> usize {
+pub(crate) fn width_of(table: &str) -> usize {
     table.lines().map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
 /// Rows per second, rounded.
-pub(super) fn rate(rows: u64, seconds: f64) -> String {
+pub(crate) fn rate(rows: u64, seconds: f64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a rate is read by its first digits")]
     let per_second = rows as f64 / seconds.max(0.001);
     format!("{per_second:.0}")
 }
 
 /// A number with a comma between thousands.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (position, digit) in digits.chars().enumerate() {
@@ -269,12 +268,12 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// A number and what it counts: `1 row`, `2,000 rows`.
-pub(super) fn counted(number: u64, noun: &str) -> String {
+pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// A duration in seconds as `0.4s`, `12s`, `3m05s`, `2h01m`.
-pub(super) fn elapsed(seconds: f64) -> String {
+pub(crate) fn elapsed(seconds: f64) -> String {
     let whole = std::time::Duration::from_secs_f64(seconds.max(0.0)).as_secs();
     match whole {
         0..10 => format!("{seconds:.1}s"),

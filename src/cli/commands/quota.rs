@@ -5,12 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
 
-use super::{
-    Exit,
-    args::{Quota as Command, Shared},
-    files::{self, Surroundings},
-    printer, tokens, trust,
-};
+use crate::cli::args::{Quota as Command, Shared};
+use crate::cli::context::Surroundings;
+use crate::cli::exit::Exit;
+use crate::cli::output::printer;
+use crate::cli::{open, tokens, trust};
 use crate::connection::api_fields;
 use crate::error::{Error, Result};
 use crate::plan::quota_of;
@@ -27,8 +26,8 @@ struct Account {
     ledgers: Vec<Arc<dyn Ledger>>,
 }
 
-pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let runtime = super::runtime()?;
+pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    let runtime = crate::cli::exit::runtime()?;
     match command {
         Command::Show { connection, target } => {
             let account = account(connection, target.as_deref(), shared, around)?;
@@ -48,15 +47,15 @@ fn account(
     around: &Surroundings,
 ) -> Result<Account> {
     let connection = trust::fetched(around.connections.find(name)?, around)?;
-    let (spec, foreign) = files::foreign_or_shipped(&connection)?;
+    let (spec, foreign) = open::foreign_or_shipped(&connection)?;
     trust::tell_borrowed(&connection, Some(&spec), &around.connections, (shared, around));
     let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
     if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
         trust::confirm((&spec, &foreign), &fields, shared, around)?;
     }
-    let transport = files::transport(&connection, &spec)?;
+    let transport = open::transport(&connection, &spec)?;
     // What is looked up is part of the base URL, and so of the account's name.
-    super::runtime()?.block_on(look_up(&spec, &mut fields, transport.as_ref()))?;
+    crate::cli::exit::runtime()?.block_on(look_up(&spec, &mut fields, transport.as_ref()))?;
     let quota = quota_of(&spec, &fields, &tokens::hooks(&connection))?.ok_or_else(|| {
         let what = format!("connection `{}` counts no points", connection.name);
         Error::input(what).with_hint("only APIs whose spec has `limits.points` have a quota here")
@@ -64,7 +63,7 @@ fn account(
     let mut ledgers: Vec<Arc<dyn Ledger>> = Vec::new();
     if let Some(target) = target {
         let place = trust::fetched(around.connections.find(target)?, around)?;
-        ledgers.push(files::ledger(&place, None)?.ok_or_else(|| {
+        ledgers.push(open::ledger(&place, None)?.ok_or_else(|| {
             let what = format!("`--target`: connection `{}` is no Postgres database", place.name);
             Error::input(what)
         })?);

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Exit,
-    args::{Chosen, LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun},
-    files::{self, Surroundings},
-    forecast,
-    patience::Patience,
-    prepared::{Prepared, plan, plan_for, prepare},
-    printer,
-    progress::Progress,
-    signals, state, summary,
-    trust::Use,
+use crate::cli::args::{
+    Chosen, LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun,
 };
+use crate::cli::commands::prepared::{Prepared, plan, plan_for, prepare};
+use crate::cli::commands::state;
+use crate::cli::context::Surroundings;
+use crate::cli::exit::Exit;
+use crate::cli::output::progress::Progress;
+use crate::cli::output::{estimate, printer, summary};
+use crate::cli::patience::Patience;
+use crate::cli::trust::Use;
+use crate::cli::{open, signals};
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
 use crate::plan::{Options, Plan, Selection, StreamPlan};
@@ -31,14 +31,14 @@ use crate::sync::{connection_test, owner};
 use crate::write::files::LocalLedger;
 use crate::{plan, sync};
 
-pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
+pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
         Command::Validate { replication, target } => {
             let needed = if *target { Use::Source } else { Use::Look };
             let mut prepared = prepare(replication, around, (needed, shared))?;
             if *target {
                 let _told = Patience::new(shared, "the target, and what the API is asked for");
-                super::runtime()?.block_on(check_target(&mut prepared))?;
+                crate::cli::exit::runtime()?.block_on(check_target(&mut prepared))?;
             }
             let plan = plan(&prepared, &Options::default())?;
             let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
@@ -75,7 +75,7 @@ pub(super) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
 /// Checks that the target can be written, and that a run may write its tables.
 async fn check_target(prepared: &mut Prepared) -> Result<()> {
     // The base URL, by which a source is known, may have a part that is looked up.
-    let transport = files::transport(&prepared.source, &prepared.spec)?;
+    let transport = open::transport(&prepared.source, &prepared.spec)?;
     connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
     let plan = plan(prepared, &Options::default())?;
     prepared.target.check().await?;
@@ -141,9 +141,9 @@ fn chosen(args: &Chosen) -> Result<Options> {
 fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let mut prepared = prepare(&args.replication, around, (Use::All, shared))?;
     let options = chosen(args)?;
-    let transport = files::transport(&prepared.source, &prepared.spec)?;
+    let transport = open::transport(&prepared.source, &prepared.spec)?;
     let told = Patience::new(shared, "answers of the API, and of the target");
-    let forecast = super::runtime()?.block_on(async {
+    let forecast = crate::cli::exit::runtime()?.block_on(async {
         // What a run looks up first decides what it takes for read.
         connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
         let services = Services {
@@ -158,7 +158,7 @@ fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit
         sync::forecast(&prepare, &services, Beginning::now()).await
     });
     drop(told);
-    forecast::show(&forecast?, shared);
+    estimate::show(&forecast?, shared);
     Ok(Exit::Done)
 }
 
@@ -179,8 +179,8 @@ fn go(
     beginning: Beginning,
     shared: Shared,
 ) -> Result<Exit> {
-    let transport = files::transport(&prepared.source, &prepared.spec)?;
-    let runtime = super::runtime()?;
+    let transport = open::transport(&prepared.source, &prepared.spec)?;
+    let runtime = crate::cli::exit::runtime()?;
     let progress = Arc::new(Progress::new(shared, prepared.head()));
     let ended = runtime.block_on(async {
         connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;

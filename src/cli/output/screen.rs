@@ -2,7 +2,7 @@
 
 /// The lines that were drawn last.
 #[derive(Debug, Default)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// Width of each.
     drawn: Vec<usize>,
 }
@@ -11,7 +11,7 @@ impl Block {
     /// What to write so that `above` stands above the lines, and `lines` in place of those that were drawn
     /// last, on a terminal of so many columns. A terminal that has become narrower since has wrapped
     /// them: they fill more rows than they were drawn in.
-    pub(super) fn redraw(&mut self, above: &str, lines: &[String], columns: usize) -> String {
+    pub(crate) fn redraw(&mut self, above: &str, lines: &[String], columns: usize) -> String {
         let mut out = self.erase(columns);
         if !above.is_empty() {
             out.push_str(above);
@@ -28,7 +28,7 @@ impl Block {
     }
 
     /// What to write so that nothing is left of the lines.
-    pub(super) fn erase(&mut self, columns: usize) -> String {
+    pub(crate) fn erase(&mut self, columns: usize) -> String {
         let rows = |width: &usize| width.div_ceil(columns.max(1)).max(1);
         let rows: usize = self.drawn.iter().map(rows).sum();
         self.drawn.clear();

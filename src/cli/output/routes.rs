@@ -8,7 +8,7 @@ use crate::spec::{Fetch, ForEach, QueryValue, RequestSpec, Spec, Stream};
 
 /// What a stream's requests cost where a quota of points holds.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-pub(super) struct Cost<'spec> {
+pub(crate) struct Cost<'spec> {
     /// Class of the objects.
     class: &'spec str,
     /// Points of an object.
@@ -18,7 +18,7 @@ pub(super) struct Cost<'spec> {
 }
 
 /// What a stream's requests cost; `None` where the spec declares no points.
-pub(super) fn cost<'spec>(spec: &'spec Spec, stream: &Stream) -> Option<Cost<'spec>> {
+pub(crate) fn cost<'spec>(spec: &'spec Spec, stream: &Stream) -> Option<Cost<'spec>> {
     let points = spec.limits.points.as_ref()?;
     let named = stream.cost.as_ref().and_then(|class| points.object.get_key_value(class));
     let (class, object) = named.or_else(|| points.object.first())?;
@@ -27,12 +27,12 @@ pub(super) fn cost<'spec>(spec: &'spec Spec, stream: &Stream) -> Option<Cost<'sp
 
 impl Cost<'_> {
     /// Points and class, for a table.
-    pub(super) fn short(&self) -> String {
+    pub(crate) fn short(&self) -> String {
         format!("{} {}", self.object, self.class)
     }
 
     /// In a sentence.
-    pub(super) fn long(&self) -> String {
+    pub(crate) fn long(&self) -> String {
         let Self { class, object, request } = self;
         let many = |count: u32| if count == 1 { "" } else { "s" };
         format!(
@@ -43,18 +43,18 @@ impl Cost<'_> {
 }
 
 /// The routes of a stream with their requests, each as one line.
-pub(super) fn described(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<String>)> {
+pub(crate) fn described(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<String>)> {
     let all = requests_of(spec, stream).into_iter();
     all.map(|(name, requests)| (name, requests.iter().map(shown).collect())).collect()
 }
 
 /// Names of the routes besides the own requests.
-pub(super) fn names(stream: &Stream) -> Vec<&str> {
+pub(crate) fn names(stream: &Stream) -> Vec<&str> {
     stream.routes.keys().map(String::as_str).collect()
 }
 
 /// The routes as JSON.
-pub(super) fn json(spec: &Spec, stream: &Stream) -> Vec<serde_json::Value> {
+pub(crate) fn json(spec: &Spec, stream: &Stream) -> Vec<serde_json::Value> {
     let routes = requests_of(spec, stream).into_iter().map(|(name, requests)| {
         let requests: Vec<_> = requests
             .iter()

@@ -7,13 +7,11 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    Exit,
-    args::Shared,
-    files::Surroundings,
-    printer,
-    trust::{described, digest, remember, restrict, variables},
-};
+use crate::cli::args::Shared;
+use crate::cli::context::Surroundings;
+use crate::cli::exit::Exit;
+use crate::cli::output::printer;
+use crate::cli::trust::{described, digest, remember, restrict, variables};
 use crate::connection::{
     Elsewhere, EnvFile, Environment, Outside, elsewhere_in, elsewhere_in_file, shown_name,
 };
@@ -31,7 +29,7 @@ struct Content {
     elsewhere: Vec<Elsewhere>,
 }
 
-pub(super) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<Exit> {
+pub(crate) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<Exit> {
     let shown = shown_name(&path.display().to_string());
     let text = fs::read_to_string(path)
         .map_err(|error| Error::input(format!("`{shown}` cannot be read")).because(error))?;

@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Exit, args::Shared, prepared::Prepared, printer};
+use crate::cli::args::Shared;
+use crate::cli::commands::prepared::Prepared;
+use crate::cli::exit::Exit;
+use crate::cli::output::printer;
 use crate::error::{Error, Result};
 use crate::plan::Selection;
 use crate::progress::saved::{Recall, StreamState};
@@ -18,7 +21,7 @@ use crate::sync;
 
 /// What is remembered of a replication and what its tables hold: what `weir sync status --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Status {
+pub(crate) struct Status {
     /// Name of the replication.
     replication: String,
     /// The run that has not ended: it is under way, or `weir sync run` continues it.
@@ -76,10 +79,10 @@ struct StreamStatus {
     notes: Vec<String>,
 }
 
-pub(super) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
+pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
     let store = prepared.store()?;
     let tables = prepared.tables()?;
-    let (recall, counts) = super::runtime()?.block_on(async {
+    let (recall, counts) = crate::cli::exit::runtime()?.block_on(async {
         let recall = Recall::read(store.load().await?)?;
         let mut counts: BTreeMap<String, Result<Option<u64>>> = BTreeMap::new();
         for (name, table) in tables.iter().filter(|(name, _)| recall.streams.contains_key(*name)) {
@@ -215,14 +218,14 @@ fn age(span: chrono::TimeDelta) -> String {
     }
 }
 
-pub(super) fn reset(
+pub(crate) fn reset(
     prepared: &Prepared,
     wanted: &Selection,
     yes: bool,
     shared: Shared,
 ) -> Result<Exit> {
     let store = prepared.store()?;
-    let runtime = super::runtime()?;
+    let runtime = crate::cli::exit::runtime()?;
     let entries = runtime.block_on(store.load())?;
     let (recall, strange) = Recall::read_leniently(entries);
     let names: Vec<&str> =
