@@ -42,7 +42,6 @@ pub mod planner;
 mod extract;
 
 pub mod run;
-pub mod sim;
 
 pub mod sync;
 

@@ -4,19 +4,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use weir::cli::simulated::SimulatedApi;
 use weir::http::access::AccessHooks;
 use weir::plan::{Documents, Options as PlanOptions, Plan};
 use weir::replication::Replication;
 use weir::report::Recorded;
 use weir::run::services::Services;
 use weir::secret::Secret;
-use weir::sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator};
 use weir::spec::{EMBEDDED, Fields, Spec};
 use weir::sync;
 use weir::sync::beginning::Beginning;
 use weir::sync::report::RunReport;
 use weir::write::files::{Files, Settings};
 use weir::yaml::Document;
+use weir_sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator};
 
 /// A simulated site, and files beside it.
 pub(crate) struct Site {
@@ -121,7 +122,7 @@ impl Site {
         let options = PlanOptions { routes: routes.to_vec(), ..PlanOptions::default() };
         let prepare = |run| Plan::new(documents, &options, run, &AccessHooks::default());
         let services = Services {
-            transport: Arc::new(self.simulator.clone()),
+            transport: Arc::new(SimulatedApi(self.simulator.clone())),
             target: Arc::new(Files::in_folder(self.folder.path(), Settings::default())),
             state: None,
             ledger: None,

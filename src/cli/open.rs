@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::cli::context::Surroundings;
+use crate::cli::simulated::SimulatedApi;
 use crate::cli::trust;
 use crate::cli::trust::Foreign;
 use crate::cli::variables::variable;
@@ -20,12 +21,12 @@ use crate::http::transport::Http;
 use crate::plan::Plan;
 use crate::quota::ledger::Ledger;
 use crate::replication::Replication;
-use crate::sim::Simulator;
 use crate::spec::{EMBEDDED, Spec};
 use crate::write::Target;
 use crate::write::files::{Files, FilesOptions, Settings};
 use crate::write::postgres::{Postgres, PostgresLedger, PostgresOptions};
 use crate::yaml::Document;
+use weir_sim::Simulator;
 
 /// Object of a stream in a database for which nobody names one.
 const TABLE: &str = "{stream_name}";
@@ -117,7 +118,7 @@ pub(crate) fn replication(
 pub(crate) fn transport(connection: &Connection, spec: &Spec) -> Result<Arc<dyn Transport>> {
     if let Some(settings) = &connection.simulate {
         let options = crate::cli::simulated::options(settings)?;
-        return Ok(Arc::new(Simulator::new(options)));
+        return Ok(Arc::new(SimulatedApi(Simulator::new(options))));
     }
     let (timeout, max_body) = Plan::response_limits(spec);
     Ok(Arc::new(Http::new(timeout, max_body)?))
@@ -229,4 +230,39 @@ pub(crate) fn leads_to(connection: &Connection) -> String {
 /// A property; `…` for one that stands elsewhere.
 fn shown<'value>(connection: &'value Connection, key: &str) -> Option<&'value str> {
     if connection.elsewhere.contains_key(key) { Some("…") } else { connection.property(key) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Base, Context, Environment, Origin};
+
+    #[test]
+    fn where_a_connection_leads_shows_no_secret() {
+        let table = [
+            ("postgres://ann:s3c@ret@db.test/wh?sslmode=require", "wh on db.test:5432"),
+            ("postgres:///wh?user=ann&password=s3cret&host=/run", "wh on /run:5432"),
+            ("{type: postgres, host: 'ann:s3cret@db.test', database: wh}", "wh on db.test:5432"),
+            ("{type: postgres, url: 'host=db password=s3cret'}", "?"),
+            ("s3://bucket/prefix/?token=s3cret", "s3://bucket/prefix"),
+            ("{type: files, url: 'az://key:s3cret@store/out'}", "az://store/out"),
+            ("{type: files, path: out/daily}", "out/daily"),
+            ("{spec: wiki, domain: acme.test, api_token: s3cret}", "wiki at acme.test"),
+            (
+                "{spec: wiki, site_url: 'https://ann:s3cret@acme.test/'}",
+                "wiki at https://acme.test",
+            ),
+            ("{spec: wiki, simulate: {}}", "wiki, simulated"),
+        ];
+        for (text, expected) in table {
+            let context = Context {
+                origin: Origin::Environment,
+                file: None,
+                base: Base::default(),
+                variables: &Environment::new(),
+            };
+            let read = Connection::read("C", text, &context).unwrap();
+            assert_eq!(leads_to(&read), expected, "{text}");
+        }
+    }
 }

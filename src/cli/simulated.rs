@@ -2,12 +2,37 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use weir_sim::{
+    Call, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, Reply, RetryAfter,
+    Simulator, What, When, refusal,
+};
+
 use crate::cli::args::Site;
 use crate::error::{Error, Result};
-use crate::sim::{
-    Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, What, When, refusal,
-};
+use crate::http::exchange::{Request, Response, Transport, TransportError, header};
 use crate::yaml::Document;
+
+/// A simulated tenant as the API of a run, in this process and without a socket.
+#[derive(Clone, Debug)]
+pub struct SimulatedApi(pub Simulator);
+
+#[async_trait]
+impl Transport for SimulatedApi {
+    async fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        let authorization = request.headers.get(header::AUTHORIZATION);
+        let call = Call {
+            method: &request.method,
+            path: request.url.path(),
+            query: request.url.query().unwrap_or_default(),
+            authorization: authorization.and_then(|value| value.to_str().ok()),
+        };
+        let reply = self.0.answer(&call).await;
+        let Reply { status, headers, body, .. } =
+            reply.map_err(|broken| TransportError::Broken(broken.to_string()))?;
+        Ok(Response { status, headers, body })
+    }
+}
 
 /// Time that a request takes longer when `slow` strikes.
 const SLOW: Duration = Duration::from_secs(2);
@@ -36,7 +61,7 @@ pub(crate) fn tenant(site: &Site) -> Result<Options> {
         body_bytes: site.body_bytes.unwrap_or(usual.body_bytes),
         latency: Duration::from_millis(site.latency_ms.unwrap_or(0)),
         faults: Faults { rules, requests_per_second: site.burst, ..Faults::default() },
-        refuses: site.refuses.iter().map(|text| refusal(text)).collect::<Result<_>>()?,
+        refuses: site.refuses.iter().map(|text| refused(text)).collect::<Result<_>>()?,
         changes: site.changes.unwrap_or(0),
         quota: site.points_per_hour.map(|per_hour| PointsQuota {
             per_hour,
@@ -78,6 +103,15 @@ fn fault(text: &str) -> Result<Fault> {
         },
     };
     Ok(Fault { part: part.to_owned(), when: When::Share(share), what })
+}
+
+/// A path that the tenant refuses, and with which status, from `PATH=STATUS`.
+fn refused(text: &str) -> Result<(String, u16)> {
+    refusal(text).map_err(|error| {
+        Error::input(error.to_string()).with_hint(
+            "for example: /wiki/rest/api/content/search=410, /wiki/api/v2/pages/{id}?include-labels=400",
+        )
+    })
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use serde_json::json;
 use weir::http::exchange::{HeaderMap, Response, StatusCode};
 use weir::http::response_rules::{Attempt, Outcome, Rules, Verdict};
 use weir::report::StreamStatus;
-use weir::sim::{Options, Wanted};
 use weir::spec::{Meaning, Then};
 use weir::sync::report::RunStatus;
+use weir_sim::{Options, Wanted};
 
 use crate::support::rig::{ALL, Rig, confluence};
 

@@ -19,11 +19,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use weir::schema::{Column, ColumnType, TableSchema};
 use weir::secret::Secret;
-use weir::sim::Options;
 use weir::state::{Change, Holder};
 use weir::sync::report::RunStatus;
 use weir::write::files::{Files, FilesOptions, Settings};
 use weir::write::{Committed, Disposition, Leftovers, Table, Target};
+use weir_sim::Options;
 
 use crate::support::{
     rig::{ALL, Rig},

@@ -9,9 +9,9 @@ use std::{
 use weir::plan::Selection;
 use weir::replication::Mode;
 use weir::report::StreamStatus;
-use weir::sim::{Change, Fault, Faults, New, Options, STREAMS, What, When};
 use weir::sync::beginning::Beginning;
 use weir::sync::report::{RunReport, RunStatus};
+use weir_sim::{Change, Fault, Faults, New, Options, STREAMS, What, When};
 
 use crate::support::{
     rig::{Row, own_routes},

@@ -7,8 +7,8 @@ use std::{
 };
 
 use weir::report::{Planned, StreamReport};
-use weir::sim::{Children, Churn, Happening, Options, STREAMS};
 use weir::sync::report::RunReport;
+use weir_sim::{Children, Churn, Happening, Options, STREAMS};
 
 use crate::support::world::World;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use weir::report::Event;
-use weir::sim::{Churn, Options, STREAMS};
 use weir::sync::report::RunStatus;
+use weir_sim::{Churn, Options, STREAMS};
 
 use super::support::{
     rig::{Rig, confluence, own_routes},

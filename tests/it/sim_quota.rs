@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use weir::http::exchange::header;
 use weir::quota::headers::Quota;
 use weir::report::Event;
-use weir::sim::{
+use weir::sync::report::RunStatus;
+use weir_sim::{
     Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When,
 };
-use weir::sync::report::RunStatus;
 
 use super::sim::get;
 

@@ -17,13 +17,13 @@ use std::{
 };
 
 use weir::report::Event;
-use weir::sim::What::{ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate};
-use weir::sim::{
+use weir::sync::report::RunStatus;
+use weir::write::memory::Memory;
+use weir_sim::What::{ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate};
+use weir_sim::{
     Churn, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, STREAMS, What,
     When,
 };
-use weir::sync::report::RunStatus;
-use weir::write::memory::Memory;
 
 use crate::support::{
     dice::Dice,

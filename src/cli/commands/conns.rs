@@ -174,38 +174,3 @@ fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
     }
     printer::failure(shared.log_format, &error);
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::connection::{Base, Context, Environment, Origin};
-
-    #[test]
-    fn where_a_connection_leads_shows_no_secret() {
-        let table = [
-            ("postgres://ann:s3c@ret@db.test/wh?sslmode=require", "wh on db.test:5432"),
-            ("postgres:///wh?user=ann&password=s3cret&host=/run", "wh on /run:5432"),
-            ("{type: postgres, host: 'ann:s3cret@db.test', database: wh}", "wh on db.test:5432"),
-            ("{type: postgres, url: 'host=db password=s3cret'}", "?"),
-            ("s3://bucket/prefix/?token=s3cret", "s3://bucket/prefix"),
-            ("{type: files, url: 'az://key:s3cret@store/out'}", "az://store/out"),
-            ("{type: files, path: out/daily}", "out/daily"),
-            ("{spec: wiki, domain: acme.test, api_token: s3cret}", "wiki at acme.test"),
-            (
-                "{spec: wiki, site_url: 'https://ann:s3cret@acme.test/'}",
-                "wiki at https://acme.test",
-            ),
-            ("{spec: wiki, simulate: {}}", "wiki, simulated"),
-        ];
-        for (text, expected) in table {
-            let context = Context {
-                origin: Origin::Environment,
-                file: None,
-                base: Base::default(),
-                variables: &Environment::new(),
-            };
-            let read = Connection::read("C", text, &context).unwrap();
-            assert_eq!(leads_to(&read), expected, "{text}");
-        }
-    }
-}

@@ -8,13 +8,12 @@ use crate::cli::exit::Exit;
 use crate::cli::output::printer;
 use crate::cli::simulated::tenant;
 use crate::error::{Error, Kind, Result};
-use crate::secret::Secret;
-use crate::sim::{Credentials, Options, Simulator, serve};
+use weir_sim::{Credentials, Options, Simulator, serve};
 
 pub(crate) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
     let Sim::Confluence(args) = command;
     let credentials = args.email.clone().zip(args.token.clone()).map(|(email, token)| {
-        Credentials { email, token: Secret::new(token), scoped: false, lacks: Vec::new() }
+        Credentials { email, token: token.into(), scoped: false, lacks: Vec::new() }
     });
     let simulator = Simulator::new(Options { credentials, ..tenant(&args.site)? });
     crate::cli::exit::runtime()?.block_on(async {
@@ -42,7 +41,7 @@ pub(crate) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
         let cancel = CancellationToken::new();
         let serving = serve(simulator, listener, cancel.clone());
         tokio::select! {
-            served = serving => served?,
+            served = serving => served.map_err(|error| Error::new(Kind::Unreachable, "the simulator has stopped").because(error))?,
             _ = tokio::signal::ctrl_c() => cancel.cancel(),
         }
         Ok(Exit::Done)

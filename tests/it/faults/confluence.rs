@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use weir::report::NoticeKind;
-use weir::sim::{Fault, Faults, Options, What, When};
 use weir::sync::report::{RunReport, RunStatus};
+use weir_sim::{Fault, Faults, Options, What, When};
 
 use crate::support::{rows, world::World};
 
