@@ -21,12 +21,12 @@ impl Leftovers {
     }
 
     /// Name of the replication.
-    pub(super) fn replication(&self) -> &str {
+    pub(crate) fn replication(&self) -> &str {
         &self.replication
     }
 
     /// Whether what a run of a replication has staged, the last of it at this time, is one of them.
-    pub(super) fn include(&self, replication: &str, run_id: &str, at: DateTime<Utc>) -> bool {
+    pub(crate) fn include(&self, replication: &str, run_id: &str, at: DateTime<Utc>) -> bool {
         let is_old = self.now - at > TimeDelta::days(STALE_DAYS);
         self.kept.as_deref() != Some(run_id) && (replication == self.replication || is_old)
     }

@@ -16,14 +16,17 @@ use arrow_array::{
 use arrow_schema::DataType;
 use async_trait::async_trait;
 
-use super::{
-    Committed, Deletes, Disposition, Ending, Leftovers, Owner, Seen, Standing, Table, Target,
-    Watch, Writer,
-    repeats::{Apart, Example, LONGEST, Loss, Repeats, Verdict, check_strict, versions},
-};
 use crate::error::{Error, Kind, Result};
 use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
 use crate::state::{Change, Entries, Holder, Lock, Store};
+use crate::write::duplicate_keys::{
+    DuplicateKeys, Example, LONGEST, Loss, Verdict, check_strict, versions,
+};
+use crate::write::leftovers::Leftovers;
+use crate::write::owner::{Owner, Standing};
+use crate::write::slice_number::Apart;
+use crate::write::table::{Deletes, Disposition, Table};
+use crate::write::target::{Committed, Ending, Target, Watch, Writer};
 
 /// The values of a row's key.
 type Key = Vec<Option<Vec<u8>>>;
@@ -231,8 +234,8 @@ impl Writer for MemoryWriter {
     async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         let Self { table, kept, rows } = *self;
         let staged = Staged::new(&table, &rows, &ending.void)?;
-        let (written, repeated) = (staged.rows.len() as u64, staged.repeats.repeated);
-        let notices = staged.repeats.notices(staged.example.clone(), &table.stream);
+        let (written, repeated) = (staged.rows.len() as u64, staged.duplicates.repeated);
+        let notices = staged.duplicates.notices(staged.example.clone(), &table.stream);
         check_strict(table.strict, &notices)?;
         let mut kept = locked(&kept);
         let old = kept.tables.entry(table.object.clone()).or_default();
@@ -263,7 +266,7 @@ struct Staged {
     rows: Vec<RecordBatch>,
     /// Parents by whether they were read anew, by all slices that say so.
     parents: BTreeMap<Key, bool>,
-    repeats: Repeats,
+    duplicates: DuplicateKeys,
     /// The first two rows that collided.
     example: Option<Example>,
 }
@@ -271,7 +274,7 @@ struct Staged {
 impl Staged {
     fn new(table: &Table, staged: &[RecordBatch], void: &[i64]) -> Result<Self> {
         let (rows, parents) = (Vec::new(), BTreeMap::new());
-        let mut all = Self { rows, parents, repeats: Repeats::default(), example: None };
+        let mut all = Self { rows, parents, duplicates: DuplicateKeys::default(), example: None };
         let is_void = |row: &RecordBatch| slice_of(row).is_some_and(|slice| void.contains(&slice));
         let columns: Vec<usize> = (0..table.schema.columns.len()).collect();
         // By key, the rows in the order in which each gives way to the next.
@@ -305,7 +308,7 @@ impl Staged {
                 let newer = version.is_some() && next_version.is_some() && version != next_version;
                 let (apart, differs) = (Apart::of(*slice, *next_slice), !differing.is_empty());
                 let verdict = Loss { apart, differs, newer }.verdict();
-                all.repeats.add(verdict, 1);
+                all.duplicates.add(verdict, 1);
                 if verdict == Verdict::Collision {
                     collided.push((*row, shown(one, &table.schema.key), differing));
                 }
@@ -365,15 +368,12 @@ fn merge(
         rows.push(changed(&row, there.as_ref(), table)?);
     }
     for (_, row) in before {
-        let gone = match (&table.replaces, ending.seen) {
-            (Some(column), seen) => {
+        let gone = match &table.replaces {
+            Some(column) => {
                 let parent = key_of(&row, std::slice::from_ref(column));
-                match staged.parents.get(&parent) {
-                    Some(anew) => *anew && seen != Seen::Nothing,
-                    None => seen == Seen::All,
-                }
+                ending.seen.is_gone_with_parent(staged.parents.get(&parent).copied())
             }
-            (None, seen) => seen == Seen::All,
+            None => ending.seen.is_gone(),
         };
         let known = is_deleted(&row);
         match table.deletes {

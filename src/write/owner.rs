@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Disposition, Table};
+use crate::write::table::{Disposition, Table};
 
 /// Who wrote a table last, and what it left there. Saved with the rows of every commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct Owner {
 
 impl Owner {
     /// The record of a table that is committed; `None` for tables of weir's own.
-    pub(super) fn of(table: &Table, rows: Option<u64>) -> Option<Self> {
+    pub(crate) fn of(table: &Table, rows: Option<u64>) -> Option<Self> {
         let source = table.source.clone()?;
         let (replication, run_id) = (table.replication.clone(), table.run_id.clone());
         let rows = rows.filter(|_| table.disposition == Disposition::Merge);

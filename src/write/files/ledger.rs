@@ -9,9 +9,9 @@ use std::{
 use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
 
-use super::local::failed;
 use crate::error::{Error, Result};
 use crate::ledger::{Account, Balance, Ledger, Look, Standing, Visit};
+use crate::write::storage::disk::failed;
 
 /// The ledger in a folder, for all processes of the machine that use it.
 #[derive(Debug)]

@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// Name of the manifest in a folder of parts.
-pub(super) const NAME: &str = "_weir.json";
+pub(crate) const NAME: &str = "_weir.json";
 
 /// The files of a folder of parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     /// Run that wrote it.
-    pub(super) run_id: String,
+    pub(crate) run_id: String,
     /// Names of the parts that together are the table.
-    pub(super) files: Vec<String>,
+    pub(crate) files: Vec<String>,
     /// Names that belong to no table: parts being published, or about to be deleted. Readers
     /// leave them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) leftovers: Vec<String>,
+    pub(crate) leftovers: Vec<String>,
 }
 
 impl Manifest {
-    pub(super) fn parse(bytes: &[u8], shown: &str) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8], shown: &str) -> Result<Self> {
         serde_json::from_slice(bytes).map_err(|error| {
             Error::target(format!("`{shown}/{NAME}` is no manifest of weir"))
                 .because(error)
@@ -31,14 +31,14 @@ impl Manifest {
         })
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
         text.push(b'\n');
         text
     }
 
     /// Fails when the folder has something that the manifest does not name.
-    pub(super) fn refuse_foreign(&self, names: &[String], shown: &str) -> Result<()> {
+    pub(crate) fn refuse_foreign(&self, names: &[String], shown: &str) -> Result<()> {
         let own: BTreeSet<&str> =
             self.files.iter().chain(&self.leftovers).map(String::as_str).collect();
         let foreign: Vec<&String> =

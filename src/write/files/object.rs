@@ -1,46 +1,21 @@
 //! The `object` of a table: a path below the root that tells format, file or folder of parts.
 
 use crate::error::{Error, Result};
-use crate::write::SAMPLE;
-
-/// Format of a file, told by its extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Parquet,
-    Jsonl(Compression),
-}
-
-/// Compression of a JSONL file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
-    Plain,
-    Gzip,
-    Zstd,
-}
-
-/// Extensions and what they mean.
-const EXTENSIONS: [(&str, Format); 7] = [
-    (".parquet", Format::Parquet),
-    (".jsonl", Format::Jsonl(Compression::Plain)),
-    (".ndjson", Format::Jsonl(Compression::Plain)),
-    (".jsonl.gz", Format::Jsonl(Compression::Gzip)),
-    (".ndjson.gz", Format::Jsonl(Compression::Gzip)),
-    (".jsonl.zst", Format::Jsonl(Compression::Zstd)),
-    (".ndjson.zst", Format::Jsonl(Compression::Zstd)),
-];
+use crate::write::formats::format::{EXTENSIONS, Format};
+use crate::write::target::SAMPLE;
 
 /// Where a table's files are, below the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Object {
+pub(crate) struct Object {
     /// The file, or the folder of the parts; segments joined by `/`.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// What stands before and after the `*` in the names of parts; `None` for a single file.
-    pub(super) parts: Option<(String, String)>,
-    pub(super) format: Format,
+    pub(crate) parts: Option<(String, String)>,
+    pub(crate) format: Format,
 }
 
 impl Object {
-    pub(super) fn parse(object: &str) -> Result<Self> {
+    pub(crate) fn parse(object: &str) -> Result<Self> {
         let segments: Vec<&str> = object.split('/').collect();
         let odd =
             |part: &&str| part.is_empty() || matches!(*part, "." | "..") || part.contains('\\');
@@ -54,7 +29,7 @@ impl Object {
         }
         no_shell_variable(object)?;
         let (name, folders) = segments.split_last().unwrap_or((&object, &[]));
-        let format = format_of(name).ok_or_else(|| {
+        let format = Format::of_name(name).ok_or_else(|| {
             let known: Vec<String> = EXTENSIONS.iter().map(|(ext, _)| format!("`{ext}`")).collect();
             wrong(object, "has no extension that tells the format")
                 .with_hint(format!("let it end with one of {}", known.join(", ")))
@@ -78,7 +53,7 @@ impl Object {
     }
 
     /// Name of the part of this number, from 0, of a run; a single file's own name.
-    pub(super) fn part_name(&self, run_id: &str, number: usize) -> String {
+    pub(crate) fn part_name(&self, run_id: &str, number: usize) -> String {
         match &self.parts {
             Some((before, after)) => format!("{before}{run_id}-{number:05}{after}"),
             None => self.path.rsplit('/').next().unwrap_or_default().to_owned(),
@@ -86,7 +61,7 @@ impl Object {
     }
 
     /// Whether a part of this name was written by this run.
-    pub(super) fn is_of_run(&self, name: &str, run_id: &str) -> bool {
+    pub(crate) fn is_of_run(&self, name: &str, run_id: &str) -> bool {
         let Some((before, after)) = &self.parts else { return false };
         let inner =
             name.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
@@ -96,7 +71,7 @@ impl Object {
 
 /// The object for a sample of one: `wiki/pages.parquet` → `wiki/pages__sample.parquet`, `pages/*.parquet` →
 /// `pages__sample/*.parquet`.
-pub(super) fn beside(object: &str) -> String {
+pub(crate) fn beside(object: &str) -> String {
     let (folders, name) = object.rsplit_once('/').unwrap_or(("", object));
     if name.contains('*') {
         return format!("{folders}{SAMPLE}/{name}");
@@ -108,19 +83,6 @@ pub(super) fn beside(object: &str) -> String {
     let extension = name.strip_prefix(stem).unwrap_or_default();
     let folders = if folders.is_empty() { String::new() } else { format!("{folders}/") };
     format!("{folders}{stem}{SAMPLE}{extension}")
-}
-
-/// A run's id as part of a file name.
-pub(super) fn label(run_id: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-    run_id.chars().map(safe).collect()
-}
-
-fn format_of(name: &str) -> Option<Format> {
-    EXTENSIONS
-        .iter()
-        .find(|(ext, _)| name.len() > ext.len() && name.ends_with(ext))
-        .map(|(_, f)| *f)
 }
 
 fn wrong(object: &str, why: &str) -> Error {
@@ -145,6 +107,8 @@ pub fn no_shell_variable(path: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::write::formats::format::Compression;
+    use crate::write::staging::names::label;
 
     #[test]
     fn the_extension_tells_the_format_and_a_star_the_folder() {

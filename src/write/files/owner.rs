@@ -11,42 +11,42 @@ use std::{
 
 use object_store::{ObjectStoreExt, PutPayload};
 
-use super::{
-    Place, home, journal,
-    local::{self, Local},
-    object::Object,
-    store,
-};
 use crate::error::Result;
-use crate::write::{Disposition, Owner, Standing, Table};
+use crate::write::files::local::folder::LocalFolder;
+use crate::write::files::location::Location;
+use crate::write::files::object::Object;
+use crate::write::files::state::{journal, paths};
+use crate::write::owner::{Owner, Standing};
+use crate::write::storage::{bucket, disk};
+use crate::write::table::{Disposition, Table};
 
 /// The record of one object.
-pub(super) struct Record<'place> {
-    place: &'place Place,
+pub(crate) struct Record<'a> {
+    location: &'a Location,
     /// Its file, below the root.
     name: String,
 }
 
-impl<'place> Record<'place> {
-    pub(super) fn new(place: &'place Place, object: &str) -> Self {
-        Self { place, name: home::record(object) }
+impl<'a> Record<'a> {
+    pub(crate) fn new(location: &'a Location, object: &str) -> Self {
+        Self { location, name: paths::record(object) }
     }
 
     /// What is recorded, the newest first.
     async fn all(&self) -> Result<Vec<Owner>> {
-        let bytes = match self.place {
-            Place::Local(local) => {
+        let bytes = match self.location {
+            Location::Local(local) => {
                 let path = local.root().join(&self.name);
-                local::inside(local.root(), &path)?;
+                disk::inside(local.root(), &path)?;
                 match fs::read(&path) {
                     Ok(bytes) => bytes,
                     Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-                    Err(error) => return Err(local::failed("read", &path, &error)),
+                    Err(error) => return Err(disk::failed("read", &path, &error)),
                 }
             }
-            Place::Store(store) => {
-                let wrong = |error| store::failed("read", &self.name, &error);
-                match store.bucket().get(&store.below(&self.name)).await {
+            Location::Store(store) => {
+                let wrong = |error| bucket::failed("read", &self.name, &error);
+                match store.bucket().store().get(&store.bucket().below(&self.name)).await {
                     Ok(found) => found.bytes().await.map_err(wrong)?.to_vec(),
                     Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
                     Err(error) => return Err(wrong(error)),
@@ -58,16 +58,16 @@ impl<'place> Record<'place> {
     }
 
     /// The record that holds for an object with so many rows.
-    pub(super) async fn read(&self, rows: Option<u64>) -> Result<Option<Owner>> {
+    pub(crate) async fn read(&self, rows: Option<u64>) -> Result<Option<Owner>> {
         let mut all = self.all().await?;
         let fits = all.iter().position(|one| rows.is_some() && one.rows == rows);
         Ok(if all.is_empty() { None } else { Some(all.swap_remove(fits.unwrap_or(0))) })
     }
 
     /// Announces what will be recorded once the object is published.
-    pub(super) async fn announce(&self, table: &Table, rows: u64) -> Result<Option<Owner>> {
+    pub(crate) async fn announce(&self, table: &Table, rows: u64) -> Result<Option<Owner>> {
         let owner = Owner::of(table, Some(rows));
-        if owner.is_some() && matches!(self.place, Place::Local(_)) {
+        if owner.is_some() && matches!(self.location, Location::Local(_)) {
             let before = self.all().await?.into_iter().next();
             self.write(&owner.clone().into_iter().chain(before).collect::<Vec<_>>()).await?;
         }
@@ -75,7 +75,7 @@ impl<'place> Record<'place> {
     }
 
     /// Records whose the object is that was published.
-    pub(super) async fn save(&self, owner: Option<Owner>) -> Result<()> {
+    pub(crate) async fn save(&self, owner: Option<Owner>) -> Result<()> {
         match owner {
             Some(owner) => self.write(&[owner]).await,
             None => Ok(()),
@@ -84,12 +84,12 @@ impl<'place> Record<'place> {
 
     async fn write(&self, all: &[Owner]) -> Result<()> {
         let text = journal::record(&all)?;
-        match self.place {
-            Place::Local(local) => write_local(local, &self.name, &text),
-            Place::Store(store) => {
-                let path = store.below(&self.name);
-                let put = store.bucket().put(&path, PutPayload::from(text)).await;
-                put.map(drop).map_err(|error| store::failed("write", &self.name, &error))
+        match self.location {
+            Location::Local(local) => write_local(local, &self.name, &text),
+            Location::Store(store) => {
+                let path = store.bucket().below(&self.name);
+                let put = store.bucket().store().put(&path, PutPayload::from(text)).await;
+                put.map(drop).map_err(|error| bucket::failed("write", &self.name, &error))
             }
         }
     }
@@ -97,31 +97,31 @@ impl<'place> Record<'place> {
 
 /// What stands where an object is to be written. Rows are counted where the count is compared with a record's, or
 /// where there is no record.
-pub(super) async fn standing(
-    place: &Place,
+pub(crate) async fn standing(
+    location: &Location,
     object: Object,
     disposition: Disposition,
 ) -> Result<Standing> {
-    let count = || match place {
+    let count = || match location {
         // What cannot be counted is there all the same.
-        Place::Local(local) => local.rows(&object).ok(),
+        Location::Local(local) => local.count(&object).ok(),
         // The rows of a store would have to be fetched.
-        Place::Store(_) => None,
+        Location::Store(_) => None,
     };
     let mut rows = if disposition == Disposition::Merge { count() } else { None };
-    let owner = Record::new(place, &object.path).read(rows).await?;
+    let owner = Record::new(location, &object.path).read(rows).await?;
     if owner.is_none() && rows.is_none() {
         rows = count();
     }
     Ok(Standing { object: object.path, rows, owner })
 }
 
-fn write_local(local: &Local, name: &str, text: &[u8]) -> Result<()> {
+fn write_local(local: &LocalFolder, name: &str, text: &[u8]) -> Result<()> {
     let path = local.root().join(name);
     let (new, folder) = (path.with_extension("new"), path.parent().unwrap_or(Path::new(".")));
-    local::inside(local.root(), &new)?;
-    fs::create_dir_all(folder).map_err(|error| local::failed("create", folder, &error))?;
-    let wrong = |error: std::io::Error| local::failed("write", &path, &error);
+    disk::inside(local.root(), &new)?;
+    fs::create_dir_all(folder).map_err(|error| disk::failed("create", folder, &error))?;
+    let wrong = |error: std::io::Error| disk::failed("write", &path, &error);
     let mut file = File::create(&new).map_err(wrong)?;
     file.write_all(text).and_then(|()| file.sync_all()).map_err(wrong)?;
     fs::rename(&new, &path).map_err(wrong)

@@ -4,11 +4,13 @@ use std::{error::Error as _, fmt, io};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::{name, options::PostgresOptions, own::OWN};
 use crate::error::{Error, Kind};
+use crate::write::postgres::name;
+use crate::write::postgres::name::WEIR_SCHEMA;
+use crate::write::postgres::options::fields::PostgresOptions;
 
 /// Characters of a server's message that are shown.
-const SHOWN: usize = 300;
+const SHWEIR_SCHEMA: usize = 300;
 
 /// What the server answered: its words, and their kind for those further up.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// Whether a statement failed because other sessions hold its locks, so that it may succeed later.
-pub(super) fn is_locked_out(error: &Error) -> bool {
+pub(crate) fn is_locked_out(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(Refusal { code, .. }) = inner.downcast_ref() {
@@ -39,7 +41,7 @@ pub(super) fn is_locked_out(error: &Error) -> bool {
 
 /// An error that met a statement which defines something. Where a function of the database refused it, an
 /// event trigger for example, the error names the statement.
-pub(super) fn definition(
+pub(crate) fn definition(
     what: impl Into<String>,
     statement: &str,
     error: &tokio_postgres::Error,
@@ -57,14 +59,14 @@ pub(super) fn definition(
     let (code, said) = (refusal.code().clone(), said(refusal));
     let said = format!("`{}` was refused: {said}", without_stage(first));
     Error::target(what).because(Refusal { code, said }).with_hint(format!(
-        "an event trigger of the database forbids it: let it pass what this role does in schema `{OWN}`, \
+        "an event trigger of the database forbids it: let it pass what this role does in schema `{WEIR_SCHEMA}`, \
          where weir makes its staging tables; into tables that are there with all columns and a primary \
          key, the modes `truncate` and `incremental` need nothing else"
     ))
 }
 
 /// An error that met a statement; `what` is a clause that names the table.
-pub(super) fn statement(what: impl Into<String>, error: &tokio_postgres::Error) -> Error {
+pub(crate) fn statement(what: impl Into<String>, error: &tokio_postgres::Error) -> Error {
     let failed = Error::target(what);
     match error.as_db_error() {
         Some(refusal) => {
@@ -82,7 +84,7 @@ pub(super) fn statement(what: impl Into<String>, error: &tokio_postgres::Error) 
 }
 
 /// An error that met the attempt to connect.
-pub(super) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Error) -> Error {
+pub(crate) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Error) -> Error {
     let place = options.place();
     if let Some(refusal) = error.as_db_error() {
         return refused(options, refusal);
@@ -129,7 +131,7 @@ pub(super) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Erro
 }
 
 /// Whether connecting may well succeed in a moment.
-pub(super) fn is_transient(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn is_transient(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         Some(code) => {
             *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::TOO_MANY_CONNECTIONS
@@ -148,12 +150,12 @@ pub(super) fn is_transient(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Whether TLS itself failed, rather than the server refusing the login.
-pub(super) fn is_tls(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn is_tls(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS")
 }
 
 /// Whether this is what the server answered.
-pub(super) fn is(error: &tokio_postgres::Error, code: &SqlState) -> bool {
+pub(crate) fn is(error: &tokio_postgres::Error, code: &SqlState) -> bool {
     error.code() == Some(code)
 }
 
@@ -232,7 +234,7 @@ fn said(refusal: &DbError) -> String {
         Some(place) => format!("{} ({place})", refusal.message()),
         None => refusal.message().to_owned(),
     };
-    without_stage(text).chars().take(SHOWN).collect()
+    without_stage(text).chars().take(SHWEIR_SCHEMA).collect()
 }
 
 /// Names of staging tables say nothing to a reader.
@@ -251,7 +253,7 @@ fn unreachable(what: String) -> Error {
     Error::new(Kind::Unreachable, what)
 }
 
-pub(super) fn no_answer(options: &PostgresOptions) -> Error {
+pub(crate) fn no_answer(options: &PostgresOptions) -> Error {
     let seconds = options.connect_timeout.as_secs();
     unreachable(format!("no answer from `{}` within {seconds} seconds", options.place()))
         .with_hint("check the host and the firewalls between, or raise `connect_timeout`")
@@ -268,5 +270,5 @@ fn chain(error: &tokio_postgres::Error) -> String {
         text = format!("{text}: {inner}");
         cause = inner.source();
     }
-    text.chars().take(SHOWN).collect()
+    text.chars().take(SHWEIR_SCHEMA).collect()
 }

@@ -6,23 +6,25 @@ use crate::error::{Error, Result};
 use crate::hash;
 
 /// Bytes that a Postgres server keeps of a name; what is longer it would cut off silently.
-pub(super) const LONGEST: usize = 63;
+pub(crate) const LONGEST: usize = 63;
+/// Name of the schema that holds weir's own tables.
+pub(crate) const WEIR_SCHEMA: &str = "_weir";
 /// What the names of staging tables begin with.
-pub(super) const STAGE: &str = "_weir_stage_";
+pub(crate) const STAGE: &str = "_weir_stage_";
 /// Bytes of such a name: sixteen digits for the table follow, and eight that are random.
-pub(super) const STAGE_LENGTH: usize = STAGE.len() + 16 + 1 + 8;
+pub(crate) const STAGE_LENGTH: usize = STAGE.len() + 16 + 1 + 8;
 
 /// A table's schema and name, unquoted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TableName {
-    pub(super) schema: String,
-    pub(super) table: String,
+pub(crate) struct TableName {
+    pub(crate) schema: String,
+    pub(crate) table: String,
 }
 
 impl TableName {
     /// `schema.table`, or `table` in the default schema. Case is kept; a part that holds a dot is
     /// put in double quotes, in which `""` means one.
-    pub(super) fn parse(object: &str, default_schema: &str) -> Result<Self> {
+    pub(crate) fn parse(object: &str, default_schema: &str) -> Result<Self> {
         let mut parts = parts(object)?;
         let (schema, table) = match (parts.pop(), parts.pop(), parts.pop()) {
             (Some(table), None, _) => (default_schema.to_owned(), table),
@@ -35,7 +37,7 @@ impl TableName {
     }
 
     /// Refuses a table in a schema that is the server's own.
-    pub(super) fn refuse_system(&self) -> Result<()> {
+    pub(crate) fn refuse_system(&self) -> Result<()> {
         let schema = &self.schema;
         if !schema.starts_with("pg_") && schema != "information_schema" {
             return Ok(());
@@ -45,24 +47,24 @@ impl TableName {
     }
 
     /// Another table of the same schema.
-    pub(super) fn sibling(&self, table: impl Into<String>) -> Self {
+    pub(crate) fn sibling(&self, table: impl Into<String>) -> Self {
         Self { schema: self.schema.clone(), table: table.into() }
     }
 
     /// A staging table of this one, in another schema.
-    pub(super) fn stage(&self, schema: &str, random: u32) -> Self {
+    pub(crate) fn stage(&self, schema: &str, random: u32) -> Self {
         let table = format!("{}{random:08x}", self.stage_prefix());
         Self { schema: schema.to_owned(), table }
     }
 
     /// Number under which the table is locked whose staging table this is; `None` when it is none.
-    pub(super) fn lock_key_of_stage(&self) -> Option<i64> {
+    pub(crate) fn lock_key_of_stage(&self) -> Option<i64> {
         let hash = self.table.strip_prefix(STAGE)?.get(..16)?;
         u64::from_str_radix(hash, 16).ok().map(|hash| i64::from_ne_bytes(hash.to_ne_bytes()))
     }
 
     /// A table of the same schema whose name ends with `suffix`, in place of what is too long for it.
-    pub(super) fn beside(&self, suffix: &str) -> Self {
+    pub(crate) fn beside(&self, suffix: &str) -> Self {
         let most = LONGEST.saturating_sub(suffix.len());
         let most = most.min(self.table.len());
         let end = (0..=most).rev().find(|end| self.table.is_char_boundary(*end)).unwrap_or(0);
@@ -70,12 +72,12 @@ impl TableName {
     }
 
     /// What the names of this table's staging tables begin with; differs from table to table.
-    pub(super) fn stage_prefix(&self) -> String {
+    pub(crate) fn stage_prefix(&self) -> String {
         format!("{STAGE}{:016x}_", self.hash())
     }
 
     /// Number under which the table is locked.
-    pub(super) fn lock_key(&self) -> i64 {
+    pub(crate) fn lock_key(&self) -> i64 {
         i64::from_ne_bytes(self.hash().to_ne_bytes())
     }
 
@@ -93,23 +95,23 @@ impl fmt::Display for TableName {
 }
 
 /// An identifier in double quotes.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A string literal, whatever `standard_conforming_strings` is.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Identifiers in double quotes, with commas between.
-pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(quoted).collect();
     names.join(", ")
 }
 
 /// Refuses a name that Postgres would not keep as it is.
-pub(super) fn check(what: &str, name: &str) -> Result<()> {
+pub(crate) fn check(what: &str, name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::input(format!("the name of a {what} is empty")));
     }

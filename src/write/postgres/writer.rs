@@ -8,21 +8,22 @@ use std::sync::{
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 
-use super::{
-    failure,
-    lock::TableLock,
-    merge, owner,
-    pool::{Lease, Pool},
-    publish::{self, Published},
-    repeats::Told,
-    stage::{Stage, lost_lock},
-    state::{self, Home},
-    wait::{Waiter, Waits},
-};
 use crate::error::{Error, Result};
 use crate::report::{Notice, NoticeKind, add_notice};
 use crate::state::Change;
-use crate::write::{Committed, Ending, Watch, Writer};
+use crate::write::postgres::failure;
+use crate::write::postgres::load::stage::{Stage, lost_lock};
+use crate::write::postgres::publish::commit::Published;
+use crate::write::postgres::publish::duplicate_keys::Told;
+use crate::write::postgres::publish::merge;
+use crate::write::postgres::publish::{columns, commit};
+use crate::write::postgres::session::lock_wait::{Waiter, Waits};
+use crate::write::postgres::session::pool::{Lease, Pool};
+use crate::write::postgres::session::table_lock::TableLock;
+use crate::write::postgres::state::location::Home;
+use crate::write::postgres::state::owner;
+use crate::write::postgres::state::store;
+use crate::write::target::{Committed, Ending, Watch, Writer};
 
 /// Bytes of memory of one table's batches that make a COPY worth its while.
 const ENOUGH: usize = 4 << 20;
@@ -30,7 +31,7 @@ const ENOUGH: usize = 4 << 20;
 const PLENTY: usize = 32 << 20;
 
 /// Writes one table. Dropped, it gives its lock up, and leaves its staging table to the next run.
-pub(super) struct PostgresWriter {
+pub(crate) struct PostgresWriter {
     /// Both are there until the writer is done.
     open: Option<(Arc<Stage>, TableLock)>,
     pool: Arc<Pool>,
@@ -45,16 +46,16 @@ pub(super) struct PostgresWriter {
 }
 
 /// What a writer shares with others, and where its state is kept.
-pub(super) struct Surroundings {
-    pub(super) pool: Arc<Pool>,
-    pub(super) waiting: Arc<AtomicUsize>,
-    pub(super) watch: Watch,
-    pub(super) home: Home,
+pub(crate) struct Surroundings {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) waiting: Arc<AtomicUsize>,
+    pub(crate) watch: Watch,
+    pub(crate) home: Home,
 }
 
 impl PostgresWriter {
     /// A writer; its stage has so many rows already.
-    pub(super) fn new(stage: Stage, lock: TableLock, around: Surroundings, rows: u64) -> Self {
+    pub(crate) fn new(stage: Stage, lock: TableLock, around: Surroundings, rows: u64) -> Self {
         let Surroundings { pool, waiting, watch, home } = around;
         let pending = Pending { batches: Vec::new(), bytes: 0, waiting };
         Self {
@@ -116,15 +117,15 @@ impl PostgresWriter {
             table: name,
         };
         let mut lease = self.lease().await?;
-        let adapting = publish::adapt_first(&mut lease, stage, waiter.clone()).await?;
+        let adapting = columns::adapt_first(&mut lease, stage, waiter.clone()).await?;
         let failed = |error| failure::statement(format!("table {name} cannot be written"), &error);
         let transaction = lease.transaction().await.map_err(failed)?;
         let mut waits = Waits::begin(&transaction, waiter).await?;
-        let published = publish::publish(&transaction, stage, ending, &mut waits).await?;
+        let published = commit::publish(&transaction, stage, ending, &mut waits).await?;
         let waited = waits.waited();
         drop(waits);
         owner::save(&transaction, stage).await?;
-        state::apply(&transaction, &self.home, state).await?;
+        store::apply(&transaction, &self.home, state).await?;
         transaction.commit().await.map_err(|error| {
             let what = format!("whether the new rows of table {name} were committed is not known");
             failure::statement(what, &error)
@@ -167,11 +168,11 @@ impl Writer for PostgresWriter {
         let mut lease = self.lease().await?;
         let failed = |error| failure::statement("the state cannot be saved", &error);
         let transaction = lease.transaction().await.map_err(failed)?;
-        state::let_last(&transaction).await?;
+        store::let_last(&transaction).await?;
         if state.is_empty() {
             self.stage()?.touch(&transaction).await?;
         }
-        state::apply(&transaction, &self.home, state).await?;
+        store::apply(&transaction, &self.home, state).await?;
         transaction.commit().await.map_err(failed)?;
         lease.give_back();
         Ok(())

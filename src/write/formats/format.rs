@@ -1,0 +1,36 @@
+//! Formats of files, named by the extension of a file.
+
+/// Format of a file, told by its extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Parquet,
+    Jsonl(Compression),
+}
+
+/// Compression of a JSONL file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+/// Extensions and what they mean.
+pub(crate) const EXTENSIONS: [(&str, Format); 7] = [
+    (".parquet", Format::Parquet),
+    (".jsonl", Format::Jsonl(Compression::Plain)),
+    (".ndjson", Format::Jsonl(Compression::Plain)),
+    (".jsonl.gz", Format::Jsonl(Compression::Gzip)),
+    (".ndjson.gz", Format::Jsonl(Compression::Gzip)),
+    (".jsonl.zst", Format::Jsonl(Compression::Zstd)),
+    (".ndjson.zst", Format::Jsonl(Compression::Zstd)),
+];
+
+impl Format {
+    /// The format that the extension of a file's name stands for; `None` for any other name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let mut known = EXTENSIONS.iter();
+        let found = known.find(|(end, _)| name.len() > end.len() && name.ends_with(end));
+        found.map(|(_, format)| *format)
+    }
+}

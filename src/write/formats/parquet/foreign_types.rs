@@ -1,0 +1,130 @@
+//! Parquet files that another program has written again: pandas, `DuckDB` and Polars keep the values, not the
+//! types.
+
+use std::sync::Arc;
+
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    StringArray, TimestampMicrosecondArray,
+    cast::AsArray,
+    types::{
+        Date64Type, Decimal128Type, Float32Type, Int8Type, Int16Type, Int32Type,
+        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+        TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    },
+};
+use arrow_schema::{DataType, TimeUnit};
+
+use crate::schema::{ColumnType, DECIMAL};
+
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
+
+/// Type of the columns of weir's own that hold all values of this type.
+pub(crate) fn kind_of(data_type: &DataType) -> Option<ColumnType> {
+    use DataType as T;
+    Some(match data_type {
+        T::Utf8 | T::LargeUtf8 | T::Utf8View => ColumnType::Text,
+        T::Int8 | T::Int16 | T::Int32 | T::Int64 => ColumnType::Int,
+        T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => ColumnType::Int,
+        T::Float32 | T::Float64 => ColumnType::Float,
+        T::Decimal128(_, _) => ColumnType::Decimal,
+        T::Boolean => ColumnType::Bool,
+        T::Date32 | T::Date64 => ColumnType::Date,
+        T::Timestamp(_, _) => ColumnType::Timestamp,
+        T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => ColumnType::Bytes,
+        T::Dictionary(_, values) => return kind_of(values),
+        _ => return None,
+    })
+}
+
+/// The values in the type that weir writes.
+///
+/// # Errors
+/// A value is too large for it, or there is no such type; says which.
+pub(crate) fn own(array: &ArrayRef) -> Result<ArrayRef, String> {
+    use DataType as T;
+    let data_type = array.data_type();
+    let kind = kind_of(data_type);
+    if kind.is_some_and(|kind| kind.arrow() == *data_type) {
+        return Ok(Arc::clone(array));
+    }
+    Ok(match data_type {
+        T::LargeUtf8 => Arc::new(StringArray::from_iter(array.as_string::<i64>())),
+        T::Utf8View => Arc::new(StringArray::from_iter(array.as_string_view())),
+        T::LargeBinary => Arc::new(BinaryArray::from_iter(array.as_binary::<i64>())),
+        T::BinaryView => Arc::new(BinaryArray::from_iter(array.as_binary_view())),
+        T::FixedSizeBinary(_) => Arc::new(BinaryArray::from_iter(array.as_fixed_size_binary())),
+        T::Float32 => {
+            let floats: Float64Array = array.as_primitive::<Float32Type>().unary(f64::from);
+            Arc::new(floats)
+        }
+        T::Date64 => Arc::new(days(array)?),
+        T::Timestamp(unit, _) => Arc::new(instants(*unit, array)?.with_timezone("UTC")),
+        T::Decimal128(_, scale) => Arc::new(decimals(*scale, array)?),
+        T::Dictionary(_, _) => {
+            let dictionary = array.as_any_dictionary();
+            let values = arrow_select::take::take(dictionary.values(), dictionary.keys(), None);
+            return own(&values.map_err(|error| error.to_string())?);
+        }
+        _ => Arc::new(numbers(array)?),
+    })
+}
+
+fn days(array: &ArrayRef) -> Result<Date32Array, String> {
+    let dates = array.as_primitive::<Date64Type>();
+    dates.try_unary(|date| i32::try_from(date.div_euclid(DAY)).map_err(|_| too_large(date)))
+}
+
+fn instants(unit: TimeUnit, array: &ArrayRef) -> Result<TimestampMicrosecondArray, String> {
+    let times = |value: i64, factor: i64| value.checked_mul(factor).ok_or_else(|| too_large(value));
+    match unit {
+        TimeUnit::Second => {
+            array.as_primitive::<TimestampSecondType>().try_unary(|value| times(value, 1_000_000))
+        }
+        TimeUnit::Millisecond => {
+            array.as_primitive::<TimestampMillisecondType>().try_unary(|value| times(value, 1_000))
+        }
+        TimeUnit::Microsecond => Ok(array.as_primitive::<TimestampMicrosecondType>().clone()),
+        // Weir has written microseconds: nothing is lost.
+        TimeUnit::Nanosecond => Ok(array
+            .as_primitive::<TimestampNanosecondType>()
+            .unary(|value| value.div_euclid(1_000))),
+    }
+}
+
+fn decimals(scale: i8, array: &ArrayRef) -> Result<Decimal128Array, String> {
+    let (precision, wanted) = DECIMAL;
+    let power = 10_i128.checked_pow(u32::from(wanted.abs_diff(scale)));
+    let decimals: Decimal128Array = array.as_primitive::<Decimal128Type>().try_unary(|value| {
+        let moved = power.and_then(|power| {
+            if scale <= wanted {
+                value.checked_mul(power)
+            } else {
+                (value % power == 0).then(|| value / power)
+            }
+        });
+        moved.ok_or_else(|| too_large(value))
+    })?;
+    decimals.with_precision_and_scale(precision, wanted).map_err(|error| error.to_string())
+}
+
+fn numbers(array: &ArrayRef) -> Result<Int64Array, String> {
+    use DataType as T;
+    Ok(match array.data_type() {
+        T::Int8 => array.as_primitive::<Int8Type>().unary(i64::from),
+        T::Int16 => array.as_primitive::<Int16Type>().unary(i64::from),
+        T::Int32 => array.as_primitive::<Int32Type>().unary(i64::from),
+        T::UInt8 => array.as_primitive::<UInt8Type>().unary(i64::from),
+        T::UInt16 => array.as_primitive::<UInt16Type>().unary(i64::from),
+        T::UInt32 => array.as_primitive::<UInt32Type>().unary(i64::from),
+        T::UInt64 => array
+            .as_primitive::<UInt64Type>()
+            .try_unary(|value| i64::try_from(value).map_err(|_| too_large(value)))?,
+        other => return Err(format!("`{other}` is no type of weir's columns")),
+    })
+}
+
+fn too_large(value: impl std::fmt::Display) -> String {
+    format!("`{value}` is too large for the column")
+}

@@ -1,0 +1,225 @@
+//! Staged rows merged into a table by their key: new ones, changed ones, and those that are gone.
+
+use tokio_postgres::{Client, Transaction, error::SqlState};
+
+use crate::error::Result;
+use crate::schema::{CHANGE, DELETED_AT, MARK, OWN_COLUMNS, SLICE};
+use crate::write::postgres::failure;
+use crate::write::postgres::load::stage::Stage;
+use crate::write::postgres::name::{TableName, list, literal, quoted};
+use crate::write::postgres::publish::statement::{ambiguous, failed, run};
+use crate::write::postgres::sql::catalog;
+use crate::write::postgres::sql::catalog::Existing;
+use crate::write::table::{Deletes, Disposition};
+use crate::write::target::{Ending, Seen};
+
+/// The table of the parents that were marked. It is gone when the transaction ends; no temporary one, which
+/// takes a right of its own.
+fn parents(stage: &Stage) -> TableName {
+    stage.table.sibling(format!("{}_mark", stage.table.table))
+}
+
+/// Moves the markers out of the staged rows.
+pub(crate) async fn set_marks_aside(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    let Some(replaces) = &stage.replaces else { return Ok(()) };
+    let (table, parent, mark) = (&stage.table, quoted(replaces), quoted(MARK));
+    let parents = parents(stage);
+    let statement = format!(
+        "CREATE TABLE {parents} AS \
+             SELECT {parent} AS parent, bool_and({mark}) AS anew FROM {table} \
+             WHERE {mark} IS NOT NULL GROUP BY 1; \
+         CREATE UNIQUE INDEX ON {parents} (parent); ANALYZE {parents}; \
+         DELETE FROM {table} WHERE {mark} IS NOT NULL"
+    );
+    run(transaction, stage, &statement).await
+}
+
+/// Removes the markers.
+pub(crate) async fn drop_marks(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    match stage.replaces {
+        Some(_) => run(transaction, stage, &format!("DROP TABLE {}", parents(stage))).await,
+        None => Ok(()),
+    }
+}
+
+/// Says of all staged rows that they are new, where the table says so.
+pub(crate) async fn call_all_new(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+    if stage.disposition != Disposition::Merge || stage.schema.position(CHANGE).is_none() {
+        return Ok(());
+    }
+    run(transaction, stage, &format!("UPDATE {} SET {} = 'new'", stage.table, quoted(CHANGE))).await
+}
+
+/// Merges a stage into the table; how many old rows it found gone.
+pub(crate) async fn merge(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    old: &Existing,
+    ending: &Ending,
+) -> Result<u64> {
+    let (table, key) = (&stage.table, stage.key_columns());
+    if gone(stage, ending).is_some() && stage.deletes != Deletes::Ignore {
+        // Of an old table that was never analysed, Postgres may believe that few rows are looked up.
+        run(transaction, stage, &format!("CREATE INDEX ON {table} ({key})")).await?;
+    }
+    run(transaction, stage, &format!("ANALYZE {table}")).await?;
+    let deleted = delete(transaction, stage, ending).await?;
+    upsert(transaction, stage, old).await?;
+    Ok(deleted)
+}
+
+/// Keys of old rows that were not staged, as texts; `None` where there are more than `most`. For keys of one
+/// column.
+pub(crate) async fn missing(
+    client: &Client,
+    stage: &Stage,
+    void: &[i64],
+    most: usize,
+) -> Result<Option<Vec<String>>> {
+    let (name, table, matching) = (&stage.name, &stage.table, stage.matching("old", "new"));
+    let (key, slice, mark) = (stage.key_columns(), quoted(SLICE), quoted(MARK));
+    let failed = |error| failure::statement(format!("table {name} cannot be read"), &error);
+    // A table without the key's columns gets them when it is written, with nothing in them.
+    let existing = catalog::inspect(client, name).await?;
+    let Some(existing) = existing.filter(|existing| existing.has_all(&stage.key)) else {
+        return Ok(Some(Vec::new()));
+    };
+    let alive = if existing.has_all(&[DELETED_AT.to_owned()]) {
+        format!("old.{} IS NULL AND ", quoted(DELETED_AT))
+    } else {
+        String::new()
+    };
+    let statement = format!(
+        "SELECT old.{key}::text FROM {name} AS old WHERE {alive}NOT EXISTS (SELECT FROM {table} AS new \
+             WHERE {matching} AND new.{mark} IS NOT TRUE AND NOT new.{slice} = ANY($1)) LIMIT {}",
+        most + 1
+    );
+    let rows = client.query(&statement, &[&void]).await.map_err(failed)?;
+    Ok((rows.len() <= most).then(|| rows.iter().map(|row| row.get(0)).collect()))
+}
+
+async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -> Result<u64> {
+    let Some(gone) = gone(stage, ending) else { return Ok(0) };
+    let name = &stage.name;
+    let statement = match stage.deletes {
+        Deletes::Ignore => return Ok(0),
+        Deletes::Remove => format!("DELETE FROM {name} AS old WHERE {gone}"),
+        Deletes::Mark => {
+            let (at, column) = (literal(&ending.at.to_rfc3339()), quoted(DELETED_AT));
+            let change = match stage.schema.position(CHANGE) {
+                Some(_) => format!(", {} = 'deleted'", quoted(CHANGE)),
+                None => String::new(),
+            };
+            format!(
+                "UPDATE {name} AS old SET {column} = {at}::timestamptz{change} \
+                 WHERE old.{column} IS NULL AND {gone}"
+            )
+        }
+    };
+    transaction.execute(&statement, &[]).await.map_err(|error| failed(stage, &error))
+}
+
+/// SQL: the old row is not at the source any more; `None` when that is known of no row.
+///
+/// Conditions are joined by `AND` alone: under an `OR`, Postgres would look through the whole staging for
+/// each old row.
+fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
+    let (table, matching) = (&stage.table, stage.matching("old", "new"));
+    let unseen = format!("NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})");
+    let marked = stage.replaces.as_ref().map(|replaces| {
+        let (parents, parent) = (parents(stage), quoted(replaces));
+        format!("SELECT FROM {parents} AS marked WHERE marked.parent = old.{parent}")
+    });
+    match (ending.seen, marked) {
+        (Seen::Nothing, _) | (Seen::Some, None) => None,
+        (Seen::All, None) => Some(unseen),
+        (Seen::Some, Some(marked)) => {
+            Some(format!("EXISTS ({marked} AND marked.anew) AND {unseen}"))
+        }
+        // The parent was read anew, or is gone itself.
+        (Seen::All, Some(marked)) => {
+            Some(format!("NOT EXISTS ({marked} AND NOT marked.anew) AND {unseen}"))
+        }
+    }
+}
+
+/// Inserts rows with new keys, and updates those that changed or had been taken for gone.
+pub(crate) async fn upsert(
+    transaction: &Transaction<'_>,
+    stage: &Stage,
+    old: &Existing,
+) -> Result<()> {
+    let (name, table) = (&stage.name, &stage.table);
+    let (columns, key) = (stage.columns(), stage.key_columns());
+    if !old.is_unique(&stage.key) {
+        let index = format!("CREATE UNIQUE INDEX ON {name} ({key})");
+        transaction.batch_execute(&index).await.map_err(|error| {
+            if failure::is(&error, &SqlState::UNIQUE_VIOLATION) {
+                ambiguous(stage)
+            } else {
+                failed(stage, &error)
+            }
+        })?;
+    }
+    let named: Vec<&str> = stage.schema.columns.iter().map(|column| column.name.as_str()).collect();
+    let values = named.iter().map(|name| match *name {
+        CHANGE if stage.disposition == Disposition::Merge => "'new'".to_owned(),
+        name => quoted(name),
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    let then = then(stage, &named);
+    let statement = format!(
+        "INSERT INTO {name} AS old ({columns}) SELECT {values} FROM {table} \
+         ON CONFLICT ({key}) DO {then}; DROP TABLE {table}"
+    );
+    run(transaction, stage, &statement).await
+}
+
+/// SQL: what becomes of an old row whose key comes again.
+fn then(stage: &Stage, named: &[&str]) -> String {
+    let rest: Vec<&str> =
+        named.iter().copied().filter(|name| !stage.key.iter().any(|key| key == name)).collect();
+    let compared: Vec<&str> =
+        rest.iter().copied().filter(|name| !name.starts_with(OWN_COLUMNS)).collect();
+    let row = |of: &str, names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| format!("{of}.{}", quoted(name))).collect();
+        format!("ROW({})", names.join(", "))
+    };
+    let differs = |names: &[&str]| {
+        format!("{} IS DISTINCT FROM {}", row("old", names), row("EXCLUDED", names))
+    };
+    let revived = format!("old.{} IS NOT NULL", quoted(DELETED_AT));
+    let marked = rest.contains(&DELETED_AT);
+    let mut when = Vec::new();
+    if !compared.is_empty() {
+        when.push(differs(&compared));
+    }
+    if marked {
+        when.push(revived.clone());
+    }
+    if when.is_empty() {
+        return "NOTHING".to_owned();
+    }
+    let place: Vec<&str> =
+        compared.iter().copied().filter(|name| stage.place.iter().any(|one| one == name)).collect();
+    let change = || {
+        let new = marked.then(|| format!(" WHEN {revived} THEN 'new'"));
+        let moved = (!place.is_empty()).then(|| format!(" WHEN {} THEN 'moved'", differs(&place)));
+        let cases: String = new.into_iter().chain(moved).collect();
+        if cases.is_empty() {
+            "'updated'".to_owned()
+        } else {
+            format!("CASE{cases} ELSE 'updated' END")
+        }
+    };
+    let news = rest.iter().map(|name| match *name {
+        CHANGE => change(),
+        name => format!("EXCLUDED.{}", quoted(name)),
+    });
+    format!(
+        "UPDATE SET ({}) = ROW({}) WHERE {}",
+        list(rest.iter().copied()),
+        news.collect::<Vec<_>>().join(", "),
+        when.join(" OR "),
+    )
+}

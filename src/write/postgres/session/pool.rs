@@ -1,0 +1,260 @@
+//! Connections: made when needed, shared by all writers of a target, replaced when broken.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tokio_postgres::{Client, Config, NoTls, config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::{Error, Result};
+use crate::secret::hide;
+use crate::write::postgres::failure;
+use crate::write::postgres::options::fields::{ChannelBinding, PostgresOptions, Server, SslMode};
+use crate::write::postgres::session::pooler;
+use crate::write::postgres::session::tls;
+
+/// Waits between attempts to connect, after failures that may pass.
+const WAITS: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
+
+/// Time after which a connection that nobody used is replaced.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// Longest time for which a session that holds locks says nothing: less than firewalls wait before they
+/// forget a connection.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What loading sessions run first. Staged rows need not survive a crash before their checkpoint, so
+/// that their commits do not wait for the disk; and lz4 takes a third of the time of Postgres' own
+/// compression, where built in.
+const LOADING: &str = "SET synchronous_commit = off; \
+    SELECT set_config('default_toast_compression', 'lz4', false) FROM pg_settings \
+    WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)";
+
+/// A bounded set of connections.
+pub(crate) struct Pool {
+    options: PostgresOptions,
+    places: Arc<Semaphore>,
+    /// Connections that nobody uses, and since when.
+    idle: Mutex<Vec<(Client, Instant)>>,
+    /// Set once it is known that sessions are not shared.
+    direct: OnceCell<()>,
+}
+
+impl Pool {
+    pub(crate) fn new(options: PostgresOptions) -> Self {
+        let places = Arc::new(Semaphore::new(options.connections.max(1)));
+        Self { options, places, idle: Mutex::default(), direct: OnceCell::new() }
+    }
+
+    /// Waits for a place and gives a working connection.
+    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease> {
+        let permit = Arc::clone(&self.places).acquire_owned().await;
+        let permit = permit.map_err(|error| Error::target("the pool is closed").because(error))?;
+        let client = if let Some(client) = self.take_idle() {
+            client
+        } else {
+            let client = self.connect().await?;
+            let prepared = client.batch_execute(LOADING).await;
+            prepared.map_err(|error| failure::connecting(&self.options, &error))?;
+            client
+        };
+        Ok(Lease { client, pool: Arc::clone(self), _permit: permit })
+    }
+
+    /// Longest wait for a table that other sessions use.
+    pub(crate) fn lock_wait(&self) -> Duration {
+        self.options.lock_wait
+    }
+
+    /// A connection outside the pool's bound.
+    ///
+    /// # Errors
+    /// Nobody is reached, or a pooler that shares sessions between transactions.
+    pub(crate) async fn connect(&self) -> Result<Client> {
+        let client = self.connect_anyhow().await?;
+        self.direct.get_or_try_init(|| self.check_sessions(&client)).await?;
+        Ok(client)
+    }
+
+    /// Refuses a pooler that shares sessions, before anything is left behind in one.
+    async fn check_sessions(&self, first: &Client) -> Result<()> {
+        // Where there is no second connection, what needs it will say why.
+        let Ok(second) = self.connect_anyhow().await else { return Ok(()) };
+        match pooler::shares_sessions(first, &second).await {
+            Ok(true) => Err(pooler::refusal(&self.options.place())),
+            Ok(false) => Ok(()),
+            Err(error) => Err(failure::statement("the connection cannot be checked", &error)),
+        }
+    }
+
+    async fn connect_anyhow(&self) -> Result<Client> {
+        self.options.validate()?;
+        let connector = tls::connector(&self.options)?;
+        let mut waits = WAITS.iter();
+        loop {
+            let attempt = connect_once(&self.options, &connector);
+            // The driver's own limit holds for each address, and not for the login.
+            let Ok(attempt) = tokio::time::timeout(self.options.connect_timeout, attempt).await
+            else {
+                return Err(failure::no_answer(&self.options));
+            };
+            let error = match attempt {
+                Ok(client) => return Ok(client),
+                Err(error) => error,
+            };
+            let wait = waits.next().filter(|_| failure::is_transient(&error));
+            let wait = wait.ok_or_else(|| failure::connecting(&self.options, &error))?;
+            tokio::time::sleep(*wait).await;
+        }
+    }
+
+    /// A connection for locks of the session. As long as it is held, it asks something now and then, so that
+    /// neither `idle_session_timeout` nor a firewall ends it.
+    pub(crate) async fn connect_to_lock(&self) -> Result<Arc<Client>> {
+        let client = Arc::new(self.connect().await?);
+        let limit = client
+            .query_opt(
+                "SELECT setting FROM pg_settings WHERE name = 'idle_session_timeout' \
+                 AND setting <> '0'",
+                &[],
+            )
+            .await
+            .map_err(|error| failure::connecting(&self.options, &error))?;
+        let limit = limit.and_then(|row| row.get::<_, &str>(0).parse().ok());
+        let pause = limit.map_or(SILENCE, |limit| SILENCE.min(Duration::from_millis(limit) / 3));
+        let held = Arc::downgrade(&client);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(client) = held.upgrade() else { return };
+                if client.simple_query("SELECT 1").await.is_err() && client.is_closed() {
+                    return;
+                }
+            }
+        });
+        Ok(client)
+    }
+
+    fn take_idle(&self) -> Option<Client> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // A firewall may have forgotten those that were silent for long.
+        idle.retain(|(client, since)| !client.is_closed() && since.elapsed() < IDLE);
+        idle.pop().map(|(client, _)| client)
+    }
+}
+
+/// A connection on loan. Dropped, it is closed, and what it was doing is rolled back.
+pub(crate) struct Lease {
+    client: Client,
+    pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// Gives the connection back for the next one; nothing is under way on it.
+    pub(crate) fn give_back(self) {
+        let Self { client, pool, _permit } = self;
+        pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push((client, Instant::now()));
+    }
+}
+
+impl Deref for Lease {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// Connects as `sslmode` says: `allow` and `prefer` have a second way.
+async fn connect_once(
+    options: &PostgresOptions,
+    tls: &MakeRustlsConnect,
+) -> Result<Client, tokio_postgres::Error> {
+    if options.servers.iter().all(Server::is_socket) {
+        return plain(options).await;
+    }
+    match options.sslmode {
+        SslMode::Disable => plain(options).await,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => encrypted(options, tls).await,
+        SslMode::Allow => match plain(options).await {
+            Err(first) if is_refusal(&first) => encrypted(options, tls).await.map_err(|_| first),
+            other => other,
+        },
+        SslMode::Prefer => match encrypted(options, tls).await {
+            Err(first) if failure::is_tls(&first) => plain(options).await,
+            Err(first) if is_refusal(&first) => plain(options).await.map_err(|_| first),
+            other => other,
+        },
+    }
+}
+
+/// `pg_hba.conf` may admit the same login with TLS only, or without it only.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    failure::is(error, &tokio_postgres::error::SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+async fn plain(options: &PostgresOptions) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config(options, config::SslMode::Disable).connect(NoTls).await?;
+    tokio::spawn(async move {
+        // Whoever waits for an answer learns of the failure there.
+        connection.await.ok();
+    });
+    Ok(client)
+}
+
+async fn encrypted(
+    options: &PostgresOptions,
+    tls: &MakeRustlsConnect,
+) -> Result<Client, tokio_postgres::Error> {
+    let config = config(options, config::SslMode::Require);
+    let (client, connection) = config.connect(tls.clone()).await?;
+    tokio::spawn(async move {
+        connection.await.ok();
+    });
+    Ok(client)
+}
+
+fn config(options: &PostgresOptions, mode: config::SslMode) -> Config {
+    let mut config = Config::new();
+    for server in &options.servers {
+        config.host(&server.host).port(server.port);
+    }
+    config
+        .user(&options.user)
+        .dbname(options.database())
+        .application_name(&options.application_name)
+        .connect_timeout(options.connect_timeout)
+        .keepalives_idle(Duration::from_mins(1))
+        .ssl_mode(mode);
+    if let Some(password) = &options.password {
+        hide(password.expose());
+        config.password(password.expose());
+    }
+    if !options.options.is_empty() {
+        config.options(&options.options);
+    }
+    if options.must_write {
+        config.target_session_attrs(config::TargetSessionAttrs::ReadWrite);
+    }
+    config.channel_binding(match options.channel_binding {
+        ChannelBinding::Disable => config::ChannelBinding::Disable,
+        ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+        ChannelBinding::Require => config::ChannelBinding::Require,
+    });
+    config
+}

@@ -1,0 +1,249 @@
+//! What the server already has under a table's name, and whether a stream's columns fit it.
+
+use tokio_postgres::{GenericClient, Row};
+
+use crate::error::{Error, Result};
+use crate::schema::{DELETED_AT, TableSchema};
+use crate::write::postgres::failure;
+use crate::write::postgres::name::{TableName, quoted};
+use crate::write::postgres::sql::column_type::{converted, holds, sql_type, widens};
+
+/// The table, if there is one. `plain`: nothing about it would be lost if it were dropped and made
+/// anew, but grants, comments and columns, which can be carried over. `referenced`: foreign keys of other
+/// tables lead to it.
+const TABLE: &str = "SELECT c.oid, c.relkind::text, \
+    c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition \
+        AND NOT c.relrowsecurity AND NOT c.relforcerowsecurity AND c.reloptions IS NULL \
+        AND c.relreplident = 'd' AND c.reltablespace = 0 AND c.reloftype = 0 \
+        AND pg_get_userbyid(c.relowner) = current_user \
+        AND NOT EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)) \
+        AND NOT EXISTS (SELECT FROM pg_attribute a \
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                AND (a.attacl IS NOT NULL OR a.atthasdef OR a.attidentity <> '' \
+                    OR a.attoptions IS NOT NULL \
+                    OR a.attcollation <> (SELECT typcollation FROM pg_type WHERE oid = a.atttypid))) \
+        AND NOT EXISTS (SELECT FROM pg_depend d \
+            WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid \
+                AND NOT (d.deptype = 'i' \
+                    AND d.classid IN ('pg_type'::regclass, 'pg_class'::regclass)) \
+                AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS ( \
+                    SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conrelid = c.oid \
+                        AND k.contype IN ('p', 'n')))) \
+        AND NOT EXISTS (SELECT FROM pg_depend d \
+            WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid = c.reltype \
+                AND d.deptype <> 'i'), \
+    EXISTS (SELECT FROM pg_constraint k \
+        WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conrelid <> c.oid) \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE n.nspname = $1 AND c.relname = $2";
+
+/// Columns: whether they are NOT NULL, filled by themselves, of the primary key, and used by views.
+const COLUMNS: &str = "SELECT attname, format_type(atttypid, atttypmod), attnotnull, \
+    atthasdef OR attidentity <> '', \
+    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = attrelid AND i.indisprimary \
+        AND attnum = ANY (i.indkey)), \
+    EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass \
+        AND d.refobjid = attrelid AND d.refobjsubid = attnum \
+        AND d.classid = 'pg_rewrite'::regclass) \
+    FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+
+/// Columns of each index that `ON CONFLICT` can use.
+const UNIQUE: &str = "SELECT array_agg(a.attname::text) \
+    FROM pg_index i CROSS JOIN generate_series(0, i.indnkeyatts - 1) AS position \
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[position] \
+    WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate \
+        AND i.indpred IS NULL AND i.indexprs IS NULL \
+    GROUP BY i.indexrelid";
+
+/// A table that is there.
+pub(crate) struct Existing {
+    pub(crate) oid: u32,
+    /// Nothing but grants, comments and columns would be lost if it were made anew.
+    plain: bool,
+    /// Foreign keys of other tables lead to it.
+    pub(crate) referenced: bool,
+    columns: Vec<ExistingColumn>,
+    /// Sets of columns that are unique.
+    unique: Vec<Vec<String>>,
+}
+
+struct ExistingColumn {
+    name: String,
+    kind: String,
+    /// Needs a value that only the row can bring.
+    needed: bool,
+    /// NOT NULL, though not of the primary key.
+    strict: bool,
+    /// A view or a rule uses it, so that its type is fixed.
+    viewed: bool,
+}
+
+/// Looks a table up.
+///
+/// # Errors
+/// The name belongs to something that is no table.
+pub(crate) async fn inspect<C: GenericClient + Sync>(
+    client: &C,
+    name: &TableName,
+) -> Result<Option<Existing>> {
+    let failed = |error| failure::statement(format!("table {name} cannot be looked up"), &error);
+    let found = client.query_opt(TABLE, &[&name.schema, &name.table]).await.map_err(failed)?;
+    let Some(found) = found else { return Ok(None) };
+    let kind: &str = found.get(1);
+    if !matches!(kind, "r" | "p") {
+        return Err(Error::target(format!("{name} is {}, not a table", kind_name(kind)))
+            .with_hint("give the stream another `object`"));
+    }
+    let oid: u32 = found.get(0);
+    let columns = client.query(COLUMNS, &[&oid]).await.map_err(failed)?;
+    let unique = client.query(UNIQUE, &[&oid]).await.map_err(failed)?;
+    Ok(Some(Existing {
+        oid,
+        plain: found.get(2),
+        referenced: found.get(3),
+        columns: columns.iter().map(existing_column).collect(),
+        unique: unique.iter().map(|row| row.get(0)).collect(),
+    }))
+}
+
+/// Rows of a table that are not marked as deleted; `None` where there is no such table.
+pub(crate) async fn count<C: GenericClient + Sync>(
+    client: &C,
+    name: &TableName,
+) -> Result<Option<u64>> {
+    let Some(existing) = inspect(client, name).await? else { return Ok(None) };
+    let marked = existing.has_all(&[DELETED_AT.to_owned()]);
+    let live = if marked { format!(" WHERE {DELETED_AT} IS NULL") } else { String::new() };
+    let failed = |error| failure::statement(format!("rows of {name} cannot be counted"), &error);
+    let query = format!("SELECT count(*) FROM {name}{live}");
+    let row = client.query_one(&query, &[]).await.map_err(failed)?;
+    Ok(u64::try_from(row.get::<_, i64>(0)).ok())
+}
+
+fn existing_column(row: &Row) -> ExistingColumn {
+    let (not_null, has_default, has_key): (bool, bool, bool) = (row.get(2), row.get(3), row.get(4));
+    ExistingColumn {
+        name: row.get(0),
+        kind: row.get(1),
+        needed: not_null && !has_default,
+        strict: not_null && !has_key,
+        viewed: row.get(5),
+    }
+}
+
+fn kind_name(kind: &str) -> &'static str {
+    match kind {
+        "v" => "a view",
+        "m" => "a materialized view",
+        "f" => "a foreign table",
+        "i" | "I" => "an index",
+        "S" => "a sequence",
+        "c" => "a composite type",
+        _ => "something else",
+    }
+}
+
+impl Existing {
+    /// Refuses columns that the table cannot take, before any row moves.
+    pub(crate) fn check(&self, name: &TableName, schema: &TableSchema) -> Result<()> {
+        for column in &schema.columns {
+            let Some(there) = self.columns.iter().find(|there| there.name == column.name) else {
+                continue;
+            };
+            let (wanted, kind) = (sql_type(column.kind), &there.kind);
+            let widens = widens(kind, wanted);
+            if kind == wanted || holds(kind, wanted) || (widens && !there.viewed) {
+                continue;
+            }
+            let column = &column.name;
+            let what = format!(
+                "column `{column}` of table {name} is `{kind}`, the stream's is `{wanted}`"
+            );
+            let (cause, remedy) = if widens {
+                ("a view uses it", "drop the view and make it again after the run")
+            } else {
+                ("not every value of the one is one of the other", "alter the column's type")
+            };
+            return Err(Error::target(what).because(cause).with_hint(format!(
+                "{remedy}, name another type under `columns: {{ {column}: … }}` in the replication, \
+                 or write to another table"
+            )));
+        }
+        let lacks =
+            |there: &&ExistingColumn| there.needed && schema.position(&there.name).is_none();
+        if let Some(needed) = self.columns.iter().find(lacks) {
+            let column = &needed.name;
+            let what =
+                format!("column `{column}` of table {name} is NOT NULL, the stream has none");
+            return Err(Error::target(what).with_hint(
+                "give the column a default, let it be null, or write to another table",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether exactly these columns are known to be unique together.
+    pub(crate) fn is_unique(&self, key: &[String]) -> bool {
+        let same = |columns: &Vec<String>| {
+            columns.len() == key.len() && key.iter().all(|name| columns.contains(name))
+        };
+        self.unique.iter().any(same)
+    }
+
+    /// Refuses to add rows with keys that are there already to a table that holds each key once.
+    pub(crate) fn check_repeats(&self, name: &TableName, key: &[String]) -> Result<()> {
+        let once = self.unique.iter().find(|columns| columns.iter().all(|one| key.contains(one)));
+        let Some(columns) = once else { return Ok(()) };
+        let columns: Vec<String> = columns.iter().map(|one| quoted(one)).collect();
+        let columns = columns.join(", ");
+        let what = format!(
+            "table {name} holds each ({columns}) once: the mode `snapshot` cannot add the same rows again"
+        );
+        Err(Error::input(what).with_hint(
+            "name another table for the snapshots with `object`, use the mode `incremental`, or drop the \
+             table's primary key or unique index",
+        ))
+    }
+
+    /// Whether a table with this key can take its place, so that nothing is lost but what is carried
+    /// over. NOT NULL on a column outside its key is somebody's own.
+    pub(crate) fn is_plain(&self, key: &[String]) -> bool {
+        let own = |column: &ExistingColumn| !column.strict || key.contains(&column.name);
+        self.plain && self.columns.iter().all(own)
+    }
+
+    /// The columns that a schema does not have, as parts of `ALTER TABLE`.
+    pub(crate) fn others(&self, schema: &TableSchema) -> Vec<String> {
+        let others = self.columns.iter().filter(|there| schema.position(&there.name).is_none());
+        others.map(|there| format!("ADD COLUMN {} {}", quoted(&there.name), there.kind)).collect()
+    }
+
+    /// A column that a schema has and the table has not.
+    pub(crate) fn lost(&self, schema: &TableSchema) -> Option<String> {
+        let is_there = |name: &str| self.columns.iter().any(|there| there.name == name);
+        let mut names = schema.columns.iter().map(|column| &column.name);
+        names.find(|name| !is_there(name)).cloned()
+    }
+
+    /// Whether it has all these columns.
+    pub(crate) fn has_all(&self, names: &[String]) -> bool {
+        names.iter().all(|name| self.columns.iter().any(|column| column.name == *name))
+    }
+
+    /// What must be done to the table so that it takes the schema's rows, as parts of `ALTER TABLE`.
+    pub(crate) fn adaptations(&self, schema: &TableSchema) -> Vec<String> {
+        let mut changes = Vec::new();
+        for column in &schema.columns {
+            let (name, wanted) = (quoted(&column.name), sql_type(column.kind));
+            match self.columns.iter().find(|there| there.name == column.name) {
+                None => changes.push(format!("ADD COLUMN {name} {wanted}")),
+                Some(there) if widens(&there.kind, wanted) => {
+                    let using = converted(&name, &there.kind, wanted);
+                    changes.push(format!("ALTER COLUMN {name} TYPE {wanted} USING {using}"));
+                }
+                Some(_) => {}
+            }
+        }
+        changes
+    }
+}

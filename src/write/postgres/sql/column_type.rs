@@ -1,0 +1,58 @@
+//! Column types: how Postgres spells weir's, and which may become which.
+
+use crate::schema::ColumnType;
+
+/// Whether a column of a type may become one of another with all its values, see
+/// [`ColumnType::widens_to`].
+pub(crate) fn widens(kind: &str, wanted: &str) -> bool {
+    let own = ColumnType::ALL.into_iter().find(|own| sql_type(*own) == kind);
+    let kind = match kind {
+        "integer" | "smallint" if wanted == "bigint" => return true,
+        "integer" | "smallint" => Some(ColumnType::Int),
+        "character varying" if wanted == "jsonb" => return true,
+        _ => own,
+    };
+    let wider = |other: ColumnType| {
+        sql_type(other) == wanted && kind.is_some_and(|kind| kind.widens_to(other))
+    };
+    ColumnType::ALL.into_iter().any(wider)
+}
+
+/// Whether a column of a type takes the values of another as they are.
+pub(crate) fn holds(kind: &str, wanted: &str) -> bool {
+    wanted == "text" && kind == "character varying"
+}
+
+/// SQL: a column's values in a wider type; as text and JSON, in the form that files give them.
+pub(crate) fn converted(name: &str, kind: &str, wanted: &str) -> String {
+    let text = match kind {
+        "date" if wanted == "timestamp with time zone" => {
+            return format!("{name}::timestamp AT TIME ZONE 'UTC'");
+        }
+        "timestamp with time zone" => format!(
+            "CASE WHEN isfinite({name}) THEN (to_jsonb({name} AT TIME ZONE 'UTC') #>> '{{}}') || 'Z' \
+             ELSE {name}::text END"
+        ),
+        "date" => format!("to_jsonb({name}) #>> '{{}}'"),
+        "bytea" => format!("translate(encode({name}, 'base64'), E'\\n', '')"),
+        "jsonb" => format!("{name} #>> '{{}}'"),
+        _ if wanted == "jsonb" => return format!("to_jsonb({name})"),
+        _ => format!("{name}::{wanted}"),
+    };
+    if wanted == "jsonb" { format!("to_jsonb({text})") } else { text }
+}
+
+/// The type of a column in Postgres, as the catalog spells it.
+pub(crate) fn sql_type(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Text => "text",
+        ColumnType::Int => "bigint",
+        ColumnType::Float => "double precision",
+        ColumnType::Decimal => "numeric",
+        ColumnType::Bool => "boolean",
+        ColumnType::Date => "date",
+        ColumnType::Timestamp => "timestamp with time zone",
+        ColumnType::Json => "jsonb",
+        ColumnType::Bytes => "bytea",
+    }
+}

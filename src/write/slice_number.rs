@@ -1,0 +1,102 @@
+//! The number of what brought a staged row: it orders rows, and tells how far apart two of them are.
+
+/// Bits of a slice's first position, of its attempts, and of whether a row came by a side request.
+const FROM_BITS: u32 = 44;
+const ATTEMPT_BITS: u32 = 6;
+const ASIDE_BITS: u32 = 1;
+const REQUEST_SHIFT: u32 = FROM_BITS + ATTEMPT_BITS + ASIDE_BITS;
+
+/// Number of what brought a staged row, the value of [`crate::schema::SLICE`]. Its order is that of the
+/// stream's requests, and then of their slices; it does not depend on which answer came first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SliceNumber {
+    /// Number of the stream's request, below 4096.
+    pub request: usize,
+    /// Position of the slice among those of its request, below 2^44.
+    pub from: u64,
+    /// Times that the slice was begun anew, below 64.
+    pub attempt: u32,
+    /// Whether the row came by a request that weir sent beside the slice's own listing, which may bring
+    /// the same rows.
+    pub aside: bool,
+}
+
+impl SliceNumber {
+    /// The number.
+    pub fn number(self) -> i64 {
+        let request = i64::try_from(self.request).unwrap_or_default() << REQUEST_SHIFT;
+        let from = i64::try_from(self.from).unwrap_or_default() << (ATTEMPT_BITS + ASIDE_BITS);
+        let attempt = i64::from(self.attempt) << ASIDE_BITS;
+        request | from | attempt | i64::from(self.aside)
+    }
+
+    /// The numbers of all rows of the slice's attempt.
+    pub fn both(self) -> [i64; 2] {
+        [false, true].map(|aside| Self { aside, ..self }.number())
+    }
+}
+
+/// How far the slices of two rows are apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// One listing of one slice brought both.
+    SameListing,
+    /// One slice brought both, one of them by a side request.
+    SameSlice,
+    /// Two slices of one request brought them.
+    OtherSlice,
+    /// Two requests of the stream brought them.
+    OtherRequest,
+}
+
+impl Apart {
+    /// By the numbers of the slices.
+    pub(crate) fn of(one: i64, other: i64) -> Self {
+        let is_same = |bits: u32| one >> bits == other >> bits;
+        match () {
+            () if one == other => Self::SameListing,
+            () if is_same(ASIDE_BITS) => Self::SameSlice,
+            () if is_same(REQUEST_SHIFT) => Self::OtherSlice,
+            () => Self::OtherRequest,
+        }
+    }
+
+    /// [`Apart::of`] in SQL, as a number that [`Apart::numbered`] takes.
+    pub(crate) fn sql(one: &str, other: &str) -> String {
+        let is_same = |bits: u32| format!("{one} >> {bits} = {other} >> {bits}");
+        let (slice, request) = (is_same(ASIDE_BITS), is_same(REQUEST_SHIFT));
+        format!(
+            "CASE WHEN {one} = {other} THEN 0 WHEN {slice} THEN 1 WHEN {request} THEN 2 ELSE 3 END"
+        )
+    }
+
+    pub(crate) fn numbered(number: i32) -> Self {
+        match number {
+            0 => Self::SameListing,
+            1 => Self::SameSlice,
+            2 => Self::OtherSlice,
+            _ => Self::OtherRequest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: SliceNumber = SliceNumber { request: 1, from: 7, attempt: 0, aside: false };
+
+    #[test]
+    fn slices_are_in_the_order_of_their_requests_and_positions() {
+        let numbers = [
+            ONE,
+            SliceNumber { aside: true, ..ONE },
+            SliceNumber { attempt: 1, ..ONE },
+            SliceNumber { from: 8, ..ONE },
+            SliceNumber { from: (1 << 44) - 1, attempt: 63, aside: true, ..ONE },
+            SliceNumber { request: 2, from: 0, ..ONE },
+            SliceNumber { request: 4095, from: (1 << 44) - 1, attempt: 63, aside: true },
+        ];
+        assert!(numbers.map(SliceNumber::number).is_sorted_by(|one, next| one < next && *one > 0));
+    }
+}

@@ -1,0 +1,39 @@
+//! Local disk: paths that must stay below a root, and errors of files.
+
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+};
+
+use crate::error::{Error, Result};
+
+/// Refuses a path, be it a link itself, that leads out of the root.
+pub(crate) fn inside(root: &Path, path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|path| path.symlink_metadata().is_ok());
+    let (Some(there), Ok(whole)) = (there, root.canonicalize()) else { return Ok(()) };
+    let real = there.canonicalize().map_err(|error| failed("look up", there, &error))?;
+    if real.starts_with(&whole) {
+        return Ok(());
+    }
+    let (shown, root) = (there.display(), root.display());
+    Err(Error::input(format!("`{shown}` is a link that leads out of `{root}`"))
+        .because(format!("it leads to `{}`", real.display()))
+        .with_hint("make it a folder, or name the place itself as the connection's `url`"))
+}
+
+/// The error of an operation on a path, with a hint about its cause. `what` is a verb: `read`, `write to`.
+pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied => "give the user that runs weir the right to write there",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free some space and run again: the run goes on from what was saved last"
+        }
+        ErrorKind::ReadOnlyFilesystem => "choose a folder on a filesystem that can be written",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "choose a folder, not a file",
+        ErrorKind::CrossesDevices => "let the whole root be on one filesystem",
+        _ => "check the folder and the disk",
+    };
+    Error::target(format!("cannot {what} `{}`", path.display()))
+        .because(error.to_string())
+        .with_hint(hint)
+}
