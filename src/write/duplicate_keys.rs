@@ -1,8 +1,8 @@
-//! Rows of one commit that have the same key: which one stays, and what is told of the others.
+//! Rows of one commit that have the same key: which one is written, and how the others are reported.
 //!
-//! The rule is the same for every target. Of the rows with one key, the greatest by version (see
-//! [`crate::write::table::Table::version`]), slice number and order of staging stays. Every other row gives way to the next
-//! greater one, and the pair is judged by [`Loss::verdict`].
+//! The rule is the same for every target. Of the rows with the same key, the greatest by version (see
+//! [`crate::write::Table::version`]), then by slice number, then by order of staging is written. Every other row
+//! loses to the next greater one, and [`Loss::kind`] decides how that is reported.
 
 use arrow_array::{
     Array, Int64Array,
@@ -16,42 +16,45 @@ use crate::report::{Notice, NoticeKind};
 use crate::secret::line;
 use crate::write::slice_number::Apart;
 
-/// Characters of a key's value that are shown.
-pub(crate) const LONGEST: usize = 100;
-/// A row that gives way to the next one with the same key.
+/// Number of characters of a key's value that messages show.
+pub(crate) const MAX_SHOWN: usize = 100;
+
+/// A row that loses to the next one with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loss {
+    /// How far the slices of the two rows are apart.
     pub(crate) apart: Apart,
-    /// Whether a column that weir does not fill itself differs.
+    /// Whether the rows differ in a column that weir does not fill itself.
     pub(crate) differs: bool,
-    /// Whether both have a version, and these differ.
+    /// Whether both rows have a version, and the versions differ.
     pub(crate) newer: bool,
 }
 
-/// What is told of a row that gives way.
+/// How a row that loses is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The API repeated itself, or the record changed while its listing was read: counted.
+pub(crate) enum LossKind {
+    /// The API returned the row twice, or the record changed while its listing was read. Counted.
     Repeated,
-    /// weir's own requests overlap: not told.
+    /// The requests of weir overlap. Not reported.
     Overlap,
-    /// Two records have the same key: counted, named, and a failure under `strict`.
+    /// Two records have the same key. Counted and reported, and an error under `strict`.
     Collision,
 }
 
 impl Loss {
-    pub(crate) fn verdict(self) -> Verdict {
+    /// How the row is reported.
+    pub(crate) fn kind(self) -> LossKind {
         match self.apart {
-            Apart::SameListing if !self.differs || self.newer => Verdict::Repeated,
-            Apart::SameSlice => Verdict::Overlap,
-            Apart::OtherRequest if self.newer => Verdict::Overlap,
-            Apart::OtherSlice | Apart::OtherRequest if !self.differs => Verdict::Overlap,
-            Apart::SameListing | Apart::OtherSlice | Apart::OtherRequest => Verdict::Collision,
+            Apart::SameListing if !self.differs || self.newer => LossKind::Repeated,
+            Apart::SameSlice => LossKind::Overlap,
+            Apart::OtherRequest if self.newer => LossKind::Overlap,
+            Apart::OtherSlice | Apart::OtherRequest if !self.differs => LossKind::Overlap,
+            Apart::SameListing | Apart::OtherSlice | Apart::OtherRequest => LossKind::Collision,
         }
     }
 }
 
-/// Two rows with the same key, for a person.
+/// A description of two rows with the same key, for messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Example {
     /// The key: `id=1, lang=en`.
@@ -63,23 +66,23 @@ pub(crate) struct Example {
 /// Numbers of rows of a commit that lost to another row with the same key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DuplicateKeys {
-    /// Rows that the API brought more than once.
+    /// Number of rows that the API returned more than once.
     pub(crate) repeated: u64,
-    /// Rows that replaced another one with other content.
+    /// Number of rows that replaced another row with a different content.
     pub(crate) collided: u64,
 }
 
 impl DuplicateKeys {
-    /// Counts losses of one kind.
-    pub(crate) fn add(&mut self, verdict: Verdict, count: u64) {
-        match verdict {
-            Verdict::Repeated => self.repeated += count,
-            Verdict::Collision => self.collided += count,
-            Verdict::Overlap => {}
+    /// Counts rows that lost in the same way.
+    pub(crate) fn add(&mut self, kind: LossKind, count: u64) {
+        match kind {
+            LossKind::Repeated => self.repeated += count,
+            LossKind::Collision => self.collided += count,
+            LossKind::Overlap => {}
         }
     }
 
-    /// What the reader is told.
+    /// The notice about key collisions; none when there were none.
     pub(crate) fn notices(self, example: Option<Example>, stream: &str) -> Vec<Notice> {
         if self.collided == 0 {
             return Vec::new();
@@ -89,8 +92,8 @@ impl DuplicateKeys {
             columns.iter().take(3).map(|column| format!("`{column}`")).collect();
         let more = if columns.len() > shown.len() { " and others" } else { "" };
         let detail = format!(
-            "rows with `{}` differ in {}{more}; if they are different records, add what tells them \
-             apart (the parent's id) to the `key` of `{stream}`",
+            "rows with `{}` differ in {}{more}; if they are different records, add a column that \
+             distinguishes them (such as the parent's id) to the `key` of `{stream}`",
             line(&key),
             shown.join(", "),
         );
@@ -98,7 +101,7 @@ impl DuplicateKeys {
     }
 }
 
-/// Versions as numbers that grow with them; `None`: the column's type has no such numbers.
+/// Versions as numbers of the same order; `None` when the column is of a type that cannot hold versions.
 pub(crate) fn versions(column: &dyn Array) -> Option<Int64Array> {
     Some(match column.data_type() {
         DataType::Int64 => column.as_primitive::<Int64Type>().clone(),
@@ -112,12 +115,12 @@ pub(crate) fn versions(column: &dyn Array) -> Option<Int64Array> {
     })
 }
 
-/// Refuses a commit whose notices fail a strict stream.
+/// Refuses a commit with a notice that is an error for a strict stream.
 pub(crate) fn check_strict(strict: bool, notices: &[Notice]) -> Result<()> {
     match notices.iter().find(|notice| strict && notice.kind.fails_strict()) {
         None => Ok(()),
         Some(notice) => Err(Error::new(Kind::Shape, notice.to_string())
-            .with_hint("`strict` is set for the stream: without it the run goes on and says so")),
+            .with_hint("the stream is `strict`: without `strict`, the run goes on and reports it")),
     }
 }
 
@@ -133,15 +136,15 @@ mod tests {
         let [own, aside] = ONE.both();
         let next = SliceNumber { from: 8, ..ONE }.number();
         let other = SliceNumber { request: 2, ..ONE }.number();
-        let judge =
-            |kept, differs, newer| Loss { apart: Apart::of(own, kept), differs, newer }.verdict();
-        assert_eq!(judge(own, false, false), Verdict::Repeated);
-        assert_eq!(judge(own, true, true), Verdict::Repeated);
-        assert_eq!(judge(own, true, false), Verdict::Collision);
-        assert_eq!(judge(aside, true, false), Verdict::Overlap);
-        assert_eq!(judge(next, false, false), Verdict::Overlap);
-        assert_eq!(judge(next, true, true), Verdict::Collision);
-        assert_eq!(judge(other, true, true), Verdict::Overlap);
-        assert_eq!(judge(other, true, false), Verdict::Collision);
+        let kind =
+            |kept, differs, newer| Loss { apart: Apart::of(own, kept), differs, newer }.kind();
+        assert_eq!(kind(own, false, false), LossKind::Repeated);
+        assert_eq!(kind(own, true, true), LossKind::Repeated);
+        assert_eq!(kind(own, true, false), LossKind::Collision);
+        assert_eq!(kind(aside, true, false), LossKind::Overlap);
+        assert_eq!(kind(next, false, false), LossKind::Overlap);
+        assert_eq!(kind(next, true, true), LossKind::Collision);
+        assert_eq!(kind(other, true, true), LossKind::Overlap);
+        assert_eq!(kind(other, true, false), LossKind::Collision);
     }
 }

@@ -1,23 +1,23 @@
-//! The number of what brought a staged row: it orders rows, and tells how far apart two of them are.
+//! The number of the slice that brought a staged row. It orders rows, and shows how far apart two rows are.
 
-/// Bits of a slice's first position, of its attempts, and of whether a row came by a side request.
+/// Bits of a slice's position, of its attempts, and of whether a row came from a side request.
 const FROM_BITS: u32 = 44;
 const ATTEMPT_BITS: u32 = 6;
 const ASIDE_BITS: u32 = 1;
 const REQUEST_SHIFT: u32 = FROM_BITS + ATTEMPT_BITS + ASIDE_BITS;
 
-/// Number of what brought a staged row, the value of [`crate::schema::SLICE`]. Its order is that of the
-/// stream's requests, and then of their slices; it does not depend on which answer came first.
+/// The slice that brought a staged row. Its number is the value of [`crate::schema::SLICE`]. Numbers order rows by
+/// the stream's requests, and then by their slices, independent of the order of responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SliceNumber {
     /// Number of the stream's request, below 4096.
     pub request: usize,
-    /// Position of the slice among those of its request, below 2^44.
+    /// Position of the slice among the slices of its request, below 2^44.
     pub from: u64,
-    /// Times that the slice was begun anew, below 64.
+    /// Number of times that the slice was read again from the start, below 64.
     pub attempt: u32,
-    /// Whether the row came by a request that weir sent beside the slice's own listing, which may bring
-    /// the same rows.
+    /// Whether the row came from a side request: one that weir sent beside the slice's listing, and that may
+    /// return the same rows.
     pub aside: bool,
 }
 
@@ -30,7 +30,7 @@ impl SliceNumber {
         request | from | attempt | i64::from(self.aside)
     }
 
-    /// The numbers of all rows of the slice's attempt.
+    /// The numbers of the rows of this attempt: from its listing, and from side requests.
     pub fn both(self) -> [i64; 2] {
         [false, true].map(|aside| Self { aside, ..self }.number())
     }
@@ -39,9 +39,9 @@ impl SliceNumber {
 /// How far the slices of two rows are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Apart {
-    /// One listing of one slice brought both.
+    /// The same listing of the same slice brought both.
     SameListing,
-    /// One slice brought both, one of them by a side request.
+    /// The same slice brought both, one of them by a side request.
     SameSlice,
     /// Two slices of one request brought them.
     OtherSlice,
@@ -50,7 +50,7 @@ pub(crate) enum Apart {
 }
 
 impl Apart {
-    /// By the numbers of the slices.
+    /// The distance of the slices with these numbers.
     pub(crate) fn of(one: i64, other: i64) -> Self {
         let is_same = |bits: u32| one >> bits == other >> bits;
         match () {
@@ -61,7 +61,7 @@ impl Apart {
         }
     }
 
-    /// [`Apart::of`] in SQL, as a number that [`Apart::numbered`] takes.
+    /// SQL of [`Apart::of`]; its result is a number for [`Apart::numbered`].
     pub(crate) fn sql(one: &str, other: &str) -> String {
         let is_same = |bits: u32| format!("{one} >> {bits} = {other} >> {bits}");
         let (slice, request) = (is_same(ASIDE_BITS), is_same(REQUEST_SHIFT));
@@ -70,6 +70,7 @@ impl Apart {
         )
     }
 
+    /// The distance for a number that [`Apart::sql`] returned.
     pub(crate) fn numbered(number: i32) -> Self {
         match number {
             0 => Self::SameListing,

@@ -1,70 +1,70 @@
-//! One table to be written: its columns, and what becomes of the rows that are there.
+//! One table to be written: its columns, and what a commit does with the existing rows.
 
 use serde::{Deserialize, Serialize};
 
 use crate::schema::TableSchema;
 use crate::write::formats::settings::Settings;
 
-/// What becomes of the rows that the target already has.
+/// What a commit does with the rows that the target already has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Disposition {
-    /// The new rows take the place of all old ones; the table itself may be made anew.
+    /// Replaces all existing rows; the table itself may be created again.
     Replace,
-    /// The new rows take the place of all old ones; the table, its grants and indexes stay.
+    /// Replaces all existing rows; the table, its grants and its indexes stay.
     Truncate,
-    /// The new rows are added.
+    /// Adds the new rows.
     Append,
-    /// A new row takes the place of the old row with the same key; what becomes of other old rows,
-    /// [`Ending::seen`] and [`Table::deletes`] say.
+    /// Replaces each existing row whose key a new row has. [`crate::write::Ending::seen`] and
+    /// [`Table::deletes`] decide about the other existing rows.
     Merge,
 }
 
-/// What becomes of a row that the source no longer has.
+/// What a merge does with a row that the source no longer has.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Deletes {
-    /// It stays, with the time of the run in `_weir_deleted_at`.
+    /// Keeps the row, with the time of the run in `_weir_deleted_at`.
     #[default]
     Mark,
-    /// It goes.
+    /// Deletes the row.
     Remove,
-    /// It stays as it is.
+    /// Keeps the row unchanged.
     Ignore,
 }
 
-/// One table to be written in one run.
+/// One table that a run writes.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// Name of the replication, under which the target keeps its state.
     pub replication: String,
-    /// Where the rows come from: the spec and the base URL of the API, without secrets. `None` for tables of
-    /// weir's own, whose owner is not recorded.
+    /// Source of the rows: the spec and the base URL of the API, without secrets. `None` for tables with weir's
+    /// own data, whose owner is not recorded.
     pub source: Option<String>,
     /// Stream whose rows these are.
     pub stream: String,
-    /// Where to: `schema.table` for a database, a path below the connection's root for files.
+    /// Name of the table: `schema.table` in a database, a path below the connection's root for files.
     pub object: String,
-    /// Columns and key. The target fills in the metadata columns `_weir_deleted_at` and
-    /// `_weir_change` where the schema has them: batches bring them as nulls.
+    /// Columns and key. The target fills in the metadata columns `_weir_deleted_at` and `_weir_change` when the
+    /// schema has them; they are null in batches.
     pub schema: TableSchema,
-    /// What becomes of the old rows.
+    /// What the commit does with the existing rows.
     pub disposition: Disposition,
-    /// Column that names a row's parent, when a slice's rows replace those of a parent. Markers have
-    /// their parent in it.
+    /// Column with the key of a row's parent, for tables in which the rows of a slice replace those of one
+    /// parent. A marker has the key of the parent that it marks in this column.
     pub replaces: Option<String>,
-    /// What becomes of rows that the source no longer has; for merges.
+    /// What a merge does with rows that the source no longer has.
     pub deletes: Deletes,
-    /// Columns a change of which is called `moved`.
+    /// Columns that hold the place of a record: `_weir_change` is `moved` when one of them changed.
     pub place: Vec<String>,
-    /// Column that grows with every change of a row: an int, a date or a timestamp.
+    /// Column whose value grows with every change of a row: an int, a date or a timestamp.
     pub version: Option<String>,
-    /// Whether a commit fails when rows with different content have the same key.
+    /// Whether a commit fails when rows with different contents have the same key.
     pub strict: bool,
-    /// Id of the run. A run that is continued keeps its id.
+    /// Id of the run. A run that is resumed keeps its id.
     pub run_id: String,
-    /// Sizes of its files, where they are not the target's; databases ignore it.
+    /// Sizes of the files; those of the target when `None`. Databases ignore them.
     pub files: Option<Settings>,
 }

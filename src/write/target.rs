@@ -1,4 +1,4 @@
-//! The `Target` and `Writer` seams: what every target does, and what it may rely on.
+//! The `Target` and `Writer` seams, which every target implements.
 
 use std::sync::Arc;
 
@@ -14,31 +14,30 @@ use crate::write::leftovers::Leftovers;
 use crate::write::owner::Standing;
 use crate::write::table::Table;
 
-/// What the names of samples end with.
+/// Suffix of the names of samples.
 pub const SAMPLE: &str = "__sample";
 
-/// How the reading of a stream ended.
+/// What a commit has to know about the run that staged the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// What is known of rows that were not staged.
+    /// Which existing rows the source no longer has.
     pub seen: Seen,
-    /// The time for `_weir_deleted_at`.
+    /// Time of the run, for `_weir_deleted_at`.
     pub at: DateTime<Utc>,
-    /// Slices whose rows do not count: they were read anew under another number, or not to their end.
+    /// Numbers of slices whose rows are discarded: they were read again under another number, or not to their
+    /// end.
     pub void: Vec<i64>,
 }
 
-/// What a merge may conclude of old rows whose key was not staged.
+/// Which existing rows a merge may take for deleted at the source, of those whose key was not staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing: all old rows stay, whatever the markers say.
+    /// No row, whatever the markers say.
     Nothing,
-    /// Nothing but this: where a parent was marked as read anew, by every marker of it, those of its
-    /// old rows whose key was not staged are gone.
+    /// The rows of each parent whose markers all say that its rows were read again.
     Some,
-    /// The source has no others. With [`Table::replaces`], every parent was marked: the rows of a
-    /// parent without a marker are gone, those of a parent marked `false` stay. Without it, every
-    /// row was staged: all old rows whose key was not are gone.
+    /// All rows, because the run has read everything. In a table with [`Table::replaces`], the rows of a parent
+    /// without a marker are deleted at the source, and those of a parent that is marked `false` are not.
     All,
 }
 
@@ -63,24 +62,24 @@ impl Seen {
 /// What a commit made visible.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// Where, for a person: a quoted table name or a path.
+    /// How messages name the table: a quoted table name or a path.
     pub object: String,
-    /// Rows written in this run, markers aside.
+    /// Number of rows that this run wrote, without markers.
     pub rows: u64,
-    /// Old rows that were marked or removed because the source no longer has them.
+    /// Number of existing rows that were marked or removed because the source no longer has them.
     pub deleted: u64,
-    /// Rows that one slice staged more than once, and that were written once.
+    /// Number of rows that were not written because the same slice staged them once more.
     pub repeated: u64,
-    /// What the target dropped or replaced.
+    /// Key collisions, and waits for the table.
     pub notices: Vec<Notice>,
 }
 
-/// Whom a target tells what it waits for, and what ends its waits.
+/// Where a target reports its waits, and what ends them.
 #[derive(Clone)]
 pub struct Watch {
-    /// Is told.
+    /// Receives a warning for each wait.
     pub reporter: Arc<dyn Reporter>,
-    /// Cancelled when the run is to stop: waits then end at once.
+    /// Cancelled when the run is to stop; waits then end at once.
     pub cancel: CancellationToken,
 }
 
@@ -90,30 +89,30 @@ impl Default for Watch {
     }
 }
 
-/// A place where tables are written: a database or a store of files.
+/// A database or a store of files, to which tables are written.
 ///
 /// # Contract
-/// - Rows are staged, unseen, until [`Writer::commit`]. Until it returns, a reader of the target sees
+/// - Rows are staged, unseen, until [`Writer::commit`]. Until the commit returns, a reader of the target sees
 ///   what it saw before.
-/// - What was staged before the last [`Writer::checkpoint`] outlives the writer, the process and the
-///   server. [`Target::open`] with the number of rows the state tells goes on from there; whatever
-///   was staged later is forgotten. Opening without it forgets all of an earlier run's staging.
-/// - Of the staged rows with one key, one is written, whatever the disposition: the greatest by
+/// - Rows that were staged before the last [`Writer::checkpoint`] outlive the writer, the process and the
+///   server. [`Target::open`] with the number of rows in the state resumes from there, and discards rows that
+///   were staged later. Opening without a number discards all staged rows of the table.
+/// - Of the staged rows with the same key, one is written, whatever the disposition: the greatest by
 ///   [`Table::version`], then by slice number, then by order of staging. Rows that replace others with
-///   different content are told as [`crate::report::NoticeKind::KeyCollision`]; with [`Table::strict`]
-///   the commit then fails with [`crate::error::Kind::Shape`], and the target stays as it is.
+///   different contents are reported as [`crate::report::NoticeKind::KeyCollision`]; with [`Table::strict`]
+///   the commit then fails with [`crate::error::Kind::Shape`], and the target stays unchanged.
 /// - A commit without any rows is a commit: `Replace` and `Truncate` then empty the table.
-/// - State that is handed to `checkpoint` or `commit` is saved with the rows, both or neither.
-/// - A commit records the table's [`Owner`], which [`Target::standing`] reads.
+/// - The state that `checkpoint` or `commit` gets is saved together with the rows: both or neither.
+/// - A commit records the table's [`crate::write::Owner`], which [`Target::standing`] reads.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Refuses a table that could never be opened, by its name and disposition alone; asks nobody.
+    /// Refuses a table that could never be opened, judged by its description alone; works offline.
     fn accepts(&self, table: &Table) -> Result<()>;
 
-    /// The object for a sample of one: beside it, of the same form.
+    /// The object for a sample of an object: in the same schema or folder, and of the same format.
     ///
     /// # Errors
-    /// The object cannot be understood.
+    /// The object is malformed.
     fn beside(&self, object: &str) -> Result<String> {
         Ok(format!("{object}{SAMPLE}"))
     }
@@ -121,70 +120,69 @@ pub trait Target: Send + Sync {
     /// Checks that the target can be reached and written, without changing it.
     async fn check(&self) -> Result<()>;
 
-    /// Starts writing one table; creates what it needs (schema, folder) if missing. With `staged`,
-    /// goes on with that many staged rows (markers are rows too) of the same run; `None` when they
-    /// are not there: committed already, or lost.
+    /// Starts writing one table; creates the schema or folder that it needs. With `staged`, resumes with that
+    /// many staged rows (markers are rows too) of the same run; `None` when they are not there, because they
+    /// were committed or lost.
     async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>>;
 
-    /// Makes the table exist with all columns of the schema, and leaves its rows alone.
+    /// Creates the table, or adds the columns of the schema that it lacks; leaves its rows unchanged. Returns
+    /// how messages name the table.
     async fn define(&self, table: &Table) -> Result<String>;
 
-    /// Refuses rows that the table, as it is now, could not take at commit: a look at the target before the
-    /// first request.
+    /// Refuses a table whose existing state would make the commit fail; called before the first request.
     async fn check_table(&self, table: &Table) -> Result<()> {
         let _ = table;
         Ok(())
     }
 
-    /// What is gone of a table that an earlier run has written, as a clause: the table itself, or a
-    /// column of its schema. `None`: it is all there, as far as that can be told without its rows.
+    /// What a table that an earlier run has written lacks now, as a clause: the table itself, or a column of
+    /// its schema. `None` when nothing is missing, as far as that shows without reading rows.
     async fn lacks(&self, table: &Table) -> Result<Option<String>>;
 
-    /// What stands where the table is to be written, and whose it is; `None` where there is nothing. Reads
-    /// only.
+    /// What exists under the table's name, and who owns it; `None` when nothing does. Changes nothing.
     async fn standing(&self, table: &Table) -> Result<Option<Standing>>;
 
-    /// Removes what is staged and left over, as far as it can be removed. Only for the holder of the
-    /// replication's lock.
+    /// Removes leftover staged rows, as far as possible. Only the holder of the replication's lock may call it.
     async fn tidy(&self, leftovers: &Leftovers) -> Result<()>;
 
-    /// Takes note of whom to tell what the target waits for, and of what ends its waits.
+    /// Sets where the target reports its waits, and what ends them.
     fn attend(&self, watch: Watch);
 
-    /// Whether so many staged rows of the table's run are there, so that [`Target::open`] can go on with
-    /// them. Where rows and state are saved in one step they are.
+    /// Whether this many staged rows of the table's run are there, so that [`Target::open`] can resume with
+    /// them. Targets that save rows and state in one step always have them.
     async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
         let _ = (table, staged);
         Ok(true)
     }
 
-    /// Rows of a table, without those that are marked as deleted; `None` where there is no such table, or
-    /// where its files would have to be fetched to count them.
+    /// Number of rows of a table, without those that are marked as deleted; `None` when there is no such table,
+    /// or its files would have to be fetched to count them.
     async fn count(&self, table: &Table) -> Result<Option<u64>>;
 
-    /// The state that is kept here for a replication.
+    /// The state that the target keeps for a replication.
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>>;
 }
 
-/// Takes the batches of one table, in order. Bounded: holds no more than its own buffers. Dropped, it
-/// leaves what was staged at the last checkpoint to the next run.
+/// Takes the batches of one table, in order. Its memory is bounded by its own buffers. When it is dropped, the
+/// rows of the last checkpoint stay staged for the next run.
 #[async_trait]
 pub trait Writer: Send {
     /// Stages one batch with the columns of [`TableSchema::staged`].
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
 
-    /// Writes out what is buffered, and tells of each column how many values were changed since the last
-    /// call because the target cannot hold them as they are; empty where it holds everything.
+    /// Flushes its buffers, and returns for each column how many values the target could not hold and replaced
+    /// since the last call. Empty when there were none.
     async fn replaced(&mut self) -> Result<Vec<(String, u64)>>;
 
-    /// Rows staged so far, markers and void ones included: what `open` wants to be told.
+    /// Number of rows staged so far, markers and rows of discarded slices included: the number for
+    /// [`Target::open`].
     fn staged(&self) -> u64;
 
-    /// Makes all staged rows last, together with the state.
+    /// Makes all staged rows durable, together with the state.
     async fn checkpoint(&mut self, state: &[Change]) -> Result<()>;
 
-    /// Keys of old rows that a commit with this ending would take for gone, as texts; `None` where there are
-    /// more than `most`, or the target does not tell. For tables whose key is the column [`Table::replaces`].
+    /// Keys of existing rows that a commit now would take for deleted at the source, as texts; `None` when there
+    /// are more than `most`, or the target cannot tell. For tables whose key is the column [`Table::replaces`].
     async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
         let _ = (ending, most);
         Ok(None)
@@ -193,7 +191,7 @@ pub trait Writer: Send {
     /// Makes all rows visible at once, together with the state, and removes the staging.
     async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed>;
 
-    /// Forgets all that was staged.
+    /// Discards all staged rows.
     async fn discard(self: Box<Self>) -> Result<()>;
 }
 

@@ -1,7 +1,8 @@
-//! Whose the objects are: a hidden file for each of them, below the root.
+//! The owners of objects: a hidden file below the root records the owner of each.
 //!
-//! On local disk an object and its record cannot be replaced in one step. Before the object is published, the new
-//! record is therefore written in front of the old one; the number of rows tells which of them holds.
+//! On local disk, an object and its record cannot be replaced in one step. Before the object is published, the
+//! new record is therefore written in front of the existing one. The number of rows in the object then shows
+//! which of the two applies.
 
 use std::{
     fs::{self, File},
@@ -23,16 +24,17 @@ use crate::write::table::{Disposition, Table};
 /// The record of one object.
 pub(crate) struct Record<'a> {
     location: &'a Location,
-    /// Its file, below the root.
+    /// Path of the record, below the root.
     name: String,
 }
 
 impl<'a> Record<'a> {
+    /// The record of the object with this path.
     pub(crate) fn new(location: &'a Location, object: &str) -> Self {
-        Self { location, name: paths::record(object) }
+        Self { location, name: paths::owner(object) }
     }
 
-    /// What is recorded, the newest first.
+    /// All recorded owners, the newest first.
     async fn all(&self) -> Result<Vec<Owner>> {
         let bytes = match self.location {
             Location::Local(local) => {
@@ -53,18 +55,18 @@ impl<'a> Record<'a> {
                 }
             }
         };
-        // One that is damaged is none: the state may know the object still.
+        // A damaged record counts as none: the state may still know the object.
         Ok(journal::content(&bytes).unwrap_or_default())
     }
 
-    /// The record that holds for an object with so many rows.
+    /// The recorded owner of an object with this number of rows.
     pub(crate) async fn read(&self, rows: Option<u64>) -> Result<Option<Owner>> {
         let mut all = self.all().await?;
         let fits = all.iter().position(|one| rows.is_some() && one.rows == rows);
         Ok(if all.is_empty() { None } else { Some(all.swap_remove(fits.unwrap_or(0))) })
     }
 
-    /// Announces what will be recorded once the object is published.
+    /// Announces the owner of an object that is about to be published.
     pub(crate) async fn announce(&self, table: &Table, rows: u64) -> Result<Option<Owner>> {
         let owner = Owner::of(table, Some(rows));
         if owner.is_some() && matches!(self.location, Location::Local(_)) {
@@ -74,7 +76,7 @@ impl<'a> Record<'a> {
         Ok(owner)
     }
 
-    /// Records whose the object is that was published.
+    /// Records the owner of an object that was published.
     pub(crate) async fn save(&self, owner: Option<Owner>) -> Result<()> {
         match owner {
             Some(owner) => self.write(&[owner]).await,
@@ -95,17 +97,17 @@ impl<'a> Record<'a> {
     }
 }
 
-/// What stands where an object is to be written. Rows are counted where the count is compared with a record's, or
-/// where there is no record.
+/// What exists at the path of an object. Counts its rows when the number is compared with a record's, or when
+/// there is no record.
 pub(crate) async fn standing(
     location: &Location,
     object: Object,
     disposition: Disposition,
 ) -> Result<Standing> {
     let count = || match location {
-        // What cannot be counted is there all the same.
+        // An object whose rows cannot be counted exists all the same.
         Location::Local(local) => local.count(&object).ok(),
-        // The rows of a store would have to be fetched.
+        // The files of a store would have to be fetched.
         Location::Store(_) => None,
     };
     let mut rows = if disposition == Disposition::Merge { count() } else { None };

@@ -1,8 +1,8 @@
-//! Arrow rows to JSON lines, straight from the columns into one buffer.
+//! Arrow rows as lines of JSON, encoded from the columns into one buffer.
 //!
-//! Integers, floats and decimals become numbers (a decimal with its exact digits), timestamps
-//! `2026-01-12T09:30:11.204Z`, dates `2026-01-12`, bytes base64, JSON columns their own value. Null
-//! fields are written as `null`, and so are floats that JSON has no number for.
+//! Integers, floats and decimals become numbers (a decimal with its exact digits), timestamps become
+//! `2026-01-12T09:30:11.204Z`, dates `2026-01-12`, bytes base64, and JSON columns their own value. Null and floats
+//! without a JSON number (NaN and infinities) become `null`.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, Timelike};
 use crate::error::{Error, Result};
 use crate::write::formats::cells::Cells;
 
-/// What stands before each value: `{"id":`, `,"title":` …
+/// The text before each value of a row: `{"id":`, `,"title":` …
 pub(crate) fn names(schema: &Schema) -> Vec<Vec<u8>> {
     let mut names = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
@@ -46,7 +46,7 @@ pub(crate) fn encode(batch: &RecordBatch, names: &[Vec<u8>], out: &mut Vec<u8>) 
     Ok(())
 }
 
-/// The JSON texts of a column's values; nothing for null.
+/// The values of a column as JSON texts; `None` for null.
 pub(crate) fn texts(field: &Field, array: &ArrayRef) -> Result<Vec<Option<String>>> {
     let values = cells(field, array)?;
     let text = |row| {
@@ -84,8 +84,8 @@ fn put(cells: &Cells<'_>, row: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// For each byte: 0 when it stands for itself in a JSON string, `u` for `\u00XX`, else the letter
-/// after the backslash.
+/// How a JSON string escapes each byte: 0 when it needs no escape, `u` for `\u00XX`, else the letter after the
+/// backslash.
 const ESCAPES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -118,7 +118,7 @@ fn text(value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Position of the first byte that cannot stand for itself. Looks at eight bytes at a time.
+/// Position of the first byte that needs an escape. Checks eight bytes at a time.
 fn next_escape(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
@@ -152,7 +152,8 @@ fn escape(byte: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// A JSON value as it is, but on one line: a raw line break can only be space between tokens.
+/// Appends a JSON value unchanged except for line breaks: outside of strings, where none can be raw, a line break
+/// is mere space.
 fn raw(value: &str, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(if value.trim().is_empty() { b"null" } else { value.as_bytes() });
@@ -240,7 +241,7 @@ fn base64(value: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + value.len().div_ceil(3) * 4, 0);
     if let Some(room) = out.get_mut(start..) {
-        // The room is exactly what the encoding takes.
+        // The room has exactly the size of the encoding.
         BASE64_STANDARD.encode_slice(value, room).ok();
     }
     out.push(b'"');

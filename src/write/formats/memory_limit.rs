@@ -1,22 +1,22 @@
-//! The memory that all open Parquet writers of a target share.
+//! The memory limit that all open Parquet encoders of a target share.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Bytes of unfinished row groups that all writers together should not exceed. A writer above its
-/// fair share ends its row group then, so all together hold at most twice this.
+/// Bytes of unfinished row groups that all encoders together should not exceed. When they do, an encoder above
+/// its fair share ends its row group, so that all together hold at most twice this.
 const LIMIT: usize = 8 * 1024 * 1024;
 
-/// What all writers hold.
+/// What all encoders of a target hold.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryLimit {
     writers: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// What one writer holds; gives it back when dropped.
+/// What one encoder holds; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryShare {
     limit: Arc<MemoryLimit>,
@@ -29,14 +29,14 @@ impl MemoryShare {
         Self { limit, bytes: 0 }
     }
 
-    /// Takes note of what the writer holds now.
+    /// Sets what the encoder holds now, in bytes.
     pub(crate) fn set(&mut self, bytes: usize) {
         self.limit.bytes.fetch_add(bytes, Relaxed);
         self.limit.bytes.fetch_sub(self.bytes, Relaxed);
         self.bytes = bytes;
     }
 
-    /// Whether this writer should let go of what it holds.
+    /// Whether this encoder should end its row group.
     pub(crate) fn is_over(&self) -> bool {
         let fair = LIMIT / self.limit.writers.load(Relaxed).max(1);
         self.bytes >= fair && self.limit.bytes.load(Relaxed) >= LIMIT
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_holds_more_than_a_fair_share_must_let_go() {
+    fn only_an_encoder_above_its_fair_share_ends_its_row_group() {
         let limit = Arc::new(MemoryLimit::default());
         let mut big = MemoryShare::new(Arc::clone(&limit));
         let mut small = MemoryShare::new(Arc::clone(&limit));

@@ -5,15 +5,15 @@ use crate::error::{Error, Result};
 /// Sizes of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Size at which a part is ended and the next begun, in bytes written. A part outgrows it by no
-    /// more than a quarter of a mebibyte or one row. Unlimited when `None`.
+    /// Size at which a part ends and the next one begins, in bytes. A part exceeds it by a quarter of a mebibyte
+    /// or by one row at most. Unlimited when `None`, the default.
     pub max_file_bytes: Option<u64>,
-    /// Rows at which a Parquet row group is ended.
+    /// Number of rows at which a Parquet row group ends; 1,048,576 by default.
     pub row_group_rows: usize,
-    /// Encoded size at which a Parquet row group is ended, in bytes. It is ended earlier when all
-    /// open writers together hold more than 8 MiB.
+    /// Encoded size at which a Parquet row group ends, in bytes; 16 MiB by default. The row group ends earlier
+    /// when all open writers together hold more than 8 MiB.
     pub row_group_bytes: usize,
-    /// Level of zstd, 1 to 19.
+    /// Compression level of zstd, from 1 (the default) to 19.
     pub zstd_level: i32,
 }
 
@@ -29,9 +29,10 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Checks that all settings are in their range.
     pub(crate) fn check(self) -> Result<()> {
         if !(1..=19).contains(&self.zstd_level) {
-            let message = format!("{} is no level of zstd", self.zstd_level);
+            let message = format!("zstd has no compression level {}", self.zstd_level);
             return Err(Error::input(message).with_hint("levels go from 1 (fast) to 19 (small)"));
         }
         let sizes = [self.row_group_rows, self.row_group_bytes];

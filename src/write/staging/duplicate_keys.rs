@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::hash::{Wide as RowHash, rows as hashes};
 use crate::schema::{MARK, SLICE};
 use crate::secret;
-use crate::write::duplicate_keys::{DuplicateKeys, Example, LONGEST, Loss, Verdict, versions};
+use crate::write::duplicate_keys::{DuplicateKeys, Example, Loss, LossKind, MAX_SHOWN, versions};
 use crate::write::formats::json_text;
 use crate::write::slice_number::Apart;
 use crate::write::staging::columns::{broken, column};
@@ -179,9 +179,9 @@ impl<'table> Search<'table> {
                 differs: loser.content != compared.content,
                 newer: versions.is_some_and(|(one, other)| one != other),
             };
-            let verdict = loss.verdict();
-            lost.counts.add(verdict, 1);
-            if verdict == Verdict::Collision && first.is_none() {
+            let kind = loss.kind();
+            lost.counts.add(kind, 1);
+            if kind == LossKind::Collision && first.is_none() {
                 first = Some([loser.row, compared.row]);
             }
         }
@@ -277,7 +277,8 @@ impl<'table> Search<'table> {
             let field = schema.field_with_name(name).map_err(broken)?;
             let text = json_text::texts(field, column(one, name)?)?.into_iter().flatten().next();
             let text = text.unwrap_or_default();
-            let text: String = secret::line(text.trim_matches('"')).chars().take(LONGEST).collect();
+            let text: String =
+                secret::line(text.trim_matches('"')).chars().take(MAX_SHOWN).collect();
             key.push(format!("{name}={text}"));
         }
         let differs = |at: &&usize| one.column(**at) != other.column(**at);

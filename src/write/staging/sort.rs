@@ -1,10 +1,11 @@
-//! Records of a fixed size, sorted in bounded memory: beyond a limit, sorted runs go to a file.
+//! Records of a fixed size, sorted in bounded memory: beyond a limit, sorted sequences go to a file.
 
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -12,20 +13,20 @@ use std::{
 use crate::error::{Error, Result};
 use crate::write::storage::disk;
 
-/// Records that are kept in memory: 24 MB of the largest ones.
-const PENDING: usize = 250_000;
-/// Records of a run that are read at once, while runs are merged.
+/// Number of records in memory: 24 MB of the largest ones.
+const MAX_PENDING: usize = 250_000;
+/// Number of records of a sequence that are read at once while sequences are merged.
 const READ: usize = 1024;
 
-/// What is sorted.
+/// A record that can be sorted.
 pub(crate) trait Record: Copy + Ord {
-    /// Its size in a file.
+    /// Its size in a file, in bytes.
     const BYTES: usize;
 
-    /// Adds its bytes.
+    /// Appends its bytes.
     fn put(&self, out: &mut Vec<u8>);
 
-    /// The record of these bytes; `None` when they are too few.
+    /// The record at the start of these bytes; `None` when there are too few of them.
     fn get(bytes: &[u8]) -> Option<Self>;
 }
 
@@ -43,26 +44,28 @@ impl Record for u64 {
 
 /// Takes records in any order.
 pub(crate) struct Sorter<R> {
-    /// Where the file is made, when there has to be one.
+    /// Folder for the file, which is created when a sequence has to be written.
     folder: PathBuf,
     limit: usize,
     pending: Vec<R>,
-    /// Where each run begins and ends, counted in records.
-    runs: Vec<(u64, u64)>,
-    /// Has no name: it is gone when it is closed, however the process ends.
+    /// The sorted sequences in the file.
+    sequences: Vec<Range<u64>>,
+    /// Has no name, so it is gone when the process ends, however it ends.
     file: Option<File>,
 }
 
 impl<R: Record> Sorter<R> {
+    /// A sorter whose file, if it needs one, is in this folder.
     pub(crate) fn new(folder: &Path) -> Self {
-        Self::limited(folder, PENDING)
+        Self::limited(folder, MAX_PENDING)
     }
 
     fn limited(folder: &Path, limit: usize) -> Self {
         let folder = folder.to_owned();
-        Self { folder, limit, pending: Vec::new(), runs: Vec::new(), file: None }
+        Self { folder, limit, pending: Vec::new(), sequences: Vec::new(), file: None }
     }
 
+    /// Adds a record.
     pub(crate) fn push(&mut self, record: R) -> Result<()> {
         self.pending.push(record);
         if self.pending.len() >= self.limit { self.spill() } else { Ok(()) }
@@ -83,16 +86,16 @@ impl<R: Record> Sorter<R> {
             }
             (&file).write_all(&bytes).map_err(|error| wrong(&error))?;
         }
-        let start = self.runs.last().map_or(0, |(_, end)| *end);
-        self.runs.push((start, start + self.pending.len() as u64));
+        let start = self.sequences.last().map_or(0, |last| last.end);
+        self.sequences.push(start..start + self.pending.len() as u64);
         self.pending.clear();
         self.file = Some(file);
         Ok(())
     }
 
-    /// Ends the taking.
+    /// Ends the input.
     pub(crate) fn done(mut self) -> Result<Sorted<R>> {
-        if self.runs.is_empty() {
+        if self.sequences.is_empty() {
             self.pending.sort_unstable();
         } else if !self.pending.is_empty() {
             self.spill()?;
@@ -101,7 +104,7 @@ impl<R: Record> Sorter<R> {
     }
 }
 
-/// A file that only this process sees.
+/// A file without a name, which only this process can read.
 fn nameless(folder: &Path) -> io::Result<File> {
     let mut random = [0_u8; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -111,42 +114,43 @@ fn nameless(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Records that can be gone through in their order, as often as needed.
+/// Sorted records, which can be read any number of times.
 pub(crate) struct Sorted<R>(Sorter<R>);
 
 impl<R: Record> Sorted<R> {
+    /// Whether there are no records.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.pending.is_empty() && self.0.runs.is_empty()
+        self.0.pending.is_empty() && self.0.sequences.is_empty()
     }
 
-    /// Holds 1,024 records of each run.
+    /// Reads all records in their order. Holds 1,024 records of each sequence in memory.
     pub(crate) fn iter(&self) -> Iter<'_, R> {
-        let run =
-            |(next, end): &(u64, u64)| Run { next: *next, end: *end, read: Vec::new(), at: 0 };
-        let runs = self.0.runs.iter().map(run).collect();
-        Iter { sorter: &self.0, runs, heap: BinaryHeap::new(), at: 0 }
+        let sequence = |left: &Range<u64>| Sequence { left: left.clone(), read: Vec::new(), at: 0 };
+        let sequences = self.0.sequences.iter().map(sequence).collect();
+        Iter { sorter: &self.0, sequences, heap: BinaryHeap::new(), at: 0 }
     }
 }
 
-/// A run while it is merged with others.
-struct Run<R> {
-    /// The records of it that are still in the file.
-    next: u64,
-    end: u64,
+/// A sequence while it is merged with others.
+struct Sequence<R> {
+    /// Positions of its records that are still to be read from the file.
+    left: Range<u64>,
+    /// The records that were read last.
     read: Vec<R>,
+    /// Number of them that were returned.
     at: usize,
 }
 
-impl<R: Record> Run<R> {
+impl<R: Record> Sequence<R> {
     fn next(&mut self, file: Option<&File>) -> io::Result<Option<R>> {
-        if self.at == self.read.len() && self.next < self.end {
-            let count = (self.end - self.next).min(READ as u64);
+        if self.at == self.read.len() && !self.left.is_empty() {
+            let count = (self.left.end - self.left.start).min(READ as u64);
             let size = R::BYTES as u64;
             let mut bytes = vec![0; usize::try_from(count * size).unwrap_or_default()];
             let file = file.ok_or(io::ErrorKind::NotFound)?;
-            file.read_exact_at(&mut bytes, self.next * size)?;
+            file.read_exact_at(&mut bytes, self.left.start * size)?;
             self.read = bytes.chunks_exact(R::BYTES).filter_map(R::get).collect();
-            (self.next, self.at) = (self.next + count, 0);
+            (self.left.start, self.at) = (self.left.start + count, 0);
         }
         let record = self.read.get(self.at).copied();
         self.at += 1;
@@ -154,21 +158,21 @@ impl<R: Record> Run<R> {
     }
 }
 
-/// Goes through records in their order.
+/// Reads records in their order.
 pub(crate) struct Iter<'sorter, R> {
     sorter: &'sorter Sorter<R>,
-    runs: Vec<Run<R>>,
-    /// The next record of each run.
+    sequences: Vec<Sequence<R>>,
+    /// The next record of each sequence.
     heap: BinaryHeap<Reverse<(R, usize)>>,
-    /// Records so far.
+    /// Number of records that were returned.
     at: usize,
 }
 
 impl<R: Record> Iter<'_, R> {
     fn pull(&mut self, number: usize) -> Result<()> {
-        let Some(run) = self.runs.get_mut(number) else { return Ok(()) };
-        let record = run.next(self.sorter.file.as_ref()).map_err(|error| {
-            Error::target("sorted rows cannot be read").because(error.to_string())
+        let sequence = self.sequences.get_mut(number).expect("the heap names sequences");
+        let record = sequence.next(self.sorter.file.as_ref()).map_err(|error| {
+            Error::target("cannot read the sorted rows").because(error.to_string())
         })?;
         self.heap.extend(record.map(|record| Reverse((record, number))));
         Ok(())
@@ -179,13 +183,13 @@ impl<R: Record> Iterator for Iter<'_, R> {
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.runs.is_empty() {
+        if self.sequences.is_empty() {
             let record = self.sorter.pending.get(self.at).copied()?;
             self.at += 1;
             return Some(Ok(record));
         }
         if self.at == 0 {
-            for number in 0..self.runs.len() {
+            for number in 0..self.sequences.len() {
                 if let Err(error) = self.pull(number) {
                     return Some(Err(error));
                 }
@@ -202,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_come_in_their_order_however_many_runs_there_are() {
+    fn records_come_in_their_order_however_many_sequences_there_are() {
         let folder = tempfile::tempdir().unwrap();
         for count in [0_u64, 1, 99, 100, 101, 2_500, 2_600] {
             let mut sorter = Sorter::<u64>::limited(folder.path(), 100);

@@ -47,6 +47,7 @@ impl Bucket {
     }
 }
 
+/// The error of an operation on an object store, with a hint about its cause. `what` is a verb: `read`, `list`.
 pub(crate) fn failed(what: &str, shown: &str, error: &object_store::Error) -> Error {
     use object_store::Error as Cause;
     let text = without_queries(&error.to_string());
@@ -55,16 +56,18 @@ pub(crate) fn failed(what: &str, shown: &str, error: &object_store::Error) -> Er
         Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } => (Kind::Credentials, KEYS),
         _ if refused => (Kind::Credentials, KEYS),
         Cause::NotFound { .. } => (Kind::Target, "check the name of the bucket or container"),
-        _ => {
-            (Kind::Target, "check the connection's region and endpoint, and whether it is reached")
-        }
+        _ => (
+            Kind::Target,
+            "check the connection's region and endpoint, and that the endpoint can be reached",
+        ),
     };
     Error::new(kind, format!("cannot {what} `{shown}`")).because(text).with_hint(hint)
 }
 
-const KEYS: &str = "check the connection's keys and what they may do in the bucket";
+/// Hint for errors of missing rights.
+const KEYS: &str = "check the connection's keys, and their permissions for the bucket";
 
-/// A text whose URLs have no query: some stores take their credentials there.
+/// A text without the queries of its URLs, in which some stores expect credentials.
 fn without_queries(text: &str) -> String {
     let cut = |word: &str| match word.split_once('?') {
         Some((path, _)) if path.contains("://") => path.to_owned(),

@@ -1,4 +1,4 @@
-//! Roots such as `s3://bucket/prefix` to connected object stores.
+//! Roots such as `s3://bucket/prefix`, and the clients of their object stores.
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::write::storage::bucket::Bucket;
 
-/// Time after which a request that keeps failing is given up.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// Tries again of one request.
+/// Time after which a request that keeps failing is not retried any more.
+const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
+/// Most retries of a request.
 const RETRIES: usize = 5;
 
-/// What a root points to.
+/// The kind of storage that a root names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Local(PathBuf),
@@ -28,7 +28,7 @@ pub(crate) enum Scheme {
     Azure { container: String, prefix: String },
 }
 
-/// Reads a root.
+/// Parses a root.
 pub(crate) fn scheme(root: &str) -> Result<Scheme> {
     if !root.contains("://") {
         if root.is_empty() {
@@ -54,17 +54,18 @@ pub(crate) fn scheme(root: &str) -> Result<Scheme> {
     }
 }
 
-/// Builds the store's client; sends nothing.
+/// Builds the client of an object store; sends no request.
 pub(crate) fn connect(
     scheme: &Scheme,
     root: &str,
     settings: &IndexMap<String, Secret>,
 ) -> Result<Bucket> {
-    // The store's HTTP client brings no cryptography. When there is a provider already, it stays.
+    // The store's HTTP client brings no cryptography. A provider that is installed already stays.
     rustls::crypto::ring::default_provider().install_default().ok();
     let settings = with_plain_http(settings);
     let client = client()?;
-    let retry = RetryConfig { max_retries: RETRIES, retry_timeout: PATIENCE, ..Default::default() };
+    let retry =
+        RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT, ..Default::default() };
     let (store, prefix): (Arc<dyn ObjectStore>, &str) = match scheme {
         Scheme::Local(_) => return Err(unknown(root)),
         Scheme::S3 { bucket, prefix } => {
@@ -92,7 +93,7 @@ pub(crate) fn connect(
     Ok(Bucket::new(store, prefix, root))
 }
 
-/// How the store is spoken to: with the certificates to trust where the system has none.
+/// Options of the HTTP client: on a machine without certificates it trusts Mozilla's.
 fn client() -> Result<ClientOptions> {
     let mut client = ClientOptions::new();
     for root in certificates::fallback()? {
@@ -103,7 +104,7 @@ fn client() -> Result<ClientOptions> {
     Ok(client)
 }
 
-/// Who writes `http://` in an endpoint means it.
+/// Allows plain HTTP when an endpoint begins with `http://`.
 fn with_plain_http(settings: &IndexMap<String, Secret>) -> IndexMap<String, Secret> {
     let mut settings = settings.clone();
     let plain = |(key, value): (&String, &Secret)| {
@@ -134,7 +135,7 @@ fn configured<B, K: FromStr>(
     Ok(builder)
 }
 
-/// The cause is left out where it could quote a credential: a parse error shows what it parsed.
+/// Leaves out a cause that could quote a credential: parse errors show the text that they parsed.
 fn built<S>(store: object_store::Result<S>) -> Result<S> {
     store.map_err(|error| {
         let text = error.to_string();
@@ -146,9 +147,9 @@ fn built<S>(store: object_store::Result<S>) -> Result<S> {
 }
 
 fn unknown(root: &str) -> Error {
-    // A root with a password in it is wrong too, and must not be shown.
+    // A malformed root may hold a password, which must not be shown.
     let shown = if root.contains('@') { "…" } else { root };
-    Error::input(format!("`{shown}` is no place for files")).with_hint(
+    Error::input(format!("`{shown}` is not a root for files")).with_hint(
         "write a folder, `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or \
          `az://container/prefix`",
     )

@@ -7,7 +7,7 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// Refuses a path, be it a link itself, that leads out of the root.
+/// Refuses a path that leads out of the root, because it or one of its folders is a symbolic link.
 pub(crate) fn inside(root: &Path, path: &Path) -> Result<()> {
     let there = path.ancestors().find(|path| path.symlink_metadata().is_ok());
     let (Some(there), Ok(whole)) = (there, root.canonicalize()) else { return Ok(()) };
@@ -24,13 +24,13 @@ pub(crate) fn inside(root: &Path, path: &Path) -> Result<()> {
 /// The error of an operation on a path, with a hint about its cause. `what` is a verb: `read`, `write to`.
 pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
     let hint = match error.kind() {
-        ErrorKind::PermissionDenied => "give the user that runs weir the right to write there",
+        ErrorKind::PermissionDenied => "give the user that runs weir permission to write there",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "free some space and run again: the run goes on from what was saved last"
+            "free some space and run again: the run resumes from its last checkpoint"
         }
-        ErrorKind::ReadOnlyFilesystem => "choose a folder on a filesystem that can be written",
+        ErrorKind::ReadOnlyFilesystem => "choose a folder on a writable filesystem",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "choose a folder, not a file",
-        ErrorKind::CrossesDevices => "let the whole root be on one filesystem",
+        ErrorKind::CrossesDevices => "the whole root must be on one filesystem",
         _ => "check the folder and the disk",
     };
     Error::target(format!("cannot {what} `{}`", path.display()))

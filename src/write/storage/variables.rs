@@ -1,4 +1,4 @@
-//! The usual variables of object stores (`AWS_ACCESS_KEY_ID` …) as settings of one.
+//! The usual environment variables of object stores (`AWS_ACCESS_KEY_ID` …) as settings of a store.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -8,7 +8,7 @@ use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleCon
 use crate::secret::{Secret, hide};
 use crate::write::storage::cloud::{Scheme, scheme};
 
-/// Variables that other programs of the store read under a name of their own, and the setting each is.
+/// Variables of other programs whose names differ from those of the settings, and their settings.
 const ALIASES: [(&str, &str); 4] = [
     ("AZURE_STORAGE_ACCOUNT", "azure_storage_account_name"),
     ("AZURE_STORAGE_KEY", "azure_storage_account_key"),
@@ -16,7 +16,7 @@ const ALIASES: [(&str, &str); 4] = [
     ("GOOGLE_STORAGE_EMULATOR_HOST", "google_base_url"),
 ];
 
-/// Parts of `AZURE_STORAGE_CONNECTION_STRING`, and the setting each is.
+/// Parts of `AZURE_STORAGE_CONNECTION_STRING`, and their settings.
 const PARTS: [(&str, &str); 4] = [
     ("AccountName", "azure_storage_account_name"),
     ("AccountKey", "azure_storage_account_key"),
@@ -24,8 +24,9 @@ const PARTS: [(&str, &str); 4] = [
     ("BlobEndpoint", "azure_storage_endpoint"),
 ];
 
-/// The settings of a store at `root`: those that are given, then what its usual variables say. Who gives
-/// an endpoint, or credentials, gives all of them: half of each would be another store's.
+/// The settings of the store at `root`: the given ones, and those of its usual variables. A given endpoint hides
+/// all endpoints of variables, and a given credential all credentials: mixed ones would belong to different
+/// stores.
 pub fn with_variables(
     root: &str,
     given: IndexMap<String, Secret>,
@@ -49,7 +50,7 @@ pub fn with_variables(
     settings
 }
 
-/// What the variables of the store at this root say.
+/// The settings in the variables of the store at this root.
 fn of_store(root: &str, variables: &BTreeMap<String, String>) -> IndexMap<String, String> {
     let (prefix, known): (&str, fn(&str) -> bool) = match scheme(root) {
         Ok(Scheme::S3 { .. }) => ("AWS_", |name| AmazonS3ConfigKey::from_str(name).is_ok()),
@@ -63,7 +64,7 @@ fn of_store(root: &str, variables: &BTreeMap<String, String>) -> IndexMap<String
     for (name, value) in own {
         let alias = ALIASES.iter().find(|(alias, _)| alias == name).map(|(_, setting)| *setting);
         let setting = alias.map_or_else(|| name.to_ascii_lowercase(), str::to_owned);
-        // The root says which bucket it is.
+        // The root names the bucket.
         let place = ["bucket", "container_name"].iter().any(|word| setting.contains(word));
         if name == "AZURE_STORAGE_CONNECTION_STRING" {
             let parts = value.split(';').filter_map(|part| part.split_once('='));
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_comes_first_and_whole() {
+    fn given_settings_hide_those_of_variables() {
         let variables = [
             ("AWS_ACCESS_KEY_ID", "k"),
             ("AWS_ENDPOINT_URL_S3", "http://x"),

@@ -195,7 +195,7 @@ impl Sink for LocalSink {
 
     async fn publish(self: Box<Self>, rows: u64) -> Result<String> {
         let publish = tokio::task::spawn_blocking(move || (*self).publish(rows));
-        publish.await.map_err(|error| Error::target("publishing broke off").because(error))?
+        publish.await.map_err(|error| Error::target("the publishing task failed").because(error))?
     }
 }
 

@@ -1,8 +1,8 @@
-//! How state is written to a file: records that each carry their length and a checksum.
+//! The format of state files: records that each carry their length and a checksum.
 //!
-//! A snapshot is one record, a journal any number of them. Whatever was cut off, overwritten or altered is
-//! told from what was saved: reading ends at the first record that is not whole. A record belongs to one
-//! generation of the snapshot, so that a journal is never read over another snapshot than its own.
+//! A snapshot is one record, a journal any number of them. Reading ends at the first record that is incomplete
+//! or altered, so damage never passes for saved state. A record belongs to one generation of the snapshot, so a
+//! journal is never applied to another snapshot than its own.
 
 use serde_json::Value;
 
@@ -10,33 +10,34 @@ use crate::error::{Error, Result};
 use crate::hash;
 use crate::state::{Change, Entries};
 
-/// Bytes before a record's text: its length and its checksum in hexadecimal, a space after each.
+/// Bytes before a record's text: its length and its checksum in hexadecimal, each followed by a space.
 const HEAD: usize = 16 + 1 + 16 + 1;
 
-/// A state that was read.
+/// A state as it was read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Loaded {
     pub(crate) entries: Entries,
-    /// Number of the snapshot.
+    /// Number of the snapshot, from 0.
     pub(crate) generation: u64,
-    /// What was not whole, as a clause.
+    /// What was damaged, as a clause.
     pub(crate) damage: Option<String>,
 }
 
-/// The changes of a journal's record.
-type Changes = Vec<(String, Option<Value>)>;
+/// The changes in a record of a journal.
+type ReadChanges = Vec<(String, Option<Value>)>;
 
 /// A snapshot of all entries.
 pub(crate) fn snapshot(generation: u64, entries: &Entries) -> Result<Vec<u8>> {
     record(&(generation, entries))
 }
 
-/// A journal's record.
+/// A record of a journal.
 pub(crate) fn changes(generation: u64, changes: &[Change]) -> Result<Vec<u8>> {
     let changes: Vec<_> = changes.iter().map(|change| (&change.key, &change.value)).collect();
     record(&(generation, changes))
 }
 
+/// A record with this content.
 pub(crate) fn record(content: &impl serde::Serialize) -> Result<Vec<u8>> {
     let text = serde_json::to_vec(content)
         .map_err(|error| Error::target("the state cannot be written as JSON").because(error))?;
@@ -50,7 +51,7 @@ fn checksum(text: &[u8]) -> u64 {
     hash::narrow(hash::with(0, Some(text)))
 }
 
-/// The text of the first record of some bytes, and what follows it; `None` when it is not whole.
+/// The text of the first record, and the bytes after the record; `None` when the record is damaged.
 fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let head = std::str::from_utf8(bytes.get(..HEAD)?).ok()?;
     let (length, sum) = head.strip_suffix(' ')?.split_once(' ')?;
@@ -61,18 +62,18 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     whole.then(|| (text, bytes.get(end + 1..).unwrap_or_default()))
 }
 
-/// The content of a single record; `None` where it is not whole.
+/// The content of a single record; `None` when the record is damaged.
 pub(crate) fn content<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let (text, []) = first(bytes)? else { return None };
     serde_json::from_slice(text).ok()
 }
 
-/// Reads a snapshot and the journal that was written after it. What is not whole is left out, with all that
-/// was saved later: nothing was that a process was about to write when it died.
+/// Reads a snapshot and the journal that was written after it. Leaves out the first damaged record and all later
+/// ones.
 pub(crate) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
     let found = snapshot.map_or(Some((0, Entries::new())), content);
     let Some((generation, entries)) = found else {
-        let damage = Some("the saved state is not whole".to_owned());
+        let damage = Some("the saved state is incomplete or altered".to_owned());
         return Loaded { damage, ..Loaded::default() };
     };
     let mut loaded = Loaded { entries, generation, damage: None };
@@ -81,13 +82,14 @@ pub(crate) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
         let read = read_changes(rest);
         let Some((generation, changes, after)) = read else {
             loaded.damage = Some(format!(
-                "the last {} of {} bytes of its journal are not whole",
+                "the last {} of {} bytes of its journal are incomplete or altered",
                 rest.len(),
                 journal.len()
             ));
             break;
         };
-        // The journal of an earlier snapshot is part of this one; that of a later one is not worth much without it.
+        // The journal of an earlier snapshot is part of this snapshot. The journal of a later one cannot be
+        // applied without that snapshot.
         if generation > loaded.generation {
             loaded.damage = Some("the snapshot that its journal follows is missing".to_owned());
             break;
@@ -100,13 +102,13 @@ pub(crate) fn read(snapshot: Option<&[u8]>, journal: &[u8]) -> Loaded {
     loaded
 }
 
-fn read_changes(bytes: &[u8]) -> Option<(u64, Changes, &[u8])> {
+fn read_changes(bytes: &[u8]) -> Option<(u64, ReadChanges, &[u8])> {
     let (text, rest) = first(bytes)?;
     let (generation, changes) = serde_json::from_slice(text).ok()?;
     Some((generation, changes, rest))
 }
 
-fn apply(entries: &mut Entries, changes: Changes) {
+fn apply(entries: &mut Entries, changes: ReadChanges) {
     for (key, value) in changes {
         match value {
             Some(value) => entries.insert(key, value),

@@ -1,5 +1,4 @@
-//! The state of replications beside the files: a snapshot and a journal on local disk, one object in a
-//! store.
+//! The state of replications on local disk: a snapshot and a journal.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,14 +17,14 @@ use crate::write::files::state::journal::{self, Loaded};
 use crate::write::files::state::paths::{self, taken};
 use crate::write::storage::disk::{self, failed};
 
-/// Everything up to some point in time, and what was saved since: see [`journal`].
+/// Files of the state, see [`journal`]: everything up to some point in time, and what was saved since.
 const SNAPSHOT: &str = "state.json";
 const NEW: &str = "state.new";
 const JOURNAL: &str = "journal.jsonl";
-/// The file that the holder of the lock has locked.
+/// The file that the run of the replication has locked.
 const LOCK: &str = "lock";
-/// Bytes of a journal after which a new snapshot is made.
-const LONG: u64 = 8 << 20;
+/// Size of a journal at which a new snapshot is made, in bytes.
+const MAX_JOURNAL: u64 = 8 << 20;
 
 /// The state of one replication in a folder.
 #[derive(Debug)]
@@ -33,13 +32,13 @@ pub(crate) struct LocalStore {
     root: PathBuf,
     folder: PathBuf,
     replication: String,
-    /// The journal, once its end is known to be whole.
+    /// The open journal; `None` before the first save, and after a failed one.
     journal: Mutex<Option<Journal>>,
-    /// What was damaged when it was read last.
+    /// What was damaged when the state was last read.
     damage: std::sync::Mutex<Option<String>>,
 }
 
-/// A journal that is written.
+/// A journal that is being written.
 #[derive(Debug)]
 struct Journal {
     file: File,
@@ -65,15 +64,15 @@ impl LocalStore {
         Self { root, folder, replication, journal, damage }
     }
 
-    /// Refuses a folder or file of the state that is a link out of the root.
-    fn inside(&self) -> Result<()> {
+    /// Refuses a folder or file of the state that is a symbolic link out of the root.
+    fn check_inside(&self) -> Result<()> {
         disk::inside(&self.root, &self.folder)?;
         let mut files = [SNAPSHOT, NEW, JOURNAL, LOCK].into_iter();
         files.try_for_each(|name| disk::inside(&self.root, &self.folder.join(name)))
     }
 
     fn read(&self) -> Result<Loaded> {
-        self.inside()?;
+        self.check_inside()?;
         let read = |name: &str| {
             let path = self.folder.join(name);
             match fs::read(&path) {
@@ -92,9 +91,9 @@ impl LocalStore {
         Ok(loaded)
     }
 
-    /// Puts everything into a new snapshot, and begins its journal.
+    /// Writes a new snapshot with everything that is saved, and begins its journal.
     fn compact(&self) -> Result<Journal> {
-        self.inside()?;
+        self.check_inside()?;
         fs::create_dir_all(&self.folder).map_err(|error| failed("create", &self.folder, &error))?;
         let Loaded { entries, generation, .. } = self.read()?;
         let generation = generation + 1;
@@ -116,7 +115,7 @@ impl LocalStore {
 #[async_trait]
 impl Store for LocalStore {
     async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
-        self.inside()?;
+        self.check_inside()?;
         fs::create_dir_all(&self.folder).map_err(|error| failed("create", &self.folder, &error))?;
         let path = self.folder.join(LOCK);
         let wrong = |error: std::io::Error| failed("lock", &path, &error);
@@ -156,14 +155,14 @@ impl Store for LocalStore {
         };
         let record = journal::changes(generation, changes)?;
         let path = self.folder.join(JOURNAL);
-        // After a failure the end of the journal is not known: the next save begins a new one.
+        // After a failure the end of the journal may be damaged: the next save begins a new journal.
         let length = file
             .write_all(&record)
             .and_then(|()| file.sync_all())
             .and_then(|()| file.metadata())
             .map_err(|error| failed("write", &path, &error))?
             .len();
-        if length < LONG {
+        if length < MAX_JOURNAL {
             *journal = Some(Journal { file, generation });
         }
         Ok(())

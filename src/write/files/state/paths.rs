@@ -9,19 +9,19 @@ const STATES: &str = ".weir/state";
 /// Folder for the records of who owns which object.
 const RECORDS: &str = ".weir/tables";
 
-/// Where the state of a replication is, below a root: a name that no other replication has.
+/// Folder for the state of a replication, below a root.
 pub(crate) fn state(replication: &str) -> String {
     format!("{STATES}/{}", unique(replication))
 }
 
-/// Where it is recorded who owns an object, below a root.
-pub(crate) fn record(object: &str) -> String {
+/// File that records the owner of an object, below a root.
+pub(crate) fn owner(object: &str) -> String {
     format!("{RECORDS}/{}.json", unique(object))
 }
 
-/// The error of a replication that somebody else runs.
+/// The error of a replication that another run has locked.
 pub(crate) fn taken(replication: &str, holder: Option<&Holder>) -> Error {
-    let holder = holder.map_or_else(|| "somebody unknown".to_owned(), ToString::to_string);
+    let holder = holder.map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
     Error::new(Kind::Busy, format!("another run of `{replication}` is going on: {holder}"))
         .with_hint("wait until it is done (`weir sync run --wait 90s` does), or end it")
 }

@@ -1,5 +1,5 @@
-//! Parquet files that another program has written again: pandas, `DuckDB` and Polars keep the values, not the
-//! types.
+//! Column types of Parquet files that another program has written again: pandas, `DuckDB` and Polars keep the
+//! values, but not the exact types.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use arrow_schema::{DataType, TimeUnit};
 
 use crate::schema::{ColumnType, DECIMAL};
 
-/// Milliseconds of a day.
+/// Milliseconds per day.
 const DAY: i64 = 86_400_000;
 
-/// Type of the columns of weir's own that hold all values of this type.
+/// The column type that holds the values of an Arrow type; `None` when there is none.
 pub(crate) fn kind_of(data_type: &DataType) -> Option<ColumnType> {
     use DataType as T;
     Some(match data_type {
@@ -38,10 +38,10 @@ pub(crate) fn kind_of(data_type: &DataType) -> Option<ColumnType> {
     })
 }
 
-/// The values in the type that weir writes.
+/// The values in the Arrow type that weir writes.
 ///
 /// # Errors
-/// A value is too large for it, or there is no such type; says which.
+/// A value is too large for that type, or there is no such type; the text says which.
 pub(crate) fn own(array: &ArrayRef) -> Result<ArrayRef, String> {
     use DataType as T;
     let data_type = array.data_type();
@@ -86,7 +86,7 @@ fn instants(unit: TimeUnit, array: &ArrayRef) -> Result<TimestampMicrosecondArra
             array.as_primitive::<TimestampMillisecondType>().try_unary(|value| times(value, 1_000))
         }
         TimeUnit::Microsecond => Ok(array.as_primitive::<TimestampMicrosecondType>().clone()),
-        // Weir has written microseconds: nothing is lost.
+        // weir has written microseconds, so nothing is lost.
         TimeUnit::Nanosecond => Ok(array
             .as_primitive::<TimestampNanosecondType>()
             .unary(|value| value.div_euclid(1_000))),
@@ -121,7 +121,7 @@ fn numbers(array: &ArrayRef) -> Result<Int64Array, String> {
         T::UInt64 => array
             .as_primitive::<UInt64Type>()
             .try_unary(|value| i64::try_from(value).map_err(|_| too_large(value)))?,
-        other => return Err(format!("`{other}` is no type of weir's columns")),
+        other => return Err(format!("weir has no column type for `{other}`")),
     })
 }
 

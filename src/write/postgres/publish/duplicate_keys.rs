@@ -5,7 +5,7 @@ use tokio_postgres::GenericClient;
 use crate::error::Result;
 use crate::report::Notice;
 use crate::schema::{OWN_COLUMNS, SLICE};
-use crate::write::duplicate_keys::{DuplicateKeys, Example, LONGEST, Loss, Verdict};
+use crate::write::duplicate_keys::{DuplicateKeys, Example, Loss, LossKind, MAX_SHOWN};
 use crate::write::postgres::failure;
 use crate::write::postgres::load::stage::{ROW, Stage};
 use crate::write::postgres::name::{list, literal, quoted};
@@ -33,9 +33,9 @@ pub(crate) async fn settle<C: GenericClient + Sync>(client: &C, stage: &Stage) -
     let mut first: Option<String> = None;
     for row in client.query(&statement(stage), &[]).await.map_err(failed)? {
         let (apart, differs, newer) = (Apart::numbered(row.get(0)), row.get(1), row.get(2));
-        let verdict = Loss { apart, differs, newer }.verdict();
-        duplicates.add(verdict, u64::try_from(row.get::<_, i64>(3)).unwrap_or_default());
-        if verdict == Verdict::Collision {
+        let kind = Loss { apart, differs, newer }.kind();
+        duplicates.add(kind, u64::try_from(row.get::<_, i64>(3)).unwrap_or_default());
+        if kind == LossKind::Collision {
             let example: Option<String> = row.get(4);
             first = [first, example].into_iter().flatten().min();
         }
@@ -77,7 +77,11 @@ fn statement(stage: &Stage) -> String {
         .map_or("false".to_owned(), |name| format!("COALESCE(lost.{name} <> kept.{name}, false)"));
     let apart = Apart::sql(&format!("lost.{slice}"), &format!("kept.{slice}"));
     let shown = stage.unique.iter().map(|name| {
-        format!("{} || left(lost.{}::text, {LONGEST})", literal(&format!("{name}=")), quoted(name))
+        format!(
+            "{} || left(lost.{}::text, {MAX_SHOWN})",
+            literal(&format!("{name}=")),
+            quoted(name)
+        )
     });
     let shown = shown.collect::<Vec<_>>().join(" || ', ' || ");
     let between = literal(&BETWEEN.to_string());
