@@ -56,7 +56,8 @@ impl Ledger for LocalLedger {
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
         let path = self.path(connection);
         let done = tokio::task::spawn_blocking(move || read_file(&path)).await;
-        let account = done.map_err(|error| Error::target("the ledger task failed").because(error))??;
+        let account =
+            done.map_err(|error| Error::target("the ledger task failed").because(error))??;
         Ok(account.map(|account| account.look(at)))
     }
 
@@ -98,8 +99,9 @@ fn read_file(path: &Path) -> Result<Option<Account>> {
 /// Changes the account in a file in one step.
 fn change_file<T>(path: &Path, change: impl FnOnce(&mut Account) -> T) -> Result<T> {
     let wrong = |error: std::io::Error| {
-        failed("write", path, &error)
-            .with_hint("the ledger of points is in this file: `WEIR_HOME` names another folder for it")
+        failed("write", path, &error).with_hint(
+            "the ledger of points is in this file: `WEIR_HOME` names another folder for it",
+        )
     };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(wrong)?;

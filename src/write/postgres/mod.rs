@@ -1,7 +1,7 @@
 //! Rows to Postgres: binary COPY into staging, then swap, insert or merge in one transaction.
 //!
-//! The rows of a batch wait in memory until there are enough for a COPY (4 MiB of a table, or less
-//! when all tables together have 32 MiB waiting). A COPY borrows one of the pool's connections.
+//! Batches wait in memory until there are enough rows for a COPY (4 MiB of one table, or less when the batches
+//! of all tables have 32 MiB). A COPY borrows one of the pool's connections.
 
 mod failure;
 mod load;

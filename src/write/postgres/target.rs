@@ -17,44 +17,44 @@ use crate::state::Store;
 use crate::write::leftovers::Leftovers;
 use crate::write::owner::Standing;
 use crate::write::postgres::failure;
-use crate::write::postgres::load::stage::{Stage, lost_lock};
+use crate::write::postgres::load::stage::{StagingTable, lost_lock};
 use crate::write::postgres::name::{self, TableName, WEIR_SCHEMA};
 use crate::write::postgres::options::fields::PostgresOptions;
 use crate::write::postgres::publish::statement::ambiguous;
 use crate::write::postgres::publish::{columns, replace};
-use crate::write::postgres::session::lock_wait::Waiter;
-use crate::write::postgres::session::pool::{Lease, Pool};
+use crate::write::postgres::session::lock_wait::WaitContext;
+use crate::write::postgres::session::pool::{Pool, PooledClient};
 use crate::write::postgres::session::table_lock::Locks;
 use crate::write::postgres::sql::catalog::{self, Existing};
 use crate::write::postgres::sql::{schemas, weir_schema};
-use crate::write::postgres::state::location::{self, Home};
+use crate::write::postgres::state::location::{self, StateLocation};
 use crate::write::postgres::state::owner;
 use crate::write::postgres::state::store::{self, PostgresStore};
-use crate::write::postgres::writer::{PostgresWriter, Surroundings};
+use crate::write::postgres::writer::{PostgresWriter, WriterContext};
 use crate::write::table::{Disposition, Table};
 use crate::write::target::{SAMPLE, Target, Watch, Writer};
 
-/// Longest wait for a lock by which a table is looked at.
-const LOOK: &str = "5s";
+/// Longest wait for a lock while a table is inspected.
+const INSPECTION_LOCK_TIMEOUT: &str = "5s";
 
-/// A Postgres database. Connects when first used; may be shared by any number of writers.
+/// A Postgres database. Connects at the first use; any number of writers may share it.
 ///
 /// The `object` of a table is `schema.table`, or `table` in the options' schema.
 ///
-/// What Postgres cannot hold is replaced by the nearest that it can, counted and reported as a
-/// warning of the log: NUL characters in text, NUL characters and lone surrogates in JSON become
-/// U+FFFD; JSON numbers beyond `numeric` and JSON nested more than 1,000 deep become JSON strings of
-/// their text; dates and timestamps out of range become `infinity` or `-infinity`.
+/// The target replaces values that Postgres cannot hold by the nearest possible ones, counts them and reports
+/// them as a warning in the log: NUL characters in text, and NUL characters and lone surrogates in JSON, become
+/// U+FFFD; JSON numbers beyond `numeric` and JSON nested more than 1,000 deep become JSON strings of their text;
+/// dates and timestamps out of range become `infinity` or `-infinity`.
 pub struct Postgres {
     options: PostgresOptions,
     pool: Arc<Pool>,
     locks: Arc<Locks>,
-    /// Bytes of memory of all batches that wait for their COPY.
+    /// Bytes of memory of all batches that wait for a COPY.
     waiting: Arc<AtomicUsize>,
-    /// Who is told what is waited for.
+    /// Where waits are reported, and what ends them.
     watch: Mutex<Watch>,
-    /// Whether it was said that staging tables stand in the schemas of their tables.
-    told: AtomicBool,
+    /// Whether the log has a warning that staging tables are in the schemas of their tables.
+    warned: AtomicBool,
 }
 
 impl Postgres {
@@ -67,22 +67,22 @@ impl Postgres {
             locks: Arc::default(),
             waiting: Arc::default(),
             watch: Mutex::default(),
-            told: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
         }
     }
 }
 
 impl Postgres {
-    fn home(&self, replication: &str) -> Result<Home> {
-        Ok(Home::new(&location::state_schema(&self.options)?, replication))
+    fn state_location(&self, replication: &str) -> Result<StateLocation> {
+        Ok(StateLocation::new(&location::state_schema(&self.options)?, replication))
     }
 
     fn watch(&self) -> Watch {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Schema for the staging of a table: weir's own, or that of the table, with a note, where this role
-    /// may not use weir's own.
+    /// Schema for the staging table of a table: weir's schema. Where this role may not use that one, the schema of
+    /// the table, with a warning.
     async fn staging_schema<'name>(
         &self,
         client: &Client,
@@ -91,10 +91,10 @@ impl Postgres {
         if let Some(own) = weir_schema::usable(client).await? {
             return Ok(own);
         }
-        if !self.told.swap(true, Ordering::Relaxed) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             let (own, user) = (WEIR_SCHEMA, name::quoted(&self.options.user));
             let message = format!(
-                "staging tables stand in the schemas of their tables: user {user} may not use a \
+                "staging tables are in the schemas of their tables: user {user} may not use a \
                  schema `{own}` (as the database's owner: CREATE SCHEMA IF NOT EXISTS {own}; GRANT \
                  USAGE, CREATE ON SCHEMA {own} TO {user})"
             );
@@ -111,32 +111,35 @@ impl fmt::Debug for Postgres {
 }
 
 impl Postgres {
-    /// A connection for a look at a table, which waits for no lock longer than [`LOOK`].
-    async fn look(&self, table: &Table) -> Result<(Lease, TableName)> {
+    /// A connection that inspects a table, and waits for a lock no longer than [`INSPECTION_LOCK_TIMEOUT`].
+    async fn begin_inspection(&self, table: &Table) -> Result<(PooledClient, TableName)> {
         self.options.validate()?;
         let name = TableName::parse(&table.object, &self.options.schema)?;
-        let lease = self.pool.lease().await?;
-        let failed = |error| failure::statement(format!("{name} cannot be looked at"), &error);
-        lease.batch_execute(&format!("SET lock_timeout = '{LOOK}'")).await.map_err(failed)?;
-        Ok((lease, name))
+        let pooled = self.pool.get().await?;
+        let failed = |error| failure::statement(format!("{name} cannot be inspected"), &error);
+        pooled
+            .batch_execute(&format!("SET lock_timeout = '{INSPECTION_LOCK_TIMEOUT}'"))
+            .await
+            .map_err(failed)?;
+        Ok((pooled, name))
     }
 }
 
-/// Gives the connection of a look back as it was.
-async fn looked(lease: Lease) -> Result<()> {
+/// Resets the connection of an inspection, and gives it back.
+async fn end_inspection(pooled: PooledClient) -> Result<()> {
     let failed = |error| failure::statement("a connection cannot be reset", &error);
-    lease.batch_execute("RESET lock_timeout").await.map_err(failed)?;
-    lease.give_back();
+    pooled.batch_execute("RESET lock_timeout").await.map_err(failed)?;
+    pooled.give_back();
     Ok(())
 }
 
-/// Says of a look that got no lock what stands in its way.
-fn unlocked<T>(looked: Result<T>, name: &TableName) -> Result<T> {
-    looked.map_err(|error| {
+/// Explains the error of an inspection that got no lock on the table.
+fn explained<T>(inspected: Result<T>, name: &TableName) -> Result<T> {
+    inspected.map_err(|error| {
         if !failure::is_locked_out(&error) {
             return error;
         }
-        let what = format!("table {name} is locked by another session, so weir cannot look at it");
+        let what = format!("table {name} is locked by another session, so weir cannot inspect it");
         Error::new(Kind::Busy, what).with_hint(
             "wait for that session, or end it (`SELECT * FROM pg_locks` shows it); then run again",
         )
@@ -147,7 +150,7 @@ fn unlocked<T>(looked: Result<T>, name: &TableName) -> Result<T> {
 impl Target for Postgres {
     fn accepts(&self, table: &Table) -> Result<()> {
         self.options.validate()?;
-        Stage::plan(table, &self.options.schema).map(|_| ())
+        StagingTable::plan(table, &self.options.schema).map(|_| ())
     }
 
     fn beside(&self, object: &str) -> Result<String> {
@@ -155,8 +158,8 @@ impl Target for Postgres {
     }
 
     async fn check(&self) -> Result<()> {
-        let lease = self.pool.lease().await?;
-        let row = lease
+        let pooled = self.pool.get().await?;
+        let row = pooled
             .query_one(
                 "SELECT current_setting('transaction_read_only') = 'on', \
                      has_database_privilege(current_database(), 'CREATE') \
@@ -165,16 +168,16 @@ impl Target for Postgres {
                 &[],
             )
             .await
-            .map_err(|error| failure::statement("the database cannot be checked", &error))?;
+            .map_err(|error| failure::statement("cannot check the database", &error))?;
         let (only_reads, may_create): (bool, bool) = (row.get(0), row.get(1));
-        lease.give_back();
-        let place = self.options.place();
+        pooled.give_back();
+        let place = self.options.shown();
         if only_reads {
-            return Err(Error::target(format!("the server at `{place}` only reads"))
+            return Err(Error::target(format!("the server at `{place}` is read-only"))
                 .with_hint("it may be a standby: connect to the primary"));
         }
         if !may_create {
-            let (user, schema) = (&self.options.user, self.home("")?.schema());
+            let (user, schema) = (&self.options.user, self.state_location("")?.schema());
             return Err(Error::target(format!(
                 "user `{user}` may not create tables in any schema"
             ))
@@ -189,68 +192,68 @@ impl Target for Postgres {
 
     async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>> {
         self.options.validate()?;
-        let mut stage = Stage::plan(table, &self.options.schema)?;
-        let lock = self.locks.take(&self.pool, &stage.name).await?;
-        let lease = self.pool.lease().await?;
-        schemas::ensure_schema(&lease, &stage.name).await?;
-        let existing = catalog::inspect(&*lease, &stage.name).await?;
+        let mut stage = StagingTable::plan(table, &self.options.schema)?;
+        let lock = self.locks.take(&self.pool, &stage.target).await?;
+        let pooled = self.pool.get().await?;
+        schemas::ensure_schema(&pooled, &stage.target).await?;
+        let existing = catalog::inspect(&*pooled, &stage.target).await?;
         match &existing {
-            Some(existing) => check_fit(&lease, &stage, existing).await?,
-            None => schemas::may_create(&lease, &stage.name).await?,
+            Some(existing) => check_fit(&pooled, &stage, existing).await?,
+            None => schemas::may_create(&pooled, &stage.target).await?,
         }
-        stage = stage.in_schema(self.staging_schema(&lease, &stage.name).await?);
-        stage.records = owner::place(&lease, &stage.name).await?;
-        stage.lasting = existing.is_none() || stage.disposition == Disposition::Replace;
+        stage = stage.in_schema(self.staging_schema(&pooled, &stage.target).await?);
+        stage.records = owner::record_table(&pooled, &stage.target).await?;
+        stage.becomes_table = existing.is_none() || stage.disposition == Disposition::Replace;
         match staged {
-            Some(rows) if !stage.go_on(&lease, rows).await? => {
-                lease.give_back();
+            Some(rows) if !stage.resume(&pooled, rows).await? => {
+                pooled.give_back();
                 lock.release().await;
                 return Ok(None);
             }
             Some(_) => {}
-            None => stage.create(&lease).await?,
+            None => stage.create(&pooled).await?,
         }
-        lease.give_back();
-        let around = Surroundings {
+        pooled.give_back();
+        let context = WriterContext {
             pool: Arc::clone(&self.pool),
             waiting: Arc::clone(&self.waiting),
             watch: self.watch(),
-            home: self.home(&table.replication)?,
+            location: self.state_location(&table.replication)?,
         };
         let rows = staged.unwrap_or_default();
-        Ok(Some(Box::new(PostgresWriter::new(stage, lock, around, rows))))
+        Ok(Some(Box::new(PostgresWriter::new(stage, lock, context, rows))))
     }
 
     async fn define(&self, table: &Table) -> Result<String> {
         self.options.validate()?;
-        let mut stage = Stage::plan(table, &self.options.schema)?;
-        // A table that is there gains columns, and nothing else.
-        (stage.lasting, stage.disposition) = (true, Disposition::Append);
-        let lock = self.locks.take(&self.pool, &stage.name).await?;
-        let mut lease = self.pool.lease().await?;
-        schemas::ensure_schema(&lease, &stage.name).await?;
-        stage = stage.in_schema(self.staging_schema(&lease, &stage.name).await?);
+        let mut stage = StagingTable::plan(table, &self.options.schema)?;
+        // An existing table gains columns, and nothing else.
+        (stage.becomes_table, stage.disposition) = (true, Disposition::Append);
+        let lock = self.locks.take(&self.pool, &stage.target).await?;
+        let mut pooled = self.pool.get().await?;
+        schemas::ensure_schema(&pooled, &stage.target).await?;
+        stage = stage.in_schema(self.staging_schema(&pooled, &stage.target).await?);
         let failed =
-            |error| failure::statement(format!("table {} cannot be defined", stage.name), &error);
-        let transaction = lease.transaction().await.map_err(failed)?;
-        if let Some(existing) = catalog::inspect(&transaction, &stage.name).await? {
+            |error| failure::statement(format!("table {} cannot be defined", stage.target), &error);
+        let transaction = pooled.transaction().await.map_err(failed)?;
+        if let Some(existing) = catalog::inspect(&transaction, &stage.target).await? {
             transaction.rollback().await.map_err(failed)?;
-            existing.check(&stage.name, &stage.schema)?;
-            let waiter = Waiter {
-                observer: lock.session().ok_or_else(|| lost_lock(&stage.name))?,
+            existing.check(&stage.target, &stage.schema)?;
+            let waiter = WaitContext {
+                observer: lock.session().ok_or_else(|| lost_lock(&stage.target))?,
                 longest: self.options.lock_wait,
                 watch: self.watch(),
                 stream: &stage.stream,
-                table: &stage.name,
+                table: &stage.target,
             };
-            columns::adapt_first(&mut lease, &stage, waiter).await?;
+            columns::add_missing_columns_first(&mut pooled, &stage, waiter).await?;
         } else {
             replace::define(&transaction, &stage).await?;
             transaction.commit().await.map_err(failed)?;
         }
-        lease.give_back();
+        pooled.give_back();
         lock.release().await;
-        Ok(stage.name.to_string())
+        Ok(stage.target.to_string())
     }
 
     async fn check_table(&self, table: &Table) -> Result<()> {
@@ -259,33 +262,33 @@ impl Target for Postgres {
         }
         self.options.validate()?;
         let name = TableName::parse(&table.object, &self.options.schema)?;
-        let lease = self.pool.lease().await?;
-        let existing = catalog::inspect(&*lease, &name).await?;
-        lease.give_back();
-        existing.map_or(Ok(()), |existing| existing.check_repeats(&name, &table.schema.key))
+        let pooled = self.pool.get().await?;
+        let existing = catalog::inspect(&*pooled, &name).await?;
+        pooled.give_back();
+        existing.map_or(Ok(()), |existing| existing.check_no_duplicates(&name, &table.schema.key))
     }
 
     async fn lacks(&self, table: &Table) -> Result<Option<String>> {
-        let (lease, name) = self.look(table).await?;
-        let existing = unlocked(catalog::inspect(&*lease, &name).await, &name)?;
-        looked(lease).await?;
+        let (pooled, name) = self.begin_inspection(table).await?;
+        let existing = explained(catalog::inspect(&*pooled, &name).await, &name)?;
+        end_inspection(pooled).await?;
         let Some(existing) = existing else { return Ok(Some(format!("table {name} is gone"))) };
-        let lost = existing.lost(&table.schema);
+        let lost = existing.missing_column(&table.schema);
         Ok(lost.map(|column| format!("column `{column}` of table {name} is gone")))
     }
 
     async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
-        let (lease, name) = self.look(table).await?;
-        let standing = owner::standing(&lease, &name, table.disposition).await;
-        let standing = unlocked(standing, &name)?;
-        looked(lease).await?;
+        let (pooled, name) = self.begin_inspection(table).await?;
+        let standing = owner::standing(&pooled, &name, table.disposition).await;
+        let standing = explained(standing, &name)?;
+        end_inspection(pooled).await?;
         Ok(standing)
     }
 
     async fn tidy(&self, leftovers: &Leftovers) -> Result<()> {
-        let mut lease = self.pool.lease().await?;
-        weir_schema::tidy(&mut lease, leftovers).await?;
-        lease.give_back();
+        let mut pooled = self.pool.get().await?;
+        weir_schema::tidy(&mut pooled, leftovers).await?;
+        pooled.give_back();
         Ok(())
     }
 
@@ -294,34 +297,34 @@ impl Target for Postgres {
     }
 
     async fn count(&self, table: &Table) -> Result<Option<u64>> {
-        let (lease, name) = self.look(table).await?;
-        let count = unlocked(catalog::count(&*lease, &name).await, &name)?;
-        looked(lease).await?;
+        let (pooled, name) = self.begin_inspection(table).await?;
+        let count = explained(catalog::count(&*pooled, &name).await, &name)?;
+        end_inspection(pooled).await?;
         Ok(count)
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
         self.options.validate()?;
         store::check(replication)?;
-        let home = self.home(replication)?;
-        Ok(Arc::new(PostgresStore { pool: Arc::clone(&self.pool), home }))
+        let location = self.state_location(replication)?;
+        Ok(Arc::new(PostgresStore { pool: Arc::clone(&self.pool), location }))
     }
 }
 
-/// Says before any row moves what would be wrong at commit.
-async fn check_fit(client: &Client, stage: &Stage, existing: &Existing) -> Result<()> {
+/// Refuses an existing table whose commit would fail, before any row is staged.
+async fn check_fit(client: &Client, stage: &StagingTable, existing: &Existing) -> Result<()> {
     if stage.disposition == Disposition::Replace && existing.is_plain(&stage.key) {
         return Ok(());
     }
-    existing.check(&stage.name, &stage.schema)?;
+    existing.check(&stage.target, &stage.schema)?;
     let merges = stage.disposition == Disposition::Merge;
     if !merges || existing.is_unique(&stage.key) || !existing.has_all(&stage.key) {
         return Ok(());
     }
-    let (name, key) = (&stage.name, stage.key_columns());
-    let twins = format!("SELECT FROM {name} GROUP BY {key} HAVING count(*) > 1 LIMIT 1");
-    let twins = client.query_opt(&twins, &[]).await;
-    match twins
+    let (name, key) = (&stage.target, stage.key_columns());
+    let duplicates = format!("SELECT FROM {name} GROUP BY {key} HAVING count(*) > 1 LIMIT 1");
+    let duplicates = client.query_opt(&duplicates, &[]).await;
+    match duplicates
         .map_err(|error| failure::statement(format!("table {name} cannot be read"), &error))?
     {
         Some(_) => Err(ambiguous(stage)),

@@ -1,8 +1,7 @@
-//! Arrow batches to the bytes of a binary COPY.
+//! Arrow batches as the bytes of a binary COPY.
 //!
-//! What Postgres cannot hold is replaced by the nearest that it can, and counted: NUL characters
-//! by U+FFFD, dates and timestamps out of range by `infinity` or `-infinity`, and in JSON what
-//! [`storable`] says.
+//! Values that Postgres cannot hold are replaced by the nearest possible ones, and counted: NUL characters by U+FFFD,
+//! dates and timestamps out of range by `infinity` or `-infinity`, and in JSON what [`storable`] replaces.
 
 use arrow_array::{Array, RecordBatch};
 use bytes::{BufMut, BytesMut};
@@ -12,31 +11,31 @@ use crate::schema::{ColumnType, DECIMAL, TableSchema};
 use crate::write::formats::cells::Cells;
 use crate::write::postgres::load::jsonb::storable;
 
-/// What a binary COPY begins with: its signature, no flags, no extension.
+/// Beginning of a binary COPY: its signature, no flags, no extension.
 pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with.
+/// End of a binary COPY.
 pub(crate) const TRAILER: &[u8] = &[0xff, 0xff];
 
-/// Postgres counts from 2000-01-01.
+/// Postgres counts days and microseconds from 2000-01-01.
 const EPOCH_DAYS: i64 = 10_957;
 const EPOCH_MICROS: i64 = EPOCH_DAYS * 86_400_000_000;
-/// First and last of what `date` and `timestamptz` hold, in Postgres' count.
+/// Ranges of `date` and `timestamptz`, in Postgres' count. The range of `timestamptz` ends after Arrow's.
 const FIRST_DAY: i64 = -2_451_545;
 const LAST_DAY: i64 = 2_145_031_948;
 const FIRST_MICROS: i64 = -211_813_488_000_000_000;
-/// `dscale` of the fraction's ten-thousands: three groups hold nine digits and three zeros.
+/// Groups of four digits in the fraction: three groups hold nine digits and three zeros.
 const FRACTION_GROUPS: usize = 3;
-/// Ten-thousands of the 38 digits a decimal has, and of its fraction.
+/// Most groups of four digits in a decimal of 38 digits.
 const MOST_GROUPS: usize = 8 + FRACTION_GROUPS + 1;
 
 /// Encodes the rows of one batch.
 pub(crate) struct Rows<'a> {
     columns: Vec<CopyColumn<'a>>,
-    /// Fields per row: the columns, and one when rows are numbered.
+    /// Fields per row: the columns, and one more when rows are numbered.
     fields: i16,
-    /// Number of the batch's first row, where rows are numbered.
+    /// Number of the batch's first row; `None` when rows are not numbered.
     first: Option<i64>,
-    /// Per column the values replaced so far.
+    /// Number of replaced values by column.
     pub(crate) replaced: Vec<u64>,
 }
 
@@ -47,7 +46,7 @@ struct CopyColumn<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// The rows of a batch with the columns of the schema; `first` numbers them.
+    /// The rows of a batch with the columns of the schema; `first` is the number of the first row.
     pub(crate) fn new(
         schema: &TableSchema,
         batch: &'a RecordBatch,
@@ -55,7 +54,7 @@ impl<'a> Rows<'a> {
     ) -> Result<Self> {
         if batch.num_columns() != schema.columns.len() {
             let (has, needs) = (batch.num_columns(), schema.columns.len());
-            let what = format!("a batch has {has} columns where its table has {needs}");
+            let what = format!("a batch has {has} columns, its table has {needs}");
             return Err(Error::new(Kind::Shape, what));
         }
         let mut columns = Vec::with_capacity(schema.columns.len());
@@ -128,7 +127,7 @@ impl<'a> CopyColumn<'a> {
 }
 
 fn put_length(length: usize, out: &mut BytesMut) {
-    // Arrow's offsets are 32 bits wide, so that no value is longer.
+    // Arrow's offsets are 32 bits wide, so no value is longer.
     out.put_i32(i32::try_from(length).unwrap_or(i32::MAX));
 }
 
@@ -146,7 +145,7 @@ fn put_unclean(text: &str, out: &mut BytesMut) -> bool {
     false
 }
 
-/// A version byte, then the text.
+/// Appends a version byte and the text.
 fn put_json(text: &str, out: &mut BytesMut) -> bool {
     let stored = storable(text);
     put_length(stored.len() + 1, out);
@@ -177,11 +176,11 @@ fn put_timestamp(micros: i64, out: &mut BytesMut) -> bool {
     shifted.is_none()
 }
 
-/// Sign, and digits to the base of 10,000, without zeros at either end.
+/// Appends a decimal: its sign, and digits to the base of 10,000 without zeros at either end.
 fn put_decimal(value: i128, out: &mut BytesMut) {
     let unit = 10_u128.pow(DECIMAL.1.unsigned_abs().into());
     let (mut whole, fraction) = (value.unsigned_abs() / unit, value.unsigned_abs() % unit);
-    // Least group first.
+    // Least significant group first.
     let mut groups = [0_u16; MOST_GROUPS];
     let mut rest = fraction * 1000;
     for group in groups.iter_mut().take(FRACTION_GROUPS) {
@@ -207,7 +206,7 @@ fn put_decimal(value: i128, out: &mut BytesMut) {
     }
 }
 
-/// Digits after the point that are to be shown.
+/// Number of digits after the decimal point to show.
 fn places(mut fraction: u128) -> i16 {
     if fraction == 0 {
         return 0;

@@ -1,29 +1,29 @@
-//! JSON text that `jsonb` takes: what it cannot hold is replaced by the nearest that it can.
+//! JSON text for `jsonb`: values that it cannot hold are replaced by the nearest possible ones.
 //!
 //! - `\u0000` and lone surrogates (`\ud800`) become `\ufffd`, the replacement character;
-//! - numbers beyond `numeric` become strings of their digits, and so does a value nested too deep.
+//! - numbers beyond `numeric` become strings of their digits, and a text that is nested too deep becomes a string.
 
 use std::borrow::Cow;
 
-/// Digits, and powers of ten, up to which a number surely fits Postgres' `numeric`.
+/// Limits of digits and exponent within which every number fits Postgres' `numeric`.
 const MOST_DIGITS: usize = 6_000;
 const MOST_EXPONENT: i64 = 10_000;
-/// Levels of arrays and objects that a server with the default `max_stack_depth` surely reads.
+/// Levels of arrays and objects that a server with the default `max_stack_depth` can read.
 const DEEPEST: usize = 1_000;
 
-/// The text as `jsonb` can hold it; owned when something had to be replaced.
+/// The text in a form that `jsonb` can hold; owned when something had to be replaced.
 pub(crate) fn storable(text: &str) -> Cow<'_, str> {
     let mut scan = Scan { text, at: 0, kept: 0, out: String::new(), depth: 0 };
     if scan.run() {
         return scan.finish();
     }
-    // Escaping the whole text as one string also disarms what the scan would have replaced.
+    // As one escaped string, the text no longer contains what the scan would have replaced.
     Cow::Owned(serde_json::Value::from(text).to_string())
 }
 
 struct Scan<'a> {
     text: &'a str,
-    /// Bytes read, and bytes of them that are in `out`.
+    /// Number of bytes read, and number of those that are in `out`.
     at: usize,
     kept: usize,
     out: String,

@@ -1,4 +1,4 @@
-//! The staging table: where rows wait, unseen, until they are committed.
+//! The staging table, in which rows wait unseen for their commit.
 
 use std::pin::pin;
 
@@ -18,51 +18,52 @@ use crate::write::postgres::sql::column_type::sql_type;
 use crate::write::postgres::sql::weir_schema;
 use crate::write::table::{Deletes, Disposition, Table};
 
-/// Column that numbers staged rows, so that their order can be told, and those after a checkpoint; it
-/// goes before the rows are seen.
+/// Column that numbers staged rows: it gives their order, and identifies those after a checkpoint. Dropped before the
+/// rows become visible.
 pub(crate) const ROW: &str = "_weir_row";
 /// Bytes of a COPY that are sent at once.
 const CHUNK: usize = 256 * 1024;
 
-/// A table that is being loaded.
+/// A staging table, and the table that it is for.
 #[derive(Clone)]
-pub(crate) struct Stage {
+pub(crate) struct StagingTable {
     /// Stream whose rows these are.
     pub(crate) stream: String,
-    /// The table that is meant.
-    pub(crate) name: TableName,
-    /// The table that holds its new rows until then.
-    pub(crate) table: TableName,
+    /// The table that the run writes.
+    pub(crate) target: TableName,
+    /// The table that holds the new rows until the commit.
+    pub(crate) staging: TableName,
     pub(crate) schema: TableSchema,
-    /// The columns of a COPY, but for the row's number.
+    /// The columns of a COPY, without the number of the row.
     staged: TableSchema,
-    /// Comment of the staging table, by which the run that stages here finds it again.
-    mark: String,
+    /// Beginning of the comment of the staging table, by which its run finds it again.
+    comment: String,
     /// Column that names a row's parent.
     pub(crate) replaces: Option<String>,
     pub(crate) deletes: Deletes,
-    /// Columns a change of which is called `moved`.
+    /// Columns that hold the place of a record: `_weir_change` is `moved` when one of them changed.
     pub(crate) place: Vec<String>,
-    /// Columns that tell rows apart; empty where rows are only added.
+    /// Key columns by which new rows replace existing ones; empty when rows are only appended.
     pub(crate) key: Vec<String>,
-    /// Columns that tell the rows of one run apart.
+    /// Key columns that identify the rows of one run.
     pub(crate) unique: Vec<String>,
-    /// Column that grows with every change of a row.
+    /// Column whose value grows with every change of a row.
     pub(crate) version: Option<String>,
     pub(crate) strict: bool,
     pub(crate) disposition: Disposition,
-    /// Whether it may become the table itself.
-    pub(crate) lasting: bool,
-    /// What is recorded of the table at the commit, but for its rows; and where, as far as there is a place.
+    /// Whether the staging table may become the table itself.
+    pub(crate) becomes_table: bool,
+    /// The owner that the commit records, without the number of rows.
     pub(crate) owner: Option<Owner>,
+    /// The table for the record; `None` when this role can write no such table.
     pub(crate) records: Option<TableName>,
 }
 
-impl Stage {
-    /// Checks what can be checked without a server.
+impl StagingTable {
+    /// A staging table for a table. Works offline.
     ///
     /// # Errors
-    /// Names that Postgres cannot keep, or a merge without a key.
+    /// Postgres cannot keep a name, a column comes twice, or a merge has no key.
     pub(crate) fn plan(table: &Table, default_schema: &str) -> Result<Self> {
         let name = TableName::parse(&table.object, default_schema)?;
         name.refuse_system()?;
@@ -106,11 +107,11 @@ impl Stage {
         }
         Ok(Self {
             stream: table.stream.clone(),
-            name,
-            table: stage,
+            target: name,
+            staging: stage,
             schema,
             staged,
-            mark: weir_schema::marking(&table.replication, &table.run_id),
+            comment: weir_schema::stage_comment(&table.replication, &table.run_id),
             replaces,
             deletes: table.deletes,
             place: table.place.clone(),
@@ -119,65 +120,65 @@ impl Stage {
             version: table.version.clone(),
             strict: table.strict,
             disposition,
-            lasting: false,
+            becomes_table: false,
             owner: Owner::of(table, None),
             records: None,
         })
     }
 
-    /// The same, staged in another schema.
+    /// The same staging table in another schema.
     pub(crate) fn in_schema(&self, schema: &str) -> Self {
-        let table = TableName { schema: schema.to_owned(), ..self.table.clone() };
-        Self { table, ..self.clone() }
+        let table = TableName { schema: schema.to_owned(), ..self.staging.clone() };
+        Self { staging: table, ..self.clone() }
     }
 
-    /// Whether rows are told apart by a key.
+    /// Whether new rows replace existing rows by a key.
     pub(crate) fn has_key(&self) -> bool {
         !self.key.is_empty()
     }
 
-    /// Columns that only the staging has, quoted.
+    /// Columns that only the staging table has, quoted.
     pub(crate) fn own_columns(&self) -> Vec<String> {
         let own = self.staged.columns.get(self.schema.columns.len()..).unwrap_or_default();
         own.iter().map(|column| quoted(&column.name)).chain([quoted(ROW)]).collect()
     }
 
-    /// Goes on with the table that an earlier process of the same run has left, with this many rows;
-    /// `false` when there is none, or it has fewer.
-    pub(crate) async fn go_on(&mut self, client: &Client, rows: u64) -> Result<bool> {
+    /// Resumes with the staging table that an earlier process of the same run has left, with this number of rows;
+    /// `false` when there is none, or it has fewer rows.
+    pub(crate) async fn resume(&mut self, client: &Client, rows: u64) -> Result<bool> {
         let failed = |error| {
-            failure::statement(format!("the staging of {} cannot be read", self.name), &error)
+            failure::statement(format!("the staged rows of {} cannot be read", self.target), &error)
         };
         let query = weir_schema::stages_of("n.nspname, c.relname::text")
             + " AND starts_with(obj_description(c.oid, 'pg_class'), $3) LIMIT 1";
-        let (schema, prefix) = (&self.name.schema, self.name.stage_prefix());
-        let found = client.query_opt(&query, &[schema, &prefix, &self.mark]).await;
+        let (schema, prefix) = (&self.target.schema, self.target.stage_prefix());
+        let found = client.query_opt(&query, &[schema, &prefix, &self.comment]).await;
         let Some(found) = found.map_err(failed)? else { return Ok(false) };
-        self.table = TableName { schema: found.get(0), table: found.get(1) };
-        let statement = format!("DELETE FROM {} WHERE {} >= $1", self.table, quoted(ROW));
+        self.staging = TableName { schema: found.get(0), table: found.get(1) };
+        let statement = format!("DELETE FROM {} WHERE {} >= $1", self.staging, quoted(ROW));
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         client.execute(&statement, &[&rows]).await.map_err(failed)?;
-        let count = format!("SELECT count(*) FROM {}", self.table);
+        let count = format!("SELECT count(*) FROM {}", self.staging);
         let there = client.query_one(&count, &[]).await.map_err(failed)?;
-        // It shows that the run still goes on.
+        // The new date in the comment shows that the run is still active.
         self.touch(client).await?;
         Ok(there.get::<_, i64>(0) == rows)
     }
 
-    /// SQL: says whose staging the table is, and on which day a process last went on with it.
-    fn marking(&self) -> String {
-        let comment = format!("{}{}", self.mark, weir_schema::dated(Utc::now()));
-        format!("COMMENT ON TABLE {} IS {}", self.table, name::literal(&comment))
+    /// SQL that writes the comment: the run, and the day on which a process last resumed with the table.
+    fn set_comment(&self) -> String {
+        let comment = format!("{}{}", self.comment, weir_schema::comment_date(Utc::now()));
+        format!("COMMENT ON TABLE {} IS {}", self.staging, name::literal(&comment))
     }
 
-    /// Changes something that makes no difference, so that there is something to wait for.
+    /// Changes something without effect, so that the commit of the transaction waits for the disk.
     pub(crate) async fn touch<C: GenericClient + Sync>(&self, client: &C) -> Result<()> {
-        let touched = client.batch_execute(&self.marking()).await;
-        let what = || format!("the staging of {} cannot be written", self.name);
+        let touched = client.batch_execute(&self.set_comment()).await;
+        let what = || format!("the staging table of {} cannot be written", self.target);
         touched.map_err(|error| failure::statement(what(), &error))
     }
 
-    /// Removes the rows of slices that do not count.
+    /// Removes the rows of slices that are discarded.
     pub(crate) async fn remove<C: GenericClient + Sync>(
         &self,
         client: &C,
@@ -186,31 +187,32 @@ impl Stage {
         if slices.is_empty() {
             return Ok(());
         }
-        let statement = format!("DELETE FROM {} WHERE {} = ANY($1)", self.table, quoted(SLICE));
-        let what = || format!("rows for {} cannot be taken back", self.name);
+        let statement = format!("DELETE FROM {} WHERE {} = ANY($1)", self.staging, quoted(SLICE));
+        let what = || format!("staged rows of {} cannot be removed", self.target);
         let done = client.execute(&statement, &[&slices]).await;
         done.map(|_| ()).map_err(|error| failure::statement(what(), &error))
     }
 
-    /// Names of the table's columns, quoted, with commas between.
+    /// Names of the table's columns, quoted and separated by commas.
     pub(crate) fn columns(&self) -> String {
         list(self.schema.columns.iter().map(|column| column.name.as_str()))
     }
 
-    /// Names of the key's columns, likewise.
+    /// Names of the key's columns, quoted and separated by commas.
     pub(crate) fn key_columns(&self) -> String {
         list(self.key.iter().map(String::as_str))
     }
 
-    /// Removes what dead runs left, and creates the table.
+    /// Removes the staging tables of dead runs, and creates this one.
     pub(crate) async fn create(&self, client: &Client) -> Result<()> {
         self.remove_stale(client).await?;
         let definition = self.definition();
         let created = client.batch_execute(&definition).await;
-        let what = || format!("a staging table for {} cannot be created", self.name);
+        let what = || format!("a staging table for {} cannot be created", self.target);
         created.map_err(|error| failure::definition(what(), &definition, &error))
     }
 
+    /// SQL that creates the staging table.
     pub(crate) fn definition(&self) -> String {
         let mut columns = Vec::with_capacity(self.staged.columns.len() + 1);
         for column in &self.staged.columns {
@@ -220,28 +222,34 @@ impl Stage {
             columns.push(format!("{} {}{filled}", quoted(&column.name), sql_type(column.kind)));
         }
         columns.push(format!("{} bigint", quoted(ROW)));
-        let create = format!("CREATE TABLE {} ({})", self.table, columns.join(", "));
-        // Rows can be deleted from it even where all tables are published.
-        let identity = format!("ALTER TABLE {} REPLICA IDENTITY FULL", self.table);
-        let mut statements = vec![create, identity, self.marking()];
-        if !self.lasting {
+        let create = format!("CREATE TABLE {} ({})", self.staging, columns.join(", "));
+        // Without an identity, rows could not be deleted in a database that publishes all its tables.
+        let identity = format!("ALTER TABLE {} REPLICA IDENTITY FULL", self.staging);
+        let mut statements = vec![create, identity, self.set_comment()];
+        if !self.becomes_table {
             return statements.join("; ");
         }
         for column in &self.schema.columns {
             if let Some(doc) = &column.doc {
-                let (table, column, doc) = (&self.table, quoted(&column.name), name::literal(doc));
+                let (table, column, doc) =
+                    (&self.staging, quoted(&column.name), name::literal(doc));
                 statements.push(format!("COMMENT ON COLUMN {table}.{column} IS {doc}"));
             }
         }
         statements.join("; ")
     }
 
-    /// Only the holder of the table's lock may come here: no living run has such a table then.
+    /// Removes the staging tables of dead runs. Only for the holder of the table's lock: then no living run has a
+    /// staging table.
     async fn remove_stale(&self, client: &Client) -> Result<()> {
-        let failed =
-            |error| failure::statement(format!("old staging of {} stays", self.name), &error);
+        let failed = |error| {
+            failure::statement(
+                format!("an old staging table of {} cannot be removed", self.target),
+                &error,
+            )
+        };
         let query = weir_schema::stages_of("n.nspname, c.relname::text");
-        let (schema, prefix) = (&self.name.schema, self.name.stage_prefix());
+        let (schema, prefix) = (&self.target.schema, self.target.stage_prefix());
         for row in client.query(&query, &[schema, &prefix]).await.map_err(failed)? {
             let table = TableName { schema: row.get(0), table: row.get(1) };
             let dropped = client.batch_execute(&format!("DROP TABLE IF EXISTS {table}")).await;
@@ -250,22 +258,23 @@ impl Stage {
         Ok(())
     }
 
-    /// Removes the table; on the way out, so that failing is no matter: the next run tries again.
+    /// Removes the staging table. Ignores errors: the next run tries again.
     pub(crate) async fn discard(&self, client: &Client) {
-        client.batch_execute(&format!("DROP TABLE IF EXISTS {}", self.table)).await.ok();
+        client.batch_execute(&format!("DROP TABLE IF EXISTS {}", self.staging)).await.ok();
     }
 
-    /// Copies batches into the table, in one COPY; `first` is the number of their first row. Gives
-    /// back per column how many values were replaced, where any were.
+    /// Copies batches into the staging table, in one COPY; `first` is the number of their first row. Returns the
+    /// number of replaced values for each column that has any.
     pub(crate) async fn copy(
         &self,
         client: &Client,
         batches: Vec<RecordBatch>,
         mut first: i64,
     ) -> Result<Vec<(String, u64)>> {
-        let failed =
-            |error| failure::statement(format!("rows for {} cannot be copied", self.name), &error);
-        let statement = format!("COPY {} FROM STDIN (FORMAT binary)", self.table);
+        let failed = |error| {
+            failure::statement(format!("rows for {} cannot be copied", self.target), &error)
+        };
+        let statement = format!("COPY {} FROM STDIN (FORMAT binary)", self.staging);
         let mut sink = pin!(client.copy_in::<_, Bytes>(&statement).await.map_err(failed)?);
         let mut out = BytesMut::with_capacity(CHUNK + CHUNK / 4);
         out.extend_from_slice(HEADER);
@@ -290,31 +299,31 @@ impl Stage {
         Ok(replaced)
     }
 
-    /// A batch without its markers' column, where the staging has none.
+    /// A batch without the column of markers, when the staging table has none.
     fn without_marks(&self, batch: RecordBatch) -> Result<RecordBatch> {
         if self.replaces.is_some() || batch.num_columns() == self.staged.columns.len() {
             return Ok(batch);
         }
         let columns: Vec<usize> = (0..self.staged.columns.len()).collect();
         batch.project(&columns).map_err(|error| {
-            Error::new(Kind::Shape, format!("rows for {} have other columns", self.name))
+            Error::new(Kind::Shape, format!("rows for {} have other columns", self.target))
                 .because(error)
         })
     }
 
     /// Name of the primary key while it belongs to the staging table.
     pub(crate) fn key_name(&self) -> String {
-        format!("{}_pkey", self.table.table)
+        format!("{}_pkey", self.staging.table)
     }
 
-    /// SQL: both tables' rows have the same key.
+    /// SQL condition: the rows of two tables have the same key.
     pub(crate) fn matching(&self, one: &str, other: &str) -> String {
         let same = |name: &String| format!("{one}.{0} = {other}.{0}", quoted(name));
         self.key.iter().map(same).collect::<Vec<_>>().join(" AND ")
     }
 }
 
-/// What cannot happen while a table is locked by its writer.
+/// The error of a lock on a table that was lost.
 pub(crate) fn lost_lock(name: &TableName) -> Error {
     Error::new(Kind::Target, format!("the lock on table {name} was lost"))
         .because("the connection that held it broke")

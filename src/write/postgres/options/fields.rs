@@ -1,4 +1,4 @@
-//! How to reach a Postgres server: fields of a connection, or a URL, in libpq's words.
+//! The fields of a Postgres connection, named as in libpq.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::yaml::suggest;
 
-/// What [`PostgresOptions::set`] knows.
+/// Fields that [`PostgresOptions::set`] takes.
 const FIELDS: [&str; 18] = [
     "host",
     "port",
@@ -27,7 +27,7 @@ const FIELDS: [&str; 18] = [
     "connections",
     "lock_wait",
 ];
-/// Parameters of other programs' URLs that change nothing here.
+/// Parameters in URLs of other programs that have no effect here.
 const WITHOUT_EFFECT: [&str; 9] = [
     "client_encoding",
     "fallback_application_name",
@@ -39,26 +39,26 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "sslcompression",
     "tcp_user_timeout",
 ];
-/// Port of a server for which none is named.
-const PORT: u16 = 5432;
-/// Most connections for loading that one target may be given.
-const MOST_CONNECTIONS: usize = 64;
+/// Default port.
+const DEFAULT_PORT: u16 = 5432;
+/// Upper limit of `connections`.
+const MAX_CONNECTIONS: u64 = 64;
 
-/// How the connection is encrypted, and how far the server must prove who it is; libpq's `sslmode`.
+/// How the connection is encrypted, and how strictly the server is verified; libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SslMode {
     /// Never TLS.
     Disable,
-    /// Without TLS, with it where the server does not admit that.
+    /// No TLS, unless the server does not allow connections without it.
     Allow,
-    /// TLS where the server has it; the certificate is not looked at.
+    /// TLS if the server supports it; the certificate is not verified.
     #[default]
     Prefer,
-    /// TLS; the certificate is looked at only when `sslrootcert` names a file.
+    /// TLS; the certificate is verified only when `sslrootcert` names a file.
     Require,
-    /// TLS, and the certificate leads to a trusted one.
+    /// TLS, with a certificate that a trusted one has signed.
     VerifyCa,
-    /// TLS, and the certificate leads to a trusted one and names the host.
+    /// TLS, with a certificate that a trusted one has signed and that names the host.
     VerifyFull,
 }
 
@@ -72,22 +72,22 @@ impl SslMode {
             "verify-ca" => Self::VerifyCa,
             "verify-full" => Self::VerifyFull,
             _ => {
-                return Err(Error::input("`sslmode` has a value that does not exist")
+                return Err(Error::input("`sslmode` has an unknown value")
                     .with_hint("use disable, allow, prefer, require, verify-ca or verify-full"));
             }
         })
     }
 }
 
-/// Whether the proof of a password is bound to the TLS connection; libpq's `channel_binding`.
+/// Whether password authentication is bound to the TLS connection; libpq's `channel_binding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChannelBinding {
     /// Never.
     Disable,
-    /// Where the server can.
+    /// If the server supports it.
     #[default]
     Prefer,
-    /// Always: a server that cannot is refused.
+    /// Always; a server that does not support it is refused.
     Require,
 }
 
@@ -98,24 +98,24 @@ impl ChannelBinding {
             "prefer" => Self::Prefer,
             "require" => Self::Require,
             _ => {
-                return Err(Error::input("`channel_binding` has a value that does not exist")
+                return Err(Error::input("`channel_binding` has an unknown value")
                     .with_hint("use disable, prefer or require"));
             }
         })
     }
 }
 
-/// One server to try: a host's name or address, or the folder of a Unix socket, and a port.
+/// A server: a host name or address, or the folder of a Unix socket, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Name, IP address, or absolute path of the socket's folder.
     pub host: String,
-    /// Port; for a socket, the number in its file's name.
+    /// Port; for a socket, the number in the name of its file.
     pub port: u16,
 }
 
 impl Server {
-    /// Whether it is reached through a Unix socket.
+    /// Whether connections go through a Unix socket.
     pub(crate) fn is_socket(&self) -> bool {
         self.host.starts_with('/')
     }
@@ -127,45 +127,45 @@ impl fmt::Display for Server {
     }
 }
 
-/// How to reach a server and which database and schema to write.
+/// How to reach a server, and which database and schema to write.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    /// Servers, tried in order; `localhost:5432` unless set.
+    /// Servers, tried in order. Default: `localhost:5432`.
     pub servers: Vec<Server>,
     /// Role to log in as.
     pub user: String,
-    /// Its password, where the server asks for one.
+    /// Password of the role, if the server asks for one.
     pub password: Option<Secret>,
-    /// Database; named like the user unless set.
+    /// Database. Default: the one with the name of the user.
     pub database: String,
-    /// Schema of tables whose name has none; `public` unless set.
+    /// Schema of tables whose name has none. Default: `public`.
     pub schema: String,
-    /// Table in whose schema the state is kept, as `schema.table`; that of `schema` unless set.
+    /// Table, as `schema.table`, in whose schema the state is kept. Default: the state is kept in `schema`.
     pub state_beside: Option<String>,
-    /// Settings of the session that the server takes when connecting, as `-c name=value`; none unless set.
+    /// Settings of each session, as `-c name=value`. Default: none.
     pub options: String,
-    /// Whether the password's proof is bound to the TLS connection.
+    /// Whether password authentication is bound to the TLS connection.
     pub channel_binding: ChannelBinding,
-    /// Whether only a server that takes writes will do, of several hosts.
+    /// Whether to connect only to a server that accepts writes.
     pub must_write: bool,
     /// Encryption.
     pub sslmode: SslMode,
-    /// PEM file of the certificates to trust; the system's unless set.
+    /// PEM file with the certificates to trust. Default: those of the system.
     pub sslrootcert: Option<PathBuf>,
-    /// How long connecting may take; 10 seconds unless set.
+    /// Timeout of a connection attempt. Default: 10 seconds.
     pub connect_timeout: Duration,
-    /// Longest wait for a table that other sessions use; 10 minutes unless set.
+    /// Longest wait for a table that other sessions use. Default: 10 minutes.
     pub lock_wait: Duration,
-    /// Name under which the server lists the connections; `weir` unless set.
+    /// Name under which the server lists the connections. Default: `weir`.
     pub application_name: String,
-    /// Connections for loading, shared by all tables; one more holds the locks. 4 unless set.
+    /// Number of connections for loading, shared by all tables; one more holds the locks. Default: 4.
     pub connections: usize,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
         Self {
-            servers: vec![Server { host: "localhost".to_owned(), port: 5432 }],
+            servers: vec![Server { host: "localhost".to_owned(), port: DEFAULT_PORT }],
             user: String::new(),
             password: None,
             database: String::new(),
@@ -185,11 +185,11 @@ impl Default for PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// Sets one field from its text; the names are libpq's, and `schema`, `connections` and `lock_wait`
-    /// (seconds). Several hosts, and their ports, are separated by commas.
+    /// Sets one field from its text. The names are those of libpq, and `schema`, `connections` and `lock_wait` (in
+    /// seconds). Commas separate several hosts, and their ports.
     ///
     /// # Errors
-    /// No such field, or a value that does not fit it. The error does not show the value.
+    /// The field is unknown, or the value does not fit it. The error does not show the value.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "host" => self.set_hosts(value),
@@ -211,10 +211,10 @@ impl PostgresOptions {
             }
             "application_name" => value.clone_into(&mut self.application_name),
             "connections" => {
-                let most = u64::try_from(MOST_CONNECTIONS).unwrap_or(u64::MAX);
-                self.connections = usize::try_from(number(name, value, most)?).unwrap_or(1);
+                let number = number(name, value, MAX_CONNECTIONS)?;
+                self.connections = usize::try_from(number).expect("the number is at most 64");
             }
-            // Where settings come from is looked at before.
+            // These name sources of fields, which were read before.
             "service" | "passfile" => {}
             known if WITHOUT_EFFECT.contains(&known) => {}
             _ => return Err(unknown(name)),
@@ -227,13 +227,13 @@ impl PostgresOptions {
         if self.database.is_empty() { &self.user } else { &self.database }
     }
 
-    /// The servers, for a person.
-    pub(crate) fn place(&self) -> String {
+    /// How messages name the servers.
+    pub(crate) fn shown(&self) -> String {
         let names: Vec<String> = self.servers.iter().map(Server::to_string).collect();
         names.join(", ")
     }
 
-    /// What must hold before anything is tried.
+    /// Checks that the required fields are set.
     pub(crate) fn validate(&self) -> Result<()> {
         let missing = if self.user.is_empty() {
             "user"
@@ -250,10 +250,11 @@ impl PostgresOptions {
             .with_hint("set it in the connection or its URL: postgres://user@host:5432/database"))
     }
 
-    /// New hosts; the ports stay where the same number of them was given.
+    /// Replaces the hosts. Each new host keeps the port of the host that it replaces, or of the first one.
     fn set_hosts(&mut self, value: &str) {
-        let old = std::mem::take(&mut self.servers);
-        let port = |at: usize| old.get(at).or(old.first()).map_or(5432, |server| server.port);
+        let previous = std::mem::take(&mut self.servers);
+        let previous_port = |at: usize| previous.get(at).or(previous.first());
+        let port = |at: usize| previous_port(at).map_or(DEFAULT_PORT, |server| server.port);
         let named = |(at, host): (usize, &str)| Server { host: host.to_owned(), port: port(at) };
         self.servers = value.split(',').enumerate().map(named).collect();
     }
@@ -261,7 +262,7 @@ impl PostgresOptions {
     fn set_ports(&mut self, value: &str) -> Result<()> {
         let ports: Vec<u16> = value.split(',').map(port).collect::<Result<_>>()?;
         for (at, server) in self.servers.iter_mut().enumerate() {
-            server.port = *ports.get(at).or(ports.first()).unwrap_or(&5432);
+            server.port = *ports.get(at).or(ports.first()).unwrap_or(&DEFAULT_PORT);
         }
         Ok(())
     }
@@ -281,24 +282,24 @@ fn must_write(value: &str) -> Result<bool> {
     match value {
         "any" => Ok(false),
         "read-write" | "primary" => Ok(true),
-        _ => {
-            Err(Error::input("`target_session_attrs` asks for a server that weir cannot write to")
-                .with_hint("use any, read-write or primary"))
-        }
+        _ => Err(Error::input(
+            "`target_session_attrs` names a kind of server that weir cannot write to",
+        )
+        .with_hint("use any, read-write or primary")),
     }
 }
 
 fn port(text: &str) -> Result<u16> {
     match text {
-        "" => Ok(PORT),
+        "" => Ok(DEFAULT_PORT),
         text => text.parse().map_err(|_| Error::input("the port is not a number up to 65535")),
     }
 }
 
-fn number(name: &str, text: &str, most: u64) -> Result<u64> {
-    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+fn number(name: &str, text: &str, max: u64) -> Result<u64> {
+    let number = text.parse().ok().filter(|number| (1..=max).contains(number));
     number.ok_or_else(|| {
-        let most = if most == u64::MAX { String::new() } else { format!(" to {most}") };
-        Error::input(format!("`{name}` is not a whole number from 1{most}"))
+        let max = if max == u64::MAX { String::new() } else { format!(" to {max}") };
+        Error::input(format!("`{name}` is not a whole number from 1{max}"))
     })
 }

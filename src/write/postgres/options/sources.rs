@@ -1,5 +1,5 @@
-//! Where the options of a connection come from: its URL and fields, and where it says nothing, as with
-//! libpq, a service file, the environment and a password file.
+//! The sources of a connection's options: its URL and fields and, as in libpq, a service file, the environment and a
+//! password file.
 
 use std::{
     fs,
@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::write::postgres::options::fields::{PostgresOptions, is_known};
 
-/// Variables of the environment, and the fields for which they stand.
+/// Environment variables, and the fields that they set.
 const VARIABLES: [(&str, &str); 12] = [
-    // A host before its port.
+    // A host comes before its port.
     ("PGHOST", "host"),
     ("PGPORT", "port"),
     ("PGUSER", "user"),
@@ -31,37 +31,37 @@ const VARIABLES: [(&str, &str); 12] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
 ];
 
-/// Gives the value of a variable of the environment.
+/// Looks up the value of an environment variable.
 pub(crate) type Variables<'run> = &'run dyn Fn(&str) -> Option<String>;
 
 /// Fields and their values, in the order in which they are set.
-type Settings = Vec<(String, String)>;
+type FieldValues = Vec<(String, String)>;
 
 impl PostgresOptions {
-    /// Options from `postgres://user:password@host:port/database?sslmode=…` alone. Parameters are the
-    /// fields that [`set`](Self::set) takes; a socket is `postgres://user@/database?host=/path`.
+    /// Options from `postgres://user:password@host:port/database?sslmode=…` alone. The parameters are the fields that
+    /// [`set`](Self::set) takes; a socket is `postgres://user@/database?host=/path`.
     ///
     /// # Errors
-    /// The URL is malformed. The error never shows a part of it that may be the password.
+    /// The URL is malformed. The error never shows a part of the URL that may be the password.
     pub fn from_url(url: &str) -> Result<Self> {
         let properties = IndexMap::from([("url".to_owned(), Secret::new(url))]);
         Self::new(&properties, &|_| None)
     }
 
-    /// Options from a connection's properties: a `url`, or the fields that [`set`](Self::set) takes,
-    /// or both; a field then wins over the URL. What neither says comes from a service (`service`, else
-    /// PGSERVICE), the other variables of libpq, and a password file.
+    /// Options from a connection's properties: a `url`, the fields that [`set`](Self::set) takes, or both. A field
+    /// wins over the URL. Options that neither sets come from a service (`service`, else PGSERVICE), the other
+    /// variables of libpq, and a password file.
     ///
     /// # Errors
-    /// As [`from_url`](Self::from_url) and [`set`](Self::set), or the service is not known.
+    /// As [`from_url`](Self::from_url) and [`set`](Self::set), or the service does not exist.
     pub fn new(properties: &IndexMap<String, Secret>, variables: Variables<'_>) -> Result<Self> {
-        let mut settings = Settings::new();
+        let mut settings = FieldValues::new();
         if let Some(url) = properties.get("url") {
-            settings = settings_of(url.expose())?;
+            settings = fields_of_url(url.expose())?;
         }
         let fields = properties.iter().filter(|(name, _)| *name != "url");
         settings.extend(fields.map(|(name, value)| (name.clone(), value.expose().to_owned())));
-        let said = |name: &str| {
+        let given = |name: &str| {
             let found = settings.iter().rev().find(|(known, _)| known == name);
             found.map(|(_, value)| value.clone())
         };
@@ -72,7 +72,7 @@ impl PostgresOptions {
                 options.set(field, &value).map_err(named)?;
             }
         }
-        if let Some(service) = said("service").or_else(|| variables("PGSERVICE")) {
+        if let Some(service) = given("service").or_else(|| variables("PGSERVICE")) {
             for (name, value) in service_of(&service, variables)? {
                 let named = |error: Error| error.within(format!("service `{service}`"));
                 options.set(&name, &value).map_err(named)?;
@@ -81,27 +81,27 @@ impl PostgresOptions {
         for (name, value) in &settings {
             options.set(name, value)?;
         }
-        if let Some(schema) = searched_first(&options.options).filter(|_| said("schema").is_none())
+        if let Some(schema) = searched_first(&options.options).filter(|_| given("schema").is_none())
         {
             options.schema = schema;
         }
         if options.password.is_none() {
-            options.password = looked_up(&options, said("passfile"), variables);
+            options.password = password_from_file(&options, given("passfile"), variables);
         }
         Ok(options)
     }
 }
 
-/// The settings that a URL makes.
-fn settings_of(url: &str) -> Result<Settings> {
+/// The fields in a URL.
+fn fields_of_url(url: &str) -> Result<FieldValues> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-    let rest = rest.ok_or_else(|| foreign(url))?;
+    let rest = rest.ok_or_else(|| other_scheme(url))?;
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = place.split_once('/').unwrap_or((place, ""));
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) =
         login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
-    let mut settings = Settings::new();
+    let mut settings = FieldValues::new();
     let mut set = |name: &str, value: String| settings.push((name.to_owned(), value));
     if !hosts.is_empty() {
         let (hosts, ports) = servers(hosts)?;
@@ -121,16 +121,17 @@ fn settings_of(url: &str) -> Result<Settings> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) =
             pair.split_once('=').ok_or_else(|| malformed("a parameter has no value"))?;
-        // What follows a `?` before an `@` may be the end of a password.
+        // The text between a `?` and an `@` may be the end of a password.
         if !is_known(name) && query.contains('@') {
-            return Err(malformed("it has a parameter that does not exist"));
+            return Err(malformed("it has an unknown parameter"));
         }
         set(name, decoded(value)?);
     }
     Ok(settings)
 }
 
-/// Hosts, and ports where one is named, with commas between: of `host`, `host:port`, `[::1]:port`.
+/// The hosts of a URL, and their ports if any is given, each separated by commas. A server is `host`, `host:port` or
+/// `[::1]:port`.
 fn servers(text: &str) -> Result<(String, Option<String>)> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     for one in text.split(',') {
@@ -169,8 +170,8 @@ fn malformed(why: &str) -> Error {
     )
 }
 
-/// The error for a URL with another beginning than Postgres' own.
-fn foreign(url: &str) -> Error {
+/// The error for a URL that does not begin with `postgres://`.
+fn other_scheme(url: &str) -> Error {
     let whose = if url.starts_with("jdbc:") {
         "of JDBC"
     } else if url.starts_with("postgresql+") || url.starts_with("postgres+") {
@@ -182,8 +183,8 @@ fn foreign(url: &str) -> Error {
         .with_hint("write postgresql://user:password@host:5432/database")
 }
 
-/// The settings of a service, from the user's file or the system's.
-fn service_of(service: &str, variables: Variables<'_>) -> Result<Settings> {
+/// The fields of a service, from the file of the user or of the system.
+fn service_of(service: &str, variables: Variables<'_>) -> Result<FieldValues> {
     let own = variables("PGSERVICEFILE").or_else(|| in_home(".pg_service.conf", variables));
     let system = variables("PGSYSCONFDIR").unwrap_or_else(|| "/etc/postgresql-common".to_owned());
     let system = format!("{system}/pg_service.conf");
@@ -209,11 +210,11 @@ fn service_of(service: &str, variables: Variables<'_>) -> Result<Settings> {
             .collect();
     }
     Err(Error::input(format!("there is no service `{service}`"))
-        .with_hint(format!("it is looked for in {}", files.join(" and "))))
+        .with_hint(format!("weir looks for it in {}", files.join(" and "))))
 }
 
-/// The password for a connection in the password file. A file that others can read is not used.
-fn looked_up(
+/// The password for a connection in the password file. A file that other users can read is not used.
+fn password_from_file(
     options: &PostgresOptions,
     passfile: Option<String>,
     variables: Variables<'_>,
@@ -221,18 +222,20 @@ fn looked_up(
     let file = passfile.or_else(|| variables("PGPASSFILE"));
     let file = PathBuf::from(file.or_else(|| in_home(".pgpass", variables))?);
     let text = fs::read_to_string(&file).ok()?;
-    if is_open(&file) {
-        static TOLD: Once = Once::new();
+    if is_readable_by_others(&file) {
+        static WARNED: Once = Once::new();
         let file = file.display();
-        TOLD.call_once(|| {
-            tracing::warn!("`{file}` is not used, since others can read it: chmod 600 {file}");
+        WARNED.call_once(|| {
+            tracing::warn!(
+                "`{file}` is not used because other users can read it: chmod 600 {file}"
+            );
         });
         return None;
     }
     let lines: Vec<Vec<String>> = text
         .lines()
         .filter(|line| !line.trim_start().starts_with('#'))
-        .map(fields_of)
+        .map(parts_of)
         .filter(|fields| fields.len() == 5)
         .collect();
     options.servers.iter().find_map(|server| {
@@ -251,18 +254,18 @@ fn looked_up(
 }
 
 #[cfg(unix)]
-fn is_open(file: &Path) -> bool {
+fn is_readable_by_others(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
 #[cfg(not(unix))]
-fn is_open(_: &Path) -> bool {
+fn is_readable_by_others(_: &Path) -> bool {
     false
 }
 
-/// The parts of a line between colons; `\:` and `\\` stand for the signs themselves.
-fn fields_of(line: &str) -> Vec<String> {
+/// The parts of a line between colons; `\:` and `\\` stand for the characters themselves.
+fn parts_of(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut letters = line.chars();
     while let Some(letter) = letters.next() {
@@ -281,7 +284,7 @@ fn in_home(name: &str, variables: Variables<'_>) -> Option<String> {
     Some(format!("{}/{name}", variables("HOME")?))
 }
 
-/// The schema that `search_path` in the options of a session names first, the user's own aside.
+/// The first schema in the `search_path` of a session's options, except `$user`.
 fn searched_first(options: &str) -> Option<String> {
     let (_, path) = options.rsplit_once("search_path=")?;
     let path = path.split_whitespace().next().unwrap_or_default();
@@ -316,7 +319,7 @@ mod tests {
 
     #[test]
     fn hosts_are_names_addresses_sockets_or_lists() {
-        let place = |url| options(url).place();
+        let place = |url| options(url).shown();
         assert_eq!(place("postgres://me@/db"), "localhost:5432");
         assert_eq!(place("postgres://me@[::1]:7000/db"), "::1:7000");
         assert_eq!(place("postgres://me@a,b:7000/db"), "a:5432, b:7000");
@@ -353,7 +356,7 @@ mod tests {
         let pairs = [("port", "7"), ("url", "postgres://me:p@host/db"), ("host", "other")];
         let nothing = |_: &str| None;
         let options = PostgresOptions::new(&pairs.map(secret).into(), &nothing).unwrap();
-        assert_eq!((options.place().as_str(), options.database()), ("other:7", "db"));
+        assert_eq!((options.shown().as_str(), options.database()), ("other:7", "db"));
         let error = PostgresOptions::new(&[("pasword", "x")].map(secret).into(), &nothing);
         let error = error.unwrap_err();
         assert_eq!(error.to_string(), "`pasword` is no field of a Postgres connection");

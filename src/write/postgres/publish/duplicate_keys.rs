@@ -1,4 +1,4 @@
-//! Staged rows with the same key: all but one go, and what went is counted.
+//! Staged rows with the same key: all but one are deleted and counted.
 
 use tokio_postgres::GenericClient;
 
@@ -7,27 +7,30 @@ use crate::report::Notice;
 use crate::schema::{OWN_COLUMNS, SLICE};
 use crate::write::duplicate_keys::{DuplicateKeys, Example, Loss, LossKind, MAX_SHOWN};
 use crate::write::postgres::failure;
-use crate::write::postgres::load::stage::{ROW, Stage};
+use crate::write::postgres::load::stage::{ROW, StagingTable};
 use crate::write::postgres::name::{list, literal, quoted};
 use crate::write::slice_number::Apart;
 
-/// Stands between the parts of an example.
-const BETWEEN: char = '\u{1f}';
+/// Separates the parts of an example.
+const SEPARATOR: char = '\u{1f}';
 
-/// What is told of rows that went.
+/// What is reported about deleted rows.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
-    /// Rows that one slice staged more than once.
+pub(crate) struct DuplicateReport {
+    /// Number of rows that the same slice staged once more.
     pub(crate) repeated: u64,
     pub(crate) notices: Vec<Notice>,
 }
 
-/// Keeps one of the staged rows with one key: the rule is that of [`crate::write::duplicate_keys`].
-pub(crate) async fn settle<C: GenericClient + Sync>(client: &C, stage: &Stage) -> Result<Told> {
+/// Keeps one of the staged rows with the same key, by the rule of [`crate::write::duplicate_keys`].
+pub(crate) async fn remove_losers<C: GenericClient + Sync>(
+    client: &C,
+    stage: &StagingTable,
+) -> Result<DuplicateReport> {
     if stage.unique.is_empty() {
-        return Ok(Told::default());
+        return Ok(DuplicateReport::default());
     }
-    let what = || format!("rows for {} cannot be told apart by their key", stage.name);
+    let what = || format!("staged rows of {} with the same key cannot be removed", stage.target);
     let failed = |error| failure::statement(what(), &error);
     let mut duplicates = DuplicateKeys::default();
     let mut first: Option<String> = None;
@@ -41,21 +44,21 @@ pub(crate) async fn settle<C: GenericClient + Sync>(client: &C, stage: &Stage) -
         }
     }
     let example = first.map(|text| {
-        let mut parts = text.split(BETWEEN).skip(1).map(str::to_owned);
+        let mut parts = text.split(SEPARATOR).skip(1).map(str::to_owned);
         Example { key: parts.next().unwrap_or_default(), columns: parts.collect() }
     });
     let notices = duplicates.notices(example, &stage.stream);
-    Ok(Told { repeated: duplicates.repeated, notices })
+    Ok(DuplicateReport { repeated: duplicates.repeated, notices })
 }
 
-/// SQL: deletes every row to which another one is next, and says how the two are alike, how often, and
-/// of those the first.
-fn statement(stage: &Stage) -> String {
-    let (table, row, slice) = (&stage.table, quoted(ROW), quoted(SLICE));
+/// SQL: deletes every row that loses to a next one. Returns how the rows of the pairs differ, how many such pairs there
+/// are, and a description of the first of them.
+fn statement(stage: &StagingTable) -> String {
+    let (table, row, slice) = (&stage.staging, quoted(ROW), quoted(SLICE));
     let key = list(stage.unique.iter().map(String::as_str));
     let parts = stage.unique.iter().map(|one| format!("staged.{}", quoted(one)));
     let parts = parts.collect::<Vec<_>>().join(", ");
-    let same = stage.unique.iter().map(|one| format!("staged.{0} = twin.{0}", quoted(one)));
+    let same = stage.unique.iter().map(|one| format!("staged.{0} = duplicate.{0}", quoted(one)));
     let same = same.collect::<Vec<_>>().join(" AND ");
     let version = stage.version.as_deref().filter(|name| stage.schema.position(name).is_some());
     let version = version.map(quoted);
@@ -84,12 +87,12 @@ fn statement(stage: &Stage) -> String {
         )
     });
     let shown = shown.collect::<Vec<_>>().join(" || ', ' || ");
-    let between = literal(&BETWEEN.to_string());
+    let between = literal(&SEPARATOR.to_string());
     format!(
-        "WITH twin AS (SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1), \
+        "WITH duplicate AS (SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1), \
          pair AS (SELECT staged.{row} AS number, lead(staged.{row}) OVER \
              (PARTITION BY {parts} ORDER BY {order}) AS _weir_next \
-             FROM {table} AS staged JOIN twin ON {same}), \
+             FROM {table} AS staged JOIN duplicate ON {same}), \
          lost AS (DELETE FROM {table} AS old USING pair \
              WHERE old.{row} = pair.number AND pair._weir_next IS NOT NULL RETURNING old.*, pair._weir_next) \
          SELECT {apart}, {differs}, {newer}, count(*), \

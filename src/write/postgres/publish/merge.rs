@@ -1,11 +1,11 @@
-//! Staged rows merged into a table by their key: new ones, changed ones, and those that are gone.
+//! A merge of staged rows into a table by key: new rows, changed rows, and rows that the source no longer has.
 
 use tokio_postgres::{Client, Transaction, error::SqlState};
 
 use crate::error::Result;
 use crate::schema::{CHANGE, DELETED_AT, MARK, OWN_COLUMNS, SLICE};
 use crate::write::postgres::failure;
-use crate::write::postgres::load::stage::Stage;
+use crate::write::postgres::load::stage::StagingTable;
 use crate::write::postgres::name::{TableName, list, literal, quoted};
 use crate::write::postgres::publish::statement::{ambiguous, failed, run};
 use crate::write::postgres::sql::catalog;
@@ -13,20 +13,23 @@ use crate::write::postgres::sql::catalog::Existing;
 use crate::write::table::{Deletes, Disposition};
 use crate::write::target::{Ending, Seen};
 
-/// The table of the parents that were marked. It is gone when the transaction ends; no temporary one, which
-/// takes a right of its own.
-fn parents(stage: &Stage) -> TableName {
-    stage.table.sibling(format!("{}_mark", stage.table.table))
+/// The table of marked parents. It is dropped before the transaction ends. It is not a temporary table, which would
+/// need a permission of its own.
+fn parents_table(stage: &StagingTable) -> TableName {
+    stage.staging.sibling(format!("{}_mark", stage.staging.table))
 }
 
-/// Moves the markers out of the staged rows.
-pub(crate) async fn set_marks_aside(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+/// Moves the markers out of the staged rows into a table of parents.
+pub(crate) async fn extract_markers(
+    transaction: &Transaction<'_>,
+    stage: &StagingTable,
+) -> Result<()> {
     let Some(replaces) = &stage.replaces else { return Ok(()) };
-    let (table, parent, mark) = (&stage.table, quoted(replaces), quoted(MARK));
-    let parents = parents(stage);
+    let (table, parent, mark) = (&stage.staging, quoted(replaces), quoted(MARK));
+    let parents = parents_table(stage);
     let statement = format!(
         "CREATE TABLE {parents} AS \
-             SELECT {parent} AS parent, bool_and({mark}) AS anew FROM {table} \
+             SELECT {parent} AS parent, bool_and({mark}) AS read_again FROM {table} \
              WHERE {mark} IS NOT NULL GROUP BY 1; \
          CREATE UNIQUE INDEX ON {parents} (parent); ANALYZE {parents}; \
          DELETE FROM {table} WHERE {mark} IS NOT NULL"
@@ -34,52 +37,59 @@ pub(crate) async fn set_marks_aside(transaction: &Transaction<'_>, stage: &Stage
     run(transaction, stage, &statement).await
 }
 
-/// Removes the markers.
-pub(crate) async fn drop_marks(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+/// Drops the table of parents.
+pub(crate) async fn drop_markers(
+    transaction: &Transaction<'_>,
+    stage: &StagingTable,
+) -> Result<()> {
     match stage.replaces {
-        Some(_) => run(transaction, stage, &format!("DROP TABLE {}", parents(stage))).await,
+        Some(_) => run(transaction, stage, &format!("DROP TABLE {}", parents_table(stage))).await,
         None => Ok(()),
     }
 }
 
-/// Says of all staged rows that they are new, where the table says so.
-pub(crate) async fn call_all_new(transaction: &Transaction<'_>, stage: &Stage) -> Result<()> {
+/// Sets `_weir_change` of all staged rows to `new`, if the table has the column.
+pub(crate) async fn mark_all_new(
+    transaction: &Transaction<'_>,
+    stage: &StagingTable,
+) -> Result<()> {
     if stage.disposition != Disposition::Merge || stage.schema.position(CHANGE).is_none() {
         return Ok(());
     }
-    run(transaction, stage, &format!("UPDATE {} SET {} = 'new'", stage.table, quoted(CHANGE))).await
+    run(transaction, stage, &format!("UPDATE {} SET {} = 'new'", stage.staging, quoted(CHANGE)))
+        .await
 }
 
-/// Merges a stage into the table; how many old rows it found gone.
+/// Merges the staged rows into the table; the number of existing rows that the source no longer has.
 pub(crate) async fn merge(
     transaction: &Transaction<'_>,
-    stage: &Stage,
-    old: &Existing,
+    stage: &StagingTable,
+    existing: &Existing,
     ending: &Ending,
 ) -> Result<u64> {
-    let (table, key) = (&stage.table, stage.key_columns());
+    let (table, key) = (&stage.staging, stage.key_columns());
     if gone(stage, ending).is_some() && stage.deletes != Deletes::Ignore {
-        // Of an old table that was never analysed, Postgres may believe that few rows are looked up.
+        // If the existing table was never analysed, Postgres may expect too few lookups and scan without an index.
         run(transaction, stage, &format!("CREATE INDEX ON {table} ({key})")).await?;
     }
     run(transaction, stage, &format!("ANALYZE {table}")).await?;
     let deleted = delete(transaction, stage, ending).await?;
-    upsert(transaction, stage, old).await?;
+    upsert(transaction, stage, existing).await?;
     Ok(deleted)
 }
 
-/// Keys of old rows that were not staged, as texts; `None` where there are more than `most`. For keys of one
+/// Keys of existing rows that were not staged, as texts; `None` when there are more than `most`. For keys of one
 /// column.
 pub(crate) async fn missing(
     client: &Client,
-    stage: &Stage,
+    stage: &StagingTable,
     void: &[i64],
     most: usize,
 ) -> Result<Option<Vec<String>>> {
-    let (name, table, matching) = (&stage.name, &stage.table, stage.matching("old", "new"));
+    let (name, table, matching) = (&stage.target, &stage.staging, stage.matching("old", "new"));
     let (key, slice, mark) = (stage.key_columns(), quoted(SLICE), quoted(MARK));
     let failed = |error| failure::statement(format!("table {name} cannot be read"), &error);
-    // A table without the key's columns gets them when it is written, with nothing in them.
+    // A table without the key's columns gets them at commit, all null.
     let existing = catalog::inspect(client, name).await?;
     let Some(existing) = existing.filter(|existing| existing.has_all(&stage.key)) else {
         return Ok(Some(Vec::new()));
@@ -98,9 +108,13 @@ pub(crate) async fn missing(
     Ok((rows.len() <= most).then(|| rows.iter().map(|row| row.get(0)).collect()))
 }
 
-async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -> Result<u64> {
+async fn delete(
+    transaction: &Transaction<'_>,
+    stage: &StagingTable,
+    ending: &Ending,
+) -> Result<u64> {
     let Some(gone) = gone(stage, ending) else { return Ok(0) };
-    let name = &stage.name;
+    let name = &stage.target;
     let statement = match stage.deletes {
         Deletes::Ignore => return Ok(0),
         Deletes::Remove => format!("DELETE FROM {name} AS old WHERE {gone}"),
@@ -119,39 +133,38 @@ async fn delete(transaction: &Transaction<'_>, stage: &Stage, ending: &Ending) -
     transaction.execute(&statement, &[]).await.map_err(|error| failed(stage, &error))
 }
 
-/// SQL: the old row is not at the source any more; `None` when that is known of no row.
+/// SQL condition: the source no longer has the existing row. `None` when that is certain for no row.
 ///
-/// Conditions are joined by `AND` alone: under an `OR`, Postgres would look through the whole staging for
-/// each old row.
-fn gone(stage: &Stage, ending: &Ending) -> Option<String> {
-    let (table, matching) = (&stage.table, stage.matching("old", "new"));
+/// Only `AND` joins the conditions: under an `OR`, Postgres would scan the whole staging table for each existing row.
+fn gone(stage: &StagingTable, ending: &Ending) -> Option<String> {
+    let (table, matching) = (&stage.staging, stage.matching("old", "new"));
     let unseen = format!("NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})");
     let marked = stage.replaces.as_ref().map(|replaces| {
-        let (parents, parent) = (parents(stage), quoted(replaces));
+        let (parents, parent) = (parents_table(stage), quoted(replaces));
         format!("SELECT FROM {parents} AS marked WHERE marked.parent = old.{parent}")
     });
     match (ending.seen, marked) {
         (Seen::Nothing, _) | (Seen::Some, None) => None,
         (Seen::All, None) => Some(unseen),
         (Seen::Some, Some(marked)) => {
-            Some(format!("EXISTS ({marked} AND marked.anew) AND {unseen}"))
+            Some(format!("EXISTS ({marked} AND marked.read_again) AND {unseen}"))
         }
-        // The parent was read anew, or is gone itself.
+        // The parent was read again, or the source no longer has it.
         (Seen::All, Some(marked)) => {
-            Some(format!("NOT EXISTS ({marked} AND NOT marked.anew) AND {unseen}"))
+            Some(format!("NOT EXISTS ({marked} AND NOT marked.read_again) AND {unseen}"))
         }
     }
 }
 
-/// Inserts rows with new keys, and updates those that changed or had been taken for gone.
+/// Inserts rows with new keys, and updates existing rows that changed or were marked as deleted.
 pub(crate) async fn upsert(
     transaction: &Transaction<'_>,
-    stage: &Stage,
-    old: &Existing,
+    stage: &StagingTable,
+    existing: &Existing,
 ) -> Result<()> {
-    let (name, table) = (&stage.name, &stage.table);
+    let (name, table) = (&stage.target, &stage.staging);
     let (columns, key) = (stage.columns(), stage.key_columns());
-    if !old.is_unique(&stage.key) {
+    if !existing.is_unique(&stage.key) {
         let index = format!("CREATE UNIQUE INDEX ON {name} ({key})");
         transaction.batch_execute(&index).await.map_err(|error| {
             if failure::is(&error, &SqlState::UNIQUE_VIOLATION) {
@@ -167,16 +180,16 @@ pub(crate) async fn upsert(
         name => quoted(name),
     });
     let values = values.collect::<Vec<_>>().join(", ");
-    let then = then(stage, &named);
+    let action = on_conflict(stage, &named);
     let statement = format!(
         "INSERT INTO {name} AS old ({columns}) SELECT {values} FROM {table} \
-         ON CONFLICT ({key}) DO {then}; DROP TABLE {table}"
+         ON CONFLICT ({key}) DO {action}; DROP TABLE {table}"
     );
     run(transaction, stage, &statement).await
 }
 
-/// SQL: what becomes of an old row whose key comes again.
-fn then(stage: &Stage, named: &[&str]) -> String {
+/// SQL: what `ON CONFLICT` does with an existing row whose key was staged.
+fn on_conflict(stage: &StagingTable, named: &[&str]) -> String {
     let rest: Vec<&str> =
         named.iter().copied().filter(|name| !stage.key.iter().any(|key| key == name)).collect();
     let compared: Vec<&str> =
@@ -212,14 +225,14 @@ fn then(stage: &Stage, named: &[&str]) -> String {
             format!("CASE{cases} ELSE 'updated' END")
         }
     };
-    let news = rest.iter().map(|name| match *name {
+    let values = rest.iter().map(|name| match *name {
         CHANGE => change(),
         name => format!("EXCLUDED.{}", quoted(name)),
     });
     format!(
         "UPDATE SET ({}) = ROW({}) WHERE {}",
         list(rest.iter().copied()),
-        news.collect::<Vec<_>>().join(", "),
+        values.collect::<Vec<_>>().join(", "),
         when.join(" OR "),
     )
 }

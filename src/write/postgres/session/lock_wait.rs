@@ -1,7 +1,7 @@
-//! Waiting for tables that other sessions have locked: in short tries with pauses, told, and bounded.
+//! Waits for tables that other sessions have locked: short attempts with pauses, reported, and bounded.
 //!
-//! A request for a strong lock holds up every session that comes after it, readers too. A try is therefore
-//! given up after [`TRY`]; in the pause that follows, those who waited behind it pass.
+//! A request for a strong lock blocks every session that comes after it, even readers. An attempt therefore ends
+//! after [`ATTEMPT`]; in the pause after it, the sessions that queued behind it continue.
 
 use std::{future::Future, pin::pin, time::Duration};
 
@@ -14,21 +14,21 @@ use crate::write::postgres::failure;
 use crate::write::postgres::name::TableName;
 use crate::write::target::Watch;
 
-/// Longest wait of one try, as Postgres reads it.
-pub(crate) const TRY: &str = "2s";
-/// First pause after a try; the pauses double up to the longest.
+/// Longest wait of one attempt, in the syntax of Postgres.
+const ATTEMPT: &str = "2s";
+/// First pause after an attempt; later pauses double, up to the longest.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// Time between two looks at who holds the lock, while a statement goes on.
-const LOOK: Duration = Duration::from_millis(500);
-/// Longest time that a look may take.
-const LOOKING: Duration = Duration::from_secs(5);
-/// Time after which a wait is told again.
-const AGAIN: Duration = Duration::from_mins(1);
-/// Sessions that are named.
-const NAMED: usize = 3;
+/// Time between two queries for the sessions that hold the lock, while a statement waits.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest time that such a query may take.
+const POLL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after which an unchanged wait is reported again.
+const REPORT_INTERVAL: Duration = Duration::from_mins(1);
+/// Most sessions that a message names.
+const MAX_NAMED: usize = 3;
 
-/// The sessions for which a session waits: number, program, state, and since when it is in that state.
+/// The sessions that block a session: process number, program, state, and since when they are in that state.
 const BLOCKING: &str = "SELECT b.pid, nullif(a.application_name, ''), a.state, \
         to_char(coalesce(CASE WHEN a.state = 'active' THEN a.query_start END, a.state_change) \
             AT TIME ZONE 'UTC', \
@@ -36,44 +36,55 @@ const BLOCKING: &str = "SELECT b.pid, nullif(a.application_name, ''), a.state, \
                 ELSE 'YYYY-MM-DD HH24:MI \"UTC\"' END) \
     FROM unnest(pg_blocking_pids($1)) AS b(pid) LEFT JOIN pg_stat_activity a USING (pid)";
 
-/// What a writer waits with.
-pub(crate) struct Waits<'run> {
+/// The waits of a transaction for tables.
+pub(crate) struct LockWaits<'run> {
     longest: Duration,
     watch: Watch,
     stream: &'run str,
     table: &'run TableName,
-    /// Number of the session that waits.
+    /// Process number of the session that waits.
     session: i32,
-    /// Another session, which looks who holds the lock.
+    /// Another session, which finds out who holds the lock.
     observer: &'run Client,
-    /// When others were first seen in the way of the present step.
+    /// When blocking sessions were first seen during the current attempt.
     since: Option<Instant>,
-    /// How long earlier steps, and the pauses between them, have waited.
+    /// How long earlier attempts, and the pauses between them, have waited.
     waited: Option<Duration>,
     pause: Duration,
-    /// Who was named last, and when.
-    told: Option<(String, Instant)>,
+    /// The holders that were reported last, and when.
+    reported: Option<(String, Instant)>,
 }
 
-/// Who waits for what.
+/// A wait that is over.
+pub(crate) struct Waited {
+    /// Whole seconds.
+    pub(crate) seconds: u64,
+    /// The sessions that held the lock.
+    pub(crate) holders: String,
+}
+
+/// Who waits, for what, and how long.
 #[derive(Clone)]
-pub(crate) struct Waiter<'run> {
-    /// Another session, which looks for whom it waits.
+pub(crate) struct WaitContext<'run> {
+    /// Another session, which finds out who holds the lock.
     pub(crate) observer: &'run Client,
-    /// Longest wait in all.
+    /// Longest wait in total.
     pub(crate) longest: Duration,
     pub(crate) watch: Watch,
     pub(crate) stream: &'run str,
     pub(crate) table: &'run TableName,
 }
 
-impl<'run> Waits<'run> {
-    /// Prepares a transaction to wait in short tries.
-    pub(crate) async fn begin(transaction: &Transaction<'_>, waiter: Waiter<'run>) -> Result<Self> {
-        let Waiter { observer, longest, watch, stream, table } = waiter;
+impl<'run> LockWaits<'run> {
+    /// Prepares a transaction for short attempts.
+    pub(crate) async fn begin(
+        transaction: &Transaction<'_>,
+        waiter: WaitContext<'run>,
+    ) -> Result<Self> {
+        let WaitContext { observer, longest, watch, stream, table } = waiter;
         let failed = |error| failure::statement(format!("table {table} cannot be written"), &error);
         let settings = format!(
-            "SET LOCAL lock_timeout = '{TRY}'; SET LOCAL idle_in_transaction_session_timeout = 0"
+            "SET LOCAL lock_timeout = '{ATTEMPT}'; SET LOCAL idle_in_transaction_session_timeout = 0"
         );
         transaction.batch_execute(&settings).await.map_err(failed)?;
         let session =
@@ -89,17 +100,16 @@ impl<'run> Waits<'run> {
             since: None,
             waited: None,
             pause: PAUSE,
-            told: None,
+            reported: None,
         })
     }
 
-    /// Takes a step in the transaction, again and again until it gets the locks that it needs. A step that
-    /// does not is undone before the pause.
+    /// Runs a step of the transaction until it gets the locks that it needs. An attempt that does not is rolled
+    /// back before the pause.
     ///
     /// # Errors
-    /// The run is stopped while the step waits; or it has waited as long as the connection's `lock_wait`
-    /// allows.
-    pub(crate) async fn take<T, F>(
+    /// The run is stopped while the step waits, or the step has waited longer than the connection's `lock_wait`.
+    pub(crate) async fn run<T, F>(
         &mut self,
         transaction: &Transaction<'_>,
         mut step: impl FnMut() -> F + Send,
@@ -116,11 +126,11 @@ impl<'run> Waits<'run> {
                 return Ok(done);
             }
             transaction.batch_execute("ROLLBACK TO weir_step").await.map_err(failed)?;
-            self.rest().await?;
+            self.pause().await?;
         }
     }
 
-    /// Runs one try, and tells whom it waits for; `None` when it did not get its locks.
+    /// Runs one attempt and reports whom it waits for; `None` when it did not get its locks.
     async fn watched<T>(
         &mut self,
         step: impl Future<Output = Result<T>> + Send,
@@ -138,59 +148,59 @@ impl<'run> Waits<'run> {
                         done => done.map(Some),
                     };
                 }
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = cancel.cancelled(), if !stopping => {}
             }
-            let blocked = tokio::time::timeout(LOOKING, self.look()).await.unwrap_or(false);
+            let blocked = tokio::time::timeout(POLL_TIMEOUT, self.poll()).await.unwrap_or(false);
             if blocked && cancel.is_cancelled() {
                 return Err(self.stopped());
             }
         }
     }
 
-    /// Looks whether others hold what the session waits for, and says so.
-    async fn look(&mut self) -> bool {
+    /// Finds out whether other sessions block the session, and reports them.
+    async fn poll(&mut self) -> bool {
         let Ok(rows) = self.observer.query(BLOCKING, &[&self.session]).await else { return false };
         if rows.is_empty() {
             return false;
         }
         self.since.get_or_insert_with(Instant::now);
-        let mut named: Vec<String> = rows.iter().take(NAMED).map(holder).collect();
-        if rows.len() > NAMED {
-            named.push(format!("{} more", rows.len() - NAMED));
+        let mut named: Vec<String> = rows.iter().take(MAX_NAMED).map(holder).collect();
+        if rows.len() > MAX_NAMED {
+            named.push(format!("{} more", rows.len() - MAX_NAMED));
         }
-        self.tell(named.join(", "));
+        self.report(named.join(", "));
         true
     }
 
-    fn tell(&mut self, holders: String) {
-        let known = self.told.as_ref();
-        if known.is_some_and(|(known, at)| *known == holders && at.elapsed() < AGAIN) {
+    fn report(&mut self, holders: String) {
+        let last = self.reported.as_ref();
+        if last.is_some_and(|(last, at)| *last == holders && at.elapsed() < REPORT_INTERVAL) {
             return;
         }
         let message = format!(
-            "waiting for {holders} to let go of table {}; after {} seconds in all this run gives up, \
-             what was read stays saved",
+            "waiting for {holders} to release table {}; after {} seconds in total this run gives up, \
+             what it has read stays saved",
             self.table,
             self.longest.as_secs(),
         );
         self.watch
             .reporter
             .report(&Event::Warning { stream: Some(self.stream.to_owned()), message });
-        self.told = Some((holders, Instant::now()));
+        self.reported = Some((holders, Instant::now()));
     }
 
-    /// Pauses, so that readers pass.
-    async fn rest(&mut self) -> Result<()> {
+    /// Pauses, so that other sessions continue.
+    async fn pause(&mut self) -> Result<()> {
         let (longest, waited) = (self.longest, self.waited.unwrap_or_default());
         let Some(left) = longest.checked_sub(waited).filter(|left| !left.is_zero()) else {
-            let what = format!("table {} is used by another session", self.table);
+            let what = format!("another session uses table {}", self.table);
             let by = self.holders();
             return Err(Error::target(what)
                 .because(format!("waited {} seconds for {by}", waited.as_secs()))
                 .with_hint(
                     "what was read is saved: end that session or wait for it, then run again; \
-                     `lock_wait` of the connection says how many seconds a run waits",
+                     `lock_wait` of the connection sets how many seconds a run waits",
                 ));
         };
         let pause = self.pause.min(left);
@@ -210,7 +220,7 @@ impl<'run> Waits<'run> {
     }
 
     fn holders(&self) -> &str {
-        self.told.as_ref().map_or("a session that has not been seen", |(holders, _)| holders)
+        self.reported.as_ref().map_or("an unknown session", |(holders, _)| holders)
     }
 
     fn stopped(&self) -> Error {
@@ -218,13 +228,13 @@ impl<'run> Waits<'run> {
         Error::new(Kind::Interrupted, what).with_hint("what was read is saved: run again")
     }
 
-    /// Whole seconds that it has waited, and for whom; `None` when it did not.
-    pub(crate) fn waited(&self) -> Option<(u64, String)> {
-        Some((self.waited?.as_secs(), self.holders().to_owned()))
+    /// How long it has waited, and for whom; `None` when it did not wait.
+    pub(crate) fn waited(&self) -> Option<Waited> {
+        Some(Waited { seconds: self.waited?.as_secs(), holders: self.holders().to_owned() })
     }
 }
 
-/// A session for a person: `pid 4711 (psql, idle in transaction since 14:02 UTC)`.
+/// How messages name a session: `pid 4711 (psql, idle in transaction since 14:02 UTC)`.
 fn holder(row: &Row) -> String {
     let session: i32 = row.get(0);
     if session == 0 {

@@ -1,4 +1,4 @@
-//! Connections: made when needed, shared by all writers of a target, replaced when broken.
+//! Connections: opened when needed, shared by all writers of a target, replaced when broken.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -13,27 +13,26 @@ use tokio::{
 use tokio_postgres::{Client, Config, NoTls, config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::secret::hide;
 use crate::write::postgres::failure;
 use crate::write::postgres::options::fields::{ChannelBinding, PostgresOptions, Server, SslMode};
 use crate::write::postgres::session::pooler;
 use crate::write::postgres::session::tls;
 
-/// Waits between attempts to connect, after failures that may pass.
-const WAITS: [Duration; 3] =
+/// Waits between attempts to connect, after transient errors.
+const RETRY_WAITS: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
 
-/// Time after which a connection that nobody used is replaced.
+/// Time after which an idle connection is replaced.
 const IDLE: Duration = Duration::from_mins(1);
 
-/// Longest time for which a session that holds locks says nothing: less than firewalls wait before they
-/// forget a connection.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Longest time for which a session that holds locks sends nothing: less than the time after which firewalls
+/// drop a connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What loading sessions run first. Staged rows need not survive a crash before their checkpoint, so
-/// that their commits do not wait for the disk; and lz4 takes a third of the time of Postgres' own
-/// compression, where built in.
+/// Settings of loading sessions. Staged rows need not survive a crash before their checkpoint, so their commits do
+/// not wait for the disk. lz4, where the server has it, takes a third of the time of Postgres' own compression.
 const LOADING: &str = "SET synchronous_commit = off; \
     SELECT set_config('default_toast_compression', 'lz4', false) FROM pg_settings \
     WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)";
@@ -41,23 +40,23 @@ const LOADING: &str = "SET synchronous_commit = off; \
 /// A bounded set of connections.
 pub(crate) struct Pool {
     options: PostgresOptions,
-    places: Arc<Semaphore>,
-    /// Connections that nobody uses, and since when.
+    permits: Arc<Semaphore>,
+    /// Idle connections, and since when they are idle.
     idle: Mutex<Vec<(Client, Instant)>>,
-    /// Set once it is known that sessions are not shared.
-    direct: OnceCell<()>,
+    /// Set once a check has shown that no pooler shares sessions between transactions.
+    checked: OnceCell<()>,
 }
 
 impl Pool {
     pub(crate) fn new(options: PostgresOptions) -> Self {
-        let places = Arc::new(Semaphore::new(options.connections.max(1)));
-        Self { options, places, idle: Mutex::default(), direct: OnceCell::new() }
+        let permits = Arc::new(Semaphore::new(options.connections.max(1)));
+        Self { options, permits, idle: Mutex::default(), checked: OnceCell::new() }
     }
 
-    /// Waits for a place and gives a working connection.
-    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease> {
-        let permit = Arc::clone(&self.places).acquire_owned().await;
-        let permit = permit.map_err(|error| Error::target("the pool is closed").because(error))?;
+    /// Waits until fewer than the allowed number of connections are in use, and returns a working one.
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<PooledClient> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
         let client = if let Some(client) = self.take_idle() {
             client
         } else {
@@ -66,42 +65,42 @@ impl Pool {
             prepared.map_err(|error| failure::connecting(&self.options, &error))?;
             client
         };
-        Ok(Lease { client, pool: Arc::clone(self), _permit: permit })
+        Ok(PooledClient { client, pool: Arc::clone(self), _permit: permit })
     }
 
-    /// Longest wait for a table that other sessions use.
+    /// Longest wait for a table that other sessions use; the connection's `lock_wait`.
     pub(crate) fn lock_wait(&self) -> Duration {
         self.options.lock_wait
     }
 
-    /// A connection outside the pool's bound.
+    /// A connection that does not count among those of the pool.
     ///
     /// # Errors
-    /// Nobody is reached, or a pooler that shares sessions between transactions.
+    /// No server is reached, or a pooler that shares sessions between transactions is.
     pub(crate) async fn connect(&self) -> Result<Client> {
-        let client = self.connect_anyhow().await?;
-        self.direct.get_or_try_init(|| self.check_sessions(&client)).await?;
+        let client = self.connect_unchecked().await?;
+        self.checked.get_or_try_init(|| self.check_sessions(&client)).await?;
         Ok(client)
     }
 
-    /// Refuses a pooler that shares sessions, before anything is left behind in one.
+    /// Refuses a pooler that shares sessions, before a lock or setting is left behind in a session.
     async fn check_sessions(&self, first: &Client) -> Result<()> {
-        // Where there is no second connection, what needs it will say why.
-        let Ok(second) = self.connect_anyhow().await else { return Ok(()) };
+        // When no second connection can be opened, the first use that needs one reports why.
+        let Ok(second) = self.connect_unchecked().await else { return Ok(()) };
         match pooler::shares_sessions(first, &second).await {
-            Ok(true) => Err(pooler::refusal(&self.options.place())),
+            Ok(true) => Err(pooler::refusal(&self.options.shown())),
             Ok(false) => Ok(()),
             Err(error) => Err(failure::statement("the connection cannot be checked", &error)),
         }
     }
 
-    async fn connect_anyhow(&self) -> Result<Client> {
+    async fn connect_unchecked(&self) -> Result<Client> {
         self.options.validate()?;
         let connector = tls::connector(&self.options)?;
-        let mut waits = WAITS.iter();
+        let mut waits = RETRY_WAITS.iter();
         loop {
             let attempt = connect_once(&self.options, &connector);
-            // The driver's own limit holds for each address, and not for the login.
+            // The driver's own timeout applies to each address, and does not cover the login.
             let Ok(attempt) = tokio::time::timeout(self.options.connect_timeout, attempt).await
             else {
                 return Err(failure::no_answer(&self.options));
@@ -116,8 +115,8 @@ impl Pool {
         }
     }
 
-    /// A connection for locks of the session. As long as it is held, it asks something now and then, so that
-    /// neither `idle_session_timeout` nor a firewall ends it.
+    /// A connection for locks of its session. As long as it is held, it sends a query now and then, so that neither
+    /// `idle_session_timeout` nor a firewall ends it.
     pub(crate) async fn connect_to_lock(&self) -> Result<Arc<Client>> {
         let client = Arc::new(self.connect().await?);
         let limit = client
@@ -129,7 +128,9 @@ impl Pool {
             .await
             .map_err(|error| failure::connecting(&self.options, &error))?;
         let limit = limit.and_then(|row| row.get::<_, &str>(0).parse().ok());
-        let pause = limit.map_or(SILENCE, |limit| SILENCE.min(Duration::from_millis(limit) / 3));
+        let pause = limit.map_or(KEEPALIVE_INTERVAL, |limit| {
+            KEEPALIVE_INTERVAL.min(Duration::from_millis(limit) / 3)
+        });
         let held = Arc::downgrade(&client);
         tokio::spawn(async move {
             loop {
@@ -145,28 +146,28 @@ impl Pool {
 
     fn take_idle(&self) -> Option<Client> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // A firewall may have forgotten those that were silent for long.
+        // A firewall may have dropped connections that were silent for long.
         idle.retain(|(client, since)| !client.is_closed() && since.elapsed() < IDLE);
         idle.pop().map(|(client, _)| client)
     }
 }
 
-/// A connection on loan. Dropped, it is closed, and what it was doing is rolled back.
-pub(crate) struct Lease {
+/// A connection of the pool. When it is dropped, it is closed, and its open transaction is rolled back.
+pub(crate) struct PooledClient {
     client: Client,
     pool: Arc<Pool>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Lease {
-    /// Gives the connection back for the next one; nothing is under way on it.
+impl PooledClient {
+    /// Gives the connection back to the pool. It must have no open transaction or statement.
     pub(crate) fn give_back(self) {
         let Self { client, pool, _permit } = self;
         pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push((client, Instant::now()));
     }
 }
 
-impl Deref for Lease {
+impl Deref for PooledClient {
     type Target = Client;
 
     fn deref(&self) -> &Client {
@@ -174,13 +175,13 @@ impl Deref for Lease {
     }
 }
 
-impl DerefMut for Lease {
+impl DerefMut for PooledClient {
     fn deref_mut(&mut self) -> &mut Client {
         &mut self.client
     }
 }
 
-/// Connects as `sslmode` says: `allow` and `prefer` have a second way.
+/// Connects as `sslmode` requires; `allow` and `prefer` have a fallback.
 async fn connect_once(
     options: &PostgresOptions,
     tls: &MakeRustlsConnect,
@@ -211,7 +212,7 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
 async fn plain(options: &PostgresOptions) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = config(options, config::SslMode::Disable).connect(NoTls).await?;
     tokio::spawn(async move {
-        // Whoever waits for an answer learns of the failure there.
+        // The statement that waits for a response gets the error.
         connection.await.ok();
     });
     Ok(client)

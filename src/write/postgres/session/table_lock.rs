@@ -1,6 +1,6 @@
-//! One run at a time per table: advisory locks on a connection of their own.
+//! At most one run per table: advisory locks on a connection of their own.
 //!
-//! The locks are the session's, so that they end with the process however it dies.
+//! The locks belong to the session, so they end with the process, however it ends.
 
 use std::{
     collections::HashSet,
@@ -15,7 +15,7 @@ use crate::write::postgres::failure;
 use crate::write::postgres::name::TableName;
 use crate::write::postgres::session::pool::Pool;
 
-/// Who holds a lock; `pg_locks` shows the key as two halves.
+/// The session that holds a lock; `pg_locks` shows the key as two halves.
 const HOLDER: &str = "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), \
         coalesce(host(a.client_addr), 'the server itself'), \
         to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') \
@@ -29,21 +29,24 @@ const HOLDER: &str = "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'un
 #[derive(Default)]
 pub(crate) struct Locks {
     connection: AsyncMutex<Option<Arc<Client>>>,
-    /// The server lets one session lock twice, so that this process must look itself.
+    /// The tables that this process has locked: the server lets a session take the same lock twice.
     held: Mutex<HashSet<TableName>>,
 }
 
 impl Locks {
-    /// Locks a table, or says who has it locked.
+    /// Locks a table.
+    ///
+    /// # Errors
+    /// Another run has locked it; the message names the session.
     pub(crate) async fn take(self: &Arc<Self>, pool: &Pool, name: &TableName) -> Result<TableLock> {
         if !self.held().insert(name.clone()) {
-            return Err(Error::input(format!("table {name} is written twice in this run"))
+            return Err(Error::input(format!("two streams of this run write table {name}"))
                 .with_hint("give the two streams different objects"));
         }
-        // From here on, dropping frees the name again.
+        // From here on, dropping the lock frees the name again.
         let mut lock = TableLock {
             client: None,
-            place: Some((Arc::clone(self), name.clone())),
+            entry: Some((Arc::clone(self), name.clone())),
             key: name.lock_key(),
         };
         let client = self.client(pool).await?;
@@ -86,36 +89,36 @@ async fn taken(client: &Client, name: &TableName) -> Error {
     )
 }
 
-/// The right to write one table; given up when dropped.
+/// The lock on one table; released when dropped.
 pub(crate) struct TableLock {
     client: Option<Arc<Client>>,
-    place: Option<(Arc<Locks>, TableName)>,
+    entry: Option<(Arc<Locks>, TableName)>,
     key: i64,
 }
 
 impl TableLock {
-    /// Whether the session that holds it is alive.
+    /// Whether the session that holds the lock is alive.
     pub(crate) fn is_held(&self) -> bool {
         self.client.as_ref().is_some_and(|client| !client.is_closed())
     }
 
-    /// The session that holds it, for questions; `None` once it was given up.
+    /// The session that holds the lock, for queries; `None` once the lock is released.
     pub(crate) fn session(&self) -> Option<&Client> {
         self.client.as_deref()
     }
 
-    /// Lets this process take the lock anew at once; the server's count follows on release.
+    /// Lets this process take the lock again at once. The server's lock is released later.
     pub(crate) fn leave(&mut self) {
-        if let Some((locks, name)) = self.place.take() {
+        if let Some((locks, name)) = self.entry.take() {
             locks.held().remove(&name);
         }
     }
 
-    /// Gives the lock up and waits until the server knows.
+    /// Releases the lock and waits for the server.
     pub(crate) async fn release(mut self) {
         self.leave();
         if let Some(client) = self.client.take() {
-            // A session that is gone has no lock left.
+            // A session that has ended has no lock any more.
             client.execute("SELECT pg_advisory_unlock($1)", &[&self.key]).await.ok();
         }
     }

@@ -1,4 +1,4 @@
-//! TLS as libpq's `sslmode` means it, on rustls.
+//! TLS with the meaning of libpq's `sslmode`, on rustls.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::certificates;
 use crate::error::{Error, Result};
 use crate::write::postgres::options::fields::{PostgresOptions, SslMode};
 
-/// What encrypts connections under these options.
+/// The TLS connector for these options.
 pub(crate) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -42,14 +42,14 @@ pub(crate) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect> 
 }
 
 impl PostgresOptions {
-    /// Reads the file of certificates that `sslrootcert` names, if it names one.
+    /// Checks the file of certificates that `sslrootcert` names, if it is set.
     ///
     /// # Errors
-    /// It cannot be read, or holds no certificates.
+    /// The file cannot be read, or contains no certificate.
     pub fn check_certificates(&self) -> Result<()> {
         let Some(file) = &self.sslrootcert else { return Ok(()) };
         if certificates(file)?.is_empty() {
-            let what = format!("`sslrootcert` holds no certificate: `{}`", file.display());
+            let what = format!("`sslrootcert` contains no certificate: `{}`", file.display());
             return Err(
                 Error::input(what).with_hint("give a PEM file with the certificates to trust")
             );
@@ -71,13 +71,14 @@ struct Trust {
 
 #[derive(Debug)]
 enum Check {
-    /// Any: `require` and `prefer` encrypt without asking who is there.
+    /// Any certificate: `require` and `prefer` encrypt without checking the server's identity.
     Nothing,
-    /// The chain, and the host's name if `name`.
+    /// A certificate with a chain to a trusted one.
     Chain {
         chain: Arc<WebPkiServerVerifier>,
-        /// A server's own certificate may be trusted as it is, as libpq does.
+        /// The certificates of the file. As in libpq, the server's own certificate may be one of them.
         own: Vec<CertificateDer<'static>>,
+        /// Whether the certificate must name the host.
         name: bool,
     },
 }
@@ -132,7 +133,7 @@ impl ServerCertVerifier for Trust {
         }
         let checked =
             chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        // The chain is looked at before the name: whoever fails only by name has a good chain.
+        // The chain is verified before the name, so a certificate that fails only by name has a good chain.
         match checked {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

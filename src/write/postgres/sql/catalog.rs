@@ -1,4 +1,4 @@
-//! What the server already has under a table's name, and whether a stream's columns fit it.
+//! Existing tables, and whether the columns of a stream fit them.
 
 use tokio_postgres::{GenericClient, Row};
 
@@ -8,9 +8,8 @@ use crate::write::postgres::failure;
 use crate::write::postgres::name::{TableName, quoted};
 use crate::write::postgres::sql::column_type::{converted, holds, sql_type, widens};
 
-/// The table, if there is one. `plain`: nothing about it would be lost if it were dropped and made
-/// anew, but grants, comments and columns, which can be carried over. `referenced`: foreign keys of other
-/// tables lead to it.
+/// The table, if it exists. The third column: only grants, comments and columns, which can be preserved, would be
+/// lost if the table were dropped and created again. The fourth column: foreign keys of other tables reference it.
 const TABLE: &str = "SELECT c.oid, c.relkind::text, \
     c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition \
         AND NOT c.relrowsecurity AND NOT c.relforcerowsecurity AND c.reloptions IS NULL \
@@ -37,7 +36,8 @@ const TABLE: &str = "SELECT c.oid, c.relkind::text, \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = $1 AND c.relname = $2";
 
-/// Columns: whether they are NOT NULL, filled by themselves, of the primary key, and used by views.
+/// Columns: name, type, and whether they are NOT NULL, have a default, belong to the primary key, and are used by
+/// views.
 const COLUMNS: &str = "SELECT attname, format_type(atttypid, atttypmod), attnotnull, \
     atthasdef OR attidentity <> '', \
     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = attrelid AND i.indisprimary \
@@ -47,7 +47,7 @@ const COLUMNS: &str = "SELECT attname, format_type(atttypid, atttypmod), attnotn
         AND d.classid = 'pg_rewrite'::regclass) \
     FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
 
-/// Columns of each index that `ON CONFLICT` can use.
+/// Columns of each unique index that `ON CONFLICT` can use.
 const UNIQUE: &str = "SELECT array_agg(a.attname::text) \
     FROM pg_index i CROSS JOIN generate_series(0, i.indnkeyatts - 1) AS position \
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[position] \
@@ -55,12 +55,12 @@ const UNIQUE: &str = "SELECT array_agg(a.attname::text) \
         AND i.indpred IS NULL AND i.indexprs IS NULL \
     GROUP BY i.indexrelid";
 
-/// A table that is there.
+/// An existing table.
 pub(crate) struct Existing {
     pub(crate) oid: u32,
-    /// Nothing but grants, comments and columns would be lost if it were made anew.
+    /// Whether only grants, comments and columns would be lost if it were created again.
     plain: bool,
-    /// Foreign keys of other tables lead to it.
+    /// Whether foreign keys of other tables reference it.
     pub(crate) referenced: bool,
     columns: Vec<ExistingColumn>,
     /// Sets of columns that are unique.
@@ -70,18 +70,18 @@ pub(crate) struct Existing {
 struct ExistingColumn {
     name: String,
     kind: String,
-    /// Needs a value that only the row can bring.
+    /// Whether it is NOT NULL without a default, so every row must have a value.
     needed: bool,
-    /// NOT NULL, though not of the primary key.
+    /// Whether it is NOT NULL without being part of the primary key.
     strict: bool,
-    /// A view or a rule uses it, so that its type is fixed.
+    /// Whether a view or a rule uses it, so that its type cannot change.
     viewed: bool,
 }
 
-/// Looks a table up.
+/// Looks up a table; `None` when it does not exist.
 ///
 /// # Errors
-/// The name belongs to something that is no table.
+/// The name belongs to something other than a table.
 pub(crate) async fn inspect<C: GenericClient + Sync>(
     client: &C,
     name: &TableName,
@@ -106,7 +106,7 @@ pub(crate) async fn inspect<C: GenericClient + Sync>(
     }))
 }
 
-/// Rows of a table that are not marked as deleted; `None` where there is no such table.
+/// Number of rows of a table that are not marked as deleted; `None` when there is no such table.
 pub(crate) async fn count<C: GenericClient + Sync>(
     client: &C,
     name: &TableName,
@@ -144,7 +144,7 @@ fn kind_name(kind: &str) -> &'static str {
 }
 
 impl Existing {
-    /// Refuses columns that the table cannot take, before any row moves.
+    /// Refuses a schema whose rows the table cannot take.
     pub(crate) fn check(&self, name: &TableName, schema: &TableSchema) -> Result<()> {
         for column in &schema.columns {
             let Some(there) = self.columns.iter().find(|there| there.name == column.name) else {
@@ -160,9 +160,9 @@ impl Existing {
                 "column `{column}` of table {name} is `{kind}`, the stream's is `{wanted}`"
             );
             let (cause, remedy) = if widens {
-                ("a view uses it", "drop the view and make it again after the run")
+                ("a view uses it", "drop the view and create it again after the run")
             } else {
-                ("not every value of the one is one of the other", "alter the column's type")
+                ("not every value of one type is a value of the other", "alter the column's type")
             };
             return Err(Error::target(what).because(cause).with_hint(format!(
                 "{remedy}, name another type under `columns: {{ {column}: … }}` in the replication, \
@@ -176,13 +176,13 @@ impl Existing {
             let what =
                 format!("column `{column}` of table {name} is NOT NULL, the stream has none");
             return Err(Error::target(what).with_hint(
-                "give the column a default, let it be null, or write to another table",
+                "give the column a default, make it nullable, or write to another table",
             ));
         }
         Ok(())
     }
 
-    /// Whether exactly these columns are known to be unique together.
+    /// Whether a unique index has exactly these columns.
     pub(crate) fn is_unique(&self, key: &[String]) -> bool {
         let same = |columns: &Vec<String>| {
             columns.len() == key.len() && key.iter().all(|name| columns.contains(name))
@@ -190,8 +190,8 @@ impl Existing {
         self.unique.iter().any(same)
     }
 
-    /// Refuses to add rows with keys that are there already to a table that holds each key once.
-    pub(crate) fn check_repeats(&self, name: &TableName, key: &[String]) -> Result<()> {
+    /// Refuses to append rows whose keys may exist to a table with a unique index within the key.
+    pub(crate) fn check_no_duplicates(&self, name: &TableName, key: &[String]) -> Result<()> {
         let once = self.unique.iter().find(|columns| columns.iter().all(|one| key.contains(one)));
         let Some(columns) = once else { return Ok(()) };
         let columns: Vec<String> = columns.iter().map(|one| quoted(one)).collect();
@@ -205,21 +205,21 @@ impl Existing {
         ))
     }
 
-    /// Whether a table with this key can take its place, so that nothing is lost but what is carried
-    /// over. NOT NULL on a column outside its key is somebody's own.
+    /// Whether a table with this key can replace it, so that only what can be preserved is lost. A NOT NULL
+    /// constraint on a column outside the key was added by the user, and would be lost.
     pub(crate) fn is_plain(&self, key: &[String]) -> bool {
         let own = |column: &ExistingColumn| !column.strict || key.contains(&column.name);
         self.plain && self.columns.iter().all(own)
     }
 
-    /// The columns that a schema does not have, as parts of `ALTER TABLE`.
+    /// Its columns that a schema does not have, as clauses of `ALTER TABLE`.
     pub(crate) fn others(&self, schema: &TableSchema) -> Vec<String> {
         let others = self.columns.iter().filter(|there| schema.position(&there.name).is_none());
         others.map(|there| format!("ADD COLUMN {} {}", quoted(&there.name), there.kind)).collect()
     }
 
-    /// A column that a schema has and the table has not.
-    pub(crate) fn lost(&self, schema: &TableSchema) -> Option<String> {
+    /// A column of a schema that it does not have.
+    pub(crate) fn missing_column(&self, schema: &TableSchema) -> Option<String> {
         let is_there = |name: &str| self.columns.iter().any(|there| there.name == name);
         let mut names = schema.columns.iter().map(|column| &column.name);
         names.find(|name| !is_there(name)).cloned()
@@ -230,8 +230,8 @@ impl Existing {
         names.iter().all(|name| self.columns.iter().any(|column| column.name == *name))
     }
 
-    /// What must be done to the table so that it takes the schema's rows, as parts of `ALTER TABLE`.
-    pub(crate) fn adaptations(&self, schema: &TableSchema) -> Vec<String> {
+    /// The changes that let it take the rows of a schema, as clauses of `ALTER TABLE`.
+    pub(crate) fn changes_for(&self, schema: &TableSchema) -> Vec<String> {
         let mut changes = Vec::new();
         for column in &schema.columns {
             let (name, wanted) = (quoted(&column.name), sql_type(column.kind));

@@ -1,8 +1,8 @@
-//! Column types: how Postgres spells weir's, and which may become which.
+//! Column types of Postgres, and which of them can become which.
 
 use crate::schema::ColumnType;
 
-/// Whether a column of a type may become one of another with all its values, see
+/// Whether a column of one type can become a column of another type without losing a value, see
 /// [`ColumnType::widens_to`].
 pub(crate) fn widens(kind: &str, wanted: &str) -> bool {
     let own = ColumnType::ALL.into_iter().find(|own| sql_type(*own) == kind);
@@ -18,12 +18,12 @@ pub(crate) fn widens(kind: &str, wanted: &str) -> bool {
     ColumnType::ALL.into_iter().any(wider)
 }
 
-/// Whether a column of a type takes the values of another as they are.
+/// Whether a column of one type takes the values of another type unchanged.
 pub(crate) fn holds(kind: &str, wanted: &str) -> bool {
     wanted == "text" && kind == "character varying"
 }
 
-/// SQL: a column's values in a wider type; as text and JSON, in the form that files give them.
+/// SQL for the values of a column in a wider type. Text and JSON have the same form as in files.
 pub(crate) fn converted(name: &str, kind: &str, wanted: &str) -> String {
     let text = match kind {
         "date" if wanted == "timestamp with time zone" => {
@@ -42,7 +42,7 @@ pub(crate) fn converted(name: &str, kind: &str, wanted: &str) -> String {
     if wanted == "jsonb" { format!("to_jsonb({text})") } else { text }
 }
 
-/// The type of a column in Postgres, as the catalog spells it.
+/// The Postgres type for a column type, as the catalog spells it.
 pub(crate) fn sql_type(kind: ColumnType) -> &'static str {
     match kind {
         ColumnType::Text => "text",

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::write::postgres::failure;
 use crate::write::postgres::name::{self, TableName, quoted};
 
+/// Creates the schema of a table unless it exists.
 pub(crate) async fn ensure_schema(client: &Client, name: &TableName) -> Result<()> {
     let schema = name::quoted(&name.schema);
     let failed = |error| failure::statement(format!("schema {schema} cannot be created"), &error);
@@ -13,7 +14,7 @@ pub(crate) async fn ensure_schema(client: &Client, name: &TableName) -> Result<(
         .query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&name.schema])
         .await
         .map_err(failed)?;
-    // Who may not create schemas would be refused even where it exists.
+    // A role without permission to create schemas would be refused even when the schema exists.
     if found.is_some() {
         return Ok(());
     }
@@ -32,9 +33,9 @@ pub(crate) async fn ensure_schema(client: &Client, name: &TableName) -> Result<(
     }
 }
 
-/// Refuses early what the commit would be refused: making a table in a schema without the right to.
+/// Refuses early what the server would refuse at commit: creating a table in a schema without permission.
 pub(crate) async fn may_create(client: &Client, name: &TableName) -> Result<()> {
-    let failed = |error| failure::statement(format!("table {name} cannot be made"), &error);
+    let failed = |error| failure::statement(format!("table {name} cannot be created"), &error);
     let row = client
         .query_one(
             "SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'), \
@@ -47,7 +48,7 @@ pub(crate) async fn may_create(client: &Client, name: &TableName) -> Result<()> 
         return Ok(());
     }
     let (schema, user) = (quoted(&name.schema), quoted(row.get(1)));
-    Err(Error::target(format!("table {name} cannot be made"))
+    Err(Error::target(format!("table {name} cannot be created"))
         .because(format!("permission denied for schema {schema}"))
         .with_hint(format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}")))
 }

@@ -1,6 +1,4 @@
-//! The schema of weir's own, in which its staging tables and its ledger stand, beside the user's schemas.
-//!
-//! Staging tables that no run goes on with are removed by [`tidy`].
+//! weir's own schema `_weir`, which holds its staging tables and its ledger.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use tokio_postgres::{Client, error::SqlState};
@@ -10,9 +8,9 @@ use crate::write::leftovers::Leftovers;
 use crate::write::postgres::failure;
 use crate::write::postgres::name;
 use crate::write::postgres::name::{STAGE, TableName, WEIR_SCHEMA, quoted};
-use crate::write::postgres::session::pool::Lease;
+use crate::write::postgres::session::pool::PooledClient;
 
-/// What the comment of a staging table begins with.
+/// Beginning of the comment of a staging table. Stored in databases: it must not change.
 const STAGING: &str = "staging of weir's replication ";
 
 /// Staging tables of this role: schema, name and comment.
@@ -21,13 +19,13 @@ const STAGES: &str = "SELECT n.nspname, c.relname::text, obj_description(c.oid, 
     WHERE c.relkind = 'r' AND starts_with(c.relname::text, $1) \
         AND pg_get_userbyid(c.relowner) = current_user";
 
-/// Comment of a staging table.
-pub(crate) fn marking(replication: &str, run_id: &str) -> String {
+/// Beginning of the comment of a run's staging tables.
+pub(crate) fn stage_comment(replication: &str, run_id: &str) -> String {
     format!("{STAGING}{replication}, run {run_id}")
 }
 
-/// The schema for tables of weir's own: `_weir`, made when it is missing. `None` where this role may
-/// neither make it nor create tables in it.
+/// The schema for weir's own tables, created when it is missing. `None` when this role may neither create the
+/// schema nor create tables in it.
 pub(crate) async fn usable(client: &Client) -> Result<Option<&'static str>> {
     let failed = |error| failure::statement(format!("schema {WEIR_SCHEMA} cannot be used"), &error);
     let found = client
@@ -58,43 +56,42 @@ pub(crate) async fn usable(client: &Client) -> Result<Option<&'static str>> {
     }
 }
 
-/// Removes the staging tables that are left over. Tables that a living run writes are locked by it and stay.
-pub(crate) async fn tidy(lease: &mut Lease, leftovers: &Leftovers) -> Result<()> {
+/// Removes leftover staging tables. A table that a living run writes is locked and stays.
+pub(crate) async fn tidy(pooled: &mut PooledClient, leftovers: &Leftovers) -> Result<()> {
     let failed = |error| failure::statement("staging tables cannot be looked up", &error);
-    let stages = lease.query(STAGES, &[&STAGE]).await.map_err(failed)?;
+    let stages = pooled.query(STAGES, &[&STAGE]).await.map_err(failed)?;
     for stage in stages {
         let table = TableName { schema: stage.get(0), table: stage.get(1) };
         let comment: Option<&str> = stage.get(2);
-        let Some((replication, run_id, at)) = comment.and_then(marked) else { continue };
+        let Some((replication, run_id, at)) = comment.and_then(parse_comment) else { continue };
         let Some(key) = table.lock_key_of_stage() else { continue };
         if !leftovers.include(replication, run_id, at) {
             continue;
         }
-        // What cannot be removed now, the next run tries again.
-        if let Err(error) = remove(lease, &table, key).await {
+        // The next run tries again to remove what cannot be removed now.
+        if let Err(error) = remove(pooled, &table, key).await {
             tracing::debug!(%table, error = error.chain(), "a staging table stays");
         }
     }
     Ok(())
 }
 
-/// The end of a staging table's comment: a day.
-pub(crate) fn dated(at: DateTime<Utc>) -> String {
+/// End of the comment of a staging table: a day.
+pub(crate) fn comment_date(at: DateTime<Utc>) -> String {
     at.format(" (%Y-%m-%d)").to_string()
 }
 
-/// Replication and run of a staging table, and the day on which a process last went on with it, as its comment
-/// says.
-fn marked(comment: &str) -> Option<(&str, &str, DateTime<Utc>)> {
+/// Replication and run of a staging table, and the day on which a process last resumed it, read from its comment.
+fn parse_comment(comment: &str) -> Option<(&str, &str, DateTime<Utc>)> {
     let (replication, rest) = comment.strip_prefix(STAGING)?.rsplit_once(", run ")?;
     let (run, date) = rest.strip_suffix(')')?.split_once(" (")?;
     let day = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
     Some((replication, run, day.and_time(NaiveTime::MIN).and_utc()))
 }
 
-async fn remove(lease: &mut Lease, table: &TableName, key: i64) -> Result<()> {
+async fn remove(pooled: &mut PooledClient, table: &TableName, key: i64) -> Result<()> {
     let failed = |error| failure::statement(format!("{table} cannot be removed"), &error);
-    let transaction = lease.transaction().await.map_err(failed)?;
+    let transaction = pooled.transaction().await.map_err(failed)?;
     let free = transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&key]).await;
     if free.map_err(failed)?.get(0) {
         let statement = format!("SET LOCAL lock_timeout = '1s'; DROP TABLE IF EXISTS {table}");
@@ -103,8 +100,8 @@ async fn remove(lease: &mut Lease, table: &TableName, key: i64) -> Result<()> {
     transaction.commit().await.map_err(failed)
 }
 
-/// SQL: the staging tables of a table, in the schema of weir's own or beside it. Parameters: the table's
-/// schema, the beginning of their names.
+/// SQL that selects the staging tables of a table, in weir's own schema or in the table's. Parameters: the table's
+/// schema, and the prefix of their names.
 pub(crate) fn stages_of(column: &str) -> String {
     format!(
         "SELECT {column} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -118,10 +115,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_says_whose_a_staging_table_is() {
+    fn a_comment_names_the_run_of_a_staging_table() {
         let at = "2026-01-11T00:00:00Z".parse().unwrap();
-        let comment = marking("nightly, run x", "20260111000000000bb") + &dated(at);
-        assert_eq!(marked(&comment), Some(("nightly, run x", "20260111000000000bb", at)));
-        assert_eq!(marked("somebody's own"), None);
+        let comment = stage_comment("nightly, run x", "20260111000000000bb") + &comment_date(at);
+        assert_eq!(parse_comment(&comment), Some(("nightly, run x", "20260111000000000bb", at)));
+        assert_eq!(parse_comment("a comment of a user"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger of points in a database: a row per connection, changed only as it was read.
+//! The ledger of points in a database: a row per connection, updated only if no other process has changed it.
 
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
@@ -15,24 +15,23 @@ use crate::write::postgres::session::pool::Pool;
 use crate::write::postgres::sql::{schemas, weir_schema};
 use crate::write::postgres::state::location;
 
-/// Name of the table.
+/// Name of the table. Stored in databases: it must not change.
 const TABLE: &str = "_weir_ledger";
-/// Finds its schema: weir's own, or that of the first table of this name in the database that may be
-/// written.
+/// Finds the schema of the table: weir's own, or that of the first writable table with this name in the database.
 const FIND: &str = "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
     WHERE relname = $1 AND relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE') \
     AND has_table_privilege(pg_class.oid, 'SELECT') \
     AND has_table_privilege(pg_class.oid, 'INSERT') \
     AND has_table_privilege(pg_class.oid, 'UPDATE') ORDER BY nspname <> $2, pg_class.oid LIMIT 1";
-/// Times that a change is tried again because somebody else was faster.
-const TRIES: u32 = 1000;
+/// Most attempts to change a row that other processes change at the same time.
+const MAX_ATTEMPTS: u32 = 1000;
 
-/// The ledger in the schema of weir's own, for all processes that write into the database. Where a role may
-/// not use that schema, it is beside the state.
+/// A ledger in weir's own schema, shared by all processes that write into the database. When the role may not use that
+/// schema, the ledger is in the schema of the state.
 pub struct PostgresLedger {
     options: PostgresOptions,
     pool: Pool,
-    /// A connection of its own, since those of the pool may be busy with rows.
+    /// A connection of its own, because those of the pool may be busy with rows.
     link: Mutex<Option<Link>>,
 }
 
@@ -41,7 +40,7 @@ struct Link {
     read: Statement,
     add: Statement,
     change: Statement,
-    /// The row as it was last seen: mostly, nobody has changed it since.
+    /// Connection and account of the row that was last written; mostly, no other process has changed it since.
     known: Option<(String, String)>,
 }
 
@@ -79,15 +78,14 @@ impl PostgresLedger {
     }
 }
 
-/// The table. Where it is not in the schema of weir's own, the first that was made in the database by anybody
-/// whose tables may be written, so that replications into several schemas share it. What an earlier version
-/// has counted elsewhere is taken over.
+/// The table of the ledger. When it is not in weir's own schema, it is the oldest writable one in the database, so that
+/// replications into several schemas share it. Accounts that an earlier version kept in another schema are copied.
 async fn find_or_create(
     client: &mut Client,
     wanted: TableName,
 ) -> Result<TableName, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    // Others who find none at the same time wait here, and find it then.
+    // Other processes that find none at the same time wait here, and then find this one.
     let everywhere = TableName { schema: String::new(), table: TABLE.to_owned() };
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&everywhere.lock_key()]).await?;
     let found = transaction.query_opt(FIND, &[&TABLE, &WEIR_SCHEMA]).await?;
@@ -111,7 +109,7 @@ async fn find_or_create(
 }
 
 impl Link {
-    /// Changes the account; `None` when somebody else was faster.
+    /// Changes the account; `None` when another process has changed it meanwhile.
     async fn change<T>(
         &mut self,
         connection: &str,
@@ -126,7 +124,7 @@ impl Link {
                 .await?
                 .map(|row| row.get::<_, String>(0)),
         };
-        // What cannot be read is as good as nothing: the server's word is still there.
+        // A damaged account counts as a new one: the server still limits what can be spent.
         let account = old.as_deref().map(serde_json::from_str::<Account>);
         let mut account = account.and_then(Result::ok).unwrap_or_default();
         let done = change(&mut account);
@@ -147,31 +145,31 @@ impl Link {
 impl Ledger for PostgresLedger {
     async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
         let mut place = self.link.lock().await;
-        // A visit that is given up in the midst of it leaves no connection behind.
+        // A cancelled visit leaves no connection with an open statement behind.
         let mut link = match place.take().filter(|link| !link.client.is_closed()) {
             Some(link) => link,
             None => self.connect().await?,
         };
-        let mut again = true;
-        for _ in 0..TRIES {
+        let mut may_reconnect = true;
+        for _ in 0..MAX_ATTEMPTS {
             match link.change(connection, |account| account.visit(visit)).await {
                 Ok(Some(standing)) => {
                     *place = Some(link);
                     return Ok(standing);
                 }
-                // Somebody else was faster.
+                // Another process has changed the account meanwhile.
                 Ok(None) => {}
-                // The server was started anew, or the table is gone.
-                Err(_) if again => {
-                    again = false;
+                // The server was restarted, or the table was dropped.
+                Err(_) if may_reconnect => {
+                    may_reconnect = false;
                     link = self.connect().await?;
                 }
                 Err(error) => {
-                    return Err(failure::statement("the ledger cannot be kept", &error));
+                    return Err(failure::statement("the ledger cannot be written", &error));
                 }
             }
         }
-        Err(Error::target("the ledger is changed all the time by somebody else"))
+        Err(Error::target("other processes keep changing the ledger"))
     }
 
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
@@ -199,12 +197,12 @@ impl Ledger for PostgresLedger {
         }
         let failed = |error| failure::statement("the ledger cannot be changed", &error);
         let mut link = self.connect().await?;
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             if link.change(connection, Account::lift).await.map_err(failed)?.is_some() {
                 return Ok(true);
             }
         }
-        Err(Error::target("the ledger is changed all the time by somebody else"))
+        Err(Error::target("other processes keep changing the ledger"))
     }
 
     fn place(&self, connection: &str) -> String {

@@ -1,28 +1,35 @@
-//! Whose the tables are: a table of weir's own with a row per table, written in the transaction of its rows.
+//! The owners of tables: a table of records with a row per table, written in the same transaction as its rows.
 
 use tokio_postgres::{Client, GenericClient};
 
 use crate::error::Result;
 use crate::write::owner::{Owner, Standing};
 use crate::write::postgres::failure;
-use crate::write::postgres::load::stage::Stage;
+use crate::write::postgres::load::stage::StagingTable;
 use crate::write::postgres::name::{TableName, WEIR_SCHEMA};
 use crate::write::postgres::sql::catalog;
 use crate::write::postgres::sql::weir_schema;
 use crate::write::table::Disposition;
 
-/// Name of the table in weir's own schema, and beside the tables where a role may not use that.
+/// Name of the table of records in weir's own schema, and its name in the schema of the tables, for roles that may not
+/// use weir's schema. Stored in databases: they must not change.
 const RECORDS: &str = "tables";
 const BESIDE: &str = "_weir_tables";
 
-/// The places in which the record of a table may be, the preferred one first.
-fn places(name: &TableName) -> [TableName; 2] {
+/// The tables of records that may have the record of a table, the preferred one first.
+fn record_tables(name: &TableName) -> [TableName; 2] {
     let own = TableName { schema: WEIR_SCHEMA.to_owned(), table: RECORDS.to_owned() };
     [own, name.sibling(BESIDE)]
 }
 
-/// What this role may do with a table of records: read it, and write it; `None` where it is not there.
-async fn access(client: &Client, place: &TableName) -> Result<Option<(bool, bool)>> {
+/// What this role may do with a table of records.
+struct Access {
+    read: bool,
+    write: bool,
+}
+
+/// The permissions of this role for a table of records; `None` when there is no such table.
+async fn access(client: &Client, place: &TableName) -> Result<Option<Access>> {
     let found = client
         .query_opt(
             "SELECT u AND has_table_privilege(c.oid, 'SELECT'), \
@@ -36,16 +43,16 @@ async fn access(client: &Client, place: &TableName) -> Result<Option<(bool, bool
         )
         .await
         .map_err(|error| failure::statement(format!("{place} cannot be looked up"), &error))?;
-    Ok(found.map(|row| (row.get(0), row.get(1))))
+    Ok(found.map(|row| Access { read: row.get(0), write: row.get(1) }))
 }
 
-/// Where the record of a table is written; the table of records is made when it is missing. `None`, with a
-/// warning of the log, where this role can make none.
-pub(crate) async fn place(client: &Client, name: &TableName) -> Result<Option<TableName>> {
+/// The table for the record of a table, created when it is missing. `None`, with a warning in the log, when this role
+/// cannot create it.
+pub(crate) async fn record_table(client: &Client, name: &TableName) -> Result<Option<TableName>> {
     let may_own = weir_schema::usable(client).await?.is_some();
-    for place in places(name) {
+    for place in record_tables(name) {
         match access(client, &place).await? {
-            Some((_, true)) => return Ok(Some(place)),
+            Some(Access { write: true, .. }) => return Ok(Some(place)),
             Some(_) => continue,
             None if place.schema == WEIR_SCHEMA && !may_own => continue,
             None => {}
@@ -56,23 +63,25 @@ pub(crate) async fn place(client: &Client, name: &TableName) -> Result<Option<Ta
                  written_at timestamptz NOT NULL, PRIMARY KEY (table_schema, table_name))"
         );
         let created = client.batch_execute(&create).await;
-        // Another run may have just made it.
-        if created.is_ok() || matches!(access(client, &place).await?, Some((_, true))) {
+        // Another run may have just created it.
+        if created.is_ok()
+            || matches!(access(client, &place).await?, Some(Access { write: true, .. }))
+        {
             return Ok(Some(place));
         }
         if let Err(error) = created {
-            let error = failure::definition("it is not made", &create, &error);
+            let error = failure::definition("it cannot be created", &create, &error);
             tracing::warn!("owners of tables are not recorded in {place}: {}", error.chain());
         }
     }
     Ok(None)
 }
 
-/// Records in an open transaction whose the table is.
-pub(crate) async fn save<C: GenericClient + Sync>(client: &C, stage: &Stage) -> Result<()> {
+/// Records the owner of a table, in an open transaction.
+pub(crate) async fn save<C: GenericClient + Sync>(client: &C, stage: &StagingTable) -> Result<()> {
     let (Some(owner), Some(place)) = (&stage.owner, &stage.records) else { return Ok(()) };
     let rows = match stage.disposition {
-        Disposition::Merge => catalog::count(client, &stage.name).await?,
+        Disposition::Merge => catalog::count(client, &stage.target).await?,
         _ => None,
     };
     let rows = rows.and_then(|rows| i64::try_from(rows).ok());
@@ -84,21 +93,21 @@ pub(crate) async fn save<C: GenericClient + Sync>(client: &C, stage: &Stage) -> 
              (replication, source, run_id, rows, written_at) = ROW(EXCLUDED.replication, \
              EXCLUDED.source, EXCLUDED.run_id, EXCLUDED.rows, EXCLUDED.written_at)"
     );
-    let (schema, table) = (&stage.name.schema, &stage.name.table);
+    let (schema, table) = (&stage.target.schema, &stage.target.table);
     client
         .execute(&statement, &[schema, table, replication, source, run_id, &rows])
         .await
         .map(drop)
         .map_err(|error| {
-            failure::statement(format!("the owner of {} cannot be recorded", stage.name), &error)
+            failure::statement(format!("the owner of {} cannot be recorded", stage.target), &error)
         })
 }
 
-/// The record of a table: the newest of all places that this role may read.
+/// The owner of a table: the newest record in all tables of records that this role may read.
 async fn read(client: &Client, name: &TableName) -> Result<Option<Owner>> {
     let mut newest = None;
-    for place in places(name) {
-        if !matches!(access(client, &place).await?, Some((true, _))) {
+    for place in record_tables(name) {
+        if !matches!(access(client, &place).await?, Some(Access { read: true, .. })) {
             continue;
         }
         let query = format!(
@@ -119,7 +128,7 @@ async fn read(client: &Client, name: &TableName) -> Result<Option<Owner>> {
     Ok(newest.map(|(_, owner)| owner))
 }
 
-/// What stands where a table is to be written.
+/// What exists under the name of a table.
 pub(crate) async fn standing(
     client: &Client,
     name: &TableName,

@@ -1,4 +1,4 @@
-//! The state of replications: a table beside those it is about, saved in the same transactions.
+//! The state of replications: a table that is written in the same transactions as the rows.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,37 +12,37 @@ use crate::write::postgres::failure;
 use crate::write::postgres::name;
 use crate::write::postgres::session::pool::Pool;
 use crate::write::postgres::sql::schemas;
-use crate::write::postgres::state::location::Home;
+use crate::write::postgres::state::location::StateLocation;
 
-/// Name of the view that says how fresh each stream is.
+/// Name of the view that shows how fresh each stream is.
 const STREAMS: &str = "_weir_streams";
-/// Its comment, which tells versions of it apart.
+/// Comment of the view, which identifies its version.
 const ABOUT_STREAMS: &str = "weir: when each stream was last read, and what came of it (1)";
-/// Key under which the holder of the lock stands; no part of the state.
+/// Key of the holder of the lock, which is not part of the state.
 const HOLDER: &str = "_holder";
-/// Stands for an entry that is no JSON.
+/// Value of an entry that is not JSON.
 const ALTERED: &str = "altered by hand";
-/// Waits for a lock that a session which has just ended may still have.
-const WAITS: u32 = 20;
-const WAIT: Duration = Duration::from_millis(100);
+/// Number of waits for a lock that a session may still hold after its client has ended.
+const LOCK_RETRIES: u32 = 20;
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Lets an open transaction outlive the server: its commit waits for the disk, and with it for all that
-/// was committed before without waiting. It must change something, or it waits for nothing.
-pub(crate) async fn let_last(transaction: &Transaction<'_>) -> Result<()> {
-    let lasts = transaction.batch_execute("SET LOCAL synchronous_commit TO DEFAULT").await;
-    lasts.map_err(|error| failure::statement("the state cannot be saved", &error))
+/// Makes an open transaction durable: its commit waits for the disk, and so does everything that was committed before
+/// without waiting. The transaction must change something, or its commit does not wait.
+pub(crate) async fn make_durable(transaction: &Transaction<'_>) -> Result<()> {
+    let set = transaction.batch_execute("SET LOCAL synchronous_commit TO DEFAULT").await;
+    set.map_err(|error| failure::statement("the state cannot be saved", &error))
 }
 
 /// Saves changes in an open transaction.
 pub(crate) async fn apply<C: GenericClient + Sync>(
     client: &C,
-    home: &Home,
+    location: &StateLocation,
     changes: &[Change],
 ) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    // A key may be named twice: the last one counts.
+    // A key may occur twice: the last change counts.
     let last: BTreeMap<&str, &Option<Value>> =
         changes.iter().map(|change| (change.key.as_str(), &change.value)).collect();
     let (mut keys, mut values, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
@@ -56,7 +56,7 @@ pub(crate) async fn apply<C: GenericClient + Sync>(
         }
     }
     let failed = |error| failure::statement("the state cannot be saved", &error);
-    let (table, replication) = (&home.table, &home.replication);
+    let (table, replication) = (&location.table, &location.replication);
     if !forgotten.is_empty() {
         let statement = format!("DELETE FROM {table} WHERE replication = $1 AND key = ANY($2)");
         client.execute(&statement, &[replication, &forgotten]).await.map_err(failed)?;
@@ -76,11 +76,11 @@ pub(crate) async fn apply<C: GenericClient + Sync>(
 /// The state of one replication.
 pub(crate) struct PostgresStore {
     pub(crate) pool: Arc<Pool>,
-    pub(crate) home: Home,
+    pub(crate) location: StateLocation,
 }
 
 struct PostgresLock {
-    /// The lock is the session's.
+    /// The session that holds the lock.
     client: Arc<Client>,
 }
 
@@ -92,8 +92,8 @@ impl Lock for PostgresLock {
 
 impl PostgresStore {
     async fn create(&self, client: &Client) -> Result<()> {
-        schemas::ensure_schema(client, &self.home.table).await?;
-        let name = self.home.table.to_string();
+        schemas::ensure_schema(client, &self.location.table).await?;
+        let name = self.location.table.to_string();
         let found = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await;
         let failed =
             |error| failure::statement(format!("table {name} cannot be looked up"), &error);
@@ -103,7 +103,7 @@ impl PostgresStore {
         let statement = format!(
             "CREATE TABLE IF NOT EXISTS {} (replication text NOT NULL, key text NOT NULL, \
              value text NOT NULL, saved_at timestamptz NOT NULL, PRIMARY KEY (replication, key))",
-            self.home.table
+            self.location.table
         );
         match client.batch_execute(&statement).await {
             // Another run has just created it.
@@ -115,10 +115,9 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Makes the view of the streams, unless this version of it is there. A database that does not let it be
-    /// made goes without.
-    async fn show_streams(&self, client: &Client) -> Result<()> {
-        let (table, view) = (&self.home.table, self.home.table.sibling(STREAMS));
+    /// Creates the view of the streams, unless this version of it exists. Logs a warning when the database refuses.
+    async fn create_view(&self, client: &Client) -> Result<()> {
+        let (table, view) = (&self.location.table, self.location.table.sibling(STREAMS));
         let failed = |error| failure::statement(format!("view {view} cannot be looked up"), &error);
         let about = "SELECT obj_description(to_regclass($1), 'pg_class') IS NOT DISTINCT FROM $2";
         let known = client.query_one(about, &[&view.to_string(), &ABOUT_STREAMS]).await;
@@ -139,7 +138,7 @@ impl PostgresStore {
                  WHERE key LIKE 'stream/%') AS streams; COMMENT ON VIEW {view} IS {about}"
         );
         if let Err(error) = client.batch_execute(&statement).await {
-            let error = failure::definition("it is not made", &statement, &error);
+            let error = failure::definition("it cannot be created", &statement, &error);
             tracing::warn!("there is no view {view}: {}", error.chain());
         }
         Ok(())
@@ -147,8 +146,8 @@ impl PostgresStore {
 
     async fn read(&self, client: &Client) -> Result<BTreeMap<String, String>> {
         let statement =
-            format!("SELECT key, value FROM {} WHERE replication = $1", self.home.table);
-        match client.query(&statement, &[&self.home.replication]).await {
+            format!("SELECT key, value FROM {} WHERE replication = $1", self.location.table);
+        match client.query(&statement, &[&self.location.replication]).await {
             Ok(rows) => Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect()),
             Err(error) if failure::is(&error, &SqlState::UNDEFINED_TABLE) => Ok(BTreeMap::new()),
             Err(error) => Err(failure::statement("the state cannot be read", &error)),
@@ -158,7 +157,7 @@ impl PostgresStore {
     async fn holder(&self, client: &Client) -> String {
         let entries = self.read(client).await.unwrap_or_default();
         let holder = entries.get(HOLDER).and_then(|text| serde_json::from_str::<Holder>(text).ok());
-        holder.map_or_else(|| "somebody unknown".to_owned(), |holder| holder.to_string())
+        holder.map_or_else(|| "an unknown process".to_owned(), |holder| holder.to_string())
     }
 }
 
@@ -169,33 +168,34 @@ impl Store for PostgresStore {
         self.create(&client).await?;
         let failed = |error| failure::statement("the replication cannot be locked", &error);
         for attempt in 0.. {
-            let row =
-                client.query_one("SELECT pg_try_advisory_lock($1)", &[&self.home.lock_key()]).await;
+            let row = client
+                .query_one("SELECT pg_try_advisory_lock($1)", &[&self.location.lock_key()])
+                .await;
             if row.map_err(failed)?.get(0) {
                 break;
             }
-            if attempt == WAITS {
-                let (name, holder) = (&self.home.replication, self.holder(&client).await);
+            if attempt == LOCK_RETRIES {
+                let (name, holder) = (&self.location.replication, self.holder(&client).await);
                 let what = format!("another run of `{name}` is going on: {holder}");
                 return Err(Error::new(Kind::Busy, what).with_hint(
                     "wait until it is done (`weir sync run --wait 90s` does), or end it",
                 ));
             }
-            tokio::time::sleep(WAIT).await;
+            tokio::time::sleep(LOCK_RETRY_PAUSE).await;
         }
-        self.show_streams(&client).await?;
+        self.create_view(&client).await?;
         let value = serde_json::to_value(holder).unwrap_or_default();
-        apply(&*client, &self.home, &[Change::set(HOLDER, value)]).await?;
+        apply(&*client, &self.location, &[Change::set(HOLDER, value)]).await?;
         Ok(Box::new(PostgresLock { client }))
     }
 
     async fn load(&self) -> Result<Entries> {
-        let lease = self.pool.lease().await?;
-        let entries = self.read(&lease).await?;
-        lease.give_back();
+        let pooled = self.pool.get().await?;
+        let entries = self.read(&pooled).await?;
+        pooled.give_back();
         let mut read = Entries::new();
         for (key, text) in entries.into_iter().filter(|(key, _)| key != HOLDER) {
-            // What somebody has altered by hand is no state: whoever reads it refuses or forgets it.
+            // An entry that a user has altered is no state: the reader refuses it or discards it.
             let value = serde_json::from_str(&text);
             read.insert(key, value.unwrap_or_else(|_| Value::from(ALTERED)));
         }
@@ -203,18 +203,18 @@ impl Store for PostgresStore {
     }
 
     async fn save(&self, changes: &[Change]) -> Result<()> {
-        let mut lease = self.pool.lease().await?;
+        let mut pooled = self.pool.get().await?;
         let failed = |error| failure::statement("the state cannot be saved", &error);
-        let transaction = lease.transaction().await.map_err(failed)?;
-        let_last(&transaction).await?;
-        apply(&transaction, &self.home, changes).await?;
+        let transaction = pooled.transaction().await.map_err(failed)?;
+        make_durable(&transaction).await?;
+        apply(&transaction, &self.location, changes).await?;
         transaction.commit().await.map_err(failed)?;
-        lease.give_back();
+        pooled.give_back();
         Ok(())
     }
 }
 
-/// Checks that the state of a replication can be kept under its name.
+/// Refuses a replication whose name the state cannot have.
 pub(crate) fn check(replication: &str) -> Result<()> {
     name::check("replication", replication)
 }
