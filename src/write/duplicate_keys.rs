@@ -120,7 +120,7 @@ pub(crate) fn check_strict(strict: bool, notices: &[Notice]) -> Result<()> {
     match notices.iter().find(|notice| strict && notice.kind.fails_strict()) {
         None => Ok(()),
         Some(notice) => Err(Error::new(Kind::Shape, notice.to_string())
-            .with_hint("the stream is `strict`: without `strict`, the run goes on and reports it")),
+            .with_hint("the stream is `strict`: without `strict`, the run continues and reports the collisions")),
     }
 }
 

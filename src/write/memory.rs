@@ -161,7 +161,7 @@ impl Store for MemoryStore {
     async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
         let mut contents = locked(&self.contents);
         if let Some(other) = contents.locks.get(&self.replication) {
-            let what = format!("another run of `{}` is going on: {other}", self.replication);
+            let what = format!("another run of `{}` is in progress: {other}", self.replication);
             return Err(Error::new(Kind::Busy, what));
         }
         contents.locks.insert(self.replication.clone(), holder.clone());

@@ -90,7 +90,7 @@ fn read_file(path: &Path) -> Result<Option<Account>> {
     }
     let account = serde_json::from_slice(&text);
     account.map(Some).map_err(|error| {
-        Error::target(format!("`{}` is damaged", path.display())).because(error).with_hint(
+        Error::target(format!("the ledger `{}` is damaged", path.display())).because(error).with_hint(
             "`weir quota reset CONNECTION` creates it again; points that were spent before are then not counted",
         )
     })
@@ -116,7 +116,7 @@ fn change_file<T>(path: &Path, change: impl FnOnce(&mut Account) -> T) -> Result
     if known.is_err() && !previous.is_empty() {
         let file = path.display();
         tracing::warn!(
-            "`{file}` is damaged and is created again: points that were spent before are not counted"
+            "the ledger `{file}` is damaged, so weir creates it again: points that were spent before are not counted"
         );
     }
     let mut account: Account = known.unwrap_or_default();

@@ -26,7 +26,7 @@ impl Manifest {
     /// Parses a manifest; `shown` is how messages name its folder.
     pub(crate) fn parse(bytes: &[u8], shown: &str) -> Result<Self> {
         serde_json::from_slice(bytes).map_err(|error| {
-            Error::target(format!("`{shown}/{NAME}` is no manifest of weir"))
+            Error::target(format!("`{shown}/{NAME}` is not a weir manifest"))
                 .because(error)
                 .with_hint("move it away if it is not weir's, or restore it")
         })

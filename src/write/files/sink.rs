@@ -26,6 +26,6 @@ pub(crate) fn counted(folder: &str, files: usize) -> String {
 
 /// The error of an append to an object that is one file.
 pub(crate) fn cannot_append(shown: &str) -> Error {
-    Error::input(format!("nothing can be added to `{shown}`, which is one file"))
+    Error::input(format!("cannot append to `{shown}`, which is a single file"))
         .with_hint("put a `*` in the file name, as in `pages/*.parquet`, or `{run_timestamp}`")
 }

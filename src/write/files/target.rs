@@ -33,12 +33,12 @@ use crate::write::storage::cloud;
 use crate::write::table::{Disposition, Table};
 use crate::write::target::{Ending, Seen, Target, Watch, Writer};
 
-/// A store of files: a folder on local disk, or a bucket or container and a prefix in it.
+/// A target of files: a folder on local disk, or a prefix in a bucket or container.
 ///
-/// The `object` of a table is a path below the root. Its extension tells the format: `.parquet`,
-/// `.jsonl` or `.ndjson`, the latter two also with `.gz` or `.zst`. A `*` in the file name makes it
-/// a folder of parts: `pages/*.parquet` becomes `pages/<run id>-00000.parquet` and so on (in an object
-/// store `pages/<run id>-<attempt>-00000.parquet`), beside a `_weir.json` that lists the parts.
+/// The `object` of a table is a path below the root. Its extension names the format: `.parquet`, `.jsonl` or
+/// `.ndjson`, the latter two also with `.gz` or `.zst`. A `*` in the file name makes it a folder of parts:
+/// `pages/*.parquet` becomes `pages/<run id>-00000.parquet` and so on (in an object store
+/// `pages/<run id>-<attempt>-00000.parquet`), with a manifest `_weir.json` that lists the parts.
 #[derive(Debug)]
 pub struct Files {
     location: Location,
@@ -180,7 +180,7 @@ impl Target for Files {
         }
         let table = Table { disposition: Disposition::Replace, ..table.clone() };
         let writer = self.open(&table, None).await?;
-        let writer = writer.ok_or_else(|| Error::target("the object cannot be opened"))?;
+        let writer = writer.expect("a writer that starts over needs no staged rows");
         let nothing =
             Ending { seen: Seen::Some, at: chrono::DateTime::UNIX_EPOCH, void: Vec::new() };
         Ok(writer.commit(&nothing, &[]).await?.object)
@@ -273,7 +273,8 @@ fn check_table(table: &Table, object: &Object, settings: Settings) -> Result<()>
             .with_hint("declare its `key` in the spec, or use the mode full-refresh"));
     }
     if settings.max_file_bytes.is_some() && object.parts.is_none() {
-        let message = format!("`{}` is one file, which a size limit cannot split", table.object);
+        let message =
+            format!("`{}` is a single file, which a size limit cannot split", table.object);
         return Err(Error::input(message).with_hint(
             "put a `*` in the file name, as in `pages/*.parquet`, or leave the size limit out",
         ));

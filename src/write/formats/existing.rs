@@ -46,7 +46,7 @@ impl ExistingFile {
     pub(crate) fn unreadable(&self, why: impl std::fmt::Display) -> Error {
         Error::target(format!("`{}` cannot be read", self.shown()))
             .because(why.to_string())
-            .with_hint("move it away, or load it anew with the mode full-refresh")
+            .with_hint("move it away, or load it again with the mode full-refresh")
     }
 
     /// The error of existing values that the table's column cannot take.
@@ -55,7 +55,7 @@ impl ExistingFile {
         Error::target(format!("column `{column}` of `{shown}` is {found}, the stream's is `{wanted}`"))
             .with_hint(format!(
                 "name another type under `columns: {{ {column}: … }}` in the replication, move the file \
-                 away, or load it anew with the mode full-refresh"
+                 away, or load it again with the mode full-refresh"
             ))
     }
 }

@@ -171,15 +171,16 @@ fn refused(options: &PostgresOptions, refusal: &DbError) -> Error {
     }
     if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
         let what = format!("the server does not admit user `{user}` to database `{database}`");
-        return Error::new(Kind::Credentials, what)
-            .because(message(refusal))
-            .with_hint("the role may not exist, or `pg_hba.conf` does not let it in from here");
+        return Error::new(Kind::Credentials, what).because(message(refusal)).with_hint(
+            "the role may not exist, or `pg_hba.conf` does not allow it from this machine",
+        );
     }
     if *code == SqlState::INVALID_CATALOG_NAME {
         return Error::input(format!("there is no database `{database}` at `{}`", options.shown()))
             .with_hint("create it (`createdb`), or correct `database` of the connection");
     }
-    let failed = Error::target(format!("the server at `{}` refused to connect", options.shown()));
+    let failed =
+        Error::target(format!("the server at `{}` refused the connection", options.shown()));
     let failed = failed.because(message(refusal));
     match remedy(code) {
         Some(hint) => failed.with_hint(hint),
@@ -220,8 +221,8 @@ fn remedy(code: &SqlState) -> Option<&'static str> {
             SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             "the table is published: give it a primary key, or ALTER TABLE … REPLICA IDENTITY FULL",
         ),
-        (SqlState::QUERY_CANCELED, "someone, or `statement_timeout`, cancelled the statement"),
-        (SqlState::UNDEFINED_TABLE, "someone dropped a table that this run needs: run again"),
+        (SqlState::QUERY_CANCELED, "a user or `statement_timeout` cancelled the statement"),
+        (SqlState::UNDEFINED_TABLE, "a table that this run needs was dropped: run again"),
     ];
     REMEDIES.iter().find(|(known, _)| known == code).map(|(_, hint)| *hint)
 }
@@ -256,7 +257,7 @@ fn unreachable(what: String) -> Error {
 pub(crate) fn no_answer(options: &PostgresOptions) -> Error {
     let seconds = options.connect_timeout.as_secs();
     unreachable(format!("no answer from `{}` within {seconds} seconds", options.shown()))
-        .with_hint("check the host and the firewalls between, or raise `connect_timeout`")
+        .with_hint("check the host and the firewalls on the way, or raise `connect_timeout`")
 }
 
 fn io_cause(error: &tokio_postgres::Error) -> Option<&io::Error> {

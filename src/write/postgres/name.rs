@@ -43,7 +43,7 @@ impl TableName {
             return Ok(());
         }
         let what = format!("the schema `{schema}` of table {self} is Postgres' own");
-        Err(Error::input(what).with_hint("write into a schema of yours: `public`, or a new one"))
+        Err(Error::input(what).with_hint("write into a schema of your own: `public`, or a new one"))
     }
 
     /// Another table in the same schema.

@@ -8,7 +8,7 @@ use std::sync::{
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::report::{Notice, NoticeKind, add_notice};
 use crate::state::Change;
 use crate::write::postgres::failure;
@@ -29,6 +29,9 @@ use crate::write::target::{Committed, Ending, Watch, Writer};
 const COPY_BYTES: usize = 4 << 20;
 /// Bytes of memory of all tables' batches from which on every table copies what it has.
 const MAX_WAITING_BYTES: usize = 32 << 20;
+
+/// Why a writer has its staging table and its lock.
+const OPEN: &str = "only commit and discard, which consume the writer, take them";
 
 /// Writes one table. When it is dropped, it releases its lock and leaves the staging table to the next run.
 pub(crate) struct PostgresWriter {
@@ -80,7 +83,7 @@ impl PostgresWriter {
             return Ok(());
         }
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        let stage = self.stage()?;
+        let stage = self.stage();
         let first = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let pooled = self.get().await?;
         let replaced = stage.copy(&pooled, batches, first).await?;
@@ -90,9 +93,8 @@ impl PostgresWriter {
         Ok(())
     }
 
-    fn stage(&self) -> Result<Arc<StagingTable>> {
-        let stage = self.open.as_ref().map(|(stage, _)| Arc::clone(stage));
-        stage.ok_or_else(|| Error::target("the writer is closed"))
+    fn stage(&self) -> Arc<StagingTable> {
+        Arc::clone(&self.open.as_ref().expect(OPEN).0)
     }
 
     /// A connection from the pool.
@@ -101,11 +103,8 @@ impl PostgresWriter {
     /// The lock on the table was lost.
     async fn get(&self) -> Result<PooledClient> {
         let pooled = self.pool.get().await?;
-        match &self.open {
-            Some((_, lock)) if lock.is_held() => Ok(pooled),
-            Some((stage, _)) => Err(lost_lock(&stage.target)),
-            None => Err(Error::target("the writer is closed")),
-        }
+        let (stage, lock) = self.open.as_ref().expect(OPEN);
+        if lock.is_held() { Ok(pooled) } else { Err(lost_lock(&stage.target)) }
     }
 
     /// Publishes the staged rows and saves the state, in one transaction.
@@ -179,7 +178,7 @@ impl Writer for PostgresWriter {
         let transaction = pooled.transaction().await.map_err(failed)?;
         store::make_durable(&transaction).await?;
         if state.is_empty() {
-            self.stage()?.touch(&transaction).await?;
+            self.stage().touch(&transaction).await?;
         }
         store::apply(&transaction, &self.location, state).await?;
         transaction.commit().await.map_err(failed)?;
@@ -189,7 +188,7 @@ impl Writer for PostgresWriter {
 
     async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
         self.flush().await?;
-        let stage = self.stage()?;
+        let stage = self.stage();
         let pooled = self.get().await?;
         let missing = merge::missing(&pooled, &stage, &ending.void, most).await?;
         pooled.give_back();
@@ -198,12 +197,11 @@ impl Writer for PostgresWriter {
 
     async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
         self.flush().await?;
-        let stage = self.stage()?;
+        let stage = self.stage();
         let (published, mut notices) = self.publish(&stage, ending, state).await?;
         let Published { rows, deleted, duplicates } = published;
-        if let Some((_, lock)) = self.open.take() {
-            lock.release().await;
-        }
+        let (_, lock) = self.open.take().expect(OPEN);
+        lock.release().await;
         let object = stage.target.to_string();
         let DuplicateReport { repeated, notices: of_keys } = duplicates;
         for notice in of_keys {
@@ -213,7 +211,7 @@ impl Writer for PostgresWriter {
     }
 
     async fn discard(mut self: Box<Self>) -> Result<()> {
-        let Some((stage, lock)) = self.open.take() else { return Ok(()) };
+        let (stage, lock) = self.open.take().expect(OPEN);
         let pooled = self.pool.get().await?;
         stage.discard(&pooled).await;
         pooled.give_back();

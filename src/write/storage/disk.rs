@@ -18,7 +18,7 @@ pub(crate) fn inside(root: &Path, path: &Path) -> Result<()> {
     let (shown, root) = (there.display(), root.display());
     Err(Error::input(format!("`{shown}` is a link that leads out of `{root}`"))
         .because(format!("it leads to `{}`", real.display()))
-        .with_hint("make it a folder, or name the place itself as the connection's `url`"))
+        .with_hint("replace it by a folder, or use its destination as the connection's `url`"))
 }
 
 /// The error of an operation on a path, with a hint about its cause. `what` is a verb: `read`, `write to`.

@@ -207,7 +207,7 @@ async fn a_second_run_learns_who_writes_the_table() {
     let pid = database.text(LOCKS).await;
     let error = second.open(&table, None).await.err().unwrap();
     let text = error.to_string();
-    assert!(text.contains(r#"another run writes table "public"."people""#), "{text}");
+    assert!(text.contains(r#"another run is writing table "public"."people""#), "{text}");
     assert!(text.contains(&format!("process {pid} (`nightly`")) && text.contains("UTC"), "{text}");
     let twice = first.open(&table, None).await.err().unwrap();
     assert!(twice.to_string().contains("two streams of this run write table"), "{twice:?}");

@@ -127,8 +127,8 @@ impl Store for RemoteStore {
         let lease = found.as_ref().and_then(|(bytes, _)| serde_json::from_slice(bytes).ok());
         if let Some(Lease { holder, until }) = lease.filter(Lease::is_held) {
             return Err(paths::taken(&self.replication, Some(&holder)).with_hint(format!(
-                "if that run has died, its lock ends at {}: wait until then, or until it is done; \
-                 `--wait 90s` does",
+                "if that run has died, its lock expires at {}: wait until then, or until the run is \
+                 done; `--wait 90s` does",
                 until.format("%H:%M:%S UTC")
             )));
         }
@@ -177,8 +177,10 @@ impl Store for RemoteStore {
         let bytes = journal::snapshot(0, &entries)?;
         let version = self.put(STATE, bytes, version).await.map_err(|error| {
             if is_conflict(&error) {
-                Error::target("somebody else has written the replication's state")
-                    .with_hint("two runs of one replication must not go at the same time")
+                let what =
+                    format!("another process has written the state of `{}`", self.replication);
+                Error::target(what)
+                    .with_hint("two runs of one replication must not run at the same time")
             } else {
                 refused(&self.shown, &error)
             }

@@ -106,8 +106,9 @@ impl StoreFolder {
         let mut object = self.object(table, object);
         object.existing().await?;
         let mut random = [0_u8; 4];
-        getrandom::fill(&mut random)
-            .map_err(|error| Error::target("there is no randomness").because(error.to_string()))?;
+        getrandom::fill(&mut random).map_err(|error| {
+            Error::target("the system provides no random numbers").because(error.to_string())
+        })?;
         object.attempt = u32::from_le_bytes(random);
         Ok(StoreSink::new(object, Arc::clone(&self.in_flight)))
     }

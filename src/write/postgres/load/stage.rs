@@ -72,7 +72,7 @@ impl StagingTable {
             if table.schema.position(&column.name) != Some(at)
                 || [ROW, SLICE, MARK].contains(&column.name.as_str())
             {
-                let what = format!("column `{}` of table {name} comes twice", column.name);
+                let what = format!("table {name} would have two columns `{}`", column.name);
                 return Err(Error::input(what).with_hint("leave one out with `select`"));
             }
         }
@@ -81,10 +81,8 @@ impl StagingTable {
             _ => table.schema.key.clone(),
         };
         if let Some(lost) = key.iter().find(|name| table.schema.position(name).is_none()) {
-            return Err(Error::input(format!(
-                "key column `{lost}` of table {name} is not written"
-            ))
-            .with_hint("select it, or change the stream's `key`"));
+            return Err(Error::input(format!("table {name} would lack its key column `{lost}`"))
+                .with_hint("select it, or change the stream's `key`"));
         }
         if key.is_empty() && table.disposition == Disposition::Merge {
             let what = format!("stream `{}` has no key to merge its rows by", table.stream);
@@ -95,8 +93,9 @@ impl StagingTable {
         let is_there = |name: &String| table.schema.position(name).is_some();
         let unique = if unique.iter().all(is_there) { unique } else { Vec::new() };
         let mut random = [0_u8; 4];
-        getrandom::fill(&mut random)
-            .map_err(|error| Error::target("there is no randomness").because(error.to_string()))?;
+        getrandom::fill(&mut random).map_err(|error| {
+            Error::target("the system provides no random numbers").because(error.to_string())
+        })?;
         let stage = name.stage(WEIR_SCHEMA, u32::from_le_bytes(random));
         let (schema, disposition) = (table.schema.clone(), table.disposition);
         let replaces = table.replaces.clone().filter(|_| disposition == Disposition::Merge);

@@ -274,7 +274,7 @@ pub(crate) fn is_known(name: &str) -> bool {
 }
 
 fn unknown(name: &str) -> Error {
-    let what = format!("`{name}` is no field of a Postgres connection");
+    let what = format!("a Postgres connection has no field `{name}`");
     Error::input(what).with_hint(suggest(name, FIELDS).unwrap_or_default())
 }
 

@@ -359,7 +359,7 @@ mod tests {
         assert_eq!((options.shown().as_str(), options.database()), ("other:7", "db"));
         let error = PostgresOptions::new(&[("pasword", "x")].map(secret).into(), &nothing);
         let error = error.unwrap_err();
-        assert_eq!(error.to_string(), "`pasword` is no field of a Postgres connection");
+        assert_eq!(error.to_string(), "a Postgres connection has no field `pasword`");
         assert_eq!(error.hint(), Some("did you mean `password`?"));
     }
 

@@ -179,8 +179,8 @@ impl<'run> LockWaits<'run> {
             return;
         }
         let message = format!(
-            "waiting for {holders} to release table {}; after {} seconds in total this run gives up, \
-             what it has read stays saved",
+            "waiting for {holders} to release table {}; this run gives up after {} seconds in total, \
+             and keeps what it has read",
             self.table,
             self.longest.as_secs(),
         );

@@ -84,7 +84,7 @@ async fn taken(client: &Client, name: &TableName) -> Error {
             format!("process {pid} (`{application}` from {client}, since {since} UTC)")
         },
     );
-    Error::new(Kind::Busy, format!("another run writes table {name}: {holder}")).with_hint(
+    Error::new(Kind::Busy, format!("another run is writing table {name}: {holder}")).with_hint(
         "wait until it is done; if it hangs, end it with `SELECT pg_terminate_backend(…)`",
     )
 }

@@ -185,7 +185,7 @@ impl Ledger for PostgresLedger {
             return Ok(None);
         };
         let account: Account = serde_json::from_str(row.get(0)).map_err(|error| {
-            Error::target(format!("what table {table} holds is not understood")).because(error)
+            Error::target(format!("table {table} contains a damaged account")).because(error)
         })?;
         Ok(Some(account.look(at)))
     }

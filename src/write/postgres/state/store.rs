@@ -176,7 +176,7 @@ impl Store for PostgresStore {
             }
             if attempt == LOCK_RETRIES {
                 let (name, holder) = (&self.location.replication, self.holder(&client).await);
-                let what = format!("another run of `{name}` is going on: {holder}");
+                let what = format!("another run of `{name}` is in progress: {holder}");
                 return Err(Error::new(Kind::Busy, what).with_hint(
                     "wait until it is done (`weir sync run --wait 90s` does), or end it",
                 ));
