@@ -24,7 +24,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::plan::StreamPlan;
 use crate::state::Change;
-use crate::write::{Committed, Ending, Seen, SliceNumber, Writer};
+use crate::write::{CommitInfo, Committed, Deletable, SliceNumber, Writer};
 
 /// Notes that may wait for the task.
 const WAITING: usize = 16;
@@ -417,7 +417,7 @@ impl Keeper {
     /// Makes the rows visible, with what is to be remembered of the stream.
     pub(super) async fn commit(
         mut self,
-        ending: &Ending,
+        ending: &CommitInfo,
         after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
         let at_home = self.durable.as_ref().is_some_and(|durable| durable.at_home);
@@ -439,7 +439,7 @@ impl Keeper {
         let name = self.plan.name.clone();
         let mut changes = match (&self.writer, durable.at_home) {
             (Some(_), false) => Vec::new(),
-            _ => self.settled(ending.seen),
+            _ => self.settled(ending.deletable),
         };
         let Some(mut writer) = self.writer.take() else {
             changes.push(after(&progress, None).change(&name));
@@ -459,14 +459,14 @@ impl Keeper {
         let open = [state.change(&name)].into_iter().chain(new).collect::<Vec<_>>();
         durable.store.save(&open).await?;
         let committed = writer.commit(ending, &[]).await?;
-        changes.extend(self.settled(ending.seen));
+        changes.extend(self.settled(ending.deletable));
         changes.push(after(&progress, Some(&committed)).change(&name));
         durable.store.save(&changes).await?;
         Ok((Some(committed), progress))
     }
 
     /// The changes by which the parents of this run, or its records, are remembered.
-    pub(super) fn settled(&self, seen: Seen) -> Vec<Change> {
+    pub(super) fn settled(&self, seen: Deletable) -> Vec<Change> {
         match &self.parents {
             None => Vec::new(),
             Some((About::Looks, looks)) => {
@@ -477,7 +477,7 @@ impl Keeper {
                 [looks, vec![About::Touched.forgotten(&self.plan.name)]].concat()
             }
             Some((About::Touched, touched)) => touched.settled(false),
-            Some((About::Parents, parents)) => parents.settled(seen == Seen::All),
+            Some((About::Parents, parents)) => parents.settled(seen == Deletable::Everything),
         }
     }
 

@@ -26,7 +26,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
-use crate::write::{Committed, Disposition, Seen, Table};
+use crate::write::{Committed, Deletable, Disposition, Table};
 
 /// A stream and its places in the queues.
 pub(super) struct Job {
@@ -205,7 +205,7 @@ async fn unread(
     opened: Result<Opened>,
     incomplete: bool,
 ) -> (Outcome, Supply) {
-    let changes = keeper.settled(Seen::All);
+    let changes = keeper.settled(Deletable::Everything);
     let Keeper { progress, .. } = keeper;
     match opened {
         Ok(Opened::Ready | Opened::Published) => {

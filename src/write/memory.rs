@@ -23,10 +23,10 @@ use crate::write::duplicate_keys::{
     DuplicateKeys, Example, Loss, LossKind, MAX_SHOWN, check_strict, versions,
 };
 use crate::write::leftovers::Leftovers;
-use crate::write::owner::{Owner, Standing};
+use crate::write::owner::{ExistingTable, Owner};
 use crate::write::slice_number::Apart;
 use crate::write::table::{Deletes, Disposition, Table};
-use crate::write::target::{Committed, Ending, Target, Watch, Writer};
+use crate::write::target::{CommitInfo, Committed, Target, Watch, Writer};
 
 /// The values of a row's key.
 type RowKey = Vec<Option<Vec<u8>>>;
@@ -116,23 +116,23 @@ impl Target for Memory {
         Ok(table.object.clone())
     }
 
-    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
+    async fn missing_part(&self, table: &Table) -> Result<Option<String>> {
         let there = locked(&self.contents).tables.contains_key(&table.object);
         Ok((!there).then(|| format!("table `{}` is gone", table.object)))
     }
 
-    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+    async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {
         let rows = self.count(table).await?;
         let owner = locked(&self.contents).owners.get(&table.object).cloned();
         let object = table.object.clone();
-        Ok(rows.map(|rows| Standing { object, rows: Some(rows), owner }))
+        Ok(rows.map(|rows| ExistingTable { object, rows: Some(rows), owner }))
     }
 
     async fn tidy(&self, _: &Leftovers) -> Result<()> {
         Ok(())
     }
 
-    fn attend(&self, _: Watch) {}
+    fn set_watch(&self, _: Watch) {}
 
     async fn count(&self, table: &Table) -> Result<Option<u64>> {
         let contents = locked(&self.contents);
@@ -231,9 +231,9 @@ impl Writer for MemoryWriter {
         Ok(())
     }
 
-    async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
+    async fn commit(self: Box<Self>, info: &CommitInfo, state: &[Change]) -> Result<Committed> {
         let Self { table, contents, rows } = *self;
-        let staged = StagedRows::new(&table, &rows, &ending.void)?;
+        let staged = StagedRows::new(&table, &rows, &info.discarded_slices)?;
         let (written, repeated) = (staged.rows.len() as u64, staged.duplicates.repeated);
         let notices = staged.duplicates.notices(staged.example.clone(), &table.stream);
         check_strict(table.strict, &notices)?;
@@ -243,7 +243,7 @@ impl Writer for MemoryWriter {
         match table.disposition {
             Disposition::Replace | Disposition::Truncate => *existing = staged.rows,
             Disposition::Append => existing.extend(staged.rows),
-            Disposition::Merge => deleted = merge(existing, staged, &table, ending)?,
+            Disposition::Merge => deleted = merge(existing, staged, &table, info)?,
         }
         let live = live(existing);
         if let Some(owner) = Owner::of(&table, Some(live)) {
@@ -355,7 +355,7 @@ fn merge(
     existing: &mut Vec<RecordBatch>,
     staged: StagedRows,
     table: &Table,
-    ending: &Ending,
+    info: &CommitInfo,
 ) -> Result<u64> {
     let key = &table.schema.key;
     let mut before: HashMap<RowKey, RecordBatch> =
@@ -370,16 +370,16 @@ fn merge(
         let gone = match &table.replaces {
             Some(column) => {
                 let parent = key_of(&row, std::slice::from_ref(column));
-                ending.seen.is_gone_with_parent(staged.parents.get(&parent).copied())
+                info.deletable.is_gone_with_parent(staged.parents.get(&parent).copied())
             }
-            None => ending.seen.is_gone(),
+            None => info.deletable.is_gone(),
         };
         let known = is_deleted(&row);
         match table.deletes {
             Deletes::Remove if gone => deleted += 1,
             Deletes::Mark if gone && !known => {
                 deleted += 1;
-                let at = TimestampMicrosecondArray::from(vec![ending.at.timestamp_micros()]);
+                let at = TimestampMicrosecondArray::from(vec![info.at.timestamp_micros()]);
                 let row = with(&row, DELETED_AT, Arc::new(at.with_timezone("UTC")))?;
                 rows.push(with(&row, CHANGE, Arc::new(StringArray::from(vec!["deleted"])))?);
             }

@@ -17,7 +17,7 @@ mod table;
 mod target;
 
 pub use self::leftovers::Leftovers;
-pub use self::owner::{Owner, Standing};
+pub use self::owner::{ExistingTable, Owner};
 pub use self::slice_number::SliceNumber;
 pub use self::table::{Deletes, Disposition, Table};
-pub use self::target::{Committed, Ending, SAMPLE, Seen, Target, Watch, Writer};
+pub use self::target::{CommitInfo, Committed, Deletable, SAMPLE, Target, Watch, Writer};

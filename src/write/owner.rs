@@ -13,7 +13,7 @@ pub struct Owner {
     pub source: String,
     /// Id of the last run that committed.
     pub run_id: String,
-    /// Number of rows after the last commit, counted as in [`Standing::rows`]; `None` when it was no merge.
+    /// Number of rows after the last commit, counted as in [`ExistingTable::rows`]; `None` when it was no merge.
     pub rows: Option<u64>,
 }
 
@@ -29,7 +29,7 @@ impl Owner {
 
 /// What exists under the name of a table that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ExistingTable {
     /// How messages name it: a quoted table name, or a path below the root.
     pub object: String,
     /// Number of its rows; databases leave out rows that are marked as deleted. `None` when the number is not

@@ -15,7 +15,7 @@ pub enum Disposition {
     Truncate,
     /// Adds the new rows.
     Append,
-    /// Replaces each existing row whose key a new row has. [`crate::write::Ending::seen`] and
+    /// Replaces each existing row whose key a new row has. [`crate::write::CommitInfo::deletable`] and
     /// [`Table::deletes`] decide about the other existing rows.
     Merge,
 }

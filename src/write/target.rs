@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::report::{Notice, Reporter, Silent};
 use crate::state::{Change, Store};
 use crate::write::leftovers::Leftovers;
-use crate::write::owner::Standing;
+use crate::write::owner::ExistingTable;
 use crate::write::table::Table;
 
 /// Suffix of the names of samples.
@@ -19,33 +19,33 @@ pub const SAMPLE: &str = "__sample";
 
 /// What a commit has to know about the run that staged the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct CommitInfo {
     /// Which existing rows the source no longer has.
-    pub seen: Seen,
+    pub deletable: Deletable,
     /// Time of the run, for `_weir_deleted_at`.
     pub at: DateTime<Utc>,
     /// Numbers of slices whose rows are discarded: they were read again under another number, or not to their
     /// end.
-    pub void: Vec<i64>,
+    pub discarded_slices: Vec<i64>,
 }
 
 /// Which existing rows a merge may take for deleted at the source, of those whose key was not staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum Deletable {
     /// No row, whatever the markers say.
     Nothing,
     /// The rows of each parent whose markers all say that its rows were read again.
-    Some,
+    ReadParents,
     /// All rows, because the run has read everything. In a table with [`Table::replaces`], the rows of a parent
     /// without a marker are deleted at the source, and those of a parent that is marked `false` are not.
-    All,
+    Everything,
 }
 
-impl Seen {
+impl Deletable {
     /// Whether the source no longer has an existing row whose key was not staged, in a table without
     /// [`Table::replaces`].
     pub(crate) fn is_gone(self) -> bool {
-        self == Self::All
+        self == Self::Everything
     }
 
     /// Whether the source no longer has an existing row whose key was not staged, in a table with
@@ -54,7 +54,7 @@ impl Seen {
     pub(crate) fn is_gone_with_parent(self, marked: Option<bool>) -> bool {
         match marked {
             Some(read_again) => read_again && self != Self::Nothing,
-            None => self == Self::All,
+            None => self == Self::Everything,
         }
     }
 }
@@ -103,7 +103,7 @@ impl Default for Watch {
 ///   the commit then fails with [`crate::error::Kind::Shape`], and the target stays unchanged.
 /// - A commit without any rows is a commit: `Replace` and `Truncate` then empty the table.
 /// - The state that `checkpoint` or `commit` gets is saved together with the rows: both or neither.
-/// - A commit records the table's [`crate::write::Owner`], which [`Target::standing`] reads.
+/// - A commit records the table's [`crate::write::Owner`], which [`Target::existing`] reads.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// Refuses a table that could never be opened, judged by its description alone; works offline.
@@ -113,7 +113,7 @@ pub trait Target: Send + Sync {
     ///
     /// # Errors
     /// The object is malformed.
-    fn beside(&self, object: &str) -> Result<String> {
+    fn sample_object(&self, object: &str) -> Result<String> {
         Ok(format!("{object}{SAMPLE}"))
     }
 
@@ -137,16 +137,16 @@ pub trait Target: Send + Sync {
 
     /// What a table that an earlier run has written lacks now, as a clause: the table itself, or a column of
     /// its schema. `None` when nothing is missing, as far as that shows without reading rows.
-    async fn lacks(&self, table: &Table) -> Result<Option<String>>;
+    async fn missing_part(&self, table: &Table) -> Result<Option<String>>;
 
     /// What exists under the table's name, and who owns it; `None` when nothing does. Changes nothing.
-    async fn standing(&self, table: &Table) -> Result<Option<Standing>>;
+    async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>>;
 
     /// Removes leftover staged rows, as far as possible. Only the holder of the replication's lock may call it.
     async fn tidy(&self, leftovers: &Leftovers) -> Result<()>;
 
     /// Sets where the target reports its waits, and what ends them.
-    fn attend(&self, watch: Watch);
+    fn set_watch(&self, watch: Watch);
 
     /// Whether this many staged rows of the table's run are there, so that [`Target::open`] can resume with
     /// them. Targets that save rows and state in one step always have them.
@@ -183,13 +183,13 @@ pub trait Writer: Send {
 
     /// Keys of existing rows that a commit now would take for deleted at the source, as texts; `None` when there
     /// are more than `most`, or the target cannot tell. For tables whose key is the column [`Table::replaces`].
-    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
-        let _ = (ending, most);
+    async fn missing(&mut self, info: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
+        let _ = (info, most);
         Ok(None)
     }
 
     /// Makes all rows visible at once, together with the state, and removes the staging.
-    async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed>;
+    async fn commit(self: Box<Self>, info: &CommitInfo, state: &[Change]) -> Result<Committed>;
 
     /// Discards all staged rows.
     async fn discard(self: Box<Self>) -> Result<()>;
@@ -202,14 +202,18 @@ mod tests {
     #[test]
     fn only_rows_that_were_surely_looked_for_are_gone() {
         let cases = [
-            (Seen::Nothing, false, [false, false, false]),
-            (Seen::Some, false, [false, true, false]),
-            (Seen::All, true, [true, true, false]),
+            (Deletable::Nothing, false, [false, false, false]),
+            (Deletable::ReadParents, false, [false, true, false]),
+            (Deletable::Everything, true, [true, true, false]),
         ];
-        for (seen, without_parent, with_parent) in cases {
-            assert_eq!(seen.is_gone(), without_parent, "{seen:?}");
+        for (deletable, without_parent, with_parent) in cases {
+            assert_eq!(deletable.is_gone(), without_parent, "{deletable:?}");
             let marked = [None, Some(true), Some(false)];
-            assert_eq!(marked.map(|one| seen.is_gone_with_parent(one)), with_parent, "{seen:?}");
+            assert_eq!(
+                marked.map(|one| deletable.is_gone_with_parent(one)),
+                with_parent,
+                "{deletable:?}"
+            );
         }
     }
 }

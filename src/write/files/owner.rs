@@ -17,7 +17,7 @@ use crate::write::files::local::folder::LocalFolder;
 use crate::write::files::location::Location;
 use crate::write::files::object::Object;
 use crate::write::files::state::{journal, paths};
-use crate::write::owner::{Owner, Standing};
+use crate::write::owner::{ExistingTable, Owner};
 use crate::write::storage::{bucket, disk};
 use crate::write::table::{Disposition, Table};
 
@@ -103,7 +103,7 @@ pub(crate) async fn standing(
     location: &Location,
     object: Object,
     disposition: Disposition,
-) -> Result<Standing> {
+) -> Result<ExistingTable> {
     let count = || match location {
         // An object whose rows cannot be counted exists all the same.
         Location::Local(local) => local.count(&object).ok(),
@@ -115,7 +115,7 @@ pub(crate) async fn standing(
     if owner.is_none() && rows.is_none() {
         rows = count();
     }
-    Ok(Standing { object: object.path, rows, owner })
+    Ok(ExistingTable { object: object.path, rows, owner })
 }
 
 fn write_local(local: &LocalFolder, name: &str, text: &[u8]) -> Result<()> {

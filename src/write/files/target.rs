@@ -24,14 +24,14 @@ use crate::write::files::writer::FilesWriter;
 use crate::write::formats::memory_limit::MemoryLimit;
 use crate::write::formats::settings::Settings;
 use crate::write::leftovers::Leftovers;
-use crate::write::owner::Standing;
+use crate::write::owner::ExistingTable;
 use crate::write::staging::rows::StagedRows;
 use crate::write::staging::segment::StagedRun;
 use crate::write::staging::{staging_dir, store};
 use crate::write::storage::bucket::Bucket;
 use crate::write::storage::cloud;
 use crate::write::table::{Disposition, Table};
-use crate::write::target::{Ending, Seen, Target, Watch, Writer};
+use crate::write::target::{CommitInfo, Deletable, Target, Watch, Writer};
 
 /// A target of files: a folder on local disk, or a prefix in a bucket or container.
 ///
@@ -127,7 +127,7 @@ impl Target for Files {
         check_table(table, &object, table.files.unwrap_or(self.settings))
     }
 
-    fn beside(&self, object: &str) -> Result<String> {
+    fn sample_object(&self, object: &str) -> Result<String> {
         Object::parse(object)?;
         Ok(object::beside(object))
     }
@@ -181,8 +181,11 @@ impl Target for Files {
         let table = Table { disposition: Disposition::Replace, ..table.clone() };
         let writer = self.open(&table, None).await?;
         let writer = writer.expect("a writer that starts over needs no staged rows");
-        let nothing =
-            Ending { seen: Seen::Some, at: chrono::DateTime::UNIX_EPOCH, void: Vec::new() };
+        let nothing = CommitInfo {
+            deletable: Deletable::ReadParents,
+            at: chrono::DateTime::UNIX_EPOCH,
+            discarded_slices: Vec::new(),
+        };
         Ok(writer.commit(&nothing, &[]).await?.object)
     }
 
@@ -200,7 +203,7 @@ impl Target for Files {
         }
     }
 
-    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
+    async fn missing_part(&self, table: &Table) -> Result<Option<String>> {
         let object = Object::parse(&table.object)?;
         if !self.has(table, &object).await? {
             return Ok(Some(format!("`{}` is gone", table.object)));
@@ -213,7 +216,7 @@ impl Target for Files {
         Ok(missing.map(|column| format!("column `{column}` of `{}` is gone", table.object)))
     }
 
-    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+    async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {
         let object = Object::parse(&table.object)?;
         let is_there = self.has(table, &object).await?
             && match &self.location {
@@ -235,7 +238,7 @@ impl Target for Files {
         Ok(())
     }
 
-    fn attend(&self, _: Watch) {}
+    fn set_watch(&self, _: Watch) {}
 
     async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
         let object = Object::parse(&table.object)?;

@@ -22,7 +22,7 @@ use crate::write::formats::settings::Settings;
 use crate::write::staging::merge::Merge;
 use crate::write::staging::rows::StagedRows;
 use crate::write::table::{Disposition, Table};
-use crate::write::target::{Committed, Ending, Writer};
+use crate::write::target::{CommitInfo, Committed, Writer};
 
 /// Stages the rows of one table; encodes and publishes them at commit.
 pub(crate) struct FilesWriter {
@@ -68,10 +68,10 @@ impl FilesWriter {
     }
 
     /// Encodes the new content, unseen; what the commit will report, except for the path.
-    async fn build(&self, ending: &Ending) -> Result<(EncodedOutput, Committed)> {
+    async fn build(&self, info: &CommitInfo) -> Result<(EncodedOutput, Committed)> {
         let files = self.existing_files().await?;
         let others = self.other_columns(&files).await?;
-        let merge = Merge::new(&self.table, others, ending, &self.staged);
+        let merge = Merge::new(&self.table, others, info, &self.staged);
         let mut output = self.output(&merge).await?;
         let lost = merge.lost().await?;
         let notices = lost.counts.notices(lost.example.clone(), &self.table.stream);
@@ -137,11 +137,11 @@ impl Writer for FilesWriter {
         self.state.store().save(state).await
     }
 
-    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+    async fn missing(&mut self, info: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
         self.staged.sync().await?;
         let files = self.existing_files().await?;
         let others = self.other_columns(&files).await?;
-        let merge = Merge::new(&self.table, others, ending, &self.staged);
+        let merge = Merge::new(&self.table, others, info, &self.staged);
         let (lost, parents) = (merge.lost().await?, merge.parents().await?);
         let mut missing = Vec::new();
         for pass in 0..merge.passes() {
@@ -160,9 +160,9 @@ impl Writer for FilesWriter {
         Ok(Some(missing))
     }
 
-    async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
+    async fn commit(mut self: Box<Self>, info: &CommitInfo, state: &[Change]) -> Result<Committed> {
         self.staged.sync().await?;
-        let (output, mut committed) = self.build(ending).await?;
+        let (output, mut committed) = self.build(info).await?;
         // The merge may have taken so long that a lease on the replication has expired.
         self.state.check_lock()?;
         let record = Record::new(&self.location, &self.object.path);

@@ -59,3 +59,58 @@ pub(crate) fn refuse_unknown<'name>(
         Some(name) => Err(file.unreadable(format!("column `{name}` is in some of the rows only"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values that a column of this type keeps, or the value that the error names.
+    fn fit(kind: ColumnType, values: &[Option<&str>]) -> Result<usize, String> {
+        let file = ExistingFile::Local("rows.jsonl".into());
+        let column = Column::new("c", kind);
+        decoded(&file, &column, values)
+            .map(|array| array.len() - array.null_count())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_fit_their_own_type_and_wider_ones() {
+        for (kind, value) in [
+            (ColumnType::Int, "1"),
+            (ColumnType::Float, "1"),
+            (ColumnType::Float, "1.5"),
+            (ColumnType::Decimal, "1.5"),
+            (ColumnType::Bool, "true"),
+            (ColumnType::Date, "\"2026-01-31\""),
+            (ColumnType::Timestamp, "\"2026-01-31\""),
+            (ColumnType::Text, "1"),
+            (ColumnType::Text, "{\"a\":1}"),
+            (ColumnType::Json, "[1]"),
+        ] {
+            assert_eq!(fit(kind, &[Some(value), None]), Ok(1), "{kind} {value}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_named() {
+        for (kind, value) in [
+            (ColumnType::Int, "\"x\""),
+            (ColumnType::Bool, "\"x\""),
+            (ColumnType::Date, "\"2026-01-31T09:30:00Z\""),
+            (ColumnType::Timestamp, "\"soon\""),
+        ] {
+            let error = fit(kind, &[None, Some(value)]).unwrap_err();
+            assert!(error.contains(value) && error.contains("rows.jsonl"), "{kind}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_the_table_lacks_is_refused() {
+        let file = ExistingFile::Local("rows.jsonl".into());
+        let columns = vec![Column::new("a", ColumnType::Int)];
+        let schema = TableSchema { columns, key: Vec::new() };
+        refuse_unknown(&file, &schema, ["a"].into_iter()).unwrap();
+        let error = refuse_unknown(&file, &schema, ["a", "b"].into_iter()).unwrap_err();
+        assert!(error.chain().contains("`b`"), "{error:?}");
+    }
+}

@@ -34,3 +34,26 @@ impl Format {
         found.map(|(_, format)| *format)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_known_extension_names_the_format() {
+        for (name, format) in [
+            ("pages.parquet", Some(Format::Parquet)),
+            ("pages.jsonl", Some(Format::Jsonl(Compression::Plain))),
+            ("pages.ndjson", Some(Format::Jsonl(Compression::Plain))),
+            ("pages.jsonl.gz", Some(Format::Jsonl(Compression::Gzip))),
+            ("pages.ndjson.zst", Some(Format::Jsonl(Compression::Zstd))),
+            ("a.parquet.jsonl", Some(Format::Jsonl(Compression::Plain))),
+            (".parquet", None),
+            ("pages.gz", None),
+            ("pages", None),
+            ("pages.PARQUET", None),
+        ] {
+            assert_eq!(Format::of_name(name), format, "{name}");
+        }
+    }
+}

@@ -43,3 +43,25 @@ impl Settings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let good = Settings::default();
+        good.check().unwrap();
+        Settings { zstd_level: 19, max_file_bytes: Some(1), ..good }.check().unwrap();
+        for wrong in [
+            Settings { zstd_level: 0, ..good },
+            Settings { zstd_level: 20, ..good },
+            Settings { row_group_rows: 0, ..good },
+            Settings { row_group_bytes: 0, ..good },
+            Settings { max_file_bytes: Some(0), ..good },
+        ] {
+            let error = wrong.check().unwrap_err();
+            assert!(error.hint().is_some(), "{wrong:?}: {error:?}");
+        }
+    }
+}

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::report::Event;
 use crate::state::Store;
 use crate::write::leftovers::Leftovers;
-use crate::write::owner::Standing;
+use crate::write::owner::ExistingTable;
 use crate::write::postgres::failure;
 use crate::write::postgres::load::stage::{StagingTable, lost_lock};
 use crate::write::postgres::name::{self, TableName, WEIR_SCHEMA};
@@ -153,7 +153,7 @@ impl Target for Postgres {
         StagingTable::plan(table, &self.options.schema).map(|_| ())
     }
 
-    fn beside(&self, object: &str) -> Result<String> {
+    fn sample_object(&self, object: &str) -> Result<String> {
         Ok(TableName::parse(object, &self.options.schema)?.beside(SAMPLE).to_string())
     }
 
@@ -268,7 +268,7 @@ impl Target for Postgres {
         existing.map_or(Ok(()), |existing| existing.check_no_duplicates(&name, &table.schema.key))
     }
 
-    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
+    async fn missing_part(&self, table: &Table) -> Result<Option<String>> {
         let (pooled, name) = self.begin_inspection(table).await?;
         let existing = explained(catalog::inspect(&*pooled, &name).await, &name)?;
         end_inspection(pooled).await?;
@@ -277,7 +277,7 @@ impl Target for Postgres {
         Ok(lost.map(|column| format!("column `{column}` of table {name} is gone")))
     }
 
-    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+    async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {
         let (pooled, name) = self.begin_inspection(table).await?;
         let standing = owner::standing(&pooled, &name, table.disposition).await;
         let standing = explained(standing, &name)?;
@@ -292,7 +292,7 @@ impl Target for Postgres {
         Ok(())
     }
 
-    fn attend(&self, watch: Watch) {
+    fn set_watch(&self, watch: Watch) {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 

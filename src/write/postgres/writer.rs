@@ -23,7 +23,7 @@ use crate::write::postgres::session::table_lock::TableLock;
 use crate::write::postgres::state::location::StateLocation;
 use crate::write::postgres::state::owner;
 use crate::write::postgres::state::store;
-use crate::write::target::{Committed, Ending, Watch, Writer};
+use crate::write::target::{CommitInfo, Committed, Watch, Writer};
 
 /// Bytes of memory of one table's batches that are enough for a COPY.
 const COPY_BYTES: usize = 4 << 20;
@@ -111,7 +111,7 @@ impl PostgresWriter {
     async fn publish(
         &mut self,
         stage: &StagingTable,
-        ending: &Ending,
+        info: &CommitInfo,
         state: &[Change],
     ) -> Result<(Published, Vec<Notice>)> {
         let name = &stage.target;
@@ -129,7 +129,7 @@ impl PostgresWriter {
         let failed = |error| failure::statement(format!("table {name} cannot be written"), &error);
         let transaction = pooled.transaction().await.map_err(failed)?;
         let mut waits = LockWaits::begin(&transaction, waiter).await?;
-        let published = commit::publish(&transaction, stage, ending, &mut waits).await?;
+        let published = commit::publish(&transaction, stage, info, &mut waits).await?;
         let waited = waits.waited();
         drop(waits);
         owner::save(&transaction, stage).await?;
@@ -186,19 +186,19 @@ impl Writer for PostgresWriter {
         Ok(())
     }
 
-    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+    async fn missing(&mut self, info: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
         self.flush().await?;
         let stage = self.stage();
         let pooled = self.get().await?;
-        let missing = merge::missing(&pooled, &stage, &ending.void, most).await?;
+        let missing = merge::missing(&pooled, &stage, &info.discarded_slices, most).await?;
         pooled.give_back();
         Ok(missing)
     }
 
-    async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
+    async fn commit(mut self: Box<Self>, info: &CommitInfo, state: &[Change]) -> Result<Committed> {
         self.flush().await?;
         let stage = self.stage();
-        let (published, mut notices) = self.publish(&stage, ending, state).await?;
+        let (published, mut notices) = self.publish(&stage, info, state).await?;
         let Published { rows, deleted, duplicates } = published;
         let (_, lock) = self.open.take().expect(OPEN);
         lock.release().await;

@@ -25,7 +25,7 @@ use crate::write::staging::columns::{broken, column};
 use crate::write::staging::duplicate_keys::{LostCursor, LostRows, Search};
 use crate::write::staging::rows::StagedRows;
 use crate::write::table::{Deletes, Disposition, Table};
-use crate::write::target::Ending;
+use crate::write::target::CommitInfo;
 
 /// Keys that are kept in memory at once: some 60 MB.
 const KEYS_PER_PASS: u64 = 1_000_000;
@@ -39,7 +39,7 @@ pub(crate) struct Merge<'table> {
     /// The columns of the new table: those of the stream, then those that only the existing table has.
     schema: TableSchema,
     arrow: SchemaRef,
-    ending: &'table Ending,
+    info: &'table CommitInfo,
     staged: &'table StagedRows,
     /// Slices whose rows do not count.
     void: HashSet<i64>,
@@ -76,7 +76,7 @@ impl<'table> Merge<'table> {
     pub(crate) fn new(
         table: &'table Table,
         others: Vec<Column>,
-        ending: &'table Ending,
+        info: &'table CommitInfo,
         staged: &'table StagedRows,
     ) -> Self {
         let mut schema = table.schema.clone();
@@ -86,8 +86,8 @@ impl<'table> Merge<'table> {
             Disposition::Merge => staged.count().div_ceil(KEYS_PER_PASS).max(1),
             _ => 1,
         };
-        let (arrow, void) = (schema.arrow(), ending.void.iter().copied().collect());
-        Self { table, schema, arrow, ending, staged, void, key, passes }
+        let (arrow, void) = (schema.arrow(), info.discarded_slices.iter().copied().collect());
+        Self { table, schema, arrow, info, staged, void, key, passes }
     }
 
     /// The columns of the new table.
@@ -238,11 +238,11 @@ impl<'table> Merge<'table> {
                 continue;
             }
             let is_gone = match &replaced {
-                None => self.ending.seen.is_gone(),
+                None => self.info.deletable.is_gone(),
                 Some(parents_of_rows) => {
                     let parent = parents_of_rows.get(row).and_then(Option::as_ref);
                     let marked = parent.and_then(|parent| parents.get(parent)).copied();
-                    self.ending.seen.is_gone_with_parent(marked)
+                    self.info.deletable.is_gone_with_parent(marked)
                 }
             };
             let newly = is_gone && !was_deleted(row) && self.table.deletes != Deletes::Ignore;
@@ -290,7 +290,7 @@ impl<'table> Merge<'table> {
         let mut columns = batch.columns().to_vec();
         if let Some(at) = self.schema.position(DELETED_AT) {
             let existing = batch.column(at).as_primitive::<TimestampMicrosecondType>();
-            let time = self.ending.at.timestamp_micros();
+            let time = self.info.at.timestamp_micros();
             let times = existing.iter().zip(gone);
             let times: TimestampMicrosecondArray =
                 times.map(|(existing, gone)| if *gone { Some(time) } else { existing }).collect();

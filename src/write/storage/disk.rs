@@ -37,3 +37,42 @@ pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
         .because(error.to_string())
         .with_hint(hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_below_the_root_are_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, other) = (folder.path().join("root"), folder.path().join("other"));
+        std::fs::create_dir_all(root.join("a")).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        std::os::unix::fs::symlink(&other, root.join("out")).unwrap();
+        std::os::unix::fs::symlink(root.join("a"), root.join("in")).unwrap();
+        for (path, is_inside) in [
+            ("a", true),
+            ("a/b/c", true),
+            ("new/file", true),
+            ("in/file", true),
+            ("out", false),
+            ("out/file", false),
+        ] {
+            assert_eq!(inside(&root, &root.join(path)).is_ok(), is_inside, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_hint_fits_the_cause() {
+        for (kind, hint) in [
+            (ErrorKind::PermissionDenied, "permission"),
+            (ErrorKind::StorageFull, "free some space"),
+            (ErrorKind::NotADirectory, "not a file"),
+            (ErrorKind::Other, "check the folder"),
+        ] {
+            let error = failed("write", Path::new("out"), &kind.into());
+            assert_eq!(error.to_string(), "cannot write `out`");
+            assert!(error.hint().unwrap().contains(hint), "{error:?}");
+        }
+    }
+}

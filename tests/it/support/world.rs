@@ -27,7 +27,10 @@ use weir::{
     spec::{Fields, Spec},
     state::{Change, Entries, Holder, Lock, Store},
     sync::{self, Beginning, RunReport},
-    write::{Committed, Ending, Leftovers, Standing, Table, Target, Watch, Writer, memory::Memory},
+    write::{
+        CommitInfo, Committed, ExistingTable, Leftovers, Table, Target, Watch, Writer,
+        memory::Memory,
+    },
     yaml::Document,
 };
 
@@ -122,16 +125,16 @@ impl Target for Mortal<Memory> {
         self.inner.define(table).await
     }
 
-    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
-        self.inner.lacks(table).await
+    async fn missing_part(&self, table: &Table) -> Result<Option<String>> {
+        self.inner.missing_part(table).await
     }
 
     async fn check_table(&self, table: &Table) -> Result<()> {
         self.inner.check_table(table).await
     }
 
-    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
-        self.inner.standing(table).await
+    async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {
+        self.inner.existing(table).await
     }
 
     async fn tidy(&self, leftovers: &Leftovers) -> Result<()> {
@@ -142,8 +145,8 @@ impl Target for Mortal<Memory> {
         self.inner.count(table).await
     }
 
-    fn attend(&self, watch: Watch) {
-        self.inner.attend(watch);
+    fn set_watch(&self, watch: Watch) {
+        self.inner.set_watch(watch);
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
@@ -174,7 +177,7 @@ impl Writer for Mortal<Box<dyn Writer>> {
         Ok(())
     }
 
-    async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
+    async fn commit(self: Box<Self>, ending: &CommitInfo, state: &[Change]) -> Result<Committed> {
         self.fate.step().await;
         let committed = self.inner.commit(ending, state).await?;
         self.fate.step().await;

@@ -128,3 +128,51 @@ fn numbers(array: &ArrayRef) -> Result<Int64Array, String> {
 fn too_large(value: impl std::fmt::Display) -> String {
     format!("`{value}` is too large for the column")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn converted(array: impl Array + 'static) -> Result<ArrayRef, String> {
+        own(&(Arc::new(array) as ArrayRef))
+    }
+
+    #[test]
+    fn values_of_other_types_are_converted() {
+        let same = Int64Array::from(vec![1, -2]);
+        for array in [
+            converted(arrow_array::Int8Array::from(vec![1, -2])),
+            converted(arrow_array::Int32Array::from(vec![1, -2])),
+            converted(same.clone()),
+        ] {
+            assert_eq!(array.unwrap().as_primitive::<arrow_array::types::Int64Type>(), &same);
+        }
+        let text = StringArray::from(vec!["a", "b"]);
+        for array in [
+            converted(arrow_array::LargeStringArray::from(vec!["a", "b"])),
+            converted(arrow_array::StringViewArray::from(vec!["a", "b"])),
+        ] {
+            assert_eq!(array.unwrap().as_string::<i32>(), &text);
+        }
+        let days = converted(arrow_array::Date64Array::from(vec![DAY * 3 + 5, -1])).unwrap();
+        assert_eq!(days.as_primitive::<arrow_array::types::Date32Type>().values(), &[3, -1]);
+        let times =
+            converted(arrow_array::TimestampNanosecondArray::from(vec![1_999, -1])).unwrap();
+        assert_eq!(times.as_primitive::<TimestampMicrosecondType>().values(), &[1, -1]);
+        let exact = Decimal128Array::from(vec![15]).with_precision_and_scale(10, 1).unwrap();
+        let exact = converted(exact).unwrap();
+        assert_eq!(exact.as_primitive::<Decimal128Type>().value(0), 1_500_000_000);
+    }
+
+    #[test]
+    fn values_that_would_change_are_refused() {
+        for (array, part) in [
+            (converted(arrow_array::UInt64Array::from(vec![u64::MAX])), "too large"),
+            (converted(arrow_array::TimestampSecondArray::from(vec![i64::MAX])), "too large"),
+            (converted(arrow_array::Float16Array::from(vec![None])), "no column type"),
+        ] {
+            let error = array.unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

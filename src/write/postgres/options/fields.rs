@@ -303,3 +303,59 @@ fn number(name: &str, text: &str, max: u64) -> Result<u64> {
         Error::input(format!("`{name}` is not a whole number from 1{max}"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_set_from_text() {
+        let mut options = PostgresOptions::default();
+        for (name, value) in [
+            ("host", "a,/run/pg"),
+            ("port", "7,"),
+            ("user", "me"),
+            ("schema", "raw"),
+            ("sslmode", "verify-ca"),
+            ("channel_binding", "require"),
+            ("target_session_attrs", "read-write"),
+            ("connect_timeout", "3"),
+            ("lock_wait", "60"),
+            ("connections", "64"),
+            ("keepalives", "1"),
+        ] {
+            options.set(name, value).unwrap();
+        }
+        assert_eq!(options.shown(), "a:7, /run/pg:5432");
+        assert_eq!(
+            options.servers.iter().map(Server::is_socket).collect::<Vec<_>>(),
+            [false, true]
+        );
+        assert_eq!((options.schema.as_str(), options.database()), ("raw", "me"));
+        assert_eq!(options.sslmode, SslMode::VerifyCa);
+        assert_eq!(options.channel_binding, ChannelBinding::Require);
+        assert!(options.must_write);
+        assert_eq!(options.connect_timeout, Duration::from_secs(3));
+        assert_eq!(options.lock_wait, Duration::from_mins(1));
+        assert_eq!(options.connections, 64);
+        options.validate().unwrap();
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_refused_and_not_shown() {
+        for (name, value, part) in [
+            ("port", "hunter2", "number up to 65535"),
+            ("sslmode", "hunter2", "`sslmode`"),
+            ("channel_binding", "hunter2", "`channel_binding`"),
+            ("target_session_attrs", "standby", "cannot write to"),
+            ("connections", "0", "from 1 to 64"),
+            ("connections", "65", "from 1 to 64"),
+            ("lock_wait", "-1", "from 1"),
+            ("hots", "hunter2", "no field `hots`"),
+        ] {
+            let error = PostgresOptions::default().set(name, value).unwrap_err();
+            assert!(error.to_string().contains(part), "{name}: {error:?}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{name}: {error:?}");
+        }
+    }
+}

@@ -400,16 +400,16 @@ mod tests {
             ("PGAPPNAME", "etl"),
         ];
         let found = read("postgres://", &variables).unwrap();
-        assert_eq!((found.place().as_str(), found.database()), ("db.example:6000", "wiki"));
+        assert_eq!((found.shown().as_str(), found.database()), ("db.example:6000", "wiki"));
         assert_eq!((found.user.as_str(), found.sslmode), ("me", SslMode::Require));
         assert_eq!(found.password.unwrap().expose(), "p");
         assert_eq!(found.application_name, "etl");
         // What is said wins; of several hosts each has its port.
         let found = read("postgres://you:q@a,b:7/x?sslmode=disable", &variables).unwrap();
-        assert_eq!((found.place().as_str(), found.database()), ("a:5432, b:7", "x"));
+        assert_eq!((found.shown().as_str(), found.database()), ("a:5432, b:7", "x"));
         assert_eq!((found.user.as_str(), found.sslmode), ("you", SslMode::Disable));
         assert_eq!(found.password.unwrap().expose(), "q");
-        assert_eq!(read("postgres://other/x", &variables).unwrap().place(), "other:6000");
+        assert_eq!(read("postgres://other/x", &variables).unwrap().shown(), "other:6000");
         let error = read("postgres://h/x", &[("PGPORT", "many")]).unwrap_err();
         assert!(error.chain().starts_with("`PGPORT`"), "{error:?}");
     }
@@ -422,10 +422,10 @@ mod tests {
         let folder = home.path().display().to_string();
         let variables = [("PGSERVICE", "ware"), ("PGHOST", "env"), ("HOME", folder.as_str())];
         let found = read("postgres://me@/", &variables).unwrap();
-        assert_eq!((found.place().as_str(), found.database()), ("s.example:7", "w"));
+        assert_eq!((found.shown().as_str(), found.database()), ("s.example:7", "w"));
         assert_eq!((found.user.as_str(), found.sslmode), ("me", SslMode::Require));
         let found = read("postgres:///?service=last", &variables).unwrap();
-        assert_eq!(found.place(), "env:1");
+        assert_eq!(found.shown(), "env:1");
         let error = read("postgres:///?service=none", &variables).unwrap_err();
         assert!(error.to_string().contains("no service `none`"), "{error:?}");
     }
@@ -470,7 +470,7 @@ mod tests {
             "raw"
         );
         for (url, what, hint) in [
-            ("postgres://me@h/db?ssl_mode=require", "`ssl_mode` is no field", "`sslmode`"),
+            ("postgres://me@h/db?ssl_mode=require", "has no field `ssl_mode`", "`sslmode`"),
             ("postgresql+psycopg2://me:p@h/db", "SQLAlchemy", "postgresql://"),
             ("jdbc:postgresql://h/db?user=me", "JDBC", "postgresql://user:password@host"),
             ("postgres://me@h/db?target_session_attrs=standby", "cannot write", "read-write"),

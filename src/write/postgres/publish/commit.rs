@@ -13,7 +13,7 @@ use crate::write::postgres::publish::{merge, primary_key};
 use crate::write::postgres::session::lock_wait::LockWaits;
 use crate::write::postgres::sql::catalog::{self, Existing};
 use crate::write::table::Disposition;
-use crate::write::target::Ending;
+use crate::write::target::CommitInfo;
 
 /// What a commit did.
 #[derive(Debug, Default)]
@@ -31,12 +31,12 @@ pub(crate) struct Published {
 pub(crate) async fn publish(
     transaction: &Transaction<'_>,
     stage: &StagingTable,
-    ending: &Ending,
+    info: &CommitInfo,
     waits: &mut LockWaits<'_>,
 ) -> Result<Published> {
-    let prepared = waits.run(transaction, || prepare(transaction, stage, ending)).await?;
+    let prepared = waits.run(transaction, || prepare(transaction, stage, info)).await?;
     let (rows, duplicates) = prepared;
-    let deleted = waits.run(transaction, || write(transaction, stage, ending)).await?;
+    let deleted = waits.run(transaction, || write(transaction, stage, info)).await?;
     Ok(Published { rows, deleted, duplicates })
 }
 
@@ -44,11 +44,11 @@ pub(crate) async fn publish(
 async fn prepare(
     transaction: &Transaction<'_>,
     stage: &StagingTable,
-    ending: &Ending,
+    info: &CommitInfo,
 ) -> Result<(u64, DuplicateReport)> {
     run(transaction, stage, "SET LOCAL synchronous_commit TO DEFAULT").await?;
     run(transaction, stage, &format!("COMMENT ON TABLE {} IS NULL", stage.staging)).await?;
-    stage.remove(transaction, &ending.void).await?;
+    stage.remove(transaction, &info.discarded_slices).await?;
     merge::extract_markers(transaction, stage).await?;
     let duplicates = if stage.becomes_table {
         primary_key::add(transaction, stage).await?
@@ -66,7 +66,7 @@ async fn prepare(
 async fn write(
     transaction: &Transaction<'_>,
     stage: &StagingTable,
-    ending: &Ending,
+    info: &CommitInfo,
 ) -> Result<u64> {
     let mut deleted = 0;
     match catalog::inspect(transaction, &stage.target).await? {
@@ -83,7 +83,7 @@ async fn write(
             Disposition::Merge => {
                 existing.check(&stage.target, &stage.schema)?;
                 add_missing_columns(transaction, stage, &existing).await?;
-                deleted = merge::merge(transaction, stage, &existing, ending).await?;
+                deleted = merge::merge(transaction, stage, &existing, info).await?;
             }
         },
     }

@@ -11,7 +11,7 @@ use crate::write::postgres::publish::statement::{ambiguous, failed, run};
 use crate::write::postgres::sql::catalog;
 use crate::write::postgres::sql::catalog::Existing;
 use crate::write::table::{Deletes, Disposition};
-use crate::write::target::{Ending, Seen};
+use crate::write::target::{CommitInfo, Deletable};
 
 /// The table of marked parents. It is dropped before the transaction ends. It is not a temporary table, which would
 /// need a permission of its own.
@@ -65,15 +65,15 @@ pub(crate) async fn merge(
     transaction: &Transaction<'_>,
     stage: &StagingTable,
     existing: &Existing,
-    ending: &Ending,
+    info: &CommitInfo,
 ) -> Result<u64> {
     let (table, key) = (&stage.staging, stage.key_columns());
-    if gone(stage, ending).is_some() && stage.deletes != Deletes::Ignore {
+    if gone(stage, info).is_some() && stage.deletes != Deletes::Ignore {
         // If the existing table was never analysed, Postgres may expect too few lookups and scan without an index.
         run(transaction, stage, &format!("CREATE INDEX ON {table} ({key})")).await?;
     }
     run(transaction, stage, &format!("ANALYZE {table}")).await?;
-    let deleted = delete(transaction, stage, ending).await?;
+    let deleted = delete(transaction, stage, info).await?;
     upsert(transaction, stage, existing).await?;
     Ok(deleted)
 }
@@ -111,15 +111,15 @@ pub(crate) async fn missing(
 async fn delete(
     transaction: &Transaction<'_>,
     stage: &StagingTable,
-    ending: &Ending,
+    info: &CommitInfo,
 ) -> Result<u64> {
-    let Some(gone) = gone(stage, ending) else { return Ok(0) };
+    let Some(gone) = gone(stage, info) else { return Ok(0) };
     let name = &stage.target;
     let statement = match stage.deletes {
         Deletes::Ignore => return Ok(0),
         Deletes::Remove => format!("DELETE FROM {name} AS old WHERE {gone}"),
         Deletes::Mark => {
-            let (at, column) = (literal(&ending.at.to_rfc3339()), quoted(DELETED_AT));
+            let (at, column) = (literal(&info.at.to_rfc3339()), quoted(DELETED_AT));
             let change = match stage.schema.position(CHANGE) {
                 Some(_) => format!(", {} = 'deleted'", quoted(CHANGE)),
                 None => String::new(),
@@ -136,21 +136,21 @@ async fn delete(
 /// SQL condition: the source no longer has the existing row. `None` when that is certain for no row.
 ///
 /// Only `AND` joins the conditions: under an `OR`, Postgres would scan the whole staging table for each existing row.
-fn gone(stage: &StagingTable, ending: &Ending) -> Option<String> {
+fn gone(stage: &StagingTable, info: &CommitInfo) -> Option<String> {
     let (table, matching) = (&stage.staging, stage.matching("old", "new"));
     let unseen = format!("NOT EXISTS (SELECT FROM {table} AS new WHERE {matching})");
     let marked = stage.replaces.as_ref().map(|replaces| {
         let (parents, parent) = (parents_table(stage), quoted(replaces));
         format!("SELECT FROM {parents} AS marked WHERE marked.parent = old.{parent}")
     });
-    match (ending.seen, marked) {
-        (Seen::Nothing, _) | (Seen::Some, None) => None,
-        (Seen::All, None) => Some(unseen),
-        (Seen::Some, Some(marked)) => {
+    match (info.deletable, marked) {
+        (Deletable::Nothing, _) | (Deletable::ReadParents, None) => None,
+        (Deletable::Everything, None) => Some(unseen),
+        (Deletable::ReadParents, Some(marked)) => {
             Some(format!("EXISTS ({marked} AND marked.read_again) AND {unseen}"))
         }
         // The parent was read again, or the source no longer has it.
-        (Seen::All, Some(marked)) => {
+        (Deletable::Everything, Some(marked)) => {
             Some(format!("NOT EXISTS ({marked} AND NOT marked.read_again) AND {unseen}"))
         }
     }
@@ -235,4 +235,77 @@ fn on_conflict(stage: &StagingTable, named: &[&str]) -> String {
         values.collect::<Vec<_>>().join(", "),
         when.join(" OR "),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{Column, ColumnType, TableSchema};
+    use crate::write::table::Table;
+
+    fn stage(replaces: Option<&str>, columns: &[&str]) -> StagingTable {
+        let columns = columns.iter().map(|name| match *name {
+            DELETED_AT => Column::new(*name, ColumnType::Timestamp),
+            name => Column::new(name, ColumnType::Text),
+        });
+        let schema = TableSchema { columns: columns.collect(), key: vec!["id".to_owned()] };
+        let table = Table {
+            replication: "r".to_owned(),
+            source: None,
+            stream: "s".to_owned(),
+            object: "t".to_owned(),
+            schema,
+            disposition: Disposition::Merge,
+            replaces: replaces.map(str::to_owned),
+            deletes: Deletes::Mark,
+            place: vec!["folder".to_owned()],
+            version: None,
+            strict: false,
+            run_id: "1".to_owned(),
+            files: None,
+        };
+        StagingTable::plan(&table, "public").unwrap()
+    }
+
+    #[test]
+    fn the_condition_for_deleted_rows_follows_what_was_read() {
+        let info = |deletable| CommitInfo {
+            deletable,
+            at: chrono::DateTime::UNIX_EPOCH,
+            discarded_slices: Vec::new(),
+        };
+        let unseen = "NOT EXISTS (SELECT FROM";
+        for (replaces, deletable, parts) in [
+            (None, Deletable::Nothing, None),
+            (None, Deletable::ReadParents, None),
+            (None, Deletable::Everything, Some([unseen, unseen])),
+            (Some("parent"), Deletable::Nothing, None),
+            (Some("parent"), Deletable::ReadParents, Some(["AND marked.read_again)", unseen])),
+            (Some("parent"), Deletable::Everything, Some(["AND NOT marked.read_again)", unseen])),
+        ] {
+            let condition = gone(&stage(replaces, &["id", "parent"]), &info(deletable));
+            match (condition, parts) {
+                (None, None) => {}
+                (Some(condition), Some(parts)) => {
+                    assert!(parts.iter().all(|part| condition.contains(part)), "{condition}");
+                }
+                other => panic!("{replaces:?} {deletable:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_existing_row_is_updated_only_if_it_changed_or_was_deleted() {
+        let action = |columns: &[&str]| on_conflict(&stage(None, columns), columns);
+        assert_eq!(action(&["id"]), "NOTHING");
+        let plain = action(&["id", "name"]);
+        assert!(plain.ends_with("WHERE ROW(old.\"name\") IS DISTINCT FROM ROW(EXCLUDED.\"name\")"));
+        let revived = action(&["id", "name", DELETED_AT]);
+        assert!(revived.ends_with("OR old.\"_weir_deleted_at\" IS NOT NULL"), "{revived}");
+        let changes = action(&["id", "folder", DELETED_AT, CHANGE]);
+        for part in ["THEN 'new'", "THEN 'moved'", "ELSE 'updated' END"] {
+            assert!(changes.contains(part), "{changes}");
+        }
+        assert!(action(&["id", "name", CHANGE]).contains("'updated'"));
+    }
 }

@@ -247,3 +247,94 @@ impl Existing {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{Column, ColumnType};
+
+    fn column(name: &str, kind: &str) -> ExistingColumn {
+        let (name, kind) = (name.to_owned(), kind.to_owned());
+        ExistingColumn { name, kind, needed: false, strict: false, viewed: false }
+    }
+
+    fn existing(columns: Vec<ExistingColumn>) -> Existing {
+        let unique = vec![vec!["id".to_owned()]];
+        Existing { oid: 0, plain: true, referenced: false, columns, unique }
+    }
+
+    fn schema(columns: &[(&str, ColumnType)]) -> TableSchema {
+        let columns = columns.iter().map(|(name, kind)| Column::new(*name, *kind)).collect();
+        TableSchema { columns, key: vec!["id".to_owned()] }
+    }
+
+    fn name() -> TableName {
+        TableName { schema: "public".to_owned(), table: "t".to_owned() }
+    }
+
+    #[test]
+    fn columns_that_cannot_take_the_values_are_refused() {
+        let wanted = schema(&[("id", ColumnType::Int), ("v", ColumnType::Decimal)]);
+        let viewed = ExistingColumn { viewed: true, ..column("v", "bigint") };
+        let needed = ExistingColumn { needed: true, ..column("other", "text") };
+        for (columns, refusal) in [
+            (vec![column("id", "bigint"), column("v", "numeric")], None),
+            (vec![column("id", "bigint"), column("v", "bigint")], None),
+            (vec![column("id", "integer")], None),
+            (vec![column("id", "bigint"), column("other", "text")], None),
+            (vec![column("id", "text")], Some("not every value")),
+            (vec![column("id", "bigint"), viewed], Some("a view uses it")),
+            (vec![column("id", "bigint"), needed], Some("is NOT NULL")),
+        ] {
+            let checked = existing(columns).check(&name(), &wanted).map_err(|error| error.chain());
+            match refusal {
+                None => assert_eq!(checked, Ok(())),
+                Some(part) => assert!(checked.unwrap_err().contains(part), "{part}"),
+            }
+        }
+    }
+
+    #[test]
+    fn missing_columns_are_added_and_narrow_ones_widened() {
+        let wanted = schema(&[("id", ColumnType::Int), ("v", ColumnType::Text)]);
+        for (columns, changes) in [
+            (vec![column("id", "bigint"), column("v", "text")], vec![]),
+            (vec![column("id", "bigint")], vec!["ADD COLUMN \"v\" text"]),
+            (
+                vec![column("id", "integer"), column("v", "text")],
+                vec!["ALTER COLUMN \"id\" TYPE bigint USING \"id\"::bigint"],
+            ),
+        ] {
+            assert_eq!(existing(columns).changes_for(&wanted), changes);
+        }
+        let there = existing(vec![column("id", "bigint"), column("own", "date")]);
+        assert_eq!(there.others(&wanted), ["ADD COLUMN \"own\" date"]);
+        assert_eq!(there.missing_column(&wanted).as_deref(), Some("v"));
+    }
+
+    #[test]
+    fn a_table_is_replaced_only_if_nothing_of_the_user_is_lost() {
+        let strict = |name: &str| ExistingColumn { strict: true, ..column(name, "bigint") };
+        let key = ["id".to_owned()];
+        assert!(existing(vec![column("id", "bigint")]).is_plain(&key));
+        assert!(existing(vec![strict("id")]).is_plain(&key));
+        assert!(!existing(vec![strict("own")]).is_plain(&key));
+        assert!(!Existing { plain: false, ..existing(Vec::new()) }.is_plain(&key));
+    }
+
+    #[test]
+    fn rows_are_not_appended_where_each_key_is_unique() {
+        let there = existing(vec![column("id", "bigint")]);
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (key, may_append) in [
+            (names(&["id"]), false),
+            (names(&["id", "lang"]), false),
+            (names(&["lang"]), true),
+            (names(&[]), true),
+        ] {
+            assert_eq!(there.check_no_duplicates(&name(), &key).is_ok(), may_append, "{key:?}");
+        }
+        assert!(there.is_unique(&names(&["id"])) && !there.is_unique(&names(&["id", "lang"])));
+    }
+}

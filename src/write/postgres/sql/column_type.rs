@@ -56,3 +56,44 @@ pub(crate) fn sql_type(kind: ColumnType) -> &'static str {
         ColumnType::Bytes => "bytea",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_widen_as_their_types_do() {
+        for (kind, wanted, can_widen) in [
+            ("bigint", "double precision", true),
+            ("bigint", "numeric", true),
+            ("integer", "bigint", true),
+            ("smallint", "numeric", true),
+            ("date", "timestamp with time zone", true),
+            ("jsonb", "text", true),
+            ("character varying", "jsonb", true),
+            ("text", "jsonb", true),
+            ("bigint", "bigint", false),
+            ("bigint", "integer", false),
+            ("numeric", "bigint", false),
+            ("timestamp with time zone", "date", false),
+            ("text", "bigint", false),
+            ("point", "bigint", false),
+        ] {
+            assert_eq!(widens(kind, wanted), can_widen, "{kind} to {wanted}");
+        }
+    }
+
+    #[test]
+    fn converted_values_have_the_form_that_files_have() {
+        for (kind, wanted, sql) in [
+            ("bigint", "numeric", "c::numeric"),
+            ("bigint", "jsonb", "to_jsonb(c)"),
+            ("jsonb", "text", "c #>> '{}'"),
+            ("date", "text", "to_jsonb(c) #>> '{}'"),
+            ("date", "timestamp with time zone", "c::timestamp AT TIME ZONE 'UTC'"),
+            ("bytea", "jsonb", "to_jsonb(translate(encode(c, 'base64'), E'\\n', ''))"),
+        ] {
+            assert_eq!(converted("c", kind, wanted), sql, "{kind} to {wanted}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use tokio_postgres::{Client, GenericClient};
 
 use crate::error::Result;
-use crate::write::owner::{Owner, Standing};
+use crate::write::owner::{ExistingTable, Owner};
 use crate::write::postgres::failure;
 use crate::write::postgres::load::stage::StagingTable;
 use crate::write::postgres::name::{TableName, WEIR_SCHEMA};
@@ -133,7 +133,7 @@ pub(crate) async fn standing(
     client: &Client,
     name: &TableName,
     disposition: Disposition,
-) -> Result<Option<Standing>> {
+) -> Result<Option<ExistingTable>> {
     if catalog::inspect(client, name).await?.is_none() {
         return Ok(None);
     }
@@ -147,5 +147,5 @@ pub(crate) async fn standing(
     } else {
         None
     };
-    Ok(Some(Standing { object, rows, owner }))
+    Ok(Some(ExistingTable { object, rows, owner }))
 }
