@@ -233,7 +233,7 @@ impl Writer for MemoryWriter {
 
     async fn commit(self: Box<Self>, info: &CommitInfo, state: &[Change]) -> Result<Committed> {
         let Self { table, contents, rows } = *self;
-        let staged = StagedRows::new(&table, &rows, &info.discarded_slices)?;
+        let staged = CommitRows::new(&table, &rows, &info.discarded_slices)?;
         let (written, repeated) = (staged.rows.len() as u64, staged.duplicates.repeated);
         let notices = staged.duplicates.notices(staged.example.clone(), &table.stream);
         check_strict(table.strict, &notices)?;
@@ -261,7 +261,7 @@ impl Writer for MemoryWriter {
 }
 
 /// The staged rows of a commit: rows, markers, and rows that lose.
-struct StagedRows {
+struct CommitRows {
     /// The row that is written for each key, with the columns of the table.
     rows: Vec<RecordBatch>,
     /// Marked parents, and whether all slices that marked them have read their rows again.
@@ -271,15 +271,16 @@ struct StagedRows {
     example: Option<Example>,
 }
 
-impl StagedRows {
-    fn new(table: &Table, staged: &[RecordBatch], void: &[i64]) -> Result<Self> {
+impl CommitRows {
+    fn new(table: &Table, staged: &[RecordBatch], discarded: &[i64]) -> Result<Self> {
         let (rows, parents) = (Vec::new(), BTreeMap::new());
         let mut all = Self { rows, parents, duplicates: DuplicateKeys::default(), example: None };
-        let is_void = |row: &RecordBatch| slice_of(row).is_some_and(|slice| void.contains(&slice));
+        let is_discarded =
+            |row: &RecordBatch| slice_of(row).is_some_and(|slice| discarded.contains(&slice));
         let columns: Vec<usize> = (0..table.schema.columns.len()).collect();
         // The rows of each key, later in the order in which each loses to the next.
         let mut keys: BTreeMap<RowKey, Vec<(Option<i64>, i64, usize)>> = BTreeMap::new();
-        for (number, row) in staged.iter().enumerate().filter(|(_, row)| !is_void(row)) {
+        for (number, row) in staged.iter().enumerate().filter(|(_, row)| !is_discarded(row)) {
             if let Some(read_again) = mark_of(row) {
                 let parent = key_of(row, table.replaces.as_slice());
                 *all.parents.entry(parent).or_insert(true) &= read_again;
@@ -353,7 +354,7 @@ fn version_of(row: &RecordBatch, table: &Table) -> Option<i64> {
 /// Merges staged rows into a table; the number of rows that it found deleted at the source.
 fn merge(
     existing: &mut Vec<RecordBatch>,
-    staged: StagedRows,
+    staged: CommitRows,
     table: &Table,
     info: &CommitInfo,
 ) -> Result<u64> {

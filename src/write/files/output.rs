@@ -84,3 +84,26 @@ fn rows_per_piece(batch: &RecordBatch) -> usize {
     let row = batch.get_array_memory_size() / batch.num_rows().max(1);
     (PIECE / row.max(1)).clamp(1, 8192)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::Arc;
+
+    use arrow_array::{BinaryArray, Int64Array};
+    use arrow_schema::{DataType, Field, Schema};
+
+    #[test]
+    fn a_piece_has_a_bounded_size_and_at_least_one_row() {
+        let small = Arc::new(Int64Array::from(vec![1; 100_000]));
+        let schema = Schema::new(vec![Field::new("a", DataType::Int64, false)]);
+        let small = RecordBatch::try_new(Arc::new(schema), vec![small]).unwrap();
+        assert_eq!(rows_per_piece(&small), 8192);
+        let value = vec![0_u8; PIECE * 2];
+        let large = Arc::new(BinaryArray::from(vec![value.as_slice(); 2]));
+        let schema = Schema::new(vec![Field::new("a", DataType::Binary, false)]);
+        let large = RecordBatch::try_new(Arc::new(schema), vec![large]).unwrap();
+        assert_eq!(rows_per_piece(&large), 1);
+    }
+}

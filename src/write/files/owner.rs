@@ -22,13 +22,13 @@ use crate::write::storage::{bucket, disk};
 use crate::write::table::{Disposition, Table};
 
 /// The record of one object.
-pub(crate) struct Record<'a> {
+pub(crate) struct OwnerRecord<'a> {
     location: &'a Location,
     /// Path of the record, below the root.
     name: String,
 }
 
-impl<'a> Record<'a> {
+impl<'a> OwnerRecord<'a> {
     /// The record of the object with this path.
     pub(crate) fn new(location: &'a Location, object: &str) -> Self {
         Self { location, name: paths::owner(object) }
@@ -61,9 +61,7 @@ impl<'a> Record<'a> {
 
     /// The recorded owner of an object with this number of rows.
     pub(crate) async fn read(&self, rows: Option<u64>) -> Result<Option<Owner>> {
-        let mut all = self.all().await?;
-        let fits = all.iter().position(|one| rows.is_some() && one.rows == rows);
-        Ok(if all.is_empty() { None } else { Some(all.swap_remove(fits.unwrap_or(0))) })
+        Ok(applicable(self.all().await?, rows))
     }
 
     /// Announces the owner of an object that is about to be published.
@@ -97,9 +95,16 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The owner that applies to an object with this number of rows: the newest one that recorded the number, or
+/// else the newest one.
+fn applicable(mut owners: Vec<Owner>, rows: Option<u64>) -> Option<Owner> {
+    let fits = owners.iter().position(|owner| rows.is_some() && owner.rows == rows);
+    if owners.is_empty() { None } else { Some(owners.swap_remove(fits.unwrap_or(0))) }
+}
+
 /// What exists at the path of an object. Counts its rows when the number is compared with a record's, or when
 /// there is no record.
-pub(crate) async fn standing(
+pub(crate) async fn existing(
     location: &Location,
     object: Object,
     disposition: Disposition,
@@ -111,7 +116,7 @@ pub(crate) async fn standing(
         Location::Store(_) => None,
     };
     let mut rows = if disposition == Disposition::Merge { count() } else { None };
-    let owner = Record::new(location, &object.path).read(rows).await?;
+    let owner = OwnerRecord::new(location, &object.path).read(rows).await?;
     if owner.is_none() && rows.is_none() {
         rows = count();
     }
@@ -127,4 +132,31 @@ fn write_local(local: &LocalFolder, name: &str, text: &[u8]) -> Result<()> {
     let mut file = File::create(&new).map_err(wrong)?;
     file.write_all(text).and_then(|()| file.sync_all()).map_err(wrong)?;
     fs::rename(&new, &path).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_rows_selects_the_owner() {
+        let owner = |run_id: &str, rows| Owner {
+            replication: "r".to_owned(),
+            source: "s".to_owned(),
+            run_id: run_id.to_owned(),
+            rows,
+        };
+        let two = || vec![owner("new", Some(5)), owner("old", Some(3))];
+        for (owners, rows, run_id) in [
+            (Vec::new(), Some(5), None),
+            (two(), Some(5), Some("new")),
+            (two(), Some(3), Some("old")),
+            (two(), Some(4), Some("new")),
+            (two(), None, Some("new")),
+            (vec![owner("only", None)], None, Some("only")),
+        ] {
+            let found = applicable(owners, rows);
+            assert_eq!(found.as_ref().map(|owner| owner.run_id.as_str()), run_id, "{rows:?}");
+        }
+    }
 }

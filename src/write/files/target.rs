@@ -227,7 +227,7 @@ impl Target for Files {
         if !is_there {
             return Ok(None);
         }
-        owner::standing(&self.location, object, table.disposition).await.map(Some)
+        owner::existing(&self.location, object, table.disposition).await.map(Some)
     }
 
     async fn tidy(&self, leftovers: &Leftovers) -> Result<()> {

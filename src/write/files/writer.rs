@@ -13,7 +13,7 @@ use crate::write::files::destination::{Destination, FoundFile};
 use crate::write::files::location::Location;
 use crate::write::files::object::Object;
 use crate::write::files::output::EncodedOutput;
-use crate::write::files::owner::Record;
+use crate::write::files::owner::OwnerRecord;
 use crate::write::files::state::location::StateLocation;
 use crate::write::formats::codec;
 use crate::write::formats::codec::Encoding;
@@ -165,7 +165,7 @@ impl Writer for FilesWriter {
         let (output, mut committed) = self.build(info).await?;
         // The merge may have taken so long that a lease on the replication has expired.
         self.state.check_lock()?;
-        let record = Record::new(&self.location, &self.object.path);
+        let record = OwnerRecord::new(&self.location, &self.object.path);
         let owner = record.announce(&self.table, output.rows()).await?;
         committed.object = output.publish().await?;
         record.save(owner).await?;

@@ -1,4 +1,4 @@
-//! What a file format does: rows to bytes, and back.
+//! The seam of file formats: rows to bytes, and back.
 
 use std::sync::Arc;
 

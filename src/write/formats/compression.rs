@@ -1,4 +1,4 @@
-//! Compressed bytes: written while they are made, read while they are needed.
+//! Compression of text formats, as streams.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
@@ -6,7 +6,7 @@ use flate2::{read::MultiGzDecoder, write::GzEncoder};
 
 use crate::write::formats::format::Compression;
 
-/// Collects bytes in memory and compresses them on the way.
+/// Compresses bytes into memory.
 pub(crate) enum Compressor {
     Plain(Vec<u8>),
     Gzip(GzEncoder<Vec<u8>>),

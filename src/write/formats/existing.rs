@@ -1,4 +1,4 @@
-//! A file that is there already, and the errors of reading it.
+//! An existing file, and the errors of reading it.
 
 use std::{
     fs::File,

@@ -1,6 +1,6 @@
-//! Formats of files, named by the extension of a file.
+//! File formats, which the extensions of files name.
 
-/// Format of a file, told by its extension.
+/// Format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Parquet,
@@ -15,7 +15,7 @@ pub(crate) enum Compression {
     Zstd,
 }
 
-/// Extensions and what they mean.
+/// Known extensions.
 pub(crate) const EXTENSIONS: [(&str, Format); 7] = [
     (".parquet", Format::Parquet),
     (".jsonl", Format::Jsonl(Compression::Plain)),

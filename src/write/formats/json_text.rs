@@ -152,8 +152,7 @@ fn escape(byte: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a JSON value unchanged except for line breaks: outside of strings, where none can be raw, a line break
-/// is mere space.
+/// Appends a JSON value on one line. A raw line break can only be space between tokens, so a space replaces it.
 fn raw(value: &str, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(if value.trim().is_empty() { b"null" } else { value.as_bytes() });

@@ -27,7 +27,7 @@ const LINES: usize = 1024;
 pub(crate) struct Jsonl(pub(crate) Compression);
 
 /// The fields of one line, in their order.
-type Fields = IndexMap<String, Box<RawValue>>;
+type LineFields = IndexMap<String, Box<RawValue>>;
 
 impl Codec for Jsonl {
     fn encoder(&self, encoding: &Encoding) -> Result<Box<dyn Encoder>> {
@@ -50,7 +50,7 @@ impl Codec for Jsonl {
 
     fn count_live(&self, file: &ExistingFile) -> Result<u64> {
         #[derive(serde::Deserialize)]
-        struct Row<'line> {
+        struct DeletedField<'line> {
             #[serde(borrow, default, rename = "_weir_deleted_at")]
             deleted: Option<&'line RawValue>,
         }
@@ -60,7 +60,7 @@ impl Codec for Jsonl {
             if line.trim().is_empty() {
                 continue;
             }
-            let row: Row<'_> =
+            let row: DeletedField<'_> =
                 serde_json::from_str(&line).map_err(|error| file.unreadable(error))?;
             count += u64::from(row.deleted.is_none_or(|time| time.get() == "null"));
         }
@@ -87,7 +87,7 @@ impl Jsonl {
         decompressed(self.0, file.open()?).map_err(|error| file.unreadable(error))
     }
 
-    fn first_row(&self, file: &ExistingFile) -> Result<Fields> {
+    fn first_row(&self, file: &ExistingFile) -> Result<LineFields> {
         let mut line = String::new();
         let read = self.lines(file)?.read_line(&mut line);
         read.map_err(|error| file.unreadable(error))?;
@@ -96,9 +96,9 @@ impl Jsonl {
 }
 
 /// The fields of a line; none for an empty line.
-fn fields(file: &ExistingFile, line: &str) -> Result<Fields> {
+fn fields(file: &ExistingFile, line: &str) -> Result<LineFields> {
     if line.trim().is_empty() {
-        return Ok(Fields::new());
+        return Ok(LineFields::new());
     }
     serde_json::from_str(line).map_err(|error| file.unreadable(error))
 }

@@ -59,9 +59,9 @@ pub(crate) fn definition(
     let (code, message) = (refusal.code().clone(), message(refusal));
     let message = format!("`{}` was refused: {message}", without_stage(first));
     Error::target(what).because(ServerError { code, message }).with_hint(format!(
-        "an event trigger of the database forbids it: let the trigger allow this role everything in schema `{WEIR_SCHEMA}`, \
-         where weir creates its staging tables; the modes `truncate` and `incremental` need nothing else for \
-         existing tables with all columns and a primary key"
+        "an event trigger of the database forbids it: let the trigger allow this role everything in \
+         schema `{WEIR_SCHEMA}`, where weir creates its staging tables; the modes `truncate` and \
+         `incremental` need nothing else for existing tables with all columns and a primary key"
     ))
 }
 

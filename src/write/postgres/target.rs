@@ -23,11 +23,11 @@ use crate::write::postgres::options::fields::PostgresOptions;
 use crate::write::postgres::publish::statement::ambiguous;
 use crate::write::postgres::publish::{columns, replace};
 use crate::write::postgres::session::lock_wait::WaitContext;
-use crate::write::postgres::session::pool::{Pool, PooledClient};
+use crate::write::postgres::session::pool::{ConnectionPool, PooledClient};
 use crate::write::postgres::session::table_lock::Locks;
 use crate::write::postgres::sql::catalog::{self, Existing};
 use crate::write::postgres::sql::{schemas, weir_schema};
-use crate::write::postgres::state::location::{self, StateLocation};
+use crate::write::postgres::state::location::{self, StateTable};
 use crate::write::postgres::state::owner;
 use crate::write::postgres::state::store::{self, PostgresStore};
 use crate::write::postgres::writer::{PostgresWriter, WriterContext};
@@ -47,7 +47,7 @@ const INSPECTION_LOCK_TIMEOUT: &str = "5s";
 /// dates and timestamps out of range become `infinity` or `-infinity`.
 pub struct Postgres {
     options: PostgresOptions,
-    pool: Arc<Pool>,
+    pool: Arc<ConnectionPool>,
     locks: Arc<Locks>,
     /// Bytes of memory of all batches that wait for a COPY.
     waiting: Arc<AtomicUsize>,
@@ -60,7 +60,7 @@ pub struct Postgres {
 impl Postgres {
     /// A target; does not connect yet.
     pub fn new(options: PostgresOptions) -> Self {
-        let pool = Arc::new(Pool::new(options.clone()));
+        let pool = Arc::new(ConnectionPool::new(options.clone()));
         Self {
             options,
             pool,
@@ -73,8 +73,8 @@ impl Postgres {
 }
 
 impl Postgres {
-    fn state_location(&self, replication: &str) -> Result<StateLocation> {
-        Ok(StateLocation::new(&location::state_schema(&self.options)?, replication))
+    fn state_location(&self, replication: &str) -> Result<StateTable> {
+        Ok(StateTable::new(&location::state_schema(&self.options)?, replication))
     }
 
     fn watch(&self) -> Watch {
@@ -279,10 +279,10 @@ impl Target for Postgres {
 
     async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {
         let (pooled, name) = self.begin_inspection(table).await?;
-        let standing = owner::standing(&pooled, &name, table.disposition).await;
-        let standing = explained(standing, &name)?;
+        let existing = owner::existing(&pooled, &name, table.disposition).await;
+        let existing = explained(existing, &name)?;
         end_inspection(pooled).await?;
-        Ok(standing)
+        Ok(existing)
     }
 
     async fn tidy(&self, leftovers: &Leftovers) -> Result<()> {

@@ -18,9 +18,9 @@ use crate::write::postgres::publish::duplicate_keys::DuplicateReport;
 use crate::write::postgres::publish::merge;
 use crate::write::postgres::publish::{columns, commit};
 use crate::write::postgres::session::lock_wait::{LockWaits, WaitContext, Waited};
-use crate::write::postgres::session::pool::{Pool, PooledClient};
+use crate::write::postgres::session::pool::{ConnectionPool, PooledClient};
 use crate::write::postgres::session::table_lock::TableLock;
-use crate::write::postgres::state::location::StateLocation;
+use crate::write::postgres::state::location::StateTable;
 use crate::write::postgres::state::owner;
 use crate::write::postgres::state::store;
 use crate::write::target::{CommitInfo, Committed, Watch, Writer};
@@ -37,11 +37,11 @@ const OPEN: &str = "only commit and discard, which consume the writer, take them
 pub(crate) struct PostgresWriter {
     /// The staging table and the lock on the table; `None` once the writer is done.
     open: Option<(Arc<StagingTable>, TableLock)>,
-    pool: Arc<Pool>,
+    pool: Arc<ConnectionPool>,
     watch: Watch,
     pending: PendingBatches,
     /// Where the state of the replication is kept.
-    location: StateLocation,
+    location: StateTable,
     /// Number of rows that were copied.
     rows: u64,
     /// Numbers of replaced values by column, not yet reported.
@@ -50,10 +50,10 @@ pub(crate) struct PostgresWriter {
 
 /// What a writer shares with other writers, and where its state is kept.
 pub(crate) struct WriterContext {
-    pub(crate) pool: Arc<Pool>,
+    pub(crate) pool: Arc<ConnectionPool>,
     pub(crate) waiting: Arc<AtomicUsize>,
     pub(crate) watch: Watch,
-    pub(crate) location: StateLocation,
+    pub(crate) location: StateTable,
 }
 
 impl PostgresWriter {
@@ -85,7 +85,7 @@ impl PostgresWriter {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let stage = self.stage();
         let first = i64::try_from(self.rows).unwrap_or(i64::MAX);
-        let pooled = self.get().await?;
+        let pooled = self.client().await?;
         let replaced = stage.copy(&pooled, batches, first).await?;
         pooled.give_back();
         self.replaced.extend(replaced);
@@ -101,7 +101,7 @@ impl PostgresWriter {
     ///
     /// # Errors
     /// The lock on the table was lost.
-    async fn get(&self) -> Result<PooledClient> {
+    async fn client(&self) -> Result<PooledClient> {
         let pooled = self.pool.get().await?;
         let (stage, lock) = self.open.as_ref().expect(OPEN);
         if lock.is_held() { Ok(pooled) } else { Err(lost_lock(&stage.target)) }
@@ -123,7 +123,7 @@ impl PostgresWriter {
             stream: &stage.stream,
             table: name,
         };
-        let mut pooled = self.get().await?;
+        let mut pooled = self.client().await?;
         let adapting =
             columns::add_missing_columns_first(&mut pooled, stage, waiter.clone()).await?;
         let failed = |error| failure::statement(format!("table {name} cannot be written"), &error);
@@ -173,7 +173,7 @@ impl Writer for PostgresWriter {
 
     async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
         self.flush().await?;
-        let mut pooled = self.get().await?;
+        let mut pooled = self.client().await?;
         let failed = |error| failure::statement("the state cannot be saved", &error);
         let transaction = pooled.transaction().await.map_err(failed)?;
         store::make_durable(&transaction).await?;
@@ -189,7 +189,7 @@ impl Writer for PostgresWriter {
     async fn missing(&mut self, info: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
         self.flush().await?;
         let stage = self.stage();
-        let pooled = self.get().await?;
+        let pooled = self.client().await?;
         let missing = merge::missing(&pooled, &stage, &info.discarded_slices, most).await?;
         pooled.give_back();
         Ok(missing)

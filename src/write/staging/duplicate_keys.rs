@@ -16,7 +16,7 @@ use crate::write::formats::json_text;
 use crate::write::slice_number::Apart;
 use crate::write::staging::columns::{broken, column};
 use crate::write::staging::rows::StagedRows;
-use crate::write::staging::sort::{Iter, Record, Sorted, Sorter};
+use crate::write::staging::sort::{Iter, SortRecord, Sorted, Sorter};
 use crate::write::table::Table;
 
 /// A staged row. Rows sort by key; of those with the same key, the row that wins comes last.
@@ -28,7 +28,7 @@ struct StagedRow {
     row: u64,
 }
 
-impl Record for StagedRow {
+impl SortRecord for StagedRow {
     const BYTES: usize = 16 + 1 + 8 + 8 + 8;
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -52,13 +52,13 @@ impl Record for StagedRow {
 
 /// A row whose content is compared with another one's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Wanted {
+struct WantedRow {
     row: u64,
     /// Number of the row of the pair that loses; it names the pair.
     pair: u64,
 }
 
-impl Record for Wanted {
+impl SortRecord for WantedRow {
     const BYTES: usize = 16;
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -82,7 +82,7 @@ struct Compared {
     version: Option<i64>,
 }
 
-impl Record for Compared {
+impl SortRecord for Compared {
     const BYTES: usize = 8 + 1 + StagedRow::BYTES;
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -139,8 +139,8 @@ impl LostCursor<'_> {
 pub(crate) struct Search<'table> {
     table: &'table Table,
     staged: &'table StagedRows,
-    /// Slices whose rows do not count.
-    void: &'table HashSet<i64>,
+    /// Numbers of slices whose rows are discarded.
+    discarded: &'table HashSet<i64>,
     /// Positions of the columns that make up the content of a row.
     content: Vec<usize>,
 }
@@ -149,10 +149,10 @@ impl<'table> Search<'table> {
     pub(crate) fn new(
         table: &'table Table,
         staged: &'table StagedRows,
-        void: &'table HashSet<i64>,
+        discarded: &'table HashSet<i64>,
         content: Vec<usize>,
     ) -> Self {
-        Self { table, staged, void, content }
+        Self { table, staged, discarded, content }
     }
 
     /// Finds all rows that lose.
@@ -193,7 +193,7 @@ impl<'table> Search<'table> {
     }
 
     /// The rows that lose, and the pairs of each such row with the row to which it loses.
-    async fn pairs(&self) -> Result<(Sorted<u64>, Sorted<Wanted>)> {
+    async fn pairs(&self) -> Result<(Sorted<u64>, Sorted<WantedRow>)> {
         let folder = self.staged.scratch();
         let (mut lost, mut wanted) = (Sorter::new(&folder), Sorter::new(&folder));
         let mut before: Option<StagedRow> = None;
@@ -202,7 +202,7 @@ impl<'table> Search<'table> {
             if let Some(other) = before.replace(staged).filter(|one| one.key == staged.key) {
                 lost.push(other.row)?;
                 for row in [other.row, staged.row] {
-                    wanted.push(Wanted { row, pair: other.row })?;
+                    wanted.push(WantedRow { row, pair: other.row })?;
                 }
             }
         }
@@ -222,7 +222,7 @@ impl<'table> Search<'table> {
             let (slices, versions) = (slices(&batch)?, self.versions(&batch)?);
             for (row, key) in hashes(&batch, &key).into_iter().enumerate() {
                 let slice = slices.value(row);
-                if marks.is_null(row) && !self.void.contains(&slice) {
+                if marks.is_null(row) && !self.discarded.contains(&slice) {
                     let version = versions.as_ref().filter(|all| all.is_valid(row));
                     let version = version.map(|all| all.value(row));
                     sorter.push(StagedRow { key, version, slice, row: first + row as u64 })?;
@@ -233,17 +233,17 @@ impl<'table> Search<'table> {
     }
 
     /// The contents of the rows that are wanted, pair by pair.
-    async fn compared(&self, wanted: &Sorted<Wanted>) -> Result<Sorted<Compared>> {
+    async fn compared(&self, wanted: &Sorted<WantedRow>) -> Result<Sorted<Compared>> {
         let mut sorter = Sorter::new(&self.staged.scratch());
         let mut wanted = wanted.iter().peekable();
         let mut batches = self.staged.batches();
         while let Some((batch, first)) = batches.next().await? {
             let end = first + batch.num_rows() as u64;
             let is_here =
-                |wanted: &Result<Wanted>| wanted.as_ref().map_or(true, |one| one.row < end);
+                |wanted: &Result<WantedRow>| wanted.as_ref().map_or(true, |one| one.row < end);
             let (slices, versions) = (slices(&batch)?, self.versions(&batch)?);
             while let Some(one) = wanted.next_if(is_here) {
-                let Wanted { row, pair } = one?;
+                let WantedRow { row, pair } = one?;
                 let at = usize::try_from(row - first).unwrap_or_default();
                 let content = hashes(&batch.slice(at, 1), &self.content);
                 let version = versions.as_ref().filter(|all| all.is_valid(at));
@@ -296,4 +296,47 @@ impl<'table> Search<'table> {
 
 fn slices(batch: &RecordBatch) -> Result<&Int64Array> {
     Ok(column(batch, SLICE)?.as_primitive::<Int64Type>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_rows_with_the_same_key_the_winner_comes_last() {
+        let row = |version, slice, row| StagedRow { key: 7, version, slice, row };
+        for (loser, winner) in [
+            (row(None, 1, 1), row(None, 1, 2)),
+            (row(None, 1, 2), row(None, 2, 1)),
+            (row(None, 9, 9), row(Some(0), 1, 1)),
+            (row(Some(1), 9, 9), row(Some(2), 1, 1)),
+            (row(Some(-1), 1, 1), row(Some(0), 1, 1)),
+        ] {
+            assert!(loser < winner);
+        }
+        assert!(row(Some(9), 9, 9) < StagedRow { key: 8, ..row(None, 0, 0) });
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let key = RowHash::MAX - 5;
+        for version in [None, Some(i64::MIN), Some(0), Some(i64::MAX)] {
+            let staged = StagedRow { key, version, slice: -3, row: u64::MAX };
+            let mut bytes = Vec::new();
+            staged.put(&mut bytes);
+            assert_eq!(bytes.len(), StagedRow::BYTES);
+            assert!(StagedRow::get(&bytes) == Some(staged));
+            assert!(StagedRow::get(&bytes[1..]).is_none());
+            for wins in [false, true] {
+                let compared = Compared { pair: 5, wins, row: 6, content: key, slice: 1, version };
+                let mut bytes = Vec::new();
+                compared.put(&mut bytes);
+                assert_eq!(bytes.len(), Compared::BYTES);
+                assert!(Compared::get(&bytes) == Some(compared));
+            }
+        }
+        let mut bytes = Vec::new();
+        WantedRow { row: 1, pair: 2 }.put(&mut bytes);
+        assert!(WantedRow::get(&bytes) == Some(WantedRow { row: 1, pair: 2 }));
+    }
 }

@@ -41,8 +41,8 @@ pub(crate) struct Merge<'table> {
     arrow: SchemaRef,
     info: &'table CommitInfo,
     staged: &'table StagedRows,
-    /// Slices whose rows do not count.
-    void: HashSet<i64>,
+    /// Numbers of slices whose rows are discarded.
+    discarded: HashSet<i64>,
     /// Positions of the key's columns.
     key: Vec<usize>,
     passes: u64,
@@ -86,8 +86,8 @@ impl<'table> Merge<'table> {
             Disposition::Merge => staged.count().div_ceil(KEYS_PER_PASS).max(1),
             _ => 1,
         };
-        let (arrow, void) = (schema.arrow(), info.discarded_slices.iter().copied().collect());
-        Self { table, schema, arrow, info, staged, void, key, passes }
+        let (arrow, discarded) = (schema.arrow(), info.discarded_slices.iter().copied().collect());
+        Self { table, schema, arrow, info, staged, discarded, key, passes }
     }
 
     /// The columns of the new table.
@@ -127,7 +127,7 @@ impl<'table> Merge<'table> {
         let mut kept = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
             let lost = lost.has(first + row as u64)?;
-            kept.push(!lost && marks.is_null(row) && !self.void.contains(&slices.value(row)));
+            kept.push(!lost && marks.is_null(row) && !self.discarded.contains(&slices.value(row)));
         }
         let numbers = kept.iter().enumerate().filter(|(_, kept)| **kept);
         let numbers = numbers.map(|(row, _)| first + row as u64).collect();
@@ -142,7 +142,7 @@ impl<'table> Merge<'table> {
 
     /// The staged rows that lose to other staged rows with the same key.
     pub(crate) async fn lost(&self) -> Result<LostRows> {
-        Search::new(self.table, self.staged, &self.void, self.content()).run().await
+        Search::new(self.table, self.staged, &self.discarded, self.content()).run().await
     }
 
     /// The rows of a staged batch that stay: the last one per key.
@@ -168,7 +168,7 @@ impl<'table> Merge<'table> {
             }
             let texts = json_text::texts(batch.schema().field(at), batch.column(at))?;
             for (row, parent) in texts.into_iter().enumerate() {
-                let counts = marks.is_valid(row) && !self.void.contains(&slices.value(row));
+                let counts = marks.is_valid(row) && !self.discarded.contains(&slices.value(row));
                 if let Some(parent) = parent.filter(|_| counts) {
                     *parents.entry(parent).or_insert(true) &= marks.value(row);
                 }

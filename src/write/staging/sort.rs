@@ -19,7 +19,7 @@ const MAX_PENDING: usize = 250_000;
 const READ: usize = 1024;
 
 /// A record that can be sorted.
-pub(crate) trait Record: Copy + Ord {
+pub(crate) trait SortRecord: Copy + Ord {
     /// Its size in a file, in bytes.
     const BYTES: usize;
 
@@ -30,7 +30,7 @@ pub(crate) trait Record: Copy + Ord {
     fn get(bytes: &[u8]) -> Option<Self>;
 }
 
-impl Record for u64 {
+impl SortRecord for u64 {
     const BYTES: usize = 8;
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -54,7 +54,7 @@ pub(crate) struct Sorter<R> {
     file: Option<File>,
 }
 
-impl<R: Record> Sorter<R> {
+impl<R: SortRecord> Sorter<R> {
     /// A sorter whose file, if it needs one, is in this folder.
     pub(crate) fn new(folder: &Path) -> Self {
         Self::limited(folder, MAX_PENDING)
@@ -117,7 +117,7 @@ fn nameless(folder: &Path) -> io::Result<File> {
 /// Sorted records, which can be read any number of times.
 pub(crate) struct Sorted<R>(Sorter<R>);
 
-impl<R: Record> Sorted<R> {
+impl<R: SortRecord> Sorted<R> {
     /// Whether there are no records.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.pending.is_empty() && self.0.sequences.is_empty()
@@ -141,12 +141,13 @@ struct Sequence<R> {
     at: usize,
 }
 
-impl<R: Record> Sequence<R> {
+impl<R: SortRecord> Sequence<R> {
     fn next(&mut self, file: Option<&File>) -> io::Result<Option<R>> {
         if self.at == self.read.len() && !self.left.is_empty() {
             let count = (self.left.end - self.left.start).min(READ as u64);
             let size = R::BYTES as u64;
-            let mut bytes = vec![0; usize::try_from(count * size).unwrap_or_default()];
+            let mut bytes =
+                vec![0; usize::try_from(count * size).expect("1,024 records fit in memory")];
             let file = file.ok_or(io::ErrorKind::NotFound)?;
             file.read_exact_at(&mut bytes, self.left.start * size)?;
             self.read = bytes.chunks_exact(R::BYTES).filter_map(R::get).collect();
@@ -168,7 +169,7 @@ pub(crate) struct Iter<'sorter, R> {
     at: usize,
 }
 
-impl<R: Record> Iter<'_, R> {
+impl<R: SortRecord> Iter<'_, R> {
     fn pull(&mut self, number: usize) -> Result<()> {
         let sequence = self.sequences.get_mut(number).expect("the heap names sequences");
         let record = sequence.next(self.sorter.file.as_ref()).map_err(|error| {
@@ -179,7 +180,7 @@ impl<R: Record> Iter<'_, R> {
     }
 }
 
-impl<R: Record> Iterator for Iter<'_, R> {
+impl<R: SortRecord> Iterator for Iter<'_, R> {
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -55,12 +55,12 @@ struct DirHolder {
 
 enum Claim {
     Mine(StagingDir),
-    Held(Held),
+    HeldDir(HeldDir),
 }
 
 /// What is known of the run that holds a staging directory.
 #[derive(Default)]
-struct Held {
+struct HeldDir {
     holder: DirHolder,
     /// Metadata of the lock file, whose modification time is when the run took the lock.
     lock: Option<Metadata>,
@@ -80,7 +80,7 @@ impl StagingDir {
         for _ in 0..TRIES {
             match claim(root, object, replication) {
                 Ok(Claim::Mine(dir)) => return Ok(dir),
-                Ok(Claim::Held(held)) => last = Some(held),
+                Ok(Claim::HeldDir(held)) => last = Some(held),
                 // Another run removed the leftover directory between two steps.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(disk::failed("write to", root, &error)),
@@ -162,7 +162,7 @@ fn claim(root: &Path, object: &str, replication: &str) -> io::Result<Claim> {
     fs::create_dir_all(&path)?;
     let Some(mut lock) = try_lock(&path, true)? else {
         let lock = fs::metadata(path.join(LOCK)).ok();
-        return Ok(Claim::Held(Held { holder: read_holder(&path), lock }));
+        return Ok(Claim::HeldDir(HeldDir { holder: read_holder(&path), lock }));
     };
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim().to_owned();
@@ -234,8 +234,8 @@ pub(crate) fn path(root: &Path, object: &str) -> PathBuf {
     root.join(STAGES).join(unique(object))
 }
 
-fn busy(object: &str, held: Held) -> Error {
-    let Held { holder, lock } = held;
+fn busy(object: &str, held: HeldDir) -> Error {
+    let HeldDir { holder, lock } = held;
     let who = match holder.pid {
         0 => String::new(),
         pid => format!(": process {pid} on `{}`", holder.host),

@@ -201,8 +201,8 @@ mod tests {
     #[test]
     fn only_segments_in_sequence_up_to_the_checkpoint_count() {
         // Each segment is given by its run, its first row and its number of rows.
-        type Given = &'static [(&'static str, u64, u64)];
-        let cases: [(Given, Option<u64>, Option<usize>); 8] = [
+        type GivenSegments = &'static [(&'static str, u64, u64)];
+        let cases: [(GivenSegments, Option<u64>, Option<usize>); 8] = [
             (&[], Some(0), Some(0)),
             (&[], Some(1), None),
             (&[("own", 0, 5), ("own", 5, 3)], Some(8), Some(2)),

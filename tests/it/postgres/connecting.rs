@@ -183,17 +183,17 @@ async fn each_way_of_not_connecting_is_told_apart() {
         (
             format!("postgres://weir:hunter2@127.0.0.1:{free}/postgres"),
             Kind::Unreachable,
-            format!("nobody listens at `127.0.0.1:{free}`"),
+            format!("no server listens at `127.0.0.1:{free}`"),
         ),
         (
             "postgres://weir:hunter2@no.such.host.invalid/postgres".to_owned(),
             Kind::Unreachable,
-            "the host of `no.such.host.invalid:5432` is not known".to_owned(),
+            "the host of `no.such.host.invalid:5432` is unknown".to_owned(),
         ),
         (
             "postgres://weir:hunter2@/postgres?host=/no/such/folder".to_owned(),
             Kind::Unreachable,
-            "nobody listens at `/no/such/folder:5432`".to_owned(),
+            "no server listens at `/no/such/folder:5432`".to_owned(),
         ),
     ] {
         let error = refusal(PostgresOptions::from_url(&url).unwrap()).await;

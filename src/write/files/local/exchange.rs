@@ -1,4 +1,4 @@
-//! Folders and files put in the place of others on local disk.
+//! Replacement of folders on local disk, and links to files.
 
 use std::{
     fs::{self, File},

@@ -134,7 +134,7 @@ impl Store for LocalStore {
             }
             other => other.map_err(|error| failed("lock", &path, &error.into()))?,
         }
-        let text = serde_json::to_vec(holder).unwrap_or_default();
+        let text = serde_json::to_vec(holder).expect("a holder of texts and numbers is JSON");
         file.set_len(0).and_then(|()| file.write_all(&text)).map_err(wrong)?;
         Ok(Box::new(LocalLock { _file: file }))
     }

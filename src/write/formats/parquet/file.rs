@@ -45,7 +45,7 @@ impl Codec for Parquet {
     }
 
     fn other_columns(&self, file: &ExistingFile, schema: &TableSchema) -> Result<Vec<Column>> {
-        let found = Metadata::of(file)?.schema;
+        let found = Footer::of(file)?.schema;
         let fields = found.fields().iter().filter(|field| schema.position(field.name()).is_none());
         // Other programs give a column without values no type: there is nothing to keep.
         let is_typed = |field: &&FieldRef| *field.data_type() != DataType::Null;
@@ -59,7 +59,7 @@ impl Codec for Parquet {
     }
 
     fn column_names(&self, file: &ExistingFile) -> Result<Option<Vec<String>>> {
-        let found = Metadata::of(file)?.schema;
+        let found = Footer::of(file)?.schema;
         let names: Vec<String> = found.fields().iter().map(|field| field.name().clone()).collect();
         Ok((!names.is_empty()).then_some(names))
     }
@@ -76,11 +76,11 @@ impl Codec for Parquet {
     }
 
     fn count(&self, file: &ExistingFile) -> Result<u64> {
-        Ok(Metadata::of(file)?.rows)
+        Ok(Footer::of(file)?.rows)
     }
 
     fn read(&self, file: &ExistingFile, schema: &TableSchema) -> Result<Box<dyn RowReader>> {
-        let metadata = Metadata::of(file)?;
+        let metadata = Footer::of(file)?;
         check_types(file, &metadata.schema, schema)?;
         Ok(Box::new(ParquetReader {
             file: file.clone(),
@@ -157,14 +157,14 @@ impl Encoder for ParquetEncoder {
 }
 
 /// What the footer of a file tells.
-struct Metadata {
+struct Footer {
     schema: SchemaRef,
     rows: u64,
     /// Whether another program has written the file.
     is_foreign: bool,
 }
 
-impl Metadata {
+impl Footer {
     fn of(file: &ExistingFile) -> Result<Self> {
         let read = match file {
             ExistingFile::Local(path) => {

@@ -83,7 +83,7 @@ pub(crate) async fn merge(
 pub(crate) async fn missing(
     client: &Client,
     stage: &StagingTable,
-    void: &[i64],
+    discarded: &[i64],
     most: usize,
 ) -> Result<Option<Vec<String>>> {
     let (name, table, matching) = (&stage.target, &stage.staging, stage.matching("old", "new"));
@@ -104,7 +104,7 @@ pub(crate) async fn missing(
              WHERE {matching} AND new.{mark} IS NOT TRUE AND NOT new.{slice} = ANY($1)) LIMIT {}",
         most + 1
     );
-    let rows = client.query(&statement, &[&void]).await.map_err(failed)?;
+    let rows = client.query(&statement, &[&discarded]).await.map_err(failed)?;
     Ok((rows.len() <= most).then(|| rows.iter().map(|row| row.get(0)).collect()))
 }
 

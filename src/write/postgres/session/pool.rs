@@ -38,7 +38,7 @@ const LOADING: &str = "SET synchronous_commit = off; \
     WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)";
 
 /// A bounded set of connections.
-pub(crate) struct Pool {
+pub(crate) struct ConnectionPool {
     options: PostgresOptions,
     permits: Arc<Semaphore>,
     /// Idle connections, and since when they are idle.
@@ -47,7 +47,7 @@ pub(crate) struct Pool {
     checked: OnceCell<()>,
 }
 
-impl Pool {
+impl ConnectionPool {
     pub(crate) fn new(options: PostgresOptions) -> Self {
         let permits = Arc::new(Semaphore::new(options.connections.max(1)));
         Self { options, permits, idle: Mutex::default(), checked: OnceCell::new() }
@@ -155,7 +155,7 @@ impl Pool {
 /// A connection of the pool. When it is dropped, it is closed, and its open transaction is rolled back.
 pub(crate) struct PooledClient {
     client: Client,
-    pool: Arc<Pool>,
+    pool: Arc<ConnectionPool>,
     _permit: OwnedSemaphorePermit,
 }
 

@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use crate::error::{Error, Kind, Result};
 use crate::write::postgres::failure;
 use crate::write::postgres::name::TableName;
-use crate::write::postgres::session::pool::Pool;
+use crate::write::postgres::session::pool::ConnectionPool;
 
 /// The session that holds a lock; `pg_locks` shows the key as two halves.
 const HOLDER: &str = "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), \
@@ -38,7 +38,11 @@ impl Locks {
     ///
     /// # Errors
     /// Another run has locked it; the message names the session.
-    pub(crate) async fn take(self: &Arc<Self>, pool: &Pool, name: &TableName) -> Result<TableLock> {
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        pool: &ConnectionPool,
+        name: &TableName,
+    ) -> Result<TableLock> {
         if !self.held().insert(name.clone()) {
             return Err(Error::input(format!("two streams of this run write table {name}"))
                 .with_hint("give the two streams different objects"));
@@ -59,7 +63,7 @@ impl Locks {
         Ok(lock)
     }
 
-    async fn client(&self, pool: &Pool) -> Result<Arc<Client>> {
+    async fn client(&self, pool: &ConnectionPool) -> Result<Arc<Client>> {
         let mut connection = self.connection.lock().await;
         if let Some(client) = connection.as_ref().filter(|client| !client.is_closed()) {
             return Ok(Arc::clone(client));

@@ -11,7 +11,7 @@ use crate::write::postgres::failure;
 use crate::write::postgres::name::TableName;
 use crate::write::postgres::name::WEIR_SCHEMA;
 use crate::write::postgres::options::fields::PostgresOptions;
-use crate::write::postgres::session::pool::Pool;
+use crate::write::postgres::session::pool::ConnectionPool;
 use crate::write::postgres::sql::{schemas, weir_schema};
 use crate::write::postgres::state::location;
 
@@ -30,7 +30,7 @@ const MAX_ATTEMPTS: u32 = 1000;
 /// schema, the ledger is in the schema of the state.
 pub struct PostgresLedger {
     options: PostgresOptions,
-    pool: Pool,
+    pool: ConnectionPool,
     /// A connection of its own, because those of the pool may be busy with rows.
     link: Mutex<Option<Link>>,
 }
@@ -47,7 +47,7 @@ struct Link {
 impl PostgresLedger {
     /// A ledger; does not connect yet.
     pub fn new(options: PostgresOptions) -> Self {
-        Self { pool: Pool::new(options.clone()), options, link: Mutex::default() }
+        Self { pool: ConnectionPool::new(options.clone()), options, link: Mutex::default() }
     }
 
     async fn connect(&self) -> Result<Link> {
@@ -128,7 +128,7 @@ impl Link {
         let account = old.as_deref().map(serde_json::from_str::<Account>);
         let mut account = account.and_then(Result::ok).unwrap_or_default();
         let done = change(&mut account);
-        let new = serde_json::to_string(&account).unwrap_or_default();
+        let new = serde_json::to_string(&account).expect("an account is JSON");
         let changed = match &old {
             Some(old) => self.client.execute(&self.change, &[&connection, &new, old]).await?,
             None => self.client.execute(&self.add, &[&connection, &new]).await?,

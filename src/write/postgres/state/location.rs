@@ -9,12 +9,12 @@ const TABLE: &str = "_weir_state";
 
 /// Where the state of a replication is kept.
 #[derive(Clone, Debug)]
-pub(crate) struct StateLocation {
+pub(crate) struct StateTable {
     pub(crate) table: TableName,
     pub(crate) replication: String,
 }
 
-impl StateLocation {
+impl StateTable {
     pub(crate) fn new(schema: &str, replication: &str) -> Self {
         let table = TableName { schema: schema.to_owned(), table: TABLE.to_owned() };
         Self { table, replication: replication.to_owned() }

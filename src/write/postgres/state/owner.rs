@@ -23,13 +23,13 @@ fn record_tables(name: &TableName) -> [TableName; 2] {
 }
 
 /// What this role may do with a table of records.
-struct Access {
+struct RecordAccess {
     read: bool,
     write: bool,
 }
 
 /// The permissions of this role for a table of records; `None` when there is no such table.
-async fn access(client: &Client, place: &TableName) -> Result<Option<Access>> {
+async fn access(client: &Client, place: &TableName) -> Result<Option<RecordAccess>> {
     let found = client
         .query_opt(
             "SELECT u AND has_table_privilege(c.oid, 'SELECT'), \
@@ -43,7 +43,7 @@ async fn access(client: &Client, place: &TableName) -> Result<Option<Access>> {
         )
         .await
         .map_err(|error| failure::statement(format!("{place} cannot be looked up"), &error))?;
-    Ok(found.map(|row| Access { read: row.get(0), write: row.get(1) }))
+    Ok(found.map(|row| RecordAccess { read: row.get(0), write: row.get(1) }))
 }
 
 /// The table for the record of a table, created when it is missing. `None`, with a warning in the log, when this role
@@ -52,7 +52,7 @@ pub(crate) async fn record_table(client: &Client, name: &TableName) -> Result<Op
     let may_own = weir_schema::usable(client).await?.is_some();
     for place in record_tables(name) {
         match access(client, &place).await? {
-            Some(Access { write: true, .. }) => return Ok(Some(place)),
+            Some(RecordAccess { write: true, .. }) => return Ok(Some(place)),
             Some(_) => continue,
             None if place.schema == WEIR_SCHEMA && !may_own => continue,
             None => {}
@@ -65,7 +65,7 @@ pub(crate) async fn record_table(client: &Client, name: &TableName) -> Result<Op
         let created = client.batch_execute(&create).await;
         // Another run may have just created it.
         if created.is_ok()
-            || matches!(access(client, &place).await?, Some(Access { write: true, .. }))
+            || matches!(access(client, &place).await?, Some(RecordAccess { write: true, .. }))
         {
             return Ok(Some(place));
         }
@@ -107,7 +107,7 @@ pub(crate) async fn save<C: GenericClient + Sync>(client: &C, stage: &StagingTab
 async fn read(client: &Client, name: &TableName) -> Result<Option<Owner>> {
     let mut newest = None;
     for place in record_tables(name) {
-        if !matches!(access(client, &place).await?, Some(Access { read: true, .. })) {
+        if !matches!(access(client, &place).await?, Some(RecordAccess { read: true, .. })) {
             continue;
         }
         let query = format!(
@@ -129,7 +129,7 @@ async fn read(client: &Client, name: &TableName) -> Result<Option<Owner>> {
 }
 
 /// What exists under the name of a table.
-pub(crate) async fn standing(
+pub(crate) async fn existing(
     client: &Client,
     name: &TableName,
     disposition: Disposition,

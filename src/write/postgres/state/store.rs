@@ -10,9 +10,9 @@ use crate::error::{Error, Kind, Result};
 use crate::state::{Change, Entries, Holder, Lock, Store};
 use crate::write::postgres::failure;
 use crate::write::postgres::name;
-use crate::write::postgres::session::pool::Pool;
+use crate::write::postgres::session::pool::ConnectionPool;
 use crate::write::postgres::sql::schemas;
-use crate::write::postgres::state::location::StateLocation;
+use crate::write::postgres::state::location::StateTable;
 
 /// Name of the view that shows how fresh each stream is.
 const STREAMS: &str = "_weir_streams";
@@ -36,7 +36,7 @@ pub(crate) async fn make_durable(transaction: &Transaction<'_>) -> Result<()> {
 /// Saves changes in an open transaction.
 pub(crate) async fn apply<C: GenericClient + Sync>(
     client: &C,
-    location: &StateLocation,
+    location: &StateTable,
     changes: &[Change],
 ) -> Result<()> {
     if changes.is_empty() {
@@ -75,8 +75,8 @@ pub(crate) async fn apply<C: GenericClient + Sync>(
 
 /// The state of one replication.
 pub(crate) struct PostgresStore {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) location: StateLocation,
+    pub(crate) pool: Arc<ConnectionPool>,
+    pub(crate) location: StateTable,
 }
 
 struct PostgresLock {
@@ -184,7 +184,7 @@ impl Store for PostgresStore {
             tokio::time::sleep(LOCK_RETRY_PAUSE).await;
         }
         self.create_view(&client).await?;
-        let value = serde_json::to_value(holder).unwrap_or_default();
+        let value = serde_json::to_value(holder).expect("a holder of texts and numbers is JSON");
         apply(&*client, &self.location, &[Change::set(HOLDER, value)]).await?;
         Ok(Box::new(PostgresLock { client }))
     }
