@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 const STALE_DAYS: i64 = 14;
 
 /// Decides which staged rows are leftovers, for the holder of a replication's lock: those of all runs of the
-/// replication except one, and those of any run that are older than [`STALE_DAYS`].
+/// replication except one, and those of any run that are older than 14 days.
 #[derive(Clone, Debug)]
 pub struct Leftovers {
     replication: String,

@@ -2,6 +2,10 @@
 //!
 //! `formats` (rows and bytes), `storage` (local disk and object stores) and `staging` (rows that outlive
 //! a process) serve every target; no target knows another one.
+//!
+//! A new target is a file or a folder here that implements [`Target`] and [`Writer`]. It keeps the contract
+//! of [`Target`], which `tests/it/support/target_contract.rs` checks. A target without staging of its own
+//! uses `staging`.
 
 mod duplicate_keys;
 pub mod files;

@@ -24,8 +24,8 @@ pub struct SliceNumber {
 impl SliceNumber {
     /// The number.
     pub fn number(self) -> i64 {
-        let request = i64::try_from(self.request).unwrap_or_default() << REQUEST_SHIFT;
-        let from = i64::try_from(self.from).unwrap_or_default() << (ATTEMPT_BITS + ASIDE_BITS);
+        let request = i64::try_from(self.request).expect("below 4096") << REQUEST_SHIFT;
+        let from = i64::try_from(self.from).expect("below 2^44") << (ATTEMPT_BITS + ASIDE_BITS);
         let attempt = i64::from(self.attempt) << ASIDE_BITS;
         request | from | attempt | i64::from(self.aside)
     }

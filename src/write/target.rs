@@ -167,7 +167,7 @@ pub trait Target: Send + Sync {
 /// rows of the last checkpoint stay staged for the next run.
 #[async_trait]
 pub trait Writer: Send {
-    /// Stages one batch with the columns of [`TableSchema::staged`].
+    /// Stages one batch with the columns of [`crate::schema::TableSchema::staged`].
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
 
     /// Flushes its buffers, and returns for each column how many values the target could not hold and replaced

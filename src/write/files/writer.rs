@@ -15,8 +15,8 @@ use crate::write::files::object::Object;
 use crate::write::files::output::EncodedOutput;
 use crate::write::files::owner::OwnerRecord;
 use crate::write::files::state::location::StateLocation;
-use crate::write::formats::codec;
 use crate::write::formats::codec::Encoding;
+use crate::write::formats::codec_of;
 use crate::write::formats::memory_limit::MemoryLimit;
 use crate::write::formats::settings::Settings;
 use crate::write::staging::merge::Merge;
@@ -49,7 +49,7 @@ impl FilesWriter {
     async fn other_columns(&self, files: &[FoundFile]) -> Result<Vec<Column>> {
         match files.first() {
             Some(first) => {
-                codec(self.object.format).other_columns(&first.load().await?, &self.table.schema)
+                codec_of(self.object.format).other_columns(&first.load().await?, &self.table.schema)
             }
             None => Ok(Vec::new()),
         }
@@ -60,7 +60,7 @@ impl FilesWriter {
         let files = self.existing_files().await?;
         let Some(first) = files.first() else { return Ok(()) };
         let file = first.load().await?;
-        let codec = codec(self.object.format);
+        let codec = codec_of(self.object.format);
         let mut schema = self.table.schema.clone();
         schema.columns.extend(codec.other_columns(&file, &self.table.schema)?);
         // The first batch shows whether the types fit.
@@ -92,7 +92,7 @@ impl FilesWriter {
             built.rows += keys.count();
             for found in &files {
                 let file = found.load().await?;
-                let mut existing = codec(self.object.format).read(&file, merge.schema())?;
+                let mut existing = codec_of(self.object.format).read(&file, merge.schema())?;
                 while let Some(batch) = existing.next()? {
                     let (rows, gone) = merge.surviving_rows(&batch, &mut keys, &parents)?;
                     built.deleted += gone;
@@ -110,7 +110,7 @@ impl FilesWriter {
     async fn output(&self, merge: &Merge<'_>) -> Result<EncodedOutput> {
         let encoding = Encoding::new(merge.schema(), self.settings, Arc::clone(&self.memory));
         let sink = self.destination.sink(&self.table, &self.object).await?;
-        let codec = codec(self.object.format);
+        let codec = codec_of(self.object.format);
         EncodedOutput::new(codec, encoding, sink, self.settings.max_file_bytes)
     }
 }
@@ -148,7 +148,7 @@ impl Writer for FilesWriter {
             let keys = merge.keys(pass, &lost).await?;
             for found in &files {
                 let file = found.load().await?;
-                let mut existing = codec(self.object.format).read(&file, merge.schema())?;
+                let mut existing = codec_of(self.object.format).read(&file, merge.schema())?;
                 while let Some(batch) = existing.next()? {
                     missing.extend(merge.missing(&batch, &keys, &parents)?);
                     if missing.len() > most {

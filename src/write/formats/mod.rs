@@ -1,7 +1,7 @@
 //! Rows to bytes and back: Parquet and JSONL for files, Arrow IPC for staged rows.
 //!
-//! A new file format is one file that implements [`codec::Codec`], an extension in [`format`], and an arm
-//! of [`codec()`].
+//! A new file format is one file that implements [`codec::Codec`], an extension in [`mod@format`], and an arm
+//! of [`codec_of`].
 
 pub(crate) mod arrow_stream;
 pub(crate) mod cells;
@@ -22,7 +22,7 @@ use self::jsonl::Jsonl;
 use self::parquet::file::Parquet;
 
 /// What encodes and reads a format.
-pub(crate) fn codec(format: Format) -> &'static dyn Codec {
+pub(crate) fn codec_of(format: Format) -> &'static dyn Codec {
     match format {
         Format::Parquet => &Parquet,
         Format::Jsonl(Compression::Plain) => &Jsonl(Compression::Plain),

@@ -5,8 +5,7 @@ use std::{error::Error as _, fmt, io};
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::error::{Error, Kind};
-use crate::write::postgres::name;
-use crate::write::postgres::name::WEIR_SCHEMA;
+use crate::write::postgres::name::{self, WEIR_SCHEMA};
 use crate::write::postgres::options::fields::PostgresOptions;
 
 /// Number of characters of a server's message that weir shows.

@@ -19,7 +19,7 @@ use crate::schema::TableSchema;
 use crate::write::files::local::sink::LocalSink;
 use crate::write::files::manifest::{self, Manifest};
 use crate::write::files::object::Object;
-use crate::write::formats::codec;
+use crate::write::formats::codec_of;
 use crate::write::formats::existing::ExistingFile;
 use crate::write::staging::staging_dir::{self, StagingDir};
 use crate::write::storage::disk::{failed, inside};
@@ -98,13 +98,13 @@ impl LocalFolder {
     /// Number of rows of an existing object, those marked as deleted included.
     pub(crate) fn count(&self, object: &Object) -> Result<u64> {
         let files = self.files(object)?.into_iter().map(ExistingFile::Local);
-        files.map(|file| codec(object.format).count(&file)).sum()
+        files.map(|file| codec_of(object.format).count(&file)).sum()
     }
 
     /// Number of rows of an existing object, without those that are marked as deleted.
     pub(crate) fn count_live(&self, object: &Object) -> Result<u64> {
         let files = self.files(object)?.into_iter().map(ExistingFile::Local);
-        files.map(|file| codec(object.format).count_live(&file)).sum()
+        files.map(|file| codec_of(object.format).count_live(&file)).sum()
     }
 
     /// A column of the schema that the object lacks, as far as its first file tells.
@@ -123,7 +123,7 @@ impl LocalFolder {
         if !path.is_file() {
             return Ok(None);
         }
-        let names = codec(object.format).column_names(&ExistingFile::Local(path))?;
+        let names = codec_of(object.format).column_names(&ExistingFile::Local(path))?;
         let Some(names) = names else { return Ok(None) };
         let missing = schema.columns.iter().find(|column| !names.contains(&column.name));
         Ok(missing.map(|column| column.name.clone()))

@@ -7,8 +7,7 @@ use crate::write::postgres::load::stage::StagingTable;
 use crate::write::postgres::publish::statement::{failed, run};
 use crate::write::postgres::session::lock_wait::{LockWaits, WaitContext, Waited};
 use crate::write::postgres::session::pool::PooledClient;
-use crate::write::postgres::sql::catalog;
-use crate::write::postgres::sql::catalog::Existing;
+use crate::write::postgres::sql::catalog::{self, Existing};
 use crate::write::table::Disposition;
 
 /// Adds the columns and types that the table lacks, in a transaction of its own: the strong lock that this needs is

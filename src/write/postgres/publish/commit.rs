@@ -58,7 +58,8 @@ async fn prepare(
     check_strict(stage.strict, &duplicates.notices)?;
     let count = format!("SELECT count(*) FROM {}", stage.staging);
     let count = transaction.query_one(&count, &[]).await.map_err(|error| failed(stage, &error))?;
-    Ok((u64::try_from(count.get::<_, i64>(0)).unwrap_or_default(), duplicates))
+    let count = u64::try_from(count.get::<_, i64>(0)).expect("a count is not negative");
+    Ok((count, duplicates))
 }
 
 /// Writes the staged rows into the table, or replaces the table by the staging table; the number of existing rows that

@@ -37,7 +37,8 @@ pub(crate) async fn remove_losers<C: GenericClient + Sync>(
     for row in client.query(&statement(stage), &[]).await.map_err(failed)? {
         let (apart, differs, newer) = (Apart::numbered(row.get(0)), row.get(1), row.get(2));
         let kind = Loss { apart, differs, newer }.kind();
-        duplicates.add(kind, u64::try_from(row.get::<_, i64>(3)).unwrap_or_default());
+        let count = u64::try_from(row.get::<_, i64>(3)).expect("a count is not negative");
+        duplicates.add(kind, count);
         if kind == LossKind::Collision {
             let example: Option<String> = row.get(4);
             first = [first, example].into_iter().flatten().min();

@@ -8,8 +8,7 @@ use crate::write::postgres::failure;
 use crate::write::postgres::load::stage::StagingTable;
 use crate::write::postgres::name::{TableName, list, literal, quoted};
 use crate::write::postgres::publish::statement::{ambiguous, failed, run};
-use crate::write::postgres::sql::catalog;
-use crate::write::postgres::sql::catalog::Existing;
+use crate::write::postgres::sql::catalog::{self, Existing};
 use crate::write::table::{Deletes, Disposition};
 use crate::write::target::{CommitInfo, Deletable};
 

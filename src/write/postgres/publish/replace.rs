@@ -9,8 +9,7 @@ use crate::write::postgres::name::{MAX_NAME, TableName, literal, quoted};
 use crate::write::postgres::publish::columns::add_missing_columns;
 use crate::write::postgres::publish::statement::{dropped, failed, insert, run};
 use crate::write::postgres::publish::{merge, primary_key};
-use crate::write::postgres::sql::catalog;
-use crate::write::postgres::sql::catalog::Existing;
+use crate::write::postgres::sql::catalog::{self, Existing};
 use crate::write::postgres::sql::grants::{Grant, default_grants, grants};
 
 /// Replaces the table by the staging table. If other objects depend on the table, replaces its rows instead.

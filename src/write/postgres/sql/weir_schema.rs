@@ -6,8 +6,7 @@ use tokio_postgres::{Client, error::SqlState};
 use crate::error::Result;
 use crate::write::leftovers::Leftovers;
 use crate::write::postgres::failure;
-use crate::write::postgres::name;
-use crate::write::postgres::name::{STAGE, TableName, WEIR_SCHEMA, quoted};
+use crate::write::postgres::name::{self, STAGE, TableName, WEIR_SCHEMA, quoted};
 use crate::write::postgres::session::pool::PooledClient;
 
 /// Beginning of the comment of a staging table. Stored in databases: it must not change.
