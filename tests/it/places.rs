@@ -173,7 +173,7 @@ fn nothing_is_saved_that_cannot_work() {
         (&[wiki[0], wiki[1], "api_token=file:none.txt"], "none.txt"),
         (&["postgres://me@db.test/wh?sslrootcert=/nonexist.pem"], "/nonexist.pem"),
         (&[pg[0], pg[1], pg[2], "sslrootcert=ca.pem"], "ca.pem"),
-        (&[pg[0], pg[1], pg[2], "sslrootcert=cut.pem"], "holds no certificate"),
+        (&[pg[0], pg[1], pg[2], "sslrootcert=cut.pem"], "contains no certificate"),
         (&["postgres://me:pw%zz@db.test/wh"], "hexadecimal"),
         (&[pg[0], pg[1], "password=-"], "`password` is empty"),
         (&[pg[0], pg[1], "password=@empty.txt"], "`password` is empty"),
