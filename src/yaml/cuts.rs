@@ -1,6 +1,8 @@
 //! Entries cut out of a tree because they do not fit, and what is amiss only because of that.
 
-use super::{Finding, Node, NodeValue, Place};
+use super::node::{Node, NodeValue};
+use super::place::Place;
+use super::problem::Finding;
 
 /// An entry that was cut out.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashSet};
 
 use serde_saphyr::granit_parser::{Event, Parser, Span};
 
-use super::Place;
+use super::place::Place;
 
 /// A mistake, its place and what to do about it. Never holds a value.
 #[derive(Clone, Debug)]

@@ -1,6 +1,8 @@
 //! What to do about the mistakes that everybody makes in YAML.
 
-use super::{Node, NodeValue, Place, read::Fault};
+use super::fault::Fault;
+use super::node::{Node, NodeValue};
+use super::place::Place;
 
 /// Braces without quotes, `{stream_name}`, where a text belongs.
 pub(super) fn unquoted(entries: &[(String, Place, Node)]) -> Option<Fault> {

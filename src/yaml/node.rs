@@ -9,7 +9,7 @@ use serde::{
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Location, Options, Spanned};
 
-use super::Place;
+use super::place::Place;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]

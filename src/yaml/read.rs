@@ -8,24 +8,15 @@ use serde::de::{
     SeqAccess, Unexpected, VariantAccess, Visitor, value::StrDeserializer,
 };
 
-use super::{
-    Node, NodeValue, Place,
-    cuts::{Cut, cut},
-    hints, suggest,
-};
+use super::cuts::{Cut, cut};
+use super::fault::Fault;
+use super::hints;
+use super::node::{Node, NodeValue};
+use super::place::Place;
+use super::suggest::suggest;
 
 /// Readings of one tree; each but the last tells at least one problem.
 const MAX_READINGS: usize = 200;
-
-/// Something that does not fit.
-#[derive(Clone, Debug)]
-pub(super) struct Fault {
-    pub(super) place: Place,
-    pub(super) message: String,
-    /// The same without the values of the file.
-    pub(super) public_message: String,
-    pub(super) hint: Option<String>,
-}
 
 /// What serde reports, before its place is known.
 #[derive(Debug)]
