@@ -9,10 +9,12 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor, value},
 };
 
-use super::{
-    BaseUrl, ColumnSpec, ForEach, InputItems, OneOrMany, QueryValue, QueueItems, RangeItems,
-    Refresh, Scalar, Span, StatusPattern, ValueItems,
-};
+use super::column::ColumnSpec;
+use super::connect::BaseUrl;
+use super::incremental::Refresh;
+use super::request::{ForEach, InputItems, QueueItems, RangeItems, ValueItems};
+use super::responses::StatusPattern;
+use super::value::{OneOrMany, QueryValue, Scalar, Span};
 use crate::schema::ColumnType;
 
 impl<'de> Deserialize<'de> for BaseUrl {
@@ -279,7 +281,7 @@ struct ForEachKeys {
     queue: Option<String>,
     input: Option<String>,
     values: Option<Vec<Scalar>>,
-    range: Option<super::RangeBounds>,
+    range: Option<super::request::RangeBounds>,
     chunk: Option<u32>,
     #[serde(rename = "as")]
     variable: Option<String>,

@@ -6,7 +6,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{QueryValue, RequestSpec, Span};
+use super::request::RequestSpec;
+use super::value::{QueryValue, Span};
 
 /// What an incremental run reads: what changed since the greatest value of a column so far.
 ///

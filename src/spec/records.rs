@@ -7,7 +7,7 @@ use serde::{
     de::{self, MapAccess, Visitor, value},
 };
 
-use super::Scalar;
+use super::value::Scalar;
 
 /// What a record must have. Written as the path of any value, or as a mapping of paths to values.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]

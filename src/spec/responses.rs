@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{OneOrMany, Span};
+use super::value::{OneOrMany, Span};
 
 /// A rule for answers, and for requests without one. One without `status` is about answers other than 2xx.
 ///

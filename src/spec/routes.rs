@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::QueryValue;
+use super::value::QueryValue;
 
 /// Name of the route that a stream's own requests make up.
 pub const OWN: &str = "own";

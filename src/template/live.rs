@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::Value;
+use minijinja::Value;
 
 /// Values that all scopes with it show as they are now.
 #[derive(Clone, Debug, Default)]

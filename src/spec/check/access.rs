@@ -1,7 +1,8 @@
 //! Where requests go, how they authenticate, what is allowed, and what is asked before and after.
 
-use super::{Checker, below};
-use crate::spec::{AuthChoice, OAuth2, OAuth2Grant, Step};
+use super::checker::{Checker, below};
+use crate::spec::api::Step;
+use crate::spec::connect::{AuthChoice, OAuth2, OAuth2Grant};
 use crate::yaml::Finding;
 
 impl Checker<'_> {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Checker, below};
+use super::checker::{Checker, below};
+use super::names::CURSOR;
 use crate::schema::ColumnType;
-use crate::spec::{Cursor, ForEach, Refresh, RequestSpec, Spec, Stream};
-
-/// The name by which templates see a cursor's bound.
-pub(super) const CURSOR: &str = "cursor";
+use crate::spec::api::Spec;
+use crate::spec::incremental::{Cursor, Refresh};
+use crate::spec::request::{ForEach, RequestSpec};
+use crate::spec::stream::Stream;
 
 impl Checker<'_> {
     /// Checks the cursor, the refresh and the place of a stream, whose requests define `variables`;

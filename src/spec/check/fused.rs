@@ -1,7 +1,8 @@
 //! Requests that are sent as one: they must not contradict each other.
 
-use super::{Checker, below};
-use crate::spec::{ForEach, RequestSpec, Spec};
+use super::checker::{Checker, below};
+use crate::spec::api::Spec;
+use crate::spec::request::{ForEach, RequestSpec};
 
 /// A request whose records are embedded, and where it is.
 struct Embedded<'spec> {

@@ -1,6 +1,8 @@
 //! Queues: each consumed one is fed, and no stream waits for itself.
 
-use crate::spec::{ForEach, Spec, Stream};
+use crate::spec::api::Spec;
+use crate::spec::request::ForEach;
+use crate::spec::stream::Stream;
 use crate::yaml::Finding;
 
 pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {

@@ -3,8 +3,8 @@
 use chrono::NaiveDate;
 use serde_json::Value;
 
-use super::{Checker, below};
-use crate::spec::{Input, ListItem};
+use super::checker::{Checker, below};
+use crate::spec::connect::{Input, ListItem};
 
 impl Checker<'_> {
     pub(super) fn inputs(&mut self) {

@@ -2,8 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::ALWAYS;
-use crate::spec::Spec;
+use crate::spec::api::Spec;
+
+/// Names that every template of a request or column may use.
+pub(super) const ALWAYS: [&str; 5] =
+    ["columns", "stream_name", "run_id", "run_date", "run_timestamp"];
+
+/// The name by which templates see a cursor's bound.
+pub(super) const CURSOR: &str = "cursor";
 
 pub(super) struct Names {
     /// Connection fields that may be shown.

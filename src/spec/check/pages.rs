@@ -1,6 +1,8 @@
 //! Requests of whose pages a spec says nothing: a warning, since one page may be all there is.
 
-use crate::spec::{RequestSpec, Spec, Stream};
+use crate::spec::api::Spec;
+use crate::spec::request::RequestSpec;
+use crate::spec::stream::Stream;
 use crate::yaml::Finding;
 
 /// Streams whose listings end after the first page because nothing is declared.

@@ -1,9 +1,12 @@
 //! Paths in records that no column names: an API has more fields than a spec declares, so that a path is
 //! taken for wrong only when it is all but that of a declared one.
 
-use super::{Checker, below};
+use super::checker::{Checker, below};
 use crate::path::{Path, Step};
-use crate::spec::{ColumnSpec, Feed, ForEach, Having, RequestSpec, Stream};
+use crate::spec::column::ColumnSpec;
+use crate::spec::records::{Feed, Having};
+use crate::spec::request::{ForEach, RequestSpec};
+use crate::spec::stream::Stream;
 use crate::yaml::{Finding, is_slip};
 
 impl Checker<'_> {

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Checker, below};
-use crate::spec::{Body, Defaults, Descend, ForEach, Having, PageSize, QueueItems, RequestSpec};
+use super::checker::{Checker, below};
+use crate::spec::api::Defaults;
+use crate::spec::pages::PageSize;
+use crate::spec::records::Having;
+use crate::spec::request::{Body, Descend, ForEach, QueueItems, RequestSpec};
 
 impl Checker<'_> {
     pub(super) fn defaults(&mut self) {

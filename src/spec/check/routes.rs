@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Checker, below};
+use super::checker::{Checker, below};
 use crate::schema::ColumnType;
-use crate::spec::{Derive, Fetch, ForEach, OWN, QueueItems, RequestSpec, Stream};
+use crate::spec::request::{ForEach, QueueItems, RequestSpec};
+use crate::spec::routes::{Derive, Fetch, OWN};
+use crate::spec::stream::Stream;
 use crate::template::Template;
 
 impl Checker<'_> {

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
-use super::{Checker, below};
+use super::checker::{Checker, below};
 use crate::path::Step;
 use crate::schema::{ColumnType, EXTRA};
-use crate::spec::{ColumnSpec, Having, RequestSpec, Stream};
+use crate::spec::column::ColumnSpec;
+use crate::spec::records::Having;
+use crate::spec::request::RequestSpec;
+use crate::spec::stream::Stream;
 use crate::template::Template;
 
 impl Checker<'_> {

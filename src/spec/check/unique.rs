@@ -1,6 +1,8 @@
 //! Keys that may stand for several records: warnings, since only the API knows.
 
-use crate::spec::{ForEach, QueueItems, Spec, Stream};
+use crate::spec::api::Spec;
+use crate::spec::request::{ForEach, QueueItems};
+use crate::spec::stream::Stream;
 use crate::template::Template;
 use crate::yaml::Finding;
 
@@ -120,7 +122,7 @@ fn path_of<'spec>(stream: &'spec Stream, column: &'spec str) -> &'spec str {
 
 #[cfg(test)]
 mod tests {
-    use crate::spec::Spec;
+    use crate::spec::api::Spec;
 
     const START: &str = "name: a\nbase_url: https://a.test\ntest: { get: /a }\nstreams:\n";
 
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn nothing_is_to_be_said_of_the_specs_that_weir_brings() {
-        for (name, text) in crate::spec::EMBEDDED {
+        for (name, text) in crate::spec::embedded::EMBEDDED {
             let spec = Spec::load(name, text).unwrap_or_else(|problems| panic!("{problems}"));
             assert_eq!(spec.warnings(name, text).to_string(), "", "{name}");
         }

@@ -1,0 +1,27 @@
+//! Reading and checking a spec, and the JSON Schema of its file.
+
+use super::api::Spec;
+use super::check;
+use super::schema::as_read;
+use crate::yaml::{Document, Problems, lenient};
+
+impl Spec {
+    /// Reads and checks a spec.
+    ///
+    /// # Errors
+    /// All that is wrong with its form and its meaning.
+    pub fn load(file: &str, text: &str) -> Result<Self, Problems> {
+        Document::parse(file, text)?.read_checked(check::check)
+    }
+
+    /// What may be wrong with a spec that is valid; `text` is that from which it was read.
+    pub fn warnings(&self, file: &str, text: &str) -> Problems {
+        Document::parse(file, text)
+            .map_or_else(|problems| problems, |document| document.locate(check::warnings(self)))
+    }
+}
+
+/// JSON Schema of a spec's file, by which editors complete and check it.
+pub fn json_schema() -> serde_json::Value {
+    as_read(lenient(schemars::schema_for!(Spec).to_value()))
+}
