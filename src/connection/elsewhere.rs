@@ -3,13 +3,11 @@
 
 use serde::de::IgnoredAny;
 
-use super::{
-    EnvFile, Environment, fields_of,
-    find::entries,
-    kind_of_url,
-    reference::{Written, written},
-    scalar,
-};
+use super::entry::{fields_of, scalar};
+use super::env_file::{EnvFile, Environment};
+use super::find::entries;
+use super::kind::kind_of_url;
+use super::reference::{Written, written};
 use crate::error::Result;
 use crate::yaml::{Document, Node, NodeValue};
 

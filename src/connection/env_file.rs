@@ -1,9 +1,15 @@
 //! Files of variables: `NAME=value` a line, as `.env` has them, or YAML with `connections`.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use super::{Environment, store::variables_of};
+use serde_json::Value;
+
+use super::file::contents;
 use crate::error::Result;
+
+/// Environment variables, by name.
+pub type Environment = BTreeMap<String, String>;
 
 /// A file of variables, or of connections.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +85,17 @@ impl EnvFile {
         }
         out
     }
+}
+
+/// The `variables` of a connections file, which `${NAME}` may name.
+///
+/// # Errors
+/// The file is not valid YAML.
+fn variables_of(path: &Path, text: &str) -> Result<Environment> {
+    let all = contents(&path.display().to_string(), text)?;
+    let entries = all.get("variables").and_then(Value::as_object).into_iter().flatten();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Ok(entries.map(|(name, value)| (name.clone(), text(value))).collect())
 }
 
 /// One variable of a file.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Connection, ConnectionKind, Environment};
+use super::definition::Connection;
+use super::env_file::Environment;
+use super::kind::ConnectionKind;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::spec::{ConnectionField, FieldFormat, Fields, Spec};

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 
-use super::{
-    Base, Connection, ConnectionKind, Context, EnvFile, Environment, LOCAL, Origin, is_access,
-    kind_of_url, shown_name, without_login,
-};
+use super::definition::{Connection, LOCAL};
+use super::env_file::{EnvFile, Environment};
+use super::kind::{ConnectionKind, kind_of_url};
+use super::origin::{Context, Origin};
+use super::place::Base;
+use super::shown::{is_access, shown_name, without_login};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::write::files::with_variables;

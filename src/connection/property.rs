@@ -10,8 +10,8 @@ use std::{
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use super::file::{CONNECTIONS, contents, stored, with_entry, without, write, written, wrong};
 use super::reference::is_reference;
-use super::store::{CONNECTIONS, contents, stored, with_entry, without, write, written, wrong};
 use crate::error::{Error, Result};
 
 /// The right to change a connections file, until it is dropped.

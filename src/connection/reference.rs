@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Context, Environment};
+use super::env_file::Environment;
+use super::origin::Context;
 use crate::error::{Error, Result};
 
 /// Time a `command:` may take, looked at in steps.
@@ -169,7 +170,8 @@ fn wait(step: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Base, Origin};
+    use crate::connection::origin::Origin;
+    use crate::connection::place::Base;
 
     #[test]
     fn references_are_followed_once_they_are_needed() {

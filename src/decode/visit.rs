@@ -5,10 +5,9 @@ use std::{borrow::Cow, fmt};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{
-    Others, Run,
-    trie::{Node, Target, Trie},
-};
+use super::layout::Others;
+use super::run::Run;
+use super::trie::{Node, Target, Trie};
 
 /// Visits a whole document from the envelope's root.
 pub(super) fn document(run: &mut Run<'_>, body: &[u8]) -> Result<(), serde_json::Error> {

@@ -3,7 +3,9 @@
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{input_type, matches_pattern, select::settings_of, variables};
+use super::select::{matches_pattern, settings_of};
+use super::variables;
+use super::variables::input_type;
 use crate::error::{Error, Result};
 use crate::replication::{Mode, Replication, StreamOptions};
 use crate::schema::EXTRA;

@@ -1,6 +1,8 @@
 //! A stream's table: which columns, in which order, and where each value comes from.
 
-use super::{Draft, Output, Stage, matches_pattern};
+use super::draft::Draft;
+use super::select::selected;
+use super::stage::Stage;
 use crate::decode::{ColumnSource, Others};
 use crate::error::{Error, Result};
 use crate::path::{Path, Step};
@@ -40,27 +42,19 @@ pub enum ColumnValue {
     Target,
 }
 
-/// Names of the columns that `select` leaves of a stream's, its key's always among them.
-pub(super) fn selected(name: &str, stream: &Stream, select: &[String]) -> Result<Vec<String>> {
-    let (out, within): (Vec<&String>, Vec<&String>) =
-        select.iter().partition(|pattern| pattern.starts_with('-'));
-    let out: Vec<&str> = out.iter().map(|pattern| pattern.trim_start_matches('-')).collect();
-    let all: Vec<&str> = stream.columns.keys().map(String::as_str).chain([EXTRA]).collect();
-    for pattern in within.iter().map(|pattern| pattern.as_str()).chain(out.iter().copied()) {
-        if !all.iter().any(|column| matches_pattern(pattern, column)) {
-            return Err(Error::input(format!("`select: {pattern}` matches no column of `{name}`"))
-                .with_hint(format!("its columns are: {}", all.join(", "))));
-        }
-    }
-    let wanted = |column: &str| {
-        let named = within.is_empty() || within.iter().any(|one| matches_pattern(one, column));
-        named && !out.iter().any(|pattern| matches_pattern(pattern, column))
-    };
-    let needed = |column: &str| {
-        stream.key.iter().any(|key| key == column) || stream.replaces.as_deref() == Some(column)
-    };
-    let kept = all.iter().filter(|column| needed(column) || wanted(column));
-    Ok(kept.map(|column| (*column).to_owned()).collect())
+/// What becomes of a stream's rows.
+#[derive(Debug)]
+pub struct Output {
+    /// Mode, as the replication says.
+    pub mode: Mode,
+    /// The table to write.
+    pub table: Table,
+    /// Where each column's value comes from, in the table's order.
+    pub columns: Vec<ColumnPlan>,
+    /// Positions of the key's columns.
+    pub key: Vec<usize>,
+    /// Whether a value that does not fit its column fails the stream.
+    pub strict: bool,
 }
 
 /// What becomes of undeclared fields; a feeder drops them.

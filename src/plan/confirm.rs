@@ -1,6 +1,8 @@
 //! How a stream asks whether a record is still there.
 
-use super::{Draft, Stage, request};
+use super::draft::Draft;
+use super::stage::Stage;
+use super::templates;
 use crate::error::Result;
 use crate::template::Template;
 
@@ -21,7 +23,7 @@ impl Draft<'_> {
         let (Some(confirm), [key]) = (&stage.stream.confirm_deletes, &*stage.stream.key) else {
             return Ok(None);
         };
-        let (path, query) = (request::template(&confirm.get)?, request::query(&confirm.query)?);
+        let (path, query) = (templates::template(&confirm.get)?, templates::query(&confirm.query)?);
         Ok(Some(ConfirmPlan { path, query, key: key.clone() }))
     }
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{TimeDelta, Utc};
 use indexmap::IndexMap;
 
-use super::{Access, AccessHooks, Documents, Draft, Options, Run};
+use super::access::{Access, AccessHooks};
+use super::documents::{Documents, Options, Run};
+use super::draft::Draft;
 use crate::error::{Error, Result};
 use crate::ledger::{self, Budget, Terms};
 use crate::replication::{Checkpoints, LimitOverrides, OnBudget, Replication, StreamOptions};

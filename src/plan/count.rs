@@ -1,6 +1,8 @@
 //! How a stream is asked how many records it has.
 
-use super::{Draft, Stage, request};
+use super::draft::Draft;
+use super::stage::Stage;
+use super::templates;
 use crate::error::{Error, Result};
 use crate::path::Path;
 use crate::spec::{Count, Stream};
@@ -34,8 +36,8 @@ impl Draft<'_> {
         let asked = |stream: &Stream| stream.count.as_ref().is_some_and(|one| is_same(one, count));
         let of = self.documents.spec.streams.iter().filter(|(_, stream)| asked(stream));
         Ok(Some(CountPlan {
-            path: request::template(&count.get)?,
-            query: request::query(&count.query)?,
+            path: templates::template(&count.get)?,
+            query: templates::query(&count.query)?,
             at: Path::parse(&count.at).map_err(Error::from_path)?,
             of: of.map(|(name, _)| name.clone()).collect(),
         }))

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SecondsFormat};
 
-use super::{Draft, Output, Stage};
+use super::columns::Output;
+use super::draft::Draft;
+use super::stage::Stage;
 use crate::error::{Error, Result};
 use crate::replication::Mode;
 use crate::schema::ColumnType;

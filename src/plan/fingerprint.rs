@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Documents, Draft, Output, QueuePlan, Stage, StreamPlan, request};
+use super::columns::Output;
+use super::documents::Documents;
+use super::draft::Draft;
+use super::merged;
+use super::queue::QueuePlan;
+use super::stage::Stage;
+use super::stream::StreamPlan;
 use crate::hash;
 use crate::spec::{Having, RequestSpec};
 
@@ -15,7 +21,7 @@ impl Draft<'_> {
             let feeds = &spec.streams.get(&parent.name).map(|stream| &stream.feeds);
             // By which route a stream is read does not change what it reads.
             let own = stage.requests.iter().chain(&stage.changes);
-            let mut queues = own.filter_map(request::items_of).map(|items| &items.queue);
+            let mut queues = own.filter_map(merged::items_of).map(|items| &items.queue);
             feeds.is_some_and(|feeds| queues.any(|queue| feeds.contains_key(queue)))
         };
         let parents: Vec<&str> =
@@ -54,7 +60,7 @@ impl Draft<'_> {
 /// gains does not count as a change.
 fn asked(request: &RequestSpec) -> String {
     let RequestSpec { for_each, get, post, query, body, records, descend, having, .. } = request;
-    let items = request::items_of(request);
+    let items = merged::items_of(request);
     let items = items.map(|items| (&items.queue, items.chunk, &items.variable));
     let others = for_each.as_ref().filter(|_| items.is_none());
     let descend = descend.as_ref();

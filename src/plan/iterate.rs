@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::request::{Compiler, invalid, template, unfed};
+use super::compiler::{Compiler, unfed};
+use super::templates::{invalid, template};
 use crate::error::{Error, Result};
 use crate::spec::{ForEach, RequestSpec};
 use crate::template::{Expression, Value};
@@ -20,7 +21,7 @@ pub enum Iterate {
         chunk: Option<usize>,
         /// Variable.
         variable: Arc<str>,
-        /// Variables of what comes along with a value: its position in [`super::QueuePlan::carried`].
+        /// Variables of what comes along with a value: its position in [`super::queue::QueuePlan::carried`].
         carried: Vec<(Arc<str>, usize)>,
         /// Values for which it is false are left to other requests.
         only: Option<Expression>,

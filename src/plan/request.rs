@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-
-use super::{ColumnPlan, ColumnValue, Iterate, Routed, access, columns, routes};
+use super::columns;
+use super::columns::{ColumnPlan, ColumnValue};
+use super::compiler::{Compiler, unfed};
+use super::iterate::Iterate;
+use super::queue::FeedPlan;
+use super::routed::{Routed, captures};
+use super::templates::{BodyPlan, body, headers, query, template};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
-use crate::spec::{
-    Body, Descend, Fetch, ForEach, Having, InputItems, Paginate, QueryValue, QueueItems,
-    RequestSpec, Spec, Stream, Unknown,
-};
-use crate::template::{Scope, Template, TemplateError};
+use crate::spec::{Body, Descend, ForEach, Having, InputItems, Paginate, RequestSpec, Unknown};
+use crate::template::Template;
 
 /// Pages after which a slice ends with an error, unless the spec says otherwise.
 const MAX_PAGES: u32 = 100_000;
@@ -64,6 +65,14 @@ pub struct RequestPlan {
     pub routed: Routed,
 }
 
+impl RequestPlan {
+    /// What tells a listing from others, as a text: two requests with the same one get the same answers, if
+    /// their templates have the same values.
+    pub fn listing(&self) -> String {
+        format!("{:?} {:?} {:?}", self.path, self.query, self.headers)
+    }
+}
+
 /// Values of an input for which a request is sent.
 #[derive(Clone, Debug)]
 pub struct AskedPlan {
@@ -73,45 +82,6 @@ pub struct AskedPlan {
     pub values: Vec<String>,
     /// Tap of the value for which a record came.
     pub tap: usize,
-}
-
-impl RequestPlan {
-    /// What tells a listing from others, as a text: two requests with the same one get the same answers, if
-    /// their templates have the same values.
-    pub fn listing(&self) -> String {
-        format!("{:?} {:?} {:?}", self.path, self.query, self.headers)
-    }
-}
-
-/// What a record feeds to a queue.
-#[derive(Clone, Debug)]
-pub struct FeedPlan {
-    /// Number of the queue.
-    pub queue: usize,
-    /// Tap of the value.
-    pub tap: usize,
-    /// What a record must have, as for a request.
-    pub having: Vec<(usize, Option<String>)>,
-    /// Taps of what comes along with it, in the order of [`QueuePlan::carried`].
-    pub carried: Vec<usize>,
-}
-
-/// A queue.
-#[derive(Clone, Debug)]
-pub struct QueuePlan {
-    /// Name.
-    pub name: String,
-    /// Paths, in the records that feed it, of what comes along with a value.
-    pub carried: Vec<String>,
-}
-
-/// A body, compiled.
-#[derive(Debug)]
-pub enum BodyPlan {
-    /// JSON, its texts filled in.
-    Json(serde_json::Value),
-    /// Form fields.
-    Form(Vec<(String, Template)>),
 }
 
 /// Each record's own children, compiled.
@@ -131,112 +101,6 @@ pub struct DescendPlan {
     pub unless: Option<usize>,
     /// What a child must have, as for a request.
     pub having: Vec<(usize, Option<String>)>,
-}
-
-/// The stream's requests, each with what the stream and the spec's defaults add to it.
-pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
-    let own = overlaid(of_defaults(spec), stream.own_request());
-    if stream.requests.is_empty() {
-        return vec![own];
-    }
-    stream.requests.iter().map(|request| overlaid(own.clone(), request.clone())).collect()
-}
-
-/// What the spec's defaults say of every request.
-fn of_defaults(spec: &Spec) -> RequestSpec {
-    let defaults = &spec.defaults;
-    RequestSpec {
-        query: defaults.query.clone(),
-        headers: defaults.headers.clone(),
-        records: defaults.records.clone(),
-        paginate: defaults.paginate.clone(),
-        page_size: defaults.page_size.clone(),
-        max_pages: defaults.max_pages,
-        null_means_none: defaults.null_means_none,
-        may_repeat: defaults.may_repeat,
-        ..RequestSpec::default()
-    }
-}
-
-fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
-    let mut query = below.query;
-    query.extend(above.query);
-    let mut headers = below.headers;
-    headers.extend(above.headers);
-    let target = above.get.is_some() || above.post.is_some();
-    RequestSpec {
-        when: above.when.or(below.when),
-        for_each: above.for_each.or(below.for_each),
-        get: if target { above.get } else { below.get },
-        post: if target { above.post } else { below.post },
-        query,
-        headers,
-        body: above.body.or(below.body),
-        records: above.records.or(below.records),
-        paginate: above.paginate.or(below.paginate),
-        page_size: above.page_size.or(below.page_size),
-        max_pages: above.max_pages.or(below.max_pages),
-        null_means_none: above.null_means_none.or(below.null_means_none),
-        may_repeat: above.may_repeat.or(below.may_repeat),
-        descend: above.descend.or(below.descend),
-        having: above.having.or(below.having),
-        columns: if above.columns.is_empty() { below.columns } else { above.columns },
-        unknown: above.unknown.or(below.unknown),
-        within: if above.within.is_empty() { below.within } else { above.within },
-        embedded: above.embedded,
-        derive: above.derive,
-        found: above.found,
-        fetch: above.fetch,
-    }
-}
-
-/// The requests of a run that reads what changed, when there is a way to.
-pub(super) fn changes(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
-    let Some(cursor) = &stream.cursor else { return Vec::new() };
-    let base = match cursor.requests.as_slice() {
-        [] if !cursor.newest_first && cursor.query.is_empty() => Vec::new(),
-        [] => merged(spec, stream),
-        own => own.iter().map(|request| overlaid(of_defaults(spec), request.clone())).collect(),
-    };
-    let with_query = |mut request: RequestSpec| {
-        request.query.extend(cursor.query.clone());
-        request
-    };
-    base.into_iter().map(with_query).collect()
-}
-
-/// The requests of a stream's routes.
-pub(super) fn of_routes(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
-    let whole = |request: &RequestSpec| overlaid(of_defaults(spec), request.clone());
-    let routes = stream.routes.iter();
-    routes.map(|(name, requests)| (name.clone(), requests.0.iter().map(whole).collect())).collect()
-}
-
-/// What a request takes from a queue.
-pub(super) fn items_of(request: &RequestSpec) -> Option<&QueueItems> {
-    match &request.for_each {
-        Some(ForEach::Queue(items)) => Some(items),
-        _ => None,
-    }
-}
-
-/// The queues that a request waits for.
-pub(super) fn queues_of(request: &RequestSpec) -> impl Iterator<Item = &str> {
-    let consumed = items_of(request).map(|items| items.queue.as_str());
-    consumed.into_iter().chain(request.within.keys().map(String::as_str))
-}
-
-/// What the requests of a stream share.
-pub(super) struct Compiler<'plan> {
-    pub(super) stream: &'plan Stream,
-    /// Columns of its table; `None` when it only feeds.
-    pub(super) columns: Option<&'plan [ColumnPlan]>,
-    pub(super) others: Others,
-    pub(super) ignore: Vec<String>,
-    pub(super) queues: &'plan [QueuePlan],
-    pub(super) scope: &'plan Arc<Scope>,
-    /// How one of its open routes has its rows by ids.
-    pub(super) fetch: Option<&'plan Fetch>,
 }
 
 impl Compiler<'_> {
@@ -381,7 +245,7 @@ impl Compiler<'_> {
             null_is_none: request.null_means_none.unwrap_or_default(),
             columns: columns.collect(),
             taps,
-            captures: routes::captures(request, pager)?,
+            captures: captures(request, pager)?,
             others: match request.unknown {
                 Some(Unknown::Ignore) => Others::Drop,
                 Some(Unknown::Fail) => Others::Refuse,
@@ -434,41 +298,4 @@ fn descend_plan(
         pager: pager(request, false)?,
         max_depth: descend.max_depth,
     })
-}
-
-pub(super) fn query(parameters: &IndexMap<String, QueryValue>) -> Result<Vec<(String, Template)>> {
-    let repeated = parameters
-        .iter()
-        .flat_map(|(name, values)| values.0.iter().map(move |value| (name, value)));
-    repeated.map(|(name, value)| Ok((name.clone(), template(value)?))).collect()
-}
-
-pub(super) fn headers(headers: &IndexMap<String, String>) -> Result<Vec<(HeaderName, Template)>> {
-    let compile = |(name, value): (&String, &String)| {
-        let (name, _) = access::header(name, "")?;
-        Ok((name, template(value)?))
-    };
-    headers.iter().map(compile).collect()
-}
-
-pub(super) fn body(body: &Body) -> Result<BodyPlan> {
-    match body {
-        Body::Json(value) => Ok(BodyPlan::Json(value.clone())),
-        Body::Form(fields) => {
-            let fields = fields.iter().map(|(name, value)| Ok((name.clone(), template(value)?)));
-            fields.collect::<Result<_>>().map(BodyPlan::Form)
-        }
-    }
-}
-
-pub(super) fn unfed(queue: &str) -> Error {
-    Error::input(format!("nobody feeds the queue `{queue}`"))
-}
-
-pub(super) fn template(text: &str) -> Result<Template> {
-    Template::parse(text).map_err(|error| invalid(&error))
-}
-
-pub(super) fn invalid(error: &TemplateError) -> Error {
-    Error::input(format!("a template is not valid: {error}"))
 }

@@ -4,7 +4,8 @@ use indexmap::IndexMap;
 
 use crate::error::{Error, Result};
 use crate::replication::{Replication, StreamOptions};
-use crate::spec::Spec;
+use crate::schema::EXTRA;
+use crate::spec::{Spec, Stream};
 use crate::yaml::suggest;
 
 /// Names and patterns of streams; one with a leading `-` leaves streams out. Empty: all.
@@ -50,6 +51,29 @@ pub fn matches_pattern(pattern: &str, name: &str) -> bool {
                 && matches_pattern(rest, name.get(letter.len_utf8()..).unwrap_or_default())
         }),
     }
+}
+
+/// Names of the columns that `select` leaves of a stream's, its key's always among them.
+pub(super) fn selected(name: &str, stream: &Stream, select: &[String]) -> Result<Vec<String>> {
+    let (out, within): (Vec<&String>, Vec<&String>) =
+        select.iter().partition(|pattern| pattern.starts_with('-'));
+    let out: Vec<&str> = out.iter().map(|pattern| pattern.trim_start_matches('-')).collect();
+    let all: Vec<&str> = stream.columns.keys().map(String::as_str).chain([EXTRA]).collect();
+    for pattern in within.iter().map(|pattern| pattern.as_str()).chain(out.iter().copied()) {
+        if !all.iter().any(|column| matches_pattern(pattern, column)) {
+            return Err(Error::input(format!("`select: {pattern}` matches no column of `{name}`"))
+                .with_hint(format!("its columns are: {}", all.join(", "))));
+        }
+    }
+    let wanted = |column: &str| {
+        let named = within.is_empty() || within.iter().any(|one| matches_pattern(one, column));
+        named && !out.iter().any(|pattern| matches_pattern(pattern, column))
+    };
+    let needed = |column: &str| {
+        stream.key.iter().any(|key| key == column) || stream.replaces.as_deref() == Some(column)
+    };
+    let kept = all.iter().filter(|column| needed(column) || wanted(column));
+    Ok(kept.map(|column| (*column).to_owned()).collect())
 }
 
 /// The selected streams with what the replication says of each, in the spec's order.

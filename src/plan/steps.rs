@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use indexmap::IndexMap;
 
-use super::request::{body, headers, invalid, query, template};
+use super::documents::Run;
+use super::templates::{BodyPlan, body, headers, invalid, query, template};
 use super::variables::{inputs, of_run};
-use super::{BodyPlan, Run};
 use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
 use crate::path::Path;

@@ -2,15 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    ColumnPlan, ConfirmPlan, Cost, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan,
-};
+use super::columns::Output;
+use super::confirm::ConfirmPlan;
+use super::cost::Cost;
+use super::count::CountPlan;
+use super::cursor::CursorPlan;
+use super::iterate::Iterate;
+use super::request::RequestPlan;
+use super::routes::RoutePlan;
 use crate::error::{Error, Kind};
 use crate::replication::Mode;
 use crate::respond::Rules;
 use crate::spec::Refresh;
 use crate::template::Value;
-use crate::write::Table;
 
 /// One stream of a run.
 #[derive(Debug)]
@@ -117,19 +121,4 @@ impl StreamPlan {
             && !always
             && self.own_requests().iter().all(|one| matches!(one.iterate, Iterate::Queue { .. }))
     }
-}
-
-/// What becomes of a stream's rows.
-#[derive(Debug)]
-pub struct Output {
-    /// Mode, as the replication says.
-    pub mode: Mode,
-    /// The table to write.
-    pub table: Table,
-    /// Where each column's value comes from, in the table's order.
-    pub columns: Vec<ColumnPlan>,
-    /// Positions of the key's columns.
-    pub key: Vec<usize>,
-    /// Whether a value that does not fit its column fails the stream.
-    pub strict: bool,
 }

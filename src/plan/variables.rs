@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{Days, Months, NaiveDate};
 use indexmap::IndexMap;
 
-use super::Run;
+use super::documents::Run;
 use crate::error::{Error, Result};
 use crate::spec::{Input, ListItem, Spec};
 use crate::template::Value;

@@ -1,0 +1,102 @@
+//! The requests of a stream with what the stream and the spec's defaults add to them.
+
+use crate::spec::{ForEach, OWN, QueueItems, RequestSpec, Spec, Stream};
+
+/// The stream's requests, each with what the stream and the spec's defaults add to it.
+pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
+    let own = overlaid(of_defaults(spec), stream.own_request());
+    if stream.requests.is_empty() {
+        return vec![own];
+    }
+    stream.requests.iter().map(|request| overlaid(own.clone(), request.clone())).collect()
+}
+
+/// What the spec's defaults say of every request.
+fn of_defaults(spec: &Spec) -> RequestSpec {
+    let defaults = &spec.defaults;
+    RequestSpec {
+        query: defaults.query.clone(),
+        headers: defaults.headers.clone(),
+        records: defaults.records.clone(),
+        paginate: defaults.paginate.clone(),
+        page_size: defaults.page_size.clone(),
+        max_pages: defaults.max_pages,
+        null_means_none: defaults.null_means_none,
+        may_repeat: defaults.may_repeat,
+        ..RequestSpec::default()
+    }
+}
+
+pub(super) fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
+    let mut query = below.query;
+    query.extend(above.query);
+    let mut headers = below.headers;
+    headers.extend(above.headers);
+    let target = above.get.is_some() || above.post.is_some();
+    RequestSpec {
+        when: above.when.or(below.when),
+        for_each: above.for_each.or(below.for_each),
+        get: if target { above.get } else { below.get },
+        post: if target { above.post } else { below.post },
+        query,
+        headers,
+        body: above.body.or(below.body),
+        records: above.records.or(below.records),
+        paginate: above.paginate.or(below.paginate),
+        page_size: above.page_size.or(below.page_size),
+        max_pages: above.max_pages.or(below.max_pages),
+        null_means_none: above.null_means_none.or(below.null_means_none),
+        may_repeat: above.may_repeat.or(below.may_repeat),
+        descend: above.descend.or(below.descend),
+        having: above.having.or(below.having),
+        columns: if above.columns.is_empty() { below.columns } else { above.columns },
+        unknown: above.unknown.or(below.unknown),
+        within: if above.within.is_empty() { below.within } else { above.within },
+        embedded: above.embedded,
+        derive: above.derive,
+        found: above.found,
+        fetch: above.fetch,
+    }
+}
+
+/// The requests of a run that reads what changed, when there is a way to.
+pub(super) fn changes(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
+    let Some(cursor) = &stream.cursor else { return Vec::new() };
+    let base = match cursor.requests.as_slice() {
+        [] if !cursor.newest_first && cursor.query.is_empty() => Vec::new(),
+        [] => merged(spec, stream),
+        own => own.iter().map(|request| overlaid(of_defaults(spec), request.clone())).collect(),
+    };
+    let with_query = |mut request: RequestSpec| {
+        request.query.extend(cursor.query.clone());
+        request
+    };
+    base.into_iter().map(with_query).collect()
+}
+
+/// The requests of a stream's routes.
+pub(super) fn of_routes(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
+    let whole = |request: &RequestSpec| overlaid(of_defaults(spec), request.clone());
+    let routes = stream.routes.iter();
+    routes.map(|(name, requests)| (name.clone(), requests.0.iter().map(whole).collect())).collect()
+}
+
+/// The requests of a stream by the names of its routes, its own first, whatever the inputs.
+pub fn requests_of(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
+    let own = (OWN.to_owned(), merged(spec, stream));
+    [own].into_iter().chain(of_routes(spec, stream)).collect()
+}
+
+/// What a request takes from a queue.
+pub(super) fn items_of(request: &RequestSpec) -> Option<&QueueItems> {
+    match &request.for_each {
+        Some(ForEach::Queue(items)) => Some(items),
+        _ => None,
+    }
+}
+
+/// The queues that a request waits for.
+pub(super) fn queues_of(request: &RequestSpec) -> impl Iterator<Item = &str> {
+    let consumed = items_of(request).map(|items| items.queue.as_str());
+    consumed.into_iter().chain(request.within.keys().map(String::as_str))
+}
