@@ -1,14 +1,18 @@
 //! The YAML of a run: which streams of which source go where, and how.
 
+use std::{borrow::Cow, time::Duration};
+
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::ledger::Budget;
 use crate::schema::ColumnType;
-use crate::spec::Refresh;
+use crate::spec::{Refresh, Span};
 use crate::write::Deletes;
-use crate::yaml::{Document, Finding, Guard, Node, NodeValue, Place, Problems, lenient, suggest};
+use crate::yaml::{
+    Document, Finding, Guard, Node, NodeValue, Place, Problems, Renamed, lenient, suggest,
+};
 
 /// Placeholders that an `object` may hold, in single braces.
 pub const PLACEHOLDERS: [&str; 5] =
@@ -95,21 +99,61 @@ pub enum OnBudget {
     Pause,
 }
 
-/// When what was read so far is saved. The earlier of the two counts.
+/// When a stream saves what it has read: at the time or at the size, whichever comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Checkpoints {
-    /// Mebibytes of rows of a stream, in memory's form.
-    pub mib: u32,
-    /// Seconds since the stream's last one.
-    pub seconds: u32,
+    /// Time since the stream's last checkpoint: `10s`, `2m`. 10 seconds unless set.
+    pub every: Span,
+    /// Size of the stream's unsaved rows in memory: `64MiB`. 64 MiB unless set.
+    pub size: ByteSize,
 }
 
 impl Default for Checkpoints {
     fn default() -> Self {
-        Self { mib: 64, seconds: 10 }
+        Self { every: Span(Duration::from_secs(10)), size: ByteSize(64 << 20) }
     }
 }
+
+/// A number of bytes, written with a unit: `512KiB`, `64MiB`, `1GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// Reads `512KiB`, `64MiB` or `1GiB`; `None` when the text is not a size.
+    fn parse(text: &str) -> Option<Self> {
+        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+        let (number, shift) =
+            units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))?;
+        let number: u32 = number.trim_end().parse().ok()?;
+        Some(Self(u64::from(number) << shift))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is not a size; write `512KiB`, `64MiB` or `1GiB`"))
+        })
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ *(KiB|MiB|GiB)$" })
+    }
+}
+
+/// Former names of keys, which replications may still use.
+const RENAMED: [Renamed; 2] = [
+    Renamed { path: &["checkpoint"], former: "seconds", name: "every", unit: "s" },
+    Renamed { path: &["checkpoint"], former: "mib", name: "size", unit: "MiB" },
+];
 
 /// Limits in place of the spec's. Raise them only where the API's owner allows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -166,6 +210,7 @@ impl Replication {
     /// All that is wrong with its form, and with its meaning as far as it can be known without the
     /// spec.
     pub fn load(document: &Document) -> Result<Self, Problems> {
+        let document = &document.clone().renamed(&RENAMED);
         document.read_checked(Self::check).map_err(|mut problems| {
             for problem in &mut problems.0 {
                 let key = problem.message.strip_prefix("unknown key `");
@@ -349,4 +394,42 @@ pub struct FileOptions {
     pub row_group_mib: Option<u32>,
     /// Level of zstd, 1 to 19; 1 unless set.
     pub zstd_level: Option<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(text: &str) -> Result<Checkpoints, String> {
+        let text = format!("source: A\ntarget: B\ncheckpoint: {text}\nstreams: {{ '*': }}\n");
+        let document = Replication::parse("r.yaml", &text).map_err(|error| error.to_string())?;
+        let replication = Replication::load(&document).map_err(|error| error.to_string())?;
+        Ok(replication.checkpoint)
+    }
+
+    #[test]
+    fn checkpoints_have_units_and_their_former_keys_keep_working() {
+        let read = |text: &str| checkpoint(text).map(|one| (one.every.0.as_secs(), one.size.0));
+        let table = [
+            ("{}", Ok((10, 64 << 20))),
+            ("{ every: 2m, size: 1GiB }", Ok((120, 1 << 30))),
+            ("{ every: 0s, size: 512 KiB }", Ok((0, 512 << 10))),
+            ("{ seconds: 10, mib: 64 }", Ok((10, 64 << 20))),
+            ("{ seconds: 0, mib: 0 }", Ok((0, 0))),
+            ("{ mib: 1 }", Ok((10, 1 << 20))),
+            ("{ every: 10s, seconds: 10 }", Err("3:27: `seconds` is the former name of `every`")),
+            ("{ size: 1MiB, mib: 1 }", Err("3:27: `mib` is the former name of `size`")),
+            ("{ size: 64 }", Err("3:21: `64` is not a size; write `512KiB`, `64MiB` or `1GiB`")),
+            ("{ every: soon }", Err("3:22: `soon` is not a duration")),
+        ];
+        for (text, expected) in table {
+            let expected = expected.map_err(|message| format!("r.yaml:{message}"));
+            match (read(text), expected) {
+                (Err(found), Err(message)) => {
+                    assert!(found.starts_with(&message), "{text}: {found}")
+                }
+                (found, expected) => assert_eq!(found, expected, "{text}"),
+            }
+        }
+    }
 }

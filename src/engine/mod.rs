@@ -205,8 +205,8 @@ pub async fn run(
     let Start { recall, ways, .. } = start;
     let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
     let interval = (
-        usize::try_from(plan.checkpoint.mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
-        Duration::from_secs(plan.checkpoint.seconds.into()),
+        usize::try_from(plan.checkpoint.size.0).unwrap_or(usize::MAX),
+        plan.checkpoint.every.0,
     );
     let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
     let (quota, plan_notes) = (plan.quota, plan.notes);

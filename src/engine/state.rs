@@ -196,7 +196,7 @@ pub struct OpenStream {
     /// What the run reads of it.
     pub reach: Reach,
     /// By which route.
-    #[serde(default = "own_route")]
+    #[serde(default = "own_route", deserialize_with = "crate::spec::present_route")]
     pub route: String,
 }
 
@@ -366,6 +366,7 @@ pub enum Supply {
 #[serde(default)]
 pub struct Learnt {
     /// The route.
+    #[serde(deserialize_with = "crate::spec::present_route")]
     pub route: String,
     /// Slices.
     pub slices: u64,

@@ -135,7 +135,7 @@ pub(super) fn output(
         replication: draft.name().to_owned(),
         replaces: stream.replaces.clone(),
         deletes,
-        place: stream.place.clone(),
+        place: stream.location.clone(),
         version: version.cloned(),
         strict,
         source: Some(draft.source.to_owned()),

@@ -129,8 +129,8 @@ impl<'plan> Draft<'plan> {
     /// What requests of a stream cost.
     pub(super) fn cost(&self, stream: &Stream) -> Result<Cost> {
         let Some(points) = self.points()? else { return Ok(Cost::default()) };
-        let class = stream.cost.as_ref().and_then(|class| points.object.get(class));
-        let carrier = points.object.values().next().map_or(0, |points| *points);
+        let class = stream.cost.as_ref().and_then(|class| points.record.get(class));
+        let carrier = points.record.values().next().map_or(0, |points| *points);
         let object = class.copied().unwrap_or(carrier);
         Ok(Cost { base: points.base.into(), object: object.into(), carrier: carrier.into() })
     }

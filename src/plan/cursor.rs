@@ -136,7 +136,7 @@ impl Draft<'_> {
             format: cursor.format,
             look_back: match kind {
                 ColumnType::Int => 0,
-                _ => cursor.look_back.map_or(0, |span| micros(span.0)),
+                _ => cursor.lookback.map_or(0, |span| micros(span.0)),
             },
             newest_first: cursor.newest_first,
             anchor,

@@ -10,7 +10,7 @@ use super::queue::QueuePlan;
 use super::stage::Stage;
 use super::stream::StreamPlan;
 use crate::hash;
-use crate::spec::{Having, RequestSpec};
+use crate::spec::{Filter, RequestSpec};
 
 impl Draft<'_> {
     /// What decides which rows a stream has: its requests, the inputs, the connection's open fields,
@@ -59,14 +59,14 @@ impl Draft<'_> {
 /// What of a request decides which records come. Named one by one, so that whatever the language
 /// gains does not count as a change.
 fn asked(request: &RequestSpec) -> String {
-    let RequestSpec { for_each, get, post, query, body, records, descend, having, .. } = request;
+    let RequestSpec { for_each, get, post, query, body, records, children, filter, .. } = request;
     let items = merged::items_of(request);
     let items = items.map(|items| (&items.queue, items.chunk, &items.variable));
     let others = for_each.as_ref().filter(|_| items.is_none());
-    let descend = descend.as_ref();
-    let descend = descend.map(|one| (&one.with, &one.get, &one.query, one.max_depth));
-    let having = having.as_ref().map(Having::all);
-    format!("{:?}", (items, others, get, post, query, body, records, descend, having))
+    let children = children.as_ref();
+    let children = children.map(|one| (&one.with, &one.get, &one.query, one.max_depth));
+    let filter = filter.as_ref().map(Filter::all);
+    format!("{:?}", (items, others, get, post, query, body, records, children, filter))
 }
 
 /// What decides how a stream's rows are written, and where to; `-` for a feeder.

@@ -1,6 +1,6 @@
 //! The requests of a stream with what the stream and the spec's defaults add to them.
 
-use crate::spec::{ForEach, OWN, QueueItems, RequestSpec, Spec, Stream};
+use crate::spec::{ForEach, DEFAULT, QueueItems, RequestSpec, Spec, Stream};
 
 /// The stream's requests, each with what the stream and the spec's defaults add to it.
 pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
@@ -47,14 +47,14 @@ pub(super) fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
         max_pages: above.max_pages.or(below.max_pages),
         null_means_none: above.null_means_none.or(below.null_means_none),
         may_repeat: above.may_repeat.or(below.may_repeat),
-        descend: above.descend.or(below.descend),
-        having: above.having.or(below.having),
+        children: above.children.or(below.children),
+        filter: above.filter.or(below.filter),
         columns: if above.columns.is_empty() { below.columns } else { above.columns },
         unknown: above.unknown.or(below.unknown),
-        within: if above.within.is_empty() { below.within } else { above.within },
+        parent_in: if above.parent_in.is_empty() { below.parent_in } else { above.parent_in },
         embedded: above.embedded,
         derive: above.derive,
-        found: above.found,
+        covers: above.covers,
         fetch: above.fetch,
     }
 }
@@ -83,7 +83,7 @@ pub(super) fn of_routes(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<Reques
 
 /// The requests of a stream by the names of its routes, its own first, whatever the inputs.
 pub fn requests_of(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
-    let own = (OWN.to_owned(), merged(spec, stream));
+    let own = (DEFAULT.to_owned(), merged(spec, stream));
     [own].into_iter().chain(of_routes(spec, stream)).collect()
 }
 
@@ -98,5 +98,5 @@ pub(super) fn items_of(request: &RequestSpec) -> Option<&QueueItems> {
 /// The queues that a request waits for.
 pub(super) fn queues_of(request: &RequestSpec) -> impl Iterator<Item = &str> {
     let consumed = items_of(request).map(|items| items.queue.as_str());
-    consumed.into_iter().chain(request.within.keys().map(String::as_str))
+    consumed.into_iter().chain(request.parent_in.keys().map(String::as_str))
 }

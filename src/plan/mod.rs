@@ -29,7 +29,7 @@ mod stream;
 mod templates;
 mod variables;
 
-pub use crate::spec::OWN;
+pub use crate::spec::DEFAULT as OWN;
 pub use access::{Access, AccessHooks, TestPlan};
 pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue, Output};

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
-use crate::spec::{Body, Descend, ForEach, Having, InputItems, Paginate, RequestSpec, Unknown};
+use crate::spec::{Body, Children, ForEach, Filter, InputItems, Paginate, RequestSpec, Unknown};
 use crate::template::Template;
 
 /// Pages after which a slice ends with an error, unless the spec says otherwise.
@@ -126,7 +126,7 @@ impl Compiler<'_> {
         for (queue, feed) in &self.stream.feeds {
             if let Some(number) = self.queue(queue) {
                 let value = tap(feed.value())?;
-                let having = feed.having().into_iter().flat_map(Having::all);
+                let having = feed.filter().into_iter().flat_map(Filter::all);
                 let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
                 let having = having.collect::<Result<_>>()?;
                 let carried = self.queues.get(number).map_or(&[][..], |queue| &queue.carried);
@@ -135,11 +135,11 @@ impl Compiler<'_> {
             }
         }
         let mut within = Vec::new();
-        for (queue, path) in &request.within {
+        for (queue, path) in &request.parent_in {
             let number = self.queue(queue).ok_or_else(|| unfed(queue))?;
             within.push((number, tap(path)?));
         }
-        let having = request.having.iter().flat_map(Having::all);
+        let having = request.filter.iter().flat_map(Filter::all);
         let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
         let having = having.collect::<Result<_>>()?;
         let cursor = self.cursor_path(request).as_deref().map(&mut tap).transpose()?;
@@ -154,7 +154,7 @@ impl Compiler<'_> {
         let columns = self.sources(request)?;
         let version = self.fetch.map(|fetch| tap(&fetch.version)).transpose()?;
         let look = version.and_then(|version| self.look(version, &columns));
-        let descend = match &request.descend {
+        let descend = match &request.children {
             Some(descend) => Some(descend_plan(descend, request, &mut taps)?),
             None => None,
         };
@@ -268,7 +268,7 @@ fn pager(request: &RequestSpec, in_body: bool) -> Result<Pager> {
 }
 
 fn descend_plan(
-    descend: &Descend,
+    descend: &Children,
     request: &RequestSpec,
     taps: &mut Vec<Path>,
 ) -> Result<DescendPlan> {
@@ -284,7 +284,7 @@ fn descend_plan(
     });
     let mut having = Vec::new();
     for (path, text) in
-        descend.having.as_ref().or(request.having.as_ref()).iter().flat_map(|all| all.all())
+        descend.filter.as_ref().or(request.filter.as_ref()).iter().flat_map(|all| all.all())
     {
         having.push((taps.len(), text.map(str::to_owned)));
         taps.push(Path::parse(path).map_err(Error::from_path)?);

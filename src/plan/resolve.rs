@@ -22,7 +22,7 @@ use super::{columns, fingerprint, routes, select, steps, variables};
 use crate::error::{Error, Result};
 use crate::replication::{Checkpoints, Mode, StreamOptions};
 use crate::respond::Rules;
-use crate::spec::{OWN, RequestSpec, Spec, Stream};
+use crate::spec::{DEFAULT, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
@@ -177,7 +177,7 @@ impl Draft<'_> {
         let changes = compile(&stage.changes)?;
         let mut requests = compile(&stage.requests)?;
         let mut routes =
-            vec![RoutePlan { name: OWN.to_owned(), requests: 0..requests.len(), by_parents: true }];
+            vec![RoutePlan { name: DEFAULT.to_owned(), requests: 0..requests.len(), by_parents: true }];
         for (name, specs) in &stage.routes {
             let compiled = compile(specs)?;
             routes::add(&mut requests, &mut routes, (name, compiled));

@@ -112,7 +112,7 @@ impl Compiler<'_> {
                 Some(DerivePlan { when, columns })
             }
         };
-        let found = match &request.found {
+        let found = match &request.covers {
             None => None,
             Some(found) => {
                 let parse = |text: &str| Path::parse(text).map_err(Error::from_path);

@@ -6,6 +6,7 @@ use super::draft::Draft;
 use super::iterate::Iterate;
 use super::request::RequestPlan;
 use crate::error::{Error, Result};
+use crate::spec::route_name;
 
 /// One way to a stream's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +91,8 @@ impl Draft<'_> {
     pub(super) fn wanted(&self, stream: &str, routes: &[RoutePlan]) -> Result<Option<usize>> {
         let mut asked = self.options.routes.iter().filter(|(name, _)| name == stream);
         let Some((_, wanted)) = asked.next_back() else { return Ok(None) };
-        if let Some(at) = routes.iter().position(|route| route.name == *wanted) {
+        let at = |wanted: &str| routes.iter().position(|route| route.name == wanted);
+        if let Some(at) = at(wanted).or_else(|| at(route_name(wanted))) {
             return Ok(Some(at));
         }
         let open: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();

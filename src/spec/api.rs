@@ -151,7 +151,7 @@ pub struct Points {
     /// Points of a request, whatever it brings.
     pub base: u32,
     /// Points of each object that comes, by class. The first class holds for streams that name none.
-    pub object: IndexMap<String, u32>,
+    pub record: IndexMap<String, u32>,
 }
 
 /// The request by which a connection is tested, and rules for what its answers mean.

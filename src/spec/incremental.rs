@@ -25,7 +25,7 @@ pub struct Cursor {
     pub format: CursorFormat,
     /// Time (or, for an int, nothing) before the greatest value from which is read again: clocks
     /// differ, and APIs show changes late.
-    pub look_back: Option<Span>,
+    pub lookback: Option<Span>,
     /// Whether the listing comes newest first, and ends at the first page with a record before the
     /// bound.
     pub newest_first: bool,

@@ -2,6 +2,7 @@
 
 use super::api::Spec;
 use super::check;
+use super::former::renamed;
 use super::schema::as_read;
 use crate::yaml::{Document, Problems, lenient};
 
@@ -11,13 +12,13 @@ impl Spec {
     /// # Errors
     /// All that is wrong with its form and its meaning.
     pub fn load(file: &str, text: &str) -> Result<Self, Problems> {
-        Document::parse(file, text)?.read_checked(check::check)
+        Document::parse(file, text)?.renamed(&renamed()).read_checked(check::check)
     }
 
     /// What may be wrong with a spec that is valid; `text` is that from which it was read.
     pub fn warnings(&self, file: &str, text: &str) -> Problems {
-        Document::parse(file, text)
-            .map_or_else(|problems| problems, |document| document.locate(check::warnings(self)))
+        let document = Document::parse(file, text).map(|document| document.renamed(&renamed()));
+        document.map_or_else(|problems| problems, |document| document.locate(check::warnings(self)))
     }
 }
 

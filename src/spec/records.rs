@@ -12,14 +12,14 @@ use super::value::Scalar;
 /// What a record must have. Written as the path of any value, or as a mapping of paths to values.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
-pub enum Having {
+pub enum Filter {
     /// A value, whichever, at this path.
     Value(String),
     /// These texts at these paths.
     Texts(IndexMap<String, String>),
 }
 
-impl Having {
+impl Filter {
     /// The paths, each with the text that must be there, if it is a certain one.
     pub fn all(&self) -> Vec<(&str, Option<&str>)> {
         match self {
@@ -48,7 +48,7 @@ pub struct SomeFeed {
     /// Path of the value.
     pub value: String,
     /// What a record must have; others feed nothing.
-    pub having: Having,
+    pub filter: Filter,
 }
 
 impl Feed {
@@ -61,39 +61,39 @@ impl Feed {
     }
 
     /// What a record must have.
-    pub fn having(&self) -> Option<&Having> {
+    pub fn filter(&self) -> Option<&Filter> {
         match self {
             Self::Value(_) => None,
-            Self::Some(some) => Some(&some.having),
+            Self::Some(some) => Some(&some.filter),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Having {
+impl<'de> Deserialize<'de> for Filter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_string(HavingVisitor)
+        deserializer.deserialize_string(FilterVisitor)
     }
 }
 
-struct HavingVisitor;
+struct FilterVisitor;
 
-impl<'de> Visitor<'de> for HavingVisitor {
-    type Value = Having;
+impl<'de> Visitor<'de> for FilterVisitor {
+    type Value = Filter;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("a path, or paths with the texts that must be there")
     }
 
-    fn visit_str<E: de::Error>(self, path: &str) -> Result<Having, E> {
-        Ok(Having::Value(path.to_owned()))
+    fn visit_str<E: de::Error>(self, path: &str) -> Result<Filter, E> {
+        Ok(Filter::Value(path.to_owned()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Having, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Filter, A::Error> {
         let mut texts = IndexMap::new();
         while let Some((path, Scalar(text))) = map.next_entry::<String, Scalar>()? {
             texts.insert(path, text);
         }
-        Ok(Having::Texts(texts))
+        Ok(Filter::Texts(texts))
     }
 }
 
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for FeedVisitor {
     type Value = Feed;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("the path of a value, or `{ value: …, having: … }`")
+        formatter.write_str("the path of a value, or `{ value: …, filter: … }`")
     }
 
     fn visit_str<E: de::Error>(self, path: &str) -> Result<Feed, E> {

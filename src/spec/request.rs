@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::column::{ColumnSpec, Unknown};
 use super::pages::{PageSize, Paginate};
-use super::records::Having;
-use super::routes::{Derive, Embedded, Fetch, Found};
+use super::records::Filter;
+use super::routes::{Derive, Embedded, Fetch, Covers};
 use super::value::one;
 use super::value::{QueryValue, Scalar};
 
@@ -46,22 +46,22 @@ pub struct RequestSpec {
     /// it is true, that is an error: the server takes no notice of where the page begins.
     pub may_repeat: Option<bool>,
     /// Each record's own children, asked for in turn; their rows belong to the same slice.
-    pub descend: Option<Descend>,
+    pub children: Option<Children>,
     /// Path of a value that a record must have, or paths with the values; others are passed over.
-    pub having: Option<Having>,
+    pub filter: Option<Filter>,
     /// Other sources for some of the stream's columns; names and types stay.
     pub columns: IndexMap<String, ColumnSpec>,
     /// What becomes of fields that no column declares; as for the stream unless set.
     pub unknown: Option<Unknown>,
     /// Queue to the path of a value in a record: records whose value this run has not fed to the queue
     /// are passed over. The request waits until the queue is complete.
-    pub within: IndexMap<String, String>,
+    pub parent_in: IndexMap<String, String>,
     /// For a route: the records stand inside the answer about one object.
     pub embedded: Option<Embedded>,
     /// For a route: rows that follow from the record which fed the value.
     pub derive: Option<Derive>,
     /// For a route: which values of a chunk the answer is about.
-    pub found: Option<Found>,
+    pub covers: Option<Covers>,
     /// For a route: the rows come by ids, those of changed records alone.
     pub fetch: Option<Fetch>,
 }
@@ -171,7 +171,7 @@ pub struct RangeBounds {
 /// Each record's own children, by one more request per record, to any depth.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Descend {
+pub struct Children {
     /// Variables for the request: name to the path of the value in the record.
     pub with: IndexMap<String, String>,
     /// Path below the base URL, a template.
@@ -179,7 +179,7 @@ pub struct Descend {
     /// Query parameters; those of the request unless set.
     pub query: Option<IndexMap<String, QueryValue>>,
     /// What a child must have, as for the request unless set; `{}`: nothing.
-    pub having: Option<Having>,
+    pub filter: Option<Filter>,
     /// Levels below the first; deeper ones end the slice with an error.
     #[serde(default = "default_max_depth")]
     pub max_depth: u32,

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::value::QueryValue;
 
-/// Name of the route that a stream's own requests make up.
-pub const OWN: &str = "own";
+/// Name of the route that consists of the requests of the stream itself.
+pub const DEFAULT: &str = "default";
 
 /// The records stand inside the answer about one object, beside those of other streams. Requests of
 /// this form with the same path are sent as one, whose query has the parameters of all; none may have
@@ -40,7 +40,7 @@ pub struct Derive {
 /// own request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Found {
+pub struct Covers {
     /// Path of the objects in the response.
     pub records: String,
     /// Path of the value in each.

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::column::{ColumnSpec, Unknown};
 use super::incremental::{Cursor, Refresh};
 use super::pages::{PageSize, Paginate};
-use super::records::{Feed, Having};
-use super::request::{Body, Descend, ForEach, RequestSpec};
+use super::records::{Feed, Filter};
+use super::request::{Body, Children, ForEach, RequestSpec};
 use super::responses::ResponseRule;
 use super::value::{OneOrMany, QueryValue};
 
@@ -41,7 +41,7 @@ pub struct Stream {
     /// How old a complete reading may be: a duration, or `with_parent`; `0s` unless set.
     pub refresh: Option<Refresh>,
     /// Columns that tell where a row is; a change in one of them is called `moved`.
-    pub place: Vec<String>,
+    pub location: Vec<String>,
     /// Rows that the stream must have at least, an expression over connection fields and inputs; with
     /// fewer it fails, because what was asked for by name is not there.
     pub min_rows: Option<String>,
@@ -53,7 +53,7 @@ pub struct Stream {
     pub responses: Vec<ResponseRule>,
     /// Slices that may be under way at once; the connection's limit unless set.
     pub concurrency: Option<u32>,
-    /// Class of its objects in `limits.points.object`.
+    /// Class of its objects in `limits.points.record`.
     pub cost: Option<String>,
     /// Other ways to the same rows, by name: each one request or a list of them, all of which are sent.
     /// A way is open when the `when` of all its requests hold. The spec's `defaults` hold for them, the
@@ -95,9 +95,9 @@ pub struct Stream {
     /// See [`RequestSpec`].
     pub may_repeat: Option<bool>,
     /// See [`RequestSpec`].
-    pub descend: Option<Descend>,
+    pub children: Option<Children>,
     /// See [`RequestSpec`].
-    pub having: Option<Having>,
+    pub filter: Option<Filter>,
 }
 
 impl Stream {
@@ -117,8 +117,8 @@ impl Stream {
             max_pages: self.max_pages,
             null_means_none: self.null_means_none,
             may_repeat: self.may_repeat,
-            descend: self.descend.clone(),
-            having: self.having.clone(),
+            children: self.children.clone(),
+            filter: self.filter.clone(),
             ..RequestSpec::default()
         }
     }

@@ -3,11 +3,12 @@
 use serde::de::DeserializeOwned;
 
 use super::flaws::Flaw;
+use super::former::Renamed;
 use super::guard::Guard;
 use super::node::Node;
 use super::place::Place;
 use super::problem::{Finding, Problem, Problems};
-use super::{flaws, guard, hints, node, read};
+use super::{flaws, former, guard, hints, node, read};
 
 /// Characters of a line that is shown with a problem; longer ones only take up the screen.
 const SHOWN: usize = 200;
@@ -93,6 +94,16 @@ impl Document {
         let problems = wrong.into_iter().map(|(place, message)| self.problem(place, message, None));
         let problems = Problems(problems.collect());
         if problems.0.is_empty() { Ok(self) } else { Err(problems.tidy()) }
+    }
+
+    /// The same document with present names in place of former ones. A mapping that has both becomes a
+    /// problem of every later reading.
+    #[must_use]
+    pub fn renamed(mut self, keys: &[Renamed]) -> Self {
+        for key in keys {
+            former::rename(&mut self.root, key.path, key, &mut self.flaws);
+        }
+        self
     }
 
     /// Reads typed data.

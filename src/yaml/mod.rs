@@ -7,6 +7,7 @@ mod cuts;
 mod document;
 mod fault;
 mod flaws;
+mod former;
 mod guard;
 mod hints;
 mod lenient;
@@ -17,6 +18,7 @@ mod read;
 mod suggest;
 
 pub use document::Document;
+pub use former::Renamed;
 pub use guard::Guard;
 pub use lenient::lenient;
 pub use node::{Node, NodeValue};

@@ -181,7 +181,7 @@ async fn a_process_that_is_killed_costs_what_it_held_and_no_more() {
 /// Pauses again and again, until everything is there.
 async fn pause_and_go_on(work: &Workplace, target: &str) {
     const MOST: u64 = 9_500;
-    let one = replication(work, "one", target, "checkpoint: { mib: 64, seconds: 60 }");
+    let one = replication(work, "one", target, "checkpoint: { size: 64MiB, every: 60s }");
     let most = MOST.to_string();
     let mut paused = 0;
     loop {

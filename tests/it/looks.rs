@@ -239,7 +239,7 @@ fn rows_that_are_visible_of_a_refused_slice_are_not_known() {
     for steps in 1.. {
         let mut world = world();
         world.elsewhere = Some(Memory::new());
-        let replication = by_space(&mut world) + "checkpoint: { seconds: 1 }\n";
+        let replication = by_space(&mut world) + "checkpoint: { every: 1s }\n";
         read_by(&mut world, "own");
         world.spec.defaults.page_size.as_mut().unwrap().max = 3;
         let slow = What::Slow(Duration::from_secs(3));

@@ -190,7 +190,7 @@ const INCREMENTAL: &str = "
 source: WIKI
 target: OUT
 defaults: { mode: incremental }
-checkpoint: { seconds: 1, mib: 1 }
+checkpoint: { every: 1s, size: 1MiB }
 limits: { requests_per_second: 20, concurrency: 4 }
 streams: { '*': }
 ";

@@ -68,7 +68,7 @@ target: OUT
 defaults:
   inputs: {{ custom_content_types: ['ac:com.example.diagrams:diagram', 'forge:1b2c3d4e:9f8e7d6c:board'] }}
   {defaults}
-checkpoint: {{ seconds: {INTERVAL}, mib: 1 }}
+checkpoint: {{ every: {INTERVAL}s, size: 1MiB }}
 limits: {{ requests_per_second: 20, concurrency: {CONCURRENCY} }}
 streams: {{ '*': }}
 "

@@ -74,7 +74,7 @@ x
 { x: 5 }
 { x: [1, a] }
 { x: { value: y } }
-{ x: { value: y, having: { z: 1 } } }
+{ x: { value: y, filter: { z: 1 } } }
 { queue: q }
 { values: [1, a], as: v }
 { range: { from: 1, to: 2 }, as: v }
@@ -88,18 +88,18 @@ add_columns
 10s
 with_parent
 { field: id }
-{ field: id, look_back: 1h }
+{ field: id, lookback: 1h }
 [{ status: 204, then: empty }]
 [{ status: [4xx, 500] }]
 [{ status: x }]
 [{}]
 { with: { b: c }, get: /x }
-{ with: { b: c }, get: /x, having: {} }";
+{ with: { b: c }, get: /x, filter: {} }";
 
 /// Keys of a stream.
 const KEYS: &str = "\
 doc key feeds replaces cursor refresh place min_rows unknown ignore responses concurrency cost routes count internal
-requests when for_each post query headers body records paginate page_size max_pages descend having null_means_none may_repeat";
+requests when for_each post query headers body records paginate page_size max_pages children filter null_means_none may_repeat";
 
 /// Keys of a spec.
 const TOP: &str = "\
@@ -345,15 +345,15 @@ fn unknown_keys_get_a_suggestion() {
 fn what_is_said_of_changes_is_checked() {
     insta::assert_snapshot!(wrong("changes.yaml"), @r#"
     changes.yaml:7:22: `updated` is no column of the stream
-      7 |     cursor: { field: updated, look_back: 5m, query: { since: "{{ cursr }}" } }
+      7 |     cursor: { field: updated, lookback: 5m, query: { since: "{{ cursr }}" } }
         |                      ^
       hint: did you mean `updated_at`?
     changes.yaml:7:62: `cursr` is not defined here
-      7 |     cursor: { field: updated, look_back: 5m, query: { since: "{{ cursr }}" } }
+      7 |     cursor: { field: updated, lookback: 5m, query: { since: "{{ cursr }}" } }
         |                                                              ^
       hint: did you mean `cursor`?
     changes.yaml:8:13: `shelf` is no column of the stream
-      8 |     place: [shelf]
+      8 |     location: [shelf]
         |             ^
       hint: allowed: id, updated_at
     changes.yaml:14:5: nothing says how to ask for what changed: `query`, `requests` or `newest_first`
@@ -366,10 +366,10 @@ fn what_is_said_of_changes_is_checked() {
       15 |     refresh: daily
          |              ^
     changes.yaml:19:41: a look-back is a time, and the cursor is an int
-      19 |     cursor: { field: number, look_back: 1h, newest_first: true, operator: until }
+      19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
          |                                         ^
     changes.yaml:19:75: `until` is none of the allowed words
-      19 |     cursor: { field: number, look_back: 1h, newest_first: true, operator: until }
+      19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
          |                                                                           ^
       hint: allowed: at_least, after
     changes.yaml:24:14: `with_parent` needs a `for_each` over a queue whose feeders have a cursor
@@ -560,7 +560,7 @@ fn queues_without_feeders_and_cycles_are_told() {
 fn what_joins_requests_and_records_is_checked() {
     insta::assert_snapshot!(wrong("joints.yaml"), @r"
     joints.yaml:20:30: `orderref` is the path of no column of the stream
-      20 |         within: { order_ids: orderref }
+      20 |         parent_in: { order_ids: orderref }
          |                              ^
       hint: did you mean `orderRef`? A path that is meant so needs a column
     joints.yaml:22:54: `statuscode` is the path of no column of `orders`, which feeds `order_ids`
@@ -572,7 +572,7 @@ fn what_joins_requests_and_records_is_checked() {
          |                                                                      ^
       hint: did you mean `placed_at`? A path that is meant so needs a column
     joints.yaml:33:40: `header.orderref` is the path of no column of the stream, by `^`
-      33 |         found: { records: results, at: header.orderref }
+      33 |         covers: { records: results, at: header.orderref }
          |                                        ^
       hint: did you mean `header.orderRef`? A path that is meant so needs a column
     joints.yaml:42:26: `lines` gives `expand` another value, and both are sent in one request for `/orders/{{ order_id }}`
@@ -625,10 +625,10 @@ fn what_fetches_rows_by_ids_is_checked() {
     fetches.yaml:92:58: at least 1 is wanted
       92 |       probed: { get: /none, fetch: { <<: *by_ids, chunk: 0 } }
          |                                                          ^
-    fetches.yaml:98:32: this goes with a `get`, and not with `embedded`, `found`, `derive` or `descend`
+    fetches.yaml:98:32: this goes with a `get`, and not with `embedded`, `covers`, `derive` or `children`
       98 |       probed: { post: /posted, fetch: *by_ids }
          |                                ^
-    fetches.yaml:100:5: `embedded`, `derive`, `found` and `fetch` go with the requests of `routes` only
+    fetches.yaml:100:5: `embedded`, `derive`, `covers` and `fetch` go with the requests of `routes` only
       100 |     requests:
           |     ^
     ");
@@ -802,13 +802,13 @@ fn streams_must_fit_together() {
       27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
          |                                                                                 ^
     streams.yaml:28:54: `columns` is a name of weir's own; take another
-      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                      ^
     streams.yaml:28:88: `[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
-      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                                                        ^
     streams.yaml:28:100: `n` is not defined here
-      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                                                                    ^
       hint: allowed: columns, id, run_date, run_id, run_timestamp, since, stream_name
     "#);

@@ -155,14 +155,14 @@ impl Checker<'_> {
             self.expression(&["limits", "points", "when"], points.when.as_deref(), &known);
             let at = ["limits", "points", "per_hour"];
             self.found_if(points.per_hour == 0, &at, "this limit is greater than 0");
-            let none = points.object.is_empty();
+            let none = points.record.is_empty();
             let message = "name at least one class of objects with its points";
             self.found_if(none, &["limits", "points"], message);
         }
         for (name, stream) in &spec.streams {
             let Some(cost) = &stream.cost else { continue };
-            if !points.is_some_and(|points| points.object.contains_key(cost)) {
-                let message = format!("`limits.points.object` has no class `{cost}`");
+            if !points.is_some_and(|points| points.record.contains_key(cost)) {
+                let message = format!("`limits.points.record` has no class `{cost}`");
                 self.found(&["streams", name, "cost"], message);
             }
         }

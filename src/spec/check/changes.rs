@@ -19,8 +19,8 @@ impl Checker<'_> {
         stream: &Stream,
         mut variables: BTreeSet<String>,
     ) -> BTreeSet<String> {
-        for (position, column) in stream.place.iter().enumerate() {
-            self.column_of(&below(path, &["place", &position.to_string()]), column, stream);
+        for (position, column) in stream.location.iter().enumerate() {
+            self.column_of(&below(path, &["location", &position.to_string()]), column, stream);
         }
         if let Some(cursor) = &stream.cursor {
             self.cursor(&below(path, &["cursor"]), stream, cursor, &mut variables);
@@ -49,9 +49,9 @@ impl Checker<'_> {
             let computed = column.from.iter().flat_map(|from| &from.0);
             let computed = computed.into_iter().any(|text| text.contains("{{"));
             self.found_if(computed, &field, "a cursor is read from a record, not computed");
-            let idle = column.kind == ColumnType::Int && cursor.look_back.is_some();
+            let idle = column.kind == ColumnType::Int && cursor.lookback.is_some();
             let message = "a look-back is a time, and the cursor is an int";
-            self.found_if(idle, &below(at, &["look_back"]), message);
+            self.found_if(idle, &below(at, &["lookback"]), message);
         }
         let asks = cursor.newest_first || !cursor.query.is_empty() || !cursor.requests.is_empty();
         let message =

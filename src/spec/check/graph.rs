@@ -73,10 +73,10 @@ fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
     let changed = stream.cursor.iter().flat_map(|cursor| &cursor.requests);
     let changed = changed.map(|request| (vec!["cursor".to_owned()], request));
     let all = requests.chain(changed).chain(routes.iter().cloned());
-    let within = all.flat_map(|(place, request)| {
-        request.within.keys().map(move |queue| (place.clone(), queue.as_str()))
+    let parent_in = all.flat_map(|(place, request)| {
+        request.parent_in.keys().map(move |queue| (place.clone(), queue.as_str()))
     });
-    queues.chain(within).collect()
+    queues.chain(parent_in).collect()
 }
 
 /// A way from the trail's last stream back to its first, each waiting for the one before.

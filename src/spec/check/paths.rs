@@ -4,7 +4,7 @@
 use super::checker::{Checker, below};
 use crate::path::{Path, Step};
 use crate::spec::column::ColumnSpec;
-use crate::spec::records::{Feed, Having};
+use crate::spec::records::{Feed, Filter};
 use crate::spec::request::{ForEach, RequestSpec};
 use crate::spec::stream::Stream;
 use crate::yaml::{Finding, is_slip};
@@ -29,14 +29,14 @@ impl Checker<'_> {
         }
         let own = request.columns.iter().chain(&stream.columns);
         let known: Vec<&str> = own.flat_map(|(name, column)| paths_in(name, column)).collect();
-        for (queue, path) in &request.within {
-            self.slip(&below(at, &["within", queue]), path, "the stream", &known);
+        for (queue, path) in &request.parent_in {
+            self.slip(&below(at, &["parent_in", queue]), path, "the stream", &known);
         }
-        if let Some(found) = &request.found {
+        if let Some(covers) = &request.covers {
             let around = known.iter().filter_map(|path| path.strip_prefix("^."));
             let around: Vec<&str> = around.collect();
-            let at = below(at, &["found", "at"]);
-            self.slip(&at, &found.at, "the stream, by `^`", &around);
+            let at = below(at, &["covers", "at"]);
+            self.slip(&at, &covers.at, "the stream, by `^`", &around);
         }
     }
 
@@ -109,8 +109,8 @@ fn height(text: &str) -> usize {
 fn paths_of(stream: &Stream) -> impl Iterator<Item = &str> {
     let columns = stream.columns.iter().flat_map(|(name, column)| paths_in(name, column));
     let feeds = stream.feeds.values();
-    let having = feeds.clone().filter_map(|feed| feed.having()).flat_map(Having::all);
-    columns.chain(feeds.map(Feed::value)).chain(having.map(|(path, _)| path))
+    let filter = feeds.clone().filter_map(|feed| feed.filter()).flat_map(Filter::all);
+    columns.chain(feeds.map(Feed::value)).chain(filter.map(|(path, _)| path))
 }
 
 /// Paths of a column.

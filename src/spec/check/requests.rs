@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::checker::{Checker, below};
 use crate::spec::api::Defaults;
 use crate::spec::pages::PageSize;
-use crate::spec::records::Having;
-use crate::spec::request::{Body, Descend, ForEach, QueueItems, RequestSpec};
+use crate::spec::records::Filter;
+use crate::spec::request::{Body, Children, ForEach, QueueItems, RequestSpec};
 
 impl Checker<'_> {
     pub(super) fn defaults(&mut self) {
@@ -66,8 +66,8 @@ impl Checker<'_> {
             }
         }
         self.templates(path, request, &variables);
-        if let Some(descend) = &request.descend {
-            self.descend(&below(path, &["descend"]), descend, &mut variables);
+        if let Some(children) = &request.children {
+            self.children(&below(path, &["children"]), children, &mut variables);
         }
         variables
     }
@@ -137,23 +137,23 @@ impl Checker<'_> {
         }
     }
 
-    fn descend(&mut self, at: &[&str], descend: &Descend, variables: &mut BTreeSet<String>) {
-        for (name, path) in &descend.with {
+    fn children(&mut self, at: &[&str], children: &Children, variables: &mut BTreeSet<String>) {
+        for (name, path) in &children.with {
             let at = below(at, &["with", name]);
             self.variable(&at, name);
             self.path(&at, path);
         }
-        variables.extend(descend.with.keys().cloned());
+        variables.extend(children.with.keys().cloned());
         let known = self.names.with(variables);
-        self.url_path(&below(at, &["get"]), &descend.get, &known);
-        self.query(&below(at, &["query"]), descend.query.iter().flatten(), &known);
-        for (text, _) in descend.having.iter().flat_map(Having::all) {
-            self.path(&below(at, &["having"]), text);
+        self.url_path(&below(at, &["get"]), &children.get, &known);
+        self.query(&below(at, &["query"]), children.query.iter().flatten(), &known);
+        for (text, _) in children.filter.iter().flat_map(Filter::all) {
+            self.path(&below(at, &["filter"]), text);
         }
-        if let Some(unless) = &descend.unless {
+        if let Some(unless) = &children.unless {
             self.path(&below(at, &["unless"]), unless);
         }
-        let flat = descend.max_depth == 0;
+        let flat = children.max_depth == 0;
         self.found_if(flat, &below(at, &["max_depth"]), "at least 1 level is wanted");
     }
 
@@ -178,11 +178,11 @@ impl Checker<'_> {
         if let Some(records) = &request.records {
             self.records_path(&below(path, &["records"]), records);
         }
-        for (text, _) in request.having.iter().flat_map(Having::all) {
-            self.path(&below(path, &["having"]), text);
+        for (text, _) in request.filter.iter().flat_map(Filter::all) {
+            self.path(&below(path, &["filter"]), text);
         }
-        for (queue, text) in &request.within {
-            self.path(&below(path, &["within", queue]), text);
+        for (queue, text) in &request.parent_in {
+            self.path(&below(path, &["parent_in", queue]), text);
         }
         self.paginate(path, request.paginate.as_ref());
         self.page_size(path, request.page_size.as_ref());

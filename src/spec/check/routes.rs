@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::checker::{Checker, below};
 use crate::schema::ColumnType;
 use crate::spec::request::{ForEach, QueueItems, RequestSpec};
-use crate::spec::routes::{Derive, Fetch, OWN};
+use crate::spec::routes::{Derive, Fetch, DEFAULT};
 use crate::spec::stream::Stream;
 use crate::template::Template;
 
@@ -15,11 +15,11 @@ impl Checker<'_> {
         let changes = stream.cursor.iter().flat_map(|cursor| &cursor.requests);
         let mut all = stream.requests.iter().chain(changes);
         let routed = all.any(|request| {
-            let placed = request.embedded.is_some() || request.found.is_some();
+            let placed = request.embedded.is_some() || request.covers.is_some();
             placed || request.derive.is_some() || request.fetch.is_some()
         });
         let message =
-            "`embedded`, `derive`, `found` and `fetch` go with the requests of `routes` only";
+            "`embedded`, `derive`, `covers` and `fetch` go with the requests of `routes` only";
         self.found_if(routed, &below(path, &["requests"]), message);
     }
 
@@ -33,7 +33,7 @@ impl Checker<'_> {
         for (name, requests) in &stream.routes {
             let at = below(path, &["routes", name]);
             self.name(&at, name);
-            self.found_if(name == OWN, &at, "`own` is the route of the stream's own requests");
+            self.found_if(name == DEFAULT, &at, "`default` is the route of the stream's own requests; choose another name");
             let none = requests.0.is_empty();
             self.found_if(none, &at, "a route has at least one request");
             for (position, request) in requests.0.iter().enumerate() {
@@ -76,15 +76,15 @@ impl Checker<'_> {
             self.path(&below(&at, &["more"]), &embedded.more);
             self.path(&below(&at, &["cursor"]), &embedded.cursor);
         }
-        if let Some(found) = &request.found {
-            let at = below(at, &["found"]);
+        if let Some(covers) = &request.covers {
+            let at = below(at, &["covers"]);
             let fits = has_own && chunked;
             let message = "this goes with chunks of a queue over which the stream's own request \
                            goes one by one";
             self.found_if(!fits, &at, message);
-            self.records_path(&below(&at, &["records"]), &found.records);
-            self.path(&below(&at, &["at"]), &found.at);
-            if let Some(more) = &found.more {
+            self.records_path(&below(&at, &["records"]), &covers.records);
+            self.path(&below(&at, &["at"]), &covers.at);
+            if let Some(more) = &covers.more {
                 self.path(&below(&at, &["more"]), more);
             }
         }
@@ -126,11 +126,11 @@ impl Checker<'_> {
         let unused = !used.flat_map(|text| text.variables()).any(|name| name == *variable);
         let message = "neither `get` nor `query` has this variable";
         self.found_if(unused, &below(at, &["as"]), message);
-        let others = request.embedded.is_some() || request.found.is_some();
-        let others = others || request.derive.is_some() || request.descend.is_some();
+        let others = request.embedded.is_some() || request.covers.is_some();
+        let others = others || request.derive.is_some() || request.children.is_some();
         let fits = request.get.is_some() && !others;
         let message =
-            "this goes with a `get`, and not with `embedded`, `found`, `derive` or `descend`";
+            "this goes with a `get`, and not with `embedded`, `covers`, `derive` or `children`";
         self.found_if(!fits, at, message);
         self.path(&below(at, &["id"]), id);
         self.path(&below(at, &["version"]), version);

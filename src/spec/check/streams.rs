@@ -9,7 +9,7 @@ use super::checker::{Checker, below};
 use crate::path::Step;
 use crate::schema::{ColumnType, EXTRA};
 use crate::spec::column::ColumnSpec;
-use crate::spec::records::Having;
+use crate::spec::records::Filter;
 use crate::spec::request::RequestSpec;
 use crate::spec::stream::Stream;
 use crate::template::Template;
@@ -42,7 +42,7 @@ impl Checker<'_> {
             let at = below(path, &["feeds", queue]);
             self.name(&at, queue);
             self.path(&at, feed.value());
-            for (text, _) in feed.having().into_iter().flat_map(Having::all) {
+            for (text, _) in feed.filter().into_iter().flat_map(Filter::all) {
                 self.path(&at, text);
             }
         }
@@ -99,7 +99,7 @@ impl Checker<'_> {
             path,
             &RequestSpec {
                 for_each: own.for_each.clone(),
-                descend: own.descend.clone(),
+                children: own.children.clone(),
                 ..RequestSpec::default()
             },
         );

@@ -56,14 +56,14 @@ async fn having_holds_for_children_of_every_level() {
             _ => json!([]),
         }
     };
-    for (own, ids) in [("", vec![1, 4, 6]), ("\n      having: {}", vec![1, 3, 4, 5, 6])] {
+    for (own, ids) in [("", vec![1, 4, 6]), ("\n      filter: {}", vec![1, 3, 4, 5, 6])] {
         let fake = Fake::new(
             &spec(&format!(
                 "
   notes:
     get: /notes
-    having: {{ state: open }}
-    descend:
+    filter: {{ state: open }}
+    children:
       with: {{ note_id: id }}
       get: '/notes/{{{{ note_id }}}}/replies'{own}
     key: [id]
