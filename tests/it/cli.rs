@@ -401,7 +401,7 @@ fn slices_that_are_refused_are_told_and_set_the_exit_code() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
     let run = |more: &[&str]| {
-        let route = ["--route", "page_labels=own"];
+        let route = ["--route", "page_labels=default"];
         let run = ["sync", "run", "r.yaml", "--streams", "page_labels"];
         let arguments = [&run[..], &route, more].concat();
         let output = user.weir(&arguments).env("WIKI", FAULTY).output().unwrap();
@@ -536,7 +536,7 @@ fn discover_fits_100_columns_and_says_what_it_cannot_find() {
     stream                        columns  key                   parent      points
     blog_posts                         17  id                    spaces      1 core
         A blog post in its latest version, with its body in the format of `body_format`
-        routes: probed, probed_by_space
+        routes: list_then_fetch, list_then_fetch_by_space
     blog_post_footer_comments          15  id                    blog_posts  1 core
         A comment below a blog post, replies included
         routes: bulk
