@@ -1,4 +1,4 @@
-//! An API as a whole: the top of a spec, its limits and its single requests.
+//! The top level of a spec: the API, its limits, and requests outside streams.
 
 use std::time::Duration;
 
@@ -14,47 +14,49 @@ use super::responses::ResponseRule;
 use super::stream::Stream;
 use super::value::{OneOrMany, QueryValue, Span};
 
-/// An API: how to connect to it, what it allows, and the streams it offers.
+/// An API: how to connect to it, which limits it has, and which streams it offers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Name by which connections refer to it, `[a-z][a-z0-9_]*`.
     pub name: String,
-    /// Name for people.
+    /// Name shown to users.
     pub title: Option<String>,
-    /// Where the API is documented.
+    /// URL of the API's documentation.
     pub docs: Option<String>,
-    /// Fields of a connection to this API, by name. Templates see their values by these names.
+    /// Fields of a connection to this API, by name. Templates use their values by these names.
     #[serde(default)]
     pub connection: IndexMap<String, ConnectionField>,
-    /// Values that a replication may set, by name. Templates see them by these names.
+    /// Values that a replication may set, by name. Templates use them by these names.
     #[serde(default)]
     pub inputs: IndexMap<String, Input>,
-    /// Scheme, host and path prefix of every request; of several, the first whose `when` holds.
+    /// Scheme, host and path prefix of every request. If there are several, weir uses the first
+    /// whose `when` holds.
     pub base_url: OneOrMany<BaseUrl>,
-    /// How requests prove who sends them; of several, the first whose `when` holds. None: openly.
+    /// How requests authenticate. If there are several ways, weir uses the first whose `when`
+    /// holds. Empty: requests are sent without credentials.
     #[serde(default)]
     pub auth: OneOrMany<AuthChoice>,
     /// Headers of every request.
     #[serde(default)]
     pub headers: IndexMap<String, String>,
-    /// The request by which a connection is tested; the first stream's that needs no other one unless
-    /// set.
+    /// The request that tests a connection. Default: the request of the first stream that needs no
+    /// data from another one.
     pub test: Option<Probe>,
-    /// What the API allows.
+    /// Limits of the API.
     #[serde(default)]
     pub limits: Limits,
-    /// What to do about answers; the first rule that matches decides. After them come weir's own: 429, 408
-    /// and 5xx and broken connections are retried, the rest of what is not 2xx fails.
+    /// Rules for responses; the first rule that matches applies. Built-in rules follow them: weir
+    /// retries 429, 408, 5xx and broken connections, and fails on any other status that is not 2xx.
     #[serde(default)]
     pub responses: Vec<ResponseRule>,
-    /// Requests before the first stream; what they capture is visible to all templates.
+    /// Requests sent before the first stream. All templates can use the values that they capture.
     #[serde(default)]
     pub setup: Vec<Step>,
-    /// Requests after the last stream, sent even when the run failed.
+    /// Requests sent after the last stream, even when the run failed.
     #[serde(default)]
     pub teardown: Vec<Step>,
-    /// What streams have unless they say otherwise.
+    /// Defaults of all streams.
     #[serde(default)]
     pub defaults: Defaults,
     /// The streams, by name.
@@ -62,7 +64,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The request by which a connection is tested; `None` when each needs what another one brings.
+    /// The request that tests a connection; `None` when every request needs data from another one.
     pub fn probe(&self) -> Option<Probe> {
         self.test.clone().or_else(|| {
             let alone = |stream: &Stream| {
@@ -75,13 +77,14 @@ impl Spec {
         })
     }
 
-    /// The streams that can be selected, by name.
+    /// The streams that a replication can select, by name.
     pub fn selectable(&self) -> impl Iterator<Item = (&String, &Stream)> {
         self.streams.iter().filter(|(_, stream)| !stream.internal)
     }
 }
 
-/// What streams share; a stream's own entry wins (queries, headers and ignored paths are merged).
+/// Defaults of all streams. A stream's own entry wins; queries, headers and ignored paths are
+/// merged.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Defaults {
@@ -93,37 +96,38 @@ pub struct Defaults {
     pub paginate: Option<Paginate>,
     /// How many records a page should have.
     pub page_size: Option<PageSize>,
-    /// Path of the records in a response; `[]` or nothing: the response itself.
+    /// Path of the records in a response. `[]` or empty: the response itself.
     pub records: Option<String>,
-    /// Pages after which a slice ends with an error; 100,000 unless set.
+    /// Maximum number of pages of a slice; more are an error. Default: 100,000.
     pub max_pages: Option<u32>,
     /// See [`RequestSpec`].
     pub null_means_none: Option<bool>,
     /// See [`RequestSpec`].
     pub may_repeat: Option<bool>,
-    /// What becomes of fields that no column declares.
+    /// What happens to fields that no column declares.
     pub unknown: Option<Unknown>,
-    /// Paths of fields that are dropped on purpose.
+    /// Paths of fields that are dropped.
     pub ignore: Vec<String>,
-    /// Whether an id stands for one record in the whole API, whatever parent it was listed for.
+    /// Whether ids are unique in the whole API, not only among the records of one parent.
     pub unique_ids: Option<bool>,
 }
 
-/// What an API allows. A replication may set others.
+/// Limits of an API. A replication may override them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Requests a second, over all streams; none when absent.
+    /// Requests per second over all streams. Absent: no pacing.
     pub requests_per_second: Option<f64>,
-    /// Requests under way at once, over all streams.
+    /// Maximum number of requests in flight over all streams.
     pub concurrency: u32,
-    /// Time for one whole response.
+    /// Timeout of one whole response.
     pub timeout: Span,
-    /// The longest wait that a `Retry-After` may ask for; beyond it the run fails and says so.
+    /// The longest wait that weir accepts from `Retry-After`. A longer one fails the run, and the
+    /// error says so.
     pub max_wait: Span,
-    /// The largest response body, decompressed, in mebibytes.
+    /// Maximum size of a decompressed response body, in mebibytes.
     pub max_body_mib: u32,
-    /// What requests cost, where the API has a quota of points.
+    /// What requests cost, if the API has a quota of points.
     pub points: Option<Points>,
 }
 
@@ -140,21 +144,22 @@ impl Default for Limits {
     }
 }
 
-/// A quota of points: each request costs some, and each object that it brings.
+/// A quota of points. Each request costs points, and so does each record that it returns.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Points {
-    /// Expression over connection fields; where it is false, requests cost nothing.
+    /// Expression over connection fields. Where it is false, requests cost nothing.
     pub when: Option<String>,
-    /// Points that may be spent in an hour; hours begin at the top of the UTC hour.
+    /// Points available per hour. An hour begins at the full UTC hour.
     pub per_hour: u64,
-    /// Points of a request, whatever it brings.
+    /// Points of each request, in addition to those of its records.
     pub base: u32,
-    /// Points of each object that comes, by class. The first class holds for streams that name none.
+    /// Points of each returned record, by class. The first class applies to streams that name none
+    /// in `cost`.
     pub record: IndexMap<String, u32>,
 }
 
-/// The request by which a connection is tested, and rules for what its answers mean.
+/// The request that tests a connection, and rules for its responses.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Probe {
@@ -162,15 +167,15 @@ pub struct Probe {
     pub get: String,
     /// Query parameters.
     pub query: IndexMap<String, QueryValue>,
-    /// Rules before those of the spec.
+    /// Rules that come before those of the spec.
     pub responses: Vec<ResponseRule>,
 }
 
-/// A request before or after the streams.
+/// A request sent before or after the streams.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Step {
-    /// Expression over connection fields and inputs; the step is left out when it is false.
+    /// Expression over connection fields and inputs. The step is skipped when it is false.
     pub when: Option<String>,
     /// Path below the base URL, a template.
     pub get: Option<String>,
@@ -186,6 +191,6 @@ pub struct Step {
     pub headers: IndexMap<String, String>,
     /// Body.
     pub body: Option<Body>,
-    /// Variables to set: name to the path of the value in the answer.
+    /// Variables to set: name to the path of the value in the response.
     pub capture: IndexMap<String, String>,
 }

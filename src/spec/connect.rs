@@ -1,4 +1,4 @@
-//! How a spec says where an API is, how requests authenticate, and what a user may set.
+//! The parts of a spec about connections: base URLs, authentication, connection fields and inputs.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -10,24 +10,24 @@ use super::value::present;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionField {
-    /// Whether a connection must have it.
+    /// Whether the field is required.
     pub required: bool,
-    /// Expression over the connection's other fields that are no secrets: a connection for which it is
-    /// true must have this one.
+    /// Expression over the connection's other, non-secret fields. The field is required for
+    /// connections for which it is true.
     pub required_when: Option<String>,
-    /// Whether it must never be shown.
+    /// Whether the value is secret, so that weir never shows it.
     pub secret: bool,
-    /// Its value when a connection does not set it.
+    /// Value of connections that do not set the field.
     pub default: Option<String>,
-    /// The values it may have; any when empty.
+    /// The allowed values. Empty: any value.
     pub one_of: Vec<String>,
-    /// The form its value must have.
+    /// The required form of the value.
     pub format: Option<FieldFormat>,
-    /// Environment variable that gives its value when the connection does not.
+    /// Environment variable that provides the value when the connection does not set it.
     pub env: Option<String>,
-    /// What it is and where to find it.
+    /// What the field is, and where users find its value.
     pub help: String,
-    /// How to find its value when nobody gives it.
+    /// How weir finds the value when neither the connection nor the environment provides it.
     pub lookup: Option<Lookup>,
 }
 
@@ -35,7 +35,7 @@ pub struct ConnectionField {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldFormat {
-    /// A host, perhaps with a port; never a URL.
+    /// A host with an optional port; not a URL.
     Hostname,
     /// An absolute `http` or `https` URL.
     Url,
@@ -45,42 +45,43 @@ pub enum FieldFormat {
     Uuid,
 }
 
-/// Finds a connection field's value by one open `GET` (no credentials are sent).
+/// Finds the value of a connection field with one `GET` without credentials.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lookup {
-    /// Expression over the connection's fields; the field stays empty when it is false.
+    /// Expression over the connection's fields. The field stays empty when it is false.
     pub when: Option<String>,
     /// Absolute URL, a template over the other fields.
     pub get: String,
-    /// Path of the value in the answer.
+    /// Path of the value in the response.
     pub at: String,
 }
 
 /// A value that a replication may set. Exactly one of `text`, `int`, `bool`, `date`, `list` and
-/// `one_of` says its type; the scalar ones hold its default.
+/// `one_of` declares its type. The scalar types hold the default.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Input {
-    /// Text; its default.
+    /// A text; the value is the default.
     #[serde(deserialize_with = "present")]
     pub text: Option<Option<String>>,
-    /// Integer; its default.
+    /// An integer; the value is the default.
     #[serde(deserialize_with = "present")]
     pub int: Option<Option<i64>>,
-    /// Boolean; its default.
+    /// A boolean; the value is the default.
     #[serde(deserialize_with = "present")]
     pub bool: Option<Option<bool>>,
-    /// Date, `2026-01-31` or `1 year ago`; its default. Templates see `2026-01-31`.
+    /// A date, such as `2026-01-31` or `1 year ago`; the value is the default. Templates get
+    /// `2026-01-31`.
     #[serde(deserialize_with = "present")]
     pub date: Option<Option<String>>,
-    /// List; the type of its items: `text` or `int`.
+    /// A list; the value is the type of its items, `text` or `int`.
     pub list: Option<ListItem>,
-    /// The values it may have.
+    /// The allowed values.
     pub one_of: Vec<String>,
-    /// Default of a `list` (a list) or `one_of` (one of them).
+    /// Default of a `list` (a list) or of a `one_of` (one of its values).
     pub default: Option<serde_json::Value>,
-    /// What it does.
+    /// What the input does.
     pub help: String,
 }
 
@@ -94,20 +95,20 @@ pub enum ListItem {
     Int,
 }
 
-/// A base URL, and when it is the one to use.
+/// A base URL, and the condition under which it applies.
 #[derive(Clone, Debug)]
 pub struct BaseUrl {
-    /// Expression over the connection's fields; always when absent.
+    /// Expression over the connection's fields. Absent: always.
     pub when: Option<String>,
-    /// Template: `https://{{ domain }}`. Its origin is the only one requests go to.
+    /// Template, such as `https://{{ domain }}`. weir sends requests to its origin only.
     pub url: String,
 }
 
-/// A way to authenticate, and when it is the one to use.
+/// A way to authenticate, and the condition under which it applies.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthChoice {
-    /// Expression over the connection's fields, secrets too; always when absent.
+    /// Expression over the connection's fields, including secrets. Absent: always.
     pub when: Option<String>,
     /// HTTP Basic (RFC 7617).
     pub basic: Option<BasicAuth>,
@@ -141,7 +142,7 @@ pub struct NamedValue {
     pub value: String,
 }
 
-/// OAuth 2.0: where tokens come from and by which grant. All values are templates.
+/// OAuth 2.0: the token endpoint and the grant. All values are templates.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OAuth2 {
@@ -160,20 +161,21 @@ pub struct OAuth2 {
     pub client_auth: ClientAuth,
     /// Refresh token, for the refresh grant.
     pub refresh_token: Option<String>,
-    /// Whether the server replaces the refresh token whenever it is used. It must be `{{ field }}` then:
-    /// each new one is kept in the connections file, where the connection must have it.
+    /// Whether the server replaces the refresh token at each use. If so, `refresh_token` must be
+    /// `{{ field }}`, and the connections file must set the field: weir writes each new token
+    /// there.
     #[serde(default)]
     pub rotates: bool,
     /// Scopes to ask for.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// More parameters of the token request, for example `audience`.
+    /// Additional parameters of the token request, for example `audience`.
     #[serde(default)]
     pub params: IndexMap<String, String>,
 }
 
 impl OAuth2 {
-    /// The connection's field that holds the refresh token, when that is all of the template.
+    /// The connection field with the refresh token, if the template consists of that field alone.
     pub fn refresh_field(&self) -> Option<&str> {
         let inner = self.refresh_token.as_deref()?.trim().strip_prefix("{{")?;
         let name = inner.strip_suffix("}}")?.trim();
@@ -182,7 +184,7 @@ impl OAuth2 {
     }
 }
 
-/// How an OAuth 2.0 client proves who it is (RFC 6749 §2.3.1).
+/// How an OAuth 2.0 client authenticates (RFC 6749 §2.3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuth {
@@ -201,6 +203,6 @@ pub enum OAuth2Grant {
     ClientCredentials,
     /// RFC 6749 §6.
     RefreshToken,
-    /// RFC 8628: the user is shown a code to enter.
+    /// RFC 8628: the user enters a code in a browser.
     Device,
 }

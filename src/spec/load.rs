@@ -1,4 +1,4 @@
-//! Reading and checking a spec, and the JSON Schema of its file.
+//! Loading of a spec, and the JSON Schema of its file.
 
 use super::api::Spec;
 use super::check;
@@ -15,14 +15,14 @@ impl Spec {
         Document::parse(file, text)?.renamed(&renamed()).read_checked(check::check)
     }
 
-    /// What may be wrong with a spec that is valid; `text` is that from which it was read.
+    /// Warnings about a valid spec; `text` is the text it was read from.
     pub fn warnings(&self, file: &str, text: &str) -> Problems {
         let document = Document::parse(file, text).map(|document| document.renamed(&renamed()));
         document.map_or_else(|problems| problems, |document| document.locate(check::warnings(self)))
     }
 }
 
-/// JSON Schema of a spec's file, by which editors complete and check it.
+/// JSON Schema of a spec's file, for completion and checks in editors.
 pub fn json_schema() -> serde_json::Value {
     as_read(lenient(schemars::schema_for!(Spec).to_value()))
 }

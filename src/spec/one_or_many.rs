@@ -1,4 +1,4 @@
-//! A single value where a list may stand.
+//! A list, or a single value in its place.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 

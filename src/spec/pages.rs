@@ -1,4 +1,4 @@
-//! The forms of pagination.
+//! Forms of pagination.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -6,11 +6,11 @@ use serde::Deserialize;
 use super::value::OneOrMany;
 use super::value::one;
 
-/// How the next page is found. Paths are paths in the response.
+/// How weir finds the next page. Paths are paths in the response.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Paginate {
-    /// There is one page only.
+    /// There is only one page.
     None,
     /// A token in the body, sent back as a parameter.
     Cursor(CursorPages),
@@ -20,7 +20,7 @@ pub enum Paginate {
     LinkHeader(LinkHeaderPages),
     /// A page number.
     Page(NumberedPages),
-    /// The number of records to pass over.
+    /// The number of records to skip.
     Offset(NumberedPages),
 }
 
@@ -28,13 +28,16 @@ pub enum Paginate {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CursorPages {
-    /// Path of the token; the last page has none, or an empty one.
+    /// Path of the token. The last page has none, or an empty one.
     pub at: String,
-    /// Query parameter (or, for a POST with a JSON body, top-level field) that takes it.
+    /// Query parameter that takes the token. For a POST with a JSON body, a top-level field of the
+    /// body.
     pub param: String,
-    /// Path that is true on the last page, where the token alone does not tell.
+    /// Path of a value that is true on the last page, for APIs where the token does not show the
+    /// end.
     pub last: Option<String>,
-    /// Path that is false on the last page, where the token alone does not tell.
+    /// Path of a value that is false on the last page, for APIs where the token does not show the
+    /// end.
     pub more: Option<String>,
 }
 
@@ -42,9 +45,9 @@ pub struct CursorPages {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NextUrlPages {
-    /// Path of the URL; the last page has none.
+    /// Path of the URL. The last page has none.
     pub at: String,
-    /// What of the URL is used.
+    /// Which part of the URL weir uses.
     #[serde(default)]
     pub follow: Follow,
 }
@@ -53,9 +56,9 @@ pub struct NextUrlPages {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkHeaderPages {
-    /// The relation that leads to the next page.
+    /// Link relation of the next page.
     pub rel: String,
-    /// What of the URL is used.
+    /// Which part of the URL weir uses.
     pub follow: Follow,
 }
 
@@ -65,53 +68,54 @@ impl Default for LinkHeaderPages {
     }
 }
 
-/// What of a next page's URL is used.
+/// Which part of a next page's URL weir uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Follow {
-    /// The URL, resolved against that of the page before; it must not leave the origin. The request's own
-    /// parameters are added unless it sets them.
+    /// The URL, resolved against the URL of the current page. It must not leave the origin. weir
+    /// adds the request's own parameters unless the URL sets them.
     #[default]
     Url,
-    /// Its query alone, the request's own parameters added as for `url`; the path stays that of the first
-    /// page.
+    /// Its query only. weir adds the request's own parameters as for `url`; the path stays that of
+    /// the first page.
     Query,
-    /// The URL as it is: for an API that refuses any parameter beside those of its link.
+    /// The URL unchanged, for APIs that reject any parameter beside those of their link.
     Exact,
 }
 
-/// See [`Paginate::Page`] and [`Paginate::Offset`]. Without `last`, `more`, `total` and `pages` the
-/// first page without records is the last one.
+/// See [`Paginate::Page`] and [`Paginate::Offset`]. Without `last`, `more`, `total` and `pages`, a
+/// listing ends at the first page without records.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NumberedPages {
     /// Query parameter.
     pub param: String,
-    /// Number of the first page (1 unless set) or first record (0 unless set).
+    /// Number of the first page (default: 1) or of the first record (default: 0).
     pub start: Option<u64>,
-    /// Path that is true on the last page.
+    /// Path of a value that is true on the last page.
     pub last: Option<String>,
-    /// Path that is absent, null, false or empty on the last page.
+    /// Path of a value that is absent, null, false or empty on the last page.
     pub more: Option<String>,
-    /// Path of the number of records in all.
+    /// Path of the total number of records.
     pub total: Option<String>,
-    /// Path of the number of pages in all.
+    /// Path of the total number of pages.
     pub pages: Option<String>,
 }
 
-/// How many records a page should have. A page may have fewer; that never ends a listing.
+/// The page size. A page with fewer records never ends a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PageSize {
     /// Query parameter.
     pub param: String,
-    /// The size asked for: the most the API allows.
+    /// The size that weir requests: the maximum that the API allows.
     pub max: u32,
-    /// The size below which it is not halved when the server fails on large pages.
+    /// The smallest size to which weir reduces pages when the server fails on large ones. Default:
+    /// 1.
     #[serde(default = "one")]
     pub min: u32,
-    /// Query parameters that make an answer costly, for example the one that asks for bodies: a record that the
-    /// server cannot give with them is asked for without.
+    /// Query parameters that make a response expensive, for example the one that requests bodies.
+    /// If the server cannot return a record with them, weir requests that record without them.
     #[serde(default)]
     pub costly: OneOrMany<String>,
 }

@@ -1,4 +1,4 @@
-//! How the language says which records count.
+//! Filters for records, and what records feed to queues.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -9,18 +9,19 @@ use serde::{
 
 use super::value::Scalar;
 
-/// What a record must have. Written as the path of any value, or as a mapping of paths to values.
+/// A filter for records. Written as a path that must have a value, or as a mapping of paths to
+/// values.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
 pub enum Filter {
-    /// A value, whichever, at this path.
+    /// Any value at this path.
     Value(String),
     /// These texts at these paths.
     Texts(IndexMap<String, String>),
 }
 
 impl Filter {
-    /// The paths, each with the text that must be there, if it is a certain one.
+    /// The paths, each with its required text; `None` accepts any value.
     pub fn all(&self) -> Vec<(&str, Option<&str>)> {
         match self {
             Self::Value(path) => vec![(path, None)],
@@ -31,13 +32,13 @@ impl Filter {
     }
 }
 
-/// What a record feeds to a queue. Written as the path of the value, or with what the record must have.
+/// What a record feeds to a queue. Written as the path of the value, or with a filter.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
 pub enum Feed {
     /// Path of the value.
     Value(String),
-    /// The same of some records.
+    /// The value of those records that pass a filter.
     Some(SomeFeed),
 }
 
@@ -47,7 +48,7 @@ pub enum Feed {
 pub struct SomeFeed {
     /// Path of the value.
     pub value: String,
-    /// What a record must have; others feed nothing.
+    /// Filter. Other records feed nothing.
     pub filter: Filter,
 }
 
@@ -60,7 +61,7 @@ impl Feed {
         }
     }
 
-    /// What a record must have.
+    /// The filter, if there is one.
     pub fn filter(&self) -> Option<&Filter> {
         match self {
             Self::Value(_) => None,
@@ -81,7 +82,7 @@ impl<'de> Visitor<'de> for FilterVisitor {
     type Value = Filter;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("a path, or paths with the texts that must be there")
+        formatter.write_str("a path, or a mapping of paths to their required texts")
     }
 
     fn visit_str<E: de::Error>(self, path: &str) -> Result<Filter, E> {

@@ -1,4 +1,4 @@
-//! A request of a stream, and what it is repeated over.
+//! A request of a stream, and the values it is sent for.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -11,81 +11,84 @@ use super::routes::{Derive, Embedded, Fetch, Covers};
 use super::value::one;
 use super::value::{QueryValue, Scalar};
 
-/// One way of asking for records of a stream: a request template and how its pages follow.
+/// A request template for records of a stream, and how its pages follow each other.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestSpec {
-    /// Expression over connection fields and inputs; the request is left out when it is false.
+    /// Expression over connection fields and inputs. The request is skipped when it is false.
     pub when: Option<String>,
-    /// What it is sent for, once each; without it, once.
+    /// The values the request is sent for, once for each. Absent: it is sent once.
     pub for_each: Option<ForEach>,
-    /// Path below the base URL, a template; its values are percent-encoded.
+    /// Path below the base URL, a template. Inserted values are percent-encoded.
     pub get: Option<String>,
     /// Like `get`, with method POST.
     pub post: Option<String>,
-    /// Query parameters; one whose value renders to nothing is left out.
+    /// Query parameters. A parameter whose value is empty is left out.
     pub query: IndexMap<String, QueryValue>,
     /// Headers.
     pub headers: IndexMap<String, String>,
     /// Body of a POST.
     pub body: Option<Body>,
-    /// Path of the records in a response: `results`, `data.items`, `results[].labels` (records
-    /// nested in records); empty: the response itself, an object or an array. What `[]` follows is a list,
-    /// and so are the records of a request with several pages; elsewhere one object is one record.
+    /// Path of the records in a response: `results`, `data.items`, or `results[].labels` for
+    /// records nested in records. Empty: the response itself, an object or an array. A value before
+    /// `[]` must be a list, and so must the records of a request with several pages; otherwise a
+    /// single object is one record.
     pub records: Option<String>,
     /// How the next page is found.
     pub paginate: Option<Paginate>,
     /// How many records a page should have.
     pub page_size: Option<PageSize>,
-    /// Pages after which a slice ends with an error.
+    /// Maximum number of pages of a slice; more are an error.
     pub max_pages: Option<u32>,
-    /// Whether `null` in the place of the records says that there are none. Unless it is true, that is an
-    /// error: a listing that was cut must not pass for an empty one.
+    /// Whether `null` instead of the records means that there are none. Default: false, and `null`
+    /// is an error, so that a truncated listing does not look empty.
     pub null_means_none: Option<bool>,
-    /// Whether a page may bring nothing but records that earlier pages of the listing have brought. Unless
-    /// it is true, that is an error: the server takes no notice of where the page begins.
+    /// Whether a page may consist only of records from earlier pages of the listing. Default:
+    /// false, and such a page is an error, because it means that the server ignores the page
+    /// parameter.
     pub may_repeat: Option<bool>,
-    /// Each record's own children, asked for in turn; their rows belong to the same slice.
+    /// Requests for the children of each record. Their rows belong to the same slice.
     pub children: Option<Children>,
-    /// Path of a value that a record must have, or paths with the values; others are passed over.
+    /// Path of a value that a record must have, or paths with their required values. Other records
+    /// are skipped.
     pub filter: Option<Filter>,
-    /// Other sources for some of the stream's columns; names and types stay.
+    /// Different sources for some of the stream's columns. Names and types stay the same.
     pub columns: IndexMap<String, ColumnSpec>,
-    /// What becomes of fields that no column declares; as for the stream unless set.
+    /// What happens to fields that no column declares. Default: the setting of the stream.
     pub unknown: Option<Unknown>,
-    /// Queue to the path of a value in a record: records whose value this run has not fed to the queue
-    /// are passed over. The request waits until the queue is complete.
+    /// Queue to the path of a value in a record. A record is skipped unless this run has fed its
+    /// value to the queue. The request waits until the queue is complete.
     pub parent_in: IndexMap<String, String>,
-    /// For a route: the records stand inside the answer about one object.
+    /// For a route: the records are part of a response about one object.
     pub embedded: Option<Embedded>,
-    /// For a route: rows that follow from the record which fed the value.
+    /// For a route: rows that weir derives from the parent record, without a request.
     pub derive: Option<Derive>,
-    /// For a route: which values of a chunk the answer is about.
+    /// For a route: the values of a chunk that the response covers.
     pub covers: Option<Covers>,
-    /// For a route: the rows come by ids, those of changed records alone.
+    /// For a route: weir lists the records, then fetches those that changed by their ids.
     pub fetch: Option<Fetch>,
 }
 
-/// Body of a request. Exactly one form.
+/// Body of a request, in exactly one form.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Body {
-    /// JSON; texts in it are templates.
+    /// JSON. Its strings are templates.
     Json(serde_json::Value),
     /// Form fields, each a template.
     Form(IndexMap<String, String>),
 }
 
-/// What a request is repeated over. Written as the name of a queue, or as one of the forms.
+/// The values a request is sent for. Written as the name of a queue, or as one of these forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForEach {
-    /// Values that a parent stream feeds.
+    /// Values that a parent stream feeds to a queue.
     Queue(QueueItems),
     /// The items of a list input.
     Input(InputItems),
-    /// The items of a list written here.
+    /// The items of a list in the spec.
     Values(ValueItems),
-    /// Whole numbers.
+    /// A range of integers.
     Range(RangeItems),
 }
 
@@ -93,22 +96,24 @@ pub enum ForEach {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueueItems {
-    /// Queue.
+    /// The queue.
     pub queue: String,
-    /// Values to a request: the variable is then the list, named like the queue.
+    /// Number of values per request. The variable is then a list, named like the queue.
     pub chunk: Option<u32>,
-    /// Name of the variable; the queue's name without its final `s` unless set.
+    /// Name of the variable. Default: the queue's name without its final `s`.
     #[serde(rename = "as")]
     pub variable: Option<String>,
-    /// More variables, for single values: name to the path of a scalar in the record that fed the value.
+    /// More variables, for single values only: name to the path of a scalar in the parent record.
     #[serde(default)]
     pub carry: IndexMap<String, String>,
-    /// Expression over the variables; values for which it is false are left to the other requests.
+    /// Expression over the variables. Values for which it is false are left to the stream's other
+    /// requests.
     pub only: Option<String>,
 }
 
 impl QueueItems {
-    /// Name of the variable: the queue's own for a chunk, without its final `s` for a single value.
+    /// Name of the variable. Default: the queue's name for a chunk, and without its final `s` for a
+    /// single value.
     pub fn variable_name(&self) -> &str {
         let singular = self.queue.strip_suffix('s').unwrap_or(&self.queue);
         let usual = if self.chunk.is_some() { &self.queue } else { singular };
@@ -120,16 +125,17 @@ impl QueueItems {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputItems {
-    /// Input of type list.
+    /// Name of an input of type list.
     pub input: String,
-    /// Values to a request: the variable is then the list.
+    /// Number of values per request. The variable is then a list.
     pub chunk: Option<u32>,
     /// Name of the variable.
     #[serde(rename = "as")]
     pub variable: String,
-    /// What to tell the user when the list is empty and the stream so has no rows.
+    /// Notice for the user when the list is empty, so that the stream has no rows.
     pub when_empty: Option<String>,
-    /// Path of the item in a record: where `min_rows` fails, the items for which none came are named.
+    /// Path of the item in a record. If `min_rows` fails, weir uses it to name the items without a
+    /// record.
     pub found_at: Option<String>,
 }
 
@@ -155,36 +161,36 @@ pub struct RangeItems {
     pub variable: String,
 }
 
-/// From `from` up to `to`, both included.
+/// Bounds of a range, both inclusive.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RangeBounds {
-    /// First number, a template or number.
+    /// First number: a template or a number.
     pub from: Scalar,
-    /// Last number, a template or number.
+    /// Last number: a template or a number.
     pub to: Scalar,
-    /// Step, at least 1.
+    /// Step; at least 1. Default: 1.
     #[serde(default = "one")]
     pub step: u32,
 }
 
-/// Each record's own children, by one more request per record, to any depth.
+/// Requests for the children of each record, to any depth.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Children {
-    /// Variables for the request: name to the path of the value in the record.
+    /// Variables of the request: name to the path of the value in the record.
     pub with: IndexMap<String, String>,
     /// Path below the base URL, a template.
     pub get: String,
-    /// Query parameters; those of the request unless set.
+    /// Query parameters. Default: those of the request.
     pub query: Option<IndexMap<String, QueryValue>>,
-    /// What a child must have, as for the request unless set; `{}`: nothing.
+    /// Filter for children. Default: the filter of the request; `{}` accepts all.
     pub filter: Option<Filter>,
-    /// Levels below the first; deeper ones end the slice with an error.
+    /// Maximum number of levels below the first; a deeper level is an error.
     #[serde(default = "default_max_depth")]
     pub max_depth: u32,
-    /// Path in a record: as soon as one record of the listing has a value there, the listing itself
-    /// holds the children, and none are asked for.
+    /// Path in a record. As soon as one record of the listing has a value there, the listing itself
+    /// contains the children, and weir does not request them.
     pub unless: Option<String>,
 }
 

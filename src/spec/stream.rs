@@ -1,4 +1,4 @@
-//! A stream: its rows, its columns, its key, and what it feeds.
+//! A stream: its columns, its key, its requests, and the queues it feeds.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -12,61 +12,64 @@ use super::request::{Body, Children, ForEach, RequestSpec};
 use super::responses::ResponseRule;
 use super::value::{OneOrMany, QueryValue};
 
-/// A named series of records of one shape.
+/// A named collection of records of one shape.
 ///
-/// A stream with one kind of request has `get` (or `post`) beside its other keys; one that needs
-/// several lists them under `requests`, and the other keys are then what they share.
+/// A stream with one kind of request sets `get` (or `post`) beside its other keys. A stream with
+/// several kinds lists them under `requests`; its other request keys are then their defaults.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stream {
-    /// What one row is, in a sentence or two.
+    /// What a row of the stream represents, in a sentence or two.
     pub doc: String,
-    /// Where the API documents it.
+    /// URL of the API's documentation of the stream.
     pub docs: Option<String>,
     /// Columns that identify a row.
     pub key: Vec<String>,
-    /// Whether an id stands for one record in the whole API, whatever parent it was listed for. Without it,
-    /// `spec validate` warns of a child whose `key` names nothing of its parent, and of queues that get a
-    /// part of the key; `defaults` may set it for all streams.
+    /// Whether ids are unique in the whole API, not only among the records of one parent. Unless it
+    /// is true, `spec validate` warns about a child stream whose `key` contains no column of the
+    /// parent, and about queues that get only a part of a key. `defaults` may set it for all
+    /// streams.
     pub unique_ids: Option<bool>,
-    /// The columns, by name, in their order in the table.
+    /// The columns by name, in the order of the table.
     pub columns: IndexMap<String, ColumnSpec>,
-    /// Queues that this stream's records feed: queue name to the path of the value in a record, or to the
-    /// path and what a record must have.
+    /// Queues that this stream's records feed: queue name to the path of the value in a record, or
+    /// to that path with a filter for records.
     pub feeds: IndexMap<String, Feed>,
-    /// The parent's column whose rows a slice replaces, so that removals show.
+    /// The column with the parent's id. Each slice replaces all rows of its parent, so that removed
+    /// rows are detected.
     pub replaces: Option<String>,
-    /// What changed since the last run.
+    /// How an incremental run requests what changed since the last run.
     pub cursor: Option<Cursor>,
-    /// How old a complete reading may be: a duration, or `with_parent`; `0s` unless set.
+    /// Maximum age of the last full read: a duration, or `with_parent`. Default: `0s`.
     pub refresh: Option<Refresh>,
-    /// Columns that tell where a row is; a change in one of them is called `moved`.
+    /// Columns that state where a row is. weir reports a change in one of them as `moved`.
     pub location: Vec<String>,
-    /// Rows that the stream must have at least, an expression over connection fields and inputs; with
-    /// fewer it fails, because what was asked for by name is not there.
+    /// Minimum number of rows, an expression over connection fields and inputs. With fewer rows the
+    /// stream fails, because a record that the user named is missing.
     pub min_rows: Option<String>,
-    /// What becomes of fields that no column declares.
+    /// What happens to fields that no column declares.
     pub unknown: Option<Unknown>,
-    /// Paths of fields that are dropped on purpose, added to those of `defaults`.
+    /// Paths of fields that are dropped, in addition to those of `defaults`.
     pub ignore: Vec<String>,
-    /// Rules for this stream's answers, before those of the spec.
+    /// Rules for this stream's responses; they come before those of the spec.
     pub responses: Vec<ResponseRule>,
-    /// Slices that may be under way at once; the connection's limit unless set.
+    /// Maximum number of slices in flight. Default: `limits.concurrency`.
     pub concurrency: Option<u32>,
-    /// Class of its objects in `limits.points.record`.
+    /// Class of its records in `limits.points.record`.
     pub cost: Option<String>,
-    /// Other ways to the same rows, by name: each one request or a list of them, all of which are sent.
-    /// A way is open when the `when` of all its requests hold. The spec's `defaults` hold for them, the
-    /// stream's own request does not. The cheapest is taken.
+    /// Alternative requests for the same rows, by name. A route is one request or a list; all of
+    /// them are sent. A route is available when the `when` of all its requests hold. The spec's
+    /// `defaults` apply to it, the stream's own request keys do not. weir takes the cheapest route.
     pub routes: IndexMap<String, OneOrMany<RequestSpec>>,
-    /// How to ask how many records there are, before a run has shown it.
+    /// A request for the number of records, used before the first run.
     pub count: Option<Count>,
-    /// How to ask whether one record is still there, before it counts as gone.
+    /// A request that checks whether a record still exists, sent before weir treats its row as
+    /// deleted.
     pub confirm_deletes: Option<ConfirmDeletes>,
-    /// Whether it only feeds: it cannot be selected, and has no table.
+    /// Whether the stream only feeds queues. It cannot be selected, and has no table.
     pub internal: bool,
-    /// The requests, when there is more than one kind; all whose `when` holds are sent, and their
-    /// rows make up the stream together.
+    /// The requests, if there is more than one kind. weir sends all whose `when` holds; together
+    /// their rows form the stream.
     pub requests: Vec<RequestSpec>,
     /// See [`RequestSpec`].
     pub when: Option<String>,
@@ -101,7 +104,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The request that the stream's own keys make: its only one, or what its `requests` share.
+    /// The request made of the stream's own keys: its only request, or the defaults of its
+    /// `requests`.
     pub fn own_request(&self) -> RequestSpec {
         RequestSpec {
             when: self.when.clone(),
@@ -124,34 +128,35 @@ impl Stream {
     }
 }
 
-/// Finds out how many records a stream has by one `GET`, for the forecast of a first run: about so many is
-/// enough. Neither the spec's `defaults` nor the stream's own keys hold for it. Of streams that say the same,
-/// it tells how many they have together.
+/// One `GET` that returns the number of records of a stream, for the plan of a first run; an
+/// approximate number is enough. Neither the spec's `defaults` nor the stream's own keys apply to
+/// it. If several streams declare the same request, the number is that of all of them together.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Count {
-    /// Expression over connection fields and inputs; nothing is asked when it is false.
+    /// Expression over connection fields and inputs. The request is not sent when it is false.
     pub when: Option<String>,
     /// Path below the base URL, a template over connection fields and inputs.
     pub get: String,
-    /// Query parameters; one whose value renders to nothing is left out.
+    /// Query parameters. A parameter whose value is empty is left out.
     #[serde(default)]
     pub query: IndexMap<String, QueryValue>,
-    /// Path of the number in the answer.
+    /// Path of the number in the response.
     pub at: String,
 }
 
-/// Asks by one `GET` for each row that a complete reading did not bring, before the row counts as gone: for
-/// listings by page numbers or offsets, which may pass over records while others go. A record is gone where
-/// the API answers 404 or 410, or where a rule of `responses` says `gone`; any other answer keeps its row. Up
-/// to 1,000 rows of a reading are asked for; when more are missing, none is. Neither the spec's `defaults` nor
-/// the stream's own keys hold for it.
+/// One `GET` for each row that a full read did not return, sent before the row counts as deleted.
+/// It is meant for listings by page numbers or offsets, which may skip records while others are
+/// removed. A record is deleted if the API answers 404 or 410, or if a rule of `responses` says
+/// `gone`; after any other response its row stays. weir checks up to 1,000 rows per read; if more
+/// are missing, it checks none. Neither the spec's `defaults` nor the stream's own keys apply to
+/// the request.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmDeletes {
     /// Path below the base URL, a template over connection fields, inputs and the key's column.
     pub get: String,
-    /// Query parameters; one whose value renders to nothing is left out.
+    /// Query parameters. A parameter whose value is empty is left out.
     #[serde(default)]
     pub query: IndexMap<String, QueryValue>,
 }

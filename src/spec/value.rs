@@ -1,4 +1,4 @@
-//! Values that every part of a spec is made of.
+//! Basic values of the spec language.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ impl<T> Default for OneOrMany<T> {
     }
 }
 
-/// A scalar written as text or number.
+/// A scalar, written as text, number or boolean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scalar(pub String);
 
-/// Value of a query parameter: a template or plain scalar; a list repeats the parameter.
+/// Value of a query parameter: a template or a scalar. A list repeats the parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryValue(pub Vec<String>);
 
@@ -26,7 +26,7 @@ pub struct QueryValue(pub Vec<String>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// Lets `key: ` (null) be told from an absent key.
+/// Distinguishes `key: ` (null) from an absent key.
 pub(super) fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,

@@ -47,7 +47,11 @@ fn a_plan_reads_no_records_and_writes_nothing() {
     assert_eq!(found["replication"], "r");
     assert_eq!(found["continues"], Value::Null);
     let pages = &found["streams"][0];
-    assert_eq!((&pages["stream"], &pages["route"]), (&"pages".into(), &"default".into()), "{found}");
+    assert_eq!(
+        (&pages["stream"], &pages["route"]),
+        (&"pages".into(), &"default".into()),
+        "{found}"
+    );
     assert!(pages["requests"].as_u64().unwrap() > 0 && pages["assumed"] == true, "{found}");
     assert!(found["naive"]["points"].is_u64() && found["pace"]["until"].is_string(), "{found}");
     assert_eq!(visible(user.folder.path()), ["r.yaml"]);

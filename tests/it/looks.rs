@@ -203,7 +203,10 @@ fn a_route_by_ids_is_not_open_for_a_key_of_another_type() {
         let replication = whole(&format!("{{ pages: {{ columns: {{ id: {kind} }} }} }}"));
         let mut world = world();
         let said = refused(&world, &replication);
-        assert!(said.contains("`--route pages=list_then_fetch`: this route is not open"), "{kind}: {said}");
+        assert!(
+            said.contains("`--route pages=list_then_fetch`: this route is not open"),
+            "{kind}: {said}"
+        );
         read_by(&mut world, "default");
         let run = world.run(&replication);
         assert_eq!(run.status, RunStatus::Done, "{kind}: {run:#?}");

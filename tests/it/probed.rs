@@ -234,7 +234,11 @@ fn the_planner_takes_it_where_bodies_make_pages_small() {
     assert_eq!(report(&run, "pages").route, "default", "{run:#?}");
     world.pass(Duration::from_hours(1));
     let (run, ids) = asked(&world, &replication);
-    assert_eq!((report(&run, "pages").route.as_str(), ids.len()), ("list_then_fetch", 0), "{run:#?}");
+    assert_eq!(
+        (report(&run, "pages").route.as_str(), ids.len()),
+        ("list_then_fetch", 0),
+        "{run:#?}"
+    );
     assert_eq!(report(&run, "pages").requests, 4);
     assert_eq!(behind(&world), Vec::<&str>::new());
 }

@@ -170,7 +170,8 @@ impl Dice {
             let open = stream.routes.iter().filter(|(_, requests)| {
                 requests.0.iter().all(|one| one.when.as_deref().is_none_or(by_default))
             });
-            let names = open.map(|(route, _)| route.as_str()).chain(["default"]).collect::<Vec<_>>();
+            let names =
+                open.map(|(route, _)| route.as_str()).chain(["default"]).collect::<Vec<_>>();
             if self.hits(30) {
                 routes.push((name.clone(), self.one(&names).to_owned()));
             }
@@ -182,7 +183,8 @@ impl Dice {
 impl Dice {
     /// Routes of the last run: what was known of rows must not hide that they are not there.
     fn last_routes(&mut self) -> Vec<(String, String)> {
-        let probed = ["pages", "blog_posts"].map(|name| (name.to_owned(), "list_then_fetch".to_owned()));
+        let probed =
+            ["pages", "blog_posts"].map(|name| (name.to_owned(), "list_then_fetch".to_owned()));
         if self.hits(50) { probed.to_vec() } else { Vec::new() }
     }
 }
