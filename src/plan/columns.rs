@@ -89,7 +89,7 @@ pub(super) fn output(
     }
     if let Some(unknown) = settings.columns.keys().find(|name| !stream.columns.contains_key(*name))
     {
-        return Err(Error::input(format!("`columns: {unknown}` is no column of the stream")));
+        return Err(Error::input(format!("`columns: {unknown}` is not a column of the stream")));
     }
     let added = unknown(stream, &draft.documents.spec.defaults);
     needs_are_met(&columns)?;

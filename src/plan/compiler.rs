@@ -23,5 +23,5 @@ pub(super) struct Compiler<'plan> {
 }
 
 pub(super) fn unfed(queue: &str) -> Error {
-    Error::input(format!("nobody feeds the queue `{queue}`"))
+    Error::input(format!("no stream feeds the queue `{queue}`"))
 }

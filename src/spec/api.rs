@@ -94,7 +94,7 @@ pub struct Defaults {
     pub headers: IndexMap<String, String>,
     /// How the next page is found.
     pub paginate: Option<Paginate>,
-    /// How many records a page should have.
+    /// The page size.
     pub page_size: Option<PageSize>,
     /// Path of the records in a response. `[]` or empty: the response itself.
     pub records: Option<String>,

@@ -36,7 +36,7 @@ pub struct RequestSpec {
     pub records: Option<String>,
     /// How the next page is found.
     pub paginate: Option<Paginate>,
-    /// How many records a page should have.
+    /// The page size.
     pub page_size: Option<PageSize>,
     /// Maximum number of pages of a slice; more are an error.
     pub max_pages: Option<u32>,

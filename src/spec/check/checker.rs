@@ -1,4 +1,4 @@
-//! The checker that the checks of all parts share, and checks of what many parts have.
+//! The checker, and the checks that several parts of a spec share.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub(super) struct Checker<'spec> {
     pub(super) findings: Vec<Finding>,
 }
 
-/// A path and what is below it.
+/// A path extended by more keys.
 pub(super) fn below<'path>(path: &[&'path str], rest: &[&'path str]) -> Vec<&'path str> {
     [path, rest].concat()
 }
@@ -33,7 +33,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A name that is not among those that are known.
+    /// Reports a name that is not among the known ones.
     pub(super) fn stranger<'known>(
         &mut self,
         path: &[&str],
@@ -46,45 +46,54 @@ impl Checker<'_> {
 
     pub(super) fn name(&mut self, path: &[&str], name: &str) {
         if !is_name(name) {
-            self.found(path, format!("`{name}` is no name: use a-z, 0-9 and `_`, a letter first"));
+            self.found(
+                path,
+                format!(
+                    "`{name}` is not a valid name: use a-z, 0-9 and `_`, and begin with a letter"
+                ),
+            );
         }
     }
 
-    /// A name that templates will know.
+    /// Checks the name of a variable.
     pub(super) fn variable(&mut self, path: &[&str], name: &str) {
         self.name(path, name);
         if ALWAYS.contains(&name) || ["row", CURSOR].contains(&name) {
-            self.found(path, format!("`{name}` is a name of weir's own; take another"));
+            self.found(path, format!("`{name}` is reserved by weir; choose another name"));
         }
     }
 
-    /// Exactly one of several keys is given.
+    /// Checks that exactly one of several keys is given.
     pub(super) fn one_of(&mut self, path: &[&str], keys: &str, given: &[bool]) {
         let wrong = given.iter().filter(|given| **given).count() != 1;
-        self.found_if(wrong, path, &format!("exactly one of {keys} is wanted"));
+        self.found_if(wrong, path, &format!("exactly one of {keys} is required"));
     }
 
-    /// A path to one value below where it starts.
+    /// Checks a path to a single value.
     pub(super) fn path(&mut self, at: &[&str], text: &str) {
         let Some(path) = self.any_path(at, text) else { return };
         let many = path.steps.contains(&PathStep::Each);
-        self.found_if(many, at, "`[]` leads to many values, and one is wanted here");
+        self.found_if(many, at, "`[]` leads to many values, but one value is required here");
         let up = path.steps.contains(&PathStep::Up);
-        self.found_if(up, at, "`^` goes with the columns of nested records only");
+        self.found_if(up, at, "`^` is allowed in the columns of nested records only");
     }
 
-    /// A path to records, which may lead through others.
+    /// Checks a path to records, which may lead through enclosing records.
     pub(super) fn records_path(&mut self, at: &[&str], text: &str) {
         let Some(path) = self.any_path(at, text) else { return };
         let up = path.steps.contains(&PathStep::Up);
-        self.found_if(up, at, "records are below the answer, which nothing encloses");
+        self.found_if(
+            up,
+            at,
+            "the path to the records cannot go up: nothing encloses the response",
+        );
     }
 
     pub(super) fn any_path(&mut self, at: &[&str], text: &str) -> Option<Path> {
         match Path::parse(text) {
             Ok(path) => Some(path),
             Err(error) => {
-                self.found(at, format!("`{text}` is no path: {error}"));
+                self.found(at, format!("`{text}` is not a valid path: {error}"));
                 None
             }
         }
@@ -94,22 +103,22 @@ impl Checker<'_> {
         let Some(text) = text else { return };
         match Expression::parse(text) {
             Ok(expression) => self.defined(at, &expression.variables(), known),
-            Err(error) => self.found(at, format!("this is no expression: {error}")),
+            Err(error) => self.found(at, format!("this is not a valid expression: {error}")),
         }
     }
 
     pub(super) fn template(&mut self, at: &[&str], text: &str, known: &BTreeSet<String>) {
         match Template::parse(text) {
             Ok(template) => self.defined(at, &template.variables(), known),
-            Err(error) => self.found(at, format!("this is no template: {error}")),
+            Err(error) => self.found(at, format!("this is not a valid template: {error}")),
         }
     }
 
-    /// A template that is appended to the base URL.
+    /// Checks a template that is appended to the base URL.
     pub(super) fn url_path(&mut self, at: &[&str], text: &str, known: &BTreeSet<String>) {
         self.template(at, text, known);
         let apart = text.starts_with('/') || text.starts_with("{{");
-        self.found_if(!apart, at, "a path below the base URL starts with `/`");
+        self.found_if(!apart, at, "a path below the base URL must start with `/`");
     }
 
     pub(super) fn query<'value>(
@@ -134,7 +143,7 @@ impl Checker<'_> {
         for (name, text) in headers {
             let at = below(at, &[name]);
             if !is_header(name) {
-                self.found(&at, format!("`{name}` cannot be the name of a header"));
+                self.found(&at, format!("`{name}` is not a valid header name"));
             }
             self.template(&at, text, known);
         }
@@ -145,7 +154,7 @@ impl Checker<'_> {
             if self.names.is_secret(name) {
                 let message = format!("`{name}` is secret and cannot be used here");
                 let finding = Finding::new(at, message);
-                self.findings.push(finding.with_hint("secrets may be used in `auth` only"));
+                self.findings.push(finding.with_hint("secrets are allowed in `auth` only"));
                 continue;
             }
             let message = format!("`{name}` is not defined here");
@@ -161,12 +170,12 @@ impl Checker<'_> {
             self.found_if(
                 !asked && !rule.no_response,
                 &at,
-                "a rule has a condition: `status`, `no_response`, `header` or `body`",
+                "a rule needs a condition: `status`, `no_response`, `header` or `body`",
             );
             self.found_if(
                 asked && rule.no_response,
                 &below(&at, &["no_response"]),
-                "without a response there is no `status`, `header` or `body` to look at",
+                "with `no_response` there is no `status`, `header` or `body` to check",
             );
             if let Some(body) = rule.body.as_ref().and_then(|body| body.at.as_deref()) {
                 self.path(&below(&at, &["body", "at"]), body);
@@ -175,13 +184,13 @@ impl Checker<'_> {
             self.found_if(
                 rule.attempts == Some(0),
                 &attempts,
-                "the first try counts: at least 1 is wanted",
+                "the number includes the first attempt, so it must be at least 1",
             );
             let tuned = rule.attempts.is_some() || rule.delay.is_some() || rule.max_delay.is_some();
             self.found_if(
                 tuned && rule.backoff.is_none(),
                 &at,
-                "`attempts`, `delay` and `max_delay` go with `backoff`",
+                "`attempts`, `delay` and `max_delay` need `backoff`",
             );
         }
     }

@@ -1,4 +1,5 @@
-//! What a spec means, checked: every queue fed, every name defined, every path and template valid.
+//! Checks of what a spec means: every queue is fed, every name is defined, every path and template
+//! is valid.
 
 mod access;
 mod changes;
@@ -20,7 +21,7 @@ use crate::yaml::Finding;
 use checker::Checker;
 use names::Names;
 
-/// All that is wrong with a spec whose shape is right.
+/// Errors in a spec whose form is valid.
 pub(super) fn check(spec: &Spec) -> Vec<Finding> {
     let mut checker = Checker { spec, names: Names::new(spec), findings: Vec::new() };
     checker.name(&["name"], &spec.name);
@@ -36,7 +37,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Finding> {
     checker.findings
 }
 
-/// What may be wrong with a spec that is valid.
+/// Warnings about a valid spec.
 pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
     [unique::warnings(spec), pages::warnings(spec)].concat()
 }

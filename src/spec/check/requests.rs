@@ -1,4 +1,4 @@
-//! Requests: what they are repeated over, their templates, pages and bodies.
+//! Requests: the values they are sent for, their templates, pages and bodies.
 
 use std::collections::BTreeSet;
 
@@ -45,12 +45,12 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks a request; returns the variables that it defines.
+    /// Checks a request. Returns the variables that it defines.
     pub(super) fn request(&mut self, path: &[&str], request: &RequestSpec) -> BTreeSet<String> {
         self.request_with(path, request, &[])
     }
 
-    /// Checks a request whose templates see more variables; returns all of them.
+    /// Checks a request whose templates may use more variables. Returns all of them.
     pub(super) fn request_with(
         &mut self,
         path: &[&str],
@@ -72,7 +72,7 @@ impl Checker<'_> {
         variables
     }
 
-    /// Checks what a request is repeated over; returns its variable.
+    /// Checks the `for_each` of a request. Returns its variable.
     fn for_each(&mut self, at: &[&str], for_each: &ForEach) -> String {
         let planned = self.names.planned();
         let mut chunk = None;
@@ -101,19 +101,23 @@ impl Checker<'_> {
                     let at = below(at, &["range", key]);
                     self.template(&at, &bound.0, &planned);
                     let number = bound.0.contains("{{") || bound.0.parse::<i64>().is_ok();
-                    self.found_if(!number, &at, "this is neither a whole number nor a template");
+                    self.found_if(!number, &at, "this is neither an integer nor a template");
                 }
                 let zero = range.step == 0;
-                self.found_if(zero, &below(at, &["range", "step"]), "a step is at least 1");
+                self.found_if(zero, &below(at, &["range", "step"]), "a step must be at least 1");
                 &items.variable
             }
         };
-        self.found_if(chunk == Some(0), &below(at, &["chunk"]), "a chunk has at least 1 value");
+        self.found_if(
+            chunk == Some(0),
+            &below(at, &["chunk"]),
+            "a chunk must have at least 1 value",
+        );
         self.variable(&below(at, &["as"]), variable);
         variable.to_owned()
     }
 
-    /// Checks what comes along with the values of a queue; adds its variables.
+    /// Checks what a queue carries with its values. Adds its variables.
     fn carried(&mut self, at: &[&str], items: &QueueItems, variables: &mut BTreeSet<String>) {
         for (name, path) in &items.carry {
             let at = below(at, &["carry", name]);
@@ -129,7 +133,7 @@ impl Checker<'_> {
         let inputs = &self.spec.inputs;
         match inputs.get(name) {
             Some(input) if input.list.is_some() => {}
-            Some(_) => self.found(at, format!("the input `{name}` is no list")),
+            Some(_) => self.found(at, format!("the input `{name}` is not a list")),
             None => {
                 let message = format!("there is no input `{name}`");
                 self.stranger(at, message, name, inputs.keys().map(String::as_str));
@@ -154,10 +158,10 @@ impl Checker<'_> {
             self.path(&below(at, &["unless"]), unless);
         }
         let flat = children.max_depth == 0;
-        self.found_if(flat, &below(at, &["max_depth"]), "at least 1 level is wanted");
+        self.found_if(flat, &below(at, &["max_depth"]), "at least 1 level is required");
     }
 
-    /// Checks the parts of a request that use variables, and its pages.
+    /// Checks the parts of a request that use variables, and its pagination.
     pub(super) fn templates(
         &mut self,
         path: &[&str],
@@ -187,15 +191,15 @@ impl Checker<'_> {
         self.paginate(path, request.paginate.as_ref());
         self.page_size(path, request.page_size.as_ref());
         let none = request.max_pages == Some(0);
-        self.found_if(none, &below(path, &["max_pages"]), "at least 1 page is wanted");
+        self.found_if(none, &below(path, &["max_pages"]), "at least 1 page is required");
     }
 
     fn page_size(&mut self, path: &[&str], size: Option<&PageSize>) {
         let Some(PageSize { max, min, .. }) = size else { return };
         let at = below(path, &["page_size", "max"]);
-        self.found_if(*max == 0, &at, "a page has at least 1 record");
+        self.found_if(*max == 0, &at, "a page must have at least 1 record");
         if *max > 0 && min > max {
-            let message = format!("`min`, {min}, is larger than `max`, {max}");
+            let message = format!("`min: {min}` is larger than `max: {max}`");
             self.found(&below(path, &["page_size", "min"]), message);
         }
     }

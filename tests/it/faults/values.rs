@@ -186,7 +186,7 @@ fn what_could_never_work_is_found_by_validation() {
     assert!(column("{ text: '' }").contains("the whole record"));
     assert!(column("{ text: '{{ row.id | nosuch }}' }").contains("no filter `nosuch`"));
     let feeds = "  a: { get: /a, feeds: { ids: ^.id }, columns: { id: text } }\n";
-    assert!(wrong(feeds).contains("`^` goes with"));
+    assert!(wrong(feeds).contains("`^` is allowed"));
     let unknown = "  a: { get: /a, unknown: add_columns, columns: { id: text } }\n";
     assert!(wrong(unknown).contains("add_columns"));
 }
