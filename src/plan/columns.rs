@@ -17,47 +17,47 @@ use crate::write::{Deletes, Disposition, Table, files};
 /// One column of a table and where its values come from.
 #[derive(Clone, Debug)]
 pub struct ColumnPlan {
-    /// Name, type and documentation.
+    /// The column: name, type and documentation.
     pub column: Column,
     /// Source of its values.
     pub value: ColumnValue,
 }
 
-/// Where a column's values come from.
+/// Source of a column's values.
 #[derive(Clone, Debug)]
 pub enum ColumnValue {
     /// Paths in the record.
     Decoded(ColumnSource),
     /// A template with one value per slice.
     Slice(Template),
-    /// A template with one value per row: it sees the row's other columns as `row`.
+    /// A template with one value per row. It may use the row's other columns as `row`.
     Row(Template),
-    /// What no other column took.
+    /// All fields without a column.
     Extra,
-    /// The time at which the run started.
+    /// The start time of the run.
     SyncedAt,
     /// The id of the run.
     RunId,
-    /// What the target fills in.
+    /// A value that the target fills in.
     Target,
 }
 
-/// What becomes of a stream's rows.
+/// How a stream's rows are written.
 #[derive(Debug)]
 pub struct Output {
     /// Mode, as the replication says.
     pub mode: Mode,
     /// The table to write.
     pub table: Table,
-    /// Where each column's value comes from, in the table's order.
+    /// Sources of the columns, in the table's order.
     pub columns: Vec<ColumnPlan>,
     /// Positions of the key's columns.
     pub key: Vec<usize>,
-    /// Whether a value that does not fit its column fails the stream.
+    /// Whether a value that does not match its column's type fails the stream.
     pub strict: bool,
 }
 
-/// What becomes of undeclared fields; a feeder drops them.
+/// What happens to undeclared fields. A stream that only feeds drops them.
 pub(super) fn others(output: Option<&Output>, stream: &Stream, defaults: &Defaults) -> Others {
     let keeps = output.is_some_and(|output| {
         output.columns.iter().any(|column| matches!(column.value, ColumnValue::Extra))
@@ -73,7 +73,7 @@ fn unknown(stream: &Stream, defaults: &Defaults) -> Unknown {
     stream.unknown.or(defaults.unknown).unwrap_or_default()
 }
 
-/// Resolves what becomes of a selected stream's rows.
+/// Resolves how a selected stream's rows are written.
 pub(super) fn output(
     draft: &Draft<'_>,
     stage: &Stage<'_>,
@@ -123,7 +123,7 @@ pub(super) fn output(
         key: stream.key.clone(),
     };
     if merges && schema.key.is_empty() {
-        return Err(Error::input("this mode needs a key, and the spec declares none"));
+        return Err(Error::input("this mode needs a key, but the spec declares none for this stream"));
     }
     let version = stream.cursor.as_ref().map(|cursor| &cursor.field);
     let grows = |kind| matches!(kind, ColumnType::Int | ColumnType::Date | ColumnType::Timestamp);
@@ -150,7 +150,7 @@ pub(super) fn output(
     Ok(Output { mode, table, columns, key, strict })
 }
 
-/// What is not set stays as the target has it by default.
+/// Settings of files; those that are not set keep the target's defaults.
 fn file_sizes(options: FileOptions) -> files::Settings {
     let mib = |count: u32| count as usize * 1024 * 1024;
     let default = files::Settings::default();
@@ -168,7 +168,7 @@ fn declared(name: &str, spec: &ColumnSpec, kind: Option<ColumnType>) -> Result<C
     Ok(ColumnPlan { column, value: source(name, spec, kind)? })
 }
 
-/// Where a declared column's values come from.
+/// Source of a declared column's values.
 pub(super) fn source(name: &str, spec: &ColumnSpec, kind: ColumnType) -> Result<ColumnValue> {
     let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
     Ok(match texts {
@@ -193,7 +193,7 @@ pub(super) fn source(name: &str, spec: &ColumnSpec, kind: ColumnType) -> Result<
     })
 }
 
-/// A column computed from others needs them in the table.
+/// Checks that the columns from which others are computed are in the table.
 fn needs_are_met(columns: &[ColumnPlan]) -> Result<()> {
     for plan in columns {
         let ColumnValue::Row(template) = &plan.value else { continue };
@@ -201,9 +201,9 @@ fn needs_are_met(columns: &[ColumnPlan]) -> Result<()> {
             let Some(needed) = variable.strip_prefix("row.") else { continue };
             if !columns.iter().any(|other| other.column.name == needed) {
                 let name = &plan.column.name;
-                let what = format!("column `{name}` needs `{needed}`, which `select` leaves out");
+                let what = format!("column `{name}` needs `{needed}`, which `select` excludes");
                 return Err(Error::input(what).with_hint(format!(
-                    "select `{needed}` too, or leave `{name}` out: `-{name}`"
+                    "select `{needed}` too, or exclude `{name}`: `-{name}`"
                 )));
             }
         }
@@ -220,7 +220,7 @@ fn disposition(mode: Mode) -> Disposition {
     }
 }
 
-/// Fills the placeholders of `object` in.
+/// Replaces the placeholders of `object`.
 fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<String> {
     let documents = &draft.documents;
     let template = settings.object.as_deref().unwrap_or(documents.default_object);
@@ -238,7 +238,7 @@ fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<Str
     }
     if template.trim().is_empty() {
         return Err(Error::input("`object` is empty")
-            .with_hint("name a table or file, as `raw.{stream_name}` or `{stream_name}.parquet`"));
+            .with_hint("name a table or file, such as `raw.{stream_name}` or `{stream_name}.parquet`"));
     }
     if object.trim().is_empty() || object.contains(['{', '}']) {
         return Err(Error::input(format!("`object: {template}` cannot be filled in")).with_hint(

@@ -1,4 +1,4 @@
-//! What the requests of a stream share while they are compiled.
+//! The context in which a stream's requests are compiled.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::error::Error;
 use crate::spec::{Fetch, Stream};
 use crate::template::Scope;
 
-/// What the requests of a stream share.
+/// The context in which a stream's requests are compiled.
 pub(super) struct Compiler<'plan> {
     pub(super) stream: &'plan Stream,
-    /// Columns of its table; `None` when it only feeds.
+    /// Columns of the stream's table; `None` if the stream only feeds queues.
     pub(super) columns: Option<&'plan [ColumnPlan]>,
     pub(super) others: Others,
     pub(super) ignore: Vec<String>,

@@ -1,4 +1,4 @@
-//! How a stream asks whether a record is still there.
+//! The request that checks whether a record still exists.
 
 use super::draft::Draft;
 use super::stage::Stage;
@@ -6,19 +6,19 @@ use super::templates;
 use crate::error::Result;
 use crate::template::Template;
 
-/// The request that tells whether one record is still there.
+/// The request that checks whether a record still exists, compiled.
 #[derive(Debug)]
 pub struct ConfirmPlan {
     /// Path below the base URL.
     pub path: Template,
     /// Query parameters.
     pub query: Vec<(String, Template)>,
-    /// The key's column, under whose name the templates see its value.
+    /// The column of the key. Templates use its value by this name.
     pub key: String,
 }
 
 impl Draft<'_> {
-    /// How a record of a stream is asked for, if its spec knows how.
+    /// Compiles the request, if the spec declares one for the stream.
     pub(super) fn confirm(stage: &Stage<'_>) -> Result<Option<ConfirmPlan>> {
         let (Some(confirm), [key]) = (&stage.stream.confirm_deletes, &*stage.stream.key) else {
             return Ok(None);

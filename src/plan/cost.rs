@@ -1,4 +1,4 @@
-//! What requests cost where a quota of points holds.
+//! The cost of requests under a quota of points.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,45 +14,45 @@ use crate::replication::{Checkpoints, LimitOverrides, OnBudget, Replication, Str
 use crate::spec::{Fields, Points, Spec, Stream};
 use crate::template::Expression;
 
-/// A quota of points that holds for a connection.
+/// The quota of points of a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuotaPlan {
-    /// Points in an hour; hours begin at the top of the UTC hour.
+    /// Points per hour. An hour begins at the full UTC hour.
     pub per_hour: u64,
     /// Name of the connection's account in the ledger.
     pub connection: String,
-    /// What may be spent of them.
+    /// The share of the points that weir may spend.
     pub budget: Budget,
-    /// What this run may spend in all.
+    /// Maximum number of points that this run may spend.
     pub max_points: Option<u64>,
-    /// What the run has spent of that before.
+    /// Points that the run has already spent, before it was resumed.
     pub spent: u64,
-    /// What happens when they are spent.
+    /// What happens when the points are spent.
     pub on_budget: OnBudget,
-    /// The longest wait that the server may ask for.
+    /// The longest wait that weir accepts from the server.
     pub max_wait: Duration,
 }
 
 impl QuotaPlan {
-    /// What may be spent in an hour, and on what terms.
+    /// The terms of the quota for the ledger.
     pub fn terms(&self) -> Terms {
         let max_wait = TimeDelta::from_std(self.max_wait).unwrap_or(TimeDelta::MAX);
         Terms { budget: self.budget, max_wait, ..Terms::hourly(self.per_hour) }
     }
 }
 
-/// What requests cost, in points; nothing where no quota holds.
+/// Cost of requests, in points. All zero without a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Of a request, whatever it brings.
+    /// Points of each request, in addition to those of its records.
     pub base: u64,
-    /// Of each object that comes.
+    /// Points of each returned record.
     pub object: u64,
-    /// Of an object that only carries others.
+    /// Points of an object that only contains other records.
     pub carrier: u64,
 }
 
-/// The quota of a connection without any replication.
+/// The quota of a connection, independent of a replication.
 ///
 /// # Errors
 /// The connection's values do not make a URL.
@@ -80,7 +80,7 @@ pub fn quota_of(spec: &Spec, fields: &Fields, hooks: &AccessHooks) -> Result<Opt
 }
 
 impl<'plan> Draft<'plan> {
-    /// The spec's terms of a quota, where it holds for the connection.
+    /// The spec's quota, if it applies to the connection.
     pub(super) fn points(&self) -> Result<Option<&'plan Points>> {
         let Some(points) = &self.documents.spec.limits.points else { return Ok(None) };
         let Some(when) = &points.when else { return Ok(Some(points)) };
@@ -90,8 +90,8 @@ impl<'plan> Draft<'plan> {
         Ok(holds.then_some(points))
     }
 
-    /// The quota that holds for the connection, and what may be spent of it. What is said of points where
-    /// none are counted becomes a note.
+    /// The quota of the connection, and the share of it that may be spent. Budget settings for a
+    /// connection without a quota become a note.
     pub(super) fn quota(
         &self,
         access: &Access,
@@ -101,10 +101,10 @@ impl<'plan> Draft<'plan> {
         let max_points = self.options.max_points;
         let Some(points) = self.points()? else {
             let source = &replication.source;
-            let what = format!("connection `{source}` counts no points");
+            let what = format!("connection `{source}` has no quota of points");
             let when = spec.limits.points.as_ref().and_then(|points| points.when.as_ref());
             let hint = match when {
-                Some(when) => format!("by the spec it does where `{when}`"),
+                Some(when) => format!("the spec declares one for connections where `{when}`"),
                 None => format!("the spec `{}` has no `limits.points`", spec.name),
             };
             if max_points.is_some() {
@@ -126,7 +126,7 @@ impl<'plan> Draft<'plan> {
         }))
     }
 
-    /// What requests of a stream cost.
+    /// Cost of a stream's requests.
     pub(super) fn cost(&self, stream: &Stream) -> Result<Cost> {
         let Some(points) = self.points()? else { return Ok(Cost::default()) };
         let class = stream.cost.as_ref().and_then(|class| points.record.get(class));

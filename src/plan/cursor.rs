@@ -1,4 +1,4 @@
-//! A stream's cursor, compiled: its bound as one number, whatever the column's type.
+//! A stream's cursor, compiled. Its bound is one number, whatever the column's type.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,27 +18,28 @@ use crate::template::{Scope, Template, Value};
 pub struct CursorPlan {
     /// Type of its column: timestamp, date or int.
     pub kind: ColumnType,
-    /// Whether the API's filter takes in its bound.
+    /// Whether the API's filter includes its bound.
     pub operator: Operator,
-    /// How templates see the bound.
+    /// Format of the bound in templates.
     pub format: CursorFormat,
-    /// What is read again, in the unit of its values.
+    /// How far before the bound a run begins, in the unit of the cursor's values.
     pub look_back: i64,
-    /// Whether the listing comes newest first.
+    /// Whether the listing is sorted newest first.
     pub newest_first: bool,
     /// Where the first run begins.
     pub anchor: Option<i64>,
-    /// For a backfill: from and up to where, both included.
+    /// For a backfill: the bounds of the range, both inclusive.
     pub range: Option<(i64, i64)>,
 }
 
 impl CursorPlan {
-    /// The number of a value as the API writes it; `None` when it is no value of the type.
+    /// The number for a value as the API writes it; `None` if the value does not have the cursor's
+    /// type.
     pub fn number(&self, text: &str) -> Option<i64> {
         number(self.kind, text)
     }
 
-    /// The bound before which there is nothing to read.
+    /// The smallest bound, before which there is nothing to read.
     pub fn start(&self) -> i64 {
         self.anchor.unwrap_or(match self.operator {
             Operator::AtLeast => 0,
@@ -46,7 +47,7 @@ impl CursorPlan {
         })
     }
 
-    /// A bound as templates see it.
+    /// A bound in the format of templates.
     pub fn rendered(&self, bound: i64) -> Value {
         let micros = match self.operator {
             Operator::AtLeast => bound,
@@ -64,7 +65,7 @@ impl CursorPlan {
         })
     }
 
-    /// A value for a person.
+    /// A value as shown to users.
     pub fn shown(&self, number: i64) -> String {
         if self.kind == ColumnType::Int {
             return number.to_string();
@@ -96,15 +97,15 @@ impl Draft<'_> {
         let Some(cursor) = &stage.stream.cursor else {
             if backfill {
                 return Err(Error::input(
-                    "`mode: backfill` needs a cursor, and the spec declares none",
+                    "`mode: backfill` needs a cursor, but the spec declares none for this stream",
                 )
-                .with_hint("name the streams that have one with `--streams`"));
+                .with_hint("select streams with a cursor: `--streams`"));
             }
             return Ok(None);
         };
         let column = stage.stream.columns.get(&cursor.field);
         let kind = column.map(|column| column.kind).ok_or_else(|| {
-            Error::input(format!("the cursor's field `{}` is no column", cursor.field))
+            Error::input(format!("the cursor's field `{}` is not a column", cursor.field))
         })?;
         let anchor = match &cursor.anchor {
             None => None,
@@ -115,7 +116,7 @@ impl Draft<'_> {
                 let text =
                     Template::parse(text).map_err(invalid)?.render(scope).map_err(invalid)?;
                 let text = text.trim();
-                let wrong = || Error::input(format!("`cursor.anchor`: `{text}` is no {kind}"));
+                let wrong = || Error::input(format!("`cursor.anchor`: `{text}` is not a valid {kind}"));
                 (!text.is_empty()).then(|| number(kind, text).ok_or_else(wrong)).transpose()?
             }
         };
@@ -123,7 +124,7 @@ impl Draft<'_> {
             (Some((from, to)), true) => Some((bound(kind, from)?, bound(kind, to)?)),
             (None, true) => {
                 return Err(Error::input("`mode: backfill` needs a range")
-                    .with_hint("say `--range 2026-01-01,2026-02-01`"));
+                    .with_hint("add `--range 2026-01-01,2026-02-01`"));
             }
             _ => None,
         };
@@ -147,7 +148,7 @@ impl Draft<'_> {
 
 fn bound(kind: ColumnType, text: &str) -> Result<i64> {
     number(kind, text.trim()).ok_or_else(|| {
-        Error::input(format!("`--range`: `{text}` is no {kind}"))
-            .with_hint("write two dates or times with a comma between: 2026-01-01,2026-02-01")
+        Error::input(format!("`--range`: `{text}` is not a valid {kind}"))
+            .with_hint("write two dates or times separated by a comma: 2026-01-01,2026-02-01")
     })
 }

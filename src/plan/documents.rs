@@ -1,4 +1,4 @@
-//! What a plan is made from: the documents, the options of the command line, and the run.
+//! The parts of a plan's input: the documents, the options of the command line, and the run.
 
 use chrono::{DateTime, Utc};
 
@@ -15,25 +15,24 @@ pub struct Run {
     pub started_at: DateTime<Utc>,
 }
 
-/// What the command line adds to a replication.
+/// Options of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Which of the replication's streams to run.
+    /// The selected streams of the replication.
     pub selection: Selection,
-    /// Rows of each stream after which it ends.
+    /// Number of rows after which each stream ends.
     pub limit: Option<u64>,
-    /// Mode of all streams, in place of what the replication says.
+    /// Mode of all streams; overrides the replication.
     pub mode: Option<Mode>,
-    /// Whether refused slices are asked for again and nothing else: their rows are merged, whatever the
-    /// mode.
+    /// Whether the run only retries refused slices. Their rows are merged in every mode.
     pub retry: bool,
-    /// For `backfill`: from and up to where, as dates, times or whole numbers.
+    /// For `backfill`: bounds of the range, as dates, times or integers.
     pub range: Option<(String, String)>,
-    /// Points that the run may spend in all.
+    /// Maximum number of points that the run may spend.
     pub max_points: Option<u64>,
-    /// What happens when points are spent, in place of what the replication says.
+    /// What happens when the points are spent; overrides the replication.
     pub on_budget: Option<OnBudget>,
-    /// Streams and the routes by which they are to be read.
+    /// Streams with the routes that the user chose for them.
     pub routes: Vec<(String, String)>,
 }
 
@@ -46,9 +45,9 @@ pub struct Documents<'documents> {
     pub replication: &'documents Replication,
     /// The connection's values.
     pub fields: &'documents Fields,
-    /// Object of streams for which the replication names none: `{stream_name}` or
+    /// Object of streams without one in the replication: `{stream_name}` or
     /// `{stream_name}.parquet`.
     pub default_object: &'documents str,
-    /// Name of a replication that has none of its own.
+    /// Name of a replication without `name`.
     pub default_name: &'documents str,
 }

@@ -1,4 +1,4 @@
-//! What every part of planning needs.
+//! The context that all parts of planning share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::replication::{Mode, StreamOptions};
 use crate::template::{Scope, Value};
 
-/// What is needed to resolve a stream.
+/// The context for resolving a stream.
 pub(super) struct Draft<'plan> {
     pub(super) documents: Documents<'plan>,
     pub(super) options: &'plan Options,
@@ -42,8 +42,8 @@ impl<'plan> Draft<'plan> {
 }
 
 impl Error {
-    /// A path that cannot be read.
+    /// A path of the spec that is not valid.
     pub(super) fn from_path(error: crate::path::PathError) -> Self {
-        Self::input("the spec has a path that cannot be read").because(error)
+        Self::input("the spec has an invalid path").because(error)
     }
 }

@@ -1,8 +1,8 @@
-//! The requests of a stream with what the stream and the spec's defaults add to them.
+//! The requests of a stream, merged with the keys of the stream and the spec's defaults.
 
 use crate::spec::{ForEach, DEFAULT, QueueItems, RequestSpec, Spec, Stream};
 
-/// The stream's requests, each with what the stream and the spec's defaults add to it.
+/// The stream's requests, each merged with the keys of the stream and the spec's defaults.
 pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
     let own = overlaid(of_defaults(spec), stream.own_request());
     if stream.requests.is_empty() {
@@ -11,7 +11,7 @@ pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
     stream.requests.iter().map(|request| overlaid(own.clone(), request.clone())).collect()
 }
 
-/// What the spec's defaults say of every request.
+/// The spec's defaults, as a request.
 fn of_defaults(spec: &Spec) -> RequestSpec {
     let defaults = &spec.defaults;
     RequestSpec {
@@ -59,7 +59,8 @@ pub(super) fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
     }
 }
 
-/// The requests of a run that reads what changed, when there is a way to.
+/// The requests of an incremental run; empty if the stream has no cursor or only a newest-first one
+/// without its own requests.
 pub(super) fn changes(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
     let Some(cursor) = &stream.cursor else { return Vec::new() };
     let base = match cursor.requests.as_slice() {
@@ -74,20 +75,21 @@ pub(super) fn changes(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
     base.into_iter().map(with_query).collect()
 }
 
-/// The requests of a stream's routes.
+/// The requests of a stream's routes, merged with the spec's defaults.
 pub(super) fn of_routes(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
     let whole = |request: &RequestSpec| overlaid(of_defaults(spec), request.clone());
     let routes = stream.routes.iter();
     routes.map(|(name, requests)| (name.clone(), requests.0.iter().map(whole).collect())).collect()
 }
 
-/// The requests of a stream by the names of its routes, its own first, whatever the inputs.
+/// All requests of a stream by route; the default route comes first. Includes routes that the
+/// inputs exclude.
 pub fn requests_of(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
     let own = (DEFAULT.to_owned(), merged(spec, stream));
     [own].into_iter().chain(of_routes(spec, stream)).collect()
 }
 
-/// What a request takes from a queue.
+/// The `for_each` of a request over a queue.
 pub(super) fn items_of(request: &RequestSpec) -> Option<&QueueItems> {
     match &request.for_each {
         Some(ForEach::Queue(items)) => Some(items),

@@ -5,19 +5,19 @@
 pub struct QueuePlan {
     /// Name.
     pub name: String,
-    /// Paths, in the records that feed it, of what comes along with a value.
+    /// Paths, in the parent records, of the values that the queue carries with each of its values.
     pub carried: Vec<String>,
 }
 
 /// What a record feeds to a queue.
 #[derive(Clone, Debug)]
 pub struct FeedPlan {
-    /// Number of the queue.
+    /// Index of the queue.
     pub queue: usize,
     /// Tap of the value.
     pub tap: usize,
-    /// What a record must have, as for a request.
+    /// Filter, in the form of `RequestPlan::having`.
     pub having: Vec<(usize, Option<String>)>,
-    /// Taps of what comes along with it, in the order of [`QueuePlan::carried`].
+    /// Taps of the carried values, in the order of [`QueuePlan::carried`].
     pub carried: Vec<usize>,
 }

@@ -1,4 +1,5 @@
-//! A stream's requests, compiled: templates, pagination, decoder, and what they are repeated over.
+//! A stream's requests, compiled: templates, pagination, decoder, and the values that they are sent
+//! for.
 
 use std::sync::Arc;
 
@@ -17,13 +18,13 @@ use crate::path::Path;
 use crate::spec::{Body, Children, ForEach, Filter, InputItems, Paginate, RequestSpec, Unknown};
 use crate::template::Template;
 
-/// Pages after which a slice ends with an error, unless the spec says otherwise.
+/// Default maximum number of pages of a slice.
 const MAX_PAGES: u32 = 100_000;
 
-/// One kind of request of a stream.
+/// A request of a stream, compiled.
 #[derive(Debug)]
 pub struct RequestPlan {
-    /// What it is repeated over.
+    /// The values it is sent for.
     pub iterate: Iterate,
     /// Method.
     pub method: Method,
@@ -35,38 +36,38 @@ pub struct RequestPlan {
     pub headers: Vec<(HeaderName, Template)>,
     /// Body of a `POST`.
     pub body: Option<BodyPlan>,
-    /// How its pages follow.
+    /// Its pagination.
     pub pager: Pager,
-    /// Pages after which a slice ends with an error.
+    /// Maximum number of pages of a slice; more are an error.
     pub max_pages: u32,
-    /// Whether a page may bring nothing but what earlier ones have brought.
+    /// Whether a page may consist only of records from earlier pages.
     pub may_repeat: bool,
-    /// What is taken from its responses: the decoded columns of the stream in their order, then the
-    /// captures of the pager, then the taps for `feeds` and `descend`.
+    /// Decoder of its responses: the decoded columns of the stream in their order, the captures of
+    /// the pager, and the taps for `feeds` and `children`.
     pub decoder: Decoder,
-    /// What its records feed.
+    /// The queues that its records feed.
     pub feeds: Vec<FeedPlan>,
     /// Tap of the cursor's field.
     pub cursor: Option<usize>,
-    /// Taps of values without which a record is passed over, with the text that must be there, if it is
-    /// a certain one.
+    /// Filter: taps of the values that a record must have, each with its required text; `None`
+    /// accepts any value.
     pub having: Vec<(usize, Option<String>)>,
-    /// Where each column's value comes from, in the table's order; nothing for a feeder.
+    /// Sources of the columns, in the table's order; empty for a stream that only feeds.
     pub columns: Vec<ColumnValue>,
-    /// Position of the column whose rows a slice replaces.
+    /// Position of the column with the parent's id, if each slice replaces all rows of its parent.
     pub replaced: Option<usize>,
-    /// Each record's own children.
+    /// Requests for the children of each record.
     pub descend: Option<DescendPlan>,
-    /// Queues to which a record's value must have been fed, each with the tap of the value.
+    /// Queues that must contain a value of the record, each with the tap of the value.
     pub within: Vec<(usize, usize)>,
-    /// The values for which it is sent, where records tell for which of them they came.
+    /// The values for which it is sent, if each record states its value.
     pub asked: Option<AskedPlan>,
-    /// What else it does as part of a route.
+    /// The part that only requests of routes have.
     pub routed: Routed,
 }
 
 impl RequestPlan {
-    /// What tells a listing from others, as a text: two requests with the same one get the same answers, if
+    /// Text that identifies the listing. Two requests with the same text get the same responses if
     /// their templates have the same values.
     pub fn listing(&self) -> String {
         format!("{:?} {:?} {:?}", self.path, self.query, self.headers)
@@ -80,26 +81,26 @@ pub struct AskedPlan {
     pub input: String,
     /// The values.
     pub values: Vec<String>,
-    /// Tap of the value for which a record came.
+    /// Tap of the value to which a record belongs.
     pub tap: usize,
 }
 
-/// Each record's own children, compiled.
+/// Requests for the children of each record, compiled.
 #[derive(Debug)]
 pub struct DescendPlan {
-    /// Variable and the tap that holds its value.
+    /// Variables, each with the tap of its value.
     pub with: Vec<(Arc<str>, usize)>,
     /// Path below the base URL.
     pub path: Template,
     /// Query parameters.
     pub query: Vec<(String, Template)>,
-    /// How their pages follow.
+    /// Their pagination.
     pub pager: Pager,
-    /// Levels below the first.
+    /// Maximum number of levels below the first.
     pub max_depth: u32,
-    /// Tap of a value by which a record shows that the listing itself holds the children.
+    /// Tap of a value that shows that the listing itself contains the children.
     pub unless: Option<usize>,
-    /// What a child must have, as for a request.
+    /// Filter for children, in the form of `RequestPlan::having`.
     pub having: Vec<(usize, Option<String>)>,
 }
 
@@ -113,7 +114,7 @@ impl Compiler<'_> {
             (Some(path), None) => (Method::GET, path.as_str()),
             (None, Some(path)) => (Method::POST, path.as_str()),
             (None, None) if request.derive.is_some() => (Method::GET, ""),
-            _ => return Err(Error::input("a request has exactly one of `get` and `post`")),
+            _ => return Err(Error::input("a request needs exactly one of `get` and `post`")),
         };
         let json = method == Method::POST && matches!(request.body, Some(Body::Json(_)));
         let pager = pager(request, json)?;
@@ -185,7 +186,7 @@ impl Compiler<'_> {
         self.queues.iter().position(|queue| queue.name == name)
     }
 
-    /// Position of the column whose rows a slice replaces.
+    /// Position of the column with the parent's id, if each slice replaces all rows of its parent.
     fn replaced(&self) -> Option<usize> {
         let name = self.stream.replaces.as_ref()?;
         self.columns?.iter().position(|plan| plan.column.name == *name)
@@ -201,7 +202,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Where the columns' values come from in this request.
+    /// Sources of the columns in this request.
     fn sources(&self, request: &RequestSpec) -> Result<Vec<ColumnValue>> {
         let columns = self.columns.unwrap_or_default().iter();
         let source = |plan: &ColumnPlan| {
@@ -226,7 +227,7 @@ impl Compiler<'_> {
             ColumnValue::Decoded(source) => Some(source.clone()),
             _ => None,
         });
-        // A declared column that is not selected is no undeclared field.
+        // A declared column that is not selected does not count as an undeclared field.
         let unselected = self.stream.columns.iter().filter(|(name, _)| {
             !self.columns.unwrap_or_default().iter().any(|column| column.column.name == **name)
         });
@@ -254,11 +255,11 @@ impl Compiler<'_> {
             ignore,
         };
         Decoder::new(layout)
-            .map_err(|error| Error::input("the columns cannot be read").because(error))
+            .map_err(|error| Error::input("the columns cannot be compiled").because(error))
     }
 }
 
-/// The pages of a request; an answer about one object has one.
+/// The pagination of a request. A response about one object has one page.
 fn pager(request: &RequestSpec, in_body: bool) -> Result<Pager> {
     let (paginate, size) = match &request.embedded {
         Some(_) => (Some(Paginate::None), None),

@@ -1,4 +1,4 @@
-//! A run, fully resolved: the streams in their order, with everything that they share.
+//! Resolution of a run: the streams in their order, and the settings that they share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,41 +26,41 @@ use crate::spec::{DEFAULT, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;
 
-/// Refused slices above which a stream fails unless the replication says otherwise.
+/// Default maximum of refused slices; a stream with more fails.
 const MAX_ERRORS: u32 = 1000;
 
-/// A run, fully resolved.
+/// A run with all its settings resolved.
 #[derive(Debug)]
 pub struct Plan {
     /// The run.
     pub run: Run,
-    /// Base URL without its final slash, and how to authenticate.
+    /// Base URL and authentication.
     pub access: Arc<Access>,
-    /// Requests a second over all streams.
+    /// Requests per second over all streams; `None`: no pacing.
     pub requests_per_second: Option<f64>,
-    /// Requests under way at once over all streams.
+    /// Maximum number of requests in flight over all streams.
     pub concurrency: u32,
-    /// Requests before the streams.
+    /// Requests sent before the streams.
     pub setup: Vec<StepPlan>,
-    /// Requests after the streams.
+    /// Requests sent after the streams.
     pub teardown: Vec<StepPlan>,
-    /// Values that all templates see.
+    /// Variables of all templates.
     pub variables: BTreeMap<String, Value>,
-    /// Rules for the answers to setup and teardown requests.
+    /// Rules for responses to setup and teardown requests.
     pub rules: Rules,
-    /// The quota of points, where one holds.
+    /// The quota of points, if the connection has one.
     pub quota: Option<QuotaPlan>,
-    /// What the reader should know before it runs.
+    /// Notices for the user, shown before the run.
     pub notes: Vec<String>,
-    /// The queues; elsewhere they go by their number here.
+    /// The queues. Other parts of the plan refer to them by their index here.
     pub queues: Vec<QueuePlan>,
     /// The streams, parents before their children.
     pub streams: Vec<Arc<StreamPlan>>,
-    /// Tables that are only to exist.
+    /// Tables that the run only defines (`definition-only`).
     pub definitions: Vec<Table>,
     /// Name of the replication, under which its state is kept.
     pub name: String,
-    /// When what was read is saved.
+    /// When streams save what they have read.
     pub checkpoint: Checkpoints,
     /// Whether only some of the replication's streams were selected.
     pub is_selection: bool,
@@ -83,12 +83,12 @@ impl Plan {
         let Documents { spec, replication, fields, .. } = documents;
         let access = Access::new(spec, fields, hooks)?;
         let mut chosen = select::streams(spec, replication, &options.selection)?;
-        // Where no key tells rows apart, those of a slice cannot be read again.
+        // Rows without a key cannot be merged, so a retry skips such streams.
         let fits = |name: &str| spec.streams.get(name).is_none_or(|stream| !stream.key.is_empty());
         chosen.retain(|name, _| !options.retry || fits(name));
         let mut variables = fields.variables();
         variables.extend(variables::of_run(&run));
-        // Requests before and after the streams belong to no stream: they see the shared inputs.
+        // Requests before and after the streams belong to no stream, so they use the shared inputs.
         variables.extend(variables::inputs(spec, &replication.defaults.inputs, &run)?);
         let source = format!("{} at {}", spec.name, access.base_url);
         let draft = Draft { documents, options, run: &run, variables: &variables, source: &source };
@@ -136,7 +136,7 @@ impl Plan {
         })
     }
 
-    /// Time for one whole response and its largest body in bytes, by the spec's limits.
+    /// Timeout of a response, and maximum size of its body in bytes, from the spec's limits.
     pub fn response_limits(spec: &Spec) -> (Duration, u64) {
         (spec.limits.timeout.0, u64::from(spec.limits.max_body_mib) << 20)
     }
@@ -215,8 +215,8 @@ impl Draft<'_> {
     }
 }
 
-/// Whether an object is among the tables and folders that weir makes for itself, in any target: the schema
-/// `_weir`, tables like `_weir_state`, the folder `.weir`.
+/// Whether an object has a name that weir reserves in any target: the schema `_weir`, tables like
+/// `_weir_state`, the folder `.weir`.
 fn is_own(object: &str) -> bool {
     let object = object.to_lowercase();
     let parts = object.split(['/', '.', '"']);
@@ -224,7 +224,8 @@ fn is_own(object: &str) -> bool {
         || object.split('/').any(|part| part.starts_with(".weir") || part == "_weir.json")
 }
 
-/// Two streams with one object would each replace what the other has written.
+/// Checks that no object is reserved or shared: two streams with one object would replace each
+/// other's rows.
 fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Result<()> {
     let mut writers = BTreeMap::new();
     let outputs = streams.iter().filter_map(|stream| stream.output.as_ref());
@@ -232,9 +233,9 @@ fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Resul
         let object = table.object.as_str();
         if is_own(object) {
             let what =
-                format!("`{}` has the object `{object}`, a name of weir's own", table.stream);
+                format!("`{}` has the object `{object}`, a name that weir reserves", table.stream);
             return Err(Error::input(what).with_hint(
-                "choose a name that is not `_weir` and begins with neither `_weir_` nor `.weir`",
+                "choose a name other than `_weir` that does not begin with `_weir_` or `.weir`",
             ));
         }
         if let Some(other) = writers.insert(object, &table.stream) {
@@ -247,14 +248,14 @@ fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Resul
     Ok(())
 }
 
-/// A stage's name, the queues that it consumes and those that it feeds.
+/// The name of a stage, the queues that it consumes, and the queues that it feeds.
 fn stage_links<'stage>((name, stage): (&&'stage str, &'stage Stage<'_>)) -> select::Links<'stage> {
     let consumes = stage.queues().collect();
     let feeds = stage.stream.feeds.keys().map(String::as_str).collect();
     select::Links { name, consumes, feeds }
 }
 
-/// The rows that a stream must have at least.
+/// Minimum number of rows of a stream.
 pub(super) fn min_rows(stream: &Stream, scope: &Arc<Scope>) -> Result<u64> {
     let Some(text) = &stream.min_rows else { return Ok(0) };
     let value = Expression::parse(text)

@@ -1,4 +1,4 @@
-//! What a request does as part of a route, compiled.
+//! The part of a request that only routes have, compiled.
 
 use std::sync::Arc;
 
@@ -14,40 +14,42 @@ use crate::schema::ColumnType;
 use crate::spec::{Fetch, RequestSpec};
 use crate::template::{Expression, Template};
 
-/// What a request does as part of a route; nothing of it for a stream's own requests.
+/// The part of a request that only routes have; empty for a stream's own requests.
 #[derive(Debug, Default)]
 pub struct Routed {
-    /// The own request for the same value: it goes on where this one cannot.
+    /// Index of the default request for the same value, which weir sends where this request cannot
+    /// continue.
     pub own: Option<usize>,
-    /// Its records stand inside the answer about one object.
+    /// Its records are part of a response about one object.
     pub embedded: Option<EmbeddedPlan>,
-    /// Rows that follow from the record which fed the value.
+    /// Rows derived from the parent record.
     pub derive: Option<DerivePlan>,
-    /// Which values of a chunk the answer is about.
+    /// The values of a chunk that the response covers.
     pub found: Option<FoundPlan>,
-    /// Whether it sends nothing: what it does not derive has no rows.
+    /// Whether the request is never sent: values without a derived row have no rows.
     pub silent: bool,
-    /// How a record shows whether it is as it was, where one of the stream's routes asks.
+    /// How to compute the fingerprint of a record, if one of the stream's routes fetches by id.
     pub look: Option<LookPlan>,
-    /// Its listing only shows which records there are.
+    /// How to fetch records by id after a listing.
     pub fetch: Option<FetchPlan>,
 }
 
-/// How a record shows whether it is as it was.
+/// How to compute the fingerprint of a record.
 #[derive(Debug)]
 pub struct LookPlan {
-    /// Tap of its version.
+    /// Tap of the record's version.
     pub version: usize,
-    /// Positions of the columns that tell too: all that the listing of the route has.
+    /// Positions of the columns that are part of the fingerprint: all columns that the route's
+    /// listing returns.
     pub columns: Vec<usize>,
 }
 
-/// How the rows come whose records a listing has only shown.
+/// How to fetch records by id after a listing.
 #[derive(Debug)]
 pub struct FetchPlan {
     /// Variable that holds the ids.
     pub variable: Arc<str>,
-    /// Ids to a request.
+    /// Number of ids per request.
     pub chunk: usize,
     /// Path below the base URL.
     pub path: Template,
@@ -55,33 +57,34 @@ pub struct FetchPlan {
     pub query: Vec<(String, Template)>,
 }
 
-/// Records inside the answer about one object. The decoder's captures are whether there are more, and the
-/// token that leads on.
+/// Records that are part of a response about one object. The decoder captures whether the list is
+/// truncated, and the token for the rest.
 #[derive(Debug)]
 pub struct EmbeddedPlan {
-    /// Template of the path, by which requests are recognised as the same.
+    /// Template of the path. Requests with the same path can be sent as one.
     pub path: String,
-    /// Query parameter of the own request that takes the token.
+    /// Query parameter of the default request that takes the token.
     pub param: String,
 }
 
-/// A row that costs no request.
+/// A row that needs no request.
 #[derive(Debug)]
 pub struct DerivePlan {
-    /// Where it holds, the value's only row follows from what was carried.
+    /// Where it holds, the value's only row is derived from the carried values.
     pub when: Expression,
-    /// Per column of the table the position of its value in what a queue carries.
+    /// Per column of the table: position of its value among the values that the queue carries.
     pub columns: Vec<Option<usize>>,
 }
 
-/// Which values of a chunk an answer is about.
+/// The values of a chunk that a response covers.
 #[derive(Debug)]
 pub struct FoundPlan {
-    /// Decodes the objects; its first tap is the value, its second, if any, a sign that not all is there.
+    /// Decoder of the covered objects. Its first tap is the value; an optional second tap is a sign
+    /// that the object is incomplete.
     pub decoder: Decoder,
 }
 
-/// Paths outside the records that a request needs of its answers.
+/// Paths outside the records whose values a request needs from its responses.
 pub(super) fn captures(request: &RequestSpec, pager: &Pager) -> Result<Vec<Path>> {
     let parse = |text: &String| Path::parse(text).map_err(Error::from_path);
     match &request.embedded {
@@ -124,7 +127,7 @@ impl Compiler<'_> {
                     ..Layout::default()
                 };
                 let decoder = Decoder::new(layout)
-                    .map_err(|error| Error::input("`found` cannot be read").because(error))?;
+                    .map_err(|error| Error::input("`covers` cannot be compiled").because(error))?;
                 Some(FoundPlan { decoder })
             }
         };
@@ -133,7 +136,7 @@ impl Compiler<'_> {
         Ok(Routed { own: None, embedded, derive, found, silent, look, fetch })
     }
 
-    /// How the records of a request show whether they are as they were, given the tap of their version.
+    /// How to compute the fingerprints of a request's records, given the tap of their version.
     pub(super) fn look(&self, version: usize, columns: &[ColumnValue]) -> Option<LookPlan> {
         let brings = &self.fetch?.brings;
         let key = self.columns?.iter().find(|plan| self.stream.key.contains(&plan.column.name))?;

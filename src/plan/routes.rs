@@ -8,20 +8,20 @@ use super::request::RequestPlan;
 use crate::error::{Error, Result};
 use crate::spec::route_name;
 
-/// One way to a stream's rows.
+/// A set of requests that reads a stream's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePlan {
     /// Name.
     pub name: String,
-    /// Its requests among those of the stream.
+    /// Range of its requests among those of the stream.
     pub requests: Range<usize>,
-    /// Whether its slices are those of the own requests, parent by parent, so that it can be taken for
-    /// some parents alone.
+    /// Whether its slices correspond to those of the default route, parent by parent, so that it
+    /// can be used for some parents only.
     pub by_parents: bool,
 }
 
-/// The own request that goes over the single values of the same queue; in the place of one that fetches by
-/// ids, that with the same slices.
+/// Index of the default request for the single values of the same queue. For a request that fetches
+/// by ids: the default request with the same slices.
 pub(super) fn own_of(request: &RequestPlan, own: &[RequestPlan]) -> Option<usize> {
     let fetches = request.routed.fetch.is_some();
     own.iter().position(|one| match (&request.iterate, &one.iterate) {
@@ -37,7 +37,7 @@ pub(super) fn own_of(request: &RequestPlan, own: &[RequestPlan]) -> Option<usize
     })
 }
 
-/// Whether a route's slices are those of the own requests.
+/// Whether a route's slices correspond to those of the default route.
 pub(super) fn is_by_parents(route: &[RequestPlan], own: &[RequestPlan]) -> bool {
     let over = |request: &RequestPlan| match &request.iterate {
         Iterate::Queue { queue, only, .. } if only.is_none() => Some(*queue),
@@ -52,8 +52,8 @@ pub(super) fn is_by_parents(route: &[RequestPlan], own: &[RequestPlan]) -> bool 
         && route.iter().all(|request| request.within.is_empty() && !request.routed.silent)
 }
 
-/// Adds a route's requests to those of its stream. Where it goes on by an own request that is not open,
-/// it is not open either.
+/// Adds a route's requests to those of its stream. A route that depends on a default request that
+/// does not apply is not available.
 pub(super) fn add(
     requests: &mut Vec<RequestPlan>,
     routes: &mut Vec<RoutePlan>,
@@ -76,7 +76,8 @@ pub(super) fn add(
     let fetches = !replaced.is_empty();
     replaced.sort_unstable();
     replaced.dedup();
-    // Where it is refused, each request gives way to one, and all of them to all.
+    // If the API refuses the route, one default request replaces each of its requests, and together
+    // they replace the whole route.
     if fetches && replaced.len() != own.len() {
         return;
     }
@@ -87,7 +88,7 @@ pub(super) fn add(
 }
 
 impl Draft<'_> {
-    /// The route that the user wants of a stream, as its number.
+    /// Index of the route that the user chose for a stream.
     pub(super) fn wanted(&self, stream: &str, routes: &[RoutePlan]) -> Result<Option<usize>> {
         let mut asked = self.options.routes.iter().filter(|(name, _)| name == stream);
         let Some((_, wanted)) = asked.next_back() else { return Ok(None) };
@@ -98,7 +99,7 @@ impl Draft<'_> {
         let open: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
         let spec = self.documents.spec.streams.get(stream);
         let known = spec.is_some_and(|spec| spec.routes.contains_key(wanted));
-        let why = if known { "is not open with these inputs" } else { "is not known" };
+        let why = if known { "is not available with these inputs" } else { "is not known" };
         Err(Error::input(format!("`--route {stream}={wanted}`: this route {why}"))
             .with_hint(format!("the routes of `{stream}` are: {}", open.join(", "))))
     }

@@ -1,4 +1,4 @@
-//! Which streams take part, and in which order.
+//! Selection of streams and columns, and the order of streams.
 
 use indexmap::IndexMap;
 
@@ -8,12 +8,12 @@ use crate::schema::EXTRA;
 use crate::spec::{Spec, Stream};
 use crate::yaml::suggest;
 
-/// Names and patterns of streams; one with a leading `-` leaves streams out. Empty: all.
+/// Names and patterns of streams. A leading `-` excludes streams. Empty: all streams.
 #[derive(Clone, Debug, Default)]
 pub struct Selection(pub Vec<String>);
 
 impl Selection {
-    /// What was typed; blanks around a name do no harm.
+    /// Reads names from the command line; ignores blanks around them.
     ///
     /// # Errors
     /// Something was typed, and no name in it: that is not taken for all streams.
@@ -22,7 +22,7 @@ impl Selection {
         let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
         if names.is_empty() && !patterns.is_empty() {
             return Err(Error::input("`--streams` names no stream")
-                .with_hint("is a variable of it not set? For all streams, leave the option out"));
+                .with_hint("it may use a variable that is not set; for all streams, omit the option"));
         }
         Ok(Self(names))
     }
@@ -53,7 +53,7 @@ pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Names of the columns that `select` leaves of a stream's, its key's always among them.
+/// Names of the columns that `select` keeps. The columns of the key are always kept.
 pub(super) fn selected(name: &str, stream: &Stream, select: &[String]) -> Result<Vec<String>> {
     let (out, within): (Vec<&String>, Vec<&String>) =
         select.iter().partition(|pattern| pattern.starts_with('-'));
@@ -76,7 +76,7 @@ pub(super) fn selected(name: &str, stream: &Stream, select: &[String]) -> Result
     Ok(kept.map(|column| (*column).to_owned()).collect())
 }
 
-/// The selected streams with what the replication says of each, in the spec's order.
+/// The selected streams with their settings, in the spec's order.
 pub(super) fn streams<'spec>(
     spec: &'spec Spec,
     replication: &Replication,
@@ -104,7 +104,7 @@ pub(super) fn streams<'spec>(
     Ok(chosen)
 }
 
-/// Refuses a pattern that finds nothing: the spec has no such stream, or the replication has not.
+/// Rejects a pattern that matches no stream of the spec, or none of the replication.
 fn findable(pattern: &str, spec: &Spec, replication: &Replication) -> Result<()> {
     let wanted = pattern.trim_start_matches('-');
     let matching: Vec<&str> = spec
@@ -115,7 +115,7 @@ fn findable(pattern: &str, spec: &Spec, replication: &Replication) -> Result<()>
     let Some(first) = matching.first() else {
         let names = spec.selectable().map(|(name, _)| name.as_str());
         let hint = suggest(wanted, names).unwrap_or_default();
-        let what = format!("no stream matches `{wanted}`: the spec `{}` has none such", spec.name);
+        let what = format!("no stream matches `{wanted}`: the spec `{}` has no such stream", spec.name);
         return Err(Error::input(what).with_hint(hint));
     };
     let settings: Vec<StreamOptions> =
@@ -124,14 +124,14 @@ fn findable(pattern: &str, spec: &Spec, replication: &Replication) -> Result<()>
         return Ok(());
     }
     if settings.is_empty() {
-        let what = format!("no stream matches `{wanted}`: the replication has none such");
+        let what = format!("no stream matches `{wanted}`: the replication has no such stream");
         return Err(Error::input(what).with_hint(format!("add `{first}:` to its `streams`")));
     }
     let what = format!("`{wanted}` is disabled in the replication");
-    Err(Error::input(what).with_hint(format!("take `disabled` from `{first}` in its `streams`")))
+    Err(Error::input(what).with_hint(format!("remove `disabled` from `{first}` in its `streams`")))
 }
 
-/// What the replication says of a stream; `None` when it does not name it.
+/// A stream's settings in the replication; `None` if it does not name the stream.
 pub(super) fn settings_of(replication: &Replication, name: &str) -> Option<StreamOptions> {
     let all = replication.streams.iter();
     let mut patterns: Vec<_> = all.filter(|(pattern, _)| matches_pattern(pattern, name)).collect();
@@ -141,7 +141,7 @@ pub(super) fn settings_of(replication: &Replication, name: &str) -> Option<Strea
     first.map(|settings| own.fold(settings, overlaid))
 }
 
-/// Settings with others laid over them.
+/// Settings merged with more specific ones.
 fn overlaid(below: StreamOptions, above: &StreamOptions) -> StreamOptions {
     let mut inputs = below.inputs;
     inputs.extend(above.inputs.clone());
@@ -171,7 +171,7 @@ pub(super) struct Links<'spec> {
     pub(super) feeds: Vec<&'spec str>,
 }
 
-/// Names in an order in which parents come before their children, else as given.
+/// Names in an order in which parents precede their children; otherwise in the given order.
 pub(super) fn order(links: &[Links<'_>]) -> Result<Vec<String>> {
     let mut done: Vec<&str> = Vec::new();
     while done.len() < links.len() {

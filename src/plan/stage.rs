@@ -1,4 +1,4 @@
-//! The streams that take part, and which of their requests.
+//! The streams that take part in a run, with those of their requests that apply.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::replication::StreamOptions;
 use crate::spec::{Fetch, RequestSpec, Stream};
 use crate::template::{Expression, Scope, Value};
 
-/// A stream that takes part, before its requests are compiled.
+/// A stream that takes part in a run, before its requests are compiled.
 #[derive(Debug)]
 pub(super) struct Stage<'spec> {
     pub(super) name: &'spec str,
     pub(super) stream: &'spec Stream,
-    /// `None`: it only feeds.
+    /// `None` if the stream only feeds queues.
     pub(super) settings: Option<StreamOptions>,
     pub(super) inputs: IndexMap<String, serde_json::Value>,
     pub(super) variables: BTreeMap<String, Value>,
     /// The requests whose `when` holds.
     pub(super) requests: Vec<RequestSpec>,
-    /// Those of a run that reads what changed.
+    /// The requests of an incremental run.
     pub(super) changes: Vec<RequestSpec>,
-    /// Those of its routes that are open.
+    /// The requests of its available routes.
     pub(super) routes: Vec<(String, Vec<RequestSpec>)>,
 }
 
@@ -40,7 +40,7 @@ impl Stage<'_> {
         self.all_requests().flat_map(merged::queues_of)
     }
 
-    /// How one of its open routes has its rows by ids.
+    /// The `fetch` of one of its available routes.
     pub(super) fn fetch(&self) -> Option<&Fetch> {
         let mut requests = self.routes.iter().flat_map(|(_, requests)| requests);
         requests.find_map(|request| request.fetch.as_ref())
@@ -48,7 +48,7 @@ impl Stage<'_> {
 }
 
 impl<'plan> Draft<'plan> {
-    /// Finds out which requests of a stream take part.
+    /// Selects the requests of a stream that apply.
     pub(super) fn stage(
         &self,
         name: &str,
@@ -60,7 +60,7 @@ impl<'plan> Draft<'plan> {
             .get_key_value(name)
             .ok_or_else(|| Error::input(format!("the spec has no stream `{name}`")))?;
         let replication = self.documents.replication;
-        // A feeder feeds what it would write.
+        // A stream that only feeds uses the settings with which it would be written.
         let own = settings.cloned().or_else(|| select::settings_of(replication, name));
         let inputs = own.map_or_else(|| replication.defaults.inputs.clone(), |own| own.inputs);
         let mut variables = variables::inputs(spec, &inputs, self.run)?;
@@ -78,7 +78,7 @@ impl<'plan> Draft<'plan> {
         for (route, all) in merged::of_routes(spec, stream) {
             let count = all.len();
             let open = holding(name, all, &scope)?;
-            // Its requests bring the rows together: without one of them it is none.
+            // A route needs all its requests: it is available only if all of them apply.
             if open.len() == count && !requests.is_empty() {
                 routes.push((route, open));
             }

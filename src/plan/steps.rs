@@ -1,4 +1,4 @@
-//! Requests before and after the streams.
+//! Requests sent before and after the streams.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::path::Path;
 use crate::spec::{Fields, Spec, Step};
 use crate::template::{Expression, Scope, Template, Value};
 
-/// A request before or after the streams, compiled.
+/// A request sent before or after the streams, compiled.
 #[derive(Debug)]
 pub struct StepPlan {
     /// Method.
@@ -26,12 +26,12 @@ pub struct StepPlan {
     pub headers: Vec<(HeaderName, Template)>,
     /// Body.
     pub body: Option<BodyPlan>,
-    /// Variables to set from the answer.
+    /// Variables to set from the response.
     pub capture: Vec<(String, Path)>,
 }
 
-/// The requests before and after the streams as the test of a connection sends them, and the values that they see:
-/// each input has its default.
+/// Compiles the setup and teardown requests for the test of a connection, with their variables.
+/// Each input has its default.
 ///
 /// # Errors
 /// One of them cannot be compiled.
@@ -44,14 +44,14 @@ pub fn session_steps(spec: &Spec, fields: &Fields, run: &Run) -> Result<SessionS
     Ok(SessionSteps { before, after, variables })
 }
 
-/// What [`session_steps`] returns.
+/// The setup and teardown requests for the test of a connection.
 #[derive(Debug)]
 pub struct SessionSteps {
     /// Requests before the streams.
     pub before: Vec<StepPlan>,
     /// Requests after the streams.
     pub after: Vec<StepPlan>,
-    /// Values that both see.
+    /// Variables of both.
     pub variables: BTreeMap<String, Value>,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn steps(steps: &[Step], scope: &Arc<Scope>) -> Result<Vec<StepPlan>>
         let mut given =
             methods.into_iter().filter_map(|(method, path)| Some((method, path.as_ref()?)));
         let (Some((method, path)), None) = (given.next(), given.next()) else {
-            return Err(Error::input("a step has exactly one of `get`, `post`, `put`, `delete`"));
+            return Err(Error::input("a step needs exactly one of `get`, `post`, `put`, `delete`"));
         };
         let capture = step.capture.iter().map(|(name, path)| {
             Path::parse(path).map(|path| (name.clone(), path)).map_err(Error::from_path)

@@ -1,4 +1,4 @@
-//! Templates of queries, headers and bodies, compiled.
+//! Compilation of templates in queries, headers and bodies.
 
 use indexmap::IndexMap;
 
@@ -11,7 +11,7 @@ use crate::template::{Template, TemplateError};
 /// A body, compiled.
 #[derive(Debug)]
 pub enum BodyPlan {
-    /// JSON, its texts filled in.
+    /// JSON whose strings are templates.
     Json(serde_json::Value),
     /// Form fields.
     Form(Vec<(String, Template)>),
