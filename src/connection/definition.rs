@@ -205,7 +205,7 @@ impl Connection {
             .map_err(|error| error.within(format!("connection `{}`: `{key}`", self.name)))?;
         self.elsewhere.extend(reference.map(|reference| (key.to_owned(), reference)));
         if self.properties.insert(key.to_owned(), Secret::new(text)).is_some() {
-            return Err(wrong(format!("`{key}` is there twice")));
+            return Err(wrong(format!("`{key}` is set twice")));
         }
         Ok(())
     }

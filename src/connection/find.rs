@@ -307,7 +307,7 @@ mod tests {
         let wrong = |text: &str| read(text).unwrap_err().chain();
         assert!(wrong("{spec: x, secrets: [a]}").contains("`secrets` is no mapping"));
         assert!(
-            wrong("{spec: x, email: a, secrets: {email: b}}").contains("`email` is there twice")
+            wrong("{spec: x, email: a, secrets: {email: b}}").contains("`email` is set twice")
         );
         assert!(wrong("{type: files, inputs: {a: 1}}").contains("only a connection to an API"));
     }
@@ -335,7 +335,7 @@ mod tests {
             variables: &Environment::new(),
         };
         let error = Connection::read("X", twice, &context).unwrap_err();
-        assert!(error.chain().contains("`url` is there twice"), "{error:?}");
+        assert!(error.chain().contains("`url` is set twice"), "{error:?}");
         let listed = connections().all().unwrap();
         let names: Vec<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["BAD", "demo", "LAKE", "LOCAL", "OUT", "PG", "WIKI"]);

@@ -1,4 +1,4 @@
-//! How the page after this one is asked for: a function of the request and the response.
+//! Pagination: computes the next page from the request and the response.
 
 mod guard;
 mod link;
@@ -17,24 +17,24 @@ pub use guard::LoopGuard;
 use link::{follow, set, with_own_parameters};
 use sign::Place;
 
-/// Where in a listing a page is.
+/// The position of a page in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Position {
     /// The first page.
     First,
-    /// The page that this token leads to.
+    /// The page with this token.
     Token(String),
-    /// The page with this query, on the path of the first one.
+    /// The page with this query and the path of the first page.
     Query(String),
     /// The page with this URL.
     Url(Url),
-    /// The page with this number, or that begins at this record.
+    /// The page with this number, or the page that begins at this record.
     Number(u64),
 }
 
 impl Position {
-    /// Whether a numbered page comes before another.
+    /// Whether a numbered page precedes another.
     pub fn is_before(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Number(own), Self::Number(other)) => own < other,
@@ -43,7 +43,7 @@ impl Position {
     }
 }
 
-/// What a page tells about the next one.
+/// The parts of a response that determine the next page.
 #[derive(Debug)]
 pub struct Seen<'page> {
     /// The URL it came from.
@@ -52,24 +52,26 @@ pub struct Seen<'page> {
     pub headers: &'page HeaderMap,
     /// Values at [`Pager::captures`].
     pub captures: &'page [Option<Value>],
-    /// Records on it.
+    /// Number of records on the page.
     pub rows: u64,
-    /// Records that were asked for, where the API takes a page size.
+    /// Requested page size, if the API supports one.
     pub size: Option<u32>,
-    /// Records in all, as the page before has told.
+    /// Total number of records, as stated by the page before.
     pub total: Option<u64>,
 }
 
-/// What follows a page.
+/// The step after a page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     /// Position of the next page; `None` after the last.
     pub next: Option<Position>,
-    /// Whether the API has said that this is the last page. A full page without such a sign may not be.
+    /// Whether the API stated that this is the last page. Without such a sign, a full page may not
+    /// be the last one.
     pub told: bool,
-    /// Records in all, where the page tells.
+    /// Total number of records, if the page states it.
     pub total: Option<u64>,
-    /// Where to read again, since the total has fallen and records have moved to pages that were read.
+    /// Where to read again: the total has fallen, so records have moved to pages that were already
+    /// read.
     pub seam: Option<Position>,
     /// Why records are missing.
     pub gap: Option<String>,
@@ -81,21 +83,22 @@ impl Step {
     }
 }
 
-/// A declared pagination made ready.
+/// A declared pagination, compiled.
 #[derive(Clone, Debug)]
 pub struct Pager {
-    /// `None` where the spec says nothing.
+    /// `None` if the spec declares none.
     kind: Option<Paginate>,
     size: Option<PageSize>,
     captures: Vec<Path>,
-    /// How many of them are declared; the others are where APIs usually say that there is more.
+    /// Number of declared captures. The others are paths where APIs usually state that there are
+    /// more pages.
     declared: usize,
-    /// Whether parameters are fields of a JSON body.
+    /// Whether the parameters are fields of a JSON body.
     in_body: bool,
 }
 
 impl Pager {
-    /// Makes a pagination ready. `in_body`: its parameters are fields of a JSON body.
+    /// Compiles a pagination. `in_body`: its parameters are fields of a JSON body.
     pub fn new(
         kind: Option<Paginate>,
         size: Option<PageSize>,
@@ -122,23 +125,23 @@ impl Pager {
         Ok(Self { kind, size, captures, declared, in_body })
     }
 
-    /// Paths of the values in a response that it needs, outside the records.
+    /// Paths of the values that it needs from a response, outside the records.
     pub fn captures(&self) -> &[Path] {
         &self.captures
     }
 
-    /// The page size asked for at first, when the API takes one.
+    /// The initial page size, if the API supports one.
     pub fn largest_page(&self) -> Option<u32> {
         self.size.as_ref().map(|size| size.max)
     }
 
-    /// Whether more than one page may come, so that the records are a list.
+    /// Whether there may be more than one page, so that the records must be a list.
     pub fn is_paged(&self) -> bool {
         !matches!(self.kind, None | Some(Paginate::None))
     }
 
-    /// Whether a page has as many records as were asked for; where nothing is declared, as many as pages
-    /// usually have.
+    /// Whether a page has as many records as requested. Without a declared page size: whether it
+    /// has a usual maximum number of records.
     pub fn is_full(&self, seen: &Seen<'_>) -> bool {
         if let Some(size) = seen.size {
             return seen.rows >= u64::from(size);
@@ -148,7 +151,8 @@ impl Pager {
         asked || self.kind.is_none() && undeclared::USUAL_SIZES.contains(&seen.rows)
     }
 
-    /// Whether each page may have a size of its own: the API itself says where the next one begins.
+    /// Whether each page may have a different size, because the API itself returns the position of
+    /// the next one.
     pub fn takes_any_size(&self) -> bool {
         match self.kind {
             Some(Paginate::Cursor(_) | Paginate::NextUrl(_) | Paginate::LinkHeader(_)) => true,
@@ -156,13 +160,14 @@ impl Pager {
         }
     }
 
-    /// Query parameters that make an answer costly, left out for a record that the server cannot give otherwise.
+    /// Query parameters that make a response expensive. weir omits them for a record that the
+    /// server cannot return otherwise.
     pub fn costly(&self) -> &[String] {
         self.size.as_ref().map_or(&[], |size| size.costly.0.as_slice())
     }
 
-    /// Half of a page size, when the spec allows pages that small. Where pages are counted there is none: the
-    /// number of the next page would lead elsewhere.
+    /// Half of a page size, if the spec allows pages that small. `None` for page numbers: the
+    /// number of the next page would then refer to other records.
     pub fn smaller_page(&self, size: u32) -> Option<u32> {
         if matches!(self.kind, Some(Paginate::Page(_))) {
             return None;
@@ -171,13 +176,13 @@ impl Pager {
         (size > least).then(|| (size / 2).max(least))
     }
 
-    /// The smallest page that is asked for, where a smaller one may help.
+    /// The smallest page size, if smaller pages are possible.
     pub fn smallest_page(&self) -> Option<u32> {
         let size = self.size.as_ref().filter(|_| !matches!(self.kind, Some(Paginate::Page(_))))?;
         Some(size.min.max(1))
     }
 
-    /// The parameters of the page at a position.
+    /// The page parameters for a position.
     fn parameters(&self, at: &Position, size: Option<u32>) -> Vec<(&str, Value)> {
         let place = match (&self.kind, at) {
             (Some(Paginate::Cursor(pages)), Position::Token(token)) => {
@@ -197,7 +202,7 @@ impl Pager {
         place.into_iter().chain(size).collect()
     }
 
-    /// What of a link is used.
+    /// Which part of a link is used.
     fn follows(&self) -> Option<Follow> {
         match &self.kind {
             Some(Paginate::NextUrl(pages)) => Some(pages.follow),
@@ -206,13 +211,13 @@ impl Pager {
         }
     }
 
-    /// The fields of a JSON body that say which page is wanted; none where the query says it.
+    /// The page parameters as fields of a JSON body; empty if they are part of the query.
     pub fn body_fields(&self, at: &Position, size: Option<u32>) -> Vec<(&str, Value)> {
         if self.in_body { self.parameters(at, size) } else { Vec::new() }
     }
 
-    /// The URL of the page at a position, given that of the first page without paging parameters. A link
-    /// wins over the request's own parameters, which hold where it does not set them.
+    /// The URL of the page at a position, given the URL of the first page without page parameters.
+    /// The parameters of a link take precedence over the request's own ones.
     pub fn url(&self, first: &Url, at: &Position, size: Option<u32>) -> Url {
         let mut url = match at {
             Position::Url(url) if self.follows() == Some(Follow::Exact) => url.clone(),
@@ -233,7 +238,7 @@ impl Pager {
         url
     }
 
-    /// Position of the page after one that could not be read, where it does not depend on that one.
+    /// Position of the page after one that could not be read, if it does not depend on that page.
     pub fn position_after_unread(&self, at: &Position, size: Option<u32>) -> Option<Position> {
         let (pages, first, step) = match &self.kind {
             Some(Paginate::Page(pages)) => (pages, 1, 1),
@@ -244,11 +249,11 @@ impl Pager {
         Some(Position::Number(number.saturating_add(step)))
     }
 
-    /// What follows a page.
+    /// The step after a page.
     ///
     /// # Errors
-    /// What stands at a declared place is of another kind; a sign says that there is more, and nothing
-    /// leads there; or the next page leaves the origin.
+    /// A declared value has another type; a sign states that there are more pages but nothing leads
+    /// there; or the next page leaves the origin.
     pub fn next(&self, at: &Position, seen: &Seen<'_>) -> Result<Step> {
         let mut step = self.declared_step(at, seen)?;
         if *at == Position::First && step.next.is_none() && step.gap.is_none() {
@@ -263,7 +268,7 @@ impl Pager {
         places.map(|(path, value)| Place { path, value: value.as_ref() })
     }
 
-    /// What the declared places say.
+    /// The step according to the declared values.
     fn declared_step(&self, at: &Position, seen: &Seen<'_>) -> Result<Step> {
         let mut places = self.places(seen).take(self.declared);
         match &self.kind {
@@ -279,9 +284,9 @@ impl Pager {
                 let next = link::of_headers(seen.headers, &pages.rel);
                 if next.is_none() && link::is_torn(seen.headers, &pages.rel) {
                     let what =
-                        "the `Link` header tells of a next page in a form that is not understood";
+                        "the `Link` header announces a next page in a form that weir does not support";
                     return Err(Error::new(Kind::Shape, what).with_hint(
-                        "it should read `<https://…>; rel=\"next\"`; rows would be lost",
+                        "the supported form is `<https://…>; rel=\"next\"`; without it rows would be lost",
                     ));
                 }
                 let next = next.map(|next| follow(&next, pages.follow, seen.url)).transpose()?;
@@ -320,7 +325,7 @@ fn by_cursor<'page>(
         Some(more) if more.value.is_some_and(|value| !value.is_null()) => more.more()?,
         _ => None,
     };
-    // Where two signs differ there is more: asking once more than needed loses nothing.
+    // If two signs differ, there are more pages: one extra request loses nothing.
     let goes_on = [last_says, more_says].into_iter().flatten().reduce(|one, other| one || other);
     if goes_on == Some(false) {
         return Ok(Step::to(None, true));
@@ -329,8 +334,8 @@ fn by_cursor<'page>(
         Some(token) => Ok(Step::to(Some(Position::Token(token)), true)),
         None if goes_on == Some(true) => {
             let sign = [more, last].into_iter().flatten().find(|sign| sign.value.is_some());
-            let sign = sign.map_or("the answer".to_owned(), |sign| format!("`{}`", sign.path));
-            Err(at.missing(&format!("{sign} says that there is more")))
+            let sign = sign.map_or("the response".to_owned(), |sign| format!("`{}`", sign.path));
+            Err(at.missing(&format!("{sign} states that there are more pages")))
         }
         None => Ok(Step::to(None, false)),
     }
@@ -343,8 +348,9 @@ fn current(at: &Position, first: u64) -> u64 {
     }
 }
 
-/// What follows a page with a number: `read` counts records and pages up to its end, `after` is the next
-/// one's number, `back` that at which to read again after a fall of the total.
+/// The step after a numbered page. `read` counts the records and pages up to its end, `after` is
+/// the number of the next page, and `back` returns the number at which to read again after the
+/// total has fallen.
 fn numbered<'page>(
     pages: &NumberedPages,
     mut places: impl Iterator<Item = Place<'page>>,
@@ -356,7 +362,8 @@ fn numbered<'page>(
         [&pages.last, &pages.more, &pages.total, &pages.pages].map(&mut place);
     let last = last.as_ref().map(Place::flag).transpose()?.flatten().map(|last| !last);
     let declared = more.is_some();
-    // A `more` that is not there says that there is none, but could be a slip of the spec as well.
+    // An absent `more` means that there are no more pages, but it could also be a mistake in the
+    // spec.
     let sure = more.as_ref().is_some_and(|more| more.value.is_some());
     let more = more.as_ref().map(Place::more).transpose()?.flatten().or(declared.then_some(false));
     let total = total.as_ref().map(Place::count).transpose()?.flatten();
@@ -372,8 +379,8 @@ fn numbered<'page>(
     let gap = (ended && goes_on == Some(true)).then(|| {
         let records = read.0.unwrap_or_default();
         match total.filter(|_| by_total == Some(true)) {
-            Some(total) => format!("the API counts {total} records, and {records} came"),
-            None => "the API says that there is more, and an empty page came".to_owned(),
+            Some(total) => format!("the API counts {total} records, but returned {records}"),
+            None => "the API states that there are more records, but returned an empty page".to_owned(),
         }
     });
     let next = goes_on.unwrap_or(seen.rows > 0) && !ended;
@@ -560,6 +567,6 @@ mod tests {
         assert_eq!((step.next, step.seam), (None, Some(Position::Number(97))));
         let seen = Seen { rows: 0, total: Some(117), ..seen };
         let step = pager.next(&Position::Number(100), &seen).unwrap();
-        assert_eq!(step.gap.as_deref(), Some("the API counts 117 records, and 100 came"));
+        assert_eq!(step.gap.as_deref(), Some("the API counts 117 records, but returned 100"));
     }
 }

@@ -1,5 +1,5 @@
-//! Values by which an API says whether a listing goes on: read strictly, so that another shape is an
-//! error and never the end of a listing.
+//! Values with which an API states whether a listing continues. They are read strictly: a value of
+//! another type is an error, never the end of a listing.
 
 use serde_json::Value;
 
@@ -9,8 +9,8 @@ use crate::secret;
 use crate::spec::Paginate;
 
 impl super::Pager {
-    /// Whether pages are told by numbers, without a total by which it shows that records have moved from one
-    /// to another.
+    /// Whether pages are numbered without a total that would show that records have moved between
+    /// pages.
     pub fn may_shift(&self) -> bool {
         match &self.kind {
             Some(Paginate::Page(pages) | Paginate::Offset(pages)) => pages.total.is_none(),
@@ -19,10 +19,10 @@ impl super::Pager {
     }
 }
 
-/// Characters of a value that a message shows.
+/// Maximum number of characters of a value in a message.
 const SHOWN: usize = 80;
 
-/// A declared place in a response, and what stands there.
+/// A declared path and the value found there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'page> {
     pub(super) path: &'page Path,
@@ -30,17 +30,17 @@ pub(super) struct Place<'page> {
 }
 
 impl Place<'_> {
-    /// The error about a value of another kind than the spec's `paginate` says.
+    /// The error about a value of another type than `paginate` expects.
     pub(super) fn wrong(&self, wanted: &str) -> Error {
         let found = self.value.map_or_else(|| "nothing".to_owned(), shown);
         let what =
-            format!("`paginate` expects {wanted} at `{}`, and {found} stands there", self.path);
+            format!("`paginate` expects {wanted} at `{}`, but found {found}", self.path);
         Error::new(Kind::Shape, what).with_hint(
             "correct `paginate` in the spec; rows would be lost if the listing ended here",
         )
     }
 
-    /// The error about a token that is missing though a sign tells of more.
+    /// The error about a missing token although a sign states that there are more pages.
     pub(super) fn missing(&self, sign: &str) -> Error {
         let what = format!("{sign}, but there is no token for the next page at `{}`", self.path);
         Error::new(Kind::Shape, what).with_hint(
@@ -48,7 +48,7 @@ impl Place<'_> {
         )
     }
 
-    /// A token; `None` where the page has no next one.
+    /// Reads a token; `None` if the page is the last one.
     pub(super) fn token(&self) -> Result<Option<String>> {
         match self.value {
             None | Some(Value::Null | Value::Bool(false)) => Ok(None),
@@ -56,11 +56,11 @@ impl Place<'_> {
             Some(Value::Number(number)) => Ok(Some(number.to_string())),
             Some(Value::Array(items)) if items.is_empty() => Ok(None),
             Some(Value::Object(fields)) if fields.is_empty() => Ok(None),
-            Some(_) => Err(self.wrong("a token, a text or number,")),
+            Some(_) => Err(self.wrong("a token (a text or number)")),
         }
     }
 
-    /// A statement that is true or false; `None` where there is none.
+    /// Reads a boolean; `None` if there is none.
     pub(super) fn flag(&self) -> Result<Option<bool>> {
         match self.value {
             None | Some(Value::Null) => Ok(None),
@@ -74,7 +74,7 @@ impl Place<'_> {
         }
     }
 
-    /// A value that is there where there is more: a flag, a link, a token or a number.
+    /// Reads a value that states that there are more pages: a flag, a link, a token or a number.
     pub(super) fn more(&self) -> Result<Option<bool>> {
         match self.value {
             Some(Value::Number(number)) => Ok(Some(number.as_f64() != Some(0.0))),
@@ -85,14 +85,14 @@ impl Place<'_> {
                 None => Ok(Some(!fields.is_empty())),
                 Some(Value::Null) => Ok(Some(false)),
                 Some(Value::String(text)) => Ok(Some(!text.is_empty())),
-                Some(_) => Err(self.wrong("a sign of more: a flag, a link or a token,")),
+                Some(_) => Err(self.wrong("a sign of more pages (a flag, a link or a token)")),
             },
-            Some(Value::Array(_)) => Err(self.wrong("a sign of more: a flag, a link or a token,")),
+            Some(Value::Array(_)) => Err(self.wrong("a sign of more pages (a flag, a link or a token)")),
             None | Some(Value::Null | Value::Bool(_)) => self.flag(),
         }
     }
 
-    /// A number of records or pages; `None` where there is none.
+    /// Reads a number of records or pages; `None` if there is none.
     pub(super) fn count(&self) -> Result<Option<u64>> {
         let wrong = || self.wrong("a whole number");
         match self.value {

@@ -59,8 +59,7 @@ pub(super) fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
     }
 }
 
-/// The requests of an incremental run; empty if the stream has no cursor or only a newest-first one
-/// without its own requests.
+/// The requests of an incremental run; empty if the stream declares no way to request changes.
 pub(super) fn changes(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
     let Some(cursor) = &stream.cursor else { return Vec::new() };
     let base = match cursor.requests.as_slice() {

@@ -10,7 +10,7 @@ impl Spec {
     /// Reads and checks a spec.
     ///
     /// # Errors
-    /// All that is wrong with its form and its meaning.
+    /// Everything that is wrong with its form and its meaning.
     pub fn load(file: &str, text: &str) -> Result<Self, Problems> {
         Document::parse(file, text)?.renamed(&renamed()).read_checked(check::check)
     }

@@ -1,4 +1,4 @@
-//! A parsed file: its tree, its lines, and the reading of typed data.
+//! A parsed file: its tree, its lines, and how typed data are read from it.
 
 use serde::de::DeserializeOwned;
 
@@ -10,7 +10,7 @@ use super::place::Place;
 use super::problem::{Finding, Problem, Problems};
 use super::{flaws, former, guard, hints, node, read};
 
-/// Characters of a line that is shown with a problem; longer ones only take up the screen.
+/// Maximum length of a line that a problem shows, in characters.
 const SHOWN: usize = 200;
 
 /// A parsed file.
@@ -18,12 +18,12 @@ const SHOWN: usize = 200;
 pub struct Document {
     file: String,
     lines: Vec<String>,
-    /// Whether each line may hold secrets; it is not shown then.
+    /// Whether each line may contain secrets. Problems do not show such lines.
     hidden: Vec<bool>,
     private: bool,
     root: Node,
     flaws: Vec<Flaw>,
-    /// Places of the texts that were filled in, perhaps with secrets.
+    /// Places of the texts that were filled in, which may contain secrets.
     filled: Vec<Place>,
 }
 
@@ -37,12 +37,14 @@ impl Document {
         Self::parse_with(file, text, &|lines| vec![false; lines.len()], false)
     }
 
-    /// Like [`Document::parse`], for a file of which parts may hold secrets: problems do not show those.
+    /// Like [`Document::parse`], for a file whose guarded parts may contain secrets. Problems do
+    /// not show them.
     pub fn parse_guarded(file: &str, text: &str, guard: &Guard) -> Result<Self, Problems> {
         Self::parse_with(file, text, &|lines| guard::hidden(lines, guard), false)
     }
 
-    /// Like [`Document::parse`], for a file that may hold secrets: problems do not show its lines.
+    /// Like [`Document::parse`], for a file that may contain secrets anywhere. Problems do not show
+    /// its lines.
     pub fn parse_private(file: &str, text: &str) -> Result<Self, Problems> {
         Self::parse_with(file, text, &|lines| vec![true; lines.len()], true)
     }
@@ -83,8 +85,8 @@ impl Document {
         &self.root
     }
 
-    /// The same document with each scalar text replaced by `replace`; what it returns as an error
-    /// becomes a problem at that place.
+    /// The same document with each text replaced by the result of `replace`. An error of `replace`
+    /// becomes a problem at the place of the text.
     pub fn map_texts(
         mut self,
         replace: &dyn Fn(&str) -> Result<Option<String>, String>,
@@ -96,8 +98,8 @@ impl Document {
         if problems.0.is_empty() { Ok(self) } else { Err(problems.tidy()) }
     }
 
-    /// The same document with present names in place of former ones. A mapping that has both becomes a
-    /// problem of every later reading.
+    /// The same document with former names of keys replaced by the present ones. A mapping with
+    /// both names is reported as a problem by each later reading.
     #[must_use]
     pub fn renamed(mut self, keys: &[Renamed]) -> Self {
         for key in keys {
@@ -114,7 +116,7 @@ impl Document {
         self.read_checked(|_| Vec::new())
     }
 
-    /// Reads typed data and checks what they mean.
+    /// Reads typed data and checks their meaning.
     ///
     /// # Errors
     /// As with [`Document::read`], together with what `check` finds in the part that could be read;
@@ -135,7 +137,7 @@ impl Document {
                 problems.push(self.located(&reading.tree, finding));
             }
         }
-        // What was read in place of a flaw is no news.
+        // A problem at the place of a flaw only repeats it.
         problems.retain(|problem| self.flaws.iter().all(|flaw| flaw.place != problem.place));
         let flaws = self
             .flaws
@@ -148,7 +150,7 @@ impl Document {
         }
     }
 
-    /// Gives findings their places.
+    /// Looks up the places of findings.
     pub fn locate(&self, findings: Vec<Finding>) -> Problems {
         let located = findings.into_iter().map(|finding| self.located(&self.root, finding));
         Problems(located.collect()).tidy()
@@ -159,7 +161,7 @@ impl Document {
         self.problem(tree.place_of(&path), finding.message, finding.hint)
     }
 
-    /// Whether what stands at a place may be a secret.
+    /// Whether the text at a place may be secret.
     fn hides(&self, place: Place) -> bool {
         let line = place.line.checked_sub(1).and_then(|index| self.hidden.get(index));
         line.copied().unwrap_or(self.private)
@@ -225,7 +227,7 @@ mod tests {
     fn duplicate_keys_are_found() {
         check(
             "name: a\nname: b\n",
-            "a.yaml:2:1: the key `name` is there twice\n  2 | name: b\n    | ^\n  hint: keep one of the two",
+            "a.yaml:2:1: the key `name` is there twice\n  2 | name: b\n    | ^\n  hint: remove one of the two",
         );
     }
 

@@ -326,7 +326,7 @@ fn unknown_keys_get_a_suggestion() {
       10 |     paginate: { curser: { at: next, param: cursor } }
          |                 ^
       hint: did you mean `cursor`?
-    unknown_keys.yaml:12:11: `texd` is none of the allowed words
+    unknown_keys.yaml:12:11: `texd` is not one of the allowed words
       12 |       id: texd
          |           ^
       hint: did you mean `text`?
@@ -368,7 +368,7 @@ fn what_is_said_of_changes_is_checked() {
     changes.yaml:19:41: `lookback` is a duration, but the cursor is an int
       19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
          |                                         ^
-    changes.yaml:19:75: `until` is none of the allowed words
+    changes.yaml:19:75: `until` is not one of the allowed words
       19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
          |                                                                           ^
       hint: allowed: at_least, after
@@ -451,19 +451,19 @@ fn all_keys_that_stand_twice_are_told() {
     duplicate_keys.yaml:10:7: the key `id` is there twice
       10 |       id: int
          |       ^
-      hint: keep one of the two
+      hint: remove one of the two
     duplicate_keys.yaml:14:5: the key `get` is there twice
       14 |     get: /refunds/all
          |     ^
-      hint: keep one of the two
+      hint: remove one of the two
     duplicate_keys.yaml:15:3: the key `orders` is there twice
       15 |   orders:
          |   ^
-      hint: keep one of the two
+      hint: remove one of the two
     duplicate_keys.yaml:18:1: the key `name` is there twice
       18 | name: store
          | ^
-      hint: keep one of the two
+      hint: remove one of the two
     ");
 }
 
@@ -856,14 +856,14 @@ fn mistakes_of_form_and_meaning_are_told_at_once() {
       9 |     key: [idd]
         |           ^
       hint: did you mean `id`?
-    several.yaml:13:14: `money` is none of the allowed words
+    several.yaml:13:14: `money` is not one of the allowed words
       13 |       total: money
          |              ^
       hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes
     several.yaml:15:7: the key `placed_at` is there twice
       15 |       placed_at: date
          |       ^
-      hint: keep one of the two
+      hint: remove one of the two
     several.yaml:17:15: no stream feeds the queue `order_idz`
       17 |     for_each: order_idz
          |               ^
@@ -892,11 +892,11 @@ fn a_replication_tells_all_its_mistakes_at_once() {
       2 | targt: OUT
         | ^
       hint: did you mean `target`?
-    replication.yaml:3:19: `full_refresh` is none of the allowed words
+    replication.yaml:3:19: `full_refresh` is not one of the allowed words
       3 | defaults: { mode: full_refresh, object: "{stream}.parquet" }
         |                   ^
       hint: did you mean `full-refresh`?
-    replication.yaml:5:37: `number` is none of the allowed words
+    replication.yaml:5:37: `number` is not one of the allowed words
       5 |   '*': { select: id, columns: { id: number } }
         |                                     ^
       hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes
@@ -907,7 +907,7 @@ fn a_replication_tells_all_its_mistakes_at_once() {
     replication.yaml:7:3: the key `orders` is there twice
       7 |   orders:
         |   ^
-      hint: keep one of the two
+      hint: remove one of the two
     "#);
 }
 
