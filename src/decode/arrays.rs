@@ -6,13 +6,14 @@ use super::column::ColumnBuilder;
 use super::scalar;
 use crate::schema::ColumnType;
 
-/// A timestamp as APIs write it, or a date, in microseconds since 1970; `None` when it is neither.
+/// A timestamp in one of the common formats, or a date, in microseconds since 1970; `None` if it is
+/// neither.
 pub fn timestamp(text: &str) -> Option<i64> {
     scalar::timestamp(&serde_json::Value::from(text).to_string())
 }
 
-/// An array with the same value in every row, given as JSON text; null when there is none or it does
-/// not fit.
+/// An array with the same value in every row, given as JSON text; null if there is none or its type
+/// does not match.
 pub fn repeated(kind: ColumnType, json: Option<&str>, rows: usize) -> ArrayRef {
     let mut column = ColumnBuilder::new(kind);
     if let Some(more) = rows.checked_sub(1) {
@@ -22,7 +23,7 @@ pub fn repeated(kind: ColumnType, json: Option<&str>, rows: usize) -> ArrayRef {
     column.finish()
 }
 
-/// An array of values given as JSON text; null where there is none or it does not fit.
+/// An array of values given as JSON text; null where there is none or its type does not match.
 pub fn array<'json>(
     kind: ColumnType,
     values: impl Iterator<Item = Option<&'json str>>,

@@ -1,4 +1,4 @@
-//! One column under construction: typed values that can be taken back row by row.
+//! A column under construction, whose last rows can be removed again.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, Scala
 use super::scalar;
 use crate::schema::{ColumnType, DECIMAL};
 
-/// The value does not fit the column's type; the column is as it was.
+/// The value does not match the column's type; the column is unchanged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit;
 
-/// Values of a column, with the means to take the last ones back.
+/// Builder of a column that can remove its last values.
 #[derive(Debug)]
 pub(super) struct ColumnBuilder {
     kind: ColumnType,
@@ -48,12 +48,12 @@ impl ColumnBuilder {
         Self { kind, values, valid: BooleanBufferBuilder::new(0) }
     }
 
-    /// Rows so far.
+    /// Number of rows.
     pub(super) fn len(&self) -> usize {
         self.valid.len()
     }
 
-    /// Appends the value of this JSON text, which is not `null`.
+    /// Appends the value of a JSON text other than `null`.
     pub(super) fn push_json(&mut self, raw: &str) -> Result<(), Misfit> {
         match &mut self.values {
             Values::Text { ends, bytes } => {
@@ -121,7 +121,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// Takes all values after the first `rows` back.
+    /// Removes all values after the first `rows`.
     pub(super) fn truncate(&mut self, rows: usize) {
         match &mut self.values {
             Values::Text { ends, bytes } => {

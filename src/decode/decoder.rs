@@ -4,17 +4,17 @@ use super::layout::{ColumnSource, DecodeError, Layout};
 use super::trie::{Target, Trie};
 use crate::path::Step;
 
-/// A layout made ready.
+/// A compiled layout.
 #[derive(Debug)]
 pub struct Decoder {
     pub(super) layout: Layout,
-    /// Around the records.
+    /// Trie of the fields around the records.
     pub(super) envelope: Trie,
-    /// From the outermost enclosing record to the record itself.
+    /// One level per record, from the outermost enclosing record to the record itself.
     pub(super) levels: Vec<Level>,
 }
 
-/// Where a response tells of errors beside its records; then, where it says that it has failed, and how.
+/// Fields in which a response reports errors; then values with which it states that it has failed.
 pub(super) const ERRORS: [&str; 5] = ["errors", "error", "success", "ok", "status"];
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Level {
     pub(super) trie: Trie,
     /// Whether its records are a list.
     pub(super) is_list: bool,
-    /// Columns whose values are in records of this level.
+    /// Indexes of the columns with values in records of this level.
     pub(super) columns: Vec<usize>,
 }
 
@@ -41,7 +41,7 @@ impl Decoder {
                 (_, None) => {}
             }
         }
-        // `data[]` is the list at `data`.
+        // `data[]` means the list at `data`.
         let listed = segments.len() > 1 && segments.last().is_some_and(Vec::is_empty);
         if listed {
             segments.pop();

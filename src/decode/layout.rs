@@ -1,4 +1,4 @@
-//! What is taken from a response, and what comes of it.
+//! What to decode from a response, and the result.
 
 use std::fmt;
 
@@ -8,26 +8,26 @@ use serde_json::Value;
 use crate::path::Path;
 use crate::schema::ColumnType;
 
-/// What is to be taken from a response.
+/// What to decode from a response.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    /// Path of the records; `[]` in it enters records that enclose others: `results[].labels`. What `[]`
-    /// stands behind is a list.
+    /// Path of the records. `[]` enters enclosing records: `results[].labels`. A value before `[]`
+    /// must be a list.
     pub records: Path,
-    /// Whether the records are a list, of which pages come: one object is an error then, but where the
-    /// records are the response itself.
+    /// Whether the listing has pages, so that the records must be a list. A single object is then
+    /// an error, unless the records are the response itself.
     pub paged: bool,
-    /// Whether null in the place of the records says that there are none; else it is an error.
+    /// Whether null in place of the records means that there are none; otherwise it is an error.
     pub null_is_none: bool,
-    /// Columns, in the order in which they are wanted.
+    /// Columns, in the order of the result.
     pub columns: Vec<ColumnSource>,
-    /// Paths in a record whose values are wanted as text beside the columns.
+    /// Paths in a record whose values are returned as text, in addition to the columns.
     pub taps: Vec<Path>,
-    /// Paths outside the records, for finding the next page.
+    /// Paths outside the records, used to find the next page.
     pub captures: Vec<Path>,
-    /// What becomes of other fields of a record.
+    /// What happens to other fields of a record.
     pub others: Others,
-    /// Paths in a record that are dropped whatever `others` says.
+    /// Paths in a record that are always dropped, whatever `others` is.
     pub ignore: Vec<Path>,
 }
 
@@ -36,17 +36,17 @@ pub struct Layout {
 pub struct ColumnSource {
     /// Type.
     pub kind: ColumnType,
-    /// Paths in a record, `^` leading to the enclosing record; the first that is there and not null
-    /// gives the value.
+    /// Paths in a record; `^` leads to the enclosing record. The first path with a value other than
+    /// null applies.
     pub paths: Vec<Path>,
-    /// JSON text of the value of a record that has none.
+    /// JSON text of the default for records without a value.
     pub default: Option<String>,
 }
 
-/// What becomes of fields of a record that are on no path.
+/// What happens to fields of a record that are on no declared path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Others {
-    /// They are kept as one JSON object.
+    /// They are kept in one JSON object.
     #[default]
     Keep,
     /// They are dropped.
@@ -55,48 +55,49 @@ pub enum Others {
     Refuse,
 }
 
-/// What a response held.
+/// The decoded response.
 #[derive(Debug)]
 pub struct Page {
     /// Number of records.
     pub rows: usize,
     /// One array per column of the layout, each of `rows` values.
     pub columns: Vec<ArrayRef>,
-    /// Per record its other fields and misfits as a JSON object, or null; absent unless kept.
+    /// Per record: its other fields and values with type mismatches as a JSON object, or null.
+    /// `None` unless they are kept.
     pub extra: Option<ArrayRef>,
     /// One array per tap, each of `rows` values.
     pub taps: Vec<StringArray>,
     /// One value per capture.
     pub captures: Vec<Option<Value>>,
-    /// Values that did not fit their column.
+    /// Number of type mismatches.
     pub misfits: u64,
-    /// Path of the first of them.
+    /// Path of the first type mismatch.
     pub first_misfit: Option<String>,
-    /// Errors that the response tells of beside its records.
+    /// Errors that the response reports beside its records.
     pub errors: Option<String>,
-    /// Whether the response says that it has failed (`success: false`, `status: error`).
+    /// Whether the response states that it has failed (`success: false`, `status: error`).
     pub failed: bool,
-    /// Per column of the layout the values that did not fit it.
+    /// Number of type mismatches per column of the layout.
     pub column_misfits: Vec<u64>,
 }
 
 /// Why a response could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// It is not whole, valid JSON.
+    /// It is not complete, valid JSON; a retry may help.
     Malformed(String),
-    /// It is something else than JSON, and will be so again.
+    /// It is not JSON; a retry does not help.
     NotJson(String),
-    /// It is JSON, but not of the shape that the layout expects.
+    /// It is JSON, but does not have the structure that the layout expects.
     Shape(String),
 }
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(why) => write!(formatter, "the answer is not valid JSON: {why}"),
-            Self::NotJson(what) => write!(formatter, "the answer is not JSON: {what}"),
-            Self::Shape(why) => write!(formatter, "the answer has another shape: {why}"),
+            Self::Malformed(why) => write!(formatter, "the response is not valid JSON: {why}"),
+            Self::NotJson(what) => write!(formatter, "the response is not JSON: {what}"),
+            Self::Shape(why) => write!(formatter, "the response has an unexpected structure: {why}"),
         }
     }
 }

@@ -24,11 +24,11 @@ impl Decoder {
         let page = run.finish();
         if let Some(errors) = page.errors.as_ref().filter(|_| !found || page.rows == 0) {
             return Err(DecodeError::Shape(format!(
-                "there are no records, and it tells of errors: {errors}"
+                "it has no records and reports errors: {errors}"
             )));
         }
         if page.failed && page.rows == 0 {
-            let what = "there are no records, and it says that it has failed (`success`, `ok` or `status`)";
+            let what = "it has no records and states that it has failed (`success`, `ok` or `status`)";
             return Err(DecodeError::Shape(what.to_owned()));
         }
         if !found {
@@ -39,8 +39,8 @@ impl Decoder {
     }
 }
 
-/// What a body is that is not JSON, where that can be told; a body of JSON that is broken or cut short, or a
-/// page of HTML that something in between may have sent, can come whole the next time.
+/// What a body is that is not JSON, if it can be recognized. `None` for truncated or broken JSON
+/// and for a page of HTML, which a proxy may have sent: a retry may help for those.
 fn not_json(body: &[u8]) -> Option<String> {
     let start = body.trim_ascii_start();
     let Some(first) = start.first() else {
@@ -49,7 +49,7 @@ fn not_json(body: &[u8]) -> Option<String> {
         return Some(what.to_owned());
     };
     if body.starts_with(b"\xFF\xFE") || body.starts_with(b"\xFE\xFF") {
-        return Some("it is UTF-16, and JSON is UTF-8".to_owned());
+        return Some("it is UTF-16, but JSON is UTF-8".to_owned());
     }
     let mut values =
         serde_json::Deserializer::from_slice(start).into_iter::<serde::de::IgnoredAny>();
@@ -59,7 +59,7 @@ fn not_json(body: &[u8]) -> Option<String> {
         b'<' if start.starts_with(b"<?xml") => Some("it is XML".to_owned()),
         b'<' => None,
         b'{' | b'[' if one && rest.first() == Some(first) => {
-            Some("several values follow each other, as in newline-delimited JSON".to_owned())
+            Some("it consists of several values, as newline-delimited JSON does".to_owned())
         }
         b'{' | b'[' => None,
         _ => {
@@ -70,7 +70,8 @@ fn not_json(body: &[u8]) -> Option<String> {
     }
 }
 
-/// The value at a path of a JSON text; a number that is none of 64 bits is the text of its digits.
+/// The value at a path in a JSON text. A number that does not fit 64 bits becomes the text of its
+/// digits.
 pub fn value_at(json: &[u8], path: &Path) -> Option<Value> {
     let layout = Layout { captures: vec![path.clone()], ..Layout::default() };
     let mut envelope = Trie::default();

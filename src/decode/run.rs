@@ -1,4 +1,4 @@
-//! One response on its way into columns.
+//! The decoding of one response into columns.
 
 use arrow_array::cast::AsArray;
 use serde_json::Value;
@@ -12,14 +12,14 @@ use super::trie::Target;
 use crate::schema::ColumnType;
 use crate::secret;
 
-/// Rank of a column that has no value in the present record yet.
+/// Rank of a column without a value in the current record.
 const UNSET: u8 = u8::MAX;
 
-/// One response on its way into columns.
+/// The decoding of one response into columns.
 pub(super) struct Run<'decoder> {
     pub(super) decoder: &'decoder Decoder,
     columns: Vec<ColumnBuilder>,
-    /// Per column the rank of the path that gave the present record's value, or [`UNSET`].
+    /// Per column: rank of the path that provided the current record's value, or [`UNSET`].
     ranks: Vec<u8>,
     taps: Vec<ColumnBuilder>,
     pub(super) extra: Option<ExtraBuilder>,
@@ -49,7 +49,7 @@ impl<'decoder> Run<'decoder> {
         }
     }
 
-    /// Counts a value that does not fit a column.
+    /// Counts a type mismatch of a column.
     pub(super) fn misses(&mut self, column: usize) {
         if let Some(count) = self.column_misfits.get_mut(column) {
             *count += 1;
@@ -60,7 +60,7 @@ impl<'decoder> Run<'decoder> {
         level + 1 == self.decoder.levels.len()
     }
 
-    /// Whether a column or tap has the whole record of this level.
+    /// Whether a column or tap takes the whole record of this level.
     pub(super) fn wants_whole(&self, level: usize) -> bool {
         let root = self.decoder.levels.get(level).and_then(|level| level.trie.node(0));
         let whole = |target: &Target| matches!(target, Target::Column { .. } | Target::Tap(_));
@@ -71,7 +71,7 @@ impl<'decoder> Run<'decoder> {
         self.decoder.levels.get(level).map(|level| level.columns.as_slice()).unwrap_or_default()
     }
 
-    /// Forgets the values of the record before.
+    /// Resets the ranks at the start of a record.
     pub(super) fn begin_record(&mut self, level: usize) {
         for index in self.columns_of(level) {
             if let Some(rank) = self.ranks.get_mut(*index) {
@@ -80,8 +80,8 @@ impl<'decoder> Run<'decoder> {
         }
     }
 
-    /// Completes a record: columns without a value get their default or null, and a record that
-    /// encloses others gives its values to each of them.
+    /// Completes a record. Columns without a value get their default or null; the values of a
+    /// record that encloses others are repeated for each of them.
     pub(super) fn end_record(&mut self, level: usize, rows_before: usize) {
         if self.is_innermost(level) {
             self.rows += 1;
@@ -110,7 +110,7 @@ impl<'decoder> Run<'decoder> {
         }
     }
 
-    /// Gives a value to a column, unless a path of a better rank has given it one.
+    /// Sets the value of a column, unless a path with a lower rank has already set it.
     pub(super) fn set_column(
         &mut self,
         index: usize,
@@ -163,7 +163,7 @@ impl<'decoder> Run<'decoder> {
 
 const FAILED: [&str; 4] = ["error", "failed", "failure", "fail"];
 
-/// Whether a value says that there is nothing.
+/// Whether a value means that there is no error.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -175,7 +175,8 @@ pub(super) fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A value as JSON of 200 characters at most; secrets are masked first, since a part of one is not recognised.
+/// A value as JSON, at most 200 characters. Secrets are masked before it is truncated, because a
+/// part of a secret would not be recognized.
 fn shortened(value: &Value) -> String {
     let text = secret::shown(&value.to_string());
     let end = text.char_indices().nth(200).and_then(|(end, _)| text.get(..end));

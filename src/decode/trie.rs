@@ -1,25 +1,25 @@
-//! Paths merged into a trie, so that a JSON value is followed along all of them at once.
+//! Paths merged into a trie, so that a JSON value is matched against all of them at once.
 
 use crate::path::Step;
 
-/// What a value at the end of a path is for.
+/// The use of a value at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// A column's value; of several paths to one column, that with the lowest rank wins.
+    /// A column's value; among several paths of one column, the lowest rank wins.
     Column { index: usize, rank: u8 },
-    /// A value wanted as text.
+    /// A value returned as text.
     Tap(usize),
     /// A value outside the records.
     Capture(usize),
     /// The records of this level.
     Records(usize),
-    /// Nothing: the value is dropped.
+    /// The value is dropped.
     Ignore,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// Name of the field it stands for; empty for the root and for list items.
+    /// Name of its field; empty for the root and for list items.
     pub(super) name: String,
     pub(super) fields: Vec<(String, usize)>,
     pub(super) items: Vec<(usize, usize)>,
@@ -40,7 +40,7 @@ impl Node {
     }
 }
 
-/// Nodes by number; 0 is the root.
+/// Nodes by index; 0 is the root.
 #[derive(Debug)]
 pub(super) struct Trie {
     nodes: Vec<Node>,
@@ -66,7 +66,7 @@ impl Trie {
             || below.copied().any(|child| self.leads_to_records(child))
     }
 
-    /// The columns whose values are inside the value of a node.
+    /// The columns with values inside the value of a node.
     pub(super) fn columns_below(&self, number: usize) -> Vec<usize> {
         let mut columns = Vec::new();
         let mut left = vec![number];

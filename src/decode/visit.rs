@@ -1,4 +1,4 @@
-//! Follows a JSON text along a trie and hands each value to the run.
+//! Visits a JSON text along a trie and passes each value to the run.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,7 +9,7 @@ use super::layout::Others;
 use super::run::Run;
 use super::trie::{Node, Target, Trie};
 
-/// Visits a whole document from the envelope's root.
+/// Visits a whole document, starting at the root of the envelope.
 pub(super) fn document(run: &mut Run<'_>, body: &[u8]) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let trie = &run.decoder.envelope;
@@ -18,15 +18,15 @@ pub(super) fn document(run: &mut Run<'_>, body: &[u8]) -> Result<(), serde_json:
     json.end()
 }
 
-/// A visit of one trie: the envelope's, or that of one record.
+/// A visit along one trie: that of the envelope, or of one record.
 struct Walk<'run, 'decoder> {
     run: &'run mut Run<'decoder>,
     trie: &'decoder Trie,
     /// Level of the record; `None` in the envelope.
     level: Option<usize>,
-    /// Nodes from below the root to the present one.
+    /// Nodes from below the root to the current one.
     stack: Vec<usize>,
-    /// How many of them are ignored but for declared paths inside.
+    /// Number of those nodes that are ignored except for declared paths inside them.
     ignored: usize,
 }
 
@@ -35,7 +35,7 @@ impl<'decoder> Walk<'_, 'decoder> {
         self.trie.node(number)
     }
 
-    /// Whether undeclared fields here are somebody's concern.
+    /// Whether undeclared fields matter here.
     fn others(&self) -> Option<Others> {
         let innermost = self.level.is_some_and(|level| self.run.is_innermost(level));
         let others = if self.ignored > 0 { Others::Drop } else { self.run.decoder.layout.others };
@@ -46,7 +46,7 @@ impl<'decoder> Walk<'_, 'decoder> {
         self.node(number).map(|node| node.name.as_str()).unwrap_or_default()
     }
 
-    /// Keeps a field's JSON text in `_extra`; `name` is below the present node.
+    /// Keeps a field's JSON text in `_extra`; `name` is below the current node.
     fn keep(&mut self, name: &str, raw: &str) {
         let trie = self.trie;
         let names = self
@@ -58,7 +58,7 @@ impl<'decoder> Walk<'_, 'decoder> {
         }
     }
 
-    /// Gives a value that ends a path to what it is for.
+    /// Passes the value at the end of a path to its targets.
     fn set(&mut self, number: usize, raw: &str) {
         if raw == "null" {
             return;
@@ -96,7 +96,7 @@ impl<'decoder> Walk<'_, 'decoder> {
         self.keep(name, raw);
     }
 
-    /// Null stands around the records.
+    /// A null in place of the records, or of a value that encloses them.
     fn nothing(&mut self, node: usize) {
         let leads = self.level.is_none() && self.trie.leads_to_records(node);
         if leads && self.run.decoder.layout.null_is_none {
@@ -104,7 +104,7 @@ impl<'decoder> Walk<'_, 'decoder> {
         }
     }
 
-    /// A scalar or list stands where the paths go on into an object.
+    /// A scalar or list in place of an object that the paths enter.
     fn not_an_object(&mut self, node: usize, raw: &str) {
         if self.level.is_none() || self.stack.is_empty() || self.ignored > 0 {
             return;
@@ -267,7 +267,7 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
     }
 }
 
-/// A value whose digits are all kept: a number that is none of 64 bits becomes its text.
+/// A value with all its digits: a number that does not fit 64 bits becomes its text.
 fn exact(raw: &str) -> Option<serde_json::Value> {
     let value: serde_json::Value = serde_json::from_str(raw).ok()?;
     Some(if value.is_f64() && raw.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
@@ -277,11 +277,11 @@ fn exact(raw: &str) -> Option<serde_json::Value> {
     })
 }
 
-/// The records of one level: a list of them, or a single one.
+/// The records of one level: a list or a single record.
 struct Records<'run, 'decoder> {
     run: &'run mut Run<'decoder>,
     level: usize,
-    /// Its text, where a column has the whole record.
+    /// The text of the record, if a column takes the whole record.
     raw: Option<&'run str>,
 }
 
@@ -330,7 +330,7 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
 struct Record<'run, 'decoder> {
     run: &'run mut Run<'decoder>,
     level: usize,
-    /// Its text, where a column has the whole record.
+    /// The text of the record, if a column takes the whole record.
     raw: Option<&'run str>,
 }
 
@@ -352,7 +352,7 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a record, that is, an object")
+        formatter.write_str("a record (an object)")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
@@ -371,7 +371,7 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
     }
 }
 
-/// A field's name: one that leads on, or another.
+/// The name of a field: one on a declared path, or another.
 enum Field<'de> {
     Known(usize),
     Unknown(Cow<'de, str>),

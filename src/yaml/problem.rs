@@ -1,4 +1,4 @@
-//! What is wrong in a file, before and after its place is known.
+//! Problems in files, before and after their place is known.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use super::place::Place;
 use super::suggest::suggest;
 use crate::error::Error;
 
-/// Something wrong in a file.
+/// A problem in a file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// File, as the user named it.
+    /// The file, as the user named it.
     pub file: String,
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What, in a lowercase clause.
+    /// What is wrong, as a lowercase clause.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// The line itself; `None` where it might hold a secret.
+    /// The line; `None` if it may contain a secret.
     pub line: Option<String>,
 }
 
@@ -38,12 +38,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong in a file, in its order.
+/// All problems in a file, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// Sorts them by place and drops repetitions.
+    /// Sorts the problems by place and removes duplicates.
     pub(super) fn tidy(mut self) -> Self {
         self.0.sort();
         self.0.dedup();
@@ -67,16 +67,16 @@ impl From<Problems> for Error {
     }
 }
 
-/// A problem by the path of what is wrong, before its place is looked up.
+/// A problem identified by a path, before its place is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Keys and, for list items, positions from 0, from the top of the document.
     pub path: Vec<String>,
-    /// What, in a lowercase clause.
+    /// What is wrong, as a lowercase clause.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// The name that is not there, when that is what is wrong.
+    /// The missing name, if the problem is a missing name.
     pub missing: Option<String>,
 }
 
@@ -87,7 +87,7 @@ impl Finding {
         Self { path, message: message.into(), hint: None, missing: None }
     }
 
-    /// A name that is not there, with those that are near it.
+    /// A finding about a missing name, with similar names as a hint.
     pub fn missing<'name>(
         path: &[&str],
         message: impl Into<String>,
@@ -98,7 +98,7 @@ impl Finding {
         Self { hint, missing: Some(name.to_owned()), ..Self::new(path, message) }
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,6 +1,6 @@
-//! Names that the user may have meant.
+//! Suggestions for misspelt names.
 
-/// The candidate that the user most likely meant, as a hint; else the list of candidates.
+/// A hint with the most similar candidate, or with the list of candidates.
 pub fn suggest<'name>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'name str>,
@@ -11,7 +11,7 @@ pub fn suggest<'name>(
         .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
         .filter(|(distance, name)| *distance <= 1 + name.len().min(wrong.len()) / 4)
         .min();
-    // A longer word for the same, `integer` for `int`, or one that was not written to its end.
+    // A longer word, such as `integer` for `int`, or an abbreviation.
     let begins = |name: &&&str| {
         let (short, long) =
             if name.len() < wrong.len() { (**name, wrong) } else { (wrong, **name) };
@@ -25,10 +25,10 @@ pub fn suggest<'name>(
     }
 }
 
-/// Whether a text is in all likelihood another one, misspelt: written in another case, or with one letter
-/// wrong, missing or too many within it.
+/// Whether a text is probably a misspelling of another one: it differs only in case, or in one
+/// letter.
 pub fn is_slip(text: &str, meant: &str) -> bool {
-    /// Letters below which one makes all the difference.
+    /// Minimum length for a difference of one letter.
     const LONG: usize = 5;
     let plain = |text: &str| text.replace('_', "").to_lowercase();
     let long = text.len().min(meant.len()) >= LONG;
