@@ -17,19 +17,19 @@ pub enum Step {
     Up,
 }
 
-/// A way from a JSON value to values inside it. The empty path is the value itself.
+/// A path from a JSON value to values inside it. The empty path is the value itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path {
     /// Its steps.
     pub steps: Vec<Step>,
 }
 
-/// Why a text is no path.
+/// Why a text is not a valid path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathError {
     /// A lowercase clause.
     pub message: String,
-    /// Where in the text, in bytes from 0.
+    /// Byte offset of the error in the text, from 0.
     pub offset: usize,
 }
 
@@ -54,7 +54,7 @@ impl Path {
             let offset = text.len() - rest.len();
             let (step, tail) = if let Some(inner) = rest.strip_prefix('[') {
                 bracket(inner).ok_or_else(|| PathError {
-                    message: "after `[` comes `]`, a number or a quoted name, then `]`".to_owned(),
+                    message: "`[` must be followed by `]`, or by a number or a quoted name and `]`".to_owned(),
                     offset,
                 })?
             } else {
@@ -67,7 +67,8 @@ impl Path {
         Ok(Self { steps })
     }
 
-    /// The value it leads to; `None` when something on the way is missing or it goes to many.
+    /// The value at the path; `None` if a part of the path is missing, or if it leads to several
+    /// values.
     pub fn find<'value>(&self, value: &'value Value) -> Option<&'value Value> {
         self.steps.iter().try_fold(value, |value, step| match step {
             Step::Key(name) => value.get(name),
@@ -86,7 +87,7 @@ fn key(text: &str, first: bool) -> Option<(Step, &str)> {
     trimmed.then(|| (Step::Key(name.to_owned()), rest))
 }
 
-/// What follows an opening bracket.
+/// The step after an opening bracket.
 fn bracket(text: &str) -> Option<(Step, &str)> {
     if let Some(rest) = text.strip_prefix(']') {
         return Some((Step::Each, rest));

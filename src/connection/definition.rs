@@ -17,31 +17,31 @@ use crate::secret::{Secret, hide};
 use crate::spec::EMBEDDED;
 use crate::yaml::{Document, Node, NodeValue};
 
-/// Name of the connection that is always there: files below the replication's folder, else below the
-/// current one.
+/// Name of the built-in connection: files below the replication's folder, or below the current
+/// folder if there is no replication.
 pub const LOCAL: &str = "LOCAL";
 
-/// Named access to something.
+/// Named access to an API, a database or a store of files.
 #[derive(Clone)]
 pub struct Connection {
-    /// Name, as it was defined.
+    /// Name, as defined.
     pub name: String,
     /// Where it was defined.
     pub origin: Origin,
-    /// The file in which it was defined, where it was a file.
+    /// The file in which it was defined, if it was a file.
     pub file: Option<PathBuf>,
-    /// What it leads to.
+    /// Its kind.
     pub kind: ConnectionKind,
-    /// Its properties, `type` aside; any may be secret.
+    /// Its properties except `type`; any of them may be secret.
     pub properties: IndexMap<String, Secret>,
-    /// Values of the spec's inputs, where the replication sets none.
+    /// Values of the spec's inputs that the replication does not set.
     pub inputs: IndexMap<String, Value>,
-    /// Those of them that stand elsewhere, until [`Connection::fetched`]: the property itself holds the
-    /// reference till then.
+    /// References among the properties, until [`Connection::fetched`] resolves them. Until then,
+    /// the property holds the text of the reference.
     pub elsewhere: IndexMap<String, Reference>,
-    /// By what its paths go.
+    /// The base of its relative paths.
     base: Base,
-    /// Settings of a simulated API, in place of a real one.
+    /// Settings of a simulated API that replaces the real one.
     pub simulate: Option<Value>,
 }
 
@@ -58,15 +58,15 @@ impl Connection {
         self.properties.get(name).map(Secret::expose)
     }
 
-    /// Whether a command must be run for its values.
+    /// Whether any of its values is the output of a command.
     pub fn has_commands(&self) -> bool {
         self.elsewhere.values().any(|one| matches!(one, Reference::Command(_)))
     }
 
-    /// Reads the files in which values stand, to see whether they are there; runs nothing.
+    /// Checks that the files with its values can be read; runs no command.
     ///
     /// # Errors
-    /// One cannot be read.
+    /// A file cannot be read.
     pub fn check_files(&self) -> Result<()> {
         let mut all = self.elsewhere.iter();
         all.try_for_each(|(key, reference)| match reference {
@@ -78,16 +78,16 @@ impl Connection {
         })
     }
 
-    /// The connection with the values that stand elsewhere: reads files and runs commands. Reading and
-    /// finding connections does neither.
+    /// Resolves the references: reads files and runs commands. Reading and finding connections does
+    /// neither.
     ///
     /// # Errors
-    /// A file cannot be read, a command fails.
+    /// A file cannot be read, or a command fails.
     pub fn fetched(mut self) -> Result<Self> {
         for (key, reference) in std::mem::take(&mut self.elsewhere) {
             let named = |error: Error| error.within(format!("connection `{}`: `{key}`", self.name));
             let value = reference.fetch().map_err(named)?;
-            // Which fields of an API are secret, its spec says.
+            // For an API, its spec declares which fields are secret.
             if self.kind != ConnectionKind::Api {
                 hide(&value);
             }
@@ -100,8 +100,8 @@ impl Connection {
         Ok(self)
     }
 
-    /// Reads the value of a variable or of an entry of the connections file: a URL, or a mapping with
-    /// `type`.
+    /// Reads a definition, from a variable or an entry of the connections file: a URL, or a mapping
+    /// with `type`.
     pub fn read(name: &str, text: &str, context: &Context<'_>) -> Result<Self> {
         let whole = text.trim();
         if let Some(kind) = kind_of_url(whole) {
@@ -156,10 +156,10 @@ impl Connection {
             NodeValue::Map(entries) => entries,
             NodeValue::Text(text) => {
                 let kind =
-                    kind_of_url(text).ok_or_else(|| wrong("this is no known URL".to_owned()))?;
+                    kind_of_url(text).ok_or_else(|| wrong("this is not a supported URL".to_owned()))?;
                 return Self::with_url(name, kind, text, context);
             }
-            _ => return Err(wrong("this is no connection".to_owned())),
+            _ => return Err(wrong("this is not a connection".to_owned())),
         };
         let mut found = Self::new(name, ConnectionKind::Api, IndexMap::new(), context);
         for (key, _, value) in entries {
@@ -181,7 +181,7 @@ impl Connection {
             Some("api") => ConnectionKind::Api,
             Some("postgres" | "postgresql") => ConnectionKind::Postgres,
             Some("files" | "file") => ConnectionKind::Files,
-            Some(_) => return Err(wrong("`type` is none of api, postgres, files".to_owned())),
+            Some(_) => return Err(wrong("`type` must be api, postgres or files".to_owned())),
             None if found.properties.contains_key("spec") => ConnectionKind::Api,
             None => {
                 let url = found.property("url");
@@ -189,7 +189,7 @@ impl Connection {
             }
         };
         if found.kind != ConnectionKind::Api && !found.inputs.is_empty() {
-            return Err(wrong("only a connection to an API has `inputs`".to_owned()));
+            return Err(wrong("only connections to APIs have `inputs`".to_owned()));
         }
         found.place()?;
         Ok(found)
@@ -199,7 +199,7 @@ impl Connection {
     fn add(&mut self, key: &str, value: &Node, context: &Context<'_>) -> Result<()> {
         let wrong = |what: String| Error::input(format!("{}: {what}", context.place(&self.name)));
         let text = scalar(value).ok_or_else(|| {
-            wrong(format!("`{key}` holds a mapping or a list, and one value belongs there"))
+            wrong(format!("`{key}` must be a single value, not a mapping or a list"))
         })?;
         let (text, reference) = reference::meant(&text, context)
             .map_err(|error| error.within(format!("connection `{}`: `{key}`", self.name)))?;
@@ -210,7 +210,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes its paths whole; those that stand elsewhere once they are fetched.
+    /// Resolves its relative paths. References are resolved after they are fetched.
     fn place(&mut self) -> Result<()> {
         for key in paths(self.kind).iter().filter(|key| !self.elsewhere.contains_key(**key)) {
             if let Some(value) = self.properties.get_mut(*key) {
@@ -221,14 +221,14 @@ impl Connection {
     }
 }
 
-/// A path made whole, unless it is the name of a spec that comes with weir.
+/// Resolves a relative path, unless it is the name of an included spec.
 fn placed(key: &str, value: &Secret, base: &Base) -> Result<Secret> {
     let text = value.expose();
     let misspelt = text.contains(":/") || text.contains('@') && text.contains(':');
     if misspelt && key != "spec" && !text.contains("://") && !text.starts_with(['.', '/', '~']) {
-        let what = format!("`{key}` looks like a URL with a mistake");
+        let what = format!("`{key}` looks like a misspelt URL");
         return Err(Error::input(what)
-            .with_hint("write `s3://bucket/prefix`, or a path with `./` before it"));
+            .with_hint("write `s3://bucket/prefix`, or begin a path with `./`"));
     }
     let shipped = EMBEDDED.iter().any(|(name, _)| *name == value.expose());
     if shipped && key == "spec" {

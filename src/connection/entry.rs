@@ -1,4 +1,4 @@
-//! The fields of a connection's definition, as YAML has them.
+//! The fields of a connection's definition in YAML.
 
 use indexmap::IndexMap;
 use serde::de::IgnoredAny;
@@ -9,7 +9,7 @@ use super::reference::interpolated;
 use crate::error::{Error, Result};
 use crate::yaml::{Document, Node, NodeValue, Place};
 
-/// The fields of a connection's entries: those in `secrets`, too.
+/// The fields of a connection's definition, including those in `secrets`.
 pub(super) fn fields_of(
     place: &str,
     entries: &[(String, Place, Node)],
@@ -28,14 +28,14 @@ pub(super) fn fields_of(
     Ok(fields)
 }
 
-/// The entries of a mapping that stands in a text, as `secrets='{token: …}'` has it.
+/// The entries of a mapping given as text, such as `secrets='{token: …}'`.
 pub fn mapping_in(key: &str, text: &str) -> Result<IndexMap<String, Value>> {
     let node = Node::text(text);
     let entries = mapping("conns set", key, &node)?;
     Ok(entries.into_iter().map(|(key, _, value)| (key, value.to_json())).collect())
 }
 
-/// The entries of a mapping, which may also stand in a text: `secrets='{token: …}'`.
+/// The entries of a mapping, which may also be given as text: `secrets='{token: …}'`.
 pub(super) fn mapping(place: &str, key: &str, node: &Node) -> Result<Vec<(String, Place, Node)>> {
     let document;
     let node = match &node.value {
@@ -49,11 +49,11 @@ pub(super) fn mapping(place: &str, key: &str, node: &Node) -> Result<Vec<(String
     match &node.value {
         NodeValue::Map(entries) => Ok(entries.clone()),
         NodeValue::Null => Ok(Vec::new()),
-        _ => Err(Error::input(format!("{place}: `{key}` is no mapping: {key}: {{ name: value }}"))),
+        _ => Err(Error::input(format!("{place}: `{key}` is not a mapping; write {key}: {{ name: value }}"))),
     }
 }
 
-/// A value with its `${NAME}`s filled in.
+/// A value with each `${NAME}` replaced.
 pub(super) fn filled(mut node: Node, context: &Context<'_>) -> Result<Node> {
     let mut wrong = Vec::new();
     let fill =

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::yaml::Document;
 
-/// The key that holds the entries.
+/// Key of the entries.
 pub(super) const CONNECTIONS: &str = "connections";
 
-/// Text of the connections file; `None` when there is none.
+/// Text of the connections file; `None` if the file does not exist.
 pub fn stored(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -22,23 +22,23 @@ pub fn stored(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// A warning when others than its owner may read the file.
+/// A warning if users other than its owner may read the file.
 #[cfg(unix)]
 pub fn exposed(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(path).ok()?.permissions().mode();
     let shown = path.display();
     (mode & 0o077 != 0)
-        .then(|| format!("`{shown}` can be read by others than you: chmod 600 {shown}"))
+        .then(|| format!("`{shown}` can be read by other users: chmod 600 {shown}"))
 }
 
-/// A warning when others than its owner may read the file.
+/// A warning if users other than its owner may read the file.
 #[cfg(not(unix))]
 pub fn exposed(_: &Path) -> Option<String> {
     None
 }
 
-/// The whole file as data; nothing where it has an empty mapping.
+/// The content of the file.
 pub(super) fn contents(path: &str, text: &str) -> Result<Map<String, Value>> {
     let document = Document::parse_private(path, text)?;
     let mut contents: Map<String, Value> = document.read()?;
@@ -48,7 +48,7 @@ pub(super) fn contents(path: &str, text: &str) -> Result<Map<String, Value>> {
     Ok(contents)
 }
 
-/// Lines of a text without an entry.
+/// The lines of a text without one entry.
 pub(super) fn without(text: &str, name: &str) -> Vec<String> {
     let mut kept = Vec::new();
     let mut inside = false;
@@ -71,7 +71,7 @@ pub(super) fn without(text: &str, name: &str) -> Vec<String> {
     kept
 }
 
-/// A text of these lines and an entry.
+/// A text with these lines and one more entry.
 pub(super) fn with_entry(
     mut lines: Vec<String>,
     name: &str,
@@ -86,7 +86,7 @@ pub(super) fn with_entry(
     if let Some(properties) = entry {
         added.push(format!("  {name}:"));
         for (key, value) in properties {
-            // JSON is YAML too, and quotes whatever must be quoted.
+            // JSON is valid YAML, and quotes everything that needs quotes.
             added.push(format!("    {key}: {value}"));
         }
     }
@@ -94,7 +94,7 @@ pub(super) fn with_entry(
     lines.join("\n") + "\n"
 }
 
-/// The text of a file with this content.
+/// The text of a connections file with this content.
 pub(super) fn written(contents: &Map<String, Value>) -> String {
     let mut lines = Vec::new();
     for (key, value) in contents {
@@ -111,7 +111,7 @@ pub(super) fn written(contents: &Map<String, Value>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Makes the folder of the file, private to its owner.
+/// Creates the folder of the file, private to its owner.
 pub(super) fn make_home(path: &Path) -> Result<()> {
     let failed = |error| wrong(path, "cannot be written").because(error);
     let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
@@ -133,7 +133,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     let mut file = file.open(&draft).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)?;
-    // What replaces a dead refresh token must outlast a power cut: the name, too.
+    // The file may hold the only valid refresh token, so its rename must survive a power failure.
     #[cfg(unix)]
     path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all()).map_err(failed)?;
     Ok(())

@@ -1,10 +1,10 @@
-//! What a connection leads to.
+//! Kinds of connections.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What a connection leads to.
+/// Kinds of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConnectionKind {
@@ -26,7 +26,8 @@ impl fmt::Display for ConnectionKind {
     }
 }
 
-/// What a URL leads to; forms of other programs, which are explained when they are used, included.
+/// The kind of connection of a URL. Includes forms of other programs, which weir explains when they
+/// are used.
 pub(super) fn kind_of_url(text: &str) -> Option<ConnectionKind> {
     let (scheme, _) = text.split_once("://")?;
     match scheme {
@@ -37,7 +38,7 @@ pub(super) fn kind_of_url(text: &str) -> Option<ConnectionKind> {
     }
 }
 
-/// What is wrong with a connection that has no `type`; only the scheme of its URL is told.
+/// The error about a connection without `type`. It shows only the scheme of its URL.
 pub(super) fn without_kind(url: Option<&str>) -> String {
     let scheme = url.and_then(|url| url.split_once("://")).map(|(scheme, _)| scheme);
     let is_word = |scheme: &&str| scheme.chars().all(|letter| letter.is_ascii_alphanumeric());

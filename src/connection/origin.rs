@@ -18,9 +18,9 @@ pub enum Origin {
     DotEnv,
     /// The connections file.
     File,
-    /// The `env` of the replication.
+    /// The `env` of a replication.
     Replication,
-    /// weir itself.
+    /// Built into weir.
     BuiltIn,
 }
 
@@ -36,21 +36,21 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where a definition stands, and what its values may refer to.
+/// The context of a definition: its origin, and the variables that it may use.
 #[derive(Clone, Debug)]
 pub struct Context<'a> {
-    /// The kind of place.
+    /// The origin.
     pub origin: Origin,
-    /// The file, where it is one.
+    /// The file, if the origin is one.
     pub file: Option<&'a Path>,
-    /// By what its paths go.
+    /// The base of its relative paths.
     pub base: Base,
-    /// The variables that `${NAME}` may name.
+    /// The variables available as `${NAME}`.
     pub variables: &'a Environment,
 }
 
 impl Context<'_> {
-    /// A connection and where it stands, for a message.
+    /// A connection and its origin, for a message.
     pub(super) fn place(&self, name: &str) -> String {
         match self.file {
             Some(file) => format!("connection `{name}` ({})", file.display()),

@@ -2,8 +2,8 @@
 
 use super::kind::kind_of_url;
 
-/// What somebody gave as the name of a connection, or of a file, as it may be shown: of a URL no login, and no
-/// more than the first word of what may be one with a mistake.
+/// The given name of a connection or file, as messages may show it: a URL without its login, and
+/// only the first word of a text that may be a misspelt URL.
 pub fn shown_name(text: &str) -> String {
     if kind_of_url(text).is_some() {
         return without_login(text);
@@ -15,8 +15,8 @@ pub fn shown_name(text: &str) -> String {
     format!("{word}…")
 }
 
-/// Whether a text is in all likelihood no name and no path, but a way to a database with what it takes to use
-/// it: a URL, perhaps misspelt, `key=value`, or a mapping.
+/// Whether a text is probably neither a name nor a path but access data of a database: a URL, which
+/// may be misspelt, `key=value`, or a mapping.
 pub fn is_access(text: &str) -> bool {
     let path = text.starts_with(['.', '/', '~']);
     let signs = ["://", ":/", "@", "=", "{"];

@@ -1,4 +1,4 @@
-//! The connections file: entries added and removed without touching the others.
+//! Changes of the connections file: adds and removes entries without changing the others.
 
 use std::path::Path;
 
@@ -9,20 +9,20 @@ use super::file::{CONNECTIONS, contents, make_home, stored, with_entry, without,
 use super::property::lock_waiting;
 use crate::error::{Error, Result};
 
-/// Adds an entry or replaces the one of its name. The file is private to its owner.
+/// Adds an entry, or replaces the entry with its name. The file is private to its owner.
 ///
 /// # Errors
-/// The file is not valid YAML (it is left as it is), or cannot be written.
+/// The file is not valid YAML (it then stays unchanged), or cannot be written.
 pub fn save(path: &Path, name: &str, properties: &IndexMap<String, Value>) -> Result<()> {
     edit(path, name, Some(properties)).map(|_| ())
 }
 
-/// Removes an entry; `false` when there is none of its name.
+/// Removes an entry; `false` if there is none with this name.
 pub fn remove(path: &Path, name: &str) -> Result<bool> {
     edit(path, name, None)
 }
 
-/// Replaces or removes an entry; tells whether there was one of its name.
+/// Replaces or removes an entry. Returns whether there was one with its name.
 fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, Value>>) -> Result<bool> {
     if entry.is_some() {
         make_home(path)?;
@@ -49,8 +49,8 @@ fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, Value>>) -> Res
     } else if !known {
         return Ok(false);
     }
-    // Editing lines keeps comments and spelling. Where the file is written in a way that this does
-    // not understand, it is written anew.
+    // Editing lines keeps comments and formatting. If the layout of the file is not supported, the
+    // whole file is rewritten.
     let edited = with_entry(without(&text, name), name, entry);
     let same = contents(&shown, &edited).is_ok_and(|found| found == wanted);
     write(path, &if same { edited } else { written(&wanted) })?;
@@ -59,9 +59,11 @@ fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, Value>>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::connection::file::exposed;
 
     fn properties(pairs: &[(&str, &str)]) -> IndexMap<String, Value> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect()

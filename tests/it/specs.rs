@@ -726,7 +726,7 @@ fn values_must_fit_what_they_are_for() {
     values.yaml:21:5: exactly one of `get`, `post`, `put`, `delete` is required
       21 |   - { get: /, post: /, capture: { site: "a[" } }
          |     ^
-    values.yaml:21:41: `a[` is not a valid path: after `[` comes `]`, a number or a quoted name, then `]`
+    values.yaml:21:41: `a[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       21 |   - { get: /, post: /, capture: { site: "a[" } }
          |                                         ^
     values.yaml:22:1: a spec needs at least one stream
@@ -758,10 +758,10 @@ fn streams_must_fit_together() {
     streams.yaml:12:28: `X Header` is not a valid header name
       12 |     headers: { "X Header": x }
          |                            ^
-    streams.yaml:13:31: `next[` is not a valid path: after `[` comes `]`, a number or a quoted name, then `]`
+    streams.yaml:13:31: `next[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       13 |     paginate: { cursor: { at: "next[", param: cursor } }
          |                               ^
-    streams.yaml:16:25: `a[b` is not a valid path: after `[` comes `]`, a number or a quoted name, then `]`
+    streams.yaml:16:25: `a[b` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       16 |       total: { decimal: "a[b" }
          |                         ^
     streams.yaml:17:36: the default does not fit the type bool
@@ -804,7 +804,7 @@ fn streams_must_fit_together() {
     streams.yaml:28:54: `columns` is reserved by weir; choose another name
       28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                      ^
-    streams.yaml:28:88: `[` is not a valid path: after `[` comes `]`, a number or a quoted name, then `]`
+    streams.yaml:28:88: `[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                                                        ^
     streams.yaml:28:100: `n` is not defined here
@@ -828,7 +828,7 @@ fn how_records_are_counted_is_checked() {
       8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
         |                                                  ^
       hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
-    counts.yaml:8:69: `n[` is not a valid path: after `[` comes `]`, a number or a quoted name, then `]`
+    counts.yaml:8:69: `n[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
         |                                                                     ^
     counts.yaml:12:33: unknown key `as`
@@ -914,15 +914,15 @@ fn a_replication_tells_all_its_mistakes_at_once() {
 #[test]
 fn a_replication_names_only_placeholders_that_exist() {
     insta::assert_snapshot!(wrong("replication_meaning.yaml"), @r#"
-    replication_meaning.yaml:3:21: `{stream}` is no placeholder
+    replication_meaning.yaml:3:21: `{stream}` is not a placeholder
       3 | defaults: { object: "{stream}.parquet" }
         |                     ^
       hint: did you mean `stream_name`?
-    replication_meaning.yaml:5:21: `{run_dat}` is no placeholder
+    replication_meaning.yaml:5:21: `{run_dat}` is not a placeholder
       5 |   orders: { object: "{run_dat}/x.parquet", files: { zstd_level: 40 } }
         |                     ^
       hint: did you mean `run_date`?
-    replication_meaning.yaml:5:65: levels of zstd go from 1 (fast) to 19 (small)
+    replication_meaning.yaml:5:65: `zstd_level` must be from 1 (fast) to 19 (small)
       5 |   orders: { object: "{run_dat}/x.parquet", files: { zstd_level: 40 } }
         |                                                                 ^
     "#);
