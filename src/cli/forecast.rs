@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn three() -> Vec<Expected> {
-        let mut pages = stream("pages", "default", 8, "");
+        let mut pages = stream("pages", "own", 8, "");
         pages.feeder = true;
         let mut labels =
             stream("page_labels", "search", 1_500, "100 pages to a request, 12 times cheaper");

@@ -306,7 +306,7 @@ mod tests {
             assert!(!format!("{wiki:?}").contains("t0ken"));
         }
         let wrong = |text: &str| read(text).unwrap_err().chain();
-        assert!(wrong("{spec: x, secrets: [a]}").contains("`secrets` is no mapping"));
+        assert!(wrong("{spec: x, secrets: [a]}").contains("`secrets` is not a mapping"));
         assert!(
             wrong("{spec: x, email: a, secrets: {email: b}}").contains("`email` is set twice")
         );

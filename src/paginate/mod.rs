@@ -468,7 +468,7 @@ mod tests {
         check(&pager, &first, &json!({ "nextPageToken": "t", "isLast": true }), 1, None);
         check(&pager, &first, &json!({}), 1, None);
         let error = step(&pager, &first, &json!({ "isLast": false }), 1).unwrap_err();
-        assert!(error.to_string().contains("`isLast` says that there is more"), "{error}");
+        assert!(error.to_string().contains("`isLast` states that there are more pages"), "{error}");
     }
 
     #[test]

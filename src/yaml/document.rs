@@ -227,7 +227,7 @@ mod tests {
     fn duplicate_keys_are_found() {
         check(
             "name: a\nname: b\n",
-            "a.yaml:2:1: the key `name` is there twice\n  2 | name: b\n    | ^\n  hint: remove one of the two",
+            "a.yaml:2:1: the key `name` is set twice\n  2 | name: b\n    | ^\n  hint: remove one of the two",
         );
     }
 
@@ -246,8 +246,8 @@ mod tests {
         let table = [
             ("name: x\nitems:\n  *:\n", "a.yaml:3:", "\"*\""),
             ("name: x\nitems: [*]\n", "a.yaml:2:", "\"*\""),
-            ("name: x\nitems:\n\t- page: {}\n", "a.yaml:3:", "no tabs"),
-            ("name: x\nsize:\n\t3\n\titems: []\n", "a.yaml:", "no tabs"),
+            ("name: x\nitems:\n\t- page: {}\n", "a.yaml:3:", "does not allow tabs"),
+            ("name: x\nsize:\n\t3\n\titems: []\n", "a.yaml:", "does not allow tabs"),
             ("name: {stream_name}\n", "a.yaml:1:7", "quote it: \"{stream_name}\""),
             ("name: {stream_name}.parquet\n", "a.yaml:1:", "quote a text that begins with `{`"),
             ("name: a: b\n", "a.yaml:1:", "a colon and a space"),
