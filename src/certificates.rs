@@ -43,8 +43,9 @@ pub fn client_config() -> Result<ClientConfig> {
 pub fn fallback() -> Result<Vec<CertificateDer<'static>>> {
     let unread = |(name, value): (&str, String)| {
         let what = format!("{name} is `{value}`, but no certificate can be read there");
-        Error::input(what)
-            .with_hint(format!("set it to a PEM file with the certificates to trust, or unset {name}"))
+        Error::input(what).with_hint(format!(
+            "set it to a PEM file with the certificates to trust, or unset {name}"
+        ))
     };
     if let Some(named) = named("SSL_CERT_FILE") {
         let read = CertificateDer::pem_file_iter(&named.1);
@@ -77,7 +78,10 @@ fn verifier(provider: &Arc<CryptoProvider>) -> Result<Verifier> {
 }
 
 /// A variable with the path of certificates, and its value, if it is set.
-#[expect(clippy::disallowed_methods, reason = "the library that reads the files uses the same variables")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the library that reads the files uses the same variables"
+)]
 fn named(name: &'static str) -> Option<(&'static str, String)> {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
     Some((name, value))

@@ -48,7 +48,7 @@ impl Quota {
         let all = |name: &str| {
             let values = headers.get_all(format!("{prefix}{name}"));
             let texts = values.iter().filter_map(|value| value.to_str().ok());
-            texts.flat_map(|text| text.split(',')).map(Item::parse).collect::<Vec<_>>()
+            texts.flat_map(|text| text.split(',')).map(HeaderItem::parse).collect::<Vec<_>>()
         };
         let (policies, states) = (all("ratelimit-policy"), all("ratelimit"));
         // Of several policies, the one with the smallest remaining amount applies.
@@ -90,12 +90,12 @@ impl Quota {
 }
 
 /// One item of a structured header: `"name";key=1;other=2`.
-struct Item<'text> {
+struct HeaderItem<'text> {
     name: &'text str,
     parameters: Vec<(&'text str, &'text str)>,
 }
 
-impl<'text> Item<'text> {
+impl<'text> HeaderItem<'text> {
     fn parse(text: &'text str) -> Self {
         let mut parts = text.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default().trim_matches('"');

@@ -155,8 +155,8 @@ impl Connection {
         let entries = match &node.value {
             NodeValue::Map(entries) => entries,
             NodeValue::Text(text) => {
-                let kind =
-                    kind_of_url(text).ok_or_else(|| wrong("this is not a supported URL".to_owned()))?;
+                let kind = kind_of_url(text)
+                    .ok_or_else(|| wrong("this is not a supported URL".to_owned()))?;
                 return Self::with_url(name, kind, text, context);
             }
             _ => return Err(wrong("this is not a connection".to_owned())),
@@ -227,8 +227,9 @@ fn placed(key: &str, value: &Secret, base: &Base) -> Result<Secret> {
     let misspelt = text.contains(":/") || text.contains('@') && text.contains(':');
     if misspelt && key != "spec" && !text.contains("://") && !text.starts_with(['.', '/', '~']) {
         let what = format!("`{key}` looks like a misspelt URL");
-        return Err(Error::input(what)
-            .with_hint("write `s3://bucket/prefix`, or begin a path with `./`"));
+        return Err(
+            Error::input(what).with_hint("write `s3://bucket/prefix`, or begin a path with `./`")
+        );
     }
     let shipped = EMBEDDED.iter().any(|(name, _)| *name == value.expose());
     if shipped && key == "spec" {

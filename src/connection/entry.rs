@@ -49,7 +49,9 @@ pub(super) fn mapping(place: &str, key: &str, node: &Node) -> Result<Vec<(String
     match &node.value {
         NodeValue::Map(entries) => Ok(entries.clone()),
         NodeValue::Null => Ok(Vec::new()),
-        _ => Err(Error::input(format!("{place}: `{key}` is not a mapping; write {key}: {{ name: value }}"))),
+        _ => Err(Error::input(format!(
+            "{place}: `{key}` is not a mapping; write {key}: {{ name: value }}"
+        ))),
     }
 }
 

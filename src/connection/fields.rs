@@ -25,7 +25,7 @@ pub fn api_fields(
     spec: &Spec,
     environment: &Environment,
 ) -> Result<Fields> {
-    let Found { mut fields, mut wrong } = found(connection, spec, environment)?;
+    let FieldValues { mut fields, mut wrong } = found(connection, spec, environment)?;
     let required = required(spec, &fields)?;
     if connection.simulate.is_some() {
         fill_in_simulated(&required, &mut fields);
@@ -57,7 +57,7 @@ pub fn lacking_fields(
     spec: &Spec,
     environment: &Environment,
 ) -> Result<Vec<String>> {
-    let Found { fields, wrong } = found(connection, spec, environment)?;
+    let FieldValues { fields, wrong } = found(connection, spec, environment)?;
     if !wrong.is_empty() {
         let what = format!("connection `{}`:\n  {}", connection.name, wrong.join("\n  "));
         return Err(
@@ -71,12 +71,12 @@ pub fn lacking_fields(
 }
 
 /// The fields with values, and what is wrong with them.
-struct Found {
+struct FieldValues {
     fields: Fields,
     wrong: Vec<String>,
 }
 
-fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Result<Found> {
+fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Result<FieldValues> {
     if connection.kind != ConnectionKind::Api {
         let what =
             format!("connection `{}` is of type {}, not api", connection.name, connection.kind);
@@ -87,7 +87,7 @@ fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Res
         if !spec.connection.contains_key(name) {
             let hint = suggest(name, spec.connection.keys().map(String::as_str));
             let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-            wrong.push(format!("`{name}` is not a connection field of `{}`{hint}", spec.name));
+            wrong.push(format!("`{}` has no connection field `{name}`{hint}", spec.name));
         }
     }
     let mut fields = Fields::default();
@@ -106,7 +106,7 @@ fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Res
             fields.open.insert(name.clone(), value);
         }
     }
-    Ok(Found { fields, wrong })
+    Ok(FieldValues { fields, wrong })
 }
 
 /// The required fields without a value, one clause per field.

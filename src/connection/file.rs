@@ -28,8 +28,7 @@ pub fn exposed(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(path).ok()?.permissions().mode();
     let shown = path.display();
-    (mode & 0o077 != 0)
-        .then(|| format!("`{shown}` can be read by other users: chmod 600 {shown}"))
+    (mode & 0o077 != 0).then(|| format!("`{shown}` can be read by other users: chmod 600 {shown}"))
 }
 
 /// A warning if users other than its owner may read the file.

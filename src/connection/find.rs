@@ -97,8 +97,9 @@ impl Connections {
         }
         for file in &self.files {
             let path = Some(file.path.as_path());
-            let places = (&file.definitions, &file.variables);
-            if let Some(found) = defined_by(places, name, &context(Origin::DotEnv, path)) {
+            if let Some(found) =
+                defined_by(&file.definitions, &file.variables, name, &context(Origin::DotEnv, path))
+            {
                 return found;
             }
             let mut entries = entries(file)?.into_iter();
@@ -107,8 +108,12 @@ impl Connections {
                 return Connection::from_node(&known, &node, &context(Origin::File, path));
             }
         }
-        let places = (&self.definitions, &self.replication);
-        if let Some(found) = defined_by(places, name, &context(Origin::Replication, replication)) {
+        if let Some(found) = defined_by(
+            &self.definitions,
+            &self.replication,
+            name,
+            &context(Origin::Replication, replication),
+        ) {
             return found;
         }
         if name.eq_ignore_ascii_case(LOCAL) {
@@ -132,13 +137,14 @@ impl Connections {
             ));
         }
         if is_access(name) {
-            return Err(error.with_hint(
-                "this looks like a misspelt URL: write `postgres://user:…@host/db`",
-            ));
+            return Err(error
+                .with_hint("this looks like a misspelt URL: write `postgres://user:…@host/db`"));
         }
         if name.starts_with(['~', '.', '/', '$']) {
             let what = format!("`{name}` is a path, but this must be the name of a connection");
-            let hint = format!("define a connection for the folder: weir conns set OUT type=files url={name}");
+            let hint = format!(
+                "define a connection for the folder: weir conns set OUT type=files url={name}"
+            );
             return Err(Error::input(what).with_hint(hint));
         }
         let names = self.names()?;
@@ -191,7 +197,8 @@ pub(super) fn entries(file: &EnvFile) -> Result<Vec<(String, Node)>> {
 /// then it is valid YAML, as in `{token: ${TOKEN}}` without quotes. Substituted values never count
 /// as `file:` or `command:`.
 fn defined_by(
-    (definitions, filled): (&Environment, &Environment),
+    definitions: &Environment,
+    filled: &Environment,
     name: &str,
     context: &Context<'_>,
 ) -> Option<Result<Connection>> {
@@ -307,9 +314,7 @@ mod tests {
         }
         let wrong = |text: &str| read(text).unwrap_err().chain();
         assert!(wrong("{spec: x, secrets: [a]}").contains("`secrets` is not a mapping"));
-        assert!(
-            wrong("{spec: x, email: a, secrets: {email: b}}").contains("`email` is set twice")
-        );
+        assert!(wrong("{spec: x, email: a, secrets: {email: b}}").contains("`email` is set twice"));
         assert!(wrong("{type: files, inputs: {a: 1}}").contains("only a connection to an API"));
     }
 

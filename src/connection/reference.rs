@@ -165,7 +165,10 @@ fn from_command(command: &str) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-#[expect(clippy::disallowed_methods, reason = "connections are read before an async runtime exists")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "connections are read before an async runtime exists"
+)]
 fn wait(step: Duration) {
     std::thread::sleep(step);
 }

@@ -97,7 +97,9 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Malformed(why) => write!(formatter, "the response is not valid JSON: {why}"),
             Self::NotJson(what) => write!(formatter, "the response is not JSON: {what}"),
-            Self::Shape(why) => write!(formatter, "the response has an unexpected structure: {why}"),
+            Self::Shape(why) => {
+                write!(formatter, "the response has an unexpected structure: {why}")
+            }
         }
     }
 }

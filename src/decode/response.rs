@@ -4,15 +4,15 @@ use serde_json::Value;
 
 use super::decoder::Decoder;
 use super::layout::{DecodeError, Layout, Page};
-use super::run::Run;
-use super::trie::{Target, Trie};
+use super::run::Decoding;
+use super::trie::{Trie, ValueUse};
 use super::visit;
 use crate::path::Path;
 
 impl Decoder {
     /// Decodes one response's body.
     pub fn decode(&self, body: &[u8]) -> Result<Page, DecodeError> {
-        let mut run = Run::new(self);
+        let mut run = Decoding::new(self);
         visit::document(&mut run, body).map_err(|error| {
             let text = error.to_string();
             match error.classify() {
@@ -28,7 +28,8 @@ impl Decoder {
             )));
         }
         if page.failed && page.rows == 0 {
-            let what = "it has no records and states that it has failed (`success`, `ok` or `status`)";
+            let what =
+                "it has no records and states that it has failed (`success`, `ok` or `status`)";
             return Err(DecodeError::Shape(what.to_owned()));
         }
         if !found {
@@ -75,9 +76,9 @@ fn not_json(body: &[u8]) -> Option<String> {
 pub fn value_at(json: &[u8], path: &Path) -> Option<Value> {
     let layout = Layout { captures: vec![path.clone()], ..Layout::default() };
     let mut envelope = Trie::default();
-    envelope.add(&path.steps, Target::Capture(0));
+    envelope.add(&path.steps, ValueUse::Capture(0));
     let decoder = Decoder { layout, envelope, levels: Vec::new() };
-    let mut run = Run::new(&decoder);
+    let mut run = Decoding::new(&decoder);
     visit::document(&mut run, json).ok()?;
     run.captures.into_iter().next().flatten()
 }

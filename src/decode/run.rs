@@ -8,15 +8,18 @@ use super::column::{self, ColumnBuilder};
 use super::decoder::{Decoder, ERRORS};
 use super::extra::ExtraBuilder;
 use super::layout::{Others, Page};
-use super::trie::Target;
+use super::trie::ValueUse;
 use crate::schema::ColumnType;
 use crate::secret;
 
 /// Rank of a column without a value in the current record.
 const UNSET: u8 = u8::MAX;
 
+/// Why a builder exists: the indexes come from the same layout.
+const HAS_BUILDER: &str = "every column and tap of the layout has a builder";
+
 /// The decoding of one response into columns.
-pub(super) struct Run<'decoder> {
+pub(super) struct Decoding<'decoder> {
     pub(super) decoder: &'decoder Decoder,
     columns: Vec<ColumnBuilder>,
     /// Per column: rank of the path that provided the current record's value, or [`UNSET`].
@@ -31,7 +34,7 @@ pub(super) struct Run<'decoder> {
     column_misfits: Vec<u64>,
 }
 
-impl<'decoder> Run<'decoder> {
+impl<'decoder> Decoding<'decoder> {
     pub(super) fn new(decoder: &'decoder Decoder) -> Self {
         let layout = &decoder.layout;
         Self {
@@ -63,7 +66,8 @@ impl<'decoder> Run<'decoder> {
     /// Whether a column or tap takes the whole record of this level.
     pub(super) fn wants_whole(&self, level: usize) -> bool {
         let root = self.decoder.levels.get(level).and_then(|level| level.trie.node(0));
-        let whole = |target: &Target| matches!(target, Target::Column { .. } | Target::Tap(_));
+        let whole =
+            |target: &ValueUse| matches!(target, ValueUse::Column { .. } | ValueUse::Tap(_));
         root.is_some_and(|root| root.targets.iter().any(whole))
     }
 
@@ -97,7 +101,7 @@ impl<'decoder> Run<'decoder> {
         let inside = self.rows - rows_before;
         for index in self.columns_of(level) {
             let unset = self.ranks.get(*index).is_none_or(|rank| *rank == UNSET);
-            let Some(column) = self.columns.get_mut(*index) else { continue };
+            let column = self.columns.get_mut(*index).expect(HAS_BUILDER);
             if unset {
                 let source = self.decoder.layout.columns.get(*index);
                 let default = source.and_then(|source| source.default.as_deref());
@@ -117,8 +121,8 @@ impl<'decoder> Run<'decoder> {
         rank: u8,
         raw: &str,
     ) -> Result<(), column::Misfit> {
-        let Some(current) = self.ranks.get_mut(index) else { return Ok(()) };
-        let Some(column) = self.columns.get_mut(index) else { return Ok(()) };
+        let current = self.ranks.get_mut(index).expect(HAS_BUILDER);
+        let column = self.columns.get_mut(index).expect(HAS_BUILDER);
         if *current <= rank {
             return Ok(());
         }
@@ -132,7 +136,7 @@ impl<'decoder> Run<'decoder> {
     }
 
     pub(super) fn set_tap(&mut self, index: usize, raw: &str) {
-        let Some(tap) = self.taps.get_mut(index) else { return };
+        let tap = self.taps.get_mut(index).expect(HAS_BUILDER);
         if tap.len() == self.rows && tap.push_json(raw).is_err() {
             tap.push_null();
         }

@@ -6,23 +6,26 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::layout::Others;
-use super::run::Run;
-use super::trie::{Node, Target, Trie};
+use super::run::Decoding;
+use super::trie::{Trie, TrieNode, ValueUse};
+
+/// Why a node exists: a trie refers to its own nodes only.
+const IN_TRIE: &str = "the trie has every node that it refers to";
 
 /// Visits a whole document, starting at the root of the envelope.
-pub(super) fn document(run: &mut Run<'_>, body: &[u8]) -> Result<(), serde_json::Error> {
+pub(super) fn document(run: &mut Decoding<'_>, body: &[u8]) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let trie = &run.decoder.envelope;
-    let mut walk = Walk { run, trie, level: None, stack: Vec::new(), ignored: 0 };
-    Value { walk: &mut walk, node: 0 }.deserialize(&mut json)?;
+    let mut walk = Visit { run, trie, level: None, stack: Vec::new(), ignored: 0 };
+    ValueVisitor { walk: &mut walk, node: 0 }.deserialize(&mut json)?;
     json.end()
 }
 
 /// A visit along one trie: that of the envelope, or of one record.
-struct Walk<'run, 'decoder> {
-    run: &'run mut Run<'decoder>,
+struct Visit<'run, 'decoder> {
+    run: &'run mut Decoding<'decoder>,
     trie: &'decoder Trie,
-    /// Level of the record; `None` in the envelope.
+    /// RecordLevel of the record; `None` in the envelope.
     level: Option<usize>,
     /// Nodes from below the root to the current one.
     stack: Vec<usize>,
@@ -30,8 +33,8 @@ struct Walk<'run, 'decoder> {
     ignored: usize,
 }
 
-impl<'decoder> Walk<'_, 'decoder> {
-    fn node(&self, number: usize) -> Option<&'decoder Node> {
+impl<'decoder> Visit<'_, 'decoder> {
+    fn node(&self, number: usize) -> Option<&'decoder TrieNode> {
         self.trie.node(number)
     }
 
@@ -63,23 +66,23 @@ impl<'decoder> Walk<'_, 'decoder> {
         if raw == "null" {
             return;
         }
-        let Some(node) = self.node(number) else { return };
+        let node = self.node(number).expect(IN_TRIE);
         let mut misfit = false;
         for target in &node.targets {
             match *target {
-                Target::Column { index, rank } => {
+                ValueUse::Column { index, rank } => {
                     if self.run.set_column(index, rank, raw).is_err() {
                         self.run.misses(index);
                         misfit = true;
                     }
                 }
-                Target::Tap(index) => self.run.set_tap(index, raw),
-                Target::Capture(index) => {
+                ValueUse::Tap(index) => self.run.set_tap(index, raw),
+                ValueUse::Capture(index) => {
                     if let Some(slot) = self.run.captures.get_mut(index) {
                         *slot = exact(raw);
                     }
                 }
-                Target::Records(_) | Target::Ignore => {}
+                ValueUse::Records(_) | ValueUse::Ignore => {}
             }
         }
         if misfit {
@@ -119,16 +122,16 @@ impl<'decoder> Walk<'_, 'decoder> {
 }
 
 /// Deserializes the value of one node.
-struct Value<'walk, 'run, 'decoder> {
-    walk: &'walk mut Walk<'run, 'decoder>,
+struct ValueVisitor<'walk, 'run, 'decoder> {
+    walk: &'walk mut Visit<'run, 'decoder>,
     node: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
+impl<'de> DeserializeSeed<'de> for ValueVisitor<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let Some(node) = self.walk.node(self.node) else { return Ok(()) };
+        let node = self.walk.node(self.node).expect(IN_TRIE);
         if let Some(level) = records_level(node) {
             let run = &mut *self.walk.run;
             if run.wants_whole(level) {
@@ -139,12 +142,14 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
             }
             return deserializer.deserialize_any(Records { run, level, raw: None });
         }
-        if !node.targets.is_empty() && node.targets.iter().all(|target| *target == Target::Ignore) {
+        if !node.targets.is_empty() && node.targets.iter().all(|target| *target == ValueUse::Ignore)
+        {
             if node.is_leaf() {
                 return deserializer.deserialize_ignored_any(IgnoredAny).map(|_| ());
             }
             self.walk.ignored += 1;
-            let walked = deserializer.deserialize_any(Value { walk: self.walk, node: self.node });
+            let walked =
+                deserializer.deserialize_any(ValueVisitor { walk: self.walk, node: self.node });
             self.walk.ignored -= 1;
             return walked;
         }
@@ -164,14 +169,14 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
     }
 }
 
-fn records_level(node: &Node) -> Option<usize> {
+fn records_level(node: &TrieNode) -> Option<usize> {
     node.targets.iter().find_map(|target| match target {
-        Target::Records(level) => Some(*level),
+        ValueUse::Records(level) => Some(*level),
         _ => None,
     })
 }
 
-impl<'de> Visitor<'de> for Value<'_, '_, '_> {
+impl<'de> Visitor<'de> for ValueVisitor<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,17 +185,17 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { walk, node: number } = self;
-        let Some(node) = walk.node(number) else { return Ok(()) };
-        while let Some(key) = map.next_key_seed(Key { node })? {
+        let node = walk.node(number).expect(IN_TRIE);
+        while let Some(key) = map.next_key_seed(FieldName { node })? {
             match key {
                 Field::Known(child) => {
                     let inner = walk.node(child).is_some_and(|node| !node.is_leaf());
                     if !inner {
-                        map.next_value_seed(Value { walk, node: child })?;
+                        map.next_value_seed(ValueVisitor { walk, node: child })?;
                         continue;
                     }
                     walk.stack.push(child);
-                    map.next_value_seed(Value { walk, node: child })?;
+                    map.next_value_seed(ValueVisitor { walk, node: child })?;
                     walk.stack.pop();
                     if let Some(extra) = &mut walk.run.extra {
                         extra.leave(walk.stack.len());
@@ -215,7 +220,7 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { walk, node: number } = self;
-        let Some(node) = walk.node(number) else { return Ok(()) };
+        let node = walk.node(number).expect(IN_TRIE);
         if node.items.is_empty() {
             let mut raw: Vec<&str> = Vec::new();
             while let Some(item) = items.next_element::<&RawValue>()? {
@@ -226,7 +231,9 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
         }
         for position in 0.. {
             let more = match node.item(position) {
-                Some(child) => items.next_element_seed(Value { walk, node: child })?.is_some(),
+                Some(child) => {
+                    items.next_element_seed(ValueVisitor { walk, node: child })?.is_some()
+                }
                 None => items.next_element::<IgnoredAny>()?.is_some(),
             };
             if !more {
@@ -279,7 +286,7 @@ fn exact(raw: &str) -> Option<serde_json::Value> {
 
 /// The records of one level: a list or a single record.
 struct Records<'run, 'decoder> {
-    run: &'run mut Run<'decoder>,
+    run: &'run mut Decoding<'decoder>,
     level: usize,
     /// The text of the record, if a column takes the whole record.
     raw: Option<&'run str>,
@@ -295,7 +302,7 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { run, level, .. } = self;
         run.records_found = true;
-        while items.next_element_seed(Record { run, level, raw: None })?.is_some() {}
+        while items.next_element_seed(RecordVisitor { run, level, raw: None })?.is_some() {}
         Ok(())
     }
 
@@ -309,7 +316,7 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
             )));
         }
         self.run.records_found = true;
-        Record { run: self.run, level: self.level, raw: self.raw }.visit_map(map)
+        RecordVisitor { run: self.run, level: self.level, raw: self.raw }.visit_map(map)
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
@@ -327,14 +334,14 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
 }
 
 /// One record of a level.
-struct Record<'run, 'decoder> {
-    run: &'run mut Run<'decoder>,
+struct RecordVisitor<'run, 'decoder> {
+    run: &'run mut Decoding<'decoder>,
     level: usize,
     /// The text of the record, if a column takes the whole record.
     raw: Option<&'run str>,
 }
 
-impl<'de> DeserializeSeed<'de> for Record<'_, '_> {
+impl<'de> DeserializeSeed<'de> for RecordVisitor<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -343,12 +350,12 @@ impl<'de> DeserializeSeed<'de> for Record<'_, '_> {
         }
         let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
         let mut inner = serde_json::Deserializer::from_str(raw.get());
-        let record = Record { run: self.run, level: self.level, raw: Some(raw.get()) };
+        let record = RecordVisitor { run: self.run, level: self.level, raw: Some(raw.get()) };
         inner.deserialize_map(record).map_err(Error::custom)
     }
 }
 
-impl<'de> Visitor<'de> for Record<'_, '_> {
+impl<'de> Visitor<'de> for RecordVisitor<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -358,14 +365,15 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         let Self { run, level, raw } = self;
         let decoder = run.decoder;
-        let Some(trie) = decoder.levels.get(level).map(|level| &level.trie) else { return Ok(()) };
+        let trie =
+            &decoder.levels.get(level).expect("the envelope names compiled levels only").trie;
         let rows_before = run.rows;
         run.begin_record(level);
-        let mut walk = Walk { run, trie, level: Some(level), stack: Vec::new(), ignored: 0 };
+        let mut walk = Visit { run, trie, level: Some(level), stack: Vec::new(), ignored: 0 };
         if let Some(raw) = raw {
             walk.set(0, raw);
         }
-        Value { walk: &mut walk, node: 0 }.visit_map(map)?;
+        ValueVisitor { walk: &mut walk, node: 0 }.visit_map(map)?;
         run.end_record(level, rows_before);
         Ok(())
     }
@@ -377,11 +385,11 @@ enum Field<'de> {
     Unknown(Cow<'de, str>),
 }
 
-struct Key<'node> {
-    node: &'node Node,
+struct FieldName<'node> {
+    node: &'node TrieNode,
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for FieldName<'_> {
     type Value = Field<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field<'de>, D::Error> {
@@ -389,7 +397,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Key<'_> {
+impl<'de> Visitor<'de> for FieldName<'_> {
     type Value = Field<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

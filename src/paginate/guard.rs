@@ -38,11 +38,15 @@ impl LoopGuard {
     /// The position was there before, there are too many pages, or too many empty ones in a row.
     pub fn check(&mut self, next: &Position, rows: u64) -> Result<()> {
         let wrong = |what: String| {
-            Err(Error::new(Kind::Shape, what)
-                .with_hint("this is an error of the API or of the spec's `paginate`; rows would be lost"))
+            Err(Error::new(Kind::Shape, what).with_hint(
+                "this is an error of the API or of the spec's `paginate`; rows would be lost",
+            ))
         };
         if !self.seen.insert(self.hasher.hash_one(next)) {
-            return wrong("pagination loop: the API returned a link to a page that was already read".to_owned());
+            return wrong(
+                "pagination loop: the API returned a link to a page that was already read"
+                    .to_owned(),
+            );
         }
         self.pages += 1;
         if self.pages >= self.max_pages {

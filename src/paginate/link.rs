@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Position;
-use super::sign::{Place, is_word, shown};
+use super::sign::{DeclaredValue, is_word, shown};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{HeaderMap, Url, header};
 use crate::spec::Follow;
@@ -13,7 +13,7 @@ use crate::spec::Follow;
 ///
 /// # Errors
 /// Something else stands there.
-pub(super) fn of_body(place: Place<'_>) -> Result<Option<String>> {
+pub(super) fn of_body(place: DeclaredValue<'_>) -> Result<Option<String>> {
     let target = match place.value {
         Some(Value::Object(link)) if !link.is_empty() => match link.get("href") {
             Some(href) => Some(href),

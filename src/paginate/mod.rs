@@ -15,7 +15,7 @@ use crate::spec::{CursorPages, Follow, NumberedPages, PageSize, Paginate};
 
 pub use guard::LoopGuard;
 use link::{follow, set, with_own_parameters};
-use sign::Place;
+use sign::DeclaredValue;
 
 /// The position of a page in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -263,9 +263,12 @@ impl Pager {
         Ok(step)
     }
 
-    fn places<'page>(&'page self, seen: &Seen<'page>) -> impl Iterator<Item = Place<'page>> {
+    fn places<'page>(
+        &'page self,
+        seen: &Seen<'page>,
+    ) -> impl Iterator<Item = DeclaredValue<'page>> {
         let places = self.captures.iter().zip(seen.captures);
-        places.map(|(path, value)| Place { path, value: value.as_ref() })
+        places.map(|(path, value)| DeclaredValue { path, value: value.as_ref() })
     }
 
     /// The step according to the declared values.
@@ -283,8 +286,7 @@ impl Pager {
             Some(Paginate::LinkHeader(pages)) => {
                 let next = link::of_headers(seen.headers, &pages.rel);
                 if next.is_none() && link::is_torn(seen.headers, &pages.rel) {
-                    let what =
-                        "the `Link` header announces a next page in a form that weir does not support";
+                    let what = "the `Link` header announces a next page in a form that weir does not support";
                     return Err(Error::new(Kind::Shape, what).with_hint(
                         "the supported form is `<https://…>; rel=\"next\"`; without it rows would be lost",
                     ));
@@ -296,18 +298,27 @@ impl Pager {
                 let first = pages.start.unwrap_or(1);
                 let number = current(at, first);
                 let size = u64::from(seen.size.unwrap_or(1)).max(seen.rows).max(1);
-                let back = |fall: u64| number.saturating_sub(fall.div_ceil(size)).max(first);
                 let after = number.saturating_add(1);
-                let read = (None, after.saturating_sub(first));
-                numbered(pages, places, (seen, read), (after, &back))
+                let (read, records) = (after.saturating_sub(first), None);
+                numbered(
+                    pages,
+                    places,
+                    seen,
+                    &NumberedPage { first, number, size, after, read, records },
+                )
             }
             Some(Paginate::Offset(pages)) => {
                 let first = pages.start.unwrap_or(0);
                 let offset = current(at, first);
-                let back = |fall: u64| offset.saturating_sub(fall).max(first);
                 let after = offset.saturating_add(seen.rows);
-                let read = (Some(after.saturating_sub(first)), 0);
-                numbered(pages, places, (seen, read), (after, &back))
+                let (number, size, read) = (offset, 1, 0);
+                let records = Some(after.saturating_sub(first));
+                numbered(
+                    pages,
+                    places,
+                    seen,
+                    &NumberedPage { first, number, size, after, read, records },
+                )
             }
         }
     }
@@ -315,12 +326,12 @@ impl Pager {
 
 fn by_cursor<'page>(
     pages: &CursorPages,
-    mut places: impl Iterator<Item = Place<'page>>,
+    mut places: impl Iterator<Item = DeclaredValue<'page>>,
 ) -> Result<Step> {
     let Some(at) = places.next() else { return Ok(Step::default()) };
     let last = if pages.last.is_some() { places.next() } else { None };
     let more = if pages.more.is_some() { places.next() } else { None };
-    let last_says = last.as_ref().map(Place::flag).transpose()?.flatten().map(|last| !last);
+    let last_says = last.as_ref().map(DeclaredValue::flag).transpose()?.flatten().map(|last| !last);
     let more_says = match &more {
         Some(more) if more.value.is_some_and(|value| !value.is_null()) => more.more()?,
         _ => None,
@@ -348,43 +359,67 @@ fn current(at: &Position, first: u64) -> u64 {
     }
 }
 
-/// The step after a numbered page. `read` counts the records and pages up to its end, `after` is
-/// the number of the next page, and `back` returns the number at which to read again after the
-/// total has fallen.
+/// A page of a listing by page numbers or offsets.
+struct NumberedPage {
+    /// Number of the listing's first page or record.
+    first: u64,
+    /// Number of the page, or of its first record.
+    number: u64,
+    /// Records per number: the page size, or 1 for offsets.
+    size: u64,
+    /// Number of the next page.
+    after: u64,
+    /// Pages up to its end; 0 for offsets.
+    read: u64,
+    /// Records up to its end; `None` for page numbers.
+    records: Option<u64>,
+}
+
+impl NumberedPage {
+    /// Where to read again after the total has fallen.
+    fn back(&self, fall: u64) -> u64 {
+        self.number.saturating_sub(fall.div_ceil(self.size)).max(self.first)
+    }
+}
+
+/// The step after a numbered page.
 fn numbered<'page>(
     pages: &NumberedPages,
-    mut places: impl Iterator<Item = Place<'page>>,
-    (seen, read): (&Seen<'_>, (Option<u64>, u64)),
-    (after, back): (u64, &dyn Fn(u64) -> u64),
+    mut places: impl Iterator<Item = DeclaredValue<'page>>,
+    seen: &Seen<'_>,
+    page: &NumberedPage,
 ) -> Result<Step> {
     let mut place = |sign: &Option<String>| if sign.is_some() { places.next() } else { None };
     let [last, more, total, count] =
         [&pages.last, &pages.more, &pages.total, &pages.pages].map(&mut place);
-    let last = last.as_ref().map(Place::flag).transpose()?.flatten().map(|last| !last);
+    let last = last.as_ref().map(DeclaredValue::flag).transpose()?.flatten().map(|last| !last);
     let declared = more.is_some();
     // An absent `more` means that there are no more pages, but it could also be a mistake in the
     // spec.
     let sure = more.as_ref().is_some_and(|more| more.value.is_some());
-    let more = more.as_ref().map(Place::more).transpose()?.flatten().or(declared.then_some(false));
-    let total = total.as_ref().map(Place::count).transpose()?.flatten();
-    let count = count.as_ref().map(Place::count).transpose()?.flatten();
-    let by_total = total.zip(read.0).map(|(total, records)| total > records);
-    let by_count = count.map(|count| count > read.1);
+    let more =
+        more.as_ref().map(DeclaredValue::more).transpose()?.flatten().or(declared.then_some(false));
+    let total = total.as_ref().map(DeclaredValue::count).transpose()?.flatten();
+    let count = count.as_ref().map(DeclaredValue::count).transpose()?.flatten();
+    let by_total = total.zip(page.records).map(|(total, records)| total > records);
+    let by_count = count.map(|count| count > page.read);
     let signs = [last, more, by_total, by_count];
     let goes_on = signs.into_iter().flatten().reduce(|one, other| one || other);
     let told = goes_on.is_some() && (sure || !declared || signs.iter().flatten().count() > 1);
     let fall = seen.total.zip(total).map_or(0, |(before, now)| before.saturating_sub(now));
-    let seam = (fall > 0).then(|| Position::Number(back(fall)));
-    let ended = seen.rows == 0 && read.0.is_some();
+    let seam = (fall > 0).then(|| Position::Number(page.back(fall)));
+    let ended = seen.rows == 0 && page.records.is_some();
     let gap = (ended && goes_on == Some(true)).then(|| {
-        let records = read.0.unwrap_or_default();
+        let records = page.records.unwrap_or_default();
         match total.filter(|_| by_total == Some(true)) {
             Some(total) => format!("the API counts {total} records, but returned {records}"),
-            None => "the API states that there are more records, but returned an empty page".to_owned(),
+            None => {
+                "the API states that there are more records, but returned an empty page".to_owned()
+            }
         }
     });
     let next = goes_on.unwrap_or(seen.rows > 0) && !ended;
-    let next = next.then_some(Position::Number(after));
+    let next = next.then_some(Position::Number(page.after));
     Ok(Step { next, told: told || seen.rows == 0, total, seam, gap })
 }
 

@@ -24,17 +24,16 @@ const SHOWN: usize = 80;
 
 /// A declared path and the value found there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'page> {
+pub(super) struct DeclaredValue<'page> {
     pub(super) path: &'page Path,
     pub(super) value: Option<&'page Value>,
 }
 
-impl Place<'_> {
+impl DeclaredValue<'_> {
     /// The error about a value of another type than `paginate` expects.
     pub(super) fn wrong(&self, wanted: &str) -> Error {
         let found = self.value.map_or_else(|| "nothing".to_owned(), shown);
-        let what =
-            format!("`paginate` expects {wanted} at `{}`, but found {found}", self.path);
+        let what = format!("`paginate` expects {wanted} at `{}`, but found {found}", self.path);
         Error::new(Kind::Shape, what).with_hint(
             "correct `paginate` in the spec; rows would be lost if the listing ended here",
         )
@@ -87,7 +86,9 @@ impl Place<'_> {
                 Some(Value::String(text)) => Ok(Some(!text.is_empty())),
                 Some(_) => Err(self.wrong("a sign of more pages (a flag, a link or a token)")),
             },
-            Some(Value::Array(_)) => Err(self.wrong("a sign of more pages (a flag, a link or a token)")),
+            Some(Value::Array(_)) => {
+                Err(self.wrong("a sign of more pages (a flag, a link or a token)"))
+            }
             None | Some(Value::Null | Value::Bool(_)) => self.flag(),
         }
     }
@@ -129,12 +130,12 @@ mod tests {
 
     #[track_caller]
     fn check<T: PartialEq + std::fmt::Debug>(
-        read: impl Fn(&Place<'_>) -> Result<T>,
+        read: impl Fn(&DeclaredValue<'_>) -> Result<T>,
         table: &[(Value, Option<T>)],
     ) {
         let path = Path::parse("x").unwrap();
         for (value, wanted) in table {
-            let place = Place { path: &path, value: Some(value) };
+            let place = DeclaredValue { path: &path, value: Some(value) };
             assert_eq!(read(&place).ok().as_ref(), wanted.as_ref(), "{value}");
         }
     }

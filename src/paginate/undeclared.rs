@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::sign::{Place, shown};
+use super::sign::{DeclaredValue, shown};
 use super::{Seen, link};
 
 /// Paths where APIs usually state that there are more pages.
@@ -53,7 +53,7 @@ pub(super) const USUAL_SIZES: [u64; 9] = [20, 25, 30, 50, 100, 200, 250, 500, 10
 /// Why a listing that ended after its first page is incomplete, if the response shows that there
 /// are more pages.
 pub(super) fn unread<'page>(
-    places: impl Iterator<Item = Place<'page>>,
+    places: impl Iterator<Item = DeclaredValue<'page>>,
     seen: &Seen<'_>,
     declared: bool,
 ) -> Option<String> {
@@ -81,7 +81,7 @@ pub(super) fn unread<'page>(
     Some(format!("only the first page was read: the response {sign}, and {spec}"))
 }
 
-fn says_more(place: &Place<'_>, rows: u64) -> bool {
+fn says_more(place: &DeclaredValue<'_>, rows: u64) -> bool {
     let name = place.path.to_string();
     let lower = name.to_lowercase();
     if lower.contains("total") {

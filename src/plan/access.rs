@@ -197,15 +197,19 @@ fn holds(when: Option<&str>, scope: &Arc<Scope>) -> Result<bool> {
 fn chosen(when: Option<&str>, scope: &Arc<Scope>) -> Result<bool> {
     let Some(when) = when else { return Ok(true) };
     let holds = Expression::parse(when).and_then(|when| when.holds(scope));
-    holds
-        .map_err(|_| Error::input(format!("`when: {when}` of the spec's `auth` cannot be evaluated")))
+    holds.map_err(|_| {
+        Error::input(format!("`when: {when}` of the spec's `auth` cannot be evaluated"))
+    })
 }
 
 /// Renders a template that may contain secrets, so the error names no values.
 fn fill_secret(text: &str, scope: &Arc<Scope>) -> Result<Secret> {
     let filled = Template::parse(text).and_then(|template| template.render(scope));
     filled.map(Secret::new).map_err(|_| {
-        Error::new(Kind::Credentials, "the spec's `auth` needs a value that the connection does not set")
+        Error::new(
+            Kind::Credentials,
+            "the spec's `auth` needs a value that the connection does not set",
+        )
     })
 }
 

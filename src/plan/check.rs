@@ -118,6 +118,9 @@ fn options(
     let keyless = streams.iter().any(|stream| stream.key.is_empty());
     if options.mode == Some(Mode::Incremental) && keyless {
         let at = [path, &["mode"]].concat();
-        findings.push(Finding::new(&at, "incremental needs a key, but the spec declares none for this stream"));
+        findings.push(Finding::new(
+            &at,
+            "incremental needs a key, but the spec declares none for this stream",
+        ));
     }
 }

@@ -2,10 +2,10 @@
 
 use super::draft::Draft;
 use super::select::selected;
-use super::stage::Stage;
+use super::stage::StreamDraft;
 use crate::decode::{ColumnSource, Others};
 use crate::error::{Error, Result};
-use crate::path::{Path, Step};
+use crate::path::{Path, PathStep};
 use crate::replication::{FileOptions, Mode, StreamOptions};
 use crate::schema::{
     CHANGE, Column, ColumnType, DELETED_AT, EXTRA, RUN_ID, SYNCED_AT, TableSchema,
@@ -76,7 +76,7 @@ fn unknown(stream: &Stream, defaults: &Defaults) -> Unknown {
 /// Resolves how a selected stream's rows are written.
 pub(super) fn output(
     draft: &Draft<'_>,
-    stage: &Stage<'_>,
+    stage: &StreamDraft<'_>,
     settings: &StreamOptions,
 ) -> Result<Output> {
     let stream = stage.stream;
@@ -123,7 +123,9 @@ pub(super) fn output(
         key: stream.key.clone(),
     };
     if merges && schema.key.is_empty() {
-        return Err(Error::input("this mode needs a key, but the spec declares none for this stream"));
+        return Err(Error::input(
+            "this mode needs a key, but the spec declares none for this stream",
+        ));
     }
     let version = stream.cursor.as_ref().map(|cursor| &cursor.field);
     let grows = |kind| matches!(kind, ColumnType::Int | ColumnType::Date | ColumnType::Timestamp);
@@ -183,7 +185,7 @@ pub(super) fn source(name: &str, spec: &ColumnSpec, kind: ColumnType) -> Result<
         }
         _ => {
             let paths: Result<Vec<Path>, _> = match texts {
-                [] => Ok(vec![Path { steps: vec![Step::Key(name.to_owned())] }]),
+                [] => Ok(vec![Path { steps: vec![PathStep::Key(name.to_owned())] }]),
                 texts => texts.iter().map(|text| Path::parse(text)).collect(),
             };
             let paths = paths.map_err(|error| Error::input(format!("column `{name}`: {error}")))?;
@@ -202,9 +204,8 @@ fn needs_are_met(columns: &[ColumnPlan]) -> Result<()> {
             if !columns.iter().any(|other| other.column.name == needed) {
                 let name = &plan.column.name;
                 let what = format!("column `{name}` needs `{needed}`, which `select` excludes");
-                return Err(Error::input(what).with_hint(format!(
-                    "select `{needed}` too, or exclude `{name}`: `-{name}`"
-                )));
+                return Err(Error::input(what)
+                    .with_hint(format!("select `{needed}` too, or exclude `{name}`: `-{name}`")));
             }
         }
     }
@@ -237,8 +238,9 @@ fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<Str
         object = object.replace(&format!("{{{placeholder}}}"), &value);
     }
     if template.trim().is_empty() {
-        return Err(Error::input("`object` is empty")
-            .with_hint("name a table or file, such as `raw.{stream_name}` or `{stream_name}.parquet`"));
+        return Err(Error::input("`object` is empty").with_hint(
+            "name a table or file, such as `raw.{stream_name}` or `{stream_name}.parquet`",
+        ));
     }
     if object.trim().is_empty() || object.contains(['{', '}']) {
         return Err(Error::input(format!("`object: {template}` cannot be filled in")).with_hint(

@@ -1,7 +1,7 @@
 //! The request that checks whether a record still exists.
 
 use super::draft::Draft;
-use super::stage::Stage;
+use super::stage::StreamDraft;
 use super::templates;
 use crate::error::Result;
 use crate::template::Template;
@@ -19,7 +19,7 @@ pub struct ConfirmPlan {
 
 impl Draft<'_> {
     /// Compiles the request, if the spec declares one for the stream.
-    pub(super) fn confirm(stage: &Stage<'_>) -> Result<Option<ConfirmPlan>> {
+    pub(super) fn confirm(stage: &StreamDraft<'_>) -> Result<Option<ConfirmPlan>> {
         let (Some(confirm), [key]) = (&stage.stream.confirm_deletes, &*stage.stream.key) else {
             return Ok(None);
         };

@@ -1,7 +1,7 @@
 //! The request for the number of records of a stream.
 
 use super::draft::Draft;
-use super::stage::Stage;
+use super::stage::StreamDraft;
 use super::templates;
 use crate::error::{Error, Result};
 use crate::path::Path;
@@ -23,7 +23,7 @@ pub struct CountPlan {
 
 impl Draft<'_> {
     /// Compiles the count request of a stream, if the spec declares one.
-    pub(super) fn count(&self, stage: &Stage<'_>) -> Result<Option<CountPlan>> {
+    pub(super) fn count(&self, stage: &StreamDraft<'_>) -> Result<Option<CountPlan>> {
         let Some(count) = &stage.stream.count else { return Ok(None) };
         if let Some(text) = &count.when {
             let holds = Expression::parse(text)

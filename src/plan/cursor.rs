@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat};
 
 use super::columns::Output;
 use super::draft::Draft;
-use super::stage::Stage;
+use super::stage::StreamDraft;
 use crate::error::{Error, Result};
 use crate::replication::Mode;
 use crate::schema::ColumnType;
@@ -89,7 +89,7 @@ fn micros(span: Duration) -> i64 {
 impl Draft<'_> {
     pub(super) fn cursor(
         &self,
-        stage: &Stage<'_>,
+        stage: &StreamDraft<'_>,
         output: Option<&Output>,
         scope: &Arc<Scope>,
     ) -> Result<Option<CursorPlan>> {
@@ -116,7 +116,8 @@ impl Draft<'_> {
                 let text =
                     Template::parse(text).map_err(invalid)?.render(scope).map_err(invalid)?;
                 let text = text.trim();
-                let wrong = || Error::input(format!("`cursor.anchor`: `{text}` is not a valid {kind}"));
+                let wrong =
+                    || Error::input(format!("`cursor.anchor`: `{text}` is not a valid {kind}"));
                 (!text.is_empty()).then(|| number(kind, text).ok_or_else(wrong)).transpose()?
             }
         };

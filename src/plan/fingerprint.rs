@@ -7,7 +7,7 @@ use super::documents::Documents;
 use super::draft::Draft;
 use super::merged;
 use super::queue::QueuePlan;
-use super::stage::Stage;
+use super::stage::StreamDraft;
 use super::stream::StreamPlan;
 use crate::hash;
 use crate::spec::{Filter, RequestSpec};
@@ -16,7 +16,7 @@ impl Draft<'_> {
     /// Digest of everything that determines which rows a stream has: its requests, the inputs, the
     /// connection's non-secret fields, and the digests of its parents, which are among the streams
     /// `before` it.
-    pub(super) fn reads(&self, stage: &Stage<'_>, before: &[Arc<StreamPlan>]) -> String {
+    pub(super) fn reads(&self, stage: &StreamDraft<'_>, before: &[Arc<StreamPlan>]) -> String {
         let spec = self.documents.spec;
         let feeds = |parent: &&Arc<StreamPlan>| {
             let feeds = &spec.streams.get(&parent.name).map(|stream| &stream.feeds);
@@ -47,7 +47,7 @@ impl Draft<'_> {
     }
 
     /// Digest of what the indexes of a stream's requests and of its carried values refer to.
-    pub(super) fn shape(stage: &Stage<'_>, queues: &[QueuePlan]) -> String {
+    pub(super) fn shape(stage: &StreamDraft<'_>, queues: &[QueuePlan]) -> String {
         let carried = queues.iter().filter(|queue| stage.queues().any(|name| name == queue.name));
         let carried: Vec<_> = carried.map(|queue| (&queue.name, &queue.carried)).collect();
         let parts = (&stage.requests, &stage.changes, &stage.routes, carried);

@@ -1,6 +1,6 @@
 //! The requests of a stream, merged with the keys of the stream and the spec's defaults.
 
-use crate::spec::{ForEach, DEFAULT, QueueItems, RequestSpec, Spec, Stream};
+use crate::spec::{DEFAULT, ForEach, QueueItems, RequestSpec, Spec, Stream};
 
 /// The stream's requests, each merged with the keys of the stream and the spec's defaults.
 pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {

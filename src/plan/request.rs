@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
 use crate::paginate::Pager;
 use crate::path::Path;
-use crate::spec::{Body, Children, ForEach, Filter, InputItems, Paginate, RequestSpec, Unknown};
+use crate::spec::{Body, Children, Filter, ForEach, InputItems, Paginate, RequestSpec, Unknown};
 use crate::template::Template;
 
 /// Default maximum number of pages of a slice.

@@ -15,7 +15,7 @@ use super::draft::Draft;
 use super::queue::QueuePlan;
 use super::request::RequestPlan;
 use super::routes::RoutePlan;
-use super::stage::{Stage, consumed_queues};
+use super::stage::{StreamDraft, consumed_queues};
 use super::steps::StepPlan;
 use super::stream::StreamPlan;
 use super::{columns, fingerprint, routes, select, steps, variables};
@@ -143,14 +143,14 @@ impl Plan {
 }
 
 impl Draft<'_> {
-    fn output(&self, stage: &Stage<'_>, settings: &StreamOptions) -> Result<Output> {
+    fn output(&self, stage: &StreamDraft<'_>, settings: &StreamOptions) -> Result<Output> {
         let output = columns::output(self, stage, settings);
         output.map_err(|error| error.about(&format!("stream `{}`", stage.name)))
     }
 
     fn stream(
         &self,
-        stage: &Stage<'_>,
+        stage: &StreamDraft<'_>,
         queues: &[QueuePlan],
         before: &[Arc<StreamPlan>],
     ) -> Result<StreamPlan> {
@@ -176,11 +176,14 @@ impl Draft<'_> {
         };
         let changes = compile(&stage.changes)?;
         let mut requests = compile(&stage.requests)?;
-        let mut routes =
-            vec![RoutePlan { name: DEFAULT.to_owned(), requests: 0..requests.len(), by_parents: true }];
+        let mut routes = vec![RoutePlan {
+            name: DEFAULT.to_owned(),
+            requests: 0..requests.len(),
+            by_parents: true,
+        }];
         for (name, specs) in &stage.routes {
             let compiled = compile(specs)?;
-            routes::add(&mut requests, &mut routes, (name, compiled));
+            routes::add(&mut requests, &mut routes, name, compiled);
         }
         notes.dedup();
         let wanted = self.wanted(stage.name, &routes)?;
@@ -249,7 +252,9 @@ fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Resul
 }
 
 /// The name of a stage, the queues that it consumes, and the queues that it feeds.
-fn stage_links<'stage>((name, stage): (&&'stage str, &'stage Stage<'_>)) -> select::Links<'stage> {
+fn stage_links<'stage>(
+    (name, stage): (&&'stage str, &'stage StreamDraft<'_>),
+) -> select::Links<'stage> {
     let consumes = stage.queues().collect();
     let feeds = stage.stream.feeds.keys().map(String::as_str).collect();
     select::Links { name, consumes, feeds }

@@ -57,7 +57,8 @@ pub(super) fn is_by_parents(route: &[RequestPlan], own: &[RequestPlan]) -> bool 
 pub(super) fn add(
     requests: &mut Vec<RequestPlan>,
     routes: &mut Vec<RoutePlan>,
-    (name, mut compiled): (&str, Vec<RequestPlan>),
+    name: &str,
+    mut compiled: Vec<RequestPlan>,
 ) {
     let own = routes.first().map_or(0, |own| own.requests.end);
     let own = requests.get(..own).unwrap_or_default();

@@ -21,8 +21,9 @@ impl Selection {
         let names = patterns.iter().map(|pattern| pattern.trim().to_owned());
         let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
         if names.is_empty() && !patterns.is_empty() {
-            return Err(Error::input("`--streams` names no stream")
-                .with_hint("it may use a variable that is not set; for all streams, omit the option"));
+            return Err(Error::input("`--streams` names no stream").with_hint(
+                "it may use a variable that is not set; for all streams, omit the option",
+            ));
         }
         Ok(Self(names))
     }
@@ -115,7 +116,8 @@ fn findable(pattern: &str, spec: &Spec, replication: &Replication) -> Result<()>
     let Some(first) = matching.first() else {
         let names = spec.selectable().map(|(name, _)| name.as_str());
         let hint = suggest(wanted, names).unwrap_or_default();
-        let what = format!("no stream matches `{wanted}`: the spec `{}` has no such stream", spec.name);
+        let what =
+            format!("no stream matches `{wanted}`: the spec `{}` has no such stream", spec.name);
         return Err(Error::input(what).with_hint(hint));
     };
     let settings: Vec<StreamOptions> =

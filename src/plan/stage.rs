@@ -15,7 +15,7 @@ use crate::template::{Expression, Scope, Value};
 
 /// A stream that takes part in a run, before its requests are compiled.
 #[derive(Debug)]
-pub(super) struct Stage<'spec> {
+pub(super) struct StreamDraft<'spec> {
     pub(super) name: &'spec str,
     pub(super) stream: &'spec Stream,
     /// `None` if the stream only feeds queues.
@@ -30,7 +30,7 @@ pub(super) struct Stage<'spec> {
     pub(super) routes: Vec<(String, Vec<RequestSpec>)>,
 }
 
-impl Stage<'_> {
+impl StreamDraft<'_> {
     fn all_requests(&self) -> impl Iterator<Item = &RequestSpec> {
         let routes = self.routes.iter().flat_map(|(_, requests)| requests);
         self.requests.iter().chain(&self.changes).chain(routes)
@@ -53,7 +53,7 @@ impl<'plan> Draft<'plan> {
         &self,
         name: &str,
         settings: Option<&StreamOptions>,
-    ) -> Result<Stage<'plan>> {
+    ) -> Result<StreamDraft<'plan>> {
         let spec = self.documents.spec;
         let (name, stream) = spec
             .streams
@@ -83,13 +83,13 @@ impl<'plan> Draft<'plan> {
                 routes.push((route, open));
             }
         }
-        Ok(Stage { name, stream, settings, inputs, variables, requests, changes, routes })
+        Ok(StreamDraft { name, stream, settings, inputs, variables, requests, changes, routes })
     }
 
     /// Adds the parents of selected streams that are not selected themselves.
     pub(super) fn add_feeders(
         &self,
-        active: &mut IndexMap<&'plan str, Stage<'plan>>,
+        active: &mut IndexMap<&'plan str, StreamDraft<'plan>>,
     ) -> Result<()> {
         let spec = self.documents.spec;
         let mut next = 0;
@@ -128,7 +128,7 @@ fn holding(name: &str, requests: Vec<RequestSpec>, scope: &Arc<Scope>) -> Result
     Ok(holding)
 }
 
-pub(super) fn consumed_queues(active: &IndexMap<&str, Stage<'_>>) -> Vec<QueuePlan> {
+pub(super) fn consumed_queues(active: &IndexMap<&str, StreamDraft<'_>>) -> Vec<QueuePlan> {
     let mut queues: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for stage in active.values() {
         for queue in stage.queues() {

@@ -10,7 +10,7 @@ use super::variables::{inputs, of_run};
 use crate::error::{Error, Result};
 use crate::fetch::{HeaderName, Method};
 use crate::path::Path;
-use crate::spec::{Fields, Spec, Step};
+use crate::spec::{Fields, Spec, StepSpec};
 use crate::template::{Expression, Scope, Template, Value};
 
 /// A request sent before or after the streams, compiled.
@@ -56,7 +56,7 @@ pub struct SessionSteps {
 }
 
 /// Compiles the requests before or after the streams whose `when` holds.
-pub(super) fn steps(steps: &[Step], scope: &Arc<Scope>) -> Result<Vec<StepPlan>> {
+pub(super) fn steps(steps: &[StepSpec], scope: &Arc<Scope>) -> Result<Vec<StepPlan>> {
     let mut plans = Vec::new();
     for step in steps {
         let when = step.when.as_deref().map(Expression::parse).transpose();

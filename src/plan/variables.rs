@@ -56,8 +56,9 @@ fn no_empty_item(name: &str, list: &serde_json::Value) -> Result<()> {
         return Ok(());
     }
     let what = format!("the list `{name}` has an empty value");
-    Err(Error::input(what)
-        .with_hint("it may use a variable that is not set; to read without the list, remove the input"))
+    Err(Error::input(what).with_hint(
+        "it may use a variable that is not set; to read without the list, remove the input",
+    ))
 }
 
 /// The type of an input as shown to users: ``a date, as `2026-01-31` or `1 year ago` ``.

@@ -50,9 +50,7 @@ impl NoticeKind {
                 plural(count, "row replaced another row", "rows replaced others")
                     + " with the same key"
             }
-            Self::MissingPages => {
-                plural(count, "listing", "listings") + " with missing records"
-            }
+            Self::MissingPages => plural(count, "listing", "listings") + " with missing records",
             Self::FullPage => {
                 plural(count, "listing ended", "listings ended")
                     + " with a full page, and the API did not state that it was the last one"
@@ -61,11 +59,17 @@ impl NoticeKind {
                 plural(count, "response", "responses") + " reported errors beside the records"
             }
             Self::TableInUse => {
-                "weir waited ".to_owned() + &plural(count, "second", "seconds") + " for a table in use"
+                "weir waited ".to_owned()
+                    + &plural(count, "second", "seconds")
+                    + " for a table in use"
             }
-            Self::StateOutOfReach => "the saved state was not reachable at the end of the run".to_owned(),
+            Self::StateOutOfReach => {
+                "the saved state was not reachable at the end of the run".to_owned()
+            }
             Self::StateDamaged => "the saved state was damaged".to_owned(),
-            Self::TargetChanged => "something other than this replication changed the table".to_owned(),
+            Self::TargetChanged => {
+                "something other than this replication changed the table".to_owned()
+            }
             Self::ReadAgain => "the stream was read again from the start".to_owned(),
             Self::ReadWhole => "the stream was read in full instead of its changes only".to_owned(),
         }

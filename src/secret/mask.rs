@@ -27,10 +27,11 @@ const URL: &AsciiSet =
 const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'*');
 
-static KNOWN: RwLock<Known> = RwLock::new(Known { lasting: Vec::new(), passing: Vec::new() });
+static KNOWN: RwLock<KnownSecrets> =
+    RwLock::new(KnownSecrets { lasting: Vec::new(), passing: Vec::new() });
 
 /// The forms of all known secrets.
-struct Known {
+struct KnownSecrets {
     /// Forms of secrets that the user has set.
     lasting: Vec<String>,
     /// Forms of secrets that servers issue and replace.
@@ -44,14 +45,14 @@ pub fn hide(secret: &str) {
 
 /// Adds a secret that a server issued and may often replace. The oldest of these are removed first.
 pub fn hide_passing(secret: &str) {
-    learn(secret, |Known { passing, .. }, new| {
+    learn(secret, |KnownSecrets { passing, .. }, new| {
         let surplus = (passing.len() + new.len()).saturating_sub(MOST).min(passing.len());
         passing.drain(..surplus);
         passing.extend(new);
     });
 }
 
-fn learn(secret: &str, keep: impl FnOnce(&mut Known, Vec<String>)) {
+fn learn(secret: &str, keep: impl FnOnce(&mut KnownSecrets, Vec<String>)) {
     if secret.len() < LEAST || secret == MASK {
         return;
     }

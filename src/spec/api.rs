@@ -52,10 +52,10 @@ pub struct Spec {
     pub responses: Vec<ResponseRule>,
     /// Requests sent before the first stream. All templates can use the values that they capture.
     #[serde(default)]
-    pub setup: Vec<Step>,
+    pub setup: Vec<StepSpec>,
     /// Requests sent after the last stream, even when the run failed.
     #[serde(default)]
-    pub teardown: Vec<Step>,
+    pub teardown: Vec<StepSpec>,
     /// Defaults of all streams.
     #[serde(default)]
     pub defaults: Defaults,
@@ -174,7 +174,7 @@ pub struct Probe {
 /// A request sent before or after the streams.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Step {
+pub struct StepSpec {
     /// Expression over connection fields and inputs. The step is skipped when it is false.
     pub when: Option<String>,
     /// Path below the base URL, a template.

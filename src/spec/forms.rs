@@ -299,7 +299,8 @@ impl ForEachKeys {
         const NEEDS_AS: &str = "this form of `for_each` needs `as`, the name of the variable";
         const QUEUE_OR_INPUT: &str = "`chunk` is allowed with `queue` or `input` only";
         const INPUT_ONLY: &str = "`when_empty` and `found_at` are allowed with `input` only";
-        const QUEUE_ONLY: &str = "`carry` and `only` are allowed with single values of a `queue` only";
+        const QUEUE_ONLY: &str =
+            "`carry` and `only` are allowed with single values of a `queue` only";
         let Self { queue, input, values, range, chunk, variable, carry, only, .. } = self;
         let (when_empty, found_at) = (self.when_empty, self.found_at);
         if (!carry.is_empty() || only.is_some()) && (queue.is_none() || chunk.is_some()) {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::column::{ColumnSpec, Unknown};
 use super::pages::{PageSize, Paginate};
 use super::records::Filter;
-use super::routes::{Derive, Embedded, Fetch, Covers};
+use super::routes::{Covers, Derive, Embedded, Fetch};
 use super::value::one;
 use super::value::{QueryValue, Scalar};
 

@@ -138,11 +138,11 @@ pub(super) fn check_expression(source: &str) -> Result<(), String> {
     if tokens.len() > MAX_TOKENS {
         return Err(format!("it has more than {MAX_TOKENS} words and signs; make it shorter"));
     }
-    let joints = tokens.iter().filter(|token| matches!(token, Token::Sign("+" | "~"))).count();
+    let joints = tokens.iter().filter(|token| matches!(token, Lexeme::Sign("+" | "~"))).count();
     if joints > MAX_JOINTS {
         return Err(format!("it has {joints} `+` and `~`; at most {MAX_JOINTS} are allowed"));
     }
-    let product = |at: &usize| tokens.get(*at) == Some(&Token::Sign("*"));
+    let product = |at: &usize| tokens.get(*at) == Some(&Lexeme::Sign("*"));
     if (0..tokens.len()).filter(product).all(|at| of_numbers(&tokens, at)) {
         return Ok(());
     }
@@ -150,7 +150,7 @@ pub(super) fn check_expression(source: &str) -> Result<(), String> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Token<'text> {
+enum Lexeme<'text> {
     Word(&'text str),
     Number,
     Text,
@@ -158,7 +158,7 @@ enum Token<'text> {
 }
 
 /// The words and signs of an expression; at most one more than the limit.
-fn tokens(source: &str) -> Vec<Token<'_>> {
+fn tokens(source: &str) -> Vec<Lexeme<'_>> {
     let mut tokens = Vec::new();
     let mut rest = source.trim_start();
     while let Some(first) = rest.chars().next() {
@@ -167,16 +167,16 @@ fn tokens(source: &str) -> Vec<Token<'_>> {
             rest.find(|letter: char| !kept(letter)).unwrap_or(rest.len())
         };
         let (token, length) = match first {
-            '"' | '\'' => (Token::Text, quoted(rest)),
-            _ if first.is_ascii_digit() => (Token::Number, end_of(&wordlike)),
+            '"' | '\'' => (Lexeme::Text, quoted(rest)),
+            _ if first.is_ascii_digit() => (Lexeme::Number, end_of(&wordlike)),
             _ if wordlike(first) => {
                 let end = end_of(&wordlike);
-                (Token::Word(rest.get(..end).unwrap_or_default()), end)
+                (Lexeme::Word(rest.get(..end).unwrap_or_default()), end)
             }
             _ => {
                 let double = rest.starts_with("**") || rest.starts_with("//");
                 let length = if double { 2 } else { first.len_utf8() };
-                (Token::Sign(rest.get(..length).unwrap_or_default()), length)
+                (Lexeme::Sign(rest.get(..length).unwrap_or_default()), length)
             }
         };
         tokens.push(token);
@@ -205,13 +205,13 @@ fn quoted(rest: &str) -> usize {
 }
 
 /// Whether both operands of the `*` at this position are syntactically numbers.
-fn of_numbers(tokens: &[Token], at: usize) -> bool {
+fn of_numbers(tokens: &[Lexeme], at: usize) -> bool {
     let starts = |start: &usize| {
         let before = start.checked_sub(1).and_then(|before| tokens.get(before));
         let apart = match before {
             None => true,
-            Some(Token::Word(word)) => ["if", "else", "and", "or", "not", "in"].contains(word),
-            Some(Token::Sign(sign)) => ![".", "|", ")", "]", "}"].contains(sign),
+            Some(Lexeme::Word(word)) => ["if", "else", "and", "or", "not", "in"].contains(word),
+            Some(Lexeme::Sign(sign)) => ![".", "|", ")", "]", "}"].contains(sign),
             Some(_) => false,
         };
         apart && number(tokens, *start) == Some(at)
@@ -221,36 +221,36 @@ fn of_numbers(tokens: &[Token], at: usize) -> bool {
 
 /// The end of the number at this position: a literal, a sum in parentheses, or an expression with a
 /// numeric filter.
-fn number(tokens: &[Token], mut at: usize) -> Option<usize> {
-    let sign = |at: usize, sign: &str| tokens.get(at) == Some(&Token::Sign(sign));
+fn number(tokens: &[Lexeme], mut at: usize) -> Option<usize> {
+    let sign = |at: usize, sign: &str| tokens.get(at) == Some(&Lexeme::Sign(sign));
     while sign(at, "-") {
         at += 1;
     }
     let mut numeric = false;
     let mut end = match tokens.get(at)? {
-        Token::Number => {
+        Lexeme::Number => {
             numeric = true;
             // The digits after the decimal point.
-            let fraction = sign(at + 1, ".") && tokens.get(at + 2) == Some(&Token::Number);
+            let fraction = sign(at + 1, ".") && tokens.get(at + 2) == Some(&Lexeme::Number);
             if fraction { at + 3 } else { at + 1 }
         }
-        Token::Text => at + 1,
-        Token::Sign("(") => {
+        Lexeme::Text => at + 1,
+        Lexeme::Sign("(") => {
             let close = closing(tokens, at)?;
             numeric = sum(tokens, at + 1) == Some(close);
             close + 1
         }
-        Token::Word(_) => {
+        Lexeme::Word(_) => {
             let mut end = at + 1;
             while sign(end, ".") {
                 end += 2;
             }
             end
         }
-        Token::Sign(_) => return None,
+        Lexeme::Sign(_) => return None,
     };
     while sign(end, "|") {
-        let Some(Token::Word(filter)) = tokens.get(end + 1) else { return None };
+        let Some(Lexeme::Word(filter)) = tokens.get(end + 1) else { return None };
         numeric = NUMERIC.contains(filter);
         end += 2;
         if sign(end, "(") {
@@ -261,22 +261,22 @@ fn number(tokens: &[Token], mut at: usize) -> Option<usize> {
 }
 
 /// The end of the arithmetic expression of numbers at this position.
-fn sum(tokens: &[Token], at: usize) -> Option<usize> {
+fn sum(tokens: &[Lexeme], at: usize) -> Option<usize> {
     let mut end = number(tokens, at)?;
-    while let Some(Token::Sign("+" | "-" | "*" | "/" | "//" | "%" | "**")) = tokens.get(end) {
+    while let Some(Lexeme::Sign("+" | "-" | "*" | "/" | "//" | "%" | "**")) = tokens.get(end) {
         end = number(tokens, end + 1)?;
     }
     Some(end)
 }
 
 /// The position of the `)` that closes the `(` at this position.
-fn closing(tokens: &[Token], open: usize) -> Option<usize> {
+fn closing(tokens: &[Lexeme], open: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
         match token {
-            Token::Sign("(") => depth += 1,
-            Token::Sign(")") if depth == 1 => return Some(at),
-            Token::Sign(")") => depth = depth.checked_sub(1)?,
+            Lexeme::Sign("(") => depth += 1,
+            Lexeme::Sign(")") if depth == 1 => return Some(at),
+            Lexeme::Sign(")") => depth = depth.checked_sub(1)?,
             _ => {}
         }
     }
@@ -333,6 +333,6 @@ mod tests {
     #[test]
     fn a_quoted_text_counts_as_one() {
         assert_eq!(tokens("a.b | join('x \\' y, z')").len(), 8);
-        assert_eq!(tokens("'never closed"), [Token::Text]);
+        assert_eq!(tokens("'never closed"), [Lexeme::Text]);
     }
 }

@@ -218,9 +218,11 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
             NodeValue::UInt(number) => visitor.visit_u64(*number),
             NodeValue::Float(number) => visitor.visit_f64(*number),
             NodeValue::Text(text) => visitor.visit_borrowed_str(text),
-            NodeValue::List(items) => visitor.visit_seq(Items { at: self, nodes: items, next: 0 }),
+            NodeValue::List(items) => {
+                visitor.visit_seq(ListItems { at: self, nodes: items, next: 0 })
+            }
             NodeValue::Map(entries) => {
-                visitor.visit_map(Entries { at: self, pairs: entries, next: 0 })
+                visitor.visit_map(MapEntries { at: self, pairs: entries, next: 0 })
             }
         };
         self.placed(read)
@@ -302,7 +304,7 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         match &self.node.value {
             NodeValue::Null => {
-                self.placed(visitor.visit_map(Entries { at: self, pairs: &[], next: 0 }))
+                self.placed(visitor.visit_map(MapEntries { at: self, pairs: &[], next: 0 }))
             }
             // Rejects a list, which serde would read as the fields of a struct in their order.
             NodeValue::List(items) => self.placed(Err(Failure::of(hints::listed(items)))),
@@ -356,13 +358,13 @@ impl<'de, 'tree: 'de> SeqAccess<'de> for Single<'tree> {
     }
 }
 
-struct Items<'tree> {
+struct ListItems<'tree> {
     at: At<'tree>,
     nodes: &'tree [Node],
     next: usize,
 }
 
-impl<'de, 'tree: 'de> SeqAccess<'de> for Items<'tree> {
+impl<'de, 'tree: 'de> SeqAccess<'de> for ListItems<'tree> {
     type Error = Failure;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -376,13 +378,13 @@ impl<'de, 'tree: 'de> SeqAccess<'de> for Items<'tree> {
     }
 }
 
-struct Entries<'tree> {
+struct MapEntries<'tree> {
     at: At<'tree>,
     pairs: &'tree [(String, Place, Node)],
     next: usize,
 }
 
-impl<'de, 'tree: 'de> MapAccess<'de> for Entries<'tree> {
+impl<'de, 'tree: 'de> MapAccess<'de> for MapEntries<'tree> {
     type Error = Failure;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(

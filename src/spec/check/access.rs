@@ -1,7 +1,7 @@
 //! Base URLs, authentication, connection fields, limits, and requests outside streams.
 
 use super::checker::{Checker, below};
-use crate::spec::api::Step;
+use crate::spec::api::StepSpec;
 use crate::spec::connect::{AuthChoice, OAuth2, OAuth2Grant};
 use crate::yaml::Finding;
 
@@ -174,7 +174,7 @@ impl Checker<'_> {
         self.steps_of("teardown", &spec.teardown, spec.setup.len());
     }
 
-    fn steps_of(&mut self, key: &str, steps: &[Step], before: usize) {
+    fn steps_of(&mut self, key: &str, steps: &[StepSpec], before: usize) {
         let captured = |count: usize| self.spec.setup.iter().take(count);
         for (position, step) in steps.iter().enumerate() {
             let number = position.to_string();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::names::{ALWAYS, CURSOR, Names};
-use crate::path::{Path, Step as PathStep};
+use crate::path::{Path, PathStep};
 use crate::spec::api::Spec;
 use crate::spec::pages::Paginate;
 use crate::spec::responses::ResponseRule;

@@ -5,7 +5,7 @@ use crate::spec::api::Spec;
 use crate::spec::request::{ForEach, RequestSpec};
 
 /// A request with embedded records, and its path in the spec.
-struct Embedded<'spec> {
+struct EmbeddedRequest<'spec> {
     place: Vec<String>,
     request: &'spec RequestSpec,
     queue: &'spec str,
@@ -41,7 +41,7 @@ impl Checker<'_> {
     }
 }
 
-fn embedded(spec: &Spec) -> Vec<Embedded<'_>> {
+fn embedded(spec: &Spec) -> Vec<EmbeddedRequest<'_>> {
     let mut all = Vec::new();
     for (stream, route, requests) in spec.streams.iter().flat_map(|(name, stream)| {
         stream.routes.iter().map(move |(route, requests)| (name, route, requests))
@@ -56,13 +56,13 @@ fn embedded(spec: &Spec) -> Vec<Embedded<'_>> {
             if requests.0.len() > 1 {
                 place.push(position.to_string());
             }
-            all.push(Embedded { place, request, queue: &items.queue });
+            all.push(EmbeddedRequest { place, request, queue: &items.queue });
         }
     }
     all
 }
 
-impl Embedded<'_> {
+impl EmbeddedRequest<'_> {
     /// Whether both may be part of the same request.
     fn meets(&self, other: &Self) -> bool {
         // A run uses only one route of a stream.

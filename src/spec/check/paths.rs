@@ -2,7 +2,7 @@
 //! misspelt only if it nearly equals the path of a declared column.
 
 use super::checker::{Checker, below};
-use crate::path::{Path, Step};
+use crate::path::{Path, PathStep};
 use crate::spec::column::ColumnSpec;
 use crate::spec::records::{Feed, Filter};
 use crate::spec::request::{ForEach, RequestSpec};
@@ -95,15 +95,15 @@ impl Checker<'_> {
 /// Number of records that enclose those at a path.
 fn enclosing(records: &str) -> usize {
     let path = Path::parse(records).unwrap_or_default();
-    let all = path.steps.iter().filter(|step| **step == Step::Each).count();
+    let all = path.steps.iter().filter(|step| **step == PathStep::Each).count();
     // `data[]` means the list at `data`.
-    all - usize::from(path.steps.last() == Some(&Step::Each))
+    all - usize::from(path.steps.last() == Some(&PathStep::Each))
 }
 
 /// Number of records that a path goes up.
 fn height(text: &str) -> usize {
     let path = Path::parse(text).unwrap_or_default();
-    path.steps.iter().take_while(|step| **step == Step::Up).count()
+    path.steps.iter().take_while(|step| **step == PathStep::Up).count()
 }
 
 /// Paths in a stream's records that the stream declares.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::checker::{Checker, below};
 use crate::schema::ColumnType;
 use crate::spec::request::{ForEach, QueueItems, RequestSpec};
-use crate::spec::routes::{DEFAULT, Derive, Fetch};
+use crate::spec::routes::{DEFAULT, Fetch};
 use crate::spec::stream::Stream;
 use crate::template::Template;
 
@@ -64,10 +64,7 @@ impl Checker<'_> {
         request: &RequestSpec,
         own: &BTreeSet<String>,
     ) {
-        let items = match &request.for_each {
-            Some(ForEach::Queue(items)) => Some(items),
-            _ => None,
-        };
+        let items = queue_items(request);
         let has_own = items.is_some_and(|items| own_queues(stream).contains(&items.queue.as_str()));
         let chunked = items.is_some_and(|items| items.chunk.is_some());
         if let Some(embedded) = &request.embedded {
@@ -91,21 +88,18 @@ impl Checker<'_> {
                 self.path(&below(&at, &["more"]), more);
             }
         }
-        if let Some(derive) = &request.derive {
-            self.derive(&below(at, &["derive"]), stream, (derive, items, request), own);
-        }
-        if let Some(fetch) = &request.fetch {
-            self.fetch(&below(at, &["fetch"]), stream, (fetch, request), own);
-        }
+        self.derive(&below(at, &["derive"]), stream, request, own);
+        self.fetch(&below(at, &["fetch"]), stream, request, own);
     }
 
     fn fetch(
         &mut self,
         at: &[&str],
         stream: &Stream,
-        (fetch, request): (&Fetch, &RequestSpec),
+        request: &RequestSpec,
         own: &BTreeSet<String>,
     ) {
+        let Some(fetch) = &request.fetch else { return };
         let Fetch { id, version, brings, variable, chunk, get, query } = fetch;
         let same = |own: &Option<ForEach>| *own == request.for_each;
         let listed = stream
@@ -164,9 +158,11 @@ impl Checker<'_> {
         &mut self,
         at: &[&str],
         stream: &Stream,
-        (derive, items, request): (&Derive, Option<&QueueItems>, &RequestSpec),
+        request: &RequestSpec,
         own: &BTreeSet<String>,
     ) {
+        let Some(derive) = &request.derive else { return };
+        let items = queue_items(request);
         let fits = items.is_some_and(|items| items.chunk.is_none());
         self.found_if(!fits, at, "this needs a `for_each` over single values of a queue");
         let known = self.names.with(own);
@@ -191,6 +187,13 @@ impl Checker<'_> {
                 self.stranger(&at, message, variable, carried);
             }
         }
+    }
+}
+
+fn queue_items(request: &RequestSpec) -> Option<&QueueItems> {
+    match &request.for_each {
+        Some(ForEach::Queue(items)) => Some(items),
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
 use super::checker::{Checker, below};
-use crate::path::Step;
+use crate::path::PathStep;
 use crate::schema::{ColumnType, EXTRA};
 use crate::spec::column::ColumnSpec;
 use crate::spec::records::Filter;
@@ -157,7 +157,7 @@ impl Checker<'_> {
             if !is_template(text) {
                 let at = below(at, &[spec.kind.name()]);
                 let path = self.any_path(&at, text);
-                let many = path.is_some_and(|path| path.steps.contains(&Step::Each));
+                let many = path.is_some_and(|path| path.steps.contains(&PathStep::Each));
                 self.found_if(many, &at, "`[]` leads to many values, but a column holds one");
                 let whole = text.is_empty() && spec.kind != ColumnType::Json;
                 self.found_if(

@@ -19,7 +19,7 @@ pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
         }
         findings.extend(parentless(name, stream).filter(|_| !stream.internal));
         for (queue, feed) in &stream.feeds {
-            let lost = partly_fed(spec, (name, stream), (queue, feed.value()));
+            let lost = partly_fed(spec, name, queue, feed.value());
             findings.extend(lost.into_iter().flatten());
         }
     }
@@ -75,11 +75,8 @@ fn names_parent(stream: &Stream, column: &str, parents: &[&QueueItems]) -> bool 
 
 /// Warnings about a queue that gets only a part of the stream's key, and about consumers that do
 /// not add the rest.
-fn partly_fed(
-    spec: &Spec,
-    (name, stream): (&str, &Stream),
-    (queue, value): (&str, &str),
-) -> Option<Vec<Finding>> {
+fn partly_fed(spec: &Spec, name: &str, queue: &str, value: &str) -> Option<Vec<Finding>> {
+    let stream = spec.streams.get(name)?;
     let paths: Vec<&str> = stream.key.iter().map(|column| path_of(stream, column)).collect();
     // The value is not part of the key: it is fed once for all records that contain it.
     let rest: Vec<&str> = paths.iter().copied().filter(|path| *path != value).collect();
