@@ -112,7 +112,7 @@ impl ServerCertVerifier for Trusted {
         );
         verified.map_err(|error| match error {
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                let why = Unknown(issuer(end_entity, intermediates));
+                let why = UnknownAuthority(issuer(end_entity, intermediates));
                 OtherError(Arc::new(why)).into()
             }
             other => other,
@@ -155,9 +155,9 @@ const UNKNOWN: &str = "its authority ";
 
 /// The authority that issued a certificate and is not trusted.
 #[derive(Debug)]
-struct Unknown(Option<String>);
+struct UnknownAuthority(Option<String>);
 
-impl std::fmt::Display for Unknown {
+impl std::fmt::Display for UnknownAuthority {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Some(issuer) => write!(formatter, "{UNKNOWN}`{issuer}` is not trusted here"),
@@ -166,7 +166,7 @@ impl std::fmt::Display for Unknown {
     }
 }
 
-impl std::error::Error for Unknown {}
+impl std::error::Error for UnknownAuthority {}
 
 /// Name of the authority at the root of a chain.
 fn issuer(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Option<String> {

@@ -249,3 +249,103 @@ fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<Str
     }
     Ok(object)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const STREAM: &str = "  s: { get: /s, key: [id], columns: { id: text, n: int, \
+                          url: { text: '{{ row.n }}' }, at: timestamp }, \
+                          cursor: { field: at, newest_first: true } }\n";
+
+    fn output<T>(defaults: &str, options: &Options, take: impl FnOnce(&Output) -> T) -> T {
+        let plan = plan(&spec(STREAM), defaults, options).unwrap();
+        take(stream(&plan, "s").output.as_ref().unwrap())
+    }
+
+    #[test]
+    fn the_mode_decides_how_rows_are_written_and_what_happens_to_deleted_ones() {
+        let backfill = Options {
+            range: Some(("2026-01-01".to_owned(), "2026-02-01".to_owned())),
+            ..Options::default()
+        };
+        let retry = Options { retry: true, ..Options::default() };
+        let plain = Options::default();
+        let table = [
+            ("", &plain, Disposition::Replace, Deletes::Ignore),
+            ("mode: truncate", &plain, Disposition::Truncate, Deletes::Ignore),
+            ("mode: snapshot", &plain, Disposition::Append, Deletes::Ignore),
+            ("mode: incremental", &plain, Disposition::Merge, Deletes::Mark),
+            ("mode: incremental, deletes: remove", &plain, Disposition::Merge, Deletes::Remove),
+            ("mode: incremental, deletes: ignore", &plain, Disposition::Merge, Deletes::Ignore),
+            ("mode: backfill", &backfill, Disposition::Merge, Deletes::Ignore),
+            ("", &retry, Disposition::Merge, Deletes::Remove),
+            ("mode: incremental", &retry, Disposition::Merge, Deletes::Mark),
+        ];
+        for (defaults, options, disposition, deletes) in table {
+            let found = output(defaults, options, |one| (one.table.disposition, one.table.deletes));
+            assert_eq!(found, (disposition, deletes), "{defaults}");
+        }
+    }
+
+    /// The columns of the table, or the error.
+    #[track_caller]
+    fn check(defaults: &str, expected: Result<&str, &str>) {
+        let plan = plan(&spec(STREAM), defaults, &Options::default());
+        match (plan, expected) {
+            (Ok(plan), Ok(expected)) => {
+                let table = &stream(&plan, "s").output.as_ref().unwrap().table;
+                let names = table.schema.columns.iter().map(|column| column.name.as_str());
+                assert_eq!(names.collect::<Vec<_>>().join(" "), expected, "{defaults}");
+            }
+            (Err(error), Err(text)) => assert!(error.chain().contains(text), "{}", error.chain()),
+            (plan, expected) => panic!("{defaults}: {:?}, {expected:?}", plan.map(|_| ())),
+        }
+    }
+
+    #[test]
+    fn a_table_has_the_selected_columns_and_those_of_weir() {
+        check("", Ok("id n url at _extra _weir_synced_at"));
+        check("metadata: { synced_at: false }", Ok("id n url at _extra"));
+        let bare = "metadata: { synced_at: false }, select";
+        check(&format!("{bare}: [-_extra, -url]"), Ok("id n at"));
+        // The key is always kept.
+        check(&format!("{bare}: [n]"), Ok("id n"));
+        check(&format!("{bare}: ['-*']"), Ok("id"));
+        check(&format!("{bare}: [id, url]"), Err("column `url` needs `n`"));
+        check(&format!("{bare}: [nope]"), Err("`select: nope` matches no column"));
+        check(
+            "mode: incremental, metadata: { change: true, run_id: true }",
+            Ok("id n url at _extra _weir_synced_at _weir_run_id _weir_deleted_at _weir_change"),
+        );
+        check("metadata: { change: true }", Err("needs `mode: incremental`"));
+        check("columns: { nope: text }", Err("`columns: nope` is not a column of the stream"));
+    }
+
+    #[test]
+    fn an_object_is_a_template_with_placeholders() {
+        let table = [
+            ("", Ok("s")),
+            ("object: 'raw.{stream_name}'", Ok("raw.s")),
+            ("object: '{source}/{run_date}/{stream_name}.jsonl'", Ok("a/1970-01-01/s.jsonl")),
+            ("object: ''", Err("`object` is empty")),
+            ("object: _weir", Err("a name that weir reserves")),
+            ("object: raw._weir_x", Err("a name that weir reserves")),
+            ("object: .weir/x", Err("a name that weir reserves")),
+        ];
+        for (defaults, expected) in table {
+            let plan = plan(&spec(STREAM), defaults, &Options::default());
+            let found =
+                plan.map(|plan| stream(&plan, "s").output.as_ref().unwrap().table.object.clone());
+            match (found, expected) {
+                (Ok(object), Ok(expected)) => assert_eq!(object, expected, "{defaults}"),
+                (Err(error), Err(text)) => {
+                    assert!(error.chain().contains(text), "{}", error.chain())
+                }
+                (found, expected) => panic!("{defaults}: {found:?}, {expected:?}"),
+            }
+        }
+    }
+}

@@ -153,3 +153,90 @@ fn bound(kind: ColumnType, text: &str) -> Result<i64> {
             .with_hint("write two dates or times separated by a comma: 2026-01-01,2026-02-01")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const TIME: i64 = 1_767_225_600_000_000;
+
+    #[track_caller]
+    fn check(kind: ColumnType, operator: Operator, format: CursorFormat, bound: i64, text: &str) {
+        let cursor = CursorPlan {
+            kind,
+            operator,
+            format,
+            look_back: 0,
+            newest_first: false,
+            anchor: None,
+            range: None,
+        };
+        assert_eq!(cursor.rendered(bound).to_string(), text);
+    }
+
+    #[test]
+    fn a_bound_has_the_format_and_the_operator_of_the_api() {
+        use {ColumnType as T, CursorFormat as F, Operator as O};
+        check(T::Timestamp, O::AtLeast, F::Rfc3339, TIME, "2026-01-01T00:00:00.000Z");
+        check(T::Timestamp, O::After, F::Rfc3339, TIME, "2025-12-31T23:59:59.999Z");
+        check(T::Date, O::AtLeast, F::Date, TIME, "2026-01-01");
+        check(T::Timestamp, O::AtLeast, F::EpochS, TIME, "1767225600");
+        check(T::Timestamp, O::AtLeast, F::EpochMs, TIME, "1767225600000");
+        check(T::Timestamp, O::After, F::EpochMs, TIME, "1767225599999");
+        check(T::Int, O::AtLeast, F::Rfc3339, 7, "7");
+        check(T::Int, O::After, F::Rfc3339, 7, "6");
+    }
+
+    #[test]
+    fn values_become_numbers_or_nothing() {
+        let table = [
+            (ColumnType::Int, "7", Some(7)),
+            (ColumnType::Int, "7.5", None),
+            (ColumnType::Date, "2026-01-01", Some(TIME)),
+            (ColumnType::Timestamp, "2026-01-01T01:00:00+01:00", Some(TIME)),
+            (ColumnType::Timestamp, "soon", None),
+        ];
+        for (kind, text, expected) in table {
+            assert_eq!(number(kind, text), expected, "{kind} {text}");
+        }
+    }
+
+    /// What the cursor of a stream becomes, or the error.
+    #[track_caller]
+    fn check_plan(
+        defaults: &str,
+        range: Option<(&str, &str)>,
+        expected: Result<(i64, bool), &str>,
+    ) {
+        let spec = spec(
+            "  s: { get: /s, key: [id], columns: { id: text, at: timestamp }, \
+             cursor: { field: at, lookback: 5m, query: { since: '{{ cursor }}' } } }\n",
+        );
+        let range = range.map(|(from, to)| (from.to_owned(), to.to_owned()));
+        let plan = plan(&spec, defaults, &Options { range, ..Options::default() });
+        let cursor = |plan: &crate::plan::Plan| {
+            let cursor = stream(plan, "s").cursor.clone().unwrap();
+            (cursor.look_back, cursor.range.is_some())
+        };
+        match (plan, expected) {
+            (Ok(plan), Ok(expected)) => assert_eq!(cursor(&plan), expected, "{defaults}"),
+            (Err(error), Err(text)) => assert!(error.chain().contains(text), "{}", error.chain()),
+            (plan, expected) => panic!("{defaults}: {:?}, {expected:?}", plan.map(|_| ())),
+        }
+    }
+
+    #[test]
+    fn a_backfill_needs_a_range_and_other_modes_ignore_it() {
+        let minutes = 5 * 60 * 1_000_000;
+        let january = Some(("2026-01-01", "2026-02-01"));
+        check_plan("mode: incremental", None, Ok((minutes, false)));
+        check_plan("mode: incremental", january, Ok((minutes, false)));
+        check_plan("mode: backfill", january, Ok((minutes, true)));
+        check_plan("mode: backfill", None, Err("`mode: backfill` needs a range"));
+        let reversed = Some(("2026-02-01", "2026-01-01"));
+        check_plan("mode: backfill", reversed, Err("ends before it begins"));
+        check_plan("mode: backfill", Some(("a", "b")), Err("`a` is not a valid timestamp"));
+    }
+}

@@ -14,7 +14,7 @@ pub(super) struct Draft<'plan> {
     pub(super) options: &'plan Options,
     pub(super) run: &'plan Run,
     pub(super) variables: &'plan BTreeMap<String, Value>,
-    /// See [`Table::source`].
+    /// Source of the tables: the spec and the base URL.
     pub(super) source: &'plan str,
 }
 

@@ -181,3 +181,26 @@ pub fn encoded(text: &str) -> usize {
 fn size(chunk: u32) -> usize {
     usize::try_from(chunk.max(1)).unwrap_or(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(count: usize, bytes: usize, values: &[&str], expected: &[usize]) {
+        let chunks = ChunkSize { count, bytes }.split(values, |value| encoded(value));
+        let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
+        assert_eq!(lengths, expected, "{count}, {bytes}, {values:?}");
+    }
+
+    #[test]
+    fn chunks_are_limited_by_number_and_by_size() {
+        check(2, usize::MAX, &["a", "b", "c"], &[2, 1]);
+        check(9, usize::MAX, &[], &[]);
+        // Each value counts with a comma of three bytes.
+        check(9, 8, &["a", "b", "c"], &[2, 1]);
+        check(9, 8, &["a b", "c"], &[1, 1]);
+        // A single value may be larger than the limit.
+        check(9, 2, &["abc", "d"], &[1, 1]);
+    }
+}

@@ -101,3 +101,54 @@ pub(super) fn queues_of(request: &RequestSpec) -> impl Iterator<Item = &str> {
     let consumed = items_of(request).map(|items| items.queue.as_str());
     consumed.into_iter().chain(request.parent_in.keys().map(String::as_str))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::spec;
+
+    /// The merged requests of a stream, as `GET path?query`.
+    #[track_caller]
+    fn check(stream: &str, merge: fn(&Spec, &Stream) -> Vec<RequestSpec>, expected: &[&str]) {
+        let mut spec =
+            spec(&format!("  s: {{ columns: {{ id: text, at: timestamp }}, {stream} }}\n"));
+        spec.defaults
+            .query
+            .insert("size".to_owned(), crate::spec::QueryValue(vec!["9".to_owned()]));
+        let shown = |request: RequestSpec| {
+            let query = request.query.iter().map(|(name, value)| format!("{name}={}", value.0[0]));
+            let target = request.get.map(|path| format!("GET {path}"));
+            let target = target.or(request.post.map(|path| format!("POST {path}")));
+            format!("{}?{}", target.unwrap_or_default(), query.collect::<Vec<_>>().join("&"))
+        };
+        let found: Vec<String> = merge(&spec, &spec.streams["s"]).into_iter().map(shown).collect();
+        assert_eq!(found, expected, "{stream}");
+    }
+
+    #[test]
+    fn requests_inherit_from_the_stream_and_from_the_defaults() {
+        check("get: /s", merged, &["GET /s?size=9"]);
+        check("get: /s, query: { size: 5 }", merged, &["GET /s?size=5"]);
+        let several = "query: { a: 1 }, requests: [{ get: /s }, { post: /t, query: { a: 2 } }]";
+        check(several, merged, &["GET /s?size=9&a=1", "POST /t?size=9&a=2"]);
+    }
+
+    #[test]
+    fn changes_are_the_requests_with_the_query_of_the_cursor_or_its_own_requests() {
+        check("get: /s", changes, &[]);
+        let query = "get: /s, cursor: { field: at, query: { since: '{{ cursor }}' } }";
+        check(query, changes, &["GET /s?size=9&since={{ cursor }}"]);
+        check("get: /s, cursor: { field: at, newest_first: true }", changes, &["GET /s?size=9"]);
+        let own = "get: /s, query: { a: 1 }, \
+                   cursor: { field: at, requests: [{ get: '/c/{{ cursor }}' }] }";
+        check(own, changes, &["GET /c/{{ cursor }}?size=9"]);
+    }
+
+    #[test]
+    fn routes_inherit_from_the_defaults_only() {
+        let routes = |spec: &Spec, stream: &Stream| {
+            of_routes(spec, stream).into_iter().flat_map(|(_, requests)| requests).collect()
+        };
+        check("get: /s, query: { a: 1 }, routes: { r: { get: /r } }", routes, &["GET /r?size=9"]);
+    }
+}

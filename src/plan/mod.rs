@@ -27,6 +27,8 @@ mod stage;
 mod steps;
 mod stream;
 mod templates;
+#[cfg(test)]
+mod testing;
 mod variables;
 
 pub use crate::spec::DEFAULT as OWN;
@@ -42,9 +44,9 @@ pub use iterate::{ChunkSize, Iterate, encoded};
 pub use merged::requests_of;
 pub use origins::{is_loopback, origins};
 pub use queue::{FeedPlan, QueuePlan};
-pub use request::{AskedPlan, DescendPlan, RequestPlan};
+pub use request::{AskedPlan, ChildrenPlan, RequestPlan};
 pub use resolve::Plan;
-pub use routed::{DerivePlan, EmbeddedPlan, FetchPlan, FoundPlan, LookPlan, Routed};
+pub use routed::{CoversPlan, DerivePlan, EmbeddedPlan, FetchPlan, LookPlan, Routed};
 pub use routes::RoutePlan;
 pub use select::{Selection, matches_pattern};
 pub use steps::{SessionSteps, StepPlan, session_steps};

@@ -57,7 +57,7 @@ pub struct RequestPlan {
     /// Position of the column with the parent's id, if each slice replaces all rows of its parent.
     pub replaced: Option<usize>,
     /// Requests for the children of each record.
-    pub descend: Option<DescendPlan>,
+    pub descend: Option<ChildrenPlan>,
     /// Queues that must contain a value of the record, each with the tap of the value.
     pub within: Vec<(usize, usize)>,
     /// The values for which it is sent, if each record states its value.
@@ -87,7 +87,7 @@ pub struct AskedPlan {
 
 /// Requests for the children of each record, compiled.
 #[derive(Debug)]
-pub struct DescendPlan {
+pub struct ChildrenPlan {
     /// Variables, each with the tap of its value.
     pub with: Vec<(Arc<str>, usize)>,
     /// Path below the base URL.
@@ -156,7 +156,7 @@ impl Compiler<'_> {
         let version = self.fetch.map(|fetch| tap(&fetch.version)).transpose()?;
         let look = version.and_then(|version| self.look(version, &columns));
         let descend = match &request.children {
-            Some(descend) => Some(descend_plan(descend, request, &mut taps)?),
+            Some(descend) => Some(children_plan(descend, request, &mut taps)?),
             None => None,
         };
         Ok(RequestPlan {
@@ -268,11 +268,11 @@ fn pager(request: &RequestSpec, in_body: bool) -> Result<Pager> {
     Pager::new(paginate, size, in_body).map_err(Error::from_path)
 }
 
-fn descend_plan(
+fn children_plan(
     descend: &Children,
     request: &RequestSpec,
     taps: &mut Vec<Path>,
-) -> Result<DescendPlan> {
+) -> Result<ChildrenPlan> {
     let mut with = Vec::new();
     for (variable, path) in &descend.with {
         with.push((Arc::from(variable.as_str()), taps.len()));
@@ -290,7 +290,7 @@ fn descend_plan(
         having.push((taps.len(), text.map(str::to_owned)));
         taps.push(Path::parse(path).map_err(Error::from_path)?);
     }
-    Ok(DescendPlan {
+    Ok(ChildrenPlan {
         unless,
         having,
         with,

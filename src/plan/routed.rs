@@ -25,7 +25,7 @@ pub struct Routed {
     /// Rows derived from the parent record.
     pub derive: Option<DerivePlan>,
     /// The values of a chunk that the response covers.
-    pub found: Option<FoundPlan>,
+    pub found: Option<CoversPlan>,
     /// Whether the request is never sent: values without a derived row have no rows.
     pub silent: bool,
     /// How to compute the fingerprint of a record, if one of the stream's routes fetches by id.
@@ -78,7 +78,7 @@ pub struct DerivePlan {
 
 /// The values of a chunk that a response covers.
 #[derive(Debug)]
-pub struct FoundPlan {
+pub struct CoversPlan {
     /// Decoder of the covered objects. Its first tap is the value; an optional second tap is a sign
     /// that the object is incomplete.
     pub decoder: Decoder,
@@ -128,7 +128,7 @@ impl Compiler<'_> {
                 };
                 let decoder = Decoder::new(layout)
                     .map_err(|error| Error::input("`covers` cannot be compiled").because(error))?;
-                Some(FoundPlan { decoder })
+                Some(CoversPlan { decoder })
             }
         };
         let silent = request.get.is_none() && request.post.is_none();

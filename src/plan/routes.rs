@@ -105,3 +105,63 @@ impl Draft<'_> {
             .with_hint(format!("the routes of `{stream}` are: {}", open.join(", "))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const PARENT: &str = "  p: { get: /p, key: [id], feeds: { ids: id }, columns: { id: text } }\n";
+
+    /// The available routes of a child stream; `*` marks those whose slices correspond to parents.
+    #[track_caller]
+    fn check(routes: &str, expected: &str) {
+        let child = format!(
+            "  c: {{ for_each: ids, get: '/p/{{{{ id }}}}/c', key: [id], \
+             columns: {{ id: text }}, routes: {{ {routes} }} }}\n"
+        );
+        let plan = plan(&spec(&format!("{PARENT}{child}")), "", &Options::default()).unwrap();
+        let shown = stream(&plan, "c").routes.iter().map(|route| {
+            let mark = if route.by_parents { "*" } else { "" };
+            format!("{}{mark}", route.name)
+        });
+        assert_eq!(shown.collect::<Vec<_>>().join(" "), expected, "{routes}");
+    }
+
+    #[test]
+    fn a_route_is_available_when_all_its_requests_apply() {
+        check("r: { get: /c }", "default* r");
+        check("r: { for_each: ids, get: '/c/{{ id }}' }", "default* r*");
+        check("r: { when: false, get: /c }", "default*");
+        check("r: [{ get: /c }, { when: false, get: /d }]", "default*");
+        check("r: [{ when: true, get: /c }, { get: /d }]", "default* r");
+        let some = "r: { for_each: { queue: ids, only: id != '1' }, get: '/c/{{ id }}' }";
+        check(some, "default* r");
+    }
+
+    /// The index of the route that the user chose, or the error.
+    #[track_caller]
+    fn check_choice(choice: &str, expected: Result<usize, &str>) {
+        let spec = spec(
+            "  c: { get: /c, key: [id], columns: { id: text }, \
+             routes: { list_then_fetch: { get: /r }, closed: { when: false, get: /s } } }\n",
+        );
+        let routes = vec![("c".to_owned(), choice.to_owned())];
+        let plan = plan(&spec, "", &Options { routes, ..Options::default() });
+        match (plan, expected) {
+            (Ok(plan), Ok(index)) => assert_eq!(stream(&plan, "c").wanted, Some(index), "{choice}"),
+            (Err(error), Err(text)) => assert!(error.chain().contains(text), "{}", error.chain()),
+            (plan, expected) => panic!("{choice}: {:?}, {expected:?}", plan.map(|_| ())),
+        }
+    }
+
+    #[test]
+    fn a_route_is_chosen_by_its_present_or_former_name() {
+        check_choice("default", Ok(0));
+        check_choice("own", Ok(0));
+        check_choice("list_then_fetch", Ok(1));
+        check_choice("probed", Ok(1));
+        check_choice("closed", Err("this route is not available with these inputs"));
+        check_choice("other", Err("this route is not known"));
+    }
+}

@@ -122,3 +122,41 @@ impl StreamPlan {
             && self.own_requests().iter().all(|one| matches!(one.iterate, Iterate::Queue { .. }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const PARENT: &str = "  p: { get: /p, key: [id], feeds: { ids: id }, \
+                          columns: { id: text, at: timestamp }, \
+                          cursor: { field: at, newest_first: true } }\n";
+
+    /// Whether a child stream follows its parents, is bound to its parent, and bounds its children.
+    #[track_caller]
+    fn check(child: &str, defaults: &str, expected: [bool; 3]) {
+        let child = format!(
+            "  c: {{ for_each: ids, get: '/p/{{{{ id }}}}/c', \
+             columns: {{ id: text, p: {{ text: '{{{{ id }}}}' }}, at: timestamp }}, {child} }}\n"
+        );
+        let plan = plan(&spec(&format!("{PARENT}{child}")), defaults, &Options::default()).unwrap();
+        let child = stream(&plan, "c");
+        let found = [child.follows_parents(), child.is_bound_to_parent(), child.bounds_children()];
+        assert_eq!(found, expected, "{defaults}");
+    }
+
+    #[test]
+    fn a_child_follows_its_parents_unless_it_is_due_or_has_a_cursor_of_its_own() {
+        let bound = "key: [p, id], replaces: p, unique_ids: true";
+        let free = "key: [id], replaces: p, unique_ids: true";
+        check(&format!("{bound}, refresh: with_parent"), "mode: incremental", [true, true, false]);
+        check(&format!("{free}, refresh: 20h"), "mode: incremental", [true, false, false]);
+        // `0s`, the default, reads everything in each run.
+        check(bound, "mode: incremental", [false, true, false]);
+        check(bound, "mode: incremental, refresh: 1d", [true, true, false]);
+        check(&format!("{bound}, refresh: 1d"), "mode: full-refresh", [false, true, false]);
+        let cursor = "cursor: { field: at, query: { since: '{{ cursor }}' } }";
+        check(&format!("{bound}, {cursor}"), "mode: incremental, refresh: 1d", [false, true, true]);
+    }
+}

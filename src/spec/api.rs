@@ -100,9 +100,12 @@ pub struct Defaults {
     pub records: Option<String>,
     /// Maximum number of pages of a slice; more are an error. Default: 100,000.
     pub max_pages: Option<u32>,
-    /// See [`RequestSpec`].
+    /// Whether `null` instead of the records means that there are none. Default: false, and `null`
+    /// is an error, so that a truncated listing does not look empty.
     pub null_means_none: Option<bool>,
-    /// See [`RequestSpec`].
+    /// Whether a page may consist only of records from earlier pages of the listing. Default:
+    /// false, and such a page is an error, because it means that the server ignores the page
+    /// parameter.
     pub may_repeat: Option<bool>,
     /// What happens to fields that no column declares.
     pub unknown: Option<Unknown>,

@@ -24,7 +24,7 @@ pub enum Paginate {
     Offset(NumberedPages),
 }
 
-/// See [`Paginate::Cursor`].
+/// Pagination with a token in the body.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CursorPages {
@@ -41,7 +41,7 @@ pub struct CursorPages {
     pub more: Option<String>,
 }
 
-/// See [`Paginate::NextUrl`].
+/// Pagination with a URL in the body.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NextUrlPages {
@@ -52,7 +52,7 @@ pub struct NextUrlPages {
     pub follow: Follow,
 }
 
-/// See [`Paginate::LinkHeader`].
+/// Pagination with a URL in the `Link` header (RFC 8288).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkHeaderPages {
@@ -83,7 +83,7 @@ pub enum Follow {
     Exact,
 }
 
-/// See [`Paginate::Page`] and [`Paginate::Offset`]. Without `last`, `more`, `total` and `pages`, a
+/// Pagination by page numbers or by offsets. Without `last`, `more`, `total` and `pages`, a
 /// listing ends at the first page without records.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

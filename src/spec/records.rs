@@ -42,7 +42,7 @@ pub enum Feed {
     Some(SomeFeed),
 }
 
-/// See [`Feed::Some`].
+/// A value with a filter for the records that feed it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SomeFeed {

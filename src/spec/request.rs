@@ -92,7 +92,7 @@ pub enum ForEach {
     Range(RangeItems),
 }
 
-/// See [`ForEach::Queue`].
+/// The values of a queue, one by one or in chunks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueueItems {
@@ -121,7 +121,7 @@ impl QueueItems {
     }
 }
 
-/// See [`ForEach::Input`].
+/// The items of a list input, one by one or in chunks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputItems {
@@ -139,7 +139,7 @@ pub struct InputItems {
     pub found_at: Option<String>,
 }
 
-/// See [`ForEach::Values`].
+/// The items of a list in the spec.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValueItems {
@@ -150,7 +150,7 @@ pub struct ValueItems {
     pub variable: String,
 }
 
-/// See [`ForEach::Range`].
+/// A range of integers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RangeItems {

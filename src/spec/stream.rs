@@ -71,35 +71,42 @@ pub struct Stream {
     /// The requests, if there is more than one kind. weir sends all whose `when` holds; together
     /// their rows form the stream.
     pub requests: Vec<RequestSpec>,
-    /// See [`RequestSpec`].
+    /// Expression over connection fields and inputs. The request is skipped when it is false.
     pub when: Option<String>,
-    /// See [`RequestSpec`].
+    /// The values the request is sent for, once for each. Absent: it is sent once.
     pub for_each: Option<ForEach>,
-    /// See [`RequestSpec`].
+    /// Path below the base URL, a template. Inserted values are percent-encoded.
     pub get: Option<String>,
-    /// See [`RequestSpec`].
+    /// Like `get`, with method POST.
     pub post: Option<String>,
-    /// See [`RequestSpec`].
+    /// Query parameters. A parameter whose value is empty is left out.
     pub query: IndexMap<String, QueryValue>,
-    /// See [`RequestSpec`].
+    /// Headers.
     pub headers: IndexMap<String, String>,
-    /// See [`RequestSpec`].
+    /// Body of a POST.
     pub body: Option<Body>,
-    /// See [`RequestSpec`].
+    /// Path of the records in a response: `results`, `data.items`, or `results[].labels` for
+    /// records nested in records. Empty: the response itself, an object or an array. A value before
+    /// `[]` must be a list, and so must the records of a request with several pages; otherwise a
+    /// single object is one record.
     pub records: Option<String>,
-    /// See [`RequestSpec`].
+    /// How the next page is found.
     pub paginate: Option<Paginate>,
-    /// See [`RequestSpec`].
+    /// The page size.
     pub page_size: Option<PageSize>,
-    /// See [`RequestSpec`].
+    /// Maximum number of pages of a slice; more are an error.
     pub max_pages: Option<u32>,
-    /// See [`RequestSpec`].
+    /// Whether `null` instead of the records means that there are none. Default: false, and `null`
+    /// is an error, so that a truncated listing does not look empty.
     pub null_means_none: Option<bool>,
-    /// See [`RequestSpec`].
+    /// Whether a page may consist only of records from earlier pages of the listing. Default:
+    /// false, and such a page is an error, because it means that the server ignores the page
+    /// parameter.
     pub may_repeat: Option<bool>,
-    /// See [`RequestSpec`].
+    /// Requests for the children of each record. Their rows belong to the same slice.
     pub children: Option<Children>,
-    /// See [`RequestSpec`].
+    /// Path of a value that a record must have, or paths with their required values. Other records
+    /// are skipped.
     pub filter: Option<Filter>,
 }
 
