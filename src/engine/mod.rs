@@ -351,7 +351,7 @@ fn jobs(
                 Iterate::Queue { queue, .. } => queues.get(queue),
                 _ => None,
             };
-            let watched = request.within.iter();
+            let watched = request.parent_in.iter();
             let watched = watched.filter_map(|(at, _)| Some((*at, queues.get(*at)?.watch())));
             *place = Some(Company {
                 consumer: consumed.map(|queue| queue.consumer(done)),

@@ -236,7 +236,7 @@ const FOUND: u64 = 11;
 fn estimate(request: &RequestPlan) -> Estimate {
     let page = u64::from(request.pager.largest_page().unwrap_or(1));
     // An object of a chunk comes with its records.
-    match request.routed.found {
+    match request.routed.covers {
         Some(_) => Estimate::guessed(page * FOUND),
         None => Estimate::new(page),
     }

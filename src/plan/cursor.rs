@@ -23,7 +23,7 @@ pub struct CursorPlan {
     /// Format of the bound in templates.
     pub format: CursorFormat,
     /// How far before the bound a run begins, in the unit of the cursor's values.
-    pub look_back: i64,
+    pub lookback: i64,
     /// Whether the listing is sorted newest first.
     pub newest_first: bool,
     /// Where the first run begins.
@@ -136,7 +136,7 @@ impl Draft<'_> {
             kind,
             operator: cursor.operator,
             format: cursor.format,
-            look_back: match kind {
+            lookback: match kind {
                 ColumnType::Int => 0,
                 _ => cursor.lookback.map_or(0, |span| micros(span.0)),
             },
@@ -168,7 +168,7 @@ mod tests {
             kind,
             operator,
             format,
-            look_back: 0,
+            lookback: 0,
             newest_first: false,
             anchor: None,
             range: None,
@@ -218,7 +218,7 @@ mod tests {
         let plan = plan(&spec, defaults, &Options { range, ..Options::default() });
         let cursor = |plan: &crate::plan::Plan| {
             let cursor = stream(plan, "s").cursor.clone().unwrap();
-            (cursor.look_back, cursor.range.is_some())
+            (cursor.lookback, cursor.range.is_some())
         };
         match (plan, expected) {
             (Ok(plan), Ok(expected)) => assert_eq!(cursor(&plan), expected, "{defaults}"),

@@ -16,8 +16,8 @@ pub struct FeedPlan {
     pub queue: usize,
     /// Tap of the value.
     pub tap: usize,
-    /// Filter, in the form of `RequestPlan::having`.
-    pub having: Vec<(usize, Option<String>)>,
+    /// Filter, in the form of `RequestPlan::filter`.
+    pub filter: Vec<(usize, Option<String>)>,
     /// Taps of the carried values, in the order of [`QueuePlan::carried`].
     pub carried: Vec<usize>,
 }

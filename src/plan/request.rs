@@ -51,15 +51,15 @@ pub struct RequestPlan {
     pub cursor: Option<usize>,
     /// Filter: taps of the values that a record must have, each with its required text; `None`
     /// accepts any value.
-    pub having: Vec<(usize, Option<String>)>,
+    pub filter: Vec<(usize, Option<String>)>,
     /// Sources of the columns, in the table's order; empty for a stream that only feeds.
     pub columns: Vec<ColumnValue>,
     /// Position of the column with the parent's id, if each slice replaces all rows of its parent.
     pub replaced: Option<usize>,
     /// Requests for the children of each record.
-    pub descend: Option<ChildrenPlan>,
+    pub children: Option<ChildrenPlan>,
     /// Queues that must contain a value of the record, each with the tap of the value.
-    pub within: Vec<(usize, usize)>,
+    pub parent_in: Vec<(usize, usize)>,
     /// The values for which it is sent, if each record states its value.
     pub asked: Option<AskedPlan>,
     /// The part that only requests of routes have.
@@ -100,8 +100,8 @@ pub struct ChildrenPlan {
     pub max_depth: u32,
     /// Tap of a value that shows that the listing itself contains the children.
     pub unless: Option<usize>,
-    /// Filter for children, in the form of `RequestPlan::having`.
-    pub having: Vec<(usize, Option<String>)>,
+    /// Filter for children, in the form of `RequestPlan::filter`.
+    pub filter: Vec<(usize, Option<String>)>,
 }
 
 impl Compiler<'_> {
@@ -127,22 +127,22 @@ impl Compiler<'_> {
         for (queue, feed) in &self.stream.feeds {
             if let Some(number) = self.queue(queue) {
                 let value = tap(feed.value())?;
-                let having = feed.filter().into_iter().flat_map(Filter::all);
-                let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
-                let having = having.collect::<Result<_>>()?;
+                let filter = feed.filter().into_iter().flat_map(Filter::all);
+                let filter = filter.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
+                let filter = filter.collect::<Result<_>>()?;
                 let carried = self.queues.get(number).map_or(&[][..], |queue| &queue.carried);
                 let carried = carried.iter().map(|path| tap(path)).collect::<Result<_>>()?;
-                feeds.push(FeedPlan { queue: number, tap: value, having, carried });
+                feeds.push(FeedPlan { queue: number, tap: value, filter, carried });
             }
         }
-        let mut within = Vec::new();
+        let mut parent_in = Vec::new();
         for (queue, path) in &request.parent_in {
             let number = self.queue(queue).ok_or_else(|| unfed(queue))?;
-            within.push((number, tap(path)?));
+            parent_in.push((number, tap(path)?));
         }
-        let having = request.filter.iter().flat_map(Filter::all);
-        let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
-        let having = having.collect::<Result<_>>()?;
+        let filter = request.filter.iter().flat_map(Filter::all);
+        let filter = filter.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
+        let filter = filter.collect::<Result<_>>()?;
         let cursor = self.cursor_path(request).as_deref().map(&mut tap).transpose()?;
         let asked = match &request.for_each {
             Some(ForEach::Input(InputItems { input, found_at: Some(path), .. })) => {
@@ -155,8 +155,8 @@ impl Compiler<'_> {
         let columns = self.sources(request)?;
         let version = self.fetch.map(|fetch| tap(&fetch.version)).transpose()?;
         let look = version.and_then(|version| self.look(version, &columns));
-        let descend = match &request.children {
-            Some(descend) => Some(children_plan(descend, request, &mut taps)?),
+        let children = match &request.children {
+            Some(children) => Some(children_plan(children, request, &mut taps)?),
             None => None,
         };
         Ok(RequestPlan {
@@ -172,11 +172,11 @@ impl Compiler<'_> {
             pager,
             feeds,
             cursor,
-            having,
+            filter,
             replaced: self.replaced(),
             columns,
-            descend,
-            within,
+            children,
+            parent_in,
             asked,
             routed: self.routed(request, look)?,
         })
@@ -269,34 +269,34 @@ fn pager(request: &RequestSpec, in_body: bool) -> Result<Pager> {
 }
 
 fn children_plan(
-    descend: &Children,
+    children: &Children,
     request: &RequestSpec,
     taps: &mut Vec<Path>,
 ) -> Result<ChildrenPlan> {
     let mut with = Vec::new();
-    for (variable, path) in &descend.with {
+    for (variable, path) in &children.with {
         with.push((Arc::from(variable.as_str()), taps.len()));
         taps.push(Path::parse(path).map_err(Error::from_path)?);
     }
-    let unless = descend.unless.as_deref().map(Path::parse).transpose();
+    let unless = children.unless.as_deref().map(Path::parse).transpose();
     let unless = unless.map_err(Error::from_path)?.map(|path| {
         taps.push(path);
         taps.len() - 1
     });
-    let mut having = Vec::new();
+    let mut filter = Vec::new();
     for (path, text) in
-        descend.filter.as_ref().or(request.filter.as_ref()).iter().flat_map(|all| all.all())
+        children.filter.as_ref().or(request.filter.as_ref()).iter().flat_map(|all| all.all())
     {
-        having.push((taps.len(), text.map(str::to_owned)));
+        filter.push((taps.len(), text.map(str::to_owned)));
         taps.push(Path::parse(path).map_err(Error::from_path)?);
     }
     Ok(ChildrenPlan {
         unless,
-        having,
+        filter,
         with,
-        path: template(&descend.get)?,
-        query: query(descend.query.as_ref().unwrap_or(&request.query))?,
+        path: template(&children.get)?,
+        query: query(children.query.as_ref().unwrap_or(&request.query))?,
         pager: pager(request, false)?,
-        max_depth: descend.max_depth,
+        max_depth: children.max_depth,
     })
 }

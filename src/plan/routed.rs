@@ -25,7 +25,7 @@ pub struct Routed {
     /// Rows derived from the parent record.
     pub derive: Option<DerivePlan>,
     /// The values of a chunk that the response covers.
-    pub found: Option<CoversPlan>,
+    pub covers: Option<CoversPlan>,
     /// Whether the request is never sent: values without a derived row have no rows.
     pub silent: bool,
     /// How to compute the fingerprint of a record, if one of the stream's routes fetches by id.
@@ -115,13 +115,13 @@ impl Compiler<'_> {
                 Some(DerivePlan { when, columns })
             }
         };
-        let found = match &request.covers {
+        let covers = match &request.covers {
             None => None,
-            Some(found) => {
+            Some(covers) => {
                 let parse = |text: &str| Path::parse(text).map_err(Error::from_path);
-                let taps = [Some(&found.at), found.more.as_ref()].into_iter().flatten();
+                let taps = [Some(&covers.at), covers.more.as_ref()].into_iter().flatten();
                 let layout = Layout {
-                    records: parse(&found.records)?,
+                    records: parse(&covers.records)?,
                     taps: taps.map(|text| parse(text)).collect::<Result<_>>()?,
                     others: Others::Drop,
                     ..Layout::default()
@@ -133,7 +133,7 @@ impl Compiler<'_> {
         };
         let silent = request.get.is_none() && request.post.is_none();
         let fetch = request.fetch.as_ref().map(fetch_plan).transpose()?;
-        Ok(Routed { own: None, embedded, derive, found, silent, look, fetch })
+        Ok(Routed { own: None, embedded, derive, covers, silent, look, fetch })
     }
 
     /// How to compute the fingerprints of a request's records, given the tap of their version.

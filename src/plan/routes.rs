@@ -49,7 +49,7 @@ pub(super) fn is_by_parents(route: &[RequestPlan], own: &[RequestPlan]) -> bool 
     ours.sort_unstable();
     ours == theirs
         && ours.iter().all(Option::is_some)
-        && route.iter().all(|request| request.within.is_empty() && !request.routed.silent)
+        && route.iter().all(|request| request.parent_in.is_empty() && !request.routed.silent)
 }
 
 /// Adds a route's requests to those of its stream. A route that depends on a default request that
@@ -65,7 +65,7 @@ pub(super) fn add(
     let mut replaced: Vec<Option<usize>> = Vec::new();
     for request in &mut compiled {
         let routed = &request.routed;
-        let needed = routed.embedded.is_some() || routed.found.is_some() || routed.fetch.is_some();
+        let needed = routed.embedded.is_some() || routed.covers.is_some() || routed.fetch.is_some();
         let at = own_of(request, own);
         let told = routed.fetch.is_none() || routed.look.is_some() || request.columns.is_empty();
         if needed && at.is_none() || !told {
