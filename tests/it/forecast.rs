@@ -87,9 +87,9 @@ fn a_run_tells_what_the_plan_had_told_and_what_it_came_to() {
     assert!(err.contains("\nplanned 1 request, sent 1 (as planned)\ndone\n"), "{err}");
     let (out, _) = weir(&["sync", "plan", "--streams", "spaces", "--mode", "full-refresh"]);
     insta::assert_snapshot!(out.trim_end(), @r"
-    stream  route  reads       slices  requests  why
-    spaces  own    everything       1         1  the only route
-    total                                     1
+    stream  route    reads       slices  requests  why
+    spaces  default  everything       1         1  the only route
+    total                                       1
     pace: 0.2s with 8 under way, if answers come within 0.2s
     naive: 1 request for everything by each stream's own requests
     ");
