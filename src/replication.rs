@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use crate::ledger::Budget;
+use crate::quota::terms::Budget;
+use crate::quota::terms::OnBudget;
 use crate::schema::ColumnType;
 use crate::spec::{Refresh, Span};
 use crate::write::Deletes;
@@ -87,17 +88,6 @@ pub struct Replication {
     /// environment takes precedence.
     #[serde(default)]
     pub env: IndexMap<String, String>,
-}
-
-/// What happens when the budget is spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBudget {
-    /// The run waits for the next hour.
-    #[default]
-    Wait,
-    /// The run saves what it has read and ends. The next run resumes it.
-    Pause,
 }
 
 /// When a stream saves what it has read: at the time or at the size, whichever comes first.

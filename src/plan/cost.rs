@@ -1,56 +1,19 @@
 //! The cost of requests under a quota of points.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use indexmap::IndexMap;
 
-use super::access::{Access, AccessHooks};
 use super::documents::{Documents, Options, Run};
 use super::draft::Draft;
 use crate::error::{Error, Result};
-use crate::ledger::{self, Budget, Terms};
-use crate::replication::{Checkpoints, LimitOverrides, OnBudget, Replication, StreamOptions};
+use crate::http::access::{Access, AccessHooks};
+use crate::quota::cost::{Cost, QuotaPlan};
+use crate::quota::ledger;
+use crate::replication::{Checkpoints, LimitOverrides, Replication, StreamOptions};
 use crate::spec::{Fields, Points, Spec, Stream};
 use crate::template::Expression;
-
-/// The quota of points of a connection.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuotaPlan {
-    /// Points per hour. An hour begins at the full UTC hour.
-    pub per_hour: u64,
-    /// Name of the connection's account in the ledger.
-    pub connection: String,
-    /// The share of the points that weir may spend.
-    pub budget: Budget,
-    /// Maximum number of points that this run may spend.
-    pub max_points: Option<u64>,
-    /// Points that the run has already spent, before it was resumed.
-    pub spent: u64,
-    /// What happens when the points are spent.
-    pub on_budget: OnBudget,
-    /// The longest wait that weir accepts from the server.
-    pub max_wait: Duration,
-}
-
-impl QuotaPlan {
-    /// The terms of the quota for the ledger.
-    pub fn terms(&self) -> Terms {
-        let max_wait = TimeDelta::from_std(self.max_wait).unwrap_or(TimeDelta::MAX);
-        Terms { budget: self.budget, max_wait, ..Terms::hourly(self.per_hour) }
-    }
-}
-
-/// Cost of requests, in points. All zero without a quota.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Points of each request, in addition to those of its records.
-    pub base: u64,
-    /// Points of each returned record.
-    pub object: u64,
-    /// Points of an object that only contains other records.
-    pub carrier: u64,
-}
 
 /// The quota of a connection, independent of a replication.
 ///

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::select::Selection;
-use crate::replication::{Mode, OnBudget, Replication};
+use crate::quota::terms::OnBudget;
+use crate::replication::{Mode, Replication};
 use crate::spec::{Fields, Spec};
 
 /// A run's identity.

@@ -3,7 +3,6 @@
 //! Planning does no IO. Errors within one file were found when it was loaded; planning finds those that
 //! only show when the files come together.
 
-mod access;
 mod check;
 mod columns;
 mod compiler;
@@ -31,12 +30,12 @@ mod templates;
 mod testing;
 mod variables;
 
+pub use crate::http::access::{Access, AccessHooks, TestPlan};
 pub use crate::spec::DEFAULT as OWN;
-pub use access::{Access, AccessHooks, TestPlan};
 pub use check::{check, check_inputs};
 pub use columns::{ColumnPlan, ColumnValue, Output};
 pub use confirm::ConfirmPlan;
-pub use cost::{Cost, QuotaPlan, quota_of};
+pub use cost::quota_of;
 pub use count::CountPlan;
 pub use cursor::CursorPlan;
 pub use documents::{Documents, Options, Run};
@@ -49,7 +48,6 @@ pub use resolve::Plan;
 pub use routed::{CoversPlan, DerivePlan, EmbeddedPlan, FetchPlan, LookPlan, Routed};
 pub use routes::RoutePlan;
 pub use select::{Selection, matches_pattern};
-pub use steps::{SessionSteps, StepPlan, session_steps};
+pub use steps::{SessionSteps, session_steps};
 pub use stream::StreamPlan;
-pub use templates::BodyPlan;
 pub use variables::input_type;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::fetch::Url;
+use crate::http::exchange::Url;
 use crate::spec::{Fields, Spec};
 use crate::template::{Scope, Template};
 

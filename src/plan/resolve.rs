@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::access::{Access, AccessHooks};
 use super::columns::Output;
 use super::compiler::Compiler;
-use super::cost::QuotaPlan;
 use super::documents::{Documents, Options, Run};
 use super::draft::Draft;
 use super::queue::QueuePlan;
 use super::request::RequestPlan;
 use super::routes::RoutePlan;
 use super::stage::{StreamDraft, consumed_queues};
-use super::steps::StepPlan;
 use super::stream::StreamPlan;
 use super::{columns, fingerprint, routes, select, steps, variables};
 use crate::error::{Error, Result};
 use crate::replication::{Checkpoints, Mode, StreamOptions};
-use crate::respond::Rules;
+use crate::http::access::{Access, AccessHooks};
+use crate::http::response_rules::Rules;
+use crate::http::session::StepPlan;
+use crate::quota::cost::QuotaPlan;
 use crate::spec::{DEFAULT, RequestSpec, Spec, Stream};
 use crate::template::{Expression, Scope, Value};
 use crate::write::Table;

@@ -8,7 +8,7 @@ use super::merged::items_of;
 use super::templates::{invalid, query, template};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
-use crate::paginate::Pager;
+use crate::http::pagination::Pager;
 use crate::path::Path;
 use crate::schema::ColumnType;
 use crate::spec::{Fetch, RequestSpec};

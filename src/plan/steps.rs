@@ -5,30 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use indexmap::IndexMap;
 
 use super::documents::Run;
-use super::templates::{BodyPlan, body, headers, invalid, query, template};
+use super::templates::{body, headers, invalid, query, template};
 use super::variables::{inputs, of_run};
 use crate::error::{Error, Result};
-use crate::fetch::{HeaderName, Method};
+use crate::http::exchange::Method;
+use crate::http::session::StepPlan;
 use crate::path::Path;
 use crate::spec::{Fields, Spec, StepSpec};
-use crate::template::{Expression, Scope, Template, Value};
-
-/// A request sent before or after the streams, compiled.
-#[derive(Debug)]
-pub struct StepPlan {
-    /// Method.
-    pub method: Method,
-    /// Path below the base URL.
-    pub path: Template,
-    /// Query parameters.
-    pub query: Vec<(String, Template)>,
-    /// Headers.
-    pub headers: Vec<(HeaderName, Template)>,
-    /// Body.
-    pub body: Option<BodyPlan>,
-    /// Variables to set from the response.
-    pub capture: Vec<(String, Path)>,
-}
+use crate::template::{Expression, Scope, Value};
 
 /// Compiles the setup and teardown requests for the test of a connection, with their variables.
 /// Each input has its default.

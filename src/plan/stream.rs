@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::columns::Output;
 use super::confirm::ConfirmPlan;
-use super::cost::Cost;
 use super::count::CountPlan;
 use super::cursor::CursorPlan;
 use super::iterate::Iterate;
 use super::request::RequestPlan;
 use super::routes::RoutePlan;
 use crate::error::{Error, Kind};
+use crate::http::response_rules::Rules;
+use crate::quota::cost::Cost;
 use crate::replication::Mode;
-use crate::respond::Rules;
 use crate::spec::Refresh;
 use crate::template::Value;
 

@@ -2,20 +2,12 @@
 
 use indexmap::IndexMap;
 
-use super::access;
 use crate::error::{Error, Result};
-use crate::fetch::HeaderName;
+use crate::http::access;
+use crate::http::exchange::HeaderName;
+use crate::http::request::BodyPlan;
 use crate::spec::{Body, QueryValue};
 use crate::template::{Template, TemplateError};
-
-/// A body, compiled.
-#[derive(Debug)]
-pub enum BodyPlan {
-    /// JSON whose strings are templates.
-    Json(serde_json::Value),
-    /// Form fields.
-    Form(Vec<(String, Template)>),
-}
 
 pub(super) fn query(parameters: &IndexMap<String, QueryValue>) -> Result<Vec<(String, Template)>> {
     let repeated = parameters

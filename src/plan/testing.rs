@@ -2,11 +2,11 @@
 
 use chrono::DateTime;
 
-use super::access::AccessHooks;
 use super::documents::{Documents, Options, Run};
 use super::resolve::Plan;
 use super::stream::StreamPlan;
 use crate::error::Result;
+use crate::http::access::AccessHooks;
 use crate::replication::Replication;
 use crate::spec::{Fields, Spec};
 use crate::yaml::Document;

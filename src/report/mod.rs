@@ -1,5 +1,6 @@
 //! Progress reports of a run: one trait with one method, one `Event`.
 
+pub(crate) mod counters;
 mod notice;
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};

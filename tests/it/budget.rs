@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde_json::Value;
-use weir::sim::{
+use weir_sim::{
     Fault, Faults, LoggedRequest, Options, PointsQuota, QuotaHeaders, RetryAfter, What, When,
 };
 

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use weir::sim::{Change, Options, PointsQuota, QuotaHeaders};
+use weir_sim::{Change, Options, PointsQuota, QuotaHeaders};
 
 use crate::support::postgres::Database;
 use crate::support::process::{Reading, Workplace};

@@ -11,21 +11,18 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    fetch::{Request, Response, Transport, TransportError},
-    schema::ColumnType,
-    sim::{Change, Fault, Faults, Options, Simulator, What, When},
-    spec::{
-        ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then,
-    },
-    sync::RunStatus,
-    write::{
-        Target,
-        files::{Files, Settings},
-        memory::Memory,
-        postgres::Postgres,
-    },
+use weir::cli::simulated::SimulatedApi;
+use weir::http::exchange::{Request, Response, Transport, TransportError};
+use weir::schema::ColumnType;
+use weir::spec::{
+    ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then,
 };
+use weir::sync::report::RunStatus;
+use weir::write::Target;
+use weir::write::files::{Files, Settings};
+use weir::write::memory::Memory;
+use weir::write::postgres::Postgres;
+use weir_sim::{Change, Fault, Faults, Options, Simulator, What, When};
 
 use super::incremental::{leaf, some, table, with};
 use super::probed::{read_by, report, world};
@@ -403,7 +400,7 @@ async fn every_target_keeps_the_rows_that_stay() {
                     rig.simulator.change(&Change::Edit { id: id(5), retitle: false }).unwrap();
                     rig.simulator.change(&Change::Delete { id: id(pages.len() - 1) }).unwrap();
                 }
-                let transport = Arc::new(rig.simulator.clone());
+                let transport = Arc::new(SimulatedApi(rig.simulator.clone()));
                 let target = Arc::clone(&target);
                 let run = rig.run_over(transport, target, &confluence(), &replication).await;
                 assert_eq!(run.status, RunStatus::Done, "{object}: {run:#?}");
@@ -429,7 +426,7 @@ impl Transport for Impatient {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
             self.cancel.cancel();
         }
-        self.inner.send(request).await
+        SimulatedApi(self.inner.clone()).send(request).await
     }
 }
 
@@ -474,7 +471,7 @@ impl Transport for Meddling {
         {
             self.inner.change(&change).unwrap();
         }
-        self.inner.send(request).await
+        SimulatedApi(self.inner.clone()).send(request).await
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use weir::sim::Options;
+use weir_sim::Options;
 
 use super::support::user::{Site, User, ended};
 

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use weir::{
-    report::{Event, StreamStatus},
-    sim::{Change, Options, STREAMS},
-    spec::{Fetch, QueryValue},
-    sync::{Beginning, RunReport, RunStatus},
-};
+use weir::report::{Event, StreamStatus};
+use weir::spec::{Fetch, QueryValue};
+use weir::sync::beginning::Beginning;
+use weir::sync::report::{RunReport, RunStatus};
+use weir_sim::{Change, Options, STREAMS};
 
 use super::incremental::{CHANGES, leaf, some, table, with};
 use crate::support::world::{Life, World};
@@ -221,11 +220,11 @@ fn the_planner_takes_it_where_bodies_make_pages_small() {
     let (run, _) = asked(&world, &replication);
     assert_eq!(report(&run, "pages").route, "default");
     // With bodies, the site answers pages of two records at most.
-    world.simulator.set_faults(weir::sim::Faults {
-        rules: vec![weir::sim::Fault {
+    world.simulator.set_faults(weir_sim::Faults {
+        rules: vec![weir_sim::Fault {
             part: "body-format=storage".to_owned(),
-            when: weir::sim::When::LimitAbove(2),
-            what: weir::sim::What::Status(503),
+            when: weir_sim::When::LimitAbove(2),
+            what: weir_sim::What::Status(503),
         }],
         ..Default::default()
     });

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use weir::{
-    report::Event,
-    sim::{Churn, Options, STREAMS},
-    sync::RunStatus,
-};
+use weir::report::Event;
+use weir::sync::report::RunStatus;
+use weir_sim::{Churn, Options, STREAMS};
 
 use super::support::{
     rig::{Rig, confluence, own_routes},

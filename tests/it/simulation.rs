@@ -16,15 +16,13 @@ use std::{
     time::Duration,
 };
 
-use weir::{
-    report::Event,
-    sim::{
-        Churn, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, STREAMS,
-        What::{self, ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate},
-        When,
-    },
-    sync::RunStatus,
-    write::memory::Memory,
+use weir::report::Event;
+use weir::sync::report::RunStatus;
+use weir::write::memory::Memory;
+use weir_sim::What::{ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate};
+use weir_sim::{
+    Churn, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, STREAMS, What,
+    When,
 };
 
 use crate::support::{

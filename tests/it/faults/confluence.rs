@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use weir::{
-    report::NoticeKind,
-    sim::{Fault, Faults, Options, What, When},
-    sync::{RunReport, RunStatus},
-};
+use weir::report::NoticeKind;
+use weir::sync::report::{RunReport, RunStatus};
+use weir_sim::{Fault, Faults, Options, What, When};
 
 use crate::support::{rows, world::World};
 

@@ -1,7 +1,9 @@
 //! Objects that name what is weir's own, or lie elsewhere than they seem to.
 
 use serde_json::json;
-use weir::{error::Kind, plan::Options, sync::Beginning};
+use weir::error::Kind;
+use weir::plan::Options;
+use weir::sync::beginning::Beginning;
 
 use crate::support::fake::{Fake, How, Reply};
 

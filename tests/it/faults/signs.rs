@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weir::report::{NoticeKind, StreamStatus};
 use weir::spec::Spec;
-use weir::sync::RunStatus;
+use weir::sync::report::RunStatus;
 
 use crate::support::fake::{Fake, Ran, Reply};
 
