@@ -25,7 +25,7 @@ pub(super) fn document(run: &mut Decoding<'_>, body: &[u8]) -> Result<(), serde_
 struct Visit<'run, 'decoder> {
     run: &'run mut Decoding<'decoder>,
     trie: &'decoder Trie,
-    /// RecordLevel of the record; `None` in the envelope.
+    /// Level of the record; `None` in the envelope.
     level: Option<usize>,
     /// Nodes from below the root to the current one.
     stack: Vec<usize>,

@@ -18,7 +18,7 @@ pub(super) struct Draft<'plan> {
     pub(super) source: &'plan str,
 }
 
-impl<'plan> Draft<'plan> {
+impl Draft<'_> {
     /// Name of the replication.
     pub(super) fn name(&self) -> &str {
         self.documents.replication.name.as_deref().unwrap_or(self.documents.default_name)

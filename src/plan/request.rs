@@ -12,7 +12,6 @@ use super::routed::{Routed, captures};
 use super::templates::{body, headers, query, template};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
-use crate::http::access;
 use crate::http::exchange::{HeaderName, Method};
 use crate::http::pagination::Pager;
 use crate::http::request::BodyPlan;

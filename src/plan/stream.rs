@@ -125,7 +125,6 @@ impl StreamPlan {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::plan::documents::Options;
     use crate::plan::testing::{plan, spec, stream};
 

@@ -23,7 +23,9 @@ pub(super) fn rename(node: &mut Node, path: &[&str], key: &Renamed, flaws: &mut 
     let Some((first, rest)) = path.split_first() else { return rename_in(node, key, flaws) };
     match &mut node.value {
         NodeValue::List(items) if first.ends_with('*') => {
-            items.iter_mut().for_each(|item| rename(item, rest, key, flaws));
+            for item in items {
+                rename(item, rest, key, flaws);
+            }
         }
         _ if *first == "?*" => rename(node, rest, key, flaws),
         NodeValue::Map(entries) => {

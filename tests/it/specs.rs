@@ -348,13 +348,13 @@ fn what_is_said_of_changes_is_checked() {
       7 |     cursor: { field: updated, lookback: 5m, query: { since: "{{ cursr }}" } }
         |                      ^
       hint: did you mean `updated_at`?
-    changes.yaml:7:62: `cursr` is not defined here
+    changes.yaml:7:61: `cursr` is not defined here
       7 |     cursor: { field: updated, lookback: 5m, query: { since: "{{ cursr }}" } }
-        |                                                              ^
+        |                                                             ^
       hint: did you mean `cursor`?
-    changes.yaml:8:13: `shelf` is not a column of the stream
+    changes.yaml:8:16: `shelf` is not a column of the stream
       8 |     location: [shelf]
-        |             ^
+        |                ^
       hint: allowed: id, updated_at
     changes.yaml:14:5: the cursor needs a way to request changes: `query`, `requests` or `newest_first`
       14 |     cursor: { field: name }
@@ -365,12 +365,12 @@ fn what_is_said_of_changes_is_checked() {
     changes.yaml:15:14: `daily` is neither a duration (`0s`, `30m`, `24h`, `7d`) nor `with_parent`
       15 |     refresh: daily
          |              ^
-    changes.yaml:19:41: `lookback` is a duration, but the cursor is an int
+    changes.yaml:19:40: `lookback` is a duration, but the cursor is an int
       19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
-         |                                         ^
-    changes.yaml:19:75: `until` is not one of the allowed words
+         |                                        ^
+    changes.yaml:19:74: `until` is not one of the allowed words
       19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
-         |                                                                           ^
+         |                                                                          ^
       hint: allowed: at_least, after
     changes.yaml:24:14: `with_parent` needs a `for_each` over a queue whose feeders have a cursor
       24 |     refresh: with_parent
@@ -409,7 +409,7 @@ fn wrong_types_say_what_is_wanted() {
     wrong_types.yaml:10:16: `lots` is not a whole number of 0 or more
       10 |     max_pages: lots
          |                ^
-    wrong_types.yaml:13:36: the default does not fit the type bool
+    wrong_types.yaml:13:36: the default is not a valid bool
       13 |       flag: { bool: flag, default: yes, doc: [a] }
          |                                    ^
     wrong_types.yaml:13:46: a list is not a text
@@ -448,19 +448,19 @@ fn durations_without_a_unit_are_refused() {
 #[test]
 fn all_keys_that_stand_twice_are_told() {
     insta::assert_snapshot!(wrong("duplicate_keys.yaml"), @r"
-    duplicate_keys.yaml:10:7: the key `id` is there twice
+    duplicate_keys.yaml:10:7: the key `id` is set twice
       10 |       id: int
          |       ^
       hint: remove one of the two
-    duplicate_keys.yaml:14:5: the key `get` is there twice
+    duplicate_keys.yaml:14:5: the key `get` is set twice
       14 |     get: /refunds/all
          |     ^
       hint: remove one of the two
-    duplicate_keys.yaml:15:3: the key `orders` is there twice
+    duplicate_keys.yaml:15:3: the key `orders` is set twice
       15 |   orders:
          |   ^
       hint: remove one of the two
-    duplicate_keys.yaml:18:1: the key `name` is there twice
+    duplicate_keys.yaml:18:1: the key `name` is set twice
       18 | name: store
          | ^
       hint: remove one of the two
@@ -559,9 +559,9 @@ fn queues_without_feeders_and_cycles_are_told() {
 #[test]
 fn what_joins_requests_and_records_is_checked() {
     insta::assert_snapshot!(wrong("joints.yaml"), @r"
-    joints.yaml:20:30: `orderref` is not the path of a column of the stream
+    joints.yaml:20:33: `orderref` is not the path of a column of the stream
       20 |         parent_in: { order_ids: orderref }
-         |                              ^
+         |                                 ^
       hint: did you mean `orderRef`? If the path is correct, declare a column with it
     joints.yaml:22:54: `statuscode` is not the path of a column of `orders`, which feeds `order_ids`
       22 |         for_each: { queue: order_ids, carry: { code: statuscode, at: placedAt, any: somethingElse } }
@@ -571,9 +571,9 @@ fn what_joins_requests_and_records_is_checked() {
       22 |         for_each: { queue: order_ids, carry: { code: statuscode, at: placedAt, any: somethingElse } }
          |                                                                      ^
       hint: did you mean `placed_at`? If the path is correct, declare a column with it
-    joints.yaml:33:40: `header.orderref` is not the path of a column of the stream, by `^`
+    joints.yaml:33:41: `header.orderref` is not the path of a column of the stream, by `^`
       33 |         covers: { records: results, at: header.orderref }
-         |                                        ^
+         |                                         ^
       hint: did you mean `header.orderRef`? If the path is correct, declare a column with it
     joints.yaml:42:26: `lines` gives `expand` a different value, but both share one request for `/orders/{{ order_id }}`
       42 |         query: { expand: notes, include-notes: true, lang: de }
@@ -711,7 +711,7 @@ fn values_must_fit_what_they_are_for() {
     values.yaml:16:22: `a..b` is not a valid path: a name is missing
       16 | defaults: { records: "a..b", page_size: { param: n, max: 1, min: 2 } }
          |                      ^
-    values.yaml:16:66: `min`, 2, is larger than `max`, 1
+    values.yaml:16:66: `min: 2` is larger than `max: 1`
       16 | defaults: { records: "a..b", page_size: { param: n, max: 1, min: 2 } }
          |                                                                  ^
     values.yaml:18:5: a rule needs a condition: `status`, `no_response`, `header` or `body`
@@ -764,7 +764,7 @@ fn streams_must_fit_together() {
     streams.yaml:16:25: `a[b` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       16 |       total: { decimal: "a[b" }
          |                         ^
-    streams.yaml:17:36: the default does not fit the type bool
+    streams.yaml:17:36: the default is not a valid bool
       17 |       flag: { bool: flag, default: 7 }
          |                                    ^
     streams.yaml:18:21: `label` is itself computed from the row
@@ -804,12 +804,12 @@ fn streams_must_fit_together() {
     streams.yaml:28:54: `columns` is reserved by weir; choose another name
       28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                      ^
-    streams.yaml:28:88: `[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
+    streams.yaml:28:89: `[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
-         |                                                                                        ^
-    streams.yaml:28:100: `n` is not defined here
+         |                                                                                         ^
+    streams.yaml:28:101: `n` is not defined here
       28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
-         |                                                                                                    ^
+         |                                                                                                     ^
       hint: allowed: columns, id, run_date, run_id, run_timestamp, since, stream_name
     "#);
 }
@@ -860,7 +860,7 @@ fn mistakes_of_form_and_meaning_are_told_at_once() {
       13 |       total: money
          |              ^
       hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes
-    several.yaml:15:7: the key `placed_at` is there twice
+    several.yaml:15:7: the key `placed_at` is set twice
       15 |       placed_at: date
          |       ^
       hint: remove one of the two
@@ -904,7 +904,7 @@ fn a_replication_tells_all_its_mistakes_at_once() {
       6 |   orders: { object: "{run_dat}/x.parquet", disable: true }
         |                                            ^
       hint: did you mean `disabled`?
-    replication.yaml:7:3: the key `orders` is there twice
+    replication.yaml:7:3: the key `orders` is set twice
       7 |   orders:
         |   ^
       hint: remove one of the two

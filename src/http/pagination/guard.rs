@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Error, Kind, Result};
-use crate::http::pagination::Position;
+use crate::http::pagination::position::Position;
 
 /// Maximum number of consecutive empty pages that each lead to a next one; after more, the listing
 /// fails.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::{HeaderMap, Url, header};
-use crate::http::pagination::Position;
+use crate::http::pagination::position::Position;
 use crate::http::pagination::sign::{DeclaredValue, is_word, shown};
 use crate::spec::Follow;
 

@@ -8,17 +8,6 @@ use crate::path::Path;
 use crate::secret;
 use crate::spec::Paginate;
 
-impl crate::http::pagination::Pager {
-    /// Whether pages are numbered without a total that would show that records have moved between
-    /// pages.
-    pub fn may_shift(&self) -> bool {
-        match &self.kind {
-            Some(Paginate::Page(pages) | Paginate::Offset(pages)) => pages.total.is_none(),
-            _ => false,
-        }
-    }
-}
-
 /// Maximum number of characters of a value in a message.
 const SHOWN: usize = 80;
 

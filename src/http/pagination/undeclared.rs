@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use crate::http::pagination::link;
+use crate::http::pagination::position::Seen;
 use crate::http::pagination::sign::{DeclaredValue, shown};
-use crate::http::pagination::{Seen, link};
 
 /// Paths where APIs usually state that there are more pages.
 pub(crate) const PLACES: [&str; 35] = [
