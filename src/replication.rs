@@ -421,7 +421,7 @@ mod tests {
             let expected = expected.map_err(|message| format!("r.yaml:{message}"));
             match (read(text), expected) {
                 (Err(found), Err(message)) => {
-                    assert!(found.starts_with(&message), "{text}: {found}")
+                    assert!(found.starts_with(&message), "{text}: {found}");
                 }
                 (found, expected) => assert_eq!(found, expected, "{text}"),
             }

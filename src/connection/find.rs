@@ -315,7 +315,7 @@ mod tests {
         let wrong = |text: &str| read(text).unwrap_err().chain();
         assert!(wrong("{spec: x, secrets: [a]}").contains("`secrets` is not a mapping"));
         assert!(wrong("{spec: x, email: a, secrets: {email: b}}").contains("`email` is set twice"));
-        assert!(wrong("{type: files, inputs: {a: 1}}").contains("only a connection to an API"));
+        assert!(wrong("{type: files, inputs: {a: 1}}").contains("only connections to APIs"));
     }
 
     #[test]

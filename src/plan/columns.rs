@@ -342,7 +342,7 @@ mod tests {
             match (found, expected) {
                 (Ok(object), Ok(expected)) => assert_eq!(object, expected, "{defaults}"),
                 (Err(error), Err(text)) => {
-                    assert!(error.chain().contains(text), "{}", error.chain())
+                    assert!(error.chain().contains(text), "{}", error.chain());
                 }
                 (found, expected) => panic!("{defaults}: {found:?}, {expected:?}"),
             }

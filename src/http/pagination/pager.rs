@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
-use crate::http::exchange::{HeaderMap, Url};
+use crate::http::exchange::Url;
 use crate::http::pagination::link::{follow, set, with_own_parameters};
 use crate::http::pagination::position::{Position, Seen, Step};
 use crate::http::pagination::sign::DeclaredValue;
@@ -367,6 +367,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::http::exchange::HeaderMap;
 
     const FIRST: &str = "https://acme.test/wiki/api/v2/pages?status=current";
 

@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::path::Path;
 use crate::secret;
-use crate::spec::Paginate;
 
 /// Maximum number of characters of a value in a message.
 const SHOWN: usize = 80;
