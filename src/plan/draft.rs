@@ -28,7 +28,7 @@ impl Draft<'_> {
         self.options.mode.or(settings.mode).unwrap_or_default()
     }
 
-    /// Requests under way at once over all streams.
+    /// Maximum number of requests in flight over all streams.
     pub(super) fn concurrency(&self) -> u32 {
         let own = self.documents.replication.limits.concurrency;
         own.unwrap_or(self.documents.spec.limits.concurrency).max(1)

@@ -266,5 +266,5 @@ pub(super) fn min_rows(stream: &Stream, scope: &Arc<Scope>) -> Result<u64> {
     let value = Expression::parse(text)
         .and_then(|expression| expression.eval(scope))
         .map_err(|error| Error::input(format!("`min_rows`: {error}")))?;
-    u64::try_from(value).map_err(|_| Error::input(format!("`min_rows: {text}` is no number")))
+    u64::try_from(value).map_err(|_| Error::input(format!("`min_rows: {text}` is not a number")))
 }

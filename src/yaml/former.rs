@@ -6,7 +6,7 @@ use super::node::{Node, NodeValue};
 /// A key that has been renamed.
 #[derive(Clone, Copy, Debug)]
 pub struct Renamed {
-    /// Keys that lead to the mappings with the key. `*` stands for every key of a mapping and every item
+    /// Keys that lead to the mappings with the key. `*` matches every key of a mapping and every item
     /// of a list; `?*` also for the value itself where it is not a list.
     pub path: &'static [&'static str],
     /// The former name.

@@ -1,4 +1,4 @@
-//! YAML text to typed data, with every problem told at once as `file:line:column`.
+//! YAML text to typed data, and all problems at once as `file:line:column`.
 //!
 //! A text is parsed into a tree whose nodes know their place; typed data are read from the tree. A later
 //! check names a problem by its path, and the tree gives the place of that path.

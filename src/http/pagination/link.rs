@@ -12,7 +12,7 @@ use crate::spec::Follow;
 /// as `href`.
 ///
 /// # Errors
-/// Something else stands there.
+/// The value has another type.
 pub(crate) fn of_body(place: DeclaredValue<'_>) -> Result<Option<String>> {
     let target = match place.value {
         Some(Value::Object(link)) if !link.is_empty() => match link.get("href") {
