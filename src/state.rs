@@ -35,9 +35,9 @@ impl Change {
 ///
 /// # Contract
 /// - [`Store::save`] saves all changes or none, even if the process or the machine fails. Once it
-/// has returned, the changes are durable.
+///   has returned, the changes are durable.
 /// - Only the holder of the lock saves. The lock ends with the process that holds it, however that
-/// ends.
+///   ends.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Takes the replication's lock.

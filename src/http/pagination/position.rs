@@ -38,7 +38,7 @@ pub struct Seen<'page> {
     pub url: &'page Url,
     /// Its headers.
     pub headers: &'page HeaderMap,
-    /// Values at [`Pager::captures`].
+    /// Values at [`captures`](crate::http::pagination::Pager::captures).
     pub captures: &'page [Option<Value>],
     /// Number of records on the page.
     pub rows: u64,
