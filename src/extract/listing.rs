@@ -51,7 +51,7 @@ pub(crate) struct Lean {
 /// The request by which a slice of this one goes on, where that is the own request for single values.
 fn own_request(plan: &StreamPlan, number: usize) -> Option<(usize, &RequestPlan)> {
     let routed = &plan.requests.get(number)?.routed;
-    let own = routed.own.filter(|_| routed.embedded.is_some() || routed.found.is_some())?;
+    let own = routed.own.filter(|_| routed.embedded.is_some() || routed.covers.is_some())?;
     Some((own, plan.requests.get(own)?))
 }
 
@@ -150,11 +150,11 @@ impl<'plan> Listing<'plan> {
 
     /// The listings of the children of each record on a page that is wanted, the first one last.
     pub(crate) fn children(&self, page: &Page, wanted: Option<&BooleanArray>) -> Result<Vec<Self>> {
-        let Some(descend) = &self.request.descend else { return Ok(Vec::new()) };
-        if page.rows > 0 && self.depth >= descend.max_depth {
-            let what = format!("records are nested deeper than {} levels", descend.max_depth);
+        let Some(below) = &self.request.children else { return Ok(Vec::new()) };
+        if page.rows > 0 && self.depth >= below.max_depth {
+            let what = format!("records are nested deeper than {} levels", below.max_depth);
             return Err(
-                Error::new(Kind::Shape, what).with_hint("raise `descend.max_depth` in the spec")
+                Error::new(Kind::Shape, what).with_hint("raise `children.max_depth` in the spec")
             );
         }
         let mut children = Vec::with_capacity(page.rows);
@@ -162,8 +162,8 @@ impl<'plan> Listing<'plan> {
         let wanted = |row: &usize| wanted.is_none_or(|wanted| wanted.value(*row));
         for row in (0..page.rows).rev().filter(wanted) {
             let mut scope = self.scope.as_ref().clone();
-            let mut with = Vec::with_capacity(descend.with.len());
-            for (variable, tap) in &descend.with {
+            let mut with = Vec::with_capacity(below.with.len());
+            for (variable, tap) in &below.with {
                 let values = page.taps.get(*tap).filter(|values| values.is_valid(row));
                 let value = values.map(|values| values.value(row)).ok_or_else(|| {
                     Error::new(
@@ -177,9 +177,9 @@ impl<'plan> Listing<'plan> {
             children.push(Self {
                 with,
                 scope: Arc::new(scope),
-                path: &descend.path,
-                query: &descend.query,
-                pager: &descend.pager,
+                path: &below.path,
+                query: &below.query,
+                pager: &below.pager,
                 depth: self.depth + 1,
                 ..Self::first((self.number, self.request), &self.scope)
             });

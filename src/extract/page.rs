@@ -146,7 +146,7 @@ type Decoded = (Page, HeaderMap, Option<Vec<String>>);
 /// Reads a response; counts its objects.
 fn decoded(request: &RequestPlan, response: &Response) -> Result<(Decoded, u64), DecodeError> {
     let page = request.decoder.decode(response.json())?;
-    let found = request.routed.found.as_ref();
+    let found = request.routed.covers.as_ref();
     let found = found.map(|found| found.decoder.decode(response.json())).transpose()?;
     // Objects that carry the records were sent as well.
     let carriers = found.as_ref().map_or(0, |found| found.rows);
@@ -333,8 +333,8 @@ async fn feed(
     (wanted, allowed): (Option<&BooleanArray>, usize),
 ) -> Result<()> {
     for feed in &request.feeds {
-        let FeedPlan { queue, tap, having, carried } = feed;
-        let fit = having_all(having, page);
+        let FeedPlan { queue, tap, filter, carried } = feed;
+        let fit = passing(filter, page);
         let (Some(Some(feeder)), Some(values)) = (shared.feeders.get(*queue), page.taps.get(*tap))
         else {
             continue;
@@ -369,9 +369,9 @@ fn along(page: &Page, carried: &[usize], row: usize) -> String {
 }
 
 /// Which records have what they must have; `None`: all of them.
-fn having_all(having: &[(usize, Option<String>)], page: &Page) -> Option<Vec<bool>> {
+fn passing(filter: &[(usize, Option<String>)], page: &Page) -> Option<Vec<bool>> {
     let mut wanted: Option<Vec<bool>> = None;
-    for (tap, text) in having {
+    for (tap, text) in filter {
         let Some(tap) = page.taps.get(*tap) else { continue };
         let fits = |value: Option<&str>| match text {
             Some(text) => value == Some(text),
@@ -394,11 +394,11 @@ pub(crate) fn wanted(
     let request = listing.request;
     if listing.depth > 0 {
         // To a queue, what hangs on a wanted record is wanted.
-        let having = request.descend.as_ref().map(|descend| descend.having.as_slice());
-        return having_all(having.unwrap_or_default(), page).map(BooleanArray::from);
+        let filter = request.children.as_ref().map(|children| children.filter.as_slice());
+        return passing(filter.unwrap_or_default(), page).map(BooleanArray::from);
     }
-    let mut wanted = having_all(&request.having, page);
-    for (queue, tap) in &request.within {
+    let mut wanted = passing(&request.filter, page);
+    for (queue, tap) in &request.parent_in {
         let watch = links.watches.iter().find(|(watched, _)| watched == queue);
         let (Some((_, watch)), Some(tap)) = (watch, page.taps.get(*tap)) else { continue };
         let all = wanted.get_or_insert_with(|| vec![true; page.rows]);

@@ -134,7 +134,7 @@ impl<'run> Walk<'run> {
 
     /// Whether a listing is about a part of the slice's values.
     fn is_part(&self, listing: &Listing<'_>) -> bool {
-        self.request.routed.found.is_some() && self.slice.items.len() > 1 || listing.part.is_some()
+        self.request.routed.covers.is_some() && self.slice.items.len() > 1 || listing.part.is_some()
     }
 
     /// The values of the slice's queue that a listing is about.
@@ -207,7 +207,7 @@ impl<'run> Walk<'run> {
         let shared = self.shared;
         let replaces_all =
             routed.own.is_none() && (shared.may_read_whole() || !shared.is_by_parents());
-        let open = routed.found.is_some() || routed.fetch.is_some() || replaces_all;
+        let open = routed.covers.is_some() || routed.fetch.is_some() || replaces_all;
         // Once it was served, a refusal is about what is asked for.
         let unsure = listing.depth == 0 && open && !shared.is_served(listing.number);
         listing.number == self.slice.request
@@ -221,7 +221,7 @@ impl<'run> Walk<'run> {
         let shared = self.shared;
         let first = shared.refuse(self.slice.request);
         let routed = &self.request.routed;
-        if routed.found.is_none() && routed.fetch.is_none() {
+        if routed.covers.is_none() && routed.fetch.is_none() {
             return Err(Error::new(Kind::Rejected, refusal.to_string()));
         }
         if first {

@@ -13,7 +13,7 @@ pub(crate) fn first_url(base_url: &str, listing: &Listing<'_>) -> Result<Url> {
         let what = format!("the path for `{}` cannot be filled in: {error}", listing.scope.describe());
         Error::new(Kind::Shape, what).with_hint(
             "what `for_each` carries is not in every record that feeds it: correct the path under `carry`, \
-             or leave such records out by `having` of `feeds`",
+             or leave such records out by `filter` of `feeds`",
         )
     })?;
     url_of(base_url, &path, listing.query, &listing.scope)

@@ -30,16 +30,16 @@ pub(crate) fn resumed<'plan>(
     if request.routed.fetch.is_some() {
         return fetch_by_id::again((number, request), scope, open);
     }
-    let descend = request.descend.as_ref()?;
+    let children = request.children.as_ref()?;
     let mut inner = scope.as_ref().clone();
-    for ((variable, _), value) in descend.with.iter().zip(&open.with) {
+    for ((variable, _), value) in children.with.iter().zip(&open.with) {
         inner = inner.with(Arc::clone(variable), Value::from(value.as_str()));
     }
     Some(Listing {
         scope: Arc::new(inner),
-        path: &descend.path,
-        query: &descend.query,
-        pager: &descend.pager,
+        path: &children.path,
+        query: &children.query,
+        pager: &children.pager,
         with: open.with,
         at: open.at,
         total: open.total,

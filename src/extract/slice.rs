@@ -297,7 +297,7 @@ impl<'run> Walk<'run> {
             };
             self.open.extend(rest);
         }
-        match request.descend.as_ref().and_then(|descend| descend.unless) {
+        match request.children.as_ref().and_then(|children| children.unless) {
             // Whether they are needed shows as the listing goes on.
             Some(_) => drop(self.open.splice(0..0, children)),
             None => self.open.extend(children),
@@ -456,7 +456,7 @@ impl<'run> Walk<'run> {
         page: &Page,
         wanted: Option<&BooleanArray>,
     ) -> Result<Vec<Listing<'run>>> {
-        let unless = listing.request.descend.as_ref().and_then(|descend| descend.unless);
+        let unless = listing.request.children.as_ref().and_then(|children| children.unless);
         let shows =
             |tap: usize| page.taps.get(tap).is_some_and(|tap| tap.iter().flatten().count() > 0);
         if listing.depth == 0 && unless.is_some_and(shows) {

@@ -1,4 +1,4 @@
-//! Where requests go and how they authenticate: the connection's part of a plan.
+//! Base URL and authentication of a connection, resolved.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,11 +12,11 @@ use crate::secret::{Secret, hide};
 use crate::spec::{AuthChoice, Fields, OAuth2, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
-/// What OAuth 2.0 may need from outside: somewhere to keep a new refresh token, somebody to grant
-/// access.
+/// What OAuth 2.0 needs from the caller: a store for new refresh tokens, and a way to show the user
+/// a device code.
 #[derive(Clone)]
 pub struct AccessHooks {
-    /// Where refresh tokens that rotate are kept.
+    /// Store of refresh tokens that the server replaces at each use.
     pub keeper: Option<Arc<dyn Keeper>>,
     /// See [`OnDeviceCode`].
     pub on_device_code: OnDeviceCode,
@@ -28,18 +28,18 @@ impl Default for AccessHooks {
     }
 }
 
-/// The API's origin and the proof that goes with every request.
+/// The base URL of an API, and the credentials of every request.
 #[derive(Debug)]
 pub struct Access {
-    /// Base URL without its final slash; every path is appended to it.
+    /// Base URL without a final slash. Every path is appended to it.
     pub base_url: String,
     /// How requests authenticate.
     pub auth: Auth,
-    /// Who is authenticated, as far as that is no secret: the values that go into it.
+    /// The non-secret values in the credentials, which identify the account.
     pub account: String,
     /// Headers of every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The request that tests a connection; `None` where there is none.
+    /// The request that tests a connection; `None` if the spec has none.
     pub test: Option<TestPlan>,
 }
 
@@ -62,12 +62,12 @@ impl TestPlan {
         Some(Self { path, query: query.collect::<Option<_>>()?, variables: fields.variables() })
     }
 
-    /// What its templates see, unless a session adds to it.
+    /// The variables of its templates, without those of a session.
     pub fn scope(&self) -> Scope {
         Scope::new(self.variables.clone())
     }
 
-    /// Its address; `None` where it takes more than the scope to fill it in.
+    /// Its URL; `None` if the scope lacks a variable that it needs.
     pub fn url(&self, base_url: &str, scope: &Arc<Scope>) -> Option<Url> {
         let path = self.path.render_path(scope).ok()?;
         let mut url = Url::parse(&format!("{base_url}{path}")).ok()?;
@@ -79,7 +79,7 @@ impl TestPlan {
 }
 
 impl Access {
-    /// Chooses base URL and authentication by the connection's values.
+    /// Chooses the base URL and the authentication for the connection's values.
     ///
     /// # Errors
     /// No alternative's `when` holds, or the values do not make a URL or a header.
@@ -139,7 +139,7 @@ impl Access {
     }
 }
 
-/// The open values that an authentication's templates name.
+/// The non-secret values that the templates of an authentication use.
 fn account_of(choice: &AuthChoice, fields: &Fields) -> String {
     let mut texts: Vec<&str> = choice.bearer.iter().map(String::as_str).collect();
     texts.extend(choice.basic.iter().flat_map(|one| [&one.username, &one.password].map(|t| &**t)));
@@ -163,7 +163,7 @@ fn oauth2_source(
     let url = |text: &str| {
         let text = fill(text)?;
         Url::parse(text.expose())
-            .map_err(|_| Error::input("a URL of the spec's `oauth2` is not one"))
+            .map_err(|_| Error::input("a URL of the spec's `oauth2` is not valid"))
     };
     let params = oauth2
         .params
@@ -193,26 +193,30 @@ fn holds(when: Option<&str>, scope: &Arc<Scope>) -> Result<bool> {
         .map_err(|error| Error::input(format!("`when: {when}`: {error}")))
 }
 
-/// Whether an alternative that may look at secrets holds; its error does not say at what.
+/// Whether the condition of an alternative holds. It may use secrets, so the error names no values.
 fn chosen(when: Option<&str>, scope: &Arc<Scope>) -> Result<bool> {
     let Some(when) = when else { return Ok(true) };
     let holds = Expression::parse(when).and_then(|when| when.holds(scope));
-    holds
-        .map_err(|_| Error::input(format!("`when: {when}` of the spec's `auth` cannot be decided")))
+    holds.map_err(|_| {
+        Error::input(format!("`when: {when}` of the spec's `auth` cannot be evaluated"))
+    })
 }
 
-/// Fills a template that may hold secrets; its error does not say with what.
+/// Renders a template that may contain secrets, so the error names no values.
 fn fill_secret(text: &str, scope: &Arc<Scope>) -> Result<Secret> {
     let filled = Template::parse(text).and_then(|template| template.render(scope));
     filled.map(Secret::new).map_err(|_| {
-        Error::new(Kind::Credentials, "the spec's `auth` needs a value that the connection lacks")
+        Error::new(
+            Kind::Credentials,
+            "the spec's `auth` needs a value that the connection does not set",
+        )
     })
 }
 
 pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
     let wrong = |_| Error::input(format!("`{name}` cannot be a header with this value"));
     let parsed = HeaderName::try_from(name)
-        .map_err(|_| Error::input(format!("`{name}` cannot be the name of a header")))?;
+        .map_err(|_| Error::input(format!("`{name}` is not a valid header name")))?;
     HeaderValue::try_from(value).map(|value| (parsed, value)).map_err(wrong)
 }
 
@@ -225,5 +229,5 @@ fn check_url(base_url: &str) -> Result<()> {
     if web && bare && url.password().is_none() {
         return Ok(());
     }
-    Err(Error::input("the base URL must be `http(s)://host[/path]`, nothing more"))
+    Err(Error::input("the base URL must have the form `http(s)://host[/path]`"))
 }

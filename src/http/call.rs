@@ -17,7 +17,7 @@ pub(crate) struct Call<'call> {
     pub(crate) child: bool,
     pub(crate) need: Need,
     /// Whether the stream may go on without what is asked for: a failure that concerns it alone is then
-    /// [`Answer::Failed`].
+    /// `Answer::Failed`.
     pub(crate) leaves: bool,
     /// Whether it is sent for several streams.
     pub(crate) shared: bool,

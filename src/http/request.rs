@@ -11,7 +11,7 @@ use crate::template::{Scope, Template, TemplateError};
 /// A body, compiled.
 #[derive(Debug)]
 pub enum BodyPlan {
-    /// JSON, its texts filled in.
+    /// JSON whose strings are templates.
     Json(serde_json::Value),
     /// Form fields.
     Form(Vec<(String, Template)>),

@@ -1,4 +1,5 @@
-//! What to do about an answer: retry after a wait, skip, stop or fail. Pure: the caller waits.
+//! Decides what happens after a response: retry after a wait, skip, stop or fail. It is pure: the
+//! caller waits.
 
 use std::time::Duration;
 
@@ -10,48 +11,48 @@ use crate::path::{Path, PathError};
 use crate::secret::shown_start;
 use crate::spec::{Backoff, Meaning, ResponseRule, StatusPattern, Then, Where};
 
-/// Tries in all for a rule that retries and does not say how many.
+/// Number of attempts of a retrying rule without `attempts`.
 const ATTEMPTS: u32 = 6;
-/// First wait of a rule that does not say how long.
+/// First wait of a rule without `delay`.
 const DELAY: Duration = Duration::from_secs(1);
-/// Longest wait of a rule that does not say how long.
+/// Maximum wait of a rule without `max_delay`.
 const MAX_DELAY: Duration = Duration::from_mins(1);
-/// Characters of a server's message that are kept.
+/// Maximum length of a server's message, in characters.
 const MESSAGE: usize = 300;
-/// Characters of a server's message that are looked at.
+/// Number of characters of a server's message that weir examines.
 const LOOKED_AT: usize = 16 * 1024;
 
-/// What came back for a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'answer> {
-    /// A response, of whatever status.
+    /// A response with any status.
     Response(&'answer Response),
-    /// None.
+    /// No complete response.
     NoResponse(&'answer TransportError),
 }
 
-/// What is to be done.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Send it again after this time.
+    /// Send the request again after a wait.
     Retry {
         /// Time to wait.
         wait: Duration,
-        /// Whether the server asked for the wait, so that it concerns the whole connection.
+        /// Whether the server requested the wait, so that it applies to the whole connection.
         asked: bool,
     },
-    /// Give up on it; what follows, what it tells about the connection, and what the reader can do.
+    /// Stop trying.
     Give {
-        /// What follows.
+        /// What happens then.
         then: Then,
-        /// What it tells about the connection.
+        /// What the response says about the connection.
         means: Option<Meaning>,
-        /// What the reader can do.
+        /// Hint for the user.
         hint: Option<String>,
     },
 }
 
-/// The rules for answers, first match first, with weir's own at the end.
+/// The rules for responses in the order of precedence; weir's built-in rules are the last ones.
 #[derive(Debug, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
@@ -64,23 +65,24 @@ struct Rule {
     at: Option<Path>,
 }
 
-/// Where and when a request failed.
+/// The context of a failed request.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// Number of this try, from 1.
+    /// Number of this attempt, from 1.
     pub number: u32,
     /// Whether it belongs to a slice of a child stream.
     pub child: bool,
-    /// A random number from 0 up to 1, for jitter.
+    /// A random number from 0 (inclusive) to 1 (exclusive), for jitter.
     pub random: f64,
-    /// The time, against which a `Retry-After` date is held.
+    /// The current time, for `Retry-After` dates.
     pub now: DateTime<Utc>,
-    /// Whether the API is known to accept the credentials: rules that blame them do not hold then.
+    /// Whether the API is known to accept the credentials. Rules that blame the credentials then do
+    /// not apply.
     pub accepted: bool,
 }
 
 impl Rules {
-    /// Makes rules ready. `max_wait` is the longest `Retry-After` that is waited for.
+    /// Compiles rules. `max_wait` is the longest `Retry-After` that weir waits for.
     pub fn new<'rule>(
         rules: impl IntoIterator<Item = &'rule ResponseRule>,
         max_wait: Duration,
@@ -93,8 +95,8 @@ impl Rules {
         Ok(Self { rules: rules.collect::<Result<_, PathError>>()?, max_wait })
     }
 
-    /// Whether it is for the rules to say what follows an answer: it is no success, or a rule that names its
-    /// status matches.
+    /// Whether the rules apply to a response: it is not 2xx, or a rule that names its status
+    /// matches.
     pub fn concern(&self, response: &Response, child: bool) -> bool {
         let status = response.status.as_u16();
         let names = |rule: &ResponseRule| {
@@ -106,12 +108,12 @@ impl Rules {
             || self.rules.iter().any(|rule| names(&rule.rule) && rule.matches(&outcome, child))
     }
 
-    /// Decides about an answer that is no success, or that a rule names.
+    /// Decides what happens after a response that is not 2xx, or that a rule names.
     pub fn decide(&self, outcome: &Outcome<'_>, attempt: &Attempt) -> Verdict {
         let success = matches!(outcome, Outcome::Response(one) if one.status.is_success());
         let rule = self.rules.iter().find(|rule| {
             let refuted = attempt.accepted && rule.rule.means == Some(Meaning::Credentials);
-            // What says nothing of statuses is about failures.
+            // A rule without `status` applies to failures only.
             let concerned = !success || rule.rule.status.is_some();
             !refuted && concerned && rule.matches(outcome, attempt.child)
         });
@@ -136,7 +138,7 @@ impl Rules {
             return give(None);
         }
         let asked = match outcome {
-            // A reset time is no promise: one beyond what is waited for is not believed.
+            // A reset time is not binding: one beyond the maximum wait is ignored.
             Outcome::Response(response) => retry_after(response, attempt.now).or_else(|| {
                 reset_after(response, attempt.now).filter(|wait| *wait <= self.max_wait)
             }),
@@ -144,11 +146,11 @@ impl Rules {
         };
         match asked {
             Some(wait) if wait > self.max_wait => give(Some(format!(
-                "the server asks to wait {} s, longer than `limits.max_wait` allows; run again then",
+                "the server requests a wait of {} s, longer than `limits.max_wait` allows; run again later",
                 wait.as_secs()
             ))),
             Some(wait) => {
-                // Spread out, and never earlier than asked.
+                // Adds jitter, but never waits less than requested.
                 let spread = Duration::from_secs(1).mul_f64(attempt.random);
                 Verdict::Retry { wait: wait + spread, asked: true }
             }
@@ -157,7 +159,8 @@ impl Rules {
     }
 }
 
-/// Wait after a try: doubling or growing by the same step, up to a limit, then 0.7 to 1.3 of that.
+/// Wait after an attempt: exponential or linear growth up to a limit, then multiplied by 0.7 to
+/// 1.3.
 fn delay(rule: &ResponseRule, backoff: Backoff, attempt: &Attempt) -> Duration {
     let first = rule.delay.map_or(DELAY, |delay| delay.0);
     let most = rule.max_delay.map_or(MAX_DELAY, |delay| delay.0);
@@ -176,7 +179,7 @@ impl Rule {
             Where::Root => !child,
             Where::Child => child,
         };
-        // Of a whole listing nobody says that it is gone.
+        // `gone` does not apply to a whole listing.
         let here = here && (child || rule.then != Then::Gone);
         here && match outcome {
             Outcome::NoResponse(error) => rule.no_response && error.is_transient(),
@@ -221,8 +224,8 @@ impl Rule {
     }
 }
 
-/// What the server said, for a person: the message of a JSON error or the text, shortened; HTML is
-/// only named.
+/// The server's message as shown to users: the message of a JSON error, or the text, truncated.
+/// HTML is only named.
 pub fn message(response: &Response) -> String {
     const PLACES: [&str; 8] = [
         "errors[0].title",
@@ -250,8 +253,8 @@ pub fn message(response: &Response) -> String {
     shorten(&said.unwrap_or_else(|| reason.to_owned()))
 }
 
-/// The start of a text on one line. Known secrets are masked before anything is cut off: a part of one would
-/// not be recognised.
+/// The start of a text on one line. Known secrets are masked before it is truncated, because a part
+/// of a secret would not be recognized.
 fn shorten(text: &str) -> String {
     let text = shown_start(text, LOOKED_AT);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -259,8 +262,8 @@ fn shorten(text: &str) -> String {
     end.and_then(|end| line.get(..end)).map_or(line.clone(), |start| format!("{start}…"))
 }
 
-/// Time that a `Retry-After` header asks for: seconds, or an HTTP date (RFC 9110 §10.2.3). `None` for no
-/// time at all and for a date in the past: tries that follow each other at once are used up at once.
+/// Time that a `Retry-After` header requests: seconds, or an HTTP date (RFC 9110 §10.2.3). `None`
+/// for zero and for a date in the past: immediate retries would use up all attempts at once.
 pub fn retry_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
     let text = response.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
@@ -270,14 +273,14 @@ pub fn retry_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> 
     Some(wait).filter(|wait| !wait.is_zero())
 }
 
-/// Headers in which servers say when a rate limit begins anew.
+/// Headers with the reset time of a rate limit.
 const RESETS: [&str; 3] = ["ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"];
-/// Headers in which they say how much is left of it.
+/// Headers with the remaining requests of a rate limit.
 const REMAINING: [&str; 3] =
     ["ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining"];
 
-/// Time until a rate limit begins anew by the headers of a 429. `None` where they do not tell, or tell that
-/// something is left: it was another limit then.
+/// Time until a rate limit is reset, according to the headers of a 429. `None` if they do not state
+/// it, or if they state that requests remain: then another limit was exceeded.
 fn reset_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
     if response.status != StatusCode::TOO_MANY_REQUESTS {
         return None;
@@ -290,9 +293,10 @@ fn reset_after(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
     until(instant(RESETS.into_iter().find_map(text)?, now)?, now)
 }
 
-/// A time as such headers write it: ISO 8601, seconds or milliseconds since 1970, or seconds from now.
+/// A time in the forms of such headers: ISO 8601, seconds or milliseconds since 1970, or seconds
+/// from now.
 fn instant(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    /// Three years: no server means a wait as long as that.
+    /// Three years: a larger number of seconds cannot be a wait.
     const LONGEST_WAIT: f64 = 1e8;
     const LATEST_SECOND: f64 = 1e11;
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
@@ -311,7 +315,7 @@ fn instant(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     }
 }
 
-/// Time until an instant; `None` when it has passed.
+/// Time until an instant; `None` if it has passed.
 fn until(then: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
     then.signed_duration_since(now).to_std().ok().filter(|wait| !wait.is_zero())
 }
@@ -320,7 +324,7 @@ fn contains(text: &str, part: &str) -> bool {
     text.to_lowercase().contains(&part.to_lowercase())
 }
 
-/// The rules that hold where a spec says nothing.
+/// The built-in rules.
 fn built_in() -> [ResponseRule; 4] {
     let limited = ResponseRule {
         status: one(StatusPattern::Exact(StatusCode::TOO_MANY_REQUESTS.as_u16())),
@@ -335,13 +339,13 @@ fn built_in() -> [ResponseRule; 4] {
             StatusPattern::Exact(StatusCode::REQUEST_TIMEOUT.as_u16()),
         ])),
         backoff: Some(Backoff::Linear),
-        hint: Some("the API is in trouble; run again later".to_owned()),
+        hint: Some("the API has a problem; run again later".to_owned()),
         ..ResponseRule::default()
     };
     let silent = ResponseRule {
         no_response: true,
         backoff: Some(Backoff::Linear),
-        hint: Some("check the network, the host's name and the proxy".to_owned()),
+        hint: Some("check the network, the host name and the proxy".to_owned()),
         ..ResponseRule::default()
     };
     let gone = ResponseRule {
@@ -355,7 +359,7 @@ fn built_in() -> [ResponseRule; 4] {
     [limited, failing, silent, gone]
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the form in which a rule holds it")]
+#[expect(clippy::unnecessary_wraps, reason = "the type of the field in a rule")]
 fn one(pattern: StatusPattern) -> Option<crate::spec::OneOrMany<StatusPattern>> {
     Some(crate::spec::OneOrMany(vec![pattern]))
 }
@@ -461,7 +465,7 @@ mod tests {
         let reset = ("x-rate-limit-reset", "40");
         assert_eq!(wait(429, &[reset, ("x-rate-limit-remaining", "0")]), Some(40_500));
         assert_eq!(wait(429, &[reset, ("retry-after", "7")]), Some(7500));
-        // Another limit, a time beyond what is waited for, one that has passed, another status.
+        // Another limit, a time beyond the maximum wait, a time in the past, another status.
         for other in [
             vec![reset, ("x-rate-limit-remaining", "12")],
             vec![("x-ratelimit-reset", "9999-12-31T00:00:00Z")],

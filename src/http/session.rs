@@ -21,7 +21,7 @@ use crate::path::Path;
 use crate::secret::hide_passing;
 use crate::template::{Live, Scope, Template, Value, from_json};
 
-/// A request before or after the streams, compiled.
+/// A request sent before or after the streams, compiled.
 #[derive(Debug)]
 pub struct StepPlan {
     /// Method.
@@ -34,7 +34,7 @@ pub struct StepPlan {
     pub headers: Vec<(HeaderName, Template)>,
     /// Body.
     pub body: Option<BodyPlan>,
-    /// Variables to set from the answer.
+    /// Variables to set from the response.
     pub capture: Vec<(String, Path)>,
 }
 

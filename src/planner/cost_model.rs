@@ -126,7 +126,7 @@ impl Outlook<'_> {
         rows: f64,
     ) -> Share {
         let page = self.page(stream, request);
-        let sifted = !request.having.is_empty() || !request.within.is_empty();
+        let sifted = !request.filter.is_empty() || !request.parent_in.is_empty();
         let mut objects = if sifted { rows * self.assume.sifted } else { rows };
         let apart = matches!(&request.iterate, Iterate::Queue { only: Some(_), .. });
         let newest_first = stream.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
@@ -151,7 +151,7 @@ impl Outlook<'_> {
                     Some(chunk) => (items / real(u64::try_from(*chunk).unwrap_or(1))).ceil(),
                     None => items,
                 };
-                if request.routed.found.is_some() {
+                if request.routed.covers.is_some() {
                     objects += items;
                     missed = items * self.assume.missed;
                 }
@@ -197,8 +197,8 @@ impl Outlook<'_> {
             requests += (unknown / chunk.min(page)).ceil();
             objects += unknown;
         }
-        if let Some(descend) = &request.descend {
-            let below = if descend.unless.is_none() { 1.0 } else { self.assume.below };
+        if let Some(children) = &request.children {
+            let below = if children.unless.is_none() { 1.0 } else { self.assume.below };
             requests += below * if apart { rows * parted } else { rows };
         }
         Share { slices, requests, points: points(stream, requests, objects) }

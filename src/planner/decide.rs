@@ -65,13 +65,13 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
     }
     match (&stream.cursor, state.cursor) {
         (Some(cursor), Some(last)) if !stream.changes.is_empty() => {
-            return Reach::Since(last.saturating_sub(cursor.look_back));
+            return Reach::Since(last.saturating_sub(cursor.lookback));
         }
         (Some(_), _) => return Reach::Complete,
         (None, _) => {}
     }
     match (parent_cursor(&plan.streams, stream), state.gate) {
-        (Some(look_back), Some(gate)) => Reach::Since(gate.saturating_sub(look_back)),
+        (Some(lookback), Some(gate)) => Reach::Since(gate.saturating_sub(lookback)),
         (Some(_), None) => Reach::Complete,
         (None, _) => Reach::Nothing,
     }
@@ -86,15 +86,15 @@ fn is_due(refresh: Refresh, at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 
 /// The look-back of the cursor of the streams that feed this one; `None` when one has no cursor.
 fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64> {
-    let mut look_back = None;
+    let mut lookback = None;
     for request in stream.own_requests() {
         let Iterate::Queue { queue, .. } = request.iterate else { return None };
         for parent in streams.iter().filter(|parent| fed(parent).any(|one| one == queue)) {
             let cursor = parent.cursor.as_ref().filter(|_| !parent.changes.is_empty())?;
-            look_back = look_back.max(Some(cursor.look_back));
+            lookback = lookback.max(Some(cursor.lookback));
         }
     }
-    look_back
+    lookback
 }
 
 /// What a child needs of its parent.

@@ -17,7 +17,7 @@ pub(crate) fn queues(request: &RequestPlan) -> impl Iterator<Item = usize> {
         Iterate::Queue { queue, .. } => Some(queue),
         _ => None,
     };
-    consumed.into_iter().chain(request.within.iter().map(|(queue, _)| *queue))
+    consumed.into_iter().chain(request.parent_in.iter().map(|(queue, _)| *queue))
 }
 
 /// The requests that a way sends, with their numbers among those of its reach.

@@ -198,7 +198,7 @@ pub struct OpenStream {
     /// What the run reads of it.
     pub reach: Reach,
     /// By which route.
-    #[serde(default = "own_route")]
+    #[serde(default = "own_route", deserialize_with = "crate::spec::present_route")]
     pub route: String,
 }
 
@@ -368,6 +368,7 @@ pub enum Supply {
 #[serde(default)]
 pub struct Learnt {
     /// The route.
+    #[serde(deserialize_with = "crate::spec::present_route")]
     pub route: String,
     /// Slices.
     pub slices: u64,

@@ -1,4 +1,4 @@
-//! What requests cost where a quota of points holds, and the quota of a run.
+//! The cost of requests under a quota of points, and the quota of a run.
 
 use std::time::Duration;
 
@@ -6,40 +6,40 @@ use chrono::TimeDelta;
 
 use crate::quota::terms::{Budget, OnBudget, Terms};
 
-/// A quota of points that holds for a connection.
+/// The quota of points of a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuotaPlan {
-    /// Points in an hour; hours begin at the top of the UTC hour.
+    /// Points per hour. An hour begins at the full UTC hour.
     pub per_hour: u64,
     /// Name of the connection's account in the ledger.
     pub connection: String,
-    /// What may be spent of them.
+    /// The share of the points that weir may spend.
     pub budget: Budget,
-    /// What this run may spend in all.
+    /// Maximum number of points that this run may spend.
     pub max_points: Option<u64>,
-    /// What the run has spent of that before.
+    /// Points that the run has already spent, before it was resumed.
     pub spent: u64,
-    /// What happens when they are spent.
+    /// What happens when the points are spent.
     pub on_budget: OnBudget,
-    /// The longest wait that the server may ask for.
+    /// The longest wait that weir accepts from the server.
     pub max_wait: Duration,
 }
 
 impl QuotaPlan {
-    /// What may be spent in an hour, and on what terms.
+    /// The terms of the quota for the ledger.
     pub fn terms(&self) -> Terms {
         let max_wait = TimeDelta::from_std(self.max_wait).unwrap_or(TimeDelta::MAX);
         Terms { budget: self.budget, max_wait, ..Terms::hourly(self.per_hour) }
     }
 }
 
-/// What requests cost, in points; nothing where no quota holds.
+/// Cost of requests, in points. All zero without a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Of a request, whatever it brings.
+    /// Points of each request, in addition to those of its records.
     pub base: u64,
-    /// Of each object that comes.
+    /// Points of each returned record.
     pub object: u64,
-    /// Of an object that only carries others.
+    /// Points of an object that only contains other records.
     pub carrier: u64,
 }

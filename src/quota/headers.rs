@@ -1,34 +1,35 @@
-//! What a server's headers say of a quota: how much there is, how much is left, when it begins anew.
+//! Quota headers of responses: the limit, the remaining amount, and the reset time.
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use crate::http::exchange::{HeaderMap, HeaderName};
 
-/// What the headers of one answer say.
+/// The quota headers of one response.
 ///
-/// Two families are read: `X-RateLimit-*`, and the draft standard's `RateLimit` and `RateLimit-Policy`
-/// ([IETF draft]), both with the spellings that Atlassian documents for Confluence Cloud (`Beta-` in
-/// front of what does not bind yet, reset times without seconds, several policies in one header).
+/// Two families of headers are supported: `X-RateLimit-*`, and the draft standard's `RateLimit` and
+/// `RateLimit-Policy` ([IETF draft]). Both are supported in the forms that Atlassian documents for
+/// Confluence Cloud: the prefix `Beta-` for limits that are not enforced yet, reset times without
+/// seconds, and several policies in one header.
 ///
 /// [IETF draft]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// What may be spent in a window.
+    /// The limit of a window.
     pub limit: Option<u64>,
-    /// What is left of it.
+    /// The remaining amount.
     pub remaining: Option<u64>,
     /// When the next window begins.
     pub reset: Option<DateTime<Utc>>,
-    /// Whether little is left, by the server's own measure.
+    /// Whether the server states that little remains.
     pub near: bool,
-    /// Which limit it is about, in the server's words.
+    /// The server's name of the limit.
     pub reason: Option<String>,
-    /// Whether it binds; a server may announce a limit before it enforces it.
+    /// Whether the limit is enforced; a server may announce a limit first.
     pub binding: bool,
 }
 
 impl Quota {
-    /// Reads the headers of an answer that came at `now`; `None` when they say nothing of a quota.
+    /// Reads the headers of a response received at `now`; `None` if they contain no quota.
     pub fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Self> {
         [("", true), ("beta-", false)].into_iter().find_map(|(prefix, binding)| {
             let quota = Self { binding, ..Self::standard(headers, prefix, now) };
@@ -47,10 +48,10 @@ impl Quota {
         let all = |name: &str| {
             let values = headers.get_all(format!("{prefix}{name}"));
             let texts = values.iter().filter_map(|value| value.to_str().ok());
-            texts.flat_map(|text| text.split(',')).map(Item::parse).collect::<Vec<_>>()
+            texts.flat_map(|text| text.split(',')).map(HeaderItem::parse).collect::<Vec<_>>()
         };
         let (policies, states) = (all("ratelimit-policy"), all("ratelimit"));
-        // Of several, the one that has least left decides.
+        // Of several policies, the one with the smallest remaining amount applies.
         let state = states.iter().min_by_key(|state| state.number("r").unwrap_or(u64::MAX));
         let policy = state
             .and_then(|state| policies.iter().find(|policy| policy.name == state.name))
@@ -89,12 +90,12 @@ impl Quota {
 }
 
 /// One item of a structured header: `"name";key=1;other=2`.
-struct Item<'text> {
+struct HeaderItem<'text> {
     name: &'text str,
     parameters: Vec<(&'text str, &'text str)>,
 }
 
-impl<'text> Item<'text> {
+impl<'text> HeaderItem<'text> {
     fn parse(text: &'text str) -> Self {
         let mut parts = text.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default().trim_matches('"');
@@ -112,10 +113,11 @@ fn text<'headers>(headers: &'headers HeaderMap, name: &str) -> Option<&'headers 
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// Numbers from here on are milliseconds since 1970, smaller ones seconds: as seconds, it is the year 5138.
+/// Smallest number that is read as milliseconds since 1970; smaller ones are seconds. As seconds,
+/// it would be in the year 5138.
 const MILLIS: i64 = 100_000_000_000;
 
-/// An instant in ISO 8601, perhaps without its seconds, or in seconds or milliseconds since 1970.
+/// An instant in ISO 8601, optionally without seconds, or in seconds or milliseconds since 1970.
 fn instant(text: &str) -> Option<DateTime<Utc>> {
     let exact = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
     let short = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%MZ").ok();

@@ -118,14 +118,14 @@ impl JsonSchema for Budget {
     }
 }
 
-/// What happens when the points that may be spent are spent.
+/// What happens when the budget is spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBudget {
     /// The run waits for the next hour.
     #[default]
     Wait,
-    /// The run saves what it has read and ends; the next one goes on.
+    /// The run saves what it has read and ends. The next run resumes it.
     Pause,
 }
 

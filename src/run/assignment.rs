@@ -66,7 +66,7 @@ pub(crate) fn jobs(
                 Iterate::Queue { queue, .. } => queues.get(queue),
                 _ => None,
             };
-            let watched = request.within.iter();
+            let watched = request.parent_in.iter();
             let watched = watched.filter_map(|(at, _)| Some((*at, queues.get(*at)?.watch())));
             let links = RequestLinks {
                 looks: looks.clone(),

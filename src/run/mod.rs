@@ -14,7 +14,6 @@ pub(crate) mod stream;
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -86,10 +85,8 @@ pub async fn run(
 ) -> Result<Ran> {
     let Start { recall, ways, .. } = start;
     let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
-    let interval = (
-        usize::try_from(plan.checkpoint.mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
-        Duration::from_secs(plan.checkpoint.seconds.into()),
-    );
+    let interval =
+        (usize::try_from(plan.checkpoint.size.0).unwrap_or(usize::MAX), plan.checkpoint.every.0);
     let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
     let (quota, plan_notes) = (plan.quota, plan.notes);
     let Services { transport, target, ledger, reporter, cancel, .. } = services;

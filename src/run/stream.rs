@@ -81,11 +81,8 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let reach = way.reach;
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
     let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, reach));
-    let stats = Arc::new(Stats::resumed(
-        progress.counts,
-        progress.notices.clone(),
-        progress.columns.clone(),
-    ));
+    let columns = progress.columns.clone();
+    let stats = Arc::new(Stats::resumed(progress.counts, progress.notices.clone(), columns));
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
@@ -207,7 +204,7 @@ const FOUND: u64 = 11;
 fn estimate(request: &RequestPlan) -> Estimate {
     let page = u64::from(request.pager.largest_page().unwrap_or(1));
     // An object of a chunk comes with its records.
-    match request.routed.found {
+    match request.routed.covers {
         Some(_) => Estimate::guessed(page * FOUND),
         None => Estimate::new(page),
     }

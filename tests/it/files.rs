@@ -604,7 +604,7 @@ async fn a_run_keeps_its_state_in_a_store() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let rig = Rig::new(Options { latency: Duration::from_millis(700), ..Options::default() });
     let target = Files::in_store(store, "", "s3://b", Settings::default());
-    let report = rig.run_into(target, &format!("{ALL}checkpoint: {{ seconds: 1 }}\n")).await;
+    let report = rig.run_into(target, &format!("{ALL}checkpoint: {{ every: 1s }}\n")).await;
     assert_eq!(report.status, RunStatus::Done, "{report:?}");
 }
 

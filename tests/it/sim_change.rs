@@ -65,7 +65,7 @@ fn some(simulator: &Simulator, stream: &str) -> String {
 }
 
 fn change(simulator: &Simulator, change: &Change) -> String {
-    simulator.change(change).unwrap_or_else(|error| panic!("{change:?}: {}", error))
+    simulator.change(change).unwrap_or_else(|error| panic!("{change:?}: {error}"))
 }
 
 fn create(simulator: &Simulator, what: New, under: &str) -> String {

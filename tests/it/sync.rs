@@ -98,7 +98,7 @@ async fn a_paging_loop_fails_its_stream_and_keeps_the_old_rows() {
     let run = broken.run(ALL).await;
     assert_eq!(run.status, RunStatus::Failed);
     let pages = report(&run, "pages");
-    assert!(pages.error.as_ref().unwrap().contains("paging loop"), "{pages:?}");
+    assert!(pages.error.as_ref().unwrap().contains("pagination loop"), "{pages:?}");
     assert_eq!(report(&run, "tasks").status, StreamStatus::Done);
     assert_eq!(broken.keys("pages"), before);
 }

@@ -87,7 +87,7 @@ fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> 
     let mut properties: IndexMap<String, Value> = IndexMap::new();
     let mut add = |key: &str, value: Value| match properties.insert(key.to_owned(), value) {
         None => Ok(()),
-        Some(_) => Err(Error::input(format!("`{key}` is there twice"))),
+        Some(_) => Err(Error::input(format!("`{key}` is set twice"))),
     };
     for text in given {
         let is_url = text.split_once("://").is_some_and(|(scheme, _)| is_word(scheme));

@@ -57,7 +57,7 @@ fn account(
     // What is looked up is part of the base URL, and so of the account's name.
     crate::cli::exit::runtime()?.block_on(look_up(&spec, &mut fields, transport.as_ref()))?;
     let quota = quota_of(&spec, &fields, &tokens::hooks(&connection))?.ok_or_else(|| {
-        let what = format!("connection `{}` counts no points", connection.name);
+        let what = format!("connection `{}` has no quota of points", connection.name);
         Error::input(what).with_hint("only APIs whose spec has `limits.points` have a quota here")
     })?;
     let mut ledgers: Vec<Arc<dyn Ledger>> = Vec::new();

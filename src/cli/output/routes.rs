@@ -20,8 +20,8 @@ pub(crate) struct Cost<'spec> {
 /// What a stream's requests cost; `None` where the spec declares no points.
 pub(crate) fn cost<'spec>(spec: &'spec Spec, stream: &Stream) -> Option<Cost<'spec>> {
     let points = spec.limits.points.as_ref()?;
-    let named = stream.cost.as_ref().and_then(|class| points.object.get_key_value(class));
-    let (class, object) = named.or_else(|| points.object.first())?;
+    let named = stream.cost.as_ref().and_then(|class| points.record.get_key_value(class));
+    let (class, object) = named.or_else(|| points.record.first())?;
     Some(Cost { class, object: *object, request: points.base })
 }
 

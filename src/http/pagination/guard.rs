@@ -1,15 +1,16 @@
-//! Notices that a listing does not end.
+//! Detection of endless listings.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Error, Kind, Result};
-use crate::http::pagination::Position;
+use crate::http::pagination::position::Position;
 
-/// Pages in a row without a record, each leading to a next one, after which a listing is given up.
+/// Maximum number of consecutive empty pages that each lead to a next one; after more, the listing
+/// fails.
 const MAX_EMPTY_PAGES: u32 = 1000;
 
-/// Notices when a listing does not end. It keeps 8 bytes per page, of `max_pages` pages at most.
+/// Detects a listing that does not end. It stores 8 bytes per page, for at most `max_pages` pages.
 #[derive(Debug)]
 pub struct LoopGuard {
     hasher: RandomState,
@@ -20,28 +21,32 @@ pub struct LoopGuard {
 }
 
 impl LoopGuard {
-    /// A guard for one slice of at most `max_pages` pages.
+    /// A guard for one slice with at most `max_pages` pages.
     pub fn new(max_pages: u32) -> Self {
         let (hasher, seen) = (RandomState::new(), HashSet::new());
         Self { hasher, seen, max_pages, pages: 0, empty: 0 }
     }
 
-    /// Takes note that records have moved, so that pages are read again.
+    /// Notes that records have moved, so that pages are read again.
     pub fn moved(&mut self) {
         self.seen.clear();
     }
 
-    /// Takes note of a page with `rows` records that leads to `next`.
+    /// Notes a page with `rows` records that leads to `next`.
     ///
     /// # Errors
     /// The position was there before, there are too many pages, or too many empty ones in a row.
     pub fn check(&mut self, next: &Position, rows: u64) -> Result<()> {
         let wrong = |what: String| {
-            Err(Error::new(Kind::Shape, what)
-                .with_hint("the API or the spec's `paginate` is at fault; rows would be lost"))
+            Err(Error::new(Kind::Shape, what).with_hint(
+                "this is an error of the API or of the spec's `paginate`; rows would be lost",
+            ))
         };
         if !self.seen.insert(self.hasher.hash_one(next)) {
-            return wrong("paging loop: the API leads to a page that was read before".to_owned());
+            return wrong(
+                "pagination loop: the API returned a link to a page that was already read"
+                    .to_owned(),
+            );
         }
         self.pages += 1;
         if self.pages >= self.max_pages {
@@ -53,7 +58,7 @@ impl LoopGuard {
         self.empty = if rows == 0 { self.empty + 1 } else { 0 };
         if self.empty >= MAX_EMPTY_PAGES {
             return wrong(format!(
-                "{MAX_EMPTY_PAGES} pages in a row were empty, each with a next one"
+                "{MAX_EMPTY_PAGES} consecutive pages were empty, but each had a next one"
             ));
         }
         Ok(())

@@ -1,19 +1,19 @@
-//! Links to the next page: where they stand, and which address they make.
+//! Links to the next page: where a response holds them, and which URL they lead to.
 
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::{HeaderMap, Url, header};
-use crate::http::pagination::Position;
-use crate::http::pagination::sign::{Place, is_word, shown};
+use crate::http::pagination::position::Position;
+use crate::http::pagination::sign::{DeclaredValue, is_word, shown};
 use crate::spec::Follow;
 
-/// The address at a place of a body; `None` where the page has no next one. An object may hold it as
-/// `href`.
+/// The URL in a value of the body; `None` if the page is the last one. An object may hold the URL
+/// as `href`.
 ///
 /// # Errors
-/// Something else stands there.
-pub(crate) fn of_body(place: Place<'_>) -> Result<Option<String>> {
+/// The value has another type.
+pub(crate) fn of_body(place: DeclaredValue<'_>) -> Result<Option<String>> {
     let target = match place.value {
         Some(Value::Object(link)) if !link.is_empty() => match link.get("href") {
             Some(href) => Some(href),
@@ -31,7 +31,7 @@ pub(crate) fn of_body(place: Place<'_>) -> Result<Option<String>> {
     }
 }
 
-/// Whether a `Link` header names a relation without an address in angle brackets.
+/// Whether a `Link` header names a relation without a URL in angle brackets.
 pub(crate) fn is_torn(headers: &HeaderMap, rel: &str) -> bool {
     let values = headers.get_all(header::LINK).into_iter().filter_map(|value| value.to_str().ok());
     let named = |value: &str| {
@@ -87,14 +87,14 @@ pub(crate) fn follow(next: &str, follow: Follow, from: &Url) -> Result<Position>
     }
 }
 
-/// An address whose `&` were written as HTML.
+/// A URL whose `&` are escaped as in HTML.
 fn unescaped(address: &str) -> String {
     ["&amp;", "&#38;", "&#x26;"]
         .into_iter()
         .fold(address.to_owned(), |address, entity| address.replace(entity, "&"))
 }
 
-/// Adds the parameters of the first page's address that a link does not set.
+/// Adds those parameters of the first page's URL that a link does not set.
 pub(crate) fn with_own_parameters(mut url: Url, first: &Url) -> Url {
     let set: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
     let missing: Vec<_> =

@@ -1,46 +1,33 @@
-//! Values by which an API says whether a listing goes on: read strictly, so that another shape is an
-//! error and never the end of a listing.
+//! Values with which an API states whether a listing continues. They are read strictly: a value of
+//! another type is an error, never the end of a listing.
 
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::path::Path;
 use crate::secret;
-use crate::spec::Paginate;
 
-impl crate::http::pagination::Pager {
-    /// Whether pages are told by numbers, without a total by which it shows that records have moved from one
-    /// to another.
-    pub fn may_shift(&self) -> bool {
-        match &self.kind {
-            Some(Paginate::Page(pages) | Paginate::Offset(pages)) => pages.total.is_none(),
-            _ => false,
-        }
-    }
-}
-
-/// Characters of a value that a message shows.
+/// Maximum number of characters of a value in a message.
 const SHOWN: usize = 80;
 
-/// A declared place in a response, and what stands there.
+/// A declared path and the value found there.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'page> {
+pub(crate) struct DeclaredValue<'page> {
     pub(crate) path: &'page Path,
     pub(crate) value: Option<&'page Value>,
 }
 
-impl Place<'_> {
-    /// The error about a value of another kind than the spec's `paginate` says.
+impl DeclaredValue<'_> {
+    /// The error about a value of another type than `paginate` expects.
     pub(crate) fn wrong(&self, wanted: &str) -> Error {
         let found = self.value.map_or_else(|| "nothing".to_owned(), shown);
-        let what =
-            format!("`paginate` expects {wanted} at `{}`, and {found} stands there", self.path);
+        let what = format!("`paginate` expects {wanted} at `{}`, but found {found}", self.path);
         Error::new(Kind::Shape, what).with_hint(
             "correct `paginate` in the spec; rows would be lost if the listing ended here",
         )
     }
 
-    /// The error about a token that is missing though a sign tells of more.
+    /// The error about a missing token although a sign states that there are more pages.
     pub(crate) fn missing(&self, sign: &str) -> Error {
         let what = format!("{sign}, but there is no token for the next page at `{}`", self.path);
         Error::new(Kind::Shape, what).with_hint(
@@ -48,7 +35,7 @@ impl Place<'_> {
         )
     }
 
-    /// A token; `None` where the page has no next one.
+    /// Reads a token; `None` if the page is the last one.
     pub(crate) fn token(&self) -> Result<Option<String>> {
         match self.value {
             None | Some(Value::Null | Value::Bool(false)) => Ok(None),
@@ -56,11 +43,11 @@ impl Place<'_> {
             Some(Value::Number(number)) => Ok(Some(number.to_string())),
             Some(Value::Array(items)) if items.is_empty() => Ok(None),
             Some(Value::Object(fields)) if fields.is_empty() => Ok(None),
-            Some(_) => Err(self.wrong("a token, a text or number,")),
+            Some(_) => Err(self.wrong("a token (a text or number)")),
         }
     }
 
-    /// A statement that is true or false; `None` where there is none.
+    /// Reads a boolean; `None` if there is none.
     pub(crate) fn flag(&self) -> Result<Option<bool>> {
         match self.value {
             None | Some(Value::Null) => Ok(None),
@@ -74,7 +61,7 @@ impl Place<'_> {
         }
     }
 
-    /// A value that is there where there is more: a flag, a link, a token or a number.
+    /// Reads a value that states that there are more pages: a flag, a link, a token or a number.
     pub(crate) fn more(&self) -> Result<Option<bool>> {
         match self.value {
             Some(Value::Number(number)) => Ok(Some(number.as_f64() != Some(0.0))),
@@ -85,14 +72,16 @@ impl Place<'_> {
                 None => Ok(Some(!fields.is_empty())),
                 Some(Value::Null) => Ok(Some(false)),
                 Some(Value::String(text)) => Ok(Some(!text.is_empty())),
-                Some(_) => Err(self.wrong("a sign of more: a flag, a link or a token,")),
+                Some(_) => Err(self.wrong("a sign of more pages (a flag, a link or a token)")),
             },
-            Some(Value::Array(_)) => Err(self.wrong("a sign of more: a flag, a link or a token,")),
+            Some(Value::Array(_)) => {
+                Err(self.wrong("a sign of more pages (a flag, a link or a token)"))
+            }
             None | Some(Value::Null | Value::Bool(_)) => self.flag(),
         }
     }
 
-    /// A number of records or pages; `None` where there is none.
+    /// Reads a number of records or pages; `None` if there is none.
     pub(crate) fn count(&self) -> Result<Option<u64>> {
         let wrong = || self.wrong("a whole number");
         match self.value {
@@ -129,12 +118,12 @@ mod tests {
 
     #[track_caller]
     fn check<T: PartialEq + std::fmt::Debug>(
-        read: impl Fn(&Place<'_>) -> Result<T>,
+        read: impl Fn(&DeclaredValue<'_>) -> Result<T>,
         table: &[(Value, Option<T>)],
     ) {
         let path = Path::parse("x").unwrap();
         for (value, wanted) in table {
-            let place = Place { path: &path, value: Some(value) };
+            let place = DeclaredValue { path: &path, value: Some(value) };
             assert_eq!(read(&place).ok().as_ref(), wanted.as_ref(), "{value}");
         }
     }

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use crate::http::pagination::sign::{Place, shown};
-use crate::http::pagination::{Seen, link};
+use crate::http::pagination::link;
+use crate::http::pagination::position::Seen;
+use crate::http::pagination::sign::{DeclaredValue, shown};
 
-/// Where APIs usually say that there is more.
+/// Paths where APIs usually state that there are more pages.
 pub(crate) const PLACES: [&str; 35] = [
     "next",
     "next_page",
@@ -44,15 +45,16 @@ pub(crate) const PLACES: [&str; 35] = [
     "pagination.total_pages",
 ];
 
-/// Headers that say how many records there are, how many pages, and which is the next one.
+/// Headers with the number of records, the number of pages, or the next page.
 const HEADERS: [&str; 3] = ["x-total-count", "x-total-pages", "x-next-page"];
 
-/// How many records pages usually have at most.
+/// Usual maximum page sizes.
 pub(crate) const USUAL_SIZES: [u64; 9] = [20, 25, 30, 50, 100, 200, 250, 500, 1000];
 
-/// Why a listing that ended with its first page is not complete, where the answer shows that there is more.
+/// Why a listing that ended after its first page is incomplete, if the response shows that there
+/// are more pages.
 pub(crate) fn unread<'page>(
-    places: impl Iterator<Item = Place<'page>>,
+    places: impl Iterator<Item = DeclaredValue<'page>>,
     seen: &Seen<'_>,
     declared: bool,
 ) -> Option<String> {
@@ -60,7 +62,7 @@ pub(crate) fn unread<'page>(
         format!("has {} at `{}`", place.value.map_or_else(String::new, shown), place.path)
     });
     let link = link::of_headers(seen.headers, "next");
-    let link = link.map(|_| "has a `Link` header that leads to a next page".to_owned());
+    let link = link.map(|_| "has a `Link` header with a next page".to_owned());
     let headers = HEADERS.into_iter().filter_map(|name| {
         let value = seen.headers.get(name)?.to_str().ok()?.trim();
         let number: Option<u64> = value.parse().ok();
@@ -72,15 +74,15 @@ pub(crate) fn unread<'page>(
         more.then(|| format!("has the header `{name}: {value}`"))
     });
     let spec = if declared {
-        "the spec's `paginate` does not lead there"
+        "the spec's `paginate` does not use it"
     } else {
         "the spec has no `paginate`"
     };
     let sign = sign.chain(link).chain(headers).next()?;
-    Some(format!("only the first page was read: the answer {sign}, and {spec}"))
+    Some(format!("only the first page was read: the response {sign}, and {spec}"))
 }
 
-fn says_more(place: &Place<'_>, rows: u64) -> bool {
+fn says_more(place: &DeclaredValue<'_>, rows: u64) -> bool {
     let name = place.path.to_string();
     let lower = name.to_lowercase();
     if lower.contains("total") {
@@ -95,7 +97,8 @@ fn says_more(place: &Place<'_>, rows: u64) -> bool {
         return place.value.and_then(Value::as_array).is_some_and(|all| all.iter().any(leads));
     }
     match place.value {
-        // A record may have a field of such a name for another purpose: only what leads on counts.
+        // A record may use such a field name for another purpose, so only a link to a next page
+        // counts.
         Some(Value::String(_) | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
             place.more().ok().flatten() == Some(true)
         }

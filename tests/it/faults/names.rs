@@ -38,7 +38,7 @@ async fn an_object_cannot_name_what_is_weirs_own() {
         let how = How { replication: &replication, options: &options, beginning: Beginning::now() };
         let error = fake.try_run(how).await.err().unwrap_or_else(|| panic!("{object} is taken"));
         assert_eq!(error.kind(), Kind::Input, "{object}: {error:?}");
-        assert!(error.to_string().contains("a name of weir's own"), "{object}: {error:?}");
+        assert!(error.to_string().contains("a name that weir reserves"), "{object}: {error:?}");
     }
     let fine = "source: A\ntarget: B\nstreams: { orders: { object: 'weir_orders.jsonl' } }\n";
     assert_eq!(fake.run_with(fine).await.stream("orders").rows, 1);

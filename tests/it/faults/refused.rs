@@ -138,7 +138,7 @@ streams:
     get: /comments
     key: [id]
     columns: { id: int }
-    descend: { with: { comment_id: id }, get: '/comments/{{ comment_id }}/children' }
+    children: { with: { comment_id: id }, get: '/comments/{{ comment_id }}/children' }
 ";
 
 #[tokio::test(start_paused = true)]

@@ -43,7 +43,7 @@ streams: { '*': }
 
 /// Every stream by its own requests, one per parent: what there is most of to go wrong.
 pub(crate) fn own_routes() -> Vec<(String, String)> {
-    confluence().selectable().map(|(name, _)| (name.clone(), "own".to_owned())).collect()
+    confluence().selectable().map(|(name, _)| (name.clone(), "default".to_owned())).collect()
 }
 
 /// A tenant, a folder, and what runs between them say.
