@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::extract::messages::{Note, Slice};
-use crate::extract::rows::RowBuilder;
+use crate::extract::pages::rows::RowBuilder;
 use crate::extract::run_context::Env;
 use crate::plan::{OWN, RequestPlan, StreamPlan};
 use crate::planner::read_plan;

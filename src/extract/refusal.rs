@@ -8,13 +8,13 @@ use std::{
 use arrow_array::RecordBatch;
 
 use crate::error::{Error, Kind, Result};
-use crate::extract::fingerprint::ids;
-use crate::extract::listing::{Lean, Listing};
 use crate::extract::messages::{Note, Slice};
-use crate::extract::page::{Fetched, is_child};
+use crate::extract::pages::fingerprint::ids;
+use crate::extract::pages::listing::{Lean, Listing};
+use crate::extract::pages::page::{Fetched, is_child};
+use crate::extract::pages::split::halves;
 use crate::extract::sharing::fused::{Refusal, Seat};
 use crate::extract::slice::Walk;
-use crate::extract::split::halves;
 use crate::http::answer::{Answer, Cause, Failed, is_too_long};
 use crate::progress::saved::Doubt;
 use crate::report::{Event, SliceError};

@@ -16,7 +16,6 @@ use tokio::{
 };
 
 use crate::error::{Error, Kind, Result};
-use crate::http::exchange::HeaderMap;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::headers::Quota;
 use crate::quota::ledger::Ledger;
@@ -25,6 +24,7 @@ use crate::quota::reservations::{Hand, Reserved, Step};
 use crate::quota::terms::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::state::Holder;
+use reqwest::header::HeaderMap;
 
 /// Longest wait that a server means when it asks for one.
 const LIKELY: Duration = Duration::from_hours(24);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
-use crate::http::exchange::{HeaderMap, HeaderName};
+use reqwest::header::{HeaderMap, HeaderName};
 
 /// The quota headers of one response.
 ///
@@ -134,7 +134,7 @@ fn instant(text: &str) -> Option<DateTime<Utc>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::exchange::HeaderValue;
+    use reqwest::header::HeaderValue;
 
     fn now() -> DateTime<Utc> {
         "2026-03-26T15:30:00Z".parse().unwrap()

@@ -7,7 +7,7 @@ use arrow_schema::SchemaRef;
 
 use crate::decode::array;
 use crate::error::{Error, Kind, Result};
-use crate::extract::rows::json_of;
+use crate::extract::pages::rows::json_of;
 use crate::plan::Output;
 use crate::schema::{ColumnType, MARK, SLICE};
 

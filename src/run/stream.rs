@@ -10,7 +10,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::error::{Error, Kind, Result};
 use crate::extract::context::Shared;
 use crate::extract::links::AssignedRequest;
-use crate::extract::rows::RowBuilder;
+use crate::extract::pages::rows::RowBuilder;
 use crate::extract::run_context::Env;
 use crate::extract::workers::{Past, Source, work};
 use crate::http::client::interrupted;

@@ -8,7 +8,6 @@ pub mod beginning;
 pub mod connection_test;
 pub mod duration;
 pub mod errors;
-pub(crate) mod findings;
 pub(crate) mod finish;
 pub(crate) mod lock;
 pub mod owner;
@@ -37,9 +36,8 @@ use crate::state::{Change, Entries, Holder, Store};
 use crate::sync::announce::{doing, stoppable, tell_start};
 use crate::sync::beginning::Beginning;
 use crate::sync::errors::ERRORS;
-use crate::sync::findings::Findings;
 use crate::sync::finish::{cut_off, has_begun, looked_back, tidy};
-use crate::sync::report::{RunReport, RunStatus, run_report};
+use crate::sync::report::{Findings, RunReport, RunStatus, run_report};
 use crate::sync::resume::{GoOn, GoingOn};
 use crate::write::{Leftovers, Table, Target, Watch};
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::{Error, Kind, Result};
-use crate::extract::listing::Listing;
+use crate::extract::pages::listing::Listing;
 use crate::http::exchange::{Request, Url};
 use crate::http::request::{add_body, add_headers, url_of};
 use crate::plan::RequestPlan;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::extract::fetch_by_id;
-use crate::extract::listing::Listing;
+use crate::extract::pages::fetch_by_id;
+use crate::extract::pages::listing::Listing;
 use crate::plan::{RequestPlan, StreamPlan};
 use crate::progress::slices::OpenListing;
 use crate::template::{Scope, Value};

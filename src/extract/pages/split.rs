@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::extract::fetch_by_id;
-use crate::extract::listing::Listing;
+use crate::extract::pages::fetch_by_id;
+use crate::extract::pages::listing::Listing;
 use crate::plan::Iterate;
 use crate::template::{Scope, Value, ValueKind};
 
