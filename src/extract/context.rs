@@ -13,7 +13,8 @@ use crate::extract::pages::rows::RowBuilder;
 use crate::extract::run_context::Env;
 use crate::plan::{OWN, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
-use crate::progress::saved::{FailedSlice, Reach, Way};
+use crate::planner::read_plan::ReadPlan;
+use crate::progress::saved::FailedSlice;
 use crate::queue::Feeder;
 use crate::quota::request_cost::{Estimate, Price};
 use crate::report::counters::Stats;
@@ -24,7 +25,7 @@ pub(crate) struct Shared {
     pub(crate) env: Arc<Env>,
     pub(crate) plan: Arc<StreamPlan>,
     /// What the run reads of the stream, and how.
-    pub(crate) way: Way,
+    pub(crate) way: ReadPlan,
     pub(crate) stats: Arc<Stats>,
     /// Per queue of the plan the feeder, where this stream feeds it.
     pub(crate) feeders: Vec<Option<Feeder>>,
@@ -55,17 +56,17 @@ pub(crate) struct Shared {
 impl Shared {
     /// The requests of this run.
     pub(crate) fn requests(&self) -> &[RequestPlan] {
-        read_plan::requests(&self.plan, self.way.reach)
+        self.way.requests(&self.plan)
     }
 
     /// Value of the cursor before which a newest-first listing ends.
     pub(crate) fn bound(&self) -> Option<i64> {
         let cursor = self.plan.cursor.as_ref()?;
-        match self.way.reach {
-            Reach::Complete => cursor.anchor,
-            Reach::Since(bound) => Some(bound),
-            Reach::Range(from, _) => Some(from),
-            Reach::Failed | Reach::Nothing => None,
+        match self.way {
+            ReadPlan::Full { .. } | ReadPlan::FromAnchor => cursor.anchor,
+            ReadPlan::Changes { since } | ReadPlan::ChangedParents { since, .. } => Some(since),
+            ReadPlan::Backfill { from, .. } => Some(from),
+            ReadPlan::Retry | ReadPlan::Skip => None,
         }
     }
 
@@ -77,21 +78,20 @@ impl Shared {
 
     /// Whether what changed is read, not all there is.
     pub(crate) fn reads_changes(&self) -> bool {
-        !read_plan::has_own_requests(&self.plan, self.way.reach)
+        self.way.sends_changes(&self.plan)
     }
 
     /// Whether all there is can be read instead of what changed, if the API refuses to list that. Where
     /// there is an anchor, or a range was asked for, it is not the same.
     pub(crate) fn may_read_whole(&self) -> bool {
         let anchored = self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
-        let since = matches!(self.way.reach, Reach::Since(_));
+        let since = self.way.bound().is_some();
         since && !anchored && self.reads_changes() && self.plan.changes_apart
     }
 
     /// Whether the route's slices are those of the stream's own requests.
     pub(crate) fn is_by_parents(&self) -> bool {
-        let own = !read_plan::has_own_requests(&self.plan, self.way.reach);
-        own || self.plan.routes.get(self.way.route).is_none_or(|route| route.by_parents)
+        self.way.has_slices_by_parents(&self.plan)
     }
 
     /// Whether the stream's own requests need a queue, and not only its route.
@@ -102,7 +102,7 @@ impl Shared {
 
     /// Name of the route.
     pub(crate) fn route(&self) -> &str {
-        self.plan.routes.get(self.way.route).map_or(OWN, |route| &route.name)
+        self.plan.routes.get(self.way.route()).map_or(OWN, |route| &route.name)
     }
 
     /// Whether the API has served a request.

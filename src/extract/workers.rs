@@ -14,9 +14,10 @@ use crate::http::client::interrupted;
 use crate::http::exchange::Method;
 use crate::http::request::unfilled;
 use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
+use crate::planner::read_plan::ReadPlan;
 use crate::progress::item::Item;
 use crate::progress::ranges::Spans;
-use crate::progress::saved::{FailedSlice, OpenItem, OpenSlice, Reach, Supply};
+use crate::progress::saved::{FailedSlice, OpenItem, OpenSlice, Supply};
 use crate::progress::versions::Known;
 use crate::queue::Consumer;
 use crate::template::{Expression, Scope, Value};
@@ -84,8 +85,7 @@ impl Source {
 
     /// Whether the children of any of these parents must be asked for.
     fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
-        let (Some(known), Reach::Since(bound), None) =
-            (&self.known, shared.way.reach, &shared.plan.cursor)
+        let (Some(known), ReadPlan::ChangedParents { since, .. }) = (&self.known, shared.way)
         else {
             return true;
         };
@@ -102,15 +102,13 @@ impl Source {
         failed.len() < before
             || items.iter().any(|item| match known.contains(own, item) {
                 Some(known) => !known,
-                None => item.stamp.is_none_or(|stamp| stamp >= bound),
+                None => item.stamp.is_none_or(|stamp| stamp >= since),
             })
     }
 
     /// Whether the bound does not hold for these parents, since one has appeared after it.
     fn is_unbounded(&self, shared: &Shared, items: &[Item]) -> bool {
-        let (Some(known), Reach::Since(_), Some(_)) =
-            (&self.known, shared.way.reach, &shared.plan.cursor)
-        else {
+        let (Some(known), ReadPlan::Changes { .. }) = (&self.known, shared.way) else {
             return false;
         };
         items.iter().any(|item| known.lacks(item))
@@ -131,7 +129,7 @@ impl Source {
             let slice = Slice { from, to, number, attempt, items, unbounded, ..Slice::default() };
             return self.ready(request, base, slice, Start::Begun(listings)).map(Some);
         }
-        if shared.way.reach == Reach::Failed {
+        if shared.way == ReadPlan::Retry {
             return self.refused(request, base);
         }
         let mut next = self.next.lock().await;
@@ -237,7 +235,7 @@ impl Source {
 
     /// What can be said of the queue: a stream whose parent failed must not pass for whole.
     async fn supply(&self, shared: &Shared) -> Result<Supply> {
-        let supply = self.consumer.as_ref().filter(|_| shared.way.reach != Reach::Failed);
+        let supply = self.consumer.as_ref().filter(|_| shared.way != ReadPlan::Retry);
         let supply = supply.map_or(Supply::Complete, Consumer::supply);
         let queue = match shared.requests().get(self.links.number).map(|request| &request.iterate) {
             Some(Iterate::Queue { queue, .. }) => *queue,

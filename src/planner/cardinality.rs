@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::planner::numbers::real;
-use crate::planner::read_plan;
-use crate::progress::saved::{Changes, Learnt, Reach, Recall, Way};
+use crate::planner::read_plan::ReadPlan;
+use crate::progress::saved::{Changes, Learnt, Recall};
 use crate::replication::Mode;
 
 /// What is assumed where no run has shown it, and no count tells.
@@ -257,15 +257,13 @@ impl<'plan> Outlook<'plan> {
     }
 
     /// Whether what a reach brings rests on assumptions.
-    pub(crate) fn is_assumed(&self, (stream, way): (&StreamPlan, Way)) -> bool {
-        let known =
-            self.learnt(stream).is_some_and(|one| one.route == read_plan::route_name(stream, way));
-        match way.reach {
-            Reach::Nothing => false,
-            Reach::Failed => true,
-            Reach::Complete => !known,
+    pub(crate) fn is_assumed(&self, (stream, way): (&StreamPlan, ReadPlan)) -> bool {
+        let known = self.learnt(stream).is_some_and(|one| one.route == way.route_name(stream));
+        match way {
+            ReadPlan::Skip => false,
+            ReadPlan::Full { .. } | ReadPlan::FromAnchor => !known,
             // How much has changed nobody knows before.
-            Reach::Since(_) | Reach::Range(..) => true,
+            _ => true,
         }
     }
 
@@ -307,8 +305,8 @@ impl<'plan> Outlook<'plan> {
 
     /// Values of a queue that a reach of a stream is about. How many parents change, the stream itself
     /// knows best: what is listed again because of a look-back is not asked for again.
-    pub(crate) fn items(&self, queue: usize, (stream, reach): (&StreamPlan, Reach)) -> f64 {
-        let Reach::Since(bound) = reach else { return self.queue(queue) };
+    pub(crate) fn items(&self, queue: usize, (stream, read_plan): (&StreamPlan, ReadPlan)) -> f64 {
+        let Some(bound) = read_plan.bound() else { return self.queue(queue) };
         let days = self.days(stream, bound);
         if let Some(last) = self.changes(stream).filter(|_| stream.cursor.is_none()) {
             return self.coming(real(last.parents) * days / last.days, self.queue(queue), days);
@@ -321,23 +319,21 @@ impl<'plan> Outlook<'plan> {
     }
 
     /// Rows that a reach brings.
-    pub(crate) fn rows_of(&self, stream: &StreamPlan, reach: Reach) -> f64 {
+    pub(crate) fn rows_of(&self, stream: &StreamPlan, read_plan: ReadPlan) -> f64 {
         let all = self.rows(stream);
-        match (reach, self.changes(stream)) {
-            (Reach::Since(bound), _) if stream.cursor.is_some() => {
-                self.changed(stream, self.days(stream, bound))
-            }
-            (Reach::Since(bound), Some(last)) => {
-                let days = self.days(stream, bound);
+        match (read_plan, self.changes(stream)) {
+            (ReadPlan::Changes { since }, _) => self.changed(stream, self.days(stream, since)),
+            (ReadPlan::ChangedParents { since, .. }, Some(last)) => {
+                let days = self.days(stream, since);
                 let expected = self.coming(real(last.rows) * days / last.days, all, days);
                 // One of the parents may have hundreds.
                 expected + self.assume.spread * days.min(1.0).sqrt()
             }
-            (Reach::Since(_), None) => {
+            (ReadPlan::ChangedParents { .. }, None) => {
                 let (mut now, mut whole) = (0.0, 0.0);
                 for request in stream.own_requests() {
                     if let Iterate::Queue { queue, .. } = request.iterate {
-                        now += self.items(queue, (stream, reach));
+                        now += self.items(queue, (stream, read_plan));
                         whole += self.queue(queue);
                     }
                 }
@@ -367,14 +363,14 @@ impl<'plan> Outlook<'plan> {
     /// than others.
     pub(crate) fn derived(
         &self,
-        (stream, reach): (&StreamPlan, Reach),
+        (stream, read_plan): (&StreamPlan, ReadPlan),
         request: &RequestPlan,
     ) -> f64 {
         if request.routed.derive.is_none() {
             return 0.0;
         }
         let part = |derived: u64, all: u64| (all > 0).then(|| real(derived) / real(all));
-        let changed = self.changes(stream).filter(|_| matches!(reach, Reach::Since(_)));
+        let changed = self.changes(stream).filter(|_| read_plan.bound().is_some());
         let changed = changed.and_then(|last| part(last.derived, last.parents));
         let learnt = self.learnt(stream).filter(|learnt| learnt.derived > 0);
         let learnt = learnt.and_then(|learnt| part(learnt.derived, learnt.slices));
@@ -384,13 +380,13 @@ impl<'plan> Outlook<'plan> {
     /// Part of the rows that follow from what is known.
     pub(crate) fn derived_rows(
         &self,
-        (stream, reach): (&StreamPlan, Reach),
+        (stream, read_plan): (&StreamPlan, ReadPlan),
         request: &RequestPlan,
         rows: f64,
     ) -> f64 {
         let Iterate::Queue { queue, .. } = request.iterate else { return 0.0 };
-        let items = self.items(queue, (stream, reach));
-        let derived = self.derived((stream, reach), request) * items;
+        let items = self.items(queue, (stream, read_plan));
+        let derived = self.derived((stream, read_plan), request) * items;
         (derived / rows.max(1.0)).min(1.0)
     }
 }

@@ -5,9 +5,8 @@ use std::cmp::Ordering;
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::cardinality::{Assumptions, Outlook};
 use crate::planner::numbers::{real, whole};
-use crate::planner::read_plan::route_name;
+use crate::planner::read_plan::ReadPlan;
 use crate::planner::{first_page, read_plan};
-use crate::progress::saved::{Reach, Way};
 
 /// What a stream is expected to ask for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,14 +42,15 @@ fn points(stream: &StreamPlan, requests: f64, objects: f64) -> f64 {
 
 impl Outlook<'_> {
     /// What several streams ask for, each its share; of a request that they share the first has it.
-    pub(crate) fn shares(&self, all: &[(&StreamPlan, Way)]) -> Vec<Share> {
+    pub(crate) fn shares(&self, all: &[(&StreamPlan, ReadPlan)]) -> Vec<Share> {
         let mut walked: Vec<String> = Vec::new();
         let mut shares: Vec<Share> = Vec::new();
         for (place, (stream, way)) in all.iter().enumerate() {
             let mut share = Share::default();
-            if way.reach != Reach::Nothing {
+            if !way.is_skip() {
                 share = self.alone((stream, *way), &walked);
-                let walks = read_plan::active(stream, *way)
+                let walks = way
+                    .active(stream)
                     .filter(|(_, request)| matches!(request.iterate, Iterate::Once));
                 walked.extend(walks.map(|(_, request)| request.listing()));
                 share.add(self.shared(place, all));
@@ -61,9 +61,9 @@ impl Outlook<'_> {
     }
 
     /// What one stream asks for, requests that it shares aside, and listings that others have `walked`.
-    pub(crate) fn alone(&self, (stream, way): (&StreamPlan, Way), walked: &[String]) -> Share {
+    pub(crate) fn alone(&self, (stream, way): (&StreamPlan, ReadPlan), walked: &[String]) -> Share {
         let share = self.expected((stream, way), walked);
-        if way.reach != Reach::Complete || self.learnt(stream).is_none() {
+        if !way.is_full() || self.learnt(stream).is_none() {
             return share;
         }
         // Where there was nothing, there may be something now.
@@ -74,21 +74,21 @@ impl Outlook<'_> {
     }
 
     /// The same, as if a complete reading came out like the last one.
-    fn expected(&self, (stream, way): (&StreamPlan, Way), walked: &[String]) -> Share {
-        let bears = !read_plan::active(stream, way).any(|(_, request)| {
+    fn expected(&self, (stream, way): (&StreamPlan, ReadPlan), walked: &[String]) -> Share {
+        let bears = !way.active(stream).any(|(_, request)| {
             matches!(request.iterate, Iterate::Once) && walked.contains(&request.listing())
         });
-        let route = route_name(stream, way);
+        let route = way.route_name(stream);
         let learnt = self.learnt(stream);
         let learnt = learnt.filter(|learnt| learnt.route == route && learnt.bearer == bears);
-        match (way.reach, learnt) {
-            (Reach::Nothing, _) => Share::default(),
-            (Reach::Failed, _) => {
+        match (way, learnt) {
+            (ReadPlan::Skip, _) => Share::default(),
+            (ReadPlan::Retry, _) => {
                 let failed = self.recall.stream(&stream.name).failed.len();
                 let count = real(u64::try_from(failed).unwrap_or(u64::MAX));
                 Share { slices: count, requests: count, points: points(stream, count, count) }
             }
-            (Reach::Complete, Some(learnt)) => {
+            (ReadPlan::Full { .. } | ReadPlan::FromAnchor, Some(learnt)) => {
                 let requests = real(learnt.requests.saturating_sub(learnt.shared));
                 let paid = learnt.points.saturating_sub(learnt.shared_points);
                 let points = match stream.cost.base {
@@ -105,15 +105,15 @@ impl Outlook<'_> {
     }
 
     /// The same by what requests are like.
-    fn modelled(&self, stream: &StreamPlan, way: Way, walked: &[String]) -> Share {
+    fn modelled(&self, stream: &StreamPlan, way: ReadPlan, walked: &[String]) -> Share {
         let mut share = Share::default();
-        let rows = self.rows_of(stream, way.reach);
-        for (_, request) in read_plan::active(stream, way) {
+        let rows = self.rows_of(stream, way);
+        for (_, request) in way.active(stream) {
             let once = matches!(request.iterate, Iterate::Once);
             if once && walked.contains(&request.listing()) {
                 continue;
             }
-            share.add(self.request((stream, way.reach), request, rows));
+            share.add(self.request((stream, way), request, rows));
         }
         share
     }
@@ -121,7 +121,7 @@ impl Outlook<'_> {
     /// What a request that is not shared costs, given the rows it brings.
     fn request(
         &self,
-        (stream, reach): (&StreamPlan, Reach),
+        (stream, read_plan): (&StreamPlan, ReadPlan),
         request: &RequestPlan,
         rows: f64,
     ) -> Share {
@@ -146,7 +146,7 @@ impl Outlook<'_> {
                 (count, count)
             }
             Iterate::Queue { queue, chunk, only, .. } => {
-                let items = self.items(*queue, (stream, reach));
+                let items = self.items(*queue, (stream, read_plan));
                 let slices = match chunk {
                     Some(chunk) => (items / real(u64::try_from(*chunk).unwrap_or(1))).ceil(),
                     None => items,
@@ -157,12 +157,12 @@ impl Outlook<'_> {
                 }
                 let asked = match only {
                     Some(_) => items * parted,
-                    None => slices * (1.0 - self.derived((stream, reach), request)),
+                    None => slices * (1.0 - self.derived((stream, read_plan), request)),
                 };
                 if only.is_some() {
                     objects *= parted;
                 } else {
-                    objects *= 1.0 - self.derived_rows((stream, reach), request, rows);
+                    objects *= 1.0 - self.derived_rows((stream, read_plan), request, rows);
                 }
                 (slices, asked)
             }
@@ -174,11 +174,11 @@ impl Outlook<'_> {
             // What it asks for by itself is told with what it shares.
             return Share { slices, ..Share::default() };
         }
-        if newest_first && matches!(reach, Reach::Since(_)) {
+        if newest_first && read_plan.bound().is_some() {
             // The page that ends the listing brings records from before, too.
             let state = self.recall.streams.get(&stream.name);
             let first = state
-                .and_then(|state| first_page::size((stream, request), reach, state, self.now))
+                .and_then(|state| first_page::size((stream, request), read_plan, state, self.now))
                 .map_or(page, f64::from);
             let pages = ((objects - first).max(0.0) / page).ceil();
             // What it is sifted from may be any number, unless as little as can be is assumed.
@@ -206,19 +206,19 @@ impl Outlook<'_> {
 
     /// The share of a stream in the requests that it has together with others, and those that it sends
     /// because nobody else wants the object. An object is asked for by the first that wants it.
-    fn shared(&self, place: usize, all: &[(&StreamPlan, Way)]) -> Share {
+    fn shared(&self, place: usize, all: &[(&StreamPlan, ReadPlan)]) -> Share {
         let mut share = Share::default();
         let Some((stream, way)) = all.get(place) else { return share };
-        for (_, request) in read_plan::active(stream, *way) {
+        for (_, request) in way.active(stream) {
             let Some(embedded) = &request.routed.embedded else { continue };
             let mut objects = 0.0_f64;
             let mut wanted: Vec<(usize, f64)> = Vec::new();
             for (at, (other, theirs)) in all.iter().enumerate() {
-                for (_, one) in read_plan::active(other, *theirs) {
+                for (_, one) in theirs.active(other) {
                     let path = one.routed.embedded.as_ref().map(|embedded| &embedded.path);
                     let Iterate::Queue { queue, .. } = one.iterate else { continue };
                     if path == Some(&embedded.path) {
-                        let whose = (*other, theirs.reach);
+                        let whose = (*other, *theirs);
                         let items = self.items(queue, whose);
                         objects = objects.max(items);
                         wanted.push((at, items * (1.0 - self.derived(whose, one))));
@@ -238,11 +238,11 @@ impl Outlook<'_> {
             }
             let single = objects * own * before * after;
             let joint = objects * own * before * (1.0 - after);
-            let rows = self.rows_of(stream, way.reach);
-            let inside = rows * (1.0 - self.derived_rows((stream, way.reach), request, rows));
-            let learnt = self.learnt(stream).filter(|learnt| {
-                learnt.route == route_name(stream, *way) && way.reach == Reach::Complete
-            });
+            let rows = self.rows_of(stream, *way);
+            let inside = rows * (1.0 - self.derived_rows((stream, *way), request, rows));
+            let learnt = self
+                .learnt(stream)
+                .filter(|learnt| learnt.route == way.route_name(stream) && way.is_full());
             // Among what was learnt are those that it sent by itself then.
             let sent =
                 learnt.as_ref().map_or(0.0, |one| real(one.requests.saturating_sub(one.shared)));
@@ -256,12 +256,12 @@ impl Outlook<'_> {
                 + (inside * real(stream.cost.object) - paid.max(0.0)).max(0.0)
                 + joint * real(stream.cost.base + stream.cost.carrier);
         }
-        let known = way.reach == Reach::Complete && self.learnt(stream).is_some();
+        let known = way.is_full() && self.learnt(stream).is_some();
         if known { share.times(self.assume.again) } else { share }
     }
 
     /// What a set of ways costs: what counts most first.
-    pub(crate) fn price(&self, all: &[(&StreamPlan, Way)]) -> (f64, f64) {
+    pub(crate) fn price(&self, all: &[(&StreamPlan, ReadPlan)]) -> (f64, f64) {
         let mut total = Share::default();
         self.shares(all).into_iter().for_each(|share| total.add(share));
         for queue in Self::only_for(all) {
@@ -269,7 +269,7 @@ impl Outlook<'_> {
                 stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
             });
             for feeder in feeders {
-                total.add(self.alone((feeder, Way { reach: Reach::Complete, route: 0 }), &[]));
+                total.add(self.alone((feeder, ReadPlan::full(feeder)), &[]));
             }
         }
         let counts_points = all.iter().any(|(stream, _)| stream.cost.base > 0);
@@ -277,15 +277,14 @@ impl Outlook<'_> {
     }
 
     /// Queues that these ways need and the streams' own requests do not.
-    fn only_for(all: &[(&StreamPlan, Way)]) -> Vec<usize> {
+    fn only_for(all: &[(&StreamPlan, ReadPlan)]) -> Vec<usize> {
         let own = |stream: &StreamPlan| -> Vec<usize> {
             stream.own_requests().iter().flat_map(read_plan::queues).collect()
         };
         let mut only: Vec<usize> = Vec::new();
         for (stream, way) in all {
             let known = own(stream);
-            let needed =
-                read_plan::active(stream, *way).flat_map(|(_, request)| read_plan::queues(request));
+            let needed = way.active(stream).flat_map(|(_, request)| read_plan::queues(request));
             only.extend(needed.filter(|queue| !known.contains(queue)));
         }
         only.sort_unstable();
@@ -294,17 +293,22 @@ impl Outlook<'_> {
     }
 
     /// Why a stream is read in this way.
-    pub(crate) fn why(&self, stream: &StreamPlan, way: Way, all: &[(&StreamPlan, Way)]) -> String {
-        if way.reach == Reach::Nothing {
+    pub(crate) fn why(
+        &self,
+        stream: &StreamPlan,
+        way: ReadPlan,
+        all: &[(&StreamPlan, ReadPlan)],
+    ) -> String {
+        if way.is_skip() {
             return "fresh enough".to_owned();
         }
-        if !read_plan::has_own_requests(stream, way.reach) {
+        if way.sends_changes(stream) {
             return "what changed".to_owned();
         }
         if stream.routes.len() < 2 {
             return "the only route".to_owned();
         }
-        if stream.wanted == Some(way.route) {
+        if stream.wanted == Some(way.route()) {
             return "asked for".to_owned();
         }
         let priced = |route: usize| {
@@ -312,13 +316,13 @@ impl Outlook<'_> {
                 .iter()
                 .map(|(other, theirs)| {
                     let same = other.name == stream.name;
-                    (*other, if same { Way { route, ..*theirs } } else { *theirs })
+                    (*other, if same { theirs.by_route(route) } else { *theirs })
                 })
                 .collect();
             self.price(&set).0
         };
         let unit = if stream.cost.base > 0 { "points" } else { "requests" };
-        if way.route == 0 {
+        if way.route() == 0 {
             let refused = self.recall.streams.get(&stream.name).map(|state| &state.refused);
             let refused = refused.into_iter().flatten().map(|(route, _)| format!("`{route}`"));
             let refused = refused.collect::<Vec<_>>().join(", ");
@@ -328,7 +332,7 @@ impl Outlook<'_> {
                 format!("the API refused {refused}")
             };
         }
-        match whole(priced(0) - priced(way.route)) {
+        match whole(priced(0) - priced(way.route())) {
             0 => format!("as few {unit} as any"),
             1 => format!("saves 1 {}", unit.trim_end_matches('s')),
             saved => format!("saves {} {unit}", thousands(saved)),

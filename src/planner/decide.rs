@@ -6,32 +6,36 @@ use chrono::{DateTime, Utc};
 
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::planner::estimate;
-use crate::planner::read_plan::{CHANGES, active, fed, queues, range};
-use crate::progress::saved::{Reach, Recall, StreamState, Way};
+use crate::planner::read_plan::{CHANGES, ReadPlan, fed, queues};
+use crate::progress::saved::{Recall, StreamState};
 use crate::replication::Mode;
 use crate::spec::Refresh;
 
 /// Decides for every stream, children first, since their needs decide about their parents.
-pub(crate) fn decide(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
+pub(crate) fn decide(
+    plan: &Plan,
+    recall: &Recall,
+    now: DateTime<Utc>,
+) -> BTreeMap<String, ReadPlan> {
     let needs = plan.streams.iter().map(|stream| {
-        let reach = own_need(plan, stream, &recall.stream(&stream.name), now);
-        (stream.name.clone(), reach)
+        let need = own_need(plan, stream, &recall.stream(&stream.name), now);
+        (stream.name.clone(), need)
     });
-    let needs: BTreeMap<String, Reach> = needs.collect();
+    let needs: BTreeMap<String, ReadPlan> = needs.collect();
     let routes = estimate::routes(plan, recall, &needs, now);
-    let mut ways: BTreeMap<String, Way> = BTreeMap::new();
+    let mut ways: BTreeMap<String, ReadPlan> = BTreeMap::new();
     for stream in plan.streams.iter().rev() {
-        let mut reach = needs.get(&stream.name).copied().unwrap_or(Reach::Nothing);
+        let mut need = needs.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
         for child in plan.streams.iter().filter(|child| child.name != stream.name) {
-            let theirs = ways.get(&child.name).copied().unwrap_or(Way::NOTHING);
-            let asks = active(child, theirs).any(|(_, request)| waits_for(request, stream));
-            if asks && theirs.reach != Reach::Nothing {
+            let theirs = ways.get(&child.name).copied().unwrap_or(ReadPlan::Skip);
+            let asks = theirs.active(child).any(|(_, request)| waits_for(request, stream));
+            if asks && !theirs.is_skip() {
                 let state = recall.stream(&child.name);
-                reach = wider(reach, need_of((stream, child), theirs.reach, &state, now));
+                need = wider(stream, need, need_of((stream, child), theirs, &state, now));
             }
         }
         let route = routes.get(&stream.name).copied().unwrap_or_default();
-        ways.insert(stream.name.clone(), Way { reach, route });
+        ways.insert(stream.name.clone(), need.by_route(route));
     }
     ways
 }
@@ -42,38 +46,42 @@ fn waits_for(request: &RequestPlan, stream: &StreamPlan) -> bool {
 }
 
 /// What the stream itself is to read, its children aside.
-fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime<Utc>) -> Reach {
-    let Some(output) = &stream.output else { return Reach::Nothing };
+fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime<Utc>) -> ReadPlan {
+    let Some(output) = &stream.output else { return ReadPlan::Skip };
     match output.mode {
         Mode::Incremental => {}
-        Mode::Backfill => return range(stream).unwrap_or(Reach::Nothing),
-        Mode::DefinitionOnly => return Reach::Nothing,
-        Mode::FullRefresh | Mode::Truncate | Mode::Snapshot => return Reach::Complete,
+        Mode::Backfill => return ReadPlan::backfill(stream).unwrap_or(ReadPlan::Skip),
+        Mode::DefinitionOnly => return ReadPlan::Skip,
+        Mode::FullRefresh | Mode::Truncate | Mode::Snapshot => return ReadPlan::full(stream),
     }
     // Slices that were refused are asked for again by the numbers of their requests.
     let other = state.shape != stream.shape && !state.failed.is_empty();
     let changed = state.reads != stream.reads || state.writes != stream.writes || other;
     let refused = state.refused.get(CHANGES).is_some_and(|at| now - *at < estimate::REFUSED);
     let whole = changed || refused && stream.changes_apart;
-    let Some(complete_at) = state.complete_at.filter(|_| !whole) else { return Reach::Complete };
+    let Some(complete_at) = state.complete_at.filter(|_| !whole) else {
+        return ReadPlan::full(stream);
+    };
     let due = match stream.refresh {
         Refresh::WithParent => parent_cursor(&plan.streams, stream).is_none(),
         every @ Refresh::Every(_) => is_due(every, complete_at, now),
     };
     if due {
-        return Reach::Complete;
+        return ReadPlan::full(stream);
     }
     match (&stream.cursor, state.cursor) {
         (Some(cursor), Some(last)) if !stream.changes.is_empty() => {
-            return Reach::Since(last.saturating_sub(cursor.lookback));
+            return ReadPlan::Changes { since: last.saturating_sub(cursor.lookback) };
         }
-        (Some(_), _) => return Reach::Complete,
+        (Some(_), _) => return ReadPlan::full(stream),
         (None, _) => {}
     }
     match (parent_cursor(&plan.streams, stream), state.gate) {
-        (Some(lookback), Some(gate)) => Reach::Since(gate.saturating_sub(lookback)),
-        (Some(_), None) => Reach::Complete,
-        (None, _) => Reach::Nothing,
+        (Some(lookback), Some(gate)) => {
+            ReadPlan::ChangedParents { since: gate.saturating_sub(lookback), route: 0 }
+        }
+        (Some(_), None) => ReadPlan::full(stream),
+        (None, _) => ReadPlan::Skip,
     }
 }
 
@@ -99,29 +107,33 @@ fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64
 
 /// What a child needs of its parent.
 pub(crate) fn need_of(
-    (parent, child): (&StreamPlan, &StreamPlan),
-    reach: Reach,
+    (parent, _child): (&StreamPlan, &StreamPlan),
+    child_reads: ReadPlan,
     state: &StreamState,
     now: DateTime<Utc>,
-) -> Reach {
+) -> ReadPlan {
     let can_bound = parent.cursor.is_some() && !parent.changes.is_empty();
     // The parent itself may not be written, and then nothing else sees to it that it is listed whole.
     let anchored = parent.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
     let due = !anchored && state.parents_at.is_none_or(|at| is_due(parent.refresh, at, now));
-    match reach {
-        Reach::Nothing | Reach::Failed => Reach::Nothing,
+    match child_reads {
+        ReadPlan::Skip | ReadPlan::Retry => ReadPlan::Skip,
         // Only a child without a cursor of its own follows its parents' changes.
-        Reach::Since(bound) if can_bound && child.cursor.is_none() && !due => Reach::Since(bound),
-        Reach::Since(_) | Reach::Complete | Reach::Range(..) => Reach::Complete,
+        ReadPlan::ChangedParents { since, .. } if can_bound && !due => ReadPlan::Changes { since },
+        _ => ReadPlan::full(parent),
     }
 }
 
-/// What takes in both.
-pub(crate) fn wider(one: Reach, other: Reach) -> Reach {
+/// The smallest plan that covers both; the route is that of `one`.
+pub(crate) fn wider(stream: &StreamPlan, one: ReadPlan, other: ReadPlan) -> ReadPlan {
+    use ReadPlan::{Backfill, ChangedParents, Changes, Skip};
     match (one, other) {
-        (Reach::Nothing, any) | (any, Reach::Nothing) => any,
-        (Reach::Since(one), Reach::Since(other)) => Reach::Since(one.min(other)),
-        (Reach::Range(..), Reach::Since(_)) => one,
-        _ => Reach::Complete,
+        (Skip, any) | (any, Skip) => any,
+        (Changes { since: one }, Changes { since: other }) => Changes { since: one.min(other) },
+        (ChangedParents { since: one, route }, ChangedParents { since: other, .. }) => {
+            ChangedParents { since: one.min(other), route }
+        }
+        (Backfill { .. }, Changes { .. } | ChangedParents { .. }) => one,
+        _ => ReadPlan::full(stream).by_route(one.route()),
     }
 }

@@ -12,8 +12,8 @@ use crate::plan::{Plan, StreamPlan};
 use crate::planner::cardinality::{Assumptions, Outlook};
 use crate::planner::cost_model::Share;
 use crate::planner::numbers::whole;
-use crate::planner::read_plan;
-use crate::progress::saved::{Reach, Recall, Way};
+use crate::planner::read_plan::ReadPlan;
+use crate::progress::saved::Recall;
 
 /// Time for which a route that was refused is not tried again.
 pub(crate) const REFUSED: TimeDelta = TimeDelta::days(7);
@@ -66,13 +66,13 @@ pub struct Naive {
 pub fn forecast(
     plan: &Plan,
     recall: &Recall,
-    ways: &BTreeMap<String, Way>,
+    ways: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> Vec<Expected> {
     let outlook = Outlook::new(plan, recall, now);
     let part =
-        |stream: &StreamPlan| stream.output.is_some() || way_of(ways, stream) != Way::NOTHING;
-    let all: Vec<(&StreamPlan, Way)> = plan
+        |stream: &StreamPlan| stream.output.is_some() || way_of(ways, stream) != ReadPlan::Skip;
+    let all: Vec<(&StreamPlan, ReadPlan)> = plan
         .streams
         .iter()
         .map(AsRef::as_ref)
@@ -87,52 +87,51 @@ pub fn forecast(
         let (least, likely, most) = (figure(&least), figure(&shares), figure(&most));
         [least.min(likely), most.max(likely)]
     };
-    let everything: Vec<(&StreamPlan, Way)> =
-        all.iter().map(|(stream, _)| (*stream, Way { reach: Reach::Complete, route: 0 })).collect();
+    let everything: Vec<(&StreamPlan, ReadPlan)> =
+        all.iter().map(|(stream, _)| (*stream, ReadPlan::full(stream))).collect();
     let naive: Vec<Share> = everything.iter().map(|one| outlook.alone(*one, &[])).collect();
-    let expected = |(place, ((stream, way), (share, naive))): (usize, (&(&StreamPlan, Way), _))| {
-        let (share, naive): (&Share, &Share) = (share, naive);
-        Expected {
-            stream: stream.name.clone(),
-            feeder: stream.output.is_none(),
-            reach: read_plan::shown(stream, way.reach),
-            route: read_plan::route_name(stream, *way).to_owned(),
-            why: outlook.why(stream, *way, &all),
-            assumed: outlook.is_assumed((stream, *way)),
-            slices: whole(share.slices),
-            requests: whole(share.requests),
-            points: whole(share.points),
-            requests_range: range(place, |share| share.requests),
-            points_range: range(place, |share| share.points),
-            naive: Naive { requests: whole(naive.requests), points: whole(naive.points) },
-        }
-    };
+    let expected =
+        |(place, ((stream, way), (share, naive))): (usize, (&(&StreamPlan, ReadPlan), _))| {
+            let (share, naive): (&Share, &Share) = (share, naive);
+            Expected {
+                stream: stream.name.clone(),
+                feeder: stream.output.is_none(),
+                reach: way.shown(stream),
+                route: way.route_name(stream).to_owned(),
+                why: outlook.why(stream, *way, &all),
+                assumed: outlook.is_assumed((stream, *way)),
+                slices: whole(share.slices),
+                requests: whole(share.requests),
+                points: whole(share.points),
+                requests_range: range(place, |share| share.requests),
+                points_range: range(place, |share| share.points),
+                naive: Naive { requests: whole(naive.requests), points: whole(naive.points) },
+            }
+        };
     all.iter().zip(shares.iter().zip(&naive)).enumerate().map(expected).collect()
 }
 
-fn way_of(ways: &BTreeMap<String, Way>, stream: &StreamPlan) -> Way {
-    ways.get(&stream.name).copied().unwrap_or(Way::NOTHING)
+fn way_of(ways: &BTreeMap<String, ReadPlan>, stream: &StreamPlan) -> ReadPlan {
+    ways.get(&stream.name).copied().unwrap_or(ReadPlan::Skip)
 }
 
 /// Chooses the routes of the streams: of those that ask for the same objects together.
 pub(crate) fn routes(
     plan: &Plan,
     recall: &Recall,
-    needs: &BTreeMap<String, Reach>,
+    needs: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> BTreeMap<String, usize> {
     let outlook = Outlook::new(plan, recall, now);
-    let need = |stream: &StreamPlan| needs.get(&stream.name).copied().unwrap_or(Reach::Nothing);
+    let need = |stream: &StreamPlan| needs.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
     let mut left: Vec<&StreamPlan> = plan.streams.iter().map(AsRef::as_ref).collect();
-    left.retain(|stream| {
-        read_plan::has_own_requests(stream, need(stream)) && need(stream) != Reach::Nothing
-    });
+    left.retain(|stream| !need(stream).sends_changes(stream) && !need(stream).is_skip());
     let mut chosen = BTreeMap::new();
     while let Some(first) = left.first().copied() {
         let (together, others): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|other| other.name == first.name || meet(first, other));
         left = others;
-        let options: Vec<Vec<Way>> =
+        let options: Vec<Vec<ReadPlan>> =
             together.iter().map(|stream| options(stream, need(stream), recall, now)).collect();
         let sets: usize = options.iter().map(Vec::len).product();
         let best = if sets <= MAX_SETS {
@@ -146,7 +145,7 @@ pub(crate) fn routes(
                 .collect()
         };
         let names = together.iter().map(|stream| stream.name.clone());
-        chosen.extend(names.zip(best.into_iter().map(|way| way.route)));
+        chosen.extend(names.zip(best.into_iter().map(|way| way.route())));
     }
     chosen
 }
@@ -163,11 +162,16 @@ fn meet(one: &StreamPlan, other: &StreamPlan) -> bool {
 }
 
 /// The ways that are open to a stream.
-fn options(stream: &StreamPlan, need: Reach, recall: &Recall, now: DateTime<Utc>) -> Vec<Way> {
-    let way = |route| Way { reach: need, route };
+fn options(
+    stream: &StreamPlan,
+    need: ReadPlan,
+    recall: &Recall,
+    now: DateTime<Utc>,
+) -> Vec<ReadPlan> {
+    let way = |route| need.by_route(route);
     let fits = |route: usize| {
         let by_parents = stream.routes.get(route).is_some_and(|route| route.by_parents);
-        need == Reach::Complete || (matches!(need, Reach::Since(_)) && by_parents)
+        need.is_full() || need.bound().is_some() && by_parents
     };
     if let Some(wanted) = stream.wanted.filter(|wanted| fits(*wanted)) {
         return vec![way(wanted)];
@@ -183,23 +187,27 @@ fn options(stream: &StreamPlan, need: Reach, recall: &Recall, now: DateTime<Utc>
 
 /// The cheapest set of ways, but for a little: of those that cost about as much the one with the fewest
 /// requests, and of equal ones the first.
-fn cheapest(outlook: &Outlook<'_>, streams: &[&StreamPlan], options: &[Vec<Way>]) -> Vec<Way> {
-    let mut sets: Vec<Vec<Way>> = vec![Vec::new()];
+fn cheapest(
+    outlook: &Outlook<'_>,
+    streams: &[&StreamPlan],
+    options: &[Vec<ReadPlan>],
+) -> Vec<ReadPlan> {
+    let mut sets: Vec<Vec<ReadPlan>> = vec![Vec::new()];
     for ways in options {
         sets = sets
             .iter()
             .flat_map(|set| ways.iter().map(move |way| [set.as_slice(), &[*way]].concat()))
             .collect();
     }
-    let price = |set: &Vec<Way>| {
+    let price = |set: &Vec<ReadPlan>| {
         let all: Vec<_> = streams.iter().copied().zip(set.iter().copied()).collect();
         outlook.price(&all)
     };
-    let priced: Vec<((f64, f64), Vec<Way>)> =
+    let priced: Vec<((f64, f64), Vec<ReadPlan>)> =
         sets.into_iter().map(|set| (price(&set), set)).collect();
     let least = priced.iter().map(|(price, _)| price.0).fold(f64::INFINITY, f64::min);
     let about = priced.into_iter().filter(|(price, _)| price.0 <= least * (1.0 + LITTLE) + 0.5);
-    let mut best: Option<((f64, f64), Vec<Way>)> = None;
+    let mut best: Option<((f64, f64), Vec<ReadPlan>)> = None;
     for (price, set) in about {
         let better = best.as_ref().is_none_or(|(known, _)| {
             price.1 < known.1 - 0.5 || (price.1 - known.1).abs() <= 0.5 && price.0 < known.0 - 0.5

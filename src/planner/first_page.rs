@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 
 use crate::plan::{RequestPlan, StreamPlan};
 use crate::planner::numbers::whole;
-use crate::planner::read_plan;
-use crate::progress::saved::{Reach, Recall, StreamState, Way};
+use crate::planner::read_plan::ReadPlan;
+use crate::progress::saved::{Recall, StreamState};
 
 /// Records of a first page at least, and where nobody knows how many have changed.
 const LEAST: u32 = 25;
@@ -19,7 +19,7 @@ const ROOM: f64 = 1.25;
 /// Sizes of the first pages of the listings that streams read, by stream and number of the request. Those that
 /// read the same listing ask for the same page.
 pub(crate) fn sizes(
-    plans: &[(Arc<StreamPlan>, Way)],
+    plans: &[(Arc<StreamPlan>, ReadPlan)],
     recall: &Recall,
     now: DateTime<Utc>,
 ) -> HashMap<(String, usize), u32> {
@@ -27,8 +27,8 @@ pub(crate) fn sizes(
     let mut all = Vec::new();
     for (plan, way) in plans {
         let state = recall.stream(&plan.name);
-        for (number, request) in read_plan::active(plan, *way) {
-            let Some(size) = size((plan, request), way.reach, &state, now) else { continue };
+        for (number, request) in way.active(plan) {
+            let Some(size) = size((plan, request), *way, &state, now) else { continue };
             let listing = request.listing();
             let largest = listings.entry(listing.clone()).or_default();
             *largest = size.max(*largest);
@@ -42,11 +42,11 @@ pub(crate) fn sizes(
 /// Size of the first page of a listing; `None`: that of any other.
 pub(crate) fn size(
     (stream, request): (&StreamPlan, &RequestPlan),
-    reach: Reach,
+    read_plan: ReadPlan,
     state: &StreamState,
     now: DateTime<Utc>,
 ) -> Option<u32> {
-    let Reach::Since(bound) = reach else { return None };
+    let bound = read_plan.bound()?;
     let ends = stream.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
     if !ends || stream.cost.base == 0 || !request.pager.takes_any_size() {
         return None;

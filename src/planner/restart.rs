@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use crate::plan::{OWN, StreamPlan};
 use crate::planner::decide::{need_of, wider};
 use crate::planner::read_plan;
-use crate::planner::read_plan::fed;
-use crate::progress::saved::{LastRun, OpenRun, QUEUE, Reach, Recall, StreamState, Way};
+use crate::planner::read_plan::{ReadPlan, fed};
+use crate::progress::saved::{LastRun, OpenRun, QUEUE, Recall, StreamState};
 use crate::report::StreamStatus;
 use crate::state::Change;
 
@@ -25,7 +25,7 @@ use crate::state::Change;
 pub fn anew(
     recall: &Recall,
     (streams, queues): (&[Arc<StreamPlan>], &[String]),
-    others: &BTreeMap<String, Way>,
+    others: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> (Vec<String>, Vec<Change>) {
     let Some(then) = &recall.run else { return Default::default() };
@@ -39,8 +39,8 @@ pub fn anew(
             continue;
         };
         names.push(stream.name.clone());
-        then.reach = way.reach;
-        let route = stream.routes.get(way.route);
+        then.reach = way.saved();
+        let route = stream.routes.get(way.route());
         route.map_or(OWN, |route| &route.name).clone_into(&mut then.route);
         // What it has read does not count, nor does whose children that were.
         changes.extend(recall.without_parts(&stream.name));
@@ -63,20 +63,20 @@ struct Afresh<'run> {
     streams: &'run [Arc<StreamPlan>],
     queues: &'run [String],
     /// Those that feed what they fed before.
-    others: &'run BTreeMap<String, Way>,
+    others: &'run BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
     run: &'run str,
     /// How all were read.
-    old: BTreeMap<&'run str, Way>,
+    old: BTreeMap<&'run str, ReadPlan>,
     /// How those are read that begin anew.
-    new: BTreeMap<&'run str, Way>,
+    new: BTreeMap<&'run str, ReadPlan>,
 }
 
 impl<'run> Afresh<'run> {
     fn of(
         recall: &'run Recall,
         (streams, queues): (&'run [Arc<StreamPlan>], &'run [String]),
-        (open, others): (&'run OpenRun, &'run BTreeMap<String, Way>),
+        (open, others): (&'run OpenRun, &'run BTreeMap<String, ReadPlan>),
         now: DateTime<Utc>,
     ) -> Self {
         let (old, run) = (BTreeMap::new(), open.id.as_str());
@@ -85,17 +85,17 @@ impl<'run> Afresh<'run> {
         for stream in streams {
             let Some(then) = open.streams.get(&stream.name) else { continue };
             let route = stream.routes.iter().position(|route| route.name == then.route);
-            let way = Way { reach: then.reach, route: route.unwrap_or_default() };
+            let way = ReadPlan::restored(stream, then.reach, route.unwrap_or_default());
             afresh.old.insert(&stream.name, way);
             let state = recall.stream(&stream.name);
             let ended = state.ended_in(run).map(|last| &last.report);
             let failed = ended.filter(|report| report.status == StreamStatus::Failed);
             if failed.is_some_and(|report| report.route_refused) {
-                let whole = !read_plan::has_own_requests(stream, way.reach);
-                let reach = if whole { Reach::Complete } else { way.reach };
-                afresh.new.insert(&stream.name, Way { reach, route: 0 });
+                let whole = way.sends_changes(stream);
+                let again = if whole { ReadPlan::full(stream) } else { way.by_route(0) };
+                afresh.new.insert(&stream.name, again);
             } else if failed.is_some() && stream.internal {
-                afresh.new.insert(&stream.name, Way::NOTHING);
+                afresh.new.insert(&stream.name, ReadPlan::Skip);
             }
         }
         while afresh.grow() {}
@@ -108,24 +108,25 @@ impl<'run> Afresh<'run> {
         // Children come after their parents.
         for stream in self.streams.iter().rev() {
             let old = self.way(stream);
-            let mut reach = old.reach;
+            let mut wanted = old;
             let mut begins = self.waits(stream);
             for child in self.streams.iter().filter(|child| child.name != stream.name) {
                 if !self.is_new(child) {
                     continue;
                 }
                 let way = self.way(child);
-                let before = self.old.get(child.name.as_str()).copied().unwrap_or_default();
+                let before = self.old.get(child.name.as_str()).copied().unwrap_or(ReadPlan::Skip);
                 for queue in fed(stream).filter(|queue| waits_for(child, way, *queue)) {
                     let state = self.recall.stream(&child.name);
-                    reach = wider(reach, need_of((stream, child), way.reach, &state, self.now));
+                    let need = need_of((stream, child), way, &state, self.now);
+                    wanted = wider(stream, wanted, need);
                     // Nobody has kept the log for it, or not all of it.
                     begins |= !waits_for(child, before, queue) || !self.is_whole(queue);
                 }
             }
-            begins |= reach != old.reach;
-            if begins && !self.is_new(stream) || reach != old.reach {
-                self.new.insert(&stream.name, Way { reach, ..old });
+            begins |= wanted != old;
+            if begins && !self.is_new(stream) || wanted != old {
+                self.new.insert(&stream.name, wanted);
                 grown = true;
             }
         }
@@ -138,9 +139,8 @@ impl<'run> Afresh<'run> {
         let way = self.way(stream);
         let state = self.recall.stream(&stream.name);
         let is_done = state.ended_in(self.run).is_some_and(LastRun::is_done);
-        let waits =
-            read_plan::active(stream, way).flat_map(|(_, request)| read_plan::queues(request));
-        way.reach != Reach::Nothing
+        let waits = way.active(stream).flat_map(|(_, request)| read_plan::queues(request));
+        !way.is_skip()
             && (fed(stream).any(|queue| self.feeds(queue))
                 || !is_done && waits.into_iter().any(|queue| self.feeds(queue)))
     }
@@ -163,16 +163,15 @@ impl<'run> Afresh<'run> {
     }
 
     fn is_new(&self, stream: &StreamPlan) -> bool {
-        self.new.get(stream.name.as_str()).is_some_and(|way| way.reach != Reach::Nothing)
+        self.new.get(stream.name.as_str()).is_some_and(|way| !way.is_skip())
     }
 
-    fn way(&self, stream: &StreamPlan) -> Way {
+    fn way(&self, stream: &StreamPlan) -> ReadPlan {
         let way = self.new.get(stream.name.as_str()).or(self.old.get(stream.name.as_str()));
-        way.copied().unwrap_or(Way::NOTHING)
+        way.copied().unwrap_or(ReadPlan::Skip)
     }
 }
 
-fn waits_for(stream: &StreamPlan, way: Way, queue: usize) -> bool {
-    read_plan::active(stream, way)
-        .any(|(_, request)| read_plan::queues(request).any(|one| one == queue))
+fn waits_for(stream: &StreamPlan, way: ReadPlan, queue: usize) -> bool {
+    way.active(stream).any(|(_, request)| read_plan::queues(request).any(|one| one == queue))
 }

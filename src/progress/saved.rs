@@ -231,20 +231,6 @@ pub enum Reach {
     Nothing,
 }
 
-/// What a run reads of a stream, and by which of its routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Way {
-    /// What it reads.
-    pub reach: Reach,
-    /// Number of the route by which it reads all there is.
-    pub route: usize,
-}
-
-impl Way {
-    /// Reading nothing.
-    pub(crate) const NOTHING: Self = Self { reach: Reach::Nothing, route: 0 };
-}
-
 /// What is remembered of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -6,9 +6,10 @@ use crate::extract::links::{AssignedRequest, RequestLinks};
 use crate::extract::run_context::Env;
 use crate::extract::sharing::{fused, listings};
 use crate::plan::{Iterate, StreamPlan};
+use crate::planner::read_plan::ReadPlan;
 use crate::planner::{first_page, read_plan};
 use crate::progress::ranges::Spans;
-use crate::progress::saved::{Reach, Recall, Way};
+use crate::progress::saved::Recall;
 use crate::progress::versions::{About, KnownLooks, Read};
 use crate::queue::Queue;
 use crate::report::StreamReport;
@@ -21,13 +22,13 @@ pub(crate) fn jobs(
     env: &Env,
     streams: &[Arc<StreamPlan>],
     recall: &Recall,
-    ways: &BTreeMap<String, Way>,
+    ways: &BTreeMap<String, ReadPlan>,
 ) -> (Vec<Job>, Vec<Ended>) {
     let queues = &env.queues.all;
-    let way = |plan: &StreamPlan| ways.get(&plan.name).copied().unwrap_or_default();
+    let way = |plan: &StreamPlan| ways.get(&plan.name).copied().unwrap_or(ReadPlan::Skip);
     let going = streams.iter().filter(|plan| {
         let ended = recall.stream(&plan.name).ended_in(&env.run.id).is_some();
-        !ended && way(plan).reach != Reach::Nothing
+        !ended && !way(plan).is_skip()
     });
     let going: Vec<_> = going.map(|plan| (Arc::clone(plan), way(plan))).collect();
     let mut seats = fused::seats(&going);
@@ -39,7 +40,7 @@ pub(crate) fn jobs(
         let before = recall.stream(&plan.name);
         let way = way(plan);
         let feeds = |number: usize| {
-            let mut active = read_plan::active(plan, way).flat_map(|(_, request)| &request.feeds);
+            let mut active = way.active(plan).flat_map(|(_, request)| &request.feeds);
             active.any(|feed| feed.queue == number)
         };
         let fed = queues.iter().enumerate().map(|(number, queue)| feeds(number).then_some(queue));
@@ -53,8 +54,8 @@ pub(crate) fn jobs(
         let going_on = before.open.as_ref().filter(|open| open.run_id == env.run.id);
         let looks = known_looks(plan, way, recall);
         let mut requests: Vec<Option<AssignedRequest>> = Vec::new();
-        requests.resize_with(read_plan::requests(plan, way.reach).len(), || None);
-        for (number, request) in read_plan::active(plan, way) {
+        requests.resize_with(way.requests(plan).len(), || None);
+        for (number, request) in way.active(plan) {
             let Some(place) = requests.get_mut(number) else { continue };
             let mut done = Spans::default();
             if let Some(open) = going_on {
@@ -85,7 +86,7 @@ pub(crate) fn jobs(
             after: feeders_of(streams, plan, way),
             requests,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
-            parents: read_plan::remembers(plan, way).map(|about| {
+            parents: way.remembers(plan).map(|about| {
                 let going_on = going_on.is_some();
                 (about, Read::restored((about, &plan.name), &recall.rest, going_on))
             }),
@@ -98,8 +99,8 @@ pub(crate) fn jobs(
 }
 
 /// The streams that feed the queues which a stream needs.
-fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<String> {
-    let needed = read_plan::active(plan, way).flat_map(|(_, request)| read_plan::queues(request));
+fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: ReadPlan) -> Vec<String> {
+    let needed = way.active(plan).flat_map(|(_, request)| read_plan::queues(request));
     let needed: Vec<usize> = needed.collect();
     let feeds = |stream: &&Arc<StreamPlan>| {
         let mut feeds = stream.requests.iter().flat_map(|request| &request.feeds);
@@ -110,9 +111,8 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<S
 
 /// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
 /// otherwise do not stay.
-fn known_looks(plan: &StreamPlan, way: Way, recall: &Recall) -> Option<KnownLooks> {
+fn known_looks(plan: &StreamPlan, way: ReadPlan, recall: &Recall) -> Option<KnownLooks> {
     let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
-    let looks =
-        read_plan::fetches(plan, way) && read_plan::remembers(plan, way) == Some(About::Looks);
+    let looks = way.fetches_by_id(plan) && way.remembers(plan) == Some(About::Looks);
     (holds && looks).then(|| KnownLooks::restored(&plan.name, &recall.rest))
 }

@@ -15,8 +15,8 @@ use crate::error::{Error, Kind, Result};
 use crate::extract::answered_kinds::AnsweredKinds;
 use crate::extract::messages::{Note, Sight, Slice};
 use crate::plan::StreamPlan;
-use crate::planner::read_plan;
-use crate::progress::saved::{Progress, StreamState, Way};
+use crate::planner::read_plan::ReadPlan;
+use crate::progress::saved::{Progress, StreamState};
 use crate::progress::session::Durable;
 use crate::progress::versions::{About, Read, met, touched};
 use crate::queue::{Queues, Settler};
@@ -66,7 +66,7 @@ pub(crate) struct Keeper {
     /// What was known of the stream before the run.
     pub(crate) before: StreamState,
     pub(crate) progress: Progress,
-    pub(crate) way: Way,
+    pub(crate) way: ReadPlan,
     /// Whether its slices replace their parents' rows, so that these are marked.
     pub(crate) marks: bool,
     pub(crate) stats: Arc<Stats>,
@@ -200,7 +200,7 @@ impl Keeper {
 
     /// Takes note that the API refuses the route.
     pub(crate) fn route_refused(&mut self) {
-        let name = read_plan::refusable(&self.plan, self.way);
+        let name = self.way.refusal_name(&self.plan);
         if !self.progress.refused.iter().any(|known| known == name) {
             self.progress.refused.push(name.to_owned());
         }

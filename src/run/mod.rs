@@ -26,7 +26,8 @@ use crate::http::lockout::Lockout;
 use crate::http::session::Session;
 use crate::plan::{Plan, StreamPlan};
 use crate::planner::decide;
-use crate::progress::saved::{Reach, Recall, Way};
+use crate::planner::read_plan::ReadPlan;
+use crate::progress::saved::Recall;
 use crate::progress::session::Durable;
 use crate::queue::{Queue, Queues};
 use crate::quota::budget::Purse;
@@ -55,7 +56,7 @@ pub fn empty_report(stream: &str) -> StreamReport {
 }
 
 /// What a run is to read of each stream, by what is remembered of it.
-pub fn ways(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
+pub fn ways(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, ReadPlan> {
     decide::decide(plan, recall, now)
 }
 
@@ -65,7 +66,7 @@ pub struct Start<'run> {
     /// What is remembered.
     pub recall: &'run Recall,
     /// What is read of each stream, and how.
-    pub ways: &'run BTreeMap<String, Way>,
+    pub ways: &'run BTreeMap<String, ReadPlan>,
     /// The time.
     pub now: DateTime<Utc>,
     /// Points that were spent before it.
@@ -146,13 +147,13 @@ async fn run_streams(
     env: &Arc<Env>,
     streams: Vec<Arc<StreamPlan>>,
     recall: &Recall,
-    ways: &BTreeMap<String, Way>,
+    ways: &BTreeMap<String, ReadPlan>,
 ) -> Ran {
     let mut streams = streams;
     // Whoever only feeds and is not needed has no part in the run.
     streams.retain(|stream| {
-        let way = ways.get(&stream.name).copied().unwrap_or_default();
-        stream.output.is_some() || way.reach != Reach::Nothing
+        let way = ways.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
+        stream.output.is_some() || !way.is_skip()
     });
     let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
     let (jobs, earlier) = assignment::jobs(env, &streams, recall, ways);

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, Kind, Result};
 use crate::extract::run_context::Env;
 use crate::plan::{OWN, Run, StreamPlan};
-use crate::planner::read_plan;
+use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{
-    Changes, Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way,
+    Changes, Counts, FailedSlice, LastRun, Learnt, Progress, StreamState, Supply,
 };
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
@@ -59,7 +59,7 @@ pub(crate) struct Ending<'stream> {
     pub(crate) plan: &'stream StreamPlan,
     pub(crate) before: &'stream StreamState,
     pub(crate) run: &'stream Run,
-    pub(crate) way: Way,
+    pub(crate) way: ReadPlan,
 }
 
 /// A report without figures.
@@ -108,14 +108,10 @@ impl Ending<'_> {
         self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some())
     }
 
-    fn gated(&self) -> bool {
-        read_plan::is_gated(self.plan, self.way.reach)
-    }
-
     /// Fails a stream that lacks what was asked for by name, or of which everything was refused.
     pub(crate) fn check(&self, keeper: &Keeper, refusal: Option<String>) -> Result<()> {
         let counts = keeper.stats.counts();
-        if self.way.reach == Reach::Complete
+        if self.way.is_full()
             && !self.anchored()
             && counts.rows < self.plan.min_rows
             && self.plan.limit.is_none()
@@ -136,7 +132,7 @@ impl Ending<'_> {
             let hint = "`strict` is set for the stream: without it the run goes on and says so";
             return Err(Error::new(Kind::Shape, notice.to_string()).with_hint(hint));
         }
-        if counts.skipped > 0 && counts.done == 0 && self.way.reach == Reach::Complete {
+        if counts.skipped > 0 && counts.done == 0 && self.way.is_full() {
             let (skipped, first) = (counts.skipped, refusal.unwrap_or_default());
             let what = format!("all {skipped} slices were refused: {first}");
             return Err(Error::new(Kind::Permission, what)
@@ -177,10 +173,12 @@ impl Ending<'_> {
     ) -> write::CommitInfo {
         // Refused parents keep their rows, if none of these can have gone to another parent.
         let bound = self.plan.is_bound_to_parent() && self.is_by_parents();
-        let read = match self.way.reach {
-            Reach::Complete => !self.anchored() && (marks && bound || counts.skipped == 0),
-            Reach::Since(_) => self.gated() && bound && marks,
-            Reach::Range(..) | Reach::Failed | Reach::Nothing => false,
+        let read = match self.way {
+            ReadPlan::Full { .. } | ReadPlan::FromAnchor => {
+                !self.anchored() && (marks && bound || counts.skipped == 0)
+            }
+            ReadPlan::ChangedParents { .. } => bound && marks,
+            _ => false,
         };
         let doubtful = progress.notices.iter().any(|one| one.kind == NoticeKind::FullPage);
         let sound = self.plan.limit.is_none() && self.no_deletes().is_none() && !doubtful;
@@ -214,9 +212,7 @@ impl Ending<'_> {
 
     /// Whether its slices are about parents, whose refused ones are recorded and keep their rows.
     pub(crate) fn is_by_parents(&self) -> bool {
-        let own = !read_plan::has_own_requests(self.plan, self.way.reach);
-        let route = self.plan.routes.get(self.way.route);
-        self.plan.has_parents() && (own || route.is_none_or(|route| route.by_parents))
+        self.plan.has_parents() && self.way.has_slices_by_parents(self.plan)
     }
 
     /// What the children may rely on.
@@ -225,7 +221,7 @@ impl Ending<'_> {
             Err(error) if self.plan.may_pass(error) => Supply::Interrupted,
             Err(_) => Supply::Failed,
             Ok(()) if incomplete => Supply::Partial,
-            Ok(()) if self.way.reach == Reach::Complete && !self.anchored() => Supply::Complete,
+            Ok(()) if self.way.is_full() && !self.anchored() => Supply::Complete,
             Ok(()) => Supply::Bounded,
         }
     }
@@ -244,7 +240,7 @@ impl Ending<'_> {
         let own = self.supply(Ok(()), incomplete).max(supply.min(Supply::Bounded));
         let last = self.last(now, report, own);
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
-        let complete = self.way.reach == Reach::Complete;
+        let complete = self.way.is_full();
         if complete {
             let Counts { rows, points, shared, shared_points, derived, .. } = counts;
             let requests = counts.requests.saturating_sub(counts.retries).max(shared);
@@ -262,7 +258,7 @@ impl Ending<'_> {
                 bearer,
             };
         }
-        if let Reach::Since(bound) = self.way.reach {
+        if let Some(bound) = self.way.bound() {
             let days = before.days_since(bound, self.run.started_at);
             let Counts { rows, changed, done, derived, .. } = counts;
             state.changes = Some(match &plan.cursor {
@@ -287,7 +283,7 @@ impl Ending<'_> {
                 state.complete_at = None;
             }
         }
-        let reads = matches!(self.way.reach, Reach::Complete | Reach::Since(_));
+        let reads = self.way.is_full_or_incremental();
         if reads && clean && supply == Supply::Complete {
             state.parents_at = Some(self.run.started_at);
         }
@@ -311,7 +307,7 @@ impl Ending<'_> {
             // No run can ask for them alone; the next one reads everything again.
             state.failed.iter_mut().for_each(|failed| failed.recurs = true);
         }
-        if !read_plan::has_own_requests(plan, self.way.reach) && !complete {
+        if self.way.sends_changes(plan) && !complete {
             let lasting = before.failed.iter().filter(|failed| !failed.recurs);
             state.failed.extend(lasting.cloned());
         }
@@ -347,7 +343,7 @@ impl Ending<'_> {
         let last = self.last(now, report, Supply::Failed);
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
-        if self.route() == OWN && read_plan::has_own_requests(self.plan, self.way.reach) {
+        if self.route() == OWN && !self.way.sends_changes(self.plan) {
             // What refuses the own requests too does not refuse a route.
             refused.clear();
         }
@@ -426,12 +422,12 @@ impl Ending<'_> {
             complete: progress.gaps.is_empty() && counts.skipped == 0,
             gaps: progress.gaps.clone(),
             notices,
-            reach: read_plan::shown(self.plan, self.way.reach),
+            reach: self.way.shown(self.plan),
             route: self.route().to_owned(),
             route_refused: progress
                 .refused
                 .iter()
-                .any(|name| name == read_plan::refusable(self.plan, self.way)),
+                .any(|name| name == self.way.refusal_name(self.plan)),
             ..empty(&self.plan.name, status)
         }
     }
@@ -440,7 +436,7 @@ impl Ending<'_> {
     /// goes moves the first of the next page to one that was read, and where no total is told nobody notices.
     fn assumed_deletes(&self, counts: &Counts, deleted: u64) -> Option<Notice> {
         let several = counts.requests.saturating_sub(counts.retries) > counts.done;
-        let mut active = read_plan::active(self.plan, self.way);
+        let mut active = self.way.active(self.plan);
         let shifts = several && active.any(|(_, request)| request.pager.may_shift());
         (shifts && deleted > 0).then(|| Notice {
             kind: NoticeKind::DeletesAssumed,
@@ -460,7 +456,7 @@ impl Ending<'_> {
 
     /// Name of the route.
     fn route(&self) -> &str {
-        read_plan::route_name(self.plan, self.way)
+        self.way.route_name(self.plan)
     }
 
     /// Draws the report up.

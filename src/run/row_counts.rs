@@ -22,7 +22,7 @@ use crate::http::request;
 use crate::http::session::Session;
 use crate::plan::{CountPlan, Plan, StreamPlan};
 use crate::planner::decide;
-use crate::progress::saved::{Counted, Reach, Recall, Way};
+use crate::progress::saved::{Counted, Recall};
 use crate::quota::budget::Purse;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Memory;
@@ -88,9 +88,7 @@ fn questions<'plan>(
         streams.filter_map(|stream| Some((stream.as_ref(), stream.count.as_ref()?))).collect();
     if !asked.is_empty() {
         let ways = decide::decide(plan, recall, now);
-        asked.retain(|(stream, _)| {
-            ways.get(&stream.name).copied().unwrap_or(Way::NOTHING).reach != Reach::Nothing
-        });
+        asked.retain(|(stream, _)| ways.get(&stream.name).is_some_and(|way| !way.is_skip()));
     }
     asked
 }

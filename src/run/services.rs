@@ -13,9 +13,9 @@ use crate::write::Target;
 /// What a run needs from outside.
 #[derive(Clone)]
 pub struct Services {
-    /// Way to the API.
+    /// ReadPlan to the API.
     pub transport: Arc<dyn Transport>,
-    /// Way to the target.
+    /// ReadPlan to the target.
     pub target: Arc<dyn Target>,
     /// Where the state is kept; `None`: with the target.
     pub state: Option<Arc<dyn Store>>,

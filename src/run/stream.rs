@@ -15,9 +15,9 @@ use crate::extract::run_context::Env;
 use crate::extract::workers::{Past, Source, work};
 use crate::http::client::interrupted;
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
-use crate::planner::read_plan;
+use crate::planner::read_plan::ReadPlan;
 use crate::progress::ranges::Spans;
-use crate::progress::saved::{FailedSlice, Progress, Reach, StreamState, Supply, Way};
+use crate::progress::saved::{FailedSlice, Progress, StreamState, Supply};
 use crate::progress::versions::{About, Read};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
@@ -32,7 +32,7 @@ use crate::write::{Committed, Deletable, Disposition, Table};
 /// A stream and its places in the queues.
 pub(crate) struct Job {
     pub(crate) plan: Arc<StreamPlan>,
-    pub(crate) way: Way,
+    pub(crate) way: ReadPlan,
     /// The streams whose values it needs.
     pub(crate) after: Vec<String>,
     /// What is remembered of it.
@@ -53,11 +53,11 @@ pub(crate) async fn run(env: Arc<Env>, job: Job) -> Ended {
     let feeder = plan.output.is_none();
     let (stream, after) = (plan.name.clone(), job.after.clone());
     reporter.report(&Event::StreamStarted { stream, feeder, after });
-    let notes = if job.way.reach == Reach::Nothing { Vec::new() } else { plan.notes.clone() };
+    let notes = if job.way.is_skip() { Vec::new() } else { plan.notes.clone() };
     for message in notes {
         reporter.report(&Event::Warning { stream: Some(plan.name.clone()), message });
     }
-    let ended = if job.way.reach == Reach::Nothing {
+    let ended = if job.way.is_skip() {
         nothing_to_do(job)
     } else {
         Box::pin(extract(env, job, started)).await
@@ -78,9 +78,8 @@ fn nothing_to_do(job: Job) -> Ended {
 /// Runs all slices, then commits.
 async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let Job { plan, way, before, feeders, requests, parents, .. } = job;
-    let reach = way.reach;
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
-    let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, reach));
+    let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, way));
     let columns = progress.columns.clone();
     let stats = Arc::new(Stats::resumed(progress.counts, progress.notices.clone(), columns));
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
@@ -106,7 +105,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         plan: Arc::clone(&plan),
     };
     let ending = outcome::Ending { plan: &plan, before: &before, run: &env.run, way };
-    if let Some(why) = ending.no_deletes().filter(|_| reach != Reach::Failed) {
+    if let Some(why) = ending.no_deletes().filter(|_| way != ReadPlan::Retry) {
         tell_deletes_off(&env, &stats, (&plan.name, why));
     }
     match open(&env, &mut keeper, going_on.as_ref()).await {
@@ -128,7 +127,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         notes: loader.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
-        estimates: read_plan::requests(&plan, reach).iter().map(estimate).collect(),
+        estimates: way.requests(&plan).iter().map(estimate).collect(),
         any: Estimate::new(1),
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
@@ -211,11 +210,11 @@ fn estimate(request: &RequestPlan) -> Estimate {
 }
 
 /// The progress of a stream of which nothing is read.
-fn begun_now(env: &Env, plan: &StreamPlan, reach: Reach) -> Progress {
-    let requests = read_plan::requests(plan, reach);
+fn begun_now(env: &Env, plan: &StreamPlan, way: ReadPlan) -> Progress {
+    let requests = way.requests(plan);
     Progress {
         run_id: env.run.id.clone(),
-        reach,
+        reach: way.saved(),
         finished: vec![Spans::default(); requests.len()],
         page_sizes: requests.iter().map(|one| one.pager.largest_page().unwrap_or(0)).collect(),
         ..Progress::default()
@@ -223,28 +222,26 @@ fn begun_now(env: &Env, plan: &StreamPlan, reach: Reach) -> Progress {
 }
 
 /// Whether slices replace all rows of their parents, so that these are marked.
-fn marks(plan: &StreamPlan, way: Way) -> bool {
-    let reach = way.reach;
-    let route = plan.routes.get(way.route).filter(|_| read_plan::has_own_requests(plan, reach));
+fn marks(plan: &StreamPlan, way: ReadPlan) -> bool {
+    let route = plan.routes.get(way.route()).filter(|_| !way.sends_changes(plan));
     if route.is_some_and(|route| !route.by_parents) {
         return false;
     }
-    let everything =
-        reach == Reach::Complete && plan.cursor.as_ref().is_none_or(|c| c.anchor.is_none());
+    let everything = way.is_full() && plan.cursor.as_ref().is_none_or(|c| c.anchor.is_none());
     let merges = plan.output.as_ref().is_some_and(|output| {
         output.table.disposition == Disposition::Merge && output.table.replaces.is_some()
     });
-    let some = read_plan::is_gated(plan, reach) || reach == Reach::Failed;
+    let some = way.follows_parents() || way == ReadPlan::Retry;
     merges && (everything || some && plan.is_bound_to_parent())
 }
 
 /// Column that names what is marked in a run: the parents, or the rows themselves where those that have not
 /// changed are not read, or where rows that did not come are asked for.
-fn replaced(plan: &StreamPlan, way: Way) -> Option<String> {
+fn replaced(plan: &StreamPlan, way: ReadPlan) -> Option<String> {
     let table = &plan.output.as_ref()?.table;
-    let confirms = plan.confirm.is_some() && way.reach == Reach::Complete;
+    let confirms = plan.confirm.is_some() && way.is_full();
     let merges = table.disposition == Disposition::Merge;
-    if merges && (confirms || read_plan::fetches(plan, way)) {
+    if merges && (confirms || way.fetches_by_id(plan)) {
         table.schema.key.first().cloned()
     } else {
         table.replaces.clone()
@@ -254,8 +251,7 @@ fn replaced(plan: &StreamPlan, way: Way) -> Option<String> {
 /// Where the requests of a stream get their slices.
 fn sources(keeper: &Keeper, requests: Vec<Option<AssignedRequest>>) -> Vec<Source> {
     let Keeper { progress, before, plan, way, .. } = keeper;
-    let reach = way.reach;
-    let gated = read_plan::is_gated(plan, reach);
+    let gated = way.follows_parents();
     let known = keeper.parents.as_ref().map(|(_, read)| read.known()).unwrap_or_default();
     let source = |(number, assigned): (usize, Option<AssignedRequest>)| {
         let assigned = assigned?;
@@ -265,7 +261,7 @@ fn sources(keeper: &Keeper, requests: Vec<Option<AssignedRequest>>) -> Vec<Sourc
         let past = Past {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
-            failed: failed.filter(|_| gated || reach == Reach::Failed).cloned().collect(),
+            failed: failed.filter(|_| gated || *way == ReadPlan::Retry).cloned().collect(),
             known: (gated || plan.bounds_children()).then(|| known.clone()),
         };
         if let Some(seat) = &assigned.links.seat {

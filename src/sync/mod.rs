@@ -24,8 +24,9 @@ use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::plan::{Plan, Run};
+use crate::planner::read_plan::ReadPlan;
 use crate::planner::{estimate, restart};
-use crate::progress::saved::{Reach, Recall, StreamState, Way};
+use crate::progress::saved::{Recall, StreamState};
 use crate::progress::session::Durable;
 use crate::quota::ledger::Memory;
 use crate::report::{Event, NoticeKind, Planned, StreamReport};
@@ -218,7 +219,7 @@ async fn run_locked(
 /// A run that may go.
 struct Begun {
     plan: Plan,
-    ways: BTreeMap<String, Way>,
+    ways: BTreeMap<String, ReadPlan>,
     continued: bool,
     recall: Recall,
     planned: Option<Planned>,
@@ -265,10 +266,7 @@ async fn begin(
             let state = recall.stream(&stream.name);
             stream.output.is_some() && state.failed.iter().any(|failed| !failed.recurs)
         });
-        let ways = plan
-            .streams
-            .iter()
-            .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
+        let ways = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Retry));
         let ways = ways.collect();
         let planned =
             plan_report::planned(&estimate::forecast(&plan, &recall, &ways, beginning.now));

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
-use crate::planner::{read_plan, restart};
-use crate::progress::saved::{Counted, OpenRun, OpenStream, Reach, Recall, Way};
+use crate::planner::read_plan::ReadPlan;
+use crate::planner::restart;
+use crate::progress::saved::{Counted, OpenRun, OpenStream, Recall};
 use crate::replication::Mode;
 use crate::report::Planned;
 use crate::run;
@@ -30,7 +31,7 @@ pub(crate) enum GoOn {
 /// A run that goes on.
 pub(crate) struct GoingOn {
     pub(crate) plan: Plan,
-    pub(crate) ways: BTreeMap<String, Way>,
+    pub(crate) ways: BTreeMap<String, ReadPlan>,
     /// What is then remembered, and the changes that make it so.
     pub(crate) recall: Recall,
     pub(crate) changes: Vec<Change>,
@@ -39,7 +40,7 @@ pub(crate) struct GoingOn {
 }
 
 /// Streams that begin anew in a run that goes on: how each is read, and why.
-type Anew = BTreeMap<String, (Way, String)>;
+type Anew = BTreeMap<String, (ReadPlan, String)>;
 
 /// Streams of whose tables something is gone that the state takes for written, as when someone dropped
 /// a column or emptied the table, and what. What is still to be read of them would not bring it back.
@@ -124,8 +125,7 @@ pub(crate) async fn go_on(
         let Some(way) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then)) else {
             continue;
         };
-        let lost =
-            lacking.get(&stream.name).filter(|_| !read_plan::writes_all(stream, way)).cloned();
+        let lost = lacking.get(&stream.name).filter(|_| !way.writes_all(stream)).cloned();
         let (way, why) = match lost {
             None if is_unstaged(stream, recall, target).await? => (
                 way,
@@ -166,9 +166,9 @@ fn opened(plan: &Plan, then: &BTreeMap<String, OpenStream>) -> BTreeMap<String, 
 }
 
 /// How a stream was read by the open run; `None` when it has lost the route.
-fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<Way> {
+fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<ReadPlan> {
     let route = stream.routes.iter().position(|route| route.name == then.route)?;
-    Some(Way { reach: then.reach, route })
+    Some(ReadPlan::restored(stream, then.reach, route))
 }
 
 /// Whether rows that the open run had staged are gone, though they were not published.
@@ -210,12 +210,12 @@ pub(crate) fn open_error(open: &OpenRun) -> Error {
 /// Remembers a run that begins.
 pub(crate) async fn remember(
     store: &dyn Store,
-    (plan, ways): (&Plan, &BTreeMap<String, Way>),
+    (plan, ways): (&Plan, &BTreeMap<String, ReadPlan>),
     (retry, planned): (bool, Option<Planned>),
     counted: &[Counted],
 ) -> Result<()> {
     let streams = plan.streams.iter().map(|stream| {
-        let way = ways.get(&stream.name).copied().unwrap_or_default();
+        let way = ways.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
         (stream.name.clone(), open_stream(stream, way))
     });
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
@@ -224,15 +224,15 @@ pub(crate) async fn remember(
     store.save(&[open.change()]).await
 }
 
-fn open_stream(stream: &StreamPlan, Way { reach, route }: Way) -> OpenStream {
-    let route = stream.routes.get(route).map_or(OWN, |route| &route.name).to_owned();
+fn open_stream(stream: &StreamPlan, way: ReadPlan) -> OpenStream {
+    let route = stream.routes.get(way.route()).map_or(OWN, |route| &route.name).to_owned();
     OpenStream {
         route,
         reads: stream.reads.clone(),
         shape: stream.shape.clone(),
         writes: stream.writes.clone(),
         object: stream.output.as_ref().map(|output| output.table.object.clone()),
-        reach,
+        reach: way.saved(),
     }
 }
 
@@ -271,22 +271,22 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Anew, Difference> {
         // It keeps its route to the end, whichever is wanted now.
         let way = way_of(stream, then).ok_or_else(other)?;
         let now = open_stream(stream, way);
-        let other_range = read_plan::range(stream).is_some_and(|range| range != then.reach);
+        let other_range = ReadPlan::backfill(stream).is_some_and(|range| range != way);
         if (&now.reads, &now.shape) != (&then.reads, &then.shape) || other_range {
             return Err(other());
         }
         if now == *then {
             continue;
         }
-        let reach = match (stream.output.as_ref().map(|output| output.mode), then.reach) {
-            (Some(Mode::Backfill), Reach::Range(..)) => then.reach,
+        let again = match (stream.output.as_ref().map(|output| output.mode), way) {
+            (Some(Mode::Backfill), ReadPlan::Backfill { .. }) => way,
             (Some(Mode::Backfill | Mode::DefinitionOnly) | None, _) => return Err(other()),
-            _ => Reach::Complete,
+            _ => ReadPlan::full(stream).by_route(way.route()),
         };
         let why =
             "its columns, its mode or its `object` have changed: the stream is read again from its start"
                 .to_owned();
-        anew.insert(stream.name.clone(), (Way { reach, ..way }, why));
+        anew.insert(stream.name.clone(), (again, why));
     }
     Ok(anew)
 }

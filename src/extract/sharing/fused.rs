@@ -26,8 +26,8 @@ use crate::http::client::interrupted;
 use crate::http::exchange::Request;
 use crate::http::request::{add_headers, url_of};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::planner::read_plan::ReadPlan;
 use crate::progress::ranges::Spans;
-use crate::progress::saved::Way;
 use crate::quota::cost::Cost;
 use crate::quota::request_cost::{Estimate, Price};
 use crate::report::counters::Stats;
@@ -127,10 +127,10 @@ pub(crate) enum Told {
 }
 
 /// The groups of a run, and the seat of each stream's request in them.
-pub(crate) fn seats(plans: &[(Arc<StreamPlan>, Way)]) -> HashMap<(String, usize), Seat> {
+pub(crate) fn seats(plans: &[(Arc<StreamPlan>, ReadPlan)]) -> HashMap<(String, usize), Seat> {
     let mut groups: BTreeMap<(usize, String), Vec<Member>> = BTreeMap::new();
     for (plan, way) in plans {
-        for (request, one) in crate::planner::read_plan::active(plan, *way) {
+        for (request, one) in way.active(plan) {
             if let (Some(embedded), Iterate::Queue { queue, .. }) =
                 (&one.routed.embedded, &one.iterate)
             {

@@ -18,7 +18,7 @@ use crate::http::call::{Call, Need};
 use crate::http::client::interrupted;
 use crate::http::exchange::{HeaderMap, Method, Request};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
-use crate::progress::saved::Way;
+use crate::planner::read_plan::ReadPlan;
 use crate::report::counters::Stats;
 
 /// Streams that read the same listing.
@@ -63,11 +63,11 @@ struct Place {
 type Parts = Mutex<HashMap<usize, (Page, HeaderMap)>>;
 
 /// The parties of a run, and the place of each stream's request in them.
-pub(crate) fn places(plans: &[(Arc<StreamPlan>, Way)]) -> HashMap<(String, usize), Walker> {
+pub(crate) fn places(plans: &[(Arc<StreamPlan>, ReadPlan)]) -> HashMap<(String, usize), Walker> {
     let mut parties: BTreeMap<String, Vec<Member>> = BTreeMap::new();
     for (plan, way) in plans {
-        let changes = !crate::planner::read_plan::has_own_requests(plan, way.reach);
-        for (number, request) in crate::planner::read_plan::active(plan, *way) {
+        let changes = way.sends_changes(plan);
+        for (number, request) in way.active(plan) {
             if matches!(request.iterate, Iterate::Once)
                 && request.method == Method::GET
                 && plan.limit.is_none()
