@@ -131,3 +131,12 @@ fn fields(fields: &[source::Item]) -> String {
         fields.iter().map(|field| vec![format!("`{}`", field.name), field.doc.clone()]).collect();
     if rows.is_empty() { String::new() } else { format!("\n{}", table(&["key", "holds"], &rows)) }
 }
+
+#[test]
+fn every_notice_has_a_row() {
+    let text = std::fs::read_to_string(page("notices.md")).unwrap();
+    for kind in source::variants("NoticeKind") {
+        let name = source::snake_case(&kind.name);
+        assert!(text.contains(&format!("| `{name}` |")), "`{name}` is not in the list of notices");
+    }
+}
