@@ -25,8 +25,8 @@ use crate::support::{
     postgres::Database,
 };
 
-/// The port and the database that the pages use.
-const PORT: &str = "8089";
+/// The ports and the database that the pages use.
+const PORTS: [&str; 2] = ["8089", "8090"];
 const DATABASE: &str = "postgres://me@localhost/warehouse";
 
 /// A site of the pages, which a simulated one stands for.
@@ -72,17 +72,21 @@ struct Step {
 /// A reader in a fresh folder.
 struct Tour {
     folder: TempDir,
-    port: String,
+    /// Ports of this test, in the place of [`PORTS`].
+    ports: [String; 2],
     database: String,
     simulator: Option<Child>,
+    /// Process groups of commands that go on in the background.
+    background: Vec<u32>,
 }
 
 impl Tour {
     fn new(database: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port().to_string();
+        // All are open at once, so that they differ.
+        let listeners = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = listeners.map(|one| one.local_addr().unwrap().port().to_string());
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, port, database: database.to_owned(), simulator: None }
+        Self { folder, ports, database: database.to_owned(), simulator: None, background: Vec::new() }
     }
 
     fn take(mut self, pages: &[String]) {
@@ -114,6 +118,11 @@ impl Tour {
         }
         let script = format!("exec 2>&1\n{text}");
         let mut child = self.shell(&script);
+        if step.command.ends_with('&') {
+            self.background.push(child.id());
+            // The program in the background needs a moment before it answers.
+            thread::sleep(Duration::from_secs(2));
+        }
         let mut stdin = child.stdin.take().unwrap();
         // The token that a command asks for; others do not read it.
         stdin.write_all(b"s3cret-token\n").ok();
@@ -161,7 +170,7 @@ impl Tour {
 
     fn simulate(&mut self, text: &str, most: usize) -> Vec<String> {
         self.stop();
-        let mut child = self.shell(&format!("exec {text} --listen 127.0.0.1:{}", self.port));
+        let mut child = self.shell(&format!("exec {text} --listen 127.0.0.1:{}", self.ports[0]));
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let lines: Vec<String> = lines.take(most).map(|line| self.there(&line.unwrap())).collect();
         self.simulator = Some(child);
@@ -186,27 +195,27 @@ impl Tour {
             .unwrap()
     }
 
-    /// A command of the page, with the port and the database of this test.
+    /// A command of the page, with the ports, the site and the database of this test.
     fn here(&self, command: &str) -> String {
-        let site = format!("{SITE} site_url=http://127.0.0.1:{PORT}");
-        let text = command.replace(SITE, &site).replace(PORT, &self.port);
-        text.replace(DATABASE, &self.database)
+        let site = format!("{SITE} site_url=http://127.0.0.1:{}", PORTS[0]);
+        let text = command.replace(SITE, &site).replace(DATABASE, &self.database);
+        PORTS.iter().zip(&self.ports).fold(text, |text, (there, here)| text.replace(there, here))
     }
 
-    /// What was printed, with the port, the folder and the database of the page.
+    /// What was printed, with the ports, the folder, the site and the database of the page.
     fn there(&self, line: &str) -> String {
-        let folder = self.folder.path().display().to_string();
-        let line = line.replace(&folder, "~").replace(&self.port, PORT);
-        let place = |url: &str| {
-            let rest = url.split('@').nth(1).unwrap_or_default().to_owned();
-            let (server, name) = rest.split_once('/').unwrap_or((&rest, ""));
-            (format!("{name} on {server}"), server.to_owned(), name.to_owned())
-        };
-        let ((here, server, name), (there, ..)) = (place(&self.database), place(DATABASE));
-        if name.is_empty() {
-            return line;
+        let line = line.replace(&self.folder.path().display().to_string(), "~");
+        let ports = PORTS.iter().zip(&self.ports);
+        let mut line = ports.fold(line, |line, (there, here)| line.replace(here, there));
+        // The simulated site stands for one that has a name.
+        if line.starts_with("CONFLUENCE") {
+            let simulated = format!("http://127.0.0.1:{}", PORTS[0]);
+            line = line.replace(&format!("at {simulated}"), "at acme.atlassian.net");
+            line = line.replace(&simulated, "https://acme.atlassian.net");
         }
-        line.replace(&here, &there).replace(&server, "localhost").replace(&name, "warehouse")
+        let place = |url: &str| url.split('@').nth(1)?.split_once('/').map(|(server, name)| (server.to_owned(), name.to_owned()));
+        let Some((server, name)) = place(&self.database) else { return line };
+        line.replace(&server, "localhost").replace(&name, "warehouse")
     }
 
     fn stop(&mut self) {
@@ -220,6 +229,9 @@ impl Tour {
 impl Drop for Tour {
     fn drop(&mut self) {
         self.stop();
+        for group in &self.background {
+            Command::new("kill").args(["--", &format!("-{group}")]).status().ok();
+        }
     }
 }
 
