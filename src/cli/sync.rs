@@ -14,7 +14,7 @@ use super::{
     prepared::{Prepared, plan, plan_for, prepare},
     printer,
     progress::Progress,
-    signals, state, summary,
+    signals, sim, state, summary,
     trust::Use,
 };
 use crate::engine::Services;
@@ -202,6 +202,10 @@ async fn execute(
     let report = sync::run(&|run| plan_for(prepared, options, run), services, beginning).await?;
     progress.close();
     conclude(prepared.name(), &report, shared);
+    let speaks = !shared.quiet && !shared.json && shared.log_format == LogFormat::Text;
+    if prepared.source.simulate.is_some() && speaks {
+        sim::next_step(&report.streams).iter().for_each(|step| printer::talk(step));
+    }
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,

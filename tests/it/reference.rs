@@ -114,6 +114,14 @@ fn the_log_events() {
             keys.iter().map(|(name, doc)| vec![format!("`{name}`"), (*doc).to_owned()]).collect();
         text += &format!("\n{}", table(&["key", "holds"], &keys));
     }
+    let variants = source::variants("Event").into_iter().map(|event| source::snake_case(&event.name));
+    let others = source::OTHER_EVENTS.iter().map(|(name, ..)| (*name).to_owned());
+    let listed: Vec<String> = variants.chain(others).collect();
+    for name in source::after("\"event\": \"") {
+        assert!(listed.contains(&name), "the event `{name}` is not in the list");
+    }
+    text += "\nOutside a run, `waiting` has only a `message`: what a command such as `conns test` or `sync plan` waits \
+        for, from the third second on.\n";
     text += "\nLines with `fields` and `target` instead of `event` are log records of the program itself; \
         `RUST_LOG` chooses them.\n";
     for (title, name) in

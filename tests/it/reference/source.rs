@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::book::{files, root};
 
 /// Events that are no variant of the enum: name, what it tells, and its keys.
-pub(super) const OTHER_EVENTS: [(&str, &str, &[(&str, &str)]); 2] = [
+pub(super) const OTHER_EVENTS: [(&str, &str, &[(&str, &str)]); 3] = [
     (
         "running",
         "How far the run is, every ten seconds.",
@@ -17,6 +17,18 @@ pub(super) const OTHER_EVENTS: [(&str, &str, &[(&str, &str)]); 2] = [
             ("seconds, seconds_left", "Time since the start, and the estimate of what is left."),
             ("streams", "Streams that are being read."),
             ("waiting_until", "Until when the run waits for points or the API; null if it does not."),
+        ],
+    ),
+    (
+        "run_finished",
+        "A run has ended; the last line of its log.",
+        &[
+            ("status", "`done`, `done_with_errors`, `failed`, `interrupted` or `paused`."),
+            ("seconds", "Time from start to end."),
+            ("streams", "The reports of all streams."),
+            ("planned, points", "What was planned, and what was spent of a quota; null where nothing is known."),
+            ("notices", "Notices of the run itself."),
+            ("refused", "Number of refused slices."),
         ],
     ),
     (
@@ -56,6 +68,15 @@ fn sources() -> impl Iterator<Item = String> {
 /// Whether a text is in the source.
 pub(super) fn mentions(text: &str) -> bool {
     sources().any(|source| source.contains(text))
+}
+
+/// Words that follow a text in the source, up to a quotation mark.
+pub(super) fn after(text: &str) -> Vec<String> {
+    let words = |source: String| {
+        let parts = source.split(text).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        parts.collect::<Vec<_>>()
+    };
+    sources().flat_map(words).collect()
 }
 
 /// String literals of the source, tests left out.

@@ -43,6 +43,14 @@ fn the_streams_of_each_spec() {
     }
 }
 
+/// A help text as a sentence.
+fn sentence(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    let mut signs = text.chars();
+    let first = signs.next().map(|sign| sign.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", signs.as_str())
+}
+
 fn field_row(name: &str, field: &ConnectionField) -> Vec<String> {
     let needed = match &field.required_when {
         _ if field.required => "always".to_owned(),
@@ -57,7 +65,7 @@ fn field_row(name: &str, field: &ConnectionField) -> Vec<String> {
         needed,
         field.default.as_ref().map(|text| format!("`{text}`")).unwrap_or_default(),
         field.env.as_ref().map(|text| format!("`{text}`")).unwrap_or_default(),
-        format!("{}.{choices}", field.help.trim_end_matches('.')),
+        format!("{}{choices}", sentence(&field.help)),
     ]
 }
 
@@ -78,7 +86,7 @@ fn input_row(name: &str, input: &Input) -> Vec<String> {
         let default = input.default.as_ref().and_then(Value::as_str).map(str::to_owned);
         (choices.join(", "), shown(default))
     };
-    vec![format!("`{name}`"), kind, default, format!("{}.", input.help.trim_end_matches('.'))]
+    vec![format!("`{name}`"), kind, default, sentence(&input.help)]
 }
 
 fn limits(spec: &Spec) -> String {
