@@ -203,8 +203,9 @@ async fn execute(
     progress.close();
     conclude(prepared.name(), &report, shared);
     let speaks = !shared.quiet && !shared.json && shared.log_format == LogFormat::Text;
-    if prepared.source.simulate.is_some() && speaks {
-        sim::next_step(&report.streams).iter().for_each(|step| printer::talk(step));
+    let simulated = prepared.source.simulate.is_some() && speaks;
+    if let Some(step) = sim::next_step(&report.streams).filter(|_| simulated) {
+        printer::talk(&step);
     }
     Ok(match report.status {
         RunStatus::Done => Exit::Done,

@@ -14,8 +14,16 @@ const ENDINGS: [&str; 6] = [".rs", ".yaml", ".toml", ".md", ".sh", ".py"];
 
 /// Folders at the top of the repository: a path that begins with one of them names a file in it.
 const FOLDERS: [&str; 10] = [
-    "src/", "tests/", "docs/", "specs/", "benches/", "examples/", "replications/", "scripts/",
-    ".ci/", "crates/",
+    "src/",
+    "tests/",
+    "docs/",
+    "specs/",
+    "benches/",
+    "examples/",
+    "replications/",
+    "scripts/",
+    ".ci/",
+    "crates/",
 ];
 
 #[test]
@@ -51,12 +59,12 @@ fn every_file_that_is_named_exists() {
         look(page, &prose(&fs::read_to_string(page).unwrap()));
     }
     let sources = ["src", "tests", "benches", "crates"].map(|folder| files(&root().join(folder)));
-    for source in sources.concat().iter().filter(|path| path.extension().is_some_and(|e| e == "rs")) {
+    for source in sources.concat().iter().filter(|path| path.extension().is_some_and(|e| e == "rs"))
+    {
         let text = fs::read_to_string(source).unwrap();
         let comments = text.lines().map(str::trim_start);
-        let comments = comments.filter_map(|line| {
-            line.strip_prefix("//!").or_else(|| line.strip_prefix("///"))
-        });
+        let comments = comments
+            .filter_map(|line| line.strip_prefix("//!").or_else(|| line.strip_prefix("///")));
         look(source, &comments.collect::<Vec<_>>().join("\n"));
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
@@ -107,8 +115,9 @@ fn spans(text: &str) -> impl Iterator<Item = &str> {
 fn is_path(span: &str) -> bool {
     let plain = span.chars().all(|sign| sign.is_ascii_alphanumeric() || "_-./".contains(sign));
     let inside = FOLDERS.iter().any(|folder| span.starts_with(folder));
-    let is_source = span.ends_with(".rs") && !span.starts_with('.');
-    plain && (is_source || inside && (span.ends_with('/') || !span.contains('.') || has_ending(span)))
+    let is_source = span.strip_suffix(".rs").is_some_and(|name| !name.is_empty());
+    plain
+        && (is_source || inside && (span.ends_with('/') || !span.contains('.') || has_ending(span)))
 }
 
 fn has_ending(span: &str) -> bool {

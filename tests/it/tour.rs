@@ -86,7 +86,13 @@ impl Tour {
         let listeners = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = listeners.map(|one| one.local_addr().unwrap().port().to_string());
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, ports, database: database.to_owned(), simulator: None, background: Vec::new() }
+        Self {
+            folder,
+            ports,
+            database: database.to_owned(),
+            simulator: None,
+            background: Vec::new(),
+        }
     }
 
     fn take(mut self, pages: &[String]) {
@@ -99,7 +105,10 @@ impl Tour {
                 let printed = self.run(&step);
                 if shape(&printed) != shape(&step.output) {
                     let (shown, printed) = (step.output.join("\n"), printed.join("\n"));
-                    wrong.push(format!("{page}: $ {}\n--- shows\n{shown}\n--- prints\n{printed}", step.command));
+                    wrong.push(format!(
+                        "{page}: $ {}\n--- shows\n{shown}\n--- prints\n{printed}",
+                        step.command
+                    ));
                 }
                 told.push((step, printed));
             }
@@ -107,10 +116,15 @@ impl Tour {
                 write(&path, &text, &told);
             }
         }
-        assert!(wrong.is_empty() || updates(), "{}\n({UPDATE}=1 writes the pages)", wrong.join("\n\n"));
+        assert!(
+            wrong.is_empty() || updates(),
+            "{}\n({UPDATE}=1 writes the pages)",
+            wrong.join("\n\n")
+        );
     }
 
     /// Runs a command, and returns what a terminal shows of it, in the words of the page.
+    #[expect(clippy::disallowed_methods, reason = "the commands run in real time")]
     fn run(&mut self, step: &Step) -> Vec<String> {
         let text = self.here(&step.command);
         if step.command.starts_with("weir sim ") {
@@ -213,7 +227,12 @@ impl Tour {
             line = line.replace(&format!("at {simulated}"), "at acme.atlassian.net");
             line = line.replace(&simulated, "https://acme.atlassian.net");
         }
-        let place = |url: &str| url.split('@').nth(1)?.split_once('/').map(|(server, name)| (server.to_owned(), name.to_owned()));
+        let place = |url: &str| {
+            url.split('@')
+                .nth(1)?
+                .split_once('/')
+                .map(|(server, name)| (server.to_owned(), name.to_owned()))
+        };
         let Some((server, name)) = place(&self.database) else { return line };
         line.replace(&server, "localhost").replace(&name, "warehouse")
     }
@@ -267,14 +286,16 @@ fn steps(text: &str) -> Vec<Step> {
         }
         if let Some(word) = &end {
             let step = steps.last_mut().unwrap();
-            step.command += &format!("\n{line}");
+            step.command.push('\n');
+            step.command.push_str(line);
             step.lines = (number + 1, number + 1);
             if line == word {
                 end = None;
             }
         } else if open {
             let step = steps.last_mut().unwrap();
-            step.command += &format!("\n{line}");
+            step.command.push('\n');
+            step.command.push_str(line);
             step.lines = (number + 1, number + 1);
             open = line.ends_with('\\');
         } else if let Some(command) = line.strip_prefix("$ ") {
@@ -284,7 +305,8 @@ fn steps(text: &str) -> Vec<Step> {
             let lines = (number + 1, number + 1);
             steps.push(Step { command: command.to_owned(), output: Vec::new(), lines });
         } else {
-            let step = steps.last_mut().unwrap_or_else(|| panic!("output without a command: {line}"));
+            let step =
+                steps.last_mut().unwrap_or_else(|| panic!("output without a command: {line}"));
             step.output.push(line.to_owned());
             step.lines.1 = number + 1;
         }

@@ -46,12 +46,16 @@ fn the_connections_language() {
 }
 
 fn language(title: &str, intro: &str, schema: &Value) -> String {
-    let command = format!("the JSON Schema of `weir schema {}`", title.split(' ').next().unwrap().to_lowercase());
+    let command = format!(
+        "the JSON Schema of `weir schema {}`",
+        title.split(' ').next().unwrap().to_lowercase()
+    );
     let mut out = head(title, &command) + intro;
     let definitions = schema["$defs"].as_object().unwrap();
     out += &format!("\n## Top level\n\n{}", shape("", schema, definitions));
     for (name, definition) in definitions {
-        let shown = !name.starts_with("OneOrMany_") && !IN_PLACE.iter().any(|(known, _)| known == name);
+        let shown =
+            !name.starts_with("OneOrMany_") && !IN_PLACE.iter().any(|(known, _)| known == name);
         if shown {
             out += &format!("\n## {name}\n\n{}", shape(name, definition, definitions));
         }
@@ -96,7 +100,8 @@ fn shape(name: &str, schema: &Value, definitions: &Map<String, Value>) -> String
             .iter()
             .map(|form| {
                 let value = kind(form, definitions);
-                let is_default = form["const"].as_str().map(plain).is_some_and(|one| Some(one) == usual);
+                let is_default =
+                    form["const"].as_str().map(plain).is_some_and(|one| Some(one) == usual);
                 let default = if is_default { "default" } else { "" };
                 let meaning = unlinked(form["description"].as_str().unwrap_or_default());
                 vec![value, default.to_owned(), meaning]
@@ -150,7 +155,8 @@ fn kind(schema: &Value, definitions: &Map<String, Value>) -> String {
 
 fn kinds(schema: &Value, definitions: &Map<String, Value>) -> Vec<String> {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
-        let words = IN_PLACE.iter().find(|(known, _)| *known == name).map(|(_, words)| (*words).to_owned());
+        let words =
+            IN_PLACE.iter().find(|(known, _)| *known == name).map(|(_, words)| (*words).to_owned());
         return match words {
             Some(words) => vec![words],
             None if name.starts_with("OneOrMany_") => kinds(&definitions[name], definitions),
@@ -167,7 +173,9 @@ fn kinds(schema: &Value, definitions: &Map<String, Value>) -> Vec<String> {
     }
     for key in ["anyOf", "allOf"] {
         if let Some(forms) = schema[key].as_array()
-            && !forms.iter().all(|form| form.get("required").is_some() && form.get("type").is_none())
+            && !forms
+                .iter()
+                .all(|form| form.get("required").is_some() && form.get("type").is_none())
         {
             return forms.iter().flat_map(|form| kinds(form, definitions)).collect();
         }
@@ -211,7 +219,9 @@ fn mapping(schema: &Value, definitions: &Map<String, Value>) -> String {
         return format!("{{ {} }}", keys.collect::<Vec<_>>().join(", "));
     }
     match schema.get("additionalProperties") {
-        Some(values) if values.is_object() => format!("mapping of names to {}", kind(values, definitions)),
+        Some(values) if values.is_object() => {
+            format!("mapping of names to {}", kind(values, definitions))
+        }
         _ => "mapping".to_owned(),
     }
 }

@@ -4,8 +4,11 @@ use std::fs;
 
 use crate::support::book::{files, root};
 
-/// Events that are no variant of the enum: name, what it tells, and its keys.
-pub(super) const OTHER_EVENTS: [(&str, &str, &[(&str, &str)]); 3] = [
+/// An event that is no variant of the enum: its name, what it tells, and its keys.
+type OtherEvent = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Events that are no variant of the enum.
+pub(super) const OTHER_EVENTS: [OtherEvent; 3] = [
     (
         "running",
         "How far the run is, every ten seconds.",
@@ -16,7 +19,10 @@ pub(super) const OTHER_EVENTS: [(&str, &str, &[(&str, &str)]); 3] = [
             ("requests_per_second", "Present rate."),
             ("seconds, seconds_left", "Time since the start, and the estimate of what is left."),
             ("streams", "Streams that are being read."),
-            ("waiting_until", "Until when the run waits for points or the API; null if it does not."),
+            (
+                "waiting_until",
+                "Until when the run waits for points or the API; null if it does not.",
+            ),
         ],
     ),
     (
@@ -26,7 +32,10 @@ pub(super) const OTHER_EVENTS: [(&str, &str, &[(&str, &str)]); 3] = [
             ("status", "`done`, `done_with_errors`, `failed`, `interrupted` or `paused`."),
             ("seconds", "Time from start to end."),
             ("streams", "The reports of all streams."),
-            ("planned, points", "What was planned, and what was spent of a quota; null where nothing is known."),
+            (
+                "planned, points",
+                "What was planned, and what was spent of a quota; null where nothing is known.",
+            ),
             ("notices", "Notices of the run itself."),
             ("refused", "Number of refused slices."),
         ],
@@ -58,7 +67,8 @@ pub(super) struct Item {
 /// The product's source files.
 fn sources() -> impl Iterator<Item = String> {
     let folders = ["src", "crates"].map(|folder| files(&root().join(folder))).concat();
-    let sources = folders.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "rs"));
+    let sources =
+        folders.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "rs"));
     sources.map(|path| {
         let text = fs::read_to_string(path).unwrap();
         text.split("#[cfg(test)]").next().unwrap().to_owned()
@@ -73,7 +83,8 @@ pub(super) fn mentions(text: &str) -> bool {
 /// Words that follow a text in the source, up to a quotation mark.
 pub(super) fn after(text: &str) -> Vec<String> {
     let words = |source: String| {
-        let parts = source.split(text).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        let parts =
+            source.split(text).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
         parts.collect::<Vec<_>>()
     };
     sources().flat_map(words).collect()
@@ -126,13 +137,16 @@ fn items(lines: &[String]) -> Vec<Item> {
             }
             inside.clear();
         } else if let Some(doc) = text.strip_prefix("///") {
-            next.doc = format!("{} {}", next.doc, doc.trim()).trim().to_owned();
+            if !next.doc.is_empty() {
+                next.doc.push(' ');
+            }
+            next.doc.push_str(doc.trim());
         } else if text == "#[default]" {
             next.is_default = true;
         } else if let Some(name) = text.strip_prefix("#[serde(rename = \"") {
             name.split('"').next().unwrap().clone_into(&mut next.name);
         } else if text.contains("skip)]") {
-            next.value = "skipped".to_owned();
+            "skipped".clone_into(&mut next.value);
         } else if !text.starts_with('#') && !text.is_empty() {
             let (head, value) = text.trim_end_matches(',').split_once(" = ").unwrap_or((text, ""));
             if next.value == "skipped" {

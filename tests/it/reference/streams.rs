@@ -27,7 +27,8 @@ fn the_streams_of_each_spec() {
             spec.docs.as_deref().unwrap_or_default()
         )
         .unwrap();
-        let rows: Vec<_> = spec.connection.iter().map(|(name, field)| field_row(name, field)).collect();
+        let rows: Vec<_> =
+            spec.connection.iter().map(|(name, field)| field_row(name, field)).collect();
         let columns = ["field", "needed", "default", "variable", "help"];
         text += &format!("## Connection\n\n{}", table(&columns, &rows));
         let rows: Vec<_> = spec.inputs.iter().map(|(name, input)| input_row(name, input)).collect();
@@ -92,17 +93,26 @@ fn input_row(name: &str, input: &Input) -> Vec<String> {
 fn limits(spec: &Spec) -> String {
     let limits = &spec.limits;
     let mut rows = vec![
-        vec!["Requests a second".to_owned(), limits.requests_per_second.map_or("no limit".to_owned(), |one| one.to_string())],
+        vec![
+            "Requests a second".to_owned(),
+            limits.requests_per_second.map_or("no limit".to_owned(), |one| one.to_string()),
+        ],
         vec!["Requests in flight".to_owned(), limits.concurrency.to_string()],
     ];
     if let Some(points) = &limits.points {
-        rows.push(vec!["Points in an hour, where they count".to_owned(), points.per_hour.to_string()]);
+        rows.push(vec![
+            "Points in an hour, where they count".to_owned(),
+            points.per_hour.to_string(),
+        ]);
         rows.push(vec!["Points of a request".to_owned(), points.base.to_string()]);
         for (class, each) in &points.object {
             rows.push(vec![format!("Points of each record of class `{class}`"), each.to_string()]);
         }
     }
-    format!("\n## Limits\n\nA replication may set others, see `limits` there.\n\n{}", table(&["limit", "value"], &rows))
+    format!(
+        "\n## Limits\n\nA replication may set others, see `limits` there.\n\n{}",
+        table(&["limit", "value"], &rows)
+    )
 }
 
 fn index_row(stream: &Value) -> Vec<String> {
@@ -126,8 +136,12 @@ fn described(spec: &Spec, stream: &Value) -> String {
     let mut out = format!("\n### {name}\n\n{}\n\n", stream["doc"].as_str().unwrap_or_default());
     let mut facts = vec![("Key", list(&stream["key"])), ("Parent", list(&stream["parents"]))];
     let routes = stream["routes"].as_array().into_iter().flatten();
-    let routes = routes.filter(|route| route["own"] != true).filter_map(|route| route["route"].as_str());
-    facts.push(("Other routes", routes.map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")));
+    let routes =
+        routes.filter(|route| route["own"] != true).filter_map(|route| route["route"].as_str());
+    facts.push((
+        "Other routes",
+        routes.map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", "),
+    ));
     let cursor = declared.cursor.as_ref().map(|cursor| match cursor.field.as_str() {
         "" => "declared".to_owned(),
         field => format!("`{field}`"),
@@ -140,7 +154,10 @@ fn described(spec: &Spec, stream: &Value) -> String {
         None => "in every run".to_owned(),
     };
     facts.push(("Full read by `incremental`", refresh));
-    facts.push(("API documentation", stream["docs"].as_str().map(|url| format!("<{url}>")).unwrap_or_default()));
+    facts.push((
+        "API documentation",
+        stream["docs"].as_str().map(|url| format!("<{url}>")).unwrap_or_default(),
+    ));
     for (title, text) in facts.iter().filter(|(_, text)| !text.is_empty()) {
         writeln!(out, "- {title}: {text}").unwrap();
     }

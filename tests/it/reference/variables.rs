@@ -8,9 +8,18 @@ const VARIABLES: [(&str, &[(&str, &str)]); 5] = [
     (
         "weir",
         &[
-            ("WEIR_HOME", "Folder of weir's own files: `connections.yaml`, `trusted`, `ledger/`. Default: `~/.weir`."),
-            ("HOME", "Home folder, for `~` in paths and for `~/.weir`. Ignored if it is a relative path."),
-            ("RUST_LOG", "Log records on stderr, such as `debug` or `weir=trace`. Default: `warn`; `debug` with `--verbose`. Records of other libraries are never shown."),
+            (
+                "WEIR_HOME",
+                "Folder of weir's own files: `connections.yaml`, `trusted`, `ledger/`. Default: `~/.weir`.",
+            ),
+            (
+                "HOME",
+                "Home folder, for `~` in paths and for `~/.weir`. Ignored if it is a relative path.",
+            ),
+            (
+                "RUST_LOG",
+                "Log records on stderr, such as `debug` or `weir=trace`. Default: `warn`; `debug` with `--verbose`. Records of other libraries are never shown.",
+            ),
             ("NO_COLOR", "If set, weir prints no colours."),
             ("TERM", "With `dumb`, weir neither redraws lines nor prints colours."),
         ],
@@ -18,18 +27,27 @@ const VARIABLES: [(&str, &[(&str, &str)]); 5] = [
     (
         "Network",
         &[
-            ("SSL_CERT_FILE", "PEM file of the certificates to trust, in place of the system's. See [Networks](../howto/networks.md)."),
+            (
+                "SSL_CERT_FILE",
+                "PEM file of the certificates to trust, in place of the system's. See [Networks](../howto/networks.md).",
+            ),
             ("SSL_CERT_DIR", "Folder of such files."),
             ("HTTPS_PROXY", "Proxy for `https` requests. Also in lower case."),
             ("HTTP_PROXY", "Proxy for `http` requests. Also in lower case."),
             ("ALL_PROXY", "Proxy for all requests. Also in lower case."),
-            ("NO_PROXY", "Hosts that are reached without the proxy, separated by commas. Also in lower case."),
+            (
+                "NO_PROXY",
+                "Hosts that are reached without the proxy, separated by commas. Also in lower case.",
+            ),
         ],
     ),
     (
         "Postgres",
         &[
-            ("PGHOST", "Server; used, like all variables of this table, where the connection leaves the setting out."),
+            (
+                "PGHOST",
+                "Server; used, like all variables of this table, where the connection leaves the setting out.",
+            ),
             ("PGPORT", "Port."),
             ("PGUSER", "User."),
             ("PGPASSWORD", "Password."),
@@ -37,8 +55,14 @@ const VARIABLES: [(&str, &[(&str, &str)]); 5] = [
             ("PGDATABASE", "Database."),
             ("PGSERVICE", "Service whose settings are used."),
             ("PGSERVICEFILE", "File of the user's services. Default: `~/.pg_service.conf`."),
-            ("PGSYSCONFDIR", "Folder of the system's `pg_service.conf`. Default: `/etc/postgresql-common`."),
-            ("PGSSLMODE", "TLS: `disable`, `allow`, `prefer`, `require`, `verify-ca`, `verify-full`."),
+            (
+                "PGSYSCONFDIR",
+                "Folder of the system's `pg_service.conf`. Default: `/etc/postgresql-common`.",
+            ),
+            (
+                "PGSSLMODE",
+                "TLS: `disable`, `allow`, `prefer`, `require`, `verify-ca`, `verify-full`.",
+            ),
             ("PGSSLROOTCERT", "PEM file of the authority to trust."),
             ("PGCHANNELBINDING", "`disable`, `prefer` or `require`."),
             ("PGCONNECT_TIMEOUT", "Longest time to connect, in seconds."),
@@ -50,9 +74,18 @@ const VARIABLES: [(&str, &[(&str, &str)]); 5] = [
     (
         "Object stores",
         &[
-            ("AWS_*", "Settings of S3, such as `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` and `AWS_ENDPOINT_URL`; used where the connection leaves the setting out."),
-            ("GOOGLE_*", "Settings of Google Cloud Storage, such as `GOOGLE_APPLICATION_CREDENTIALS`."),
-            ("AZURE_*", "Settings of Azure, such as `AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`."),
+            (
+                "AWS_*",
+                "Settings of S3, such as `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` and `AWS_ENDPOINT_URL`; used where the connection leaves the setting out.",
+            ),
+            (
+                "GOOGLE_*",
+                "Settings of Google Cloud Storage, such as `GOOGLE_APPLICATION_CREDENTIALS`.",
+            ),
+            (
+                "AZURE_*",
+                "Settings of Azure, such as `AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`.",
+            ),
             ("AZURE_STORAGE_ACCOUNT", "Another name of `AZURE_STORAGE_ACCOUNT_NAME`."),
             ("AZURE_STORAGE_KEY", "Another name of `AZURE_STORAGE_ACCOUNT_KEY`."),
             ("AZURE_STORAGE_SERVICE_ENDPOINT", "Another name of `AZURE_STORAGE_ENDPOINT`."),
@@ -60,7 +93,13 @@ const VARIABLES: [(&str, &[(&str, &str)]); 5] = [
             ("GOOGLE_STORAGE_EMULATOR_HOST", "Address of an emulator of Google Cloud Storage."),
         ],
     ),
-    ("Connections", &[("CONNECTION", "A variable with the name of a connection defines it, such as `WAREHOUSE='postgres://…'`. See [Connections](../howto/connections.md).")]),
+    (
+        "Connections",
+        &[(
+            "CONNECTION",
+            "A variable with the name of a connection defines it, such as `WAREHOUSE='postgres://…'`. See [Connections](../howto/connections.md).",
+        )],
+    ),
 ];
 
 #[test]
@@ -92,14 +131,17 @@ fn the_environment_variables() {
 
 #[test]
 fn no_environment_variable_is_left_out() {
-    let known: Vec<&str> = VARIABLES.iter().flat_map(|(_, all)| *all).map(|(name, _)| *name).collect();
+    let known: Vec<&str> =
+        VARIABLES.iter().flat_map(|(_, all)| *all).map(|(name, _)| *name).collect();
     let families = ["PG", "AWS_", "AZURE_", "GOOGLE_", "SSL_", "WEIR_", "RUST_"];
     let others = ["HOME", "TERM", "NO_COLOR", "NO_PROXY", "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"];
     for text in source::literals() {
         let is_name = text.len() > 3
-            && text.chars().all(|sign| sign.is_ascii_uppercase() || sign.is_ascii_digit() || sign == '_');
-        let is_variable =
-            families.iter().any(|family| text.starts_with(family)) || others.contains(&text.as_str());
+            && text
+                .chars()
+                .all(|sign| sign.is_ascii_uppercase() || sign.is_ascii_digit() || sign == '_');
+        let is_variable = families.iter().any(|family| text.starts_with(family))
+            || others.contains(&text.as_str());
         if is_name && is_variable {
             let prefix = format!("{text}*");
             let listed = known.contains(&text.as_str()) || known.contains(&prefix.as_str());

@@ -14,7 +14,6 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Whether pages are to be written.
-#[expect(clippy::disallowed_methods, reason = "a setting of the tests")]
 pub(crate) fn updates() -> bool {
     std::env::var_os(UPDATE).is_some()
 }
