@@ -88,7 +88,8 @@ fn the_exit_codes() {
     text += &table(&["code", "means"], &rows);
     text += "\n\
         If streams of one run end differently, the first of these that applies decides: failed, paused, \
-        interrupted, done with errors, done. So a lasting failure is not hidden by a pause.\n\n\
+        interrupted, done with errors, done. So a pause does not hide a lasting failure. \
+        What was read is saved in each case, and a run that ends with 1 says when the paused rest can be read.\n\n\
         The [Airflow guide](../howto/airflow.md) shows what a scheduler does with each code.\n";
     expect_page(&page("exit-codes.md"), &text);
 }

@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::{head, page, source, table};
-use crate::support::book::expect_page;
+use crate::support::{
+    book::expect_page,
+    user::{User, ended},
+};
 
 /// Definitions that a table shows in place, and the words for them.
 const IN_PLACE: [(&str, &str); 3] = [
@@ -43,6 +46,15 @@ fn the_connections_language() {
         page of its spec: [Confluence](confluence.md), [Jira](jira.md); those of a database are under \
         [Postgres](postgres.md).\n";
     expect_page(&page("connections.md"), &language("Connections file", intro, &schema));
+}
+
+#[test]
+fn the_status() {
+    let (out, _) = ended(&User::new().run(&["schema", "status"]), 0);
+    let schema = serde_json::from_str(&out).unwrap();
+    let intro = "`weir sync status REPLICATION --json` prints this object. `weir schema status` prints this page as a \
+        JSON Schema. Times are in UTC.\n";
+    expect_page(&page("status.md"), &language("Status as JSON", intro, &schema));
 }
 
 fn language(title: &str, intro: &str, schema: &Value) -> String {
