@@ -105,9 +105,6 @@ fn limits(spec: &Spec) -> String {
             points.per_hour.to_string(),
         ]);
         rows.push(vec!["Points of a request".to_owned(), points.base.to_string()]);
-        for (class, each) in &points.object {
-            rows.push(vec![format!("Points of each record of class `{class}`"), each.to_string()]);
-        }
     }
     format!(
         "\n## Limits\n\nA replication may set others, see `limits` there.\n\n{}",
@@ -136,8 +133,9 @@ fn described(spec: &Spec, stream: &Value) -> String {
     let mut out = format!("\n### {name}\n\n{}\n\n", stream["doc"].as_str().unwrap_or_default());
     let mut facts = vec![("Key", list(&stream["key"])), ("Parent", list(&stream["parents"]))];
     let routes = stream["routes"].as_array().into_iter().flatten();
-    let routes =
-        routes.filter(|route| route["own"] != true).filter_map(|route| route["route"].as_str());
+    let routes = routes
+        .filter(|route| route["own"] != true && route["default"] != true)
+        .filter_map(|route| route["route"].as_str());
     facts.push((
         "Other routes",
         routes.map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", "),
@@ -154,6 +152,12 @@ fn described(spec: &Spec, stream: &Value) -> String {
         None => "in every run".to_owned(),
     };
     facts.push(("Full read by `incremental`", refresh));
+    let cost = &stream["cost"];
+    let of_record = cost.get("record").or_else(|| cost.get("object")).and_then(Value::as_u64);
+    let cost = of_record.zip(cost["request"].as_u64()).map(|(record, request)| {
+        format!("{request} for each request and {record} for each record, where points count")
+    });
+    facts.push(("Points", cost.unwrap_or_default()));
     facts.push((
         "API documentation",
         stream["docs"].as_str().map(|url| format!("<{url}>")).unwrap_or_default(),
