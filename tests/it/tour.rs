@@ -52,6 +52,13 @@ fn the_example_spec() {
 }
 
 #[test]
+fn the_guides() {
+    for guide in ["budgets", "recovery"] {
+        Tour::new("").take(&[format!("docs/src/howto/{guide}.md")]);
+    }
+}
+
+#[test]
 fn the_demo_of_the_readme() {
     let tour = Tour::new("");
     let from = root().join("replications");
