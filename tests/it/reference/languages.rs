@@ -33,7 +33,9 @@ fn the_replication_language() {
     let schema = weir::replication::json_schema();
     let intro = "A replication is a YAML file that says what goes where. `weir sync validate FILE` checks one, and \
         `weir schema replication` prints this page as a JSON Schema for editors.\n\n\
-        What a stream says wins over `defaults`. A relative path is relative to the folder of the replication.\n";
+        `source`, `target`, `streams` and an `object` for each stream are required; `object` is usually set once, in \
+        `defaults`, with `{stream_name}` in it. `mode` is `full-refresh` unless set. What a stream says wins over \
+        `defaults`. A relative path is relative to the folder of the replication.\n";
     expect_page(&page("replication.md"), &language("Replication language", intro, &schema));
 }
 
