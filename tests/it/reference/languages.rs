@@ -9,10 +9,17 @@ use crate::support::{
 };
 
 /// Definitions that a table shows in place, and the words for them.
-const IN_PLACE: [(&str, &str); 3] = [
+const IN_PLACE: [(&str, &str); 4] = [
+    ("ByteSize", "size, such as `512KiB`, `64MiB`, `1GiB`"),
     ("Duration", "duration, such as `90s`, `10m`, `1h`"),
     ("Refresh", "duration, or `with_parent`"),
     ("Scalar", "text"),
+];
+
+/// Definitions whose keys have no description in the schema, and the types that document them.
+const ELSEWHERE: [(&str, &[&str]); 2] = [
+    ("ForEachKeys", &["QueueItems", "InputItems", "ValueItems", "RangeItems"]),
+    ("ColumnKeys", &["ColumnType", "ColumnSpec"]),
 ];
 
 #[test]
@@ -99,7 +106,10 @@ fn shape(name: &str, schema: &Value, definitions: &Map<String, Value>) -> String
                 let description = value["description"].as_str().or_else(|| {
                     value["anyOf"].as_array()?.iter().find_map(|form| form["description"].as_str())
                 });
-                let meaning = unlinked(description.unwrap_or_default());
+                let meaning = match description {
+                    Some(text) => unlinked(text),
+                    None => unlinked(&documented_elsewhere(name, key)),
+                };
                 vec![format!("`{key}`"), kind(value, definitions), fallback, meaning]
             })
             .collect();
@@ -125,6 +135,16 @@ fn shape(name: &str, schema: &Value, definitions: &Map<String, Value>) -> String
         return out;
     }
     out + &format!("Value: {}.\n", kind(schema, definitions))
+}
+
+/// The doc comment of a key in the types that its definition is made of.
+fn documented_elsewhere(definition: &str, key: &str) -> String {
+    let types = ELSEWHERE.iter().find(|(name, _)| *name == definition).map(|(_, types)| *types);
+    let mut items = types.unwrap_or_default().iter().flat_map(|name| {
+        let fields = source::fields_of(name).unwrap_or_default();
+        fields.into_iter().chain(source::variants(name))
+    });
+    items.find(|item| plain(&item.name) == plain(key)).map(|item| item.doc).unwrap_or_default()
 }
 
 /// Letters of a name, by which a variant and its value are compared.

@@ -109,7 +109,12 @@ pub(super) fn variants(name: &str) -> Vec<Item> {
 
 /// Public fields of a struct.
 pub(super) fn fields(name: &str) -> Vec<Item> {
-    items(&body(&format!("struct {name} {{")).unwrap())
+    fields_of(name).unwrap_or_else(|| panic!("there is no struct `{name}`"))
+}
+
+/// Public fields of a struct, if there is one of that name.
+pub(super) fn fields_of(name: &str) -> Option<Vec<Item>> {
+    body(&format!("struct {name} {{")).map(|body| items(&body))
 }
 
 /// Lines between a declaration's braces.
