@@ -10,7 +10,9 @@ mod site;
 use std::time::Duration;
 
 use site::Site;
-use weir::{sim::Children, spec::Spec, sync::RunReport};
+use weir::spec::Spec;
+use weir::sync::report::RunReport;
+use weir_sim::Children;
 
 /// The reference tenant: on average so many of everything, with long tails.
 fn children() -> Children {

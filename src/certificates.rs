@@ -1,5 +1,5 @@
-//! Whose certificates are trusted: the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name;
-//! Mozilla's on a machine that has none.
+//! Trusted certificates: the system's, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`; Mozilla's if
+//! the system has none.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use x509_cert::{Certificate, der::Decode};
 
 use crate::error::{Error, Kind, Result};
 
-/// What to do about a certificate that is not trusted.
+/// The hint for a certificate that is not trusted.
 pub const HINT: &str =
     "name a PEM file with the certificate of that authority: SSL_CERT_FILE=/path/ca.pem";
 
-/// How TLS is spoken to a server whose certificate must be good.
+/// The TLS configuration that verifies the server's certificate.
 ///
 /// # Errors
-/// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set and holds no certificate.
+/// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set but contains no certificate.
 pub fn client_config() -> Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let broken =
@@ -36,15 +36,16 @@ pub fn client_config() -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// Mozilla's certificates, where the system has none; else nothing.
+/// Mozilla's certificates if the system has none; otherwise empty.
 ///
 /// # Errors
-/// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set and holds no certificate.
+/// `SSL_CERT_FILE` or `SSL_CERT_DIR` is set but contains no certificate.
 pub fn fallback() -> Result<Vec<CertificateDer<'static>>> {
     let unread = |(name, value): (&str, String)| {
-        let what = format!("{name} names `{value}`, where no certificate can be read");
-        Error::input(what)
-            .with_hint(format!("name a PEM file with the certificates to trust, or unset {name}"))
+        let what = format!("{name} is `{value}`, but no certificate can be read there");
+        Error::input(what).with_hint(format!(
+            "set it to a PEM file with the certificates to trust, or unset {name}"
+        ))
     };
     if let Some(named) = named("SSL_CERT_FILE") {
         let read = CertificateDer::pem_file_iter(&named.1);
@@ -71,19 +72,23 @@ pub fn fallback() -> Result<Vec<CertificateDer<'static>>> {
 
 fn verifier(provider: &Arc<CryptoProvider>) -> Result<Verifier> {
     let broken = |error: rustls::Error| {
-        Error::new(Kind::Unreachable, "the certificates to trust cannot be read").because(error)
+        Error::new(Kind::Unreachable, "the trusted certificates cannot be read").because(error)
     };
     Verifier::new_with_extra_roots(fallback()?, Arc::clone(provider)).map_err(broken)
 }
 
-/// A variable that names certificates, with its value, where it has one.
-#[expect(clippy::disallowed_methods, reason = "the library that reads the files goes by the same")]
+/// A variable with the path of certificates, and its value, if it is set.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the library that reads the files uses the same variables"
+)]
 fn named(name: &'static str) -> Option<(&'static str, String)> {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
     Some((name, value))
 }
 
-/// Verifies as the system does, and says who issued a certificate that nobody knows.
+/// Verifies certificates like the system, and names the issuer of a certificate that is not
+/// trusted.
 #[derive(Debug)]
 struct Trusted {
     inner: Verifier,
@@ -107,7 +112,7 @@ impl ServerCertVerifier for Trusted {
         );
         verified.map_err(|error| match error {
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                let why = Unknown(issuer(end_entity, intermediates));
+                let why = UnknownAuthority(issuer(end_entity, intermediates));
                 OtherError(Arc::new(why)).into()
             }
             other => other,
@@ -137,21 +142,22 @@ impl ServerCertVerifier for Trusted {
     }
 }
 
-/// Why a certificate was refused, from the text of an error and its causes; `None` when that was not it.
+/// Why a certificate was rejected, from the text of an error and its causes; `None` if the error
+/// has another reason.
 pub fn refusal(text: &str) -> Option<String> {
     let unknown = text.rsplit_once(UNKNOWN).map(|(_, rest)| format!("{UNKNOWN}{rest}"));
     let other = || text.split_once("invalid peer certificate: ").map(|(_, why)| why.to_owned());
     unknown.or_else(other)
 }
 
-/// How the refusal of an unknown authority begins.
+/// Start of the message about an unknown authority.
 const UNKNOWN: &str = "its authority ";
 
-/// The authority that issued a certificate, and that nobody here knows.
+/// The authority that issued a certificate and is not trusted.
 #[derive(Debug)]
-struct Unknown(Option<String>);
+struct UnknownAuthority(Option<String>);
 
-impl std::fmt::Display for Unknown {
+impl std::fmt::Display for UnknownAuthority {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Some(issuer) => write!(formatter, "{UNKNOWN}`{issuer}` is not trusted here"),
@@ -160,14 +166,14 @@ impl std::fmt::Display for Unknown {
     }
 }
 
-impl std::error::Error for Unknown {}
+impl std::error::Error for UnknownAuthority {}
 
-/// Name of the authority at the upper end of a chain.
+/// Name of the authority at the root of a chain.
 fn issuer(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Option<String> {
     let read = |der: &CertificateDer<'_>| Certificate::from_der(der).ok();
     let mut top = read(end_entity)?.tbs_certificate.issuer;
     let above: Vec<Certificate> = intermediates.iter().filter_map(read).collect();
-    // Each step uses one certificate at most, so that a circle ends.
+    // Each step uses each certificate at most once, so that a circular chain ends.
     for _ in &above {
         let next = above.iter().map(|one| &one.tbs_certificate).find(|one| one.subject == top);
         match next {

@@ -1,4 +1,4 @@
-//! The one error type: what happened, what caused it, and what the reader can do next.
+//! weir's error type: what happened, its cause, and a hint for the user.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::secret::shown;
 /// Result with weir's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What the reader of an error does next; decides the exit code.
+/// The kind of an error. It determines the exit code, and what the user does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -15,29 +15,29 @@ pub enum Kind {
     Input,
     /// The API does not accept the credentials, or they lack a permission: replace or extend them.
     Credentials,
-    /// The credentials are right, but may not do this: extend them, or leave the stream out.
+    /// The credentials are valid but lack a permission: extend them, or exclude the stream.
     Permission,
     /// The API refused a request for another reason: read its message.
     Rejected,
-    /// Nobody answered: check the host, the network, the proxy.
+    /// The API did not respond: check the host, the network, the proxy.
     Unreachable,
-    /// The API answered something that is not what the spec declares: correct the spec.
+    /// The response differs from what the spec declares: correct the spec.
     Shape,
-    /// The target refused or broke: check the database or the store.
+    /// The target refused the request or failed: check the database or the store.
     Target,
     /// Another run holds the lock: wait until it is done.
     Busy,
-    /// The run was told to stop: run it again.
+    /// The run was stopped: run it again.
     Interrupted,
-    /// What may be spent is spent: run it again later.
+    /// The points budget is spent: run it again later.
     Paused,
 }
 
 /// What happened, in a lowercase clause, with an optional cause and hint.
 ///
-/// `Display` prints only the clause; [`Error::source`](std::error::Error::source) leads to the
-/// cause; [`Error::hint`] says what to do. None of the three ever holds a secret: known ones are masked,
-/// and control characters escaped, since a part may come from a server.
+/// `Display` prints only the clause. [`Error::source`](std::error::Error::source) returns the
+/// cause, [`Error::hint`] the hint. None of the three contains a secret: known secrets are masked,
+/// and control characters are escaped, because parts of the text may come from a server.
 pub struct Error {
     kind: Kind,
     message: String,
@@ -46,8 +46,8 @@ pub struct Error {
 }
 
 impl Kind {
-    /// Whether it may be gone the next time, without a change of spec or replication: what was done
-    /// so far is then worth keeping.
+    /// Whether the next run may succeed without a change of spec or replication, so that the
+    /// progress is worth saving.
     pub fn passes(self) -> bool {
         matches!(
             self,
@@ -72,45 +72,46 @@ impl Error {
         Self::new(Kind::Input, message)
     }
 
-    /// Trouble with the target; see [`Kind::Target`].
+    /// A problem with the target; see [`Kind::Target`].
     pub fn target(message: impl Into<String>) -> Self {
         Self::new(Kind::Target, message)
     }
 
-    /// Adds what the reader can do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(shown(&hint.into()));
         self
     }
 
-    /// Adds what caused it.
+    /// Adds the cause.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// Puts a clause before this error, which becomes its cause; kind stays, the hint moves up.
+    /// Wraps this error in a new message and makes it the cause. The kind stays, and the hint moves
+    /// to the new error.
     #[must_use]
     pub fn within(mut self, message: impl Into<String>) -> Self {
         let hint = self.hint.take();
         Self { kind: self.kind, message: shown(&message.into()), hint, cause: Some(Box::new(self)) }
     }
 
-    /// Says at the beginning of the message what it is about.
+    /// Puts the subject at the beginning of the message.
     #[must_use]
     pub fn about(mut self, subject: &str) -> Self {
         self.message = shown(&format!("{subject}: {}", self.message));
         self
     }
 
-    /// What the reader does next.
+    /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What to do about it, when there is something to say.
+    /// The hint, if there is one.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Hashes of a fixed kind: what is saved with them means the same to every build and machine.
+//! Hashes with fixed algorithms: saved hashes are valid for every build and machine.
 
 use std::hash::Hasher;
 
@@ -10,11 +10,11 @@ use arrow_array::{
 use arrow_schema::DataType;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-/// 128 bits, wide enough that two values with the same hash are not to be expected.
+/// A hash of 128 bits, wide enough that collisions are not expected.
 pub(crate) type Wide = u128;
 
-/// SipHash-1-3 with a zero key, 128 bits, of one more value after those that `hash` stands for. `None` is
-/// a value of its own.
+/// SipHash-1-3 with a zero key and 128 bits: extends `hash` by one more value. `None` is a distinct
+/// value.
 pub(crate) fn with(hash: Wide, value: Option<&[u8]>) -> Wide {
     let mut hasher = SipHasher13::new();
     hasher.write(&hash.to_le_bytes());
@@ -46,7 +46,7 @@ pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// A value's bytes; `None` for null.
+/// The bytes of a value; `None` for null.
 fn bytes(array: &dyn Array, row: usize) -> Option<&[u8]> {
     if array.is_null(row) {
         return None;
@@ -59,7 +59,7 @@ fn bytes(array: &dyn Array, row: usize) -> Option<&[u8]> {
     })
 }
 
-/// Bytes of a value of fixed width, as Arrow keeps it: little-endian.
+/// Bytes of a fixed-width value as in Arrow: little-endian.
 fn fixed(array: &dyn Array, row: usize) -> &[u8] {
     let width = array.data_type().primitive_width().unwrap_or_default();
     let buffer = match array.data_type() {
@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn hashes_are_the_same_for_ever() {
-        // Saved state holds such numbers: another value here makes every replication read anew.
+        // Saved state contains these hashes: a different value here makes every replication read
+        // everything again.
         assert_eq!(with(0, Some(b"7 123")), 82_028_979_941_026_899_431_206_110_044_361_211_368);
         assert_eq!(fnv(*b"weir"), 4_420_281_892_235_557_110);
     }

@@ -13,7 +13,6 @@ pub mod error;
 mod hash;
 
 pub mod certificates;
-pub mod ledger;
 pub mod path;
 pub mod report;
 pub mod schema;
@@ -23,25 +22,26 @@ pub mod template;
 pub mod yaml;
 
 pub mod decode;
+pub mod quota;
 
-pub mod fetch;
 pub mod spec;
 pub mod write;
 
+pub mod http;
 pub mod replication;
 
 pub mod connection;
-pub mod paginate;
-pub mod quota;
-pub mod respond;
-pub mod throttle;
-
-pub mod auth;
 
 pub mod plan;
 
-pub mod engine;
-pub mod sim;
+pub mod progress;
+mod queue;
+
+pub mod planner;
+
+mod extract;
+
+pub mod run;
 
 pub mod sync;
 

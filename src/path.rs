@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
+pub enum PathStep {
     /// The field of this name.
     Key(String),
     /// The item at this position, from 0.
@@ -17,19 +17,19 @@ pub enum Step {
     Up,
 }
 
-/// A way from a JSON value to values inside it. The empty path is the value itself.
+/// A path from a JSON value to values inside it. The empty path is the value itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path {
     /// Its steps.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PathStep>,
 }
 
-/// Why a text is no path.
+/// Why a text is not a valid path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathError {
     /// A lowercase clause.
     pub message: String,
-    /// Where in the text, in bytes from 0.
+    /// Byte offset of the error in the text, from 0.
     pub offset: usize,
 }
 
@@ -47,18 +47,19 @@ impl Path {
         let mut steps = Vec::new();
         let mut rest = text;
         while let Some(below) = rest.strip_prefix('^') {
-            steps.push(Step::Up);
+            steps.push(PathStep::Up);
             rest = below.strip_prefix('.').unwrap_or(below);
         }
         while !rest.is_empty() {
             let offset = text.len() - rest.len();
             let (step, tail) = if let Some(inner) = rest.strip_prefix('[') {
                 bracket(inner).ok_or_else(|| PathError {
-                    message: "after `[` comes `]`, a number or a quoted name, then `]`".to_owned(),
+                    message: "`[` must be followed by `]`, or by a number or a quoted name and `]`"
+                        .to_owned(),
                     offset,
                 })?
             } else {
-                key(rest, steps.is_empty() || matches!(steps.last(), Some(Step::Up)))
+                key(rest, steps.is_empty() || matches!(steps.last(), Some(PathStep::Up)))
                     .ok_or_else(|| PathError { message: "a name is missing".to_owned(), offset })?
             };
             steps.push(step);
@@ -67,52 +68,53 @@ impl Path {
         Ok(Self { steps })
     }
 
-    /// The value it leads to; `None` when something on the way is missing or it goes to many.
+    /// The value at the path; `None` if a part of the path is missing, or if it leads to several
+    /// values.
     pub fn find<'value>(&self, value: &'value Value) -> Option<&'value Value> {
         self.steps.iter().try_fold(value, |value, step| match step {
-            Step::Key(name) => value.get(name),
-            Step::Index(index) => value.get(index),
-            Step::Each | Step::Up => None,
+            PathStep::Key(name) => value.get(name),
+            PathStep::Index(index) => value.get(index),
+            PathStep::Each | PathStep::Up => None,
         })
     }
 }
 
 /// `.name` or, at the start, `name`.
-fn key(text: &str, first: bool) -> Option<(Step, &str)> {
+fn key(text: &str, first: bool) -> Option<(PathStep, &str)> {
     let text = if first { text } else { text.strip_prefix('.')? };
     let end = text.find(['.', '[']).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let trimmed = !name.is_empty() && name.trim() == name && !name.contains(['{', '}', ']', '^']);
-    trimmed.then(|| (Step::Key(name.to_owned()), rest))
+    trimmed.then(|| (PathStep::Key(name.to_owned()), rest))
 }
 
-/// What follows an opening bracket.
-fn bracket(text: &str) -> Option<(Step, &str)> {
+/// The step after an opening bracket.
+fn bracket(text: &str) -> Option<(PathStep, &str)> {
     if let Some(rest) = text.strip_prefix(']') {
-        return Some((Step::Each, rest));
+        return Some((PathStep::Each, rest));
     }
     if text.starts_with('"') {
         let mut names = serde_json::Deserializer::from_str(text).into_iter::<String>();
         let name = names.next()?.ok()?;
         let rest = text.get(names.byte_offset()..)?.strip_prefix(']')?;
-        return Some((Step::Key(name), rest));
+        return Some((PathStep::Key(name), rest));
     }
     let (digits, rest) = text.split_once(']')?;
-    digits.parse().ok().map(|index| (Step::Index(index), rest))
+    digits.parse().ok().map(|index| (PathStep::Index(index), rest))
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, step) in self.steps.iter().enumerate() {
             match step {
-                Step::Key(name) if name.contains(['.', '[', ' ']) => {
+                PathStep::Key(name) if name.contains(['.', '[', ' ']) => {
                     write!(formatter, "[{name:?}]")?;
                 }
-                Step::Key(name) if position == 0 => formatter.write_str(name)?,
-                Step::Key(name) => write!(formatter, ".{name}")?,
-                Step::Index(index) => write!(formatter, "[{index}]")?,
-                Step::Each => formatter.write_str("[]")?,
-                Step::Up => formatter.write_str(if position == 0 { "^" } else { ".^" })?,
+                PathStep::Key(name) if position == 0 => formatter.write_str(name)?,
+                PathStep::Key(name) => write!(formatter, ".{name}")?,
+                PathStep::Index(index) => write!(formatter, "[{index}]")?,
+                PathStep::Each => formatter.write_str("[]")?,
+                PathStep::Up => formatter.write_str(if position == 0 { "^" } else { ".^" })?,
             }
         }
         Ok(())
@@ -126,12 +128,12 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, steps: &[Step]) {
+    fn check(text: &str, steps: &[PathStep]) {
         assert_eq!(Path::parse(text).unwrap().steps, steps, "{text}");
     }
 
-    fn named(name: &str) -> Step {
-        Step::Key(name.to_owned())
+    fn named(name: &str) -> PathStep {
+        PathStep::Key(name.to_owned())
     }
 
     #[test]
@@ -139,11 +141,11 @@ mod tests {
         check("", &[]);
         check("id", &[named("id")]);
         check("body.storage.value", &[named("body"), named("storage"), named("value")]);
-        check("results[].labels", &[named("results"), Step::Each, named("labels")]);
-        check("errors[0].title", &[named("errors"), Step::Index(0), named("title")]);
+        check("results[].labels", &[named("results"), PathStep::Each, named("labels")]);
+        check("errors[0].title", &[named("errors"), PathStep::Index(0), named("title")]);
         check("a[\"b.c\"].d", &[named("a"), named("b.c"), named("d")]);
         check("[\"odd key\"]", &[named("odd key")]);
-        check("^.id", &[Step::Up, named("id")]);
+        check("^.id", &[PathStep::Up, named("id")]);
         check("inline-marker-ref", &[named("inline-marker-ref")]);
     }
 

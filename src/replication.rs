@@ -1,34 +1,40 @@
-//! The YAML of a run: which streams of which source go where, and how.
+//! The replication language: the YAML that declares which streams are read from which source, and
+//! how they are written to which target.
+
+use std::{borrow::Cow, time::Duration};
 
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use crate::ledger::Budget;
+use crate::quota::terms::Budget;
+use crate::quota::terms::OnBudget;
 use crate::schema::ColumnType;
-use crate::spec::Refresh;
+use crate::spec::{Refresh, Span};
 use crate::write::Deletes;
-use crate::yaml::{Document, Finding, Guard, Node, NodeValue, Place, Problems, lenient, suggest};
+use crate::yaml::{
+    Document, Finding, Guard, Node, NodeValue, Place, Problems, Renamed, lenient, suggest,
+};
 
-/// Placeholders that an `object` may hold, in single braces.
+/// Placeholders of `object`, written in single braces.
 pub const PLACEHOLDERS: [&str; 5] =
     ["stream_name", "source", "run_id", "run_date", "run_timestamp"];
 
-/// Keys that replications of other tools have, and what to do about them here.
+/// Keys of other tools' replications, each with a hint.
 const NEEDLESS: [(&str, &str); 10] = [
-    ("primary_key", "the spec knows this: delete the line"),
-    ("update_key", "the spec knows this: delete the line"),
-    ("source_options", "the spec knows this: delete the line"),
-    ("target_options", "the target knows this: delete the line"),
-    ("sql", "the spec says what is asked for: delete the line; `select` names columns"),
-    ("where", "`inputs` choose what is read: `weir spec show NAME` lists those of an API"),
+    ("primary_key", "the spec declares this: delete the line"),
+    ("update_key", "the spec declares this: delete the line"),
+    ("source_options", "the spec declares this: delete the line"),
+    ("target_options", "the target determines this: delete the line"),
+    ("sql", "the spec declares the requests: delete the line; `select` chooses columns"),
+    ("where", "use `inputs`: `weir spec show NAME` lists the inputs of an API"),
     ("single", "an `object` that names one file makes one file: delete the line"),
-    ("hooks", "weir runs nothing before or after a stream: do so around `weir sync run`"),
-    ("tags", "weir has no use for it: delete the line; `--streams` chooses streams by name"),
-    ("description", "weir has no use for it: delete the line, or make it a comment"),
+    ("hooks", "weir runs no commands before or after a stream: run them around `weir sync run`"),
+    ("tags", "weir does not use this: delete the line; `--streams` chooses streams by name"),
+    ("description", "weir does not use this: delete the line, or make it a comment"),
 ];
 
-/// Keys of streams, which may stand under `defaults` too.
+/// Keys of streams, which are also allowed under `defaults`.
 const OF_STREAMS: [&str; 12] = [
     "mode",
     "object",
@@ -44,84 +50,113 @@ const OF_STREAMS: [&str; 12] = [
     "max_errors",
 ];
 
-/// Modes, as they are written.
+/// Modes, as written in YAML.
 const MODES: [&str; 6] =
     ["full-refresh", "truncate", "snapshot", "incremental", "backfill", "definition-only"];
 
-/// A run: source, target, streams.
+/// A replication: source, target, streams, and how they are read and written.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replication {
-    /// Name under which its state is kept; the file's name without its ending unless set.
+    /// Name under which its state is saved. Default: the name of the file without its extension.
     pub name: Option<String>,
-    /// Connection to an API.
+    /// Name of a connection to an API.
     pub source: String,
-    /// Connection to a database or a store of files.
+    /// Name of a connection to a database or a store of files.
     pub target: String,
-    /// What streams have unless they say otherwise.
+    /// Defaults of all streams.
     #[serde(default)]
     pub defaults: StreamOptions,
-    /// Where the state is kept: a connection to a database or a store of files, or a folder. With the
-    /// target unless set.
+    /// Where the state is saved: the name of a connection to a database or a store of files, or a
+    /// folder. Default: in the target.
     pub state: Option<String>,
-    /// When what was read so far is saved, so that a run that dies can go on from there.
+    /// When streams save what they have read, so that an interrupted run can be resumed.
     #[serde(default)]
     pub checkpoint: Checkpoints,
-    /// The streams: a name, or a pattern such as `*` or `page_*`, to what is particular to it; null
-    /// means the defaults. A later entry wins over an earlier one, a name over a pattern.
+    /// The streams: a name or a pattern such as `*` or `page_*`, each with its settings; null means
+    /// the defaults. A later entry takes precedence over an earlier one, and a name over a pattern.
     pub streams: IndexMap<String, Option<StreamOptions>>,
-    /// What may be spent of the connection's points in an hour, by all runs together: a share of the
-    /// quota, `60%`, or so many points, `20000`. Everything unless set.
+    /// Points that all runs of the connection together may spend per hour: a share of the quota,
+    /// `60%`, or a number of points, `20000`. Default: the whole quota.
     pub budget: Option<Budget>,
-    /// What happens when they are spent; `wait` unless set.
+    /// What happens when the budget is spent. Default: `wait`.
     pub on_budget: Option<OnBudget>,
-    /// Limits in place of the spec's, for all requests to the source.
+    /// Limits that override the spec's, for all requests to the source.
     #[serde(default)]
     pub limits: LimitOverrides,
-    /// Variables for `${NAME}` in values and for connections of that name; the process's own
-    /// environment wins.
+    /// Variables, available as `${NAME}` in values and as connections of that name. The process's
+    /// environment takes precedence.
     #[serde(default)]
     pub env: IndexMap<String, String>,
 }
 
-/// What happens when the points that may be spent are spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBudget {
-    /// The run waits for the next hour.
-    #[default]
-    Wait,
-    /// The run saves what it has read and ends; the next one goes on.
-    Pause,
-}
-
-/// When what was read so far is saved. The earlier of the two counts.
+/// When a stream saves what it has read: at the time or at the size, whichever comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Checkpoints {
-    /// Mebibytes of rows of a stream, in memory's form.
-    pub mib: u32,
-    /// Seconds since the stream's last one.
-    pub seconds: u32,
+    /// Time since the stream's last checkpoint: `10s`, `2m`. 10 seconds unless set.
+    pub every: Span,
+    /// Size of the stream's unsaved rows in memory: `64MiB`. 64 MiB unless set.
+    pub size: ByteSize,
 }
 
 impl Default for Checkpoints {
     fn default() -> Self {
-        Self { mib: 64, seconds: 10 }
+        Self { every: Span(Duration::from_secs(10)), size: ByteSize(64 << 20) }
     }
 }
 
-/// Limits in place of the spec's. Raise them only where the API's owner allows it.
+/// A number of bytes, written with a unit: `512KiB`, `64MiB`, `1GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// Reads `512KiB`, `64MiB` or `1GiB`; `None` when the text is not a size.
+    fn parse(text: &str) -> Option<Self> {
+        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+        let (number, shift) =
+            units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))?;
+        let number: u32 = number.trim_end().parse().ok()?;
+        Some(Self(u64::from(number) << shift))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is not a size; write `512KiB`, `64MiB` or `1GiB`"))
+        })
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ *(KiB|MiB|GiB)$" })
+    }
+}
+
+/// Former names of keys, which replications may still use.
+const RENAMED: [Renamed; 2] = [
+    Renamed { path: &["checkpoint"], former: "seconds", name: "every", unit: "s" },
+    Renamed { path: &["checkpoint"], former: "mib", name: "size", unit: "MiB" },
+];
+
+/// Limits that override the spec's. Raise them only if the API's owner allows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitOverrides {
-    /// Requests a second, over all streams; 0 for no pacing.
+    /// Requests per second over all streams; 0 disables pacing.
     pub requests_per_second: Option<f64>,
-    /// Requests under way at once, over all streams.
+    /// Maximum number of requests in flight over all streams.
     pub concurrency: Option<u32>,
 }
 
-/// Where a replication may hold secrets, and where not.
+/// The keys of a replication with and without secrets.
 const GUARD: Guard = Guard {
     secret: &["env", "source", "target", "state"],
     open: &[
@@ -139,7 +174,7 @@ const GUARD: Guard = Guard {
 };
 
 impl Replication {
-    /// Parses the text of a replication. Problems show no line of it that may hold secrets.
+    /// Parses the text of a replication. Problems do not show lines that may contain secrets.
     ///
     /// # Errors
     /// The text is not YAML.
@@ -147,7 +182,7 @@ impl Replication {
         Document::parse_guarded(file, text, &GUARD)
     }
 
-    /// The `env` of a replication's document, before its values are filled in.
+    /// The `env` of a replication's document, before substitution of its variables.
     pub fn env_of(document: &Document) -> IndexMap<String, String> {
         let entries = match document.root().get("env").map(|node| &node.value) {
             Some(NodeValue::Map(entries)) => entries.as_slice(),
@@ -160,12 +195,13 @@ impl Replication {
         texts.collect()
     }
 
-    /// Reads and checks a replication whose values are filled in.
+    /// Reads and checks a replication after substitution of its variables.
     ///
     /// # Errors
-    /// All that is wrong with its form, and with its meaning as far as it can be known without the
-    /// spec.
+    /// Everything that is wrong with its form, and with its meaning as far as it does not depend on
+    /// the spec.
     pub fn load(document: &Document) -> Result<Self, Problems> {
+        let document = &document.clone().renamed(&RENAMED);
         document.read_checked(Self::check).map_err(|mut problems| {
             for problem in &mut problems.0 {
                 let key = problem.message.strip_prefix("unknown key `");
@@ -188,8 +224,8 @@ impl Replication {
         })
     }
 
-    /// Object of a table that is weir's own, such as `_weir_errors`: beside those of the streams, where
-    /// `defaults.object` puts all of them at the same place in every run, else by `default`.
+    /// Object of one of weir's own tables, such as `_weir_errors`: beside the streams' objects if
+    /// `defaults.object` is the same in every run, otherwise `default`.
     pub fn own_object(&self, name: &str, default: &str) -> String {
         let lasting = |object: &&str| {
             object.contains("{stream_name}")
@@ -203,7 +239,7 @@ impl Replication {
         let mut findings = Vec::new();
         if self.streams.is_empty() {
             let finding = Finding::new(&["streams"], "no stream is named");
-            findings.push(finding.with_hint("`'*':` stands for all streams"));
+            findings.push(finding.with_hint("`'*':` selects all streams"));
         }
         let named =
             self.streams.iter().filter_map(|(name, own)| Some((name.as_str(), own.as_ref()?)));
@@ -215,12 +251,13 @@ impl Replication {
     }
 }
 
-/// Mappings where a text belongs, and what to do about each: a connection stands in quotes, under `env`.
+/// Finds mappings in place of a text, each with a hint: the definition of a connection must be
+/// quoted, under `env`.
 fn mappings(document: &Document) -> impl Iterator<Item = (Place, String)> {
     let is_mapping = |node: &Node| matches!(node.value, NodeValue::Map(_));
     let named = ["source", "target", "state"].into_iter().filter_map(move |key| {
         let node = document.root().get(key).filter(|node| is_mapping(node))?;
-        let hint = "name the connection here, and define it below: env: { NAME: \"{type: …}\" }";
+        let hint = "write the name of a connection here, and define the connection under `env`: env: { NAME: \"{type: …}\" }";
         Some((node.place, hint.to_owned()))
     });
     let entries = match document.root().get("env").map(|node| &node.value) {
@@ -234,7 +271,7 @@ fn mappings(document: &Document) -> impl Iterator<Item = (Place, String)> {
     named.chain(defined)
 }
 
-/// JSON Schema of a replication's file, by which editors complete and check it.
+/// JSON Schema of a replication's file, for completion and checks in editors.
 pub fn json_schema() -> serde_json::Value {
     lenient(schemars::schema_for!(Replication).to_value())
 }
@@ -243,7 +280,7 @@ impl StreamOptions {
     fn check(&self, path: &[&str], findings: &mut Vec<Finding>) {
         for placeholder in self.object.iter().flat_map(|object| placeholders(object)) {
             if !PLACEHOLDERS.contains(&placeholder) {
-                let message = format!("`{{{placeholder}}}` is no placeholder");
+                let message = format!("`{{{placeholder}}}` is not a placeholder");
                 let mut finding = Finding::new(&[path, &["object"]].concat(), message);
                 finding.hint = suggest(placeholder, PLACEHOLDERS);
                 findings.push(finding);
@@ -255,64 +292,67 @@ impl StreamOptions {
             .is_some_and(|level| !(1..=19).contains(&level))
         {
             let path = [path, &["files", "zstd_level"]].concat();
-            findings.push(Finding::new(&path, "levels of zstd go from 1 (fast) to 19 (small)"));
+            findings.push(Finding::new(&path, "`zstd_level` must be from 1 (fast) to 19 (small)"));
         }
     }
 }
 
-/// What stands between single braces.
+/// The texts between single braces.
 fn placeholders(object: &str) -> Vec<&str> {
     let parts = object.split('{').skip(1);
     parts.map(|part| part.split_once('}').map_or(part, |(name, _)| name)).collect()
 }
 
-/// What a replication says of a stream, or of all.
+/// Settings of a stream, or of all streams.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamOptions {
-    /// What is read, and what becomes of the rows the target has; `full-refresh` unless set.
+    /// What is read, and how it is written. Default: `full-refresh`.
     pub mode: Option<Mode>,
-    /// Where the rows go, a template over `stream_name`, `source`, `run_id`, `run_date` and
-    /// `run_timestamp` in single braces: `wiki.{stream_name}`, `wiki/{run_date}/{stream_name}.parquet`.
+    /// Where the rows are written: a text with the placeholders `stream_name`, `source`, `run_id`,
+    /// `run_date` and `run_timestamp` in single braces, such as `wiki.{stream_name}` or
+    /// `wiki/{run_date}/{stream_name}.parquet`.
     pub object: Option<String>,
-    /// Columns to write, by name or pattern; `-name` leaves one out. All unless set.
+    /// Columns to write, by name or pattern; `-name` excludes a column. Default: all.
     pub select: Vec<String>,
-    /// Other types than the spec's, by column.
+    /// Types that override the spec's, by column.
     pub columns: IndexMap<String, ColumnType>,
-    /// Leaves the stream out.
+    /// Whether the stream is excluded.
     pub disabled: Option<bool>,
     /// Values of the spec's inputs.
     pub inputs: IndexMap<String, serde_json::Value>,
     /// Columns that weir adds.
     pub metadata: Option<Metadata>,
-    /// Whether a value that does not fit its column fails the stream; otherwise it goes to `_extra`.
+    /// Whether a value that does not match its column's type fails the stream. Default: false; the
+    /// value goes to `_extra`.
     pub strict: Option<bool>,
     /// How files are written.
     pub files: Option<FileOptions>,
-    /// How old a complete reading may be in place of what the spec says; for `incremental`.
+    /// Maximum age of the last full read; overrides the spec. For `incremental`.
     pub refresh: Option<Refresh>,
-    /// What becomes of rows that the source no longer has; for `incremental`. `mark` unless set.
+    /// What happens to rows that the source no longer has; for `incremental`. Default: `mark`.
     pub deletes: Option<Deletes>,
-    /// Refused slices above which the stream fails; 1,000 unless set.
+    /// Maximum number of refused slices; with more the stream fails. Default: 1,000.
     pub max_errors: Option<u32>,
 }
 
-/// What is read, and what becomes of the rows that the target has.
+/// What is read, and how it is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Everything is read and takes the place of what was there, at once.
+    /// Reads everything and replaces the target's rows atomically.
     #[default]
     FullRefresh,
-    /// Like `full-refresh`, but the table itself stays, with its grants and indexes.
+    /// Like `full-refresh`, but keeps the table itself with its grants and indexes.
     Truncate,
-    /// Everything is read and added, stamped with `_weir_synced_at`.
+    /// Reads everything and appends it, with the time in `_weir_synced_at`.
     Snapshot,
-    /// What changed is read and merged by key.
+    /// Reads what changed and merges it by key.
     Incremental,
-    /// A range of the cursor is read again and merged by key; cursor and other rows stay.
+    /// Reads a range of the cursor again and merges it by key. The saved cursor and other rows
+    /// stay.
     Backfill,
-    /// Nothing is read: the tables are there, with all their columns.
+    /// Reads nothing; creates the tables with all their columns.
     DefinitionOnly,
 }
 
@@ -320,11 +360,11 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metadata {
-    /// `_weir_synced_at`: the time at which the run started.
+    /// `_weir_synced_at`: the start time of the run.
     pub synced_at: bool,
     /// `_weir_run_id`: the id of the run.
     pub run_id: bool,
-    /// `_weir_change`: whether the last run that touched the row found it new, updated, moved or
+    /// `_weir_change`: whether the last run that wrote the row found it new, updated, moved or
     /// deleted; for `incremental`.
     pub change: bool,
 }
@@ -339,14 +379,52 @@ impl Default for Metadata {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FileOptions {
-    /// Size at which a file is closed and the next one begun, in mebibytes of what is written. Needs
-    /// an `object` with a `*` in its file name: `pages/*.parquet`. Unlimited unless set.
+    /// Size at which weir closes a file and begins the next one, in mebibytes of the written file.
+    /// Needs an `object` with a `*` in its file name: `pages/*.parquet`. Default: unlimited.
     pub max_file_mib: Option<u32>,
-    /// Rows after which a Parquet row group is closed; 1,048,576 unless set. It is closed earlier
-    /// when its encoded size reaches `row_group_mib`.
+    /// Number of rows after which a Parquet row group is closed. Default: 1,048,576. It is closed
+    /// earlier when its encoded size reaches `row_group_mib`.
     pub row_group_rows: Option<u32>,
-    /// Encoded size at which a Parquet row group is closed, in mebibytes; 16 unless set.
+    /// Encoded size at which a Parquet row group is closed, in mebibytes. Default: 16.
     pub row_group_mib: Option<u32>,
-    /// Level of zstd, 1 to 19; 1 unless set.
+    /// Compression level of zstd, 1 to 19. Default: 1.
     pub zstd_level: Option<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(text: &str) -> Result<Checkpoints, String> {
+        let text = format!("source: A\ntarget: B\ncheckpoint: {text}\nstreams: {{ '*': }}\n");
+        let document = Replication::parse("r.yaml", &text).map_err(|error| error.to_string())?;
+        let replication = Replication::load(&document).map_err(|error| error.to_string())?;
+        Ok(replication.checkpoint)
+    }
+
+    #[test]
+    fn checkpoints_have_units_and_their_former_keys_keep_working() {
+        let read = |text: &str| checkpoint(text).map(|one| (one.every.0.as_secs(), one.size.0));
+        let table = [
+            ("{}", Ok((10, 64 << 20))),
+            ("{ every: 2m, size: 1GiB }", Ok((120, 1 << 30))),
+            ("{ every: 0s, size: 512 KiB }", Ok((0, 512 << 10))),
+            ("{ seconds: 10, mib: 64 }", Ok((10, 64 << 20))),
+            ("{ seconds: 0, mib: 0 }", Ok((0, 0))),
+            ("{ mib: 1 }", Ok((10, 1 << 20))),
+            ("{ every: 10s, seconds: 10 }", Err("3:27: `seconds` is the former name of `every`")),
+            ("{ size: 1MiB, mib: 1 }", Err("3:27: `mib` is the former name of `size`")),
+            ("{ size: 64 }", Err("3:21: `64` is not a size; write `512KiB`, `64MiB` or `1GiB`")),
+            ("{ every: soon }", Err("3:22: `soon` is not a duration")),
+        ];
+        for (text, expected) in table {
+            let expected = expected.map_err(|message| format!("r.yaml:{message}"));
+            match (read(text), expected) {
+                (Err(found), Err(message)) => {
+                    assert!(found.starts_with(&message), "{text}: {found}");
+                }
+                (found, expected) => assert_eq!(found, expected, "{text}"),
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Column types and table schemas, and the Arrow types that carry them.
+//! Column types, table schemas, and their Arrow types.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -6,29 +6,30 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Digits before and after the point of a `decimal` column: 38 in all, 9 of them after the point.
+/// Precision and scale of a `decimal` column: 38 digits in total, 9 of them after the decimal
+/// point.
 pub const DECIMAL: (u8, i8) = (38, 9);
 
-/// Column that keeps what no declared column took, as one JSON object.
+/// Column with all fields that no declared column takes, as one JSON object.
 pub const EXTRA: &str = "_extra";
-/// Column with the time of the run that wrote the row.
+/// Column with the start time of the run that wrote the row.
 pub const SYNCED_AT: &str = "_weir_synced_at";
 /// Column with the id of the run that wrote the row.
 pub const RUN_ID: &str = "_weir_run_id";
 
-/// Column with the time at which a run found that the source no longer has the row.
+/// Column with the time at which a run detected that the source no longer has the row.
 pub const DELETED_AT: &str = "_weir_deleted_at";
-/// Column that says what the last run that touched the row found: `new`, `updated`, `moved`, `deleted`.
+/// Column with what the last run that wrote the row found: `new`, `updated`, `moved`, `deleted`.
 pub const CHANGE: &str = "_weir_change";
-/// Column of staged batches: number of the slice that brought the row, a `write::SliceNumber`. Readers
-/// never see it.
+/// Column of staged batches: number of the slice that returned the row, a `write::SliceNumber`.
+/// Readers never see it.
 pub const SLICE: &str = "_weir_slice";
 /// Column of staged batches: null in a row of the table. In a marker, which names only a parent, it is
-/// `true` when the parent's rows were read anew, `false` when the parent is there and its old rows
-/// What columns begin with that weir fills for itself; they do not make a row another.
-pub const OWN_COLUMNS: &str = "_weir_";
-/// stay. Readers never see it.
+/// `true` when the parent's rows were read again, and `false` when the parent exists and its existing
+/// rows stay. Readers never see it.
 pub const MARK: &str = "_weir_mark";
+/// Prefix of the columns that weir fills itself. A change in one of them does not make a row differ.
+pub const OWN_COLUMNS: &str = "_weir_";
 
 /// Type of a column, as declared in a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -48,14 +49,14 @@ pub enum ColumnType {
     Date,
     /// Instant in UTC, to the microsecond.
     Timestamp,
-    /// Any JSON value, kept as its text.
+    /// Any JSON value, stored as its text.
     Json,
     /// Bytes, base64 in JSON.
     Bytes,
 }
 
 impl ColumnType {
-    /// Every type, in the order the documentation lists them.
+    /// All types, in the order of the documentation.
     pub const ALL: [Self; 9] = [
         Self::Text,
         Self::Int,
@@ -83,9 +84,9 @@ impl ColumnType {
         }
     }
 
-    /// Whether a column of this type may become one of the other, its old values with it: whole numbers
-    /// become floats (beyond 2^53 the nearest) or decimals, a date the instant of its beginning in UTC,
-    /// and everything text or JSON.
+    /// Whether a column of this type can be changed to another type with its existing values:
+    /// integers become floats (beyond 2^53 the nearest) or decimals, a date becomes the instant at
+    /// its start in UTC, and every type becomes text or JSON.
     pub fn widens_to(self, other: Self) -> bool {
         self != other
             && matches!(
@@ -125,7 +126,7 @@ pub struct Column {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: ColumnType,
-    /// What it means, from the spec.
+    /// Its documentation, from the spec.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doc: Option<String>,
 }
@@ -140,9 +141,9 @@ impl Column {
 /// The columns and key of a stream's table. Batches have exactly these columns, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TableSchema {
-    /// Columns in their order.
+    /// The columns, in the order of the table.
     pub columns: Vec<Column>,
-    /// Names of the columns that identify a row; empty when the stream declares no key.
+    /// Names of the columns that identify a row; empty if the stream declares no key.
     pub key: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a replication remembers between runs: a small store of named values, saved all at once.
+//! The state of a replication between runs: a small key-value store, saved atomically.
 
 use std::collections::BTreeMap;
 
@@ -7,86 +7,87 @@ use serde_json::Value;
 
 use crate::error::Result;
 
-/// Everything a store holds for one replication, by key.
+/// The whole state of one replication, by key.
 pub type Entries = BTreeMap<String, Value>;
 
-/// A value to be saved under a key; without a value, the key is forgotten.
+/// A change of the state: a value to save under a key, or the removal of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Name, such as `stream/pages`.
     pub key: String,
-    /// What to remember.
+    /// The value; `None` removes the key.
     pub value: Option<Value>,
 }
 
 impl Change {
-    /// Remembers a value.
+    /// Saves a value.
     pub fn set(key: impl Into<String>, value: Value) -> Self {
         Self { key: key.into(), value: Some(value) }
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     pub fn forget(key: impl Into<String>) -> Self {
         Self { key: key.into(), value: None }
     }
 }
 
-/// Keeps the state of one replication.
+/// Stores the state of one replication.
 ///
 /// # Contract
-/// - [`Store::save`] saves all changes or none, whenever the process or the machine dies; once it has
-///   returned, they last.
-/// - Only the holder of the lock saves. The lock ends with its holder, however that dies.
+/// - [`Store::save`] saves all changes or none, even if the process or the machine fails. Once it
+///   has returned, the changes are durable.
+/// - Only the holder of the lock saves. The lock ends with the process that holds it, however that
+///   ends.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Takes the replication's lock.
     ///
     /// # Errors
-    /// Somebody else runs the replication: the message says who, and since when.
+    /// Another process runs the replication; the message says which one, and since when.
     async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>>;
 
-    /// Reads everything. Needs no lock.
+    /// Reads the whole state. Does not need the lock.
     async fn load(&self) -> Result<Entries>;
 
-    /// Saves changes, all at once.
+    /// Saves changes atomically.
     async fn save(&self, changes: &[Change]) -> Result<()>;
 
-    /// What was damaged, and so left out, when the state was loaded last: a clause for a person.
+    /// What the last load ignored because it was damaged, as a clause for the user.
     fn damage(&self) -> Option<String> {
         None
     }
 }
 
-/// The right to run a replication; dropped, it is given up, sooner or later.
+/// The lock of a replication. Dropping it releases the lock, possibly with a delay.
 #[async_trait]
 pub trait Lock: Send + Sync {
-    /// Whether it still holds; it may be lost with the connection to the store.
+    /// Whether the lock is still held; it may be lost with the connection to the store.
     fn is_held(&self) -> bool;
 
-    /// Gives it up, and waits until others can take it, as far as that can be done. Where dropping it
-    /// is as good, it does nothing.
+    /// Releases the lock and, if possible, waits until others can take it. Does nothing for stores
+    /// where dropping it has the same effect.
     async fn release(&self) {}
 }
 
-/// Who runs a replication, for those who find it locked.
+/// The process that runs a replication, for messages of other processes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Holder {
     /// The run's id.
     pub run_id: String,
-    /// Name of its machine.
+    /// Host name of its machine.
     pub host: String,
-    /// Number of its process there.
+    /// Its process id on that machine.
     pub process: u32,
-    /// When it took the lock, `2026-01-31T12:00:00Z`.
+    /// When it took the lock, such as `2026-01-31T12:00:00Z`.
     pub since: String,
-    /// What tells the numbers of its machine's processes from those before the last boot, and of other
-    /// containers; `None` where the system does not tell.
+    /// Identifies the boot of its machine and its container, so that process ids are comparable;
+    /// `None` if the system does not provide it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
 }
 
 impl Holder {
-    /// This process, from now on.
+    /// This process, with the current time.
     pub fn here(run_id: &str) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let since = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -94,8 +95,8 @@ impl Holder {
         Self { run_id: run_id.to_owned(), host, process: std::process::id(), since, boot }
     }
 
-    /// Whether its process is known to have ended: it ran on this machine since the last boot, in the same
-    /// container, and there is no such process any more.
+    /// Whether its process is known to have ended: it ran on this machine since the last boot and
+    /// in the same container, and no such process exists any more.
     pub fn is_dead(&self) -> bool {
         let here = Self::here("");
         let same = self.host == here.host && self.boot.is_some() && self.boot == here.boot;
@@ -106,7 +107,7 @@ impl Holder {
     }
 }
 
-/// The boot of this machine and the namespace of its process numbers.
+/// The boot id of this machine and the namespace of its process ids.
 fn boot() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;

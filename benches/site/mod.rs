@@ -4,18 +4,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    plan::{AccessHooks, Documents, Options as PlanOptions, Plan},
-    replication::Replication,
-    report::Recorded,
-    secret::Secret,
-    sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator},
-    spec::{EMBEDDED, Fields, Spec},
-    sync::{self, Beginning, RunReport},
-    write::files::{Files, Settings},
-    yaml::Document,
-};
+use weir::cli::simulated::SimulatedApi;
+use weir::http::access::AccessHooks;
+use weir::plan::{Documents, Options as PlanOptions, Plan};
+use weir::replication::Replication;
+use weir::report::Recorded;
+use weir::run::services::Services;
+use weir::secret::Secret;
+use weir::spec::{EMBEDDED, Fields, Spec};
+use weir::sync;
+use weir::sync::beginning::Beginning;
+use weir::sync::report::RunReport;
+use weir::write::files::{Files, Settings};
+use weir::yaml::Document;
+use weir_sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator};
 
 /// A simulated site, and files beside it.
 pub(crate) struct Site {
@@ -120,7 +122,7 @@ impl Site {
         let options = PlanOptions { routes: routes.to_vec(), ..PlanOptions::default() };
         let prepare = |run| Plan::new(documents, &options, run, &AccessHooks::default());
         let services = Services {
-            transport: Arc::new(self.simulator.clone()),
+            transport: Arc::new(SimulatedApi(self.simulator.clone())),
             target: Arc::new(Files::in_folder(self.folder.path(), Settings::default())),
             state: None,
             ledger: None,

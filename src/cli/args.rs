@@ -73,29 +73,29 @@ const SHARED: &str = "Options of every command";
 /// Extracts the records of REST APIs into databases and files.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100, after_help = WORKFLOW)]
-pub(super) struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(crate) command: Command,
     #[command(flatten)]
-    pub(super) shared: Shared,
+    pub(crate) shared: Shared,
     /// Read variables and connections from this file first: lines of NAME=value, or YAML with
     /// `connections`; may be given more than once
     #[arg(long = "env-file", global = true, help_heading = SHARED, value_name = "FILE")]
-    pub(super) env_files: Vec<PathBuf>,
+    pub(crate) env_files: Vec<PathBuf>,
 }
 
 /// Options of every command.
 #[derive(Clone, Copy, Debug, Args)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// Print the result as JSON on stdout
     #[arg(long, global = true, help_heading = SHARED)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
     /// Say nothing but errors, refused slices, and what `--json` prints
     #[arg(long, short, global = true, help_heading = SHARED)]
-    pub(super) quiet: bool,
+    pub(crate) quiet: bool,
     /// Log every request to stderr; `RUST_LOG` says it in more detail
     #[arg(long, short, global = true, help_heading = SHARED, conflicts_with = "quiet")]
-    pub(super) verbose: bool,
+    pub(crate) verbose: bool,
     /// Talk on stderr in words, or as one JSON object a line
     #[arg(
         long,
@@ -105,18 +105,18 @@ pub(super) struct Shared {
         value_name = "FORM",
         default_value_t = LogFormat::Text
     )]
-    pub(super) log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
 }
 
 /// Form of the lines on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
+pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(crate) enum Command {
     /// Run and check replications
     #[command(subcommand)]
     Sync(Sync),
@@ -160,7 +160,7 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Sync {
+pub(crate) enum Sync {
     /// Extract, type and load the streams of a replication
     #[command(after_help = RUN_EXAMPLES)]
     Run(SyncRun),
@@ -213,7 +213,7 @@ pub(super) enum Sync {
 
 impl Sync {
     /// The replication's file.
-    pub(super) fn replication(&self) -> &Path {
+    pub(crate) fn replication(&self) -> &Path {
         match self {
             Self::Run(SyncRun { chosen, .. }) | Self::Plan(chosen) => &chosen.replication,
             Self::Status { replication }
@@ -225,60 +225,60 @@ impl Sync {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct SyncRun {
+pub(crate) struct SyncRun {
     #[command(flatten)]
-    pub(super) chosen: Chosen,
+    pub(crate) chosen: Chosen,
     /// End each stream after this many rows, for a first look: they go into tables or files of their own,
     /// `NAME__sample`, beside the real ones; nothing is remembered of the run
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
     /// Start over: forget the interrupted run, the cursors and all else that was saved of the streams
     #[arg(long)]
-    pub(super) fresh: bool,
+    pub(crate) fresh: bool,
     /// Take over tables that weir did not write, or that belong to another replication or source; without
     /// it they are refused
     #[arg(long)]
-    pub(super) adopt: bool,
+    pub(crate) adopt: bool,
     /// Pause once this run has spent so many points, whatever `budget` allows; for connections that
     /// count points
     #[arg(long, value_name = "POINTS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) max_points: Option<u64>,
+    pub(crate) max_points: Option<u64>,
     /// What to do when the points that may be spent in this hour are spent, in place of what the
     /// replication says
     #[arg(long, value_enum, value_name = "WHAT")]
-    pub(super) on_budget: Option<OnBudgetName>,
+    pub(crate) on_budget: Option<OnBudgetName>,
     /// If another run holds the lock of the replication, wait so long for it, such as 90s or 10m; without
     /// this, the run ends with exit code 4
     #[arg(long, value_name = "TIME", value_parser = span)]
-    pub(super) wait: Option<Duration>,
+    pub(crate) wait: Option<Duration>,
     /// Show what would run; sends no request and writes nothing
     #[arg(long)]
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// What of a replication is run or planned.
 #[derive(Debug, Args)]
-pub(super) struct Chosen {
+pub(crate) struct Chosen {
     /// Replication file
-    pub(super) replication: PathBuf,
+    pub(crate) replication: PathBuf,
     /// Streams: names or patterns, separated by commas; `-name` leaves one out
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',', allow_hyphen_values = true)]
-    pub(super) streams: Vec<String>,
+    pub(crate) streams: Vec<String>,
     /// Mode of all streams, in place of what the replication says
     #[arg(long, value_enum)]
-    pub(super) mode: Option<ModeName>,
+    pub(crate) mode: Option<ModeName>,
     /// Range of the cursor to read again, with `--mode backfill`: two dates or times, both included
     #[arg(long, value_name = "FROM,TO", value_parser = range)]
-    pub(super) range: Option<(String, String)>,
+    pub(crate) range: Option<(String, String)>,
     /// Route by which a stream is read, in place of the cheapest; may be given more than once.
     /// `weir conns discover` shows the routes
     #[arg(long = "route", value_name = "STREAM=NAME", value_parser = route)]
-    pub(super) routes: Vec<(String, String)>,
+    pub(crate) routes: Vec<(String, String)>,
 }
 
 /// What is read, and what becomes of the rows that the target has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ModeName {
+pub(crate) enum ModeName {
     /// Everything, in place of what was there
     FullRefresh,
     /// The same, but the tables themselves stay
@@ -295,7 +295,7 @@ pub(super) enum ModeName {
 
 /// What to do when points are spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnBudgetName {
+pub(crate) enum OnBudgetName {
     /// Wait for the next hour, and go on
     Wait,
     /// Save what was read, and end with exit code 75; the next run goes on
@@ -323,7 +323,7 @@ fn route(text: &str) -> Result<(String, String), String> {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Conns {
+pub(crate) enum Conns {
     /// List the connections and where they are defined
     #[command(after_help = "Example: weir conns list")]
     List,
@@ -368,7 +368,7 @@ pub(super) enum Conns {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Quota {
+pub(crate) enum Quota {
     /// Show what is spent of the present hour, until when requests wait, and where that is stored
     #[command(after_help = "Example: weir quota show WIKI --target PG")]
     Show {
@@ -390,7 +390,7 @@ pub(super) enum Quota {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Spec {
+pub(crate) enum Spec {
     /// List the specs that come with weir
     #[command(after_help = "Example: weir spec list")]
     List,
@@ -409,7 +409,7 @@ pub(super) enum Spec {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum SchemaKind {
+pub(crate) enum SchemaKind {
     /// Specs
     Spec,
     /// Replications
@@ -421,73 +421,73 @@ pub(super) enum SchemaKind {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Sim {
+pub(crate) enum Sim {
     /// Serve a simulated Confluence Cloud site on a socket, and print a connection to it
     #[command(after_help = SIM_EXAMPLES)]
     Confluence(SimConfluence),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct SimConfluence {
+pub(crate) struct SimConfluence {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8089")]
-    pub(super) listen: String,
+    pub(crate) listen: String,
     #[command(flatten)]
-    pub(super) site: Site,
+    pub(crate) site: Site,
     /// Only let this account in: its email
     #[arg(long, requires = "token")]
-    pub(super) email: Option<String>,
+    pub(crate) email: Option<String>,
     /// Only let this account in: its token
     #[arg(long, requires = "email")]
-    pub(super) token: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 /// What a simulated site is like; also what a connection may say under `simulate`.
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Site {
+pub(crate) struct Site {
     /// Where all that looks random comes from [default: 1]
     #[arg(long, value_name = "NUMBER")]
-    pub(super) seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// Spaces [default: 4]
     #[arg(long, value_name = "COUNT")]
-    pub(super) spaces: Option<usize>,
+    pub(crate) spaces: Option<usize>,
     /// Pages [default: 60]
     #[arg(long, value_name = "COUNT")]
-    pub(super) pages: Option<usize>,
+    pub(crate) pages: Option<usize>,
     /// Blog posts [default: 12]
     #[arg(long, value_name = "COUNT")]
-    pub(super) blog_posts: Option<usize>,
+    pub(crate) blog_posts: Option<usize>,
     /// Attachments [default: 20]
     #[arg(long, value_name = "COUNT")]
-    pub(super) attachments: Option<usize>,
+    pub(crate) attachments: Option<usize>,
     /// Mean size of a body, in bytes [default: 2048]
     #[arg(long, value_name = "BYTES")]
-    pub(super) body_bytes: Option<usize>,
+    pub(crate) body_bytes: Option<usize>,
     /// Time that every response takes, in milliseconds
     #[arg(long, value_name = "MILLISECONDS")]
-    pub(super) latency_ms: Option<u64>,
+    pub(crate) latency_ms: Option<u64>,
     /// Start with this many random changes made, the same for the same seed: edits, moves, deletions …
     #[arg(long, value_name = "COUNT")]
-    pub(super) changes: Option<usize>,
+    pub(crate) changes: Option<usize>,
     /// Make one more change before every so-manieth request
     #[arg(long, value_name = "REQUESTS")]
-    pub(super) churn_every: Option<u64>,
+    pub(crate) churn_every: Option<u64>,
     /// Answer what exceeds this many requests in a second with 429
     #[arg(long, value_name = "REQUESTS")]
-    pub(super) burst: Option<u32>,
+    pub(crate) burst: Option<u32>,
     /// Count points, and refuse requests once so many are spent in a clock hour; a connection to it has
     /// `quota: points`
     #[arg(long, value_name = "POINTS")]
-    pub(super) points_per_hour: Option<u64>,
+    pub(crate) points_per_hour: Option<u64>,
     /// A share of requests, 0 to 1, that goes wrong, perhaps only for paths that contain PART: 429,
     /// 403, 500, 502, 503, 504, missing (a 404), slow (2 s), halt (2 s in
     /// the body), reset, truncate, malformed, repeat (a
     /// cursor), expired (a cursor)
     #[arg(long = "fault", value_name = "KIND=SHARE[@PART]")]
-    pub(super) faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
     /// A path of the API, `{id}` and all, perhaps with `?` and a parameter, that is always refused
     /// with 400, 403, 404 or 410
     #[arg(long = "refuse", value_name = "PATH=STATUS")]
-    pub(super) refuses: Vec<String>,
+    pub(crate) refuses: Vec<String>,
 }

@@ -1,62 +1,32 @@
 //! The command line: the only module that prints and reads the environment.
 
-mod args;
-mod conns;
-mod conns_set;
-mod discover;
-mod files;
-mod forecast;
-mod patience;
-mod prepared;
-mod printer;
-mod progress;
-mod quota;
-mod routes;
-mod safe;
-mod schema;
-mod screen;
-mod signals;
-mod sim;
-mod specs;
-mod state;
-mod summary;
-mod sync;
-mod tokens;
-mod trust;
-mod trusted;
-mod watch;
+pub(crate) mod args;
+pub(crate) mod commands;
+pub(crate) mod context;
+pub(crate) mod exit;
+pub(crate) mod open;
+pub(crate) mod output;
+pub(crate) mod patience;
+pub(crate) mod signals;
+pub mod simulated;
+pub(crate) mod tokens;
+pub(crate) mod trust;
+pub(crate) mod variables;
 
 use std::{io::ErrorKind, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
 
+use crate::cli::commands::{conns, quota, schema, sim, specs, sync, trusted};
+use crate::cli::context::Surroundings;
+use crate::cli::exit::{Exit, exit_of};
+use crate::cli::output::{printer, safe};
+use crate::cli::variables::variable;
 use crate::connection::{is_access, shown_name};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 use args::{Cli, Command, LogFormat, Shared};
-use files::Surroundings;
-
-/// How a command ended: exit codes are part of the interface and do not change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    /// Done. Everything that was to be read is in the target.
-    Done = 0,
-    /// Failed. A stream failed, or the command did; tables of failed streams are as they were before.
-    Failed = 1,
-    /// Wrong input: arguments, a replication, a spec or a connection. Nothing was sent; a retry does not help.
-    WrongInput = 2,
-    /// Done, but the API refused slices, or records are missing. The summary and `_weir_errors` name them.
-    DoneWithErrors = 3,
-    /// Busy. Another run holds the lock, or uses the tables. Run again when it has ended.
-    Busy = 4,
-    /// Paused. The points that may be spent are spent; what was read is saved, and the next run resumes.
-    Paused = 75,
-    /// Interrupted by Ctrl-C (SIGINT). What was read is saved, and the next run resumes.
-    Interrupted = 130,
-    /// Interrupted by SIGTERM, or by SIGHUP (a closed terminal; not under `nohup`). As 130.
-    Terminated = 143,
-}
 
 /// Runs the program: reads arguments and environment, prints, and says how it ended.
 pub fn main() -> ExitCode {
@@ -170,21 +140,11 @@ fn run(cli: &Cli) -> Result<Exit> {
     }
 }
 
-fn exit_of(error: &Error) -> Exit {
-    match error.kind() {
-        Kind::Input => Exit::WrongInput,
-        Kind::Interrupted => Exit::Interrupted,
-        Kind::Paused => Exit::Paused,
-        Kind::Busy => Exit::Busy,
-        _ => Exit::Failed,
-    }
-}
-
 /// Logs what `RUST_LOG` asks for, of weir itself only: other crates' traces show what is sent, and
 /// with it secrets.
 fn log_to_stderr(shared: Shared) {
     let usual = if shared.verbose { "debug" } else { "warn" };
-    let directives = files::variable("RUST_LOG").unwrap_or_else(|| usual.to_owned());
+    let directives = variable("RUST_LOG").unwrap_or_else(|| usual.to_owned());
     let own = filter::filter_fn(|metadata| metadata.target().starts_with("weir"));
     let layer = tracing_subscriber::fmt::layer().with_writer(|| safe::Log);
     let layer = match shared.log_format {
@@ -194,14 +154,4 @@ fn log_to_stderr(shared: Shared) {
     let layer = layer.with_filter(own).with_filter(EnvFilter::new(directives));
     // A second subscriber would only come from a second call.
     drop(tracing_subscriber::registry().with(layer).try_init());
-}
-
-/// A runtime for a command that talks to the network: a thread per core, and two at least, so that
-/// decoding never holds up the answers.
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(threads).enable_all().build().map_err(|error| {
-        Error::new(Kind::Unreachable, "the program's threads cannot be started").because(error)
-    })
 }

@@ -9,10 +9,8 @@ use std::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{
-    args::{LogFormat, Shared},
-    printer,
-};
+use crate::cli::args::{LogFormat, Shared};
+use crate::cli::output::printer;
 
 /// Time after which the first line comes.
 const FIRST: Duration = Duration::from_secs(3);
@@ -20,14 +18,14 @@ const FIRST: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_secs(10);
 
 /// Tells on stderr what is waited for, from the third second on until it is dropped.
-pub(super) struct Patience {
+pub(crate) struct Patience {
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Patience {
     /// Begins to wait; `what` is told as `waiting for …`. A quiet command tells nothing.
-    pub(super) fn new(shared: Shared, what: impl Into<String>) -> Self {
+    pub(crate) fn new(shared: Shared, what: impl Into<String>) -> Self {
         if shared.quiet {
             return Self { end: None, thread: None };
         }

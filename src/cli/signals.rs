@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, progress::Progress};
+use crate::cli::exit::Exit;
+use crate::cli::output::progress::Progress;
 use crate::report::{Event, Reporter};
 
 /// Cancels the run at the first signal; the second one then ends the program at once.
-pub(super) async fn stop_on_signal(cancel: CancellationToken, progress: Arc<Progress>) -> Exit {
+pub(crate) async fn stop_on_signal(cancel: CancellationToken, progress: Arc<Progress>) -> Exit {
     let Some(mut signals) = Signals::listen() else { return Exit::Interrupted };
     let exit = signals.next().await;
     let message = "stopping; Ctrl-C again to quit at once".to_owned();

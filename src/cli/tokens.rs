@@ -2,15 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::printer;
-use crate::auth::{Keeper, Turn};
+use crate::cli::output::printer;
 use crate::connection::{Connection, FileLock, Origin, lock};
 use crate::error::Result;
-use crate::plan::AccessHooks;
+use crate::http::access::AccessHooks;
+use crate::http::auth::{Keeper, Turn};
 use crate::secret::Secret;
 
 /// What OAuth 2.0 needs of the program for this connection.
-pub(super) fn hooks(connection: &Connection) -> AccessHooks {
+pub(crate) fn hooks(connection: &Connection) -> AccessHooks {
     let file = connection.file.clone().filter(|_| connection.origin == Origin::File);
     let keeper = Kept { file, name: connection.name.clone() };
     AccessHooks {

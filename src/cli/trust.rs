@@ -10,23 +10,30 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{
-    args::Shared,
-    files::{Foreign, Surroundings},
-    printer,
-};
+use crate::cli::args::Shared;
+use crate::cli::context::Surroundings;
+use crate::cli::output::printer;
 use crate::connection::{Connection, Connections};
 use crate::error::{Error, Result};
 use crate::plan::{is_loopback, origins};
 use crate::secret::on_a_line;
 use crate::spec::{Fields, Spec};
 
+/// A spec that does not come with weir.
+pub(crate) struct Foreign {
+    pub(crate) file: PathBuf,
+    /// Digest of its text.
+    pub(crate) digest: String,
+    /// Fields with the variables that it asks for and does not get.
+    pub(crate) unread: Vec<(String, String)>,
+}
+
 /// Name of the file beside the connections file: a line for each, `DIGEST PATH`.
 const FILE: &str = "trusted";
 
 /// What a connection is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Use {
+pub(crate) enum Use {
     /// To look at it: nothing is run, read or sent.
     Look,
     /// To reach the target, and the state there.
@@ -38,7 +45,7 @@ pub(super) enum Use {
 }
 
 /// SHA-256 of a text, in hexadecimal.
-pub(super) fn digest(text: &str) -> String {
+pub(crate) fn digest(text: &str) -> String {
     let mut out = String::new();
     for byte in Sha256::digest(text.as_bytes()) {
         write!(out, "{byte:02x}").ok();
@@ -47,7 +54,7 @@ pub(super) fn digest(text: &str) -> String {
 }
 
 /// The prefix of the variables that a spec which is not shipped may read.
-pub(super) fn prefix(spec: &Spec) -> String {
+pub(crate) fn prefix(spec: &Spec) -> String {
     let letter = |letter: char| {
         if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }
     };
@@ -56,7 +63,7 @@ pub(super) fn prefix(spec: &Spec) -> String {
 
 /// A spec that is not shipped reads variables of its own prefix alone. What it says of others is told
 /// where a field is missing; it comes back, each with its field.
-pub(super) fn restrict(spec: &mut Spec) -> Vec<(String, String)> {
+pub(crate) fn restrict(spec: &mut Spec) -> Vec<(String, String)> {
     let prefix = prefix(spec);
     let mut unread = Vec::new();
     for (name, field) in &mut spec.connection {
@@ -85,7 +92,7 @@ fn file(around: &Surroundings) -> Result<PathBuf> {
     around.home().map(|home| home.join(FILE))
 }
 
-pub(super) fn remember(around: &Surroundings, digest: &str, path: &Path) -> Result<()> {
+pub(crate) fn remember(around: &Surroundings, digest: &str, path: &Path) -> Result<()> {
     if knows(around, digest) {
         return Ok(());
     }
@@ -106,11 +113,11 @@ pub(super) fn remember(around: &Surroundings, digest: &str, path: &Path) -> Resu
 }
 
 /// The variables that a spec reads.
-pub(super) fn variables(spec: &Spec) -> BTreeSet<&str> {
+pub(crate) fn variables(spec: &Spec) -> BTreeSet<&str> {
     spec.connection.values().filter_map(|field| field.env.as_deref()).collect()
 }
 
-pub(super) fn described(origins: &BTreeSet<String>, variables: &BTreeSet<&str>) -> Vec<String> {
+pub(crate) fn described(origins: &BTreeSet<String>, variables: &BTreeSet<&str>) -> Vec<String> {
     let origins = origins.iter().map(|origin| format!("  it sends requests to {origin}"));
     let variables = variables.iter().map(|name| format!("  it reads the variable {name}"));
     origins.chain(variables).map(|line| on_a_line(&line)).collect()
@@ -118,7 +125,7 @@ pub(super) fn described(origins: &BTreeSet<String>, variables: &BTreeSet<&str>) 
 
 /// Lets a spec that is not shipped send requests only if the user trusts it. Asks, where somebody can answer;
 /// one that talks to this machine alone needs no trust.
-pub(super) fn confirm(
+pub(crate) fn confirm(
     (spec, foreign): (&Spec, &Foreign),
     fields: &Fields,
     shared: Shared,
@@ -172,7 +179,7 @@ fn tell_unread(
 /// The connection with the values that stand elsewhere. Commands are run, and files are read, only where the
 /// user's own connections file says so, or a file that the user trusts; a variable of the process's own
 /// environment may name a file.
-pub(super) fn fetched(connection: Connection, around: &Surroundings) -> Result<Connection> {
+pub(crate) fn fetched(connection: Connection, around: &Surroundings) -> Result<Connection> {
     let own = around.file().ok();
     let file = connection.file.clone();
     let commands = connection.has_commands();
@@ -197,7 +204,7 @@ pub(super) fn fetched(connection: Connection, around: &Surroundings) -> Result<C
 
 /// Tells where a file that is not the user's own says something of a connection that is: a definition in
 /// place of it, a variable for one of its fields.
-pub(super) fn tell_borrowed(
+pub(crate) fn tell_borrowed(
     connection: &Connection,
     spec: Option<&Spec>,
     connections: &Connections,

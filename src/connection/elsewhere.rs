@@ -1,44 +1,42 @@
-//! What the connections of a file name that stands elsewhere: what is run and read for their values, told
-//! without running, reading or filling in anything.
+//! The references in the connections of a file: lists the commands and files of their values
+//! without running, reading or substituting anything.
 
 use serde::de::IgnoredAny;
 
-use super::{
-    EnvFile, Environment, fields_of,
-    find::entries,
-    kind_of_url,
-    reference::{Written, written},
-    scalar,
-};
+use super::entry::{fields_of, scalar};
+use super::env_file::{EnvFile, Environment};
+use super::find::entries;
+use super::kind::kind_of_url;
+use super::reference::{Written, written};
 use crate::error::Result;
 use crate::yaml::{Document, Node, NodeValue};
 
-/// A field whose value stands elsewhere.
+/// A field whose value is a reference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Elsewhere {
     /// Name of the connection.
     pub connection: String,
     /// Name of the field.
     pub field: String,
-    /// What is run, or else the file that is read.
+    /// The command or the file.
     pub place: Outside,
 }
 
-/// Where a value stands.
+/// The place of a referenced value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outside {
-    /// It is what a command prints.
+    /// The output of a command.
     Command(String),
-    /// In a file; its path as it is written.
+    /// The content of a file; the path as written.
     File(String),
 }
 
-/// What the definitions of connections name, by variable.
+/// The references in definitions of connections, given as variables.
 pub fn elsewhere_in(definitions: &Environment) -> Vec<Elsewhere> {
     let mut all = Vec::new();
     for (name, text) in definitions {
         let text = text.trim();
-        // What cannot be read is used for nothing that stands elsewhere.
+        // weir never uses an invalid definition, so it resolves no reference in it.
         let Ok(document) = Document::parse_private(name, text) else { continue };
         if kind_of_url(text).is_none() && document.read::<IgnoredAny>().is_ok() {
             all.extend(of_node(name, document.root()));
@@ -47,10 +45,10 @@ pub fn elsewhere_in(definitions: &Environment) -> Vec<Elsewhere> {
     all
 }
 
-/// What the entries of a file of connections name.
+/// The references in the entries of a connections file.
 ///
 /// # Errors
-/// It is not one.
+/// It is not a connections file.
 pub fn elsewhere_in_file(file: &EnvFile) -> Result<Vec<Elsewhere>> {
     let all = entries(file)?;
     Ok(all.iter().flat_map(|(name, node)| of_node(name, node)).collect())

@@ -1,20 +1,26 @@
-//! Files of variables: `NAME=value` a line, as `.env` has them, or YAML with `connections`.
+//! Files of variables: lines of `NAME=value`, as in `.env`, or YAML with `connections`.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use super::{Environment, store::variables_of};
+use serde_json::Value;
+
+use super::file::contents;
 use crate::error::Result;
+
+/// Environment variables, by name.
+pub type Environment = BTreeMap<String, String>;
 
 /// A file of variables, or of connections.
 #[derive(Clone, Debug, Default)]
 pub struct EnvFile {
-    /// The file, as a person would name it.
+    /// The file, as shown to users.
     pub path: PathBuf,
     /// Its variables.
     pub variables: Environment,
-    /// The same as they stand there, nothing filled in: what defines connections.
+    /// The variables as written, before substitution. Connections are defined by these.
     pub definitions: Environment,
-    /// Its text, where that is YAML with `connections`.
+    /// Its text, if it is YAML with `connections`.
     pub yaml: Option<String>,
 }
 
@@ -28,11 +34,11 @@ impl EnvFile {
         Ok(Self { path, variables, definitions: Environment::new(), yaml: Some(text) })
     }
 
-    /// Reads the text of such a file. A value may stand in quotes and then go over several lines;
-    /// `${NAME}` outside single quotes is a variable of the `environment` or of an earlier line.
+    /// Reads the text of a file of variables. A quoted value may have several lines. `${NAME}`
+    /// outside single quotes is a variable of the `environment` or of an earlier line.
     ///
-    /// A line that is not `NAME=value` is left out and comes back as a warning, which never shows what
-    /// stands in it: that may be a secret.
+    /// A line that is not `NAME=value` is skipped and reported as a warning. The warning never
+    /// shows the line, which may contain a secret.
     pub fn parse(path: PathBuf, text: &str, environment: &Environment) -> (Self, Vec<String>) {
         let mut file = Self { path, ..Self::default() };
         let mut warnings = Vec::new();
@@ -55,7 +61,7 @@ impl EnvFile {
                 Err(why) => {
                     let number = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
                     let path = file.path.display();
-                    warnings.push(format!("{path}:{number}: {why}; the line is left out"));
+                    warnings.push(format!("{path}:{number}: {why}; the line is skipped"));
                     at += line.len();
                 }
             }
@@ -63,7 +69,7 @@ impl EnvFile {
         (file, warnings)
     }
 
-    /// A text with each known `${NAME}` replaced; unknown ones stay.
+    /// A text with each known `${NAME}` replaced; unknown ones stay unchanged.
     fn filled(&self, text: &str, environment: &Environment) -> String {
         let mut parts = text.split("${");
         let mut out = parts.next().unwrap_or_default().to_owned();
@@ -81,17 +87,28 @@ impl EnvFile {
     }
 }
 
+/// The `variables` of a connections file, available as `${NAME}`.
+///
+/// # Errors
+/// The file is not valid YAML.
+fn variables_of(path: &Path, text: &str) -> Result<Environment> {
+    let all = contents(&path.display().to_string(), text)?;
+    let entries = all.get("variables").and_then(Value::as_object).into_iter().flatten();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Ok(entries.map(|(name, value)| (name.clone(), text(value))).collect())
+}
+
 /// One variable of a file.
 struct Assignment {
     name: String,
     value: String,
-    /// Whether the value stood in single quotes.
+    /// Whether the value is in single quotes.
     literal: bool,
-    /// Bytes of text that it took.
+    /// Length of the assignment in bytes.
     length: usize,
 }
 
-/// Reads the assignment with which a text begins.
+/// Reads the assignment at the start of a text.
 fn assignment(text: &str) -> std::result::Result<Assignment, &'static str> {
     const FORM: &str = "this is not `NAME=value`";
     let line = text.split_inclusive('\n').next().unwrap_or(text);
@@ -125,8 +142,8 @@ fn assignment(text: &str) -> std::result::Result<Assignment, &'static str> {
     Ok(Assignment { name, value, literal: quote == '\'', length: end + rest.len() })
 }
 
-/// What stands between quotes, and how many bytes that and the quotes take. `\n`, `\"`, `\\` and `\$`
-/// are escapes between double quotes.
+/// The text between quotes, and its length in bytes including the quotes. In double quotes, `\n`,
+/// `\"`, `\\` and `\$` are escapes.
 fn within_quotes(text: &str, quote: char) -> Option<(String, usize)> {
     let mut value = String::new();
     let mut letters = text.char_indices().skip(1);

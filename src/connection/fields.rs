@@ -1,29 +1,31 @@
-//! The values of a connection to an API, held against the fields that its spec declares.
+//! The values of a connection to an API, checked against the fields of its spec.
 
 use std::sync::Arc;
 
-use super::{Connection, ConnectionKind, Environment};
+use super::definition::Connection;
+use super::env_file::Environment;
+use super::kind::ConnectionKind;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::spec::{ConnectionField, FieldFormat, Fields, Spec};
 use crate::template::{Expression, Scope};
 use crate::yaml::suggest;
 
-/// Properties of a connection to an API that are no fields of its spec.
+/// Properties of a connection to an API that are not fields of its spec.
 const OWN: [&str; 1] = ["spec"];
 
-/// The values of the spec's fields: from the connection, else the variable that the field names,
-/// else its default. Fields without a value are empty.
+/// The values of the spec's fields: from the connection, else from the field's environment
+/// variable, else its default. Fields without a value are empty.
 ///
 /// # Errors
-/// All that is wrong at once: properties nobody knows, fields that are missing, values that do not
-/// have their form. A simulated API needs no field.
+/// Everything that is wrong: unknown properties, missing fields, and values of the wrong form. A
+/// simulated API needs no field.
 pub fn api_fields(
     connection: &Connection,
     spec: &Spec,
     environment: &Environment,
 ) -> Result<Fields> {
-    let Found { mut fields, mut wrong } = found(connection, spec, environment)?;
+    let FieldValues { mut fields, mut wrong } = found(connection, spec, environment)?;
     let required = required(spec, &fields)?;
     if connection.simulate.is_some() {
         fill_in_simulated(&required, &mut fields);
@@ -35,7 +37,7 @@ pub fn api_fields(
     }
     let what =
         format!("connection `{}` is not complete:\n  {}", connection.name, wrong.join("\n  "));
-    // What was chosen decides what is required.
+    // The values of `one_of` fields may determine which other fields are required.
     let chosen = spec.connection.iter().filter_map(|(name, field)| {
         let value = fields.open.get(name).filter(|value| field.one_of.contains(*value))?;
         (field.default.as_ref() != Some(value)).then(|| format!("{name}={value}"))
@@ -46,16 +48,16 @@ pub fn api_fields(
     Err(Error::input(what).with_hint(example + &missing.join(" ")))
 }
 
-/// What a connection to an API still lacks, one clause each.
+/// The required fields that a connection to an API lacks, one clause per field.
 ///
 /// # Errors
-/// What it has cannot work: properties nobody knows, values that do not have their form.
+/// The connection has unknown properties, or values of the wrong form.
 pub fn lacking_fields(
     connection: &Connection,
     spec: &Spec,
     environment: &Environment,
 ) -> Result<Vec<String>> {
-    let Found { fields, wrong } = found(connection, spec, environment)?;
+    let FieldValues { fields, wrong } = found(connection, spec, environment)?;
     if !wrong.is_empty() {
         let what = format!("connection `{}`:\n  {}", connection.name, wrong.join("\n  "));
         return Err(
@@ -68,13 +70,13 @@ pub fn lacking_fields(
     Ok(absent(&required(spec, &fields)?, &fields).collect())
 }
 
-/// The fields that have values, and what is wrong with those.
-struct Found {
+/// The fields with values, and what is wrong with them.
+struct FieldValues {
     fields: Fields,
     wrong: Vec<String>,
 }
 
-fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Result<Found> {
+fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Result<FieldValues> {
     if connection.kind != ConnectionKind::Api {
         let what =
             format!("connection `{}` is of type {}, not api", connection.name, connection.kind);
@@ -85,7 +87,7 @@ fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Res
         if !spec.connection.contains_key(name) {
             let hint = suggest(name, spec.connection.keys().map(String::as_str));
             let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-            wrong.push(format!("`{name}` is no field of `{}`{hint}", spec.name));
+            wrong.push(format!("`{}` has no connection field `{name}`{hint}", spec.name));
         }
     }
     let mut fields = Fields::default();
@@ -104,10 +106,10 @@ fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Res
             fields.open.insert(name.clone(), value);
         }
     }
-    Ok(Found { fields, wrong })
+    Ok(FieldValues { fields, wrong })
 }
 
-/// The required fields without a value, one clause each.
+/// The required fields without a value, one clause per field.
 fn absent<'a>(required: &'a [Named<'a>], fields: &'a Fields) -> impl Iterator<Item = String> + 'a {
     let absent = required.iter().filter(|(name, field)| fields.is_empty(name, field.secret));
     absent.map(|(name, field)| missing(name, field))
@@ -116,7 +118,7 @@ fn absent<'a>(required: &'a [Named<'a>], fields: &'a Fields) -> impl Iterator<It
 /// A field with its name.
 type Named<'a> = (&'a String, &'a ConnectionField);
 
-/// The fields that a connection with these values must have.
+/// The required fields of a connection with these values.
 fn required<'a>(spec: &'a Spec, fields: &Fields) -> Result<Vec<Named<'a>>> {
     let scope = Arc::new(Scope::new(fields.variables()));
     let mut required = Vec::new();
@@ -135,20 +137,21 @@ fn required<'a>(spec: &'a Spec, fields: &Fields) -> Result<Vec<Named<'a>>> {
     Ok(required)
 }
 
-/// A simulated API is never reached by its host's name, so that any will do.
+/// weir never resolves the host of a simulated API, so any host will do.
 fn fill_in_simulated(required: &[Named], fields: &mut Fields) {
     for (name, field) in required {
         let value = match field.format {
             Some(FieldFormat::Hostname) => "simulated.example.net".to_owned(),
             Some(FieldFormat::Email) => "you@example.net".to_owned(),
-            // A word that texts do not hold: secrets are masked in all of them.
+            // A placeholder that does not occur in texts, because weir masks secrets in all of
+            // them.
             _ if field.secret => "needs-no-secret".to_owned(),
             _ => "simulated".to_owned(),
         };
         if field.secret {
             let slot = fields.secret.entry((*name).clone()).or_insert_with(|| Secret::new(""));
             if slot.expose().is_empty() {
-                // Too short to be masked wherever the word stands.
+                // It is too short to be masked in other texts.
                 *slot = Secret::new("any");
             }
         } else {
@@ -165,12 +168,13 @@ fn missing(name: &str, field: &ConnectionField) -> String {
     format!("`{name}` is missing{}: {}", variable.unwrap_or_default(), field.help)
 }
 
-/// What is wrong with the form of a value. The value itself is not shown: it may be a secret in the wrong place.
+/// What is wrong with the form of a value. The value itself is not shown, because it may be a
+/// misplaced secret.
 fn misshapen(name: &str, field: &ConnectionField, value: &str) -> Option<String> {
-    // What stands before an `@` may be a password, unless an email is asked for.
+    // The text before an `@` may be a password, unless the field is an email address.
     let login = value.contains('@') && field.format != Some(FieldFormat::Email);
     if !field.one_of.is_empty() && !field.one_of.iter().any(|one| one == value) {
-        return Some(format!("`{name}` is none of {}", field.one_of.join(", ")));
+        return Some(format!("`{name}` is not one of {}", field.one_of.join(", ")));
     }
     let wanted = match field.format? {
         FieldFormat::Hostname if is_hostname(value) => return None,
@@ -183,7 +187,7 @@ fn misshapen(name: &str, field: &ConnectionField, value: &str) -> Option<String>
             return None;
         }
         FieldFormat::Uuid if is_uuid(value) => return None,
-        FieldFormat::Hostname => "a host alone, without `https://` and path",
+        FieldFormat::Hostname => "a host without `https://` and path",
         FieldFormat::Url => "a URL with `https://`, without user and password",
         FieldFormat::Email => "an email address",
         FieldFormat::Uuid => "a UUID",

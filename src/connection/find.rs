@@ -1,30 +1,32 @@
-//! All places from which connections come, and what of them is found by name.
+//! The sources of connections, and lookup by name.
 
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 
-use super::{
-    Base, Connection, ConnectionKind, Context, EnvFile, Environment, LOCAL, Origin, is_access,
-    kind_of_url, shown_name, without_login,
-};
+use super::definition::{Connection, LOCAL};
+use super::env_file::{EnvFile, Environment};
+use super::kind::{ConnectionKind, kind_of_url};
+use super::origin::{Context, Origin};
+use super::place::Base;
+use super::shown::{is_access, shown_name, without_login};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::write::files::with_variables;
 use crate::yaml::{Document, Node, NodeValue, suggest};
 
-/// All places from which connections come.
+/// The sources of connections.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     /// The process's environment.
     pub environment: Environment,
-    /// Files of variables and of connections; the first that has a name wins.
+    /// Files of variables and of connections; the first file with a name takes precedence.
     pub files: Vec<EnvFile>,
-    /// The `env` of the replication, its values filled in.
+    /// The `env` of the replication, after substitution of its variables.
     pub replication: Environment,
-    /// The same as it stands there: what defines connections. A value that was filled in could otherwise pass
-    /// for a `command:`.
+    /// The `env` as written, before substitution. Connections are defined by it: otherwise the
+    /// value of a variable could pass for a `command:`.
     pub definitions: Environment,
     /// The replication's file.
     pub replication_file: Option<PathBuf>,
@@ -33,7 +35,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// The variables that `${NAME}` may name, the process's own first.
+    /// The variables available as `${NAME}`. The process's environment takes precedence.
     pub fn variables(&self) -> Environment {
         let mut all = self.replication.clone();
         for file in self.files.iter().rev() {
@@ -43,7 +45,7 @@ impl Connections {
         all
     }
 
-    /// The file, not the process's own environment, that sets a variable.
+    /// The file that sets a variable; `None` if the process's environment sets it.
     pub fn file_of_variable(&self, name: &str) -> Option<&Path> {
         if self.environment.contains_key(name) {
             return None;
@@ -54,24 +56,24 @@ impl Connections {
         file.map(|file| file.path.as_path()).or_else(|| replication().filter(|_| replicated))
     }
 
-    /// Whether a file has an entry of this name among its connections.
+    /// Whether a file defines a connection with this name.
     pub fn is_entry(&self, name: &str, path: &Path) -> bool {
         let file = self.files.iter().find(|file| file.path == path);
         let entries = file.and_then(|file| entries(file).ok()).unwrap_or_default();
         entries.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
-    /// By what paths go that stand in a file, or in none.
+    /// The base of relative paths in a file, or outside files.
     pub fn base(&self, file: Option<&Path>) -> Base {
         let folder = file.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
         Base { folder, home: self.home.clone() }
     }
 
-    /// The connection of this name, in any case; or of this URL. That of an object store has what the
-    /// store's usual variables say besides its own properties.
+    /// Finds the connection with this name (case-insensitive) or URL. The connection of an object
+    /// store also gets the values of the store's usual environment variables.
     ///
     /// # Errors
-    /// There is none, or its definition is wrong.
+    /// There is none, or its definition is invalid.
     pub fn find(&self, name: &str) -> Result<Connection> {
         let variables = self.variables();
         let mut found = self.defined(name, &variables)?;
@@ -95,8 +97,9 @@ impl Connections {
         }
         for file in &self.files {
             let path = Some(file.path.as_path());
-            let places = (&file.definitions, &file.variables);
-            if let Some(found) = defined_by(places, name, &context(Origin::DotEnv, path)) {
+            if let Some(found) =
+                defined_by(&file.definitions, &file.variables, name, &context(Origin::DotEnv, path))
+            {
                 return found;
             }
             let mut entries = entries(file)?.into_iter();
@@ -105,8 +108,12 @@ impl Connections {
                 return Connection::from_node(&known, &node, &context(Origin::File, path));
             }
         }
-        let places = (&self.definitions, &self.replication);
-        if let Some(found) = defined_by(places, name, &context(Origin::Replication, replication)) {
+        if let Some(found) = defined_by(
+            &self.definitions,
+            &self.replication,
+            name,
+            &context(Origin::Replication, replication),
+        ) {
             return found;
         }
         if name.eq_ignore_ascii_case(LOCAL) {
@@ -118,25 +125,26 @@ impl Connections {
         if name.contains("://") {
             let what = format!("`{}` is not the URL of a database or store", without_login(name));
             return Err(Error::input(what).with_hint(
-                "a database is `postgres://…`, a store `s3://…`, `gs://…`, `az://…` or `file:///…`; an API \
+                "databases are `postgres://…`, stores `s3://…`, `gs://…`, `az://…` or `file:///…`; an API \
                  needs a connection: weir conns set --help",
             ));
         }
         let error = Error::input(format!("there is no connection `{}`", shown_name(name)));
         if name.starts_with('{') {
             return Err(error.with_hint(
-                "`source`, `target` and `state` take a connection's name; the mapping stands under `env`, in quotes, \
+                "`source`, `target` and `state` take a connection's name; put the mapping in quotes under `env`, \
                  or in an environment variable of that name",
             ));
         }
         if is_access(name) {
-            return Err(error.with_hint(
-                "this looks like a URL with a mistake: write `postgres://user:…@host/db`",
-            ));
+            return Err(error
+                .with_hint("this looks like a misspelt URL: write `postgres://user:…@host/db`"));
         }
         if name.starts_with(['~', '.', '/', '$']) {
-            let what = format!("`{name}` is a path, and this must be the name of a connection");
-            let hint = format!("give the folder a name: weir conns set OUT type=files url={name}");
+            let what = format!("`{name}` is a path, but this must be the name of a connection");
+            let hint = format!(
+                "define a connection for the folder: weir conns set OUT type=files url={name}"
+            );
             return Err(Error::input(what).with_hint(hint));
         }
         let names = self.names()?;
@@ -145,7 +153,7 @@ impl Connections {
         Err(error.with_hint(format!("define it: weir conns set {name} type=…{hint}")))
     }
 
-    /// Every connection that is defined, with the error of those that are defined wrongly.
+    /// All defined connections; invalid ones as errors.
     pub fn all(&self) -> Result<Vec<(String, Result<Connection>)>> {
         let names = self.names()?;
         Ok(names.into_iter().map(|name| (name.clone(), self.find(&name))).collect())
@@ -173,7 +181,7 @@ pub(super) fn entries(file: &EnvFile) -> Result<Vec<(String, Node)>> {
     let Some(text) = &file.yaml else { return Ok(Vec::new()) };
     let shown = file.path.display().to_string();
     let document = Document::parse_private(&shown, text)?;
-    // Whatever it holds, no key may stand twice.
+    // This detects duplicate keys in any structure.
     document.read::<IgnoredAny>()?;
     match document.root().get("connections").map(|node| &node.value) {
         Some(NodeValue::Map(entries)) => {
@@ -185,10 +193,12 @@ pub(super) fn entries(file: &EnvFile) -> Result<Vec<(String, Node)>> {
     }
 }
 
-/// A connection as its definition stands in a file, else as it is with its variables filled in: `{token: ${TOKEN}}`
-/// without quotes is YAML only then. What was filled in names nothing that stands elsewhere.
+/// Reads the definition of a connection as written, or after substitution of its variables if only
+/// then it is valid YAML, as in `{token: ${TOKEN}}` without quotes. Substituted values never count
+/// as `file:` or `command:`.
 fn defined_by(
-    (definitions, filled): (&Environment, &Environment),
+    definitions: &Environment,
+    filled: &Environment,
     name: &str,
     context: &Context<'_>,
 ) -> Option<Result<Connection>> {
@@ -303,11 +313,9 @@ mod tests {
             assert!(!format!("{wiki:?}").contains("t0ken"));
         }
         let wrong = |text: &str| read(text).unwrap_err().chain();
-        assert!(wrong("{spec: x, secrets: [a]}").contains("`secrets` is no mapping"));
-        assert!(
-            wrong("{spec: x, email: a, secrets: {email: b}}").contains("`email` is there twice")
-        );
-        assert!(wrong("{type: files, inputs: {a: 1}}").contains("only a connection to an API"));
+        assert!(wrong("{spec: x, secrets: [a]}").contains("`secrets` is not a mapping"));
+        assert!(wrong("{spec: x, email: a, secrets: {email: b}}").contains("`email` is set twice"));
+        assert!(wrong("{type: files, inputs: {a: 1}}").contains("only connections to APIs"));
     }
 
     #[test]
@@ -333,7 +341,7 @@ mod tests {
             variables: &Environment::new(),
         };
         let error = Connection::read("X", twice, &context).unwrap_err();
-        assert!(error.chain().contains("`url` is there twice"), "{error:?}");
+        assert!(error.chain().contains("`url` is set twice"), "{error:?}");
         let listed = connections().all().unwrap();
         let names: Vec<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["BAD", "demo", "LAKE", "LOCAL", "OUT", "PG", "WIKI"]);

@@ -1,49 +1,49 @@
-//! Paths as users write them: `~` is their home folder, and a relative path goes by the folder of the
-//! file in which it stands.
+//! Paths as users write them: `~` is the home folder, and relative paths start at the folder of the
+//! file that contains them.
 
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::write::files::no_shell_variable;
 
-/// Where relative paths begin, and what `~` stands for.
+/// The base of relative paths, and the home folder for `~`.
 #[derive(Clone, Debug, Default)]
 pub struct Base {
-    /// Folder of the file in which the path stands; empty: the current folder.
+    /// Folder of the file that contains the path; empty: the current folder.
     pub folder: PathBuf,
-    /// The user's home folder, where it is known.
+    /// The user's home folder, if known.
     pub home: Option<PathBuf>,
 }
 
 impl Base {
-    /// The path that a text means. An absolute one stays as it is.
+    /// Resolves a path. An absolute path stays unchanged.
     ///
     /// # Errors
-    /// `~` without a known home folder, or the home folder of another user (`~ann`); a shell's `$NAME`,
-    /// which no shell has filled in.
+    /// `~` without a known home folder; the home folder of another user (`~ann`); or a `$NAME` that
+    /// only a shell replaces.
     pub fn path(&self, text: &str) -> Result<PathBuf> {
         no_shell_variable(text)?;
         let Some(rest) = text.strip_prefix('~') else { return Ok(self.folder.join(text)) };
         if !rest.is_empty() && !rest.starts_with('/') {
-            let what = format!("`{text}` begins with `~`, which only stands before a `/`");
+            let what = format!("`{text}` begins with `~`, which is only supported before a `/`");
             return Err(Error::input(what).with_hint(format!("for a name with a `~`: ./{text}")));
         }
         let home = self.home.as_ref().ok_or_else(|| {
             Error::input(format!(
-                "`{text}` needs your home folder, and HOME is not set, or no absolute path"
+                "`{text}` needs your home folder, but HOME is not set or not an absolute path"
             ))
-            .with_hint("set HOME, or write the whole path")
+            .with_hint("set HOME, or write the full path")
         })?;
         Ok(home.join(rest.trim_start_matches('/')))
     }
 
-    /// The same for a place that may also be a URL, which stays as it is.
+    /// Resolves a path or URL. A URL stays unchanged.
     pub(super) fn place(&self, text: &str) -> Result<String> {
         if let Some((scheme, path)) = text.split_once("://") {
             if scheme == "file" {
                 no_shell_variable(path)?;
                 if path.trim_start_matches('/').split('/').next() == Some("~") {
-                    let what = format!("`{text}`: a URL knows no `~`");
+                    let what = format!("`{text}`: `~` is not supported in a URL");
                     return Err(Error::input(what).with_hint("write the path without `file://`"));
                 }
             }

@@ -1,6 +1,7 @@
-//! One property of an entry of the connections file, read and replaced under a lock.
+//! One property of an entry in the connections file, read and replaced under a lock.
 //!
-//! The lock is the system's, on a file beside the connections file; it ends with its holder.
+//! It is a file lock of the operating system on a file beside the connections file. It ends with
+//! the process that holds it.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -10,21 +11,21 @@ use std::{
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use super::file::{CONNECTIONS, contents, stored, with_entry, without, write, written, wrong};
 use super::reference::is_reference;
-use super::store::{CONNECTIONS, contents, stored, with_entry, without, write, written, wrong};
 use crate::error::{Error, Result};
 
-/// The right to change a connections file, until it is dropped.
+/// The lock of a connections file; dropping it releases the lock.
 #[derive(Debug)]
 pub struct FileLock {
     path: PathBuf,
     _lock: File,
 }
 
-/// The right to change the connections file; `None` while another process has it.
+/// Locks the connections file; `None` if another process holds the lock.
 ///
 /// # Errors
-/// The file's folder cannot be written to.
+/// The file's folder is not writable.
 pub fn lock(path: &Path) -> Result<Option<FileLock>> {
     let lock = lock_file(path)?;
     match lock.try_lock() {
@@ -34,7 +35,8 @@ pub fn lock(path: &Path) -> Result<Option<FileLock>> {
     }
 }
 
-/// The same; waits for it. Nobody holds it for longer than one request to a token server.
+/// Locks the connections file and waits for the lock. A process holds it at most for one request to
+/// a token server.
 pub(super) fn lock_waiting(path: &Path) -> Result<FileLock> {
     let lock = lock_file(path)?;
     lock.lock().map_err(|error| wrong(path, "cannot be locked").because(error))?;
@@ -51,8 +53,8 @@ fn lock_file(path: &Path) -> Result<File> {
 }
 
 impl FileLock {
-    /// A property as it stands in an entry; `None` when it is not there, or stands for a value that is
-    /// elsewhere (`${VARIABLE}`, `file:`, `command:`).
+    /// A property of an entry as written; `None` if it is absent or refers to another place
+    /// (`${VARIABLE}`, `file:`, `command:`).
     pub fn property(&self, name: &str, key: &str) -> Result<Option<String>> {
         let text = stored(&self.path)?.unwrap_or_default();
         let mut all = contents(&self.path.display().to_string(), &text)?;
@@ -60,13 +62,13 @@ impl FileLock {
         Ok(value.filter(|value| !value.is_empty() && !is_reference(value)).map(str::to_owned))
     }
 
-    /// Puts another value in the place of a property, at once and for good; all else stays.
+    /// Replaces the value of a property atomically and durably. Everything else stays.
     pub fn replace(&self, name: &str, key: &str, value: &str) -> Result<()> {
         let text = stored(&self.path)?.unwrap_or_default();
         let shown = self.path.display().to_string();
         let mut wanted = contents(&shown, &text)?;
         let Some(entry) = entry_of(&mut wanted, name) else {
-            return Err(Error::input(format!("`{shown}` has no entry `{name}` any more")));
+            return Err(Error::input(format!("`{shown}` no longer has an entry `{name}`")));
         };
         entry.insert(key.to_owned(), Value::from(value));
         let properties: IndexMap<String, Value> =
@@ -86,7 +88,7 @@ fn entry_of<'a>(all: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut M
     found.1.as_object_mut()
 }
 
-/// The text with another value on the line of a property, where it has a line of its own.
+/// The text with a new value of a property, if the property has a line of its own.
 fn with_line(text: &str, name: &str, key: &str, value: &str) -> String {
     let mut inside = false;
     let mut lines = Vec::new();

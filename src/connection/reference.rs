@@ -1,4 +1,4 @@
-//! Values that stand elsewhere: `${NAME}`, `file:/path`, `command:…`.
+//! References to values: `${NAME}`, `file:/path`, `command:…`.
 
 use std::{
     fs,
@@ -8,26 +8,27 @@ use std::{
     time::Duration,
 };
 
-use super::{Context, Environment};
+use super::env_file::Environment;
+use super::origin::Context;
 use crate::error::{Error, Result};
 
-/// Time a `command:` may take, looked at in steps.
+/// Timeout of a `command:`, and the interval at which it is checked.
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(20);
-/// Bytes that a file or command may give.
+/// Maximum size of a file or of a command's output, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// A value that stands elsewhere.
+/// A reference to a value outside the definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// In a file.
+    /// The content of a file.
     File(PathBuf),
-    /// It is what a command prints.
+    /// The output of a command.
     Command(String),
 }
 
 impl Reference {
-    /// The value: reads the file, or runs the command.
+    /// Reads the file or runs the command.
     pub(super) fn fetch(&self) -> Result<String> {
         match self {
             Self::File(path) => from_file(path),
@@ -36,12 +37,13 @@ impl Reference {
     }
 }
 
-/// What a text is as it stands, before any variable is filled in: that alone decides what is run or read.
+/// What a text refers to as written, before substitution of variables. Only this decides which
+/// commands weir runs and which files it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written<'text> {
     /// `command:…`
     Command(&'text str),
-    /// `file:…`, its variables not filled in.
+    /// `file:…`, before substitution of its variables.
     File(&'text str),
     /// The value itself.
     Plain,
@@ -55,11 +57,12 @@ pub(super) fn written(text: &str) -> Written<'_> {
     file.map_or(Written::Plain, Written::File)
 }
 
-/// What a property's text stands for: itself with its variables filled in, and the reference it is, if it is
-/// one. That is judged by the text as it stands: no variable's value becomes a command, or a part of one.
+/// The value of a property's text after substitution, and its reference, if it is one. The text as
+/// written decides whether it is a reference, so the value of a variable never becomes a command or
+/// a part of one.
 pub(super) fn meant(text: &str, context: &Context<'_>) -> Result<(String, Option<Reference>)> {
     if ["command:", "file:"].contains(&text.trim()) {
-        let what = format!("`{}` is followed by nothing", text.trim());
+        let what = format!("`{}` needs a value after the colon", text.trim());
         return Err(Error::input(what)
             .with_hint("write `command:pass show wiki` or `file:/run/secrets/token`"));
     }
@@ -78,15 +81,15 @@ pub(super) fn meant(text: &str, context: &Context<'_>) -> Result<(String, Option
     }
 }
 
-/// Whether a property's text stands for a value that is elsewhere.
+/// Whether a property's text is a reference to a value outside the definition.
 pub(super) fn is_reference(text: &str) -> bool {
     text.contains("${") || written(text) != Written::Plain
 }
 
-/// A text with each `${NAME}` replaced by that variable; `$${` stands for `${` itself.
+/// A text with each `${NAME}` replaced by the variable's value; `$${` is an escaped `${`.
 ///
 /// # Errors
-/// A clause that names the variable nobody set.
+/// A clause that names the variable that is not set.
 pub fn interpolated(text: &str, environment: &Environment) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
@@ -120,7 +123,8 @@ fn from_file(path: &Path) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Output of a command. What it says on its error stream is not shown: it may hold secrets.
+/// Runs a command and returns its output. Its error output is not shown, because it may contain
+/// secrets.
 fn from_command(command: &str) -> Result<String> {
     let wrong = |what: &str| {
         Error::input(format!("a `command:` {what}")).with_hint("run it in a shell to see why")
@@ -138,7 +142,7 @@ fn from_command(command: &str) -> Result<String> {
             break status;
         }
         if waited >= PATIENCE {
-            // It may have ended meanwhile, which is as well.
+            // The command may have ended in the meantime; then there is nothing to stop.
             drop(child.kill());
             return Err(wrong("took longer than 30 s"));
         }
@@ -156,12 +160,15 @@ fn from_command(command: &str) -> Result<String> {
         output
             .take(MAX_BYTES)
             .read_to_string(&mut text)
-            .map_err(|error| wrong("gave no text").because(error))?;
+            .map_err(|error| wrong("did not print any text").because(error))?;
     }
     Ok(text.trim().to_owned())
 }
 
-#[expect(clippy::disallowed_methods, reason = "connections are read before any runtime is there")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "connections are read before an async runtime exists"
+)]
 fn wait(step: Duration) {
     std::thread::sleep(step);
 }
@@ -169,7 +176,8 @@ fn wait(step: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Base, Origin};
+    use crate::connection::origin::Origin;
+    use crate::connection::place::Base;
 
     #[test]
     fn references_are_followed_once_they_are_needed() {

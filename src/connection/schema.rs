@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// JSON Schema of the connections file, by which editors complete and check it. What fields an API
-/// has is not known here: any may be given.
+/// JSON Schema of the connections file, for completion and checks in editors. It accepts any field
+/// of an API, because the fields depend on the spec.
 pub fn json_schema() -> Value {
     let scalar = json!({ "type": ["string", "number", "boolean", "null"] });
     json!({
@@ -55,15 +55,15 @@ fn api() -> Value {
             "type": { "const": "api" },
             "spec": { "type": "string", "description": "Name of a spec, or path of its file." },
             "secrets": {
-                "description": "Fields of the spec, as they may also stand beside `spec`.",
+                "description": "Fields of the spec. They may also be set beside `spec`.",
                 "type": ["object", "string", "null"],
                 "additionalProperties": { "$ref": "#/$defs/Scalar" },
             },
             "inputs": {
-                "description": "Values of the spec's inputs, where the replication sets none.",
+                "description": "Values of the spec's inputs that the replication does not set.",
                 "type": ["object", "string", "null"],
             },
-            "simulate": { "description": "Settings of a simulated API in place of the real one." },
+            "simulate": { "description": "Settings of a simulated API that replaces the real one." },
         },
         "required": ["spec"],
         "additionalProperties": { "$ref": "#/$defs/Scalar" },
@@ -83,9 +83,9 @@ fn postgres() -> Value {
             "user": text,
             "password": text,
             "database": text,
-            "schema": { "type": "string", "description": "Schema of tables that name none." },
+            "schema": { "type": "string", "description": "Schema of tables whose object names none." },
             "lock_wait": {
-                "description": "Longest wait in seconds for a table that other sessions use.",
+                "description": "Maximum wait for a table that other sessions use, in seconds.",
                 "type": ["integer", "string"],
             },
             "sslmode": {

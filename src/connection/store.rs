@@ -1,71 +1,28 @@
-//! The connections file: entries added and removed without touching the others.
+//! Changes of the connections file: adds and removes entries without changing the others.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use indexmap::IndexMap;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::file::{CONNECTIONS, contents, make_home, stored, with_entry, without, write, written};
 use super::property::lock_waiting;
-use super::{Document, Environment};
 use crate::error::{Error, Result};
 
-/// The key that holds the entries.
-pub(super) const CONNECTIONS: &str = "connections";
-
-/// Text of the connections file; `None` when there is none.
-pub fn stored(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(wrong(path, "cannot be read").because(error)),
-    }
-}
-
-/// The `variables` of a connections file, which `${NAME}` may name.
+/// Adds an entry, or replaces the entry with its name. The file is private to its owner.
 ///
 /// # Errors
-/// The file is not valid YAML.
-pub(super) fn variables_of(path: &Path, text: &str) -> Result<Environment> {
-    let all = contents(&path.display().to_string(), text)?;
-    let entries = all.get("variables").and_then(Value::as_object).into_iter().flatten();
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    Ok(entries.map(|(name, value)| (name.clone(), text(value))).collect())
-}
-
-/// Adds an entry or replaces the one of its name. The file is private to its owner.
-///
-/// # Errors
-/// The file is not valid YAML (it is left as it is), or cannot be written.
+/// The file is not valid YAML (it then stays unchanged), or cannot be written.
 pub fn save(path: &Path, name: &str, properties: &IndexMap<String, Value>) -> Result<()> {
     edit(path, name, Some(properties)).map(|_| ())
 }
 
-/// Removes an entry; `false` when there is none of its name.
+/// Removes an entry; `false` if there is none with this name.
 pub fn remove(path: &Path, name: &str) -> Result<bool> {
     edit(path, name, None)
 }
 
-/// A warning when others than its owner may read the file.
-#[cfg(unix)]
-pub fn exposed(path: &Path) -> Option<String> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = fs::metadata(path).ok()?.permissions().mode();
-    let shown = path.display();
-    (mode & 0o077 != 0)
-        .then(|| format!("`{shown}` can be read by others than you: chmod 600 {shown}"))
-}
-
-/// A warning when others than its owner may read the file.
-#[cfg(not(unix))]
-pub fn exposed(_: &Path) -> Option<String> {
-    None
-}
-
-/// Replaces or removes an entry; tells whether there was one of its name.
+/// Replaces or removes an entry. Returns whether there was one with its name.
 fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, Value>>) -> Result<bool> {
     if entry.is_some() {
         make_home(path)?;
@@ -92,135 +49,21 @@ fn edit(path: &Path, name: &str, entry: Option<&IndexMap<String, Value>>) -> Res
     } else if !known {
         return Ok(false);
     }
-    // Editing lines keeps comments and spelling. Where the file is written in a way that this does
-    // not understand, it is written anew.
+    // Editing lines keeps comments and formatting. If the layout of the file is not supported, the
+    // whole file is rewritten.
     let edited = with_entry(without(&text, name), name, entry);
     let same = contents(&shown, &edited).is_ok_and(|found| found == wanted);
     write(path, &if same { edited } else { written(&wanted) })?;
     Ok(known)
 }
 
-/// The whole file as data; nothing where it has an empty mapping.
-pub(super) fn contents(path: &str, text: &str) -> Result<Map<String, Value>> {
-    let document = Document::parse_private(path, text)?;
-    let mut contents: Map<String, Value> = document.read()?;
-    if contents.get(CONNECTIONS).is_some_and(Value::is_null) {
-        contents.insert(CONNECTIONS.to_owned(), json!({}));
-    }
-    Ok(contents)
-}
-
-/// Lines of a text without an entry.
-pub(super) fn without(text: &str, name: &str) -> Vec<String> {
-    let mut kept = Vec::new();
-    let mut inside = false;
-    for line in text.lines() {
-        let indent = line.len() - line.trim_start().len();
-        let header =
-            line.trim_start().split_once(':').map(|(key, _)| key.trim_matches(['"', '\'']));
-        if indent == 2 && header.is_some_and(|key| key.eq_ignore_ascii_case(name)) {
-            inside = true;
-            continue;
-        }
-        if inside && (line.trim().is_empty() || indent > 2) {
-            continue;
-        }
-        inside = false;
-        if line.trim_end() != "connections: {}" {
-            kept.push(line.to_owned());
-        }
-    }
-    kept
-}
-
-/// A text of these lines and an entry.
-pub(super) fn with_entry(
-    mut lines: Vec<String>,
-    name: &str,
-    entry: Option<&IndexMap<String, Value>>,
-) -> String {
-    let at = lines.iter().position(|line| line.trim_end() == "connections:");
-    let at = at.map_or(lines.len(), |at| at + 1);
-    let mut added = Vec::new();
-    if at == lines.len() && lines.last().is_none_or(|line| line.trim_end() != "connections:") {
-        added.push("connections:".to_owned());
-    }
-    if let Some(properties) = entry {
-        added.push(format!("  {name}:"));
-        for (key, value) in properties {
-            // JSON is YAML too, and quotes whatever must be quoted.
-            added.push(format!("    {key}: {value}"));
-        }
-    }
-    lines.splice(at..at, added);
-    lines.join("\n") + "\n"
-}
-
-/// The text of a file with this content.
-pub(super) fn written(contents: &Map<String, Value>) -> String {
-    let mut lines = Vec::new();
-    for (key, value) in contents {
-        match value.as_object() {
-            Some(entries) if key == CONNECTIONS && !entries.is_empty() => {
-                lines.push(format!("{CONNECTIONS}:"));
-                for (name, entry) in entries {
-                    lines.push(format!("  {}: {entry}", Value::from(name.as_str())));
-                }
-            }
-            _ => lines.push(format!("{}: {value}", Value::from(key.as_str()))),
-        }
-    }
-    lines.join("\n") + "\n"
-}
-
-/// Makes the folder of the file, private to its owner.
-fn make_home(path: &Path) -> Result<()> {
-    let failed = |error| wrong(path, "cannot be written").because(error);
-    let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    if !folder.exists() {
-        fs::create_dir_all(&folder).map_err(failed)?;
-        private(&folder, 0o700).map_err(failed)?;
-    }
-    Ok(())
-}
-
-pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    let failed = |error| wrong(path, "cannot be written").because(error);
-    let draft = path.with_extension("yaml.new");
-    drop(fs::remove_file(&draft));
-    let mut file = fs::OpenOptions::new();
-    file.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
-    let mut file = file.open(&draft).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&draft, path).map_err(failed)?;
-    // What replaces a dead refresh token must outlast a power cut: the name, too.
-    #[cfg(unix)]
-    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all()).map_err(failed)?;
-    Ok(())
-}
-
-#[cfg(unix)]
-fn private(path: &Path, mode: u32) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-
-#[cfg(not(unix))]
-fn private(_: &Path, _: u32) -> std::io::Result<()> {
-    Ok(())
-}
-
-pub(super) fn wrong(path: &Path, what: &str) -> Error {
-    Error::input(format!("`{}` {what}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::connection::file::exposed;
 
     fn properties(pairs: &[(&str, &str)]) -> IndexMap<String, Value> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect()

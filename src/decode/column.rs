@@ -1,4 +1,4 @@
-//! One column under construction: typed values that can be taken back row by row.
+//! A column under construction, whose last rows can be removed again.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, Scala
 use super::scalar;
 use crate::schema::{ColumnType, DECIMAL};
 
-/// The value does not fit the column's type; the column is as it was.
+/// The value does not match the column's type; the column is unchanged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit;
 
-/// Values of a column, with the means to take the last ones back.
+/// Builder of a column that can remove its last values.
 #[derive(Debug)]
 pub(super) struct ColumnBuilder {
     kind: ColumnType,
-    values: Values,
+    values: Builder,
     valid: BooleanBufferBuilder,
 }
 
 #[derive(Debug)]
-enum Values {
+enum Builder {
     Text { ends: Vec<i32>, bytes: Vec<u8> },
     Int(Vec<i64>),
     Float(Vec<f64>),
@@ -37,26 +37,26 @@ impl ColumnBuilder {
     pub(super) fn new(kind: ColumnType) -> Self {
         let values = match kind {
             ColumnType::Text | ColumnType::Json | ColumnType::Bytes => {
-                Values::Text { ends: vec![0], bytes: Vec::new() }
+                Builder::Text { ends: vec![0], bytes: Vec::new() }
             }
-            ColumnType::Int | ColumnType::Timestamp => Values::Int(Vec::new()),
-            ColumnType::Float => Values::Float(Vec::new()),
-            ColumnType::Decimal => Values::Decimal(Vec::new()),
-            ColumnType::Bool => Values::Bool(BooleanBufferBuilder::new(0)),
-            ColumnType::Date => Values::Date(Vec::new()),
+            ColumnType::Int | ColumnType::Timestamp => Builder::Int(Vec::new()),
+            ColumnType::Float => Builder::Float(Vec::new()),
+            ColumnType::Decimal => Builder::Decimal(Vec::new()),
+            ColumnType::Bool => Builder::Bool(BooleanBufferBuilder::new(0)),
+            ColumnType::Date => Builder::Date(Vec::new()),
         };
         Self { kind, values, valid: BooleanBufferBuilder::new(0) }
     }
 
-    /// Rows so far.
+    /// Number of rows.
     pub(super) fn len(&self) -> usize {
         self.valid.len()
     }
 
-    /// Appends the value of this JSON text, which is not `null`.
+    /// Appends the value of a JSON text other than `null`.
     pub(super) fn push_json(&mut self, raw: &str) -> Result<(), Misfit> {
         match &mut self.values {
-            Values::Text { ends, bytes } => {
+            Builder::Text { ends, bytes } => {
                 let start = bytes.len();
                 let fits = match self.kind {
                     ColumnType::Json => {
@@ -73,14 +73,14 @@ impl ColumnBuilder {
                 };
                 ends.push(end);
             }
-            Values::Int(values) if self.kind == ColumnType::Timestamp => {
+            Builder::Int(values) if self.kind == ColumnType::Timestamp => {
                 values.push(scalar::timestamp(raw).ok_or(Misfit)?);
             }
-            Values::Int(values) => values.push(scalar::int(raw).ok_or(Misfit)?),
-            Values::Float(values) => values.push(scalar::float(raw).ok_or(Misfit)?),
-            Values::Decimal(values) => values.push(scalar::decimal(raw).ok_or(Misfit)?),
-            Values::Bool(values) => values.append(scalar::bool(raw).ok_or(Misfit)?),
-            Values::Date(values) => values.push(scalar::date(raw).ok_or(Misfit)?),
+            Builder::Int(values) => values.push(scalar::int(raw).ok_or(Misfit)?),
+            Builder::Float(values) => values.push(scalar::float(raw).ok_or(Misfit)?),
+            Builder::Decimal(values) => values.push(scalar::decimal(raw).ok_or(Misfit)?),
+            Builder::Bool(values) => values.append(scalar::bool(raw).ok_or(Misfit)?),
+            Builder::Date(values) => values.push(scalar::date(raw).ok_or(Misfit)?),
         }
         self.valid.append(true);
         Ok(())
@@ -89,12 +89,12 @@ impl ColumnBuilder {
     /// Appends a null.
     pub(super) fn push_null(&mut self) {
         match &mut self.values {
-            Values::Text { ends, .. } => ends.push(ends.last().copied().unwrap_or(0)),
-            Values::Int(values) => values.push(0),
-            Values::Float(values) => values.push(0.0),
-            Values::Decimal(values) => values.push(0),
-            Values::Bool(values) => values.append(false),
-            Values::Date(values) => values.push(0),
+            Builder::Text { ends, .. } => ends.push(ends.last().copied().unwrap_or(0)),
+            Builder::Int(values) => values.push(0),
+            Builder::Float(values) => values.push(0.0),
+            Builder::Decimal(values) => values.push(0),
+            Builder::Bool(values) => values.append(false),
+            Builder::Date(values) => values.push(0),
         }
         self.valid.append(false);
     }
@@ -104,36 +104,36 @@ impl ColumnBuilder {
         let Some(last) = self.len().checked_sub(1) else { return };
         for _ in 0..times {
             match &mut self.values {
-                Values::Text { ends, bytes } => {
+                Builder::Text { ends, bytes } => {
                     let end = ends.last().copied().unwrap_or(0);
                     let start = ends.len().checked_sub(2).and_then(|at| ends.get(at)).copied();
                     let range = usize::try_from(start.unwrap_or(0)).unwrap_or(0)..bytes.len();
                     bytes.extend_from_within(range);
                     ends.push(i32::try_from(bytes.len()).unwrap_or(end));
                 }
-                Values::Int(values) => values.extend_from_within(last..=last),
-                Values::Float(values) => values.extend_from_within(last..=last),
-                Values::Decimal(values) => values.extend_from_within(last..=last),
-                Values::Bool(values) => values.append(values.get_bit(last)),
-                Values::Date(values) => values.extend_from_within(last..=last),
+                Builder::Int(values) => values.extend_from_within(last..=last),
+                Builder::Float(values) => values.extend_from_within(last..=last),
+                Builder::Decimal(values) => values.extend_from_within(last..=last),
+                Builder::Bool(values) => values.append(values.get_bit(last)),
+                Builder::Date(values) => values.extend_from_within(last..=last),
             }
             self.valid.append(self.valid.get_bit(last));
         }
     }
 
-    /// Takes all values after the first `rows` back.
+    /// Removes all values after the first `rows`.
     pub(super) fn truncate(&mut self, rows: usize) {
         match &mut self.values {
-            Values::Text { ends, bytes } => {
+            Builder::Text { ends, bytes } => {
                 ends.truncate(rows + 1);
                 let end = ends.last().copied().unwrap_or(0);
                 bytes.truncate(usize::try_from(end).unwrap_or(0));
             }
-            Values::Int(values) => values.truncate(rows),
-            Values::Float(values) => values.truncate(rows),
-            Values::Decimal(values) => values.truncate(rows),
-            Values::Bool(values) => values.truncate(rows),
-            Values::Date(values) => values.truncate(rows),
+            Builder::Int(values) => values.truncate(rows),
+            Builder::Float(values) => values.truncate(rows),
+            Builder::Decimal(values) => values.truncate(rows),
+            Builder::Bool(values) => values.truncate(rows),
+            Builder::Date(values) => values.truncate(rows),
         }
         self.valid.truncate(rows);
     }
@@ -143,7 +143,7 @@ impl ColumnBuilder {
         let nulls =
             Some(NullBuffer::new(self.valid.finish())).filter(|nulls| nulls.null_count() > 0);
         match self.values {
-            Values::Text { ends, bytes } => {
+            Builder::Text { ends, bytes } => {
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(ends));
                 let bytes = Buffer::from_vec(bytes);
                 if self.kind == ColumnType::Bytes {
@@ -151,19 +151,19 @@ impl ColumnBuilder {
                 }
                 Arc::new(StringArray::new(offsets, bytes, nulls))
             }
-            Values::Int(values) if self.kind == ColumnType::Timestamp => {
+            Builder::Int(values) if self.kind == ColumnType::Timestamp => {
                 let array = TimestampMicrosecondArray::new(values.into(), nulls);
                 Arc::new(array.with_timezone("UTC"))
             }
-            Values::Int(values) => Arc::new(Int64Array::new(values.into(), nulls)),
-            Values::Float(values) => Arc::new(Float64Array::new(values.into(), nulls)),
-            Values::Decimal(values) => {
+            Builder::Int(values) => Arc::new(Int64Array::new(values.into(), nulls)),
+            Builder::Float(values) => Arc::new(Float64Array::new(values.into(), nulls)),
+            Builder::Decimal(values) => {
                 let array = Decimal128Array::new(values.into(), nulls);
                 let typed = array.with_precision_and_scale(DECIMAL.0, DECIMAL.1);
                 Arc::new(typed.expect("the precision and scale are constants that Arrow allows"))
             }
-            Values::Bool(mut values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
-            Values::Date(values) => Arc::new(Date32Array::new(values.into(), nulls)),
+            Builder::Bool(mut values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
+            Builder::Date(values) => Arc::new(Date32Array::new(values.into(), nulls)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The `_extra` column under construction: per record one JSON object of fields nobody declared.
+//! The `_extra` column under construction: one JSON object per record with its undeclared fields.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ pub(super) struct ExtraBuilder {
     bytes: Vec<u8>,
     ends: Vec<i32>,
     valid: Vec<bool>,
-    /// Whether the present record's object has been opened.
+    /// Whether the object of the current record is open.
     started: bool,
-    /// Objects opened inside it.
+    /// Nested objects that are open inside it.
     depth: usize,
 }
 
@@ -23,7 +23,7 @@ impl Default for ExtraBuilder {
 }
 
 impl ExtraBuilder {
-    /// Adds the field `name` with its JSON text, inside the objects that `parents` name.
+    /// Adds the field `name` with its JSON text, inside the objects named by `parents`.
     pub(super) fn add<'name>(
         &mut self,
         parents: impl ExactSizeIterator<Item = &'name str>,

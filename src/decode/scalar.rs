@@ -1,4 +1,4 @@
-//! JSON scalars to typed values; `None` when the text is not of the type.
+//! Conversion of JSON scalars to typed values; `None` if the text does not have the type.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub(super) fn bytes(raw: &str, out: &mut Vec<u8>) -> bool {
     STANDARD.decode_vec(text, out).is_ok()
 }
 
-/// A whole number, also when written as `5.0`.
+/// An integer; `5.0` is accepted.
 pub(super) fn int(raw: &str) -> Option<i64> {
     if let Ok(number) = raw.parse() {
         return Some(number);
@@ -42,7 +42,7 @@ pub(super) fn float(raw: &str) -> Option<f64> {
     (digits && number.is_finite()).then_some(number)
 }
 
-/// A number, or a string that holds one, in units of 10^-scale; `None` when digits would be lost.
+/// A number, or a string with a number, in units of 10^-scale; `None` if digits would be lost.
 pub(super) fn decimal(raw: &str) -> Option<i128> {
     let text = if raw.starts_with('"') { plain(raw)? } else { raw };
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -69,7 +69,7 @@ pub(super) fn decimal(raw: &str) -> Option<i128> {
     (value < limit).then_some(if negative { -value } else { value })
 }
 
-/// `value` times 10^shift, when that loses no digit.
+/// `value` times 10^shift; `None` if digits would be lost.
 fn scale(mut value: i128, shift: i32) -> Option<i128> {
     if value == 0 {
         return Some(0);
@@ -89,7 +89,7 @@ pub(super) fn bool(raw: &str) -> Option<bool> {
     raw.parse().ok()
 }
 
-/// A string `2026-01-31`, in days since 1970-01-01; also the date of a timestamp.
+/// A string `2026-01-31`, or the date of a timestamp, in days since 1970-01-01.
 pub(super) fn date(raw: &str) -> Option<i32> {
     let text = plain(raw)?;
     let date = NaiveDate::parse_from_str(text.get(..10)?, "%Y-%m-%d").ok()?;
@@ -99,8 +99,8 @@ pub(super) fn date(raw: &str) -> Option<i32> {
     i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
 }
 
-/// A string with an RFC 3339 instant, or one whose offset lacks its colon, or a time without offset
-/// or a date, both in UTC; in microseconds since 1970-01-01T00:00:00Z.
+/// A string in microseconds since 1970-01-01T00:00:00Z. Accepts RFC 3339, also with an offset
+/// without colon, and times without offset and dates, which are read as UTC.
 pub(super) fn timestamp(raw: &str) -> Option<i64> {
     let text = plain(raw)?;
     if let Some(micros) = plain_utc(text.as_bytes()) {
@@ -121,7 +121,7 @@ pub(super) fn timestamp(raw: &str) -> Option<i64> {
     Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros())
 }
 
-/// The common form `2026-01-12T09:30:11[.204]Z`, without the general parser's cost.
+/// A fast path for the common form `2026-01-12T09:30:11[.204]Z`.
 fn plain_utc(text: &[u8]) -> Option<i64> {
     let number = |from: usize, to: usize| -> Option<u32> {
         text.get(from..to)?.iter().try_fold(0_u32, |value, byte| {
@@ -144,13 +144,13 @@ fn plain_utc(text: &[u8]) -> Option<i64> {
     Some(time.and_utc().timestamp_micros())
 }
 
-/// Content of a JSON string without escapes.
+/// The content of a JSON string without escapes.
 fn plain(raw: &str) -> Option<&str> {
     let content = raw.strip_prefix('"')?.strip_suffix('"')?;
     (!content.contains('\\')).then_some(content)
 }
 
-/// Appends the content of a JSON string, its escapes resolved.
+/// Appends the unescaped content of a JSON string.
 fn unescape(raw: &str, out: &mut Vec<u8>) -> bool {
     if let Some(content) = plain(raw) {
         out.extend_from_slice(content.as_bytes());

@@ -1,9 +1,13 @@
 //! Decoding, by example.
 
+use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
+use serde_json::Value;
 
 use super::*;
+use crate::path::Path;
+use crate::schema::ColumnType;
 
 fn column(kind: ColumnType, paths: &[&str]) -> ColumnSource {
     let paths = paths.iter().map(|path| Path::parse(path).unwrap()).collect();

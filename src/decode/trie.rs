@@ -1,32 +1,32 @@
-//! Paths merged into a trie, so that a JSON value is followed along all of them at once.
+//! Paths merged into a trie, so that a JSON value is matched against all of them at once.
 
-use crate::path::Step;
+use crate::path::PathStep;
 
-/// What a value at the end of a path is for.
+/// The use of a value at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// A column's value; of several paths to one column, that with the lowest rank wins.
+pub(super) enum ValueUse {
+    /// A column's value; among several paths of one column, the lowest rank wins.
     Column { index: usize, rank: u8 },
-    /// A value wanted as text.
+    /// A value returned as text.
     Tap(usize),
     /// A value outside the records.
     Capture(usize),
     /// The records of this level.
     Records(usize),
-    /// Nothing: the value is dropped.
+    /// The value is dropped.
     Ignore,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Node {
-    /// Name of the field it stands for; empty for the root and for list items.
+pub(super) struct TrieNode {
+    /// Name of its field; empty for the root and for list items.
     pub(super) name: String,
     pub(super) fields: Vec<(String, usize)>,
     pub(super) items: Vec<(usize, usize)>,
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<ValueUse>,
 }
 
-impl Node {
+impl TrieNode {
     pub(super) fn is_leaf(&self) -> bool {
         self.fields.is_empty() && self.items.is_empty()
     }
@@ -40,20 +40,20 @@ impl Node {
     }
 }
 
-/// Nodes by number; 0 is the root.
+/// Nodes by index; 0 is the root.
 #[derive(Debug)]
 pub(super) struct Trie {
-    nodes: Vec<Node>,
+    nodes: Vec<TrieNode>,
 }
 
 impl Default for Trie {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()] }
+        Self { nodes: vec![TrieNode::default()] }
     }
 }
 
 impl Trie {
-    pub(super) fn node(&self, number: usize) -> Option<&Node> {
+    pub(super) fn node(&self, number: usize) -> Option<&TrieNode> {
         self.nodes.get(number)
     }
 
@@ -62,11 +62,11 @@ impl Trie {
         let Some(node) = self.node(number) else { return false };
         let below = node.fields.iter().map(|(_, child)| child);
         let below = below.chain(node.items.iter().map(|(_, child)| child));
-        node.targets.iter().any(|target| matches!(target, Target::Records(_)))
+        node.targets.iter().any(|target| matches!(target, ValueUse::Records(_)))
             || below.copied().any(|child| self.leads_to_records(child))
     }
 
-    /// The columns whose values are inside the value of a node.
+    /// The columns with values inside the value of a node.
     pub(super) fn columns_below(&self, number: usize) -> Vec<usize> {
         let mut columns = Vec::new();
         let mut left = vec![number];
@@ -76,7 +76,7 @@ impl Trie {
                 left.push(inner);
                 let targets = self.nodes.get(inner).into_iter().flat_map(|node| &node.targets);
                 columns.extend(targets.filter_map(|target| match target {
-                    Target::Column { index, .. } => Some(*index),
+                    ValueUse::Column { index, .. } => Some(*index),
                     _ => None,
                 }));
             }
@@ -84,13 +84,13 @@ impl Trie {
         columns
     }
 
-    pub(super) fn add(&mut self, steps: &[Step], target: Target) {
+    pub(super) fn add(&mut self, steps: &[PathStep], target: ValueUse) {
         let mut at = 0;
         for step in steps {
             let known = self.nodes.get(at).and_then(|node| match step {
-                Step::Key(name) => node.field(name),
-                Step::Index(position) => node.item(*position),
-                Step::Each | Step::Up => None,
+                PathStep::Key(name) => node.field(name),
+                PathStep::Index(position) => node.item(*position),
+                PathStep::Each | PathStep::Up => None,
             });
             at = known.unwrap_or_else(|| self.grow(at, step));
         }
@@ -99,17 +99,17 @@ impl Trie {
         }
     }
 
-    fn grow(&mut self, parent: usize, step: &Step) -> usize {
+    fn grow(&mut self, parent: usize, step: &PathStep) -> usize {
         let number = self.nodes.len();
-        let mut node = Node::default();
+        let mut node = TrieNode::default();
         if let Some(parent) = self.nodes.get_mut(parent) {
             match step {
-                Step::Key(name) => {
+                PathStep::Key(name) => {
                     node.name.clone_from(name);
                     parent.fields.push((name.clone(), number));
                 }
-                Step::Index(position) => parent.items.push((*position, number)),
-                Step::Each | Step::Up => {}
+                PathStep::Index(position) => parent.items.push((*position, number)),
+                PathStep::Each | PathStep::Up => {}
             }
         }
         self.nodes.push(node);

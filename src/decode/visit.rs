@@ -1,42 +1,44 @@
-//! Follows a JSON text along a trie and hands each value to the run.
+//! Visits a JSON text along a trie and passes each value to the run.
 
 use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{
-    Others, Run,
-    trie::{Node, Target, Trie},
-};
+use super::layout::Others;
+use super::run::Decoding;
+use super::trie::{Trie, TrieNode, ValueUse};
 
-/// Visits a whole document from the envelope's root.
-pub(super) fn document(run: &mut Run<'_>, body: &[u8]) -> Result<(), serde_json::Error> {
+/// Why a node exists: a trie refers to its own nodes only.
+const IN_TRIE: &str = "the trie has every node that it refers to";
+
+/// Visits a whole document, starting at the root of the envelope.
+pub(super) fn document(run: &mut Decoding<'_>, body: &[u8]) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let trie = &run.decoder.envelope;
-    let mut walk = Walk { run, trie, level: None, stack: Vec::new(), ignored: 0 };
-    Value { walk: &mut walk, node: 0 }.deserialize(&mut json)?;
+    let mut walk = Visit { run, trie, level: None, stack: Vec::new(), ignored: 0 };
+    ValueVisitor { walk: &mut walk, node: 0 }.deserialize(&mut json)?;
     json.end()
 }
 
-/// A visit of one trie: the envelope's, or that of one record.
-struct Walk<'run, 'decoder> {
-    run: &'run mut Run<'decoder>,
+/// A visit along one trie: that of the envelope, or of one record.
+struct Visit<'run, 'decoder> {
+    run: &'run mut Decoding<'decoder>,
     trie: &'decoder Trie,
     /// Level of the record; `None` in the envelope.
     level: Option<usize>,
-    /// Nodes from below the root to the present one.
+    /// Nodes from below the root to the current one.
     stack: Vec<usize>,
-    /// How many of them are ignored but for declared paths inside.
+    /// Number of those nodes that are ignored except for declared paths inside them.
     ignored: usize,
 }
 
-impl<'decoder> Walk<'_, 'decoder> {
-    fn node(&self, number: usize) -> Option<&'decoder Node> {
+impl<'decoder> Visit<'_, 'decoder> {
+    fn node(&self, number: usize) -> Option<&'decoder TrieNode> {
         self.trie.node(number)
     }
 
-    /// Whether undeclared fields here are somebody's concern.
+    /// Whether undeclared fields matter here.
     fn others(&self) -> Option<Others> {
         let innermost = self.level.is_some_and(|level| self.run.is_innermost(level));
         let others = if self.ignored > 0 { Others::Drop } else { self.run.decoder.layout.others };
@@ -47,7 +49,7 @@ impl<'decoder> Walk<'_, 'decoder> {
         self.node(number).map(|node| node.name.as_str()).unwrap_or_default()
     }
 
-    /// Keeps a field's JSON text in `_extra`; `name` is below the present node.
+    /// Keeps a field's JSON text in `_extra`; `name` is below the current node.
     fn keep(&mut self, name: &str, raw: &str) {
         let trie = self.trie;
         let names = self
@@ -59,28 +61,28 @@ impl<'decoder> Walk<'_, 'decoder> {
         }
     }
 
-    /// Gives a value that ends a path to what it is for.
+    /// Passes the value at the end of a path to its targets.
     fn set(&mut self, number: usize, raw: &str) {
         if raw == "null" {
             return;
         }
-        let Some(node) = self.node(number) else { return };
+        let node = self.node(number).expect(IN_TRIE);
         let mut misfit = false;
         for target in &node.targets {
             match *target {
-                Target::Column { index, rank } => {
+                ValueUse::Column { index, rank } => {
                     if self.run.set_column(index, rank, raw).is_err() {
                         self.run.misses(index);
                         misfit = true;
                     }
                 }
-                Target::Tap(index) => self.run.set_tap(index, raw),
-                Target::Capture(index) => {
+                ValueUse::Tap(index) => self.run.set_tap(index, raw),
+                ValueUse::Capture(index) => {
                     if let Some(slot) = self.run.captures.get_mut(index) {
                         *slot = exact(raw);
                     }
                 }
-                Target::Records(_) | Target::Ignore => {}
+                ValueUse::Records(_) | ValueUse::Ignore => {}
             }
         }
         if misfit {
@@ -97,7 +99,7 @@ impl<'decoder> Walk<'_, 'decoder> {
         self.keep(name, raw);
     }
 
-    /// Null stands around the records.
+    /// A null in place of the records, or of a value that encloses them.
     fn nothing(&mut self, node: usize) {
         let leads = self.level.is_none() && self.trie.leads_to_records(node);
         if leads && self.run.decoder.layout.null_is_none {
@@ -105,7 +107,7 @@ impl<'decoder> Walk<'_, 'decoder> {
         }
     }
 
-    /// A scalar or list stands where the paths go on into an object.
+    /// A scalar or list in place of an object that the paths enter.
     fn not_an_object(&mut self, node: usize, raw: &str) {
         if self.level.is_none() || self.stack.is_empty() || self.ignored > 0 {
             return;
@@ -120,16 +122,16 @@ impl<'decoder> Walk<'_, 'decoder> {
 }
 
 /// Deserializes the value of one node.
-struct Value<'walk, 'run, 'decoder> {
-    walk: &'walk mut Walk<'run, 'decoder>,
+struct ValueVisitor<'walk, 'run, 'decoder> {
+    walk: &'walk mut Visit<'run, 'decoder>,
     node: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
+impl<'de> DeserializeSeed<'de> for ValueVisitor<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let Some(node) = self.walk.node(self.node) else { return Ok(()) };
+        let node = self.walk.node(self.node).expect(IN_TRIE);
         if let Some(level) = records_level(node) {
             let run = &mut *self.walk.run;
             if run.wants_whole(level) {
@@ -140,12 +142,14 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
             }
             return deserializer.deserialize_any(Records { run, level, raw: None });
         }
-        if !node.targets.is_empty() && node.targets.iter().all(|target| *target == Target::Ignore) {
+        if !node.targets.is_empty() && node.targets.iter().all(|target| *target == ValueUse::Ignore)
+        {
             if node.is_leaf() {
                 return deserializer.deserialize_ignored_any(IgnoredAny).map(|_| ());
             }
             self.walk.ignored += 1;
-            let walked = deserializer.deserialize_any(Value { walk: self.walk, node: self.node });
+            let walked =
+                deserializer.deserialize_any(ValueVisitor { walk: self.walk, node: self.node });
             self.walk.ignored -= 1;
             return walked;
         }
@@ -165,14 +169,14 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
     }
 }
 
-fn records_level(node: &Node) -> Option<usize> {
+fn records_level(node: &TrieNode) -> Option<usize> {
     node.targets.iter().find_map(|target| match target {
-        Target::Records(level) => Some(*level),
+        ValueUse::Records(level) => Some(*level),
         _ => None,
     })
 }
 
-impl<'de> Visitor<'de> for Value<'_, '_, '_> {
+impl<'de> Visitor<'de> for ValueVisitor<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,17 +185,17 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { walk, node: number } = self;
-        let Some(node) = walk.node(number) else { return Ok(()) };
-        while let Some(key) = map.next_key_seed(Key { node })? {
+        let node = walk.node(number).expect(IN_TRIE);
+        while let Some(key) = map.next_key_seed(FieldName { node })? {
             match key {
                 Field::Known(child) => {
                     let inner = walk.node(child).is_some_and(|node| !node.is_leaf());
                     if !inner {
-                        map.next_value_seed(Value { walk, node: child })?;
+                        map.next_value_seed(ValueVisitor { walk, node: child })?;
                         continue;
                     }
                     walk.stack.push(child);
-                    map.next_value_seed(Value { walk, node: child })?;
+                    map.next_value_seed(ValueVisitor { walk, node: child })?;
                     walk.stack.pop();
                     if let Some(extra) = &mut walk.run.extra {
                         extra.leave(walk.stack.len());
@@ -216,7 +220,7 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { walk, node: number } = self;
-        let Some(node) = walk.node(number) else { return Ok(()) };
+        let node = walk.node(number).expect(IN_TRIE);
         if node.items.is_empty() {
             let mut raw: Vec<&str> = Vec::new();
             while let Some(item) = items.next_element::<&RawValue>()? {
@@ -227,7 +231,9 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
         }
         for position in 0.. {
             let more = match node.item(position) {
-                Some(child) => items.next_element_seed(Value { walk, node: child })?.is_some(),
+                Some(child) => {
+                    items.next_element_seed(ValueVisitor { walk, node: child })?.is_some()
+                }
                 None => items.next_element::<IgnoredAny>()?.is_some(),
             };
             if !more {
@@ -268,7 +274,7 @@ impl<'de> Visitor<'de> for Value<'_, '_, '_> {
     }
 }
 
-/// A value whose digits are all kept: a number that is none of 64 bits becomes its text.
+/// A value with all its digits: a number that does not fit 64 bits becomes its text.
 fn exact(raw: &str) -> Option<serde_json::Value> {
     let value: serde_json::Value = serde_json::from_str(raw).ok()?;
     Some(if value.is_f64() && raw.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
@@ -278,11 +284,11 @@ fn exact(raw: &str) -> Option<serde_json::Value> {
     })
 }
 
-/// The records of one level: a list of them, or a single one.
+/// The records of one level: a list or a single record.
 struct Records<'run, 'decoder> {
-    run: &'run mut Run<'decoder>,
+    run: &'run mut Decoding<'decoder>,
     level: usize,
-    /// Its text, where a column has the whole record.
+    /// The text of the record, if a column takes the whole record.
     raw: Option<&'run str>,
 }
 
@@ -296,7 +302,7 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { run, level, .. } = self;
         run.records_found = true;
-        while items.next_element_seed(Record { run, level, raw: None })?.is_some() {}
+        while items.next_element_seed(RecordVisitor { run, level, raw: None })?.is_some() {}
         Ok(())
     }
 
@@ -310,7 +316,7 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
             )));
         }
         self.run.records_found = true;
-        Record { run: self.run, level: self.level, raw: self.raw }.visit_map(map)
+        RecordVisitor { run: self.run, level: self.level, raw: self.raw }.visit_map(map)
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
@@ -328,14 +334,14 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
 }
 
 /// One record of a level.
-struct Record<'run, 'decoder> {
-    run: &'run mut Run<'decoder>,
+struct RecordVisitor<'run, 'decoder> {
+    run: &'run mut Decoding<'decoder>,
     level: usize,
-    /// Its text, where a column has the whole record.
+    /// The text of the record, if a column takes the whole record.
     raw: Option<&'run str>,
 }
 
-impl<'de> DeserializeSeed<'de> for Record<'_, '_> {
+impl<'de> DeserializeSeed<'de> for RecordVisitor<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -344,45 +350,46 @@ impl<'de> DeserializeSeed<'de> for Record<'_, '_> {
         }
         let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
         let mut inner = serde_json::Deserializer::from_str(raw.get());
-        let record = Record { run: self.run, level: self.level, raw: Some(raw.get()) };
+        let record = RecordVisitor { run: self.run, level: self.level, raw: Some(raw.get()) };
         inner.deserialize_map(record).map_err(Error::custom)
     }
 }
 
-impl<'de> Visitor<'de> for Record<'_, '_> {
+impl<'de> Visitor<'de> for RecordVisitor<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a record, that is, an object")
+        formatter.write_str("a record (an object)")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         let Self { run, level, raw } = self;
         let decoder = run.decoder;
-        let Some(trie) = decoder.levels.get(level).map(|level| &level.trie) else { return Ok(()) };
+        let trie =
+            &decoder.levels.get(level).expect("the envelope names compiled levels only").trie;
         let rows_before = run.rows;
         run.begin_record(level);
-        let mut walk = Walk { run, trie, level: Some(level), stack: Vec::new(), ignored: 0 };
+        let mut walk = Visit { run, trie, level: Some(level), stack: Vec::new(), ignored: 0 };
         if let Some(raw) = raw {
             walk.set(0, raw);
         }
-        Value { walk: &mut walk, node: 0 }.visit_map(map)?;
+        ValueVisitor { walk: &mut walk, node: 0 }.visit_map(map)?;
         run.end_record(level, rows_before);
         Ok(())
     }
 }
 
-/// A field's name: one that leads on, or another.
+/// The name of a field: one on a declared path, or another.
 enum Field<'de> {
     Known(usize),
     Unknown(Cow<'de, str>),
 }
 
-struct Key<'node> {
-    node: &'node Node,
+struct FieldName<'node> {
+    node: &'node TrieNode,
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for FieldName<'_> {
     type Value = Field<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field<'de>, D::Error> {
@@ -390,7 +397,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Key<'_> {
+impl<'de> Visitor<'de> for FieldName<'_> {
     type Value = Field<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

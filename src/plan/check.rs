@@ -1,16 +1,19 @@
-//! A replication held against its spec: names that the spec does not have.
+//! Checks of a replication against its spec.
 
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{input_type, matches_pattern, select::settings_of, variables};
+use super::select::{matches_pattern, settings_of};
+use super::variables;
+use super::variables::input_type;
 use crate::error::{Error, Result};
 use crate::replication::{Mode, Replication, StreamOptions};
 use crate::schema::EXTRA;
 use crate::spec::{Spec, Stream};
 use crate::yaml::{Finding, suggest};
 
-/// All that a replication says of streams, columns and inputs that the spec does not have, or not so.
+/// Finds streams, columns and inputs of a replication that the spec does not have, and values of
+/// the wrong type.
 pub fn check(replication: &Replication, spec: &Spec) -> Vec<Finding> {
     let mut findings = Vec::new();
     let everything: Vec<&Stream> = spec.selectable().map(|(_, stream)| stream).collect();
@@ -32,7 +35,7 @@ pub fn check(replication: &Replication, spec: &Spec) -> Vec<Finding> {
     findings
 }
 
-/// Streams of which nobody says where their rows go.
+/// Finds streams without an `object`.
 fn homeless(replication: &Replication, spec: &Spec) -> Option<Finding> {
     let mut names = spec.selectable().map(|(name, _)| name).filter(|name| {
         let settings = settings_of(replication, name);
@@ -40,7 +43,7 @@ fn homeless(replication: &Replication, spec: &Spec) -> Option<Finding> {
     });
     let first = names.next()?;
     let more = if names.next().is_some() { " and others" } else { "" };
-    let message = format!("`object` is missing: where do the rows of `{first}`{more} go?");
+    let message = format!("`object` is missing: it says where the rows of `{first}`{more} go");
     let place = replication.source.to_lowercase();
     let place = if place.contains("://") { &spec.name } else { &place };
     let hint = format!(
@@ -50,7 +53,7 @@ fn homeless(replication: &Replication, spec: &Spec) -> Option<Finding> {
     Some(Finding::new(&["defaults"], message).with_hint(hint))
 }
 
-/// Checks values of a spec's inputs that stand in a connection.
+/// Checks values of a spec's inputs that a connection sets.
 ///
 /// # Errors
 /// All that the spec does not have, or not so.
@@ -115,6 +118,9 @@ fn options(
     let keyless = streams.iter().any(|stream| stream.key.is_empty());
     if options.mode == Some(Mode::Incremental) && keyless {
         let at = [path, &["mode"]].concat();
-        findings.push(Finding::new(&at, "incremental needs a key, and the spec declares none"));
+        findings.push(Finding::new(
+            &at,
+            "incremental needs a key, but the spec declares none for this stream",
+        ));
     }
 }

@@ -1,9 +1,11 @@
 //! A stream's table: which columns, in which order, and where each value comes from.
 
-use super::{Draft, Output, Stage, matches_pattern};
+use super::draft::Draft;
+use super::select::selected;
+use super::stage::StreamDraft;
 use crate::decode::{ColumnSource, Others};
 use crate::error::{Error, Result};
-use crate::path::{Path, Step};
+use crate::path::{Path, PathStep};
 use crate::replication::{FileOptions, Mode, StreamOptions};
 use crate::schema::{
     CHANGE, Column, ColumnType, DELETED_AT, EXTRA, RUN_ID, SYNCED_AT, TableSchema,
@@ -15,55 +17,47 @@ use crate::write::{Deletes, Disposition, Table, files};
 /// One column of a table and where its values come from.
 #[derive(Clone, Debug)]
 pub struct ColumnPlan {
-    /// Name, type and documentation.
+    /// The column: name, type and documentation.
     pub column: Column,
     /// Source of its values.
     pub value: ColumnValue,
 }
 
-/// Where a column's values come from.
+/// Source of a column's values.
 #[derive(Clone, Debug)]
 pub enum ColumnValue {
     /// Paths in the record.
     Decoded(ColumnSource),
     /// A template with one value per slice.
     Slice(Template),
-    /// A template with one value per row: it sees the row's other columns as `row`.
+    /// A template with one value per row. It may use the row's other columns as `row`.
     Row(Template),
-    /// What no other column took.
+    /// All fields without a column.
     Extra,
-    /// The time at which the run started.
+    /// The start time of the run.
     SyncedAt,
     /// The id of the run.
     RunId,
-    /// What the target fills in.
+    /// A value that the target fills in.
     Target,
 }
 
-/// Names of the columns that `select` leaves of a stream's, its key's always among them.
-pub(super) fn selected(name: &str, stream: &Stream, select: &[String]) -> Result<Vec<String>> {
-    let (out, within): (Vec<&String>, Vec<&String>) =
-        select.iter().partition(|pattern| pattern.starts_with('-'));
-    let out: Vec<&str> = out.iter().map(|pattern| pattern.trim_start_matches('-')).collect();
-    let all: Vec<&str> = stream.columns.keys().map(String::as_str).chain([EXTRA]).collect();
-    for pattern in within.iter().map(|pattern| pattern.as_str()).chain(out.iter().copied()) {
-        if !all.iter().any(|column| matches_pattern(pattern, column)) {
-            return Err(Error::input(format!("`select: {pattern}` matches no column of `{name}`"))
-                .with_hint(format!("its columns are: {}", all.join(", "))));
-        }
-    }
-    let wanted = |column: &str| {
-        let named = within.is_empty() || within.iter().any(|one| matches_pattern(one, column));
-        named && !out.iter().any(|pattern| matches_pattern(pattern, column))
-    };
-    let needed = |column: &str| {
-        stream.key.iter().any(|key| key == column) || stream.replaces.as_deref() == Some(column)
-    };
-    let kept = all.iter().filter(|column| needed(column) || wanted(column));
-    Ok(kept.map(|column| (*column).to_owned()).collect())
+/// How a stream's rows are written.
+#[derive(Debug)]
+pub struct Output {
+    /// Mode, as the replication says.
+    pub mode: Mode,
+    /// The table to write.
+    pub table: Table,
+    /// Sources of the columns, in the table's order.
+    pub columns: Vec<ColumnPlan>,
+    /// Positions of the key's columns.
+    pub key: Vec<usize>,
+    /// Whether a value that does not match its column's type fails the stream.
+    pub strict: bool,
 }
 
-/// What becomes of undeclared fields; a feeder drops them.
+/// What happens to undeclared fields. A stream that only feeds drops them.
 pub(super) fn others(output: Option<&Output>, stream: &Stream, defaults: &Defaults) -> Others {
     let keeps = output.is_some_and(|output| {
         output.columns.iter().any(|column| matches!(column.value, ColumnValue::Extra))
@@ -79,10 +73,10 @@ fn unknown(stream: &Stream, defaults: &Defaults) -> Unknown {
     stream.unknown.or(defaults.unknown).unwrap_or_default()
 }
 
-/// Resolves what becomes of a selected stream's rows.
+/// Resolves how a selected stream's rows are written.
 pub(super) fn output(
     draft: &Draft<'_>,
-    stage: &Stage<'_>,
+    stage: &StreamDraft<'_>,
     settings: &StreamOptions,
 ) -> Result<Output> {
     let stream = stage.stream;
@@ -95,7 +89,7 @@ pub(super) fn output(
     }
     if let Some(unknown) = settings.columns.keys().find(|name| !stream.columns.contains_key(*name))
     {
-        return Err(Error::input(format!("`columns: {unknown}` is no column of the stream")));
+        return Err(Error::input(format!("`columns: {unknown}` is not a column of the stream")));
     }
     let added = unknown(stream, &draft.documents.spec.defaults);
     needs_are_met(&columns)?;
@@ -129,7 +123,9 @@ pub(super) fn output(
         key: stream.key.clone(),
     };
     if merges && schema.key.is_empty() {
-        return Err(Error::input("this mode needs a key, and the spec declares none"));
+        return Err(Error::input(
+            "this mode needs a key, but the spec declares none for this stream",
+        ));
     }
     let version = stream.cursor.as_ref().map(|cursor| &cursor.field);
     let grows = |kind| matches!(kind, ColumnType::Int | ColumnType::Date | ColumnType::Timestamp);
@@ -141,7 +137,7 @@ pub(super) fn output(
         replication: draft.name().to_owned(),
         replaces: stream.replaces.clone(),
         deletes,
-        place: stream.place.clone(),
+        place: stream.location.clone(),
         version: version.cloned(),
         strict,
         source: Some(draft.source.to_owned()),
@@ -156,7 +152,7 @@ pub(super) fn output(
     Ok(Output { mode, table, columns, key, strict })
 }
 
-/// What is not set stays as the target has it by default.
+/// Settings of files; those that are not set keep the target's defaults.
 fn file_sizes(options: FileOptions) -> files::Settings {
     let mib = |count: u32| count as usize * 1024 * 1024;
     let default = files::Settings::default();
@@ -174,7 +170,7 @@ fn declared(name: &str, spec: &ColumnSpec, kind: Option<ColumnType>) -> Result<C
     Ok(ColumnPlan { column, value: source(name, spec, kind)? })
 }
 
-/// Where a declared column's values come from.
+/// Source of a declared column's values.
 pub(super) fn source(name: &str, spec: &ColumnSpec, kind: ColumnType) -> Result<ColumnValue> {
     let texts = spec.from.as_ref().map(|from| from.0.as_slice()).unwrap_or_default();
     Ok(match texts {
@@ -189,7 +185,7 @@ pub(super) fn source(name: &str, spec: &ColumnSpec, kind: ColumnType) -> Result<
         }
         _ => {
             let paths: Result<Vec<Path>, _> = match texts {
-                [] => Ok(vec![Path { steps: vec![Step::Key(name.to_owned())] }]),
+                [] => Ok(vec![Path { steps: vec![PathStep::Key(name.to_owned())] }]),
                 texts => texts.iter().map(|text| Path::parse(text)).collect(),
             };
             let paths = paths.map_err(|error| Error::input(format!("column `{name}`: {error}")))?;
@@ -199,7 +195,7 @@ pub(super) fn source(name: &str, spec: &ColumnSpec, kind: ColumnType) -> Result<
     })
 }
 
-/// A column computed from others needs them in the table.
+/// Checks that the columns from which others are computed are in the table.
 fn needs_are_met(columns: &[ColumnPlan]) -> Result<()> {
     for plan in columns {
         let ColumnValue::Row(template) = &plan.value else { continue };
@@ -207,10 +203,9 @@ fn needs_are_met(columns: &[ColumnPlan]) -> Result<()> {
             let Some(needed) = variable.strip_prefix("row.") else { continue };
             if !columns.iter().any(|other| other.column.name == needed) {
                 let name = &plan.column.name;
-                let what = format!("column `{name}` needs `{needed}`, which `select` leaves out");
-                return Err(Error::input(what).with_hint(format!(
-                    "select `{needed}` too, or leave `{name}` out: `-{name}`"
-                )));
+                let what = format!("column `{name}` needs `{needed}`, which `select` excludes");
+                return Err(Error::input(what)
+                    .with_hint(format!("select `{needed}` too, or exclude `{name}`: `-{name}`")));
             }
         }
     }
@@ -226,7 +221,7 @@ fn disposition(mode: Mode) -> Disposition {
     }
 }
 
-/// Fills the placeholders of `object` in.
+/// Replaces the placeholders of `object`.
 fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<String> {
     let documents = &draft.documents;
     let template = settings.object.as_deref().unwrap_or(documents.default_object);
@@ -243,8 +238,9 @@ fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<Str
         object = object.replace(&format!("{{{placeholder}}}"), &value);
     }
     if template.trim().is_empty() {
-        return Err(Error::input("`object` is empty")
-            .with_hint("name a table or file, as `raw.{stream_name}` or `{stream_name}.parquet`"));
+        return Err(Error::input("`object` is empty").with_hint(
+            "name a table or file, such as `raw.{stream_name}` or `{stream_name}.parquet`",
+        ));
     }
     if object.trim().is_empty() || object.contains(['{', '}']) {
         return Err(Error::input(format!("`object: {template}` cannot be filled in")).with_hint(
@@ -252,4 +248,104 @@ fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<Str
         ));
     }
     Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const STREAM: &str = "  s: { get: /s, key: [id], columns: { id: text, n: int, \
+                          url: { text: '{{ row.n }}' }, at: timestamp }, \
+                          cursor: { field: at, newest_first: true } }\n";
+
+    fn output<T>(defaults: &str, options: &Options, take: impl FnOnce(&Output) -> T) -> T {
+        let plan = plan(&spec(STREAM), defaults, options).unwrap();
+        take(stream(&plan, "s").output.as_ref().unwrap())
+    }
+
+    #[test]
+    fn the_mode_decides_how_rows_are_written_and_what_happens_to_deleted_ones() {
+        let backfill = Options {
+            range: Some(("2026-01-01".to_owned(), "2026-02-01".to_owned())),
+            ..Options::default()
+        };
+        let retry = Options { retry: true, ..Options::default() };
+        let plain = Options::default();
+        let table = [
+            ("", &plain, Disposition::Replace, Deletes::Ignore),
+            ("mode: truncate", &plain, Disposition::Truncate, Deletes::Ignore),
+            ("mode: snapshot", &plain, Disposition::Append, Deletes::Ignore),
+            ("mode: incremental", &plain, Disposition::Merge, Deletes::Mark),
+            ("mode: incremental, deletes: remove", &plain, Disposition::Merge, Deletes::Remove),
+            ("mode: incremental, deletes: ignore", &plain, Disposition::Merge, Deletes::Ignore),
+            ("mode: backfill", &backfill, Disposition::Merge, Deletes::Ignore),
+            ("", &retry, Disposition::Merge, Deletes::Remove),
+            ("mode: incremental", &retry, Disposition::Merge, Deletes::Mark),
+        ];
+        for (defaults, options, disposition, deletes) in table {
+            let found = output(defaults, options, |one| (one.table.disposition, one.table.deletes));
+            assert_eq!(found, (disposition, deletes), "{defaults}");
+        }
+    }
+
+    /// The columns of the table, or the error.
+    #[track_caller]
+    fn check(defaults: &str, expected: Result<&str, &str>) {
+        let plan = plan(&spec(STREAM), defaults, &Options::default());
+        match (plan, expected) {
+            (Ok(plan), Ok(expected)) => {
+                let table = &stream(&plan, "s").output.as_ref().unwrap().table;
+                let names = table.schema.columns.iter().map(|column| column.name.as_str());
+                assert_eq!(names.collect::<Vec<_>>().join(" "), expected, "{defaults}");
+            }
+            (Err(error), Err(text)) => assert!(error.chain().contains(text), "{}", error.chain()),
+            (plan, expected) => panic!("{defaults}: {:?}, {expected:?}", plan.map(|_| ())),
+        }
+    }
+
+    #[test]
+    fn a_table_has_the_selected_columns_and_those_of_weir() {
+        check("", Ok("id n url at _extra _weir_synced_at"));
+        check("metadata: { synced_at: false }", Ok("id n url at _extra"));
+        let bare = "metadata: { synced_at: false }, select";
+        check(&format!("{bare}: [-_extra, -url]"), Ok("id n at"));
+        // The key is always kept.
+        check(&format!("{bare}: [n]"), Ok("id n"));
+        check(&format!("{bare}: ['-*']"), Ok("id"));
+        check(&format!("{bare}: [id, url]"), Err("column `url` needs `n`"));
+        check(&format!("{bare}: [nope]"), Err("`select: nope` matches no column"));
+        check(
+            "mode: incremental, metadata: { change: true, run_id: true }",
+            Ok("id n url at _extra _weir_synced_at _weir_run_id _weir_deleted_at _weir_change"),
+        );
+        check("metadata: { change: true }", Err("needs `mode: incremental`"));
+        check("columns: { nope: text }", Err("`columns: nope` is not a column of the stream"));
+    }
+
+    #[test]
+    fn an_object_is_a_template_with_placeholders() {
+        let table = [
+            ("", Ok("s")),
+            ("object: 'raw.{stream_name}'", Ok("raw.s")),
+            ("object: '{source}/{run_date}/{stream_name}.jsonl'", Ok("a/1970-01-01/s.jsonl")),
+            ("object: ''", Err("`object` is empty")),
+            ("object: _weir", Err("a name that weir reserves")),
+            ("object: raw._weir_x", Err("a name that weir reserves")),
+            ("object: .weir/x", Err("a name that weir reserves")),
+        ];
+        for (defaults, expected) in table {
+            let plan = plan(&spec(STREAM), defaults, &Options::default());
+            let found =
+                plan.map(|plan| stream(&plan, "s").output.as_ref().unwrap().table.object.clone());
+            match (found, expected) {
+                (Ok(object), Ok(expected)) => assert_eq!(object, expected, "{defaults}"),
+                (Err(error), Err(text)) => {
+                    assert!(error.chain().contains(text), "{}", error.chain());
+                }
+                (found, expected) => panic!("{defaults}: {found:?}, {expected:?}"),
+            }
+        }
+    }
 }

@@ -1,27 +1,29 @@
-//! How a stream asks whether a record is still there.
+//! The request that checks whether a record still exists.
 
-use super::{Draft, Stage, request};
+use super::draft::Draft;
+use super::stage::StreamDraft;
+use super::templates;
 use crate::error::Result;
 use crate::template::Template;
 
-/// The request that tells whether one record is still there.
+/// The request that checks whether a record still exists, compiled.
 #[derive(Debug)]
 pub struct ConfirmPlan {
     /// Path below the base URL.
     pub path: Template,
     /// Query parameters.
     pub query: Vec<(String, Template)>,
-    /// The key's column, under whose name the templates see its value.
+    /// The column of the key. Templates use its value by this name.
     pub key: String,
 }
 
 impl Draft<'_> {
-    /// How a record of a stream is asked for, if its spec knows how.
-    pub(super) fn confirm(stage: &Stage<'_>) -> Result<Option<ConfirmPlan>> {
+    /// Compiles the request, if the spec declares one for the stream.
+    pub(super) fn confirm(stage: &StreamDraft<'_>) -> Result<Option<ConfirmPlan>> {
         let (Some(confirm), [key]) = (&stage.stream.confirm_deletes, &*stage.stream.key) else {
             return Ok(None);
         };
-        let (path, query) = (request::template(&confirm.get)?, request::query(&confirm.query)?);
+        let (path, query) = (templates::template(&confirm.get)?, templates::query(&confirm.query)?);
         Ok(Some(ConfirmPlan { path, query, key: key.clone() }))
     }
 }

@@ -1,56 +1,21 @@
-//! What requests cost where a quota of points holds.
+//! The cost of requests under a quota of points.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use indexmap::IndexMap;
 
-use super::{Access, AccessHooks, Documents, Draft, Options, Run};
+use super::documents::{Documents, Options, Run};
+use super::draft::Draft;
 use crate::error::{Error, Result};
-use crate::ledger::{self, Budget, Terms};
-use crate::replication::{Checkpoints, LimitOverrides, OnBudget, Replication, StreamOptions};
+use crate::http::access::{Access, AccessHooks};
+use crate::quota::cost::{Cost, QuotaPlan};
+use crate::quota::ledger;
+use crate::replication::{Checkpoints, LimitOverrides, Replication, StreamOptions};
 use crate::spec::{Fields, Points, Spec, Stream};
 use crate::template::Expression;
 
-/// A quota of points that holds for a connection.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuotaPlan {
-    /// Points in an hour; hours begin at the top of the UTC hour.
-    pub per_hour: u64,
-    /// Name of the connection's account in the ledger.
-    pub connection: String,
-    /// What may be spent of them.
-    pub budget: Budget,
-    /// What this run may spend in all.
-    pub max_points: Option<u64>,
-    /// What the run has spent of that before.
-    pub spent: u64,
-    /// What happens when they are spent.
-    pub on_budget: OnBudget,
-    /// The longest wait that the server may ask for.
-    pub max_wait: Duration,
-}
-
-impl QuotaPlan {
-    /// What may be spent in an hour, and on what terms.
-    pub fn terms(&self) -> Terms {
-        let max_wait = TimeDelta::from_std(self.max_wait).unwrap_or(TimeDelta::MAX);
-        Terms { budget: self.budget, max_wait, ..Terms::hourly(self.per_hour) }
-    }
-}
-
-/// What requests cost, in points; nothing where no quota holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Of a request, whatever it brings.
-    pub base: u64,
-    /// Of each object that comes.
-    pub object: u64,
-    /// Of an object that only carries others.
-    pub carrier: u64,
-}
-
-/// The quota of a connection without any replication.
+/// The quota of a connection, independent of a replication.
 ///
 /// # Errors
 /// The connection's values do not make a URL.
@@ -78,7 +43,7 @@ pub fn quota_of(spec: &Spec, fields: &Fields, hooks: &AccessHooks) -> Result<Opt
 }
 
 impl<'plan> Draft<'plan> {
-    /// The spec's terms of a quota, where it holds for the connection.
+    /// The spec's quota, if it applies to the connection.
     pub(super) fn points(&self) -> Result<Option<&'plan Points>> {
         let Some(points) = &self.documents.spec.limits.points else { return Ok(None) };
         let Some(when) = &points.when else { return Ok(Some(points)) };
@@ -88,8 +53,8 @@ impl<'plan> Draft<'plan> {
         Ok(holds.then_some(points))
     }
 
-    /// The quota that holds for the connection, and what may be spent of it. What is said of points where
-    /// none are counted becomes a note.
+    /// The quota of the connection, and the share of it that may be spent. Budget settings for a
+    /// connection without a quota become a note.
     pub(super) fn quota(
         &self,
         access: &Access,
@@ -99,10 +64,10 @@ impl<'plan> Draft<'plan> {
         let max_points = self.options.max_points;
         let Some(points) = self.points()? else {
             let source = &replication.source;
-            let what = format!("connection `{source}` counts no points");
+            let what = format!("connection `{source}` has no quota of points");
             let when = spec.limits.points.as_ref().and_then(|points| points.when.as_ref());
             let hint = match when {
-                Some(when) => format!("by the spec it does where `{when}`"),
+                Some(when) => format!("the spec declares one for connections where `{when}`"),
                 None => format!("the spec `{}` has no `limits.points`", spec.name),
             };
             if max_points.is_some() {
@@ -124,12 +89,38 @@ impl<'plan> Draft<'plan> {
         }))
     }
 
-    /// What requests of a stream cost.
+    /// Cost of a stream's requests.
     pub(super) fn cost(&self, stream: &Stream) -> Result<Cost> {
         let Some(points) = self.points()? else { return Ok(Cost::default()) };
-        let class = stream.cost.as_ref().and_then(|class| points.object.get(class));
-        let carrier = points.object.values().next().map_or(0, |points| *points);
+        let class = stream.cost.as_ref().and_then(|class| points.record.get(class));
+        let carrier = points.record.values().next().map_or(0, |points| *points);
         let object = class.copied().unwrap_or(carrier);
         Ok(Cost { base: points.base.into(), object: object.into(), carrier: carrier.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{plan, spec, stream};
+
+    /// Points of a request, of each of its records, and of an object that only contains others.
+    #[track_caller]
+    fn check(points: &str, class: Option<&str>, expected: (u64, u64, u64)) {
+        let mut spec = spec("  s: { get: /s, key: [id], columns: { id: text } }\n");
+        spec.limits.points = serde_saphyr::from_str(points).unwrap();
+        spec.streams["s"].cost = class.map(str::to_owned);
+        let plan = plan(&spec, "", &Options::default()).unwrap();
+        let cost = &stream(&plan, "s").cost;
+        assert_eq!((cost.base, cost.object, cost.carrier), expected, "{points}");
+    }
+
+    #[test]
+    fn requests_cost_points_only_where_the_quota_applies() {
+        let classes = "{ per_hour: 9, base: 1, record: { small: 2, big: 5 } }";
+        check("null", None, (0, 0, 0));
+        check(classes, Some("big"), (1, 5, 2));
+        check(classes, None, (1, 2, 2));
+        check("{ when: false, per_hour: 9, base: 1, record: { big: 5 } }", Some("big"), (0, 0, 0));
     }
 }

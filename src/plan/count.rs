@@ -1,27 +1,29 @@
-//! How a stream is asked how many records it has.
+//! The request for the number of records of a stream.
 
-use super::{Draft, Stage, request};
+use super::draft::Draft;
+use super::stage::StreamDraft;
+use super::templates;
 use crate::error::{Error, Result};
 use crate::path::Path;
 use crate::spec::{Count, Stream};
 use crate::template::{Expression, Template};
 
-/// The request that tells how many records a stream has.
+/// The request for the number of records of a stream, compiled.
 #[derive(Debug)]
 pub struct CountPlan {
     /// Path below the base URL.
     pub path: Template,
     /// Query parameters.
     pub query: Vec<(String, Template)>,
-    /// Where the number stands in the answer.
+    /// Path of the number in the response.
     pub at: Path,
-    /// The streams of the spec of which it tells how many they have together, this one among them.
+    /// Names of the streams whose records the number counts together, including this stream.
     pub of: Vec<String>,
 }
 
 impl Draft<'_> {
-    /// How a stream is asked for the number of its records, if its spec knows how.
-    pub(super) fn count(&self, stage: &Stage<'_>) -> Result<Option<CountPlan>> {
+    /// Compiles the count request of a stream, if the spec declares one.
+    pub(super) fn count(&self, stage: &StreamDraft<'_>) -> Result<Option<CountPlan>> {
         let Some(count) = &stage.stream.count else { return Ok(None) };
         if let Some(text) = &count.when {
             let holds = Expression::parse(text)
@@ -34,8 +36,8 @@ impl Draft<'_> {
         let asked = |stream: &Stream| stream.count.as_ref().is_some_and(|one| is_same(one, count));
         let of = self.documents.spec.streams.iter().filter(|(_, stream)| asked(stream));
         Ok(Some(CountPlan {
-            path: request::template(&count.get)?,
-            query: request::query(&count.query)?,
+            path: templates::template(&count.get)?,
+            query: templates::query(&count.query)?,
             at: Path::parse(&count.at).map_err(Error::from_path)?,
             of: of.map(|(name, _)| name.clone()).collect(),
         }))

@@ -1,10 +1,12 @@
-//! A stream's cursor, compiled: its bound as one number, whatever the column's type.
+//! A stream's cursor, compiled. Its bound is one number, whatever the column's type.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SecondsFormat};
 
-use super::{Draft, Output, Stage};
+use super::columns::Output;
+use super::draft::Draft;
+use super::stage::StreamDraft;
 use crate::error::{Error, Result};
 use crate::replication::Mode;
 use crate::schema::ColumnType;
@@ -16,27 +18,28 @@ use crate::template::{Scope, Template, Value};
 pub struct CursorPlan {
     /// Type of its column: timestamp, date or int.
     pub kind: ColumnType,
-    /// Whether the API's filter takes in its bound.
+    /// Whether the API's filter includes its bound.
     pub operator: Operator,
-    /// How templates see the bound.
+    /// Format of the bound in templates.
     pub format: CursorFormat,
-    /// What is read again, in the unit of its values.
-    pub look_back: i64,
-    /// Whether the listing comes newest first.
+    /// How far before the bound a run begins, in the unit of the cursor's values.
+    pub lookback: i64,
+    /// Whether the listing is sorted newest first.
     pub newest_first: bool,
     /// Where the first run begins.
     pub anchor: Option<i64>,
-    /// For a backfill: from and up to where, both included.
+    /// For a backfill: the bounds of the range, both inclusive.
     pub range: Option<(i64, i64)>,
 }
 
 impl CursorPlan {
-    /// The number of a value as the API writes it; `None` when it is no value of the type.
+    /// The number for a value as the API writes it; `None` if the value does not have the cursor's
+    /// type.
     pub fn number(&self, text: &str) -> Option<i64> {
         number(self.kind, text)
     }
 
-    /// The bound before which there is nothing to read.
+    /// The smallest bound, before which there is nothing to read.
     pub fn start(&self) -> i64 {
         self.anchor.unwrap_or(match self.operator {
             Operator::AtLeast => 0,
@@ -44,7 +47,7 @@ impl CursorPlan {
         })
     }
 
-    /// A bound as templates see it.
+    /// A bound in the format of templates.
     pub fn rendered(&self, bound: i64) -> Value {
         let micros = match self.operator {
             Operator::AtLeast => bound,
@@ -62,7 +65,7 @@ impl CursorPlan {
         })
     }
 
-    /// A value for a person.
+    /// A value as shown to users.
     pub fn shown(&self, number: i64) -> String {
         if self.kind == ColumnType::Int {
             return number.to_string();
@@ -86,7 +89,7 @@ fn micros(span: Duration) -> i64 {
 impl Draft<'_> {
     pub(super) fn cursor(
         &self,
-        stage: &Stage<'_>,
+        stage: &StreamDraft<'_>,
         output: Option<&Output>,
         scope: &Arc<Scope>,
     ) -> Result<Option<CursorPlan>> {
@@ -94,15 +97,15 @@ impl Draft<'_> {
         let Some(cursor) = &stage.stream.cursor else {
             if backfill {
                 return Err(Error::input(
-                    "`mode: backfill` needs a cursor, and the spec declares none",
+                    "`mode: backfill` needs a cursor, but the spec declares none for this stream",
                 )
-                .with_hint("name the streams that have one with `--streams`"));
+                .with_hint("select streams with a cursor: `--streams`"));
             }
             return Ok(None);
         };
         let column = stage.stream.columns.get(&cursor.field);
         let kind = column.map(|column| column.kind).ok_or_else(|| {
-            Error::input(format!("the cursor's field `{}` is no column", cursor.field))
+            Error::input(format!("the cursor's field `{}` is not a column", cursor.field))
         })?;
         let anchor = match &cursor.anchor {
             None => None,
@@ -113,7 +116,8 @@ impl Draft<'_> {
                 let text =
                     Template::parse(text).map_err(invalid)?.render(scope).map_err(invalid)?;
                 let text = text.trim();
-                let wrong = || Error::input(format!("`cursor.anchor`: `{text}` is no {kind}"));
+                let wrong =
+                    || Error::input(format!("`cursor.anchor`: `{text}` is not a valid {kind}"));
                 (!text.is_empty()).then(|| number(kind, text).ok_or_else(wrong)).transpose()?
             }
         };
@@ -121,7 +125,7 @@ impl Draft<'_> {
             (Some((from, to)), true) => Some((bound(kind, from)?, bound(kind, to)?)),
             (None, true) => {
                 return Err(Error::input("`mode: backfill` needs a range")
-                    .with_hint("say `--range 2026-01-01,2026-02-01`"));
+                    .with_hint("add `--range 2026-01-01,2026-02-01`"));
             }
             _ => None,
         };
@@ -132,9 +136,9 @@ impl Draft<'_> {
             kind,
             operator: cursor.operator,
             format: cursor.format,
-            look_back: match kind {
+            lookback: match kind {
                 ColumnType::Int => 0,
-                _ => cursor.look_back.map_or(0, |span| micros(span.0)),
+                _ => cursor.lookback.map_or(0, |span| micros(span.0)),
             },
             newest_first: cursor.newest_first,
             anchor,
@@ -145,7 +149,94 @@ impl Draft<'_> {
 
 fn bound(kind: ColumnType, text: &str) -> Result<i64> {
     number(kind, text.trim()).ok_or_else(|| {
-        Error::input(format!("`--range`: `{text}` is no {kind}"))
-            .with_hint("write two dates or times with a comma between: 2026-01-01,2026-02-01")
+        Error::input(format!("`--range`: `{text}` is not a valid {kind}"))
+            .with_hint("write two dates or times separated by a comma: 2026-01-01,2026-02-01")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const TIME: i64 = 1_767_225_600_000_000;
+
+    #[track_caller]
+    fn check(kind: ColumnType, operator: Operator, format: CursorFormat, bound: i64, text: &str) {
+        let cursor = CursorPlan {
+            kind,
+            operator,
+            format,
+            lookback: 0,
+            newest_first: false,
+            anchor: None,
+            range: None,
+        };
+        assert_eq!(cursor.rendered(bound).to_string(), text);
+    }
+
+    #[test]
+    fn a_bound_has_the_format_and_the_operator_of_the_api() {
+        use {ColumnType as T, CursorFormat as F, Operator as O};
+        check(T::Timestamp, O::AtLeast, F::Rfc3339, TIME, "2026-01-01T00:00:00.000Z");
+        check(T::Timestamp, O::After, F::Rfc3339, TIME, "2025-12-31T23:59:59.999Z");
+        check(T::Date, O::AtLeast, F::Date, TIME, "2026-01-01");
+        check(T::Timestamp, O::AtLeast, F::EpochS, TIME, "1767225600");
+        check(T::Timestamp, O::AtLeast, F::EpochMs, TIME, "1767225600000");
+        check(T::Timestamp, O::After, F::EpochMs, TIME, "1767225599999");
+        check(T::Int, O::AtLeast, F::Rfc3339, 7, "7");
+        check(T::Int, O::After, F::Rfc3339, 7, "6");
+    }
+
+    #[test]
+    fn values_become_numbers_or_nothing() {
+        let table = [
+            (ColumnType::Int, "7", Some(7)),
+            (ColumnType::Int, "7.5", None),
+            (ColumnType::Date, "2026-01-01", Some(TIME)),
+            (ColumnType::Timestamp, "2026-01-01T01:00:00+01:00", Some(TIME)),
+            (ColumnType::Timestamp, "soon", None),
+        ];
+        for (kind, text, expected) in table {
+            assert_eq!(number(kind, text), expected, "{kind} {text}");
+        }
+    }
+
+    /// What the cursor of a stream becomes, or the error.
+    #[track_caller]
+    fn check_plan(
+        defaults: &str,
+        range: Option<(&str, &str)>,
+        expected: Result<(i64, bool), &str>,
+    ) {
+        let spec = spec(
+            "  s: { get: /s, key: [id], columns: { id: text, at: timestamp }, \
+             cursor: { field: at, lookback: 5m, query: { since: '{{ cursor }}' } } }\n",
+        );
+        let range = range.map(|(from, to)| (from.to_owned(), to.to_owned()));
+        let plan = plan(&spec, defaults, &Options { range, ..Options::default() });
+        let cursor = |plan: &crate::plan::Plan| {
+            let cursor = stream(plan, "s").cursor.clone().unwrap();
+            (cursor.lookback, cursor.range.is_some())
+        };
+        match (plan, expected) {
+            (Ok(plan), Ok(expected)) => assert_eq!(cursor(&plan), expected, "{defaults}"),
+            (Err(error), Err(text)) => assert!(error.chain().contains(text), "{}", error.chain()),
+            (plan, expected) => panic!("{defaults}: {:?}, {expected:?}", plan.map(|_| ())),
+        }
+    }
+
+    #[test]
+    fn a_backfill_needs_a_range_and_other_modes_ignore_it() {
+        let minutes = 5 * 60 * 1_000_000;
+        let january = Some(("2026-01-01", "2026-02-01"));
+        check_plan("mode: incremental", None, Ok((minutes, false)));
+        check_plan("mode: incremental", january, Ok((minutes, false)));
+        check_plan("mode: backfill", january, Ok((minutes, true)));
+        check_plan("mode: backfill", None, Err("`mode: backfill` needs a range"));
+        let reversed = Some(("2026-02-01", "2026-01-01"));
+        check_plan("mode: backfill", reversed, Err("ends before it begins"));
+        check_plan("mode: backfill", Some(("a", "b")), Err("`a` is not a valid timestamp"));
+    }
 }

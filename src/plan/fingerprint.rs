@@ -1,21 +1,28 @@
-//! Short texts by which a run tells that it is about the same rows as an earlier one.
+//! Digests that show whether a run reads and writes the same rows as an earlier one.
 
 use std::sync::Arc;
 
-use super::{Documents, Draft, Output, QueuePlan, Stage, StreamPlan, request};
+use super::columns::Output;
+use super::documents::Documents;
+use super::draft::Draft;
+use super::merged;
+use super::queue::QueuePlan;
+use super::stage::StreamDraft;
+use super::stream::StreamPlan;
 use crate::hash;
-use crate::spec::{Having, RequestSpec};
+use crate::spec::{Filter, RequestSpec};
 
 impl Draft<'_> {
-    /// What decides which rows a stream has: its requests, the inputs, the connection's open fields,
-    /// and what decides that of its parents, which are among the streams `before` it.
-    pub(super) fn reads(&self, stage: &Stage<'_>, before: &[Arc<StreamPlan>]) -> String {
+    /// Digest of everything that determines which rows a stream has: its requests, the inputs, the
+    /// connection's non-secret fields, and the digests of its parents, which are among the streams
+    /// `before` it.
+    pub(super) fn reads(&self, stage: &StreamDraft<'_>, before: &[Arc<StreamPlan>]) -> String {
         let spec = self.documents.spec;
         let feeds = |parent: &&Arc<StreamPlan>| {
             let feeds = &spec.streams.get(&parent.name).map(|stream| &stream.feeds);
-            // By which route a stream is read does not change what it reads.
+            // The route does not change which rows a stream has.
             let own = stage.requests.iter().chain(&stage.changes);
-            let mut queues = own.filter_map(request::items_of).map(|items| &items.queue);
+            let mut queues = own.filter_map(merged::items_of).map(|items| &items.queue);
             feeds.is_some_and(|feeds| queues.any(|queue| feeds.contains_key(queue)))
         };
         let parents: Vec<&str> =
@@ -30,8 +37,8 @@ impl Draft<'_> {
         digest(&format!("{parts:?}"))
     }
 
-    /// The connection's open fields that say something: a field that the spec gains, and that is not set,
-    /// changes nothing.
+    /// The connection's non-secret fields that differ from their defaults. An unset field that a
+    /// new version of the spec adds does not change the digest.
     fn open_fields(&self) -> Vec<(&String, &String)> {
         let Documents { spec, fields, .. } = self.documents;
         let usual = |name: &String| spec.connection.get(name).and_then(|one| one.default.as_ref());
@@ -39,31 +46,32 @@ impl Draft<'_> {
         open.filter(|(name, value)| !value.is_empty() && usual(name) != Some(*value)).collect()
     }
 
-    /// What the numbers of a stream's requests, and of what its queues carry, stand for.
-    pub(super) fn shape(stage: &Stage<'_>, queues: &[QueuePlan]) -> String {
+    /// Digest of what the indexes of a stream's requests and of its carried values refer to.
+    pub(super) fn shape(stage: &StreamDraft<'_>, queues: &[QueuePlan]) -> String {
         let carried = queues.iter().filter(|queue| stage.queues().any(|name| name == queue.name));
         let carried: Vec<_> = carried.map(|queue| (&queue.name, &queue.carried)).collect();
         let parts = (&stage.requests, &stage.changes, &stage.routes, carried);
-        // It decides how rows are staged.
+        // It determines how rows are staged.
         let confirms = if stage.stream.confirm_deletes.is_some() { "confirms" } else { "" };
         digest(&format!("{parts:?}{confirms}"))
     }
 }
 
-/// What of a request decides which records come. Named one by one, so that whatever the language
-/// gains does not count as a change.
+/// The parts of a request that determine which records it returns. They are listed one by one, so
+/// that a new key of the language does not change the digest.
 fn asked(request: &RequestSpec) -> String {
-    let RequestSpec { for_each, get, post, query, body, records, descend, having, .. } = request;
-    let items = request::items_of(request);
+    let RequestSpec { for_each, get, post, query, body, records, children, filter, .. } = request;
+    let items = merged::items_of(request);
     let items = items.map(|items| (&items.queue, items.chunk, &items.variable));
     let others = for_each.as_ref().filter(|_| items.is_none());
-    let descend = descend.as_ref();
-    let descend = descend.map(|one| (&one.with, &one.get, &one.query, one.max_depth));
-    let having = having.as_ref().map(Having::all);
-    format!("{:?}", (items, others, get, post, query, body, records, descend, having))
+    let children = children.as_ref();
+    let children = children.map(|one| (&one.with, &one.get, &one.query, one.max_depth));
+    let filter = filter.as_ref().map(Filter::all);
+    format!("{:?}", (items, others, get, post, query, body, records, children, filter))
 }
 
-/// What decides how a stream's rows are written, and where to; `-` for a feeder.
+/// Digest of what determines how and where a stream's rows are written; `-` for a stream that only
+/// feeds.
 pub(super) fn writes(output: Option<&Output>, ignore: &[String]) -> String {
     let Some(output) = output else { return "-".to_owned() };
     let columns: Vec<_> = output

@@ -1,42 +1,44 @@
-//! What requests are repeated over, compiled.
+//! The values that requests are sent for, compiled.
 
 use std::sync::Arc;
 
-use super::request::{Compiler, invalid, template, unfed};
+use super::compiler::{Compiler, unfed};
+use super::templates::{invalid, template};
 use crate::error::{Error, Result};
 use crate::spec::{ForEach, RequestSpec};
 use crate::template::{Expression, Value};
 
-/// What a request is repeated over.
+/// The values that a request is sent for.
 #[derive(Debug)]
 pub enum Iterate {
-    /// Nothing: it is sent once.
+    /// No values: it is sent once.
     Once,
-    /// The values of a queue, one or a chunk of several at a time.
+    /// The values of a queue: one value per request, or a chunk.
     Queue {
-        /// Number of the queue.
+        /// Index of the queue.
         queue: usize,
-        /// Values to a request; `None`: one, not as a list.
+        /// Number of values per request. `None`: one, and the variable is not a list.
         chunk: Option<usize>,
         /// Variable.
         variable: Arc<str>,
-        /// Variables of what comes along with a value: its position in [`super::QueuePlan::carried`].
+        /// Variables of the carried values, each with its position in
+        /// [`super::queue::QueuePlan::carried`].
         carried: Vec<(Arc<str>, usize)>,
         /// Values for which it is false are left to other requests.
         only: Option<Expression>,
     },
-    /// These values.
+    /// A list of values.
     Values {
-        /// The values, each a value or a chunk.
+        /// The values; each is a single value or a chunk.
         values: Vec<Value>,
         /// Variable.
         variable: Arc<str>,
     },
-    /// Whole numbers from the first to the last by steps.
+    /// The integers from the first to the last, with a step.
     Range {
         /// First.
         from: i64,
-        /// Last, included.
+        /// Last, inclusive.
         to: i64,
         /// Step.
         step: i64,
@@ -76,7 +78,7 @@ impl Compiler<'_> {
                 })?;
                 let values: Vec<Value> = list
                     .try_iter()
-                    .map_err(|_| Error::input(format!("input `{}` is no list", items.input)))?
+                    .map_err(|_| Error::input(format!("input `{}` is not a list", items.input)))?
                     .collect();
                 if let Some(note) = items.when_empty.as_ref().filter(|_| values.is_empty()) {
                     notes.push(note.clone());
@@ -122,15 +124,15 @@ impl Compiler<'_> {
     }
 }
 
-/// Bytes of the values in a query at most: with what else there is, it stays below 6 KB.
+/// Maximum size of the values in a query, in bytes. The whole URL then stays below 6 KB.
 const QUERY: usize = 5000;
 
-/// How many values a request takes.
+/// Maximum number and size of the values of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkSize {
-    /// Values at most.
+    /// Maximum number of values.
     pub count: usize,
-    /// Bytes of them at most, as they stand in a query.
+    /// Maximum size of the values in bytes, as encoded in a query.
     pub bytes: usize,
 }
 
@@ -141,16 +143,16 @@ impl From<usize> for ChunkSize {
 }
 
 impl ChunkSize {
-    /// Bytes of a chunk of values; in a body there may be any number.
+    /// Maximum size of a chunk in bytes; unlimited in a body.
     pub fn bytes(in_query: bool) -> usize {
         if in_query { QUERY } else { usize::MAX }
     }
 
-    /// How many of these values are taken, by their sizes: one at least.
+    /// Number of values that fit, given their sizes; at least one.
     pub fn fits(self, sizes: impl Iterator<Item = usize>) -> usize {
         let mut bytes = 0_usize;
         let fits = |size: &usize| {
-            // The comma between two of them takes three.
+            // An encoded comma between two values takes three bytes.
             bytes = bytes.saturating_add(*size).saturating_add(3);
             bytes <= self.bytes
         };
@@ -170,7 +172,7 @@ impl ChunkSize {
     }
 }
 
-/// Bytes of a text in a query.
+/// Size of a text in a query, in bytes.
 pub fn encoded(text: &str) -> usize {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { 1 } else { 3 }).sum()
@@ -178,4 +180,27 @@ pub fn encoded(text: &str) -> usize {
 
 fn size(chunk: u32) -> usize {
     usize::try_from(chunk.max(1)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(count: usize, bytes: usize, values: &[&str], expected: &[usize]) {
+        let chunks = ChunkSize { count, bytes }.split(values, |value| encoded(value));
+        let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
+        assert_eq!(lengths, expected, "{count}, {bytes}, {values:?}");
+    }
+
+    #[test]
+    fn chunks_are_limited_by_number_and_by_size() {
+        check(2, usize::MAX, &["a", "b", "c"], &[2, 1]);
+        check(9, usize::MAX, &[], &[]);
+        // Each value counts with a comma of three bytes.
+        check(9, 8, &["a", "b", "c"], &[2, 1]);
+        check(9, 8, &["a b", "c"], &[1, 1]);
+        // A single value may be larger than the limit.
+        check(9, 2, &["abc", "d"], &[1, 1]);
+    }
 }

@@ -1,14 +1,13 @@
-//! Where a spec sends requests, and with them what the connection holds.
+//! The origins to which a spec sends requests, and with them the connection's values.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::fetch::Url;
+use crate::http::exchange::Url;
 use crate::spec::{Fields, Spec};
 use crate::template::{Scope, Template};
 
-/// The origins that a spec may send requests to, whatever its conditions say: those of the API, of the servers
-/// that give tokens, and of what it looks up. Where a connection's values are missing, the template as it
-/// stands.
+/// The origins to which a spec may send requests under any condition: the API, the token servers,
+/// and the lookups. If the connection lacks a value of an origin, the template as written.
 pub fn origins(spec: &Spec, fields: &Fields) -> BTreeSet<String> {
     let scope = Arc::new(Scope::new(fields.variables()));
     let oauth2 = spec.auth.0.iter().filter_map(|choice| choice.oauth2.as_ref());

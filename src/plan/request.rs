@@ -1,28 +1,31 @@
-//! A stream's requests, compiled: templates, pagination, decoder, and what they are repeated over.
+//! A stream's requests, compiled: templates, pagination, decoder, and the values that they are sent
+//! for.
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-
-use super::{ColumnPlan, ColumnValue, Iterate, Routed, access, columns, routes};
+use super::columns;
+use super::columns::{ColumnPlan, ColumnValue};
+use super::compiler::{Compiler, unfed};
+use super::iterate::Iterate;
+use super::queue::FeedPlan;
+use super::routed::{Routed, captures};
+use super::templates::{body, headers, query, template};
 use crate::decode::{Decoder, Layout, Others};
 use crate::error::{Error, Result};
-use crate::fetch::{HeaderName, Method};
-use crate::paginate::Pager;
+use crate::http::exchange::{HeaderName, Method};
+use crate::http::pagination::Pager;
+use crate::http::request::BodyPlan;
 use crate::path::Path;
-use crate::spec::{
-    Body, Descend, Fetch, ForEach, Having, InputItems, Paginate, QueryValue, QueueItems,
-    RequestSpec, Spec, Stream, Unknown,
-};
-use crate::template::{Scope, Template, TemplateError};
+use crate::spec::{Body, Children, Filter, ForEach, InputItems, Paginate, RequestSpec, Unknown};
+use crate::template::Template;
 
-/// Pages after which a slice ends with an error, unless the spec says otherwise.
+/// Default maximum number of pages of a slice.
 const MAX_PAGES: u32 = 100_000;
 
-/// One kind of request of a stream.
+/// A request of a stream, compiled.
 #[derive(Debug)]
 pub struct RequestPlan {
-    /// What it is repeated over.
+    /// The values it is sent for.
     pub iterate: Iterate,
     /// Method.
     pub method: Method,
@@ -34,34 +37,42 @@ pub struct RequestPlan {
     pub headers: Vec<(HeaderName, Template)>,
     /// Body of a `POST`.
     pub body: Option<BodyPlan>,
-    /// How its pages follow.
+    /// Its pagination.
     pub pager: Pager,
-    /// Pages after which a slice ends with an error.
+    /// Maximum number of pages of a slice; more are an error.
     pub max_pages: u32,
-    /// Whether a page may bring nothing but what earlier ones have brought.
+    /// Whether a page may consist only of records from earlier pages.
     pub may_repeat: bool,
-    /// What is taken from its responses: the decoded columns of the stream in their order, then the
-    /// captures of the pager, then the taps for `feeds` and `descend`.
+    /// Decoder of its responses: the decoded columns of the stream in their order, the captures of
+    /// the pager, and the taps for `feeds` and `children`.
     pub decoder: Decoder,
-    /// What its records feed.
+    /// The queues that its records feed.
     pub feeds: Vec<FeedPlan>,
     /// Tap of the cursor's field.
     pub cursor: Option<usize>,
-    /// Taps of values without which a record is passed over, with the text that must be there, if it is
-    /// a certain one.
-    pub having: Vec<(usize, Option<String>)>,
-    /// Where each column's value comes from, in the table's order; nothing for a feeder.
+    /// Filter: taps of the values that a record must have, each with its required text; `None`
+    /// accepts any value.
+    pub filter: Vec<(usize, Option<String>)>,
+    /// Sources of the columns, in the table's order; empty for a stream that only feeds.
     pub columns: Vec<ColumnValue>,
-    /// Position of the column whose rows a slice replaces.
+    /// Position of the column with the parent's id, if each slice replaces all rows of its parent.
     pub replaced: Option<usize>,
-    /// Each record's own children.
-    pub descend: Option<DescendPlan>,
-    /// Queues to which a record's value must have been fed, each with the tap of the value.
-    pub within: Vec<(usize, usize)>,
-    /// The values for which it is sent, where records tell for which of them they came.
+    /// Requests for the children of each record.
+    pub children: Option<ChildrenPlan>,
+    /// Queues that must contain a value of the record, each with the tap of the value.
+    pub parent_in: Vec<(usize, usize)>,
+    /// The values for which it is sent, if each record states its value.
     pub asked: Option<AskedPlan>,
-    /// What else it does as part of a route.
+    /// The part that only requests of routes have.
     pub routed: Routed,
+}
+
+impl RequestPlan {
+    /// Text that identifies the listing. Two requests with the same text get the same responses if
+    /// their templates have the same values.
+    pub fn listing(&self) -> String {
+        format!("{:?} {:?} {:?}", self.path, self.query, self.headers)
+    }
 }
 
 /// Values of an input for which a request is sent.
@@ -71,172 +82,27 @@ pub struct AskedPlan {
     pub input: String,
     /// The values.
     pub values: Vec<String>,
-    /// Tap of the value for which a record came.
+    /// Tap of the value to which a record belongs.
     pub tap: usize,
 }
 
-impl RequestPlan {
-    /// What tells a listing from others, as a text: two requests with the same one get the same answers, if
-    /// their templates have the same values.
-    pub fn listing(&self) -> String {
-        format!("{:?} {:?} {:?}", self.path, self.query, self.headers)
-    }
-}
-
-/// What a record feeds to a queue.
-#[derive(Clone, Debug)]
-pub struct FeedPlan {
-    /// Number of the queue.
-    pub queue: usize,
-    /// Tap of the value.
-    pub tap: usize,
-    /// What a record must have, as for a request.
-    pub having: Vec<(usize, Option<String>)>,
-    /// Taps of what comes along with it, in the order of [`QueuePlan::carried`].
-    pub carried: Vec<usize>,
-}
-
-/// A queue.
-#[derive(Clone, Debug)]
-pub struct QueuePlan {
-    /// Name.
-    pub name: String,
-    /// Paths, in the records that feed it, of what comes along with a value.
-    pub carried: Vec<String>,
-}
-
-/// A body, compiled.
+/// Requests for the children of each record, compiled.
 #[derive(Debug)]
-pub enum BodyPlan {
-    /// JSON, its texts filled in.
-    Json(serde_json::Value),
-    /// Form fields.
-    Form(Vec<(String, Template)>),
-}
-
-/// Each record's own children, compiled.
-#[derive(Debug)]
-pub struct DescendPlan {
-    /// Variable and the tap that holds its value.
+pub struct ChildrenPlan {
+    /// Variables, each with the tap of its value.
     pub with: Vec<(Arc<str>, usize)>,
     /// Path below the base URL.
     pub path: Template,
     /// Query parameters.
     pub query: Vec<(String, Template)>,
-    /// How their pages follow.
+    /// Their pagination.
     pub pager: Pager,
-    /// Levels below the first.
+    /// Maximum number of levels below the first.
     pub max_depth: u32,
-    /// Tap of a value by which a record shows that the listing itself holds the children.
+    /// Tap of a value that shows that the listing itself contains the children.
     pub unless: Option<usize>,
-    /// What a child must have, as for a request.
-    pub having: Vec<(usize, Option<String>)>,
-}
-
-/// The stream's requests, each with what the stream and the spec's defaults add to it.
-pub(super) fn merged(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
-    let own = overlaid(of_defaults(spec), stream.own_request());
-    if stream.requests.is_empty() {
-        return vec![own];
-    }
-    stream.requests.iter().map(|request| overlaid(own.clone(), request.clone())).collect()
-}
-
-/// What the spec's defaults say of every request.
-fn of_defaults(spec: &Spec) -> RequestSpec {
-    let defaults = &spec.defaults;
-    RequestSpec {
-        query: defaults.query.clone(),
-        headers: defaults.headers.clone(),
-        records: defaults.records.clone(),
-        paginate: defaults.paginate.clone(),
-        page_size: defaults.page_size.clone(),
-        max_pages: defaults.max_pages,
-        null_means_none: defaults.null_means_none,
-        may_repeat: defaults.may_repeat,
-        ..RequestSpec::default()
-    }
-}
-
-fn overlaid(below: RequestSpec, above: RequestSpec) -> RequestSpec {
-    let mut query = below.query;
-    query.extend(above.query);
-    let mut headers = below.headers;
-    headers.extend(above.headers);
-    let target = above.get.is_some() || above.post.is_some();
-    RequestSpec {
-        when: above.when.or(below.when),
-        for_each: above.for_each.or(below.for_each),
-        get: if target { above.get } else { below.get },
-        post: if target { above.post } else { below.post },
-        query,
-        headers,
-        body: above.body.or(below.body),
-        records: above.records.or(below.records),
-        paginate: above.paginate.or(below.paginate),
-        page_size: above.page_size.or(below.page_size),
-        max_pages: above.max_pages.or(below.max_pages),
-        null_means_none: above.null_means_none.or(below.null_means_none),
-        may_repeat: above.may_repeat.or(below.may_repeat),
-        descend: above.descend.or(below.descend),
-        having: above.having.or(below.having),
-        columns: if above.columns.is_empty() { below.columns } else { above.columns },
-        unknown: above.unknown.or(below.unknown),
-        within: if above.within.is_empty() { below.within } else { above.within },
-        embedded: above.embedded,
-        derive: above.derive,
-        found: above.found,
-        fetch: above.fetch,
-    }
-}
-
-/// The requests of a run that reads what changed, when there is a way to.
-pub(super) fn changes(spec: &Spec, stream: &Stream) -> Vec<RequestSpec> {
-    let Some(cursor) = &stream.cursor else { return Vec::new() };
-    let base = match cursor.requests.as_slice() {
-        [] if !cursor.newest_first && cursor.query.is_empty() => Vec::new(),
-        [] => merged(spec, stream),
-        own => own.iter().map(|request| overlaid(of_defaults(spec), request.clone())).collect(),
-    };
-    let with_query = |mut request: RequestSpec| {
-        request.query.extend(cursor.query.clone());
-        request
-    };
-    base.into_iter().map(with_query).collect()
-}
-
-/// The requests of a stream's routes.
-pub(super) fn of_routes(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
-    let whole = |request: &RequestSpec| overlaid(of_defaults(spec), request.clone());
-    let routes = stream.routes.iter();
-    routes.map(|(name, requests)| (name.clone(), requests.0.iter().map(whole).collect())).collect()
-}
-
-/// What a request takes from a queue.
-pub(super) fn items_of(request: &RequestSpec) -> Option<&QueueItems> {
-    match &request.for_each {
-        Some(ForEach::Queue(items)) => Some(items),
-        _ => None,
-    }
-}
-
-/// The queues that a request waits for.
-pub(super) fn queues_of(request: &RequestSpec) -> impl Iterator<Item = &str> {
-    let consumed = items_of(request).map(|items| items.queue.as_str());
-    consumed.into_iter().chain(request.within.keys().map(String::as_str))
-}
-
-/// What the requests of a stream share.
-pub(super) struct Compiler<'plan> {
-    pub(super) stream: &'plan Stream,
-    /// Columns of its table; `None` when it only feeds.
-    pub(super) columns: Option<&'plan [ColumnPlan]>,
-    pub(super) others: Others,
-    pub(super) ignore: Vec<String>,
-    pub(super) queues: &'plan [QueuePlan],
-    pub(super) scope: &'plan Arc<Scope>,
-    /// How one of its open routes has its rows by ids.
-    pub(super) fetch: Option<&'plan Fetch>,
+    /// Filter for children, in the form of `RequestPlan::filter`.
+    pub filter: Vec<(usize, Option<String>)>,
 }
 
 impl Compiler<'_> {
@@ -249,7 +115,7 @@ impl Compiler<'_> {
             (Some(path), None) => (Method::GET, path.as_str()),
             (None, Some(path)) => (Method::POST, path.as_str()),
             (None, None) if request.derive.is_some() => (Method::GET, ""),
-            _ => return Err(Error::input("a request has exactly one of `get` and `post`")),
+            _ => return Err(Error::input("a request needs exactly one of `get` and `post`")),
         };
         let json = method == Method::POST && matches!(request.body, Some(Body::Json(_)));
         let pager = pager(request, json)?;
@@ -262,22 +128,22 @@ impl Compiler<'_> {
         for (queue, feed) in &self.stream.feeds {
             if let Some(number) = self.queue(queue) {
                 let value = tap(feed.value())?;
-                let having = feed.having().into_iter().flat_map(Having::all);
-                let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
-                let having = having.collect::<Result<_>>()?;
+                let filter = feed.filter().into_iter().flat_map(Filter::all);
+                let filter = filter.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
+                let filter = filter.collect::<Result<_>>()?;
                 let carried = self.queues.get(number).map_or(&[][..], |queue| &queue.carried);
                 let carried = carried.iter().map(|path| tap(path)).collect::<Result<_>>()?;
-                feeds.push(FeedPlan { queue: number, tap: value, having, carried });
+                feeds.push(FeedPlan { queue: number, tap: value, filter, carried });
             }
         }
-        let mut within = Vec::new();
-        for (queue, path) in &request.within {
+        let mut parent_in = Vec::new();
+        for (queue, path) in &request.parent_in {
             let number = self.queue(queue).ok_or_else(|| unfed(queue))?;
-            within.push((number, tap(path)?));
+            parent_in.push((number, tap(path)?));
         }
-        let having = request.having.iter().flat_map(Having::all);
-        let having = having.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
-        let having = having.collect::<Result<_>>()?;
+        let filter = request.filter.iter().flat_map(Filter::all);
+        let filter = filter.map(|(path, text)| Ok((tap(path)?, text.map(str::to_owned))));
+        let filter = filter.collect::<Result<_>>()?;
         let cursor = self.cursor_path(request).as_deref().map(&mut tap).transpose()?;
         let asked = match &request.for_each {
             Some(ForEach::Input(InputItems { input, found_at: Some(path), .. })) => {
@@ -290,8 +156,8 @@ impl Compiler<'_> {
         let columns = self.sources(request)?;
         let version = self.fetch.map(|fetch| tap(&fetch.version)).transpose()?;
         let look = version.and_then(|version| self.look(version, &columns));
-        let descend = match &request.descend {
-            Some(descend) => Some(descend_plan(descend, request, &mut taps)?),
+        let children = match &request.children {
+            Some(children) => Some(children_plan(children, request, &mut taps)?),
             None => None,
         };
         Ok(RequestPlan {
@@ -307,11 +173,11 @@ impl Compiler<'_> {
             pager,
             feeds,
             cursor,
-            having,
+            filter,
             replaced: self.replaced(),
             columns,
-            descend,
-            within,
+            children,
+            parent_in,
             asked,
             routed: self.routed(request, look)?,
         })
@@ -321,7 +187,7 @@ impl Compiler<'_> {
         self.queues.iter().position(|queue| queue.name == name)
     }
 
-    /// Position of the column whose rows a slice replaces.
+    /// Position of the column with the parent's id, if each slice replaces all rows of its parent.
     fn replaced(&self) -> Option<usize> {
         let name = self.stream.replaces.as_ref()?;
         self.columns?.iter().position(|plan| plan.column.name == *name)
@@ -337,7 +203,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Where the columns' values come from in this request.
+    /// Sources of the columns in this request.
     fn sources(&self, request: &RequestSpec) -> Result<Vec<ColumnValue>> {
         let columns = self.columns.unwrap_or_default().iter();
         let source = |plan: &ColumnPlan| {
@@ -362,7 +228,7 @@ impl Compiler<'_> {
             ColumnValue::Decoded(source) => Some(source.clone()),
             _ => None,
         });
-        // A declared column that is not selected is no undeclared field.
+        // A declared column that is not selected does not count as an undeclared field.
         let unselected = self.stream.columns.iter().filter(|(name, _)| {
             !self.columns.unwrap_or_default().iter().any(|column| column.column.name == **name)
         });
@@ -381,7 +247,7 @@ impl Compiler<'_> {
             null_is_none: request.null_means_none.unwrap_or_default(),
             columns: columns.collect(),
             taps,
-            captures: routes::captures(request, pager)?,
+            captures: captures(request, pager)?,
             others: match request.unknown {
                 Some(Unknown::Ignore) => Others::Drop,
                 Some(Unknown::Fail) => Others::Refuse,
@@ -390,11 +256,11 @@ impl Compiler<'_> {
             ignore,
         };
         Decoder::new(layout)
-            .map_err(|error| Error::input("the columns cannot be read").because(error))
+            .map_err(|error| Error::input("the columns cannot be compiled").because(error))
     }
 }
 
-/// The pages of a request; an answer about one object has one.
+/// The pagination of a request. A response about one object has one page.
 fn pager(request: &RequestSpec, in_body: bool) -> Result<Pager> {
     let (paginate, size) = match &request.embedded {
         Some(_) => (Some(Paginate::None), None),
@@ -403,72 +269,35 @@ fn pager(request: &RequestSpec, in_body: bool) -> Result<Pager> {
     Pager::new(paginate, size, in_body).map_err(Error::from_path)
 }
 
-fn descend_plan(
-    descend: &Descend,
+fn children_plan(
+    children: &Children,
     request: &RequestSpec,
     taps: &mut Vec<Path>,
-) -> Result<DescendPlan> {
+) -> Result<ChildrenPlan> {
     let mut with = Vec::new();
-    for (variable, path) in &descend.with {
+    for (variable, path) in &children.with {
         with.push((Arc::from(variable.as_str()), taps.len()));
         taps.push(Path::parse(path).map_err(Error::from_path)?);
     }
-    let unless = descend.unless.as_deref().map(Path::parse).transpose();
+    let unless = children.unless.as_deref().map(Path::parse).transpose();
     let unless = unless.map_err(Error::from_path)?.map(|path| {
         taps.push(path);
         taps.len() - 1
     });
-    let mut having = Vec::new();
+    let mut filter = Vec::new();
     for (path, text) in
-        descend.having.as_ref().or(request.having.as_ref()).iter().flat_map(|all| all.all())
+        children.filter.as_ref().or(request.filter.as_ref()).iter().flat_map(|all| all.all())
     {
-        having.push((taps.len(), text.map(str::to_owned)));
+        filter.push((taps.len(), text.map(str::to_owned)));
         taps.push(Path::parse(path).map_err(Error::from_path)?);
     }
-    Ok(DescendPlan {
+    Ok(ChildrenPlan {
         unless,
-        having,
+        filter,
         with,
-        path: template(&descend.get)?,
-        query: query(descend.query.as_ref().unwrap_or(&request.query))?,
+        path: template(&children.get)?,
+        query: query(children.query.as_ref().unwrap_or(&request.query))?,
         pager: pager(request, false)?,
-        max_depth: descend.max_depth,
+        max_depth: children.max_depth,
     })
-}
-
-pub(super) fn query(parameters: &IndexMap<String, QueryValue>) -> Result<Vec<(String, Template)>> {
-    let repeated = parameters
-        .iter()
-        .flat_map(|(name, values)| values.0.iter().map(move |value| (name, value)));
-    repeated.map(|(name, value)| Ok((name.clone(), template(value)?))).collect()
-}
-
-pub(super) fn headers(headers: &IndexMap<String, String>) -> Result<Vec<(HeaderName, Template)>> {
-    let compile = |(name, value): (&String, &String)| {
-        let (name, _) = access::header(name, "")?;
-        Ok((name, template(value)?))
-    };
-    headers.iter().map(compile).collect()
-}
-
-pub(super) fn body(body: &Body) -> Result<BodyPlan> {
-    match body {
-        Body::Json(value) => Ok(BodyPlan::Json(value.clone())),
-        Body::Form(fields) => {
-            let fields = fields.iter().map(|(name, value)| Ok((name.clone(), template(value)?)));
-            fields.collect::<Result<_>>().map(BodyPlan::Form)
-        }
-    }
-}
-
-pub(super) fn unfed(queue: &str) -> Error {
-    Error::input(format!("nobody feeds the queue `{queue}`"))
-}
-
-pub(super) fn template(text: &str) -> Result<Template> {
-    Template::parse(text).map_err(|error| invalid(&error))
-}
-
-pub(super) fn invalid(error: &TemplateError) -> Error {
-    Error::input(format!("a template is not valid: {error}"))
 }

@@ -1,114 +1,27 @@
-//! Routes, compiled: the sets of requests by which a stream's rows can be had.
+//! Routes, compiled: the sets of requests that can read a stream's rows.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use super::request::{self, Compiler, invalid, items_of};
-use super::{ColumnPlan, ColumnValue, Draft, Iterate, RequestPlan};
-use crate::decode::{Decoder, Layout, Others};
+use super::draft::Draft;
+use super::iterate::Iterate;
+use super::request::RequestPlan;
 use crate::error::{Error, Result};
-use crate::paginate::Pager;
-use crate::path::Path;
-use crate::schema::ColumnType;
-use crate::spec::{Fetch, OWN, RequestSpec, Spec, Stream};
-use crate::template::{Expression, Template};
+use crate::spec::route_name;
 
-/// One way to a stream's rows.
+/// A set of requests that reads a stream's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePlan {
     /// Name.
     pub name: String,
-    /// Its requests among those of the stream.
+    /// Range of its requests among those of the stream.
     pub requests: Range<usize>,
-    /// Whether its slices are those of the own requests, parent by parent, so that it can be taken for
-    /// some parents alone.
+    /// Whether its slices correspond to those of the default route, parent by parent, so that it
+    /// can be used for some parents only.
     pub by_parents: bool,
 }
 
-/// What a request does as part of a route; nothing of it for a stream's own requests.
-#[derive(Debug, Default)]
-pub struct Routed {
-    /// The own request for the same value: it goes on where this one cannot.
-    pub own: Option<usize>,
-    /// Its records stand inside the answer about one object.
-    pub embedded: Option<EmbeddedPlan>,
-    /// Rows that follow from the record which fed the value.
-    pub derive: Option<DerivePlan>,
-    /// Which values of a chunk the answer is about.
-    pub found: Option<FoundPlan>,
-    /// Whether it sends nothing: what it does not derive has no rows.
-    pub silent: bool,
-    /// How a record shows whether it is as it was, where one of the stream's routes asks.
-    pub look: Option<LookPlan>,
-    /// Its listing only shows which records there are.
-    pub fetch: Option<FetchPlan>,
-}
-
-/// How a record shows whether it is as it was.
-#[derive(Debug)]
-pub struct LookPlan {
-    /// Tap of its version.
-    pub version: usize,
-    /// Positions of the columns that tell too: all that the listing of the route has.
-    pub columns: Vec<usize>,
-}
-
-/// How the rows come whose records a listing has only shown.
-#[derive(Debug)]
-pub struct FetchPlan {
-    /// Variable that holds the ids.
-    pub variable: Arc<str>,
-    /// Ids to a request.
-    pub chunk: usize,
-    /// Path below the base URL.
-    pub path: Template,
-    /// Query parameters.
-    pub query: Vec<(String, Template)>,
-}
-
-/// Records inside the answer about one object. The decoder's captures are whether there are more, and the
-/// token that leads on.
-#[derive(Debug)]
-pub struct EmbeddedPlan {
-    /// Template of the path, by which requests are recognised as the same.
-    pub path: String,
-    /// Query parameter of the own request that takes the token.
-    pub param: String,
-}
-
-/// A row that costs no request.
-#[derive(Debug)]
-pub struct DerivePlan {
-    /// Where it holds, the value's only row follows from what was carried.
-    pub when: Expression,
-    /// Per column of the table the position of its value in what a queue carries.
-    pub columns: Vec<Option<usize>>,
-}
-
-/// Which values of a chunk an answer is about.
-#[derive(Debug)]
-pub struct FoundPlan {
-    /// Decodes the objects; its first tap is the value, its second, if any, a sign that not all is there.
-    pub decoder: Decoder,
-}
-
-/// The requests of a stream by the names of its routes, its own first, whatever the inputs.
-pub fn requests_of(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<RequestSpec>)> {
-    let own = (OWN.to_owned(), request::merged(spec, stream));
-    [own].into_iter().chain(request::of_routes(spec, stream)).collect()
-}
-
-/// Paths outside the records that a request needs of its answers.
-pub(super) fn captures(request: &RequestSpec, pager: &Pager) -> Result<Vec<Path>> {
-    let parse = |text: &String| Path::parse(text).map_err(Error::from_path);
-    match &request.embedded {
-        Some(embedded) => [&embedded.more, &embedded.cursor].into_iter().map(parse).collect(),
-        None => Ok(pager.captures().to_vec()),
-    }
-}
-
-/// The own request that goes over the single values of the same queue; in the place of one that fetches by
-/// ids, that with the same slices.
+/// Index of the default request for the single values of the same queue. For a request that fetches
+/// by ids: the default request with the same slices.
 pub(super) fn own_of(request: &RequestPlan, own: &[RequestPlan]) -> Option<usize> {
     let fetches = request.routed.fetch.is_some();
     own.iter().position(|one| match (&request.iterate, &one.iterate) {
@@ -124,7 +37,7 @@ pub(super) fn own_of(request: &RequestPlan, own: &[RequestPlan]) -> Option<usize
     })
 }
 
-/// Whether a route's slices are those of the own requests.
+/// Whether a route's slices correspond to those of the default route.
 pub(super) fn is_by_parents(route: &[RequestPlan], own: &[RequestPlan]) -> bool {
     let over = |request: &RequestPlan| match &request.iterate {
         Iterate::Queue { queue, only, .. } if only.is_none() => Some(*queue),
@@ -136,22 +49,23 @@ pub(super) fn is_by_parents(route: &[RequestPlan], own: &[RequestPlan]) -> bool 
     ours.sort_unstable();
     ours == theirs
         && ours.iter().all(Option::is_some)
-        && route.iter().all(|request| request.within.is_empty() && !request.routed.silent)
+        && route.iter().all(|request| request.parent_in.is_empty() && !request.routed.silent)
 }
 
-/// Adds a route's requests to those of its stream. Where it goes on by an own request that is not open,
-/// it is not open either.
+/// Adds a route's requests to those of its stream. A route that depends on a default request that
+/// does not apply is not available.
 pub(super) fn add(
     requests: &mut Vec<RequestPlan>,
     routes: &mut Vec<RoutePlan>,
-    (name, mut compiled): (&str, Vec<RequestPlan>),
+    name: &str,
+    mut compiled: Vec<RequestPlan>,
 ) {
     let own = routes.first().map_or(0, |own| own.requests.end);
     let own = requests.get(..own).unwrap_or_default();
     let mut replaced: Vec<Option<usize>> = Vec::new();
     for request in &mut compiled {
         let routed = &request.routed;
-        let needed = routed.embedded.is_some() || routed.found.is_some() || routed.fetch.is_some();
+        let needed = routed.embedded.is_some() || routed.covers.is_some() || routed.fetch.is_some();
         let at = own_of(request, own);
         let told = routed.fetch.is_none() || routed.look.is_some() || request.columns.is_empty();
         if needed && at.is_none() || !told {
@@ -163,7 +77,8 @@ pub(super) fn add(
     let fetches = !replaced.is_empty();
     replaced.sort_unstable();
     replaced.dedup();
-    // Where it is refused, each request gives way to one, and all of them to all.
+    // If the API refuses the route, one default request replaces each of its requests, and together
+    // they replace the whole route.
     if fetches && replaced.len() != own.len() {
         return;
     }
@@ -174,90 +89,79 @@ pub(super) fn add(
 }
 
 impl Draft<'_> {
-    /// The route that the user wants of a stream, as its number.
+    /// Index of the route that the user chose for a stream.
     pub(super) fn wanted(&self, stream: &str, routes: &[RoutePlan]) -> Result<Option<usize>> {
         let mut asked = self.options.routes.iter().filter(|(name, _)| name == stream);
         let Some((_, wanted)) = asked.next_back() else { return Ok(None) };
-        if let Some(at) = routes.iter().position(|route| route.name == *wanted) {
+        let at = |wanted: &str| routes.iter().position(|route| route.name == wanted);
+        if let Some(at) = at(wanted).or_else(|| at(route_name(wanted))) {
             return Ok(Some(at));
         }
         let open: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
         let spec = self.documents.spec.streams.get(stream);
         let known = spec.is_some_and(|spec| spec.routes.contains_key(wanted));
-        let why = if known { "is not open with these inputs" } else { "is not known" };
+        let why = if known { "is not available with these inputs" } else { "is not known" };
         Err(Error::input(format!("`--route {stream}={wanted}`: this route {why}"))
             .with_hint(format!("the routes of `{stream}` are: {}", open.join(", "))))
     }
 }
 
-impl Compiler<'_> {
-    pub(super) fn routed(&self, request: &RequestSpec, look: Option<LookPlan>) -> Result<Routed> {
-        let items = items_of(request);
-        let embedded = request.embedded.as_ref().map(|embedded| EmbeddedPlan {
-            path: request.get.clone().unwrap_or_default(),
-            param: embedded.param.clone(),
+#[cfg(test)]
+mod tests {
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const PARENT: &str = "  p: { get: /p, key: [id], feeds: { ids: id }, columns: { id: text } }\n";
+
+    /// The available routes of a child stream; `*` marks those whose slices correspond to parents.
+    #[track_caller]
+    fn check(routes: &str, expected: &str) {
+        let child = format!(
+            "  c: {{ for_each: ids, get: '/p/{{{{ id }}}}/c', key: [id], \
+             columns: {{ id: text }}, routes: {{ {routes} }} }}\n"
+        );
+        let plan = plan(&spec(&format!("{PARENT}{child}")), "", &Options::default()).unwrap();
+        let shown = stream(&plan, "c").routes.iter().map(|route| {
+            let mark = if route.by_parents { "*" } else { "" };
+            format!("{}{mark}", route.name)
         });
-        let derive = match &request.derive {
-            None => None,
-            Some(derive) => {
-                let carried = items
-                    .and_then(|items| self.queues.iter().find(|queue| queue.name == items.queue));
-                let at = |plan: &ColumnPlan| {
-                    let variable = derive.columns.get(&plan.column.name)?;
-                    let path = items?.carry.get(variable)?;
-                    carried?.carried.iter().position(|one| one == path)
-                };
-                let when = Expression::parse(&derive.when).map_err(|error| invalid(&error))?;
-                let columns = self.columns.unwrap_or_default().iter().map(at).collect();
-                Some(DerivePlan { when, columns })
-            }
-        };
-        let found = match &request.found {
-            None => None,
-            Some(found) => {
-                let parse = |text: &str| Path::parse(text).map_err(Error::from_path);
-                let taps = [Some(&found.at), found.more.as_ref()].into_iter().flatten();
-                let layout = Layout {
-                    records: parse(&found.records)?,
-                    taps: taps.map(|text| parse(text)).collect::<Result<_>>()?,
-                    others: Others::Drop,
-                    ..Layout::default()
-                };
-                let decoder = Decoder::new(layout)
-                    .map_err(|error| Error::input("`found` cannot be read").because(error))?;
-                Some(FoundPlan { decoder })
-            }
-        };
-        let silent = request.get.is_none() && request.post.is_none();
-        let fetch = request.fetch.as_ref().map(fetch_plan).transpose()?;
-        Ok(Routed { own: None, embedded, derive, found, silent, look, fetch })
+        assert_eq!(shown.collect::<Vec<_>>().join(" "), expected, "{routes}");
     }
 
-    /// How the records of a request show whether they are as they were, given the tap of their version.
-    pub(super) fn look(&self, version: usize, columns: &[ColumnValue]) -> Option<LookPlan> {
-        let brings = &self.fetch?.brings;
-        let key = self.columns?.iter().find(|plan| self.stream.key.contains(&plan.column.name))?;
-        if !matches!(key.column.kind, ColumnType::Text | ColumnType::Int) {
-            return None;
+    #[test]
+    fn a_route_is_available_when_all_its_requests_apply() {
+        check("r: { get: /c }", "default* r");
+        check("r: { for_each: ids, get: '/c/{{ id }}' }", "default* r*");
+        check("r: { when: false, get: /c }", "default*");
+        check("r: [{ get: /c }, { when: false, get: /d }]", "default*");
+        check("r: [{ when: true, get: /c }, { get: /d }]", "default* r");
+        let some = "r: { for_each: { queue: ids, only: id != '1' }, get: '/c/{{ id }}' }";
+        check(some, "default* r");
+    }
+
+    /// The index of the route that the user chose, or the error.
+    #[track_caller]
+    fn check_choice(choice: &str, expected: Result<usize, &str>) {
+        let spec = spec(
+            "  c: { get: /c, key: [id], columns: { id: text }, \
+             routes: { list_then_fetch: { get: /r }, closed: { when: false, get: /s } } }\n",
+        );
+        let routes = vec![("c".to_owned(), choice.to_owned())];
+        let plan = plan(&spec, "", &Options { routes, ..Options::default() });
+        match (plan, expected) {
+            (Ok(plan), Ok(index)) => assert_eq!(stream(&plan, "c").wanted, Some(index), "{choice}"),
+            (Err(error), Err(text)) => assert!(error.chain().contains(text), "{}", error.chain()),
+            (plan, expected) => panic!("{choice}: {:?}, {expected:?}", plan.map(|_| ())),
         }
-        let tells = |(plan, value): (&ColumnPlan, &ColumnValue)| {
-            let comes = matches!(
-                value,
-                ColumnValue::Decoded(_) | ColumnValue::Extra | ColumnValue::Slice(_)
-            );
-            comes && !brings.contains(&plan.column.name)
-        };
-        let all = self.columns?.iter().zip(columns).enumerate();
-        let columns = all.filter(|(_, one)| tells(*one)).map(|(position, _)| position).collect();
-        Some(LookPlan { version, columns })
     }
-}
 
-fn fetch_plan(fetch: &Fetch) -> Result<FetchPlan> {
-    Ok(FetchPlan {
-        variable: fetch.variable.as_str().into(),
-        chunk: usize::try_from(fetch.chunk.max(1)).unwrap_or(1),
-        path: request::template(&fetch.get)?,
-        query: request::query(&fetch.query)?,
-    })
+    #[test]
+    fn a_route_is_chosen_by_its_present_or_former_name() {
+        check_choice("default", Ok(0));
+        check_choice("own", Ok(0));
+        check_choice("list_then_fetch", Ok(1));
+        check_choice("probed", Ok(1));
+        check_choice("closed", Err("this route is not available with these inputs"));
+        check_choice("other", Err("this route is not known"));
+    }
 }

@@ -1,18 +1,19 @@
-//! Which streams take part, and in which order.
+//! Selection of streams and columns, and the order of streams.
 
 use indexmap::IndexMap;
 
 use crate::error::{Error, Result};
 use crate::replication::{Replication, StreamOptions};
-use crate::spec::Spec;
+use crate::schema::EXTRA;
+use crate::spec::{Spec, Stream};
 use crate::yaml::suggest;
 
-/// Names and patterns of streams; one with a leading `-` leaves streams out. Empty: all.
+/// Names and patterns of streams. A leading `-` excludes streams. Empty: all streams.
 #[derive(Clone, Debug, Default)]
 pub struct Selection(pub Vec<String>);
 
 impl Selection {
-    /// What was typed; blanks around a name do no harm.
+    /// Reads names from the command line; ignores blanks around them.
     ///
     /// # Errors
     /// Something was typed, and no name in it: that is not taken for all streams.
@@ -20,8 +21,9 @@ impl Selection {
         let names = patterns.iter().map(|pattern| pattern.trim().to_owned());
         let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
         if names.is_empty() && !patterns.is_empty() {
-            return Err(Error::input("`--streams` names no stream")
-                .with_hint("is a variable of it not set? For all streams, leave the option out"));
+            return Err(Error::input("`--streams` names no stream").with_hint(
+                "it may use a variable that is not set; for all streams, omit the option",
+            ));
         }
         Ok(Self(names))
     }
@@ -52,7 +54,30 @@ pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The selected streams with what the replication says of each, in the spec's order.
+/// Names of the columns that `select` keeps. The columns of the key are always kept.
+pub(super) fn selected(name: &str, stream: &Stream, select: &[String]) -> Result<Vec<String>> {
+    let (out, within): (Vec<&String>, Vec<&String>) =
+        select.iter().partition(|pattern| pattern.starts_with('-'));
+    let out: Vec<&str> = out.iter().map(|pattern| pattern.trim_start_matches('-')).collect();
+    let all: Vec<&str> = stream.columns.keys().map(String::as_str).chain([EXTRA]).collect();
+    for pattern in within.iter().map(|pattern| pattern.as_str()).chain(out.iter().copied()) {
+        if !all.iter().any(|column| matches_pattern(pattern, column)) {
+            return Err(Error::input(format!("`select: {pattern}` matches no column of `{name}`"))
+                .with_hint(format!("its columns are: {}", all.join(", "))));
+        }
+    }
+    let wanted = |column: &str| {
+        let named = within.is_empty() || within.iter().any(|one| matches_pattern(one, column));
+        named && !out.iter().any(|pattern| matches_pattern(pattern, column))
+    };
+    let needed = |column: &str| {
+        stream.key.iter().any(|key| key == column) || stream.replaces.as_deref() == Some(column)
+    };
+    let kept = all.iter().filter(|column| needed(column) || wanted(column));
+    Ok(kept.map(|column| (*column).to_owned()).collect())
+}
+
+/// The selected streams with their settings, in the spec's order.
 pub(super) fn streams<'spec>(
     spec: &'spec Spec,
     replication: &Replication,
@@ -80,7 +105,7 @@ pub(super) fn streams<'spec>(
     Ok(chosen)
 }
 
-/// Refuses a pattern that finds nothing: the spec has no such stream, or the replication has not.
+/// Rejects a pattern that matches no stream of the spec, or none of the replication.
 fn findable(pattern: &str, spec: &Spec, replication: &Replication) -> Result<()> {
     let wanted = pattern.trim_start_matches('-');
     let matching: Vec<&str> = spec
@@ -91,7 +116,8 @@ fn findable(pattern: &str, spec: &Spec, replication: &Replication) -> Result<()>
     let Some(first) = matching.first() else {
         let names = spec.selectable().map(|(name, _)| name.as_str());
         let hint = suggest(wanted, names).unwrap_or_default();
-        let what = format!("no stream matches `{wanted}`: the spec `{}` has none such", spec.name);
+        let what =
+            format!("no stream matches `{wanted}`: the spec `{}` has no such stream", spec.name);
         return Err(Error::input(what).with_hint(hint));
     };
     let settings: Vec<StreamOptions> =
@@ -100,14 +126,14 @@ fn findable(pattern: &str, spec: &Spec, replication: &Replication) -> Result<()>
         return Ok(());
     }
     if settings.is_empty() {
-        let what = format!("no stream matches `{wanted}`: the replication has none such");
+        let what = format!("no stream matches `{wanted}`: the replication has no such stream");
         return Err(Error::input(what).with_hint(format!("add `{first}:` to its `streams`")));
     }
     let what = format!("`{wanted}` is disabled in the replication");
-    Err(Error::input(what).with_hint(format!("take `disabled` from `{first}` in its `streams`")))
+    Err(Error::input(what).with_hint(format!("remove `disabled` from `{first}` in its `streams`")))
 }
 
-/// What the replication says of a stream; `None` when it does not name it.
+/// A stream's settings in the replication; `None` if it does not name the stream.
 pub(super) fn settings_of(replication: &Replication, name: &str) -> Option<StreamOptions> {
     let all = replication.streams.iter();
     let mut patterns: Vec<_> = all.filter(|(pattern, _)| matches_pattern(pattern, name)).collect();
@@ -117,7 +143,7 @@ pub(super) fn settings_of(replication: &Replication, name: &str) -> Option<Strea
     first.map(|settings| own.fold(settings, overlaid))
 }
 
-/// Settings with others laid over them.
+/// Settings merged with more specific ones.
 fn overlaid(below: StreamOptions, above: &StreamOptions) -> StreamOptions {
     let mut inputs = below.inputs;
     inputs.extend(above.inputs.clone());
@@ -147,7 +173,7 @@ pub(super) struct Links<'spec> {
     pub(super) feeds: Vec<&'spec str>,
 }
 
-/// Names in an order in which parents come before their children, else as given.
+/// Names in an order in which parents precede their children; otherwise in the given order.
 pub(super) fn order(links: &[Links<'_>]) -> Result<Vec<String>> {
     let mut done: Vec<&str> = Vec::new();
     while done.len() < links.len() {

@@ -1,37 +1,21 @@
-//! Requests before and after the streams.
+//! Requests sent before and after the streams.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use indexmap::IndexMap;
 
-use super::request::{body, headers, invalid, query, template};
+use super::documents::Run;
+use super::templates::{body, headers, invalid, query, template};
 use super::variables::{inputs, of_run};
-use super::{BodyPlan, Run};
 use crate::error::{Error, Result};
-use crate::fetch::{HeaderName, Method};
+use crate::http::exchange::Method;
+use crate::http::session::StepPlan;
 use crate::path::Path;
-use crate::spec::{Fields, Spec, Step};
-use crate::template::{Expression, Scope, Template, Value};
+use crate::spec::{Fields, Spec, StepSpec};
+use crate::template::{Expression, Scope, Value};
 
-/// A request before or after the streams, compiled.
-#[derive(Debug)]
-pub struct StepPlan {
-    /// Method.
-    pub method: Method,
-    /// Path below the base URL.
-    pub path: Template,
-    /// Query parameters.
-    pub query: Vec<(String, Template)>,
-    /// Headers.
-    pub headers: Vec<(HeaderName, Template)>,
-    /// Body.
-    pub body: Option<BodyPlan>,
-    /// Variables to set from the answer.
-    pub capture: Vec<(String, Path)>,
-}
-
-/// The requests before and after the streams as the test of a connection sends them, and the values that they see:
-/// each input has its default.
+/// Compiles the setup and teardown requests for the test of a connection, with their variables.
+/// Each input has its default.
 ///
 /// # Errors
 /// One of them cannot be compiled.
@@ -44,19 +28,19 @@ pub fn session_steps(spec: &Spec, fields: &Fields, run: &Run) -> Result<SessionS
     Ok(SessionSteps { before, after, variables })
 }
 
-/// What [`session_steps`] returns.
+/// The setup and teardown requests for the test of a connection.
 #[derive(Debug)]
 pub struct SessionSteps {
     /// Requests before the streams.
     pub before: Vec<StepPlan>,
     /// Requests after the streams.
     pub after: Vec<StepPlan>,
-    /// Values that both see.
+    /// Variables of both.
     pub variables: BTreeMap<String, Value>,
 }
 
 /// Compiles the requests before or after the streams whose `when` holds.
-pub(super) fn steps(steps: &[Step], scope: &Arc<Scope>) -> Result<Vec<StepPlan>> {
+pub(super) fn steps(steps: &[StepSpec], scope: &Arc<Scope>) -> Result<Vec<StepPlan>> {
     let mut plans = Vec::new();
     for step in steps {
         let when = step.when.as_deref().map(Expression::parse).transpose();
@@ -75,7 +59,7 @@ pub(super) fn steps(steps: &[Step], scope: &Arc<Scope>) -> Result<Vec<StepPlan>>
         let mut given =
             methods.into_iter().filter_map(|(method, path)| Some((method, path.as_ref()?)));
         let (Some((method, path)), None) = (given.next(), given.next()) else {
-            return Err(Error::input("a step has exactly one of `get`, `post`, `put`, `delete`"));
+            return Err(Error::input("a step needs exactly one of `get`, `post`, `put`, `delete`"));
         };
         let capture = step.capture.iter().map(|(name, path)| {
             Path::parse(path).map(|path| (name.clone(), path)).map_err(Error::from_path)

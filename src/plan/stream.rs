@@ -1,96 +1,100 @@
-//! One stream of a run, fully resolved.
+//! One stream of a run, with all its settings resolved.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    ColumnPlan, ConfirmPlan, Cost, CountPlan, CursorPlan, Iterate, RequestPlan, RoutePlan,
-};
+use super::columns::Output;
+use super::confirm::ConfirmPlan;
+use super::count::CountPlan;
+use super::cursor::CursorPlan;
+use super::iterate::Iterate;
+use super::request::RequestPlan;
+use super::routes::RoutePlan;
 use crate::error::{Error, Kind};
+use crate::http::response_rules::Rules;
+use crate::quota::cost::Cost;
 use crate::replication::Mode;
-use crate::respond::Rules;
 use crate::spec::Refresh;
 use crate::template::Value;
-use crate::write::Table;
 
 /// One stream of a run.
 #[derive(Debug)]
 pub struct StreamPlan {
     /// Name.
     pub name: String,
-    /// Whether it cannot be selected.
+    /// Whether the stream only feeds others and cannot be selected.
     pub internal: bool,
-    /// What a run does with its rows; `None` when it only feeds its children.
+    /// How its rows are written; `None` if it only feeds its children.
     pub output: Option<Output>,
-    /// The requests of all its routes, one route after the other.
+    /// The requests of all its routes, grouped by route.
     pub requests: Vec<RequestPlan>,
-    /// The ways to its rows that are open, its own requests first.
+    /// The available routes; the default route comes first.
     pub routes: Vec<RoutePlan>,
-    /// The way that the user wants, as its number.
+    /// Index of the route that the user chose.
     pub wanted: Option<usize>,
-    /// Rules for answers.
+    /// Rules for responses.
     pub rules: Rules,
-    /// What its requests cost.
+    /// Cost of its requests.
     pub cost: Cost,
-    /// How it is asked for the number of its records.
+    /// The request for the number of its records.
     pub count: Option<CountPlan>,
-    /// How it asks whether a record is still there.
+    /// The request that checks whether a record still exists.
     pub confirm: Option<ConfirmPlan>,
-    /// Slices under way at once.
+    /// Maximum number of slices in flight.
     pub concurrency: u32,
-    /// Rows after which it ends.
+    /// Number of rows after which it ends.
     pub limit: Option<u64>,
-    /// Rows with fewer of which it fails; 0 unless the spec says otherwise.
+    /// Minimum number of rows; with fewer it fails. Default: 0.
     pub min_rows: u64,
-    /// Values that its templates see, over those that all templates see.
+    /// Variables of its templates, in addition to those of all templates.
     pub variables: BTreeMap<String, Value>,
-    /// What the user should know before the run.
+    /// Notices for the user, shown before the run.
     pub notes: Vec<String>,
-    /// What changed since the last run.
+    /// The cursor of incremental runs.
     pub cursor: Option<CursorPlan>,
-    /// Its requests in a run that reads what changed; nothing when there are no such.
+    /// Its requests in incremental runs; empty if it has none.
     pub changes: Vec<RequestPlan>,
-    /// Whether these are others than its own.
+    /// Whether the spec declares separate requests for incremental runs.
     pub changes_apart: bool,
-    /// How old a complete reading may be.
+    /// Maximum age of the last full read.
     pub refresh: Refresh,
-    /// Refused slices above which it fails.
+    /// Maximum number of refused slices; with more it fails.
     pub max_errors: u32,
-    /// What decides which rows it has, as a short text: another one after a change of the spec's
-    /// requests, of the inputs, or of the connection's open fields.
+    /// Digest of what determines which rows it has. It changes with the spec's requests, the
+    /// inputs, and the connection's non-secret fields.
     pub reads: String,
-    /// What the numbers of its requests stand for, likewise: what a run that has not ended has done is told
-    /// by them.
+    /// Digest of what the indexes of its requests refer to. The saved progress of an unfinished run
+    /// uses these indexes.
     pub shape: String,
-    /// What decides how its rows are written, likewise: its columns and where they come from, its key,
+    /// Digest of what determines how its rows are written: its columns and their sources, its key,
     /// its object.
     pub writes: String,
 }
 
 impl StreamPlan {
-    /// Whether what failed may do the next time, so that what was done is worth keeping. Whoever needs
-    /// an internal stream can do without it: its refusal is final.
+    /// Whether a failed request may succeed in the next run, so that the progress is worth saving.
+    /// A stream can do without an internal parent, so a refusal of an internal stream is final.
     pub fn may_pass(&self, error: &Error) -> bool {
         error.kind().passes() && !(self.internal && error.kind() == Kind::Credentials)
     }
 
-    /// The stream's own requests.
+    /// The requests of the default route.
     pub fn own_requests(&self) -> &[RequestPlan] {
         let own = self.routes.first().map(|route| route.requests.clone());
         own.and_then(|own| self.requests.get(own)).unwrap_or_default()
     }
 
-    /// Number of the own request whose place another one takes; its own number where it takes none.
+    /// Index of the default request that a request replaces; its own index if it replaces none.
     pub fn own_number(&self, request: usize) -> usize {
         self.requests.get(request).and_then(|one| one.routed.own).unwrap_or(request)
     }
 
-    /// Whether each of its slices replaces the rows of a parent.
+    /// Whether each of its slices replaces all rows of a parent.
     pub fn has_parents(&self) -> bool {
         self.output.as_ref().is_some_and(|output| output.table.replaces.is_some())
     }
 
-    /// Whether a row belongs to its parent for ever, since its key names it. Other rows may be with
-    /// another parent when theirs no longer has them.
+    /// Whether a row always belongs to the same parent, because the key contains the parent's id.
+    /// Other rows may move to another parent.
     pub fn is_bound_to_parent(&self) -> bool {
         let table = self.output.as_ref().map(|output| &output.table);
         table.is_some_and(|table| {
@@ -98,8 +102,8 @@ impl StreamPlan {
         })
     }
 
-    /// Whether runs ask each parent for what has changed since a bound, which does not hold for a parent that
-    /// has appeared since.
+    /// Whether incremental runs request each parent's changes since a bound. For a parent that is
+    /// new since then, the bound does not apply.
     pub fn bounds_children(&self) -> bool {
         let output = self.output.as_ref();
         output.is_some_and(|output| output.mode == Mode::Incremental)
@@ -108,7 +112,7 @@ impl StreamPlan {
             && self.requests.iter().all(|one| one.routed.look.is_none())
     }
 
-    /// Whether runs may pass over the children of parents that have not changed.
+    /// Whether runs may skip the children of unchanged parents.
     pub fn follows_parents(&self) -> bool {
         let output = self.output.as_ref();
         let always = self.refresh == Refresh::Every(Duration::ZERO);
@@ -119,17 +123,39 @@ impl StreamPlan {
     }
 }
 
-/// What becomes of a stream's rows.
-#[derive(Debug)]
-pub struct Output {
-    /// Mode, as the replication says.
-    pub mode: Mode,
-    /// The table to write.
-    pub table: Table,
-    /// Where each column's value comes from, in the table's order.
-    pub columns: Vec<ColumnPlan>,
-    /// Positions of the key's columns.
-    pub key: Vec<usize>,
-    /// Whether a value that does not fit its column fails the stream.
-    pub strict: bool,
+#[cfg(test)]
+mod tests {
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const PARENT: &str = "  p: { get: /p, key: [id], feeds: { ids: id }, \
+                          columns: { id: text, at: timestamp }, \
+                          cursor: { field: at, newest_first: true } }\n";
+
+    /// Whether a child stream follows its parents, is bound to its parent, and bounds its children.
+    #[track_caller]
+    fn check(child: &str, defaults: &str, expected: [bool; 3]) {
+        let child = format!(
+            "  c: {{ for_each: ids, get: '/p/{{{{ id }}}}/c', \
+             columns: {{ id: text, p: {{ text: '{{{{ id }}}}' }}, at: timestamp }}, {child} }}\n"
+        );
+        let plan = plan(&spec(&format!("{PARENT}{child}")), defaults, &Options::default()).unwrap();
+        let child = stream(&plan, "c");
+        let found = [child.follows_parents(), child.is_bound_to_parent(), child.bounds_children()];
+        assert_eq!(found, expected, "{defaults}");
+    }
+
+    #[test]
+    fn a_child_follows_its_parents_unless_it_is_due_or_has_a_cursor_of_its_own() {
+        let bound = "key: [p, id], replaces: p, unique_ids: true";
+        let free = "key: [id], replaces: p, unique_ids: true";
+        check(&format!("{bound}, refresh: with_parent"), "mode: incremental", [true, true, false]);
+        check(&format!("{free}, refresh: 20h"), "mode: incremental", [true, false, false]);
+        // `0s`, the default, reads everything in each run.
+        check(bound, "mode: incremental", [false, true, false]);
+        check(bound, "mode: incremental, refresh: 1d", [true, true, false]);
+        check(&format!("{bound}, refresh: 1d"), "mode: full-refresh", [false, true, false]);
+        let cursor = "cursor: { field: at, query: { since: '{{ cursor }}' } }";
+        check(&format!("{bound}, {cursor}"), "mode: incremental, refresh: 1d", [false, true, true]);
+    }
 }

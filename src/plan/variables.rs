@@ -1,16 +1,16 @@
-//! The values that templates see.
+//! The variables of templates.
 
 use std::collections::BTreeMap;
 
 use chrono::{Days, Months, NaiveDate};
 use indexmap::IndexMap;
 
-use super::Run;
+use super::documents::Run;
 use crate::error::{Error, Result};
 use crate::spec::{Input, ListItem, Spec};
 use crate::template::Value;
 
-/// What a run is known by.
+/// Variables that identify a run.
 pub(super) fn of_run(run: &Run) -> BTreeMap<String, Value> {
     let date = run.started_at.format("%Y-%m-%d").to_string();
     let timestamp = run.started_at.format("%Y%m%dT%H%M%SZ").to_string();
@@ -20,7 +20,7 @@ pub(super) fn of_run(run: &Run) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// The spec's inputs: what was set, else their defaults.
+/// Values of the spec's inputs: those that are set, and the defaults of the others.
 pub(super) fn inputs(
     spec: &Spec,
     set: &IndexMap<String, serde_json::Value>,
@@ -43,8 +43,8 @@ pub(super) fn inputs(
     Ok(values)
 }
 
-/// A list says what is read: an empty item would stand for everything, or for nothing, and is most likely a
-/// variable that nobody set.
+/// Rejects a list with an empty item. A list selects what weir reads: an empty item would select
+/// everything or nothing, and usually comes from an unset variable.
 fn no_empty_item(name: &str, list: &serde_json::Value) -> Result<()> {
     let is_empty = |item: &serde_json::Value| {
         item.as_str().map_or(item.is_null(), |text| text.trim().is_empty())
@@ -56,11 +56,12 @@ fn no_empty_item(name: &str, list: &serde_json::Value) -> Result<()> {
         return Ok(());
     }
     let what = format!("the list `{name}` has an empty value");
-    Err(Error::input(what)
-        .with_hint("is a variable of it not set? To read without it, leave the whole input out"))
+    Err(Error::input(what).with_hint(
+        "it may use a variable that is not set; to read without the list, remove the input",
+    ))
 }
 
-/// The type of an input, for a person: `a date, as 2026-01-31 or 1 year ago`.
+/// The type of an input as shown to users: ``a date, as `2026-01-31` or `1 year ago` ``.
 pub fn input_type(input: &Input) -> String {
     if !input.one_of.is_empty() {
         return format!("one of {}", input.one_of.join(", "));
@@ -76,13 +77,13 @@ pub fn input_type(input: &Input) -> String {
     name.to_owned()
 }
 
-/// Whether a value may be set for an input.
+/// Whether a value is valid for an input.
 pub(super) fn fits(input: &Input, value: &serde_json::Value) -> bool {
     let run = Run { id: String::new(), started_at: chrono::DateTime::UNIX_EPOCH };
     value_of(input, Some(value), &run).is_some()
 }
 
-/// The value of an input; `None` when what was set does not fit.
+/// The value of an input; `None` when the given value does not have its type.
 fn value_of(input: &Input, set: Option<&serde_json::Value>, run: &Run) -> Option<Value> {
     let set = set.filter(|value| !value.is_null());
     if let Some(item) = input.list {
@@ -119,7 +120,7 @@ fn value_of(input: &Input, set: Option<&serde_json::Value>, run: &Run) -> Option
     Some(Value::from(text))
 }
 
-/// A whole number, perhaps in quotes.
+/// An integer, which may be quoted.
 fn whole(value: &serde_json::Value) -> Option<i64> {
     match value {
         serde_json::Value::String(text) => text.parse().ok(),

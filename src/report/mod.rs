@@ -1,5 +1,6 @@
-//! What a run tells its watcher while it goes: one method, one `Event`.
+//! Progress reports of a run: one trait with one method, one `Event`.
 
+pub(crate) mod counters;
 mod notice;
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
@@ -10,100 +11,100 @@ use crate::error::Kind;
 
 pub use notice::{Notice, NoticeKind, add_notice};
 
-/// Something that happened in a run. Streams are named by their name in the spec.
+/// An event of a run. Streams are identified by their name in the spec.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A run has its plan, and begins.
+    /// A run has its plan and begins.
     RunStarted {
         /// The run's id.
         run_id: String,
-        /// Whether it goes on with a run that had not ended.
+        /// Whether it resumes an unfinished run.
         continued: bool,
-        /// Streams that are read or only feed.
+        /// The streams that are read, including those that only feed others.
         streams: usize,
-        /// What it is expected to ask for, all its processes together; `None` where nobody can tell.
+        /// The plan estimate of all its processes together; `None` if it cannot be estimated.
         planned: Option<Planned>,
     },
-    /// The run, or a stream, does something in which no requests for records are sent.
+    /// The run or a stream is busy with something other than requests for records.
     Doing {
-        /// Stream, when it concerns one.
+        /// The stream, if it concerns one.
         stream: Option<String>,
-        /// What, for a person: `planning`, `publishing 471 rows`.
+        /// What it does, as shown to users: `planning`, `publishing 471 rows`.
         what: String,
     },
-    /// A stream takes up its work.
+    /// A stream begins.
     StreamStarted {
         /// Stream.
         stream: String,
-        /// `true` when it runs only to feed its children and writes nothing.
+        /// Whether it only feeds its children and writes nothing.
         feeder: bool,
-        /// The streams whose values it needs.
+        /// Its parent streams.
         after: Vec<String>,
     },
-    /// A request was sent, or records came.
+    /// A request was sent, or records were received.
     Progress {
         /// Stream.
         stream: String,
-        /// Its figures so far, those of the run's earlier processes among them.
+        /// Its counts so far, including those of earlier processes of the run.
         #[serde(flatten)]
         figures: Figures,
     },
-    /// A request failed in a way that is worth another try.
+    /// A request failed and will be retried.
     Retry {
         /// Stream.
         stream: String,
-        /// Why, for a person.
+        /// The reason, as shown to users.
         reason: String,
-        /// Time until the next try, in seconds.
+        /// Time until the next attempt, in seconds.
         #[serde(serialize_with = "seconds")]
         wait: Duration,
-        /// Number of the try that failed, from 1.
+        /// Number of the failed attempt, from 1.
         attempt: u32,
     },
-    /// The API refused one slice; the stream goes on without it.
+    /// The API refused a slice; the stream continues without it.
     SliceSkipped {
-        /// What was refused, as it will be recorded.
+        /// The refused slice, as it will be recorded.
         error: SliceError,
     },
-    /// Something the reader should know that does not stop the run.
+    /// A warning that does not stop the run.
     Warning {
-        /// Stream, when it concerns one.
+        /// The stream, if it concerns one.
         stream: Option<String>,
-        /// What, for a person.
+        /// The message, as shown to users.
         message: String,
     },
-    /// The run waits, because points are spent or the API asks for it.
+    /// The run waits because the points budget is spent or because the API requested it.
     Waiting {
-        /// Why, for a person.
+        /// The reason, as shown to users.
         reason: String,
-        /// Until when, `2026-01-31T12:00:00Z`.
+        /// End of the wait: `2026-01-31T12:00:00Z`.
         until: String,
     },
-    /// A stream is over: committed, failed or stopped.
+    /// A stream has ended: committed, failed or stopped.
     StreamFinished {
-        /// Its figures.
+        /// Its counts.
         report: StreamReport,
     },
 }
 
-/// How far a stream is.
+/// Progress of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Figures {
     /// Rows.
     pub rows: u64,
     /// Requests sent, retries included.
     pub requests: u64,
-    /// Requests sent again after a failure.
+    /// Number of requests retried after a failure.
     pub retries: u64,
-    /// Slices the API refused.
+    /// Number of slices that the API refused.
     pub refused: u64,
     /// Bytes of the response bodies, decompressed.
     pub bytes: u64,
 }
 
 impl Figures {
-    /// The figures of a stream that has ended; rows that are not in the target do not count.
+    /// The counts of a stream that has ended. Rows that are not in the target do not count.
     pub fn of(report: &StreamReport) -> Self {
         let written = report.status == StreamStatus::Done;
         Self {
@@ -115,7 +116,7 @@ impl Figures {
         }
     }
 
-    /// Adds those of another stream.
+    /// Adds the counts of another stream.
     pub fn add(&mut self, other: Self) {
         self.rows += other.rows;
         self.requests += other.requests;
@@ -125,9 +126,9 @@ impl Figures {
     }
 }
 
-/// Receives the events of a run, from several threads. Must not block.
+/// Receives the events of a run from several threads. It must not block.
 pub trait Reporter: Send + Sync {
-    /// Takes note of one event.
+    /// Handles an event.
     fn report(&self, event: &Event);
 }
 
@@ -139,7 +140,7 @@ impl Reporter for Silent {
     fn report(&self, _: &Event) {}
 }
 
-/// Keeps every event, for tests.
+/// Records every event, for tests.
 #[derive(Debug, Default)]
 pub struct Recorded {
     events: Mutex<Vec<Event>>,
@@ -160,57 +161,58 @@ impl Reporter for Recorded {
     }
 }
 
-/// A slice that the API refused: what was asked, and what it said.
+/// A slice that the API refused: the request and the response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceError {
     /// Stream.
     pub stream: String,
-    /// The slice: its variables as `page_id=123`; empty for a root listing.
+    /// The slice as its variables: `page_id=123`. Empty for a root listing.
     pub slice: String,
     /// URL without secrets.
     pub url: String,
-    /// HTTP status; `None` when no response came.
+    /// HTTP status; `None` if there was no response.
     pub status: Option<u16>,
-    /// What the server said, shortened to 300 characters.
+    /// The server's message, truncated to 300 characters.
     pub message: String,
 }
 
-/// What a run is expected to ask for.
+/// The plan estimate of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     /// Requests, without retries.
     pub requests: u64,
-    /// Points, by the spec's terms; 0 where no quota holds.
+    /// Points, computed from the spec; 0 without a quota.
     pub points: u64,
-    /// Whether a part of it is an estimate of how much there is, or has changed.
+    /// Whether a part of it depends on an assumption about how much data there is, or has changed.
     pub assumed: bool,
-    /// Between how many requests it will probably be.
+    /// The likely range of the number of requests.
     #[serde(default)]
     pub requests_range: [u64; 2],
-    /// The same of points.
+    /// The likely range of the points.
     #[serde(default)]
     pub points_range: [u64; 2],
 }
 
-/// What a run spent of a quota of points.
+/// The points that a run spent, and the budget.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PointsReport {
-    /// Points that this process spent, by the spec's terms.
+    /// Points that this process spent, computed from the spec.
     pub spent: u64,
-    /// Points that it might spend in all, where that was said.
+    /// Maximum number of points that the run may spend, if set.
     pub max_points: Option<u64>,
-    /// Points that may be spent in an hour.
+    /// Points that may be spent per hour.
     pub budget: u64,
-    /// Points that all runs and, as far as the API tells, others have spent in the last of its hours.
+    /// Points spent in the last hour of the run by all runs and, as far as the API reports them, by
+    /// other programs.
     pub window_spent: u64,
-    /// Times that it waited for points.
+    /// Number of waits for points.
     pub waits: u64,
-    /// Seconds that it waited for points.
+    /// Total wait for points, in seconds.
     pub waited_seconds: f64,
-    /// Why it ended before its work was done.
+    /// Why it was paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
-    /// When it can go on, `2026-01-31T12:00:00Z`; at once unless set.
+    /// When it can be resumed: `2026-01-31T12:00:00Z`. `None`: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_at: Option<String>,
 }
@@ -221,86 +223,90 @@ pub struct PointsReport {
 pub enum StreamStatus {
     /// Its rows are in the target.
     Done,
-    /// It fed its children; nothing was to be written.
+    /// It only fed its children.
     Fed,
-    /// Nothing was to be read: it was read completely a short while ago.
+    /// It was skipped, because its last full read is recent enough.
     Fresh,
-    /// It failed; the target has what it had before.
+    /// It failed; the target keeps its existing rows.
     Failed,
-    /// The run was stopped before it ended; the target has what it had before.
+    /// The run was stopped before the stream ended; the target keeps its existing rows.
     Interrupted,
 }
 
-/// How the values of one column fared.
+/// Counts of the values of one column.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ColumnReport {
     /// The column's type.
     #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
     pub kind: String,
-    /// Values that came, those that did not fit among them; nulls aside.
+    /// Number of values except null, including type mismatches.
     pub values: u64,
-    /// Values that did not fit the type: the column is null in their rows, unless it has a default.
+    /// Number of type mismatches. The column is null in their rows, unless it has a default.
     pub misfits: u64,
-    /// Whether the misfits are kept in `_extra`.
+    /// Whether the mismatched values are kept in `_extra`.
     pub kept: bool,
-    /// Values that were changed because the target cannot hold them as they are.
+    /// Number of values that were changed because the target cannot hold them.
     pub replaced: u64,
 }
 
 impl ColumnReport {
-    /// Whether there is anything to tell.
+    /// Whether there is anything to report.
     pub fn is_remarkable(&self) -> bool {
         self.misfits > 0 || self.replaced > 0
     }
 
-    /// Whether more than half of the values did not fit: the type is probably wrong.
+    /// Whether more than half of the values did not match the type, so that the type is probably
+    /// wrong.
     pub fn is_mostly_misfits(&self) -> bool {
         self.misfits.saturating_mul(2) > self.values
     }
 }
 
-/// The figures of one stream of a run.
+/// The report of one stream of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamReport {
     /// Stream.
     pub stream: String,
     /// How it ended.
     pub status: StreamStatus,
-    /// Where its rows went: a table or a path; `None` for a feeder.
+    /// Where its rows were written: a table or a path. `None` for a stream that only feeds.
     pub object: Option<String>,
     /// Rows committed.
     pub rows: u64,
-    /// Old rows that were marked or removed because the source no longer has them.
+    /// Existing rows that were marked or removed because the source no longer has them.
     #[serde(default)]
     pub deleted: u64,
     /// Requests sent, retries included.
     pub requests: u64,
-    /// Points that the requests cost by the spec's terms; 0 where no quota holds.
+    /// Points that the requests cost, computed from the spec; 0 without a quota.
     #[serde(default)]
     pub points: u64,
-    /// Requests sent again after a failure.
+    /// Number of requests retried after a failure.
     pub retries: u64,
     /// Bytes of the response bodies, decompressed.
     pub bytes: u64,
-    /// Rows that a listing brought again, with the same content or in another version; written once.
+    /// Rows that a listing returned more than once, with the same content or in another version.
+    /// They are written once.
     pub duplicates: u64,
-    /// Values that did not fit their column's type and were kept in `_extra`.
+    /// Number of type mismatches that were kept in `_extra`.
     pub misfits: u64,
-    /// Columns of which values did not fit, or were changed because the target cannot hold them.
+    /// Columns with type mismatches, or with values that were changed because the target cannot
+    /// hold them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, ColumnReport>,
-    /// Slices the API refused.
+    /// Number of slices that the API refused.
     pub skipped: u64,
-    /// `false` when something says that rows are missing: `skipped` slices, or what `gaps` tells.
+    /// `false` if rows are known to be missing: there are refused slices (`skipped`), or `gaps`.
     pub complete: bool,
-    /// What says that rows are missing, refused slices aside: a row limit, an empty page that leads on.
+    /// Reasons for missing rows other than refused slices: a row limit, or an empty page with a
+    /// next page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
-    /// What was dropped, replaced, cut or assumed, one notice per kind.
+    /// What was dropped, replaced, truncated or assumed: one notice per kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
-    /// Whether everything was read, or only what changed.
+    /// Whether it was a full read or read only what changed.
     pub reach: String,
     /// The route by which it was read.
     #[serde(default)]
@@ -308,7 +314,7 @@ pub struct StreamReport {
     /// Whether the API refused the route.
     #[serde(default)]
     pub route_refused: bool,
-    /// Whether an earlier process of the same run had done it.
+    /// Whether an earlier process of the same run completed it.
     #[serde(default)]
     pub earlier: bool,
     /// Seconds from the stream's start to its end.
@@ -316,10 +322,10 @@ pub struct StreamReport {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What to do about the failure.
+    /// The hint for the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What kind of failure that was.
+    /// The kind of the failure.
     #[serde(default, skip)]
     pub kind: Option<Kind>,
 }

@@ -1,41 +1,41 @@
-//! What a run dropped, replaced, cut or assumed, counted by kind.
+//! Notices: what a run dropped, replaced, truncated or assumed, counted by kind.
 
 use serde::{Deserialize, Serialize};
 
-/// What happened, in a name that programs can rely on.
+/// The kind of a notice. Its name is stable, so that programs can rely on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
-    /// A row replaced another one with the same key and other content.
+    /// A row replaced another row with the same key and different content.
     KeyCollision,
     /// A record was deleted while it was read.
     Gone,
-    /// Rows were marked as deleted since a listing did not bring them that may pass over records.
+    /// Rows were marked as deleted because a listing that may skip records did not return them.
     DeletesAssumed,
-    /// Rows that are gone stay, since what is read has changed.
+    /// Rows of deleted records stay, because the replication's selection of records has changed.
     DeletesOff,
-    /// A listing has more pages than were read.
+    /// A listing has more pages than weir read.
     MissingPages,
-    /// A full page came, and nothing says whether another one follows.
+    /// A listing ended with a full page, and the API does not state whether it was the last one.
     FullPage,
-    /// An answer told of errors beside its records.
+    /// A response reported errors beside its records.
     AnswerErrors,
-    /// A table was used by other sessions, so that its rows had to wait; counts seconds.
+    /// Other sessions used a table, so that its rows had to wait. The count is in seconds.
     TableInUse,
-    /// At the end of a run its state could not be read or saved.
+    /// The state could not be read or saved at the end of the run.
     StateOutOfReach,
-    /// Saved state was damaged, and left out.
+    /// Saved state was damaged, and weir ignored it.
     StateDamaged,
-    /// A table was changed by something other than the replication.
+    /// Something other than the replication changed a table.
     TargetChanged,
-    /// A stream was read again from its start in a run that went on.
+    /// A stream was read again from the start in a resumed run.
     ReadAgain,
-    /// A stream was read whole, because the run before read or wrote it otherwise.
+    /// A stream was read in full, because the previous run read or wrote it with other settings.
     ReadWhole,
 }
 
 impl NoticeKind {
-    /// What happened so many times, as the start of a sentence.
+    /// The notice with its count, as the start of a sentence.
     pub fn sentence(self, count: u64) -> String {
         match self {
             Self::Gone => {
@@ -43,31 +43,35 @@ impl NoticeKind {
             }
             Self::DeletesAssumed => {
                 plural(count, "row was", "rows were")
-                    + " taken for deleted, by a listing that passes over records when others go"
+                    + " marked as deleted because of a listing that may skip records while others are removed"
             }
-            Self::DeletesOff => "rows that are gone stay".to_owned(),
+            Self::DeletesOff => "rows of deleted records stay".to_owned(),
             Self::KeyCollision => {
                 plural(count, "row replaced another row", "rows replaced others")
                     + " with the same key"
             }
-            Self::MissingPages => {
-                plural(count, "listing", "listings") + " with records that did not come"
-            }
+            Self::MissingPages => plural(count, "listing", "listings") + " with missing records",
             Self::FullPage => {
                 plural(count, "listing ended", "listings ended")
-                    + " with a full page, without a sign that it was the last one"
+                    + " with a full page, and the API did not state that it was the last one"
             }
             Self::AnswerErrors => {
-                plural(count, "answer", "answers") + " told of errors beside the records"
+                plural(count, "response", "responses") + " reported errors beside the records"
             }
             Self::TableInUse => {
-                plural(count, "second was", "seconds were") + " waited for a table in use"
+                "weir waited ".to_owned()
+                    + &plural(count, "second", "seconds")
+                    + " for a table in use"
             }
-            Self::StateOutOfReach => "the saved state was out of reach at the end".to_owned(),
+            Self::StateOutOfReach => {
+                "the saved state was not reachable at the end of the run".to_owned()
+            }
             Self::StateDamaged => "the saved state was damaged".to_owned(),
-            Self::TargetChanged => "the table was changed by something else".to_owned(),
-            Self::ReadAgain => "the stream was read again from its start".to_owned(),
-            Self::ReadWhole => "everything was read, not changes alone".to_owned(),
+            Self::TargetChanged => {
+                "something other than this replication changed the table".to_owned()
+            }
+            Self::ReadAgain => "the stream was read again from the start".to_owned(),
+            Self::ReadWhole => "the stream was read in full instead of its changes only".to_owned(),
         }
     }
 
@@ -77,14 +81,14 @@ impl NoticeKind {
     }
 }
 
-/// Something that was dropped, replaced, cut or assumed, and how often.
+/// Something that a run dropped, replaced, truncated or assumed, with its count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// What happened.
     pub kind: NoticeKind,
-    /// How often; at least 1.
+    /// Number of times; at least 1.
     pub count: u64,
-    /// The first example, and what to do about it; empty where the kind says all.
+    /// The first example, and what to do about it. Empty if the kind is self-explanatory.
     pub detail: String,
 }
 
@@ -95,7 +99,7 @@ impl std::fmt::Display for Notice {
     }
 }
 
-/// Adds a notice to others: of each kind there is one, with the sum of the counts and the first detail.
+/// Adds a notice to others. There is one per kind, with the sum of the counts and the first detail.
 pub fn add_notice(notices: &mut Vec<Notice>, notice: Notice) {
     match notices.iter_mut().find(|known| known.kind == notice.kind) {
         Some(known) => known.count = known.count.saturating_add(notice.count),

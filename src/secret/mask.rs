@@ -1,7 +1,7 @@
-//! Known secrets in texts for people: `***` in their place, whatever form a server gave them.
+//! Masks known secrets in texts with `***`, in every form in which a server may return them.
 //!
-//! The list of secrets is the process's own, so that a text needs no knowledge of the connection that it
-//! came from.
+//! The list of secrets is global to the process, so that a text can be masked without knowing which
+//! connection it came from.
 
 use std::{
     borrow::Cow,
@@ -14,43 +14,45 @@ use base64::{
 };
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Bytes from which a secret, or a form of it, is looked for. A shorter one would turn up by chance.
+/// Minimum length of a secret or of one of its forms, in bytes. A shorter text would also match by
+/// chance.
 const LEAST: usize = 6;
-/// Forms of passing secrets that are remembered; the oldest give way.
+/// Maximum number of stored forms of temporary secrets; the oldest are removed first.
 const MOST: usize = 4096;
-/// What stands in place of a secret.
+/// The replacement of a secret.
 const MASK: &str = "***";
-/// What URLs keep as it is, by the custom of most programs.
+/// Characters that most programs do not encode in URLs.
 const URL: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<');
 const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'*');
 
-static KNOWN: RwLock<Known> = RwLock::new(Known { lasting: Vec::new(), passing: Vec::new() });
+static KNOWN: RwLock<KnownSecrets> =
+    RwLock::new(KnownSecrets { lasting: Vec::new(), passing: Vec::new() });
 
 /// The forms of all known secrets.
-struct Known {
-    /// Of those that the user has set.
+struct KnownSecrets {
+    /// Forms of secrets that the user has set.
     lasting: Vec<String>,
-    /// Of those that servers give, and replace.
+    /// Forms of secrets that servers issue and replace.
     passing: Vec<String>,
 }
 
-/// From now on [`masked`] hides this secret. One of fewer than six bytes is not hidden.
+/// Adds a secret that [`masked`] hides from now on. A secret shorter than six bytes is not hidden.
 pub fn hide(secret: &str) {
     learn(secret, |known, new| known.lasting.extend(new));
 }
 
-/// The same for a secret that a server gave, and may replace often: the oldest of these are forgotten.
+/// Adds a secret that a server issued and may often replace. The oldest of these are removed first.
 pub fn hide_passing(secret: &str) {
-    learn(secret, |Known { passing, .. }, new| {
+    learn(secret, |KnownSecrets { passing, .. }, new| {
         let surplus = (passing.len() + new.len()).saturating_sub(MOST).min(passing.len());
         passing.drain(..surplus);
         passing.extend(new);
     });
 }
 
-fn learn(secret: &str, keep: impl FnOnce(&mut Known, Vec<String>)) {
+fn learn(secret: &str, keep: impl FnOnce(&mut KnownSecrets, Vec<String>)) {
     if secret.len() < LEAST || secret == MASK {
         return;
     }
@@ -60,7 +62,7 @@ fn learn(secret: &str, keep: impl FnOnce(&mut Known, Vec<String>)) {
     }
 }
 
-/// A secret as it may stand in a text.
+/// The forms in which a text may contain a secret.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
     for set in [NON_ALPHANUMERIC, UNRESERVED, URL] {
@@ -77,7 +79,8 @@ fn forms(secret: &str) -> Vec<String> {
         forms.push(html.replace('"', double).replace('\'', single));
     }
     forms.push(html);
-    // In Base64, wherever in the encoded text it stands (`user:password`): what is the secret's alone.
+    // In Base64 at any offset of the encoded text (`user:password`): only the characters that
+    // depend on the secret alone.
     for before in 0..3_usize {
         let bytes = [vec![0; before], secret.as_bytes().to_vec()].concat();
         let start = (before * 8).div_ceil(6);
@@ -92,7 +95,7 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// A percent-encoded text with small letters among the digits: `%2f`.
+/// A percent-encoded text with lowercase digits: `%2f`.
 fn small_digits(encoded: &str) -> String {
     let mut parts = encoded.split('%');
     let first = parts.next().unwrap_or_default().to_owned();
@@ -102,8 +105,8 @@ fn small_digits(encoded: &str) -> String {
     })
 }
 
-/// The text with `***` in place of every known secret, of its Base64, percent-encoded and HTML forms, and of
-/// whatever stands as user and password in a URL.
+/// The text with `***` in place of every known secret, its Base64, percent-encoded and HTML forms,
+/// and the user and password of URLs.
 pub fn masked(text: &str) -> Cow<'_, str> {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
     let forms = known.lasting.iter().chain(&known.passing);
@@ -111,13 +114,14 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     if found.is_empty() {
         return without_logins(text);
     }
-    // The longest first: a secret may be a part of another one.
+    // The longest form comes first, because a secret may be a part of another one.
     found.sort_by_key(|form| std::cmp::Reverse(form.len()));
     let text = found.into_iter().fold(text.to_owned(), |text, form| text.replace(form, MASK));
     Cow::Owned(without_logins(&text).into_owned())
 }
 
-/// The text with `***` in place of user and password of each URL, known or not.
+/// The text with `***` in place of the user and password of each URL, whether or not they are
+/// known.
 fn without_logins(text: &str) -> Cow<'_, str> {
     if !text.contains("://") || !text.contains('@') {
         return Cow::Borrowed(text);
@@ -125,7 +129,7 @@ fn without_logins(text: &str) -> Cow<'_, str> {
     let mut parts = text.split("://");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        // A password of a database may hold a slash.
+        // The password of a database may contain a slash.
         let scheme = out.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).next();
         let database = scheme.is_some_and(|scheme| scheme.starts_with("postgres"));
         let ends = |letter: char| {
@@ -145,13 +149,13 @@ fn without_logins(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether user and password are what somebody is to fill in.
+/// Whether user and password are placeholders of documentation.
 fn is_example(login: &str) -> bool {
     matches!(login, "user" | "user:password") || login.contains('…')
 }
 
-/// The text with control characters and marks of direction as `\u{…}`, so that it cannot steer a terminal;
-/// line breaks and tabs stay.
+/// The text with control characters and direction marks escaped as `\u{…}`, so that it cannot
+/// control a terminal. Line breaks and tabs stay.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return Cow::Borrowed(text);
@@ -167,7 +171,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a character moves the cursor, changes colours or turns the direction of writing.
+/// Whether a character moves the cursor, changes colours or changes the writing direction.
 fn steers(letter: char) -> bool {
     let marks = ['\u{61c}', '\u{feff}'];
     let ranges = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}'];
@@ -176,30 +180,32 @@ fn steers(letter: char) -> bool {
         || ranges.iter().any(|range| range.contains(&letter))
 }
 
-/// A text from outside as people may see it: known secrets masked, control characters escaped.
+/// A text from outside, made safe for output: known secrets masked, control characters escaped.
 pub fn shown(text: &str) -> String {
     escaped(&masked(text)).into_owned()
 }
 
-/// The same of the first so many characters at most: a secret is masked whole, or left out with what follows.
+/// Like [`shown`], truncated to a number of characters. A secret is either masked whole or cut off
+/// with what follows.
 pub fn shown_start(text: &str, most: usize) -> String {
     let end = text.char_indices().nth(most).map(|(end, _)| end);
     let Some(start) = end.and_then(|end| text.get(..end)) else { return shown(text) };
     let masked = masked(start);
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
     let forms = known.lasting.iter().chain(&known.passing);
-    // What is left of a secret that was cut through is shorter than the longest one, and stands at the end.
+    // The rest of a truncated secret is at the end, and shorter than the longest secret.
     let cut_off = forms.map(String::len).max().unwrap_or(0);
     let kept = masked.chars().count().saturating_sub(cut_off);
     escaped(&masked.chars().take(kept).collect::<String>()).into_owned()
 }
 
-/// The same on one line: a line break would let a server write whole lines in weir's name.
+/// Like [`shown`], on one line: a line break would let a server write whole lines that look like
+/// weir's.
 pub fn line(text: &str) -> String {
     on_a_line(&shown(text))
 }
 
-/// A text in which nothing steers a terminal, line breaks and tabs escaped too; secrets stay.
+/// A text without control characters, including line breaks and tabs. Secrets stay.
 pub fn on_a_line(text: &str) -> String {
     escaped(text).replace('\n', "\\n").replace('\t', "\\t")
 }

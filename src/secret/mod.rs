@@ -1,4 +1,4 @@
-//! Text that cannot be printed, and what texts from outside may not show.
+//! Secret values, and masking of secrets in texts from outside.
 
 mod mask;
 
@@ -8,17 +8,18 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use mask::{escaped, hide, hide_passing, line, masked, on_a_line, shown, shown_start};
 
-/// A secret value: neither `Debug` nor any serializer shows it, and it is wiped when dropped.
+/// A secret value. Neither `Debug` nor any serializer shows it, and its memory is erased when it is
+/// dropped.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Takes charge of a secret.
+    /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(SecretString::from(text.into()))
     }
 
-    /// The secret itself, for the one place that must send it.
+    /// The secret itself, for the code that sends it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

@@ -1,6 +1,6 @@
-//! The specs that come with the program. A new one is a file in `specs/` and a line here.
+//! The specs that weir includes. To add one, put its file into `specs/` and a line here.
 
-/// Name and text of each.
+/// Name and text of each included spec.
 pub const EMBEDDED: [(&str, &str); 2] = [
     ("confluence", include_str!("../../specs/confluence.yaml")),
     ("jira", include_str!("../../specs/jira.yaml")),

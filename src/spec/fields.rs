@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use crate::secret::Secret;
 use crate::template::Value;
 
-/// A connection's values, by field.
+/// The values of a connection, by field.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Those that may be shown.
+    /// Values that may be shown.
     pub open: BTreeMap<String, String>,
-    /// Those that may not.
+    /// Secret values.
     pub secret: BTreeMap<String, Secret>,
 }
 
 impl Fields {
-    /// The open values, as templates see them.
+    /// The non-secret values, as variables of templates.
     pub fn variables(&self) -> BTreeMap<String, Value> {
         self.open.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
     }
@@ -29,7 +29,7 @@ impl Fields {
         }
     }
 
-    /// All values, secrets too, for authentication alone.
+    /// All values including secrets, for authentication only.
     pub fn with_secrets(&self) -> BTreeMap<String, Value> {
         let mut all = self.variables();
         let secrets = self.secret.iter();

@@ -1,4 +1,4 @@
-//! The short forms of the language: a text, number or list where the long form is a mapping.
+//! The short forms of the language: a text, number or list in place of a mapping.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -9,10 +9,12 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor, value},
 };
 
-use super::{
-    BaseUrl, ColumnSpec, ForEach, InputItems, OneOrMany, QueryValue, QueueItems, RangeItems,
-    Refresh, Scalar, Span, StatusPattern, ValueItems,
-};
+use super::column::ColumnSpec;
+use super::connect::BaseUrl;
+use super::incremental::Refresh;
+use super::request::{ForEach, InputItems, QueueItems, RangeItems, ValueItems};
+use super::responses::StatusPattern;
+use super::value::{OneOrMany, QueryValue, Scalar, Span};
 use crate::schema::ColumnType;
 
 impl<'de> Deserialize<'de> for BaseUrl {
@@ -46,7 +48,7 @@ impl<'de> Visitor<'de> for BaseUrlVisitor {
     }
 }
 
-/// A visitor for values that are written as one scalar of any kind.
+/// A visitor for values written as a single scalar of any kind.
 struct ScalarVisitor;
 
 impl Visitor<'_> for ScalarVisitor {
@@ -79,7 +81,7 @@ impl Visitor<'_> for ScalarVisitor {
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A number is its own spelling.
+        // The reader passes a number as it is spelled in the file.
         deserializer.deserialize_string(ScalarVisitor)
     }
 }
@@ -272,14 +274,14 @@ impl JsonSchema for StatusPattern {
     }
 }
 
-/// The keys of a `for_each`, of which the first four tell its form.
+/// The keys of a `for_each`. The first four determine its form.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ForEachKeys {
     queue: Option<String>,
     input: Option<String>,
     values: Option<Vec<Scalar>>,
-    range: Option<super::RangeBounds>,
+    range: Option<super::request::RangeBounds>,
     chunk: Option<u32>,
     #[serde(rename = "as")]
     variable: Option<String>,
@@ -295,9 +297,10 @@ impl ForEachKeys {
         const ONE_FORM: &str =
             "`for_each` takes exactly one of `queue`, `input`, `values`, `range`";
         const NEEDS_AS: &str = "this form of `for_each` needs `as`, the name of the variable";
-        const QUEUE_OR_INPUT: &str = "`chunk` goes with `queue` or `input` only";
-        const INPUT_ONLY: &str = "`when_empty` and `found_at` go with `input` only";
-        const QUEUE_ONLY: &str = "`carry` and `only` go with single values of a `queue`";
+        const QUEUE_OR_INPUT: &str = "`chunk` is allowed with `queue` or `input` only";
+        const INPUT_ONLY: &str = "`when_empty` and `found_at` are allowed with `input` only";
+        const QUEUE_ONLY: &str =
+            "`carry` and `only` are allowed with single values of a `queue` only";
         let Self { queue, input, values, range, chunk, variable, carry, only, .. } = self;
         let (when_empty, found_at) = (self.when_empty, self.found_at);
         if (!carry.is_empty() || only.is_some()) && (queue.is_none() || chunk.is_some()) {
@@ -370,7 +373,8 @@ impl JsonSchema for ForEach {
     }
 }
 
-/// The keys of a column: one type, which holds the path, and what goes with any.
+/// The keys of a column: one key named after the type that holds the path, and the keys of all
+/// types.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ColumnKeys {
@@ -383,7 +387,7 @@ struct ColumnKeys {
     timestamp: Option<OneOrMany<String>>,
     json: Option<OneOrMany<String>>,
     bytes: Option<OneOrMany<String>>,
-    /// The type alone, when the path is the column's name.
+    /// The type, if the path is the column's name.
     #[serde(rename = "type")]
     kind: Option<ColumnType>,
     default: Option<serde_json::Value>,

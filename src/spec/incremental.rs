@@ -1,4 +1,4 @@
-//! How the language says what changed since the last run.
+//! How a spec declares changes since the last run.
 
 use std::time::Duration;
 
@@ -6,54 +6,55 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{QueryValue, RequestSpec, Span};
+use super::request::RequestSpec;
+use super::value::{QueryValue, Span};
 
-/// What an incremental run reads: what changed since the greatest value of a column so far.
+/// What an incremental run reads: the changes since the greatest value of a column so far.
 ///
-/// The first run reads everything, and so does every run for which the stream's `refresh` is due. In
-/// the runs between, the stream's requests have `query` added, or give way to `requests`. Their
-/// templates see the bound as `cursor`.
+/// The first run reads everything, and so does every run for which the stream's `refresh` is due.
+/// In other runs, `query` is added to the stream's requests, or `requests` replace them. Their
+/// templates use the bound as `cursor`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cursor {
-    /// Column that grows with every change of a row: a timestamp, date or int.
+    /// Column whose value grows with every change of a row: a timestamp, a date or an int.
     pub field: String,
-    /// Whether the API's filter takes in its bound.
+    /// Whether the API's filter includes its bound.
     pub operator: Operator,
-    /// How templates see `cursor`.
+    /// Format of `cursor` in templates.
     pub format: CursorFormat,
-    /// Time (or, for an int, nothing) before the greatest value from which is read again: clocks
-    /// differ, and APIs show changes late.
-    pub look_back: Option<Span>,
-    /// Whether the listing comes newest first, and ends at the first page with a record before the
-    /// bound.
+    /// How far before the greatest value an incremental run begins, because clocks differ and APIs
+    /// show changes late. Not allowed for an int.
+    pub lookback: Option<Span>,
+    /// Whether the listing is sorted newest first and ends at the first page with a record before
+    /// the bound.
     pub newest_first: bool,
-    /// Query parameters that such a run adds, such as a sort order or a filter.
+    /// Query parameters of incremental runs, such as a sort order or a filter.
     pub query: IndexMap<String, QueryValue>,
-    /// The requests of such a run, when they are others. The spec's `defaults` hold for them, the
-    /// stream's own request does not.
+    /// The requests of incremental runs, if they differ. The spec's `defaults` apply to them, the
+    /// stream's own request keys do not.
     pub requests: Vec<RequestSpec>,
-    /// Where the first run begins, a template over inputs; empty: with everything. Needs
-    /// `newest_first` or a `query`, which are then used in every run.
+    /// Where the first run begins, a template over inputs. Empty: it reads everything. Needs
+    /// `newest_first` or a `query`, which every run then uses.
     pub anchor: Option<String>,
 }
 
-/// Whether a filter takes in its bound.
+/// Whether a filter includes its bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Operator {
-    /// Rows at the bound come.
+    /// The filter returns rows at the bound.
     #[default]
     AtLeast,
-    /// Rows at the bound do not come: the bound that is asked for is one step earlier.
+    /// The filter does not return rows at the bound, so weir requests one step earlier.
     After,
 }
 
-/// How templates see a bound.
+/// Format of a bound in templates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CursorFormat {
-    /// `2026-01-31T12:00:00.000Z`; of an int, its digits.
+    /// `2026-01-31T12:00:00.000Z`; an int as its digits.
     #[default]
     Rfc3339,
     /// `2026-01-31`.
@@ -64,13 +65,14 @@ pub enum CursorFormat {
     EpochMs,
 }
 
-/// How old a complete reading of a stream may be before an incremental run reads it all again, and
-/// so finds what the runs between cannot see.
+/// Maximum age of the last full read of a stream. When it is older, an incremental run reads
+/// everything again and detects what other runs cannot see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refresh {
-    /// This old; `0s`: every run reads everything.
+    /// This age. `0s`: every run reads everything.
     Every(Duration),
-    /// Never: what changes shows in the parent, whose unchanged records' children are not asked for.
+    /// No limit: each change shows in the parent, and weir does not request the children of
+    /// unchanged parents.
     WithParent,
 }
 

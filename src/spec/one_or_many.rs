@@ -1,4 +1,4 @@
-//! A single value where a list may stand.
+//! A list, or a single value in its place.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -8,7 +8,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor, value},
 };
 
-use super::OneOrMany;
+use super::value::OneOrMany;
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,4 +1,4 @@
-//! How the language says which records count.
+//! Filters for records, and what records feed to queues.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -7,20 +7,21 @@ use serde::{
     de::{self, MapAccess, Visitor, value},
 };
 
-use super::Scalar;
+use super::value::Scalar;
 
-/// What a record must have. Written as the path of any value, or as a mapping of paths to values.
+/// A filter for records. Written as a path that must have a value, or as a mapping of paths to
+/// values.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
-pub enum Having {
-    /// A value, whichever, at this path.
+pub enum Filter {
+    /// Any value at this path.
     Value(String),
     /// These texts at these paths.
     Texts(IndexMap<String, String>),
 }
 
-impl Having {
-    /// The paths, each with the text that must be there, if it is a certain one.
+impl Filter {
+    /// The paths, each with its required text; `None` accepts any value.
     pub fn all(&self) -> Vec<(&str, Option<&str>)> {
         match self {
             Self::Value(path) => vec![(path, None)],
@@ -31,24 +32,24 @@ impl Having {
     }
 }
 
-/// What a record feeds to a queue. Written as the path of the value, or with what the record must have.
+/// What a record feeds to a queue. Written as the path of the value, or with a filter.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
 pub enum Feed {
     /// Path of the value.
     Value(String),
-    /// The same of some records.
+    /// The value of those records that pass a filter.
     Some(SomeFeed),
 }
 
-/// See [`Feed::Some`].
+/// A value with a filter for the records that feed it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SomeFeed {
     /// Path of the value.
     pub value: String,
-    /// What a record must have; others feed nothing.
-    pub having: Having,
+    /// Filter. Other records feed nothing.
+    pub filter: Filter,
 }
 
 impl Feed {
@@ -60,40 +61,40 @@ impl Feed {
         }
     }
 
-    /// What a record must have.
-    pub fn having(&self) -> Option<&Having> {
+    /// The filter, if there is one.
+    pub fn filter(&self) -> Option<&Filter> {
         match self {
             Self::Value(_) => None,
-            Self::Some(some) => Some(&some.having),
+            Self::Some(some) => Some(&some.filter),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Having {
+impl<'de> Deserialize<'de> for Filter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_string(HavingVisitor)
+        deserializer.deserialize_string(FilterVisitor)
     }
 }
 
-struct HavingVisitor;
+struct FilterVisitor;
 
-impl<'de> Visitor<'de> for HavingVisitor {
-    type Value = Having;
+impl<'de> Visitor<'de> for FilterVisitor {
+    type Value = Filter;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("a path, or paths with the texts that must be there")
+        formatter.write_str("a path, or a mapping of paths to their required texts")
     }
 
-    fn visit_str<E: de::Error>(self, path: &str) -> Result<Having, E> {
-        Ok(Having::Value(path.to_owned()))
+    fn visit_str<E: de::Error>(self, path: &str) -> Result<Filter, E> {
+        Ok(Filter::Value(path.to_owned()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Having, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Filter, A::Error> {
         let mut texts = IndexMap::new();
         while let Some((path, Scalar(text))) = map.next_entry::<String, Scalar>()? {
             texts.insert(path, text);
         }
-        Ok(Having::Texts(texts))
+        Ok(Filter::Texts(texts))
     }
 }
 
@@ -109,7 +110,7 @@ impl<'de> Visitor<'de> for FeedVisitor {
     type Value = Feed;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("the path of a value, or `{ value: …, having: … }`")
+        formatter.write_str("the path of a value, or `{ value: …, filter: … }`")
     }
 
     fn visit_str<E: de::Error>(self, path: &str) -> Result<Feed, E> {

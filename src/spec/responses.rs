@@ -1,52 +1,55 @@
-//! Rules for answers.
+//! Rules for responses.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{OneOrMany, Span};
+use super::value::{OneOrMany, Span};
 
-/// A rule for answers, and for requests without one. One without `status` is about answers other than 2xx.
+/// A rule for responses, and for requests without a response. A rule without `status` applies to
+/// responses other than 2xx.
 ///
-/// All conditions that are given must hold. What follows is either a retry (`backoff`) that ends
-/// in `then` when its attempts are used up, or `then` at once.
+/// All given conditions must hold. The outcome is either a retry (`backoff`), followed by `then`
+/// when all attempts failed, or `then` at once.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResponseRule {
-    /// Statuses: `429`, `5xx`, or a list of such. With one of 2xx the rule is about answers that would be
-    /// read: `{ status: 204, then: empty }`, `{ status: 200, body: { at: ok, equals: "false" } }`.
+    /// Statuses: `429`, `5xx`, or a list of them. With a status of 2xx the rule applies to
+    /// successful responses: `{ status: 204, then: empty }`, `{ status: 200, body: { at: ok,
+    /// equals: "false" } }`.
     pub status: Option<OneOrMany<StatusPattern>>,
-    /// Requests that got no whole response: broken connections and timeouts.
+    /// Whether the rule applies to requests without a complete response: broken connections and
+    /// timeouts.
     pub no_response: bool,
     /// A header that the response must have.
     pub header: Option<HeaderMatch>,
-    /// What the body must hold.
+    /// A condition on the body.
     pub body: Option<BodyMatch>,
-    /// Where the rule applies: in slices of a root stream, of a child stream, or anywhere.
+    /// Where the rule applies: to slices of a root stream, to slices of a child stream, or to both.
     #[serde(rename = "in")]
     pub applies: Where,
-    /// Try again, waiting longer each time; `Retry-After` always wins.
+    /// Retries with growing waits. `Retry-After` takes precedence.
     pub backoff: Option<Backoff>,
-    /// Tries in all, the first included.
+    /// Number of attempts, including the first.
     pub attempts: Option<u32>,
-    /// Wait after the first try.
+    /// Wait after the first attempt.
     pub delay: Option<Span>,
-    /// The longest wait between tries (`Retry-After` aside).
+    /// Maximum wait between attempts (except for `Retry-After`).
     pub max_delay: Option<Span>,
-    /// What follows when there is no (more) retry.
+    /// What happens when there is no further retry.
     pub then: Then,
-    /// What the answer tells about the connection.
+    /// What the response says about the connection.
     pub means: Option<Meaning>,
-    /// What the reader can do about it.
+    /// What the user can do about it.
     pub hint: Option<String>,
 }
 
-/// How waits between tries grow.
+/// How the waits between attempts grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Backoff {
-    /// Doubling, with jitter.
+    /// The wait doubles; with jitter.
     Exponential,
-    /// By the same step, with jitter.
+    /// The wait grows by the same amount; with jitter.
     Linear,
 }
 
@@ -57,59 +60,61 @@ pub enum Where {
     /// Both.
     #[default]
     Anywhere,
-    /// A slice that is the whole listing.
+    /// A slice that consists of a whole listing.
     Root,
-    /// A slice for an item of a queue, list or range, and the children of a record.
+    /// A slice for an item of a queue, list or range, and requests for children of a record.
     Child,
 }
 
-/// What follows an answer.
+/// What happens after a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
-    /// The stream fails; the target keeps what it had.
+    /// The stream fails; the target keeps its existing rows.
     #[default]
     Fail,
-    /// The slice is recorded as refused; the stream goes on with the next.
+    /// The slice is recorded as refused, and the stream continues with the next one.
     SkipSlice,
-    /// The slice counts as empty and complete: this is how the API says «none».
+    /// The slice is empty and complete: the API answers like this if there are no records.
     Empty,
-    /// The object that is asked about is gone, and all that hangs on it: told, but no failure. Holds for what
-    /// is asked about one object only (`in: child`). Where no such request is answered otherwise, the answers
-    /// are recorded as refusals, since then it is the request that is wrong.
+    /// The requested object and everything below it no longer exist. weir reports it, but not as a
+    /// failure. Applies to requests about one object (`in: child`). If every such request gets this
+    /// response, weir records the slices as refused instead, because then the request is probably
+    /// wrong.
     Gone,
-    /// The token of the page is no longer good: the slice is read anew from its first page, three times at
-    /// most; then the stream fails.
+    /// The page token has expired: weir reads the slice again from its first page, at most three
+    /// times; then the stream fails.
     RestartSlice,
-    /// The page is left out and recorded; only where the next page does not depend on this one.
+    /// The page is skipped and recorded. Only possible if the next page does not depend on this
+    /// one.
     SkipPage,
-    /// The stream ends here with what it has, and says that it is not complete.
+    /// The stream ends here with the rows it has, and is marked as incomplete.
     StopStream,
 }
 
-/// What an answer tells about the connection.
+/// What a response says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Meaning {
     /// The credentials are wrong, revoked or of the wrong kind.
     Credentials,
-    /// The credentials are right but may not do this.
+    /// The credentials are valid but lack a permission.
     Permission,
-    /// Something between here and the API refuses the request.
+    /// A proxy or firewall between weir and the API rejects the request.
     Egress,
 }
 
 /// A status or a class of statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusPattern {
-    /// Exactly this one.
+    /// This status.
     Exact(u16),
-    /// All whose first digit is this: `5xx`.
+    /// All statuses with this first digit: `5xx`.
     Class(u16),
 }
 
 impl StatusPattern {
-    /// Whether a status is of this kind.
+    /// Whether the pattern matches a status.
     pub fn fits(self, status: u16) -> bool {
         match self {
             Self::Exact(exact) => exact == status,
@@ -122,9 +127,9 @@ impl StatusPattern {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderMatch {
-    /// Name, in any case.
+    /// Name; case-insensitive.
     pub name: String,
-    /// Text its value contains, in any case; any value when absent.
+    /// Text that the value contains, case-insensitive. Absent: any value.
     pub contains: Option<String>,
 }
 
@@ -132,10 +137,10 @@ pub struct HeaderMatch {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BodyMatch {
-    /// Path of a value in a JSON body; the whole text when absent.
+    /// Path of a value in a JSON body. Absent: the whole text.
     pub at: Option<String>,
-    /// What it must be.
+    /// The required value.
     pub equals: Option<String>,
-    /// What it must contain, in any case.
+    /// Text that it must contain, case-insensitive.
     pub contains: Option<String>,
 }

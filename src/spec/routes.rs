@@ -1,72 +1,77 @@
-//! How the language says that a stream's rows can be had by other, cheaper requests.
+//! Routes: alternative, cheaper requests for a stream's rows.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::QueryValue;
+use super::value::QueryValue;
 
-/// Name of the route that a stream's own requests make up.
-pub const OWN: &str = "own";
+/// Name of the route that consists of the stream's own requests.
+pub const DEFAULT: &str = "default";
 
-/// The records stand inside the answer about one object, beside those of other streams. Requests of
-/// this form with the same path are sent as one, whose query has the parameters of all; none may have
-/// different values in two of them, unless one's `when` is the opposite of the other's.
+/// The records are part of a response about one object, beside those of other streams. weir sends
+/// requests of this form with the same path as one request with the parameters of all. Two of them
+/// must not give a parameter different values, unless the `when` of one is the opposite of the
+/// other's.
 ///
-/// A list that is cut short goes on in the stream's own request for the same value.
+/// If the list is truncated, weir reads the rest with the stream's default request for the same
+/// value.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Embedded {
-    /// Path in the response that is true when the list is cut short.
+    /// Path of a value that is true when the list is truncated.
     pub more: String,
-    /// Path in the response of the token that leads on.
+    /// Path of the token for the rest of the list.
     pub cursor: String,
-    /// Query parameter of the own request that takes it.
+    /// Query parameter of the default request that takes the token.
     pub param: String,
 }
 
-/// A row that follows from the record which fed the value: it costs no request.
+/// A row that weir derives from the parent record, without a request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Derive {
-    /// Expression over the variables of `for_each`: where it holds, the value's only row is this one.
+    /// Expression over the variables of `for_each`. Where it holds, the derived row is the only row
+    /// of the value.
     pub when: String,
-    /// The columns that have a value, each by the name of a variable that `for_each` carries. Those
+    /// The columns with a value: column to the name of a variable that `for_each` carries. Columns
     /// with a template over the slice's variables keep it.
     pub columns: IndexMap<String, String>,
 }
 
-/// Which values of a chunk the answer is about. The others are asked for one by one, by the stream's
-/// own request.
+/// The values of a chunk that the response covers. weir requests the others one by one, with the
+/// stream's default request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Found {
+pub struct Covers {
     /// Path of the objects in the response.
     pub records: String,
-    /// Path of the value in each.
+    /// Path of the value in each object.
     pub at: String,
-    /// Path in each that is there when not all about it is: it then counts as not found.
+    /// Path in each object of a sign that the object is incomplete. The value then counts as not
+    /// covered.
     pub more: Option<String>,
 }
 
-/// The listing only shows which records there are: the rows come by another request for several of them at
-/// once, by their ids. A run that merges asks for those alone that look otherwise than when they were last
-/// read; the rows of the others stay.
+/// The listing only returns which records exist. Another request fetches the rows of several
+/// records by their ids. A run that merges fetches only the records whose fingerprint has changed
+/// since the last read; the rows of the others stay.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fetch {
-    /// Path of the id in a record: that of the stream's key, which has this one column.
+    /// Path of the id in a record. The stream's key must be this one column.
     pub id: String,
-    /// Path of a value that changes whenever one of the columns that the request `brings` does.
+    /// Path of a value that changes whenever one of the columns in `brings` changes.
     pub version: String,
-    /// The columns that the listing leaves out.
+    /// The columns that the listing does not return and the fetch does.
     pub brings: Vec<String>,
-    /// Name of the variable, a list of ids.
+    /// Name of the variable that holds the list of ids.
     #[serde(rename = "as")]
     pub variable: String,
-    /// Ids to a request.
+    /// Number of ids per request.
     pub chunk: u32,
-    /// Path below the base URL, a template. Its answers are like those of the listing.
+    /// Path below the base URL, a template. Its responses have the same form as those of the
+    /// listing.
     pub get: String,
     /// Query parameters.
     #[serde(default)]

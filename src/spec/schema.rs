@@ -1,12 +1,11 @@
-//! The JSON Schema of a spec as the reader takes it: the derived one knows nothing of the short ways of
-//! writing that the reader accepts.
+//! The JSON Schema of a spec, extended by the short forms that the reader accepts.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-/// Lets a schema say what the reader accepts besides: a number or boolean for a text; nothing for a mapping
-/// that needs no key; the bare name of a form that needs none.
+/// Extends a schema by what the reader also accepts: a number or boolean for a text, nothing for a
+/// mapping without required keys, and the bare name of a form without required keys.
 pub(super) fn as_read(mut schema: Value) -> Value {
     let bare: BTreeSet<String> = schema
         .get("$defs")
@@ -20,7 +19,7 @@ pub(super) fn as_read(mut schema: Value) -> Value {
     schema
 }
 
-/// Whether a form is a mapping that may be empty.
+/// Whether a form is a mapping without required keys.
 fn is_bare(form: &Value) -> bool {
     form.get("type") == Some(&json!("object")) && form.get("required").is_none()
 }
@@ -60,7 +59,7 @@ fn widen_texts(fields: &mut Map<String, Value>) {
     fields.insert("type".to_owned(), kinds.into_iter().chain(more).collect());
 }
 
-/// Adds the bare name of each form that needs no key.
+/// Adds the bare name of each form without required keys.
 fn name_forms(fields: &mut Map<String, Value>, bare: &BTreeSet<String>) {
     let Some(Value::Array(forms)) = fields.get_mut("oneOf") else { return };
     let named = |form: &Value| {
@@ -73,7 +72,7 @@ fn name_forms(fields: &mut Map<String, Value>, bare: &BTreeSet<String>) {
     forms.extend(names);
 }
 
-/// A mapping that may be empty may be written as nothing.
+/// Accepts null for a mapping without required keys.
 fn or_nothing(schema: &mut Value, bare: &BTreeSet<String>) {
     let target = schema.get("$ref").and_then(Value::as_str);
     if target.is_some_and(|target| bare.contains(target)) {

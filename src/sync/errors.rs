@@ -6,9 +6,9 @@ use arrow_array::{
     ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 
-use crate::engine::{FailedSlice, Recall};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Run;
+use crate::progress::saved::{FailedSlice, Recall};
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::write::{Deletes, Disposition, Ending, Seen, Table, Target};
 
@@ -52,7 +52,7 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
 
 /// Records the refused slices of all streams, in place of the earlier ones. Returns where, when there
 /// are any.
-pub(super) async fn write(
+pub(crate) async fn write(
     target: &dyn Target,
     place: (&str, &str),
     run: &Run,

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::RunReport;
 use crate::report::{Event, Notice, NoticeKind, Reporter, add_notice};
+use crate::sync::report::RunReport;
 
 /// Notices of a stream, or of the run, that no stream has taken by itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Findings(Vec<(Option<String>, Notice)>);
+pub(crate) struct Findings(Vec<(Option<String>, Notice)>);
 
 impl Findings {
     /// Says what was found.
-    pub(super) fn tell(
+    pub(crate) fn tell(
         &mut self,
         reporter: &dyn Reporter,
         stream: Option<&str>,
@@ -24,7 +24,7 @@ impl Findings {
     }
 
     /// Says what was found of several streams.
-    pub(super) fn tell_all(
+    pub(crate) fn tell_all(
         &mut self,
         reporter: &dyn Reporter,
         kind: NoticeKind,
@@ -36,7 +36,7 @@ impl Findings {
     }
 
     /// Puts all into a report: what is about a stream that it does not have, beside its streams.
-    pub(super) fn add_to(self, report: &mut RunReport) {
+    pub(crate) fn add_to(self, report: &mut RunReport) {
         for (stream, notice) in self.0 {
             let mut streams = report.streams.iter_mut();
             match streams.find(|one| Some(&one.stream) == stream.as_ref()) {

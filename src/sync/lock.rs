@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::doing;
-use crate::engine::Services;
 use crate::error::{Kind, Result};
+use crate::run::services::Services;
 use crate::state::{Holder, Lock, Store};
+use crate::sync::announce::doing;
 
 /// Time after which a lock that another run holds is tried again.
 const LOOKS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes the lock of the replication; waits so long for one that another run holds.
-pub(super) async fn taken(
+pub(crate) async fn taken(
     store: &dyn Store,
     run_id: &str,
     services: &Services,

@@ -3,129 +3,48 @@
 //! A run that has begun is remembered until all its streams have ended. The next one goes on with it:
 //! it keeps its id, so that rows that are staged are found again.
 
-mod after;
-mod again;
-mod errors;
-mod findings;
-mod forecast;
-mod lock;
-mod owner;
-mod pace;
-mod past;
-mod probe;
-mod sample;
+pub(crate) mod announce;
+pub mod beginning;
+pub mod connection_test;
+pub mod duration;
+pub mod errors;
+pub(crate) mod findings;
+pub(crate) mod finish;
+pub(crate) mod lock;
+pub mod owner;
+pub mod plan_report;
+pub mod report;
+pub(crate) mod reroute;
+pub(crate) mod resume;
+pub(crate) mod sample;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+use chrono::Utc;
 use tokio::time::Instant;
 
-use crate::engine::{self, Durable, Ran, Reach, Recall, Services, Start, Way};
-use crate::error::{Error, Kind, Result};
-use crate::ledger::Memory;
+use crate::error::Result;
 use crate::plan::{Plan, Run};
-use crate::report::{
-    Event, Notice, NoticeKind, Planned, PointsReport, SliceError, StreamReport, StreamStatus,
-};
+use crate::planner::{estimate, restart};
+use crate::progress::saved::{Reach, Recall, StreamState, Way};
+use crate::progress::session::Durable;
+use crate::quota::ledger::Memory;
+use crate::report::{Event, NoticeKind, Planned, StreamReport};
+use crate::run;
+use crate::run::services::Services;
+use crate::run::{Ran, Start, row_counts};
 use crate::state::{Change, Entries, Holder, Store};
+use crate::sync::announce::{doing, stoppable, tell_start};
+use crate::sync::beginning::Beginning;
+use crate::sync::errors::ERRORS;
+use crate::sync::findings::Findings;
+use crate::sync::finish::{cut_off, has_begun, looked_back, tidy};
+use crate::sync::report::{RunReport, RunStatus, run_report};
+use crate::sync::resume::{GoOn, GoingOn};
 use crate::write::{Leftovers, Table, Target, Watch};
 
-use after::{cut_off, has_begun, looked_back, tidy};
-use findings::Findings;
-use past::{GoOn, GoingOn};
-
-pub use errors::ERRORS;
-pub use forecast::{Continued, ExpectedStream, Forecast, forecast};
-pub use owner::check_tables;
-pub use pace::{Hour, LimitFrom, Pace};
-pub use probe::{Diagnosis, Finding, look_up, probe};
-
-/// What a run came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunReport {
-    /// The run's id.
-    pub run_id: String,
-    /// When it started.
-    pub started_at: String,
-    /// Whether it goes on with a run that had not ended.
-    pub continued: bool,
-    /// Whether work is left, and saved, that the next run goes on with.
-    pub resumable: bool,
-    /// Seconds from start to end of this process.
-    pub seconds: f64,
-    /// How it ended.
-    pub status: RunStatus,
-    /// Its streams, parents before children.
-    pub streams: Vec<StreamReport>,
-    /// What it was expected to ask for, all its processes together; `None` where nobody can tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub planned: Option<Planned>,
-    /// What was spent, where points are counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub points: Option<PointsReport>,
-    /// What was dropped, cut or assumed of the run as a whole, one notice per kind.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notices: Vec<Notice>,
-    /// Slices that the API refused.
-    pub errors: Vec<SliceError>,
-    /// Where the refused slices are recorded, when there are any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub errors_object: Option<String>,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunStatus {
-    /// Every stream is in the target, whole.
-    Done,
-    /// Every stream is in the target; some slices were refused and are recorded, or records are missing.
-    DoneWithErrors,
-    /// A stream failed.
-    Failed,
-    /// The run was told to stop.
-    Interrupted,
-    /// What it might spend is spent; the next run goes on.
-    Paused,
-}
-
-/// How a run is begun.
-#[derive(Clone, Copy, Debug)]
-pub struct Beginning {
-    /// The time.
-    pub now: DateTime<Utc>,
-    /// Tells the run from others of the same millisecond, and spreads its waits.
-    pub random: u32,
-    /// Forgets all that is remembered of the streams.
-    pub fresh: bool,
-    /// Asks again for the slices that were refused, and for nothing else.
-    pub retry: bool,
-    /// Longest wait for a lock that another run holds.
-    pub wait: Duration,
-    /// Takes over tables that are nobody's, or another replication's.
-    pub adopt: bool,
-}
-
-impl Beginning {
-    /// An ordinary run, now.
-    pub fn now() -> Self {
-        let mut random = [0_u8; 4];
-        // Without randomness two runs of the same millisecond would share their id, no worse.
-        if getrandom::fill(&mut random).is_err() {
-            random = [0; 4];
-        }
-        let random = u32::from_le_bytes(random);
-        let wait = Duration::ZERO;
-        Self { now: Utc::now(), random, fresh: false, retry: false, adopt: false, wait }
-    }
-
-    /// A new run; its id sorts by time.
-    pub fn run(&self) -> Run {
-        let id = format!("{}{:08x}", self.now.format("%Y%m%d%H%M%S%3f"), self.random);
-        Run { id, started_at: self.now }
-    }
-}
+pub use connection_test::probe;
+pub use plan_report::forecast;
 
 /// Runs a replication: extracts, types, loads, commits. `prepare` makes its plan for a run; it is
 /// called again when an earlier run is continued.
@@ -162,7 +81,7 @@ pub async fn run(
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
         let ran = Ran { streams: defined, ..Ran::default() };
-        return Ok(report(&plan.run, false, started, ran, (false, &[])));
+        return Ok(run_report(&plan.run, false, started, ran, (false, &[])));
     }
     doing(&services, "taking the lock of the replication");
     let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait);
@@ -174,28 +93,6 @@ pub async fn run(
     report.streams.splice(0..0, defined);
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
-}
-
-/// Does what comes before the streams, unless the run is stopped meanwhile.
-async fn stoppable<T>(services: &Services, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        biased;
-        done = work => done,
-        () = services.cancel.cancelled() => {
-            Err(Error::new(Kind::Interrupted, "stopped before any stream began"))
-        }
-    }
-}
-
-/// Tells what the run does before its streams begin.
-fn doing(services: &Services, what: &str) {
-    services.reporter.report(&Event::Doing { stream: None, what: what.to_owned() });
-}
-
-/// Tells that the streams begin.
-fn tell_start(services: &Services, plan: &Plan, (continued, planned): (bool, Option<Planned>)) {
-    let (run_id, streams) = (plan.run.id.clone(), plan.streams.len());
-    services.reporter.report(&Event::RunStarted { run_id, continued, streams, planned });
 }
 
 /// Runs; streams of which the API refuses the route, or the listing of changes, are read anew by their own
@@ -211,9 +108,9 @@ async fn run_by_routes(
     let cancel = services.cancel.clone();
     let locked = run_locked(prepare, plan, durable.clone(), services.clone(), beginning);
     let (first, again) = locked.await?;
-    let names = again::refused(&first.streams);
+    let names = reroute::refused(&first.streams);
     for stream in first.streams.iter().filter(|one| names.contains(&one.stream)) {
-        let message = again::told(stream);
+        let message = reroute::told(stream);
         reporter.report(&Event::Warning { stream: Some(stream.stream.clone()), message });
     }
     if !again || cancel.is_cancelled() {
@@ -230,7 +127,7 @@ async fn run_by_routes(
     };
     let plan = rest(beginning.run())?;
     let (second, _) = run_locked(&rest, plan, durable, services, beginning).await?;
-    Ok(again::merged(&first, second))
+    Ok(reroute::merged(&first, second))
 }
 
 /// Runs, while nobody else runs the replication. Tells whether the run can go on at once, by other routes.
@@ -262,10 +159,10 @@ async fn run_locked(
         findings.tell(reporter.as_ref(), None, NoticeKind::StateDamaged, detail);
     }
     let target = (services.target.as_ref(), &standings);
-    let lacking = past::lacking(&plan, &recall, target).await;
+    let lacking = resume::lacking(&plan, &recall, target).await;
     findings.tell_all(reporter.as_ref(), NoticeKind::TargetChanged, &lacking);
     if recall.run.is_none() {
-        let otherwise = past::otherwise(&plan, &recall);
+        let otherwise = resume::otherwise(&plan, &recall);
         findings.tell_all(reporter.as_ref(), NoticeKind::ReadWhole, &otherwise);
     }
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
@@ -281,12 +178,12 @@ async fn run_locked(
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
     let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent };
-    let ran = engine::run(plan, services, start, Some(durable.clone())).await;
+    let ran = run::run(plan, services, start, Some(durable.clone())).await;
     let (ran, after) = looked_back(ran, store.as_ref(), &streams).await?;
     let after = match after {
         Ok(after) => after,
         Err(error) => {
-            let report = report(&run, continued, started, ran, (cancel.is_cancelled(), &[]));
+            let report = run_report(&run, continued, started, ran, (cancel.is_cancelled(), &[]));
             return Ok((cut_off(RunReport { planned, ..report }, &error), false));
         }
     };
@@ -297,14 +194,14 @@ async fn run_locked(
         None
     });
     let resumable = ran.open && has_begun(&after, &streams) && !beginning.retry;
-    let refused = !again::refused(&ran.streams).is_empty() && !beginning.retry;
+    let refused = !reroute::refused(&ran.streams).is_empty() && !beginning.retry;
     let (anew, changes) = match (refused, resumable) {
-        (true, _) => engine::anew(&after, (&streams, &queues), &BTreeMap::new(), beginning.now),
+        (true, _) => restart::anew(&after, (&streams, &queues), &BTreeMap::new(), beginning.now),
         (false, true) => Default::default(),
         (false, false) => (Vec::new(), after.without_run()),
     };
     let saved = if changes.is_empty() { Ok(()) } else { store.save(&changes).await };
-    let mut report = report(&run, continued, started, ran, (cancel.is_cancelled(), &anew));
+    let mut report = run_report(&run, continued, started, ran, (cancel.is_cancelled(), &anew));
     if let Err(error) = saved {
         return Ok((cut_off(RunReport { planned, ..report }, &error), false));
     }
@@ -359,7 +256,9 @@ async fn begin(
     let mut recall = distrusted(recall.clone());
     if beginning.retry {
         if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
-            return Err(past::open_error(open).with_hint("run `weir sync run` first: it continues"));
+            return Err(
+                resume::open_error(open).with_hint("run `weir sync run` first: it continues")
+            );
         }
         // One that died is begun anew: what it asks for is recorded.
         store.save(&recall.without_run()).await?;
@@ -373,14 +272,15 @@ async fn begin(
             .iter()
             .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
         let ways = ways.collect();
-        let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
-        past::remember(store, (&plan, &ways), (true, planned), &[]).await?;
+        let planned =
+            plan_report::planned(&estimate::forecast(&plan, &recall, &ways, beginning.now));
+        resume::remember(store, (&plan, &ways), (true, planned), &[]).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
         let anew = BTreeMap::new();
         return Ok(Begun { plan, ways, continued: false, recall, planned, spent: 0, anew });
     }
     let target = services.target.as_ref();
-    match past::go_on(prepare, (&recall, lacking), target, beginning.now).await? {
+    match resume::go_on(prepare, (&recall, lacking), target, beginning.now).await? {
         Some(GoOn::With(going)) => {
             let GoingOn { plan, ways, recall, changes, anew } = *going;
             store.save(&changes).await?;
@@ -399,11 +299,11 @@ async fn begin(
     }
     owner::check_fit(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
-    let census = engine::census(&plan, &recall, services, beginning.now).await;
+    let census = row_counts::census(&plan, &recall, services, beginning.now).await;
     recall.counted = census.counted;
-    let ways = engine::ways(&plan, &recall, beginning.now);
-    let planned = forecast::planned(&engine::forecast(&plan, &recall, &ways, beginning.now));
-    past::remember(store, (&plan, &ways), (false, planned), &recall.counted).await?;
+    let ways = run::ways(&plan, &recall, beginning.now);
+    let planned = plan_report::planned(&estimate::forecast(&plan, &recall, &ways, beginning.now));
+    resume::remember(store, (&plan, &ways), (false, planned), &recall.counted).await?;
     let (spent, anew) = (census.points, BTreeMap::new());
     Ok(Begun { plan, ways, continued: false, recall, planned, spent, anew })
 }
@@ -413,7 +313,7 @@ async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<Reca
     let (recall, mut changes) = Recall::read_leniently(entries);
     changes.extend(recall.without_run());
     let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
-    changes.extend(streams.flat_map(|stream| engine::StreamState::forgotten(&stream.name)));
+    changes.extend(streams.flat_map(|stream| StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
     Recall::read(store.load().await?)
 }
@@ -429,7 +329,7 @@ pub async fn reset(
     let (recall, mut changes) = Recall::read_leniently(store.load().await?);
     let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
     changes.extend(recall.without_run());
-    changes.extend(names.iter().flat_map(|name| engine::StreamState::forgotten(name)));
+    changes.extend(names.iter().flat_map(|name| StreamState::forgotten(name)));
     if names.len() == recall.streams.len() {
         changes.push(Change::forget(ERRORS));
     }
@@ -449,48 +349,9 @@ async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamRepor
     for table in tables {
         let defined = services.target.define(table).await;
         let object = defined.map_err(|error| error.about(&format!("stream `{}`", table.stream)))?;
-        let report = StreamReport { object: Some(object), ..engine::empty_report(&table.stream) };
+        let report = StreamReport { object: Some(object), ..run::empty_report(&table.stream) };
         services.reporter.report(&Event::StreamFinished { report: report.clone() });
         streams.push(report);
     }
     Ok(streams)
-}
-
-/// The report of a process of a run; the streams `anew` are still to be read otherwise.
-fn report(
-    run: &Run,
-    continued: bool,
-    started: Instant,
-    ran: Ran,
-    (cancelled, anew): (bool, &[String]),
-) -> RunReport {
-    let Ran { streams, errors, points, .. } = ran;
-    let paused = points.as_ref().is_some_and(|points| points.paused.is_some()) && !cancelled;
-    let any = |status| streams.iter().any(|stream| stream.status == status);
-    let stopped = cancelled || any(StreamStatus::Interrupted);
-    // What has failed for good is told at once, though the rest is but paused.
-    let failed = streams.iter().any(|stream| {
-        stream.status == StreamStatus::Failed && !(paused && anew.contains(&stream.stream))
-    });
-    let status = match errors.is_empty() {
-        _ if failed => RunStatus::Failed,
-        _ if paused && (stopped || !anew.is_empty()) => RunStatus::Paused,
-        _ if stopped => RunStatus::Interrupted,
-        true => RunStatus::Done,
-        false => RunStatus::DoneWithErrors,
-    };
-    RunReport {
-        run_id: run.id.clone(),
-        started_at: run.started_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        continued,
-        resumable: false,
-        seconds: started.elapsed().as_secs_f64(),
-        status,
-        streams,
-        planned: None,
-        points,
-        notices: Vec::new(),
-        errors,
-        errors_object: None,
-    }
 }

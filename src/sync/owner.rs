@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Recall, StreamState};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
+use crate::progress::saved::{Recall, StreamState};
 use crate::state::Store;
 use crate::write::{Disposition, Owner, Standing, Table, Target};
 
 /// What stands in the target, by stream.
-pub(super) type Standings = BTreeMap<String, Standing>;
+pub(crate) type Standings = BTreeMap<String, Standing>;
 
 /// Looks up what stands where a plan writes.
 ///
 /// # Errors
 /// Another session keeps weir from looking at a table.
-pub(super) async fn standings(plan: &Plan, target: &dyn Target) -> Result<Standings> {
+pub(crate) async fn standings(plan: &Plan, target: &dyn Target) -> Result<Standings> {
     let mut standings = Standings::new();
     for (name, table) in tables(plan) {
         match target.standing(table).await {
@@ -47,7 +47,7 @@ fn writes<'plan>(plan: &'plan Plan, stream: &str) -> Option<&'plan str> {
 ///
 /// # Errors
 /// Tells of the first such table, and names the other streams.
-pub(super) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Result<()> {
+pub(crate) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Result<()> {
     let problems = tables(plan).filter_map(|(name, table)| {
         let table = (table, writes(plan, name));
         let (what, hint) = problem(table, standings.get(name)?, recall)?;
@@ -75,7 +75,7 @@ pub async fn check_tables(plan: &Plan, target: &dyn Target, store: &dyn Store) -
 }
 
 /// Refuses rows that a table could not take.
-pub(super) async fn check_fit(plan: &Plan, target: &dyn Target) -> Result<()> {
+pub(crate) async fn check_fit(plan: &Plan, target: &dyn Target) -> Result<()> {
     for (name, table) in tables(plan) {
         let fits = target.check_table(table).await;
         fits.map_err(|error| error.about(&format!("stream `{name}`")))?;
@@ -127,7 +127,7 @@ fn knows(recall: &Recall, (table, writes): (&Table, Option<&str>), standing: &St
 }
 
 /// How a table differs from what the replication left there, as a clause; for tables that are merged into.
-pub(super) fn changed(
+pub(crate) fn changed(
     table: &Table,
     standing: &Standing,
     (state, recall): (&StreamState, &Recall),

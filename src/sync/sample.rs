@@ -4,19 +4,25 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Beginning, RunReport, owner, report, stoppable, tell_start};
-use crate::engine::{self, Recall, Services, Start};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::progress::saved::Recall;
+use crate::run;
+use crate::run::Start;
+use crate::run::services::Services;
+use crate::sync::announce::{stoppable, tell_start};
+use crate::sync::beginning::Beginning;
+use crate::sync::owner;
+use crate::sync::report::{RunReport, run_report};
 use crate::write::{Disposition, SAMPLE, Target};
 
 /// Whether a plan takes only the first rows.
-pub(super) fn is_wanted(plan: &Plan) -> bool {
+pub(crate) fn is_wanted(plan: &Plan) -> bool {
     plan.streams.iter().any(|stream| stream.limit.is_some())
 }
 
 /// Runs it. What is saved of the replication is neither read nor changed.
-pub(super) async fn run(
+pub(crate) async fn run(
     mut plan: Plan,
     services: Services,
     beginning: Beginning,
@@ -28,12 +34,12 @@ pub(super) async fn run(
         let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
         owner::check(&plan, &standings.await?, &recall)?;
     }
-    let ways = engine::ways(&plan, &recall, beginning.now);
+    let ways = run::ways(&plan, &recall, beginning.now);
     tell_start(&services, &plan, (false, None));
     let (run, cancel) = (plan.run.clone(), services.cancel.clone());
     let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
-    let ran = engine::run(plan, services, start, None).await?;
-    Ok(report(&run, false, started, ran, (cancel.is_cancelled(), &[])))
+    let ran = run::run(plan, services, start, None).await?;
+    Ok(run_report(&run, false, started, ran, (cancel.is_cancelled(), &[])))
 }
 
 /// Lets every stream write into a place of its own, in which a sample replaces the one before.

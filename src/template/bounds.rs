@@ -1,7 +1,6 @@
-//! What keeps templates small: the length of a text, the depth of an expression, the size of what it
-//! makes.
+//! Limits of templates: the length of the text, the depth of an expression, and the size of its
+//! result. The depth is limited by the number of tokens, because each level of nesting needs one.
 //!
-//! The depth follows from the number of words and signs: each level of nesting needs one of them.
 
 use std::borrow::Cow;
 
@@ -10,31 +9,31 @@ use minijinja::{
     value::{Rest, ValueOrKwargs},
 };
 
-/// Steps one expression may take; a runaway loop ends here.
+/// Maximum number of steps of an expression, so that an endless loop stops.
 const FUEL: u64 = 50_000;
-/// Bytes of a template.
+/// Maximum size of a template, in bytes.
 const MAX_SOURCE: usize = 64 * 1024;
-/// Words and signs of one expression, a quoted text counted as one.
+/// Maximum number of words and signs of an expression; a quoted text counts as one.
 const MAX_TOKENS: usize = 400;
-/// `+` and `~` of one expression.
+/// Maximum number of `+` and `~` in an expression.
 const MAX_JOINTS: usize = 64;
-/// Bytes of a text that a template makes.
+/// Maximum size of a rendered text, in bytes.
 pub(super) const MAX_TEXT: usize = 8 * 1024 * 1024;
-/// What is said of a longer one.
-pub(super) const LARGE: &str = "the result has more than 8 MiB, the most a template may make";
-/// Items of a list that a filter makes.
+/// Error message for a longer text.
+pub(super) const LARGE: &str = "the result is larger than 8 MiB, the limit for a template";
+/// Maximum number of items of a list that a filter returns.
 const MAX_ITEMS: usize = 100_000;
-/// Digits of a width or precision of `format`.
+/// Maximum number of digits of a width or precision in `format`.
 const MAX_WIDTH_DIGITS: usize = 3;
 
-/// Filters whose value is a number.
+/// Filters that return a number.
 const NUMERIC: [&str; 6] = ["int", "float", "length", "count", "abs", "round"];
-/// Filters and functions of the expression language that make much of little, and that no template of
-/// values needs.
+/// Filters and functions that build large results from small values, and that templates of values
+/// do not need.
 const NO_FILTERS: [&str; 6] = ["batch", "slice", "indent", "pprint", "zip", "chain"];
 const NO_FUNCTIONS: [&str; 4] = ["range", "dict", "debug", "namespace"];
 
-/// The expression language, its costly filters bounded.
+/// The expression language, with limits on its expensive filters.
 pub(super) fn engine() -> Environment<'static> {
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -71,7 +70,7 @@ pub(super) fn engine() -> Environment<'static> {
     engine
 }
 
-/// Fails where what a filter makes of these values would be too large.
+/// Fails if the result of a filter for these values would be too large.
 type Size = fn(&[Value]) -> Result<(), Error>;
 
 fn replaced(given: &[Value]) -> Result<(), Error> {
@@ -107,10 +106,10 @@ fn listed(given: &[Value]) -> Result<(), Error> {
     if items <= MAX_ITEMS {
         return Ok(());
     }
-    Err(too_large("the list has more than 100,000 items, the most a template may make"))
+    Err(too_large("the list has more than 100,000 items, the limit for a template"))
 }
 
-/// Fails for a text of too many bytes.
+/// Fails if a text is too large.
 fn text_of(bytes: Option<usize>) -> Result<(), Error> {
     if bytes.is_some_and(|bytes| bytes > MAX_TEXT) { Err(too_large(LARGE)) } else { Ok(()) }
 }
@@ -123,26 +122,27 @@ fn too_large(what: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, what.to_owned())
 }
 
-/// Says why a template is too long.
+/// The error about a template that is too long.
 pub(super) fn check_source(source: &str) -> Result<(), String> {
     if source.len() <= MAX_SOURCE {
         return Ok(());
     }
-    Err(format!("it has {} bytes; a template may have {MAX_SOURCE}", source.len()))
+    Err(format!("it has {} bytes; the limit for a template is {MAX_SOURCE}", source.len()))
 }
 
-/// Says why an expression may not be compiled.
+/// The error about an expression that is over a limit, or that multiplies values other than
+/// numbers.
 pub(super) fn check_expression(source: &str) -> Result<(), String> {
     check_source(source)?;
     let tokens = tokens(source);
     if tokens.len() > MAX_TOKENS {
         return Err(format!("it has more than {MAX_TOKENS} words and signs; make it shorter"));
     }
-    let joints = tokens.iter().filter(|token| matches!(token, Token::Sign("+" | "~"))).count();
+    let joints = tokens.iter().filter(|token| matches!(token, Lexeme::Sign("+" | "~"))).count();
     if joints > MAX_JOINTS {
-        return Err(format!("it has {joints} `+` and `~`; {MAX_JOINTS} are allowed"));
+        return Err(format!("it has {joints} `+` and `~`; at most {MAX_JOINTS} are allowed"));
     }
-    let product = |at: &usize| tokens.get(*at) == Some(&Token::Sign("*"));
+    let product = |at: &usize| tokens.get(*at) == Some(&Lexeme::Sign("*"));
     if (0..tokens.len()).filter(product).all(|at| of_numbers(&tokens, at)) {
         return Ok(());
     }
@@ -150,15 +150,15 @@ pub(super) fn check_expression(source: &str) -> Result<(), String> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Token<'text> {
+enum Lexeme<'text> {
     Word(&'text str),
     Number,
     Text,
     Sign(&'text str),
 }
 
-/// The words and signs of an expression, one more than may be at most.
-fn tokens(source: &str) -> Vec<Token<'_>> {
+/// The words and signs of an expression; at most one more than the limit.
+fn tokens(source: &str) -> Vec<Lexeme<'_>> {
     let mut tokens = Vec::new();
     let mut rest = source.trim_start();
     while let Some(first) = rest.chars().next() {
@@ -167,16 +167,16 @@ fn tokens(source: &str) -> Vec<Token<'_>> {
             rest.find(|letter: char| !kept(letter)).unwrap_or(rest.len())
         };
         let (token, length) = match first {
-            '"' | '\'' => (Token::Text, quoted(rest)),
-            _ if first.is_ascii_digit() => (Token::Number, end_of(&wordlike)),
+            '"' | '\'' => (Lexeme::Text, quoted(rest)),
+            _ if first.is_ascii_digit() => (Lexeme::Number, end_of(&wordlike)),
             _ if wordlike(first) => {
                 let end = end_of(&wordlike);
-                (Token::Word(rest.get(..end).unwrap_or_default()), end)
+                (Lexeme::Word(rest.get(..end).unwrap_or_default()), end)
             }
             _ => {
                 let double = rest.starts_with("**") || rest.starts_with("//");
                 let length = if double { 2 } else { first.len_utf8() };
-                (Token::Sign(rest.get(..length).unwrap_or_default()), length)
+                (Lexeme::Sign(rest.get(..length).unwrap_or_default()), length)
             }
         };
         tokens.push(token);
@@ -204,14 +204,14 @@ fn quoted(rest: &str) -> usize {
     rest.len()
 }
 
-/// Whether numbers stand on both sides of the `*` at this place, by their form.
-fn of_numbers(tokens: &[Token], at: usize) -> bool {
+/// Whether both operands of the `*` at this position are syntactically numbers.
+fn of_numbers(tokens: &[Lexeme], at: usize) -> bool {
     let starts = |start: &usize| {
         let before = start.checked_sub(1).and_then(|before| tokens.get(before));
         let apart = match before {
             None => true,
-            Some(Token::Word(word)) => ["if", "else", "and", "or", "not", "in"].contains(word),
-            Some(Token::Sign(sign)) => ![".", "|", ")", "]", "}"].contains(sign),
+            Some(Lexeme::Word(word)) => ["if", "else", "and", "or", "not", "in"].contains(word),
+            Some(Lexeme::Sign(sign)) => ![".", "|", ")", "]", "}"].contains(sign),
             Some(_) => false,
         };
         apart && number(tokens, *start) == Some(at)
@@ -219,37 +219,38 @@ fn of_numbers(tokens: &[Token], at: usize) -> bool {
     number(tokens, at + 1).is_some() && (0..at).any(|start| starts(&start))
 }
 
-/// The end of the number at this place: a literal, a sum in parentheses, or whatever a filter makes one.
-fn number(tokens: &[Token], mut at: usize) -> Option<usize> {
-    let sign = |at: usize, sign: &str| tokens.get(at) == Some(&Token::Sign(sign));
+/// The end of the number at this position: a literal, a sum in parentheses, or an expression with a
+/// numeric filter.
+fn number(tokens: &[Lexeme], mut at: usize) -> Option<usize> {
+    let sign = |at: usize, sign: &str| tokens.get(at) == Some(&Lexeme::Sign(sign));
     while sign(at, "-") {
         at += 1;
     }
     let mut numeric = false;
     let mut end = match tokens.get(at)? {
-        Token::Number => {
+        Lexeme::Number => {
             numeric = true;
-            // The digits after the point.
-            let fraction = sign(at + 1, ".") && tokens.get(at + 2) == Some(&Token::Number);
+            // The digits after the decimal point.
+            let fraction = sign(at + 1, ".") && tokens.get(at + 2) == Some(&Lexeme::Number);
             if fraction { at + 3 } else { at + 1 }
         }
-        Token::Text => at + 1,
-        Token::Sign("(") => {
+        Lexeme::Text => at + 1,
+        Lexeme::Sign("(") => {
             let close = closing(tokens, at)?;
             numeric = sum(tokens, at + 1) == Some(close);
             close + 1
         }
-        Token::Word(_) => {
+        Lexeme::Word(_) => {
             let mut end = at + 1;
             while sign(end, ".") {
                 end += 2;
             }
             end
         }
-        Token::Sign(_) => return None,
+        Lexeme::Sign(_) => return None,
     };
     while sign(end, "|") {
-        let Some(Token::Word(filter)) = tokens.get(end + 1) else { return None };
+        let Some(Lexeme::Word(filter)) = tokens.get(end + 1) else { return None };
         numeric = NUMERIC.contains(filter);
         end += 2;
         if sign(end, "(") {
@@ -259,23 +260,23 @@ fn number(tokens: &[Token], mut at: usize) -> Option<usize> {
     numeric.then_some(end)
 }
 
-/// The end of the sum, product … of numbers at this place.
-fn sum(tokens: &[Token], at: usize) -> Option<usize> {
+/// The end of the arithmetic expression of numbers at this position.
+fn sum(tokens: &[Lexeme], at: usize) -> Option<usize> {
     let mut end = number(tokens, at)?;
-    while let Some(Token::Sign("+" | "-" | "*" | "/" | "//" | "%" | "**")) = tokens.get(end) {
+    while let Some(Lexeme::Sign("+" | "-" | "*" | "/" | "//" | "%" | "**")) = tokens.get(end) {
         end = number(tokens, end + 1)?;
     }
     Some(end)
 }
 
-/// The place of the `)` that belongs to the `(` at this one.
-fn closing(tokens: &[Token], open: usize) -> Option<usize> {
+/// The position of the `)` that closes the `(` at this position.
+fn closing(tokens: &[Lexeme], open: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
         match token {
-            Token::Sign("(") => depth += 1,
-            Token::Sign(")") if depth == 1 => return Some(at),
-            Token::Sign(")") => depth = depth.checked_sub(1)?,
+            Lexeme::Sign("(") => depth += 1,
+            Lexeme::Sign(")") if depth == 1 => return Some(at),
+            Lexeme::Sign(")") => depth = depth.checked_sub(1)?,
             _ => {}
         }
     }
@@ -332,6 +333,6 @@ mod tests {
     #[test]
     fn a_quoted_text_counts_as_one() {
         assert_eq!(tokens("a.b | join('x \\' y, z')").len(), 8);
-        assert_eq!(tokens("'never closed"), [Token::Text]);
+        assert_eq!(tokens("'never closed"), [Lexeme::Text]);
     }
 }

@@ -1,18 +1,18 @@
-//! Values that are replaced while scopes that show them are in use.
+//! Values that can be replaced while scopes use them.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::Value;
+use minijinja::Value;
 
-/// Values that all scopes with it show as they are now.
+/// Shared values; every scope with them sees the current ones.
 #[derive(Clone, Debug, Default)]
 pub struct Live(Arc<RwLock<BTreeMap<String, Value>>>);
 
 impl Live {
-    /// Puts these values in the place of all others.
+    /// Replaces all values.
     pub fn replace(&self, values: BTreeMap<String, Value>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = values;
     }

@@ -1,7 +1,7 @@
-//! Templates and conditions: `{{ … }}` over named values, strict about undefined names.
+//! Templates and conditions: `{{ … }}` over named values. An undefined name is an error.
 //!
-//! A template is text with Jinja expressions between double braces; there are no blocks, because a
-//! template only fills values in.
+//! A template is a text with Jinja expressions between double braces. There are no blocks, because
+//! a template only inserts values.
 
 mod bounds;
 mod live;
@@ -26,23 +26,23 @@ pub use minijinja::{
     value::{Object, ValueKind},
 };
 
-/// What a path segment may hold as it is (RFC 3986 §2.3).
+/// Characters that a path segment may contain unencoded (RFC 3986 §2.3).
 const PATH_SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(bounds::engine);
 
-/// A JSON value as templates see it.
+/// Converts a JSON value to a template value.
 pub fn from_json(value: &serde_json::Value) -> Value {
     Value::from(Serde(value))
 }
 
-/// Why a template or expression is not valid, or has no value.
+/// Why a template or expression is invalid, or has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     /// A lowercase clause.
     pub message: String,
-    /// Where in the text it starts, in bytes from 0, when that is known.
+    /// Byte offset of the error in the text, from 0, if known.
     pub offset: Option<usize>,
 }
 
@@ -54,14 +54,14 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// The values that templates see: shared ones, and over them those of one slice.
+/// The variables of templates: shared values, and values of one slice that take precedence.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     shared: Arc<BTreeMap<String, Value>>,
     own: Vec<(Arc<str>, Value)>,
-    /// Values that messages do not tell.
+    /// Names of values that messages do not show.
     silent: Vec<(Arc<str>, Value)>,
-    /// Values over the shared ones that may be replaced.
+    /// Replaceable values; they take precedence over shared ones.
     live: Live,
 }
 
@@ -71,13 +71,13 @@ impl Scope {
         Self { shared: Arc::new(shared), ..Self::default() }
     }
 
-    /// The same with values that may be replaced meanwhile; they hide shared ones of the same name.
+    /// The same scope with replaceable values, which hide shared values of the same name.
     #[must_use]
     pub fn with_live(self, live: &Live) -> Self {
         Self { live: live.clone(), ..self }
     }
 
-    /// The same scope with one more value, which hides one of the same name.
+    /// The same scope with one more value, which hides a value of the same name.
     #[must_use]
     pub fn with(&self, name: Arc<str>, value: Value) -> Self {
         let mut scope = self.clone();
@@ -85,14 +85,14 @@ impl Scope {
         scope
     }
 
-    /// The same with values that [`Scope::describe`] leaves out.
+    /// The same scope with values that [`Scope::describe`] omits.
     #[must_use]
     pub fn with_silent(mut self, values: impl IntoIterator<Item = (Arc<str>, Value)>) -> Self {
         self.silent.extend(values);
         self
     }
 
-    /// The same with one more value, which alone [`Scope::describe`] tells of.
+    /// The same scope with one more value; [`Scope::describe`] then shows only this one.
     #[must_use]
     pub fn with_only(mut self, name: Arc<str>, value: Value) -> Self {
         self.silent.append(&mut self.own);
@@ -108,7 +108,8 @@ impl Scope {
         own.or_else(|| self.live.get(name)).or_else(|| self.shared.get(name).cloned())
     }
 
-    /// The values of this slice alone, as `name=value`, for messages: on one line, known secrets masked.
+    /// The values of this slice as `name=value`, for messages: on one line, with known secrets
+    /// masked.
     pub fn describe(&self) -> String {
         let pairs: Vec<String> =
             self.own.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -150,17 +151,17 @@ impl Expression {
         Ok(Self { source: source.to_owned(), compiled: Arc::new(compiled) })
     }
 
-    /// Names that it needs from its scope.
+    /// Names of the variables that it uses.
     pub fn variables(&self) -> BTreeSet<String> {
         self.compiled.undeclared_variables(false).into_iter().collect()
     }
 
-    /// Names that it needs, with the fields taken of them: `row.id`.
+    /// Names of the variables that it uses, including fields: `row.id`.
     pub fn nested_variables(&self) -> BTreeSet<String> {
         self.compiled.undeclared_variables(true).into_iter().collect()
     }
 
-    /// Its value; an undefined name is an error.
+    /// Evaluates it. An undefined name is an error.
     pub fn eval(&self, scope: &Arc<Scope>) -> Result<Value, TemplateError> {
         let context = Value::from_dyn_object(Arc::clone(scope));
         let wrong = |message| TemplateError { message, offset: None };
@@ -171,7 +172,7 @@ impl Expression {
         Ok(value)
     }
 
-    /// Whether its value counts as true: empty text, empty lists, 0 and none do not.
+    /// Whether its value is true. Empty texts, empty lists, 0 and none are false.
     pub fn holds(&self, scope: &Arc<Scope>) -> Result<bool, TemplateError> {
         self.eval(scope).map(|value| value.is_true())
     }
@@ -183,7 +184,7 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// Text with expressions to fill in.
+/// A text with expressions.
 #[derive(Clone, Debug)]
 pub struct Template {
     pieces: Vec<Piece>,
@@ -221,17 +222,17 @@ impl Template {
         Ok(Self { pieces })
     }
 
-    /// Names that it needs from its scope.
+    /// Names of the variables that it uses.
     pub fn variables(&self) -> BTreeSet<String> {
         self.expressions().flat_map(Expression::variables).collect()
     }
 
-    /// Names that it needs, with the fields taken of them: `row.id`.
+    /// Names of the variables that it uses, including fields: `row.id`.
     pub fn nested_variables(&self) -> BTreeSet<String> {
         self.expressions().flat_map(Expression::nested_variables).collect()
     }
 
-    /// The text with all values filled in, each percent-encoded as one segment of a URL's path.
+    /// Renders the text; each value is percent-encoded as one segment of a URL's path.
     ///
     /// # Errors
     /// As for [`Template::render`]; or a whole segment is empty, and the path another one.
@@ -254,7 +255,7 @@ impl Template {
                 Some(Piece::Expression(_)) => false,
             };
             let begins = out.is_empty() || out.ends_with('/');
-            // A URL would be shortened by them.
+            // URLs normalize `.` and `..` segments away.
             if begins && ends && matches!(&*text, "" | "." | "..") {
                 let what = if text.is_empty() { "empty".to_owned() } else { format!("`{text}`") };
                 let message =
@@ -266,7 +267,7 @@ impl Template {
         Ok(out)
     }
 
-    /// The value itself when the template is one expression, else the rendered text.
+    /// The value itself if the template is a single expression, else the rendered text.
     pub fn eval(&self, scope: &Arc<Scope>) -> Result<Value, TemplateError> {
         match self.pieces.as_slice() {
             [Piece::Expression(expression)] => expression.eval(scope),
@@ -281,7 +282,7 @@ impl Template {
         })
     }
 
-    /// The text with all values filled in; none is filled in as nothing.
+    /// Renders the text; none becomes an empty text.
     pub fn render(&self, scope: &Arc<Scope>) -> Result<String, TemplateError> {
         let mut out = String::new();
         for piece in &self.pieces {
@@ -300,12 +301,12 @@ impl Template {
     }
 }
 
-/// The text of a value; nothing of none.
+/// The text of a value; empty for none.
 fn shown(value: &Value) -> String {
     match value.as_str() {
         Some(text) => text.to_owned(),
         None if value.kind() == ValueKind::None => String::new(),
-        // As in JSON and in queries, not as in Python.
+        // Written as in JSON and in queries, not as in Python.
         None if value.kind() == ValueKind::Bool => value.is_true().to_string(),
         None => value.to_string(),
     }
@@ -328,7 +329,7 @@ fn push_literal(
     Ok(())
 }
 
-/// Position of the `}}` that ends an expression, quoted text passed over.
+/// Position of the `}}` that ends an expression; skips quoted text.
 fn end_of_expression(text: &str) -> Option<usize> {
     let mut quote = None;
     let mut escaped = false;
@@ -346,8 +347,8 @@ fn end_of_expression(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether the engine knows the filters and tests that an expression names: it would tell only when the
-/// expression is evaluated.
+/// Checks that the engine knows the filters and tests of an expression, which it would only report
+/// on evaluation.
 fn known_names(source: &str) -> Result<(), TemplateError> {
     for (offset, sign, name) in names_of(source) {
         let (kind, probe) = match sign {
@@ -368,7 +369,7 @@ fn known_names(source: &str) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// What a name in an expression stands for.
+/// The kind of a name in an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sign {
     Filter,
@@ -376,7 +377,7 @@ enum Sign {
     Method,
 }
 
-/// Names of filters, tests and methods in an expression, each with its place; quoted text is passed over.
+/// Names of filters, tests and methods in an expression, each with its position; skips quoted text.
 fn names_of(source: &str) -> Vec<(usize, Sign, &str)> {
     let mut found = Vec::new();
     let mut sign = None;
@@ -586,7 +587,7 @@ mod tests {
         proptest! {
             #![proptest_config(ProptestConfig::with_cases(400))]
 
-            /// It must neither overflow the stack nor panic, whatever it is, nor make more than it may.
+            /// No template may overflow the stack, panic, or exceed the limits.
             #[test]
             fn template_ends_well(parts in prop::collection::vec(part(), 1..14), inside: bool) {
                 let text = parts.concat();

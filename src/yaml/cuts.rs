@@ -1,8 +1,10 @@
-//! Entries cut out of a tree because they do not fit, and what is amiss only because of that.
+//! Entries removed from a tree because they do not fit, and problems caused by their removal.
 
-use super::{Finding, Node, NodeValue, Place};
+use super::node::{Node, NodeValue};
+use super::place::Place;
+use super::problem::Finding;
 
-/// An entry that was cut out.
+/// A removed entry.
 #[derive(Clone, Debug)]
 pub(super) struct Cut {
     /// Place of the mapping or list that held it.
@@ -13,7 +15,7 @@ pub(super) struct Cut {
     words: Vec<String>,
 }
 
-/// Cuts out the entry that a way of positions leads to; `None` when there is none.
+/// Removes the entry at a path of positions; `None` if there is none.
 pub(super) fn cut(tree: &mut Node, way: &[usize]) -> Option<Cut> {
     let (last, before) = way.split_last()?;
     let mut at = tree;
@@ -64,8 +66,8 @@ fn collect(node: &Node, words: &mut Vec<String>) {
 }
 
 impl Cut {
-    /// Whether a finding may only be there because of this cut: it concerns what held the entry, or
-    /// misses a name that the entry may have defined.
+    /// Whether this removal may have caused a finding: it concerns the mapping or list of the
+    /// entry, or a missing name that the entry may have defined.
     pub(super) fn explains(&self, finding: &Finding) -> bool {
         let names = finding.missing.as_ref();
         self.path.starts_with(&finding.path)

@@ -1,12 +1,12 @@
-//! What is valid YAML and still certainly a mistake: keys that stand twice, templates without quotes.
+//! Mistakes that are valid YAML: duplicate keys, and templates without quotes.
 
 use std::{borrow::Cow, collections::HashSet};
 
 use serde_saphyr::granit_parser::{Event, Parser, Span};
 
-use super::Place;
+use super::place::Place;
 
-/// A mistake, its place and what to do about it. Never holds a value.
+/// A mistake, its place and a hint. It never contains a value.
 #[derive(Clone, Debug)]
 pub(super) struct Flaw {
     pub(super) place: Place,
@@ -14,13 +14,13 @@ pub(super) struct Flaw {
     pub(super) hint: &'static str,
 }
 
-/// A mapping or list whose end has not been met.
+/// A mapping or list whose end has not been reached.
 enum Open<'text> {
     Map { start: Place, keys: HashSet<Cow<'text, str>>, at_key: bool },
     List,
 }
 
-/// All of them, in the order of the text; what follows a syntax error is not looked at.
+/// Finds all flaws in the order of the text, up to the first syntax error.
 pub(super) fn find(text: &str) -> Vec<Flaw> {
     let mut open: Vec<Open<'_>> = Vec::new();
     let mut flaws = Vec::new();
@@ -51,7 +51,7 @@ pub(super) fn find(text: &str) -> Vec<Flaw> {
     flaws
 }
 
-/// A key or value has ended: in a mapping, the other comes next.
+/// Notes the end of a key or value; in a mapping, keys and values alternate.
 fn passed(open: &mut [Open<'_>]) {
     if let Some(Open::Map { at_key, .. }) = open.last_mut() {
         *at_key = !*at_key;
@@ -63,12 +63,12 @@ fn twice<'text>(
     key: Cow<'text, str>,
     span: &Span,
 ) -> Option<Flaw> {
-    let message = format!("the key `{key}` is there twice");
+    let message = format!("the key `{key}` is set twice");
     let again = key != "<<" && !keys.insert(key);
-    again.then(|| Flaw { place: place(span), message, hint: "keep one of the two" })
+    again.then(|| Flaw { place: place(span), message, hint: "remove one of the two" })
 }
 
-/// A mapping or list that begins where a key belongs: that is how YAML reads `{{ name }}`.
+/// A mapping or list in place of a key: YAML reads `{{ name }}` like this.
 fn unquoted(within: Option<&Open<'_>>) -> Option<Flaw> {
     let Some(Open::Map { start, at_key: true, .. }) = within else { return None };
     let message = "the key of this mapping is itself a mapping or list".to_owned();

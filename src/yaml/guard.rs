@@ -1,15 +1,15 @@
-//! Lines of a document that are not shown with its problems, since they may hold secrets. Does not understand
-//! YAML: it must know for a text that is none, too.
+//! Lines of a document that problems do not show, because they may contain secrets. It works on
+//! lines, not on YAML, because it also has to protect files that are not valid YAML.
 
-/// Words beside which secrets stand, wherever in a document.
+/// Words that mark a line with a secret anywhere in a document.
 const WORDS: [&str; 5] = ["password", "passwd", "secret", "token", "api_key"];
 
-/// Keys at the top of a document: what is below some may hold secrets, what is below others does not.
+/// Top-level keys of a document, divided into those with secrets below them and those without.
 #[derive(Clone, Copy, Debug)]
 pub struct Guard {
-    /// Keys below which nothing is shown.
+    /// Keys below which all lines are hidden.
     pub secret: &'static [&'static str],
-    /// Keys that end such a part.
+    /// Keys that end a hidden part.
     pub open: &'static [&'static str],
 }
 
@@ -32,7 +32,7 @@ pub(super) fn hidden(lines: &[String], guard: &Guard) -> Vec<bool> {
     lines.iter().map(hide).collect()
 }
 
-/// Whether a key stands in a line, perhaps in quotes.
+/// Whether a line contains a key, which may be quoted.
 fn has_key(line: &str, key: &str) -> bool {
     let mut parts = line.split(key);
     parts.next();

@@ -1,8 +1,10 @@
-//! What to do about the mistakes that everybody makes in YAML.
+//! Hints for common mistakes in YAML.
 
-use super::{Node, NodeValue, Place, read::Fault};
+use super::fault::Fault;
+use super::node::{Node, NodeValue};
+use super::place::Place;
 
-/// Braces without quotes, `{stream_name}`, where a text belongs.
+/// Unquoted braces, `{stream_name}`, in place of a text.
 pub(super) fn unquoted(entries: &[(String, Place, Node)]) -> Option<Fault> {
     let [(key, _, Node { value: NodeValue::Null, .. })] = entries else { return None };
     Some(Fault {
@@ -15,7 +17,7 @@ pub(super) fn unquoted(entries: &[(String, Place, Node)]) -> Option<Fault> {
     })
 }
 
-/// A list where a mapping belongs.
+/// A list in place of a mapping.
 pub(super) fn listed(items: &[Node]) -> Fault {
     let first = items.iter().find_map(|item| match &item.value {
         NodeValue::Text(text) => Some(text.as_str()),
@@ -30,22 +32,24 @@ pub(super) fn listed(items: &[Node]) -> Fault {
     Fault { place: Place::default(), public_message, message, hint: None }
 }
 
-/// A hint for a text that is no YAML, from the line at which it stopped to be. Never holds a value.
+/// A hint for a text that is not valid YAML, derived from the line of the error. It never contains
+/// a value.
 pub(super) fn of_syntax(lines: &[String], at: Place) -> Option<&'static str> {
     let line = |number: usize| number.checked_sub(1).and_then(|index| lines.get(index));
-    // What a line breaks is often told of the next one.
+    // The parser often reports an error on the line after its cause.
     let near = || [at.line, at.line.saturating_sub(1)].into_iter().filter_map(line);
     let tabbed = |line: &String| {
         let indent = line.len() - line.trim_start().len();
         line.get(..indent).is_some_and(|indent| indent.contains('\t'))
     };
     if near().any(tabbed) {
-        return Some("indent with spaces: YAML takes no tabs");
+        return Some("indent with spaces: YAML does not allow tabs");
     }
     near().find_map(|line| of_line(line))
 }
 
-/// Whether a text begins with a word in braces, and goes on: `{stream_name}.jsonl`.
+/// Whether a text begins with a word in braces that is followed by more text:
+/// `{stream_name}.jsonl`.
 fn begins_with_variable(text: &str) -> bool {
     let inner = text.strip_prefix('{').and_then(|text| text.split_once('}'));
     inner.is_some_and(|(word, rest)| {
@@ -60,12 +64,12 @@ fn of_line(line: &str) -> Option<&'static str> {
         return None;
     }
     let value = bare.split_once(": ").map_or(bare, |(_, value)| value.trim());
-    // A key that begins with `*` is an alias to YAML, as is an item of a list.
+    // YAML reads a key or item that begins with `*` as an alias.
     if [bare, value, value.trim_start_matches(['[', '{', ' '])]
         .iter()
         .any(|text| text.starts_with('*'))
     {
-        return Some("quote what begins with `*`: \"*\"");
+        return Some("quote a text that begins with `*`: \"*\"");
     }
     let opens = value.starts_with('{') && !value.trim_end().ends_with('}');
     if opens || line.split(": ").any(begins_with_variable) {

@@ -1,9 +1,9 @@
-//! A JSON Schema as lenient as the reading: a single value may stand where a list belongs, and `true`
-//! and `false` may stand in quotes.
+//! Extends a JSON Schema by what the reader also accepts: a single value in place of a list, and
+//! quoted `true` and `false`.
 
 use serde_json::{Map, Value, json};
 
-/// Adds to a schema what the reading takes besides.
+/// Adds to a schema what the reader also accepts.
 pub fn lenient(mut schema: Value) -> Value {
     widen(&mut schema);
     schema
@@ -27,7 +27,7 @@ fn widen(schema: &mut Value) {
     }
 }
 
-/// What may stand in the place of what a schema describes.
+/// What the reader accepts in place of what a schema describes.
 fn besides(keys: &Map<String, Value>) -> Option<Value> {
     let kind = keys.get("type")?;
     let is = |name: &str| {

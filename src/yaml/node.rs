@@ -9,16 +9,16 @@ use serde::{
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Location, Options, Spanned};
 
-use super::Place;
+use super::place::Place;
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Where its value starts.
     pub place: Place,
     /// The value.
     pub value: NodeValue,
-    /// How a number is written, where that is not how it would be written again: `1.10`, `007`.
+    /// The spelling of a number, if it differs from the number's usual form: `1.10`, `007`.
     pub spelled: Option<String>,
 }
 
@@ -39,12 +39,12 @@ pub enum NodeValue {
     Text(String),
     /// A list.
     List(Vec<Node>),
-    /// A mapping, in its order: key, place of the key, value.
+    /// A mapping, in the order of the file: key, place of the key, value.
     Map(Vec<(String, Place, Node)>),
 }
 
-/// The tree of a text; else where it is no YAML, and why. Of a key that stands twice the first value
-/// is kept: `flaws` tells of it.
+/// Parses a text; the error is the place and the reason. Of duplicate keys the first value is kept;
+/// `flaws` reports them.
 pub(super) fn parse(text: &str) -> Result<Node, (Place, String)> {
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::FirstWins;
@@ -62,7 +62,7 @@ fn fault(error: &serde_saphyr::Error) -> (Place, String) {
     let place = error.location().map(|location| place(&location)).unwrap_or_default();
     let text = error.without_snippet().to_string();
     let line = text.lines().next().unwrap_or_default();
-    // The place is told apart from the message, which repeats it.
+    // The message repeats the place, which is reported separately.
     let message = line.split(" at line ").next().unwrap_or(line).trim_start_matches("error: ");
     let message = message.split_once("]: ").map_or(message, |(_, rest)| rest);
     let message = match bound(message) {
@@ -72,7 +72,8 @@ fn fault(error: &serde_saphyr::Error) -> (Place, String) {
     (place, message)
 }
 
-/// What a text has too much of; the parser says so in the form of its own data: `Nodes { nodes: 250001 }`.
+/// The limit that a text exceeds. The parser reports it in the form of its own data: `Nodes {
+/// nodes: 250001 }`.
 fn bound(message: &str) -> Option<String> {
     let (_, breach) = message.split_once("budget breached: ")?;
     let digits: String = breach.chars().filter(char::is_ascii_digit).collect();
@@ -84,7 +85,7 @@ fn bound(message: &str) -> Option<String> {
     Some(match breach.split_whitespace().next() {
         Some("Depth") => format!("this is nested deeper than {most} levels"),
         Some("Nodes") => format!("this has more than {most} nodes once aliases are followed"),
-        _ => "this is larger or more involved than weir reads".to_owned(),
+        _ => "this exceeds a limit of the YAML parser".to_owned(),
     })
 }
 
@@ -98,7 +99,7 @@ impl Node {
         Self { place: Place { line: 1, column: 1 }, value: NodeValue::Null, spelled: None }
     }
 
-    /// A text that stands in no file.
+    /// A text node that is not part of a file.
     pub fn text(text: &str) -> Self {
         Self { value: NodeValue::Text(text.to_owned()), ..Self::null() }
     }
@@ -113,7 +114,7 @@ impl Node {
         }
     }
 
-    /// The same value without its places. Numbers that JSON does not have become null.
+    /// The same value without its places, as JSON. Numbers that JSON does not support become null.
     pub fn to_json(&self) -> Value {
         match &self.value {
             NodeValue::Null => Value::Null,
@@ -129,7 +130,7 @@ impl Node {
         }
     }
 
-    /// Place of what a path leads to; where it breaks off, of the last key that is there.
+    /// Place of the value at a path, or of the last key on the path that exists.
     pub(super) fn place_of(&self, path: &[&str]) -> Place {
         let mut at = self;
         let mut found = self.place;
@@ -155,14 +156,14 @@ impl Node {
                     at = item;
                 }
                 NodeValue::Null => return found,
-                // The short form of what the path goes into.
+                // A scalar is the short form of the mapping that the path enters.
                 _ => return at.place,
             }
         }
         found
     }
 
-    /// Replaces texts; notes the places of those that were and those that could not be.
+    /// Replaces texts. Notes the places of replaced texts, and of those that could not be replaced.
     pub fn map_texts(
         &mut self,
         replace: &dyn Fn(&str) -> Result<Option<String>, String>,
@@ -194,7 +195,8 @@ impl Node {
 }
 
 impl Node {
-    /// Takes note of how numbers are written. One that 64 bits do not hold is the text of its digits.
+    /// Notes the spelling of numbers. A number that does not fit 64 bits becomes the text of its
+    /// digits.
     fn spell(&mut self, lines: &[&str]) {
         let number = match &mut self.value {
             NodeValue::List(items) => {
@@ -219,7 +221,7 @@ impl Node {
         let part = |letter: &char| letter.is_ascii_alphanumeric() || "+-._".contains(*letter);
         let written: String =
             line.iter().flat_map(|line| line.chars().skip(start)).take_while(part).collect();
-        // Another base, or signs between the digits, say the same number in another way.
+        // Another base, or separators between the digits, spell the same number differently.
         let same = written.parse::<f64>().ok().zip(number.parse::<f64>().ok());
         if same.is_none_or(|(one, other)| one.to_bits() != other.to_bits()) || written == number {
             return;
@@ -315,7 +317,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
             };
             entries.push((name, place(&key.referenced), map.next_value()?));
         }
-        // `{{ name }}` without quotes is a mapping with a mapping as its key: `flaws` tells of it.
+        // An unquoted `{{ name }}` is a mapping with a mapping as its key; `flaws` reports it.
         let braced = || NodeValue::Text("{{ … }}".to_owned());
         Ok(if braces { braced() } else { NodeValue::Map(entries) })
     }

@@ -1,5 +1,5 @@
-//! A tree to typed data, by serde; what does not fit is noted and cut out, and the rest read again,
-//! so that one reading tells all problems.
+//! Reads typed data from a tree with serde. It notes and removes each value that does not fit and
+//! reads the rest again, so that one call reports all problems.
 
 use std::{cell::RefCell, fmt};
 
@@ -8,45 +8,36 @@ use serde::de::{
     SeqAccess, Unexpected, VariantAccess, Visitor, value::StrDeserializer,
 };
 
-use super::{
-    Node, NodeValue, Place,
-    cuts::{Cut, cut},
-    hints, suggest,
-};
+use super::cuts::{Cut, cut};
+use super::fault::Fault;
+use super::hints;
+use super::node::{Node, NodeValue};
+use super::place::Place;
+use super::suggest::suggest;
 
-/// Readings of one tree; each but the last tells at least one problem.
+/// Maximum number of readings of a tree. Each reading except the last finds at least one problem.
 const MAX_READINGS: usize = 200;
-
-/// Something that does not fit.
-#[derive(Clone, Debug)]
-pub(super) struct Fault {
-    pub(super) place: Place,
-    pub(super) message: String,
-    /// The same without the values of the file.
-    pub(super) public_message: String,
-    pub(super) hint: Option<String>,
-}
 
 /// What serde reports, before its place is known.
 #[derive(Debug)]
 pub(super) struct Failure {
     fault: Fault,
     placed: bool,
-    /// Entry to be cut out: from the root, keys and positions.
+    /// Path of the entry to remove: positions from the root.
     cut: Vec<usize>,
-    /// Whether it may only be there because something was cut out of the same mapping.
+    /// Whether a removal from the same mapping may have caused it.
     follows: bool,
 }
 
-/// What a tree gave.
+/// The result of reading a tree.
 pub(super) struct Reading<T> {
-    /// The data; `None` when not even the rest could be read.
+    /// The data; `None` if the rest could not be read either.
     pub(super) data: Option<T>,
-    /// What did not fit.
+    /// The values that did not fit.
     pub(super) faults: Vec<Fault>,
-    /// The tree without what did not fit.
+    /// The tree without them.
     pub(super) tree: Node,
-    /// What was cut out of it.
+    /// The entries removed from the tree.
     pub(super) cuts: Vec<Cut>,
 }
 
@@ -63,7 +54,7 @@ pub(super) fn read<T: DeserializeOwned>(root: &Node) -> Reading<T> {
             }
             Err(failure) => failure,
         };
-        // What is missing or amiss only because of a cut is no news.
+        // Ignores faults that a removal has caused.
         let place = failure.fault.place;
         if !failure.follows || reading.cuts.iter().all(|cut| cut.hole != place) {
             reading.faults.push(failure.fault);
@@ -93,7 +84,7 @@ impl Failure {
         Self { fault, placed: false, cut: Vec::new(), follows: false }
     }
 
-    /// Gives a failure its place, unless a deeper reader has.
+    /// Adds the place to a failure, unless a deeper reader has already done so.
     fn at(mut self, place: Place, trail: &RefCell<Vec<usize>>) -> Self {
         if !self.placed {
             self.placed = true;
@@ -124,9 +115,9 @@ impl de::Error for Failure {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let public = "this is none of the allowed words".to_owned();
+        let public = "this is not one of the allowed words".to_owned();
         let hint = suggest(variant, expected.iter().copied());
-        Self::new(format!("`{variant}` is none of the allowed words"), public, hint)
+        Self::new(format!("`{variant}` is not one of the allowed words"), public, hint)
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -163,7 +154,7 @@ fn wrong_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Failure {
     Failure::new(format!("{found} is not {wanted}"), format!("{public} is not {wanted}"), None)
 }
 
-/// A node to be deserialized; the trail says which entries lead to it.
+/// A node to deserialize. The trail holds the positions that lead to it.
 #[derive(Clone, Copy)]
 struct At<'tree> {
     node: &'tree Node,
@@ -207,7 +198,7 @@ impl<'tree> At<'tree> {
     }
 }
 
-/// Readers of numbers; one that stands in quotes is meant as the number.
+/// Deserializers of numbers. They accept quoted numbers.
 macro_rules! numbers {
     ($($name:ident)*) => {
         $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
@@ -227,15 +218,17 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
             NodeValue::UInt(number) => visitor.visit_u64(*number),
             NodeValue::Float(number) => visitor.visit_f64(*number),
             NodeValue::Text(text) => visitor.visit_borrowed_str(text),
-            NodeValue::List(items) => visitor.visit_seq(Items { at: self, nodes: items, next: 0 }),
+            NodeValue::List(items) => {
+                visitor.visit_seq(ListItems { at: self, nodes: items, next: 0 })
+            }
             NodeValue::Map(entries) => {
-                visitor.visit_map(Entries { at: self, pairs: entries, next: 0 })
+                visitor.visit_map(MapEntries { at: self, pairs: entries, next: 0 })
             }
         };
         self.placed(read)
     }
 
-    /// A number or boolean where a text is wanted is its own spelling.
+    /// Accepts a number or boolean in place of a text, as spelled in the file.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         let text = match &self.node.value {
             _ if self.node.spelled.is_some() => self.node.spelled.clone().unwrap_or_default(),
@@ -254,7 +247,7 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
         self.placed(visitor.visit_string(text))
     }
 
-    /// `"true"` is meant as `true`: so it comes out of variables, too.
+    /// Accepts a quoted `"true"` as `true`, because variables provide texts.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         match &self.node.value {
             NodeValue::Text(text) => match text.parse() {
@@ -265,7 +258,7 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
         }
     }
 
-    /// A single value where a list belongs is a list of one.
+    /// Accepts a single value as a list of one.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         match &self.node.value {
             NodeValue::List(_) | NodeValue::Null => self.deserialize_any(visitor),
@@ -298,7 +291,7 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
         visitor.visit_newtype_struct(self)
     }
 
-    /// An empty mapping may be written as nothing.
+    /// Accepts null as an empty mapping.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -311,9 +304,9 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         match &self.node.value {
             NodeValue::Null => {
-                self.placed(visitor.visit_map(Entries { at: self, pairs: &[], next: 0 }))
+                self.placed(visitor.visit_map(MapEntries { at: self, pairs: &[], next: 0 }))
             }
-            // serde would take a list for the fields of a struct, in their order.
+            // Rejects a list, which serde would read as the fields of a struct in their order.
             NodeValue::List(items) => self.placed(Err(Failure::of(hints::listed(items)))),
             _ => self.deserialize_any(visitor),
         }
@@ -332,12 +325,12 @@ impl<'de, 'tree: 'de> Deserializer<'de> for At<'tree> {
                 visitor.visit_enum(Variant { at: self, entry })
             }
             NodeValue::Map(entries) => {
-                let message = format!("exactly one of these is wanted: {}", variants.join(", "));
+                let message = format!("exactly one of these is required: {}", variants.join(", "));
                 let missing = entries.is_empty();
                 Err(Failure { follows: missing, ..Failure::new(message.clone(), message, None) })
             }
             _ => {
-                let message = format!("one of these is wanted: {}", variants.join(", "));
+                let message = format!("one of these is required: {}", variants.join(", "));
                 Err(Failure::new(message.clone(), message, None))
             }
         };
@@ -365,13 +358,13 @@ impl<'de, 'tree: 'de> SeqAccess<'de> for Single<'tree> {
     }
 }
 
-struct Items<'tree> {
+struct ListItems<'tree> {
     at: At<'tree>,
     nodes: &'tree [Node],
     next: usize,
 }
 
-impl<'de, 'tree: 'de> SeqAccess<'de> for Items<'tree> {
+impl<'de, 'tree: 'de> SeqAccess<'de> for ListItems<'tree> {
     type Error = Failure;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -385,13 +378,13 @@ impl<'de, 'tree: 'de> SeqAccess<'de> for Items<'tree> {
     }
 }
 
-struct Entries<'tree> {
+struct MapEntries<'tree> {
     at: At<'tree>,
     pairs: &'tree [(String, Place, Node)],
     next: usize,
 }
 
-impl<'de, 'tree: 'de> MapAccess<'de> for Entries<'tree> {
+impl<'de, 'tree: 'de> MapAccess<'de> for MapEntries<'tree> {
     type Error = Failure;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -457,7 +450,7 @@ impl<'de, 'tree: 'de> VariantAccess<'de> for Variant<'tree> {
         match self.entry {
             None => Ok(()),
             Some((name, ..)) => {
-                let message = format!("`{name}` is a word of its own, without a colon");
+                let message = format!("`{name}` takes no value: write it without a colon");
                 Err(Failure::new(message.clone(), message, None))
             }
         }

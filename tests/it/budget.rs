@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde_json::Value;
-use weir::sim::{
+use weir_sim::{
     Fault, Faults, LoggedRequest, Options, PointsQuota, QuotaHeaders, RetryAfter, What, When,
 };
 
@@ -181,7 +181,7 @@ async fn a_process_that_is_killed_costs_what_it_held_and_no_more() {
 /// Pauses again and again, until everything is there.
 async fn pause_and_go_on(work: &Workplace, target: &str) {
     const MOST: u64 = 9_500;
-    let one = replication(work, "one", target, "checkpoint: { mib: 64, seconds: 60 }");
+    let one = replication(work, "one", target, "checkpoint: { size: 64MiB, every: 60s }");
     let most = MOST.to_string();
     let mut paused = 0;
     loop {
@@ -332,7 +332,7 @@ async fn a_budget_of_a_connection_that_counts_no_points_is_said_to_be_none() {
     let one = replication(&work, "one", "FILES", "budget: 60%");
     let (exit, said) = work.start_with(&one, &["--streams", "spaces"], "").end().await;
     assert_eq!(exit, Some(0), "{said}");
-    assert!(said.contains("`budget` has no effect: connection `WIKI` counts no points"), "{said}");
+    assert!(said.contains("`budget` has no effect: connection `WIKI` has no quota of points"), "{said}");
     assert!(!work.path(".weir").exists());
     let (exit, said) = work.start_with(&one, &["--max-points", "9"], "").end().await;
     assert_eq!(exit, Some(2), "{said}");

@@ -262,13 +262,13 @@ fn discover_reads_the_spec_alone() {
       parent: spaces
       cost: 1 point a request and 1 for each object (core), where points are counted
       routes:
-        own
+        default
           GET /wiki/api/v2/spaces/{{ space_id }}/labels, for each of space_ids
         fused
           GET /wiki/api/v2/spaces/{{ space_id }}?include-labels=true, for each of space_ids
       columns:
         space_id  text
-        id        text  id of the label, the same wherever it is used
+        id        text  id of the label, the same for all objects with it
         name      text
         prefix    text  global, my, team or system
     ");
@@ -359,7 +359,7 @@ fn slices_that_are_refused_are_told_and_set_the_exit_code() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
     let run = |more: &[&str]| {
-        let route = ["--route", "page_labels=own"];
+        let route = ["--route", "page_labels=default"];
         let run = ["sync", "run", "r.yaml", "--streams", "page_labels"];
         let arguments = [&run[..], &route, more].concat();
         let output = user.weir(&arguments).env("WIKI", FAULTY).output().unwrap();
@@ -494,12 +494,12 @@ fn discover_fits_100_columns_and_says_what_it_cannot_find() {
     stream                        columns  key                   parent      points
     blog_posts                         17  id                    spaces      1 core
         A blog post in its latest version, with its body in the format of `body_format`
-        routes: probed, probed_by_space
+        routes: list_then_fetch, list_then_fetch_by_space
     blog_post_footer_comments          15  id                    blog_posts  1 core
-        A comment below a blog post, replies included
+        A footer comment of a blog post, including replies
         routes: bulk
     blog_post_inline_comments          19  id                    blog_posts  1 core
-        A comment on a passage of a blog post, replies included
+        An inline comment on a passage of a blog post, including replies
         routes: bulk
     blog_post_labels                    4  blog_post_id, id      blog_posts  1 core
         A label on a blog post
@@ -508,7 +508,7 @@ fn discover_fits_100_columns_and_says_what_it_cannot_find() {
         A version of a blog post, without its body
         routes: derived, fused
     blog_post_content_properties        9  blog_post_id, id      blog_posts  1 core
-        A property that an app or the editor keeps on a blog post
+        A property that an app or the editor stores on a blog post
         routes: fused
     ");
     let (_, err) = ended(&user.run(&["conns", "discover", "confluence", "--pattern", "x"]), 2);

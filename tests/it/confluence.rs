@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use weir::{
-    fetch::{HeaderMap, Response, StatusCode},
-    report::StreamStatus,
-    respond::{Attempt, Outcome, Rules, Verdict},
-    sim::{Options, Wanted},
-    spec::{Meaning, Then},
-    sync::RunStatus,
-};
+use weir::http::exchange::{HeaderMap, Response, StatusCode};
+use weir::http::response_rules::{Attempt, Outcome, Rules, Verdict};
+use weir::report::StreamStatus;
+use weir::spec::{Meaning, Then};
+use weir::sync::report::RunStatus;
+use weir_sim::{Options, Wanted};
 
 use crate::support::rig::{ALL, Rig, confluence};
 

@@ -17,17 +17,13 @@ use arrow_array::{
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
-use weir::{
-    schema::{Column, ColumnType, TableSchema},
-    secret::Secret,
-    sim::Options,
-    state::{Change, Holder},
-    sync::RunStatus,
-    write::{
-        Committed, Disposition, Leftovers, Table, Target,
-        files::{Files, FilesOptions, Settings},
-    },
-};
+use weir::schema::{Column, ColumnType, TableSchema};
+use weir::secret::Secret;
+use weir::state::{Change, Holder};
+use weir::sync::report::RunStatus;
+use weir::write::files::{Files, FilesOptions, Settings};
+use weir::write::{Committed, Disposition, Leftovers, Table, Target};
+use weir_sim::Options;
 
 use crate::support::{
     rig::{ALL, Rig},
@@ -608,7 +604,7 @@ async fn a_run_keeps_its_state_in_a_store() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let rig = Rig::new(Options { latency: Duration::from_millis(700), ..Options::default() });
     let target = Files::in_store(store, "", "s3://b", Settings::default());
-    let report = rig.run_into(target, &format!("{ALL}checkpoint: {{ seconds: 1 }}\n")).await;
+    let report = rig.run_into(target, &format!("{ALL}checkpoint: {{ every: 1s }}\n")).await;
     assert_eq!(report.status, RunStatus::Done, "{report:?}");
 }
 

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use weir::sim::{Change, Options, PointsQuota, QuotaHeaders};
+use weir_sim::{Change, Options, PointsQuota, QuotaHeaders};
 
 use crate::support::postgres::Database;
 use crate::support::process::{Reading, Workplace};
@@ -47,7 +47,11 @@ fn a_plan_reads_no_records_and_writes_nothing() {
     assert_eq!(found["replication"], "r");
     assert_eq!(found["continues"], Value::Null);
     let pages = &found["streams"][0];
-    assert_eq!((&pages["stream"], &pages["route"]), (&"pages".into(), &"own".into()), "{found}");
+    assert_eq!(
+        (&pages["stream"], &pages["route"]),
+        (&"pages".into(), &"default".into()),
+        "{found}"
+    );
     assert!(pages["requests"].as_u64().unwrap() > 0 && pages["assumed"] == true, "{found}");
     assert!(found["naive"]["points"].is_u64() && found["pace"]["until"].is_string(), "{found}");
     assert_eq!(visible(user.folder.path()), ["r.yaml"]);
@@ -83,9 +87,9 @@ fn a_run_tells_what_the_plan_had_told_and_what_it_came_to() {
     assert!(err.contains("\nplanned 1 request, sent 1 (as planned)\ndone\n"), "{err}");
     let (out, _) = weir(&["sync", "plan", "--streams", "spaces", "--mode", "full-refresh"]);
     insta::assert_snapshot!(out.trim_end(), @r"
-    stream  route  reads       slices  requests  why
-    spaces  own    everything       1         1  the only route
-    total                                     1
+    stream  route    reads       slices  requests  why
+    spaces  default  everything       1         1  the only route
+    total                                       1
     pace: 0.2s with 8 under way, if answers come within 0.2s
     naive: 1 request for everything by each stream's own requests
     ");
@@ -305,7 +309,7 @@ fn a_route_that_is_not_there_is_refused_with_those_that_are() {
     let user = user();
     for command in ["run", "plan"] {
         for (route, parts) in [
-            ("page_labels=sarch", &["this route is not known", "own, fused, search, inverted"][..]),
+            ("page_labels=sarch", &["this route is not known", "default, fused, search, inverted"][..]),
             ("page_label=search", &["has no stream `page_label`", "did you mean `page_labels`"]),
             ("page_versions=derived", &["the run does not read `page_versions`", "--streams"]),
             ("page_labels", &["a stream and one of its routes"]),
@@ -325,7 +329,7 @@ fn a_route_that_is_not_there_is_refused_with_those_that_are() {
 fn a_route_can_be_chosen() {
     let user = user();
     let wiki = "{type: api, spec: confluence, simulate: {pages: 20}}";
-    for route in ["own", "search", "fused"] {
+    for route in ["default", "search", "fused"] {
         let chosen = format!("page_labels={route}");
         let arguments =
             ["sync", "run", "r.yaml", "--streams", "page_labels", "--json", "--route", &chosen];
@@ -379,7 +383,7 @@ fn a_run_that_has_not_ended_is_part_of_the_plan() {
         let output = weir(&["sync", "plan"]).args(more).output().unwrap();
         ended(&output, code)
     };
-    let run = ["sync", "run", "--route", "page_labels=own", "--json"];
+    let run = ["sync", "run", "--route", "page_labels=default", "--json"];
     let mut child =
         weir(&run).args(streams).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);

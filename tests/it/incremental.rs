@@ -6,13 +6,12 @@ use std::{
     time::Duration,
 };
 
-use weir::{
-    plan::Selection,
-    replication::Mode,
-    report::StreamStatus,
-    sim::{Change, Fault, Faults, New, Options, STREAMS, What, When},
-    sync::{Beginning, RunReport, RunStatus},
-};
+use weir::plan::Selection;
+use weir::replication::Mode;
+use weir::report::StreamStatus;
+use weir::sync::beginning::Beginning;
+use weir::sync::report::{RunReport, RunStatus};
+use weir_sim::{Change, Fault, Faults, New, Options, STREAMS, What, When};
 
 use crate::support::{
     rig::{Row, own_routes},

@@ -14,19 +14,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    error::{Kind, Result},
-    fetch::{HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError},
-    plan::{AccessHooks, Documents, Options, Plan},
-    replication::Replication,
-    report::{NoticeKind, Silent},
-    secret::Secret,
-    spec::{EMBEDDED, Fields, Spec},
-    sync::{self, RunReport, RunStatus},
-    write::files::{Files, Settings},
-    yaml::Document,
+use weir::error::{Kind, Result};
+use weir::http::access::AccessHooks;
+use weir::http::exchange::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
 };
+use weir::plan::{Documents, Options, Plan};
+use weir::replication::Replication;
+use weir::report::{NoticeKind, Silent};
+use weir::run::services::Services;
+use weir::secret::Secret;
+use weir::spec::{EMBEDDED, Fields, Spec};
+use weir::sync;
+use weir::sync::report::{RunReport, RunStatus};
+use weir::write::files::{Files, Settings};
+use weir::yaml::Document;
 
 const ISSUES: usize = 230;
 
@@ -168,7 +170,7 @@ async fn run(jira: &Arc<Jira>, streams: &str, folder: &Path) -> Result<RunReport
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };
-    sync::run(&plan, services, sync::Beginning::now()).await
+    sync::run(&plan, services, sync::beginning::Beginning::now()).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,18 +10,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    fetch::{HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError},
-    plan::{AccessHooks, Documents, Options, Plan},
-    replication::Replication,
-    report::{Silent, StreamStatus},
-    secret::Secret,
-    spec::{Fields, Spec},
-    sync::{self, RunReport},
-    write::files::{Files, Settings},
-    yaml::Document,
+use weir::http::access::AccessHooks;
+use weir::http::exchange::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
 };
+use weir::plan::{Documents, Options, Plan};
+use weir::replication::Replication;
+use weir::report::{Silent, StreamStatus};
+use weir::run::services::Services;
+use weir::secret::Secret;
+use weir::spec::{Fields, Spec};
+use weir::sync;
+use weir::sync::report::RunReport;
+use weir::write::files::{Files, Settings};
+use weir::yaml::Document;
 
 /// An API that answers by a function, and remembers what it was asked.
 struct Api {
@@ -75,7 +77,7 @@ async fn run(spec: &str, api: fn(&Request, &BTreeMap<String, String>) -> (u16, V
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };
-    let report = sync::run(&plan, services, sync::Beginning::now()).await.unwrap();
+    let report = sync::run(&plan, services, sync::beginning::Beginning::now()).await.unwrap();
     let mut rows = BTreeMap::new();
     for stream in &report.streams {
         let path = folder.path().join(format!("{}.jsonl", stream.stream));

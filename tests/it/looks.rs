@@ -11,21 +11,18 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    fetch::{Request, Response, Transport, TransportError},
-    schema::ColumnType,
-    sim::{Change, Fault, Faults, Options, Simulator, What, When},
-    spec::{
-        ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then,
-    },
-    sync::RunStatus,
-    write::{
-        Target,
-        files::{Files, Settings},
-        memory::Memory,
-        postgres::Postgres,
-    },
+use weir::cli::simulated::SimulatedApi;
+use weir::http::exchange::{Request, Response, Transport, TransportError};
+use weir::schema::ColumnType;
+use weir::spec::{
+    ColumnSpec, ForEach, OneOrMany, QueryValue, QueueItems, ResponseRule, StatusPattern, Then,
 };
+use weir::sync::report::RunStatus;
+use weir::write::Target;
+use weir::write::files::{Files, Settings};
+use weir::write::memory::Memory;
+use weir::write::postgres::Postgres;
+use weir_sim::{Change, Fault, Faults, Options, Simulator, What, When};
 
 use super::incremental::{leaf, some, table, with};
 use super::probed::{read_by, report, world};
@@ -124,7 +121,7 @@ fn an_empty_answer_about_ids_deletes_nothing() {
 
 #[test]
 fn a_limit_brings_as_many_rows_by_each_route() {
-    for route in ["own", "probed"] {
+    for route in ["default", "list_then_fetch"] {
         let mut world = world();
         read_by(&mut world, route);
         world.options.limit = Some(5);
@@ -150,7 +147,7 @@ fn by_space(world: &mut World) -> String {
             *chunk = Some(1);
         }
     }
-    read_by(world, "probed_by_space");
+    read_by(world, "list_then_fetch_by_space");
     let keys = spaces(world).0.join(", ");
     whole("{ pages: }").replace("inputs: {", &format!("inputs: {{ space_keys: [{keys}],"))
 }
@@ -203,8 +200,11 @@ fn a_route_by_ids_is_not_open_for_a_key_of_another_type() {
         let replication = whole(&format!("{{ pages: {{ columns: {{ id: {kind} }} }} }}"));
         let mut world = world();
         let said = refused(&world, &replication);
-        assert!(said.contains("`--route pages=probed`: this route is not open"), "{kind}: {said}");
-        read_by(&mut world, "own");
+        assert!(
+            said.contains("`--route pages=list_then_fetch`: this route is not available"),
+            "{kind}: {said}"
+        );
+        read_by(&mut world, "default");
         let run = world.run(&replication);
         assert_eq!(run.status, RunStatus::Done, "{kind}: {run:#?}");
         let all = world.simulator.truth("pages").unwrap().len();
@@ -225,8 +225,8 @@ fn a_route_by_ids_is_not_open_in_the_place_of_two_own_requests() {
     pages.requests.insert(1, second);
     let complete = whole("{ pages: }");
     let said = refused(&world, &complete);
-    assert!(said.contains("`--route pages=probed`: this route is not open"), "{said}");
-    read_by(&mut world, "own");
+    assert!(said.contains("`--route pages=list_then_fetch`: this route is not available"), "{said}");
+    read_by(&mut world, "default");
     let run = world.run(&complete);
     assert_eq!(run.status, RunStatus::Done, "{run:#?}");
     assert_eq!(world.faults("pages"), Vec::<String>::new());
@@ -239,8 +239,8 @@ fn rows_that_are_visible_of_a_refused_slice_are_not_known() {
     for steps in 1.. {
         let mut world = world();
         world.elsewhere = Some(Memory::new());
-        let replication = by_space(&mut world) + "checkpoint: { seconds: 1 }\n";
-        read_by(&mut world, "own");
+        let replication = by_space(&mut world) + "checkpoint: { every: 1s }\n";
+        read_by(&mut world, "default");
         world.spec.defaults.page_size.as_mut().unwrap().max = 3;
         let slow = What::Slow(Duration::from_secs(3));
         let slow = Fault { part: String::new(), when: When::Always, what: slow };
@@ -265,7 +265,7 @@ fn rows_that_are_visible_of_a_refused_slice_are_not_known() {
         world.pass(Duration::from_mins(1));
         // This one goes on, and says of the slice that it was refused.
         world.run(&replication);
-        read_by(&mut world, "probed_by_space");
+        read_by(&mut world, "list_then_fetch_by_space");
         world.pass(Duration::from_mins(1));
         assert_eq!(world.run(&replication).status, RunStatus::Done, "{steps}");
         assert_eq!(world.faults("pages"), Vec::<String>::new(), "{steps}");
@@ -305,7 +305,7 @@ fn what_a_run_given_up_has_made_visible_is_not_known() {
 #[test]
 fn records_without_a_version_are_read_every_time() {
     let mut world = world();
-    let probed = &mut world.spec.streams["pages"].routes["probed"].0[0];
+    let probed = &mut world.spec.streams["pages"].routes["list_then_fetch"].0[0];
     probed.fetch.as_mut().unwrap().version = "version.no".to_owned();
     let complete = whole("{ pages: { select: [body] } }");
     world.run(&complete);
@@ -329,7 +329,7 @@ fn a_column_of_the_slice_tells_too() {
     pages.columns.insert("in_space".to_owned(), column);
     // Requests that go over no spaces have no value for it.
     pages.requests.retain(|request| request.for_each.is_some());
-    pages.routes.shift_remove("probed");
+    pages.routes.shift_remove("list_then_fetch");
     let run = world.run(&complete);
     assert_eq!(run.status, RunStatus::Done, "{run:#?}");
     let page = leaf(&world);
@@ -391,7 +391,7 @@ async fn every_target_keeps_the_rows_that_stay() {
         for (deletes, gone) in [("mark", 1), ("remove", 1), ("ignore", 0)] {
             let object = object.replace("pages", &format!("pages_{deletes}"));
             let replication = into(&object, &format!("deletes: {deletes}"));
-            let rig = rig("probed");
+            let rig = rig("list_then_fetch");
             let pages = rig.simulator.truth("pages").unwrap();
             let id = |at: usize| pages[at]["id"].as_str().unwrap().to_owned();
             let mut told = Vec::new();
@@ -400,7 +400,7 @@ async fn every_target_keeps_the_rows_that_stay() {
                     rig.simulator.change(&Change::Edit { id: id(5), retitle: false }).unwrap();
                     rig.simulator.change(&Change::Delete { id: id(pages.len() - 1) }).unwrap();
                 }
-                let transport = Arc::new(rig.simulator.clone());
+                let transport = Arc::new(SimulatedApi(rig.simulator.clone()));
                 let target = Arc::clone(&target);
                 let run = rig.run_over(transport, target, &confluence(), &replication).await;
                 assert_eq!(run.status, RunStatus::Done, "{object}: {run:#?}");
@@ -426,14 +426,14 @@ impl Transport for Impatient {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
             self.cancel.cancel();
         }
-        self.inner.send(request).await
+        SimulatedApi(self.inner.clone()).send(request).await
     }
 }
 
 /// A table that somebody drops while a run that takes its rows for known has not ended.
 #[tokio::test]
 async fn no_row_of_a_dropped_table_is_known() {
-    for route in ["own", "probed"] {
+    for route in ["default", "list_then_fetch"] {
         let database = Database::new().await;
         let mut rig = rig(route);
         let mut spec = confluence();
@@ -471,7 +471,7 @@ impl Transport for Meddling {
         {
             self.inner.change(&change).unwrap();
         }
-        self.inner.send(request).await
+        SimulatedApi(self.inner.clone()).send(request).await
     }
 }
 
@@ -479,7 +479,7 @@ impl Transport for Meddling {
 /// archived again: it looks as it was shown, and its row does not.
 #[tokio::test]
 async fn a_look_holds_only_when_the_row_that_came_has_it() {
-    let rig = rig("probed");
+    let rig = rig("list_then_fetch");
     let memory = Memory::new();
     let pages = rig.simulator.truth("pages").unwrap();
     let page = pages.iter().rev().find(|row| row["status"] == "current").unwrap();

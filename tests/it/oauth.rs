@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use weir::sim::Options;
+use weir_sim::Options;
 
 use super::support::user::{Site, User, ended};
 
@@ -201,7 +201,7 @@ fn what_is_missing_depends_on_the_way_in() {
     assert_eq!(named(&text), [false, false, true, true], "{text}");
     assert!(text.contains("client_id=… client_secret=…"), "{text}");
     let text = missing("{spec: confluence, domain: acme.atlassian.net, auth: magic}");
-    assert!(text.contains("`auth` is none of api_token, oauth"), "{text}");
+    assert!(text.contains("`auth` is not one of api_token, oauth"), "{text}");
 }
 
 #[test]

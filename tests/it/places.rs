@@ -179,7 +179,7 @@ fn nothing_is_saved_that_cannot_work() {
         (&[pg[0], pg[1], "password=@empty.txt"], "`password` is empty"),
         (&[wiki[0], wiki[1], "api_token=command:"], "followed by nothing"),
         (&[wiki[0], wiki[1], "api_token=file:"], "followed by nothing"),
-        (&[wiki[0], wiki[1], "secrets={email: a@b.c}", wiki[2]], "`email` is there twice"),
+        (&[wiki[0], wiki[1], "secrets={email: a@b.c}", wiki[2]], "`email` is set twice"),
         (&["type=files", "url=$HOME/y"], "in braces"),
         (&["type=files", "url=~ann/y"], "./~ann/y"),
     ];

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use weir::{
-    report::{Event, StreamStatus},
-    sim::{Change, Options, STREAMS},
-    spec::{Fetch, QueryValue},
-    sync::{Beginning, RunReport, RunStatus},
-};
+use weir::report::{Event, StreamStatus};
+use weir::spec::{Fetch, QueryValue};
+use weir::sync::beginning::Beginning;
+use weir::sync::report::{RunReport, RunStatus};
+use weir_sim::{Change, Options, STREAMS};
 
 use super::incremental::{CHANGES, leaf, some, table, with};
 use crate::support::world::{Life, World};
@@ -24,7 +23,7 @@ pub(crate) fn world() -> World {
         ..Options::default()
     });
     world.spec.defaults.page_size.as_mut().unwrap().max = 7;
-    read_by(&mut world, "probed");
+    read_by(&mut world, "list_then_fetch");
     world
 }
 
@@ -65,7 +64,7 @@ pub(crate) fn report<'run>(run: &'run RunReport, stream: &str) -> &'run weir::re
 }
 
 fn fetch(world: &mut World) -> &mut Fetch {
-    world.spec.streams["pages"].routes["probed"].0[0].fetch.as_mut().unwrap()
+    world.spec.streams["pages"].routes["list_then_fetch"].0[0].fetch.as_mut().unwrap()
 }
 
 #[test]
@@ -75,10 +74,10 @@ fn every_change_is_there_whichever_way_the_run_before_went() {
         for (what, change, _) in CHANGES {
             let mut world = world();
             if own_before {
-                read_by(&mut world, "own");
+                read_by(&mut world, "default");
             }
             assert_eq!(world.run(&replication).status, RunStatus::Done);
-            read_by(&mut world, "probed");
+            read_by(&mut world, "list_then_fetch");
             world.change(&change(&world));
             world.pass(Duration::from_mins(1));
             let (run, ids) = asked(&world, &replication);
@@ -160,12 +159,12 @@ fn what_does_not_come_is_told_and_never_taken_for_gone() {
     let replication = with("refresh: 0s");
     let mut world = world();
     fetch(&mut world).query["status"] = QueryValue(vec!["current".to_owned()]);
-    read_by(&mut world, "own");
+    read_by(&mut world, "default");
     world.run(&replication);
     let before = table(&world, "pages");
     let archived = leaf(&world);
     world.change(&Change::Archive { id: archived.clone() });
-    read_by(&mut world, "probed");
+    read_by(&mut world, "list_then_fetch");
     let (run, ids) = asked(&world, &replication);
     let pages = report(&run, "pages");
     assert_eq!(ids, [archived]);
@@ -177,7 +176,7 @@ fn what_does_not_come_is_told_and_never_taken_for_gone() {
     world.options.routes.clear();
     let (run, ids) = asked(&world, &replication);
     assert_eq!((run.status, ids), (RunStatus::Done, Vec::new()));
-    assert_eq!(report(&run, "pages").route, "own");
+    assert_eq!(report(&run, "pages").route, "default");
     assert_eq!(behind(&world), Vec::<&str>::new());
 }
 
@@ -189,14 +188,14 @@ fn an_api_that_does_not_go_by_ids_or_refuses_them_is_read_by_own_requests() {
         if refuses {
             let refuses = vec![("/wiki/api/v2/pages?id".to_owned(), 400)];
             world = World::new(Options { refuses, ..world.simulator.options().clone() });
-            world.options.routes = vec![("pages".to_owned(), "probed".to_owned())];
+            world.options.routes = vec![("pages".to_owned(), "list_then_fetch".to_owned())];
         } else {
             fetch(&mut world).query.shift_remove("id");
             fetch(&mut world).chunk = 3;
         }
         let lived = world.live(&replication, None, world.beginning());
         let warned = lived.events.iter().filter(|event| {
-            matches!(event, Event::Warning { message, .. } if message.contains("`probed` is left"))
+            matches!(event, Event::Warning { message, .. } if message.contains("`list_then_fetch` is left"))
         });
         assert_eq!(warned.count(), 1, "{:#?}", lived.events);
         let run = lived.report.unwrap().unwrap();
@@ -219,22 +218,26 @@ fn the_planner_takes_it_where_bodies_make_pages_small() {
     world.spec.defaults.page_size.as_mut().unwrap().max = 8;
     world.run(&replication);
     let (run, _) = asked(&world, &replication);
-    assert_eq!(report(&run, "pages").route, "own");
+    assert_eq!(report(&run, "pages").route, "default");
     // With bodies, the site answers pages of two records at most.
-    world.simulator.set_faults(weir::sim::Faults {
-        rules: vec![weir::sim::Fault {
+    world.simulator.set_faults(weir_sim::Faults {
+        rules: vec![weir_sim::Fault {
             part: "body-format=storage".to_owned(),
-            when: weir::sim::When::LimitAbove(2),
-            what: weir::sim::What::Status(503),
+            when: weir_sim::When::LimitAbove(2),
+            what: weir_sim::What::Status(503),
         }],
         ..Default::default()
     });
     world.pass(Duration::from_hours(1));
     let run = world.run(&replication);
-    assert_eq!(report(&run, "pages").route, "own", "{run:#?}");
+    assert_eq!(report(&run, "pages").route, "default", "{run:#?}");
     world.pass(Duration::from_hours(1));
     let (run, ids) = asked(&world, &replication);
-    assert_eq!((report(&run, "pages").route.as_str(), ids.len()), ("probed", 0), "{run:#?}");
+    assert_eq!(
+        (report(&run, "pages").route.as_str(), ids.len()),
+        ("list_then_fetch", 0),
+        "{run:#?}"
+    );
     assert_eq!(report(&run, "pages").requests, 4);
     assert_eq!(behind(&world), Vec::<&str>::new());
 }

@@ -6,11 +6,9 @@ use std::{
     time::Duration,
 };
 
-use weir::{
-    report::{Planned, StreamReport},
-    sim::{Children, Churn, Happening, Options, STREAMS},
-    sync::RunReport,
-};
+use weir::report::{Planned, StreamReport};
+use weir::sync::report::RunReport;
+use weir_sim::{Children, Churn, Happening, Options, STREAMS};
 
 use crate::support::world::World;
 

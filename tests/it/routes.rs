@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use weir::{
-    report::Event,
-    sim::{Churn, Options, STREAMS},
-    sync::RunStatus,
-};
+use weir::report::Event;
+use weir::sync::report::RunStatus;
+use weir_sim::{Churn, Options, STREAMS};
 
 use super::support::{
     rig::{Rig, confluence, own_routes},
@@ -48,7 +46,7 @@ async fn every_stream_is_the_same_by_each_of_its_routes() {
     for inputs in ["{}", "{ child_types: page }", "{ statuses: [current] }"] {
         let text = replication(inputs);
         for (name, stream) in spec.selectable().filter(|(_, stream)| !stream.routes.is_empty()) {
-            let own = rig(tenant(), name, "own");
+            let own = rig(tenant(), name, "default");
             let report = own.run(&text).await;
             assert_eq!(report.status, RunStatus::Done, "{report:?}");
             let expected = table(&own, name);
@@ -190,7 +188,7 @@ const INCREMENTAL: &str = "
 source: WIKI
 target: OUT
 defaults: { mode: incremental }
-checkpoint: { seconds: 1, mib: 1 }
+checkpoint: { every: 1s, size: 1MiB }
 limits: { requests_per_second: 20, concurrency: 4 }
 streams: { '*': }
 ";
@@ -301,7 +299,7 @@ async fn what_a_route_may_leave_out_is_asked_for() {
         (silent, comments, "bulk"),
         (Options { index_lag: Duration::MAX, ..tenant() }, "page_labels", "search"),
     ] {
-        let own = rig(tenant(), stream, "own");
+        let own = rig(tenant(), stream, "default");
         own.run(&text).await;
         let rig = rig(options, stream, route);
         let report = rig.run(&text).await;

@@ -14,13 +14,13 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use weir::{
-    fetch::{HeaderValue, Method, Request, Response, Transport, TransportError, Url, header},
-    secret::Secret,
-    sim::{
-        CUSTOM_CONTENT_TYPES, Credentials, Fault, Faults, Form, Options, ROUTES, RetryAfter, Route,
-        STREAMS, Simulator, Wanted, What, When, serve,
-    },
+use weir::cli::simulated::SimulatedApi;
+use weir::http::exchange::{
+    HeaderValue, Method, Request, Response, Transport, TransportError, Url, header,
+};
+use weir_sim::{
+    CUSTOM_CONTENT_TYPES, Credentials, Fault, Faults, Form, Options, ROUTES, RetryAfter, Route,
+    STREAMS, Simulator, Wanted, What, When, serve,
 };
 
 pub(crate) type Row = Map<String, Value>;
@@ -44,7 +44,7 @@ pub(crate) fn request(path: &str) -> Request {
 }
 
 pub(crate) async fn get(simulator: &Simulator, path: &str) -> Response {
-    simulator.send(&request(path)).await.unwrap()
+    SimulatedApi(simulator.clone()).send(&request(path)).await.unwrap()
 }
 
 pub(crate) async fn json(simulator: &Simulator, path: &str) -> Value {
@@ -528,13 +528,13 @@ async fn refusals_are_worded_as_the_api_words_them() {
     assert!(String::from_utf8_lossy(&missing.body).contains("Cannot find a page with id [1]"));
     let mut post = request(&page(""));
     post.method = Method::POST;
-    assert_eq!(simulator.send(&post).await.unwrap().status, 405);
+    assert_eq!(SimulatedApi(simulator.clone()).send(&post).await.unwrap().status, 405);
 }
 
 pub(crate) fn credentials(scoped: bool) -> Credentials {
     Credentials {
         email: "me@example.com".to_owned(),
-        token: Secret::new("letmein"),
+        token: "letmein".into(),
         scoped,
         lacks: vec!["read:space:confluence".to_owned()],
     }
@@ -571,7 +571,7 @@ async fn strangers_and_narrow_tokens_are_turned_away_in_the_api_s_own_ways() {
             let value = HeaderValue::from_str(header).unwrap();
             request.headers.insert(header::AUTHORIZATION, value);
         }
-        let response = simulator.send(&request).await.unwrap();
+        let response = SimulatedApi(simulator.clone()).send(&request).await.unwrap();
         let body = String::from_utf8_lossy(&response.body);
         assert_eq!(response.status, expected, "{path} {header:?}: {body}");
         assert!(body.contains(part), "{path}: {body}");
@@ -615,7 +615,7 @@ async fn broken_connections_delays_loops_and_limits_in_process() {
     let pages = format!("{V2}/pages");
     for what in [What::Reset, What::Truncate] {
         let simulator = with_fault("/pages", When::First(1), what);
-        let broken = simulator.send(&request(&pages)).await;
+        let broken = SimulatedApi(simulator.clone()).send(&request(&pages)).await;
         assert!(matches!(broken, Err(TransportError::Broken(_))));
         assert_eq!(status(&simulator, &pages).await, 200);
     }
@@ -693,7 +693,8 @@ async fn the_log_says_what_was_asked_and_stays_within_its_bound() {
     let sums = simulator.counters();
     assert_eq!((sums.requests, sums.rows, sums.points, sums.refused), (5, 15, 20, 0));
     let asked = request(&paths[0]);
-    let given_up = simulator.send(&asked);
+    let api = SimulatedApi(simulator.clone());
+    let given_up = api.send(&asked);
     assert!(tokio::time::timeout(Duration::from_millis(1), given_up).await.is_err());
     assert_eq!(status(&simulator, &paths[0]).await, 200);
     assert_eq!(simulator.log().last().unwrap().in_flight, 1, "who gives up is in flight no more");
@@ -704,7 +705,7 @@ struct Served {
     simulator: Simulator,
     address: std::net::SocketAddr,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<weir::error::Result<()>>,
+    task: tokio::task::JoinHandle<weir_sim::Result<()>>,
 }
 
 async fn served(simulator: Simulator) -> Served {

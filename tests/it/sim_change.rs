@@ -8,12 +8,11 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use weir::{
-    fetch::{HeaderValue, Transport, header},
-    sim::{
-        Change, Churn, Churning, Fault, Faults, Happening, New, Options, STREAMS, Simulator,
-        Wanted, What, When,
-    },
+use weir::cli::simulated::SimulatedApi;
+use weir::http::exchange::{HeaderValue, Transport, header};
+use weir_sim::{
+    Change, Churn, Churning, Fault, Faults, Happening, New, Options, STREAMS, Simulator, Wanted,
+    What, When,
 };
 
 use crate::sim::{Row, V2, credentials, extracted, get, id, json, request, sorted, status, walk};
@@ -66,7 +65,7 @@ fn some(simulator: &Simulator, stream: &str) -> String {
 }
 
 fn change(simulator: &Simulator, change: &Change) -> String {
-    simulator.change(change).unwrap_or_else(|error| panic!("{change:?}: {}", error.chain()))
+    simulator.change(change).unwrap_or_else(|error| panic!("{change:?}: {error}"))
 }
 
 fn create(simulator: &Simulator, what: New, under: &str) -> String {
@@ -408,7 +407,7 @@ async fn a_page_moves_with_all_below_it_and_no_version_tells() {
     assert!(simulator.change(&into_itself).is_err());
     let home = other["homepageId"].as_str().unwrap().to_owned();
     let error = simulator.change(&Change::Trash { id: home }).unwrap_err();
-    assert!(error.chain().contains("home page"), "{}", error.chain());
+    assert!(error.to_string().contains("home page"), "{}", error);
     let in_space = walk(&simulator, &format!("{V2}/spaces/{}/pages", id(other))).await;
     assert!(in_space.iter().any(|row| id(row) == page));
 }
@@ -567,7 +566,7 @@ async fn credentials_are_revoked_for_a_while() {
     let mut asked = request(&format!("{V2}/spaces"));
     let good = format!("Basic {}", STANDARD.encode("me@example.com:letmein"));
     asked.headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&good).unwrap());
-    let ask = async || simulator.send(&asked).await.unwrap().status.as_u16();
+    let ask = async || SimulatedApi(simulator.clone()).send(&asked).await.unwrap().status.as_u16();
     for expected in [200, 200, 404, 404, 200] {
         assert_eq!(ask().await, expected);
     }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use weir::{
-    fetch::header,
-    quota::Quota,
-    report::Event,
-    sim::{Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When},
-    sync::RunStatus,
+use weir::http::exchange::header;
+use weir::quota::headers::Quota;
+use weir::report::Event;
+use weir::sync::report::RunStatus;
+use weir_sim::{
+    Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When,
 };
 
 use super::sim::get;

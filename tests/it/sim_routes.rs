@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use weir::sim::{Change, New, Options, Simulator, Wanted, refusal};
+use weir_sim::{Change, New, Options, Simulator, Wanted, refusal};
 
 use super::sim::{Row, V2, get, id, json, most_children, status, walk};
 

@@ -16,15 +16,13 @@ use std::{
     time::Duration,
 };
 
-use weir::{
-    report::Event,
-    sim::{
-        Churn, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, STREAMS,
-        What::{self, ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate},
-        When,
-    },
-    sync::RunStatus,
-    write::memory::Memory,
+use weir::report::Event;
+use weir::sync::report::RunStatus;
+use weir::write::memory::Memory;
+use weir_sim::What::{ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate};
+use weir_sim::{
+    Churn, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, STREAMS, What,
+    When,
 };
 
 use crate::support::{
@@ -68,7 +66,7 @@ target: OUT
 defaults:
   inputs: {{ custom_content_types: ['ac:com.example.diagrams:diagram', 'forge:1b2c3d4e:9f8e7d6c:board'] }}
   {defaults}
-checkpoint: {{ seconds: {INTERVAL}, mib: 1 }}
+checkpoint: {{ every: {INTERVAL}s, size: 1MiB }}
 limits: {{ requests_per_second: 20, concurrency: {CONCURRENCY} }}
 streams: {{ '*': }}
 "
@@ -170,7 +168,8 @@ impl Dice {
             let open = stream.routes.iter().filter(|(_, requests)| {
                 requests.0.iter().all(|one| one.when.as_deref().is_none_or(by_default))
             });
-            let names = open.map(|(route, _)| route.as_str()).chain(["own"]).collect::<Vec<_>>();
+            let names =
+                open.map(|(route, _)| route.as_str()).chain(["default"]).collect::<Vec<_>>();
             if self.hits(30) {
                 routes.push((name.clone(), self.one(&names).to_owned()));
             }
@@ -182,7 +181,8 @@ impl Dice {
 impl Dice {
     /// Routes of the last run: what was known of rows must not hide that they are not there.
     fn last_routes(&mut self) -> Vec<(String, String)> {
-        let probed = ["pages", "blog_posts"].map(|name| (name.to_owned(), "probed".to_owned()));
+        let probed =
+            ["pages", "blog_posts"].map(|name| (name.to_owned(), "list_then_fetch".to_owned()));
         if self.hits(50) { probed.to_vec() } else { Vec::new() }
     }
 }

@@ -88,7 +88,7 @@ fn keys_that_are_not_needed_are_named() {
     let mut command = user.weir(&["sync", "validate", "r.yaml", "--env-file", "env.yaml"]);
     let output = command.env("MY_POSTGRES", "postgres://me@db.test/wh").output().unwrap();
     let (_, err) = ended(&output, 2);
-    assert_eq!(err.matches("hint: the spec knows this: delete the line").count(), 3, "{err}");
+    assert_eq!(err.matches("hint: the spec declares this: delete the line").count(), 3, "{err}");
 }
 
 #[test]

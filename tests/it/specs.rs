@@ -74,7 +74,7 @@ x
 { x: 5 }
 { x: [1, a] }
 { x: { value: y } }
-{ x: { value: y, having: { z: 1 } } }
+{ x: { value: y, filter: { z: 1 } } }
 { queue: q }
 { values: [1, a], as: v }
 { range: { from: 1, to: 2 }, as: v }
@@ -88,18 +88,18 @@ add_columns
 10s
 with_parent
 { field: id }
-{ field: id, look_back: 1h }
+{ field: id, lookback: 1h }
 [{ status: 204, then: empty }]
 [{ status: [4xx, 500] }]
 [{ status: x }]
 [{}]
 { with: { b: c }, get: /x }
-{ with: { b: c }, get: /x, having: {} }";
+{ with: { b: c }, get: /x, filter: {} }";
 
 /// Keys of a stream.
 const KEYS: &str = "\
 doc key feeds replaces cursor refresh place min_rows unknown ignore responses concurrency cost routes count internal
-requests when for_each post query headers body records paginate page_size max_pages descend having null_means_none may_repeat";
+requests when for_each post query headers body records paginate page_size max_pages children filter null_means_none may_repeat";
 
 /// Keys of a spec.
 const TOP: &str = "\
@@ -326,7 +326,7 @@ fn unknown_keys_get_a_suggestion() {
       10 |     paginate: { curser: { at: next, param: cursor } }
          |                 ^
       hint: did you mean `cursor`?
-    unknown_keys.yaml:12:11: `texd` is none of the allowed words
+    unknown_keys.yaml:12:11: `texd` is not one of the allowed words
       12 |       id: texd
          |           ^
       hint: did you mean `text`?
@@ -344,38 +344,38 @@ fn unknown_keys_get_a_suggestion() {
 #[test]
 fn what_is_said_of_changes_is_checked() {
     insta::assert_snapshot!(wrong("changes.yaml"), @r#"
-    changes.yaml:7:22: `updated` is no column of the stream
-      7 |     cursor: { field: updated, look_back: 5m, query: { since: "{{ cursr }}" } }
+    changes.yaml:7:22: `updated` is not a column of the stream
+      7 |     cursor: { field: updated, lookback: 5m, query: { since: "{{ cursr }}" } }
         |                      ^
       hint: did you mean `updated_at`?
-    changes.yaml:7:62: `cursr` is not defined here
-      7 |     cursor: { field: updated, look_back: 5m, query: { since: "{{ cursr }}" } }
-        |                                                              ^
+    changes.yaml:7:61: `cursr` is not defined here
+      7 |     cursor: { field: updated, lookback: 5m, query: { since: "{{ cursr }}" } }
+        |                                                             ^
       hint: did you mean `cursor`?
-    changes.yaml:8:13: `shelf` is no column of the stream
-      8 |     place: [shelf]
-        |             ^
+    changes.yaml:8:16: `shelf` is not a column of the stream
+      8 |     location: [shelf]
+        |                ^
       hint: allowed: id, updated_at
-    changes.yaml:14:5: nothing says how to ask for what changed: `query`, `requests` or `newest_first`
+    changes.yaml:14:5: the cursor needs a way to request changes: `query`, `requests` or `newest_first`
       14 |     cursor: { field: name }
          |     ^
-    changes.yaml:14:22: a cursor is a timestamp, a date or an int
+    changes.yaml:14:22: a cursor must be a timestamp, a date or an int
       14 |     cursor: { field: name }
          |                      ^
     changes.yaml:15:14: `daily` is neither a duration (`0s`, `30m`, `24h`, `7d`) nor `with_parent`
       15 |     refresh: daily
          |              ^
-    changes.yaml:19:41: a look-back is a time, and the cursor is an int
-      19 |     cursor: { field: number, look_back: 1h, newest_first: true, operator: until }
-         |                                         ^
-    changes.yaml:19:75: `until` is none of the allowed words
-      19 |     cursor: { field: number, look_back: 1h, newest_first: true, operator: until }
-         |                                                                           ^
+    changes.yaml:19:40: `lookback` is a duration, but the cursor is an int
+      19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
+         |                                        ^
+    changes.yaml:19:74: `until` is not one of the allowed words
+      19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
+         |                                                                          ^
       hint: allowed: at_least, after
     changes.yaml:24:14: `with_parent` needs a `for_each` over a queue whose feeders have a cursor
       24 |     refresh: with_parent
          |              ^
-    changes.yaml:26:14: a cursor is read from a record, not computed
+    changes.yaml:26:14: a cursor must come from a record; it cannot be computed
       26 |       field: seen
          |              ^
     changes.yaml:28:18: `since` is not defined here
@@ -385,7 +385,7 @@ fn what_is_said_of_changes_is_checked() {
     changes.yaml:28:54: the column is timestamp, not text
       28 |         - { get: "/carriers/{{ since }}", columns: { seen: { text: at } } }
          |                                                      ^
-    changes.yaml:29:11: exactly one of `get`, `post` is wanted
+    changes.yaml:29:11: exactly one of `get`, `post` is required
       29 |         - { query: { sort: seen } }
          |           ^
     "#);
@@ -409,7 +409,7 @@ fn wrong_types_say_what_is_wanted() {
     wrong_types.yaml:10:16: `lots` is not a whole number of 0 or more
       10 |     max_pages: lots
          |                ^
-    wrong_types.yaml:13:36: the default does not fit the type bool
+    wrong_types.yaml:13:36: the default is not a valid bool
       13 |       flag: { bool: flag, default: yes, doc: [a] }
          |                                    ^
     wrong_types.yaml:13:46: a list is not a text
@@ -448,22 +448,22 @@ fn durations_without_a_unit_are_refused() {
 #[test]
 fn all_keys_that_stand_twice_are_told() {
     insta::assert_snapshot!(wrong("duplicate_keys.yaml"), @r"
-    duplicate_keys.yaml:10:7: the key `id` is there twice
+    duplicate_keys.yaml:10:7: the key `id` is set twice
       10 |       id: int
          |       ^
-      hint: keep one of the two
-    duplicate_keys.yaml:14:5: the key `get` is there twice
+      hint: remove one of the two
+    duplicate_keys.yaml:14:5: the key `get` is set twice
       14 |     get: /refunds/all
          |     ^
-      hint: keep one of the two
-    duplicate_keys.yaml:15:3: the key `orders` is there twice
+      hint: remove one of the two
+    duplicate_keys.yaml:15:3: the key `orders` is set twice
       15 |   orders:
          |   ^
-      hint: keep one of the two
-    duplicate_keys.yaml:18:1: the key `name` is there twice
+      hint: remove one of the two
+    duplicate_keys.yaml:18:1: the key `name` is set twice
       18 | name: store
          | ^
-      hint: keep one of the two
+      hint: remove one of the two
     ");
 }
 
@@ -515,8 +515,8 @@ fn undefined_variables_are_told_where_they_are_used() {
     undefined_variables.yaml:14:42: `token` is secret and cannot be used here
       14 |     query: { from: "{{ sinc }}", secret: "{{ token }}" }
          |                                          ^
-      hint: secrets may be used in `auth` only
-    undefined_variables.yaml:19:21: `nr` is no column of the stream
+      hint: secrets are allowed in `auth` only
+    undefined_variables.yaml:19:21: `nr` is not a column of the stream
       19 |       host: { text: "{{ domain }}/{{ row.nr }}" }
          |                     ^
       hint: allowed: id, host
@@ -524,7 +524,7 @@ fn undefined_variables_are_told_where_they_are_used() {
       22 |     get: /orders/{{ orderid }}/lines
          |          ^
       hint: did you mean `order_id`?
-    undefined_variables.yaml:26:5: a body goes with `post`
+    undefined_variables.yaml:26:5: a body needs `post`
       26 |     body: { json: { deep: ["{{ nobody }}"] } }
          |     ^
     undefined_variables.yaml:26:28: `nobody` is not defined here
@@ -541,11 +541,11 @@ fn undefined_variables_are_told_where_they_are_used() {
 #[test]
 fn queues_without_feeders_and_cycles_are_told() {
     insta::assert_snapshot!(wrong("queues.yaml"), @r"
-    queues.yaml:10:15: nobody feeds the queue `orders_ids`
+    queues.yaml:10:15: no stream feeds the queue `orders_ids`
       10 |     for_each: orders_ids
          |               ^
       hint: did you mean `order_ids`?
-    queues.yaml:14:24: nobody feeds the queue `freight`
+    queues.yaml:14:24: no stream feeds the queue `freight`
       14 |     for_each: { queue: freight, chunk: 10 }
          |                        ^
       hint: allowed: order_ids, chickens, nests, eggs
@@ -559,26 +559,26 @@ fn queues_without_feeders_and_cycles_are_told() {
 #[test]
 fn what_joins_requests_and_records_is_checked() {
     insta::assert_snapshot!(wrong("joints.yaml"), @r"
-    joints.yaml:20:30: `orderref` is the path of no column of the stream
-      20 |         within: { order_ids: orderref }
-         |                              ^
-      hint: did you mean `orderRef`? A path that is meant so needs a column
-    joints.yaml:22:54: `statuscode` is the path of no column of `orders`, which feeds `order_ids`
+    joints.yaml:20:33: `orderref` is not the path of a column of the stream
+      20 |         parent_in: { order_ids: orderref }
+         |                                 ^
+      hint: did you mean `orderRef`? If the path is correct, declare a column with it
+    joints.yaml:22:54: `statuscode` is not the path of a column of `orders`, which feeds `order_ids`
       22 |         for_each: { queue: order_ids, carry: { code: statuscode, at: placedAt, any: somethingElse } }
          |                                                      ^
-      hint: did you mean `statusCode`? A path that is meant so needs a column
-    joints.yaml:22:70: `placedAt` is the path of no column of `orders`, which feeds `order_ids`
+      hint: did you mean `statusCode`? If the path is correct, declare a column with it
+    joints.yaml:22:70: `placedAt` is not the path of a column of `orders`, which feeds `order_ids`
       22 |         for_each: { queue: order_ids, carry: { code: statuscode, at: placedAt, any: somethingElse } }
          |                                                                      ^
-      hint: did you mean `placed_at`? A path that is meant so needs a column
-    joints.yaml:33:40: `header.orderref` is the path of no column of the stream, by `^`
-      33 |         found: { records: results, at: header.orderref }
-         |                                        ^
-      hint: did you mean `header.orderRef`? A path that is meant so needs a column
-    joints.yaml:42:26: `lines` gives `expand` another value, and both are sent in one request for `/orders/{{ order_id }}`
+      hint: did you mean `placed_at`? If the path is correct, declare a column with it
+    joints.yaml:33:41: `header.orderref` is not the path of a column of the stream, by `^`
+      33 |         covers: { records: results, at: header.orderref }
+         |                                         ^
+      hint: did you mean `header.orderRef`? If the path is correct, declare a column with it
+    joints.yaml:42:26: `lines` gives `expand` a different value, but both share one request for `/orders/{{ order_id }}`
       42 |         query: { expand: notes, include-notes: true, lang: de }
          |                          ^
-    joints.yaml:42:60: `lines` gives `lang` another value, and both are sent in one request for `/orders/{{ order_id }}`
+    joints.yaml:42:60: `lines` gives `lang` a different value, but both share one request for `/orders/{{ order_id }}`
       42 |         query: { expand: notes, include-notes: true, lang: de }
          |                                                            ^
     ");
@@ -588,47 +588,47 @@ fn what_joins_requests_and_records_is_checked() {
 #[test]
 fn what_fetches_rows_by_ids_is_checked() {
     insta::assert_snapshot!(wrong("fetches.yaml"), @r"
-    fetches.yaml:31:9: none of the stream's own requests has the same `for_each`, to be sent instead where this one is refused
+    fetches.yaml:31:9: none of the stream's own requests has the same `for_each`: weir sends it if the API refuses this one
       31 |         fetch: *by_ids
          |         ^
-    fetches.yaml:42:9: this goes with streams whose slices replace no parent's rows
+    fetches.yaml:42:9: this is not allowed in streams with `replaces`
       42 |         fetch: *by_ids
          |         ^
-    fetches.yaml:48:31: all routes of a stream have the same `version` and `brings`
+    fetches.yaml:48:31: all routes of a stream must have the same `version` and `brings`
       48 |       probed: { get: /unlike, fetch: *by_ids }
          |                               ^
-    fetches.yaml:49:30: all routes of a stream have the same `version` and `brings`
+    fetches.yaml:49:30: all routes of a stream must have the same `version` and `brings`
       49 |       fewer: { get: /unlike, fetch: { <<: *by_ids, brings: [note] } }
          |                              ^
-    fetches.yaml:50:30: all routes of a stream have the same `version` and `brings`
+    fetches.yaml:50:30: all routes of a stream must have the same `version` and `brings`
       50 |       other: { get: /unlike, fetch: { <<: *by_ids, version: edited } }
          |                              ^
-    fetches.yaml:56:52: at least one column is wanted
+    fetches.yaml:56:52: at least one column is required
       56 |       probed: { get: /empty, fetch: { <<: *by_ids, brings: [] } }
          |                                                    ^
-    fetches.yaml:62:63: `bdy` is no column of the stream
+    fetches.yaml:62:63: `bdy` is not a column of the stream
       62 |       probed: { get: /strange, fetch: { <<: *by_ids, brings: [bdy] } }
          |                                                               ^
       hint: did you mean `body`?
-    fetches.yaml:68:57: neither `get` nor `query` has this variable
+    fetches.yaml:68:57: neither `get` nor `query` uses this variable
       68 |       probed: { get: /unused, fetch: { <<: *by_ids, as: keys, query: { ids: all } } }
          |                                                         ^
-    fetches.yaml:74:37: the stream's key is not this one value, as text or int
+    fetches.yaml:74:37: the stream's key must be this one value, as text or int
       74 |       probed: { get: /keyed, fetch: *by_ids }
          |                                     ^
-    fetches.yaml:80:41: the stream's key is not this one value, as text or int
+    fetches.yaml:80:41: the stream's key must be this one value, as text or int
       80 |       probed: { get: /elsewhere, fetch: *by_ids }
          |                                         ^
-    fetches.yaml:86:37: the stream's key is not this one value, as text or int
+    fetches.yaml:86:37: the stream's key must be this one value, as text or int
       86 |       probed: { get: /typed, fetch: *by_ids }
          |                                     ^
-    fetches.yaml:92:58: at least 1 is wanted
+    fetches.yaml:92:58: a chunk must have at least 1 id
       92 |       probed: { get: /none, fetch: { <<: *by_ids, chunk: 0 } }
          |                                                          ^
-    fetches.yaml:98:32: this goes with a `get`, and not with `embedded`, `found`, `derive` or `descend`
+    fetches.yaml:98:32: this needs `get`, and excludes `embedded`, `covers`, `derive` and `children`
       98 |       probed: { post: /posted, fetch: *by_ids }
          |                                ^
-    fetches.yaml:100:5: `embedded`, `derive`, `found` and `fetch` go with the requests of `routes` only
+    fetches.yaml:100:5: `embedded`, `derive`, `covers` and `fetch` are allowed in the requests of `routes` only
       100 |     requests:
           |     ^
     ");
@@ -637,7 +637,7 @@ fn what_fetches_rows_by_ids_is_checked() {
 #[test]
 fn what_a_connection_must_have_and_keep_is_checked() {
     insta::assert_snapshot!(wrong("access.yaml"), @r#"
-    access.yaml:5:43: `required` is enough: it has no exception
+    access.yaml:5:43: `required` already covers all connections
       5 |   email: { required: true, required_when: region == 'us', help: whose }
         |                                           ^
     access.yaml:6:41: `regoin` is not defined here
@@ -647,8 +647,8 @@ fn what_a_connection_must_have_and_keep_is_checked() {
     access.yaml:7:42: `token` is secret and cannot be used here
       7 |   secret: { secret: true, required_when: token, help: its secret }
         |                                          ^
-      hint: secrets may be used in `auth` only
-    access.yaml:10:132: what rotates is kept in a field of the connection: `refresh_token: "{{ field }}"`
+      hint: secrets are allowed in `auth` only
+    access.yaml:10:132: `rotates` needs a connection field for the token: `refresh_token: "{{ field }}"`
       10 |     oauth2: { grant: refresh_token, token_url: https://id.example.com, client_id: me, refresh_token: "Token {{ token }}", rotates: true }
          |                                                                                                                                    ^
     "#);
@@ -657,28 +657,28 @@ fn what_a_connection_must_have_and_keep_is_checked() {
 #[test]
 fn values_must_fit_what_they_are_for() {
     insta::assert_snapshot!(wrong("values.yaml"), @r#"
-    values.yaml:1:7: `My Shop` is no name: use a-z, 0-9 and `_`, a letter first
+    values.yaml:1:7: `My Shop` is not a valid name: use a-z, 0-9 and `_`, and begin with a letter
       1 | name: My Shop
         |       ^
     values.yaml:2:12: a URL starts with `https://`
       2 | base_url: [api.example.com, "https://{{ region }}.example.com"]
         |            ^
-    values.yaml:2:12: what comes after this is never used, because this has no `when`
+    values.yaml:2:12: the entries after this one are never used, because this one has no `when`
       2 | base_url: [api.example.com, "https://{{ region }}.example.com"]
         |            ^
     values.yaml:4:40: the default `mars` is not among `one_of`
       4 |   region: { one_of: [eu, us], default: mars, help: where it runs }
         |                                        ^
-    values.yaml:6:1: exactly one of `basic`, `bearer`, `header`, `query`, `oauth2` is wanted
+    values.yaml:6:1: exactly one of `basic`, `bearer`, `header`, `query`, `oauth2` is required
       6 | auth: { basic: { username: a, password: "{{ token }}" }, bearer: "{{ token" }
         | ^
-    values.yaml:6:66: this is no template: `{{` without its `}}`
+    values.yaml:6:66: this is not a valid template: `{{` without its `}}`
       6 | auth: { basic: { username: a, password: "{{ token }}" }, bearer: "{{ token" }
         |                                                                  ^
-    values.yaml:8:3: exactly one of `text`, `int`, `bool`, `date`, `list`, `one_of` is wanted
+    values.yaml:8:3: exactly one of `text`, `int`, `bool`, `date`, `list`, `one_of` is required
       8 |   since: { date: soon, text: x }
         |   ^
-    values.yaml:8:18: `soon` is no date; write `2026-01-31` or `1 year ago`
+    values.yaml:8:18: `soon` is not a date; write `2026-01-31` or `1 year ago`
       8 |   since: { date: soon, text: x }
         |                  ^
     values.yaml:9:33: the default is not a list of texts
@@ -690,46 +690,46 @@ fn values_must_fit_what_they_are_for() {
     values.yaml:11:36: the default is not among `one_of`
       11 |   size: { one_of: [s, m], default: xl }
          |                                    ^
-    values.yaml:12:3: `region` is a field of the connection too
+    values.yaml:12:3: `region` is also a connection field
       12 |   region: { text: eu }
          |   ^
-    values.yaml:13:3: `run_id` is a name of weir's own; take another
+    values.yaml:13:3: `run_id` is reserved by weir; choose another name
       13 |   run_id: { int: 1 }
          |   ^
-    values.yaml:14:14: a path below the base URL starts with `/`
+    values.yaml:14:14: a path below the base URL must start with `/`
       14 | test: { get: me }
          |              ^
-    values.yaml:15:24: this limit is greater than 0
+    values.yaml:15:24: this limit must be greater than 0
       15 | limits: { concurrency: 0, requests_per_second: 0, timeout: 0s }
          |                        ^
-    values.yaml:15:48: this limit is greater than 0
+    values.yaml:15:48: this limit must be greater than 0
       15 | limits: { concurrency: 0, requests_per_second: 0, timeout: 0s }
          |                                                ^
-    values.yaml:15:60: this limit is greater than 0
+    values.yaml:15:60: this limit must be greater than 0
       15 | limits: { concurrency: 0, requests_per_second: 0, timeout: 0s }
          |                                                            ^
-    values.yaml:16:22: `a..b` is no path: a name is missing
+    values.yaml:16:22: `a..b` is not a valid path: a name is missing
       16 | defaults: { records: "a..b", page_size: { param: n, max: 1, min: 2 } }
          |                      ^
-    values.yaml:16:66: `min`, 2, is larger than `max`, 1
+    values.yaml:16:66: `min: 2` is larger than `max: 1`
       16 | defaults: { records: "a..b", page_size: { param: n, max: 1, min: 2 } }
          |                                                                  ^
-    values.yaml:18:5: a rule has a condition: `status`, `no_response`, `header` or `body`
+    values.yaml:18:5: a rule needs a condition: `status`, `no_response`, `header` or `body`
       18 |   - { then: empty }
          |     ^
-    values.yaml:19:5: `attempts`, `delay` and `max_delay` go with `backoff`
+    values.yaml:19:5: `attempts`, `delay` and `max_delay` need `backoff`
       19 |   - { status: 404, attempts: 0 }
          |     ^
-    values.yaml:19:30: the first try counts: at least 1 is wanted
+    values.yaml:19:30: the number includes the first attempt, so it must be at least 1
       19 |   - { status: 404, attempts: 0 }
          |                              ^
-    values.yaml:21:5: exactly one of `get`, `post`, `put`, `delete` is wanted
+    values.yaml:21:5: exactly one of `get`, `post`, `put`, `delete` is required
       21 |   - { get: /, post: /, capture: { site: "a[" } }
          |     ^
-    values.yaml:21:41: `a[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+    values.yaml:21:41: `a[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       21 |   - { get: /, post: /, capture: { site: "a[" } }
          |                                         ^
-    values.yaml:22:1: a spec has at least one stream
+    values.yaml:22:1: a spec needs at least one stream
       22 | streams: {}
          | ^
     "#);
@@ -738,78 +738,78 @@ fn values_must_fit_what_they_are_for() {
 #[test]
 fn streams_must_fit_together() {
     insta::assert_snapshot!(wrong("streams.yaml"), @r#"
-    streams.yaml:6:3: `Orders` is no name: use a-z, 0-9 and `_`, a letter first
+    streams.yaml:6:3: `Orders` is not a valid name: use a-z, 0-9 and `_`, and begin with a letter
       6 |   Orders:
         |   ^
-    streams.yaml:6:3: exactly one of `get`, `post`, `requests` is wanted
+    streams.yaml:6:3: exactly one of `get`, `post`, `requests` is required
       6 |   Orders:
         |   ^
-    streams.yaml:9:11: `idd` is no column of the stream
+    streams.yaml:9:11: `idd` is not a column of the stream
       9 |     key: [idd]
         |           ^
       hint: did you mean `id`?
-    streams.yaml:10:15: `parent` is no column of the stream
+    streams.yaml:10:15: `parent` is not a column of the stream
       10 |     replaces: parent
          |               ^
       hint: allowed: id, total, flag, link, label, _weir_own
-    streams.yaml:11:18: this limit is greater than 0
+    streams.yaml:11:18: this limit must be greater than 0
       11 |     concurrency: 0
          |                  ^
-    streams.yaml:12:28: `X Header` cannot be the name of a header
+    streams.yaml:12:28: `X Header` is not a valid header name
       12 |     headers: { "X Header": x }
          |                            ^
-    streams.yaml:13:31: `next[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+    streams.yaml:13:31: `next[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       13 |     paginate: { cursor: { at: "next[", param: cursor } }
          |                               ^
-    streams.yaml:16:25: `a[b` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+    streams.yaml:16:25: `a[b` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       16 |       total: { decimal: "a[b" }
          |                         ^
-    streams.yaml:17:36: the default does not fit the type bool
+    streams.yaml:17:36: the default is not a valid bool
       17 |       flag: { bool: flag, default: 7 }
          |                                    ^
-    streams.yaml:18:21: `label` is computed from its row itself
+    streams.yaml:18:21: `label` is itself computed from the row
       18 |       link: { text: "/orders/{{ row.label }}", default: x }
          |                     ^
-    streams.yaml:18:57: a template always has a value; it needs no default
+    streams.yaml:18:57: a template always has a value, so a default has no effect
       18 |       link: { text: "/orders/{{ row.label }}", default: x }
          |                                                         ^
-    streams.yaml:20:18: `_weir_own` is a column of weir's own; take another name
+    streams.yaml:20:18: `_weir_own` is the name of one of weir's own columns; choose another name
       20 |       _weir_own: text
          |                  ^
-    streams.yaml:21:3: a stream declares its columns
+    streams.yaml:21:3: a stream must declare its columns
       21 |   empty:
          |   ^
-    streams.yaml:22:10: this is no template: syntax error: unexpected end of input, expected expression
+    streams.yaml:22:10: this is not a valid template: syntax error: unexpected end of input, expected expression
       22 |     get: "/empty/{{ 1 + }}"
          |          ^
-    streams.yaml:23:24: the input `since` is no list
+    streams.yaml:23:24: the input `since` is not a list
       23 |     for_each: { input: since, as: day }
          |                        ^
     streams.yaml:26:5: `requests` and `get` or `post` exclude each other
       26 |     requests:
          |     ^
-    streams.yaml:27:17: a path below the base URL starts with `/`
+    streams.yaml:27:17: a path below the base URL must start with `/`
       27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
          |                 ^
-    streams.yaml:27:52: this is neither a whole number nor a template
+    streams.yaml:27:52: this is neither an integer nor a template
       27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
          |                                                    ^
     streams.yaml:27:61: `last` is not defined here
       27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
          |                                                             ^
       hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
-    streams.yaml:27:81: a step is at least 1
+    streams.yaml:27:81: a step must be at least 1
       27 |       - { post: pieces, for_each: { range: { from: one, to: "{{ last }}", step: 0 }, as: n } }
          |                                                                                 ^
-    streams.yaml:28:54: `columns` is a name of weir's own; take another
-      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+    streams.yaml:28:54: `columns` is reserved by weir; choose another name
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
          |                                                      ^
-    streams.yaml:28:88: `[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
-      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
-         |                                                                                        ^
-    streams.yaml:28:100: `n` is not defined here
-      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, descend: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
-         |                                                                                                    ^
+    streams.yaml:28:89: `[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+         |                                                                                         ^
+    streams.yaml:28:101: `n` is not defined here
+      28 |       - { get: /pieces, for_each: { values: [a], as: columns }, children: { with: { id: "[" }, get: "/{{ id }}/{{ n }}" } }
+         |                                                                                                     ^
       hint: allowed: columns, id, run_date, run_id, run_timestamp, since, stream_name
     "#);
 }
@@ -821,14 +821,14 @@ fn how_records_are_counted_is_checked() {
       8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
         |                    ^
       hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
-    counts.yaml:8:31: a path below the base URL starts with `/`
+    counts.yaml:8:31: a path below the base URL must start with `/`
       8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
         |                               ^
     counts.yaml:8:50: `day` is not defined here
       8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
         |                                                  ^
       hint: allowed: columns, run_date, run_id, run_timestamp, since, stream_name
-    counts.yaml:8:69: `n[` is no path: after `[` comes `]`, a number or a quoted name, then `]`
+    counts.yaml:8:69: `n[` is not a valid path: `[` must be followed by `]`, or by a number or a quoted name and `]`
       8 |     count: { when: hour, get: count, query: { q: "{{ day }}" }, at: "n[" }
         |                                                                     ^
     counts.yaml:12:33: unknown key `as`
@@ -852,19 +852,19 @@ fn mistakes_of_form_and_meaning_are_told_at_once() {
       8 |     page_sise: { param: limit, max: 250 }
         |     ^
       hint: did you mean `page_size`?
-    several.yaml:9:11: `idd` is no column of the stream
+    several.yaml:9:11: `idd` is not a column of the stream
       9 |     key: [idd]
         |           ^
       hint: did you mean `id`?
-    several.yaml:13:14: `money` is none of the allowed words
+    several.yaml:13:14: `money` is not one of the allowed words
       13 |       total: money
          |              ^
       hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes
-    several.yaml:15:7: the key `placed_at` is there twice
+    several.yaml:15:7: the key `placed_at` is set twice
       15 |       placed_at: date
          |       ^
-      hint: keep one of the two
-    several.yaml:17:15: nobody feeds the queue `order_idz`
+      hint: remove one of the two
+    several.yaml:17:15: no stream feeds the queue `order_idz`
       17 |     for_each: order_idz
          |               ^
       hint: did you mean `order_ids`?
@@ -875,7 +875,7 @@ fn mistakes_of_form_and_meaning_are_told_at_once() {
     several.yaml:19:16: `many` is not a whole number of 0 or more
       19 |     max_pages: many
          |                ^
-    several.yaml:22:24: nobody feeds the queue `cancelled_ids`
+    several.yaml:22:24: no stream feeds the queue `cancelled_ids`
       22 |     for_each: { queue: cancelled_ids }
          |                        ^
       hint: allowed: order_ids, parent_ids, children_ids
@@ -892,11 +892,11 @@ fn a_replication_tells_all_its_mistakes_at_once() {
       2 | targt: OUT
         | ^
       hint: did you mean `target`?
-    replication.yaml:3:19: `full_refresh` is none of the allowed words
+    replication.yaml:3:19: `full_refresh` is not one of the allowed words
       3 | defaults: { mode: full_refresh, object: "{stream}.parquet" }
         |                   ^
       hint: did you mean `full-refresh`?
-    replication.yaml:5:37: `number` is none of the allowed words
+    replication.yaml:5:37: `number` is not one of the allowed words
       5 |   '*': { select: id, columns: { id: number } }
         |                                     ^
       hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes
@@ -904,25 +904,25 @@ fn a_replication_tells_all_its_mistakes_at_once() {
       6 |   orders: { object: "{run_dat}/x.parquet", disable: true }
         |                                            ^
       hint: did you mean `disabled`?
-    replication.yaml:7:3: the key `orders` is there twice
+    replication.yaml:7:3: the key `orders` is set twice
       7 |   orders:
         |   ^
-      hint: keep one of the two
+      hint: remove one of the two
     "#);
 }
 
 #[test]
 fn a_replication_names_only_placeholders_that_exist() {
     insta::assert_snapshot!(wrong("replication_meaning.yaml"), @r#"
-    replication_meaning.yaml:3:21: `{stream}` is no placeholder
+    replication_meaning.yaml:3:21: `{stream}` is not a placeholder
       3 | defaults: { object: "{stream}.parquet" }
         |                     ^
       hint: did you mean `stream_name`?
-    replication_meaning.yaml:5:21: `{run_dat}` is no placeholder
+    replication_meaning.yaml:5:21: `{run_dat}` is not a placeholder
       5 |   orders: { object: "{run_dat}/x.parquet", files: { zstd_level: 40 } }
         |                     ^
       hint: did you mean `run_date`?
-    replication_meaning.yaml:5:65: levels of zstd go from 1 (fast) to 19 (small)
+    replication_meaning.yaml:5:65: `zstd_level` must be from 1 (fast) to 19 (small)
       5 |   orders: { object: "{run_dat}/x.parquet", files: { zstd_level: 40 } }
         |                                                                 ^
     "#);

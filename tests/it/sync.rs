@@ -3,12 +3,10 @@
 use std::{fs, time::Duration};
 
 use serde_json::Value;
-use weir::{
-    report::{StreamReport, StreamStatus},
-    secret::Secret,
-    sim::{Credentials, Fault, Faults, Options, RetryAfter, STREAMS, Wanted, What, When},
-    sync::{RunReport, RunStatus},
-};
+use weir::cli::simulated::SimulatedApi;
+use weir::report::{StreamReport, StreamStatus};
+use weir::sync::report::{RunReport, RunStatus};
+use weir_sim::{Credentials, Fault, Faults, Options, RetryAfter, STREAMS, Wanted, What, When};
 
 use crate::support::{
     rig::{ALL, Rig, Row, confluence},
@@ -54,7 +52,7 @@ fn compare(rig: &Rig, stream: &str) {
 async fn every_stream_arrives_as_the_tenant_has_it() {
     let rig = Rig::new(Options { heavy_parents: 1, ..tenant() });
     let types: Vec<String> =
-        weir::sim::CUSTOM_CONTENT_TYPES.iter().map(|name| format!("'{name}'")).collect();
+        weir_sim::CUSTOM_CONTENT_TYPES.iter().map(|name| format!("'{name}'")).collect();
     let run =
         rig.run(&inputs(&format!("{{ custom_content_types: [{}] }}", types.join(", ")))).await;
     assert_eq!(run.status, RunStatus::Done, "{run:#?}");
@@ -94,13 +92,13 @@ async fn a_paging_loop_fails_its_stream_and_keeps_the_old_rows() {
     let before = rig.keys("pages");
     let looping = fault("/pages?", When::Always, What::RepeatCursor);
     let broken = Rig {
-        simulator: weir::sim::Simulator::new(Options { pages: 300, ..faulty(vec![looping]) }),
+        simulator: weir_sim::Simulator::new(Options { pages: 300, ..faulty(vec![looping]) }),
         ..rig
     };
     let run = broken.run(ALL).await;
     assert_eq!(run.status, RunStatus::Failed);
     let pages = report(&run, "pages");
-    assert!(pages.error.as_ref().unwrap().contains("paging loop"), "{pages:?}");
+    assert!(pages.error.as_ref().unwrap().contains("pagination loop"), "{pages:?}");
     assert_eq!(report(&run, "tasks").status, StreamStatus::Done);
     assert_eq!(broken.keys("pages"), before);
 }
@@ -112,7 +110,7 @@ async fn a_refused_slice_is_recorded_and_the_rest_arrives() {
     let refused = pages[3]["id"].as_str().unwrap().to_owned();
     let part = format!("/pages/{refused}/labels");
     let rig = Rig {
-        simulator: weir::sim::Simulator::new(faulty(vec![fault(
+        simulator: weir_sim::Simulator::new(faulty(vec![fault(
             &part,
             When::Always,
             What::Status(403),
@@ -145,7 +143,7 @@ async fn a_stream_of_which_every_slice_is_refused_fails() {
 async fn revoked_credentials_empty_nothing() {
     let credentials = Credentials {
         email: "ann@acme.test".to_owned(),
-        token: Secret::new("t0ken"),
+        token: "t0ken".into(),
         scoped: false,
         lacks: Vec::new(),
     };
@@ -154,7 +152,7 @@ async fn revoked_credentials_empty_nothing() {
     assert_eq!(rig.run(ALL).await.status, RunStatus::Done);
     let before = rig.keys("page_labels");
     let faults = Faults { revoke_after: Some(10), ..Faults::default() };
-    let rig = Rig { simulator: weir::sim::Simulator::new(Options { faults, ..options }), ..rig };
+    let rig = Rig { simulator: weir_sim::Simulator::new(Options { faults, ..options }), ..rig };
     let run = rig.run(ALL).await;
     assert_eq!(run.status, RunStatus::Failed);
     let labels = report(&run, "page_labels");
@@ -280,7 +278,7 @@ async fn an_empty_answer_empties_the_target() {
     rig.run(ALL).await;
     assert!(!rig.keys("blog_posts").is_empty());
     let empty = Options { blog_posts: 0, ..tenant() };
-    let rig = Rig { simulator: weir::sim::Simulator::new(empty), ..rig };
+    let rig = Rig { simulator: weir_sim::Simulator::new(empty), ..rig };
     assert_eq!(rig.run(ALL).await.status, RunStatus::Done);
     assert_eq!(rig.rows("blog_posts"), Some(Vec::new()));
     assert_eq!(rig.rows("blog_post_labels"), Some(Vec::new()));
@@ -290,14 +288,20 @@ async fn an_empty_answer_empties_the_target() {
 async fn a_scoped_token_goes_through_the_gateway() {
     let credentials = Credentials {
         email: "ann@acme.test".to_owned(),
-        token: Secret::new("t0ken"),
+        token: "t0ken".into(),
         scoped: true,
         lacks: vec!["read:task:confluence".to_owned()],
     };
     let mut rig = Rig::new(Options { credentials: Some(credentials), ..tenant() })
         .only(&["pages", "tasks", "groups"]);
     rig.fields.open.insert("token".to_owned(), "scoped".to_owned());
-    weir::sync::look_up(&confluence(), &mut rig.fields, &rig.simulator).await.unwrap();
+    weir::sync::connection_test::look_up(
+        &confluence(),
+        &mut rig.fields,
+        &SimulatedApi(rig.simulator.clone()),
+    )
+    .await
+    .unwrap();
     let run = rig.run(ALL).await;
     compare(&rig, "pages");
     compare(&rig, "groups");

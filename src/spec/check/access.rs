@@ -1,7 +1,8 @@
-//! Where requests go, how they authenticate, what is allowed, and what is asked before and after.
+//! Base URLs, authentication, connection fields, limits, and requests outside streams.
 
-use super::{Checker, below};
-use crate::spec::{AuthChoice, OAuth2, OAuth2Grant, Step};
+use super::checker::{Checker, below};
+use crate::spec::api::StepSpec;
+use crate::spec::connect::{AuthChoice, OAuth2, OAuth2Grant};
 use crate::yaml::Finding;
 
 impl Checker<'_> {
@@ -20,7 +21,7 @@ impl Checker<'_> {
             let when = field.required_when.as_deref();
             self.expression(&below(&at, &["required_when"]), when, &known);
             let twice = field.required && when.is_some();
-            let message = "`required` is enough: it has no exception";
+            let message = "`required` already covers all connections";
             self.found_if(twice, &below(&at, &["required_when"]), message);
             let Some(lookup) = &field.lookup else { continue };
             let at = below(&at, &["lookup"]);
@@ -35,7 +36,7 @@ impl Checker<'_> {
         let spec = self.spec;
         let mut known = self.names.connection();
         let choices = &spec.base_url.0;
-        self.found_if(choices.is_empty(), &["base_url"], "a base URL is wanted");
+        self.found_if(choices.is_empty(), &["base_url"], "a base URL is required");
         for (position, choice) in choices.iter().enumerate() {
             let number = position.to_string();
             let at = if choices.len() == 1 { vec!["base_url"] } else { vec!["base_url", &number] };
@@ -56,7 +57,7 @@ impl Checker<'_> {
         }
         self.headers(&["headers"], &spec.headers, &known);
         if let Some(test) = &spec.test {
-            // It is sent once the requests of `setup` are answered.
+            // It is sent after the requests of `setup`, so it may use what they captured.
             known.extend(spec.setup.iter().flat_map(|step| step.capture.keys()).cloned());
             self.url_path(&["test", "get"], &test.get, &known);
             self.query(&["test", "query"], &test.query, &known);
@@ -65,9 +66,9 @@ impl Checker<'_> {
         self.rules(&["responses"], &spec.responses);
     }
 
-    /// Of several choices the first whose `when` holds is taken.
+    /// Of several choices, the first whose `when` holds applies.
     fn reachable(&mut self, at: &[&str], conditional: bool, last: bool) {
-        let message = "what comes after this is never used, because this has no `when`";
+        let message = "the entries after this one are never used, because this one has no `when`";
         self.found_if(!conditional && !last, at, message);
     }
 
@@ -123,7 +124,7 @@ impl Checker<'_> {
         }
         let field = oauth2.refresh_field();
         let kept = field.is_some_and(|field| self.spec.connection.contains_key(field));
-        let message = "what rotates is kept in a field of the connection: \
+        let message = "`rotates` needs a connection field for the token: \
                        `refresh_token: \"{{ field }}\"`";
         self.found_if(oauth2.rotates && !kept, &below(at, &["rotates"]), message);
         let missing = match oauth2.grant {
@@ -146,22 +147,22 @@ impl Checker<'_> {
             ("max_body_mib", limits.max_body_mib == 0),
         ];
         for (key, wrong) in wrong {
-            self.found_if(wrong, &["limits", key], "this limit is greater than 0");
+            self.found_if(wrong, &["limits", key], "this limit must be greater than 0");
         }
         let points = limits.points.as_ref();
         if let Some(points) = points {
             let known = self.names.connection();
             self.expression(&["limits", "points", "when"], points.when.as_deref(), &known);
             let at = ["limits", "points", "per_hour"];
-            self.found_if(points.per_hour == 0, &at, "this limit is greater than 0");
-            let none = points.object.is_empty();
-            let message = "name at least one class of objects with its points";
+            self.found_if(points.per_hour == 0, &at, "this limit must be greater than 0");
+            let none = points.record.is_empty();
+            let message = "name at least one class of records and its points";
             self.found_if(none, &["limits", "points"], message);
         }
         for (name, stream) in &spec.streams {
             let Some(cost) = &stream.cost else { continue };
-            if !points.is_some_and(|points| points.object.contains_key(cost)) {
-                let message = format!("`limits.points.object` has no class `{cost}`");
+            if !points.is_some_and(|points| points.record.contains_key(cost)) {
+                let message = format!("`limits.points.record` has no class `{cost}`");
                 self.found(&["streams", name, "cost"], message);
             }
         }
@@ -173,12 +174,12 @@ impl Checker<'_> {
         self.steps_of("teardown", &spec.teardown, spec.setup.len());
     }
 
-    fn steps_of(&mut self, key: &str, steps: &[Step], before: usize) {
+    fn steps_of(&mut self, key: &str, steps: &[StepSpec], before: usize) {
         let captured = |count: usize| self.spec.setup.iter().take(count);
         for (position, step) in steps.iter().enumerate() {
             let number = position.to_string();
             let at = [key, number.as_str()];
-            // A step sees what steps before it captured.
+            // A step may use the values that earlier steps captured.
             let mut known = self.names.of_run();
             let count = before.max(position);
             known.extend(captured(count).flat_map(|step| step.capture.keys()).cloned());
@@ -205,7 +206,7 @@ impl Checker<'_> {
                 self.variable(&at, name);
                 self.path(&at, path);
                 if key == "teardown" {
-                    let finding = Finding::new(&at, "nothing comes after `teardown` to use this");
+                    let finding = Finding::new(&at, "nothing after `teardown` can use this value");
                     self.findings.push(finding.with_hint("capture it in `setup`"));
                 }
             }

@@ -1,25 +1,26 @@
-//! What a stream says of changes: its cursor, how it is refreshed, where its rows are.
+//! A stream's cursor, its `refresh`, and the columns of its location.
 
 use std::collections::BTreeSet;
 
-use super::{Checker, below};
+use super::checker::{Checker, below};
+use super::names::CURSOR;
 use crate::schema::ColumnType;
-use crate::spec::{Cursor, ForEach, Refresh, RequestSpec, Spec, Stream};
-
-/// The name by which templates see a cursor's bound.
-pub(super) const CURSOR: &str = "cursor";
+use crate::spec::api::Spec;
+use crate::spec::incremental::{Cursor, Refresh};
+use crate::spec::request::{ForEach, RequestSpec};
+use crate::spec::stream::Stream;
 
 impl Checker<'_> {
-    /// Checks the cursor, the refresh and the place of a stream, whose requests define `variables`;
-    /// returns these with those of the cursor's requests.
+    /// Checks the cursor, the refresh and the location of a stream, whose requests define
+    /// `variables`. Returns these with the variables of the cursor's requests.
     pub(super) fn changes(
         &mut self,
         path: &[&str],
         stream: &Stream,
         mut variables: BTreeSet<String>,
     ) -> BTreeSet<String> {
-        for (position, column) in stream.place.iter().enumerate() {
-            self.column_of(&below(path, &["place", &position.to_string()]), column, stream);
+        for (position, column) in stream.location.iter().enumerate() {
+            self.column_of(&below(path, &["location", &position.to_string()]), column, stream);
         }
         if let Some(cursor) = &stream.cursor {
             self.cursor(&below(path, &["cursor"]), stream, cursor, &mut variables);
@@ -44,20 +45,28 @@ impl Checker<'_> {
         if let Some(column) = stream.columns.get(&cursor.field) {
             let grows =
                 [ColumnType::Timestamp, ColumnType::Date, ColumnType::Int].contains(&column.kind);
-            self.found_if(!grows, &field, "a cursor is a timestamp, a date or an int");
+            self.found_if(!grows, &field, "a cursor must be a timestamp, a date or an int");
             let computed = column.from.iter().flat_map(|from| &from.0);
             let computed = computed.into_iter().any(|text| text.contains("{{"));
-            self.found_if(computed, &field, "a cursor is read from a record, not computed");
-            let idle = column.kind == ColumnType::Int && cursor.look_back.is_some();
-            let message = "a look-back is a time, and the cursor is an int";
-            self.found_if(idle, &below(at, &["look_back"]), message);
+            self.found_if(
+                computed,
+                &field,
+                "a cursor must come from a record; it cannot be computed",
+            );
+            let idle = column.kind == ColumnType::Int && cursor.lookback.is_some();
+            let message = "`lookback` is a duration, but the cursor is an int";
+            self.found_if(idle, &below(at, &["lookback"]), message);
         }
         let asks = cursor.newest_first || !cursor.query.is_empty() || !cursor.requests.is_empty();
         let message =
-            "nothing says how to ask for what changed: `query`, `requests` or `newest_first`";
+            "the cursor needs a way to request changes: `query`, `requests` or `newest_first`";
         self.found_if(!asks, at, message);
         let both = !cursor.query.is_empty() && !cursor.requests.is_empty();
-        self.found_if(both, &below(at, &["query"]), "`requests` have queries of their own");
+        self.found_if(
+            both,
+            &below(at, &["query"]),
+            "put the parameters into the queries of `requests`",
+        );
         if let Some(anchor) = &cursor.anchor {
             let planned = self.names.planned();
             self.template(&below(at, &["anchor"]), anchor, &planned);
@@ -78,7 +87,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks the other sources that a request has for some of the stream's columns.
+    /// Checks a request's own sources for some of the stream's columns.
     pub(super) fn sources(
         &mut self,
         at: &[&str],
@@ -100,7 +109,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether all that a stream reads hangs on parents of which it is known when they changed.
+/// Whether everything that a stream reads belongs to parents whose changes are known.
 fn follows_parents(spec: &Spec, stream: &Stream) -> bool {
     let listed = stream.requests.iter().map(|request| request.for_each.as_ref());
     let own = stream.requests.is_empty().then_some(stream.for_each.as_ref());

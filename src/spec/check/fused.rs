@@ -1,17 +1,18 @@
-//! Requests that are sent as one: they must not contradict each other.
+//! Requests that are sent as one must not contradict each other.
 
-use super::{Checker, below};
-use crate::spec::{ForEach, RequestSpec, Spec};
+use super::checker::{Checker, below};
+use crate::spec::api::Spec;
+use crate::spec::request::{ForEach, RequestSpec};
 
-/// A request whose records are embedded, and where it is.
-struct Embedded<'spec> {
+/// A request with embedded records, and its path in the spec.
+struct EmbeddedRequest<'spec> {
     place: Vec<String>,
     request: &'spec RequestSpec,
     queue: &'spec str,
 }
 
 impl Checker<'_> {
-    /// Checks that embedded requests for the same objects give no parameter different values.
+    /// Checks that embedded requests for the same objects do not give a parameter different values.
     pub(super) fn fused(&mut self) {
         let spec = self.spec;
         let all = embedded(spec);
@@ -19,7 +20,7 @@ impl Checker<'_> {
             for (name, value) in &one.request.query {
                 let by_default = spec.defaults.query.get(name);
                 let other = all.iter().enumerate().find(|(at, other)| {
-                    // Of two that say it, the later one is told.
+                    // Of two contradicting requests, the later one is reported.
                     let theirs = match other.request.query.get(name) {
                         Some(_) if *at >= number => None,
                         Some(theirs) => Some(theirs),
@@ -31,8 +32,7 @@ impl Checker<'_> {
                 let stream = other.place.get(1).map_or("", String::as_str);
                 let path = one.request.get.as_deref().unwrap_or_default();
                 let message = format!(
-                    "`{stream}` gives `{name}` another value, and both are sent in one request for \
-                     `{path}`"
+                    "`{stream}` gives `{name}` a different value, but both share one request for `{path}`"
                 );
                 let place: Vec<&str> = one.place.iter().map(String::as_str).collect();
                 self.found(&below(&place, &["query", name]), message);
@@ -41,7 +41,7 @@ impl Checker<'_> {
     }
 }
 
-fn embedded(spec: &Spec) -> Vec<Embedded<'_>> {
+fn embedded(spec: &Spec) -> Vec<EmbeddedRequest<'_>> {
     let mut all = Vec::new();
     for (stream, route, requests) in spec.streams.iter().flat_map(|(name, stream)| {
         stream.routes.iter().map(move |(route, requests)| (name, route, requests))
@@ -56,16 +56,16 @@ fn embedded(spec: &Spec) -> Vec<Embedded<'_>> {
             if requests.0.len() > 1 {
                 place.push(position.to_string());
             }
-            all.push(Embedded { place, request, queue: &items.queue });
+            all.push(EmbeddedRequest { place, request, queue: &items.queue });
         }
     }
     all
 }
 
-impl Embedded<'_> {
-    /// Whether both may be sent as one.
+impl EmbeddedRequest<'_> {
+    /// Whether both may be part of the same request.
     fn meets(&self, other: &Self) -> bool {
-        // Of a stream one route is taken.
+        // A run uses only one route of a stream.
         let apart = self.place.get(1) == other.place.get(1);
         let same = self.queue == other.queue && self.request.get == other.request.get;
         let conditions = (self.request.when.as_deref(), other.request.when.as_deref());
@@ -73,7 +73,7 @@ impl Embedded<'_> {
     }
 }
 
-/// Whether one condition is plainly the opposite of the other.
+/// Whether one condition is textually the opposite of the other.
 fn excludes(one: &str, other: &str) -> bool {
     let opposite = |one: &str, other: &str| {
         let denied = one.trim().strip_prefix("not ").map(str::trim);
@@ -81,7 +81,7 @@ fn excludes(one: &str, other: &str) -> bool {
             let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')'));
             inner.filter(|inner| !inner.contains(['(', ')'])).unwrap_or(text)
         });
-        // `not a and b` denies `a` alone.
+        // `not a and b` negates `a` only.
         let simple = |text: &str| text == denied.unwrap_or_default() && text.contains([' ', '(']);
         bare.is_some_and(|bare| bare.trim() == other.trim() && !simple(bare))
     };

@@ -1,6 +1,8 @@
-//! Queues: each consumed one is fed, and no stream waits for itself.
+//! Queues: every consumed queue is fed, and no stream waits for itself.
 
-use crate::spec::{ForEach, Spec, Stream};
+use crate::spec::api::Spec;
+use crate::spec::request::ForEach;
+use crate::spec::stream::Stream;
 use crate::yaml::Finding;
 
 pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {
@@ -13,10 +15,10 @@ pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {
                     .into_iter()
                     .chain(place.iter().map(String::as_str))
                     .collect();
-                let message = format!("nobody feeds the queue `{queue}`");
+                let message = format!("no stream feeds the queue `{queue}`");
                 let mut finding = Finding::missing(&path, message, queue, fed.iter().copied());
                 finding.hint.get_or_insert_with(|| {
-                    format!("a stream feeds it by `feeds: {{ {queue}: id }}`")
+                    format!("add `feeds: {{ {queue}: id }}` to the parent stream")
                 });
                 findings.push(finding);
             }
@@ -25,7 +27,7 @@ pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {
     for (position, name) in spec.streams.keys().enumerate() {
         let mut trail = vec![name.as_str()];
         if let Some(cycle) = cycle_from(spec, &mut trail) {
-            // A cycle is told once, at the first of its streams.
+            // A cycle is reported once, at its first stream.
             let first = spec.streams.keys().position(|other| cycle.contains(&other.as_str()));
             if first == Some(position) {
                 let message = format!("streams wait for each other: {}", cycle.join(" → "));
@@ -35,7 +37,7 @@ pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Queues that a stream consumes, and where in the stream it says so.
+/// Queues that a stream consumes, each with its path in the stream.
 fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
     let own = stream.for_each.iter().map(|for_each| (vec!["for_each".to_owned()], for_each));
     let listed = stream.requests.iter().enumerate().filter_map(|(position, request)| {
@@ -71,13 +73,14 @@ fn consumed(stream: &Stream) -> Vec<(Vec<String>, &str)> {
     let changed = stream.cursor.iter().flat_map(|cursor| &cursor.requests);
     let changed = changed.map(|request| (vec!["cursor".to_owned()], request));
     let all = requests.chain(changed).chain(routes.iter().cloned());
-    let within = all.flat_map(|(place, request)| {
-        request.within.keys().map(move |queue| (place.clone(), queue.as_str()))
+    let parent_in = all.flat_map(|(place, request)| {
+        request.parent_in.keys().map(move |queue| (place.clone(), queue.as_str()))
     });
-    queues.chain(within).collect()
+    queues.chain(parent_in).collect()
 }
 
-/// A way from the trail's last stream back to its first, each waiting for the one before.
+/// A cycle: the streams from the last one of the trail back to its first, each of which waits for
+/// the one before.
 fn cycle_from<'spec>(spec: &'spec Spec, trail: &mut Vec<&'spec str>) -> Option<Vec<&'spec str>> {
     let (first, last) = (*trail.first()?, *trail.last()?);
     let feeds = &spec.streams.get(last)?.feeds;

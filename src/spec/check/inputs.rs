@@ -1,10 +1,10 @@
-//! Inputs: one type each, and a default that fits it.
+//! Inputs: each has one type, and its default fits that type.
 
 use chrono::NaiveDate;
 use serde_json::Value;
 
-use super::{Checker, below};
-use crate::spec::{Input, ListItem};
+use super::checker::{Checker, below};
+use crate::spec::connect::{Input, ListItem};
 
 impl Checker<'_> {
     pub(super) fn inputs(&mut self) {
@@ -12,7 +12,7 @@ impl Checker<'_> {
             let at = ["inputs", name.as_str()];
             self.variable(&at, name);
             if self.spec.connection.contains_key(name) {
-                self.found(&at, format!("`{name}` is a field of the connection too"));
+                self.found(&at, format!("`{name}` is also a connection field"));
             }
             let given = [
                 input.text.is_some(),
@@ -27,7 +27,7 @@ impl Checker<'_> {
             if let Some(Some(date)) = &input.date
                 && !is_date(date)
             {
-                let message = format!("`{date}` is no date; write `2026-01-31` or `1 year ago`");
+                let message = format!("`{date}` is not a date; write `2026-01-31` or `1 year ago`");
                 self.found(&below(&at, &["date"]), message);
             }
             if let Some(default) = &input.default {
@@ -45,7 +45,7 @@ impl Checker<'_> {
             let fits = default.as_array().is_some_and(|items| items.iter().all(fits));
             self.found_if(!fits, at, &format!("the default is not a list of {wanted}"));
         } else if input.one_of.is_empty() {
-            self.found(at, "`default` goes with `list` and `one_of`; else the type holds it");
+            self.found(at, "`default` is allowed with `list` and `one_of`; other types hold their default as their value");
         } else {
             let known =
                 default.as_str().is_some_and(|text| input.one_of.iter().any(|one| one == text));

@@ -1,7 +1,9 @@
-//! What a spec means, checked: every queue fed, every name defined, every path and template valid.
+//! Checks of what a spec means: every queue is fed, every name is defined, every path and template
+//! is valid.
 
 mod access;
 mod changes;
+mod checker;
 mod fused;
 mod graph;
 mod inputs;
@@ -13,19 +15,13 @@ mod routes;
 mod streams;
 mod unique;
 
-use std::collections::BTreeSet;
-
-use super::{Paginate, QueryValue, ResponseRule, Spec};
-use crate::path::{Path, Step as PathStep};
-use crate::template::{Expression, Template};
+use crate::spec::api::Spec;
 use crate::yaml::Finding;
 
+use checker::Checker;
 use names::Names;
 
-/// Names that every template of a request or column may use.
-const ALWAYS: [&str; 5] = ["columns", "stream_name", "run_id", "run_date", "run_timestamp"];
-
-/// All that is wrong with a spec whose shape is right.
+/// Errors in a spec whose form is valid.
 pub(super) fn check(spec: &Spec) -> Vec<Finding> {
     let mut checker = Checker { spec, names: Names::new(spec), findings: Vec::new() };
     checker.name(&["name"], &spec.name);
@@ -41,222 +37,7 @@ pub(super) fn check(spec: &Spec) -> Vec<Finding> {
     checker.findings
 }
 
-/// What may be wrong with a spec that is valid.
+/// Warnings about a valid spec.
 pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
     [unique::warnings(spec), pages::warnings(spec)].concat()
-}
-
-struct Checker<'spec> {
-    spec: &'spec Spec,
-    names: Names,
-    findings: Vec<Finding>,
-}
-
-/// A path and what is below it.
-fn below<'path>(path: &[&'path str], rest: &[&'path str]) -> Vec<&'path str> {
-    [path, rest].concat()
-}
-
-impl Checker<'_> {
-    fn found(&mut self, path: &[&str], message: impl Into<String>) {
-        self.findings.push(Finding::new(path, message));
-    }
-
-    fn found_if(&mut self, wrong: bool, path: &[&str], message: &str) {
-        if wrong {
-            self.found(path, message);
-        }
-    }
-
-    /// A name that is not among those that are known.
-    fn stranger<'known>(
-        &mut self,
-        path: &[&str],
-        message: String,
-        name: &str,
-        known: impl IntoIterator<Item = &'known str>,
-    ) {
-        self.findings.push(Finding::missing(path, message, name, known));
-    }
-
-    fn name(&mut self, path: &[&str], name: &str) {
-        if !is_name(name) {
-            self.found(path, format!("`{name}` is no name: use a-z, 0-9 and `_`, a letter first"));
-        }
-    }
-
-    /// A name that templates will know.
-    fn variable(&mut self, path: &[&str], name: &str) {
-        self.name(path, name);
-        if ALWAYS.contains(&name) || ["row", changes::CURSOR].contains(&name) {
-            self.found(path, format!("`{name}` is a name of weir's own; take another"));
-        }
-    }
-
-    /// Exactly one of several keys is given.
-    fn one_of(&mut self, path: &[&str], keys: &str, given: &[bool]) {
-        let wrong = given.iter().filter(|given| **given).count() != 1;
-        self.found_if(wrong, path, &format!("exactly one of {keys} is wanted"));
-    }
-
-    /// A path to one value below where it starts.
-    fn path(&mut self, at: &[&str], text: &str) {
-        let Some(path) = self.any_path(at, text) else { return };
-        let many = path.steps.contains(&PathStep::Each);
-        self.found_if(many, at, "`[]` leads to many values, and one is wanted here");
-        let up = path.steps.contains(&PathStep::Up);
-        self.found_if(up, at, "`^` goes with the columns of nested records only");
-    }
-
-    /// A path to records, which may lead through others.
-    fn records_path(&mut self, at: &[&str], text: &str) {
-        let Some(path) = self.any_path(at, text) else { return };
-        let up = path.steps.contains(&PathStep::Up);
-        self.found_if(up, at, "records are below the answer, which nothing encloses");
-    }
-
-    fn any_path(&mut self, at: &[&str], text: &str) -> Option<Path> {
-        match Path::parse(text) {
-            Ok(path) => Some(path),
-            Err(error) => {
-                self.found(at, format!("`{text}` is no path: {error}"));
-                None
-            }
-        }
-    }
-
-    fn expression(&mut self, at: &[&str], text: Option<&str>, known: &BTreeSet<String>) {
-        let Some(text) = text else { return };
-        match Expression::parse(text) {
-            Ok(expression) => self.defined(at, &expression.variables(), known),
-            Err(error) => self.found(at, format!("this is no expression: {error}")),
-        }
-    }
-
-    fn template(&mut self, at: &[&str], text: &str, known: &BTreeSet<String>) {
-        match Template::parse(text) {
-            Ok(template) => self.defined(at, &template.variables(), known),
-            Err(error) => self.found(at, format!("this is no template: {error}")),
-        }
-    }
-
-    /// A template that is appended to the base URL.
-    fn url_path(&mut self, at: &[&str], text: &str, known: &BTreeSet<String>) {
-        self.template(at, text, known);
-        let apart = text.starts_with('/') || text.starts_with("{{");
-        self.found_if(!apart, at, "a path below the base URL starts with `/`");
-    }
-
-    fn query<'value>(
-        &mut self,
-        at: &[&str],
-        query: impl IntoIterator<Item = (&'value String, &'value QueryValue)>,
-        known: &BTreeSet<String>,
-    ) {
-        for (name, value) in query {
-            for text in &value.0 {
-                self.template(&below(at, &[name]), text, known);
-            }
-        }
-    }
-
-    fn headers<'value>(
-        &mut self,
-        at: &[&str],
-        headers: impl IntoIterator<Item = (&'value String, &'value String)>,
-        known: &BTreeSet<String>,
-    ) {
-        for (name, text) in headers {
-            let at = below(at, &[name]);
-            if !is_header(name) {
-                self.found(&at, format!("`{name}` cannot be the name of a header"));
-            }
-            self.template(&at, text, known);
-        }
-    }
-
-    fn defined(&mut self, at: &[&str], used: &BTreeSet<String>, known: &BTreeSet<String>) {
-        for name in used.difference(known) {
-            if self.names.is_secret(name) {
-                let message = format!("`{name}` is secret and cannot be used here");
-                let finding = Finding::new(at, message);
-                self.findings.push(finding.with_hint("secrets may be used in `auth` only"));
-                continue;
-            }
-            let message = format!("`{name}` is not defined here");
-            self.stranger(at, message, name, known.iter().map(String::as_str));
-        }
-    }
-
-    fn rules(&mut self, path: &[&str], rules: &[ResponseRule]) {
-        for (position, rule) in rules.iter().enumerate() {
-            let position = position.to_string();
-            let at = below(path, &[&position]);
-            let asked = rule.status.is_some() || rule.header.is_some() || rule.body.is_some();
-            self.found_if(
-                !asked && !rule.no_response,
-                &at,
-                "a rule has a condition: `status`, `no_response`, `header` or `body`",
-            );
-            self.found_if(
-                asked && rule.no_response,
-                &below(&at, &["no_response"]),
-                "without a response there is no `status`, `header` or `body` to look at",
-            );
-            if let Some(body) = rule.body.as_ref().and_then(|body| body.at.as_deref()) {
-                self.path(&below(&at, &["body", "at"]), body);
-            }
-            let attempts = below(&at, &["attempts"]);
-            self.found_if(
-                rule.attempts == Some(0),
-                &attempts,
-                "the first try counts: at least 1 is wanted",
-            );
-            let tuned = rule.attempts.is_some() || rule.delay.is_some() || rule.max_delay.is_some();
-            self.found_if(
-                tuned && rule.backoff.is_none(),
-                &at,
-                "`attempts`, `delay` and `max_delay` go with `backoff`",
-            );
-        }
-    }
-
-    fn paginate(&mut self, path: &[&str], paginate: Option<&Paginate>) {
-        let Some(paginate) = paginate else { return };
-        let (form, paths) = match paginate {
-            Paginate::None | Paginate::LinkHeader(_) => return,
-            Paginate::NextUrl(pages) => ("next_url", vec![("at", Some(&pages.at))]),
-            Paginate::Cursor(pages) => {
-                let signs = [("last", pages.last.as_ref()), ("more", pages.more.as_ref())];
-                ("cursor", [vec![("at", Some(&pages.at))], signs.to_vec()].concat())
-            }
-            Paginate::Page(pages) | Paginate::Offset(pages) => {
-                let form = if matches!(paginate, Paginate::Page(_)) { "page" } else { "offset" };
-                let signs = [
-                    ("last", pages.last.as_ref()),
-                    ("more", pages.more.as_ref()),
-                    ("total", pages.total.as_ref()),
-                    ("pages", pages.pages.as_ref()),
-                ];
-                (form, signs.to_vec())
-            }
-        };
-        for (key, text) in paths {
-            if let Some(text) = text {
-                self.path(&below(path, &["paginate", form, key]), text);
-            }
-        }
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    let letters = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
-    text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.chars().all(|letter| letters(letter) || letter == '_')
-}
-
-/// Whether a text is a token of RFC 9110 §5.6.2.
-fn is_header(name: &str) -> bool {
-    let sign = |letter: char| "!#$%&'*+-.^_`|~".contains(letter);
-    !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || sign(letter))
 }

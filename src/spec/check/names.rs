@@ -1,12 +1,18 @@
-//! The names that templates of a spec may use.
+//! The variables that templates of a spec may use.
 
 use std::collections::BTreeSet;
 
-use super::ALWAYS;
-use crate::spec::Spec;
+use crate::spec::api::Spec;
+
+/// Variables of every template of a request or column.
+pub(super) const ALWAYS: [&str; 5] =
+    ["columns", "stream_name", "run_id", "run_date", "run_timestamp"];
+
+/// Variable that holds a cursor's bound.
+pub(super) const CURSOR: &str = "cursor";
 
 pub(super) struct Names {
-    /// Connection fields that may be shown.
+    /// Non-secret connection fields.
     fields: BTreeSet<String>,
     secrets: BTreeSet<String>,
     inputs: BTreeSet<String>,
@@ -28,28 +34,28 @@ impl Names {
         }
     }
 
-    /// For what is decided by the connection alone.
+    /// Variables of templates that depend on the connection only.
     pub(super) fn connection(&self) -> BTreeSet<String> {
         self.fields.clone()
     }
 
-    /// For authentication.
+    /// Variables of templates for authentication.
     pub(super) fn with_secrets(&self) -> BTreeSet<String> {
         self.fields.union(&self.secrets).cloned().collect()
     }
 
-    /// For the requests before and after the streams.
+    /// Variables of requests before and after the streams.
     pub(super) fn of_run(&self) -> BTreeSet<String> {
         let run = ["run_id", "run_date", "run_timestamp"].map(str::to_owned);
         self.fields.union(&self.inputs).cloned().chain(run).collect()
     }
 
-    /// For what is decided about a stream before anything is requested.
+    /// Variables of templates that weir renders before a stream sends requests.
     pub(super) fn planned(&self) -> BTreeSet<String> {
         self.fields.union(&self.inputs).cloned().chain(ALWAYS.map(str::to_owned)).collect()
     }
 
-    /// For the requests of a stream, with the variables that they define.
+    /// Variables of a stream's requests, including those that the requests define.
     pub(super) fn with(&self, variables: &BTreeSet<String>) -> BTreeSet<String> {
         let mut all = self.planned();
         all.extend(self.captured.union(variables).cloned());

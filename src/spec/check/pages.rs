@@ -1,23 +1,26 @@
-//! Requests of whose pages a spec says nothing: a warning, since one page may be all there is.
+//! Warnings about listings without `paginate`, since their first page may not be the only one.
 
-use crate::spec::{RequestSpec, Spec, Stream};
+use crate::spec::api::Spec;
+use crate::spec::request::RequestSpec;
+use crate::spec::stream::Stream;
 use crate::yaml::Finding;
 
-/// Streams whose listings end after the first page because nothing is declared.
+/// Warnings for streams whose listings end after the first page because the spec declares no
+/// pagination.
 pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
     if spec.defaults.paginate.is_some() {
         return Vec::new();
     }
     let silent = spec.streams.iter().filter(|(_, stream)| is_silent(stream));
     let finding = |(name, _): (&String, &Stream)| {
-        let message = "nothing is said of pages: only the first page of each answer is read";
+        let message = "`paginate` is missing: weir reads only the first page of each listing";
         Finding::new(&["streams", name], message)
-            .with_hint("declare `paginate`, or `paginate: none` if there is but one page")
+            .with_hint("declare `paginate`, or `paginate: none` if there is only one page")
     };
     silent.map(finding).collect()
 }
 
-/// Whether a request of a stream is for a list, as far as that shows, and says nothing of pages.
+/// Whether a request of a stream seems to read a list without declaring `paginate`.
 fn is_silent(stream: &Stream) -> bool {
     let own = stream.own_request();
     let all =

@@ -1,13 +1,16 @@
-//! Paths in records that no column names: an API has more fields than a spec declares, so that a path is
-//! taken for wrong only when it is all but that of a declared one.
+//! Misspelt paths in records. An API has more fields than a spec declares, so a path counts as
+//! misspelt only if it nearly equals the path of a declared column.
 
-use super::{Checker, below};
-use crate::path::{Path, Step};
-use crate::spec::{ColumnSpec, Feed, ForEach, Having, RequestSpec, Stream};
+use super::checker::{Checker, below};
+use crate::path::{Path, PathStep};
+use crate::spec::column::ColumnSpec;
+use crate::spec::records::{Feed, Filter};
+use crate::spec::request::{ForEach, RequestSpec};
+use crate::spec::stream::Stream;
 use crate::yaml::{Finding, is_slip};
 
 impl Checker<'_> {
-    /// Checks the paths by which a request meets records of other streams, and of queues.
+    /// Checks the paths with which a request refers to records of other streams and of queues.
     pub(super) fn joints(&mut self, at: &[&str], stream: &Stream, request: &RequestSpec) {
         let spec = self.spec;
         if let Some(ForEach::Queue(items)) = &request.for_each {
@@ -26,18 +29,18 @@ impl Checker<'_> {
         }
         let own = request.columns.iter().chain(&stream.columns);
         let known: Vec<&str> = own.flat_map(|(name, column)| paths_in(name, column)).collect();
-        for (queue, path) in &request.within {
-            self.slip(&below(at, &["within", queue]), path, "the stream", &known);
+        for (queue, path) in &request.parent_in {
+            self.slip(&below(at, &["parent_in", queue]), path, "the stream", &known);
         }
-        if let Some(found) = &request.found {
+        if let Some(covers) = &request.covers {
             let around = known.iter().filter_map(|path| path.strip_prefix("^."));
             let around: Vec<&str> = around.collect();
-            let at = below(at, &["found", "at"]);
-            self.slip(&at, &found.at, "the stream, by `^`", &around);
+            let at = below(at, &["covers", "at"]);
+            self.slip(&at, &covers.at, "the stream, by `^`", &around);
         }
     }
 
-    /// Checks that no column's path goes up further than there are records around its own, in any of the
+    /// Checks that no column's path goes up further than there are enclosing records, in any of the
     /// stream's requests.
     pub(super) fn heights(&mut self, path: &[&str], stream: &Stream) {
         let spec = self.spec;
@@ -63,10 +66,10 @@ impl Checker<'_> {
                 let records = records.map_or("", |records| records.as_str());
                 let message = if too_high {
                     format!(
-                        "this goes up further than there are records around those at `{records}`"
+                        "this path goes up further than there are records that enclose those at `{records}`"
                     )
                 } else if mixed {
-                    "all paths of a column lead into the same record".to_owned()
+                    "all paths of a column must lead into the same record".to_owned()
                 } else {
                     continue;
                 };
@@ -81,33 +84,34 @@ impl Checker<'_> {
             return;
         }
         if let Some(meant) = known.iter().find(|known| is_slip(path, known)) {
-            let message = format!("`{path}` is the path of no column of {whose}");
-            let hint = format!("did you mean `{meant}`? A path that is meant so needs a column");
+            let message = format!("`{path}` is not the path of a column of {whose}");
+            let hint =
+                format!("did you mean `{meant}`? If the path is correct, declare a column with it");
             self.findings.push(Finding::new(at, message).with_hint(hint));
         }
     }
 }
 
-/// How many records enclose those at a path.
+/// Number of records that enclose those at a path.
 fn enclosing(records: &str) -> usize {
     let path = Path::parse(records).unwrap_or_default();
-    let all = path.steps.iter().filter(|step| **step == Step::Each).count();
-    // `data[]` is the list at `data`.
-    all - usize::from(path.steps.last() == Some(&Step::Each))
+    let all = path.steps.iter().filter(|step| **step == PathStep::Each).count();
+    // `data[]` means the list at `data`.
+    all - usize::from(path.steps.last() == Some(&PathStep::Each))
 }
 
-/// How many records a path goes up.
+/// Number of records that a path goes up.
 fn height(text: &str) -> usize {
     let path = Path::parse(text).unwrap_or_default();
-    path.steps.iter().take_while(|step| **step == Step::Up).count()
+    path.steps.iter().take_while(|step| **step == PathStep::Up).count()
 }
 
-/// Paths of a stream's records that it names.
+/// Paths in a stream's records that the stream declares.
 fn paths_of(stream: &Stream) -> impl Iterator<Item = &str> {
     let columns = stream.columns.iter().flat_map(|(name, column)| paths_in(name, column));
     let feeds = stream.feeds.values();
-    let having = feeds.clone().filter_map(|feed| feed.having()).flat_map(Having::all);
-    columns.chain(feeds.map(Feed::value)).chain(having.map(|(path, _)| path))
+    let filter = feeds.clone().filter_map(|feed| feed.filter()).flat_map(Filter::all);
+    columns.chain(feeds.map(Feed::value)).chain(filter.map(|(path, _)| path))
 }
 
 /// Paths of a column.

@@ -1,11 +1,14 @@
-//! Requests: what they are repeated over, their templates, pages and bodies.
+//! Requests: the values they are sent for, their templates, pages and bodies.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Checker, below};
-use crate::spec::{Body, Defaults, Descend, ForEach, Having, PageSize, QueueItems, RequestSpec};
+use super::checker::{Checker, below};
+use crate::spec::api::Defaults;
+use crate::spec::pages::PageSize;
+use crate::spec::records::Filter;
+use crate::spec::request::{Body, Children, ForEach, QueueItems, RequestSpec};
 
 impl Checker<'_> {
     pub(super) fn defaults(&mut self) {
@@ -42,12 +45,12 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks a request; returns the variables that it defines.
+    /// Checks a request. Returns the variables that it defines.
     pub(super) fn request(&mut self, path: &[&str], request: &RequestSpec) -> BTreeSet<String> {
         self.request_with(path, request, &[])
     }
 
-    /// Checks a request whose templates see more variables; returns all of them.
+    /// Checks a request whose templates may use more variables. Returns all of them.
     pub(super) fn request_with(
         &mut self,
         path: &[&str],
@@ -63,13 +66,13 @@ impl Checker<'_> {
             }
         }
         self.templates(path, request, &variables);
-        if let Some(descend) = &request.descend {
-            self.descend(&below(path, &["descend"]), descend, &mut variables);
+        if let Some(children) = &request.children {
+            self.children(&below(path, &["children"]), children, &mut variables);
         }
         variables
     }
 
-    /// Checks what a request is repeated over; returns its variable.
+    /// Checks the `for_each` of a request. Returns its variable.
     fn for_each(&mut self, at: &[&str], for_each: &ForEach) -> String {
         let planned = self.names.planned();
         let mut chunk = None;
@@ -98,19 +101,23 @@ impl Checker<'_> {
                     let at = below(at, &["range", key]);
                     self.template(&at, &bound.0, &planned);
                     let number = bound.0.contains("{{") || bound.0.parse::<i64>().is_ok();
-                    self.found_if(!number, &at, "this is neither a whole number nor a template");
+                    self.found_if(!number, &at, "this is neither an integer nor a template");
                 }
                 let zero = range.step == 0;
-                self.found_if(zero, &below(at, &["range", "step"]), "a step is at least 1");
+                self.found_if(zero, &below(at, &["range", "step"]), "a step must be at least 1");
                 &items.variable
             }
         };
-        self.found_if(chunk == Some(0), &below(at, &["chunk"]), "a chunk has at least 1 value");
+        self.found_if(
+            chunk == Some(0),
+            &below(at, &["chunk"]),
+            "a chunk must have at least 1 value",
+        );
         self.variable(&below(at, &["as"]), variable);
         variable.to_owned()
     }
 
-    /// Checks what comes along with the values of a queue; adds its variables.
+    /// Checks what a queue carries with its values. Adds its variables.
     fn carried(&mut self, at: &[&str], items: &QueueItems, variables: &mut BTreeSet<String>) {
         for (name, path) in &items.carry {
             let at = below(at, &["carry", name]);
@@ -126,7 +133,7 @@ impl Checker<'_> {
         let inputs = &self.spec.inputs;
         match inputs.get(name) {
             Some(input) if input.list.is_some() => {}
-            Some(_) => self.found(at, format!("the input `{name}` is no list")),
+            Some(_) => self.found(at, format!("the input `{name}` is not a list")),
             None => {
                 let message = format!("there is no input `{name}`");
                 self.stranger(at, message, name, inputs.keys().map(String::as_str));
@@ -134,27 +141,27 @@ impl Checker<'_> {
         }
     }
 
-    fn descend(&mut self, at: &[&str], descend: &Descend, variables: &mut BTreeSet<String>) {
-        for (name, path) in &descend.with {
+    fn children(&mut self, at: &[&str], children: &Children, variables: &mut BTreeSet<String>) {
+        for (name, path) in &children.with {
             let at = below(at, &["with", name]);
             self.variable(&at, name);
             self.path(&at, path);
         }
-        variables.extend(descend.with.keys().cloned());
+        variables.extend(children.with.keys().cloned());
         let known = self.names.with(variables);
-        self.url_path(&below(at, &["get"]), &descend.get, &known);
-        self.query(&below(at, &["query"]), descend.query.iter().flatten(), &known);
-        for (text, _) in descend.having.iter().flat_map(Having::all) {
-            self.path(&below(at, &["having"]), text);
+        self.url_path(&below(at, &["get"]), &children.get, &known);
+        self.query(&below(at, &["query"]), children.query.iter().flatten(), &known);
+        for (text, _) in children.filter.iter().flat_map(Filter::all) {
+            self.path(&below(at, &["filter"]), text);
         }
-        if let Some(unless) = &descend.unless {
+        if let Some(unless) = &children.unless {
             self.path(&below(at, &["unless"]), unless);
         }
-        let flat = descend.max_depth == 0;
-        self.found_if(flat, &below(at, &["max_depth"]), "at least 1 level is wanted");
+        let flat = children.max_depth == 0;
+        self.found_if(flat, &below(at, &["max_depth"]), "at least 1 level is required");
     }
 
-    /// Checks the parts of a request that use variables, and its pages.
+    /// Checks the parts of a request that use variables, and its pagination.
     pub(super) fn templates(
         &mut self,
         path: &[&str],
@@ -175,24 +182,24 @@ impl Checker<'_> {
         if let Some(records) = &request.records {
             self.records_path(&below(path, &["records"]), records);
         }
-        for (text, _) in request.having.iter().flat_map(Having::all) {
-            self.path(&below(path, &["having"]), text);
+        for (text, _) in request.filter.iter().flat_map(Filter::all) {
+            self.path(&below(path, &["filter"]), text);
         }
-        for (queue, text) in &request.within {
-            self.path(&below(path, &["within", queue]), text);
+        for (queue, text) in &request.parent_in {
+            self.path(&below(path, &["parent_in", queue]), text);
         }
         self.paginate(path, request.paginate.as_ref());
         self.page_size(path, request.page_size.as_ref());
         let none = request.max_pages == Some(0);
-        self.found_if(none, &below(path, &["max_pages"]), "at least 1 page is wanted");
+        self.found_if(none, &below(path, &["max_pages"]), "at least 1 page is required");
     }
 
     fn page_size(&mut self, path: &[&str], size: Option<&PageSize>) {
         let Some(PageSize { max, min, .. }) = size else { return };
         let at = below(path, &["page_size", "max"]);
-        self.found_if(*max == 0, &at, "a page has at least 1 record");
+        self.found_if(*max == 0, &at, "a page must have at least 1 record");
         if *max > 0 && min > max {
-            let message = format!("`min`, {min}, is larger than `max`, {max}");
+            let message = format!("`min: {min}` is larger than `max: {max}`");
             self.found(&below(path, &["page_size", "min"]), message);
         }
     }

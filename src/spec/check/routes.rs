@@ -1,27 +1,28 @@
-//! Routes: other requests for a stream's rows.
+//! Routes: alternative requests for a stream's rows.
 
 use std::collections::BTreeSet;
 
-use super::{Checker, below};
+use super::checker::{Checker, below};
 use crate::schema::ColumnType;
-use crate::spec::{Derive, Fetch, ForEach, OWN, QueueItems, RequestSpec, Stream};
+use crate::spec::request::{ForEach, QueueItems, RequestSpec};
+use crate::spec::routes::{DEFAULT, Fetch};
+use crate::spec::stream::Stream;
 use crate::template::Template;
 
 impl Checker<'_> {
-    /// Checks that a stream's own requests have nothing that only those of its routes may.
+    /// Checks that a stream's own requests have no key that only requests of routes may have.
     pub(super) fn routeless(&mut self, path: &[&str], stream: &Stream) {
         let changes = stream.cursor.iter().flat_map(|cursor| &cursor.requests);
         let mut all = stream.requests.iter().chain(changes);
         let routed = all.any(|request| {
-            let placed = request.embedded.is_some() || request.found.is_some();
+            let placed = request.embedded.is_some() || request.covers.is_some();
             placed || request.derive.is_some() || request.fetch.is_some()
         });
-        let message =
-            "`embedded`, `derive`, `found` and `fetch` go with the requests of `routes` only";
+        let message = "`embedded`, `derive`, `covers` and `fetch` are allowed in the requests of `routes` only";
         self.found_if(routed, &below(path, &["requests"]), message);
     }
 
-    /// Checks the routes of a stream; returns the variables with those of their requests.
+    /// Checks the routes of a stream. Returns the variables, including those of their requests.
     pub(super) fn routes(
         &mut self,
         path: &[&str],
@@ -31,9 +32,13 @@ impl Checker<'_> {
         for (name, requests) in &stream.routes {
             let at = below(path, &["routes", name]);
             self.name(&at, name);
-            self.found_if(name == OWN, &at, "`own` is the route of the stream's own requests");
+            self.found_if(
+                name == DEFAULT,
+                &at,
+                "`default` is the route of the stream's own requests; choose another name",
+            );
             let none = requests.0.is_empty();
-            self.found_if(none, &at, "a route has at least one request");
+            self.found_if(none, &at, "a route needs at least one request");
             for (position, request) in requests.0.iter().enumerate() {
                 let position = position.to_string();
                 let listed = requests.0.len() > 1;
@@ -59,76 +64,74 @@ impl Checker<'_> {
         request: &RequestSpec,
         own: &BTreeSet<String>,
     ) {
-        let items = match &request.for_each {
-            Some(ForEach::Queue(items)) => Some(items),
-            _ => None,
-        };
+        let items = queue_items(request);
         let has_own = items.is_some_and(|items| own_queues(stream).contains(&items.queue.as_str()));
         let chunked = items.is_some_and(|items| items.chunk.is_some());
         if let Some(embedded) = &request.embedded {
             let at = below(at, &["embedded"]);
             let fits = has_own && !chunked && request.get.is_some();
-            let message = "this goes with a `get` for single values of a queue over which the \
-                           stream's own request goes too";
+            let message = "this needs a `get` for single values of a queue for which the stream \
+                           also has an own request";
             self.found_if(!fits, &at, message);
             self.path(&below(&at, &["more"]), &embedded.more);
             self.path(&below(&at, &["cursor"]), &embedded.cursor);
         }
-        if let Some(found) = &request.found {
-            let at = below(at, &["found"]);
+        if let Some(covers) = &request.covers {
+            let at = below(at, &["covers"]);
             let fits = has_own && chunked;
-            let message = "this goes with chunks of a queue over which the stream's own request \
-                           goes one by one";
+            let message = "this needs a `chunk` of a queue for whose single values the stream \
+                           has an own request";
             self.found_if(!fits, &at, message);
-            self.records_path(&below(&at, &["records"]), &found.records);
-            self.path(&below(&at, &["at"]), &found.at);
-            if let Some(more) = &found.more {
+            self.records_path(&below(&at, &["records"]), &covers.records);
+            self.path(&below(&at, &["at"]), &covers.at);
+            if let Some(more) = &covers.more {
                 self.path(&below(&at, &["more"]), more);
             }
         }
-        if let Some(derive) = &request.derive {
-            self.derive(&below(at, &["derive"]), stream, (derive, items, request), own);
-        }
-        if let Some(fetch) = &request.fetch {
-            self.fetch(&below(at, &["fetch"]), stream, (fetch, request), own);
-        }
+        self.derive(&below(at, &["derive"]), stream, request, own);
+        self.fetch(&below(at, &["fetch"]), stream, request, own);
     }
 
     fn fetch(
         &mut self,
         at: &[&str],
         stream: &Stream,
-        (fetch, request): (&Fetch, &RequestSpec),
+        request: &RequestSpec,
         own: &BTreeSet<String>,
     ) {
+        let Some(fetch) = &request.fetch else { return };
         let Fetch { id, version, brings, variable, chunk, get, query } = fetch;
         let same = |own: &Option<ForEach>| *own == request.for_each;
         let listed = stream
             .requests
             .iter()
             .any(|own| same(if own.for_each.is_some() { &own.for_each } else { &stream.for_each }));
-        let message = "none of the stream's own requests has the same `for_each`, to be sent instead \
-                       where this one is refused";
+        let message = "none of the stream's own requests has the same `for_each`: weir sends it if \
+                       the API refuses this one";
         let alone = stream.requests.is_empty() && same(&stream.for_each);
         self.found_if(!listed && !alone, at, message);
-        let message = "this goes with streams whose slices replace no parent's rows";
+        let message = "this is not allowed in streams with `replaces`";
         self.found_if(stream.replaces.is_some(), at, message);
         let others = stream.routes.values().flat_map(|route| &route.0);
         let mut others = others.filter_map(|request| request.fetch.as_ref());
         let alike = others.all(|other| (&other.version, &other.brings) == (version, brings));
-        let message = "all routes of a stream have the same `version` and `brings`";
+        let message = "all routes of a stream must have the same `version` and `brings`";
         self.found_if(!alike, at, message);
-        self.found_if(brings.is_empty(), &below(at, &["brings"]), "at least one column is wanted");
+        self.found_if(
+            brings.is_empty(),
+            &below(at, &["brings"]),
+            "at least one column is required",
+        );
         let texts = query.values().flat_map(|value| &value.0).chain([get]);
         let used = texts.filter_map(|text| Template::parse(text).ok());
         let unused = !used.flat_map(|text| text.variables()).any(|name| name == *variable);
-        let message = "neither `get` nor `query` has this variable";
+        let message = "neither `get` nor `query` uses this variable";
         self.found_if(unused, &below(at, &["as"]), message);
-        let others = request.embedded.is_some() || request.found.is_some();
-        let others = others || request.derive.is_some() || request.descend.is_some();
+        let others = request.embedded.is_some() || request.covers.is_some();
+        let others = others || request.derive.is_some() || request.children.is_some();
         let fits = request.get.is_some() && !others;
         let message =
-            "this goes with a `get`, and not with `embedded`, `found`, `derive` or `descend`";
+            "this needs `get`, and excludes `embedded`, `covers`, `derive` and `children`";
         self.found_if(!fits, at, message);
         self.path(&below(at, &["id"]), id);
         self.path(&below(at, &["version"]), version);
@@ -136,7 +139,7 @@ impl Checker<'_> {
             let from = column.from.as_ref().map_or(vec![key], |from| from.0.iter().collect());
             matches!(column.kind, ColumnType::Text | ColumnType::Int) && from == [id]
         }));
-        let message = "the stream's key is not this one value, as text or int";
+        let message = "the stream's key must be this one value, as text or int";
         self.found_if(!is_key, &below(at, &["id"]), message);
         for (position, column) in brings.iter().enumerate() {
             let position = position.to_string();
@@ -144,7 +147,7 @@ impl Checker<'_> {
         }
         let at_as = below(at, &["as"]);
         self.variable(&at_as, variable);
-        self.found_if(*chunk == 0, &below(at, &["chunk"]), "at least 1 is wanted");
+        self.found_if(*chunk == 0, &below(at, &["chunk"]), "a chunk must have at least 1 id");
         let known = own.iter().cloned().chain([variable.clone()]).collect();
         let known = self.names.with(&known);
         self.url_path(&below(at, &["get"]), get, &known);
@@ -155,11 +158,13 @@ impl Checker<'_> {
         &mut self,
         at: &[&str],
         stream: &Stream,
-        (derive, items, request): (&Derive, Option<&QueueItems>, &RequestSpec),
+        request: &RequestSpec,
         own: &BTreeSet<String>,
     ) {
+        let Some(derive) = &request.derive else { return };
+        let items = queue_items(request);
         let fits = items.is_some_and(|items| items.chunk.is_none());
-        self.found_if(!fits, at, "this goes with single values of a queue");
+        self.found_if(!fits, at, "this needs a `for_each` over single values of a queue");
         let known = self.names.with(own);
         self.expression(&below(at, &["when"]), Some(&derive.when), &known);
         let computed = |column: &String| {
@@ -185,7 +190,14 @@ impl Checker<'_> {
     }
 }
 
-/// The queues over whose single values the stream's own requests go.
+fn queue_items(request: &RequestSpec) -> Option<&QueueItems> {
+    match &request.for_each {
+        Some(ForEach::Queue(items)) => Some(items),
+        _ => None,
+    }
+}
+
+/// The queues for whose single values the stream's own requests are sent.
 fn own_queues(stream: &Stream) -> Vec<&str> {
     let listed = stream.requests.iter().map(|request| request.for_each.as_ref());
     let own = stream.requests.is_empty().then_some(stream.for_each.as_ref());

@@ -5,16 +5,19 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
-use super::{Checker, below};
-use crate::path::Step;
+use super::checker::{Checker, below};
+use crate::path::PathStep;
 use crate::schema::{ColumnType, EXTRA};
-use crate::spec::{ColumnSpec, Having, RequestSpec, Stream};
+use crate::spec::column::ColumnSpec;
+use crate::spec::records::Filter;
+use crate::spec::request::RequestSpec;
+use crate::spec::stream::Stream;
 use crate::template::Template;
 
 impl Checker<'_> {
     pub(super) fn streams(&mut self) {
         let spec = self.spec;
-        self.found_if(spec.streams.is_empty(), &["streams"], "a spec has at least one stream");
+        self.found_if(spec.streams.is_empty(), &["streams"], "a spec needs at least one stream");
         for (name, stream) in &spec.streams {
             self.stream(&["streams", name], stream);
         }
@@ -25,9 +28,9 @@ impl Checker<'_> {
             self.name(path, name);
         }
         let bare = stream.columns.is_empty() && !stream.internal;
-        self.found_if(bare, path, "a stream declares its columns");
+        self.found_if(bare, path, "a stream must declare its columns");
         let idle = stream.internal && stream.feeds.is_empty();
-        self.found_if(idle, &below(path, &["internal"]), "an internal stream feeds a queue");
+        self.found_if(idle, &below(path, &["internal"]), "an internal stream must feed a queue");
         let positions: Vec<String> = (0..stream.key.len()).map(|at| at.to_string()).collect();
         for (column, position) in stream.key.iter().zip(&positions) {
             self.column_of(&below(path, &["key", position]), column, stream);
@@ -39,7 +42,7 @@ impl Checker<'_> {
             let at = below(path, &["feeds", queue]);
             self.name(&at, queue);
             self.path(&at, feed.value());
-            for (text, _) in feed.having().into_iter().flat_map(Having::all) {
+            for (text, _) in feed.filter().into_iter().flat_map(Filter::all) {
                 self.path(&at, text);
             }
         }
@@ -56,8 +59,7 @@ impl Checker<'_> {
         }
         if let Some(confirm) = &stream.confirm_deletes {
             let at = below(path, &["confirm_deletes"]);
-            let message =
-                "a row is asked for by a `key` of one column, where no slice `replaces` rows";
+            let message = "this needs a `key` of one column, and a stream without `replaces`";
             self.found_if(stream.key.len() != 1 || stream.replaces.is_some(), &at, message);
             let mut known = open.clone();
             known.extend(stream.key.iter().cloned());
@@ -65,7 +67,7 @@ impl Checker<'_> {
             self.query(&below(&at, &["query"]), &confirm.query, &known);
         }
         let idle = stream.concurrency == Some(0);
-        self.found_if(idle, &below(path, &["concurrency"]), "this limit is greater than 0");
+        self.found_if(idle, &below(path, &["concurrency"]), "this limit must be greater than 0");
         let variables = self.requests(path, stream);
         self.routeless(path, stream);
         let variables = self.changes(path, stream, variables);
@@ -74,7 +76,7 @@ impl Checker<'_> {
         self.heights(path, stream);
     }
 
-    /// Checks the requests of a stream; returns the variables that they define.
+    /// Checks the requests of a stream. Returns the variables that they define.
     fn requests(&mut self, path: &[&str], stream: &Stream) -> BTreeSet<String> {
         let own = stream.own_request();
         if stream.requests.is_empty() {
@@ -83,7 +85,7 @@ impl Checker<'_> {
             self.found_if(
                 own.body.is_some() && own.post.is_none(),
                 &below(path, &["body"]),
-                "a body goes with `post`",
+                "a body needs `post`",
             );
             self.joints(path, stream, &own);
             return self.request(path, &own);
@@ -91,12 +93,12 @@ impl Checker<'_> {
         let both = own.get.is_some() || own.post.is_some();
         let message = "`requests` and `get` or `post` exclude each other";
         self.found_if(both, &below(path, &["requests"]), message);
-        // What requests share may use what any of them defines.
+        // Keys that the requests share may use a variable of any of them.
         let mut variables = self.request(
             path,
             &RequestSpec {
                 for_each: own.for_each.clone(),
-                descend: own.descend.clone(),
+                children: own.children.clone(),
                 ..RequestSpec::default()
             },
         );
@@ -115,7 +117,7 @@ impl Checker<'_> {
 
     pub(super) fn column_of(&mut self, at: &[&str], column: &str, stream: &Stream) {
         if !stream.columns.contains_key(column) {
-            let message = format!("`{column}` is no column of the stream");
+            let message = format!("`{column}` is not a column of the stream");
             self.stranger(at, message, column, stream.columns.keys().map(String::as_str));
         }
     }
@@ -128,12 +130,16 @@ impl Checker<'_> {
         }
     }
 
-    /// Any name that a target can hold; what begins like weir's own columns is theirs.
+    /// Checks a column's name: any name that a target accepts, except for weir's own columns.
     fn column_name(&mut self, at: &[&str], name: &str) {
         let blank = name.trim().is_empty() || name.chars().any(char::is_control);
         self.found_if(blank, at, "the name of a column is empty or holds control characters");
         let own = name.starts_with("_weir_") || name == EXTRA;
-        self.found_if(own, at, &format!("`{name}` is a column of weir's own; take another name"));
+        self.found_if(
+            own,
+            at,
+            &format!("`{name}` is the name of one of weir's own columns; choose another name"),
+        );
     }
 
     /// Checks where a column's values come from.
@@ -151,10 +157,14 @@ impl Checker<'_> {
             if !is_template(text) {
                 let at = below(at, &[spec.kind.name()]);
                 let path = self.any_path(&at, text);
-                let many = path.is_some_and(|path| path.steps.contains(&Step::Each));
-                self.found_if(many, &at, "`[]` leads to many values; a column has one");
+                let many = path.is_some_and(|path| path.steps.contains(&PathStep::Each));
+                self.found_if(many, &at, "`[]` leads to many values, but a column holds one");
                 let whole = text.is_empty() && spec.kind != ColumnType::Json;
-                self.found_if(whole, &at, "the empty path is the whole record, which is `json`");
+                self.found_if(
+                    whole,
+                    &at,
+                    "the empty path is the whole record, which needs the type `json`",
+                );
             } else if texts.len() > 1 {
                 self.found(at, "a template cannot be one of several paths");
             } else {
@@ -167,7 +177,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks the columns that a template takes from its row.
+    /// Checks the columns of the same row that a template uses.
     fn row(&mut self, at: &[&str], text: &str, stream: &Stream) {
         for column in row_columns(text) {
             self.column_of(at, &column, stream);
@@ -175,7 +185,7 @@ impl Checker<'_> {
             let computed =
                 texts.is_some_and(|from| from.0.iter().any(|text| !row_columns(text).is_empty()));
             if computed {
-                let message = format!("`{column}` is computed from its row itself");
+                let message = format!("`{column}` is itself computed from the row");
                 self.found(at, message);
             }
         }
@@ -183,7 +193,7 @@ impl Checker<'_> {
 
     fn column_default(&mut self, at: &[&str], spec: &ColumnSpec, default: &Value) {
         let computed = spec.from.iter().flat_map(|from| &from.0).any(|text| is_template(text));
-        self.found_if(computed, at, "a template always has a value; it needs no default");
+        self.found_if(computed, at, "a template always has a value, so a default has no effect");
         let text = |fits: fn(&str) -> bool| default.as_str().is_some_and(fits);
         let fits = match spec.kind {
             ColumnType::Text | ColumnType::Bytes => default.is_string(),
@@ -198,7 +208,7 @@ impl Checker<'_> {
             ColumnType::Json => true,
         };
         if !fits {
-            self.found(at, format!("the default does not fit the type {}", spec.kind));
+            self.found(at, format!("the default is not a valid {}", spec.kind));
         }
     }
 }
@@ -207,7 +217,7 @@ fn is_template(text: &str) -> bool {
     text.contains("{{")
 }
 
-/// Columns that a template takes from its row.
+/// Columns of the same row that a template uses.
 fn row_columns(text: &str) -> Vec<String> {
     let names = Template::parse(text).map(|template| template.nested_variables());
     let column = |name: &String| {

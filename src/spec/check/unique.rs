@@ -1,13 +1,16 @@
-//! Keys that may stand for several records: warnings, since only the API knows.
+//! Warnings about keys that several records may share; only the API's documentation can confirm
+//! them.
 
-use crate::spec::{ForEach, QueueItems, Spec, Stream};
+use crate::spec::api::Spec;
+use crate::spec::request::{ForEach, QueueItems};
+use crate::spec::stream::Stream;
 use crate::template::Template;
 use crate::yaml::Finding;
 
-/// What to do unless ids are unique.
-const UNIQUE: &str = "or say `unique_ids: true` if an id stands for one record in the whole API";
+/// The alternative, if ids are unique.
+const UNIQUE: &str = "or set `unique_ids: true` if ids are unique in the whole API";
 
-/// What may make rows vanish, because ids of different parents may be equal.
+/// Warnings about rows that may replace each other, because ids of different parents may be equal.
 pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, stream) in &spec.streams {
@@ -16,7 +19,7 @@ pub(super) fn warnings(spec: &Spec) -> Vec<Finding> {
         }
         findings.extend(parentless(name, stream).filter(|_| !stream.internal));
         for (queue, feed) in &stream.feeds {
-            let lost = partly_fed(spec, (name, stream), (queue, feed.value()));
+            let lost = partly_fed(spec, name, queue, feed.value());
             findings.extend(lost.into_iter().flatten());
         }
     }
@@ -27,7 +30,7 @@ fn is_unique(spec: &Spec, stream: &Stream) -> bool {
     stream.unique_ids.or(spec.defaults.unique_ids).unwrap_or(false)
 }
 
-/// A child whose key names nothing of its parent.
+/// A child stream whose key contains no column of its parent.
 fn parentless(name: &str, stream: &Stream) -> Option<Finding> {
     let parents = queues(stream);
     let first = parents.first()?;
@@ -36,7 +39,7 @@ fn parentless(name: &str, stream: &Stream) -> Option<Finding> {
     }
     let key = stream.key.join("`, `");
     let message = format!(
-        "the key `{key}` names nothing of the parent: children of two parents that share it become one row"
+        "the key `{key}` has no column of the parent: children of two parents that share it become one row"
     );
     let variable = first.variable_name();
     let hint =
@@ -44,7 +47,7 @@ fn parentless(name: &str, stream: &Stream) -> Option<Finding> {
     Some(Finding::new(&["streams", name, "key"], message).with_hint(hint))
 }
 
-/// The queues for whose values a stream's own requests are sent.
+/// The queues for whose values the stream's own requests are sent.
 fn queues(stream: &Stream) -> Vec<&QueueItems> {
     let requests = stream.requests.iter().map(|request| request.for_each.as_ref());
     let all = requests.chain([stream.for_each.as_ref()]).flatten();
@@ -55,7 +58,7 @@ fn queues(stream: &Stream) -> Vec<&QueueItems> {
     .collect()
 }
 
-/// Whether a column is the parent's: it is replaced by, or is made of what the queue brings.
+/// Whether a column identifies the parent: `replaces` names it, or its value comes from the queue.
 fn names_parent(stream: &Stream, column: &str, parents: &[&QueueItems]) -> bool {
     let own = stream.columns.get(column);
     let others = stream.requests.iter().filter_map(|request| request.columns.get(column));
@@ -70,14 +73,12 @@ fn names_parent(stream: &Stream, column: &str, parents: &[&QueueItems]) -> bool 
     stream.replaces.as_deref() == Some(column) || texts.any(|from| from.0.iter().any(is_made_of_it))
 }
 
-/// A queue that is fed with a part of the stream's key, and consumers that do not make it whole.
-fn partly_fed(
-    spec: &Spec,
-    (name, stream): (&str, &Stream),
-    (queue, value): (&str, &str),
-) -> Option<Vec<Finding>> {
+/// Warnings about a queue that gets only a part of the stream's key, and about consumers that do
+/// not add the rest.
+fn partly_fed(spec: &Spec, name: &str, queue: &str, value: &str) -> Option<Vec<Finding>> {
+    let stream = spec.streams.get(name)?;
     let paths: Vec<&str> = stream.key.iter().map(|column| path_of(stream, column)).collect();
-    // A value of something else is fed once for all records that name it.
+    // The value is not part of the key: it is fed once for all records that contain it.
     let rest: Vec<&str> = paths.iter().copied().filter(|path| *path != value).collect();
     if rest.is_empty() || rest.len() == paths.len() {
         return None;
@@ -89,8 +90,8 @@ fn partly_fed(
             let carries = |path: &&str| items.carry.values().any(|carried| carried == path);
             if !rest.iter().all(carries) {
                 let message = format!(
-                    "`{queue}` gets `{value}` alone, and the key of `{name}` is `{key}`: `{child}` asks once \
-                     for all records that share it"
+                    "`{queue}` gets `{value}` only, but the key of `{name}` is `{key}`: `{child}` sends one \
+                     request for all records that share it"
                 );
                 let hint = format!(
                     "let `{child}` carry the rest: `carry: {{ {0}: {0} }}`, {UNIQUE}",
@@ -112,7 +113,7 @@ fn partly_fed(
     Some(findings)
 }
 
-/// Where a column comes from in the record.
+/// Path of a column in the record.
 fn path_of<'spec>(stream: &'spec Stream, column: &'spec str) -> &'spec str {
     let from = stream.columns.get(column).and_then(|spec| spec.from.as_ref());
     from.and_then(|from| from.0.first()).map_or(column, String::as_str)
@@ -120,7 +121,7 @@ fn path_of<'spec>(stream: &'spec Stream, column: &'spec str) -> &'spec str {
 
 #[cfg(test)]
 mod tests {
-    use crate::spec::Spec;
+    use crate::spec::api::Spec;
 
     const START: &str = "name: a\nbase_url: https://a.test\ntest: { get: /a }\nstreams:\n";
 
@@ -144,7 +145,7 @@ mod tests {
         let child = |more: &str| {
             format!("{ORGS}  kids: {{ for_each: org_ids, get: '/o/{{{{ org_id }}}}', {more} }}\n")
         };
-        check(&child("key: [id], columns: { id: int }"), &["`id` names nothing of the parent"]);
+        check(&child("key: [id], columns: { id: int }"), &["`id` has no column of the parent"]);
         check(&child("key: [id], columns: { id: int }, unique_ids: true"), &[]);
         check(&child("columns: { id: int }"), &[]);
         let parent = "columns: { id: int, org: { int: '{{ org_id }}' } }";
@@ -152,7 +153,7 @@ mod tests {
         check(&child(&format!("key: [id], {parent}")), &["a.yaml:6:"]);
         let replaces = "columns: { id: int, org: int }, replaces: org";
         check(&child(&format!("key: [org, id], {replaces}")), &[]);
-        check(&child(&format!("key: [id], {replaces}")), &["names nothing"]);
+        check(&child(&format!("key: [id], {replaces}")), &["has no column of the parent"]);
     }
 
     #[test]
@@ -167,7 +168,7 @@ mod tests {
         };
         check(
             &child("ids", ""),
-            &["`ids` gets `id` alone, and the key of `projects` is `org`, `id`"],
+            &["`ids` gets `id` only, but the key of `projects` is `org`, `id`"],
         );
         check(&child("{ queue: ids, carry: { o: org } }", ""), &[]);
         let replaces = ", replaces: project";
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn nothing_is_to_be_said_of_the_specs_that_weir_brings() {
-        for (name, text) in crate::spec::EMBEDDED {
+        for (name, text) in crate::spec::embedded::EMBEDDED {
             let spec = Spec::load(name, text).unwrap_or_else(|problems| panic!("{problems}"));
             assert_eq!(spec.warnings(name, text).to_string(), "", "{name}");
         }

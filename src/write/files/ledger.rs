@@ -11,7 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::local::failed;
 use crate::error::{Error, Result};
-use crate::ledger::{Account, Balance, Ledger, Look, Standing, Visit};
+use crate::quota::account::Look;
+use crate::quota::account::{Account, Balance, Standing, Visit};
+use crate::quota::ledger::Ledger;
 
 /// The ledger in a folder, for all processes of the machine that use it.
 #[derive(Debug)]

@@ -7,7 +7,9 @@ use tokio_postgres::{Client, Statement};
 
 use super::{failure, name::TableName, options::PostgresOptions, own, pool::Pool};
 use crate::error::{Error, Result};
-use crate::ledger::{Account, Balance, Ledger, Look, Standing, Visit};
+use crate::quota::account::Look;
+use crate::quota::account::{Account, Balance, Standing, Visit};
+use crate::quota::ledger::Ledger;
 
 /// Name of the table.
 const TABLE: &str = "_weir_ledger";

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use weir::{sim::Options, sync::RunStatus};
+use weir::sync::report::RunStatus;
+use weir_sim::Options;
 
 use crate::support::world::World;
 

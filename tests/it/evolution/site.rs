@@ -13,21 +13,19 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    fetch::{HeaderMap, Request, Response, StatusCode, Transport, TransportError},
-    plan::{AccessHooks, Documents, Options, Plan},
-    replication::Replication,
-    report::{Event, Recorded, StreamReport, StreamStatus},
-    spec::{Fields, Spec},
-    sync::{self, Beginning},
-    write::{
-        Target,
-        files::{Files, Settings},
-        postgres::Postgres,
-    },
-    yaml::Document,
-};
+use weir::http::access::AccessHooks;
+use weir::http::exchange::{HeaderMap, Request, Response, StatusCode, Transport, TransportError};
+use weir::plan::{Documents, Options, Plan};
+use weir::replication::Replication;
+use weir::report::{Event, Recorded, StreamReport, StreamStatus};
+use weir::run::services::Services;
+use weir::spec::{Fields, Spec};
+use weir::sync;
+use weir::sync::beginning::Beginning;
+use weir::write::Target;
+use weir::write::files::{Files, Settings};
+use weir::write::postgres::Postgres;
+use weir::yaml::Document;
 
 use crate::support::{
     postgres::Database,

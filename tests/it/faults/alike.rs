@@ -1,7 +1,9 @@
 //! What refuses every stream in the same way is one error, whoever met it first.
 
 use serde_json::{Value, json};
-use weir::{fetch::TransportError, report::StreamStatus, sync::RunStatus};
+use weir::http::exchange::TransportError;
+use weir::report::StreamStatus;
+use weir::sync::report::RunStatus;
 
 use crate::support::{
     fake::{Asked, Fake, Ran, Reply},

@@ -1,7 +1,9 @@
 //! What a server answers besides the records that were asked for.
 
 use serde_json::json;
-use weir::{plan::Options, report::StreamStatus, sync::Beginning};
+use weir::plan::Options;
+use weir::report::StreamStatus;
+use weir::sync::beginning::Beginning;
 
 use crate::support::{
     fake::{Fake, How, REPLICATION, Reply},

@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use weir::{
-    report::NoticeKind,
-    sim::{Fault, Faults, Options, What, When},
-    sync::{RunReport, RunStatus},
-};
+use weir::report::NoticeKind;
+use weir::sync::report::{RunReport, RunStatus};
+use weir_sim::{Fault, Faults, Options, What, When};
 
 use crate::support::{rows, world::World};
 
@@ -63,7 +61,7 @@ fn comments_that_are_deleted_while_they_are_read_fail_nothing() {
         let bulk = seed % 2 == 0;
         let options = Options { replies_in_global_lists: !bulk, ..small(seed) };
         let mut world = World::new(options);
-        let route = if bulk { "bulk" } else { "own" };
+        let route = if bulk { "bulk" } else { "default" };
         world.options.routes =
             COMMENTS.map(|stream| (stream.to_owned(), route.to_owned())).to_vec();
         world.simulator.set_faults(faulty("-comments/", When::Share(0.1), What::Deleted));
@@ -79,7 +77,7 @@ fn comments_that_are_deleted_while_they_are_read_fail_nothing() {
 
 #[test]
 fn a_page_that_cannot_be_rendered_comes_without_its_body() {
-    for route in ["own", "probed"] {
+    for route in ["default", "list_then_fetch"] {
         let mut world = World::new(small(3));
         world.options.routes = vec![("pages".to_owned(), route.to_owned())];
         let pages = world.simulator.truth("pages").unwrap();

@@ -2,11 +2,9 @@
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use weir::{
-    plan::Options,
-    report::{NoticeKind, StreamReport, StreamStatus},
-    sync::Beginning,
-};
+use weir::plan::Options;
+use weir::report::{NoticeKind, StreamReport, StreamStatus};
+use weir::sync::beginning::Beginning;
 
 use crate::support::{
     fake::{Asked, Fake, How, REPLICATION, Reply},

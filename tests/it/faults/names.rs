@@ -1,7 +1,9 @@
 //! Objects that name what is weir's own, or lie elsewhere than they seem to.
 
 use serde_json::json;
-use weir::{error::Kind, plan::Options, sync::Beginning};
+use weir::error::Kind;
+use weir::plan::Options;
+use weir::sync::beginning::Beginning;
 
 use crate::support::fake::{Fake, How, Reply};
 
@@ -36,7 +38,7 @@ async fn an_object_cannot_name_what_is_weirs_own() {
         let how = How { replication: &replication, options: &options, beginning: Beginning::now() };
         let error = fake.try_run(how).await.err().unwrap_or_else(|| panic!("{object} is taken"));
         assert_eq!(error.kind(), Kind::Input, "{object}: {error:?}");
-        assert!(error.to_string().contains("a name of weir's own"), "{object}: {error:?}");
+        assert!(error.to_string().contains("a name that weir reserves"), "{object}: {error:?}");
     }
     let fine = "source: A\ntarget: B\nstreams: { orders: { object: 'weir_orders.jsonl' } }\n";
     assert_eq!(fake.run_with(fine).await.stream("orders").rows, 1);

@@ -96,10 +96,10 @@ fn a_certificate_of_an_unknown_authority_is_named_with_what_to_do() {
     let file = user.path("ca.pem").display().to_string();
     ended(&test("SSL_CERT_FILE", &file), 0);
     let (_, err) = ended(&test("SSL_CERT_FILE", "/none.pem"), 2);
-    assert!(err.contains("SSL_CERT_FILE names `/none.pem`"), "{err}");
+    assert!(err.contains("SSL_CERT_FILE is `/none.pem`"), "{err}");
     fs::create_dir(user.path("empty")).unwrap();
     let (_, err) = ended(&test("SSL_CERT_DIR", &user.path("empty").display().to_string()), 2);
-    assert!(err.contains("SSL_CERT_DIR names"), "{err}");
+    assert!(err.contains("SSL_CERT_DIR is"), "{err}");
 }
 
 #[test]

@@ -3,13 +3,11 @@
 use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
-use weir::{
-    error::{Error, Kind},
-    plan::Options,
-    report::{NoticeKind, StreamStatus},
-    spec::Spec,
-    sync::Beginning,
-};
+use weir::error::{Error, Kind};
+use weir::plan::Options;
+use weir::report::{NoticeKind, StreamStatus};
+use weir::spec::Spec;
+use weir::sync::beginning::Beginning;
 
 use crate::support::{
     fake::{Fake, How, Ran, Reply},

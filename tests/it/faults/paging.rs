@@ -192,7 +192,7 @@ async fn a_missing_token_is_no_end_where_a_sign_says_more() {
 paginate: { cursor: { at: 'results[11].id', param: page, more: has_more } }";
     let fake = Fake::new(&spec(request), |asked| pages(asked, |_| json!({ "has_more": true })));
     let ran = fake.run().await;
-    assert!(error(&ran).contains("`has_more` says that there is more"), "{}", error(&ran));
+    assert!(error(&ran).contains("`has_more` states that there are more pages"), "{}", error(&ran));
 
     let silent = "get: /orders\nrecords: results\npage_size: { param: size, max: 10 }
 paginate: { cursor: { at: no.such.place, param: page } }";

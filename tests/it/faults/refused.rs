@@ -7,11 +7,10 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use weir::{
-    plan::Options,
-    report::{Event, NoticeKind, StreamStatus},
-    sync::{Beginning, RunStatus},
-};
+use weir::plan::Options;
+use weir::report::{Event, NoticeKind, StreamStatus};
+use weir::sync::beginning::Beginning;
+use weir::sync::report::RunStatus;
 
 use crate::support::{
     fake::{Asked, Fake, How, Ran, Reply},
@@ -139,7 +138,7 @@ streams:
     get: /comments
     key: [id]
     columns: { id: int }
-    descend: { with: { comment_id: id }, get: '/comments/{{ comment_id }}/children' }
+    children: { with: { comment_id: id }, get: '/comments/{{ comment_id }}/children' }
 ";
 
 #[tokio::test(start_paused = true)]

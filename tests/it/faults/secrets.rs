@@ -57,7 +57,7 @@ fn a_misspelt_url_in_a_replication_is_explained_without_its_password() {
         user.write("r.yaml", &TO_OUT.replace("target: OUT", &format!("target: '{url}'")));
         for look in [&["sync", "validate", "r.yaml"][..], &["sync", "run", "r.yaml", "--json"]] {
             let told = said(&user, look, 2);
-            assert!(told.contains("this looks like a URL with a mistake"), "{told}");
+            assert!(told.contains("this looks like a misspelt URL"), "{told}");
             assert!(told.contains("postgres://user:…@host/db"), "{told}");
         }
     }
@@ -65,10 +65,10 @@ fn a_misspelt_url_in_a_replication_is_explained_without_its_password() {
         "r.yaml",
         &TO_OUT.replace("source: S", "source: '{spec: confluence, api_token: PW}'"),
     );
-    assert!(said(&user, &["sync", "validate", "r.yaml"], 2).contains("stands under `env`"));
+    assert!(said(&user, &["sync", "validate", "r.yaml"], 2).contains("in quotes under `env`"));
     user.write("r.yaml", &format!("{TO_OUT}state: postgres:/postgres:PW@localhost:9/wh\n"));
     let told = said(&user, &["sync", "run", "r.yaml"], 2);
-    assert!(told.contains("`state`") && told.contains("a URL with a mistake"), "{told}");
+    assert!(told.contains("`state`") && told.contains("a misspelt URL"), "{told}");
     assert!(!user.path("postgres:").exists());
     user.write("r.yaml", &format!("{TO_OUT}state: ./kept\n"));
     said(&user, &["sync", "run", "r.yaml"], 0);
@@ -84,11 +84,11 @@ fn a_mistake_near_a_secret_does_not_show_its_line() {
     let table = [
         (env(&format!("env:\n  {quoted}\n")), "hint: put it in quotes: S: \"{type: api, …}\""),
         (env(&format!("env: {{ {quoted} }}\n")), "hint: put it in quotes: S: "),
-        (env(&format!("env:\n\tS: '{mapping}'\n")), "no tabs"),
+        (env(&format!("env:\n\tS: '{mapping}'\n")), "does not allow tabs"),
         (env("env:\n  S: 'x\n  hunter2: PW\n"), "not valid YAML"),
         (
             TO_OUT.replace("target: OUT", "target: {type: postgres, password: PW}"),
-            "name the connection here",
+            "write the name of a connection here",
         ),
         (TO_OUT.replace("source: S", "source: [hunter2]"), "is not a text"),
         (TO_OUT.replace("streams:", "password: PW\nstreams:"), "unknown key `password`"),

@@ -6,10 +6,9 @@ use std::sync::{
 };
 
 use serde_json::json;
-use weir::{
-    report::StreamStatus,
-    sync::{Finding, RunStatus},
-};
+use weir::report::StreamStatus;
+use weir::sync::connection_test::Finding;
+use weir::sync::report::RunStatus;
 
 use crate::support::fake::{Asked, Fake, Reply};
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weir::report::{NoticeKind, StreamStatus};
 use weir::spec::Spec;
-use weir::sync::RunStatus;
+use weir::sync::report::RunStatus;
 
 use crate::support::fake::{Fake, Ran, Reply};
 
@@ -127,7 +127,7 @@ async fn an_answer_that_says_that_it_has_failed_empties_no_table() {
         let ran = fake.run().await;
         let stream = ran.stream("orders");
         assert_eq!(stream.status, StreamStatus::Failed, "{failed}");
-        assert!(stream.error.as_ref().unwrap().contains("says that it has failed"), "{stream:?}");
+        assert!(stream.error.as_ref().unwrap().contains("states that it has failed"), "{stream:?}");
         assert_eq!(fake.column("orders", "id"), [1, 2, 3]);
     }
 }
@@ -185,7 +185,7 @@ fn a_spec_that_says_nothing_of_pages_is_warned_about() {
     let text = spec("get: /orders");
     let loaded = Spec::load("a.yaml", &text).unwrap();
     let warnings = loaded.warnings("a.yaml", &text).to_string();
-    assert!(warnings.contains("nothing is said of pages"), "{warnings}");
+    assert!(warnings.contains("`paginate` is missing"), "{warnings}");
     let text = spec("get: /orders\npaginate: none");
     assert_eq!(Spec::load("a.yaml", &text).unwrap().warnings("a.yaml", &text).to_string(), "");
 }

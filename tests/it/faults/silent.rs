@@ -4,12 +4,11 @@ use std::fs::{self, File};
 
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
-use weir::{
-    fetch::TransportError,
-    ledger::{Ledger, Look},
-    report::{Event, StreamStatus},
-    write::files::LocalLedger,
-};
+use weir::http::exchange::TransportError;
+use weir::quota::account::Look;
+use weir::quota::ledger::Ledger;
+use weir::report::{Event, StreamStatus};
+use weir::write::files::LocalLedger;
 
 use crate::support::{
     fake::{Fake, Reply},

@@ -1,7 +1,9 @@
 //! Snapshots into what cannot take the same rows twice.
 
 use serde_json::json;
-use weir::{error::Kind, plan::Options, sync::Beginning};
+use weir::error::Kind;
+use weir::plan::Options;
+use weir::sync::beginning::Beginning;
 
 use crate::support::{
     fake::{Fake, How, Ran, Reply},

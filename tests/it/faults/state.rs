@@ -30,7 +30,7 @@ streams:
 fn replication(mode: &str) -> String {
     format!(
         "source: A\ntarget: B\ndefaults: {{ mode: {mode}, metadata: {{ synced_at: false }} }}\n\
-         checkpoint: {{ mib: 0, seconds: 0 }}\nstreams: {{ '*': }}\n"
+         checkpoint: {{ size: 0MiB, every: 0s }}\nstreams: {{ '*': }}\n"
     )
 }
 

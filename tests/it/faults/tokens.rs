@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use weir::{report::StreamStatus, sync::RunStatus};
+use weir::report::StreamStatus;
+use weir::sync::report::RunStatus;
 
 use crate::support::fake::{Asked, Fake, Reply};
 

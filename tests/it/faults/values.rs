@@ -56,14 +56,14 @@ async fn having_holds_for_children_of_every_level() {
             _ => json!([]),
         }
     };
-    for (own, ids) in [("", vec![1, 4, 6]), ("\n      having: {}", vec![1, 3, 4, 5, 6])] {
+    for (own, ids) in [("", vec![1, 4, 6]), ("\n      filter: {}", vec![1, 3, 4, 5, 6])] {
         let fake = Fake::new(
             &spec(&format!(
                 "
   notes:
     get: /notes
-    having: {{ state: open }}
-    descend:
+    filter: {{ state: open }}
+    children:
       with: {{ note_id: id }}
       get: '/notes/{{{{ note_id }}}}/replies'{own}
     key: [id]
@@ -186,7 +186,7 @@ fn what_could_never_work_is_found_by_validation() {
     assert!(column("{ text: '' }").contains("the whole record"));
     assert!(column("{ text: '{{ row.id | nosuch }}' }").contains("no filter `nosuch`"));
     let feeds = "  a: { get: /a, feeds: { ids: ^.id }, columns: { id: text } }\n";
-    assert!(wrong(feeds).contains("`^` goes with"));
+    assert!(wrong(feeds).contains("`^` is allowed"));
     let unknown = "  a: { get: /a, unknown: add_columns, columns: { id: text } }\n";
     assert!(wrong(unknown).contains("add_columns"));
 }

@@ -5,16 +5,12 @@ use std::{process::Command, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 use serde_json::{Value, json};
-use weir::{
-    error::Kind,
-    plan::Options,
-    state::Holder,
-    sync::Beginning,
-    write::{
-        Disposition, Target,
-        files::{Files, Settings},
-    },
-};
+use weir::error::Kind;
+use weir::plan::Options;
+use weir::state::Holder;
+use weir::sync::beginning::Beginning;
+use weir::write::files::{Files, Settings};
+use weir::write::{Disposition, Target};
 
 use crate::support::{
     fake::{Fake, How, REPLICATION, Reply},
@@ -37,7 +33,7 @@ fn a_wait_of_an_earlier_version_is_bounded_shown_and_lifted() {
     let now = Utc::now();
     let spender = json!({ "spent": 40, "holds": 2, "seen": now });
     let account = json!({
-        "start": weir::ledger::start_of(chrono::TimeDelta::hours(1), now),
+        "start": weir::quota::account::start_of(chrono::TimeDelta::hours(1), now),
         "processes": { "p": spender },
         "hold": "9999-12-31T23:59:59Z",
     });

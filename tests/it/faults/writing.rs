@@ -26,7 +26,7 @@ fn a_missing_object_is_an_error_with_an_example() {
     for command in [&["sync", "run", "r.yaml"][..], &["sync", "validate", "r.yaml"]] {
         let err = refused(&user, command);
         for part in [
-            "`object` is missing: where do the rows of `spaces` and others go?",
+            "`object` is missing: it says where the rows of `spaces` and others go",
             "object: \"wiki.{stream_name}\"",
             "object: \"wiki/{stream_name}.parquet\"",
         ] {
@@ -68,9 +68,9 @@ fn blanks_between_streams_do_no_harm_and_what_is_not_there_is_told_apart() {
     let (out, _) = ended(&user.weir(&run).env("WIKI", SITE).output().unwrap(), 0);
     assert!(out.contains("spaces.jsonl") && out.contains("pages.jsonl"), "{out}");
     for (streams, told) in [
-        ("pagse", "the spec `confluence` has none such"),
-        ("tasks", "the replication has none such"),
-        ("task*", "the replication has none such"),
+        ("pagse", "the spec `confluence` has no such stream"),
+        ("tasks", "the replication has no such stream"),
+        ("task*", "the replication has no such stream"),
         ("page_labels", "`page_labels` is disabled in the replication"),
     ] {
         let err = refused(&user, &["sync", "run", "r.yaml", "--streams", streams]);

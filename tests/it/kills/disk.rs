@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use weir::sim::{Churn, Options, STREAMS};
+use weir_sim::{Churn, Options, STREAMS};
 
 use crate::support::process::{Reading, Workplace, parquet};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::sim::{Churn, Options};
+use weir_sim::{Churn, Options};
 
 use super::{AT_ONCE, check_repeated};
 use crate::support::{
@@ -84,7 +84,7 @@ async fn a_run_whose_database_dies_ends_with_its_summary_and_the_way_on() {
     let (code, said) = process.end().await;
     let death = work.simulator.log().len();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("the saved state was out of reach at the end"), "{said}");
+    assert!(said.contains("the saved state was not reachable at the end of the run"), "{said}");
     assert!(said.lines().any(|line| line.trim_start().starts_with("total")), "{said}");
     assert!(said.contains("what was read is saved: run again to continue"), "{said}");
     server.crash();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::sim::{Churn, Options};
+use weir_sim::{Churn, Options};
 
 use super::{AT_ONCE, check_repeated};
 use crate::support::{

@@ -2,18 +2,16 @@
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
-use weir::{
-    error::Kind,
-    ledger::{Budget, Ledger, Terms, Visit},
-    plan::Options,
-    report::StreamStatus,
-    state::Holder,
-    sync::Beginning,
-    write::{
-        Target,
-        postgres::{Postgres, PostgresLedger, PostgresOptions},
-    },
-};
+use weir::error::Kind;
+use weir::plan::Options;
+use weir::quota::account::Visit;
+use weir::quota::ledger::Ledger;
+use weir::quota::terms::{Budget, Terms};
+use weir::report::StreamStatus;
+use weir::state::Holder;
+use weir::sync::beginning::Beginning;
+use weir::write::Target;
+use weir::write::postgres::{Postgres, PostgresLedger, PostgresOptions};
 
 use crate::support::{
     fake::{Fake, How, REPLICATION, Reply},

@@ -5,17 +5,13 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    error::Kind,
-    plan::Options,
-    report::{NoticeKind, Recorded, StreamStatus},
-    schema::{Column, ColumnType},
-    sync::Beginning,
-    write::{
-        Disposition, Table, Target, Watch,
-        postgres::{Postgres, PostgresOptions},
-    },
-};
+use weir::error::Kind;
+use weir::plan::Options;
+use weir::report::{NoticeKind, Recorded, StreamStatus};
+use weir::schema::{Column, ColumnType};
+use weir::sync::beginning::Beginning;
+use weir::write::postgres::{Postgres, PostgresOptions};
+use weir::write::{Disposition, Table, Target, Watch};
 
 use super::interruptions::eventually;
 use crate::support::{

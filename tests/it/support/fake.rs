@@ -11,26 +11,25 @@ use bytes::Bytes;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    error::Error,
-    fetch::{
-        HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Transport,
-        TransportError,
-    },
-    plan::{AccessHooks, Documents, Options, Plan},
-    replication::Replication,
-    report::{Event, Recorded, StreamReport},
-    secret::Secret,
-    spec::{Fields, Spec},
-    sync::{self, Beginning, Diagnosis, RunReport},
-    write::{
-        Target,
-        files::{Files, Settings},
-        postgres::PostgresOptions,
-    },
-    yaml::Document,
+use weir::error::Error;
+use weir::http::access::AccessHooks;
+use weir::http::exchange::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
 };
+use weir::plan::{Documents, Options, Plan};
+use weir::replication::Replication;
+use weir::report::{Event, Recorded, StreamReport};
+use weir::run::services::Services;
+use weir::secret::Secret;
+use weir::spec::{Fields, Spec};
+use weir::sync;
+use weir::sync::beginning::Beginning;
+use weir::sync::connection_test::Diagnosis;
+use weir::sync::report::RunReport;
+use weir::write::Target;
+use weir::write::files::{Files, Settings};
+use weir::write::postgres::PostgresOptions;
+use weir::yaml::Document;
 
 /// What most replications of these tests are: everything, without the times of the run.
 pub(crate) const REPLICATION: &str =

@@ -17,9 +17,9 @@ use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 use weir::{
     schema::{Column, ColumnType, TableSchema},
-    sim::{Options, STREAMS, Simulator, Wanted, serve},
     spec::Spec,
 };
+use weir_sim::{Options, STREAMS, Simulator, Wanted, serve};
 
 use super::{
     postgres::Database,

@@ -5,23 +5,23 @@ use std::{collections::BTreeMap, fs, sync::Arc};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::Services,
-    error::Result,
-    fetch::Transport,
-    plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Run, Selection},
-    replication::Replication,
-    report::{Event, Recorded},
-    secret::Secret,
-    sim::Simulator,
-    spec::{EMBEDDED, Fields, Spec},
-    sync::{self, Beginning, RunReport},
-    write::{
-        Target,
-        files::{Files, Settings},
-    },
-    yaml::Document,
-};
+use weir::cli::simulated::SimulatedApi;
+use weir::error::Result;
+use weir::http::access::AccessHooks;
+use weir::http::exchange::Transport;
+use weir::plan::{Documents, Options as PlanOptions, Plan, Run, Selection};
+use weir::replication::Replication;
+use weir::report::{Event, Recorded};
+use weir::run::services::Services;
+use weir::secret::Secret;
+use weir::spec::{EMBEDDED, Fields, Spec};
+use weir::sync;
+use weir::sync::beginning::Beginning;
+use weir::sync::report::RunReport;
+use weir::write::Target;
+use weir::write::files::{Files, Settings};
+use weir::yaml::Document;
+use weir_sim::Simulator;
 
 /// One row of a file.
 pub(crate) type Row = Map<String, Value>;
@@ -43,7 +43,7 @@ streams: { '*': }
 
 /// Every stream by its own requests, one per parent: what there is most of to go wrong.
 pub(crate) fn own_routes() -> Vec<(String, String)> {
-    confluence().selectable().map(|(name, _)| (name.clone(), "own".to_owned())).collect()
+    confluence().selectable().map(|(name, _)| (name.clone(), "default".to_owned())).collect()
 }
 
 /// A tenant, a folder, and what runs between them say.
@@ -57,7 +57,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    pub(crate) fn new(options: weir::sim::Options) -> Self {
+    pub(crate) fn new(options: weir_sim::Options) -> Self {
         let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
@@ -116,7 +116,7 @@ impl Rig {
     }
 
     pub(crate) async fn run_into(&self, target: Files, replication: &str) -> RunReport {
-        let transport = Arc::new(self.simulator.clone());
+        let transport = Arc::new(SimulatedApi(self.simulator.clone()));
         self.run_over(transport, Arc::new(target), &confluence(), replication).await
     }
 

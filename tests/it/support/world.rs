@@ -15,21 +15,25 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::{runtime::Runtime, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
-use weir::{
-    engine::{Recall, Services},
-    error::Result,
-    fetch::{Request, Response, Transport, TransportError},
-    ledger::Memory as Ledger,
-    plan::{AccessHooks, Documents, Options as PlanOptions, Plan, Run},
-    replication::Replication,
-    report::{Event, Recorded},
-    sim::{Churn, Simulator},
-    spec::{Fields, Spec},
-    state::{Change, Entries, Holder, Lock, Store},
-    sync::{self, Beginning, RunReport},
-    write::{Committed, Ending, Leftovers, Standing, Table, Target, Watch, Writer, memory::Memory},
-    yaml::Document,
-};
+use weir::cli::simulated::SimulatedApi;
+use weir::error::Result;
+use weir::http::access::AccessHooks;
+use weir::http::exchange::{Request, Response, Transport, TransportError};
+use weir::plan::{Documents, Options as PlanOptions, Plan, Run};
+use weir::progress::saved::Recall;
+use weir::quota::ledger::Memory as Ledger;
+use weir::replication::Replication;
+use weir::report::{Event, Recorded};
+use weir::run::services::Services;
+use weir::spec::{Fields, Spec};
+use weir::state::{Change, Entries, Holder, Lock, Store};
+use weir::sync;
+use weir::sync::beginning::Beginning;
+use weir::sync::report::RunReport;
+use weir::write::memory::Memory;
+use weir::write::{Committed, Ending, Leftovers, Standing, Table, Target, Watch, Writer};
+use weir::yaml::Document;
+use weir_sim::{Churn, Simulator};
 
 /// Counts the steps of a process, and ends its life at one of them.
 #[derive(Default)]
@@ -91,7 +95,7 @@ struct Mortal<T> {
 impl Transport for Mortal<Simulator> {
     async fn send(&self, request: &Request) -> Result<Response, TransportError> {
         self.fate.step().await;
-        let response = self.inner.send(request).await?;
+        let response = SimulatedApi(self.inner.clone()).send(request).await?;
         // What is cut off or no JSON is asked for again.
         if response.status.is_success() && response.body.ends_with(b"}") {
             let (at, url) = (Instant::now(), request.url.to_string());
@@ -235,7 +239,7 @@ pub(crate) struct Life {
 
 impl World {
     /// Time starts at the options' and stands still but for what is slept.
-    pub(crate) fn new(options: weir::sim::Options) -> Self {
+    pub(crate) fn new(options: weir_sim::Options) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -248,7 +252,7 @@ impl World {
             simulator,
             memory: Memory::new(),
             spec: super::rig::confluence(),
-            fields: super::rig::Rig::new(weir::sim::Options::default()).fields,
+            fields: super::rig::Rig::new(weir_sim::Options::default()).fields,
             elsewhere: None,
             options: PlanOptions::default(),
             ledger: Arc::default(),
@@ -283,7 +287,7 @@ impl World {
     }
 
     /// Changes the tenant.
-    pub(crate) fn change(&self, change: &weir::sim::Change) -> String {
+    pub(crate) fn change(&self, change: &weir_sim::Change) -> String {
         let _clock = self.runtime.enter();
         self.simulator.change(change).unwrap()
     }
@@ -385,7 +389,7 @@ impl World {
     }
 
     fn truth(&self, stream: &str) -> Vec<super::rig::Row> {
-        let wanted = weir::sim::Wanted { statuses: None, body_format: Some("storage".to_owned()) };
+        let wanted = weir_sim::Wanted { statuses: None, body_format: Some("storage".to_owned()) };
         self.simulator.truth_of(stream, &wanted).unwrap()
     }
 

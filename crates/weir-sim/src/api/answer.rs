@@ -1,0 +1,309 @@
+//! From one request to its answer: route, access, parameters, and what the API says to each fault.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use hyper::{
+    HeaderMap, Method, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
+
+use crate::api::listing::{Cut, List, Listed};
+use crate::api::out::Out;
+use crate::api::parameters::Form;
+use crate::api::query::{Problem, Query};
+use crate::api::routes::{Answer, Route, find};
+use crate::tenant::Tenant;
+use crate::tenant::ids::{Kind, from_id};
+
+/// Where access tokens come from, as at Atlassian's own host.
+const TOKENS: &str = "/oauth/token";
+
+/// One request, as both faces hand it in.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Path, without the query.
+    pub path: &'a str,
+    /// Query, without the question mark; empty where there is none.
+    pub query: &'a str,
+    /// Value of the `Authorization` header.
+    pub authorization: Option<&'a str>,
+}
+
+/// One response.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+    /// Objects returned.
+    pub rows: usize,
+    /// What the request costs by the API's model.
+    pub points: u64,
+}
+
+impl Reply {
+    pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self::of(status, "application/json", body)
+    }
+
+    pub(crate) fn of(status: StatusCode, typed: &'static str, body: impl Into<Bytes>) -> Self {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(typed));
+        Self { status, headers, body: body.into(), rows: 0, points: 1 }
+    }
+
+    pub(crate) fn with(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    fn rows(self, rows: usize, cost: u64) -> Self {
+        self.counted(rows, 1 + rows as u64 * cost)
+    }
+
+    /// With so many objects, for so many points altogether.
+    pub(crate) fn counted(mut self, rows: usize, points: u64) -> Self {
+        (self.rows, self.points) = (rows, points);
+        self
+    }
+
+    /// An error as v2 words it.
+    pub(crate) fn error(status: StatusCode, code: &str, problems: &[Problem]) -> Self {
+        let mut out = Out::default();
+        out.raw("{\"errors\":[");
+        for (at, problem) in problems.iter().enumerate() {
+            out.raw(if at > 0 { ",{" } else { "{" }).raw("\"status\":");
+            out.num(status.as_u16().into()).raw(",\"code\":\"").raw(code).raw("\",\"title\":");
+            out.string(&problem.title).raw(",\"detail\":");
+            match problem.detail {
+                Some(detail) => out.string(detail),
+                None => out.raw("null"),
+            };
+            out.raw("}");
+        }
+        Self::json(status, out.raw("]}").take())
+    }
+
+    /// A 404 of v2; a bare `Not Found` means that the caller is not let in at all.
+    pub(crate) fn not_found(title: impl Into<String>) -> Self {
+        let problem = Problem { title: title.into(), detail: None };
+        Self::error(StatusCode::NOT_FOUND, "NOT_FOUND", &[problem])
+    }
+
+    pub(crate) fn bad_request(problems: &[Problem], path: &str) -> Self {
+        if path.starts_with("/wiki/rest/") {
+            let message = problems.first().map_or("", |problem| problem.title.as_str());
+            return Self::old_error(StatusCode::BAD_REQUEST, message);
+        }
+        Self::error(StatusCode::BAD_REQUEST, "INVALID_REQUEST_PARAMETER", problems)
+    }
+
+    /// An error as v1 words it.
+    pub(crate) fn old_error(status: StatusCode, message: &str) -> Self {
+        let mut out = Out::default();
+        out.raw("{\"statusCode\":").num(status.as_u16().into());
+        out.raw(",\"data\":{\"authorized\":true,\"valid\":false,\"errors\":[{\"message\":");
+        out.raw("{\"translation\":").string(message).raw(",\"args\":[]}}],\"successful\":false},");
+        out.raw("\"message\":").string(message).raw("}");
+        Self::json(status, out.take())
+    }
+}
+
+/// A request that found its route.
+pub(crate) struct Asked<'a> {
+    pub(crate) route: &'static Route,
+    /// Path without the gateway's prefix.
+    pub(crate) path: &'a str,
+    pub(crate) query: Query<'a>,
+    /// The id in the path, as it stands there.
+    pub(crate) id: &'a str,
+    /// Whether `next` is to repeat this page's cursor.
+    pub(crate) repeat: bool,
+    /// What time it is, in epoch milliseconds.
+    pub(crate) now: u64,
+}
+
+/// The path below the site, and the gateway's site id when the request came that way.
+pub(crate) fn split_gateway(path: &str) -> (&str, Option<&str>) {
+    let Some(rest) = path.strip_prefix("/ex/confluence/") else { return (path, None) };
+    let cloud = rest.split('/').next().unwrap_or(rest);
+    (rest.strip_prefix(cloud).unwrap_or(""), Some(cloud))
+}
+
+impl Tenant {
+    /// Answers as the API would without faults. `revoked`: the credentials are not good any more;
+    /// `now`: epoch milliseconds.
+    pub(crate) fn answer(&self, call: &Call, (revoked, repeat): (bool, bool), now: u64) -> Reply {
+        let (path, cloud) = split_gateway(call.path);
+        if cloud.is_some_and(|cloud| cloud != self.options.cloud_id) {
+            return Reply::json(
+                StatusCode::NOT_FOUND,
+                &br#"{"code":404,"message":"Not Found"}"#[..],
+            );
+        }
+        if *call.method == Method::POST && path == TOKENS && self.options.credentials.is_none() {
+            return token();
+        }
+        if *call.method != Method::GET {
+            return Reply::old_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+                .with(header::ALLOW, "GET");
+        }
+        let Some((route, id)) = find(path) else { return unknown_path(path) };
+        if let Some(refusal) = self.refusal(call, route, cloud.is_some(), revoked) {
+            return refusal;
+        }
+        match Query::parse(call.query, route) {
+            Ok(query) => {
+                let asked = Asked { route, path, query, id, repeat, now };
+                self.refused(&asked).unwrap_or_else(|| self.dispatch(&asked))
+            }
+            Err(problems) => Reply::bad_request(&problems, path),
+        }
+    }
+
+    fn dispatch(&self, asked: &Asked) -> Reply {
+        let answered = match asked.route.answer {
+            Answer::Single(kind) => self.resolve(asked, kind).map(|index| match kind {
+                Kind::Space => self.single_space(asked, index),
+                _ => self.single_content(asked, kind, index),
+            }),
+            Answer::Groups => Ok(self.groups(&asked.query)),
+            Answer::Search => self.search(asked),
+            Answer::SearchAll => self.search_all(asked),
+            Answer::CurrentUser => {
+                let mut out = Out::default();
+                self.write_current_user(&mut out);
+                Ok(Reply::json(StatusCode::OK, out.into_bytes()).rows(1, 2))
+            }
+            Answer::TenantInfo => {
+                let body = format!("{{\"cloudId\":\"{}\"}}", self.options.cloud_id);
+                Ok(Reply::json(StatusCode::OK, body))
+            }
+            _ => self.list(asked),
+        };
+        answered.unwrap_or_else(|refusal| *refusal)
+    }
+
+    /// Index of the object in the path.
+    pub(crate) fn resolve(&self, asked: &Asked, kind: Kind) -> Result<usize, Box<Reply>> {
+        let digits = match kind {
+            Kind::Attachment => asked.id.strip_prefix("att").unwrap_or(asked.id),
+            _ => asked.id,
+        };
+        let Ok(id) = digits.parse::<u64>() else {
+            let id = asked.id;
+            let title = format!(
+                "Provided value {{{id}}} for 'id' is not the correct type. Expected type is long."
+            );
+            let problem = Problem { title, detail: None };
+            return Err(Box::new(Reply::bad_request(&[problem], asked.path)));
+        };
+        let found = from_id(id).filter(|(found, index)| {
+            *found == kind && *index < self.count(kind) && self.exists(kind, *index)
+        });
+        let missing = || Box::new(Reply::not_found(not_there(kind, asked.id)));
+        found.map(|(_, index)| index).ok_or_else(missing)
+    }
+
+    /// Writes the page of a list that was asked for; each row costs `cost` points.
+    pub(crate) fn page(
+        &self,
+        asked: &Asked,
+        (list, cap, cost): (&List<'_>, usize, u64),
+        keep: impl Fn(usize) -> bool,
+        write: impl FnMut(&mut Out, usize),
+    ) -> Result<Reply, Box<Reply>> {
+        let default = asked.route.parameters.iter().find_map(|parameter| match parameter.form {
+            Form::Limit(_, _, default) => Some(default),
+            _ => None,
+        });
+        let cut = Cut {
+            path: asked.path,
+            query: &asked.query,
+            default: default.unwrap_or(25),
+            cap,
+            repeat: asked.repeat,
+        };
+        let mut out = Out::with_capacity(4096);
+        match self.write_list(&mut out, (list, &cut), keep, write) {
+            Ok(Listed { rows, next }) => {
+                let reply = Reply::json(StatusCode::OK, out.into_bytes()).rows(rows, cost);
+                if asked.route.answer == Answer::SpacePermissions {
+                    return Ok(reply);
+                }
+                Ok(reply.with(header::LINK, &self.link_header(next.as_deref())))
+            }
+            Err(problem) => Err(Box::new(Reply::bad_request(&[problem], asked.path))),
+        }
+    }
+
+    /// Groups, by offset; the server quietly gives 200 at most.
+    fn groups(&self, query: &Query) -> Reply {
+        let number = |name, default| {
+            usize::try_from(query.number(name).unwrap_or(default)).unwrap_or(usize::MAX)
+        };
+        let (start, limit) = (number("start", 0), number("limit", 200).min(200));
+        let kept: Vec<usize> = (0..self.count(Kind::Group))
+            .filter(|group| self.exists(Kind::Group, *group))
+            .filter(|group| match query.text("accessType") {
+                Some("site-admin") => *group == 0,
+                Some("admin") => *group < 2,
+                _ => true,
+            })
+            .collect();
+        let rows = kept.get(start..).unwrap_or_default();
+        let shown = rows.get(..limit).unwrap_or(rows);
+        let mut out = Out::default();
+        out.raw("{\"results\":[");
+        for (at, group) in shown.iter().enumerate() {
+            self.write_group(out.raw(if at > 0 { "," } else { "" }), *group);
+        }
+        out.raw("],\"start\":").int(start).raw(",\"limit\":").int(limit).raw(",\"size\":");
+        out.int(shown.len()).raw(",\"_links\":{\"base\":\"").raw(&self.options.site);
+        out.raw("/wiki\",\"context\":\"/wiki\",");
+        if limit > 0 && shown.len() < rows.len() {
+            let next = start + limit;
+            out.raw("\"next\":\"/rest/api/group?limit=").int(limit).raw("&start=").int(next);
+            if let Some(access) = query.text("accessType") {
+                out.raw("&accessType=").raw(access);
+            }
+            out.raw("\",");
+        }
+        out.raw("\"self\":\"").raw(&self.options.site).raw("/wiki/rest/api/group\"}}");
+        Reply::json(StatusCode::OK, out.into_bytes()).rows(shown.len(), 2)
+    }
+}
+
+/// Everybody is let in: any token will do.
+fn token() -> Reply {
+    let body = r#"{"access_token":"simulated","token_type":"Bearer","expires_in":3600}"#;
+    Reply::json(StatusCode::OK, body).counted(0, 0)
+}
+
+pub(crate) fn not_there(kind: Kind, id: &str) -> Cow<'static, str> {
+    let noun = match kind {
+        Kind::Space => "space",
+        Kind::Page => "page",
+        Kind::BlogPost => "blogpost",
+        Kind::Attachment => "attachment",
+        Kind::Label => "label",
+        _ => "comment",
+    };
+    format!("Cannot find a {noun} with id [{id}]").into()
+}
+
+pub(crate) fn unknown_path(path: &str) -> Reply {
+    let mut out = Out::default();
+    out.raw("{\"timestamp\":0,\"status\":404,\"error\":\"Not Found\",");
+    out.raw("\"message\":\"No message available\",\"path\":").string(path).raw("}");
+    Reply::json(StatusCode::NOT_FOUND, out.into_bytes())
+}

@@ -1,0 +1,280 @@
+//! Pages of a listing: keyset cursors, limits, and the envelope with its links.
+
+use std::{borrow::Cow, cmp::Ordering, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+
+use crate::api::out::Out;
+use crate::api::query::{Problem, Query};
+use crate::tenant::Tenant;
+use crate::tenant::ids::{Kind, SortBy, SortKey, from_id, id_of};
+use crate::tenant::text::{below, mix};
+
+/// Objects of one kind in the order asked for.
+pub(crate) struct List<'a> {
+    tenant: &'a Tenant,
+    items: Items,
+    kind: Kind,
+    by: SortBy,
+    descending: bool,
+}
+
+enum Items {
+    /// All objects of the kind, by index.
+    All(usize),
+    /// All objects of the kind, in another order.
+    Ranked(Arc<Vec<usize>>),
+    /// These, in the order in which they are.
+    Chosen(Vec<usize>),
+}
+
+impl<'a> List<'a> {
+    /// All objects of a kind, sorted as the query says, else by id.
+    pub(crate) fn all(tenant: &'a Tenant, kind: Kind, query: &Query) -> Self {
+        let (by, descending) = sorting(query, SortBy::Id);
+        let items = if in_index_order(kind, by) {
+            Items::All(tenant.count(kind))
+        } else {
+            Items::Ranked(tenant.ranked(kind, by))
+        };
+        Self { tenant, items, kind, by, descending }
+    }
+
+    /// These objects of a kind, sorted as the query says, else by `default`.
+    pub(crate) fn chosen(
+        tenant: &'a Tenant,
+        kind: Kind,
+        chosen: Vec<usize>,
+        (query, default): (&Query, SortBy),
+    ) -> Self {
+        let (by, descending) = sorting(query, default);
+        Self::sorted(tenant, kind, chosen, (by, descending))
+    }
+
+    /// These objects in this order, or the reverse of it.
+    pub(crate) fn sorted(
+        tenant: &'a Tenant,
+        kind: Kind,
+        mut chosen: Vec<usize>,
+        (by, descending): (SortBy, bool),
+    ) -> Self {
+        if in_index_order(kind, by) {
+            chosen.sort_unstable();
+        } else {
+            chosen.sort_by_cached_key(|index| (tenant.sort_key(kind, by, *index), *index));
+        }
+        Self { tenant, items: Items::Chosen(chosen), kind, by, descending }
+    }
+
+    fn len(&self) -> usize {
+        match &self.items {
+            Items::All(count) => *count,
+            Items::Ranked(chosen) => chosen.len(),
+            Items::Chosen(chosen) => chosen.len(),
+        }
+    }
+
+    fn at(&self, place: usize) -> usize {
+        let place = if self.descending { self.len() - 1 - place } else { place };
+        match &self.items {
+            Items::All(_) => place,
+            Items::Ranked(chosen) => chosen[place],
+            Items::Chosen(chosen) => chosen[place],
+        }
+    }
+
+    /// Whether the object is still there. Parts that a list numbers itself are.
+    fn holds(&self, index: usize) -> bool {
+        matches!(self.by, SortBy::Number | SortBy::Key) && self.kind != Kind::Space
+            || self.tenant.exists(self.kind, index)
+    }
+
+    fn key(&self, index: usize) -> SortKey {
+        if in_index_order(self.kind, self.by) {
+            return SortKey::Number(id_of(self.kind, index));
+        }
+        self.tenant.sort_key(self.kind, self.by, index)
+    }
+
+    /// Token that continues after an object, wherever that is by then.
+    pub(crate) fn cursor(&self, index: usize) -> String {
+        let position = Position {
+            id: id_of(self.kind, index).to_string(),
+            order: order_name(self.by).into(),
+            value: self.key(index),
+        };
+        STANDARD.encode(serde_json::to_vec(&position).unwrap_or_default())
+    }
+
+    /// Place after the one that a token names, whether or not its object is still there.
+    fn resume(&self, token: &str) -> Option<usize> {
+        let json = STANDARD.decode(token.replace(' ', "+")).ok()?;
+        let position: Position = serde_json::from_slice(&json).ok()?;
+        let (kind, index) = from_id(position.id.parse().ok()?)?;
+        if kind != self.kind || position.order != order_name(self.by) {
+            return None;
+        }
+        let seen = (position.value, index);
+        let passed = |other: usize| match (self.key(other), other).cmp(&seen) {
+            Ordering::Less => !self.descending,
+            Ordering::Equal => true,
+            Ordering::Greater => self.descending,
+        };
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if passed(self.at(middle)) { low = middle + 1 } else { high = middle }
+        }
+        Some(low)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Position<'a> {
+    id: String,
+    #[serde(rename = "contentOrder")]
+    order: Cow<'a, str>,
+    #[serde(rename = "contentOrderValue")]
+    value: SortKey,
+}
+
+/// Whether this order is that of the indexes.
+fn in_index_order(kind: Kind, by: SortBy) -> bool {
+    matches!(by, SortBy::Number | SortBy::Id | SortBy::Created) && kind != Kind::Folder
+}
+
+fn order_name(by: SortBy) -> &'static str {
+    match by {
+        SortBy::Id | SortBy::Number => "id",
+        SortBy::Created => "created-date",
+        SortBy::Modified => "modified-date",
+        SortBy::Title => "title",
+        SortBy::Position => "child-position",
+        SortBy::Key => "key",
+    }
+}
+
+fn sorting(query: &Query, default: SortBy) -> (SortBy, bool) {
+    let Some(sort) = query.text("sort") else { return (default, false) };
+    let by = match sort.trim_start_matches('-') {
+        "created-date" => SortBy::Created,
+        "modified-date" => SortBy::Modified,
+        "title" | "name" => SortBy::Title,
+        "child-position" => SortBy::Position,
+        "key" => SortBy::Key,
+        _ => SortBy::Id,
+    };
+    (by, sort.starts_with('-'))
+}
+
+/// How one page is cut out of a list.
+pub(crate) struct Cut<'a> {
+    /// Path without the gateway's prefix, for the links.
+    pub(crate) path: &'a str,
+    /// Query of the request.
+    pub(crate) query: &'a Query<'a>,
+    /// Rows without a `limit` parameter.
+    pub(crate) default: u64,
+    /// Most rows whatever the `limit` says.
+    pub(crate) cap: usize,
+    /// Whether `next` repeats the cursor of this very page.
+    pub(crate) repeat: bool,
+}
+
+/// What a page turned out to be.
+pub(crate) struct Listed {
+    pub(crate) rows: usize,
+    pub(crate) next: Option<String>,
+}
+
+impl Tenant {
+    /// Writes one page of a list, envelope and all.
+    pub(crate) fn write_list(
+        &self,
+        out: &mut Out,
+        (list, cut): (&List, &Cut),
+        keep: impl Fn(usize) -> bool,
+        mut write: impl FnMut(&mut Out, usize),
+    ) -> Result<Listed, Problem> {
+        let token = cut.query.text("cursor");
+        let mut place = match token {
+            Some(token) => list.resume(token).ok_or_else(Problem::bad_cursor)?,
+            None => 0,
+        };
+        let keep = |index: usize| list.holds(index) && keep(index);
+        let limit = self.rows_of_page(cut, place);
+        let (mut rows, mut last) = (0, 0);
+        out.raw("{\"results\":[");
+        while rows < limit && place < list.len() {
+            let index = list.at(place);
+            place += 1;
+            if keep(index) {
+                if rows > 0 {
+                    out.raw(",");
+                }
+                write(out, index);
+                (rows, last) = (rows + 1, index);
+            }
+        }
+        let more = rows > 0 && (place..list.len()).any(|place| keep(list.at(place)));
+        let next = match token {
+            Some(token) if cut.repeat => Some(token.to_owned()),
+            _ => more.then(|| list.cursor(last)),
+        };
+        let next = next.map(|cursor| {
+            if self.options.bare_links {
+                format!("{}?cursor={cursor}", cut.path)
+            } else {
+                next_link(cut, &cursor)
+            }
+        });
+        self.write_links(out, next.as_deref());
+        Ok(Listed { rows, next })
+    }
+
+    fn rows_of_page(&self, cut: &Cut, place: usize) -> usize {
+        let asked = cut.query.number("limit").unwrap_or(cut.default);
+        let limit = usize::try_from(asked).unwrap_or(usize::MAX).min(cut.cap);
+        let dice = mix(self.dice(cut.path, place));
+        if chance(dice) < self.options.short_pages { 1 + below(mix(dice), limit) } else { limit }
+    }
+
+    fn write_links(&self, out: &mut Out, next: Option<&str>) {
+        out.raw("],\"_links\":{");
+        if let Some(next) = next {
+            out.raw("\"next\":").string(next).raw(",");
+        }
+        out.raw("\"base\":\"").raw(&self.options.site).raw("/wiki\"}}");
+    }
+
+    /// The `Link` header that goes with a page.
+    pub(crate) fn link_header(&self, next: Option<&str>) -> String {
+        let base = format!("<{}/wiki>; rel=\"base\"", self.options.site);
+        next.map_or(base.clone(), |next| format!("<{next}>; rel=\"next\", {base}"))
+    }
+}
+
+/// The cursor comes first and raw, then the parameters as they were sent.
+fn next_link(cut: &Cut, cursor: &str) -> String {
+    let mut link = format!("{}?cursor={cursor}", cut.path);
+    let mut echoed = false;
+    for pair in cut.query.raw.split('&').filter(|pair| !pair.is_empty()) {
+        if pair != "cursor" && !pair.starts_with("cursor=") {
+            link.push('&');
+            link.push_str(pair);
+            echoed = true;
+        }
+    }
+    if !echoed {
+        link.push_str("&limit=");
+        link.push_str(&cut.default.to_string());
+    }
+    link
+}
+
+/// Bits as a number from 0 to below 1.
+#[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+pub(crate) fn chance(dice: u64) -> f64 {
+    (dice >> 11) as f64 / (1_u64 << 53) as f64
+}

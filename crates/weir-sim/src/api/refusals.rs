@@ -1,0 +1,109 @@
+//! Routes, or parameters of them, that the site refuses whoever asks.
+
+use crate::api::answer::{Asked, Reply, not_there, unknown_path};
+use crate::api::query::Problem;
+use crate::api::routes::{Answer, ROUTES};
+use crate::error::{Error, Result};
+use crate::tenant::Tenant;
+use crate::tenant::ids::Kind;
+use hyper::StatusCode;
+
+/// What a refusal may be.
+const STATUSES: [u16; 4] = [400, 403, 404, 410];
+
+/// Reads `PATH=STATUS`: the path of one of [`ROUTES`], perhaps with `?` and one of its parameters,
+/// and 400, 403, 404 or 410.
+///
+/// # Errors
+/// When the text is not that.
+pub fn refusal(text: &str) -> Result<(String, u16)> {
+    let wrong = |what: &str| Error::Invalid(format!("the refusal `{text}` {what}"));
+    let (path, status) = text.rsplit_once('=').ok_or_else(|| wrong("is not PATH=STATUS"))?;
+    let status = status.parse().ok().filter(|status| STATUSES.contains(status));
+    let status = status.ok_or_else(|| wrong("has a status other than 400, 403, 404 and 410"))?;
+    let (template, parameter) = split(path);
+    let route = ROUTES.iter().find(|route| route.path == template);
+    let route = route.ok_or_else(|| wrong("names a path that is not served"))?;
+    let knows = |name| route.parameters.iter().any(|parameter| parameter.name == name);
+    if parameter.is_some_and(|name| !knows(name)) {
+        return Err(wrong("names a parameter that the path does not know"));
+    }
+    Ok((path.to_owned(), status))
+}
+
+/// Template of a route, and the parameter with which it is refused.
+fn split(path: &str) -> (&str, Option<&str>) {
+    match path.split_once('?') {
+        Some((template, parameter)) => (template, Some(parameter)),
+        None => (path, None),
+    }
+}
+
+impl Tenant {
+    /// The refusal of a request that the options name.
+    pub(crate) fn refused(&self, asked: &Asked) -> Option<Reply> {
+        let is_meant = |path: &str| {
+            let (template, parameter) = split(path);
+            let given = |name| asked.query.text(name).is_some_and(|value| value != "false");
+            template == asked.route.path && parameter.is_none_or(given)
+        };
+        let (_, status) = self.options.refuses.iter().find(|(path, _)| is_meant(path))?;
+        Some(worded(*status, asked))
+    }
+}
+
+fn worded(status: u16, asked: &Asked) -> Reply {
+    let old = asked.path.starts_with("/wiki/rest/");
+    let (status, code, title) = match status {
+        400 => (StatusCode::BAD_REQUEST, "INVALID_REQUEST_PARAMETER", "Bad Request"),
+        403 if old => {
+            (StatusCode::FORBIDDEN, "FORBIDDEN", "Current user not permitted to use Confluence")
+        }
+        // The words above would mean that the caller is not let in at all.
+        403 => (StatusCode::FORBIDDEN, "FORBIDDEN", "User does not have permission for this"),
+        410 => (StatusCode::GONE, "GONE", "This deprecated endpoint has been removed."),
+        _ if old => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not Found"),
+        // Bare words would mean that the caller is not let in at all.
+        _ if asked.id.is_empty() => return unknown_path(asked.path),
+        _ => {
+            let kind = match asked.route.answer {
+                Answer::Single(kind) => kind,
+                _ => Kind::Page,
+            };
+            return Reply::not_found(not_there(kind, asked.id));
+        }
+    };
+    if old {
+        return Reply::old_error(status, title);
+    }
+    let problem = Problem { title: title.to_owned(), detail: None };
+    Reply::error(status, code, &[problem])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_read() {
+        for (text, path, status) in [
+            ("/wiki/rest/api/content/search=410", "/wiki/rest/api/content/search", 410),
+            (
+                "/wiki/api/v2/pages/{id}?include-labels=400",
+                "/wiki/api/v2/pages/{id}?include-labels",
+                400,
+            ),
+        ] {
+            assert_eq!(refusal(text).unwrap(), (path.to_owned(), status));
+        }
+        for wrong in [
+            "/wiki/api/v2/pages",
+            "/wiki/api/v2/pages=500",
+            "/wiki/api/v2/nothing=404",
+            "/wiki/api/v2/pages?colour=400",
+        ] {
+            let error = refusal(wrong).unwrap_err();
+            assert!(error.to_string().contains(wrong), "{error}");
+        }
+    }
+}

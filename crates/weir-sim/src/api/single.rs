@@ -1,0 +1,238 @@
+//! Single objects, with the collections that `include-…` asks for: at most 50 items each.
+
+use hyper::StatusCode;
+
+use crate::api::answer::{Asked, Reply};
+use crate::api::listing::List;
+use crate::api::out::Out;
+use crate::api::query::Query;
+use crate::tenant::Tenant;
+use crate::tenant::content::Shape;
+use crate::tenant::ids::{Kind, SortBy, id_of};
+use crate::tenant::text::below;
+
+/// Items of an included collection.
+const INCLUDED: usize = 50;
+
+/// What the caller may do with anything.
+const OPERATIONS: [&str; 4] = ["read", "update", "delete", "export"];
+
+/// Most likes of a page or blog post.
+const LIKES: usize = 4;
+
+/// A single object being written, and what it carries.
+struct Carrier<'a> {
+    tenant: &'a Tenant,
+    query: &'a Query<'a>,
+    path: &'a str,
+    out: Out,
+    rows: usize,
+    points: u64,
+}
+
+/// What is included: name of the field, and of the collection's own list below the object.
+type Names = (&'static str, &'static str);
+
+impl<'a> Carrier<'a> {
+    fn new(tenant: &'a Tenant, asked: &'a Asked) -> Self {
+        let out = Out::with_capacity(4096);
+        Self { tenant, query: &asked.query, path: asked.path, out, rows: 0, points: 0 }
+    }
+
+    fn wants(&self, parameter: &str) -> bool {
+        self.query.flag(parameter, false)
+    }
+
+    /// Writes a collection, whose items are in the order of its own list and cost `cost` each.
+    fn carry(
+        &mut self,
+        (field, list): Names,
+        (kind, items, cost): (Kind, &[usize], u64),
+        mut write: impl FnMut(&mut Out, usize),
+    ) {
+        let out = &mut self.out;
+        out.raw(",\"").raw(field).raw("\":{\"results\":[");
+        let shown = items.get(..INCLUDED).unwrap_or(items);
+        for (at, item) in shown.iter().enumerate() {
+            write(out.raw(if at > 0 { "," } else { "" }), *item);
+        }
+        out.raw("],\"meta\":{\"hasMore\":");
+        match shown.last() {
+            Some(last) if shown.len() < items.len() => {
+                let by = match kind {
+                    Kind::Label => SortBy::Id,
+                    Kind::Folder => SortBy::Position,
+                    _ => SortBy::Number,
+                };
+                let list = List::sorted(self.tenant, kind, Vec::new(), (by, false));
+                out.raw("true,\"cursor\":\"").raw(&list.cursor(*last)).raw("\"");
+            }
+            _ => _ = out.raw("false"),
+        }
+        let own = self.path.strip_prefix("/wiki").unwrap_or(self.path);
+        out.raw("},\"_links\":{\"self\":\"").raw(own).raw("/").raw(list).raw("\"}}");
+        self.rows += shown.len();
+        self.points += shown.len() as u64 * cost;
+    }
+
+    fn labels(&mut self, mut labels: Vec<usize>) {
+        let tenant = self.tenant;
+        labels.sort_unstable();
+        self.carry(("labels", "labels"), (Kind::Label, &labels, 1), |out, label| {
+            tenant.write_label(out, label);
+        });
+    }
+
+    fn properties(&mut self, kind: Kind, owner: usize) {
+        let tenant = self.tenant;
+        let all = tenant.parts(kind, owner);
+        self.carry(("properties", "properties"), (kind, &all, 1), |out, property| {
+            tenant.write_property(out, kind, property);
+        });
+    }
+
+    fn permissions(&mut self, space: usize) {
+        let tenant = self.tenant;
+        let all = tenant.parts(Kind::Permission, space);
+        self.carry(("permissions", "permissions"), (Kind::Permission, &all, 2), |out, one| {
+            tenant.write_permission(out, one);
+        });
+    }
+
+    /// What the caller may do counts as access: 2 points each.
+    fn operations(&mut self, kind: Kind) {
+        let target = match kind {
+            Kind::Space => "space",
+            Kind::Page => "page",
+            Kind::BlogPost => "blogpost",
+            _ => "attachment",
+        };
+        let all: Vec<usize> = (0..OPERATIONS.len()).collect();
+        self.carry(("operations", "operations"), (kind, &all, 2), |out, at| {
+            out.raw("{\"operation\":\"").raw(OPERATIONS[at]).raw("\",\"targetType\":\"");
+            out.raw(target).raw("\"}");
+        });
+    }
+
+    /// Likes are users: 2 points each.
+    fn likes(&mut self, (kind, index): (Kind, usize)) {
+        let tenant = self.tenant;
+        let dice = tenant.dice("likes", tenant.content_of(kind, index));
+        let all: Vec<usize> = (0..below(dice, LIKES)).collect();
+        self.carry(("likes", "likes/users"), (kind, &all, 2), |out, at| {
+            tenant.write_user(out.raw("{\"accountId\":"), (dice >> 8) + at as u64);
+            out.raw("}");
+        });
+    }
+
+    fn versions(&mut self, (kind, index): (Kind, usize)) {
+        let tenant = self.tenant;
+        let numbers: Vec<usize> = (1..=tenant.latest(kind, index)).rev().collect();
+        self.carry(("versions", "versions"), (kind, &numbers, 1), |out, number| {
+            tenant.write_version_fields(out.raw("{"), (kind, index), number);
+            out.raw("}");
+        });
+    }
+
+    /// The document does not name the field; clients read `directChildren`.
+    fn children(&mut self, page: usize) {
+        let tenant = self.tenant;
+        let mut nodes = tenant.child_nodes(page);
+        nodes.sort_by_cached_key(|node| {
+            (tenant.sort_key(Kind::Folder, SortBy::Position, *node), *node)
+        });
+        self.carry(
+            ("directChildren", "direct-children"),
+            (Kind::Folder, &nodes, 1),
+            |out, node| {
+                tenant.write_child(out, node, false);
+            },
+        );
+    }
+
+    /// The answer: 1 point for the request, 1 for the object, the rest for what it carries.
+    fn reply(self) -> Reply {
+        let carried = self.tenant.cost_of_embedded(self.points);
+        Reply::json(StatusCode::OK, self.out.into_bytes()).counted(1 + self.rows, 2 + carried)
+    }
+}
+
+impl Tenant {
+    pub(crate) fn single_space(&self, asked: &Asked, space: usize) -> Reply {
+        let query = &asked.query;
+        let mut carrier = Carrier::new(self, asked);
+        let form = (query.text("description-format"), query.flag("include-icon", false));
+        self.open_space(&mut carrier.out, space, form);
+        if carrier.wants("include-labels") {
+            carrier.labels(self.space_labels(space));
+        }
+        if carrier.wants("include-properties") {
+            carrier.properties(Kind::SpaceProperty, space);
+        }
+        if carrier.wants("include-permissions") {
+            carrier.permissions(space);
+        }
+        if carrier.wants("include-operations") {
+            carrier.operations(Kind::Space);
+        }
+        self.close_space(&mut carrier.out, space, Some(&self.options.site));
+        carrier.reply()
+    }
+
+    /// A page, blog post or attachment. Asked for by id, a trashed one is found too.
+    pub(crate) fn single_content(&self, asked: &Asked, kind: Kind, index: usize) -> Reply {
+        let query = &asked.query;
+        let version = query.flag("include-version", true);
+        let shape = Shape { body: query.text("body-format"), version };
+        let base = Some(self.options.site.as_str());
+        let mut carrier = Carrier::new(self, asked);
+        let out = &mut carrier.out;
+        match kind {
+            Kind::Page => self.open_page(out, index, shape),
+            Kind::BlogPost => self.open_blog(out, index, shape),
+            _ => self.open_attachment(out, index, version),
+        }
+        self.include_parts(&mut carrier, kind, index);
+        let out = &mut carrier.out;
+        match kind {
+            Kind::Page => self.close_page(out, index, base),
+            Kind::BlogPost => self.close_blog(out, index, base),
+            _ => self.close_attachment(out, index, base),
+        }
+        carrier.reply()
+    }
+
+    /// What the route does not declare is not among the query's parameters.
+    fn include_parts(&self, carrier: &mut Carrier, kind: Kind, index: usize) {
+        let content = self.content_of(kind, index);
+        if carrier.wants("include-labels") {
+            carrier.labels(self.content_labels(content));
+        }
+        if carrier.wants("include-properties") {
+            carrier.properties(Kind::Property, content);
+        }
+        if carrier.wants("include-operations") {
+            carrier.operations(kind);
+        }
+        if carrier.wants("include-likes") {
+            carrier.likes((kind, index));
+        }
+        if carrier.wants("include-versions") {
+            carrier.versions((kind, index));
+        }
+        if carrier.wants("include-direct-children") {
+            carrier.children(index);
+        }
+    }
+
+    /// What objects inside of others cost, by the options.
+    pub(crate) fn cost_of_embedded(&self, points: u64) -> u64 {
+        if self.options.embedded_are_free { 0 } else { points }
+    }
+}
+
+/// The id of an object as the API prints it.
+pub(crate) fn printed_id(kind: Kind, index: usize) -> String {
+    let prefix = if kind == Kind::Attachment { "att" } else { "" };
+    format!("{prefix}{}", id_of(kind, index))
+}

@@ -1,0 +1,32 @@
+//! A simulated Confluence Cloud tenant: the same answers in process and over a socket.
+//!
+//! A tenant is a function of [`Options`]: its seed and sizes decide every byte. [`Simulator::answer`]
+//! needs no socket and obeys tokio's (perhaps paused) time; [`serve()`] puts the
+//! very same state machine behind HTTP/1.1. It knows `GET` only; what changes in a tenant changes by
+//! [`Simulator::change`], [`Simulator::churn`] or as requests come in ([`Churning`]).
+
+mod api;
+mod churn_options;
+mod error;
+mod fault_rules;
+mod options;
+mod server;
+mod simulator;
+mod tenant;
+mod truth;
+
+pub use api::answer::{Call, Reply};
+pub use api::parameters::{Form, Parameter};
+pub use api::refusals::refusal;
+pub use api::routes::{ROUTES, Route};
+pub use churn_options::{Churn, Churning, Happening};
+pub use error::{Broken, Error, Result};
+pub use fault_rules::{Fault, Faults, RetryAfter, What, When};
+pub use options::{
+    CUSTOM_CONTENT_TYPES, Children, Credentials, Options, PointsQuota, QuotaHeaders,
+};
+pub use server::log::{Counters, LoggedRequest};
+pub use server::serve::serve;
+pub use simulator::Simulator;
+pub use tenant::change::{Change, New};
+pub use truth::{STREAMS, Wanted};

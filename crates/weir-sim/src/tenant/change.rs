@@ -1,0 +1,477 @@
+//! Changes of a tenant: what people do to it while an extractor runs, or between two runs.
+
+use std::sync::OnceLock;
+
+use crate::api::single::printed_id;
+use crate::error::{Error, Result};
+use crate::tenant::Tenant;
+use crate::tenant::ids::{Kind, MAX_CHILDREN, from_id};
+use crate::tenant::overlay::{Edit, TaskState};
+use crate::tenant::text::mix;
+
+/// One change. Ids are as the API prints them; those of groups are UUIDs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Something new.
+    Create {
+        /// What.
+        what: New,
+        /// Id of what holds it; see [`New`]. Empty for a group.
+        under: String,
+    },
+    /// A new version of a page, blog post, attachment, comment, custom content or property: its
+    /// number rises, its time is now, its body (file, value) is another.
+    Edit {
+        /// Of what.
+        id: String,
+        /// Whether the title changes as well, where there is one to change.
+        retitle: bool,
+    },
+    /// A page with all below it hangs elsewhere, perhaps in another space. No version tells.
+    Move {
+        /// Which page.
+        id: String,
+        /// Page, or space: below its home page then.
+        to: String,
+    },
+    /// A page, blog post or attachment goes to the trash: listed as trashed, still there by id. Its
+    /// attachments go along; its comments are not to be seen. The children of a page move up.
+    Trash {
+        /// Which.
+        id: String,
+    },
+    /// A page, blog post or attachment comes back from the trash, a page below the home page; or a
+    /// space or page from the archive.
+    Restore {
+        /// Which.
+        id: String,
+    },
+    /// A space or page is archived.
+    Archive {
+        /// Which.
+        id: String,
+    },
+    /// Anything but a label or folder is gone for good, and all in it: a space's pages, a page's
+    /// attachments, comments, tasks, custom content, a comment's replies. The children of a page
+    /// move up. Home pages go with their spaces only.
+    Delete {
+        /// What.
+        id: String,
+    },
+    /// A label is put on a page, blog post, attachment or space (there: `my` or `team` only).
+    AddLabel {
+        /// On what.
+        id: String,
+        /// Which label.
+        label: String,
+    },
+    /// A label is taken off.
+    RemoveLabel {
+        /// Off what.
+        id: String,
+        /// Which label.
+        label: String,
+    },
+    /// A task is ticked, or opened again.
+    Toggle {
+        /// Which task.
+        id: String,
+    },
+}
+
+/// What can be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum New {
+    /// Under a page or space.
+    Page,
+    /// In a space.
+    BlogPost,
+    /// On a page or blog post.
+    Attachment,
+    /// On a page or blog post, or in answer to a footer comment.
+    FooterComment,
+    /// On a page or blog post, or in answer to an inline comment.
+    InlineComment,
+    /// On a page or blog post.
+    Task,
+    /// Of a page, blog post, attachment or space.
+    Property,
+    /// Of a space.
+    Permission,
+    /// Of the site.
+    Group,
+}
+
+impl Tenant {
+    /// Makes a change and tells the id of what was made or changed. `at`: epoch milliseconds.
+    ///
+    /// # Errors
+    /// When the change cannot be made; nothing has changed then.
+    pub(crate) fn apply(&mut self, change: &Change, at: u64) -> Result<String> {
+        let (kind, index) = match change {
+            Change::Create { what, under } => self.create(*what, under, at)?,
+            Change::Edit { id, retitle } => self.edit(id, *retitle, at)?,
+            Change::Move { id, to } => self.move_page(id, to)?,
+            Change::Trash { id } => self.trash(id)?,
+            Change::Restore { id } => self.restore(id)?,
+            Change::Archive { id } => self.archive(id)?,
+            Change::Delete { id } => self.delete(id)?,
+            Change::AddLabel { id, label } => self.relabel(id, label, true)?,
+            Change::RemoveLabel { id, label } => self.relabel(id, label, false)?,
+            Change::Toggle { id } => self.toggle(id, at)?,
+        };
+        self.labelled = OnceLock::new();
+        Ok(self.printed(kind, index))
+    }
+
+    /// The id of anything, as the API prints it.
+    pub(crate) fn printed(&self, kind: Kind, index: usize) -> String {
+        if kind == Kind::Group { self.group_id(index) } else { printed_id(kind, index) }
+    }
+
+    fn find(&self, id: &str) -> Result<(Kind, usize)> {
+        let number = id.strip_prefix("att").unwrap_or(id).parse().ok();
+        let found = match number.and_then(from_id) {
+            Some((kind @ (Kind::Property | Kind::SpaceProperty | Kind::Permission), index)) => {
+                let owner = index / MAX_CHILDREN;
+                let (owner_kind, at) =
+                    if kind == Kind::Property { self.content(owner) } else { (Kind::Space, owner) };
+                let known = at < self.count(owner_kind) && self.exists(kind, index);
+                (known && self.parts(kind, owner).contains(&index)).then_some((kind, index))
+            }
+            Some((kind, index)) => {
+                (index < self.count(kind) && self.exists(kind, index)).then_some((kind, index))
+            }
+            None => {
+                let groups = (0..self.count(Kind::Group)).map(|group| (Kind::Group, group));
+                let mut groups = groups.filter(|(kind, group)| self.exists(*kind, *group));
+                groups.find(|(_, group)| self.group_id(*group) == id)
+            }
+        };
+        found.ok_or_else(|| refusal(id, "is not in the tenant"))
+    }
+
+    /// A page, blog post or attachment that is not in the trash.
+    fn find_content(&self, id: &str) -> Result<(Kind, usize)> {
+        let (kind, index) = self.find(id)?;
+        match kind {
+            Kind::Page | Kind::BlogPost | Kind::Attachment => {
+                let trashed = self.content_status(self.content_of(kind, index)) == "trashed";
+                if trashed { Err(refusal(id, "is in the trash")) } else { Ok((kind, index)) }
+            }
+            _ => Err(refusal(id, "is neither a page nor a blog post nor an attachment")),
+        }
+    }
+
+    /// A page or blog post that is not in the trash.
+    fn find_container(&self, id: &str) -> Result<usize> {
+        match self.find_content(id)? {
+            (Kind::Attachment, _) => Err(refusal(id, "is an attachment, and nothing is on those")),
+            (kind, index) => Ok(self.content_of(kind, index)),
+        }
+    }
+
+    fn create(&mut self, what: New, under: &str, at: u64) -> Result<(Kind, usize)> {
+        let kind = match what {
+            New::Page => return self.create_page(under, at),
+            New::Property | New::Permission => return self.create_part(what, under, at),
+            New::BlogPost => Kind::BlogPost,
+            New::Attachment => Kind::Attachment,
+            New::FooterComment => Kind::Footer,
+            New::InlineComment => Kind::Inline,
+            New::Task => Kind::Task,
+            New::Group => Kind::Group,
+        };
+        let index = self.count(kind);
+        let (mut place, mut answers) = (None, None);
+        match kind {
+            Kind::BlogPost => {
+                let space = self.find_space(under)?;
+                self.space_blogs[space].push(index);
+                place = Some(space);
+            }
+            Kind::Footer | Kind::Inline => {
+                let container = match self.find(under)? {
+                    (found, comment) if found == kind => {
+                        answers = Some(comment);
+                        self.comment_container(kind, comment)
+                    }
+                    _ => self.find_container(under)?,
+                };
+                self.overlay.comments.entry((kind, container)).or_default().push(index);
+                place = Some(container);
+            }
+            Kind::Attachment => {
+                let container = self.find_container(under)?;
+                self.attachment_of.push(container);
+                self.attachments.entry(container).or_default().push(index);
+            }
+            Kind::Task => place = Some(self.find_container(under)?),
+            _ => {}
+        }
+        self.note_new(kind, index, at);
+        let patch = self.overlay.patch_mut(kind, index);
+        (patch.place, patch.answers) = (place, answers);
+        Ok((kind, index))
+    }
+
+    fn create_page(&mut self, under: &str, at: u64) -> Result<(Kind, usize)> {
+        let (space, parent) = self.place_for_page(under)?;
+        let page = self.count(Kind::Page);
+        self.page_space.push(space);
+        self.page_parent.push(None);
+        self.space_pages[space].push(page);
+        self.note_new(Kind::Page, page, at);
+        self.hang(page, parent);
+        Ok((Kind::Page, page))
+    }
+
+    fn create_part(&mut self, what: New, under: &str, at: u64) -> Result<(Kind, usize)> {
+        let (kind, owner) = match self.find(under)? {
+            (Kind::Space, space) if what == New::Permission => (Kind::Permission, space),
+            (Kind::Space, space) => (Kind::SpaceProperty, space),
+            _ if what == New::Permission => return Err(refusal(under, "is not a space")),
+            _ => {
+                let (kind, index) = self.find_content(under)?;
+                (Kind::Property, self.content_of(kind, index))
+            }
+        };
+        let number = self.next_part(kind, owner);
+        if number >= MAX_CHILDREN {
+            return Err(refusal(under, "has had all the parts it can have"));
+        }
+        *self.overlay.parts.entry((kind, owner)).or_default() += 1;
+        let part = owner * MAX_CHILDREN + number;
+        self.overlay.patch_mut(kind, part).created = Some(at);
+        Ok((kind, part))
+    }
+
+    fn note_new(&mut self, kind: Kind, index: usize, at: u64) {
+        self.overlay.add(kind);
+        let patch = self.overlay.patch_mut(kind, index);
+        patch.created = Some(at);
+        if matches!(kind, Kind::Page | Kind::BlogPost | Kind::Attachment) {
+            patch.status = Some("current");
+        }
+        self.forget_order(kind);
+    }
+
+    fn forget_order(&mut self, kind: Kind) {
+        let ranked = self.ranked.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        ranked.retain(|(known, _), _| *known != kind);
+    }
+
+    fn find_space(&self, id: &str) -> Result<usize> {
+        match self.find(id)? {
+            (Kind::Space, space) => Ok(space),
+            _ => Err(refusal(id, "is not a space")),
+        }
+    }
+
+    /// Space and parent node for a page under this page or space.
+    fn place_for_page(&self, under: &str) -> Result<(usize, Option<usize>)> {
+        match self.find(under)? {
+            (Kind::Space, space) => Ok((space, self.home(space))),
+            (Kind::Page, page) if self.page_status(page) == "trashed" => {
+                Err(refusal(under, "is in the trash"))
+            }
+            (Kind::Page, page) => Ok((self.page_space(page), Some(self.node_of(page)))),
+            _ => Err(refusal(under, "is neither a page nor a space")),
+        }
+    }
+
+    /// The home page of a space, which is its node as well.
+    fn home(&self, space: usize) -> Option<usize> {
+        (space < self.options.pages).then_some(space)
+    }
+
+    pub(crate) fn is_home(&self, page: usize) -> bool {
+        page < self.options.spaces.min(self.options.pages)
+    }
+
+    fn hang(&mut self, page: usize, parent: Option<usize>) {
+        let node = self.node_of(page);
+        if let Some(old) = self.page_parent[page] {
+            self.children.entry(old).or_default().retain(|child| *child != node);
+        }
+        self.page_parent[page] = parent;
+        if let Some(parent) = parent {
+            self.children.entry(parent).or_default().push(node);
+        }
+    }
+
+    /// Takes a page out of the tree; its children move up to its parent.
+    fn uproot(&mut self, page: usize) {
+        let parent = self.page_parent[page].or(self.home(self.page_space[page]));
+        for child in self.child_nodes(page) {
+            if let (Kind::Page, child) = self.node(child) {
+                self.hang(child, parent);
+            }
+        }
+        self.hang(page, None);
+    }
+
+    fn edit(&mut self, id: &str, retitle: bool, at: u64) -> Result<(Kind, usize)> {
+        let (kind, index) = match self.find(id)? {
+            (Kind::Page | Kind::BlogPost | Kind::Attachment, _) => self.find_content(id)?,
+            found @ (
+                Kind::Footer | Kind::Inline | Kind::Custom | Kind::Property | Kind::SpaceProperty,
+                _,
+            ) => found,
+            _ => return Err(refusal(id, "has no versions")),
+        };
+        let title = retitle.then(|| mix(self.dice_of(kind, index) ^ at));
+        self.overlay.patch_mut(kind, index).edits.push(Edit { at, title });
+        self.forget_order(kind);
+        Ok((kind, index))
+    }
+
+    fn move_page(&mut self, id: &str, to: &str) -> Result<(Kind, usize)> {
+        let (space, parent) = self.place_for_page(to)?;
+        let (Kind::Page, page) = self.find_content(id)? else {
+            return Err(refusal(id, "is not a page"));
+        };
+        if self.is_home(page) {
+            return Err(refusal(id, "is a home page"));
+        }
+        let tree = self.tree(page);
+        if parent.is_some_and(|parent| tree.contains(&parent)) {
+            return Err(refusal(id, "cannot hang below itself"));
+        }
+        for node in tree {
+            let (_, below) = self.node(node);
+            let old = std::mem::replace(&mut self.page_space[below], space);
+            if old != space {
+                self.space_pages[old].retain(|one| *one != below);
+                self.space_pages[space].push(below);
+            }
+        }
+        self.hang(page, parent);
+        Ok((Kind::Page, page))
+    }
+
+    /// A page and all nodes below it.
+    fn tree(&self, page: usize) -> Vec<usize> {
+        let mut tree = vec![self.node_of(page)];
+        let mut at = 0;
+        while let Some(node) = tree.get(at) {
+            tree.extend(self.children.get(node).into_iter().flatten());
+            at += 1;
+        }
+        tree
+    }
+
+    fn trash(&mut self, id: &str) -> Result<(Kind, usize)> {
+        let (kind, index) = self.find_content(id)?;
+        if kind == Kind::Page {
+            if self.is_home(index) {
+                return Err(refusal(id, "is a home page"));
+            }
+            self.uproot(index);
+        }
+        self.overlay.patch_mut(kind, index).status = Some("trashed");
+        Ok((kind, index))
+    }
+
+    fn restore(&mut self, id: &str) -> Result<(Kind, usize)> {
+        let (kind, index) = self.find(id)?;
+        let status = match kind {
+            Kind::Space => self.space_status(index),
+            Kind::Page => self.page_status(index),
+            Kind::BlogPost => self.blog_status(index),
+            Kind::Attachment => {
+                let container = self.attachment_container(index);
+                if self.container_status(container) == "trashed" {
+                    return Err(refusal(id, "is on something in the trash"));
+                }
+                self.attachment_status(index)
+            }
+            _ => return Err(refusal(id, "has no status")),
+        };
+        if status == "current" {
+            return Err(refusal(id, "is neither in the trash nor in the archive"));
+        }
+        if status == "trashed" && kind == Kind::Page {
+            let home = self.home(self.page_space[index]);
+            self.hang(index, home);
+        }
+        self.overlay.patch_mut(kind, index).status = Some("current");
+        Ok((kind, index))
+    }
+
+    fn archive(&mut self, id: &str) -> Result<(Kind, usize)> {
+        let (kind, index) = self.find(id)?;
+        let current = match kind {
+            Kind::Space => self.space_status(index) == "current",
+            Kind::Page => self.page_status(index) == "current" && !self.is_home(index),
+            _ => return Err(refusal(id, "is neither a space nor a page")),
+        };
+        if !current {
+            return Err(refusal(id, "is not one to be archived"));
+        }
+        self.overlay.patch_mut(kind, index).status = Some("archived");
+        Ok((kind, index))
+    }
+
+    fn delete(&mut self, id: &str) -> Result<(Kind, usize)> {
+        let (kind, index) = self.find(id)?;
+        match kind {
+            Kind::Label | Kind::Folder => return Err(refusal(id, "cannot be deleted")),
+            Kind::Page if self.is_home(index) => return Err(refusal(id, "is a home page")),
+            Kind::Page => self.uproot(index),
+            Kind::Footer | Kind::Inline => self.delete_replies(kind, index),
+            _ => {}
+        }
+        self.overlay.patch_mut(kind, index).gone = true;
+        Ok((kind, index))
+    }
+
+    /// Replies come after what they answer, so one pass finds them all.
+    fn delete_replies(&mut self, kind: Kind, comment: usize) {
+        let mut thread = vec![comment];
+        for later in self.comments_of(kind, self.comment_container(kind, comment)) {
+            if self.replies_to(kind, later).is_some_and(|answered| thread.contains(&answered)) {
+                thread.push(later);
+                self.overlay.patch_mut(kind, later).gone = true;
+            }
+        }
+    }
+
+    fn relabel(&mut self, id: &str, label: &str, on: bool) -> Result<(Kind, usize)> {
+        let (Kind::Label, label_index) = self.find(label)? else {
+            return Err(refusal(label, "is not a label"));
+        };
+        let (kind, index, mut labels) = if let (Kind::Space, space) = self.find(id)? {
+            if on && Self::label_prefix(label_index) == "global" {
+                return Err(refusal(label, "is not a label for spaces"));
+            }
+            (Kind::Space, space, self.space_labels(space))
+        } else {
+            let (kind, index) = self.find_content(id)?;
+            (kind, index, self.content_labels(self.content_of(kind, index)))
+        };
+        if labels.contains(&label_index) == on {
+            return Err(refusal(id, if on { "has the label" } else { "lacks the label" }));
+        }
+        if on {
+            labels.push(label_index);
+        } else {
+            labels.retain(|one| *one != label_index);
+        }
+        self.overlay.labels.insert((kind, index), labels);
+        Ok((kind, index))
+    }
+
+    fn toggle(&mut self, id: &str, at: u64) -> Result<(Kind, usize)> {
+        let (Kind::Task, task) = self.find(id)? else {
+            return Err(refusal(id, "is not a task"));
+        };
+        let completed = self.task(task).completed.is_none().then_some(at);
+        self.overlay.patch_mut(Kind::Task, task).task = Some(TaskState { completed, updated: at });
+        Ok((Kind::Task, task))
+    }
+}
+
+fn refusal(id: &str, why: &str) -> Error {
+    Error::Invalid(format!("the change cannot be made: `{id}` {why}"))
+}

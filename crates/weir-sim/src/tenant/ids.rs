@@ -1,0 +1,96 @@
+//! Ids of the tenant's objects, and the orders that lists come in.
+
+use serde::{Deserialize, Serialize};
+
+/// Most children of one parent whose ids are composed from parent and number.
+pub(crate) const MAX_CHILDREN: usize = 512;
+
+/// What an id names. The discriminant is part of the id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Space = 1,
+    Page,
+    BlogPost,
+    Attachment,
+    Footer,
+    Inline,
+    Label,
+    Property,
+    SpaceProperty,
+    Permission,
+    Task,
+    Custom,
+    Folder,
+    Group,
+}
+
+const KINDS: [Kind; 14] = [
+    Kind::Space,
+    Kind::Page,
+    Kind::BlogPost,
+    Kind::Attachment,
+    Kind::Footer,
+    Kind::Inline,
+    Kind::Label,
+    Kind::Property,
+    Kind::SpaceProperty,
+    Kind::Permission,
+    Kind::Task,
+    Kind::Custom,
+    Kind::Folder,
+    Kind::Group,
+];
+
+/// The smallest id.
+const FIRST_ID: u64 = 65_536;
+
+/// The id of the `index`-th object of a kind; ids of a kind rise with the index.
+pub(crate) fn id_of(kind: Kind, index: usize) -> u64 {
+    FIRST_ID + index as u64 * 16 + kind as u64
+}
+
+/// The kind and index an id stands for, whether or not the object exists.
+pub(crate) fn from_id(id: u64) -> Option<(Kind, usize)> {
+    let rest = id.checked_sub(FIRST_ID)?;
+    let kind = KINDS.into_iter().find(|kind| *kind as u64 == rest % 16)?;
+    Some((kind, usize::try_from(rest / 16).ok()?))
+}
+
+/// What a listing may be sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum SortBy {
+    Id,
+    Created,
+    Modified,
+    Title,
+    Position,
+    /// Key of a space or property.
+    Key,
+    /// The bare number: that of a version, or a composed index.
+    Number,
+}
+
+/// Where an object stands in an order; equal ones stand by index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum SortKey {
+    Number(u64),
+    Text(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_leads_back_to_its_object() {
+        for kind in KINDS {
+            for index in [0, 1, 250, 1_000_000] {
+                assert_eq!(from_id(id_of(kind, index)), Some((kind, index)));
+            }
+        }
+        for id in [0, 65_535, FIRST_ID, FIRST_ID + 15] {
+            assert_eq!(from_id(id), None, "{id}");
+        }
+    }
+}

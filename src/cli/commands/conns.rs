@@ -1,0 +1,176 @@
+//! `weir conns`.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::cli::args::{Conns as Command, Shared};
+use crate::cli::commands::{conns_set, discover};
+use crate::cli::context::Surroundings;
+use crate::cli::exit::Exit;
+use crate::cli::open::leads_to;
+use crate::cli::output::printer;
+use crate::cli::patience::Patience;
+use crate::cli::{open, tokens, trust};
+use crate::connection::{ConnectionKind, api_fields, remove, shown_name};
+use crate::error::{Error, Kind, Result};
+use crate::sync;
+use crate::sync::connection_test;
+use crate::sync::connection_test::Diagnosis;
+
+pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    match command {
+        Command::List => list(shared, around),
+        Command::Set { name, properties } => {
+            let file = conns_set::set(name, properties, shared, around)?;
+            Ok(said(shared, name, "saved in", &file))
+        }
+        Command::Unset { name } => {
+            let file = around.file()?;
+            if !remove(&file, name)? {
+                let what = format!("`{}` has no connection `{}`", file.display(), shown_name(name));
+                return Err(
+                    Error::input(what).with_hint("weir conns list shows where each is defined")
+                );
+            }
+            Ok(said(shared, name, "removed from", &file))
+        }
+        Command::Test { name } => test(name, shared, around),
+        Command::Discover { name, stream, pattern, columns } => {
+            let wanted = stream.as_ref().or(pattern.as_ref()).map(String::as_str);
+            let detailed = *columns || stream.is_some();
+            discover::run(name, wanted, detailed, (shared, &around.connections))
+        }
+    }
+}
+
+fn said(shared: Shared, name: &str, what: &str, file: &Path) -> Exit {
+    let file = file.display().to_string();
+    if shared.json {
+        printer::json(&json!({ "connection": name, "action": what, "file": file }));
+    } else if !shared.quiet {
+        printer::talk(&format!("{name}: {what} {file}"));
+    }
+    Exit::Done
+}
+
+fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
+    let mut rows =
+        vec![["connection", "type", "defined in", "leads to"].map(str::to_owned).to_vec()];
+    let mut all = Vec::new();
+    for (name, connection) in around.connections.all()? {
+        match connection {
+            Ok(connection) => {
+                let place = leads_to(&connection);
+                all.push(json!({
+                    "name": name,
+                    "type": connection.kind,
+                    "origin": connection.origin,
+                    "file": connection.file,
+                    "place": place,
+                }));
+                let defined = open::defined_in(&connection, around);
+                rows.push(vec![name, connection.kind.to_string(), defined, place]);
+            }
+            Err(error) => {
+                all.push(json!({ "name": name, "error": error.chain() }));
+                rows.push(vec![
+                    name,
+                    "?".to_owned(),
+                    String::new(),
+                    error.chain().replace('\n', " "),
+                ]);
+            }
+        }
+    }
+    if shared.json {
+        printer::json(&all);
+    } else {
+        printer::data(&printer::table(&rows, &[]));
+    }
+    Ok(Exit::Done)
+}
+
+fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    match tested(name, shared, around) {
+        Err(error) if shared.json => {
+            printer::json(&json!({ "ok": false, "message": error.chain(), "hint": error.hint() }));
+            Ok(crate::cli::exit::exit_of(&error))
+        }
+        other => other,
+    }
+}
+
+fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
+    let told = Patience::new(shared, format!("the values of connection `{name}`"));
+    let connection = trust::fetched(around.connections.find(name)?, around)?;
+    drop(told);
+    let told =
+        |spec| trust::tell_borrowed(&connection, spec, &around.connections, (shared, around));
+    if connection.kind != ConnectionKind::Api {
+        told(None);
+        let (target, _) = open::target(&connection, None)?;
+        let _told = Patience::new(shared, format!("`{name}` to be reached"));
+        crate::cli::exit::runtime()?.block_on(target.check())?;
+        if connection.kind == ConnectionKind::Files {
+            open::files_of(&connection)?.try_out()?;
+        }
+        return Ok(accepted(shared, &connection.name, &leads_to(&connection)));
+    }
+    let (spec, foreign) = open::foreign_or_shipped(&connection)?;
+    told(Some(&spec));
+    let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
+    if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
+        trust::confirm((&spec, &foreign), &fields, shared, around)?;
+    }
+    let transport = open::transport(&connection, &spec)?;
+    let told = Patience::new(shared, format!("an answer of {}", leads_to(&connection)));
+    let diagnosis = crate::cli::exit::runtime()?.block_on(async {
+        connection_test::look_up(&spec, &mut fields, transport.as_ref()).await?;
+        sync::probe(&spec, &fields, &tokens::hooks(&connection), transport.as_ref()).await
+    });
+    drop(told);
+    let diagnosis = diagnosis?;
+    if shared.json {
+        printer::json(&diagnosis);
+    } else if diagnosis.ok {
+        return Ok(accepted(shared, &connection.name, &diagnosis.url));
+    } else {
+        refused(&connection.name, &diagnosis, shared);
+    }
+    Ok(if diagnosis.ok { Exit::Done } else { Exit::Failed })
+}
+
+fn accepted(shared: Shared, name: &str, place: &str) -> Exit {
+    if shared.json {
+        printer::json(&json!({ "ok": true, "url": place }));
+    } else {
+        printer::data(&format!("{name}: works ({place})"));
+    }
+    Exit::Done
+}
+
+fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
+    use crate::sync::connection_test::Finding;
+    let (kind, what) = match diagnosis.finding {
+        Finding::Accepted => (Kind::Rejected, "works"),
+        Finding::WrongHost => (Kind::Unreachable, "this does not look like the API's host"),
+        Finding::WrongCredentials => (Kind::Credentials, "the API does not accept the credentials"),
+        Finding::NoPermission => {
+            (Kind::Credentials, "the credentials are right but lack a permission")
+        }
+        Finding::NotTrusted => (Kind::Unreachable, "the host's certificate is not trusted"),
+        Finding::BlockedEgress => (Kind::Unreachable, "something on the way blocks the request"),
+        Finding::Trouble => (Kind::Rejected, "the API is in trouble"),
+    };
+    let Diagnosis { url, status, message, hint, .. } = diagnosis;
+    let cause = match status {
+        Some(status) => format!("{url} answered: {status} {message}"),
+        None => format!("{url}: {message}"),
+    };
+    let mut error = Error::new(kind, format!("{name}: {what}")).because(cause);
+    if let Some(hint) = hint {
+        error = error.with_hint(hint);
+    }
+    printer::failure(shared.log_format, &error);
+}

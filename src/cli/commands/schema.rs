@@ -1,0 +1,17 @@
+//! `weir schema`.
+
+use serde_json::Value;
+
+use crate::cli::args::SchemaKind;
+use crate::cli::commands::state::Status;
+use crate::{connection, replication, spec};
+
+/// The JSON Schema of a kind of file, as its reader takes it, or of a result.
+pub(crate) fn of(kind: SchemaKind) -> Value {
+    match kind {
+        SchemaKind::Spec => spec::json_schema(),
+        SchemaKind::Replication => replication::json_schema(),
+        SchemaKind::Status => schemars::schema_for!(Status).to_value(),
+        SchemaKind::Connections => connection::json_schema(),
+    }
+}

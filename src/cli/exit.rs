@@ -1,0 +1,44 @@
+//! How a command ends, and the runtime in which it runs.
+
+use crate::error::{Error, Kind, Result};
+
+/// How a command ended: exit codes are part of the interface and do not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done. Everything that was to be read is in the target.
+    Done = 0,
+    /// Failed. A stream failed, or the command did; tables of failed streams are as they were before.
+    Failed = 1,
+    /// Wrong input: arguments, a replication, a spec or a connection. Nothing was sent; a retry does not help.
+    WrongInput = 2,
+    /// Done, but the API refused slices, or records are missing. The summary and `_weir_errors` name them.
+    DoneWithErrors = 3,
+    /// Busy. Another run holds the lock, or uses the tables. Run again when it has ended.
+    Busy = 4,
+    /// Paused. The points that may be spent are spent; what was read is saved, and the next run resumes.
+    Paused = 75,
+    /// Interrupted by Ctrl-C (SIGINT). What was read is saved, and the next run resumes.
+    Interrupted = 130,
+    /// Interrupted by SIGTERM, or by SIGHUP (a closed terminal; not under `nohup`). As 130.
+    Terminated = 143,
+}
+
+pub(crate) fn exit_of(error: &Error) -> Exit {
+    match error.kind() {
+        Kind::Input => Exit::WrongInput,
+        Kind::Interrupted => Exit::Interrupted,
+        Kind::Paused => Exit::Paused,
+        Kind::Busy => Exit::Busy,
+        _ => Exit::Failed,
+    }
+}
+
+/// A runtime for a command that talks to the network: a thread per core, and two at least, so that
+/// decoding never holds up the answers.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).enable_all().build().map_err(|error| {
+        Error::new(Kind::Unreachable, "the program's threads cannot be started").because(error)
+    })
+}

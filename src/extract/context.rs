@@ -1,0 +1,170 @@
+//! What the workers of a stream have in common.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
+
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Result};
+use crate::extract::messages::{Note, Slice};
+use crate::extract::rows::RowBuilder;
+use crate::extract::run_context::Env;
+use crate::plan::{OWN, RequestPlan, StreamPlan};
+use crate::planner::read_plan;
+use crate::progress::saved::{FailedSlice, Reach, Way};
+use crate::queue::Feeder;
+use crate::quota::request_cost::{Estimate, Price};
+use crate::report::counters::Stats;
+use crate::report::{Event, SliceError};
+
+/// What the workers of a stream share.
+pub(crate) struct Shared {
+    pub(crate) env: Arc<Env>,
+    pub(crate) plan: Arc<StreamPlan>,
+    /// What the run reads of the stream, and how.
+    pub(crate) way: Way,
+    pub(crate) stats: Arc<Stats>,
+    /// Per queue of the plan the feeder, where this stream feeds it.
+    pub(crate) feeders: Vec<Option<Feeder>>,
+    pub(crate) rows: Option<RowBuilder>,
+    /// Whether it is remembered how records look.
+    pub(crate) looks: bool,
+    pub(crate) notes: mpsc::Sender<Note>,
+    /// Rows that may still be taken.
+    pub(crate) allowance: Mutex<Option<u64>>,
+    /// Per request the page size asked for now; 0 where the API takes none.
+    pub(crate) page_sizes: Arc<Vec<AtomicU32>>,
+    /// Per request the objects that its answers bring.
+    pub(crate) estimates: Vec<Estimate>,
+    /// The same of what is none of them.
+    pub(crate) any: Estimate,
+    /// No more slices are taken once it is cancelled.
+    pub(crate) enough: tokio_util::sync::CancellationToken,
+    /// Whether something says that rows are missing.
+    pub(crate) incomplete: AtomicBool,
+    /// The first refusal.
+    pub(crate) refusal: Mutex<Option<String>>,
+    /// Requests that the API has served.
+    pub(crate) served: Mutex<Vec<usize>>,
+    /// Requests of the route that the API refuses as such.
+    pub(crate) refused: Mutex<Vec<usize>>,
+}
+
+impl Shared {
+    /// The requests of this run.
+    pub(crate) fn requests(&self) -> &[RequestPlan] {
+        read_plan::requests(&self.plan, self.way.reach)
+    }
+
+    /// Value of the cursor before which a newest-first listing ends.
+    pub(crate) fn bound(&self) -> Option<i64> {
+        let cursor = self.plan.cursor.as_ref()?;
+        match self.way.reach {
+            Reach::Complete => cursor.anchor,
+            Reach::Since(bound) => Some(bound),
+            Reach::Range(from, _) => Some(from),
+            Reach::Failed | Reach::Nothing => None,
+        }
+    }
+
+    /// What a request for a page of this size costs.
+    pub(crate) fn price(&self, request: usize, page: Option<u32>) -> Price<'_> {
+        let estimate = self.estimates.get(request).unwrap_or(&self.any);
+        Price { cost: self.plan.cost, estimate, page }
+    }
+
+    /// Whether what changed is read, not all there is.
+    pub(crate) fn reads_changes(&self) -> bool {
+        !read_plan::has_own_requests(&self.plan, self.way.reach)
+    }
+
+    /// Whether all there is can be read instead of what changed, if the API refuses to list that. Where
+    /// there is an anchor, or a range was asked for, it is not the same.
+    pub(crate) fn may_read_whole(&self) -> bool {
+        let anchored = self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
+        let since = matches!(self.way.reach, Reach::Since(_));
+        since && !anchored && self.reads_changes() && self.plan.changes_apart
+    }
+
+    /// Whether the route's slices are those of the stream's own requests.
+    pub(crate) fn is_by_parents(&self) -> bool {
+        let own = !read_plan::has_own_requests(&self.plan, self.way.reach);
+        own || self.plan.routes.get(self.way.route).is_none_or(|route| route.by_parents)
+    }
+
+    /// Whether the stream's own requests need a queue, and not only its route.
+    pub(crate) fn needs(&self, queue: usize) -> bool {
+        let own = self.plan.own_requests().iter().flat_map(read_plan::queues);
+        self.route() == OWN || own.into_iter().any(|one| one == queue)
+    }
+
+    /// Name of the route.
+    pub(crate) fn route(&self) -> &str {
+        self.plan.routes.get(self.way.route).map_or(OWN, |route| &route.name)
+    }
+
+    /// Whether the API has served a request.
+    pub(crate) fn is_served(&self, request: usize) -> bool {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).contains(&request)
+    }
+
+    /// Takes note that the API serves a request.
+    pub(crate) fn serve(&self, request: usize) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if !served.contains(&request) {
+            served.push(request);
+        }
+    }
+
+    /// Whether the API has refused a request as such.
+    pub(crate) fn is_refused(&self, request: usize) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.contains(&request)
+    }
+
+    /// Takes note that the API refuses a request as such; `true` the first time.
+    pub(crate) fn refuse(&self, request: usize) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = !refused.contains(&request);
+        refused.extend(first.then_some(request));
+        first
+    }
+
+    pub(crate) async fn tell(&self, note: Note) -> Result<()> {
+        self.notes.send(note).await.map_err(|_| Error::target("the writer has stopped"))
+    }
+
+    /// Notes that a part of a slice is missing.
+    pub(crate) async fn leave(&self, failed: FailedSlice, gap: String) -> Result<()> {
+        self.incomplete.store(true, Ordering::Relaxed);
+        self.tell(Note::Left(failed, gap)).await
+    }
+
+    /// Notes that rows are missing.
+    pub(crate) async fn gap(&self, gap: impl Into<String> + Send) -> Result<()> {
+        self.incomplete.store(true, Ordering::Relaxed);
+        self.tell(Note::Gap(gap.into())).await
+    }
+
+    /// A refused slice as it is remembered.
+    pub(crate) fn failed(&self, slice: &Slice, error: SliceError) -> FailedSlice {
+        let values = slice.items.iter().map(|item| item.value.to_string()).collect();
+        let carried = slice.items.iter().map(|item| item.carried.to_string()).collect();
+        let (request, number, recurs) = (slice.request, slice.number, self.reads_changes());
+        FailedSlice { request, number, values, carried, error, recurs }
+    }
+
+    /// Keeps the first refusal, for the error of a stream of which everything is refused.
+    pub(crate) fn keep_refusal(&self, error: &SliceError) {
+        let mut first = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| error.message.clone());
+    }
+
+    /// Tells of a refusal.
+    pub(crate) fn record(&self, error: &SliceError) {
+        self.keep_refusal(error);
+        self.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });
+    }
+}

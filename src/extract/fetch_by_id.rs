@@ -1,0 +1,172 @@
+//! Records that a listing only shows: which of them are as they were, and how the rows of the others come.
+
+use std::{collections::HashSet, sync::Arc};
+
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+
+use crate::decode::Page;
+use crate::error::{Error, Kind, Result};
+use crate::extract::context::Shared;
+use crate::extract::fingerprint::{Look, broken, with_looks, without_looks};
+use crate::extract::listing::Listing;
+use crate::extract::messages::Sight;
+use crate::extract::page;
+use crate::plan::{ChunkSize, RequestPlan, encoded};
+use crate::progress::saved::OpenListing;
+use crate::progress::versions::KnownLooks;
+use crate::report::counters::Stats;
+use crate::template::{Scope, Value};
+
+/// Tells records that are as they were from the others.
+pub(crate) fn split(looks: Vec<Look>, known: Option<&KnownLooks>) -> (Vec<Look>, Vec<Look>) {
+    let is_known = |look: &Look| known.is_some_and(|known| known.is_same(&look.clone().item()));
+    looks.into_iter().partition(is_known)
+}
+
+/// The records of one request: all of them, and those that have not come yet. Kept as two JSON lists in
+/// [`Listing::with`].
+struct Batch {
+    asked: Vec<Look>,
+    left: Vec<Look>,
+}
+
+impl Batch {
+    fn read(with: &[String]) -> Self {
+        let read = |at: usize| {
+            let text = with.get(at).map_or("", String::as_str);
+            serde_json::from_str(text).unwrap_or_default()
+        };
+        Self { asked: read(0), left: read(1) }
+    }
+
+    fn written(&self) -> Vec<String> {
+        let written = |looks: &Vec<Look>| serde_json::to_string(looks).unwrap_or_default();
+        vec![written(&self.asked), written(&self.left)]
+    }
+}
+
+/// The request that fetches records; nothing where `request` fetches none.
+fn fetching<'plan>(
+    (number, request): (usize, &'plan RequestPlan),
+    scope: &Arc<Scope>,
+    batch: &Batch,
+) -> Option<Listing<'plan>> {
+    let fetch = request.routed.fetch.as_ref()?;
+    let ids: Vec<Value> = batch.asked.iter().map(|look| Value::from(look.0.as_str())).collect();
+    let scope = scope.as_ref().clone().with_silent([(Arc::clone(&fetch.variable), ids.into())]);
+    Some(Listing {
+        path: &fetch.path,
+        query: &fetch.query,
+        with: batch.written(),
+        depth: 1,
+        ..Listing::first((number, request), &Arc::new(scope))
+    })
+}
+
+/// One that an earlier process had begun.
+pub(crate) fn again<'plan>(
+    request: (usize, &'plan RequestPlan),
+    scope: &Arc<Scope>,
+    open: OpenListing,
+) -> Option<Listing<'plan>> {
+    let batch = Batch::read(&open.with);
+    Some(Listing { at: open.at, ..fetching(request, scope, &batch)? })
+}
+
+/// Opens the fetching of records: what fills a request comes next, the rest waits for more below all other
+/// listings.
+pub(crate) fn open<'plan>(
+    open: &mut Vec<Listing<'plan>>,
+    request: (usize, &'plan RequestPlan),
+    scope: &Arc<Scope>,
+    mut looks: Vec<Look>,
+) {
+    let Some(chunk) = request.1.routed.fetch.as_ref().map(|fetch| fetch.chunk) else { return };
+    let waiting = open.first().filter(|first| first.depth > 0 && first.is_fresh());
+    let waiting =
+        waiting.map(|first| Batch::read(&first.with).asked).filter(|few| few.len() < chunk);
+    if let Some(few) = waiting {
+        open.remove(0);
+        looks.splice(0..0, few);
+    }
+    // What a listing shows twice is asked for once, as it was shown last.
+    let mut named = HashSet::new();
+    looks.reverse();
+    looks.retain(|look| named.insert(look.0.clone()));
+    looks.reverse();
+    let chunk_of = ChunkSize { count: chunk, bytes: ChunkSize::bytes(true) };
+    for asked in chunk_of.split(&looks, |look| encoded(&look.0)) {
+        let batch = Batch { asked: asked.to_vec(), left: asked.to_vec() };
+        let Some(listing) = fetching(request, scope, &batch) else { return };
+        let at = if asked.len() < chunk { 0 } else { open.len() };
+        open.insert(at, listing);
+    }
+}
+
+/// Two listings that fetch half of a listing's records each, the first half last; `None` where it is about one.
+pub(crate) fn halves<'plan>(
+    scope: &Arc<Scope>,
+    listing: &Listing<'plan>,
+) -> Option<[Listing<'plan>; 2]> {
+    let Batch { mut asked, .. } = Batch::read(&listing.with);
+    let half = |asked: Vec<Look>| {
+        let batch = Batch { left: asked.clone(), asked };
+        fetching((listing.number, listing.request), scope, &batch)
+    };
+    let rest = asked.split_off(asked.len() / 2);
+    if asked.is_empty() {
+        return None;
+    }
+    Some([half(rest)?, half(asked)?])
+}
+
+/// What an answer has brought of the records that were asked for.
+pub(crate) struct Came {
+    /// The rows, each record's once.
+    pub(crate) batch: RecordBatch,
+    /// What is to be remembered of them.
+    pub(crate) sights: Vec<Sight>,
+    /// Records that have not come.
+    pub(crate) left: usize,
+}
+
+/// Takes note of rows that came; they are then no longer waited for in `listing`. Where there is one that was
+/// not asked for, its id.
+pub(crate) fn came(
+    shared: &Shared,
+    listing: &mut Listing<'_>,
+    page: &Page,
+) -> Result<std::result::Result<Came, String>> {
+    let rows = page::rows(shared, listing, page)?;
+    let (Some(output), Some(batch)) = (&shared.plan.output, rows) else {
+        return Err(Error::new(Kind::Shape, "rows came of which none were wanted"));
+    };
+    page::check_key(output, &batch, page)?;
+    let Some(look) = &listing.request.routed.look else {
+        return Err(Error::new(Kind::Shape, "rows came of which it is not known how they look"));
+    };
+    let (batch, looks) = without_looks(with_looks(&batch, look, page)?, output)?;
+    let mut all = Batch::read(&listing.with);
+    let asked: HashSet<&str> = all.asked.iter().map(|look| look.0.as_str()).collect();
+    if let Some(Look(other, _)) = looks.iter().find(|look| !asked.contains(look.0.as_str())) {
+        return Ok(Err(other.clone()));
+    }
+    let mut sights = Vec::new();
+    let count = looks.len();
+    let fresh = looks.into_iter().map(|look| {
+        let at = all.left.iter().position(|left| left.0 == look.0)?;
+        // One that has changed meanwhile is asked for again the next time.
+        let shown = all.left.swap_remove(at);
+        sights.extend((shown == look).then(|| look.sight(false)));
+        Some(true)
+    });
+    let fresh: BooleanArray = fresh.collect();
+    let batch = filter_record_batch(&batch, &fresh).map_err(broken)?;
+    let stats = &shared.stats;
+    Stats::add(&stats.duplicates, count - batch.num_rows());
+    page::note_values(shared, output, listing.request, page);
+    page::report(shared);
+    listing.with = all.written();
+    Ok(Ok(Came { batch, sights, left: all.left.len() }))
+}

@@ -1,0 +1,82 @@
+//! Fingerprints of records: hashes by which a later run recognises a record that has not changed.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, cast::AsArray, types::Int64Type};
+use arrow_schema::{DataType, Field, Schema};
+use serde::{Deserialize, Serialize};
+
+use crate::decode::Page;
+use crate::error::{Error, Kind, Result};
+use crate::extract::messages::Sight;
+use crate::plan::{LookPlan, Output};
+use crate::progress::item::Item;
+use crate::progress::row_keys::{hash_rows, with_text};
+
+/// Name of the column that holds the looks of a page's rows while some of them are left out.
+const LOOK: &str = "look";
+
+/// A record's id, and a hash of how it looks; `None`: that cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Look(pub(crate) String, pub(crate) Option<i64>);
+
+impl Look {
+    /// What is to be remembered of the record.
+    pub(crate) fn sight(self, stays: bool) -> Sight {
+        Sight { item: self.item(), stays, whole: true }
+    }
+
+    pub(crate) fn item(self) -> Item {
+        Item { value: self.0.into(), stamp: self.1, carried: "".into() }
+    }
+}
+
+/// Adds to a page's rows a column of how their records look.
+pub(crate) fn with_looks(batch: &RecordBatch, plan: &LookPlan, page: &Page) -> Result<RecordBatch> {
+    let versions = page.taps.get(plan.version);
+    let version = |row| versions.filter(|all| all.is_valid(row)).map(|all| all.value(row));
+    let hashes = hash_rows(batch, &plan.columns).into_iter().enumerate();
+    let looks: Int64Array = hashes
+        .map(|(row, hash)| {
+            // Half of the hash is enough beside the id.
+            Some((with_text(hash, version(row)?) >> 64) as i64)
+        })
+        .collect();
+    let mut fields = batch.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(LOOK, DataType::Int64, true)));
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(looks));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(broken)
+}
+
+/// Takes that column away again; returns the looks with the rows' ids.
+pub(crate) fn without_looks(
+    mut batch: RecordBatch,
+    output: &Output,
+) -> Result<(RecordBatch, Vec<Look>)> {
+    let looks = batch.remove_column(batch.num_columns().saturating_sub(1));
+    let looks = looks.as_primitive::<Int64Type>().iter();
+    let looks = ids(&batch, output)?.into_iter().zip(looks).map(|(id, look)| Look(id, look));
+    let looks = looks.collect();
+    // The schema is the table's own again.
+    let batch = RecordBatch::try_new(output.table.schema.arrow(), batch.columns().to_vec());
+    Ok((batch.map_err(broken)?, looks))
+}
+
+/// The ids of rows, whose key has no nulls.
+pub(crate) fn ids(batch: &RecordBatch, output: &Output) -> Result<Vec<String>> {
+    let column: Option<&ArrayRef> = output.key.first().map(|position| batch.column(*position));
+    match column {
+        Some(column) if column.data_type() == &DataType::Utf8 => {
+            Ok(column.as_string::<i32>().iter().flatten().map(str::to_owned).collect())
+        }
+        Some(column) if column.data_type() == &DataType::Int64 => {
+            Ok(column.as_primitive::<Int64Type>().values().iter().map(i64::to_string).collect())
+        }
+        _ => Err(Error::new(Kind::Shape, "rows whose key is neither text nor int are not known")),
+    }
+}
+
+pub(crate) fn broken(error: arrow_schema::ArrowError) -> Error {
+    Error::new(Kind::Shape, "what a listing shows cannot be told apart").because(error)
+}

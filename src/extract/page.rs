@@ -1,0 +1,444 @@
+//! One page of a listing: asked for, decoded, delivered.
+
+use std::sync::{
+    PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
+
+use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+
+use crate::decode::{DecodeError, Page};
+use crate::error::{Error, Kind, Result};
+use crate::extract::context::Shared;
+use crate::extract::fingerprint::{Look, with_looks, without_looks};
+use crate::extract::links::RequestLinks;
+use crate::extract::listing::Listing;
+use crate::extract::request::{assemble, first_url};
+use crate::http::answer::Answer;
+use crate::http::call::{Call, Need};
+use crate::http::client::interrupted;
+use crate::http::exchange::{HeaderMap, Response, Url};
+use crate::http::pagination::{Position, Seen, Step};
+use crate::plan::{ColumnValue, FeedPlan, Iterate, Output, RequestPlan};
+use crate::progress::row_keys::{KeySet, count_new};
+use crate::report::counters::Stats;
+use crate::report::{ColumnReport, Event};
+
+/// A page, decoded, and where the next one is.
+pub(crate) struct Fetched {
+    pub(crate) page: Page,
+    pub(crate) step: Step,
+    /// A listing that nothing says more of ends with as many records as there were asked for: their number.
+    pub(crate) full: Option<u64>,
+    /// Values of a chunk that the answer is about; `None` where it is about all of them.
+    pub(crate) found: Option<Vec<String>>,
+    /// The size that was asked for, where a larger one could not be read.
+    pub(crate) narrow: Option<u32>,
+}
+
+/// Each record's value of the cursor.
+pub(crate) fn stamps(shared: &Shared, request: &RequestPlan, page: &Page) -> Vec<Option<i64>> {
+    let tap = request.cursor.and_then(|tap| page.taps.get(tap));
+    let (Some(cursor), Some(tap)) = (&shared.plan.cursor, tap) else { return Vec::new() };
+    tap.iter().map(|text| cursor.number(text?)).collect()
+}
+
+/// Whether a newest-first listing has come to records before the bound. A page that is not in order
+/// tells nothing of what follows it.
+pub(crate) fn is_past(shared: &Shared, unbounded: bool, stamps: &[Option<i64>]) -> bool {
+    let newest_first = shared.plan.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
+    let bound = match &shared.plan.cursor {
+        Some(cursor) if unbounded => cursor.anchor,
+        _ => shared.bound(),
+    };
+    let Some(bound) = bound.filter(|_| newest_first) else { return false };
+    let known = stamps.iter().flatten();
+    known.clone().is_sorted_by(|one, next| one >= next)
+        && known.last().is_some_and(|oldest| *oldest < bound)
+}
+
+/// Fetches and decodes one page.
+pub(crate) async fn fetch(
+    shared: &Shared,
+    links: &RequestLinks,
+    listing: &Listing<'_>,
+    tentative: bool,
+) -> Result<Answer<Fetched>> {
+    let (number, request) = (listing.number, listing.request);
+    let first = first_url(&shared.env.client.access.base_url, listing)?;
+    let size = shared.page_sizes.get(number);
+    let later = || size.map(|size| size.load(Ordering::Relaxed)).filter(|size| *size > 0);
+    let begins = number == links.number && listing.depth == 0 && listing.at == Position::First;
+    let opening = links.opening.filter(|_| begins);
+    let narrow = AtomicU32::new(listing.narrow.unwrap_or(u32::MAX));
+    let current = || {
+        let size = later()?.min(narrow.load(Ordering::Relaxed));
+        Some(opening.map_or(size, |opening| size.min(opening)))
+    };
+    let build = || {
+        let mut url = listing.pager.url(&first, &listing.at, current());
+        if listing.lean.is_some() {
+            url = without(&url, listing.pager.costly());
+        }
+        assemble(request, listing, (url, current()))
+    };
+    let read = |page: Page, headers: &HeaderMap, found| {
+        let url = listing.pager.url(&first, &listing.at, current());
+        let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
+        let (size, total) = (current(), listing.total);
+        let seen = Seen { url: &url, headers, captures: &page.captures, rows, size, total };
+        let mut step = listing.pager.next(&listing.at, &seen)?;
+        if listing.lean.is_some() {
+            step.next = step.next.map(|next| with(next, &url, listing.pager.costly()));
+        }
+        let silent = step.next.is_none() && !step.told && step.gap.is_none();
+        let full = silent && listing.is_fresh() && listing.pager.is_full(&seen);
+        let narrow = size.filter(|_| narrow.load(Ordering::Relaxed) < u32::MAX);
+        Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found, narrow }))
+    };
+    let alone = listing.depth > 0 || listing.narrow.is_some() || listing.lean.is_some();
+    if let Some(walker) = links.walker.as_ref().filter(|_| !alone) {
+        let url = listing.pager.url(&first, &listing.at, current());
+        if let Some((page, headers)) =
+            walker.ask(shared, (number, current()), &build, url.as_str()).await?
+        {
+            return read(page, &headers, None);
+        }
+    }
+    let narrower = || {
+        let smaller = current().and_then(|size| listing.pager.smaller_page(size));
+        if let Some(smaller) = smaller {
+            narrow.store(smaller, Ordering::Relaxed);
+        }
+        smaller.is_some()
+    };
+    let shrink = || {
+        if narrow.load(Ordering::Relaxed) < u32::MAX {
+            return narrower();
+        }
+        let smaller = later().and_then(|size| listing.pager.smaller_page(size));
+        if let (Some(slot), Some(smaller)) = (size, smaller) {
+            slot.store(smaller, Ordering::Relaxed);
+        }
+        smaller.is_some()
+    };
+    let call = Call {
+        stream: &shared.plan.name,
+        stats: &shared.stats,
+        rules: &shared.plan.rules,
+        child: is_child(listing),
+        need: if tentative { Need::Tentative } else { Need::Firm },
+        leaves: true,
+        shared: false,
+        price: shared.price(number, current()),
+        build: &build,
+        shrink: &shrink,
+        narrow: &narrower,
+    };
+    let answer = shared.env.client.ask(&call, |response| decoded(request, response));
+    answer.await?.and_then(|(page, headers, found)| read(page, &headers, found))
+}
+
+/// A page, the headers with which it came, and the values of a chunk that it is about.
+type Decoded = (Page, HeaderMap, Option<Vec<String>>);
+
+/// Reads a response; counts its objects.
+fn decoded(request: &RequestPlan, response: &Response) -> Result<(Decoded, u64), DecodeError> {
+    let page = request.decoder.decode(response.json())?;
+    let found = request.routed.covers.as_ref();
+    let found = found.map(|found| found.decoder.decode(response.json())).transpose()?;
+    // Objects that carry the records were sent as well.
+    let carriers = found.as_ref().map_or(0, |found| found.rows);
+    let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
+    Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
+}
+
+/// Whether a listing is about one object, or a few.
+pub(crate) fn is_child(listing: &Listing<'_>) -> bool {
+    listing.depth > 0 || !matches!(listing.request.iterate, Iterate::Once)
+}
+
+/// A position with these query parameters, as a URL has them: links go on as the page was asked for.
+fn with(at: Position, url: &Url, names: &[String]) -> Position {
+    let mut link = match &at {
+        Position::Query(query) => {
+            let mut link = url.clone();
+            link.set_query(Some(query));
+            link
+        }
+        Position::Url(link) => link.clone(),
+        _ => return at,
+    };
+    let there: Vec<String> = link.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    let own = url.query_pairs().into_owned();
+    let lacking = own.filter(|(name, _)| names.contains(name) && !there.contains(name));
+    link.query_pairs_mut().extend_pairs(lacking);
+    match at {
+        Position::Query(_) => Position::Query(link.query().unwrap_or_default().to_owned()),
+        _ => Position::Url(link),
+    }
+}
+
+/// A URL without these query parameters.
+fn without(url: &Url, names: &[String]) -> Url {
+    let pairs = url.query_pairs().into_owned();
+    let pairs: Vec<_> = pairs.filter(|(name, _)| !names.contains(name)).collect();
+    let mut url = url.clone();
+    url.query_pairs_mut().clear().extend_pairs(pairs);
+    url
+}
+
+/// The values of a chunk about which an answer has everything.
+fn whole(found: &Page) -> Vec<String> {
+    let (values, signs) = (found.taps.first(), found.taps.get(1));
+    let cut = |row: &usize| signs.is_some_and(|signs| signs.is_valid(*row));
+    let rows = (0..found.rows).filter(|row| !cut(row));
+    let value = |row| values.filter(|values| values.is_valid(row)).map(|values| values.value(row));
+    rows.filter_map(value).map(str::to_owned).collect()
+}
+
+/// What became of a page's rows.
+#[derive(Default)]
+pub(crate) struct Delivered {
+    pub(crate) batch: Option<RecordBatch>,
+    /// How many there are.
+    pub(crate) rows: usize,
+    /// How their records look, where that is to be remembered.
+    pub(crate) looks: Vec<Look>,
+}
+
+/// Makes a batch of a page's rows.
+pub(crate) fn rows(
+    shared: &Shared,
+    listing: &Listing<'_>,
+    page: &Page,
+) -> Result<Option<RecordBatch>> {
+    let (Some(output), Some(rows)) = (&shared.plan.output, &shared.rows) else { return Ok(None) };
+    if let Some(path) = page.first_misfit.as_ref().filter(|_| output.strict) {
+        let what = format!("a value at `{path}` does not fit its column, and `strict` is set");
+        return Err(Error::new(Kind::Shape, what).with_hint(
+            "correct the column's type in the spec, or under `columns` in the replication",
+        ));
+    }
+    let batch = rows.build(output, &listing.request.columns, page, &listing.scope)?;
+    Ok(Some(batch))
+}
+
+/// Makes a batch of a page's rows, and hands its values to the queues, with their times. `known` holds
+/// the keys of the slice so far; it is absent when the page is the whole slice.
+pub(crate) async fn deliver(
+    shared: &Shared,
+    (listing, wanted): (&Listing<'_>, Option<BooleanArray>),
+    (page, stamps): (Page, Vec<Option<i64>>),
+    known: Option<&mut Option<KeySet>>,
+) -> Result<Delivered> {
+    let stats = &shared.stats;
+    let request = listing.request;
+    let shows = request.routed.fetch.is_some();
+    let present = wanted.as_ref().map_or(page.rows, BooleanArray::true_count);
+    let allowed = allowance(shared, present).await?;
+    let mut delivered = Delivered::default();
+    if let (Some(output), Some(mut batch)) = (&shared.plan.output, rows(shared, listing, &page)?) {
+        // What does not fit is told where the row comes from.
+        if !shows {
+            note_values(shared, output, request, &page);
+        }
+        let look = request.routed.look.as_ref().filter(|_| shows || shared.looks);
+        if let Some(look) = look {
+            batch = with_looks(&batch, look, &page)?;
+        }
+        if let Some(wanted) = &wanted {
+            let broken = |error| Error::new(Kind::Shape, "rows cannot be left out").because(error);
+            batch = filter_record_batch(&batch, wanted).map_err(broken)?;
+        }
+        batch = batch.slice(0, allowed);
+        check_key(output, &batch, &page)?;
+        if let Some(known) = known.filter(|_| !output.key.is_empty()) {
+            let known = known.get_or_insert_with(KeySet::default);
+            let fresh = count_new(&batch, &output.key, known);
+            // What cut values ask for by themselves, the slice's own request may have brought.
+            let repeats = listing.may_repeat
+                || request.may_repeat
+                || listing.is_fresh()
+                || listing.part.is_some();
+            if batch.num_rows() > 0 && fresh == 0 && !repeats {
+                return Err(nothing_new(listing));
+            }
+        }
+        delivered.rows = batch.num_rows();
+        if look.is_some() {
+            (batch, delivered.looks) = without_looks(batch, output)?;
+        }
+        delivered.batch = Some(batch).filter(|batch| batch.num_rows() > 0 && !shows);
+    } else {
+        delivered.rows = allowed;
+    }
+    Stats::add(&stats.rows, delivered.rows);
+    if let Some(asked) = &request.asked {
+        let values = page.taps.get(asked.tap).into_iter().flatten().flatten();
+        stats.note_found(&asked.values, values);
+    }
+    report(shared);
+    feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
+    Ok(delivered)
+}
+
+/// The error of a page after the first that repeats what earlier ones have brought.
+fn nothing_new(listing: &Listing<'_>) -> Error {
+    let place = listing.scope.describe();
+    let place = if place.is_empty() { place } else { format!(" of {place}") };
+    let what = format!("a page{place} brought no record that earlier pages had not brought");
+    Error::new(Kind::Shape, what).with_hint(
+        "the server seems to ignore the parameters of `paginate`: correct them in the spec; if this API may \
+         repeat a page and still go on, set `may_repeat: true`",
+    )
+}
+
+/// Counts the values of a page's columns, and those that do not fit.
+pub(crate) fn note_values(shared: &Shared, output: &Output, request: &RequestPlan, page: &Page) {
+    shared.stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
+    let kept =
+        page.extra.is_some() && request.columns.iter().any(|one| matches!(one, ColumnValue::Extra));
+    let sources = output.columns.iter().zip(&request.columns);
+    let decoded = sources.filter(|(_, source)| matches!(source, ColumnValue::Decoded(_)));
+    let values = page.columns.iter().zip(&page.column_misfits);
+    shared.stats.note_columns(|columns| {
+        for ((plan, _), (array, misfits)) in decoded.zip(values) {
+            let fit = u64::try_from(array.len() - array.null_count()).unwrap_or(u64::MAX);
+            if !columns.contains_key(&plan.column.name) {
+                let kind = plan.column.kind.to_string();
+                let column = ColumnReport { kind, kept, ..ColumnReport::default() };
+                columns.insert(plan.column.name.clone(), column);
+            }
+            if let Some(column) = columns.get_mut(&plan.column.name) {
+                column.values += fit + misfits;
+                column.misfits += misfits;
+            }
+        }
+    });
+}
+
+/// Tells how far the stream is.
+pub(crate) fn report(shared: &Shared) {
+    let (stream, figures) = (shared.plan.name.clone(), shared.stats.figures());
+    shared.env.client.reporter.report(&Event::Progress { stream, figures });
+}
+
+/// Hands a page's values to the queues, of the first records that are wanted as many as are allowed.
+async fn feed(
+    shared: &Shared,
+    request: &RequestPlan,
+    (page, stamps): (&Page, &[Option<i64>]),
+    (wanted, allowed): (Option<&BooleanArray>, usize),
+) -> Result<()> {
+    for feed in &request.feeds {
+        let FeedPlan { queue, tap, filter, carried } = feed;
+        let fit = passing(filter, page);
+        let (Some(Some(feeder)), Some(values)) = (shared.feeders.get(*queue), page.taps.get(*tap))
+        else {
+            continue;
+        };
+        let kept = |row: &usize| wanted.is_none_or(|wanted| wanted.value(*row));
+        let fits = |row: &usize| fit.as_ref().is_none_or(|fit| fit.get(*row) == Some(&true));
+        let rows = (0..values.len()).filter(kept).take(allowed).filter(fits);
+        let values = rows.filter(|row| values.is_valid(*row)).map(|row| {
+            let along = along(page, carried, row);
+            (values.value(row), stamps.get(row).copied().flatten(), along)
+        });
+        tokio::select! {
+            biased;
+            () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
+            () = feeder.push(values) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What comes along with a record's value: a JSON list, empty where nothing does.
+fn along(page: &Page, carried: &[usize], row: usize) -> String {
+    if carried.is_empty() {
+        return String::new();
+    }
+    let value = |tap: &usize| {
+        let tap = page.taps.get(*tap).filter(|tap| tap.is_valid(row))?;
+        Some(tap.value(row))
+    };
+    let values: Vec<Option<&str>> = carried.iter().map(value).collect();
+    serde_json::to_string(&values).unwrap_or_default()
+}
+
+/// Which records have what they must have; `None`: all of them.
+fn passing(filter: &[(usize, Option<String>)], page: &Page) -> Option<Vec<bool>> {
+    let mut wanted: Option<Vec<bool>> = None;
+    for (tap, text) in filter {
+        let Some(tap) = page.taps.get(*tap) else { continue };
+        let fits = |value: Option<&str>| match text {
+            Some(text) => value == Some(text),
+            None => value.is_some(),
+        };
+        let all = wanted.get_or_insert_with(|| vec![true; page.rows]);
+        for (wanted, value) in all.iter_mut().zip(tap) {
+            *wanted = *wanted && fits(value);
+        }
+    }
+    wanted
+}
+
+/// Which records of a listing are wanted, by what they have and by the queues; `None`: all of them.
+pub(crate) fn wanted(
+    listing: &Listing<'_>,
+    links: &RequestLinks,
+    page: &Page,
+) -> Option<BooleanArray> {
+    let request = listing.request;
+    if listing.depth > 0 {
+        // To a queue, what hangs on a wanted record is wanted.
+        let filter = request.children.as_ref().map(|children| children.filter.as_slice());
+        return passing(filter.unwrap_or_default(), page).map(BooleanArray::from);
+    }
+    let mut wanted = passing(&request.filter, page);
+    for (queue, tap) in &request.parent_in {
+        let watch = links.watches.iter().find(|(watched, _)| watched == queue);
+        let (Some((_, watch)), Some(tap)) = (watch, page.taps.get(*tap)) else { continue };
+        let all = wanted.get_or_insert_with(|| vec![true; page.rows]);
+        for (wanted, value) in all.iter_mut().zip(tap) {
+            *wanted = *wanted && value.is_some_and(|value| watch.has(value));
+        }
+    }
+    wanted.map(BooleanArray::from)
+}
+
+/// A row without its key could be told from no other.
+pub(crate) fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Result<()> {
+    let gap = output.key.iter().find(|position| batch.column(**position).null_count() > 0);
+    let Some(column) = gap.and_then(|position| output.columns.get(*position)) else {
+        return Ok(());
+    };
+    let name = &column.column.name;
+    let what = format!("a row has no value in `{name}`, a column of the key");
+    let hint = match &page.first_misfit {
+        Some(path) => format!(
+            "the value at `{path}` is no {}; give the column another type",
+            column.column.kind
+        ),
+        None => format!("the API left `{name}` out, or the spec's path for it is wrong"),
+    };
+    Err(Error::new(Kind::Shape, what).with_hint(hint))
+}
+
+/// How many of a page's rows may be taken; ends the stream when the limit is reached.
+pub(crate) async fn allowance(shared: &Shared, rows: usize) -> Result<usize> {
+    let (taken, reached) = {
+        let mut left = shared.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rest) = left.as_mut() else { return Ok(rows) };
+        let taken = rows.min(usize::try_from(*rest).unwrap_or(usize::MAX));
+        *rest -= u64::try_from(taken).unwrap_or(*rest);
+        (taken, *rest == 0)
+    };
+    if reached {
+        shared.gap("the row limit was reached").await?;
+        shared.enough.cancel();
+    }
+    Ok(taken)
+}

@@ -1,0 +1,338 @@
+//! A slice of which something is refused: what is left out, what goes on otherwise, what begins anew.
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, atomic::Ordering},
+};
+
+use arrow_array::RecordBatch;
+
+use crate::error::{Error, Kind, Result};
+use crate::extract::fingerprint::ids;
+use crate::extract::listing::{Lean, Listing};
+use crate::extract::messages::{Note, Slice};
+use crate::extract::page::{Fetched, is_child};
+use crate::extract::sharing::fused::{Refusal, Seat};
+use crate::extract::slice::Walk;
+use crate::extract::split::halves;
+use crate::http::answer::{Answer, Cause, Failed, is_too_long};
+use crate::progress::saved::Doubt;
+use crate::report::{Event, SliceError};
+use crate::secret::shown;
+use crate::spec::{Meaning, Then};
+
+/// Times that a slice begins anew because its position was no longer good.
+const MAX_RESTARTS: u32 = 3;
+/// Pages in a row that are passed over, since none of them can be read, before the slice fails.
+const MAX_UNREAD: u32 = 10;
+
+impl<'run> Walk<'run> {
+    /// Goes on after a page that was not read; breaks where the slice ends with it.
+    pub(crate) async fn unread(
+        &mut self,
+        listing: Listing<'run>,
+        answer: Answer<Fetched>,
+    ) -> Result<ControlFlow<()>> {
+        let (then, means, url, status, message) = match answer {
+            Answer::Read(_) => return Ok(ControlFlow::Continue(())),
+            Answer::Failed(failed) => return self.failed(listing, *failed).await,
+            Answer::Given { then, means, url, status, message } => {
+                (then, means, url, status, message)
+            }
+        };
+        let tentative = self.is_tentative(&listing);
+        let said = || match status {
+            Some(status) => format!("{status} {message}"),
+            None => message.clone(),
+        };
+        if then == Then::Empty && !listing.is_fetching() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if is_too_long(status, &url) && self.halve(&listing) {
+            self.links.shorten(self.slice.items.len());
+            return Ok(ControlFlow::Continue(()));
+        }
+        if then == Then::Gone && (!tentative || self.is_answered(&listing)) {
+            let error = self.slice_error(&listing, url.as_str(), (status, message));
+            return self.gone(&listing, error).await;
+        }
+        if tentative {
+            let path = url.path().to_owned();
+            let sure = self.shared.reads_changes() || listing.is_fetching();
+            if means == Some(Meaning::Credentials) && sure {
+                let what = format!("`{path}` was refused: {message}");
+                let known = self.shared.env.client.lockout.error();
+                return Err(known.unwrap_or_else(|| Error::new(Kind::Credentials, what)));
+            }
+            self.route_refused(Refusal { path, status, message, gone: false }).await?;
+            return Ok(ControlFlow::Continue(()));
+        }
+        if then == Then::RestartSlice {
+            if listing.is_fresh() || self.slice.attempt >= MAX_RESTARTS {
+                let what = format!("`{}` was refused: {}", url.path(), said());
+                return Err(Error::new(Kind::Rejected, what));
+            }
+            self.restart().await?;
+            return Ok(ControlFlow::Continue(()));
+        }
+        let error = self.slice_error(&listing, url.as_str(), (status, message));
+        self.refused(listing, then, error).await
+    }
+
+    /// Whether the API has answered a request like that of a listing.
+    fn is_answered(&self, listing: &Listing<'_>) -> bool {
+        self.shared.env.answered.has(&listing.kind())
+    }
+
+    pub(crate) fn slice_error(
+        &self,
+        listing: &Listing<'_>,
+        url: &str,
+        (status, message): (Option<u16>, String),
+    ) -> SliceError {
+        let (stream, slice) = (self.shared.plan.name.clone(), listing.scope.describe());
+        SliceError { stream, slice, url: shown(url), status, message }
+    }
+
+    /// Asks for half of a listing's values at a time; `false` where it is about one.
+    fn halve(&mut self, listing: &Listing<'run>) -> bool {
+        let halves = halves(&self.scope, listing);
+        let halved = halves.is_some();
+        self.open.extend(halves.into_iter().flatten());
+        halved
+    }
+
+    /// Leaves out what is gone, with all that hangs on it. The rows of a parent stay until that is not
+    /// listed any more.
+    pub(crate) async fn gone(
+        &mut self,
+        listing: &Listing<'run>,
+        error: SliceError,
+    ) -> Result<ControlFlow<()>> {
+        if self.halve(listing) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let shared = self.shared;
+        shared.keep_refusal(&error);
+        let mut failed = shared.failed(&self.slice, error);
+        let whole = listing.depth == 0 && !self.is_part(listing);
+        if whole {
+            let slice = Some(Arc::clone(&self.slice));
+            let doubt = Doubt { kind: listing.kind(), child: false, failed };
+            shared.tell(Note::Gone { slice, doubt }).await?;
+            return Ok(ControlFlow::Break(()));
+        }
+        self.whole &= listing.depth > 0;
+        failed.values = self.values_of(listing);
+        let items = self.slice.items.iter();
+        let left = items.filter(|item| failed.values.iter().any(|value| **value == *item.value));
+        failed.carried = left.map(|item| item.carried.to_string()).collect();
+        let doubt = Doubt { kind: listing.kind(), child: true, failed };
+        shared.tell(Note::Gone { slice: None, doubt }).await?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether a listing is about a part of the slice's values.
+    fn is_part(&self, listing: &Listing<'_>) -> bool {
+        self.request.routed.covers.is_some() && self.slice.items.len() > 1 || listing.part.is_some()
+    }
+
+    /// The values of the slice's queue that a listing is about.
+    fn values_of(&self, listing: &Listing<'_>) -> Vec<String> {
+        let items = self.slice.items.iter().map(|item| item.value.to_string());
+        match listing.part {
+            Some((from, to)) => items.skip(from).take(to - from).collect(),
+            None if listing.depth > 0 => items.collect(),
+            None => listing.with.first().cloned().into_iter().collect(),
+        }
+    }
+
+    /// Goes on without what the API does not give although it answers other requests.
+    async fn failed(&mut self, listing: Listing<'run>, failed: Failed) -> Result<ControlFlow<()>> {
+        let Failed { error: failure, url, status, message, cause } = failed;
+        if self.halve(&listing) {
+            if cause == Cause::TooLong {
+                self.links.shorten(self.slice.items.len());
+            }
+            return Ok(ControlFlow::Continue(()));
+        }
+        let pager = listing.pager;
+        let costly =
+            pager.costly().iter().filter(|name| url.query_pairs().any(|(one, _)| one == **name));
+        let costly = costly.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let smallest = pager.smallest_page();
+        // Where a page cannot be made smaller, the other records of it would lose what they have.
+        let single = smallest.is_some() || listing.depth > 0 || !pager.is_paged();
+        if cause == Cause::Heavy && !costly.is_empty() && listing.lean.is_none() && single {
+            let message =
+                format!("read without {costly}, because the server fails with it: {message}");
+            let lean = Some(Lean { status, message });
+            self.open.push(Listing { narrow: smallest, lean, ..listing });
+            return Ok(ControlFlow::Continue(()));
+        }
+        let error = self.slice_error(&listing, url.as_str(), (status, message));
+        let follows = pager.position_after_unread(&listing.at, smallest).is_some();
+        if cause == Cause::Heavy && follows && self.unread < MAX_UNREAD {
+            self.unread += 1;
+            let listing = Listing { narrow: smallest, lean: None, ..listing };
+            return self.refused(listing, Then::SkipPage, error).await;
+        }
+        if !is_child(&listing) || !self.shared.env.answered.excuses(listing.kind()) {
+            return Err(failure);
+        }
+        if listing.depth == 0 {
+            return self.refused(listing, Then::SkipSlice, error).await;
+        }
+        self.shared.record(&error);
+        let gap = format!("records were left out: {}", error.message);
+        self.shared.leave(self.shared.failed(&self.slice, error), gap).await?;
+        self.whole = false;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Takes note that a request which others share with it is refused.
+    pub(crate) async fn note_refused(&self) -> Result<()> {
+        let number = self.slice.request;
+        let refused = self.links.seat.as_ref().is_some_and(Seat::is_refused);
+        if !refused || self.shared.is_refused(number) {
+            return Ok(());
+        }
+        self.shared.refuse(number);
+        self.shared.tell(Note::RouteRefused).await
+    }
+
+    /// Whether a refusal of a listing's next page would say that the API does not serve the route.
+    pub(crate) fn is_tentative(&self, listing: &Listing<'_>) -> bool {
+        let routed = &listing.request.routed;
+        let shared = self.shared;
+        let replaces_all =
+            routed.own.is_none() && (shared.may_read_whole() || !shared.is_by_parents());
+        let open = routed.covers.is_some() || routed.fetch.is_some() || replaces_all;
+        // Once it was served, a refusal is about what is asked for.
+        let unsure = listing.depth == 0 && open && !shared.is_served(listing.number);
+        listing.number == self.slice.request
+            && listing.is_fresh()
+            && (unsure || listing.is_fetching())
+    }
+
+    /// Goes on without the route, value by value or from the slice's start; where that is not possible, the
+    /// stream is to be read anew without it.
+    pub(crate) async fn route_refused(&mut self, refusal: Refusal) -> Result<()> {
+        let shared = self.shared;
+        let first = shared.refuse(self.slice.request);
+        let routed = &self.request.routed;
+        if routed.covers.is_none() && routed.fetch.is_none() {
+            return Err(Error::new(Kind::Rejected, refusal.to_string()));
+        }
+        if first {
+            self.tell_refused(&refusal).await?;
+        }
+        if self.request.routed.fetch.is_some() {
+            return self.restart().await;
+        }
+        self.open = self.own_listings();
+        Ok(())
+    }
+
+    async fn tell_refused(&self, refusal: &Refusal) -> Result<()> {
+        let shared = self.shared;
+        let stream = Some(shared.plan.name.clone());
+        let route = shared.route();
+        let message =
+            format!("{refusal}; the route `{route}` is left for the stream's own requests");
+        shared.env.client.reporter.report(&Event::Warning { stream, message });
+        shared.tell(Note::RouteRefused).await
+    }
+
+    /// The own request was answered where the shared one was refused: it was not because of the object.
+    pub(crate) async fn settle_doubt(&mut self) -> Result<()> {
+        let Some(refusal) = self.doubted.take() else { return Ok(()) };
+        let first = self.links.seat.as_ref().is_some_and(Seat::refuse);
+        if !first {
+            return Ok(());
+        }
+        self.tell_refused(&refusal).await
+    }
+
+    /// Begins anew, since a position in it is no longer good.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        let attempt = self.slice.attempt + 1;
+        let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
+        self.shared.stats.rows.fetch_sub(std::mem::take(&mut self.rows), Ordering::Relaxed);
+        self.known = None;
+        let number = self.slice.request;
+        self.open = if self.request.routed.embedded.is_some() || self.shared.is_refused(number) {
+            self.own_listings()
+        } else {
+            vec![Listing::first((number, self.request), &self.scope)]
+        };
+        let rest = self.rest();
+        let slice = std::mem::replace(&mut self.slice, Arc::clone(&anew));
+        self.shared.tell(Note::Restart { slice, anew, rest }).await
+    }
+
+    /// Records a refusal; the slice goes on where only a page, or one of its values, is left out.
+    pub(crate) async fn refused(
+        &mut self,
+        mut listing: Listing<'run>,
+        then: Then,
+        error: SliceError,
+    ) -> Result<ControlFlow<()>> {
+        let shared = self.shared;
+        shared.record(&error);
+        let mut failed = shared.failed(&self.slice, error);
+        if then == Then::StopStream {
+            let gap = format!("the stream was stopped: {}", failed.error.message);
+            shared.leave(failed, gap).await?;
+            shared.enough.cancel();
+            return Ok(ControlFlow::Break(()));
+        }
+        if self.is_part(&listing) {
+            shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
+            failed.carried.clear();
+            failed.values = self.values_of(&listing);
+            shared.tell(Note::Part(failed)).await?;
+            self.whole = false;
+            return Ok(ControlFlow::Continue(()));
+        }
+        let size = shared.page_sizes.get(listing.number);
+        let size = size.map(|size| size.load(Ordering::Relaxed));
+        let size = listing.narrow.or(size);
+        let after = listing.pager.position_after_unread(&listing.at, size);
+        let Some(at) = after.filter(|_| then == Then::SkipPage) else {
+            shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
+            shared.tell(Note::Refused(Arc::clone(&self.slice), failed)).await?;
+            return Ok(ControlFlow::Break(()));
+        };
+        let gap = format!("a page was left out: {}", failed.error.message);
+        shared.leave(failed, gap).await?;
+        self.whole = false;
+        listing.guard().check(&at, 0)?;
+        self.open.push(Listing { at, ..listing });
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Records a record that came without what makes it costly.
+    pub(crate) async fn came_lean(
+        &self,
+        listing: &Listing<'_>,
+        lean: Lean,
+        rows: Option<&RecordBatch>,
+    ) -> Result<()> {
+        let Lean { status, message } = lean;
+        let ids = match (&self.shared.plan.output, rows) {
+            (Some(output), Some(rows)) => ids(rows, output).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let path = listing.path.render_path(&listing.scope).unwrap_or_default();
+        let error = SliceError {
+            stream: self.shared.plan.name.clone(),
+            slice: ids.iter().map(|id| format!("id={id}")).collect::<Vec<_>>().join(" "),
+            url: shown(&format!("{}{path}", self.shared.env.client.access.base_url)),
+            status,
+            message,
+        };
+        self.shared.record(&error);
+        self.shared.tell(Note::Part(self.shared.failed(&self.slice, error))).await
+    }
+}

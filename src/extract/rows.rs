@@ -1,0 +1,241 @@
+//! A decoded page to a batch of the stream's table.
+
+use std::sync::Arc;
+
+use arrow_array::{
+    Array, ArrayRef, RecordBatch,
+    cast::AsArray,
+    types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType},
+};
+use arrow_schema::{DataType, SchemaRef};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
+
+use crate::decode::{Page, repeated};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{ColumnValue, Output, Run};
+use crate::schema::ColumnType;
+use crate::template::{Object, Scope, Template, TemplateError, Value};
+
+/// Bytes that the computed columns of one page may have together.
+const MAX_COMPUTED: usize = 64 * 1024 * 1024;
+
+/// What of [`MAX_COMPUTED`] is left.
+struct Room(usize);
+
+impl Room {
+    /// Takes the room for a value that stands in so many rows.
+    fn take(&mut self, json: Option<&str>, rows: usize) -> Result<(), TemplateError> {
+        let bytes = json.map_or(0, str::len).saturating_mul(rows);
+        let message = "what is computed for one page has more than 64 MiB".to_owned();
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.ok_or(TemplateError { message, offset: None })?;
+        Ok(())
+    }
+}
+
+/// Makes batches for one stream.
+#[derive(Debug)]
+pub(crate) struct RowBuilder {
+    schema: SchemaRef,
+    synced_at: String,
+    run_id: String,
+}
+
+impl RowBuilder {
+    pub(crate) fn new(output: &Output, run: &Run) -> Self {
+        Self {
+            schema: output.table.schema.arrow(),
+            synced_at: format!("\"{}\"", run.started_at.format("%Y-%m-%dT%H:%M:%S%.6fZ")),
+            run_id: serde_json::Value::from(run.id.as_str()).to_string(),
+        }
+    }
+
+    /// Puts the columns of a page together: those from the record, those of the slice, those that
+    /// weir adds, and last those computed from the row's others.
+    pub(crate) fn build(
+        &self,
+        output: &Output,
+        sources: &[ColumnValue],
+        page: &Page,
+        scope: &Arc<Scope>,
+    ) -> Result<RecordBatch> {
+        let mut decoded = page.columns.iter();
+        let mut room = Room(MAX_COMPUTED);
+        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(output.columns.len());
+        for (plan, source) in output.columns.iter().zip(sources) {
+            let kind = plan.column.kind;
+            let constant = |json: Option<&str>| repeated(kind, json, page.rows);
+            columns.push(match source {
+                ColumnValue::Decoded(_) => decoded.next().map(Arc::clone),
+                ColumnValue::Extra => Some(page.extra.clone().unwrap_or_else(|| constant(None))),
+                ColumnValue::SyncedAt => Some(constant(Some(&self.synced_at))),
+                ColumnValue::RunId => Some(constant(Some(&self.run_id))),
+                ColumnValue::Slice(template) => {
+                    let json = rendered(kind, template, scope).and_then(|json| {
+                        room.take(json.as_deref(), page.rows)?;
+                        Ok(json)
+                    });
+                    let json = json.map_err(|error| wrong(&plan.column.name, &error))?;
+                    Some(constant(json.as_deref()))
+                }
+                ColumnValue::Target => Some(constant(None)),
+                ColumnValue::Row(_) => None,
+            });
+        }
+        self.finish((output, sources), columns, (page.rows, scope), room)
+    }
+
+    /// The only row of a value, from what was carried along with it.
+    pub(crate) fn derived(
+        &self,
+        output: &Output,
+        request: (&[ColumnValue], &[Option<usize>]),
+        carried: &[Option<String>],
+        scope: &Arc<Scope>,
+    ) -> Result<RecordBatch> {
+        let (sources, places) = request;
+        let mut columns = Vec::with_capacity(output.columns.len());
+        let plans = output.columns.iter().zip(sources).zip(places);
+        for ((plan, source), place) in plans {
+            let kind = plan.column.kind;
+            let constant = |json: Option<&str>| Some(repeated(kind, json, 1));
+            columns.push(match (source, place) {
+                (ColumnValue::Row(_), _) => None,
+                (ColumnValue::SyncedAt, _) => constant(Some(&self.synced_at)),
+                (ColumnValue::RunId, _) => constant(Some(&self.run_id)),
+                (_, Some(place)) => {
+                    let text = carried.get(*place).cloned().flatten();
+                    constant(text.map(|text| json_of(kind, text)).as_deref())
+                }
+                (ColumnValue::Slice(template), None) => {
+                    let json = rendered(kind, template, scope)
+                        .map_err(|error| wrong(plan.column.name.as_str(), &error))?;
+                    constant(json.as_deref())
+                }
+                _ => constant(None),
+            });
+        }
+        self.finish((output, sources), columns, (1, scope), Room(MAX_COMPUTED))
+    }
+
+    /// Adds the columns computed from the row's others.
+    fn finish(
+        &self,
+        (output, sources): (&Output, &[ColumnValue]),
+        mut columns: Vec<Option<ArrayRef>>,
+        rows: (usize, &Arc<Scope>),
+        mut room: Room,
+    ) -> Result<RecordBatch> {
+        let ready = columns.clone();
+        let plans = output.columns.iter().zip(sources);
+        for ((plan, source), slot) in plans.zip(&mut columns) {
+            if let ColumnValue::Row(template) = source {
+                let what = (plan.column.kind, template);
+                let array = per_row((output, &ready), rows, what, &mut room)
+                    .map_err(|error| wrong(&plan.column.name, &error))?;
+                *slot = Some(array);
+            }
+        }
+        let columns: Option<Vec<ArrayRef>> = columns.into_iter().collect();
+        let columns = columns.ok_or_else(|| Error::new(Kind::Shape, "a column has no source"))?;
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| {
+            Error::new(Kind::Shape, "the rows do not fit the table").because(error)
+        })
+    }
+}
+
+fn wrong(column: &str, error: &TemplateError) -> Error {
+    Error::new(Kind::Shape, format!("column `{column}` cannot be computed: {error}"))
+}
+
+/// The template's value as the JSON text of a value of this type; nothing when it is empty.
+fn rendered(
+    kind: ColumnType,
+    template: &Template,
+    scope: &Arc<Scope>,
+) -> Result<Option<String>, TemplateError> {
+    let text = template.render(scope)?;
+    Ok((!text.is_empty()).then(|| json_of(kind, text)))
+}
+
+/// A text as the JSON text of a value of this type.
+pub(crate) fn json_of(kind: ColumnType, text: String) -> String {
+    match kind {
+        ColumnType::Int | ColumnType::Float | ColumnType::Bool | ColumnType::Json => text,
+        _ => serde_json::Value::from(text).to_string(),
+    }
+}
+
+/// A column computed row by row from the others.
+fn per_row(
+    (output, ready): (&Output, &[Option<ArrayRef>]),
+    (rows, scope): (usize, &Arc<Scope>),
+    (kind, template): (ColumnType, &Template),
+    room: &mut Room,
+) -> Result<ArrayRef, TemplateError> {
+    let named = output.columns.iter().zip(ready);
+    let columns: Vec<(String, ArrayRef)> = named
+        .filter_map(|(plan, array)| Some((plan.column.name.clone(), Arc::clone(array.as_ref()?))))
+        .collect();
+    let columns: Arc<[(String, ArrayRef)]> = columns.into();
+    let mut values = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let view = RowView { columns: Arc::clone(&columns), row };
+        let scope = Arc::new(scope.with("row".into(), Value::from_object(view)));
+        let json = rendered(kind, template, &scope)?;
+        room.take(json.as_deref(), 1)?;
+        values.push(json);
+    }
+    Ok(crate::decode::array(kind, values.iter().map(Option::as_deref)))
+}
+
+/// One row, as templates see it.
+#[derive(Debug)]
+struct RowView {
+    columns: Arc<[(String, ArrayRef)]>,
+    row: usize,
+}
+
+impl Object for RowView {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let name = key.as_str()?;
+        let (_, array) = self.columns.iter().find(|(column, _)| column == name)?;
+        if array.is_null(self.row) {
+            return Some(Value::from(()));
+        }
+        match array.data_type() {
+            DataType::Utf8 => Some(Value::from(array.as_string::<i32>().value(self.row))),
+            DataType::Int64 => Some(Value::from(array.as_primitive::<Int64Type>().value(self.row))),
+            DataType::Float64 => {
+                Some(Value::from(array.as_primitive::<Float64Type>().value(self.row)))
+            }
+            DataType::Boolean => Some(Value::from(array.as_boolean().value(self.row))),
+            _ => other_type(array, self.row).map(Value::from),
+        }
+    }
+}
+
+/// A value of a type that templates do not have, as the text that stands for it.
+fn other_type(array: &ArrayRef, row: usize) -> Option<String> {
+    match array.data_type() {
+        DataType::Timestamp(..) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            let time = DateTime::from_timestamp_micros(micros)?;
+            Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        }
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().value(row);
+            NaiveDate::default()
+                .checked_add_signed(TimeDelta::days(days.into()))
+                .map(|d| d.to_string())
+        }
+        DataType::Decimal128(..) => {
+            let text = array.as_primitive::<Decimal128Type>().value_as_string(row);
+            let short = text.trim_end_matches('0').trim_end_matches('.');
+            Some(if text.contains('.') { short.to_owned() } else { text })
+        }
+        DataType::Binary => Some(STANDARD.encode(array.as_binary::<i32>().value(row))),
+        _ => None,
+    }
+}

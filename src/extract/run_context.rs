@@ -1,0 +1,48 @@
+//! What all streams of a run share.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use crate::extract::answered_kinds::AnsweredKinds;
+use crate::http::client::Client;
+use crate::plan::{Run, StreamPlan};
+use crate::progress::session::Durable;
+use crate::queue::Queues;
+use crate::template::{Scope, Value};
+use crate::write::Target;
+
+/// What all streams of a run share.
+pub(crate) struct Env {
+    pub(crate) client: Client,
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) run: Run,
+    pub(crate) queues: Arc<Queues>,
+    pub(crate) queue_names: Vec<String>,
+    pub(crate) durable: Option<Durable>,
+    pub(crate) interval: (usize, Duration),
+    pub(crate) variables: BTreeMap<String, Value>,
+    /// Kinds of requests that were answered.
+    pub(crate) answered: Arc<AnsweredKinds>,
+    /// The time at an instant: simulated time passes as well.
+    pub(crate) clock: (DateTime<Utc>, Instant),
+}
+
+impl Env {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        let passed = TimeDelta::from_std(self.clock.1.elapsed()).unwrap_or(TimeDelta::zero());
+        self.clock.0 + passed
+    }
+
+    /// The values that a stream's templates see in every slice.
+    pub(crate) fn scope(&self, plan: &StreamPlan) -> Scope {
+        self.client.session.seen_by(Self::scope_of(&self.variables, plan))
+    }
+
+    pub(crate) fn scope_of(shared: &BTreeMap<String, Value>, plan: &StreamPlan) -> Scope {
+        let mut variables = shared.clone();
+        variables.extend(plan.variables.clone());
+        Scope::new(variables)
+    }
+}

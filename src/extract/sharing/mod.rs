@@ -1,0 +1,4 @@
+//! Requests and listings that several streams share.
+
+pub(crate) mod fused;
+pub(crate) mod listings;

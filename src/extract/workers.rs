@@ -1,0 +1,381 @@
+//! Where the workers of a request get their slices: what was begun, what was refused, then the rest.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::error::{Error, Kind, Result};
+use crate::extract::context::Shared;
+use crate::extract::links::{AssignedRequest, RequestLinks};
+use crate::extract::messages::{Note, Slice};
+use crate::extract::slice;
+use crate::extract::slice::Start;
+use crate::http::client::interrupted;
+use crate::http::exchange::Method;
+use crate::http::request::unfilled;
+use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
+use crate::progress::item::Item;
+use crate::progress::ranges::Spans;
+use crate::progress::saved::{FailedSlice, OpenItem, OpenSlice, Reach, Supply};
+use crate::progress::versions::Known;
+use crate::queue::Consumer;
+use crate::template::{Expression, Scope, Value};
+
+/// Numbers of slices that are asked for because they were refused before begin here.
+const RETRIED: u64 = 1 << 40;
+
+/// The slices of one request.
+pub(crate) struct Source {
+    pub(crate) links: RequestLinks,
+    consumer: Option<Consumer>,
+    /// Slices that an earlier process had begun.
+    begun: Mutex<Vec<OpenSlice>>,
+    /// Slices that an earlier run was refused, with their numbers.
+    failed: Mutex<Vec<(u64, FailedSlice)>>,
+    /// Slices that are done or begun.
+    taken: Spans,
+    /// Parents whose children need not be asked for again, or, where there is a cursor, of which only those that
+    /// changed are; `None`: all are asked for.
+    known: Option<Known>,
+    marks: bool,
+    /// Number of the next slice of a list or range.
+    next: AsyncMutex<u64>,
+}
+
+/// What earlier runs and processes left of a request.
+pub(crate) struct Past {
+    /// Slices that are begun.
+    pub(crate) begun: Vec<OpenSlice>,
+    /// Slices that are done.
+    pub(crate) finished: Spans,
+    /// Slices that were refused.
+    pub(crate) failed: Vec<FailedSlice>,
+    /// Parents whose children need not be asked for again; `None`: all are asked for.
+    pub(crate) known: Option<Known>,
+}
+
+/// A slice to be run.
+struct Next {
+    slice: Slice,
+    scope: Arc<Scope>,
+    start: Start,
+}
+
+impl Source {
+    pub(crate) fn new(assigned: AssignedRequest, past: Past, marks: bool) -> Self {
+        let Past { begun, finished: mut taken, failed, known } = past;
+        let AssignedRequest { consumer, links } = assigned;
+        for open in &begun {
+            taken.insert(open.from, open.to);
+        }
+        let failed = (RETRIED..).zip(failed);
+        let failed = failed.filter(|(at, _)| taken.free(*at) == *at).collect();
+        Self {
+            links,
+            consumer,
+            begun: Mutex::new(begun),
+            failed: Mutex::new(failed),
+            taken,
+            known,
+            marks,
+            next: AsyncMutex::new(0),
+        }
+    }
+
+    /// Whether the children of any of these parents must be asked for.
+    fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
+        let (Some(known), Reach::Since(bound), None) =
+            (&self.known, shared.way.reach, &shared.plan.cursor)
+        else {
+            return true;
+        };
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = shared.plan.own_number(self.links.number);
+        let before = failed.len();
+        failed.retain(|(_, slice)| {
+            let carried = slice.carried.iter().map(String::as_str).chain(std::iter::repeat(""));
+            let mut all = slice.values.iter().zip(carried);
+            !all.any(|(value, carried)| {
+                items.iter().any(|item| *item.value == **value && *item.carried == *carried)
+            })
+        });
+        failed.len() < before
+            || items.iter().any(|item| match known.contains(own, item) {
+                Some(known) => !known,
+                None => item.stamp.is_none_or(|stamp| stamp >= bound),
+            })
+    }
+
+    /// Whether the bound does not hold for these parents, since one has appeared after it.
+    fn is_unbounded(&self, shared: &Shared, items: &[Item]) -> bool {
+        let (Some(known), Reach::Since(_), Some(_)) =
+            (&self.known, shared.way.reach, &shared.plan.cursor)
+        else {
+            return false;
+        };
+        items.iter().any(|item| known.lacks(item))
+    }
+
+    /// The next slice; `None` after the last.
+    async fn next(&self, shared: &Shared, base: &Scope) -> Result<Option<Next>> {
+        let Some(request) = shared.requests().get(self.links.number) else { return Ok(None) };
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(OpenSlice { from, to, number, attempt, items, listings, .. }) = begun {
+            let item = |OpenItem(value, stamp, carried)| Item {
+                value: value.into(),
+                stamp,
+                carried: carried.into(),
+            };
+            let items: Vec<_> = items.into_iter().map(item).collect();
+            let unbounded = self.is_unbounded(shared, &items);
+            let slice = Slice { from, to, number, attempt, items, unbounded, ..Slice::default() };
+            return self.ready(request, base, slice, Start::Begun(listings)).map(Some);
+        }
+        if shared.way.reach == Reach::Failed {
+            return self.refused(request, base);
+        }
+        let mut next = self.next.lock().await;
+        if let Iterate::Queue { chunk, only, .. } = &request.iterate {
+            let Some(consumer) = &self.consumer else { return Ok(None) };
+            loop {
+                let count = chunk.unwrap_or(1).min(self.links.max_values());
+                let bytes = ChunkSize::bytes(request.method == Method::GET);
+                let Some((from, items)) = consumer.next(ChunkSize { count, bytes }).await else {
+                    // Of all parents these were none: what was refused is gone with its parent.
+                    let all = consumer.supply() == Supply::Complete;
+                    return if all { Ok(None) } else { self.refused(request, base) };
+                };
+                let to = from + items.len() as u64;
+                let changed = self.has_changed(shared, &items);
+                let unbounded = self.is_unbounded(shared, &items);
+                let slice = Slice { from, to, items, unbounded, ..Slice::default() };
+                let mut next = self.ready(request, base, slice, Start::First)?;
+                let wanted = changed && holds(only.as_ref(), &next.scope)?;
+                let derive = request.routed.derive.as_ref().map(|derive| &derive.when);
+                let derived = derive.is_some() && holds(derive, &next.scope)?;
+                if let Some(seat) = &self.links.seat {
+                    seat.say(from, wanted && !derived);
+                }
+                if wanted {
+                    next.start = match (derived, &self.links.seat) {
+                        (true, _) => Start::Derived,
+                        (false, Some(_)) => Start::Together,
+                        (false, None) => Start::First,
+                    };
+                    return Ok(Some(next));
+                }
+                let told = shared.notes.send(Note::Unchanged(next.slice)).await;
+                told.map_err(|_| Error::target("the writer has stopped"))?;
+            }
+        }
+        let number = self.taken.free(*next);
+        *next = number + 1;
+        if value_at(request, number).is_none() {
+            return Ok(None);
+        }
+        let slice = Slice { from: number, to: number + 1, number, ..Slice::default() };
+        self.ready(request, base, slice, Start::First).map(Some)
+    }
+
+    /// The next of the slices that an earlier run was refused.
+    fn refused(&self, request: &RequestPlan, base: &Scope) -> Result<Option<Next>> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        failed.map(|(at, failed)| self.again(request, base, at, failed)).transpose()
+    }
+
+    fn again(
+        &self,
+        request: &RequestPlan,
+        base: &Scope,
+        from: u64,
+        failed: FailedSlice,
+    ) -> Result<Next> {
+        let carried = failed.carried.into_iter().chain(std::iter::repeat(String::new()));
+        let item = |(value, carried): (String, String)| Item {
+            value: value.into(),
+            stamp: None,
+            carried: carried.into(),
+        };
+        let items = failed.values.into_iter().zip(carried).map(item).collect();
+        let number = failed.number;
+        let slice = Slice { from, to: from + 1, number, items, ..Slice::default() };
+        self.ready(request, base, slice, Start::Again)
+    }
+
+    /// A slice with the variables of its request and the parents whose rows it replaces.
+    fn ready(
+        &self,
+        request: &RequestPlan,
+        base: &Scope,
+        slice: Slice,
+        start: Start,
+    ) -> Result<Next> {
+        let scope = match &request.iterate {
+            Iterate::Once => base.clone(),
+            Iterate::Queue { chunk, variable, carried, .. } => {
+                let mut values = slice.items.iter().map(|item| Value::from(item.value.as_ref()));
+                let value = match chunk {
+                    Some(_) => values.collect(),
+                    None => values.next().unwrap_or_default(),
+                };
+                let along = if carried.is_empty() { Vec::new() } else { brought(&slice.items) };
+                let along = carried.iter().map(|(name, at)| {
+                    let value = along.get(*at).and_then(Option::as_deref);
+                    (Arc::clone(name), value.map_or(Value::from(()), Value::from))
+                });
+                base.with(Arc::clone(variable), value).with_silent(along)
+            }
+            Iterate::Values { variable, .. } | Iterate::Range { variable, .. } => {
+                let value = value_at(request, slice.number).unwrap_or_default();
+                base.with(Arc::clone(variable), value)
+            }
+        };
+        let scope = Arc::new(scope);
+        let parents = if self.marks { parents(request, &slice.items, &scope)? } else { Vec::new() };
+        Ok(Next { slice: Slice { request: self.links.number, parents, ..slice }, scope, start })
+    }
+
+    /// What can be said of the queue: a stream whose parent failed must not pass for whole.
+    async fn supply(&self, shared: &Shared) -> Result<Supply> {
+        let supply = self.consumer.as_ref().filter(|_| shared.way.reach != Reach::Failed);
+        let supply = supply.map_or(Supply::Complete, Consumer::supply);
+        let queue = match shared.requests().get(self.links.number).map(|request| &request.iterate) {
+            Some(Iterate::Queue { queue, .. }) => *queue,
+            _ => 0,
+        };
+        self.judge(shared, queue, supply).await?;
+        let mut all = supply;
+        for (queue, watch) in &self.links.watches {
+            let supply = watch.complete().await;
+            self.judge(shared, *queue, supply).await?;
+            all = all.max(supply);
+        }
+        Ok(all)
+    }
+
+    /// Waits until the queues are complete whose values the records must have.
+    async fn await_watched(&self, shared: &Shared) -> Result<()> {
+        for (queue, watch) in &self.links.watches {
+            let supply = watch.complete().await;
+            if supply >= Supply::Interrupted {
+                self.judge(shared, *queue, supply).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, shared: &Shared, number: usize, supply: Supply) -> Result<()> {
+        let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
+        match supply {
+            Supply::Complete | Supply::Bounded => {}
+            Supply::Partial => {
+                shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
+            }
+            Supply::Interrupted => {
+                if let Some(error) = shared.env.client.lockout.error() {
+                    return Err(error);
+                }
+                let what = format!("what feeds `{}` did not come to its end", queue());
+                return Err(Error::new(Kind::Unreachable, what)
+                    .with_hint("see what the parent stream says, then run again"));
+            }
+            Supply::Failed => {
+                if let Some(error) = shared.env.client.lockout.error() {
+                    return Err(error);
+                }
+                let what = format!("what feeds `{}` failed", queue());
+                if !shared.needs(number) {
+                    shared.refuse(self.links.number);
+                }
+                return Err(
+                    Error::new(Kind::Rejected, what).with_hint("see the parent stream's error")
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn holds(expression: Option<&Expression>, scope: &Arc<Scope>) -> Result<bool> {
+    let holds = expression.map(|expression| expression.holds(scope)).transpose();
+    Ok(holds.map_err(|error| unfilled(&error))?.unwrap_or(true))
+}
+
+/// The value of a list or range at a number; a request that is sent once has one.
+fn value_at(request: &RequestPlan, number: u64) -> Option<Value> {
+    let at = usize::try_from(number).ok()?;
+    match &request.iterate {
+        Iterate::Once => (at == 0).then(|| Value::from(())),
+        Iterate::Queue { .. } => None,
+        Iterate::Values { values, .. } => values.get(at).cloned(),
+        Iterate::Range { from, to, step, .. } => {
+            let offset = i64::try_from(number).ok()?.checked_mul(*step)?;
+            from.checked_add(offset).filter(|value| value <= to).map(Value::from)
+        }
+    }
+}
+
+/// What came along with the values of a slice, where all of them brought the same.
+fn brought(items: &[Item]) -> Vec<Option<String>> {
+    let mut all = items.iter().map(Item::values);
+    let mut common = all.next().unwrap_or_default();
+    for other in all {
+        for (value, other) in common.iter_mut().zip(other) {
+            value.take_if(|value| Some(&*value) != other.as_ref());
+        }
+    }
+    common
+}
+
+/// The parents whose rows a slice replaces.
+fn parents(request: &RequestPlan, items: &[Item], scope: &Arc<Scope>) -> Result<Vec<String>> {
+    let template = request.replaced.and_then(|at| match request.columns.get(at) {
+        Some(ColumnValue::Slice(template)) => Some(template),
+        _ => None,
+    });
+    match template {
+        Some(template) => {
+            let text = template.render(scope);
+            Ok(vec![text.map_err(|error| unfilled(&error))?])
+        }
+        None => Ok(items.iter().map(|item| item.value.to_string()).collect()),
+    }
+}
+
+/// Takes slices and runs them until there are none.
+pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Supply> {
+    let mut base = shared.env.scope(&shared.plan);
+    if let (Some(cursor), Some(bound)) = (&shared.plan.cursor, shared.bound()) {
+        base = base.with("cursor".into(), cursor.rendered(bound));
+    }
+    tokio::select! {
+        biased;
+        () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
+        () = shared.enough.cancelled() => return Ok(Supply::Partial),
+        watched = source.await_watched(&shared) => watched?,
+    }
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
+            () = shared.enough.cancelled() => return Ok(Supply::Partial),
+            next = source.next(&shared, &base) => next?,
+        };
+        match next {
+            Some(Next { slice, mut scope, start }) => {
+                if let Some(cursor) = shared.plan.cursor.as_ref().filter(|_| slice.unbounded) {
+                    let start = cursor.rendered(cursor.start());
+                    scope = Arc::new(scope.with("cursor".into(), start));
+                }
+                let ran = slice::run(&shared, &source.links, (slice, scope), start).await;
+                let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
+                if told && !shared.env.client.cancel.is_cancelled() {
+                    // The stream has enough, or has failed elsewhere.
+                    return Ok(Supply::Partial);
+                }
+                ran?;
+            }
+            None => return source.supply(&shared).await,
+        }
+    }
+}

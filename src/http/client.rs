@@ -1,0 +1,253 @@
+//! One request until it is answered: paced, authorised, and sent again as the rules say.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+
+use crate::decode::DecodeError;
+use crate::error::{Error, Kind, Result};
+use crate::hash;
+use crate::http::access::Access;
+use crate::http::answer::{Answered, is_too_many, said};
+use crate::http::call::Call;
+use crate::http::exchange::{Request, Response, StatusCode, Transport, TransportError};
+use crate::http::lockout::Lockout;
+use crate::http::response_rules;
+use crate::http::response_rules::Attempt;
+use crate::http::session::Session;
+use crate::quota::budget::Purse;
+use crate::quota::pacing::Throttle;
+use crate::quota::request_cost::Price;
+use crate::quota::reservations::Reserved;
+use crate::report::{Event, PointsReport, Reporter};
+
+/// Sends all requests of one connection.
+pub(crate) struct Client {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) throttle: Throttle,
+    pub(crate) access: Arc<Access>,
+    pub(crate) reporter: Arc<dyn Reporter>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) jitter: Jitter,
+    /// `None` where requests cost nothing.
+    pub(crate) purse: Option<Arc<Purse>>,
+    /// Requests that were answered so far.
+    pub(crate) answered: AtomicU64,
+    /// Why no request is answered, once that is known.
+    pub(crate) lockout: Lockout,
+    /// What the requests before the streams brought.
+    pub(crate) session: Session,
+}
+
+/// What an answer brought.
+#[derive(Clone, Copy)]
+enum Brought {
+    /// It was no success.
+    Nothing,
+    /// It could not be read.
+    Unread,
+    /// So many objects.
+    Objects(u64),
+}
+
+impl Client {
+    /// Sends a request once and reads its answer.
+    pub(crate) async fn try_once<T>(
+        &self,
+        call: &Call<'_>,
+        request: &mut Request,
+        read: &(impl Fn(&Response) -> Result<(T, u64), DecodeError> + Send + Sync),
+    ) -> Result<(Answered, Option<Result<T, DecodeError>>)> {
+        let mut reserved = None;
+        let sent = self.send(request, call, &mut reserved).await;
+        let answered = match &sent {
+            Ok(Ok(response)) if !call.rules.concern(response, call.child) => Some(read(response)),
+            _ => None,
+        };
+        let brought = match &answered {
+            Some(Ok((_, objects))) => Brought::Objects(*objects),
+            Some(Err(_)) => Brought::Unread,
+            None => Brought::Nothing,
+        };
+        self.settle(call, reserved, &sent, brought);
+        Ok((sent?, answered.map(|read| read.map(|(value, _)| value))))
+    }
+
+    /// Waits before another try; `all` where the server wants no request at all until then.
+    pub(crate) async fn wait(&self, wait: Duration, all: bool) -> Result<()> {
+        if !all {
+            return self.unless_cancelled(tokio::time::sleep(wait)).await;
+        }
+        if let Some(pause) = self.purse.as_ref().and_then(|purse| purse.rest(wait)) {
+            return Err(pause);
+        }
+        self.throttle.pause(wait);
+        Ok(())
+    }
+
+    pub(crate) async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
+        let Some(purse) = &self.purse else { return Ok(None) };
+        self.unless_cancelled(purse.reserve(call.price)).await?.map(Some)
+    }
+
+    /// Whether the run ends before its work is done, since what it may spend is spent.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.purse.as_ref().is_some_and(|purse| purse.is_paused())
+    }
+
+    /// Gives points back that are left, and says what was spent.
+    pub(crate) async fn close(&self) -> Option<PointsReport> {
+        match &self.purse {
+            Some(purse) => Some(purse.close().await),
+            None => None,
+        }
+    }
+
+    /// The pause of a run whose request is refused for longer than is waited.
+    pub(crate) fn pause(&self, answered: &Answered) -> Option<Error> {
+        let response = answered.as_ref().ok().filter(|_| is_too_many(answered))?;
+        let wait = response_rules::retry_after(response, Utc::now())?;
+        self.purse.as_ref()?.too_long(wait)
+    }
+
+    /// Counts what a try has cost.
+    fn settle(
+        &self,
+        call: &Call<'_>,
+        reserved: Option<Reserved>,
+        sent: &Result<Answered>,
+        brought: Brought,
+    ) {
+        let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
+        let Price { cost, estimate, .. } = call.price;
+        let known = |objects: u64| cost.base + cost.object * objects;
+        let points = match (response, &brought) {
+            // What is refused for being too much costs nothing.
+            (Some(one), _) if one.status == StatusCode::TOO_MANY_REQUESTS => Some(0),
+            (Some(_), Brought::Nothing) => Some(known(0)),
+            (Some(_), Brought::Objects(objects)) => Some(known(*objects)),
+            (None, _) if matches!(sent, Ok(Err(TransportError::Connect(_)))) => Some(0),
+            // The body cannot be read: it is taken to have brought what others have at most.
+            (Some(_), Brought::Unread) => estimate.seen().map(known),
+            // Nobody knows what the server has counted.
+            (None, _) => None,
+        };
+        if let Brought::Objects(objects) = brought {
+            estimate.learn(objects);
+        }
+        if sent.is_ok() || reserved.is_some() {
+            let least = points.unwrap_or(known(0));
+            call.stats.points.fetch_add(least, Ordering::Relaxed);
+            if call.shared {
+                call.stats.shared_points.fetch_add(least, Ordering::Relaxed);
+            }
+        }
+        if let (Some(purse), Some(reserved)) = (&self.purse, reserved) {
+            purse.settle(reserved, points, response.map(|one| &one.headers));
+        }
+    }
+
+    pub(crate) async fn send(
+        &self,
+        request: &mut Request,
+        call: &Call<'_>,
+        reserved: &mut Option<Reserved>,
+    ) -> Result<Answered> {
+        let stats = call.stats;
+        for (name, value) in &self.access.headers {
+            request.headers.entry(name).or_insert_with(|| value.clone());
+        }
+        let auth = self.access.auth.authorize(request, self.transport.as_ref());
+        // A refresh token that was used must be replaced where it is kept, whoever wants to stop.
+        auth.await?;
+        let _place = self.unless_cancelled(self.throttle.enter()).await?;
+        // Only what is about to be sent holds points.
+        *reserved = self.reserve(call).await?;
+        stats.requests.fetch_add(1, Ordering::Relaxed);
+        if call.shared {
+            stats.shared.fetch_add(1, Ordering::Relaxed);
+        }
+        let (stream, figures) = (call.stream.to_owned(), stats.figures());
+        self.reporter.report(&Event::Progress { stream, figures });
+        let started = tokio::time::Instant::now();
+        let sent = self.unless_cancelled(self.transport.send(request)).await?;
+        if let Ok(response) = &sent {
+            let pressed = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+            self.throttle.answered(started.elapsed(), pressed.contains(&response.status));
+            let bytes = u64::try_from(response.body.len()).unwrap_or(u64::MAX);
+            stats.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        tracing::debug!(
+            url = %request.url,
+            status = sent.as_ref().map_or(0, |response| response.status.as_u16()),
+            "request"
+        );
+        Ok(sent)
+    }
+
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = T> + Send,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(interrupted()),
+            done = work => Ok(done),
+        }
+    }
+
+    /// The last try of a request: what the rules say then is no retry.
+    pub(crate) fn last_attempt(&self, child: bool) -> Attempt {
+        let (number, random) = (u32::MAX, self.jitter.next());
+        Attempt { number, child, random, now: Utc::now(), accepted: false }
+    }
+
+    pub(crate) fn note_retry(
+        &self,
+        call: &Call<'_>,
+        answered: &Answered,
+        wait: Duration,
+        attempt: u32,
+    ) {
+        call.stats.retries.fetch_add(1, Ordering::Relaxed);
+        let (status, message) = said(answered);
+        let reason = status.map_or(message.clone(), |status| format!("{status} {message}"));
+        self.reporter.report(&Event::Retry {
+            stream: call.stream.to_owned(),
+            reason,
+            wait,
+            attempt,
+        });
+    }
+}
+
+/// The error of a run that was told to stop.
+pub(crate) fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "the run was told to stop")
+}
+
+/// Numbers from 0 to 1 by which waits are spread out, the same for the same run (`SplitMix64`).
+#[derive(Debug)]
+pub(crate) struct Jitter(AtomicU64);
+
+impl Jitter {
+    pub(crate) fn of(run_id: &str) -> Self {
+        Self(AtomicU64::new(hash::fnv(run_id.bytes())))
+    }
+
+    pub(crate) fn next(&self) -> f64 {
+        let step = 0x9e37_79b9_7f4a_7c15;
+        let mut mixed = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let high = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default();
+        f64::from(high) / (f64::from(u32::MAX) + 1.0)
+    }
+}

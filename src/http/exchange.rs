@@ -1,0 +1,166 @@
+//! One HTTP exchange: the `Transport` seam, and above it the client that paces and retries.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+pub use reqwest::{
+    Method, StatusCode, Url,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+
+use crate::certificates;
+use crate::secret::Secret;
+
+/// One request. `Debug` shows no secret: secret headers are marked sensitive, and secret query
+/// parameters are not part of `url`.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Method, almost always `GET`.
+    pub method: Method,
+    /// Absolute URL without secrets; this is what errors and logs show.
+    pub url: Url,
+    /// Headers; values that are secret have `set_sensitive(true)`.
+    pub headers: HeaderMap,
+    /// Query parameters that hold secrets: added to the URL only when the request is sent.
+    pub secret_query: Vec<(String, Secret)>,
+    /// Body, with its `content-type` among the headers.
+    pub body: Option<Bytes>,
+}
+
+impl Request {
+    /// A `GET` without headers.
+    pub fn get(url: Url) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            secret_query: Vec::new(),
+            body: None,
+        }
+    }
+}
+
+/// One whole response, its body decompressed.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status, of any class.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// The body without the byte order mark that some servers put in front of JSON.
+    pub fn json(&self) -> &[u8] {
+        self.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.body)
+    }
+}
+
+/// Why no whole response came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// The host's name does not resolve, nobody listens, or TLS failed.
+    Connect(String),
+    /// The host's certificate is not trusted, and why.
+    Certificate(String),
+    /// What answers on this port does not speak TLS.
+    PlainPort,
+    /// A proxy lets nothing through: which one, and why.
+    Proxy(String),
+    /// No answer, or not all of it, within the time allowed.
+    Timeout,
+    /// The connection broke before the whole response was there.
+    Broken(String),
+    /// The response came whole and cannot be read.
+    Unreadable(String),
+    /// The body is larger than the limit, in bytes.
+    TooLarge(u64),
+    /// The server redirects to another origin, where the credentials must not go.
+    LeavesOrigin(String),
+    /// The request cannot be sent as it is.
+    Invalid(String),
+}
+
+impl TransportError {
+    /// Whether the same request may well succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Timeout | Self::Broken(_) | Self::Unreadable(_))
+    }
+
+    /// Tries after which another one mends nothing; `None` where time may mend it.
+    pub fn max_tries(&self) -> Option<u32> {
+        match self {
+            // Something in between may have answered in the API's place, once.
+            Self::Unreadable(_) => Some(2),
+            _ => None,
+        }
+    }
+
+    /// Whether it looks as if something between here and the host lets nothing through: no answer
+    /// at all, an unreachable network, or a proxy that refuses.
+    pub fn is_blocked(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Proxy(_) => true,
+            Self::Connect(why) => {
+                let why = why.to_lowercase();
+                ["unreachable", "tunnel", "proxy", "timed out"]
+                    .iter()
+                    .any(|sign| why.contains(sign))
+            }
+            _ => false,
+        }
+    }
+
+    /// What the reader can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Certificate(why) if why.contains("authority") => Some(certificates::HINT),
+            Self::Certificate(_) => {
+                Some("is this the host that was meant? is its certificate still good?")
+            }
+            Self::PlainPort => Some("write http:// in place of https://, or name the port of TLS"),
+            Self::Connect(why) if why.contains("tls handshake eof") => {
+                Some("does this port speak TLS? if not, write http:// in place of https://")
+            }
+            Self::Proxy(_) => Some(
+                "HTTPS_PROXY or HTTP_PROXY names the proxy: give it a login (http://user:password@host), \
+                 let it allow this host, or go past it with NO_PROXY",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(why) => write!(formatter, "cannot connect: {why}"),
+            Self::Certificate(why) => write!(formatter, "the certificate is not trusted: {why}"),
+            Self::PlainPort => write!(formatter, "this port does not speak TLS"),
+            Self::Proxy(why) => write!(formatter, "the proxy {why}"),
+            Self::Timeout => write!(formatter, "no answer in time"),
+            Self::Broken(why) => write!(formatter, "the connection broke: {why}"),
+            Self::Unreadable(why) => formatter.write_str(why),
+            Self::TooLarge(limit) => write!(formatter, "the body is larger than {limit} bytes"),
+            Self::LeavesOrigin(to) => write!(formatter, "redirected to another origin, `{to}`"),
+            Self::Invalid(why) => write!(formatter, "the request is not valid: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for TransportError {}
+
+/// A way to send one request: real HTTP, or a simulated API in the same process.
+///
+/// # Contract
+/// - `send` returns a response of any status, or the reason why there is none.
+/// - It neither retries nor paces, and follows no redirect to another origin.
+/// - Dropping the future gives the exchange up.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends one request and reads the whole response.
+    async fn send(&self, request: &Request) -> Result<Response, TransportError>;
+}

@@ -1,0 +1,396 @@
+//! How much there is of everything, and how much of it changes.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
+use crate::planner::numbers::real;
+use crate::planner::read_plan;
+use crate::progress::saved::{Changes, Learnt, Reach, Recall, Way};
+use crate::replication::Mode;
+
+/// What is assumed where no run has shown it, and no count tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Assumptions {
+    /// Records of a listing.
+    listed: f64,
+    /// Records of a listing that nothing counts, at least, however few others have.
+    uncounted: f64,
+    /// Mean number of children of a parent.
+    children: f64,
+    /// What is added to it, divided by the square root of the number of parents: of few parents, one may have
+    /// hundreds.
+    spread: f64,
+    /// Part of the records that change in a day.
+    changed: f64,
+    /// Factor between the changes that are expected and those that come.
+    growth: f64,
+    /// Changes that come besides: none, or as many as few records at work may have.
+    pub(crate) surge: f64,
+    /// Part of the parents whose only row follows from what is known.
+    derived: f64,
+    /// Part of the parents that are left to another request, and that no count tells of, where a route
+    /// leaves some.
+    pub(crate) apart: f64,
+    /// Part of the parents that a search does not find, and that are then asked for one by one.
+    pub(crate) missed: f64,
+    /// Records of a page whose size the spec does not set.
+    page: f64,
+    /// Records listed for each that is counted: a search may not know what is archived, or what is new.
+    listed_per_counted: f64,
+    /// What a stream that is not read has, by those that are, of the records that are counted together.
+    absent: f64,
+    /// Records that listings bring over those that are wanted, where they are sifted.
+    pub(crate) sifted: f64,
+    /// Part of the pages of children that come on top of the first page of each parent.
+    pub(crate) further: f64,
+    /// Part of the records below which it is looked for more although the listing may show those, too.
+    pub(crate) below: f64,
+    /// Factor between the figures of the last complete reading and those of the next one.
+    pub(crate) again: f64,
+}
+
+impl Assumptions {
+    /// What a plan goes by.
+    const LIKELY: Self = Self {
+        listed: 1000.0,
+        uncounted: 0.0,
+        children: 3.0,
+        spread: 0.0,
+        changed: 0.01,
+        growth: 1.0,
+        surge: 0.0,
+        derived: 0.3,
+        apart: 0.08,
+        missed: 0.2,
+        page: 50.0,
+        listed_per_counted: 1.25,
+        absent: 1.0,
+        sifted: 1.5,
+        further: 0.0,
+        below: 0.0,
+        again: 1.0,
+    };
+    /// With these a run asks for as little as can be expected.
+    pub(crate) const LEAST: Self = Self {
+        listed: 1.0,
+        children: 0.0,
+        changed: 0.0,
+        growth: 0.0,
+        derived: 1.0,
+        apart: 0.0,
+        missed: 0.0,
+        page: f64::INFINITY,
+        listed_per_counted: 0.9,
+        absent: 20.0,
+        sifted: 1.0,
+        again: 0.75,
+        ..Self::LIKELY
+    };
+    /// With these it asks for as much.
+    pub(crate) const MOST: Self = Self {
+        listed: 3000.0,
+        uncounted: 250.0,
+        children: 5.0,
+        spread: 350.0,
+        changed: 0.05,
+        growth: 4.0,
+        surge: 1.0,
+        derived: 0.0,
+        apart: 0.3,
+        missed: 0.5,
+        page: 10.0,
+        listed_per_counted: 1.8,
+        absent: 0.0,
+        sifted: 2.0,
+        further: 1.0,
+        below: 0.7,
+        again: 1.25,
+    };
+}
+
+/// How much there is.
+pub(crate) struct Outlook<'plan> {
+    pub(crate) plan: &'plan Plan,
+    pub(crate) recall: &'plan Recall,
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) assume: Assumptions,
+    /// Values of each queue.
+    queues: Vec<f64>,
+    /// Rows of each stream, and whether that is assumed.
+    rows: BTreeMap<&'plan str, (f64, bool)>,
+}
+
+impl<'plan> Outlook<'plan> {
+    pub(crate) fn new(plan: &'plan Plan, recall: &'plan Recall, now: DateTime<Utc>) -> Self {
+        Self::assuming(Assumptions::LIKELY, plan, recall, now)
+    }
+
+    /// The same under other assumptions.
+    pub(crate) fn assuming(
+        assume: Assumptions,
+        plan: &'plan Plan,
+        recall: &'plan Recall,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let (queues, rows) = (Vec::new(), BTreeMap::new());
+        let mut outlook = Self { plan, recall, now, assume, queues, rows };
+        outlook.fill(&BTreeMap::new());
+        // What several streams have together is divided by how many parents each has.
+        for together in [false, true] {
+            let counted = outlook.counted(together);
+            if !counted.is_empty() {
+                outlook.fill(&counted);
+            }
+        }
+        outlook
+    }
+
+    /// Finds out how much there is of everything, given the rows of some streams and whether those are
+    /// assumed.
+    fn fill(&mut self, known: &BTreeMap<&'plan str, (f64, bool)>) {
+        self.queues = vec![0.0; self.plan.queues.len()];
+        // A site whose largest listings are small has no large ones that cannot be counted.
+        let largest = known.values().map(|(rows, _)| *rows).fold(0.0, f64::max);
+        let largest = largest.max(self.assume.uncounted);
+        let listed = if known.is_empty() { f64::INFINITY } else { largest };
+        let listed = listed.min(self.assume.listed);
+        for stream in &self.plan.streams {
+            let rows = known.get(stream.name.as_str()).copied();
+            let rows = rows.unwrap_or_else(|| self.all_rows(stream, listed));
+            self.rows.insert(&stream.name, rows);
+            let mut fed: Vec<usize> =
+                stream.requests.iter().flat_map(|one| &one.feeds).map(|feed| feed.queue).collect();
+            fed.sort_unstable();
+            fed.dedup();
+            for queue in fed {
+                if let Some(count) = self.queues.get_mut(queue) {
+                    *count += rows.0;
+                }
+            }
+        }
+    }
+
+    /// Records of a page: as many as the spec says, else as the last complete reading brought.
+    pub(crate) fn page(&self, stream: &StreamPlan, request: &RequestPlan) -> f64 {
+        if let Some(size) = request.pager.largest_page() {
+            return f64::from(size);
+        }
+        if !request.pager.is_paged() {
+            return f64::INFINITY;
+        }
+        let learnt = self.recall.streams.get(&stream.name).map(|state| &state.learnt);
+        let learnt = learnt.filter(|learnt| learnt.rows > 0 && learnt.requests > 0);
+        let learnt = learnt.map(|learnt| real(learnt.rows) / real(learnt.requests));
+        learnt.map_or(self.assume.page, |page| page.max(1.0))
+    }
+
+    /// Rows of the streams that were counted. What several have `together` is divided by what is assumed
+    /// of each, less what is learnt of some.
+    #[expect(clippy::cast_precision_loss, reason = "a few streams")]
+    fn counted(&self, together: bool) -> BTreeMap<&'plan str, (f64, bool)> {
+        let mut rows = BTreeMap::new();
+        for counted in self.recall.counted.iter().filter(|one| together || one.streams.len() == 1) {
+            let states = counted.streams.iter().filter_map(|name| self.recall.streams.get(name));
+            let learnt = states.map(|state| &state.learnt).filter(|one| !one.route.is_empty());
+            let known: Vec<u64> = learnt.map(|learnt| learnt.rows).collect();
+            let left = real(counted.records.saturating_sub(known.iter().sum()));
+            let unknown = self.plan.streams.iter().filter(|stream| {
+                counted.streams.contains(&stream.name) && self.learnt(stream).is_none()
+            });
+            let unknown: Vec<_> = unknown.collect();
+            let left = left * self.assume.listed_per_counted;
+            let left = left + 5.0 * self.assume.surge;
+            let part = |stream: &'plan StreamPlan| (&*stream.name, self.weight(stream));
+            let unknown: Vec<_> = unknown.into_iter().map(|stream| part(stream)).collect();
+            let read: f64 = unknown.iter().map(|(_, part)| part).sum();
+            let absent = counted.streams.iter().filter(|name| {
+                let is_read = self.plan.streams.iter().any(|stream| stream.name == **name);
+                !is_read && !self.recall.streams.contains_key(*name)
+            });
+            let absent = absent.count() as f64 * self.assume.absent;
+            let all = read * (1.0 + absent / unknown.len().max(1) as f64);
+            // An API may count more, or less, than it lists.
+            rows.extend(
+                unknown
+                    .into_iter()
+                    .map(|(name, part)| (name, (left * part / all.max(f64::MIN_POSITIVE), true))),
+            );
+        }
+        rows
+    }
+
+    /// What a stream has, by others, of the records that are counted together: as much as it has parents.
+    fn weight(&self, stream: &StreamPlan) -> f64 {
+        let parents = stream.own_requests().iter().filter_map(|request| match request.iterate {
+            Iterate::Queue { queue, chunk: None, .. } => Some(self.queue(queue)),
+            _ => None,
+        });
+        let parents = parents.reduce(f64::max).unwrap_or_else(|| self.rows(stream).max(1.0));
+        parents.max(self.assume.surge)
+    }
+
+    pub(crate) fn learnt(&self, stream: &StreamPlan) -> Option<Learnt> {
+        let learnt = self.recall.streams.get(&stream.name).map(|state| state.learnt.clone());
+        learnt.filter(|learnt| !learnt.route.is_empty())
+    }
+
+    /// Rows of a stream in all, and whether that is assumed; a listing has `listed` unless it is known.
+    fn all_rows(&self, stream: &StreamPlan, listed: f64) -> (f64, bool) {
+        if let Some(learnt) = self.learnt(stream) {
+            return (real(learnt.rows), false);
+        }
+        // What is asked for by name is there as often.
+        if stream.min_rows > 0 {
+            return (real(stream.min_rows), true);
+        }
+        let rows = stream.own_requests().iter().map(|request| match &request.iterate {
+            Iterate::Queue { queue, chunk: None, .. } => {
+                let parents = self.queue(*queue);
+                parents * self.assume.children + parents.sqrt() * self.assume.spread
+            }
+            Iterate::Values { values, .. } if values.is_empty() => 0.0,
+            _ => listed,
+        });
+        (rows.fold(0.0, f64::max), true)
+    }
+
+    /// Whether what a reach brings rests on assumptions.
+    pub(crate) fn is_assumed(&self, (stream, way): (&StreamPlan, Way)) -> bool {
+        let known =
+            self.learnt(stream).is_some_and(|one| one.route == read_plan::route_name(stream, way));
+        match way.reach {
+            Reach::Nothing => false,
+            Reach::Failed => true,
+            Reach::Complete => !known,
+            // How much has changed nobody knows before.
+            Reach::Since(_) | Reach::Range(..) => true,
+        }
+    }
+
+    pub(crate) fn rows(&self, stream: &StreamPlan) -> f64 {
+        self.rows.get(stream.name.as_str()).map_or(0.0, |(rows, _)| *rows)
+    }
+
+    fn queue(&self, queue: usize) -> f64 {
+        self.queues.get(queue).copied().unwrap_or_default()
+    }
+
+    /// Days in which what a run would read of a stream has changed.
+    fn days(&self, stream: &StreamPlan, bound: i64) -> f64 {
+        let state = self.recall.streams.get(&stream.name);
+        state.map_or(1.0, |state| state.days_since(bound, self.now))
+    }
+
+    /// What the last run found that read what changed.
+    fn changes(&self, stream: &StreamPlan) -> Option<Changes> {
+        let state = self.recall.streams.get(&stream.name)?;
+        state.changes.filter(|changes| changes.days > 0.0)
+    }
+
+    /// Changes that come where so many are expected in so many days among so many records.
+    fn coming(&self, expected: f64, among: f64, days: f64) -> f64 {
+        let surge = self.assume.surge * (5.0 + 3.0 * (among * days).sqrt());
+        (expected * self.assume.growth + surge).min(among + 5.0 * self.assume.surge)
+    }
+
+    /// Records of a stream that change in so many days.
+    fn changed(&self, stream: &StreamPlan, days: f64) -> f64 {
+        let rows = self.rows(stream);
+        let expected = match self.changes(stream) {
+            Some(last) => real(last.rows) * days / last.days,
+            None => (rows * self.assume.changed * days).clamp(1.0, rows.max(1.0)),
+        };
+        self.coming(expected, rows, days)
+    }
+
+    /// Values of a queue that a reach of a stream is about. How many parents change, the stream itself
+    /// knows best: what is listed again because of a look-back is not asked for again.
+    pub(crate) fn items(&self, queue: usize, (stream, reach): (&StreamPlan, Reach)) -> f64 {
+        let Reach::Since(bound) = reach else { return self.queue(queue) };
+        let days = self.days(stream, bound);
+        if let Some(last) = self.changes(stream).filter(|_| stream.cursor.is_none()) {
+            return self.coming(real(last.parents) * days / last.days, self.queue(queue), days);
+        }
+        let feeds = |stream: &&std::sync::Arc<StreamPlan>| {
+            stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
+        };
+        let changed = self.plan.streams.iter().filter(feeds);
+        changed.map(|feeder| self.changed(feeder, days)).sum()
+    }
+
+    /// Rows that a reach brings.
+    pub(crate) fn rows_of(&self, stream: &StreamPlan, reach: Reach) -> f64 {
+        let all = self.rows(stream);
+        match (reach, self.changes(stream)) {
+            (Reach::Since(bound), _) if stream.cursor.is_some() => {
+                self.changed(stream, self.days(stream, bound))
+            }
+            (Reach::Since(bound), Some(last)) => {
+                let days = self.days(stream, bound);
+                let expected = self.coming(real(last.rows) * days / last.days, all, days);
+                // One of the parents may have hundreds.
+                expected + self.assume.spread * days.min(1.0).sqrt()
+            }
+            (Reach::Since(_), None) => {
+                let (mut now, mut whole) = (0.0, 0.0);
+                for request in stream.own_requests() {
+                    if let Iterate::Queue { queue, .. } = request.iterate {
+                        now += self.items(queue, (stream, reach));
+                        whole += self.queue(queue);
+                    }
+                }
+                all * now / f64::max(whole, 1.0)
+            }
+            _ => all,
+        }
+    }
+
+    /// Records of a stream that look otherwise than when they were last read.
+    pub(crate) fn unknown(&self, stream: &StreamPlan) -> f64 {
+        let rows = self.rows(stream);
+        let merges = stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental);
+        let state = self.recall.streams.get(&stream.name);
+        let state = state.filter(|state| merges && state.holds_for(stream));
+        let known = real(self.recall.looks(&stream.name));
+        match state.and_then(|state| state.complete_at) {
+            Some(at) => {
+                let days = self.days(stream, at.timestamp_micros());
+                self.changed(stream, days).max(rows - known).min(rows)
+            }
+            None => rows,
+        }
+    }
+
+    /// Part of the parents whose only row follows from what is known. Those that change have more rows
+    /// than others.
+    pub(crate) fn derived(
+        &self,
+        (stream, reach): (&StreamPlan, Reach),
+        request: &RequestPlan,
+    ) -> f64 {
+        if request.routed.derive.is_none() {
+            return 0.0;
+        }
+        let part = |derived: u64, all: u64| (all > 0).then(|| real(derived) / real(all));
+        let changed = self.changes(stream).filter(|_| matches!(reach, Reach::Since(_)));
+        let changed = changed.and_then(|last| part(last.derived, last.parents));
+        let learnt = self.learnt(stream).filter(|learnt| learnt.derived > 0);
+        let learnt = learnt.and_then(|learnt| part(learnt.derived, learnt.slices));
+        changed.or(learnt).unwrap_or(self.assume.derived)
+    }
+
+    /// Part of the rows that follow from what is known.
+    pub(crate) fn derived_rows(
+        &self,
+        (stream, reach): (&StreamPlan, Reach),
+        request: &RequestPlan,
+        rows: f64,
+    ) -> f64 {
+        let Iterate::Queue { queue, .. } = request.iterate else { return 0.0 };
+        let items = self.items(queue, (stream, reach));
+        let derived = self.derived((stream, reach), request) * items;
+        (derived / rows.max(1.0)).min(1.0)
+    }
+}

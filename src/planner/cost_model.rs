@@ -1,0 +1,337 @@
+//! What a way of reading streams costs, given how much there is.
+
+use std::cmp::Ordering;
+
+use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::planner::cardinality::{Assumptions, Outlook};
+use crate::planner::numbers::{real, whole};
+use crate::planner::read_plan::route_name;
+use crate::planner::{first_page, read_plan};
+use crate::progress::saved::{Reach, Way};
+
+/// What a stream is expected to ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Share {
+    pub(crate) slices: f64,
+    pub(crate) requests: f64,
+    pub(crate) points: f64,
+}
+
+impl Share {
+    fn add(&mut self, other: Self) {
+        self.slices += other.slices;
+        self.requests += other.requests;
+        self.points += other.points;
+    }
+
+    /// So many times as much, but for the slices.
+    fn times(self, factor: f64) -> Self {
+        Self { requests: self.requests * factor, points: self.points * factor, ..self }
+    }
+}
+
+/// A count with its thousands apart.
+fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
+fn points(stream: &StreamPlan, requests: f64, objects: f64) -> f64 {
+    requests * real(stream.cost.base) + objects * real(stream.cost.object)
+}
+
+impl Outlook<'_> {
+    /// What several streams ask for, each its share; of a request that they share the first has it.
+    pub(crate) fn shares(&self, all: &[(&StreamPlan, Way)]) -> Vec<Share> {
+        let mut walked: Vec<String> = Vec::new();
+        let mut shares: Vec<Share> = Vec::new();
+        for (place, (stream, way)) in all.iter().enumerate() {
+            let mut share = Share::default();
+            if way.reach != Reach::Nothing {
+                share = self.alone((stream, *way), &walked);
+                let walks = read_plan::active(stream, *way)
+                    .filter(|(_, request)| matches!(request.iterate, Iterate::Once));
+                walked.extend(walks.map(|(_, request)| request.listing()));
+                share.add(self.shared(place, all));
+            }
+            shares.push(share);
+        }
+        shares
+    }
+
+    /// What one stream asks for, requests that it shares aside, and listings that others have `walked`.
+    pub(crate) fn alone(&self, (stream, way): (&StreamPlan, Way), walked: &[String]) -> Share {
+        let share = self.expected((stream, way), walked);
+        if way.reach != Reach::Complete || self.learnt(stream).is_none() {
+            return share;
+        }
+        // Where there was nothing, there may be something now.
+        let mut again = share.times(self.assume.again);
+        again.requests += self.assume.surge;
+        again.points += points(stream, self.assume.surge, self.assume.surge);
+        again
+    }
+
+    /// The same, as if a complete reading came out like the last one.
+    fn expected(&self, (stream, way): (&StreamPlan, Way), walked: &[String]) -> Share {
+        let bears = !read_plan::active(stream, way).any(|(_, request)| {
+            matches!(request.iterate, Iterate::Once) && walked.contains(&request.listing())
+        });
+        let route = route_name(stream, way);
+        let learnt = self.learnt(stream);
+        let learnt = learnt.filter(|learnt| learnt.route == route && learnt.bearer == bears);
+        match (way.reach, learnt) {
+            (Reach::Nothing, _) => Share::default(),
+            (Reach::Failed, _) => {
+                let failed = self.recall.stream(&stream.name).failed.len();
+                let count = real(u64::try_from(failed).unwrap_or(u64::MAX));
+                Share { slices: count, requests: count, points: points(stream, count, count) }
+            }
+            (Reach::Complete, Some(learnt)) => {
+                let requests = real(learnt.requests.saturating_sub(learnt.shared));
+                let paid = learnt.points.saturating_sub(learnt.shared_points);
+                let points = match stream.cost.base {
+                    0 => 0.0,
+                    // Who sends nothing pays nothing: others do, and what stands inside is told with
+                    // what is shared.
+                    _ if learnt.points > 0 || requests <= 0.0 => real(paid),
+                    _ => points(stream, requests, real(learnt.rows.saturating_sub(learnt.derived))),
+                };
+                Share { slices: real(learnt.slices), requests, points }
+            }
+            _ => self.modelled(stream, way, walked),
+        }
+    }
+
+    /// The same by what requests are like.
+    fn modelled(&self, stream: &StreamPlan, way: Way, walked: &[String]) -> Share {
+        let mut share = Share::default();
+        let rows = self.rows_of(stream, way.reach);
+        for (_, request) in read_plan::active(stream, way) {
+            let once = matches!(request.iterate, Iterate::Once);
+            if once && walked.contains(&request.listing()) {
+                continue;
+            }
+            share.add(self.request((stream, way.reach), request, rows));
+        }
+        share
+    }
+
+    /// What a request that is not shared costs, given the rows it brings.
+    fn request(
+        &self,
+        (stream, reach): (&StreamPlan, Reach),
+        request: &RequestPlan,
+        rows: f64,
+    ) -> Share {
+        let page = self.page(stream, request);
+        let sifted = !request.filter.is_empty() || !request.parent_in.is_empty();
+        let mut objects = if sifted { rows * self.assume.sifted } else { rows };
+        let apart = matches!(&request.iterate, Iterate::Queue { only: Some(_), .. });
+        let newest_first = stream.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
+        let Assumptions { apart: parted, .. } = self.assume;
+        // Values of chunks that no answer is about.
+        let mut missed = 0.0;
+        let (slices, least) = match &request.iterate {
+            Iterate::Once => (1.0, 1.0),
+            Iterate::Values { values, .. } => {
+                let count = real(u64::try_from(values.len()).unwrap_or(u64::MAX));
+                (count, count)
+            }
+            Iterate::Range { from, to, step, .. } => {
+                let count =
+                    real(u64::try_from(to.saturating_sub(*from) / (*step).max(1)).unwrap_or(0))
+                        + 1.0;
+                (count, count)
+            }
+            Iterate::Queue { queue, chunk, only, .. } => {
+                let items = self.items(*queue, (stream, reach));
+                let slices = match chunk {
+                    Some(chunk) => (items / real(u64::try_from(*chunk).unwrap_or(1))).ceil(),
+                    None => items,
+                };
+                if request.routed.covers.is_some() {
+                    objects += items;
+                    missed = items * self.assume.missed;
+                }
+                let asked = match only {
+                    Some(_) => items * parted,
+                    None => slices * (1.0 - self.derived((stream, reach), request)),
+                };
+                if only.is_some() {
+                    objects *= parted;
+                } else {
+                    objects *= 1.0 - self.derived_rows((stream, reach), request, rows);
+                }
+                (slices, asked)
+            }
+        };
+        if request.routed.silent {
+            return Share { slices, ..Share::default() };
+        }
+        if request.routed.embedded.is_some() {
+            // What it asks for by itself is told with what it shares.
+            return Share { slices, ..Share::default() };
+        }
+        if newest_first && matches!(reach, Reach::Since(_)) {
+            // The page that ends the listing brings records from before, too.
+            let state = self.recall.streams.get(&stream.name);
+            let first = state
+                .and_then(|state| first_page::size((stream, request), reach, state, self.now))
+                .map_or(page, f64::from);
+            let pages = ((objects - first).max(0.0) / page).ceil();
+            // What it is sifted from may be any number, unless as little as can be is assumed.
+            let most = if sifted && self.assume.sifted > 1.0 {
+                f64::INFINITY
+            } else {
+                (self.rows(stream) + objects) * self.assume.again
+            };
+            objects = (first + pages * page).min(most);
+        }
+        let further = (objects / page).min(least) * self.assume.further;
+        let mut requests = least.max((objects / page).ceil()) + missed + further;
+        if let Some(fetch) = &request.routed.fetch {
+            let unknown = self.unknown(stream);
+            let chunk = real(u64::try_from(fetch.chunk).unwrap_or(u64::MAX));
+            requests += (unknown / chunk.min(page)).ceil();
+            objects += unknown;
+        }
+        if let Some(children) = &request.children {
+            let below = if children.unless.is_none() { 1.0 } else { self.assume.below };
+            requests += below * if apart { rows * parted } else { rows };
+        }
+        Share { slices, requests, points: points(stream, requests, objects) }
+    }
+
+    /// The share of a stream in the requests that it has together with others, and those that it sends
+    /// because nobody else wants the object. An object is asked for by the first that wants it.
+    fn shared(&self, place: usize, all: &[(&StreamPlan, Way)]) -> Share {
+        let mut share = Share::default();
+        let Some((stream, way)) = all.get(place) else { return share };
+        for (_, request) in read_plan::active(stream, *way) {
+            let Some(embedded) = &request.routed.embedded else { continue };
+            let mut objects = 0.0_f64;
+            let mut wanted: Vec<(usize, f64)> = Vec::new();
+            for (at, (other, theirs)) in all.iter().enumerate() {
+                for (_, one) in read_plan::active(other, *theirs) {
+                    let path = one.routed.embedded.as_ref().map(|embedded| &embedded.path);
+                    let Iterate::Queue { queue, .. } = one.iterate else { continue };
+                    if path == Some(&embedded.path) {
+                        let whose = (*other, theirs.reach);
+                        let items = self.items(queue, whose);
+                        objects = objects.max(items);
+                        wanted.push((at, items * (1.0 - self.derived(whose, one))));
+                    }
+                }
+            }
+            // Who wants an object is taken for independent of who else does.
+            let parts =
+                wanted.iter().map(|(at, wanted)| (*at, wanted / objects.max(f64::MIN_POSITIVE)));
+            let (mut own, mut before, mut after) = (0.0, 1.0, 1.0);
+            for (at, part) in parts {
+                match at.cmp(&place) {
+                    Ordering::Less => before *= 1.0 - part,
+                    Ordering::Equal => own = part,
+                    Ordering::Greater => after *= 1.0 - part,
+                }
+            }
+            let single = objects * own * before * after;
+            let joint = objects * own * before * (1.0 - after);
+            let rows = self.rows_of(stream, way.reach);
+            let inside = rows * (1.0 - self.derived_rows((stream, way.reach), request, rows));
+            let learnt = self.learnt(stream).filter(|learnt| {
+                learnt.route == route_name(stream, *way) && way.reach == Reach::Complete
+            });
+            // Among what was learnt are those that it sent by itself then.
+            let sent =
+                learnt.as_ref().map_or(0.0, |one| real(one.requests.saturating_sub(one.shared)));
+            let requests = (single - sent).max(0.0);
+            let paid = learnt.filter(|learnt| learnt.points > 0).map_or(0.0, |learnt| {
+                real(learnt.points.saturating_sub(learnt.shared_points))
+                    - sent * real(stream.cost.base)
+            });
+            share.requests += requests + joint;
+            share.points += requests * real(stream.cost.base)
+                + (inside * real(stream.cost.object) - paid.max(0.0)).max(0.0)
+                + joint * real(stream.cost.base + stream.cost.carrier);
+        }
+        let known = way.reach == Reach::Complete && self.learnt(stream).is_some();
+        if known { share.times(self.assume.again) } else { share }
+    }
+
+    /// What a set of ways costs: what counts most first.
+    pub(crate) fn price(&self, all: &[(&StreamPlan, Way)]) -> (f64, f64) {
+        let mut total = Share::default();
+        self.shares(all).into_iter().for_each(|share| total.add(share));
+        for queue in Self::only_for(all) {
+            let feeders = self.plan.streams.iter().filter(|stream| {
+                stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
+            });
+            for feeder in feeders {
+                total.add(self.alone((feeder, Way { reach: Reach::Complete, route: 0 }), &[]));
+            }
+        }
+        let counts_points = all.iter().any(|(stream, _)| stream.cost.base > 0);
+        if counts_points { (total.points, total.requests) } else { (total.requests, total.points) }
+    }
+
+    /// Queues that these ways need and the streams' own requests do not.
+    fn only_for(all: &[(&StreamPlan, Way)]) -> Vec<usize> {
+        let own = |stream: &StreamPlan| -> Vec<usize> {
+            stream.own_requests().iter().flat_map(read_plan::queues).collect()
+        };
+        let mut only: Vec<usize> = Vec::new();
+        for (stream, way) in all {
+            let known = own(stream);
+            let needed =
+                read_plan::active(stream, *way).flat_map(|(_, request)| read_plan::queues(request));
+            only.extend(needed.filter(|queue| !known.contains(queue)));
+        }
+        only.sort_unstable();
+        only.dedup();
+        only
+    }
+
+    /// Why a stream is read in this way.
+    pub(crate) fn why(&self, stream: &StreamPlan, way: Way, all: &[(&StreamPlan, Way)]) -> String {
+        if way.reach == Reach::Nothing {
+            return "fresh enough".to_owned();
+        }
+        if !read_plan::has_own_requests(stream, way.reach) {
+            return "what changed".to_owned();
+        }
+        if stream.routes.len() < 2 {
+            return "the only route".to_owned();
+        }
+        if stream.wanted == Some(way.route) {
+            return "asked for".to_owned();
+        }
+        let priced = |route: usize| {
+            let set: Vec<_> = all
+                .iter()
+                .map(|(other, theirs)| {
+                    let same = other.name == stream.name;
+                    (*other, if same { Way { route, ..*theirs } } else { *theirs })
+                })
+                .collect();
+            self.price(&set).0
+        };
+        let unit = if stream.cost.base > 0 { "points" } else { "requests" };
+        if way.route == 0 {
+            let refused = self.recall.streams.get(&stream.name).map(|state| &state.refused);
+            let refused = refused.into_iter().flatten().map(|(route, _)| format!("`{route}`"));
+            let refused = refused.collect::<Vec<_>>().join(", ");
+            return if refused.is_empty() {
+                format!("the fewest {unit}")
+            } else {
+                format!("the API refused {refused}")
+            };
+        }
+        match whole(priced(0) - priced(way.route)) {
+            0 => format!("as few {unit} as any"),
+            1 => format!("saves 1 {}", unit.trim_end_matches('s')),
+            saved => format!("saves {} {unit}", thousands(saved)),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Rows seen before, recognised by a hash of their key.
+
+use std::collections::HashSet;
+
+use arrow_array::RecordBatch;
+
+use crate::hash;
+use crate::hash::Wide;
+
+/// Keys after which the older half of a set is forgotten.
+const GENERATION: usize = 500_000;
+
+/// Hash of a key, wide enough that two keys with the same one are not to be expected.
+pub(crate) type KeyHash = Wide;
+
+/// The last half to one million keys: bounded, and enough for listings that shift under way.
+#[derive(Debug, Default)]
+pub(crate) struct KeySet {
+    young: HashSet<KeyHash>,
+    old: HashSet<KeyHash>,
+    /// Whether it has forgotten any.
+    forgot: bool,
+}
+
+impl KeySet {
+    /// Takes note of a key; `false` when it was there before.
+    pub(crate) fn insert(&mut self, key: KeyHash) -> bool {
+        if self.old.contains(&key) || !self.young.insert(key) {
+            return false;
+        }
+        if self.young.len() >= GENERATION {
+            self.forgot |= !self.old.is_empty();
+            self.old = std::mem::take(&mut self.young);
+        }
+        true
+    }
+
+    /// Whether a key was there before; of keys that may have been forgotten, that it was.
+    pub(crate) fn contains(&self, key: KeyHash) -> bool {
+        self.forgot || self.young.contains(&key) || self.old.contains(&key)
+    }
+}
+
+/// Takes note of the keys of rows; how many of them were not there before.
+pub(crate) fn count_new(batch: &RecordBatch, key: &[usize], known: &mut KeySet) -> usize {
+    hash_rows(batch, key).into_iter().filter(|hash| known.insert(*hash)).count()
+}
+
+/// Hash of one text.
+pub(crate) fn hash_text(text: &str) -> KeyHash {
+    with_text(0, text)
+}
+
+/// A hash with one more text.
+pub(crate) fn with_text(hash: KeyHash, text: &str) -> KeyHash {
+    hash::with(hash, Some(text.as_bytes()))
+}
+
+/// Hash of each row's key, given the positions of the key's columns.
+pub(crate) fn hash_rows(batch: &RecordBatch, key: &[usize]) -> Vec<KeyHash> {
+    hash::rows(batch, key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_recognises_its_recent_keys_and_stays_bounded() {
+        let mut set = KeySet::default();
+        let count = u128::try_from(GENERATION).unwrap() * 3;
+        for key in 0..count {
+            assert!(set.insert(key));
+            assert!(!set.insert(key));
+        }
+        assert!(!set.insert(count - u128::try_from(GENERATION).unwrap()));
+        assert!(set.young.len() + set.old.len() <= 2 * GENERATION);
+    }
+}

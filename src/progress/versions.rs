@@ -1,0 +1,305 @@
+//! Versions of parents whose children a stream has, so that only those of changed parents are asked for;
+//! and how the stream's own records looked, so that only the rows of changed ones are.
+
+use std::{collections::HashSet, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use serde_json::Value;
+
+use crate::progress::item::Item;
+use crate::progress::row_keys::hash_text;
+use crate::state::{Change, Entries};
+
+/// Most parents that are remembered of a stream, 8 bytes each. With more, a parent that comes back
+/// with an old version is not noticed.
+const MAX_PARENTS: usize = 1 << 20;
+
+/// What is remembered of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// Its parents, each with its version, when their children were read.
+    Parents,
+    /// Its records, each with how it looked, when the last complete reading wrote or kept their rows.
+    Looks,
+    /// Those of which other runs have written the rows since.
+    Touched,
+}
+
+impl About {
+    const ALL: [Self; 3] = [Self::Parents, Self::Looks, Self::Touched];
+
+    /// The change that forgets it.
+    pub(crate) fn forgotten(self, stream: &str) -> Change {
+        Change::forget(self.key(stream))
+    }
+
+    fn key(self, stream: &str) -> String {
+        let about = match self {
+            Self::Parents => "parents",
+            Self::Looks => "looks",
+            Self::Touched => "touched",
+        };
+        format!("{about}/{stream}")
+    }
+}
+
+/// Parents as they were when earlier runs read their children: hashes of value and version. `None`:
+/// there were too many to remember.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known(Option<Arc<HashSet<u64>>>);
+
+impl Known {
+    /// Whether a parent has appeared since records of others were read.
+    pub(crate) fn lacks(&self, item: &Item) -> bool {
+        let any = self.0.as_ref().is_some_and(|known| !known.is_empty());
+        any && self.contains(0, &met(item)) == Some(false)
+    }
+
+    /// Whether the children of a parent, as it is now, were read; `None` when that is not known.
+    pub(crate) fn contains(&self, request: usize, item: &Item) -> Option<bool> {
+        let known = self.0.as_ref()?;
+        Some(hash(request, item).is_some_and(|hash| known.contains(&hash)))
+    }
+}
+
+/// Records as they looked when their rows were written.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownLooks {
+    looks: Known,
+    touched: Known,
+}
+
+impl KnownLooks {
+    /// What is remembered of a stream, when that holds.
+    pub(crate) fn restored(stream: &str, entries: &Entries) -> Self {
+        let known = |about| Read::restored((about, stream), entries, false).known();
+        Self { looks: known(About::Looks), touched: known(About::Touched) }
+    }
+
+    /// Whether a record looks as it did when its row was written last.
+    pub(crate) fn is_same(&self, item: &Item) -> bool {
+        self.looks.contains(0, item) == Some(true)
+            && self.touched.contains(0, &touched(item)) == Some(false)
+    }
+}
+
+/// A record, however it looks.
+pub(crate) fn touched(item: &Item) -> Item {
+    Item { stamp: Some(0), ..item.clone() }
+}
+
+/// A parent with what it carries, whatever its version.
+pub(crate) fn met(item: &Item) -> Item {
+    let value = format!("{} {}", item.value, item.carried).into();
+    Item { value, stamp: Some(0), carried: "".into() }
+}
+
+/// The parents whose children this run has read, or need not read.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    /// Key in the store.
+    key: String,
+    hashes: Vec<u64>,
+    /// How many of them are in the store.
+    saved: usize,
+    /// Parts in the store.
+    parts: usize,
+    known: Known,
+}
+
+fn hash(request: usize, item: &Item) -> Option<u64> {
+    let text = format!("{request} {} {} {}", item.stamp?, item.value, item.carried);
+    // Half of the hash: two of a million parents share it once in forty million runs.
+    u64::try_from(hash_text(&text) >> 64).ok()
+}
+
+fn written(hashes: &[u64]) -> Value {
+    let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
+    Value::from(STANDARD_NO_PAD.encode(bytes))
+}
+
+fn read(value: &Value) -> Option<Vec<u64>> {
+    let bytes = STANDARD_NO_PAD.decode(value.as_str()?).ok()?;
+    let (hashes, rest) = bytes.as_chunks::<8>();
+    rest.is_empty().then(|| hashes.iter().map(|hash| u64::from_le_bytes(*hash)).collect())
+}
+
+/// Keys of the parts that a run which has not ended has saved below a key.
+fn parts_of<'entries>(
+    key: &str,
+    entries: &'entries Entries,
+) -> impl Iterator<Item = (&'entries String, &'entries Value)> + use<'entries> {
+    let prefix = format!("{key}/");
+    let from = entries.range(prefix.clone()..);
+    from.take_while(move |(key, _)| key.starts_with(&prefix))
+}
+
+/// Keys of all parts that a run which has not ended has saved of a stream.
+pub(crate) fn parts<'entries>(
+    stream: &str,
+    entries: &'entries Entries,
+) -> impl Iterator<Item = &'entries String> + use<'entries> {
+    let keys = About::ALL.map(|about| about.key(stream));
+    keys.into_iter().flat_map(|key| parts_of(&key, entries)).map(|(key, _)| key)
+}
+
+/// Records of a stream whose looks are known.
+pub(crate) fn looks(stream: &str, entries: &Entries) -> u64 {
+    let written = entries.get(&About::Looks.key(stream)).and_then(Value::as_str);
+    let length = base64::decoded_len_estimate(written.unwrap_or_default().len());
+    u64::try_from(length / 8).unwrap_or(u64::MAX)
+}
+
+/// The changes that forget all that is remembered of a stream.
+pub(crate) fn forgotten(stream: &str) -> [Change; 3] {
+    About::ALL.map(|about| about.forgotten(stream))
+}
+
+impl Read {
+    /// What is remembered of a stream; with what its run has read so far, when it goes on.
+    pub(crate) fn restored(
+        (about, stream): (About, &str),
+        entries: &Entries,
+        going_on: bool,
+    ) -> Self {
+        let key = about.key(stream);
+        let known = Known(match entries.get(&key) {
+            Some(Value::Null) => None,
+            // Of whom nothing is known, the children are asked for.
+            base => Some(Arc::new(base.and_then(read).into_iter().flatten().collect())),
+        });
+        let mut all = Self { key, known, ..Self::default() };
+        for (_, value) in parts_of(&all.key, entries).filter(|_| going_on) {
+            all.hashes.extend(read(value).unwrap_or_default());
+            all.parts += 1;
+        }
+        all.saved = all.hashes.len();
+        all
+    }
+
+    /// What earlier runs knew.
+    pub(crate) fn known(&self) -> Known {
+        self.known.clone()
+    }
+
+    /// Takes note of a parent.
+    pub(crate) fn note(&mut self, request: usize, item: &Item) {
+        if self.hashes.len() <= MAX_PARENTS
+            && let Some(hash) = hash(request, item)
+        {
+            self.hashes.push(hash);
+        }
+    }
+
+    /// What the store lacks, to be saved with the progress of the same moment.
+    pub(crate) fn unsaved(&mut self) -> Option<Change> {
+        let new = self.hashes.get(self.saved..).filter(|new| !new.is_empty())?;
+        let change = Change::set(format!("{}/{:06}", self.key, self.parts), written(new));
+        (self.saved, self.parts) = (self.hashes.len(), self.parts + 1);
+        Some(change)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = Change> {
+        (0..self.parts).map(|number| Change::forget(format!("{}/{number:06}", self.key)))
+    }
+
+    /// Nothing is remembered from now on.
+    pub(crate) fn forgotten(&self) -> Vec<Change> {
+        self.parts().chain([Change::forget(&self.key)]).collect()
+    }
+
+    /// What is remembered from now on: these parents, and unless `all` of them were there to be read,
+    /// those that were known before.
+    pub(crate) fn settled(&self, all: bool) -> Vec<Change> {
+        let mut changes: Vec<Change> = self.parts().collect();
+        if self.known.0.is_none() && !all {
+            return changes;
+        }
+        let before = self.known.0.as_deref().filter(|_| !all);
+        let mut hashes = self.hashes.clone();
+        hashes.extend(before.into_iter().flatten());
+        hashes.sort_unstable();
+        hashes.dedup();
+        let same = self.known.0.as_ref().is_some_and(|known| {
+            known.len() == hashes.len() && hashes.iter().all(|hash| known.contains(hash))
+        });
+        if hashes.len() > MAX_PARENTS {
+            changes.push(Change::set(&self.key, Value::Null));
+        } else if !same {
+            changes.push(Change::set(&self.key, written(&hashes)));
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(value: &str, stamp: i64) -> Item {
+        Item { value: value.into(), stamp: Some(stamp), carried: "".into() }
+    }
+
+    fn apply(entries: &mut Entries, changes: impl IntoIterator<Item = Change>) {
+        for Change { key, value } in changes {
+            match value {
+                Some(value) => entries.insert(key, value),
+                None => entries.remove(&key),
+            };
+        }
+    }
+
+    #[test]
+    fn parents_are_known_by_their_version_and_forgotten_when_they_are_gone() {
+        let mut entries = Entries::new();
+        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        assert_eq!(read.known().contains(0, &item("1", 5)), Some(false));
+        read.note(0, &item("1", 5));
+        apply(&mut entries, read.unsaved());
+        assert!(read.unsaved().is_none());
+        // The process dies, and another one goes on.
+        let mut read = Read::restored((About::Parents, "labels"), &entries, true);
+        read.note(0, &item("2", 5));
+        apply(&mut entries, read.unsaved());
+        assert_eq!(entries.len(), 2);
+        apply(&mut entries, read.settled(true));
+        assert_eq!(entries.len(), 1);
+        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        let known = |read: &Read, value, stamp| read.known().contains(0, &item(value, stamp));
+        assert_eq!(known(&read, "1", 5), Some(true));
+        assert_eq!(known(&read, "2", 5), Some(true));
+        assert_eq!(known(&read, "2", 6), Some(false));
+        assert!(read.settled(false).is_empty());
+        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        read.note(0, &item("2", 6));
+        apply(&mut entries, read.settled(true));
+        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        assert_eq!(known(&read, "1", 5), Some(false));
+        assert_eq!(known(&read, "2", 6), Some(true));
+        // All are gone; one comes back as it was.
+        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        apply(&mut entries, read.settled(true));
+        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        assert_eq!(known(&read, "2", 6), Some(false));
+    }
+
+    #[test]
+    fn too_many_parents_are_told_by_their_time_alone() {
+        let mut entries = Entries::new();
+        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        for number in 0..=i64::try_from(MAX_PARENTS).unwrap() {
+            read.note(0, &item("1", number));
+        }
+        apply(&mut entries, read.settled(true));
+        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        assert_eq!(read.known().contains(0, &item("1", 5)), None);
+        read.note(0, &item("1", 5));
+        apply(&mut entries, read.settled(false));
+        assert_eq!(
+            Read::restored((About::Parents, "labels"), &entries, false)
+                .known()
+                .contains(0, &item("2", 5)),
+            None
+        );
+    }
+}

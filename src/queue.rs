@@ -1,0 +1,656 @@
+//! Queues: values that parent streams feed and child streams consume while the parents still list.
+//!
+//! A queue is a log: every value has its position, which stays the same when a run is continued. What
+//! is fed is saved before anything that depends on it, so that the log in the store is never behind
+//! the progress of the streams. It is kept there as long as a feeder lives: one that goes on feeds again
+//! what it fed after its last checkpoint, which must be recognised.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::Value;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+use crate::error::Result;
+use crate::plan::{ChunkSize, encoded};
+use crate::progress::item::Item;
+use crate::progress::ranges::Spans;
+use crate::progress::row_keys::{KeySet, hash_text, with_text};
+use crate::progress::saved::{QUEUE, Supply};
+use crate::state::{Change, Entries, Store};
+
+/// Values that may wait in a queue for its slowest consumer; a feeder then waits.
+const MAX_WAITING: u64 = 50_000;
+
+/// Values that are kept together: one text is far smaller than its values one by one.
+const CHUNK: usize = 1024;
+
+/// A bounded log of values, read by each consumer from the start.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    name: String,
+    state: Mutex<State>,
+    /// Values came, or the last feeder went.
+    supplied: Notify,
+    /// Values were passed by all consumers, or a consumer went.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunks: VecDeque<Chunk>,
+    /// Values that came so far.
+    end: u64,
+    consumers: Vec<Place>,
+    feeders: usize,
+    supply: Supply,
+    /// Values with what comes along with them: the same value may stand for several parents.
+    seen: KeySet,
+    /// Values alone, for those who watch.
+    values: KeySet,
+    /// Whether it is saved at all.
+    lasts: bool,
+    /// Values that the store has, from the first on.
+    saved: u64,
+    /// Chunks in the store: from where up to where.
+    stored: BTreeMap<u64, u64>,
+}
+
+/// How far a consumer is.
+#[derive(Debug)]
+struct Place {
+    next: u64,
+    /// Positions that were done before.
+    done: Spans,
+    gone: bool,
+    /// Everything before it is done for good.
+    settled: u64,
+}
+
+impl Queue {
+    /// A queue; `lasts` when it is to be saved.
+    pub(crate) fn new(name: &str, lasts: bool) -> Arc<Self> {
+        Self::with(name, State { lasts, ..State::default() })
+    }
+
+    /// A queue as the store has it.
+    pub(crate) fn restored(name: &str, entries: &Entries) -> Arc<Self> {
+        let mut state = State { lasts: true, ..State::default() };
+        let prefix = format!("{QUEUE}{name}/");
+        for (key, value) in entries.range(prefix.clone()..) {
+            let Some(start) = key.strip_prefix(&prefix).and_then(|start| start.parse().ok()) else {
+                break;
+            };
+            state.end = start;
+            state.chunks.push_back(Chunk { start, ..Chunk::default() });
+            for item in value.as_array().into_iter().flatten() {
+                let Some(value) = item.get(0).and_then(Value::as_str) else { continue };
+                let stamp = item.get(1).and_then(Value::as_i64);
+                let carried = item.get(2).and_then(Value::as_str).unwrap_or_default();
+                state.is_new(value, carried);
+                state.append(value, stamp, carried);
+            }
+            state.stored.insert(start, state.end);
+        }
+        state.saved = state.end;
+        Self::with(name, state)
+    }
+
+    fn with(name: &str, state: State) -> Arc<Self> {
+        let (supplied, freed) = (Notify::new(), Notify::new());
+        Arc::new(Self { name: name.to_owned(), state: Mutex::new(state), supplied, freed })
+    }
+
+    /// Registers a consumer, which will see every value but those at the positions that are done.
+    pub(crate) fn consumer(self: &Arc<Self>, done: Spans) -> Consumer {
+        let mut state = self.state();
+        let number = state.consumers.len();
+        let settled = done.free(0);
+        state.consumers.push(Place { next: settled, done, gone: false, settled });
+        Consumer { queue: Arc::clone(self), number }
+    }
+
+    /// Registers a stream that wants to know which values there are, once all are: the log is kept for it.
+    pub(crate) fn watch(self: &Arc<Self>) -> Watch {
+        let mut state = self.state();
+        let number = state.consumers.len();
+        let (next, done) = (u64::MAX, Spans::default());
+        state.consumers.push(Place { next, done, gone: false, settled: 0 });
+        Watch { queue: Arc::clone(self), number }
+    }
+
+    /// Registers a feeder; the queue ends when the last one is gone.
+    pub(crate) fn feeder(self: &Arc<Self>) -> Feeder {
+        self.state().feeders += 1;
+        Feeder { queue: Arc::clone(self), supply: Supply::Failed }
+    }
+
+    /// Takes note of a feeder that ended before.
+    pub(crate) fn ended(&self, supply: Supply) {
+        let mut state = self.state();
+        state.supply = state.supply.max(supply);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the store lacks, and up to which position it then has all.
+    fn unsaved(&self) -> (Vec<Change>, u64) {
+        let state = self.state();
+        let key = |start: u64| format!("{QUEUE}{}/{start:012}", self.name);
+        let passed = state.passed();
+        let mut changes: Vec<Change> =
+            passed.iter().map(|start| Change::forget(key(*start))).collect();
+        for chunk in state.chunks.iter().filter(|chunk| chunk.end() > state.saved) {
+            let items = (chunk.start..chunk.end()).filter_map(|position| chunk.item(position));
+            let items = items.map(|item| match &*item.carried {
+                "" => serde_json::json!([&*item.value, item.stamp]),
+                carried => serde_json::json!([&*item.value, item.stamp, carried]),
+            });
+            changes.push(Change::set(key(chunk.start), items.collect()));
+        }
+        (changes, state.end)
+    }
+
+    fn note_saved(&self, end: u64) {
+        let mut state = self.state();
+        for start in state.passed() {
+            state.stored.remove(&start);
+        }
+        let chunks: Vec<(u64, u64)> =
+            state.chunks.iter().map(|chunk| (chunk.start, chunk.end().min(end))).collect();
+        state.stored.extend(chunks.into_iter().filter(|(start, end)| start < end));
+        state.saved = end;
+        state.forget();
+    }
+}
+
+/// The queues of a run, saved together.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    pub(crate) all: Vec<Arc<Queue>>,
+    saving: AsyncMutex<()>,
+}
+
+impl Queues {
+    pub(crate) fn new(all: Vec<Arc<Queue>>) -> Self {
+        Self { all, saving: AsyncMutex::new(()) }
+    }
+
+    /// Saves what was fed so far, and forgets what no consumer needs any more.
+    pub(crate) async fn save(&self, store: &dyn Store) -> Result<()> {
+        let _one_at_a_time = self.saving.lock().await;
+        let (mut changes, mut ends) = (Vec::new(), Vec::new());
+        for queue in &self.all {
+            let (own, end) = queue.unsaved();
+            changes.extend(own);
+            ends.push(end);
+        }
+        if !changes.is_empty() {
+            store.save(&changes).await?;
+        }
+        for (queue, end) in self.all.iter().zip(ends) {
+            queue.note_saved(end);
+        }
+        Ok(())
+    }
+}
+
+/// Values one after the other in one text.
+#[derive(Debug, Default)]
+struct Chunk {
+    /// Position of its first value.
+    start: u64,
+    /// Each value, and what comes along with it.
+    text: String,
+    /// Where in the text each value ends, and what comes along with it.
+    ends: Vec<(usize, usize)>,
+    stamps: Vec<Option<i64>>,
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.start + self.ends.len() as u64
+    }
+
+    fn item(&self, position: u64) -> Option<Item> {
+        let index = usize::try_from(position.checked_sub(self.start)?).ok()?;
+        let before = index.checked_sub(1).map(|before| self.ends.get(before));
+        let start = before.map_or(Some(0), |ends| Some(ends?.1))?;
+        let (middle, end) = *self.ends.get(index)?;
+        let value = self.text.get(start..middle)?.into();
+        let carried = self.text.get(middle..end)?.into();
+        Some(Item { value, carried, stamp: self.stamps.get(index).copied().flatten() })
+    }
+}
+
+impl State {
+    /// Values that the slowest consumer has not taken yet.
+    fn waiting(&self) -> u64 {
+        self.end.saturating_sub(self.slowest())
+    }
+
+    fn slowest(&self) -> u64 {
+        let living = self.consumers.iter().filter(|place| !place.gone);
+        living.map(|place| place.next).min().unwrap_or(self.end)
+    }
+
+    /// Chunks that the store need not have any more. The last one stays: it tells where the log ends.
+    fn passed(&self) -> Vec<u64> {
+        if self.feeders > 0 {
+            return Vec::new();
+        }
+        let settled = self.consumers.iter().map(|place| place.settled).min().unwrap_or(0);
+        let passed = self.stored.iter().filter(|(_, end)| **end <= settled && **end < self.end);
+        passed.map(|(start, _)| *start).collect()
+    }
+
+    /// Takes note of a value with what comes along with it; `false` when both were there before.
+    fn is_new(&mut self, value: &str, carried: &str) -> bool {
+        let hash = hash_text(value);
+        self.values.insert(hash);
+        self.seen.insert(if carried.is_empty() { hash } else { with_text(hash, carried) })
+    }
+
+    fn append(&mut self, value: &str, stamp: Option<i64>, carried: &str) {
+        if self.chunks.back().is_none_or(|chunk| chunk.ends.len() >= CHUNK) {
+            self.chunks.push_back(Chunk { start: self.end, ..Chunk::default() });
+        }
+        if let Some(chunk) = self.chunks.back_mut() {
+            chunk.text.push_str(value);
+            let middle = chunk.text.len();
+            chunk.text.push_str(carried);
+            chunk.ends.push((middle, chunk.text.len()));
+            chunk.stamps.push(stamp);
+            self.end += 1;
+        }
+    }
+
+    fn item(&self, position: u64) -> Option<Item> {
+        let after = self.chunks.partition_point(|chunk| chunk.start <= position);
+        self.chunks.get(after.checked_sub(1)?)?.item(position)
+    }
+
+    /// Drops the chunks that every consumer has passed and the store has.
+    fn forget(&mut self) {
+        let passed = if self.lasts { self.slowest().min(self.saved) } else { self.slowest() };
+        while self.chunks.front().is_some_and(|chunk| chunk.end() <= passed) {
+            self.chunks.pop_front();
+        }
+    }
+}
+
+/// Feeds a queue. Dropped without [`Feeder::finish`], it counts as failed.
+#[derive(Debug)]
+pub(crate) struct Feeder {
+    queue: Arc<Queue>,
+    supply: Supply,
+}
+
+impl Feeder {
+    /// Adds values that were not there before with the same values along; waits while the queue is full.
+    pub(crate) async fn push<'value>(
+        &self,
+        values: impl Iterator<Item = (&'value str, Option<i64>, String)>,
+    ) {
+        for (value, stamp, carried) in values {
+            self.push_one(value, stamp, &carried).await;
+        }
+        self.queue.supplied.notify_waiters();
+    }
+
+    async fn push_one(&self, value: &str, stamp: Option<i64>, carried: &str) {
+        loop {
+            let freed = self.queue.freed.notified();
+            {
+                let mut state = self.queue.state();
+                // Whoever consumes it in a later process still needs what is fed now.
+                if !state.lasts && state.consumers.iter().all(|place| place.gone) {
+                    return;
+                }
+                if state.waiting() < MAX_WAITING {
+                    if state.is_new(value, carried) {
+                        state.append(value, stamp, carried);
+                    }
+                    return;
+                }
+                self.queue.supplied.notify_waiters();
+            }
+            freed.await;
+        }
+    }
+
+    /// Says how the feeder ended.
+    pub(crate) fn finish(mut self, supply: Supply) {
+        self.supply = supply;
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        state.feeders -= 1;
+        state.supply = state.supply.max(self.supply);
+        drop(state);
+        self.queue.supplied.notify_waiters();
+    }
+}
+
+/// Reads a queue from its start.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    queue: Arc<Queue>,
+    number: usize,
+}
+
+impl Consumer {
+    /// Takes the next values of a chunk, one after the other in the log, fewer only at the end, before values
+    /// that are done, or where they are long; and the position of the first. `None` after the last.
+    pub(crate) async fn next(&self, size: impl Into<ChunkSize>) -> Option<(u64, Vec<Item>)> {
+        let size = size.into();
+        loop {
+            let supplied = self.queue.supplied.notified();
+            if let Some((from, values)) = self.take(size) {
+                return Some((from, values)).filter(|(_, values)| !values.is_empty());
+            }
+            supplied.await;
+        }
+    }
+
+    /// What is there: `None` when there is not enough yet, nothing after the end.
+    fn take(&self, size: ChunkSize) -> Option<(u64, Vec<Item>)> {
+        let mut state = self.queue.state();
+        let place = state.consumers.get(self.number)?;
+        let from = place.done.free(place.next);
+        let most =
+            from.saturating_add(size.count as u64).min(place.done.next(from).unwrap_or(u64::MAX));
+        if most > state.end && state.feeders > 0 {
+            if let Some(place) = state.consumers.get_mut(self.number).filter(|one| one.next < from)
+            {
+                // What is done must not look as if it waited.
+                place.next = from;
+                drop(state);
+                self.queue.freed.notify_waiters();
+            }
+            return None;
+        }
+        let to = most.min(state.end);
+        let mut values: Vec<Item> =
+            (from..to).filter_map(|position| state.item(position)).collect();
+        let fits = size.fits(values.iter().map(|item| encoded(&item.value)));
+        values.truncate(fits);
+        let to = to.min(from + fits as u64);
+        if let Some(place) = state.consumers.get_mut(self.number) {
+            place.next = to.max(from);
+        }
+        state.forget();
+        drop(state);
+        self.queue.freed.notify_waiters();
+        Some((from, values))
+    }
+
+    /// How the feeders ended; to be asked after the last value.
+    pub(crate) fn supply(&self) -> Supply {
+        self.queue.state().supply
+    }
+
+    /// Another hold on the same place, by which it can be told how far it is for good.
+    pub(crate) fn settler(&self) -> Settler {
+        Settler { queue: Arc::clone(&self.queue), number: self.number }
+    }
+}
+
+/// Tells which values a queue has.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    queue: Arc<Queue>,
+    number: usize,
+}
+
+impl Watch {
+    /// Waits until all values are there; what can then be said of them.
+    pub(crate) async fn complete(&self) -> Supply {
+        loop {
+            let supplied = self.queue.supplied.notified();
+            {
+                let state = self.queue.state();
+                if state.feeders == 0 {
+                    return state.supply;
+                }
+            }
+            supplied.await;
+        }
+    }
+
+    /// Whether a value was fed.
+    pub(crate) fn has(&self, value: &str) -> bool {
+        self.queue.state().values.contains(hash_text(value))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // The log is kept: should the stream's route be refused, its own requests need the values.
+        if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
+            place.gone = true;
+        }
+    }
+}
+
+/// Tells a queue what a consumer needs no more.
+#[derive(Debug)]
+pub(crate) struct Settler {
+    queue: Arc<Queue>,
+    number: usize,
+}
+
+impl Settler {
+    /// Everything before this position is done, and saved as done.
+    pub(crate) fn settle(&self, position: u64) {
+        if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
+            place.settled = place.settled.max(position);
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        if let Some(place) = state.consumers.get_mut(self.number) {
+            place.gone = true;
+        }
+        state.forget();
+        drop(state);
+        self.queue.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+        range.map(|number| number.to_string()).collect()
+    }
+
+    async fn push(feeder: &Feeder, range: std::ops::Range<usize>) {
+        let values = numbers(range);
+        feeder.push(values.iter().map(|value| (value.as_str(), None, String::new()))).await;
+    }
+
+    async fn all(consumer: &Consumer, count: usize) -> Vec<String> {
+        let mut seen = Vec::new();
+        while let Some((_, items)) = consumer.next(count).await {
+            seen.extend(items.into_iter().map(|item| item.value.to_string()));
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn every_consumer_sees_every_value_once() {
+        let queue = Queue::new("q", false);
+        let (one, two) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let feeder = queue.feeder();
+        push(&feeder, 0..5).await;
+        push(&feeder, 3..7).await;
+        feeder.finish(Supply::Complete);
+        assert_eq!(all(&one, 2).await, numbers(0..7));
+        assert_eq!(two.next(100).await.map(|(_, items)| items.len()), Some(7));
+        assert_eq!(two.next(100).await, None);
+        assert_eq!(one.supply(), Supply::Complete);
+    }
+
+    #[tokio::test]
+    async fn a_value_with_other_values_along_is_another() {
+        use crate::write::Target;
+        use crate::write::memory::Memory;
+        let store = Memory::new().store("r").unwrap();
+        let queue = Queue::new("projects", true);
+        let fed = [("1", "[\"a\"]"), ("1", "[\"b\"]"), ("1", "[\"a\"]"), ("2", "[\"a\"]")];
+        let items = || fed.iter().map(|(value, along)| (*value, None, (*along).to_owned()));
+        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        feeder.push(items()).await;
+        Queues::new(vec![Arc::clone(&queue)]).save(store.as_ref()).await.unwrap();
+        drop(feeder);
+        assert_eq!(all(&consumer, 1).await, ["1", "1", "2"]);
+
+        let queue = Queue::restored("projects", &store.load().await.unwrap());
+        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        feeder.push(items()).await;
+        drop(feeder);
+        assert_eq!(all(&consumer, 1).await, ["1", "1", "2"]);
+        let watch = queue.watch();
+        assert!(watch.has("1") && watch.has("2") && !watch.has("3"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feeder_waits_for_the_slowest_consumer() {
+        let queue = Queue::new("q", false);
+        let (slow, gone) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let feeder = queue.feeder();
+        let feeding = tokio::spawn(async move {
+            push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() + 10).await;
+            feeder.finish(Supply::Partial);
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!feeding.is_finished());
+        assert_eq!(slow.next(20).await.map(|(_, items)| items.len()), Some(20));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!feeding.is_finished(), "the other consumer has taken nothing");
+        drop(gone);
+        feeding.await.unwrap();
+        while slow.next(1000).await.is_some() {}
+        assert_eq!(slow.supply(), Supply::Partial);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn chunks_fill_up_unless_the_queue_ends() {
+        let queue = Queue::new("q", false);
+        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        push(&feeder, 0..3).await;
+        let early = tokio::time::timeout(Duration::from_secs(1), consumer.next(5)).await;
+        assert!(early.is_err());
+        drop(feeder);
+        assert_eq!(consumer.next(5).await.map(|(_, items)| items.len()), Some(3));
+        assert_eq!(consumer.next(5).await, None);
+        assert_eq!(consumer.supply(), Supply::Failed);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_consumers_that_are_gone() {
+        let queue = Queue::new("q", false);
+        let feeder = queue.feeder();
+        drop(queue.consumer(Spans::default()));
+        push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() * 3).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_saved_goes_on_where_its_consumers_were() {
+        use crate::write::Target;
+        use crate::write::memory::Memory;
+        let store = Memory::new().store("r").unwrap();
+        let queue = Queue::new("ids", true);
+        let (fast, slow) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let feeder = queue.feeder();
+        push(&feeder, 0..3000).await;
+        let queues = Queues::new(vec![Arc::clone(&queue)]);
+        queues.save(store.as_ref()).await.unwrap();
+        push(&feeder, 2990..3100).await;
+        for _ in 0..3 {
+            fast.next(1000).await.unwrap();
+        }
+        slow.next(1100).await.unwrap();
+        fast.settler().settle(3000);
+        slow.settler().settle(1100);
+        queues.save(store.as_ref()).await.unwrap();
+        let entries = store.load().await.unwrap();
+        assert_eq!(entries.len(), 4, "a feeder may feed any of them again");
+
+        let queue = Queue::restored("ids", &entries);
+        let mut done = Spans::default();
+        done.insert(0, 1100);
+        done.insert(1500, 3090);
+        let consumer = queue.consumer(done);
+        let feeder = queue.feeder();
+        push(&feeder, 3050..3110).await;
+        feeder.finish(Supply::Complete);
+        let (from, first) = consumer.next(1000).await.unwrap();
+        assert_eq!((from, first.len()), (1100, 400));
+        assert_eq!(all(&consumer, 7).await, numbers(3090..3110));
+    }
+
+    #[tokio::test]
+    async fn a_log_keeps_its_positions_when_all_of_it_is_done() {
+        use crate::write::Target;
+        use crate::write::memory::Memory;
+        let store = Memory::new().store("r").unwrap();
+        let queue = Queue::new("ids", true);
+        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let queues = Queues::new(vec![Arc::clone(&queue)]);
+        push(&feeder, 0..3000).await;
+        queues.save(store.as_ref()).await.unwrap();
+        assert_eq!(consumer.next(3000).await.map(|(_, items)| items.len()), Some(3000));
+        consumer.settler().settle(3000);
+        queues.save(store.as_ref()).await.unwrap();
+
+        let entries = store.load().await.unwrap();
+        let queue = Queue::restored("ids", &entries);
+        let mut done = Spans::default();
+        done.insert(0, 3000);
+        let (consumer, feeder) = (queue.consumer(done), queue.feeder());
+        let queues = Queues::new(vec![Arc::clone(&queue)]);
+        push(&feeder, 2990..3005).await;
+        feeder.finish(Supply::Complete);
+        assert_eq!(all(&consumer, 10).await, numbers(3000..3005));
+        consumer.settler().settle(3005);
+        queues.save(store.as_ref()).await.unwrap();
+        queues.save(store.as_ref()).await.unwrap();
+        let entries = store.load().await.unwrap();
+        let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["queue/ids/000000002048"], "the last one tells where it ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_already_keeps_no_feeder_waiting() {
+        let queue = Queue::new("q", true);
+        let most = usize::try_from(MAX_WAITING).unwrap();
+        let mut done = Spans::default();
+        done.insert(0, 10);
+        done.insert(20, MAX_WAITING + 100);
+        let (consumer, feeder) = (queue.consumer(done), queue.feeder());
+        let feeding = tokio::spawn(async move {
+            push(&feeder, 0..most + 200).await;
+            feeder.finish(Supply::Complete);
+        });
+        let mut left = numbers(10..20);
+        left.extend(numbers(most + 100..most + 200));
+        let seen = tokio::time::timeout(Duration::from_mins(1), all(&consumer, 1)).await;
+        assert_eq!(seen.unwrap(), left);
+        feeding.await.unwrap();
+    }
+}

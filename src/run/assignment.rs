@@ -1,0 +1,118 @@
+//! Which streams run, and the place of each in the queues and among the requests that streams share.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::extract::links::{AssignedRequest, RequestLinks};
+use crate::extract::run_context::Env;
+use crate::extract::sharing::{fused, listings};
+use crate::plan::{Iterate, StreamPlan};
+use crate::planner::{first_page, read_plan};
+use crate::progress::ranges::Spans;
+use crate::progress::saved::{Reach, Recall, Way};
+use crate::progress::versions::{About, KnownLooks, Read};
+use crate::queue::Queue;
+use crate::report::StreamReport;
+use crate::run::outcome::Ended;
+use crate::run::stream::Job;
+
+/// Gives every stream its places in the queues, before any of them runs; and what those that have
+/// ended in this run came to.
+pub(crate) fn jobs(
+    env: &Env,
+    streams: &[Arc<StreamPlan>],
+    recall: &Recall,
+    ways: &BTreeMap<String, Way>,
+) -> (Vec<Job>, Vec<Ended>) {
+    let queues = &env.queues.all;
+    let way = |plan: &StreamPlan| ways.get(&plan.name).copied().unwrap_or_default();
+    let going = streams.iter().filter(|plan| {
+        let ended = recall.stream(&plan.name).ended_in(&env.run.id).is_some();
+        !ended && way(plan).reach != Reach::Nothing
+    });
+    let going: Vec<_> = going.map(|plan| (Arc::clone(plan), way(plan))).collect();
+    let mut seats = fused::seats(&going);
+    let mut walkers = listings::places(&going);
+    // By the start of the run, so that all its processes ask for the same pages.
+    let openings = first_page::sizes(&going, recall, env.run.started_at);
+    let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
+    for plan in streams {
+        let before = recall.stream(&plan.name);
+        let way = way(plan);
+        let feeds = |number: usize| {
+            let mut active = read_plan::active(plan, way).flat_map(|(_, request)| &request.feeds);
+            active.any(|feed| feed.queue == number)
+        };
+        let fed = queues.iter().enumerate().map(|(number, queue)| feeds(number).then_some(queue));
+        if let Some(last) = before.ended_in(&env.run.id) {
+            fed.flatten().for_each(|queue| queue.ended(last.supply));
+            let report = StreamReport { earlier: true, ..last.report.clone() };
+            let refused = before.failed.iter().map(|failed| failed.error.clone()).collect();
+            earlier.push(Ended { report, open: false, refused });
+            continue;
+        }
+        let going_on = before.open.as_ref().filter(|open| open.run_id == env.run.id);
+        let looks = known_looks(plan, way, recall);
+        let mut requests: Vec<Option<AssignedRequest>> = Vec::new();
+        requests.resize_with(read_plan::requests(plan, way.reach).len(), || None);
+        for (number, request) in read_plan::active(plan, way) {
+            let Some(place) = requests.get_mut(number) else { continue };
+            let mut done = Spans::default();
+            if let Some(open) = going_on {
+                done = open.finished.get(number).cloned().unwrap_or_default();
+                let begun = open.open.iter().filter(|slice| slice.request == number);
+                begun.for_each(|slice| done.insert(slice.from, slice.to));
+            }
+            let consumed = match request.iterate {
+                Iterate::Queue { queue, .. } => queues.get(queue),
+                _ => None,
+            };
+            let watched = request.parent_in.iter();
+            let watched = watched.filter_map(|(at, _)| Some((*at, queues.get(*at)?.watch())));
+            let links = RequestLinks {
+                looks: looks.clone(),
+                seat: seats.remove(&(plan.name.clone(), number)),
+                walker: walkers.remove(&(plan.name.clone(), number)),
+                watches: watched.collect(),
+                opening: openings.get(&(plan.name.clone(), number)).copied(),
+                ..RequestLinks::new(number)
+            };
+            *place = Some(AssignedRequest {
+                consumer: consumed.map(|queue| queue.consumer(done)),
+                links,
+            });
+        }
+        jobs.push(Job {
+            after: feeders_of(streams, plan, way),
+            requests,
+            feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
+            parents: read_plan::remembers(plan, way).map(|about| {
+                let going_on = going_on.is_some();
+                (about, Read::restored((about, &plan.name), &recall.rest, going_on))
+            }),
+            plan: Arc::clone(plan),
+            way,
+            before,
+        });
+    }
+    (jobs, earlier)
+}
+
+/// The streams that feed the queues which a stream needs.
+fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<String> {
+    let needed = read_plan::active(plan, way).flat_map(|(_, request)| read_plan::queues(request));
+    let needed: Vec<usize> = needed.collect();
+    let feeds = |stream: &&Arc<StreamPlan>| {
+        let mut feeds = stream.requests.iter().flat_map(|request| &request.feeds);
+        stream.name != plan.name && feeds.any(|feed| needed.contains(&feed.queue))
+    };
+    streams.iter().filter(feeds).map(|stream| stream.name.clone()).collect()
+}
+
+/// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
+/// otherwise do not stay.
+fn known_looks(plan: &StreamPlan, way: Way, recall: &Recall) -> Option<KnownLooks> {
+    let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
+    let looks =
+        read_plan::fetches(plan, way) && read_plan::remembers(plan, way) == Some(About::Looks);
+    (holds && looks).then(|| KnownLooks::restored(&plan.name, &recall.rest))
+}

@@ -1,0 +1,110 @@
+//! Rows that a complete reading did not bring: asked for one by one before they count as gone.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::error::{Kind, Result};
+use crate::extract::run_context::Env;
+use crate::http::answer::Answer;
+use crate::http::call::{Call, Need};
+use crate::http::exchange::Request;
+use crate::http::request;
+use crate::plan::{ConfirmPlan, StreamPlan};
+use crate::quota::request_cost::{Estimate, Price};
+use crate::report::counters::Stats;
+use crate::run::loader::Keeper;
+use crate::run::markers::{Mark, NO_SLICE};
+use crate::spec::Then;
+use crate::template::Value;
+use crate::write::{Deletes, Disposition, Ending, Seen, Table};
+
+/// Rows of a reading that are asked for; of more, none is.
+pub(crate) const MOST: usize = 1000;
+
+/// Asks for the rows that a commit would take for gone, where the spec knows how, and marks those that are there.
+pub(crate) async fn ask(env: &Env, keeper: &mut Keeper, ending: &Ending) -> Result<()> {
+    let plan = Arc::clone(&keeper.plan);
+    let deletes = plan.output.as_ref().is_some_and(|output| {
+        let Table { disposition, deletes, .. } = &output.table;
+        *disposition == Disposition::Merge && *deletes != Deletes::Ignore
+    });
+    let sure = deletes && ending.seen == Seen::All;
+    let Some(confirm) = plan.confirm.as_ref().filter(|_| sure) else { return Ok(()) };
+    let Some(missing) = keeper.missing(ending, MOST).await? else { return Ok(()) };
+    let stats = Arc::clone(&keeper.stats);
+    let there =
+        stream::iter(missing)
+            .map(|key| {
+                let (plan, stats) = (&plan, &stats);
+                async move {
+                    is_there(env, (plan, confirm), stats, &key).await.map(|there| (there, key))
+                }
+            })
+            .buffer_unordered(usize::try_from(plan.concurrency).unwrap_or(1).max(1))
+            .try_filter_map(|(there, key)| async move { Ok(there.then_some(key)) })
+            .try_collect()
+            .await?;
+    keeper.confirmed(there);
+    Ok(())
+}
+
+impl Keeper {
+    /// Keys of old rows that a commit would take for gone; `None` where there are more than `most`, or nobody
+    /// knows.
+    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+        self.hand_over().await?;
+        match self.writer.as_mut() {
+            Some(writer) => writer.missing(ending, most).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Takes note that all missing rows were asked for, and of those that are there.
+    fn confirmed(&mut self, there: Vec<String>) {
+        self.progress.confirmed = true;
+        let marks = there.into_iter().map(|key| Mark(key, false, NO_SLICE));
+        self.pending.marks.extend(marks);
+    }
+}
+
+/// Whether a record is there, or it is not known.
+async fn is_there(
+    env: &Env,
+    (plan, confirm): (&StreamPlan, &ConfirmPlan),
+    stats: &Stats,
+    key: &str,
+) -> Result<bool> {
+    let scope = env.scope(plan).with(confirm.key.as_str().into(), Value::from(key));
+    let scope = Arc::new(scope);
+    let build = || {
+        let path = confirm.path.render_path(&scope).map_err(|error| request::unfilled(&error))?;
+        let base_url = &env.client.access.base_url;
+        request::url_of(base_url, &path, &confirm.query, &scope).map(Request::get)
+    };
+    let estimate = Estimate::new(1);
+    let call = Call {
+        stream: &plan.name,
+        stats,
+        rules: &plan.rules,
+        child: true,
+        need: Need::Tentative,
+        leaves: true,
+        shared: false,
+        price: Price { cost: plan.cost, estimate: &estimate, page: None },
+        build: &build,
+        shrink: &|| false,
+        narrow: &|| false,
+    };
+    match env.client.ask(&call, |_| Ok(((), 1))).await {
+        Ok(Answer::Given { then, status, .. }) => {
+            Ok(then != Then::Gone && !matches!(status, Some(404 | 410)))
+        }
+        Ok(Answer::Read(()) | Answer::Failed(_)) => Ok(true),
+        // The credentials are good for the listing, if not for this.
+        Err(error) if error.kind() == Kind::Credentials && env.client.lockout.error().is_none() => {
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,406 @@
+//! The one task per stream that owns its rows and its progress: whatever it saves, it saves together.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow_array::{BooleanArray, Int64Array, RecordBatch};
+use arrow_schema::SchemaRef;
+use arrow_select::concat::concat_batches;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use crate::error::{Error, Kind, Result};
+use crate::extract::answered_kinds::AnsweredKinds;
+use crate::extract::messages::{Note, Sight, Slice};
+use crate::plan::StreamPlan;
+use crate::planner::read_plan;
+use crate::progress::saved::{Progress, StreamState, Way};
+use crate::progress::session::Durable;
+use crate::progress::versions::{About, Read, met, touched};
+use crate::queue::{Queues, Settler};
+use crate::report::counters::Stats;
+use crate::run::markers::{Mark, NO_SLICE, markers};
+use crate::state::Change;
+use crate::write::{Committed, Ending, Seen, SliceNumber, Writer};
+
+/// Notes that may wait for the task.
+const WAITING: usize = 16;
+/// Batches, and bytes of memory, at which small batches are handed over as one. A batch of a few rows
+/// takes far more memory than its values.
+const BATCHES: usize = 64;
+const BYTES: usize = 1 << 20;
+/// Parents that are marked by one batch.
+const MARKS: usize = 8192;
+/// The way to a stream's task.
+pub(crate) struct Loader {
+    notes: mpsc::Sender<Note>,
+    task: JoinHandle<(Keeper, Result<()>)>,
+}
+
+impl Loader {
+    /// Starts the task.
+    pub(crate) fn start(keeper: Keeper) -> Self {
+        let (notes, waiting) = mpsc::channel(WAITING);
+        Self { notes, task: tokio::spawn(keeper.run(waiting)) }
+    }
+
+    /// The way in for notes; once the task has failed, sending fails too.
+    pub(crate) fn notes(&self) -> mpsc::Sender<Note> {
+        self.notes.clone()
+    }
+
+    /// Waits until all notes are dealt with.
+    pub(crate) async fn finish(self) -> Result<(Keeper, Result<()>)> {
+        drop(self.notes);
+        self.task.await.map_err(|error| Error::target("the writer broke").because(error))
+    }
+}
+
+/// A stream's rows and progress.
+pub(crate) struct Keeper {
+    pub(crate) plan: Arc<StreamPlan>,
+    /// `None` for a feeder.
+    pub(crate) writer: Option<Box<dyn Writer>>,
+    /// What was known of the stream before the run.
+    pub(crate) before: StreamState,
+    pub(crate) progress: Progress,
+    pub(crate) way: Way,
+    /// Whether its slices replace their parents' rows, so that these are marked.
+    pub(crate) marks: bool,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) page_sizes: Arc<Vec<std::sync::atomic::AtomicU32>>,
+    pub(crate) queues: Arc<Queues>,
+    /// Per request the hold on its queue.
+    pub(crate) settlers: Vec<Option<Settler>>,
+    /// `None`: nothing is saved.
+    pub(crate) durable: Option<Durable>,
+    /// Bytes of rows, and time, after which is saved.
+    pub(crate) interval: (usize, Duration),
+    pub(crate) pending: Pending,
+    /// What is remembered of it, or its parents; `None`: nothing.
+    pub(crate) parents: Option<(About, Read)>,
+    /// Column that names what is marked.
+    pub(crate) replaces: Option<String>,
+    /// Kinds of requests that were answered.
+    pub(crate) answered: Arc<AnsweredKinds>,
+}
+
+/// What is not with the writer yet.
+#[derive(Default)]
+pub(crate) struct Pending {
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+    pub(crate) marks: Vec<Mark>,
+    /// Bytes since the last checkpoint.
+    unsaved: usize,
+    /// Whether there has been a note since: otherwise there is nothing to save.
+    noted: bool,
+}
+
+impl Keeper {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Note>) -> (Self, Result<()>) {
+        let mut due = Instant::now() + self.interval.1;
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                note = waiting.recv() => match note {
+                    Some(note) => self.take(note).await,
+                    None => break,
+                },
+                () = sleep_until(due), if self.durable.is_some() && self.pending.noted => {
+                    due = Instant::now() + self.interval.1;
+                    self.checkpoint().await
+                }
+            };
+            let outcome = match outcome {
+                Ok(()) if self.pending.unsaved >= self.interval.0 && self.durable.is_some() => {
+                    due = Instant::now() + self.interval.1;
+                    self.checkpoint().await
+                }
+                Ok(()) if Instant::now() >= due && self.durable.is_some() => {
+                    due = Instant::now() + self.interval.1;
+                    self.checkpoint().await
+                }
+                other => other,
+            };
+            if outcome.is_err() {
+                return (self, outcome);
+            }
+        }
+        let flushed = self.flush().await;
+        (self, flushed)
+    }
+
+    async fn take(&mut self, note: Note) -> Result<()> {
+        self.pending.noted = true;
+        match note {
+            Note::Page { slice, batch, aside, rest, newest, gap, whole, sights } => {
+                if let Some(batch) = batch {
+                    self.add(&batch, SliceNumber { aside, ..slice.number() })?;
+                }
+                for sight in sights {
+                    self.see(sight, slice.number().number());
+                }
+                self.progress.newest = self.progress.newest.max(newest);
+                self.gap(gap);
+                let done = rest.is_empty();
+                self.progress.open.retain(|open| !slice.is(open));
+                if done {
+                    self.finish(&slice, whole, whole);
+                } else {
+                    self.progress.open.push(slice.open(rest));
+                }
+            }
+            Note::Unchanged(slice) => self.finish(&slice, false, true),
+            Note::Restart { slice, anew, rest } => {
+                self.progress.open.retain(|open| !slice.is(open));
+                self.progress.void.extend(slice.number().both());
+                self.progress.open.push(anew.open(rest));
+            }
+            Note::Refused(slice, failed) => {
+                self.leave_out(&slice);
+                self.refused(failed)?;
+            }
+            Note::Gone { slice, doubt } => {
+                if let Some(slice) = &slice {
+                    self.leave_out(slice);
+                }
+                self.gone(doubt)?;
+            }
+            Note::Part(failed) => self.refused(failed)?,
+            Note::Left(failed, gap) => {
+                self.gap(Some(gap));
+                self.refused(failed)?;
+            }
+            Note::Gap(gap) => self.gap(Some(gap)),
+            Note::RouteRefused => self.route_refused(),
+        }
+        if self.pending.batches.len() >= BATCHES
+            || self.pending.bytes >= BYTES
+            || self.pending.marks.len() >= MARKS
+        {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of how a record looks.
+    fn see(&mut self, Sight { item, stays, whole }: Sight, slice: i64) {
+        if stays && self.replaces.is_some() {
+            self.pending.marks.push(Mark(item.value.to_string(), false, slice));
+        }
+        match &mut self.parents {
+            Some((About::Looks, looks)) if whole => looks.note(0, &item),
+            Some((About::Touched, all)) => all.note(0, &touched(&item)),
+            Some((About::Parents | About::Looks, _)) | None => {}
+        }
+    }
+
+    /// Takes note that the API refuses the route.
+    pub(crate) fn route_refused(&mut self) {
+        let name = read_plan::refusable(&self.plan, self.way);
+        if !self.progress.refused.iter().any(|known| known == name) {
+            self.progress.refused.push(name.to_owned());
+        }
+    }
+
+    pub(crate) fn gap(&mut self, gap: Option<String>) {
+        let Some(gap) = gap.filter(|gap| !self.progress.gaps.contains(gap)) else { return };
+        // The first few tell the story.
+        if self.progress.gaps.len() < 10 {
+            self.progress.gaps.push(gap);
+        }
+    }
+
+    /// Takes note of a slice that has ended: whether its parents' rows were read anew, and whether the
+    /// target then has all of them.
+    pub(crate) fn finish(&mut self, slice: &Slice, anew: bool, whole: bool) {
+        if let Some(spans) = self.progress.finished.get_mut(slice.request) {
+            spans.insert(slice.from, slice.to);
+        }
+        if self.marks {
+            let marks = slice.parents.iter();
+            self.pending.marks.extend(marks.map(|parent| Mark(parent.clone(), anew, NO_SLICE)));
+        }
+        for item in &slice.items {
+            let progress = &mut self.progress;
+            progress.newest_parent = progress.newest_parent.max(item.stamp);
+            match self.parents.as_mut().filter(|_| whole) {
+                Some((About::Parents, parents)) if self.plan.cursor.is_none() => {
+                    parents.note(self.plan.own_number(slice.request), item);
+                }
+                Some((About::Parents, parents)) if anew => parents.note(0, &met(item)),
+                _ => {}
+            }
+        }
+    }
+
+    fn add(&mut self, batch: &RecordBatch, slice: SliceNumber) -> Result<()> {
+        let Some(schema) = self.schema() else { return Ok(()) };
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(Int64Array::from_value(slice.number(), batch.num_rows())));
+        columns.push(Arc::new(BooleanArray::new_null(batch.num_rows())));
+        let staged = RecordBatch::try_new(schema, columns)
+            .map_err(|error| Error::new(Kind::Shape, "rows cannot be staged").because(error))?;
+        let bytes = staged.get_array_memory_size();
+        self.pending.bytes += bytes;
+        self.pending.unsaved += bytes;
+        self.pending.batches.push(staged);
+        Ok(())
+    }
+
+    fn schema(&self) -> Option<SchemaRef> {
+        self.plan.output.as_ref().map(|output| output.table.schema.staged())
+    }
+
+    /// Hands all rows and markers to the writer.
+    async fn flush(&mut self) -> Result<()> {
+        let (Some(schema), Some(writer)) = (self.schema(), self.writer.as_mut()) else {
+            return Ok(());
+        };
+        let mut batches = std::mem::take(&mut self.pending.batches);
+        self.pending.bytes = 0;
+        let marks = std::mem::take(&mut self.pending.marks);
+        if let Some(output) = self.plan.output.as_ref().filter(|_| !marks.is_empty()) {
+            batches.push(markers(&schema, (output, self.replaces.as_deref()), &marks)?);
+        }
+        let broken = |error| Error::new(Kind::Shape, "batches do not fit together").because(error);
+        match batches.as_slice() {
+            [] => Ok(()),
+            [one] => writer.write(one.clone()).await,
+            many => writer.write(concat_batches(&schema, many).map_err(broken)?).await,
+        }
+    }
+
+    /// The progress with all figures.
+    fn current(&mut self) -> Progress {
+        let progress = &mut self.progress;
+        progress.counts = self.stats.counts();
+        progress.notices = self.stats.notices();
+        progress.columns = self.stats.columns();
+        progress.staged = self.writer.as_ref().map_or(0, |writer| writer.staged());
+        let sizes = self.page_sizes.iter();
+        progress.page_sizes =
+            sizes.map(|size| size.load(std::sync::atomic::Ordering::Relaxed)).collect();
+        progress.clone()
+    }
+
+    /// Hands all rows over, and takes note of what the target has changed in them.
+    pub(crate) async fn hand_over(&mut self) -> Result<()> {
+        self.flush().await?;
+        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
+        self.stats.note_replaced(writer.replaced().await?);
+        Ok(())
+    }
+
+    /// Makes all rows so far last, with the progress that brought them.
+    pub(crate) async fn checkpoint(&mut self) -> Result<()> {
+        self.hand_over().await?;
+        self.pending.unsaved = 0;
+        self.pending.noted = false;
+        let Some(durable) = self.durable.clone() else { return Ok(()) };
+        durable.check()?;
+        // The progress may name positions of queues, so that these are saved first.
+        let open = self.current();
+        self.queues.save(durable.store.as_ref()).await?;
+        let state = StreamState { open: Some(open), ..self.before.clone() };
+        let mut changes = vec![state.change(&self.plan.name)];
+        changes.extend(self.parents.as_mut().and_then(|(_, read)| read.unsaved()));
+        match self.writer.as_mut() {
+            Some(writer) if durable.at_home => writer.checkpoint(&changes).await?,
+            Some(writer) => {
+                writer.checkpoint(&[]).await?;
+                durable.store.save(&changes).await?;
+            }
+            None => durable.store.save(&changes).await?,
+        }
+        for (settler, finished) in self.settlers.iter().zip(&self.progress.finished) {
+            if let Some(settler) = settler {
+                settler.settle(finished.free(0));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the rows visible, with what is to be remembered of the stream.
+    pub(crate) async fn commit(
+        mut self,
+        ending: &Ending,
+        after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
+    ) -> Result<(Option<Committed>, Progress)> {
+        let at_home = self.durable.as_ref().is_some_and(|durable| durable.at_home);
+        if at_home && self.writer.is_some() && self.pending.noted {
+            // The commit may have to wait for those who use the table, and be given up.
+            self.checkpoint().await?;
+        }
+        self.hand_over().await?;
+        let progress = self.current();
+        let Some(durable) = self.durable.clone() else {
+            let committed = match self.writer.take() {
+                Some(writer) => Some(writer.commit(ending, &[]).await?),
+                None => None,
+            };
+            return Ok((committed, progress));
+        };
+        durable.check()?;
+        self.queues.save(durable.store.as_ref()).await?;
+        let name = self.plan.name.clone();
+        let mut changes = match (&self.writer, durable.at_home) {
+            (Some(_), false) => Vec::new(),
+            _ => self.settled(ending.seen),
+        };
+        let Some(mut writer) = self.writer.take() else {
+            changes.push(after(&progress, None).change(&name));
+            durable.store.save(&changes).await?;
+            return Ok((None, progress));
+        };
+        if durable.at_home {
+            // How many rows the commit will have found gone is not known before it.
+            changes.push(after(&progress, None).change(&name));
+            let committed = writer.commit(ending, &changes).await?;
+            return Ok((Some(committed), progress));
+        }
+        let open = Progress { publishing: true, ..progress.clone() };
+        let state = StreamState { open: Some(open), ..self.before.clone() };
+        writer.checkpoint(&[]).await?;
+        let new = self.parents.as_mut().and_then(|(_, read)| read.unsaved());
+        let open = [state.change(&name)].into_iter().chain(new).collect::<Vec<_>>();
+        durable.store.save(&open).await?;
+        let committed = writer.commit(ending, &[]).await?;
+        changes.extend(self.settled(ending.seen));
+        changes.push(after(&progress, Some(&committed)).change(&name));
+        durable.store.save(&changes).await?;
+        Ok((Some(committed), progress))
+    }
+
+    /// The changes by which the parents of this run, or its records, are remembered.
+    pub(crate) fn settled(&self, seen: Seen) -> Vec<Change> {
+        match &self.parents {
+            None => Vec::new(),
+            Some((About::Looks, looks)) => {
+                // Where a slice is void, some of these are of rows that do not count. Of what was not seen in
+                // this run, it is not known how its row looks now.
+                let sound = self.progress.void.is_empty();
+                let looks = if sound { looks.settled(true) } else { looks.forgotten() };
+                [looks, vec![About::Touched.forgotten(&self.plan.name)]].concat()
+            }
+            Some((About::Touched, touched)) => touched.settled(false),
+            Some((About::Parents, parents)) => parents.settled(seen == Seen::All),
+        }
+    }
+
+    /// Forgets all rows, and saves what is to be remembered of the stream.
+    pub(crate) async fn discard(mut self, after: StreamState) -> Result<()> {
+        // First said, then done: what is staged without being said is forgotten when it is opened.
+        if let Some(durable) = &self.durable {
+            durable.check()?;
+            durable.store.save(&[after.change(&self.plan.name)]).await?;
+        }
+        match self.writer.take() {
+            Some(writer) => writer.discard().await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Runs a plan: slices, queues, fetch, decode, write. All streams run at once; parents feed children
+//! while they still list, and one throttle paces every request.
+
+pub(crate) mod assignment;
+pub(crate) mod confirm_deletes;
+pub(crate) mod loader;
+pub(crate) mod markers;
+pub mod missing_objects;
+pub(crate) mod outcome;
+pub mod row_counts;
+pub mod services;
+pub(crate) mod stream;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use chrono::{DateTime, Utc};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::error::Result;
+use crate::extract::run_context::Env;
+use crate::http::client::{Client, Jitter};
+use crate::http::lockout::Lockout;
+use crate::http::session::Session;
+use crate::plan::{Plan, StreamPlan};
+use crate::planner::decide;
+use crate::progress::saved::{Reach, Recall, Way};
+use crate::progress::session::Durable;
+use crate::queue::{Queue, Queues};
+use crate::quota::budget::Purse;
+use crate::quota::ledger::Memory;
+use crate::quota::pacing::Throttle;
+use crate::report::{Event, PointsReport, SliceError, StreamReport};
+use crate::run::outcome::Ended;
+use crate::run::services::Services;
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// How the streams ended, in the plan's order.
+    pub streams: Vec<StreamReport>,
+    /// The slices that were refused.
+    pub errors: Vec<SliceError>,
+    /// Whether work is left that the next run goes on with.
+    pub open: bool,
+    /// What was spent, where points are counted.
+    pub points: Option<PointsReport>,
+}
+
+/// A report of a stream of which nothing was read.
+pub fn empty_report(stream: &str) -> StreamReport {
+    outcome::empty(stream, crate::report::StreamStatus::Done)
+}
+
+/// What a run is to read of each stream, by what is remembered of it.
+pub fn ways(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
+    decide::decide(plan, recall, now)
+}
+
+/// From where a run starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'run> {
+    /// What is remembered.
+    pub recall: &'run Recall,
+    /// What is read of each stream, and how.
+    pub ways: &'run BTreeMap<String, Way>,
+    /// The time.
+    pub now: DateTime<Utc>,
+    /// Points that were spent before it.
+    pub spent: u64,
+}
+
+/// Runs a plan to its end. `recall` is what the store holds; streams that it says have ended in this
+/// run are passed over. Without `durable` nothing is saved, and what dies is lost.
+///
+/// # Errors
+/// A setup request failed; no stream has run then. A stream's failure is part of its report.
+pub async fn run(
+    plan: Plan,
+    services: Services,
+    start: Start<'_>,
+    durable: Option<Durable>,
+) -> Result<Ran> {
+    let Start { recall, ways, .. } = start;
+    let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
+    let interval =
+        (usize::try_from(plan.checkpoint.size.0).unwrap_or(usize::MAX), plan.checkpoint.every.0);
+    let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
+    let (quota, plan_notes) = (plan.quota, plan.notes);
+    let Services { transport, target, ledger, reporter, cancel, .. } = services;
+    for message in plan_notes {
+        reporter.report(&Event::Warning { stream: None, message });
+    }
+    let (jitter, answered) = (Jitter::of(&run.id), AtomicU64::new(0));
+    let session = Session::new(setup, rules, variables.clone());
+    let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
+    let clock = (start.now, start.spent);
+    let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), clock));
+    let lockout = Lockout::default();
+    let client = Client {
+        transport,
+        throttle,
+        access,
+        reporter,
+        cancel,
+        jitter,
+        purse,
+        answered,
+        lockout,
+        session,
+    };
+    let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
+    let log = names.iter().map(|name| match durable {
+        Some(_) => Queue::restored(name, &recall.rest),
+        None => Queue::new(name, false),
+    });
+    let env = Env {
+        client,
+        target,
+        queues: Arc::new(Queues::new(log.collect())),
+        queue_names: names,
+        durable,
+        interval,
+        variables,
+        answered: Arc::default(),
+        run,
+        clock: (start.now, Instant::now()),
+    };
+    if let Err(error) = env.client.log_in().await {
+        env.client.close().await;
+        return Err(error);
+    }
+    let env = Arc::new(env);
+    let mut ran = run_streams(&env, streams, recall, ways).await;
+    for error in env.client.log_out(&teardown).await {
+        let message = format!("a request after the streams failed: {}", error.chain());
+        env.client.reporter.report(&Event::Warning { stream: None, message });
+    }
+    ran.points = env.client.close().await;
+    Ok(ran)
+}
+
+async fn run_streams(
+    env: &Arc<Env>,
+    streams: Vec<Arc<StreamPlan>>,
+    recall: &Recall,
+    ways: &BTreeMap<String, Way>,
+) -> Ran {
+    let mut streams = streams;
+    // Whoever only feeds and is not needed has no part in the run.
+    streams.retain(|stream| {
+        let way = ways.get(&stream.name).copied().unwrap_or_default();
+        stream.output.is_some() || way.reach != Reach::Nothing
+    });
+    let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
+    let (jobs, earlier) = assignment::jobs(env, &streams, recall, ways);
+    let mut tasks = JoinSet::new();
+    for job in jobs {
+        tasks.spawn(stream::run(Arc::clone(env), job));
+    }
+    let mut ended: Vec<Ended> = earlier;
+    while let Some(result) = tasks.join_next().await {
+        match result {
+            Ok(stream) => ended.push(stream),
+            Err(error) => tracing::error!(%error, "a stream broke"),
+        }
+    }
+    // What it saved is still there.
+    let broken = names.iter().filter(|name| !ended.iter().any(|one| one.report.stream == **name));
+    let broken: Vec<Ended> = broken.map(|name| Ended::broken(name)).collect();
+    ended.extend(broken);
+    ended.sort_by_key(|stream| names.iter().position(|name| *name == stream.report.stream));
+    let open = ended.iter().any(|stream| stream.open);
+    let errors = ended.iter_mut().flat_map(|stream| std::mem::take(&mut stream.refused)).collect();
+    Ran {
+        streams: ended.into_iter().map(|stream| stream.report).collect(),
+        errors,
+        open,
+        points: None,
+    }
+}

@@ -1,0 +1,268 @@
+//! The tests of a connection before a run.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::http::access::{Access, AccessHooks};
+use crate::http::exchange::{Request, Transport, TransportError, Url};
+use crate::http::response_rules::{Attempt, Outcome, Rules, Verdict};
+use crate::http::{response_rules, session};
+use crate::path::Path;
+use crate::plan::{Run, SessionSteps, session_steps};
+use crate::secret::shown;
+use crate::spec::{Fields, Meaning, Probe, ResponseRule, Spec};
+use crate::template::{Expression, Scope, Template, TemplateError, Value};
+
+/// Finds the values of connection fields that nobody gave and that the spec knows how to look up.
+/// Sends no credentials.
+pub async fn look_up(spec: &Spec, fields: &mut Fields, transport: &dyn Transport) -> Result<()> {
+    let wanted =
+        spec.connection.iter().filter_map(|(name, field)| Some((name, field.lookup.as_ref()?)));
+    for (name, lookup) in wanted {
+        let scope = Arc::new(scope_of(fields));
+        let given = fields.open.get(name).is_some_and(|value| !value.is_empty());
+        let invalid = |error: TemplateError| Error::input(error.message);
+        let when = lookup.when.as_deref().map(Expression::parse).transpose().map_err(invalid)?;
+        let needed = when.map_or(Ok(true), |when| when.holds(&scope)).map_err(invalid)?;
+        if given || !needed {
+            continue;
+        }
+        let template = Template::parse(&lookup.get).map_err(invalid)?;
+        let text = template.render(&scope).map_err(invalid)?;
+        let hint = format!("set `{name}` in the connection");
+        let failed = |why: String| {
+            Error::new(Kind::Unreachable, format!("`{name}` cannot be found at `{text}`: {why}"))
+                .with_hint(hint.clone())
+        };
+        let url = Url::parse(&text).map_err(|error| failed(error.to_string()))?;
+        let response = transport.send(&Request::get(url)).await;
+        let response = response.map_err(|error| failed(error.to_string()))?;
+        let body: Option<serde_json::Value> =
+            serde_json::from_slice(response.json()).ok().filter(|_| response.status.is_success());
+        let path = Path::parse(&lookup.at)
+            .map_err(|error| Error::input("the spec's lookup has no valid path").because(error))?;
+        let value = body.as_ref().and_then(|body| path.find(body)).and_then(|value| value.as_str());
+        let value = value.ok_or_else(|| {
+            failed(format!("{} {}", response.status.as_u16(), response_rules::message(&response)))
+        })?;
+        fields.open.insert(name.clone(), value.to_owned());
+    }
+    Ok(())
+}
+
+fn scope_of(fields: &Fields) -> Scope {
+    let open = fields.open.iter();
+    Scope::new(open.map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect())
+}
+
+/// What the test of a connection found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnosis {
+    /// Whether the API accepts the connection.
+    pub ok: bool,
+    /// What was found.
+    pub finding: Finding,
+    /// The URL that was asked, without secrets.
+    pub url: String,
+    /// Status of the answer; `None` when there was none.
+    pub status: Option<u16>,
+    /// What happened, for a person.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// The ways in which a connection can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// The API accepts it.
+    Accepted,
+    /// Nobody of that name, nobody listening, or somebody who is not the API.
+    WrongHost,
+    /// The API does not know the credentials.
+    WrongCredentials,
+    /// The API knows the credentials, but they may not do this.
+    NoPermission,
+    /// The host's certificate is not trusted.
+    NotTrusted,
+    /// Something on the way refuses.
+    BlockedEgress,
+    /// The API is in trouble.
+    Trouble,
+}
+
+/// Tests a connection: sends the requests before the streams, the spec's probe and the requests after the streams,
+/// each once.
+pub async fn probe(
+    spec: &Spec,
+    fields: &Fields,
+    hooks: &AccessHooks,
+    transport: &dyn Transport,
+) -> Result<Diagnosis> {
+    let access = Access::new(spec, fields, hooks)?;
+    let asker = Asker { access: &access, transport };
+    let test = spec.probe().ok_or_else(|| {
+        let what = format!("`{}` has no `test`, and no stream that can be asked first", spec.name);
+        Error::input(what).with_hint("add to the spec: test: { get: /me }")
+    })?;
+    let now = Utc::now();
+    let run = Run { id: now.format("%Y%m%d%H%M%S").to_string(), started_at: now };
+    let SessionSteps { before, after, mut variables } = session_steps(spec, fields, &run)?;
+    let rules = rules_of(spec.responses.iter())?;
+    for step in &before {
+        let scope = Arc::new(Scope::new(variables.clone()));
+        let request = session::step_request(step, &access.base_url, &scope)?;
+        let (diagnosis, body) = asker.ask(request, &rules, !step.capture.is_empty()).await?;
+        if !diagnosis.ok {
+            return Ok(diagnosis);
+        }
+        let captured = session::captured(step, &body);
+        let what = "a request before the streams failed";
+        variables.extend(captured.map_err(|error| error.within(what))?);
+    }
+    let scope = Arc::new(Scope::new(variables));
+    let request = Request::get(probe_url(&test, &access, &scope)?);
+    let rules = rules_of(test.responses.iter().chain(&spec.responses))?;
+    let (mut diagnosis, _) = asker.ask(request, &rules, true).await?;
+    let refused = diagnosis.finding == Finding::WrongCredentials;
+    if refused && before.iter().any(|step| !step.capture.is_empty()) {
+        diagnosis.message = format!(
+            "{}; the requests of `setup` were answered, so that the request of `test` may lack what they capture",
+            diagnosis.message
+        );
+    }
+    for step in &after {
+        let request = session::step_request(step, &access.base_url, &scope)?;
+        asker.ask(request, &rules, false).await?;
+    }
+    Ok(diagnosis)
+}
+
+fn rules_of<'rule>(rules: impl IntoIterator<Item = &'rule ResponseRule>) -> Result<Rules> {
+    Rules::new(rules, Duration::ZERO)
+        .map_err(|error| Error::input("a response rule has no valid path").because(error))
+}
+
+/// Sends the requests of a test.
+struct Asker<'test> {
+    access: &'test Access,
+    transport: &'test dyn Transport,
+}
+
+impl Asker<'_> {
+    /// Sends a request once; tells what its answer means, and its body.
+    async fn ask(
+        &self,
+        mut request: Request,
+        rules: &Rules,
+        wants_json: bool,
+    ) -> Result<(Diagnosis, Vec<u8>)> {
+        for (name, value) in &self.access.headers {
+            request.headers.entry(name).or_insert_with(|| value.clone());
+        }
+        self.access.auth.authorize(&mut request, self.transport).await?;
+        let sent = self.transport.send(&request).await;
+        let url = request.url;
+        let (finding, status, message, hint) = match &sent {
+            Ok(response)
+                if response.status.is_success()
+                    && (!wants_json || is_json(response.json()))
+                    && !rules.concern(response, false) =>
+            {
+                (Finding::Accepted, Some(response.status.as_u16()), "accepted".to_owned(), None)
+            }
+            Ok(response) => {
+                let (means, hint) = means(rules, &Outcome::Response(response));
+                let finding = judge(response.status.as_u16(), means, &response.body);
+                (finding, Some(response.status.as_u16()), response_rules::message(response), hint)
+            }
+            Err(error) => {
+                let (means, hint) = means(rules, &Outcome::NoResponse(error));
+                let finding = match means {
+                    Some(Meaning::Egress) => Finding::BlockedEgress,
+                    _ if error.is_blocked() => Finding::BlockedEgress,
+                    _ if matches!(error, TransportError::Certificate(_)) => Finding::NotTrusted,
+                    _ => Finding::WrongHost,
+                };
+                let hint = hint.or_else(|| error.hint().map(str::to_owned));
+                (finding, None, shown(&error.to_string()), hint)
+            }
+        };
+        let hint = hint.or_else(|| usual_hint(finding, &url));
+        let ok = finding == Finding::Accepted;
+        let body = sent.map(|response| response.json().to_vec()).unwrap_or_default();
+        Ok((Diagnosis { ok, finding, url: url.to_string(), status, message, hint }, body))
+    }
+}
+
+fn probe_url(test: &Probe, access: &Access, scope: &Arc<Scope>) -> Result<Url> {
+    let invalid = |error: TemplateError| {
+        Error::input(format!("the request of `test` cannot be made: {}", error.message))
+            .with_hint("add to the spec: test: { get: /me }")
+    };
+    let path =
+        Template::parse(&test.get).and_then(|path| path.render_path(scope)).map_err(invalid)?;
+    let mut url = Url::parse(&format!("{}{path}", access.base_url))
+        .map_err(|error| Error::input("the spec's `test` makes no URL").because(error))?;
+    for (name, values) in &test.query {
+        for value in &values.0 {
+            let value =
+                Template::parse(value).and_then(|value| value.render(scope)).map_err(invalid)?;
+            url.query_pairs_mut().append_pair(name, &value);
+        }
+    }
+    Ok(url)
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
+/// What the rules say of an answer, its retries aside.
+fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<String>) {
+    let last = Attempt {
+        number: u32::MAX,
+        child: false,
+        random: 0.5,
+        now: DateTime::UNIX_EPOCH,
+        accepted: false,
+    };
+    match rules.decide(outcome, &last) {
+        Verdict::Give { means, hint, .. } => (means, hint),
+        Verdict::Retry { .. } => (None, None),
+    }
+}
+
+fn judge(status: u16, means: Option<Meaning>, body: &[u8]) -> Finding {
+    match (means, status) {
+        (Some(Meaning::Credentials), _) => Finding::WrongCredentials,
+        (Some(Meaning::Permission), _) => Finding::NoPermission,
+        (Some(Meaning::Egress), _) | (None, 407) => Finding::BlockedEgress,
+        (None, 401) => Finding::WrongCredentials,
+        (None, 403) if is_json(body) => Finding::NoPermission,
+        // An API speaks JSON; a page of HTML with a refusal comes from something before it.
+        (None, 403) => Finding::BlockedEgress,
+        (None, 429 | 500..) => Finding::Trouble,
+        (None, _) => Finding::WrongHost,
+    }
+}
+
+fn usual_hint(finding: Finding, url: &Url) -> Option<String> {
+    let host = url.host_str().unwrap_or_default();
+    match finding {
+        Finding::Accepted | Finding::NotTrusted => None,
+        Finding::WrongHost => Some(format!("is `{host}` the host of your site? is it reachable?")),
+        Finding::WrongCredentials => Some("replace the credentials".to_owned()),
+        Finding::NoPermission => {
+            Some("the credentials are right; grant them access, or use others".to_owned())
+        }
+        Finding::BlockedEgress => {
+            Some(format!("let this machine reach `{host}`: firewall, proxy, allow-list"))
+        }
+        Finding::Trouble => Some("the API answers, but not well; try again later".to_owned()),
+    }
+}
