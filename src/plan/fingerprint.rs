@@ -87,3 +87,47 @@ pub(super) fn writes(output: Option<&Output>, ignore: &[String]) -> String {
 fn digest(text: &str) -> String {
     format!("{:016x}", hash::fnv(text.bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::documents::Options;
+    use crate::plan::testing::{plan, spec, stream};
+
+    const STREAM: &str = "get: /s, key: [id], columns: { id: text, n: int }";
+
+    /// Whether `reads`, `shape` and `writes` differ from those of `STREAM` in mode full-refresh.
+    #[track_caller]
+    fn check(text: &str, defaults: &str, expected: [bool; 3]) {
+        let digests = |text: &str, defaults: &str| {
+            let plan = plan(&spec(&format!("  s: {{ {text} }}\n")), defaults, &Options::default());
+            let plan = plan.unwrap();
+            let stream = stream(&plan, "s");
+            [stream.reads.clone(), stream.shape.clone(), stream.writes.clone()]
+        };
+        let (before, after) = (digests(STREAM, ""), digests(text, defaults));
+        let differ: Vec<bool> =
+            before.iter().zip(&after).map(|(one, other)| one != other).collect();
+        assert_eq!(differ, expected, "{text}; {defaults}");
+    }
+
+    #[test]
+    fn each_digest_changes_with_what_it_stands_for() {
+        check(STREAM, "", [false, false, false]);
+        // Other records.
+        check(&STREAM.replace("/s", "/t"), "", [true, true, false]);
+        check(&format!("{STREAM}, query: {{ a: 1 }}"), "", [true, true, false]);
+        check(&format!("{STREAM}, filter: n"), "", [true, true, false]);
+        // Another route to the same records.
+        check(&format!("{STREAM}, routes: {{ r: {{ get: /r }} }}"), "", [false, true, false]);
+        // Other pages of the same records.
+        check(&format!("{STREAM}, max_pages: 5"), "", [false, true, false]);
+        // The same records, written otherwise.
+        check(&STREAM.replace("n: int", "n: float"), "", [false, false, true]);
+        check(&STREAM.replace("n: int", "n: { int: m }"), "", [false, false, true]);
+        check(STREAM, "object: other", [false, false, true]);
+        check(STREAM, "mode: truncate", [false, false, true]);
+        check(STREAM, "columns: { n: text }", [false, false, true]);
+        // Documentation and limits.
+        check(&format!("{STREAM}, doc: x, concurrency: 2"), "max_errors: 5", [false, false, false]);
+    }
+}
