@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use crate::cli::args::SchemaKind;
 use crate::cli::commands::state::Status;
-use crate::{connection, replication, spec};
+use crate::connection;
+use crate::replication;
+use crate::spec;
 
 /// The JSON Schema of a kind of file, as its reader takes it, or of a result.
 pub(crate) fn of(kind: SchemaKind) -> Value {

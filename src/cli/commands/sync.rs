@@ -19,17 +19,18 @@ use crate::cli::trust::Use;
 use crate::cli::{open, signals, simulated};
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
+use crate::plan;
 use crate::plan::{Options, Plan, Selection, StreamPlan};
 use crate::quota::ledger::{All, Ledger};
 use crate::quota::terms::OnBudget;
 use crate::replication::Mode;
 use crate::report::{Reporter, Silent};
 use crate::run::services::Services;
+use crate::sync;
 use crate::sync::beginning::Beginning;
 use crate::sync::report::{RunReport, RunStatus};
 use crate::sync::{connection_test, owner};
 use crate::write::files::LocalLedger;
-use crate::{plan, sync};
 
 pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
     match command {
