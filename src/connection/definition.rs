@@ -7,11 +7,11 @@ use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::entry::{fields_of, filled, mapping, scalar};
-use super::kind::{ConnectionKind, kind_of_url, paths, without_kind};
-use super::origin::{Context, Origin};
-use super::place::Base;
-use super::reference::{self, Reference, interpolated};
+use crate::connection::entry::{fields_of, filled, mapping, scalar};
+use crate::connection::kind::{ConnectionKind, kind_of_url, paths, without_kind};
+use crate::connection::origin::{Context, Origin};
+use crate::connection::place::Base;
+use crate::connection::reference::{self, Reference, interpolated};
 use crate::error::{Error, Result};
 use crate::secret::{Secret, hide};
 use crate::spec::EMBEDDED;

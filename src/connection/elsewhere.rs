@@ -3,11 +3,11 @@
 
 use serde::de::IgnoredAny;
 
-use super::entry::{fields_of, scalar};
-use super::env_file::{EnvFile, Environment};
-use super::find::entries;
-use super::kind::kind_of_url;
-use super::reference::{Written, written};
+use crate::connection::entry::{fields_of, scalar};
+use crate::connection::env_file::{EnvFile, Environment};
+use crate::connection::find::entries;
+use crate::connection::kind::kind_of_url;
+use crate::connection::reference::{Written, written};
 use crate::error::Result;
 use crate::yaml::{Document, Node, NodeValue};
 

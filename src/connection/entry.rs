@@ -4,8 +4,8 @@ use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::origin::Context;
-use super::reference::interpolated;
+use crate::connection::origin::Context;
+use crate::connection::reference::interpolated;
 use crate::error::{Error, Result};
 use crate::yaml::{Document, Node, NodeValue, Place};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::file::contents;
+use crate::connection::saved::file::contents;
 use crate::error::Result;
 
 /// Environment variables, by name.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::definition::Connection;
-use super::env_file::Environment;
-use super::kind::ConnectionKind;
+use crate::connection::definition::Connection;
+use crate::connection::env_file::Environment;
+use crate::connection::kind::ConnectionKind;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::spec::{ConnectionField, FieldFormat, Fields, Spec};

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 
-use super::definition::{Connection, LOCAL};
-use super::env_file::{EnvFile, Environment};
-use super::kind::{ConnectionKind, kind_of_url};
-use super::origin::{Context, Origin};
-use super::place::Base;
-use super::shown::{is_access, shown_name, without_login};
+use crate::connection::definition::{Connection, LOCAL};
+use crate::connection::env_file::{EnvFile, Environment};
+use crate::connection::kind::{ConnectionKind, kind_of_url};
+use crate::connection::origin::{Context, Origin};
+use crate::connection::place::Base;
+use crate::connection::shown::{is_access, shown_name, without_login};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::write::files::with_variables;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::env_file::Environment;
-use super::place::Base;
+use crate::connection::env_file::Environment;
+use crate::connection::place::Base;
 
 /// Where a connection was defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use super::env_file::Environment;
-use super::origin::Context;
+use crate::connection::env_file::Environment;
+use crate::connection::origin::Context;
 use crate::error::{Error, Result};
 
 /// Timeout of a `command:`, and the interval at which it is checked.

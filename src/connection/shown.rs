@@ -1,6 +1,6 @@
 //! Names and URLs as messages may show them, without a login.
 
-use super::kind::kind_of_url;
+use crate::connection::kind::kind_of_url;
 
 /// The given name of a connection or file, as messages may show it: a URL without its login, and
 /// only the first word of a text that may be a misspelt URL.

@@ -3,10 +3,10 @@
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::select::{matches_pattern, settings_of};
-use super::variables;
-use super::variables::input_type;
 use crate::error::{Error, Result};
+use crate::plan::select::{matches_pattern, settings_of};
+use crate::plan::variables;
+use crate::plan::variables::input_type;
 use crate::replication::{Mode, Replication, StreamOptions};
 use crate::schema::EXTRA;
 use crate::spec::{Spec, Stream};

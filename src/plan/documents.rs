@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::select::Selection;
+use crate::plan::select::Selection;
 use crate::quota::terms::OnBudget;
 use crate::replication::{Mode, Replication};
 use crate::spec::{Fields, Spec};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::documents::{Documents, Options, Run};
 use crate::error::Error;
+use crate::plan::documents::{Documents, Options, Run};
 use crate::replication::{Mode, StreamOptions};
 use crate::template::{Scope, Value};
 

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use indexmap::IndexMap;
 
-use super::documents::Run;
-use super::templates::{body, headers, invalid, query, template};
-use super::variables::{inputs, of_run};
 use crate::error::{Error, Result};
 use crate::http::exchange::Method;
 use crate::http::session::StepPlan;
 use crate::path::Path;
+use crate::plan::documents::Run;
+use crate::plan::requests::templates::{body, headers, invalid, query, template};
+use crate::plan::variables::{inputs, of_run};
 use crate::spec::{Fields, Spec, StepSpec};
 use crate::template::{Expression, Scope, Value};
 

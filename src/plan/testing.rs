@@ -2,11 +2,11 @@
 
 use chrono::DateTime;
 
-use super::documents::{Documents, Options, Run};
-use super::resolve::Plan;
-use super::stream::StreamPlan;
 use crate::error::Result;
 use crate::http::access::AccessHooks;
+use crate::plan::documents::{Documents, Options, Run};
+use crate::plan::resolve::Plan;
+use crate::plan::streams::stream::StreamPlan;
 use crate::replication::Replication;
 use crate::spec::{Fields, Spec};
 use crate::yaml::Document;

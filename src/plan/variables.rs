@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{Days, Months, NaiveDate};
 use indexmap::IndexMap;
 
-use super::documents::Run;
 use crate::error::{Error, Result};
+use crate::plan::documents::Run;
 use crate::spec::{Input, ListItem, Spec};
 use crate::template::Value;
 

@@ -17,19 +17,19 @@ use crate::run::loader::Keeper;
 use crate::run::markers::{Mark, NO_SLICE};
 use crate::spec::Then;
 use crate::template::Value;
-use crate::write::{Deletes, Disposition, Ending, Seen, Table};
+use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table};
 
 /// Rows of a reading that are asked for; of more, none is.
 pub(crate) const MOST: usize = 1000;
 
 /// Asks for the rows that a commit would take for gone, where the spec knows how, and marks those that are there.
-pub(crate) async fn ask(env: &Env, keeper: &mut Keeper, ending: &Ending) -> Result<()> {
+pub(crate) async fn ask(env: &Env, keeper: &mut Keeper, ending: &CommitInfo) -> Result<()> {
     let plan = Arc::clone(&keeper.plan);
     let deletes = plan.output.as_ref().is_some_and(|output| {
         let Table { disposition, deletes, .. } = &output.table;
         *disposition == Disposition::Merge && *deletes != Deletes::Ignore
     });
-    let sure = deletes && ending.seen == Seen::All;
+    let sure = deletes && ending.deletable == Deletable::Everything;
     let Some(confirm) = plan.confirm.as_ref().filter(|_| sure) else { return Ok(()) };
     let Some(missing) = keeper.missing(ending, MOST).await? else { return Ok(()) };
     let stats = Arc::clone(&keeper.stats);
@@ -52,7 +52,7 @@ pub(crate) async fn ask(env: &Env, keeper: &mut Keeper, ending: &Ending) -> Resu
 impl Keeper {
     /// Keys of old rows that a commit would take for gone; `None` where there are more than `most`, or nobody
     /// knows.
-    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+    async fn missing(&mut self, ending: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
         self.hand_over().await?;
         match self.writer.as_mut() {
             Some(writer) => writer.missing(ending, most).await,

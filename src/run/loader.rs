@@ -23,7 +23,7 @@ use crate::queue::{Queues, Settler};
 use crate::report::counters::Stats;
 use crate::run::markers::{Mark, NO_SLICE, markers};
 use crate::state::Change;
-use crate::write::{Committed, Ending, Seen, SliceNumber, Writer};
+use crate::write::{CommitInfo, Committed, Deletable, SliceNumber, Writer};
 
 /// Notes that may wait for the task.
 const WAITING: usize = 16;
@@ -327,7 +327,7 @@ impl Keeper {
     /// Makes the rows visible, with what is to be remembered of the stream.
     pub(crate) async fn commit(
         mut self,
-        ending: &Ending,
+        ending: &CommitInfo,
         after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
         let at_home = self.durable.as_ref().is_some_and(|durable| durable.at_home);
@@ -349,7 +349,7 @@ impl Keeper {
         let name = self.plan.name.clone();
         let mut changes = match (&self.writer, durable.at_home) {
             (Some(_), false) => Vec::new(),
-            _ => self.settled(ending.seen),
+            _ => self.settled(ending.deletable),
         };
         let Some(mut writer) = self.writer.take() else {
             changes.push(after(&progress, None).change(&name));
@@ -369,14 +369,14 @@ impl Keeper {
         let open = [state.change(&name)].into_iter().chain(new).collect::<Vec<_>>();
         durable.store.save(&open).await?;
         let committed = writer.commit(ending, &[]).await?;
-        changes.extend(self.settled(ending.seen));
+        changes.extend(self.settled(ending.deletable));
         changes.push(after(&progress, Some(&committed)).change(&name));
         durable.store.save(&changes).await?;
         Ok((Some(committed), progress))
     }
 
     /// The changes by which the parents of this run, or its records, are remembered.
-    pub(crate) fn settled(&self, seen: Seen) -> Vec<Change> {
+    pub(crate) fn settled(&self, seen: Deletable) -> Vec<Change> {
         match &self.parents {
             None => Vec::new(),
             Some((About::Looks, looks)) => {
@@ -387,7 +387,7 @@ impl Keeper {
                 [looks, vec![About::Touched.forgotten(&self.plan.name)]].concat()
             }
             Some((About::Touched, touched)) => touched.settled(false),
-            Some((About::Parents, parents)) => parents.settled(seen == Seen::All),
+            Some((About::Parents, parents)) => parents.settled(seen == Deletable::Everything),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::run::loader::Keeper;
 use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write;
-use crate::write::{Committed, Disposition, Seen};
+use crate::write::{Committed, Deletable, Disposition};
 
 /// What a stream came to.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Ending<'_> {
         marks: bool,
         counts: &Counts,
         supply: Supply,
-    ) -> write::Ending {
+    ) -> write::CommitInfo {
         // Refused parents keep their rows, if none of these can have gone to another parent.
         let bound = self.plan.is_bound_to_parent() && self.is_by_parents();
         let read = match self.way.reach {
@@ -185,12 +185,16 @@ impl Ending<'_> {
         let doubtful = progress.notices.iter().any(|one| one.kind == NoticeKind::FullPage);
         let sound = self.plan.limit.is_none() && self.no_deletes().is_none() && !doubtful;
         let whole = read && progress.gaps.is_empty() && supply == Supply::Complete;
-        let seen = match (sound, whole) {
-            (true, true) => Seen::All,
-            (true, false) if bound => Seen::Some,
-            _ => Seen::Nothing,
+        let deletable = match (sound, whole) {
+            (true, true) => Deletable::Everything,
+            (true, false) if bound => Deletable::ReadParents,
+            _ => Deletable::Nothing,
         };
-        write::Ending { seen, at: self.run.started_at, void: progress.void.clone() }
+        write::CommitInfo {
+            deletable,
+            at: self.run.started_at,
+            discarded_slices: progress.void.clone(),
+        }
     }
 
     /// Why rows that are not seen must not be taken for deleted: under other inputs they were never

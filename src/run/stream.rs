@@ -27,7 +27,7 @@ use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
 use crate::run::loader::{Keeper, Loader, Pending};
 use crate::run::outcome::{Ended, Outcome};
 use crate::run::{confirm_deletes, outcome};
-use crate::write::{Committed, Disposition, Seen, Table};
+use crate::write::{Committed, Deletable, Disposition, Table};
 
 /// A stream and its places in the queues.
 pub(crate) struct Job {
@@ -173,7 +173,7 @@ async fn unread(
     opened: Result<Opened>,
     incomplete: bool,
 ) -> (Outcome, Supply) {
-    let changes = keeper.settled(Seen::All);
+    let changes = keeper.settled(Deletable::Everything);
     let Keeper { progress, .. } = keeper;
     match opened {
         Ok(Opened::Ready | Opened::Published) => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use super::routes::DEFAULT;
+use crate::spec::language::routes::DEFAULT;
 use crate::yaml::Renamed;
 
 /// Paths of the mappings that describe a request: a stream, and the requests inside it.

@@ -9,13 +9,13 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor, value},
 };
 
-use super::column::ColumnSpec;
-use super::connect::BaseUrl;
-use super::incremental::Refresh;
-use super::request::{ForEach, InputItems, QueueItems, RangeItems, ValueItems};
-use super::responses::StatusPattern;
-use super::value::{OneOrMany, QueryValue, Scalar, Span};
 use crate::schema::ColumnType;
+use crate::spec::language::column::ColumnSpec;
+use crate::spec::language::connect::BaseUrl;
+use crate::spec::language::incremental::Refresh;
+use crate::spec::language::request::{ForEach, InputItems, QueueItems, RangeItems, ValueItems};
+use crate::spec::language::responses::StatusPattern;
+use crate::spec::language::value::{OneOrMany, QueryValue, Scalar, Span};
 
 impl<'de> Deserialize<'de> for BaseUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -281,7 +281,7 @@ struct ForEachKeys {
     queue: Option<String>,
     input: Option<String>,
     values: Option<Vec<Scalar>>,
-    range: Option<super::request::RangeBounds>,
+    range: Option<crate::spec::language::request::RangeBounds>,
     chunk: Option<u32>,
     #[serde(rename = "as")]
     variable: Option<String>,

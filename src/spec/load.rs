@@ -1,9 +1,9 @@
 //! Loading of a spec, and the JSON Schema of its file.
 
-use super::api::Spec;
-use super::check;
-use super::former::renamed;
-use super::schema::as_read;
+use crate::spec::check;
+use crate::spec::former::renamed;
+use crate::spec::language::api::Spec;
+use crate::spec::schema::as_read;
 use crate::yaml::{Document, Problems, lenient};
 
 impl Spec {

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::Run;
 use crate::progress::saved::{FailedSlice, Recall};
 use crate::schema::{Column, ColumnType, TableSchema};
-use crate::write::{Deletes, Disposition, Ending, Seen, Table, Target};
+use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table, Target};
 
 /// Name of the table, and of the stream it counts as.
 pub const ERRORS: &str = "_weir_errors";
@@ -69,8 +69,12 @@ pub(crate) async fn write(
     let writer = target.open(&table, None).await?;
     let mut writer = writer.ok_or_else(|| Error::target("the table of errors cannot be opened"))?;
     writer.write(batch(&table, run, &failed)?).await?;
-    let ending = Ending { seen: Seen::Some, at: run.started_at, void: Vec::new() };
-    let committed = writer.commit(&ending, &[Recall::errors(!failed.is_empty())]).await?;
+    let info = CommitInfo {
+        deletable: Deletable::ReadParents,
+        at: run.started_at,
+        discarded_slices: Vec::new(),
+    };
+    let committed = writer.commit(&info, &[Recall::errors(!failed.is_empty())]).await?;
     Ok((!failed.is_empty()).then_some(committed.object))
 }
 

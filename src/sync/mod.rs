@@ -62,7 +62,7 @@ pub async fn run(
     let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let services = Services { ledger: Some(ledger), ..services };
     let watch = Watch { reporter: Arc::clone(&services.reporter), cancel: services.cancel.clone() };
-    services.target.attend(watch);
+    services.target.set_watch(watch);
     doing(&services, "checking the target");
     stoppable(&services, services.target.check()).await?;
     if sample::is_wanted(&plan) {

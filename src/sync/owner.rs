@@ -6,10 +6,10 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 use crate::progress::saved::{Recall, StreamState};
 use crate::state::Store;
-use crate::write::{Disposition, Owner, Standing, Table, Target};
+use crate::write::{Disposition, ExistingTable, Owner, Table, Target};
 
 /// What stands in the target, by stream.
-pub(crate) type Standings = BTreeMap<String, Standing>;
+pub(crate) type Standings = BTreeMap<String, ExistingTable>;
 
 /// Looks up what stands where a plan writes.
 ///
@@ -18,7 +18,7 @@ pub(crate) type Standings = BTreeMap<String, Standing>;
 pub(crate) async fn standings(plan: &Plan, target: &dyn Target) -> Result<Standings> {
     let mut standings = Standings::new();
     for (name, table) in tables(plan) {
-        match target.standing(table).await {
+        match target.existing(table).await {
             Ok(Some(standing)) => drop(standings.insert(name.to_owned(), standing)),
             Err(error) if error.kind() == Kind::Busy => {
                 return Err(error.about(&format!("stream `{name}`")));
@@ -85,7 +85,7 @@ pub(crate) async fn check_fit(plan: &Plan, target: &dyn Target) -> Result<()> {
 
 fn problem(
     (table, writes): (&Table, Option<&str>),
-    standing: &Standing,
+    standing: &ExistingTable,
     recall: &Recall,
 ) -> Option<(String, &'static str)> {
     let object = &standing.object;
@@ -115,7 +115,11 @@ fn problem(
 }
 
 /// Whether a run of the replication is known to have written an object, or to have begun to.
-fn knows(recall: &Recall, (table, writes): (&Table, Option<&str>), standing: &Standing) -> bool {
+fn knows(
+    recall: &Recall,
+    (table, writes): (&Table, Option<&str>),
+    standing: &ExistingTable,
+) -> bool {
     let state = recall.stream(&table.stream);
     let ended = [&state.succeeded, &state.last].into_iter().flatten();
     let mut written = ended.filter_map(|run| run.report.object.as_deref());
@@ -129,7 +133,7 @@ fn knows(recall: &Recall, (table, writes): (&Table, Option<&str>), standing: &St
 /// How a table differs from what the replication left there, as a clause; for tables that are merged into.
 pub(crate) fn changed(
     table: &Table,
-    standing: &Standing,
+    standing: &ExistingTable,
     (state, recall): (&StreamState, &Recall),
 ) -> Option<String> {
     let (object, owner) = (&standing.object, standing.owner.as_ref()?);

@@ -59,7 +59,7 @@ pub(crate) async fn lacking(
             continue;
         }
         // What cannot be looked at now, the stream itself will fail for.
-        let lost = target.lacks(&output.table).await.ok().flatten().or_else(|| {
+        let lost = target.missing_part(&output.table).await.ok().flatten().or_else(|| {
             owner::changed(&output.table, standings.get(&stream.name)?, (&state, recall))
         });
         if let Some(lost) = lost {

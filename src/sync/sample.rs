@@ -49,7 +49,7 @@ fn beside(plan: &mut Plan, target: &dyn Target) -> Result<()> {
         let shared = || Error::input(format!("stream `{name}` cannot write a sample"));
         let stream = Arc::get_mut(stream).ok_or_else(shared)?;
         if let Some(output) = &mut stream.output {
-            output.table.object = target.beside(&output.table.object)?;
+            output.table.object = target.sample_object(&output.table.object)?;
             output.table.disposition = Disposition::Replace;
             // What it stages is not left over by the runs beside it.
             output.table.replication.push_str(SAMPLE);

@@ -1,4 +1,4 @@
-//! Target that keeps its tables in memory, for tests.
+//! A target in memory, for tests.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,30 +16,33 @@ use arrow_array::{
 use arrow_schema::DataType;
 use async_trait::async_trait;
 
-use super::{
-    Committed, Deletes, Disposition, Ending, Leftovers, Owner, Seen, Standing, Table, Target,
-    Watch, Writer,
-    repeats::{Apart, Example, LONGEST, Loss, Repeats, Verdict, check_strict, versions},
-};
 use crate::error::{Error, Kind, Result};
 use crate::schema::{CHANGE, DELETED_AT, MARK, SLICE};
 use crate::state::{Change, Entries, Holder, Lock, Store};
+use crate::write::duplicate_keys::{
+    DuplicateKeys, Example, Loss, LossKind, MAX_SHOWN, check_strict, versions,
+};
+use crate::write::leftovers::Leftovers;
+use crate::write::owner::{ExistingTable, Owner};
+use crate::write::slice_number::Apart;
+use crate::write::table::{Deletes, Disposition, Table};
+use crate::write::target::{CommitInfo, Committed, Target, Watch, Writer};
 
 /// The values of a row's key.
-type Key = Vec<Option<Vec<u8>>>;
+type RowKey = Vec<Option<Vec<u8>>>;
 
-/// Keeps the rows of every committed table, what is staged, and the state. Unbounded: it is for tests.
-/// Clones share everything, so that a new run finds what a killed one left.
+/// Keeps the rows of every committed table, staged rows, and states. Its memory is unbounded: it is for tests.
+/// Clones share everything, so that a new run finds what a killed run left.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    kept: Arc<Mutex<Kept>>,
+    contents: Arc<Mutex<Contents>>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    /// Batches of one row each.
+struct Contents {
+    /// Committed rows by object, each row a batch.
     tables: HashMap<String, Vec<RecordBatch>>,
-    /// Staged rows by object, with the run they belong to.
+    /// Staged rows by object, with the id of their run; each row is a batch.
     staged: HashMap<String, (String, Vec<RecordBatch>)>,
     owners: HashMap<String, Owner>,
     states: HashMap<String, Entries>,
@@ -52,22 +55,22 @@ impl Memory {
         Self::default()
     }
 
-    /// The rows of a table, each a batch; `None` if it was never committed.
+    /// The rows of a table, each a batch; `None` when the table was never committed.
     pub fn batches(&self, object: &str) -> Option<Vec<RecordBatch>> {
-        locked(&self.kept).tables.get(object).cloned()
+        locked(&self.contents).tables.get(object).cloned()
     }
 
     /// The names of all tables, sorted.
     pub fn objects(&self) -> Vec<String> {
-        let mut objects: Vec<String> = locked(&self.kept).tables.keys().cloned().collect();
+        let mut objects: Vec<String> = locked(&self.contents).tables.keys().cloned().collect();
         objects.sort_unstable();
         objects
     }
 
-    /// Rows that are staged for any table and outlive their writer.
+    /// Number of durable staged rows of all tables.
     pub fn staged(&self) -> usize {
-        let kept = locked(&self.kept);
-        kept.staged.values().flat_map(|(_, batches)| batches).map(RecordBatch::num_rows).sum()
+        let contents = locked(&self.contents);
+        contents.staged.values().flat_map(|(_, batches)| batches).map(RecordBatch::num_rows).sum()
     }
 }
 
@@ -87,9 +90,9 @@ impl Target for Memory {
 
     async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>> {
         self.accepts(table)?;
-        let mut kept = locked(&self.kept);
-        let old = kept.staged.get(&table.object).filter(|(run, _)| *run == table.run_id);
-        let rows = match (staged, old) {
+        let mut contents = locked(&self.contents);
+        let known = contents.staged.get(&table.object).filter(|(run, _)| *run == table.run_id);
+        let rows = match (staged, known) {
             (None, _) => Vec::new(),
             (Some(_), None) => return Ok(None),
             (Some(count), Some((_, batches))) => {
@@ -100,55 +103,55 @@ impl Target for Memory {
                 batches.iter().take(count).cloned().collect()
             }
         };
-        kept.staged.insert(table.object.clone(), (table.run_id.clone(), rows.clone()));
+        contents.staged.insert(table.object.clone(), (table.run_id.clone(), rows.clone()));
         Ok(Some(Box::new(MemoryWriter {
             table: table.clone(),
-            kept: Arc::clone(&self.kept),
+            contents: Arc::clone(&self.contents),
             rows,
         })))
     }
 
     async fn define(&self, table: &Table) -> Result<String> {
-        locked(&self.kept).tables.entry(table.object.clone()).or_default();
+        locked(&self.contents).tables.entry(table.object.clone()).or_default();
         Ok(table.object.clone())
     }
 
-    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
-        let there = locked(&self.kept).tables.contains_key(&table.object);
+    async fn missing_part(&self, table: &Table) -> Result<Option<String>> {
+        let there = locked(&self.contents).tables.contains_key(&table.object);
         Ok((!there).then(|| format!("table `{}` is gone", table.object)))
     }
 
-    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
+    async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {
         let rows = self.count(table).await?;
-        let owner = locked(&self.kept).owners.get(&table.object).cloned();
+        let owner = locked(&self.contents).owners.get(&table.object).cloned();
         let object = table.object.clone();
-        Ok(rows.map(|rows| Standing { object, rows: Some(rows), owner }))
+        Ok(rows.map(|rows| ExistingTable { object, rows: Some(rows), owner }))
     }
 
     async fn tidy(&self, _: &Leftovers) -> Result<()> {
         Ok(())
     }
 
-    fn attend(&self, _: Watch) {}
+    fn set_watch(&self, _: Watch) {}
 
     async fn count(&self, table: &Table) -> Result<Option<u64>> {
-        let kept = locked(&self.kept);
-        Ok(kept.tables.get(&table.object).map(|rows| live(rows)))
+        let contents = locked(&self.contents);
+        Ok(contents.tables.get(&table.object).map(|rows| live(rows)))
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
-        let (kept, replication) = (Arc::clone(&self.kept), replication.to_owned());
-        Ok(Arc::new(MemoryStore { kept, replication }))
+        let (contents, replication) = (Arc::clone(&self.contents), replication.to_owned());
+        Ok(Arc::new(MemoryStore { contents, replication }))
     }
 }
 
 struct MemoryStore {
-    kept: Arc<Mutex<Kept>>,
+    contents: Arc<Mutex<Contents>>,
     replication: String,
 }
 
 struct MemoryLock {
-    kept: Arc<Mutex<Kept>>,
+    contents: Arc<Mutex<Contents>>,
     replication: String,
     held: AtomicBool,
 }
@@ -156,22 +159,22 @@ struct MemoryLock {
 #[async_trait]
 impl Store for MemoryStore {
     async fn lock(&self, holder: &Holder) -> Result<Box<dyn Lock>> {
-        let mut kept = locked(&self.kept);
-        if let Some(other) = kept.locks.get(&self.replication) {
-            let what = format!("another run of `{}` is going on: {other}", self.replication);
+        let mut contents = locked(&self.contents);
+        if let Some(other) = contents.locks.get(&self.replication) {
+            let what = format!("another run of `{}` is in progress: {other}", self.replication);
             return Err(Error::new(Kind::Busy, what));
         }
-        kept.locks.insert(self.replication.clone(), holder.clone());
-        let (kept, replication) = (Arc::clone(&self.kept), self.replication.clone());
-        Ok(Box::new(MemoryLock { kept, replication, held: AtomicBool::new(true) }))
+        contents.locks.insert(self.replication.clone(), holder.clone());
+        let (contents, replication) = (Arc::clone(&self.contents), self.replication.clone());
+        Ok(Box::new(MemoryLock { contents, replication, held: AtomicBool::new(true) }))
     }
 
     async fn load(&self) -> Result<Entries> {
-        Ok(locked(&self.kept).states.get(&self.replication).cloned().unwrap_or_default())
+        Ok(locked(&self.contents).states.get(&self.replication).cloned().unwrap_or_default())
     }
 
     async fn save(&self, changes: &[Change]) -> Result<()> {
-        save(&mut locked(&self.kept), &self.replication, changes);
+        save(&mut locked(&self.contents), &self.replication, changes);
         Ok(())
     }
 }
@@ -184,12 +187,12 @@ impl Lock for MemoryLock {
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {
-        locked(&self.kept).locks.remove(&self.replication);
+        locked(&self.contents).locks.remove(&self.replication);
     }
 }
 
-fn save(kept: &mut Kept, replication: &str, changes: &[Change]) {
-    let entries = kept.states.entry(replication.to_owned()).or_default();
+fn save(contents: &mut Contents, replication: &str, changes: &[Change]) {
+    let entries = contents.states.entry(replication.to_owned()).or_default();
     for change in changes {
         match &change.value {
             Some(value) => entries.insert(change.key.clone(), value.clone()),
@@ -200,7 +203,7 @@ fn save(kept: &mut Kept, replication: &str, changes: &[Change]) {
 
 struct MemoryWriter {
     table: Table,
-    kept: Arc<Mutex<Kept>>,
+    contents: Arc<Mutex<Contents>>,
     /// Batches of one staged row each.
     rows: Vec<RecordBatch>,
 }
@@ -221,65 +224,66 @@ impl Writer for MemoryWriter {
     }
 
     async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
-        let mut kept = locked(&self.kept);
+        let mut contents = locked(&self.contents);
         let staged = (self.table.run_id.clone(), self.rows.clone());
-        kept.staged.insert(self.table.object.clone(), staged);
-        save(&mut kept, &self.table.replication, state);
+        contents.staged.insert(self.table.object.clone(), staged);
+        save(&mut contents, &self.table.replication, state);
         Ok(())
     }
 
-    async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
-        let Self { table, kept, rows } = *self;
-        let staged = Staged::new(&table, &rows, &ending.void)?;
-        let (written, repeated) = (staged.rows.len() as u64, staged.repeats.repeated);
-        let notices = staged.repeats.notices(staged.example.clone(), &table.stream);
+    async fn commit(self: Box<Self>, info: &CommitInfo, state: &[Change]) -> Result<Committed> {
+        let Self { table, contents, rows } = *self;
+        let staged = CommitRows::new(&table, &rows, &info.discarded_slices)?;
+        let (written, repeated) = (staged.rows.len() as u64, staged.duplicates.repeated);
+        let notices = staged.duplicates.notices(staged.example.clone(), &table.stream);
         check_strict(table.strict, &notices)?;
-        let mut kept = locked(&kept);
-        let old = kept.tables.entry(table.object.clone()).or_default();
+        let mut contents = locked(&contents);
+        let existing = contents.tables.entry(table.object.clone()).or_default();
         let mut deleted = 0;
         match table.disposition {
-            Disposition::Replace | Disposition::Truncate => *old = staged.rows,
-            Disposition::Append => old.extend(staged.rows),
-            Disposition::Merge => deleted = merge(old, staged, &table, ending)?,
+            Disposition::Replace | Disposition::Truncate => *existing = staged.rows,
+            Disposition::Append => existing.extend(staged.rows),
+            Disposition::Merge => deleted = merge(existing, staged, &table, info)?,
         }
-        let live = live(old);
+        let live = live(existing);
         if let Some(owner) = Owner::of(&table, Some(live)) {
-            kept.owners.insert(table.object.clone(), owner);
+            contents.owners.insert(table.object.clone(), owner);
         }
-        kept.staged.remove(&table.object);
-        save(&mut kept, &table.replication, state);
+        contents.staged.remove(&table.object);
+        save(&mut contents, &table.replication, state);
         Ok(Committed { object: table.object, rows: written, deleted, repeated, notices })
     }
 
     async fn discard(self: Box<Self>) -> Result<()> {
-        locked(&self.kept).staged.remove(&self.table.object);
+        locked(&self.contents).staged.remove(&self.table.object);
         Ok(())
     }
 }
 
-/// Staged rows, told apart.
-struct Staged {
-    /// The row of each key that stays, as the table has it.
+/// The staged rows of a commit: rows, markers, and rows that lose.
+struct CommitRows {
+    /// The row that is written for each key, with the columns of the table.
     rows: Vec<RecordBatch>,
-    /// Parents by whether they were read anew, by all slices that say so.
-    parents: BTreeMap<Key, bool>,
-    repeats: Repeats,
-    /// The first two rows that collided.
+    /// Marked parents, and whether all slices that marked them have read their rows again.
+    parents: BTreeMap<RowKey, bool>,
+    duplicates: DuplicateKeys,
+    /// The first two rows that collide.
     example: Option<Example>,
 }
 
-impl Staged {
-    fn new(table: &Table, staged: &[RecordBatch], void: &[i64]) -> Result<Self> {
+impl CommitRows {
+    fn new(table: &Table, staged: &[RecordBatch], discarded: &[i64]) -> Result<Self> {
         let (rows, parents) = (Vec::new(), BTreeMap::new());
-        let mut all = Self { rows, parents, repeats: Repeats::default(), example: None };
-        let is_void = |row: &RecordBatch| slice_of(row).is_some_and(|slice| void.contains(&slice));
+        let mut all = Self { rows, parents, duplicates: DuplicateKeys::default(), example: None };
+        let is_discarded =
+            |row: &RecordBatch| slice_of(row).is_some_and(|slice| discarded.contains(&slice));
         let columns: Vec<usize> = (0..table.schema.columns.len()).collect();
-        // By key, the rows in the order in which each gives way to the next.
-        let mut keys: BTreeMap<Key, Vec<(Option<i64>, i64, usize)>> = BTreeMap::new();
-        for (number, row) in staged.iter().enumerate().filter(|(_, row)| !is_void(row)) {
-            if let Some(anew) = mark_of(row) {
+        // The rows of each key, later in the order in which each loses to the next.
+        let mut keys: BTreeMap<RowKey, Vec<(Option<i64>, i64, usize)>> = BTreeMap::new();
+        for (number, row) in staged.iter().enumerate().filter(|(_, row)| !is_discarded(row)) {
+            if let Some(read_again) = mark_of(row) {
                 let parent = key_of(row, table.replaces.as_slice());
-                *all.parents.entry(parent).or_insert(true) &= anew;
+                *all.parents.entry(parent).or_insert(true) &= read_again;
                 continue;
             }
             let key = match table.schema.key.as_slice() {
@@ -289,39 +293,38 @@ impl Staged {
             let slice = slice_of(row).unwrap_or_default();
             keys.entry(key).or_default().push((version_of(row, table), slice, number));
         }
-        let mut lasting = Vec::new();
+        let mut winners = Vec::new();
         let mut collided = Vec::new();
         for rows in keys.values_mut() {
             rows.sort_unstable();
-            lasting.extend(rows.last().map(|(.., row)| *row));
+            winners.extend(rows.last().map(|(.., row)| *row));
             for pair in rows.windows(2) {
                 let [(version, slice, row), (next_version, next_slice, next)] = pair else {
-                    continue;
+                    unreachable!("windows of two have two items")
                 };
-                let (Some(one), Some(other)) = (staged.get(*row), staged.get(*next)) else {
-                    continue;
-                };
+                let [one, other] =
+                    [row, next].map(|row| staged.get(*row).expect("the row was staged"));
                 let differing = differing(one, other);
                 let newer = version.is_some() && next_version.is_some() && version != next_version;
                 let (apart, differs) = (Apart::of(*slice, *next_slice), !differing.is_empty());
-                let verdict = Loss { apart, differs, newer }.verdict();
-                all.repeats.add(verdict, 1);
-                if verdict == Verdict::Collision {
+                let kind = Loss { apart, differs, newer }.kind();
+                all.duplicates.add(kind, 1);
+                if kind == LossKind::Collision {
                     collided.push((*row, shown(one, &table.schema.key), differing));
                 }
             }
         }
         let first = collided.into_iter().min();
         all.example = first.map(|(_, key, columns)| Example { key, columns });
-        lasting.sort_unstable();
-        for row in lasting.into_iter().filter_map(|row| staged.get(row)) {
+        winners.sort_unstable();
+        for row in winners.into_iter().filter_map(|row| staged.get(row)) {
             all.rows.push(row.project(&columns).map_err(broken)?);
         }
         Ok(all)
     }
 }
 
-/// Columns in which two staged rows differ, those aside that weir fills itself.
+/// Columns in which two staged rows differ, without those that weir fills itself.
 fn differing(one: &RecordBatch, other: &RecordBatch) -> Vec<String> {
     let schema = one.schema();
     let names = schema.fields().iter().map(|field| field.name());
@@ -329,7 +332,7 @@ fn differing(one: &RecordBatch, other: &RecordBatch) -> Vec<String> {
     names.filter(|name| !name.starts_with("_weir_")).filter(differs).cloned().collect()
 }
 
-/// A key for a person.
+/// A key as messages show it.
 fn shown(row: &RecordBatch, key: &[String]) -> String {
     let value = |name: &String| {
         let column = row.column_by_name(name)?;
@@ -338,7 +341,7 @@ fn shown(row: &RecordBatch, key: &[String]) -> String {
             DataType::Int64 => column.as_primitive::<Int64Type>().value(0).to_string(),
             _ => format!("{:?}", cell(column)),
         };
-        Some(format!("{name}={}", text.chars().take(LONGEST).collect::<String>()))
+        Some(format!("{name}={}", text.chars().take(MAX_SHOWN).collect::<String>()))
     };
     key.iter().filter_map(value).collect::<Vec<_>>().join(", ")
 }
@@ -348,16 +351,16 @@ fn version_of(row: &RecordBatch, table: &Table) -> Option<i64> {
     versions.is_valid(0).then(|| versions.value(0))
 }
 
-/// Merges staged rows into a table; how many rows it found gone.
+/// Merges staged rows into a table; the number of rows that it found deleted at the source.
 fn merge(
-    old: &mut Vec<RecordBatch>,
-    staged: Staged,
+    existing: &mut Vec<RecordBatch>,
+    staged: CommitRows,
     table: &Table,
-    ending: &Ending,
+    info: &CommitInfo,
 ) -> Result<u64> {
     let key = &table.schema.key;
-    let mut before: HashMap<Key, RecordBatch> =
-        old.drain(..).map(|row| (key_of(&row, key), row)).collect();
+    let mut before: HashMap<RowKey, RecordBatch> =
+        existing.drain(..).map(|row| (key_of(&row, key), row)).collect();
     let mut deleted = 0;
     let mut rows = Vec::new();
     for row in staged.rows {
@@ -365,33 +368,30 @@ fn merge(
         rows.push(changed(&row, there.as_ref(), table)?);
     }
     for (_, row) in before {
-        let gone = match (&table.replaces, ending.seen) {
-            (Some(column), seen) => {
+        let gone = match &table.replaces {
+            Some(column) => {
                 let parent = key_of(&row, std::slice::from_ref(column));
-                match staged.parents.get(&parent) {
-                    Some(anew) => *anew && seen != Seen::Nothing,
-                    None => seen == Seen::All,
-                }
+                info.deletable.is_gone_with_parent(staged.parents.get(&parent).copied())
             }
-            (None, seen) => seen == Seen::All,
+            None => info.deletable.is_gone(),
         };
         let known = is_deleted(&row);
         match table.deletes {
             Deletes::Remove if gone => deleted += 1,
             Deletes::Mark if gone && !known => {
                 deleted += 1;
-                let at = TimestampMicrosecondArray::from(vec![ending.at.timestamp_micros()]);
+                let at = TimestampMicrosecondArray::from(vec![info.at.timestamp_micros()]);
                 let row = with(&row, DELETED_AT, Arc::new(at.with_timezone("UTC")))?;
                 rows.push(with(&row, CHANGE, Arc::new(StringArray::from(vec!["deleted"])))?);
             }
             _ => rows.push(row),
         }
     }
-    *old = rows;
+    *existing = rows;
     Ok(deleted)
 }
 
-/// A staged row with what it changed, given the row before.
+/// A staged row with its `_weir_change`, given the existing row.
 fn changed(row: &RecordBatch, before: Option<&RecordBatch>, table: &Table) -> Result<RecordBatch> {
     let Some(before) = before.filter(|before| !is_deleted(before)) else {
         return with(row, CHANGE, Arc::new(StringArray::from(vec!["new"])));
@@ -421,7 +421,7 @@ fn is_deleted(row: &RecordBatch) -> bool {
     row.column_by_name(DELETED_AT).is_some_and(|at| at.is_valid(0))
 }
 
-/// The row with another value in a column, if it has it.
+/// The row with another value in a column; the row itself when it has no such column.
 fn with(row: &RecordBatch, name: &str, value: ArrayRef) -> Result<RecordBatch> {
     let Ok(at) = row.schema().index_of(name) else { return Ok(row.clone()) };
     let mut columns = row.columns().to_vec();
@@ -432,7 +432,7 @@ fn with(row: &RecordBatch, name: &str, value: ArrayRef) -> Result<RecordBatch> {
 }
 
 fn broken(error: arrow_schema::ArrowError) -> Error {
-    Error::target("rows cannot be merged").because(error)
+    Error::target("cannot merge the rows").because(error)
 }
 
 fn slice_of(row: &RecordBatch) -> Option<i64> {
@@ -445,7 +445,7 @@ fn mark_of(row: &RecordBatch) -> Option<bool> {
     marks.is_valid(0).then(|| marks.value(0))
 }
 
-fn key_of(row: &RecordBatch, key: &[String]) -> Key {
+fn key_of(row: &RecordBatch, key: &[String]) -> RowKey {
     key.iter().map(|name| cell(row.column_by_name(name)?.as_ref())).collect()
 }
 
@@ -470,6 +470,6 @@ fn cell(array: &dyn Array) -> Option<Vec<u8>> {
     })
 }
 
-fn locked(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(contents: &Mutex<Contents>) -> MutexGuard<'_, Contents> {
+    contents.lock().unwrap_or_else(PoisonError::into_inner)
 }

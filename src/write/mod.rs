@@ -1,254 +1,27 @@
-//! Rows to their target: the `Target` and `Writer` seams, and the list of targets.
+//! Rows to their target: the `Target` and `Writer` seams, what targets share, and the targets.
+//!
+//! `formats` (rows and bytes), `storage` (local disk and object stores) and `staging` (rows that outlive
+//! a process) serve every target; no target knows another one.
+//!
+//! A new target is a file or a folder here that implements [`Target`] and [`Writer`]. It keeps the contract
+//! of [`Target`], which `tests/it/support/target_contract.rs` checks. A target without staging of its own
+//! uses `staging`.
 
+mod duplicate_keys;
 pub mod files;
+pub(crate) mod formats;
 mod leftovers;
 pub mod memory;
 mod owner;
 pub mod postgres;
-mod repeats;
-
-use std::sync::Arc;
-
-use arrow_array::RecordBatch;
-use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
-
-use crate::error::Result;
-use crate::report::{Notice, Reporter, Silent};
-use crate::schema::TableSchema;
-use crate::state::{Change, Store};
+mod slice_number;
+pub(crate) mod staging;
+pub(crate) mod storage;
+mod table;
+mod target;
 
 pub use self::leftovers::Leftovers;
-pub use self::owner::{Owner, Standing};
-pub use self::repeats::SliceNumber;
-
-/// What the names of samples end with.
-pub const SAMPLE: &str = "__sample";
-
-/// What becomes of the rows that the target already has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Disposition {
-    /// The new rows take the place of all old ones; the table itself may be made anew.
-    Replace,
-    /// The new rows take the place of all old ones; the table, its grants and indexes stay.
-    Truncate,
-    /// The new rows are added.
-    Append,
-    /// A new row takes the place of the old row with the same key; what becomes of other old rows,
-    /// [`Ending::seen`] and [`Table::deletes`] say.
-    Merge,
-}
-
-/// What becomes of a row that the source no longer has.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Deletes {
-    /// It stays, with the time of the run in `_weir_deleted_at`.
-    #[default]
-    Mark,
-    /// It goes.
-    Remove,
-    /// It stays as it is.
-    Ignore,
-}
-
-/// One table to be written in one run.
-#[derive(Clone, Debug)]
-pub struct Table {
-    /// Name of the replication, under which the target keeps its state.
-    pub replication: String,
-    /// Where the rows come from: the spec and the base URL of the API, without secrets. `None` for tables of
-    /// weir's own, whose owner is not recorded.
-    pub source: Option<String>,
-    /// Stream whose rows these are.
-    pub stream: String,
-    /// Where to: `schema.table` for a database, a path below the connection's root for files.
-    pub object: String,
-    /// Columns and key. The target fills in the metadata columns `_weir_deleted_at` and
-    /// `_weir_change` where the schema has them: batches bring them as nulls.
-    pub schema: TableSchema,
-    /// What becomes of the old rows.
-    pub disposition: Disposition,
-    /// Column that names a row's parent, when a slice's rows replace those of a parent. Markers have
-    /// their parent in it.
-    pub replaces: Option<String>,
-    /// What becomes of rows that the source no longer has; for merges.
-    pub deletes: Deletes,
-    /// Columns a change of which is called `moved`.
-    pub place: Vec<String>,
-    /// Column that grows with every change of a row: an int, a date or a timestamp.
-    pub version: Option<String>,
-    /// Whether a commit fails when rows with different content have the same key.
-    pub strict: bool,
-    /// Id of the run. A run that is continued keeps its id.
-    pub run_id: String,
-    /// Sizes of its files, where they are not the target's; databases ignore it.
-    pub files: Option<files::Settings>,
-}
-
-/// How the reading of a stream ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// What is known of rows that were not staged.
-    pub seen: Seen,
-    /// The time for `_weir_deleted_at`.
-    pub at: DateTime<Utc>,
-    /// Slices whose rows do not count: they were read anew under another number, or not to their end.
-    pub void: Vec<i64>,
-}
-
-/// What a merge may conclude of old rows whose key was not staged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// Nothing: all old rows stay, whatever the markers say.
-    Nothing,
-    /// Nothing but this: where a parent was marked as read anew, by every marker of it, those of its
-    /// old rows whose key was not staged are gone.
-    Some,
-    /// The source has no others. With [`Table::replaces`], every parent was marked: the rows of a
-    /// parent without a marker are gone, those of a parent marked `false` stay. Without it, every
-    /// row was staged: all old rows whose key was not are gone.
-    All,
-}
-
-/// What a commit made visible.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Committed {
-    /// Where, for a person: a quoted table name or a path.
-    pub object: String,
-    /// Rows written in this run, markers aside.
-    pub rows: u64,
-    /// Old rows that were marked or removed because the source no longer has them.
-    pub deleted: u64,
-    /// Rows that one slice staged more than once, and that were written once.
-    pub repeated: u64,
-    /// What the target dropped or replaced.
-    pub notices: Vec<Notice>,
-}
-
-/// Whom a target tells what it waits for, and what ends its waits.
-#[derive(Clone)]
-pub struct Watch {
-    /// Is told.
-    pub reporter: Arc<dyn Reporter>,
-    /// Cancelled when the run is to stop: waits then end at once.
-    pub cancel: CancellationToken,
-}
-
-impl Default for Watch {
-    fn default() -> Self {
-        Self { reporter: Arc::new(Silent), cancel: CancellationToken::new() }
-    }
-}
-
-/// A place where tables are written: a database or a store of files.
-///
-/// # Contract
-/// - Rows are staged, unseen, until [`Writer::commit`]. Until it returns, a reader of the target sees
-///   what it saw before.
-/// - What was staged before the last [`Writer::checkpoint`] outlives the writer, the process and the
-///   server. [`Target::open`] with the number of rows the state tells goes on from there; whatever
-///   was staged later is forgotten. Opening without it forgets all of an earlier run's staging.
-/// - Of the staged rows with one key, one is written, whatever the disposition: the greatest by
-///   [`Table::version`], then by slice number, then by order of staging. Rows that replace others with
-///   different content are told as [`crate::report::NoticeKind::KeyCollision`]; with [`Table::strict`]
-///   the commit then fails with [`crate::error::Kind::Shape`], and the target stays as it is.
-/// - A commit without any rows is a commit: `Replace` and `Truncate` then empty the table.
-/// - State that is handed to `checkpoint` or `commit` is saved with the rows, both or neither.
-/// - A commit records the table's [`Owner`], which [`Target::standing`] reads.
-#[async_trait]
-pub trait Target: Send + Sync {
-    /// Refuses a table that could never be opened, by its name and disposition alone; asks nobody.
-    fn accepts(&self, table: &Table) -> Result<()>;
-
-    /// The object for a sample of one: beside it, of the same form.
-    ///
-    /// # Errors
-    /// The object cannot be understood.
-    fn beside(&self, object: &str) -> Result<String> {
-        Ok(format!("{object}{SAMPLE}"))
-    }
-
-    /// Checks that the target can be reached and written, without changing it.
-    async fn check(&self) -> Result<()>;
-
-    /// Starts writing one table; creates what it needs (schema, folder) if missing. With `staged`,
-    /// goes on with that many staged rows (markers are rows too) of the same run; `None` when they
-    /// are not there: committed already, or lost.
-    async fn open(&self, table: &Table, staged: Option<u64>) -> Result<Option<Box<dyn Writer>>>;
-
-    /// Makes the table exist with all columns of the schema, and leaves its rows alone.
-    async fn define(&self, table: &Table) -> Result<String>;
-
-    /// Refuses rows that the table, as it is now, could not take at commit: a look at the target before the
-    /// first request.
-    async fn check_table(&self, table: &Table) -> Result<()> {
-        let _ = table;
-        Ok(())
-    }
-
-    /// What is gone of a table that an earlier run has written, as a clause: the table itself, or a
-    /// column of its schema. `None`: it is all there, as far as that can be told without its rows.
-    async fn lacks(&self, table: &Table) -> Result<Option<String>>;
-
-    /// What stands where the table is to be written, and whose it is; `None` where there is nothing. Reads
-    /// only.
-    async fn standing(&self, table: &Table) -> Result<Option<Standing>>;
-
-    /// Removes what is staged and left over, as far as it can be removed. Only for the holder of the
-    /// replication's lock.
-    async fn tidy(&self, leftovers: &Leftovers) -> Result<()>;
-
-    /// Takes note of whom to tell what the target waits for, and of what ends its waits.
-    fn attend(&self, watch: Watch);
-
-    /// Whether so many staged rows of the table's run are there, so that [`Target::open`] can go on with
-    /// them. Where rows and state are saved in one step they are.
-    async fn is_staged(&self, table: &Table, staged: u64) -> Result<bool> {
-        let _ = (table, staged);
-        Ok(true)
-    }
-
-    /// Rows of a table, without those that are marked as deleted; `None` where there is no such table, or
-    /// where its files would have to be fetched to count them.
-    async fn count(&self, table: &Table) -> Result<Option<u64>>;
-
-    /// The state that is kept here for a replication.
-    fn store(&self, replication: &str) -> Result<Arc<dyn Store>>;
-}
-
-/// Takes the batches of one table, in order. Bounded: holds no more than its own buffers. Dropped, it
-/// leaves what was staged at the last checkpoint to the next run.
-#[async_trait]
-pub trait Writer: Send {
-    /// Stages one batch with the columns of [`TableSchema::staged`].
-    async fn write(&mut self, batch: RecordBatch) -> Result<()>;
-
-    /// Writes out what is buffered, and tells of each column how many values were changed since the last
-    /// call because the target cannot hold them as they are; empty where it holds everything.
-    async fn replaced(&mut self) -> Result<Vec<(String, u64)>>;
-
-    /// Rows staged so far, markers and void ones included: what `open` wants to be told.
-    fn staged(&self) -> u64;
-
-    /// Makes all staged rows last, together with the state.
-    async fn checkpoint(&mut self, state: &[Change]) -> Result<()>;
-
-    /// Keys of old rows that a commit with this ending would take for gone, as texts; `None` where there are
-    /// more than `most`, or the target does not tell. For tables whose key is the column [`Table::replaces`].
-    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
-        let _ = (ending, most);
-        Ok(None)
-    }
-
-    /// Makes all rows visible at once, together with the state, and removes the staging.
-    async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed>;
-
-    /// Forgets all that was staged.
-    async fn discard(self: Box<Self>) -> Result<()>;
-}
+pub use self::owner::{ExistingTable, Owner};
+pub use self::slice_number::SliceNumber;
+pub use self::table::{Deletes, Disposition, Table};
+pub use self::target::{CommitInfo, Committed, Deletable, SAMPLE, Target, Watch, Writer};

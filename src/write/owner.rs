@@ -1,25 +1,25 @@
-//! Whose a table is: a record that the target keeps with it.
+//! The owner of a table: a record that the target keeps with the table.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Disposition, Table};
+use crate::write::table::{Disposition, Table};
 
-/// Who wrote a table last, and what it left there. Saved with the rows of every commit.
+/// The last writer of a table, and what it left there. Saved with the rows of every commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Name of the replication.
     pub replication: String,
-    /// Where the rows come from: see [`Table::source`].
+    /// Source of the rows: see [`Table::source`].
     pub source: String,
-    /// Id of the run that committed last.
+    /// Id of the last run that committed.
     pub run_id: String,
-    /// Rows after the last commit, as [`Standing::rows`] counts them; `None` where the commit did not merge.
+    /// Number of rows after the last commit, counted as in [`ExistingTable::rows`]; `None` when it was no merge.
     pub rows: Option<u64>,
 }
 
 impl Owner {
-    /// The record of a table that is committed; `None` for tables of weir's own.
-    pub(super) fn of(table: &Table, rows: Option<u64>) -> Option<Self> {
+    /// The record for a commit of this table; `None` for tables with weir's own data.
+    pub(crate) fn of(table: &Table, rows: Option<u64>) -> Option<Self> {
         let source = table.source.clone()?;
         let (replication, run_id) = (table.replication.clone(), table.run_id.clone());
         let rows = rows.filter(|_| table.disposition == Disposition::Merge);
@@ -27,14 +27,14 @@ impl Owner {
     }
 }
 
-/// What stands where a table is to be written.
+/// What exists under the name of a table that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The object, for a person: a quoted table name, or a path below the root.
+pub struct ExistingTable {
+    /// How messages name it: a quoted table name, or a path below the root.
     pub object: String,
-    /// Rows in it. Databases leave out those that are marked as deleted. `None` where they would be counted in
-    /// vain, or cannot be counted.
+    /// Number of its rows; databases leave out rows that are marked as deleted. `None` when the number is not
+    /// needed, or cannot be found out.
     pub rows: Option<u64>,
-    /// Whose it is; `None` where there is no record.
+    /// Its owner; `None` when no owner is recorded.
     pub owner: Option<Owner>,
 }

@@ -332,7 +332,10 @@ async fn a_budget_of_a_connection_that_counts_no_points_is_said_to_be_none() {
     let one = replication(&work, "one", "FILES", "budget: 60%");
     let (exit, said) = work.start_with(&one, &["--streams", "spaces"], "").end().await;
     assert_eq!(exit, Some(0), "{said}");
-    assert!(said.contains("`budget` has no effect: connection `WIKI` has no quota of points"), "{said}");
+    assert!(
+        said.contains("`budget` has no effect: connection `WIKI` has no quota of points"),
+        "{said}"
+    );
     assert!(!work.path(".weir").exists());
     let (exit, said) = work.start_with(&one, &["--max-points", "9"], "").end().await;
     assert_eq!(exit, Some(2), "{said}");

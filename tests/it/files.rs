@@ -559,9 +559,9 @@ async fn a_store_keeps_the_same_promises() {
         let target = Files::in_store(bucket, "pre/fix", "s3://b/pre/fix", Settings::default());
         target.check().await.unwrap();
         let mut table = table(object, Disposition::Replace);
-        assert!(target.lacks(&table).await.unwrap().is_some(), "{object}");
+        assert!(target.missing_part(&table).await.unwrap().is_some(), "{object}");
         load(&target, &table, 0..0).await;
-        assert_eq!(target.lacks(&table).await.unwrap(), None, "{object}");
+        assert_eq!(target.missing_part(&table).await.unwrap(), None, "{object}");
         load(&target, &table, 0..10).await;
         let before = keys(&store).await;
         assert!(before.iter().all(|key| key.starts_with("pre/fix/wiki/")), "{before:?}");

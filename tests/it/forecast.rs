@@ -309,7 +309,10 @@ fn a_route_that_is_not_there_is_refused_with_those_that_are() {
     let user = user();
     for command in ["run", "plan"] {
         for (route, parts) in [
-            ("page_labels=sarch", &["this route is not known", "default, fused, search, inverted"][..]),
+            (
+                "page_labels=sarch",
+                &["this route is not known", "default, fused, search, inverted"][..],
+            ),
             ("page_label=search", &["has no stream `page_label`", "did you mean `page_labels`"]),
             ("page_versions=derived", &["the run does not read `page_versions`", "--streams"]),
             ("page_labels", &["a stream and one of its routes"]),

@@ -166,7 +166,7 @@ fn two_runs_of_a_replication_do_not_go_on_at_once() {
     let (mut child, _lines) = under_way(&user, &site);
     let (_, err) = ended(&run(&user, &site, &[]).output().unwrap(), 4);
     let holder = format!("(process {} on ", child.id());
-    for part in ["another run of `r` is going on: run ", &holder, ", since 20"] {
+    for part in ["another run of `r` is in progress: run ", &holder, ", since 20"] {
         assert!(err.contains(part), "{err}");
     }
     // Who died holds nothing.

@@ -225,7 +225,10 @@ fn a_route_by_ids_is_not_open_in_the_place_of_two_own_requests() {
     pages.requests.insert(1, second);
     let complete = whole("{ pages: }");
     let said = refused(&world, &complete);
-    assert!(said.contains("`--route pages=list_then_fetch`: this route is not available"), "{said}");
+    assert!(
+        said.contains("`--route pages=list_then_fetch`: this route is not available"),
+        "{said}"
+    );
     read_by(&mut world, "default");
     let run = world.run(&complete);
     assert_eq!(run.status, RunStatus::Done, "{run:#?}");

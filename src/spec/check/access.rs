@@ -1,8 +1,8 @@
 //! Base URLs, authentication, connection fields, limits, and requests outside streams.
 
 use super::checker::{Checker, below};
-use crate::spec::api::StepSpec;
-use crate::spec::connect::{AuthChoice, OAuth2, OAuth2Grant};
+use crate::spec::language::api::StepSpec;
+use crate::spec::language::connect::{AuthChoice, OAuth2, OAuth2Grant};
 use crate::yaml::Finding;
 
 impl Checker<'_> {

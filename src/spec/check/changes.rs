@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::checker::{Checker, below};
 use super::names::CURSOR;
 use crate::schema::ColumnType;
-use crate::spec::api::Spec;
-use crate::spec::incremental::{Cursor, Refresh};
-use crate::spec::request::{ForEach, RequestSpec};
-use crate::spec::stream::Stream;
+use crate::spec::language::api::Spec;
+use crate::spec::language::incremental::{Cursor, Refresh};
+use crate::spec::language::request::{ForEach, RequestSpec};
+use crate::spec::language::stream::Stream;
 
 impl Checker<'_> {
     /// Checks the cursor, the refresh and the location of a stream, whose requests define

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::names::{ALWAYS, CURSOR, Names};
 use crate::path::{Path, PathStep};
-use crate::spec::api::Spec;
-use crate::spec::pages::Paginate;
-use crate::spec::responses::ResponseRule;
-use crate::spec::value::QueryValue;
+use crate::spec::language::api::Spec;
+use crate::spec::language::pages::Paginate;
+use crate::spec::language::responses::ResponseRule;
+use crate::spec::language::value::QueryValue;
 use crate::template::{Expression, Template};
 use crate::yaml::Finding;
 

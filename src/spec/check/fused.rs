@@ -1,8 +1,8 @@
 //! Requests that are sent as one must not contradict each other.
 
 use super::checker::{Checker, below};
-use crate::spec::api::Spec;
-use crate::spec::request::{ForEach, RequestSpec};
+use crate::spec::language::api::Spec;
+use crate::spec::language::request::{ForEach, RequestSpec};
 
 /// A request with embedded records, and its path in the spec.
 struct EmbeddedRequest<'spec> {

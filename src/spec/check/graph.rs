@@ -1,8 +1,8 @@
 //! Queues: every consumed queue is fed, and no stream waits for itself.
 
-use crate::spec::api::Spec;
-use crate::spec::request::ForEach;
-use crate::spec::stream::Stream;
+use crate::spec::language::api::Spec;
+use crate::spec::language::request::ForEach;
+use crate::spec::language::stream::Stream;
 use crate::yaml::Finding;
 
 pub(super) fn check(spec: &Spec, findings: &mut Vec<Finding>) {

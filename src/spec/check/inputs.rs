@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 use serde_json::Value;
 
 use super::checker::{Checker, below};
-use crate::spec::connect::{Input, ListItem};
+use crate::spec::language::connect::{Input, ListItem};
 
 impl Checker<'_> {
     pub(super) fn inputs(&mut self) {

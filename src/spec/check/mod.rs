@@ -15,7 +15,7 @@ mod routes;
 mod streams;
 mod unique;
 
-use crate::spec::api::Spec;
+use crate::spec::language::api::Spec;
 use crate::yaml::Finding;
 
 use checker::Checker;

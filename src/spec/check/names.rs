@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::spec::api::Spec;
+use crate::spec::language::api::Spec;
 
 /// Variables of every template of a request or column.
 pub(super) const ALWAYS: [&str; 5] =

@@ -1,8 +1,8 @@
 //! Warnings about listings without `paginate`, since their first page may not be the only one.
 
-use crate::spec::api::Spec;
-use crate::spec::request::RequestSpec;
-use crate::spec::stream::Stream;
+use crate::spec::language::api::Spec;
+use crate::spec::language::request::RequestSpec;
+use crate::spec::language::stream::Stream;
 use crate::yaml::Finding;
 
 /// Warnings for streams whose listings end after the first page because the spec declares no

@@ -3,10 +3,10 @@
 
 use super::checker::{Checker, below};
 use crate::path::{Path, PathStep};
-use crate::spec::column::ColumnSpec;
-use crate::spec::records::{Feed, Filter};
-use crate::spec::request::{ForEach, RequestSpec};
-use crate::spec::stream::Stream;
+use crate::spec::language::column::ColumnSpec;
+use crate::spec::language::records::{Feed, Filter};
+use crate::spec::language::request::{ForEach, RequestSpec};
+use crate::spec::language::stream::Stream;
 use crate::yaml::{Finding, is_slip};
 
 impl Checker<'_> {

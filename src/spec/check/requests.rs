@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::checker::{Checker, below};
-use crate::spec::api::Defaults;
-use crate::spec::pages::PageSize;
-use crate::spec::records::Filter;
-use crate::spec::request::{Body, Children, ForEach, QueueItems, RequestSpec};
+use crate::spec::language::api::Defaults;
+use crate::spec::language::pages::PageSize;
+use crate::spec::language::records::Filter;
+use crate::spec::language::request::{Body, Children, ForEach, QueueItems, RequestSpec};
 
 impl Checker<'_> {
     pub(super) fn defaults(&mut self) {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::checker::{Checker, below};
 use crate::schema::ColumnType;
-use crate::spec::request::{ForEach, QueueItems, RequestSpec};
-use crate::spec::routes::{DEFAULT, Fetch};
-use crate::spec::stream::Stream;
+use crate::spec::language::request::{ForEach, QueueItems, RequestSpec};
+use crate::spec::language::routes::{DEFAULT, Fetch};
+use crate::spec::language::stream::Stream;
 use crate::template::Template;
 
 impl Checker<'_> {

@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::checker::{Checker, below};
 use crate::path::PathStep;
 use crate::schema::{ColumnType, EXTRA};
-use crate::spec::column::ColumnSpec;
-use crate::spec::records::Filter;
-use crate::spec::request::RequestSpec;
-use crate::spec::stream::Stream;
+use crate::spec::language::column::ColumnSpec;
+use crate::spec::language::records::Filter;
+use crate::spec::language::request::RequestSpec;
+use crate::spec::language::stream::Stream;
 use crate::template::Template;
 
 impl Checker<'_> {

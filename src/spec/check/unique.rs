@@ -1,9 +1,9 @@
 //! Warnings about keys that several records may share; only the API's documentation can confirm
 //! them.
 
-use crate::spec::api::Spec;
-use crate::spec::request::{ForEach, QueueItems};
-use crate::spec::stream::Stream;
+use crate::spec::language::api::Spec;
+use crate::spec::language::request::{ForEach, QueueItems};
+use crate::spec::language::stream::Stream;
 use crate::template::Template;
 use crate::yaml::Finding;
 
@@ -121,7 +121,7 @@ fn path_of<'spec>(stream: &'spec Stream, column: &'spec str) -> &'spec str {
 
 #[cfg(test)]
 mod tests {
-    use crate::spec::api::Spec;
+    use crate::spec::language::api::Spec;
 
     const START: &str = "name: a\nbase_url: https://a.test\ntest: { get: /a }\nstreams:\n";
 

@@ -1,4 +1,4 @@
-//! The ledger of points on local disk: a file per connection, changed under a lock.
+//! The ledger of points on local disk: one file per connection, changed under a lock.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,20 +9,20 @@ use std::{
 use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
 
-use super::local::failed;
 use crate::error::{Error, Result};
 use crate::quota::account::Look;
 use crate::quota::account::{Account, Balance, Standing, Visit};
 use crate::quota::ledger::Ledger;
+use crate::write::storage::disk::failed;
 
-/// The ledger in a folder, for all processes of the machine that use it.
+/// A ledger in a folder, shared by all processes of the machine that use the folder.
 #[derive(Debug)]
 pub struct LocalLedger {
     folder: PathBuf,
 }
 
 impl LocalLedger {
-    /// A ledger in a folder, which is made when it is first used.
+    /// A ledger in a folder, which is created at the first use.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
@@ -31,10 +31,10 @@ impl LocalLedger {
         self.folder.join(format!("{connection}.json"))
     }
 
-    /// Checks that it can be kept.
+    /// Checks that the ledger can be written.
     ///
     /// # Errors
-    /// The folder cannot be made or written.
+    /// The folder cannot be created or written.
     pub fn check(&self) -> Result<()> {
         let wrong = |error: std::io::Error| failed("write", &self.folder, &error);
         fs::create_dir_all(&self.folder).map_err(wrong)?;
@@ -52,13 +52,14 @@ impl Ledger for LocalLedger {
             change_file(&path, |account| account.visit(&visit))
         })
         .await;
-        done.map_err(|error| Error::target("the ledger broke").because(error))?
+        done.map_err(|error| Error::target("the ledger task failed").because(error))?
     }
 
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
         let path = self.path(connection);
         let done = tokio::task::spawn_blocking(move || read_file(&path)).await;
-        let account = done.map_err(|error| Error::target("the ledger broke").because(error))??;
+        let account =
+            done.map_err(|error| Error::target("the ledger task failed").because(error))??;
         Ok(account.map(|account| account.look(at)))
     }
 
@@ -67,7 +68,7 @@ impl Ledger for LocalLedger {
         let done = tokio::task::spawn_blocking(move || {
             if path.exists() { change_file(&path, Account::lift).map(|()| true) } else { Ok(false) }
         });
-        done.await.map_err(|error| Error::target("the ledger broke").because(error))?
+        done.await.map_err(|error| Error::target("the ledger task failed").because(error))?
     }
 
     fn place(&self, connection: &str) -> String {
@@ -75,7 +76,7 @@ impl Ledger for LocalLedger {
     }
 }
 
-/// The account in a file; `None` when there is no file.
+/// The account in a file; `None` when there is no file, or it is empty.
 fn read_file(path: &Path) -> Result<Option<Account>> {
     let wrong = |error: std::io::Error| failed("read", path, &error);
     let file = match File::open(path) {
@@ -83,7 +84,7 @@ fn read_file(path: &Path) -> Result<Option<Account>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(error)),
     };
-    // Whoever writes holds it for the time of a read and a write.
+    // A writer holds the lock for the time of a read and a write.
     flock(&file, FlockOperation::LockShared).map_err(|error| wrong(error.into()))?;
     let text = fs::read(path).map_err(wrong)?;
     if text.is_empty() {
@@ -91,40 +92,41 @@ fn read_file(path: &Path) -> Result<Option<Account>> {
     }
     let account = serde_json::from_slice(&text);
     account.map(Some).map_err(|error| {
-        Error::target(format!("`{}` is not understood", path.display())).because(error).with_hint(
-            "weir quota reset CONNECTION makes it anew; what was spent before is not counted then",
+        Error::target(format!("the ledger `{}` is damaged", path.display())).because(error).with_hint(
+            "`weir quota reset CONNECTION` creates it again; points that were spent before are then not counted",
         )
     })
 }
 
-/// Changes the account in a file, in one step.
+/// Changes the account in a file in one step.
 fn change_file<T>(path: &Path, change: impl FnOnce(&mut Account) -> T) -> Result<T> {
     let wrong = |error: std::io::Error| {
-        failed("write", path, &error)
-            .with_hint("the ledger of points is kept there: `WEIR_HOME` names another folder")
+        failed("write", path, &error).with_hint(
+            "the ledger of points is in this file: `WEIR_HOME` names another folder for it",
+        )
     };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(wrong)?;
     }
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(wrong)?;
-    // Held for the time of a read and a write; it ends with the file, and with its holder.
+    // Held for the time of a read and a write. It ends with the open file, and with the process.
     flock(&file, FlockOperation::LockExclusive).map_err(|error| wrong(error.into()))?;
-    let old = fs::read(path).map_err(wrong)?;
-    // What cannot be read is as good as nothing: the server's word is still there.
-    let known = serde_json::from_slice(&old);
-    if known.is_err() && !old.is_empty() {
+    let previous = fs::read(path).map_err(wrong)?;
+    // A damaged account counts as a new one: the server still limits what can be spent.
+    let known = serde_json::from_slice(&previous);
+    if known.is_err() && !previous.is_empty() {
         let file = path.display();
         tracing::warn!(
-            "`{file}` is not understood and made anew: points that were spent before are not counted"
+            "the ledger `{file}` is damaged, so weir creates it again: points that were spent before are not counted"
         );
     }
     let mut account: Account = known.unwrap_or_default();
     let done = change(&mut account);
     let text = serde_json::to_string(&account)
-        .map_err(|error| Error::target("the ledger makes no JSON").because(error))?;
-    // Filled up to the length it had, so that it is written over in one piece.
-    let text = format!("{text:<width$}\n", width = old.len().saturating_sub(1));
+        .map_err(|error| Error::target("the ledger cannot be written as JSON").because(error))?;
+    // Padded to its previous length, so that one write replaces all of it.
+    let text = format!("{text:<width$}\n", width = previous.len().saturating_sub(1));
     file.write_all(text.as_bytes()).map_err(wrong)?;
     Ok(done)
 }

@@ -1,4 +1,4 @@
-//! `_weir.json`: which files of a folder of parts are weir's.
+//! The manifest `_weir.json`: the files in a folder of parts that are weir's.
 
 use std::collections::BTreeSet;
 
@@ -6,39 +6,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Name of the manifest in a folder of parts.
-pub(super) const NAME: &str = "_weir.json";
+/// Name of the manifest in a folder of parts. Readers know it: it must not change.
+pub(crate) const NAME: &str = "_weir.json";
 
 /// The files of a folder of parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manifest {
-    /// Run that wrote it.
-    pub(super) run_id: String,
-    /// Names of the parts that together are the table.
-    pub(super) files: Vec<String>,
-    /// Names that belong to no table: parts being published, or about to be deleted. Readers
-    /// leave them out.
+pub(crate) struct Manifest {
+    /// Id of the run that wrote it.
+    pub(crate) run_id: String,
+    /// Names of the parts that make up the table.
+    pub(crate) files: Vec<String>,
+    /// Names of files that are not part of the table: parts that are being published, or about to be deleted.
+    /// Readers skip them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) leftovers: Vec<String>,
+    pub(crate) leftovers: Vec<String>,
 }
 
 impl Manifest {
-    pub(super) fn parse(bytes: &[u8], shown: &str) -> Result<Self> {
+    /// Parses a manifest; `shown` is how messages name its folder.
+    pub(crate) fn parse(bytes: &[u8], shown: &str) -> Result<Self> {
         serde_json::from_slice(bytes).map_err(|error| {
-            Error::target(format!("`{shown}/{NAME}` is no manifest of weir"))
+            Error::target(format!("`{shown}/{NAME}` is not a weir manifest"))
                 .because(error)
                 .with_hint("move it away if it is not weir's, or restore it")
         })
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+    /// The file's content.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("a manifest of names is JSON");
         text.push(b'\n');
         text
     }
 
-    /// Fails when the folder has something that the manifest does not name.
-    pub(super) fn refuse_foreign(&self, names: &[String], shown: &str) -> Result<()> {
+    /// Refuses a folder with a file that the manifest does not name: another program wrote it.
+    pub(crate) fn refuse_foreign(&self, names: &[String], shown: &str) -> Result<()> {
         let own: BTreeSet<&str> =
             self.files.iter().chain(&self.leftovers).map(String::as_str).collect();
         let foreign: Vec<&String> =
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_manifest_names_is_own() {
+    fn files_that_the_manifest_does_not_name_are_refused() {
         let manifest = Manifest {
             run_id: "r".to_owned(),
             files: vec!["a".to_owned()],

@@ -1,46 +1,25 @@
-//! The `object` of a table: a path below the root that tells format, file or folder of parts.
+//! The `object` of a table: a path below the root. It names a file or a folder of parts, and their format.
 
 use crate::error::{Error, Result};
-use crate::write::SAMPLE;
+use crate::write::formats::format::{EXTENSIONS, Format};
+use crate::write::target::SAMPLE;
 
-/// Format of a file, told by its extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Parquet,
-    Jsonl(Compression),
-}
-
-/// Compression of a JSONL file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
-    Plain,
-    Gzip,
-    Zstd,
-}
-
-/// Extensions and what they mean.
-const EXTENSIONS: [(&str, Format); 7] = [
-    (".parquet", Format::Parquet),
-    (".jsonl", Format::Jsonl(Compression::Plain)),
-    (".ndjson", Format::Jsonl(Compression::Plain)),
-    (".jsonl.gz", Format::Jsonl(Compression::Gzip)),
-    (".ndjson.gz", Format::Jsonl(Compression::Gzip)),
-    (".jsonl.zst", Format::Jsonl(Compression::Zstd)),
-    (".ndjson.zst", Format::Jsonl(Compression::Zstd)),
-];
-
-/// Where a table's files are, below the root.
+/// The files of a table, below the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Object {
-    /// The file, or the folder of the parts; segments joined by `/`.
-    pub(super) path: String,
-    /// What stands before and after the `*` in the names of parts; `None` for a single file.
-    pub(super) parts: Option<(String, String)>,
-    pub(super) format: Format,
+pub(crate) struct Object {
+    /// Path of the file, or of the folder of the parts.
+    pub(crate) path: String,
+    /// What precedes and follows the `*` in the names of parts; `None` for a single file.
+    pub(crate) parts: Option<(String, String)>,
+    pub(crate) format: Format,
 }
 
 impl Object {
-    pub(super) fn parse(object: &str) -> Result<Self> {
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// It is no path below the root, has no known extension, or has a misplaced `*`.
+    pub(crate) fn parse(object: &str) -> Result<Self> {
         let segments: Vec<&str> = object.split('/').collect();
         let odd =
             |part: &&str| part.is_empty() || matches!(*part, "." | "..") || part.contains('\\');
@@ -49,18 +28,18 @@ impl Object {
                 .with_hint("write it like `wiki/pages.parquet`, without `..` or a leading `/`"));
         }
         if segments.first().is_some_and(|first| first.starts_with('~')) {
-            return Err(wrong(object, "begins with `~`, and stands below the target's root")
+            return Err(wrong(object, "begins with `~`, but is a path below the target's root")
                 .with_hint("name the home folder as the `url` of a connection of type files"));
         }
         no_shell_variable(object)?;
         let (name, folders) = segments.split_last().unwrap_or((&object, &[]));
-        let format = format_of(name).ok_or_else(|| {
+        let format = Format::of_name(name).ok_or_else(|| {
             let known: Vec<String> = EXTENSIONS.iter().map(|(ext, _)| format!("`{ext}`")).collect();
-            wrong(object, "has no extension that tells the format")
+            wrong(object, "has no extension of a known format")
                 .with_hint(format!("let it end with one of {}", known.join(", ")))
         })?;
         if folders.iter().any(|folder| folder.contains('*')) || name.matches('*').count() > 1 {
-            return Err(wrong(object, "has a `*` where none can be")
+            return Err(wrong(object, "has a misplaced `*`")
                 .with_hint("one `*` in the file name is allowed, as in `pages/*.parquet`"));
         }
         let Some((before, after)) = name.split_once('*') else {
@@ -77,16 +56,16 @@ impl Object {
         })
     }
 
-    /// Name of the part of this number, from 0, of a run; a single file's own name.
-    pub(super) fn part_name(&self, run_id: &str, number: usize) -> String {
+    /// Name of a run's part, numbered from 0; for a single file, its own name.
+    pub(crate) fn part_name(&self, run_id: &str, number: usize) -> String {
         match &self.parts {
             Some((before, after)) => format!("{before}{run_id}-{number:05}{after}"),
             None => self.path.rsplit('/').next().unwrap_or_default().to_owned(),
         }
     }
 
-    /// Whether a part of this name was written by this run.
-    pub(super) fn is_of_run(&self, name: &str, run_id: &str) -> bool {
+    /// Whether this run wrote the part with this name.
+    pub(crate) fn is_of_run(&self, name: &str, run_id: &str) -> bool {
         let Some((before, after)) = &self.parts else { return false };
         let inner =
             name.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
@@ -94,9 +73,9 @@ impl Object {
     }
 }
 
-/// The object for a sample of one: `wiki/pages.parquet` → `wiki/pages__sample.parquet`, `pages/*.parquet` →
-/// `pages__sample/*.parquet`.
-pub(super) fn beside(object: &str) -> String {
+/// The object for a sample of an object: `wiki/pages.parquet` → `wiki/pages__sample.parquet`,
+/// `pages/*.parquet` → `pages__sample/*.parquet`.
+pub(crate) fn beside(object: &str) -> String {
     let (folders, name) = object.rsplit_once('/').unwrap_or(("", object));
     if name.contains('*') {
         return format!("{folders}{SAMPLE}/{name}");
@@ -110,27 +89,14 @@ pub(super) fn beside(object: &str) -> String {
     format!("{folders}{stem}{SAMPLE}{extension}")
 }
 
-/// A run's id as part of a file name.
-pub(super) fn label(run_id: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-    run_id.chars().map(safe).collect()
-}
-
-fn format_of(name: &str) -> Option<Format> {
-    EXTENSIONS
-        .iter()
-        .find(|(ext, _)| name.len() > ext.len() && name.ends_with(ext))
-        .map(|(_, f)| *f)
-}
-
 fn wrong(object: &str, why: &str) -> Error {
     Error::input(format!("the object `{object}` {why}"))
 }
 
-/// Fails where a part of a path is a variable as a shell writes it: it would become a folder's name.
+/// Refuses a path with a shell variable (`$HOME`), which would become the name of a folder.
 ///
 /// # Errors
-/// It has one.
+/// A segment of the path is a shell variable.
 pub fn no_shell_variable(path: &str) -> Result<()> {
     let is_variable = |part: &&str| {
         let first = part.strip_prefix('$').and_then(|name| name.chars().next());
@@ -138,16 +104,18 @@ pub fn no_shell_variable(path: &str) -> Result<()> {
     };
     let Some(part) = path.split('/').find(is_variable) else { return Ok(()) };
     let name = part.trim_start_matches('$');
-    Err(Error::input(format!("`{path}` has `{part}`, and weir fills in `${{{name}}}` only"))
+    Err(Error::input(format!("`{path}` has `{part}`, but weir only fills in `${{{name}}}`"))
         .with_hint(format!("write `${{{name}}}`, in braces")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::write::formats::format::Compression;
+    use crate::write::staging::names::label;
 
     #[test]
-    fn the_extension_tells_the_format_and_a_star_the_folder() {
+    fn the_extension_names_the_format_and_a_star_makes_a_folder() {
         let single = |path: &str, format| Object { path: path.to_owned(), parts: None, format };
         let parts = |path: &str, before: &str, after: &str, format| Object {
             path: path.to_owned(),
@@ -170,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_cannot_be_is_refused_with_what_to_do() {
+    fn a_malformed_object_is_refused_with_a_hint() {
         let cases = [
             ("pages", "`.jsonl.zst`"),
             ("pages.json", "`.jsonl`"),

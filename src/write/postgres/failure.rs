@@ -1,35 +1,36 @@
-//! What the server or the driver says, turned into what happened and what to do.
+//! Errors of the server and the driver as errors of weir, with hints.
 
 use std::{error::Error as _, fmt, io};
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::{name, options::PostgresOptions, own::OWN};
 use crate::error::{Error, Kind};
+use crate::write::postgres::name::{self, WEIR_SCHEMA};
+use crate::write::postgres::options::fields::PostgresOptions;
 
-/// Characters of a server's message that are shown.
-const SHOWN: usize = 300;
+/// Number of characters of a server's message that weir shows.
+const MAX_MESSAGE: usize = 300;
 
-/// What the server answered: its words, and their kind for those further up.
+/// An error of the server: its message, and its code for callers that decide by it.
 #[derive(Debug)]
-struct Refusal {
+struct ServerError {
     code: SqlState,
-    said: String,
+    message: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ServerError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.said)
+        formatter.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ServerError {}
 
 /// Whether a statement failed because other sessions hold its locks, so that it may succeed later.
-pub(super) fn is_locked_out(error: &Error) -> bool {
+pub(crate) fn is_locked_out(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(Refusal { code, .. }) = inner.downcast_ref() {
+        if let Some(ServerError { code, .. }) = inner.downcast_ref() {
             return [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED].contains(code);
         }
         cause = inner.source();
@@ -37,9 +38,9 @@ pub(super) fn is_locked_out(error: &Error) -> bool {
     false
 }
 
-/// An error that met a statement which defines something. Where a function of the database refused it, an
-/// event trigger for example, the error names the statement.
-pub(super) fn definition(
+/// The error of a statement that may define something. When a function of the database refused it, such as an
+/// event trigger, the error names the statement.
+pub(crate) fn definition(
     what: impl Into<String>,
     statement: &str,
     error: &tokio_postgres::Error,
@@ -54,22 +55,22 @@ pub(super) fn definition(
         return self::statement(what, error);
     }
     let first: String = statement.split(';').next().unwrap_or_default().chars().take(100).collect();
-    let (code, said) = (refusal.code().clone(), said(refusal));
-    let said = format!("`{}` was refused: {said}", without_stage(first));
-    Error::target(what).because(Refusal { code, said }).with_hint(format!(
-        "an event trigger of the database forbids it: let it pass what this role does in schema `{OWN}`, \
-         where weir makes its staging tables; into tables that are there with all columns and a primary \
-         key, the modes `truncate` and `incremental` need nothing else"
+    let (code, message) = (refusal.code().clone(), message(refusal));
+    let message = format!("`{}` was refused: {message}", without_stage(first));
+    Error::target(what).because(ServerError { code, message }).with_hint(format!(
+        "an event trigger of the database forbids it: let the trigger allow this role everything in \
+         schema `{WEIR_SCHEMA}`, where weir creates its staging tables; the modes `truncate` and \
+         `incremental` need nothing else for existing tables with all columns and a primary key"
     ))
 }
 
-/// An error that met a statement; `what` is a clause that names the table.
-pub(super) fn statement(what: impl Into<String>, error: &tokio_postgres::Error) -> Error {
+/// The error of a statement. `what` is a clause that names the table.
+pub(crate) fn statement(what: impl Into<String>, error: &tokio_postgres::Error) -> Error {
     let failed = Error::target(what);
     match error.as_db_error() {
         Some(refusal) => {
             let code = refusal.code().clone();
-            let failed = failed.because(Refusal { code, said: said(refusal) });
+            let failed = failed.because(ServerError { code, message: message(refusal) });
             match remedy(refusal.code()) {
                 Some(hint) => failed.with_hint(hint),
                 None => failed,
@@ -77,27 +78,29 @@ pub(super) fn statement(what: impl Into<String>, error: &tokio_postgres::Error) 
         }
         None => failed
             .because(format!("the connection to the server broke: {}", chain(error)))
-            .with_hint("the server's log says why it ended the session; then run again"),
+            .with_hint("the server's log shows why it ended the session; then run again"),
     }
 }
 
-/// An error that met the attempt to connect.
-pub(super) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Error) -> Error {
-    let place = options.place();
+/// The error of an attempt to connect.
+pub(crate) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Error) -> Error {
+    let place = options.shown();
     if let Some(refusal) = error.as_db_error() {
         return refused(options, refusal);
     }
     if let Some(cause) = io_cause(error) {
         return match cause.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-                unreachable(format!("nobody listens at `{place}`"))
-                    .with_hint("check host and port, and that the server runs and listens there")
-            }
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => unreachable(format!(
+                "no server listens at `{place}`"
+            ))
+            .with_hint("check host and port, and that the server is running and listens there"),
             io::ErrorKind::TimedOut => no_answer(options),
             _ if cause.to_string().contains("lookup") => {
-                unreachable(format!("the host of `{place}` is not known"))
+                unreachable(format!("the host of `{place}` is unknown"))
                     .because(cause.to_string())
-                    .with_hint("check the host's spelling, and the name service of this machine")
+                    .with_hint(
+                        "check the spelling of the host, and the name resolution of this machine",
+                    )
             }
             _ => unreachable(format!("cannot connect to Postgres at `{place}`"))
                 .because(cause.to_string()),
@@ -113,23 +116,23 @@ pub(super) fn connecting(options: &PostgresOptions, error: &tokio_postgres::Erro
     }
     if text.contains("does not support TLS") {
         return unreachable(format!(
-            "the server at `{place}` has no TLS, and `sslmode` asks for it"
+            "the server at `{place}` has no TLS, but `sslmode` requires it"
         ))
         .because(text)
-        .with_hint("turn TLS on in the server, or set `sslmode` to `prefer` or `disable`");
+        .with_hint("enable TLS on the server, or set `sslmode` to `prefer` or `disable`");
     }
     let failed = unreachable(format!("cannot connect to Postgres at `{place}`")).because(text);
     if is_tls(error) {
         return failed.with_hint(
-            "`sslmode` says how far the server's certificate is checked, `sslrootcert` names the \
-             PEM file to trust",
+            "`sslmode` sets how strictly the server's certificate is checked; `sslrootcert` names the \
+             PEM file with the certificates to trust",
         );
     }
     failed
 }
 
-/// Whether connecting may well succeed in a moment.
-pub(super) fn is_transient(error: &tokio_postgres::Error) -> bool {
+/// Whether an attempt to connect may succeed in a moment.
+pub(crate) fn is_transient(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         Some(code) => {
             *code == SqlState::CANNOT_CONNECT_NOW || *code == SqlState::TOO_MANY_CONNECTIONS
@@ -147,13 +150,13 @@ pub(super) fn is_transient(error: &tokio_postgres::Error) -> bool {
     }
 }
 
-/// Whether TLS itself failed, rather than the server refusing the login.
-pub(super) fn is_tls(error: &tokio_postgres::Error) -> bool {
+/// Whether TLS itself failed, and not the login.
+pub(crate) fn is_tls(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS")
 }
 
-/// Whether this is what the server answered.
-pub(super) fn is(error: &tokio_postgres::Error, code: &SqlState) -> bool {
+/// Whether the server returned this code.
+pub(crate) fn is(error: &tokio_postgres::Error, code: &SqlState) -> bool {
     error.code() == Some(code)
 }
 
@@ -167,16 +170,17 @@ fn refused(options: &PostgresOptions, refusal: &DbError) -> Error {
     }
     if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
         let what = format!("the server does not admit user `{user}` to database `{database}`");
-        return Error::new(Kind::Credentials, what)
-            .because(said(refusal))
-            .with_hint("the role may not exist, or `pg_hba.conf` does not let it in from here");
+        return Error::new(Kind::Credentials, what).because(message(refusal)).with_hint(
+            "the role may not exist, or `pg_hba.conf` does not allow it from this machine",
+        );
     }
     if *code == SqlState::INVALID_CATALOG_NAME {
-        return Error::input(format!("there is no database `{database}` at `{}`", options.place()))
+        return Error::input(format!("there is no database `{database}` at `{}`", options.shown()))
             .with_hint("create it (`createdb`), or correct `database` of the connection");
     }
-    let failed = Error::target(format!("the server at `{}` refused to connect", options.place()));
-    let failed = failed.because(said(refusal));
+    let failed =
+        Error::target(format!("the server at `{}` refused the connection", options.shown()));
+    let failed = failed.because(message(refusal));
     match remedy(code) {
         Some(hint) => failed.with_hint(hint),
         None => failed,
@@ -188,7 +192,7 @@ fn remedy(code: &SqlState) -> Option<&'static str> {
         (
             SqlState::INSUFFICIENT_PRIVILEGE,
             "grant the role what it lacks: USAGE and CREATE on the schema, and for an existing \
-             table that it is the owner's member",
+             table membership in the role that owns it",
         ),
         (SqlState::DISK_FULL, "the server's disk is full: free space on it and run again"),
         (SqlState::OUT_OF_MEMORY, "the server is out of memory"),
@@ -201,15 +205,12 @@ fn remedy(code: &SqlState) -> Option<&'static str> {
         (SqlState::CANNOT_CONNECT_NOW, "the server is starting or stopping: try again in a minute"),
         (
             SqlState::READ_ONLY_SQL_TRANSACTION,
-            "this server only reads, it may be a standby: connect to the primary",
+            "this server is read-only, it may be a standby: connect to the primary",
         ),
-        (
-            SqlState::NOT_NULL_VIOLATION,
-            "the key's columns and columns that are NOT NULL need a value",
-        ),
+        (SqlState::NOT_NULL_VIOLATION, "key columns and NOT NULL columns need a value"),
         (
             SqlState::FOREIGN_KEY_VIOLATION,
-            "another table refers to rows that are gone now: drop or relax its foreign key",
+            "another table references rows that were deleted: drop or relax its foreign key",
         ),
         (
             SqlState::LOCK_NOT_AVAILABLE,
@@ -219,23 +220,23 @@ fn remedy(code: &SqlState) -> Option<&'static str> {
             SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             "the table is published: give it a primary key, or ALTER TABLE … REPLICA IDENTITY FULL",
         ),
-        (SqlState::QUERY_CANCELED, "someone, or `statement_timeout`, cancelled the statement"),
-        (SqlState::UNDEFINED_TABLE, "someone dropped a table that this run needs: run again"),
+        (SqlState::QUERY_CANCELED, "a user or `statement_timeout` cancelled the statement"),
+        (SqlState::UNDEFINED_TABLE, "a table that this run needs was dropped: run again"),
     ];
     REMEDIES.iter().find(|(known, _)| known == code).map(|(_, hint)| *hint)
 }
 
-/// The message and, for a COPY, its place. Details are left out: they quote rows.
-fn said(refusal: &DbError) -> String {
+/// The server's message and, for a COPY, the position of the error. Leaves out details, which quote rows.
+fn message(refusal: &DbError) -> String {
     let place = refusal.where_().and_then(|place| place.lines().next());
     let text = match place.filter(|place| place.starts_with("COPY ")) {
         Some(place) => format!("{} ({place})", refusal.message()),
         None => refusal.message().to_owned(),
     };
-    without_stage(text).chars().take(SHOWN).collect()
+    without_stage(text).chars().take(MAX_MESSAGE).collect()
 }
 
-/// Names of staging tables say nothing to a reader.
+/// Replaces names of staging tables, which mean nothing to a reader, by `staging`.
 fn without_stage(mut text: String) -> String {
     while let Some(at) = text.find(name::STAGE) {
         let end = at + name::STAGE_LENGTH;
@@ -251,10 +252,11 @@ fn unreachable(what: String) -> Error {
     Error::new(Kind::Unreachable, what)
 }
 
-pub(super) fn no_answer(options: &PostgresOptions) -> Error {
+/// The error of a server that did not answer in time.
+pub(crate) fn no_answer(options: &PostgresOptions) -> Error {
     let seconds = options.connect_timeout.as_secs();
-    unreachable(format!("no answer from `{}` within {seconds} seconds", options.place()))
-        .with_hint("check the host and the firewalls between, or raise `connect_timeout`")
+    unreachable(format!("no answer from `{}` within {seconds} seconds", options.shown()))
+        .with_hint("check the host and the firewalls on the way, or raise `connect_timeout`")
 }
 
 fn io_cause(error: &tokio_postgres::Error) -> Option<&io::Error> {
@@ -268,5 +270,5 @@ fn chain(error: &tokio_postgres::Error) -> String {
         text = format!("{text}: {inner}");
         cause = inner.source();
     }
-    text.chars().take(SHOWN).collect()
+    text.chars().take(MAX_MESSAGE).collect()
 }

@@ -1,28 +1,30 @@
-//! Names of tables and columns: taken from a replication as they are, quoted wherever they are sent.
+//! Names of tables and columns: taken unchanged from a replication, quoted in every statement.
 
 use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::hash;
 
-/// Bytes that a Postgres server keeps of a name; what is longer it would cut off silently.
-pub(super) const LONGEST: usize = 63;
-/// What the names of staging tables begin with.
-pub(super) const STAGE: &str = "_weir_stage_";
-/// Bytes of such a name: sixteen digits for the table follow, and eight that are random.
-pub(super) const STAGE_LENGTH: usize = STAGE.len() + 16 + 1 + 8;
+/// Longest name that a Postgres server keeps, in bytes; it would silently cut off the rest.
+pub(crate) const MAX_NAME: usize = 63;
+/// Name of the schema for weir's own tables. Stored in databases: it must not change.
+pub(crate) const WEIR_SCHEMA: &str = "_weir";
+/// Prefix of the names of staging tables. Stored in databases: it must not change.
+pub(crate) const STAGE: &str = "_weir_stage_";
+/// Length of such a name in bytes: sixteen digits for the table follow, and eight random ones.
+pub(crate) const STAGE_LENGTH: usize = STAGE.len() + 16 + 1 + 8;
 
 /// A table's schema and name, unquoted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TableName {
-    pub(super) schema: String,
-    pub(super) table: String,
+pub(crate) struct TableName {
+    pub(crate) schema: String,
+    pub(crate) table: String,
 }
 
 impl TableName {
-    /// `schema.table`, or `table` in the default schema. Case is kept; a part that holds a dot is
-    /// put in double quotes, in which `""` means one.
-    pub(super) fn parse(object: &str, default_schema: &str) -> Result<Self> {
+    /// Parses `schema.table`, or `table` in the default schema. Case is kept. A part with a dot is written in
+    /// double quotes, in which `""` stands for a quote.
+    pub(crate) fn parse(object: &str, default_schema: &str) -> Result<Self> {
         let mut parts = parts(object)?;
         let (schema, table) = match (parts.pop(), parts.pop(), parts.pop()) {
             (Some(table), None, _) => (default_schema.to_owned(), table),
@@ -34,58 +36,58 @@ impl TableName {
         Ok(Self { schema, table })
     }
 
-    /// Refuses a table in a schema that is the server's own.
-    pub(super) fn refuse_system(&self) -> Result<()> {
+    /// Refuses a table in a schema of the server's own.
+    pub(crate) fn refuse_system(&self) -> Result<()> {
         let schema = &self.schema;
         if !schema.starts_with("pg_") && schema != "information_schema" {
             return Ok(());
         }
         let what = format!("the schema `{schema}` of table {self} is Postgres' own");
-        Err(Error::input(what).with_hint("write into a schema of yours: `public`, or a new one"))
+        Err(Error::input(what).with_hint("write into a schema of your own: `public`, or a new one"))
     }
 
-    /// Another table of the same schema.
-    pub(super) fn sibling(&self, table: impl Into<String>) -> Self {
+    /// Another table in the same schema.
+    pub(crate) fn sibling(&self, table: impl Into<String>) -> Self {
         Self { schema: self.schema.clone(), table: table.into() }
     }
 
-    /// A staging table of this one, in another schema.
-    pub(super) fn stage(&self, schema: &str, random: u32) -> Self {
+    /// The name of a staging table for this table, in another schema.
+    pub(crate) fn stage(&self, schema: &str, random: u32) -> Self {
         let table = format!("{}{random:08x}", self.stage_prefix());
         Self { schema: schema.to_owned(), table }
     }
 
-    /// Number under which the table is locked whose staging table this is; `None` when it is none.
-    pub(super) fn lock_key_of_stage(&self) -> Option<i64> {
+    /// Key of the advisory lock on the table that this staging table is for; `None` for other tables.
+    pub(crate) fn lock_key_of_stage(&self) -> Option<i64> {
         let hash = self.table.strip_prefix(STAGE)?.get(..16)?;
         u64::from_str_radix(hash, 16).ok().map(|hash| i64::from_ne_bytes(hash.to_ne_bytes()))
     }
 
-    /// A table of the same schema whose name ends with `suffix`, in place of what is too long for it.
-    pub(super) fn beside(&self, suffix: &str) -> Self {
-        let most = LONGEST.saturating_sub(suffix.len());
+    /// A table in the same schema with this suffix; the name is cut when it would be too long.
+    pub(crate) fn beside(&self, suffix: &str) -> Self {
+        let most = MAX_NAME.saturating_sub(suffix.len());
         let most = most.min(self.table.len());
         let end = (0..=most).rev().find(|end| self.table.is_char_boundary(*end)).unwrap_or(0);
         self.sibling(format!("{}{suffix}", self.table.get(..end).unwrap_or(&self.table)))
     }
 
-    /// What the names of this table's staging tables begin with; differs from table to table.
-    pub(super) fn stage_prefix(&self) -> String {
+    /// Prefix of the names of this table's staging tables; different for every table.
+    pub(crate) fn stage_prefix(&self) -> String {
         format!("{STAGE}{:016x}_", self.hash())
     }
 
-    /// Number under which the table is locked.
-    pub(super) fn lock_key(&self) -> i64 {
+    /// Key of the advisory lock on the table.
+    pub(crate) fn lock_key(&self) -> i64 {
         i64::from_ne_bytes(self.hash().to_ne_bytes())
     }
 
-    /// FNV-1a, which stays the same between versions and machines.
+    /// FNV-1a, which is the same in all versions and on all machines.
     fn hash(&self) -> u64 {
         hash::fnv(self.schema.bytes().chain([0]).chain(self.table.bytes()))
     }
 }
 
-/// Both parts quoted: how it is sent, and how it is shown.
+/// Both parts quoted, for statements and for messages.
 impl fmt::Display for TableName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{}", quoted(&self.schema), quoted(&self.table))
@@ -93,34 +95,35 @@ impl fmt::Display for TableName {
 }
 
 /// An identifier in double quotes.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A string literal, whatever `standard_conforming_strings` is.
-pub(super) fn literal(text: &str) -> String {
+/// A string literal that does not depend on `standard_conforming_strings`.
+pub(crate) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Identifiers in double quotes, with commas between.
-pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+/// Identifiers in double quotes, separated by commas.
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(quoted).collect();
     names.join(", ")
 }
 
-/// Refuses a name that Postgres would not keep as it is.
-pub(super) fn check(what: &str, name: &str) -> Result<()> {
+/// Refuses a name that Postgres would not keep unchanged.
+pub(crate) fn check(what: &str, name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::input(format!("the name of a {what} is empty")));
     }
     if name.contains('\0') {
-        return Err(Error::input(format!("the name of a {what} holds a NUL character")));
+        return Err(Error::input(format!("the name of a {what} contains a NUL character")));
     }
-    if name.len() > LONGEST {
+    if name.len() > MAX_NAME {
         let length = name.len();
         let what = format!("the name of the {what} `{name}` is {length} bytes long");
-        return Err(Error::input(what)
-            .with_hint(format!("Postgres keeps {LONGEST} bytes of a name: choose a shorter one")));
+        return Err(Error::input(what).with_hint(format!(
+            "Postgres keeps {MAX_NAME} bytes of a name: choose a shorter one"
+        )));
     }
     Ok(())
 }
@@ -141,7 +144,7 @@ fn parts(object: &str) -> Result<Vec<String>> {
     }
 }
 
-/// The first part and what follows it; `None` when its quote is not closed.
+/// The first part and the text after it; `None` when its quote is not closed.
 fn part(text: &str) -> Option<(String, &str)> {
     let Some(mut rest) = text.strip_prefix('"') else {
         let end = text.find('.').unwrap_or(text.len());
@@ -162,8 +165,8 @@ fn part(text: &str) -> Option<(String, &str)> {
 }
 
 fn unreadable(object: &str, why: &str) -> Error {
-    Error::input(format!("`{object}` is no table name: {why}")).with_hint(
-        "write `schema.table` or `table`; put a part that holds a dot or a quote in double quotes",
+    Error::input(format!("`{object}` is not a table name: {why}")).with_hint(
+        "write `schema.table` or `table`; put a part with a dot or a quote in double quotes",
     )
 }
 
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn malformed_names_are_refused() {
         for object in ["", "a.", ".b", "a.b.c", "\"a", "\"a\"b", "a.\0", &"x".repeat(64)] {
             assert!(TableName::parse(object, "public").is_err(), "{object:?}");
         }
@@ -201,7 +204,7 @@ mod tests {
         assert_eq!(one.stage("_weir", 7).table.len(), STAGE_LENGTH);
         assert_eq!(one.stage("_weir", 7).lock_key_of_stage(), Some(one.lock_key()));
         assert_eq!(one.lock_key_of_stage(), None);
-        assert!(STAGE_LENGTH < LONGEST - "_pkey".len());
+        assert!(STAGE_LENGTH < MAX_NAME - "_pkey".len());
         assert_ne!(one.stage_prefix(), two.stage_prefix());
     }
 }

@@ -1,4 +1,4 @@
-//! The writer of one table: batches wait, are copied into staging, and are published at commit.
+//! The writer of one table: copies batches into a staging table, and publishes them at commit.
 
 use std::sync::{
     Arc,
@@ -8,61 +8,70 @@ use std::sync::{
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 
-use super::{
-    failure,
-    lock::TableLock,
-    merge, owner,
-    pool::{Lease, Pool},
-    publish::{self, Published},
-    repeats::Told,
-    stage::{Stage, lost_lock},
-    state::{self, Home},
-    wait::{Waiter, Waits},
-};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::report::{Notice, NoticeKind, add_notice};
 use crate::state::Change;
-use crate::write::{Committed, Ending, Watch, Writer};
+use crate::write::postgres::failure;
+use crate::write::postgres::load::stage::{StagingTable, lost_lock};
+use crate::write::postgres::publish::commit::Published;
+use crate::write::postgres::publish::duplicate_keys::DuplicateReport;
+use crate::write::postgres::publish::merge;
+use crate::write::postgres::publish::{columns, commit};
+use crate::write::postgres::session::lock_wait::{LockWaits, WaitContext, Waited};
+use crate::write::postgres::session::pool::{ConnectionPool, PooledClient};
+use crate::write::postgres::session::table_lock::TableLock;
+use crate::write::postgres::state::location::StateTable;
+use crate::write::postgres::state::owner;
+use crate::write::postgres::state::store;
+use crate::write::target::{CommitInfo, Committed, Watch, Writer};
 
-/// Bytes of memory of one table's batches that make a COPY worth its while.
-const ENOUGH: usize = 4 << 20;
-/// Bytes of memory of all tables' batches from which every table copies what it has.
-const PLENTY: usize = 32 << 20;
+/// Bytes of memory of one table's batches that are enough for a COPY.
+const COPY_BYTES: usize = 4 << 20;
+/// Bytes of memory of all tables' batches from which on every table copies what it has.
+const MAX_WAITING_BYTES: usize = 32 << 20;
 
-/// Writes one table. Dropped, it gives its lock up, and leaves its staging table to the next run.
-pub(super) struct PostgresWriter {
-    /// Both are there until the writer is done.
-    open: Option<(Arc<Stage>, TableLock)>,
-    pool: Arc<Pool>,
+/// Why a writer has its staging table and its lock.
+const OPEN: &str = "only commit and discard, which consume the writer, take them";
+
+/// Writes one table. When it is dropped, it releases its lock and leaves the staging table to the next run.
+pub(crate) struct PostgresWriter {
+    /// The staging table and the lock on the table; `None` once the writer is done.
+    open: Option<(Arc<StagingTable>, TableLock)>,
+    pool: Arc<ConnectionPool>,
     watch: Watch,
-    pending: Pending,
-    /// Where the state is kept.
-    home: Home,
-    /// Rows copied.
+    pending: PendingBatches,
+    /// Where the state of the replication is kept.
+    location: StateTable,
+    /// Number of rows that were copied.
     rows: u64,
-    /// Per column the values that were replaced on the way and not told of.
+    /// Numbers of replaced values by column, not yet reported.
     replaced: Vec<(String, u64)>,
 }
 
-/// What a writer shares with others, and where its state is kept.
-pub(super) struct Surroundings {
-    pub(super) pool: Arc<Pool>,
-    pub(super) waiting: Arc<AtomicUsize>,
-    pub(super) watch: Watch,
-    pub(super) home: Home,
+/// What a writer shares with other writers, and where its state is kept.
+pub(crate) struct WriterContext {
+    pub(crate) pool: Arc<ConnectionPool>,
+    pub(crate) waiting: Arc<AtomicUsize>,
+    pub(crate) watch: Watch,
+    pub(crate) location: StateTable,
 }
 
 impl PostgresWriter {
-    /// A writer; its stage has so many rows already.
-    pub(super) fn new(stage: Stage, lock: TableLock, around: Surroundings, rows: u64) -> Self {
-        let Surroundings { pool, waiting, watch, home } = around;
-        let pending = Pending { batches: Vec::new(), bytes: 0, waiting };
+    /// A writer whose staging table has this number of rows already.
+    pub(crate) fn new(
+        stage: StagingTable,
+        lock: TableLock,
+        context: WriterContext,
+        rows: u64,
+    ) -> Self {
+        let WriterContext { pool, waiting, watch, location } = context;
+        let pending = PendingBatches { batches: Vec::new(), bytes: 0, waiting };
         Self {
             open: Some((Arc::new(stage), lock)),
             pool,
             watch,
             pending,
-            home,
+            location,
             rows,
             replaced: Vec::new(),
         }
@@ -74,64 +83,64 @@ impl PostgresWriter {
             return Ok(());
         }
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        let stage = self.stage()?;
+        let stage = self.stage();
         let first = i64::try_from(self.rows).unwrap_or(i64::MAX);
-        let lease = self.lease().await?;
-        let replaced = stage.copy(&lease, batches, first).await?;
-        lease.give_back();
+        let pooled = self.client().await?;
+        let replaced = stage.copy(&pooled, batches, first).await?;
+        pooled.give_back();
         self.replaced.extend(replaced);
         self.rows += rows as u64;
         Ok(())
     }
 
-    fn stage(&self) -> Result<Arc<Stage>> {
-        let stage = self.open.as_ref().map(|(stage, _)| Arc::clone(stage));
-        stage.ok_or_else(|| Error::target("the writer is closed"))
+    fn stage(&self) -> Arc<StagingTable> {
+        Arc::clone(&self.open.as_ref().expect(OPEN).0)
     }
 
-    /// A connection, as long as the table is locked.
-    async fn lease(&self) -> Result<Lease> {
-        let lease = self.pool.lease().await?;
-        match &self.open {
-            Some((_, lock)) if lock.is_held() => Ok(lease),
-            Some((stage, _)) => Err(lost_lock(&stage.name)),
-            None => Err(Error::target("the writer is closed")),
-        }
+    /// A connection from the pool.
+    ///
+    /// # Errors
+    /// The lock on the table was lost.
+    async fn client(&self) -> Result<PooledClient> {
+        let pooled = self.pool.get().await?;
+        let (stage, lock) = self.open.as_ref().expect(OPEN);
+        if lock.is_held() { Ok(pooled) } else { Err(lost_lock(&stage.target)) }
     }
 
-    /// Publishes the stage, and saves the state with it.
+    /// Publishes the staged rows and saves the state, in one transaction.
     async fn publish(
         &mut self,
-        stage: &Stage,
-        ending: &Ending,
+        stage: &StagingTable,
+        info: &CommitInfo,
         state: &[Change],
     ) -> Result<(Published, Vec<Notice>)> {
-        let name = &stage.name;
+        let name = &stage.target;
         let lock = self.open.as_ref().and_then(|(_, lock)| lock.session());
-        let waiter = Waiter {
+        let waiter = WaitContext {
             observer: lock.ok_or_else(|| lost_lock(name))?,
             longest: self.pool.lock_wait(),
             watch: self.watch.clone(),
             stream: &stage.stream,
             table: name,
         };
-        let mut lease = self.lease().await?;
-        let adapting = publish::adapt_first(&mut lease, stage, waiter.clone()).await?;
+        let mut pooled = self.client().await?;
+        let adapting =
+            columns::add_missing_columns_first(&mut pooled, stage, waiter.clone()).await?;
         let failed = |error| failure::statement(format!("table {name} cannot be written"), &error);
-        let transaction = lease.transaction().await.map_err(failed)?;
-        let mut waits = Waits::begin(&transaction, waiter).await?;
-        let published = publish::publish(&transaction, stage, ending, &mut waits).await?;
+        let transaction = pooled.transaction().await.map_err(failed)?;
+        let mut waits = LockWaits::begin(&transaction, waiter).await?;
+        let published = commit::publish(&transaction, stage, info, &mut waits).await?;
         let waited = waits.waited();
         drop(waits);
         owner::save(&transaction, stage).await?;
-        state::apply(&transaction, &self.home, state).await?;
+        store::apply(&transaction, &self.location, state).await?;
         transaction.commit().await.map_err(|error| {
-            let what = format!("whether the new rows of table {name} were committed is not known");
+            let what = format!("it is unknown whether the new rows of table {name} were committed");
             failure::statement(what, &error)
         })?;
-        lease.give_back();
+        pooled.give_back();
         let mut notices = Vec::new();
-        for (seconds, holders) in adapting.into_iter().chain(waited) {
+        for Waited { seconds, holders } in adapting.into_iter().chain(waited) {
             let kind = NoticeKind::TableInUse;
             let detail = format!("{name} was used by {holders}");
             add_notice(&mut notices, Notice { kind, count: seconds.max(1), detail });
@@ -164,38 +173,37 @@ impl Writer for PostgresWriter {
 
     async fn checkpoint(&mut self, state: &[Change]) -> Result<()> {
         self.flush().await?;
-        let mut lease = self.lease().await?;
+        let mut pooled = self.client().await?;
         let failed = |error| failure::statement("the state cannot be saved", &error);
-        let transaction = lease.transaction().await.map_err(failed)?;
-        state::let_last(&transaction).await?;
+        let transaction = pooled.transaction().await.map_err(failed)?;
+        store::make_durable(&transaction).await?;
         if state.is_empty() {
-            self.stage()?.touch(&transaction).await?;
+            self.stage().touch(&transaction).await?;
         }
-        state::apply(&transaction, &self.home, state).await?;
+        store::apply(&transaction, &self.location, state).await?;
         transaction.commit().await.map_err(failed)?;
-        lease.give_back();
+        pooled.give_back();
         Ok(())
     }
 
-    async fn missing(&mut self, ending: &Ending, most: usize) -> Result<Option<Vec<String>>> {
+    async fn missing(&mut self, info: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
         self.flush().await?;
-        let stage = self.stage()?;
-        let lease = self.lease().await?;
-        let missing = merge::missing(&lease, &stage, &ending.void, most).await?;
-        lease.give_back();
+        let stage = self.stage();
+        let pooled = self.client().await?;
+        let missing = merge::missing(&pooled, &stage, &info.discarded_slices, most).await?;
+        pooled.give_back();
         Ok(missing)
     }
 
-    async fn commit(mut self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
+    async fn commit(mut self: Box<Self>, info: &CommitInfo, state: &[Change]) -> Result<Committed> {
         self.flush().await?;
-        let stage = self.stage()?;
-        let (published, mut notices) = self.publish(&stage, ending, state).await?;
-        let Published { rows, deleted, told } = published;
-        if let Some((_, lock)) = self.open.take() {
-            lock.release().await;
-        }
-        let object = stage.name.to_string();
-        let Told { repeated, notices: of_keys } = told;
+        let stage = self.stage();
+        let (published, mut notices) = self.publish(&stage, info, state).await?;
+        let Published { rows, deleted, duplicates } = published;
+        let (_, lock) = self.open.take().expect(OPEN);
+        lock.release().await;
+        let object = stage.target.to_string();
+        let DuplicateReport { repeated, notices: of_keys } = duplicates;
         for notice in of_keys {
             add_notice(&mut notices, notice);
         }
@@ -203,10 +211,10 @@ impl Writer for PostgresWriter {
     }
 
     async fn discard(mut self: Box<Self>) -> Result<()> {
-        let Some((stage, lock)) = self.open.take() else { return Ok(()) };
-        let lease = self.pool.lease().await?;
-        stage.discard(&lease).await;
-        lease.give_back();
+        let (stage, lock) = self.open.take().expect(OPEN);
+        let pooled = self.pool.get().await?;
+        stage.discard(&pooled).await;
+        pooled.give_back();
         lock.release().await;
         Ok(())
     }
@@ -220,14 +228,14 @@ impl Drop for PostgresWriter {
     }
 }
 
-/// Batches that wait for their COPY, counted among those of all tables.
-struct Pending {
+/// Batches that wait for a COPY; their memory is counted among that of all tables.
+struct PendingBatches {
     batches: Vec<RecordBatch>,
     bytes: usize,
     waiting: Arc<AtomicUsize>,
 }
 
-impl Pending {
+impl PendingBatches {
     fn push(&mut self, batch: RecordBatch) {
         let bytes = batch.get_array_memory_size();
         self.batches.push(batch);
@@ -240,7 +248,7 @@ impl Pending {
     }
 
     fn is_enough(&self) -> bool {
-        self.bytes >= ENOUGH || self.waiting.load(Ordering::Relaxed) >= PLENTY
+        self.bytes >= COPY_BYTES || self.waiting.load(Ordering::Relaxed) >= MAX_WAITING_BYTES
     }
 
     fn take(&mut self) -> Vec<RecordBatch> {
@@ -250,7 +258,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingBatches {
     fn drop(&mut self) {
         self.take();
     }

@@ -183,17 +183,17 @@ async fn each_way_of_not_connecting_is_told_apart() {
         (
             format!("postgres://weir:hunter2@127.0.0.1:{free}/postgres"),
             Kind::Unreachable,
-            format!("nobody listens at `127.0.0.1:{free}`"),
+            format!("no server listens at `127.0.0.1:{free}`"),
         ),
         (
             "postgres://weir:hunter2@no.such.host.invalid/postgres".to_owned(),
             Kind::Unreachable,
-            "the host of `no.such.host.invalid:5432` is not known".to_owned(),
+            "the host of `no.such.host.invalid:5432` is unknown".to_owned(),
         ),
         (
             "postgres://weir:hunter2@/postgres?host=/no/such/folder".to_owned(),
             Kind::Unreachable,
-            "nobody listens at `/no/such/folder:5432`".to_owned(),
+            "no server listens at `/no/such/folder:5432`".to_owned(),
         ),
     ] {
         let error = refusal(PostgresOptions::from_url(&url).unwrap()).await;
@@ -241,7 +241,7 @@ async fn who_lacks_a_right_is_told_which() {
     assert!(error.hint().unwrap().contains("GRANT USAGE, CREATE ON SCHEMA"), "{error:?}");
     for (object, part) in [
         ("new.people", r#"schema "new" cannot be created"#),
-        ("theirs.people", r#"table "theirs"."people" cannot be made"#),
+        ("theirs.people", r#"table "theirs"."people" cannot be created"#),
     ] {
         let error = target.open(&table(object, Disposition::Replace), None).await.err().unwrap();
         assert!(error.to_string().contains(part), "{error:?}");
@@ -302,8 +302,8 @@ fn a_password_is_read_from_stdin_and_a_wrong_field_is_named() {
         "{kept}"
     );
     for (definition, said) in [
-        ("{type: postgres, usr: me}", ["`usr` is no field", "did you mean `user`?"]),
-        ("postgres://me:hunter2@h/db?sslmod=require", ["`sslmod` is no field", "`sslmode`"]),
+        ("{type: postgres, usr: me}", ["has no field `usr`", "did you mean `user`?"]),
+        ("postgres://me:hunter2@h/db?sslmod=require", ["has no field `sslmod`", "`sslmode`"]),
         ("jdbc:postgresql://h/db?user=me&password=hunter2", ["JDBC", "write postgresql://"]),
         ("postgresql+psycopg2://me:hunter2@h/db", ["SQLAlchemy", "write postgresql://"]),
     ] {

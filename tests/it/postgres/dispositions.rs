@@ -6,7 +6,7 @@ use serde_json::json;
 use weir::{
     error::Kind,
     schema::{Column, ColumnType, DELETED_AT},
-    write::{Deletes, Disposition, Ending, Seen, Table, Target, postgres::Postgres},
+    write::{CommitInfo, Deletable, Deletes, Disposition, Table, Target, postgres::Postgres},
 };
 
 use crate::support::{
@@ -377,13 +377,13 @@ async fn rows_that_are_gone_are_found_by_joins() {
         database.execute(&format!("ALTER DATABASE {} SET {setting}", database.name)).await;
     }
     let target = Postgres::new(database.options());
-    for (seen, deletes) in [
-        (Seen::Some, Deletes::Remove),
-        (Seen::All, Deletes::Remove),
-        (Seen::Some, Deletes::Mark),
-        (Seen::All, Deletes::Mark),
+    for (deletable, deletes) in [
+        (Deletable::ReadParents, Deletes::Remove),
+        (Deletable::Everything, Deletes::Remove),
+        (Deletable::ReadParents, Deletes::Mark),
+        (Deletable::Everything, Deletes::Mark),
     ] {
-        let name = format!("{}_{seen:?}_{deletes:?}", database.name).to_lowercase();
+        let name = format!("{}_{deletable:?}_{deletes:?}", database.name).to_lowercase();
         let mut table = Table { deletes, ..table(name.as_str(), Disposition::Merge) };
         table.schema.columns.push(Column::new("parent", ColumnType::Int));
         table.schema.columns.push(Column::new(DELETED_AT, ColumnType::Timestamp));
@@ -402,9 +402,9 @@ async fn rows_that_are_gone_are_found_by_joins() {
             let marker = rows(json!([{ "parent": parent }]));
             writer.write(staged(&table.schema, &marker, 1, Some(anew))).await.unwrap();
         }
-        let ending = Ending { seen, ..SOME };
+        let ending = CommitInfo { deletable, ..SOME };
         let deleted = writer.commit(&ending, &[]).await.unwrap().deleted;
-        let parents = if seen == Seen::All { 9 } else { 8 };
+        let parents = if deletable == Deletable::Everything { 9 } else { 8 };
         assert_eq!(deleted, ROWS.cast_unsigned() / 20 * parents);
         let log = fs::read_to_string(format!("{}/log", server().folder)).unwrap();
         let plans = log.split("Query Text: ").skip(1);

@@ -207,10 +207,10 @@ async fn a_second_run_learns_who_writes_the_table() {
     let pid = database.text(LOCKS).await;
     let error = second.open(&table, None).await.err().unwrap();
     let text = error.to_string();
-    assert!(text.contains(r#"another run writes table "public"."people""#), "{text}");
+    assert!(text.contains(r#"another run is writing table "public"."people""#), "{text}");
     assert!(text.contains(&format!("process {pid} (`nightly`")) && text.contains("UTC"), "{text}");
     let twice = first.open(&table, None).await.err().unwrap();
-    assert!(twice.to_string().contains("written twice in this run"), "{twice:?}");
+    assert!(twice.to_string().contains("two streams of this run write table"), "{twice:?}");
     writer.commit(&crate::support::target_contract::SOME, &[]).await.unwrap();
     load(&second, &table, &[(1, "Ann")]).await;
     load(&first, &table, &[(2, "Bo")]).await;

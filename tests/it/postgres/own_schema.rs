@@ -115,7 +115,7 @@ async fn without_the_right_to_a_schema_rows_are_staged_beside_their_table() {
         reporter: std::sync::Arc::<weir::report::Recorded>::clone(&told),
         ..weir::write::Watch::default()
     };
-    target.attend(watch);
+    target.set_watch(watch);
     let table = table("theirs.people", Disposition::Replace);
     let writer = target.open(&table, None).await.unwrap().unwrap();
     assert!(database.text(STAGES).await.starts_with("theirs."));

@@ -35,7 +35,7 @@ async fn idle_reader(database: &Database) -> (Client, i32) {
 fn watched(options: PostgresOptions) -> (Arc<Postgres>, Arc<Recorded>, CancellationToken) {
     let (told, cancel) = (Arc::new(Recorded::default()), CancellationToken::new());
     let target = Arc::new(Postgres::new(options));
-    target.attend(Watch {
+    target.set_watch(Watch {
         reporter: std::sync::Arc::<weir::report::Recorded>::clone(&told),
         cancel: cancel.clone(),
     });
@@ -175,7 +175,7 @@ async fn a_look_at_a_locked_table_ends_soon_and_says_what_is_in_its_way() {
     load(&target, &table, &[(1, "Ann")]).await;
     let other = database.client().await;
     other.batch_execute("BEGIN; LOCK TABLE people IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    for looked in [target.standing(&table).await.err(), target.count(&table).await.err()] {
+    for looked in [target.existing(&table).await.err(), target.count(&table).await.err()] {
         let error = looked.unwrap();
         assert_eq!(error.kind(), Kind::Busy);
         assert!(error.to_string().contains("is locked by another session"), "{error:?}");

@@ -13,7 +13,7 @@ use weir::{
     report::NoticeKind,
     schema::{CHANGE, Column, ColumnType, DELETED_AT, SYNCED_AT, TableSchema},
     state::{Change, Holder},
-    write::{Deletes, Disposition, Ending, Seen, SliceNumber, Table, Target, Writer},
+    write::{CommitInfo, Deletable, Deletes, Disposition, SliceNumber, Table, Target, Writer},
 };
 
 use super::rows::{Row, batch, normal, rows, staged};
@@ -166,7 +166,8 @@ where
         stage(&mut writer, first, json!([[6, "other"]])).await;
         stage(&mut writer, slice(3, 1).number(), json!([[5, "read anew"]])).await;
         let void = slice(3, 0).both().to_vec();
-        let committed = writer.commit(&Ending { void, ..SOME }, &[]).await.unwrap();
+        let committed =
+            writer.commit(&CommitInfo { discarded_slices: void, ..SOME }, &[]).await.unwrap();
         let expected = [
             "1 of the second",
             "2 same",
@@ -263,7 +264,7 @@ where
         drop(writer);
         let mut writer = self.target.open(&table, Some(count)).await.unwrap().unwrap();
         writer.write(slice(&[(4, "Dee")], 9)).await.unwrap();
-        let ending = Ending { void: vec![7, 8], ..SOME };
+        let ending = CommitInfo { discarded_slices: vec![7, 8], ..SOME };
         writer.commit(&ending, &[]).await.unwrap();
         assert_eq!(self.names(&table).await, ["2 Bob", "4 Dee"]);
     }
@@ -280,10 +281,11 @@ where
         }
         columns.push(Column::new(CHANGE, ColumnType::Text));
         let at = "2026-05-01T00:00:00Z".parse().unwrap();
-        let all = Ending { seen: Seen::All, at, void: Vec::new() };
+        let all = CommitInfo { deletable: Deletable::Everything, at, discarded_slices: Vec::new() };
         self.merge(&table, json!([[1, "Ann", "a"], [2, "Bo", "a"], [3, "Cy", "a"]]), "1", &all)
             .await;
-        let some = Ending { seen: Seen::Some, at, void: Vec::new() };
+        let some =
+            CommitInfo { deletable: Deletable::ReadParents, at, discarded_slices: Vec::new() };
         let news = json!([[1, "Ann", "a"], [2, "Bob", "a"], [5, "Eve", "b"]]);
         assert_eq!(self.merge(&table, news, "2", &some).await, 0, "{deletes:?}");
         assert_eq!(self.changes(&table).await, ["1 new 1", "2 updated 2", "3 new 1", "5 new 2"]);
@@ -319,7 +321,7 @@ where
         table: &Table,
         news: serde_json::Value,
         stamp: &str,
-        ending: &Ending,
+        ending: &CommitInfo,
     ) -> u64 {
         let row = |row: &serde_json::Value| {
             let row = json!([{ "id": row[0], "name": row[1], "place": row[2], SYNCED_AT: stamp }]);
@@ -370,13 +372,13 @@ where
         assert_eq!(self.names(&table).await, ["2 a", "3 b", "4 b", "6 d", "7 a", "8 d"]);
         let mut writer = self.open(&table).await;
         writer.write(mark("a", true)).await.unwrap();
-        let nothing = Ending { seen: Seen::Nothing, ..SOME };
+        let nothing = CommitInfo { deletable: Deletable::Nothing, ..SOME };
         assert_eq!(writer.commit(&nothing, &[]).await.unwrap().deleted, 0, "markers do not count");
         let mut writer = self.open(&table).await;
         writer.write(batch(&table.schema, &[child(2, "a"), child(8, "a")])).await.unwrap();
         writer.write(mark("a", true)).await.unwrap();
         writer.write(mark("b", false)).await.unwrap();
-        let all = Ending { seen: Seen::All, ..SOME };
+        let all = CommitInfo { deletable: Deletable::Everything, ..SOME };
         assert_eq!(writer.commit(&all, &[]).await.unwrap().deleted, 2);
         assert_eq!(
             self.names(&table).await,
@@ -396,7 +398,7 @@ where
         };
         let first = [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c")];
         let first: Vec<Row> = first.map(|(id, parent)| child(id, parent)).to_vec();
-        for seen in [Seen::Some, Seen::All] {
+        for deletable in [Deletable::ReadParents, Deletable::Everything] {
             let mut writer = self.open(&table).await;
             writer.write(batch(&table.schema, &first)).await.unwrap();
             writer.commit(&SOME, &[]).await.unwrap();
@@ -410,9 +412,13 @@ where
                 let marker = rows(json!([{ "parent": parent }]));
                 writer.write(staged(&table.schema, &marker, slice, Some(anew))).await.unwrap();
             }
-            let ending = Ending { seen, void: vec![8, 9], ..SOME };
-            assert_eq!(writer.commit(&ending, &[]).await.unwrap().deleted, 1, "{seen:?}");
-            assert_eq!(self.names(&table).await, ["1 a", "2 a", "3 b", "4 b", "6 c"], "{seen:?}");
+            let ending = CommitInfo { deletable, discarded_slices: vec![8, 9], ..SOME };
+            assert_eq!(writer.commit(&ending, &[]).await.unwrap().deleted, 1, "{deletable:?}");
+            assert_eq!(
+                self.names(&table).await,
+                ["1 a", "2 a", "3 b", "4 b", "6 c"],
+                "{deletable:?}"
+            );
             let mut writer = self.open(&table).await;
             writer
                 .write(staged(&table.schema, &rows(json!([{ "parent": "c" }])), 1, Some(true)))
@@ -433,11 +439,11 @@ where
 
     async fn a_table_that_is_not_there_is_missed(&self) {
         let table = self.table("missed", Disposition::Merge);
-        let lost = self.target.lacks(&table).await.unwrap().unwrap();
+        let lost = self.target.missing_part(&table).await.unwrap().unwrap();
         assert!(lost.contains("missed") && lost.ends_with(" is gone"), "{lost}");
         for people in [&[][..], &[(1, "Ann")]] {
             self.load(&table, people).await;
-            assert_eq!(self.target.lacks(&table).await.unwrap(), None);
+            assert_eq!(self.target.missing_part(&table).await.unwrap(), None);
         }
     }
 
@@ -605,8 +611,11 @@ pub(crate) fn table(object: impl Into<String>, disposition: Disposition) -> Tabl
 }
 
 /// What a run that saw only some rows says.
-pub(crate) const SOME: Ending =
-    Ending { seen: Seen::Some, at: chrono::DateTime::UNIX_EPOCH, void: Vec::new() };
+pub(crate) const SOME: CommitInfo = CommitInfo {
+    deletable: Deletable::ReadParents,
+    at: chrono::DateTime::UNIX_EPOCH,
+    discarded_slices: Vec::new(),
+};
 
 /// The same table, written by a run of its own.
 fn of_new_run(table: &Table) -> Table {

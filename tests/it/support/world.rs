@@ -31,7 +31,7 @@ use weir::sync;
 use weir::sync::beginning::Beginning;
 use weir::sync::report::RunReport;
 use weir::write::memory::Memory;
-use weir::write::{Committed, Ending, Leftovers, Standing, Table, Target, Watch, Writer};
+use weir::write::{CommitInfo, Committed, ExistingTable, Leftovers, Table, Target, Watch, Writer};
 use weir::yaml::Document;
 use weir_sim::{Churn, Simulator};
 
@@ -126,16 +126,16 @@ impl Target for Mortal<Memory> {
         self.inner.define(table).await
     }
 
-    async fn lacks(&self, table: &Table) -> Result<Option<String>> {
-        self.inner.lacks(table).await
+    async fn missing_part(&self, table: &Table) -> Result<Option<String>> {
+        self.inner.missing_part(table).await
     }
 
     async fn check_table(&self, table: &Table) -> Result<()> {
         self.inner.check_table(table).await
     }
 
-    async fn standing(&self, table: &Table) -> Result<Option<Standing>> {
-        self.inner.standing(table).await
+    async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {
+        self.inner.existing(table).await
     }
 
     async fn tidy(&self, leftovers: &Leftovers) -> Result<()> {
@@ -146,8 +146,8 @@ impl Target for Mortal<Memory> {
         self.inner.count(table).await
     }
 
-    fn attend(&self, watch: Watch) {
-        self.inner.attend(watch);
+    fn set_watch(&self, watch: Watch) {
+        self.inner.set_watch(watch);
     }
 
     fn store(&self, replication: &str) -> Result<Arc<dyn Store>> {
@@ -178,7 +178,7 @@ impl Writer for Mortal<Box<dyn Writer>> {
         Ok(())
     }
 
-    async fn commit(self: Box<Self>, ending: &Ending, state: &[Change]) -> Result<Committed> {
+    async fn commit(self: Box<Self>, ending: &CommitInfo, state: &[Change]) -> Result<Committed> {
         self.fate.step().await;
         let committed = self.inner.commit(ending, state).await?;
         self.fate.step().await;

@@ -1,0 +1,5 @@
+//! Files on local disk.
+
+mod exchange;
+pub(crate) mod folder;
+mod sink;

@@ -1,0 +1,4 @@
+//! Parquet files, also those that another program has written again.
+
+pub(crate) mod file;
+mod foreign_types;

@@ -1,0 +1,4 @@
+//! How to reach a server: the fields of a connection, and the sources they come from.
+
+pub(crate) mod fields;
+pub(crate) mod sources;
