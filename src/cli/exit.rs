@@ -5,13 +5,21 @@ use crate::error::{Error, Kind, Result};
 /// How a command ended: exit codes are part of the interface and do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// Done. Everything that was to be read is in the target.
     Done = 0,
+    /// Failed. A stream failed, or the command did; tables of failed streams are as they were before.
     Failed = 1,
+    /// Wrong input: arguments, a replication, a spec or a connection. Nothing was sent; a retry does not help.
     WrongInput = 2,
+    /// Done, but the API refused slices, or records are missing. The summary and `_weir_errors` name them.
     DoneWithErrors = 3,
+    /// Busy. Another run holds the lock, or uses the tables. Run again when it has ended.
     Busy = 4,
+    /// Paused. The points that may be spent are spent; what was read is saved, and the next run resumes.
     Paused = 75,
+    /// Interrupted by Ctrl-C (SIGINT). What was read is saved, and the next run resumes.
     Interrupted = 130,
+    /// Interrupted by SIGTERM, or by SIGHUP (a closed terminal; not under `nohup`). As 130.
     Terminated = 143,
 }
 

@@ -11,6 +11,7 @@ use weir_sim::{
 use crate::cli::args::Site;
 use crate::error::{Error, Result};
 use crate::http::exchange::{Request, Response, Transport, TransportError, header};
+use crate::report::{StreamReport, StreamStatus};
 use crate::yaml::Document;
 
 /// A simulated tenant as the API of a run, in this process and without a socket.
@@ -36,6 +37,22 @@ impl Transport for SimulatedApi {
 
 /// Time that a request takes longer when `slow` strikes.
 const SLOW: Duration = Duration::from_secs(2);
+
+/// Command that looks at the rows of a simulated site, after a run that wrote its pages and their labels as Parquet.
+pub(crate) fn next_step(streams: &[StreamReport]) -> Option<String> {
+    let file = |name: &str| {
+        let done = |one: &&StreamReport| one.stream == name && one.status == StreamStatus::Done;
+        let object = streams.iter().find(done)?.object.as_deref();
+        object.filter(|path| path.ends_with(".parquet") && !path.contains(['\'', '"', '*']))
+    };
+    let (pages, labels) = (file("pages")?, file("page_labels")?);
+    Some(format!(
+        "next: look at the rows, for example with DuckDB: the labels that most pages have, and when one of these \
+         pages was last edited\n  \
+         duckdb -c \"SELECT l.name AS label, count(*) AS pages, max(p.version_created_at) AS last_edit \
+         FROM '{labels}' l JOIN '{pages}' p ON p.id = l.page_id GROUP BY label ORDER BY pages DESC LIMIT 5\""
+    ))
+}
 
 /// Options of a simulated tenant, from a connection's `simulate`.
 pub(crate) fn options(settings: &serde_json::Value) -> Result<Options> {

@@ -248,7 +248,7 @@ fn layer_of(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// `src/paginate/cursor.rs` → `paginate`; the crate roots belong to no layer.
+/// `src/http/pagination/link.rs` → `http`; the crate roots belong to no layer.
 fn module_of(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(src()).ok()?;
     let first = inside.iter().next()?.to_str()?.trim_end_matches(".rs").to_owned();

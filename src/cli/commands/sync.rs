@@ -16,7 +16,7 @@ use crate::cli::output::progress::Progress;
 use crate::cli::output::{estimate, printer, summary};
 use crate::cli::patience::Patience;
 use crate::cli::trust::Use;
-use crate::cli::{open, signals};
+use crate::cli::{open, signals, simulated};
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
 use crate::plan;
@@ -207,6 +207,11 @@ async fn execute(
     let report = sync::run(&|run| plan_for(prepared, options, run), services, beginning).await?;
     progress.close();
     conclude(prepared.name(), &report, shared);
+    let speaks = !shared.quiet && !shared.json && shared.log_format == LogFormat::Text;
+    let from_simulator = prepared.source.simulate.is_some() && speaks;
+    if let Some(step) = simulated::next_step(&report.streams).filter(|_| from_simulator) {
+        printer::talk(&step);
+    }
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,

@@ -1,5 +1,6 @@
 //! What several tests need.
 
+pub(crate) mod book;
 pub(crate) mod dice;
 pub(crate) mod fake;
 pub(crate) mod postgres;

@@ -7,75 +7,83 @@ use crate::api::out::Out;
 /// Bytes of the prose that bodies are cut from.
 const POOL_BYTES: usize = 512 * 1024;
 
-const WORDS: &[&str] = &[
-    "the",
-    "release",
-    "team",
-    "of",
-    "and",
-    "customer",
-    "service",
-    "in",
-    "deploys",
-    "to",
-    "a",
-    "review",
-    "incident",
-    "for",
-    "latency",
-    "dashboard",
-    "with",
-    "owner",
-    "is",
-    "planned",
-    "rollback",
-    "when",
-    "traffic",
-    "grows",
-    "database",
-    "index",
-    "search",
-    "we",
-    "decided",
-    "that",
-    "billing",
-    "invoices",
-    "are",
-    "sent",
-    "every",
-    "month",
-    "after",
-    "approval",
-    "by",
-    "finance",
-    "naïve",
-    "café",
-    "über",
-    "migration",
-    "checklist",
-    "on",
-    "call",
-    "rota",
-    "alert",
-    "threshold",
-    "quarter",
-    "roadmap",
-    "depends",
-    "upon",
-    "partner",
-    "API",
-    "token",
-    "expires",
-    "before",
-    "support",
-    "answers",
-    "within",
-    "two",
-    "hours",
-    "test",
-    "environment",
-    "resets",
-    "nightly",
+/// Who or what sentences are about.
+const SUBJECTS: &[&str] = &[
+    "The release team",
+    "The on-call engineer",
+    "Finance",
+    "The café and canteen crew",
+    "Every new colleague",
+    "The search index",
+    "Our partner in São Paulo",
+    "The billing service",
+    "The data platform",
+    "The owner of this page",
+    "The nightly test run",
+    "Customer support",
+    "The migration checklist",
+    "The naïve first version",
+    "A reviewer",
+];
+
+/// What they do.
+const VERBS: &[&str] = &[
+    "checks",
+    "updates",
+    "replaces",
+    "documents",
+    "monitors",
+    "restores",
+    "reviews",
+    "measures",
+    "prepares",
+    "depends on",
+    "reports",
+    "approves",
+];
+
+/// To what they do it.
+const OBJECTS: &[&str] = &[
+    "the incident timeline",
+    "the rollback plan",
+    "the alert thresholds",
+    "the monthly invoices",
+    "the API tokens that expire this quarter",
+    "the dashboard for latency",
+    "the staging environment",
+    "the customer database",
+    "the rota for the next two weeks",
+    "the roadmap",
+    "the list of open decisions",
+    "the backup of the über-cluster",
+];
+
+/// When, why or where.
+const ENDINGS: &[&str] = &[
+    "before each deploy",
+    "after approval by finance",
+    "when traffic grows",
+    "every Monday at nine",
+    "within two hours",
+    "as agreed in the last retrospective",
+    "because the old process took too long",
+    "until the migration is finished",
+    "in all regions",
+    "together with the security team",
+    "once the review is done",
+    "if an alert lasts longer than five minutes",
+];
+
+/// Headings within a page.
+const HEADINGS: &[&str] = &[
+    "Background",
+    "Decision",
+    "Next steps",
+    "How we measure it",
+    "Open questions",
+    "Who to ask",
+    "Risks and mitigations",
+    "Before you begin",
 ];
 
 const OPENERS: &[&str] = &[
@@ -190,29 +198,37 @@ fn storage_piece(dice: u64, text: &mut String) {
             "<ac:structured-macro ac:name=\\\"info\\\" ac:schema-version=\\\"1\\\"><ac:rich-text-body><p>",
             "</p></ac:rich-text-body></ac:structured-macro>",
         ),
-        3 => ("<p><strong>Note:</strong> ", " &amp; more &ldquo;soon&rdquo;.</p>"),
+        3 => (
+            "<p><strong>Note:</strong> ",
+            " More details &amp; &ldquo;lessons learned&rdquo; follow.</p>",
+        ),
         _ => ("<p>", "</p>"),
     };
-    let words = if dice.is_multiple_of(9) { 4 } else { 20 + below(dice >> 8, 40) };
     text.push_str(open);
-    sentence(dice, words, text);
+    if dice.is_multiple_of(9) {
+        text.push_str(HEADINGS[below(dice >> 8, HEADINGS.len())]);
+    } else {
+        sentences(dice, 2 + below(dice >> 8, 3), text);
+    }
     text.push_str(close);
 }
 
 fn plain_piece(dice: u64, text: &mut String) {
-    sentence(dice, 8 + below(dice >> 8, 12), text);
+    sentences(dice, 1, text);
     text.push(' ');
 }
 
-fn sentence(mut dice: u64, words: usize, text: &mut String) {
-    for at in 0..words {
-        dice = mix(dice);
+fn sentences(mut dice: u64, count: usize, text: &mut String) {
+    for at in 0..count {
         if at > 0 {
             text.push(' ');
         }
-        text.push_str(WORDS[below(dice, WORDS.len())]);
+        for (part, end) in [(SUBJECTS, " "), (VERBS, " "), (OBJECTS, " "), (ENDINGS, ".")] {
+            dice = mix(dice);
+            text.push_str(part[below(dice, part.len())]);
+            text.push_str(end);
+        }
     }
-    text.push('.');
 }
 
 /// A title; the number keeps it apart from all others of its kind.
