@@ -339,5 +339,8 @@ async fn a_budget_of_a_connection_that_counts_no_points_is_said_to_be_none() {
     assert!(!work.path(".weir").exists());
     let (exit, said) = work.start_with(&one, &["--max-points", "9"], "").end().await;
     assert_eq!(exit, Some(2), "{said}");
-    assert!(said.contains("counts no points") && said.contains("quota == 'points'"), "{said}");
+    assert!(
+        said.contains("has no quota of points") && said.contains("quota == 'points'"),
+        "{said}"
+    );
 }

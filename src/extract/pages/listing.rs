@@ -21,7 +21,7 @@ pub(crate) struct Listing<'plan> {
     pub(crate) path: &'plan Template,
     pub(crate) query: &'plan [(String, Template)],
     pub(crate) pager: &'plan Pager,
-    /// What leads to it from the slice: values of variables; the records that it fetches (`probe.rs`); or the
+    /// What leads to it from the slice: values of variables; the records that it fetches (`fetch_by_id.rs`); or the
     /// name of the own route, where it is taken for one that only shows records.
     pub(crate) with: Vec<String>,
     pub(crate) at: Position,
