@@ -8,9 +8,9 @@ use std::sync::{
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
-use crate::extract::messages::{Note, Slice};
+use crate::extract::messages::{Slice, SliceEvent};
 use crate::extract::pages::rows::RowBuilder;
-use crate::extract::run_context::Env;
+use crate::extract::run_context::RunContext;
 use crate::plan::{OWN, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::planner::read_plan::ReadPlan;
@@ -21,18 +21,18 @@ use crate::report::counters::Stats;
 use crate::report::{Event, SliceError};
 
 /// What the workers of a stream share.
-pub(crate) struct Shared {
-    pub(crate) env: Arc<Env>,
+pub(crate) struct StreamContext {
+    pub(crate) env: Arc<RunContext>,
     pub(crate) plan: Arc<StreamPlan>,
     /// What the run reads of the stream, and how.
-    pub(crate) way: ReadPlan,
+    pub(crate) read_plan: ReadPlan,
     pub(crate) stats: Arc<Stats>,
     /// Per queue of the plan the feeder, where this stream feeds it.
     pub(crate) feeders: Vec<Option<Feeder>>,
     pub(crate) rows: Option<RowBuilder>,
     /// Whether it is remembered how records look.
-    pub(crate) looks: bool,
-    pub(crate) notes: mpsc::Sender<Note>,
+    pub(crate) fingerprints: bool,
+    pub(crate) notes: mpsc::Sender<SliceEvent>,
     /// Rows that may still be taken.
     pub(crate) allowance: Mutex<Option<u64>>,
     /// Per request the page size asked for now; 0 where the API takes none.
@@ -53,16 +53,16 @@ pub(crate) struct Shared {
     pub(crate) refused: Mutex<Vec<usize>>,
 }
 
-impl Shared {
+impl StreamContext {
     /// The requests of this run.
     pub(crate) fn requests(&self) -> &[RequestPlan] {
-        self.way.requests(&self.plan)
+        self.read_plan.requests(&self.plan)
     }
 
     /// Value of the cursor before which a newest-first listing ends.
     pub(crate) fn bound(&self) -> Option<i64> {
         let cursor = self.plan.cursor.as_ref()?;
-        match self.way {
+        match self.read_plan {
             ReadPlan::Full { .. } | ReadPlan::FromAnchor => cursor.anchor,
             ReadPlan::Changes { since } | ReadPlan::ChangedParents { since, .. } => Some(since),
             ReadPlan::Backfill { from, .. } => Some(from),
@@ -78,20 +78,20 @@ impl Shared {
 
     /// Whether what changed is read, not all there is.
     pub(crate) fn reads_changes(&self) -> bool {
-        self.way.sends_changes(&self.plan)
+        self.read_plan.sends_changes(&self.plan)
     }
 
     /// Whether all there is can be read instead of what changed, if the API refuses to list that. Where
     /// there is an anchor, or a range was asked for, it is not the same.
     pub(crate) fn may_read_whole(&self) -> bool {
         let anchored = self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
-        let since = self.way.bound().is_some();
+        let since = self.read_plan.bound().is_some();
         since && !anchored && self.reads_changes() && self.plan.changes_apart
     }
 
     /// Whether the route's slices are those of the stream's own requests.
     pub(crate) fn is_by_parents(&self) -> bool {
-        self.way.has_slices_by_parents(&self.plan)
+        self.read_plan.has_slices_by_parents(&self.plan)
     }
 
     /// Whether the stream's own requests need a queue, and not only its route.
@@ -102,7 +102,7 @@ impl Shared {
 
     /// Name of the route.
     pub(crate) fn route(&self) -> &str {
-        self.plan.routes.get(self.way.route()).map_or(OWN, |route| &route.name)
+        self.plan.routes.get(self.read_plan.route()).map_or(OWN, |route| &route.name)
     }
 
     /// Whether the API has served a request.
@@ -132,20 +132,20 @@ impl Shared {
         first
     }
 
-    pub(crate) async fn tell(&self, note: Note) -> Result<()> {
+    pub(crate) async fn tell(&self, note: SliceEvent) -> Result<()> {
         self.notes.send(note).await.map_err(|_| Error::target("the writer has stopped"))
     }
 
     /// Notes that a part of a slice is missing.
     pub(crate) async fn leave(&self, failed: FailedSlice, gap: String) -> Result<()> {
         self.incomplete.store(true, Ordering::Relaxed);
-        self.tell(Note::Left(failed, gap)).await
+        self.tell(SliceEvent::Left(failed, gap)).await
     }
 
     /// Notes that rows are missing.
     pub(crate) async fn gap(&self, gap: impl Into<String> + Send) -> Result<()> {
         self.incomplete.store(true, Ordering::Relaxed);
-        self.tell(Note::Gap(gap.into())).await
+        self.tell(SliceEvent::Gap(gap.into())).await
     }
 
     /// A refused slice as it is remembered.

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::extract::sharing::fused::Seat;
-use crate::extract::sharing::listings::Walker;
+use crate::extract::sharing::fused::FusedRequest;
+use crate::extract::sharing::listings::SharedListing;
 use crate::progress::versions::KnownLooks;
 use crate::queue::{Consumer, Watch};
 
@@ -19,11 +19,11 @@ pub(crate) struct RequestLinks {
     /// Number of the request among those of its stream.
     pub(crate) number: usize,
     /// Records whose rows need not be asked for again; `None`: all are asked for.
-    pub(crate) looks: Option<KnownLooks>,
+    pub(crate) fingerprints: Option<KnownLooks>,
     /// The stream's place among those that ask for the same objects.
-    pub(crate) seat: Option<Seat>,
+    pub(crate) fused: Option<FusedRequest>,
     /// The stream's place among those that read the same listing.
-    pub(crate) walker: Option<Walker>,
+    pub(crate) shared_listing: Option<SharedListing>,
     /// Queues that must be complete, each with its number.
     pub(crate) watches: Vec<(usize, Watch)>,
     /// Size of the first page of a slice's listing; `None`: that of any other.
@@ -37,9 +37,9 @@ impl RequestLinks {
     pub(crate) fn new(number: usize) -> Self {
         Self {
             number,
-            looks: None,
-            seat: None,
-            walker: None,
+            fingerprints: None,
+            fused: None,
+            shared_listing: None,
             watches: Vec::new(),
             opening: None,
             value_limit: AtomicUsize::new(usize::MAX),

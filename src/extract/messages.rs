@@ -51,7 +51,7 @@ impl Slice {
 
 /// What a worker tells of its slice.
 #[derive(Debug)]
-pub(crate) enum Note {
+pub(crate) enum SliceEvent {
     /// A page was read.
     Page {
         slice: Arc<Slice>,
@@ -67,7 +67,7 @@ pub(crate) enum Note {
         /// Whether nothing of the slice was left out so far.
         whole: bool,
         /// How records looked by which a later run tells whether they have changed.
-        sights: Vec<Sight>,
+        sights: Vec<SeenRecord>,
     },
     /// Its parents have not changed: nothing was asked.
     Unchanged(Slice),
@@ -89,7 +89,7 @@ pub(crate) enum Note {
 
 /// How a record looked.
 #[derive(Debug)]
-pub(crate) struct Sight {
+pub(crate) struct SeenRecord {
     /// Its id, with a hash of how it looked.
     pub(crate) item: Item,
     /// Whether its row is not read, and the old one stays.

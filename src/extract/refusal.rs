@@ -8,13 +8,13 @@ use std::{
 use arrow_array::RecordBatch;
 
 use crate::error::{Error, Kind, Result};
-use crate::extract::messages::{Note, Slice};
+use crate::extract::messages::{Slice, SliceEvent};
 use crate::extract::pages::fingerprint::ids;
-use crate::extract::pages::listing::{Lean, Listing};
+use crate::extract::pages::listing::{Listing, ReducedRequest};
 use crate::extract::pages::page::{Fetched, is_child};
 use crate::extract::pages::split::halves;
-use crate::extract::sharing::fused::{Refusal, Seat};
-use crate::extract::slice::Walk;
+use crate::extract::sharing::fused::{FusedRequest, RequestRefusal};
+use crate::extract::slice::SliceRun;
 use crate::http::answer::{Answer, Cause, Failed, is_too_long};
 use crate::progress::saved::Doubt;
 use crate::report::{Event, SliceError};
@@ -26,7 +26,7 @@ const MAX_RESTARTS: u32 = 3;
 /// Pages in a row that are passed over, since none of them can be read, before the slice fails.
 const MAX_UNREAD: u32 = 10;
 
-impl<'run> Walk<'run> {
+impl<'run> SliceRun<'run> {
     /// Goes on after a page that was not read; breaks where the slice ends with it.
     pub(crate) async fn unread(
         &mut self,
@@ -64,7 +64,7 @@ impl<'run> Walk<'run> {
                 let known = self.shared.env.client.lockout.error();
                 return Err(known.unwrap_or_else(|| Error::new(Kind::Credentials, what)));
             }
-            self.route_refused(Refusal { path, status, message, gone: false }).await?;
+            self.route_refused(RequestRefusal { path, status, message, gone: false }).await?;
             return Ok(ControlFlow::Continue(()));
         }
         if then == Then::RestartSlice {
@@ -119,7 +119,7 @@ impl<'run> Walk<'run> {
         if whole {
             let slice = Some(Arc::clone(&self.slice));
             let doubt = Doubt { kind: listing.kind(), child: false, failed };
-            shared.tell(Note::Gone { slice, doubt }).await?;
+            shared.tell(SliceEvent::Gone { slice, doubt }).await?;
             return Ok(ControlFlow::Break(()));
         }
         self.whole &= listing.depth > 0;
@@ -128,7 +128,7 @@ impl<'run> Walk<'run> {
         let left = items.filter(|item| failed.values.iter().any(|value| **value == *item.value));
         failed.carried = left.map(|item| item.carried.to_string()).collect();
         let doubt = Doubt { kind: listing.kind(), child: true, failed };
-        shared.tell(Note::Gone { slice: None, doubt }).await?;
+        shared.tell(SliceEvent::Gone { slice: None, doubt }).await?;
         Ok(ControlFlow::Continue(()))
     }
 
@@ -166,7 +166,7 @@ impl<'run> Walk<'run> {
         if cause == Cause::Heavy && !costly.is_empty() && listing.lean.is_none() && single {
             let message =
                 format!("read without {costly}, because the server fails with it: {message}");
-            let lean = Some(Lean { status, message });
+            let lean = Some(ReducedRequest { status, message });
             self.open.push(Listing { narrow: smallest, lean, ..listing });
             return Ok(ControlFlow::Continue(()));
         }
@@ -193,12 +193,12 @@ impl<'run> Walk<'run> {
     /// Takes note that a request which others share with it is refused.
     pub(crate) async fn note_refused(&self) -> Result<()> {
         let number = self.slice.request;
-        let refused = self.links.seat.as_ref().is_some_and(Seat::is_refused);
+        let refused = self.links.fused.as_ref().is_some_and(FusedRequest::is_refused);
         if !refused || self.shared.is_refused(number) {
             return Ok(());
         }
         self.shared.refuse(number);
-        self.shared.tell(Note::RouteRefused).await
+        self.shared.tell(SliceEvent::RouteRefused).await
     }
 
     /// Whether a refusal of a listing's next page would say that the API does not serve the route.
@@ -217,7 +217,7 @@ impl<'run> Walk<'run> {
 
     /// Goes on without the route, value by value or from the slice's start; where that is not possible, the
     /// stream is to be read anew without it.
-    pub(crate) async fn route_refused(&mut self, refusal: Refusal) -> Result<()> {
+    pub(crate) async fn route_refused(&mut self, refusal: RequestRefusal) -> Result<()> {
         let shared = self.shared;
         let first = shared.refuse(self.slice.request);
         let routed = &self.request.routed;
@@ -234,20 +234,20 @@ impl<'run> Walk<'run> {
         Ok(())
     }
 
-    async fn tell_refused(&self, refusal: &Refusal) -> Result<()> {
+    async fn tell_refused(&self, refusal: &RequestRefusal) -> Result<()> {
         let shared = self.shared;
         let stream = Some(shared.plan.name.clone());
         let route = shared.route();
         let message =
             format!("{refusal}; the route `{route}` is left for the stream's own requests");
         shared.env.client.reporter.report(&Event::Warning { stream, message });
-        shared.tell(Note::RouteRefused).await
+        shared.tell(SliceEvent::RouteRefused).await
     }
 
     /// The own request was answered where the shared one was refused: it was not because of the object.
     pub(crate) async fn settle_doubt(&mut self) -> Result<()> {
         let Some(refusal) = self.doubted.take() else { return Ok(()) };
-        let first = self.links.seat.as_ref().is_some_and(Seat::refuse);
+        let first = self.links.fused.as_ref().is_some_and(FusedRequest::refuse);
         if !first {
             return Ok(());
         }
@@ -268,7 +268,7 @@ impl<'run> Walk<'run> {
         };
         let rest = self.rest();
         let slice = std::mem::replace(&mut self.slice, Arc::clone(&anew));
-        self.shared.tell(Note::Restart { slice, anew, rest }).await
+        self.shared.tell(SliceEvent::Restart { slice, anew, rest }).await
     }
 
     /// Records a refusal; the slice goes on where only a page, or one of its values, is left out.
@@ -291,7 +291,7 @@ impl<'run> Walk<'run> {
             shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
             failed.carried.clear();
             failed.values = self.values_of(&listing);
-            shared.tell(Note::Part(failed)).await?;
+            shared.tell(SliceEvent::Part(failed)).await?;
             self.whole = false;
             return Ok(ControlFlow::Continue(()));
         }
@@ -301,7 +301,7 @@ impl<'run> Walk<'run> {
         let after = listing.pager.position_after_unread(&listing.at, size);
         let Some(at) = after.filter(|_| then == Then::SkipPage) else {
             shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
-            shared.tell(Note::Refused(Arc::clone(&self.slice), failed)).await?;
+            shared.tell(SliceEvent::Refused(Arc::clone(&self.slice), failed)).await?;
             return Ok(ControlFlow::Break(()));
         };
         let gap = format!("a page was left out: {}", failed.error.message);
@@ -316,10 +316,10 @@ impl<'run> Walk<'run> {
     pub(crate) async fn came_lean(
         &self,
         listing: &Listing<'_>,
-        lean: Lean,
+        lean: ReducedRequest,
         rows: Option<&RecordBatch>,
     ) -> Result<()> {
-        let Lean { status, message } = lean;
+        let ReducedRequest { status, message } = lean;
         let ids = match (&self.shared.plan.output, rows) {
             (Some(output), Some(rows)) => ids(rows, output).unwrap_or_default(),
             _ => Vec::new(),
@@ -333,6 +333,6 @@ impl<'run> Walk<'run> {
             message,
         };
         self.shared.record(&error);
-        self.shared.tell(Note::Part(self.shared.failed(&self.slice, error))).await
+        self.shared.tell(SliceEvent::Part(self.shared.failed(&self.slice, error))).await
     }
 }

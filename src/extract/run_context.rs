@@ -14,7 +14,7 @@ use crate::template::{Scope, Value};
 use crate::write::Target;
 
 /// What all streams of a run share.
-pub(crate) struct Env {
+pub(crate) struct RunContext {
     pub(crate) client: Client,
     pub(crate) target: Arc<dyn Target>,
     pub(crate) run: Run,
@@ -29,7 +29,7 @@ pub(crate) struct Env {
     pub(crate) clock: (DateTime<Utc>, Instant),
 }
 
-impl Env {
+impl RunContext {
     pub(crate) fn now(&self) -> DateTime<Utc> {
         let passed = TimeDelta::from_std(self.clock.1.elapsed()).unwrap_or(TimeDelta::zero());
         self.clock.0 + passed

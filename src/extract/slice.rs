@@ -9,16 +9,16 @@ use arrow_array::{BooleanArray, RecordBatch};
 
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::extract::context::Shared;
+use crate::extract::context::StreamContext;
 use crate::extract::links::RequestLinks;
-use crate::extract::messages::{Note, Sight, Slice};
-use crate::extract::pages::fetch_by_id::Came;
+use crate::extract::messages::{SeenRecord, Slice, SliceEvent};
+use crate::extract::pages::fetch_by_id::FetchedRows;
 use crate::extract::pages::listing::{Listing, own_listings};
 use crate::extract::pages::page::Fetched;
 use crate::extract::pages::request::first_url;
 use crate::extract::pages::resume::resumed;
 use crate::extract::pages::{fetch_by_id, page};
-use crate::extract::sharing::fused::{Refusal, Told};
+use crate::extract::sharing::fused::{FusedReply, RequestRefusal};
 use crate::http::answer::Answer;
 use crate::http::pagination::{Position, Step};
 use crate::plan::RequestPlan;
@@ -32,7 +32,7 @@ use crate::template::Scope;
 const MAX_UNSURE: usize = 20_000;
 
 /// How a slice begins.
-pub(crate) enum Start {
+pub(crate) enum SliceStart {
     /// With its first page.
     First,
     /// With the first page of the own request, after a refusal in an earlier run.
@@ -47,16 +47,17 @@ pub(crate) enum Start {
 
 /// Runs one slice to its end. Refused slices are recorded and count as run.
 pub(crate) async fn run(
-    shared: &Shared,
+    shared: &StreamContext,
     links: &RequestLinks,
     (slice, scope): (Slice, Arc<Scope>),
-    start: Start,
+    start: SliceStart,
 ) -> Result<()> {
     let Some(request) = shared.requests().get(slice.request) else { return Ok(()) };
     // What the earlier process has left out of it is not known slice by slice.
-    let whole = !matches!(start, Start::Begun(_)) || !shared.incomplete.load(Ordering::Relaxed);
+    let whole =
+        !matches!(start, SliceStart::Begun(_)) || !shared.incomplete.load(Ordering::Relaxed);
     let slice = Arc::new(slice);
-    let mut walk = Walk {
+    let mut slice_run = SliceRun {
         shared,
         links,
         request,
@@ -71,37 +72,37 @@ pub(crate) async fn run(
         doubted: None,
         unread: 0,
     };
-    if walk.begin(start).await?.is_break() {
+    if slice_run.begin(start).await?.is_break() {
         return Ok(());
     }
-    while let Some(listing) = walk.open.pop() {
+    while let Some(listing) = slice_run.open.pop() {
         if shared.enough.is_cancelled() {
             return Ok(());
         }
-        let tentative = walk.is_tentative(&listing);
+        let tentative = slice_run.is_tentative(&listing);
         match page::fetch(shared, links, &listing, tentative).await? {
             Answer::Read(fetched) => {
                 shared.env.answered.note(listing.kind());
-                walk.unread = 0;
+                slice_run.unread = 0;
                 if listing.is_fetching() {
-                    walk.read_fetched(listing, fetched).await?;
+                    slice_run.read_fetched(listing, fetched).await?;
                 } else {
-                    walk.read(listing, fetched).await?;
+                    slice_run.read(listing, fetched).await?;
                 }
             }
             other => {
-                if walk.unread(listing, other).await?.is_break() {
+                if slice_run.unread(listing, other).await?.is_break() {
                     return Ok(());
                 }
             }
         }
     }
-    walk.end().await
+    slice_run.end().await
 }
 
 /// A slice on its way.
-pub(crate) struct Walk<'run> {
-    pub(crate) shared: &'run Shared,
+pub(crate) struct SliceRun<'run> {
+    pub(crate) shared: &'run StreamContext,
     pub(crate) links: &'run RequestLinks,
     pub(crate) request: &'run RequestPlan,
     pub(crate) scope: Arc<Scope>,
@@ -119,59 +120,59 @@ pub(crate) struct Walk<'run> {
     /// Whether its listing has shown that it holds the children of its records.
     pub(crate) holds_children: bool,
     /// A refusal that may be about the object or about the route: the own request tells.
-    pub(crate) doubted: Option<Refusal>,
+    pub(crate) doubted: Option<RequestRefusal>,
     /// Pages in a row that were passed over.
     pub(crate) unread: u32,
 }
 
 /// What a page has brought.
 #[derive(Default)]
-struct News {
+struct PageResult {
     batch: Option<RecordBatch>,
     /// Whether a request beside the slice's own listing brought it.
     aside: bool,
     newest: Option<i64>,
     gap: Option<String>,
-    sights: Vec<Sight>,
+    sights: Vec<SeenRecord>,
 }
 
-impl<'run> Walk<'run> {
+impl<'run> SliceRun<'run> {
     /// The listings from which it starts; breaks when it is done without any.
-    async fn begin(&mut self, start: Start) -> Result<ControlFlow<()>> {
+    async fn begin(&mut self, start: SliceStart) -> Result<ControlFlow<()>> {
         let (shared, request) = (self.shared, self.request);
         let number = self.slice.request;
         match start {
-            Start::Derived => {
+            SliceStart::Derived => {
                 self.derive().await?;
                 return Ok(ControlFlow::Break(()));
             }
-            Start::Begun(begun) => {
+            SliceStart::Begun(begun) => {
                 let plan = (shared.plan.as_ref(), number);
                 let again = |one| resumed(plan, request, &self.scope, one);
                 self.open = begun.into_iter().filter_map(again).collect();
             }
-            Start::Together => {
-                let seat = self.links.seat.as_ref();
-                let told = match seat {
-                    Some(seat) => seat.ask(shared, self.slice.from, &self.scope).await?,
-                    None => Told::Alone,
+            SliceStart::Together => {
+                let fused = self.links.fused.as_ref();
+                let told = match fused {
+                    Some(fused) => fused.ask(shared, self.slice.from, &self.scope).await?,
+                    None => FusedReply::Alone,
                 };
                 match told {
-                    Told::Alone => {
+                    FusedReply::Alone => {
                         self.note_refused().await?;
                         self.open = self.own_listings();
                     }
-                    Told::Refused(refusal) if refusal.gone => {
+                    FusedReply::Refused(refusal) if refusal.gone => {
                         let listing = Listing::first((number, request), &self.scope);
-                        let Refusal { path, status, message, .. } = refusal;
+                        let RequestRefusal { path, status, message, .. } = refusal;
                         let error = self.slice_error(&listing, &path, (status, message));
                         return self.gone(&listing, error).await;
                     }
-                    Told::Refused(refusal) => {
+                    FusedReply::Refused(refusal) => {
                         self.doubted = Some(refusal);
                         self.open = self.own_listings();
                     }
-                    Told::Part(part) => {
+                    FusedReply::AnswerPart(part) => {
                         let next = part
                             .next
                             .as_deref()
@@ -186,15 +187,15 @@ impl<'run> Walk<'run> {
                     }
                 }
             }
-            Start::First if request.routed.silent => {}
-            Start::First
+            SliceStart::First if request.routed.silent => {}
+            SliceStart::First
                 if !shared.is_refused(number)
                     && request.routed.embedded.is_none()
                     && !(request.routed.fetch.is_some() && shared.plan.limit.is_some()) =>
             {
                 self.open = vec![Listing::first((number, request), &self.scope)];
             }
-            Start::First | Start::Again => self.open = self.own_listings(),
+            SliceStart::First | SliceStart::Again => self.open = self.own_listings(),
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -229,7 +230,7 @@ impl<'run> Walk<'run> {
         }
         Stats::add(&shared.stats.derived, 1);
         shared.stats.done.fetch_add(1, Ordering::Relaxed);
-        self.tell(News { batch, ..News::default() }).await
+        self.tell(PageResult { batch, ..PageResult::default() }).await
     }
 
     /// Delivers a page, and opens what it leads to.
@@ -282,7 +283,7 @@ impl<'run> Walk<'run> {
         let request = listing.request;
         let known = (!single).then_some(&mut self.known);
         let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
-        let (batch, looks) = (delivered.batch, delivered.looks);
+        let (batch, fingerprints) = (delivered.batch, delivered.fingerprints);
         let whole = lean.is_none();
         if let Some(lean) = lean {
             self.came_lean(&listing, lean, batch.as_ref()).await?;
@@ -303,14 +304,14 @@ impl<'run> Walk<'run> {
             None => self.open.extend(children),
         }
         let sights = if request.routed.fetch.is_some() {
-            let (same, others) = fetch_by_id::split(looks, self.links.looks.as_ref());
+            let (same, others) = fetch_by_id::split(fingerprints, self.links.fingerprints.as_ref());
             fetch_by_id::open(&mut self.open, (self.slice.request, request), &self.scope, others);
             same.into_iter().map(|look| look.sight(true)).collect()
         } else {
-            let sights = looks.into_iter().map(|look| look.sight(false));
-            sights.map(|sight| Sight { whole, ..sight }).collect()
+            let sights = fingerprints.into_iter().map(|look| look.sight(false));
+            sights.map(|sight| SeenRecord { whole, ..sight }).collect()
         };
-        self.tell(News { batch, aside, newest, gap, sights }).await
+        self.tell(PageResult { batch, aside, newest, gap, sights }).await
     }
 
     /// Tells what says that a listing may have more than came.
@@ -397,11 +398,11 @@ impl<'run> Walk<'run> {
                 let path = first_url(&shared.env.client.access.base_url, &listing)?;
                 let path = path.path().to_owned();
                 let message = format!("it does not go by ids: {other} was not asked for");
-                let refusal = Refusal { path, status: None, message, gone: false };
+                let refusal = RequestRefusal { path, status: None, message, gone: false };
                 return self.route_refused(refusal).await;
             }
         };
-        let Came { batch, mut sights, left } = came;
+        let FetchedRows { batch, mut sights, left } = came;
         if let Some(lean) = lean {
             for sight in &mut sights {
                 sight.whole = false;
@@ -417,9 +418,9 @@ impl<'run> Walk<'run> {
             self.whole = false;
             shared.incomplete.store(true, Ordering::Relaxed);
             // The next run makes up for it by the stream's own requests.
-            shared.tell(Note::RouteRefused).await?;
+            shared.tell(SliceEvent::RouteRefused).await?;
         }
-        self.tell(News { batch: Some(batch), gap, sights, ..News::default() }).await
+        self.tell(PageResult { batch: Some(batch), gap, sights, ..PageResult::default() }).await
     }
 
     /// Size of a listing's next page after one that had to be small: it grows back to what is usual.
@@ -479,15 +480,15 @@ impl<'run> Walk<'run> {
 
     async fn end(mut self) -> Result<()> {
         self.shared.stats.done.fetch_add(1, Ordering::Relaxed);
-        if self.told { Ok(()) } else { self.tell(News::default()).await }
+        if self.told { Ok(()) } else { self.tell(PageResult::default()).await }
     }
 
     /// Tells what a page has brought, and which listings are left.
-    async fn tell(&mut self, news: News) -> Result<()> {
+    async fn tell(&mut self, news: PageResult) -> Result<()> {
         self.told = self.open.is_empty();
-        let News { batch, aside, newest, gap, sights } = news;
+        let PageResult { batch, aside, newest, gap, sights } = news;
         let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
-        let page = Note::Page { slice, batch, aside, rest, newest, gap, whole, sights };
+        let page = SliceEvent::Page { slice, batch, aside, rest, newest, gap, whole, sights };
         self.shared.tell(page).await
     }
 

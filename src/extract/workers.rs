@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::error::{Error, Kind, Result};
-use crate::extract::context::Shared;
+use crate::extract::context::StreamContext;
 use crate::extract::links::{AssignedRequest, RequestLinks};
-use crate::extract::messages::{Note, Slice};
+use crate::extract::messages::{Slice, SliceEvent};
 use crate::extract::slice;
-use crate::extract::slice::Start;
+use crate::extract::slice::SliceStart;
 use crate::http::client::interrupted;
 use crate::http::exchange::Method;
 use crate::http::request::unfilled;
@@ -26,7 +26,7 @@ use crate::template::{Expression, Scope, Value};
 const RETRIED: u64 = 1 << 40;
 
 /// The slices of one request.
-pub(crate) struct Source {
+pub(crate) struct SliceSource {
     pub(crate) links: RequestLinks,
     consumer: Option<Consumer>,
     /// Slices that an earlier process had begun.
@@ -44,7 +44,7 @@ pub(crate) struct Source {
 }
 
 /// What earlier runs and processes left of a request.
-pub(crate) struct Past {
+pub(crate) struct SliceHistory {
     /// Slices that are begun.
     pub(crate) begun: Vec<OpenSlice>,
     /// Slices that are done.
@@ -56,15 +56,15 @@ pub(crate) struct Past {
 }
 
 /// A slice to be run.
-struct Next {
+struct NextSlice {
     slice: Slice,
     scope: Arc<Scope>,
-    start: Start,
+    start: SliceStart,
 }
 
-impl Source {
-    pub(crate) fn new(assigned: AssignedRequest, past: Past, marks: bool) -> Self {
-        let Past { begun, finished: mut taken, failed, known } = past;
+impl SliceSource {
+    pub(crate) fn new(assigned: AssignedRequest, past: SliceHistory, marks: bool) -> Self {
+        let SliceHistory { begun, finished: mut taken, failed, known } = past;
         let AssignedRequest { consumer, links } = assigned;
         for open in &begun {
             taken.insert(open.from, open.to);
@@ -84,8 +84,8 @@ impl Source {
     }
 
     /// Whether the children of any of these parents must be asked for.
-    fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
-        let (Some(known), ReadPlan::ChangedParents { since, .. }) = (&self.known, shared.way)
+    fn has_changed(&self, shared: &StreamContext, items: &[Item]) -> bool {
+        let (Some(known), ReadPlan::ChangedParents { since, .. }) = (&self.known, shared.read_plan)
         else {
             return true;
         };
@@ -107,15 +107,15 @@ impl Source {
     }
 
     /// Whether the bound does not hold for these parents, since one has appeared after it.
-    fn is_unbounded(&self, shared: &Shared, items: &[Item]) -> bool {
-        let (Some(known), ReadPlan::Changes { .. }) = (&self.known, shared.way) else {
+    fn is_unbounded(&self, shared: &StreamContext, items: &[Item]) -> bool {
+        let (Some(known), ReadPlan::Changes { .. }) = (&self.known, shared.read_plan) else {
             return false;
         };
         items.iter().any(|item| known.lacks(item))
     }
 
     /// The next slice; `None` after the last.
-    async fn next(&self, shared: &Shared, base: &Scope) -> Result<Option<Next>> {
+    async fn next(&self, shared: &StreamContext, base: &Scope) -> Result<Option<NextSlice>> {
         let Some(request) = shared.requests().get(self.links.number) else { return Ok(None) };
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(OpenSlice { from, to, number, attempt, items, listings, .. }) = begun {
@@ -127,9 +127,9 @@ impl Source {
             let items: Vec<_> = items.into_iter().map(item).collect();
             let unbounded = self.is_unbounded(shared, &items);
             let slice = Slice { from, to, number, attempt, items, unbounded, ..Slice::default() };
-            return self.ready(request, base, slice, Start::Begun(listings)).map(Some);
+            return self.ready(request, base, slice, SliceStart::Begun(listings)).map(Some);
         }
-        if shared.way == ReadPlan::Retry {
+        if shared.read_plan == ReadPlan::Retry {
             return self.refused(request, base);
         }
         let mut next = self.next.lock().await;
@@ -147,22 +147,22 @@ impl Source {
                 let changed = self.has_changed(shared, &items);
                 let unbounded = self.is_unbounded(shared, &items);
                 let slice = Slice { from, to, items, unbounded, ..Slice::default() };
-                let mut next = self.ready(request, base, slice, Start::First)?;
+                let mut next = self.ready(request, base, slice, SliceStart::First)?;
                 let wanted = changed && holds(only.as_ref(), &next.scope)?;
                 let derive = request.routed.derive.as_ref().map(|derive| &derive.when);
                 let derived = derive.is_some() && holds(derive, &next.scope)?;
-                if let Some(seat) = &self.links.seat {
-                    seat.say(from, wanted && !derived);
+                if let Some(fused) = &self.links.fused {
+                    fused.say(from, wanted && !derived);
                 }
                 if wanted {
-                    next.start = match (derived, &self.links.seat) {
-                        (true, _) => Start::Derived,
-                        (false, Some(_)) => Start::Together,
-                        (false, None) => Start::First,
+                    next.start = match (derived, &self.links.fused) {
+                        (true, _) => SliceStart::Derived,
+                        (false, Some(_)) => SliceStart::Together,
+                        (false, None) => SliceStart::First,
                     };
                     return Ok(Some(next));
                 }
-                let told = shared.notes.send(Note::Unchanged(next.slice)).await;
+                let told = shared.notes.send(SliceEvent::Unchanged(next.slice)).await;
                 told.map_err(|_| Error::target("the writer has stopped"))?;
             }
         }
@@ -172,11 +172,11 @@ impl Source {
             return Ok(None);
         }
         let slice = Slice { from: number, to: number + 1, number, ..Slice::default() };
-        self.ready(request, base, slice, Start::First).map(Some)
+        self.ready(request, base, slice, SliceStart::First).map(Some)
     }
 
     /// The next of the slices that an earlier run was refused.
-    fn refused(&self, request: &RequestPlan, base: &Scope) -> Result<Option<Next>> {
+    fn refused(&self, request: &RequestPlan, base: &Scope) -> Result<Option<NextSlice>> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).pop();
         failed.map(|(at, failed)| self.again(request, base, at, failed)).transpose()
     }
@@ -187,7 +187,7 @@ impl Source {
         base: &Scope,
         from: u64,
         failed: FailedSlice,
-    ) -> Result<Next> {
+    ) -> Result<NextSlice> {
         let carried = failed.carried.into_iter().chain(std::iter::repeat(String::new()));
         let item = |(value, carried): (String, String)| Item {
             value: value.into(),
@@ -197,7 +197,7 @@ impl Source {
         let items = failed.values.into_iter().zip(carried).map(item).collect();
         let number = failed.number;
         let slice = Slice { from, to: from + 1, number, items, ..Slice::default() };
-        self.ready(request, base, slice, Start::Again)
+        self.ready(request, base, slice, SliceStart::Again)
     }
 
     /// A slice with the variables of its request and the parents whose rows it replaces.
@@ -206,8 +206,8 @@ impl Source {
         request: &RequestPlan,
         base: &Scope,
         slice: Slice,
-        start: Start,
-    ) -> Result<Next> {
+        start: SliceStart,
+    ) -> Result<NextSlice> {
         let scope = match &request.iterate {
             Iterate::Once => base.clone(),
             Iterate::Queue { chunk, variable, carried, .. } => {
@@ -230,12 +230,16 @@ impl Source {
         };
         let scope = Arc::new(scope);
         let parents = if self.marks { parents(request, &slice.items, &scope)? } else { Vec::new() };
-        Ok(Next { slice: Slice { request: self.links.number, parents, ..slice }, scope, start })
+        Ok(NextSlice {
+            slice: Slice { request: self.links.number, parents, ..slice },
+            scope,
+            start,
+        })
     }
 
     /// What can be said of the queue: a stream whose parent failed must not pass for whole.
-    async fn supply(&self, shared: &Shared) -> Result<Supply> {
-        let supply = self.consumer.as_ref().filter(|_| shared.way != ReadPlan::Retry);
+    async fn supply(&self, shared: &StreamContext) -> Result<Supply> {
+        let supply = self.consumer.as_ref().filter(|_| shared.read_plan != ReadPlan::Retry);
         let supply = supply.map_or(Supply::Complete, Consumer::supply);
         let queue = match shared.requests().get(self.links.number).map(|request| &request.iterate) {
             Some(Iterate::Queue { queue, .. }) => *queue,
@@ -252,7 +256,7 @@ impl Source {
     }
 
     /// Waits until the queues are complete whose values the records must have.
-    async fn await_watched(&self, shared: &Shared) -> Result<()> {
+    async fn await_watched(&self, shared: &StreamContext) -> Result<()> {
         for (queue, watch) in &self.links.watches {
             let supply = watch.complete().await;
             if supply >= Supply::Interrupted {
@@ -262,7 +266,7 @@ impl Source {
         Ok(())
     }
 
-    async fn judge(&self, shared: &Shared, number: usize, supply: Supply) -> Result<()> {
+    async fn judge(&self, shared: &StreamContext, number: usize, supply: Supply) -> Result<()> {
         let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
         match supply {
             Supply::Complete | Supply::Bounded => {}
@@ -341,7 +345,7 @@ fn parents(request: &RequestPlan, items: &[Item], scope: &Arc<Scope>) -> Result<
 }
 
 /// Takes slices and runs them until there are none.
-pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Supply> {
+pub(crate) async fn work(shared: Arc<StreamContext>, source: Arc<SliceSource>) -> Result<Supply> {
     let mut base = shared.env.scope(&shared.plan);
     if let (Some(cursor), Some(bound)) = (&shared.plan.cursor, shared.bound()) {
         base = base.with("cursor".into(), cursor.rendered(bound));
@@ -360,7 +364,7 @@ pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Sup
             next = source.next(&shared, &base) => next?,
         };
         match next {
-            Some(Next { slice, mut scope, start }) => {
+            Some(NextSlice { slice, mut scope, start }) => {
                 if let Some(cursor) = shared.plan.cursor.as_ref().filter(|_| slice.unbounded) {
                     let start = cursor.rendered(cursor.start());
                     scope = Arc::new(scope.with("cursor".into(), start));

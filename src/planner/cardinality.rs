@@ -111,7 +111,7 @@ impl Assumptions {
 }
 
 /// How much there is.
-pub(crate) struct Outlook<'plan> {
+pub(crate) struct Cardinality<'plan> {
     pub(crate) plan: &'plan Plan,
     pub(crate) recall: &'plan Recall,
     pub(crate) now: DateTime<Utc>,
@@ -122,7 +122,7 @@ pub(crate) struct Outlook<'plan> {
     rows: BTreeMap<&'plan str, (f64, bool)>,
 }
 
-impl<'plan> Outlook<'plan> {
+impl<'plan> Cardinality<'plan> {
     pub(crate) fn new(plan: &'plan Plan, recall: &'plan Recall, now: DateTime<Utc>) -> Self {
         Self::assuming(Assumptions::LIKELY, plan, recall, now)
     }
@@ -257,9 +257,10 @@ impl<'plan> Outlook<'plan> {
     }
 
     /// Whether what a reach brings rests on assumptions.
-    pub(crate) fn is_assumed(&self, (stream, way): (&StreamPlan, ReadPlan)) -> bool {
-        let known = self.learnt(stream).is_some_and(|one| one.route == way.route_name(stream));
-        match way {
+    pub(crate) fn is_assumed(&self, (stream, read_plan): (&StreamPlan, ReadPlan)) -> bool {
+        let known =
+            self.learnt(stream).is_some_and(|one| one.route == read_plan.route_name(stream));
+        match read_plan {
             ReadPlan::Skip => false,
             ReadPlan::Full { .. } | ReadPlan::FromAnchor => !known,
             // How much has changed nobody knows before.

@@ -3,20 +3,20 @@
 use std::cmp::Ordering;
 
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
-use crate::planner::cardinality::{Assumptions, Outlook};
+use crate::planner::cardinality::{Assumptions, Cardinality};
 use crate::planner::numbers::{real, whole};
 use crate::planner::read_plan::ReadPlan;
 use crate::planner::{first_page, read_plan};
 
 /// What a stream is expected to ask for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Share {
+pub(crate) struct ExpectedCost {
     pub(crate) slices: f64,
     pub(crate) requests: f64,
     pub(crate) points: f64,
 }
 
-impl Share {
+impl ExpectedCost {
     fn add(&mut self, other: Self) {
         self.slices += other.slices;
         self.requests += other.requests;
@@ -40,16 +40,16 @@ fn points(stream: &StreamPlan, requests: f64, objects: f64) -> f64 {
     requests * real(stream.cost.base) + objects * real(stream.cost.object)
 }
 
-impl Outlook<'_> {
+impl Cardinality<'_> {
     /// What several streams ask for, each its share; of a request that they share the first has it.
-    pub(crate) fn shares(&self, all: &[(&StreamPlan, ReadPlan)]) -> Vec<Share> {
+    pub(crate) fn shares(&self, all: &[(&StreamPlan, ReadPlan)]) -> Vec<ExpectedCost> {
         let mut walked: Vec<String> = Vec::new();
-        let mut shares: Vec<Share> = Vec::new();
-        for (place, (stream, way)) in all.iter().enumerate() {
-            let mut share = Share::default();
-            if !way.is_skip() {
-                share = self.alone((stream, *way), &walked);
-                let walks = way
+        let mut shares: Vec<ExpectedCost> = Vec::new();
+        for (place, (stream, read_plan)) in all.iter().enumerate() {
+            let mut share = ExpectedCost::default();
+            if !read_plan.is_skip() {
+                share = self.alone((stream, *read_plan), &walked);
+                let walks = read_plan
                     .active(stream)
                     .filter(|(_, request)| matches!(request.iterate, Iterate::Once));
                 walked.extend(walks.map(|(_, request)| request.listing()));
@@ -61,9 +61,13 @@ impl Outlook<'_> {
     }
 
     /// What one stream asks for, requests that it shares aside, and listings that others have `walked`.
-    pub(crate) fn alone(&self, (stream, way): (&StreamPlan, ReadPlan), walked: &[String]) -> Share {
-        let share = self.expected((stream, way), walked);
-        if !way.is_full() || self.learnt(stream).is_none() {
+    pub(crate) fn alone(
+        &self,
+        (stream, read_plan): (&StreamPlan, ReadPlan),
+        walked: &[String],
+    ) -> ExpectedCost {
+        let share = self.expected((stream, read_plan), walked);
+        if !read_plan.is_full() || self.learnt(stream).is_none() {
             return share;
         }
         // Where there was nothing, there may be something now.
@@ -74,19 +78,27 @@ impl Outlook<'_> {
     }
 
     /// The same, as if a complete reading came out like the last one.
-    fn expected(&self, (stream, way): (&StreamPlan, ReadPlan), walked: &[String]) -> Share {
-        let bears = !way.active(stream).any(|(_, request)| {
+    fn expected(
+        &self,
+        (stream, read_plan): (&StreamPlan, ReadPlan),
+        walked: &[String],
+    ) -> ExpectedCost {
+        let bears = !read_plan.active(stream).any(|(_, request)| {
             matches!(request.iterate, Iterate::Once) && walked.contains(&request.listing())
         });
-        let route = way.route_name(stream);
+        let route = read_plan.route_name(stream);
         let learnt = self.learnt(stream);
         let learnt = learnt.filter(|learnt| learnt.route == route && learnt.bearer == bears);
-        match (way, learnt) {
-            (ReadPlan::Skip, _) => Share::default(),
+        match (read_plan, learnt) {
+            (ReadPlan::Skip, _) => ExpectedCost::default(),
             (ReadPlan::Retry, _) => {
                 let failed = self.recall.stream(&stream.name).failed.len();
                 let count = real(u64::try_from(failed).unwrap_or(u64::MAX));
-                Share { slices: count, requests: count, points: points(stream, count, count) }
+                ExpectedCost {
+                    slices: count,
+                    requests: count,
+                    points: points(stream, count, count),
+                }
             }
             (ReadPlan::Full { .. } | ReadPlan::FromAnchor, Some(learnt)) => {
                 let requests = real(learnt.requests.saturating_sub(learnt.shared));
@@ -98,22 +110,27 @@ impl Outlook<'_> {
                     _ if learnt.points > 0 || requests <= 0.0 => real(paid),
                     _ => points(stream, requests, real(learnt.rows.saturating_sub(learnt.derived))),
                 };
-                Share { slices: real(learnt.slices), requests, points }
+                ExpectedCost { slices: real(learnt.slices), requests, points }
             }
-            _ => self.modelled(stream, way, walked),
+            _ => self.modelled(stream, read_plan, walked),
         }
     }
 
     /// The same by what requests are like.
-    fn modelled(&self, stream: &StreamPlan, way: ReadPlan, walked: &[String]) -> Share {
-        let mut share = Share::default();
-        let rows = self.rows_of(stream, way);
-        for (_, request) in way.active(stream) {
+    fn modelled(
+        &self,
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
+        walked: &[String],
+    ) -> ExpectedCost {
+        let mut share = ExpectedCost::default();
+        let rows = self.rows_of(stream, read_plan);
+        for (_, request) in read_plan.active(stream) {
             let once = matches!(request.iterate, Iterate::Once);
             if once && walked.contains(&request.listing()) {
                 continue;
             }
-            share.add(self.request((stream, way), request, rows));
+            share.add(self.request((stream, read_plan), request, rows));
         }
         share
     }
@@ -124,7 +141,7 @@ impl Outlook<'_> {
         (stream, read_plan): (&StreamPlan, ReadPlan),
         request: &RequestPlan,
         rows: f64,
-    ) -> Share {
+    ) -> ExpectedCost {
         let page = self.page(stream, request);
         let sifted = !request.filter.is_empty() || !request.parent_in.is_empty();
         let mut objects = if sifted { rows * self.assume.sifted } else { rows };
@@ -168,11 +185,11 @@ impl Outlook<'_> {
             }
         };
         if request.routed.silent {
-            return Share { slices, ..Share::default() };
+            return ExpectedCost { slices, ..ExpectedCost::default() };
         }
         if request.routed.embedded.is_some() {
             // What it asks for by itself is told with what it shares.
-            return Share { slices, ..Share::default() };
+            return ExpectedCost { slices, ..ExpectedCost::default() };
         }
         if newest_first && read_plan.bound().is_some() {
             // The page that ends the listing brings records from before, too.
@@ -201,15 +218,15 @@ impl Outlook<'_> {
             let below = if children.unless.is_none() { 1.0 } else { self.assume.below };
             requests += below * if apart { rows * parted } else { rows };
         }
-        Share { slices, requests, points: points(stream, requests, objects) }
+        ExpectedCost { slices, requests, points: points(stream, requests, objects) }
     }
 
     /// The share of a stream in the requests that it has together with others, and those that it sends
     /// because nobody else wants the object. An object is asked for by the first that wants it.
-    fn shared(&self, place: usize, all: &[(&StreamPlan, ReadPlan)]) -> Share {
-        let mut share = Share::default();
-        let Some((stream, way)) = all.get(place) else { return share };
-        for (_, request) in way.active(stream) {
+    fn shared(&self, place: usize, all: &[(&StreamPlan, ReadPlan)]) -> ExpectedCost {
+        let mut share = ExpectedCost::default();
+        let Some((stream, read_plan)) = all.get(place) else { return share };
+        for (_, request) in read_plan.active(stream) {
             let Some(embedded) = &request.routed.embedded else { continue };
             let mut objects = 0.0_f64;
             let mut wanted: Vec<(usize, f64)> = Vec::new();
@@ -238,11 +255,11 @@ impl Outlook<'_> {
             }
             let single = objects * own * before * after;
             let joint = objects * own * before * (1.0 - after);
-            let rows = self.rows_of(stream, *way);
-            let inside = rows * (1.0 - self.derived_rows((stream, *way), request, rows));
-            let learnt = self
-                .learnt(stream)
-                .filter(|learnt| learnt.route == way.route_name(stream) && way.is_full());
+            let rows = self.rows_of(stream, *read_plan);
+            let inside = rows * (1.0 - self.derived_rows((stream, *read_plan), request, rows));
+            let learnt = self.learnt(stream).filter(|learnt| {
+                learnt.route == read_plan.route_name(stream) && read_plan.is_full()
+            });
             // Among what was learnt are those that it sent by itself then.
             let sent =
                 learnt.as_ref().map_or(0.0, |one| real(one.requests.saturating_sub(one.shared)));
@@ -256,13 +273,13 @@ impl Outlook<'_> {
                 + (inside * real(stream.cost.object) - paid.max(0.0)).max(0.0)
                 + joint * real(stream.cost.base + stream.cost.carrier);
         }
-        let known = way.is_full() && self.learnt(stream).is_some();
+        let known = read_plan.is_full() && self.learnt(stream).is_some();
         if known { share.times(self.assume.again) } else { share }
     }
 
     /// What a set of ways costs: what counts most first.
     pub(crate) fn price(&self, all: &[(&StreamPlan, ReadPlan)]) -> (f64, f64) {
-        let mut total = Share::default();
+        let mut total = ExpectedCost::default();
         self.shares(all).into_iter().for_each(|share| total.add(share));
         for queue in Self::only_for(all) {
             let feeders = self.plan.streams.iter().filter(|stream| {
@@ -282,9 +299,10 @@ impl Outlook<'_> {
             stream.own_requests().iter().flat_map(read_plan::queues).collect()
         };
         let mut only: Vec<usize> = Vec::new();
-        for (stream, way) in all {
+        for (stream, read_plan) in all {
             let known = own(stream);
-            let needed = way.active(stream).flat_map(|(_, request)| read_plan::queues(request));
+            let needed =
+                read_plan.active(stream).flat_map(|(_, request)| read_plan::queues(request));
             only.extend(needed.filter(|queue| !known.contains(queue)));
         }
         only.sort_unstable();
@@ -296,19 +314,19 @@ impl Outlook<'_> {
     pub(crate) fn why(
         &self,
         stream: &StreamPlan,
-        way: ReadPlan,
+        read_plan: ReadPlan,
         all: &[(&StreamPlan, ReadPlan)],
     ) -> String {
-        if way.is_skip() {
+        if read_plan.is_skip() {
             return "fresh enough".to_owned();
         }
-        if way.sends_changes(stream) {
+        if read_plan.sends_changes(stream) {
             return "what changed".to_owned();
         }
         if stream.routes.len() < 2 {
             return "the only route".to_owned();
         }
-        if stream.wanted == Some(way.route()) {
+        if stream.wanted == Some(read_plan.route()) {
             return "asked for".to_owned();
         }
         let priced = |route: usize| {
@@ -322,7 +340,7 @@ impl Outlook<'_> {
             self.price(&set).0
         };
         let unit = if stream.cost.base > 0 { "points" } else { "requests" };
-        if way.route() == 0 {
+        if read_plan.route() == 0 {
             let refused = self.recall.streams.get(&stream.name).map(|state| &state.refused);
             let refused = refused.into_iter().flatten().map(|(route, _)| format!("`{route}`"));
             let refused = refused.collect::<Vec<_>>().join(", ");
@@ -332,7 +350,7 @@ impl Outlook<'_> {
                 format!("the API refused {refused}")
             };
         }
-        match whole(priced(0) - priced(way.route())) {
+        match whole(priced(0) - priced(read_plan.route())) {
             0 => format!("as few {unit} as any"),
             1 => format!("saves 1 {}", unit.trim_end_matches('s')),
             saved => format!("saves {} {unit}", thousands(saved)),

@@ -23,11 +23,11 @@ pub(crate) fn decide(
     });
     let needs: BTreeMap<String, ReadPlan> = needs.collect();
     let routes = estimate::routes(plan, recall, &needs, now);
-    let mut ways: BTreeMap<String, ReadPlan> = BTreeMap::new();
+    let mut read_plans: BTreeMap<String, ReadPlan> = BTreeMap::new();
     for stream in plan.streams.iter().rev() {
         let mut need = needs.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
         for child in plan.streams.iter().filter(|child| child.name != stream.name) {
-            let theirs = ways.get(&child.name).copied().unwrap_or(ReadPlan::Skip);
+            let theirs = read_plans.get(&child.name).copied().unwrap_or(ReadPlan::Skip);
             let asks = theirs.active(child).any(|(_, request)| waits_for(request, stream));
             if asks && !theirs.is_skip() {
                 let state = recall.stream(&child.name);
@@ -35,9 +35,9 @@ pub(crate) fn decide(
             }
         }
         let route = routes.get(&stream.name).copied().unwrap_or_default();
-        ways.insert(stream.name.clone(), need.by_route(route));
+        read_plans.insert(stream.name.clone(), need.by_route(route));
     }
-    ways
+    read_plans
 }
 
 /// Whether a request needs what a stream feeds.

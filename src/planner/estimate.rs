@@ -9,8 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::plan::{Plan, StreamPlan};
-use crate::planner::cardinality::{Assumptions, Outlook};
-use crate::planner::cost_model::Share;
+use crate::planner::cardinality::{Assumptions, Cardinality};
+use crate::planner::cost_model::ExpectedCost;
 use crate::planner::numbers::whole;
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::Recall;
@@ -24,7 +24,7 @@ const LITTLE: f64 = 0.002;
 
 /// What a run is expected to ask of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Expected {
+pub struct StreamEstimate {
     /// Stream.
     pub stream: String,
     /// Whether it only feeds its children.
@@ -49,12 +49,12 @@ pub struct Expected {
     /// The same of points.
     pub points_range: [u64; 2],
     /// What a complete reading by the stream's own requests would ask for.
-    pub naive: Naive,
+    pub naive: Baseline,
 }
 
 /// What a complete reading by a stream's own requests asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Naive {
+pub struct Baseline {
     /// Requests.
     pub requests: u64,
     /// Points, by the spec's terms; 0 where no quota holds.
@@ -66,53 +66,54 @@ pub struct Naive {
 pub fn forecast(
     plan: &Plan,
     recall: &Recall,
-    ways: &BTreeMap<String, ReadPlan>,
+    read_plans: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
-) -> Vec<Expected> {
-    let outlook = Outlook::new(plan, recall, now);
-    let part =
-        |stream: &StreamPlan| stream.output.is_some() || way_of(ways, stream) != ReadPlan::Skip;
+) -> Vec<StreamEstimate> {
+    let outlook = Cardinality::new(plan, recall, now);
+    let part = |stream: &StreamPlan| {
+        stream.output.is_some() || way_of(read_plans, stream) != ReadPlan::Skip
+    };
     let all: Vec<(&StreamPlan, ReadPlan)> = plan
         .streams
         .iter()
         .map(AsRef::as_ref)
         .filter(|s| part(s))
-        .map(|s| (s, way_of(ways, s)))
+        .map(|s| (s, way_of(read_plans, s)))
         .collect();
     let shares = outlook.shares(&all);
-    let under = |assume| Outlook::assuming(assume, plan, recall, now).shares(&all);
+    let under = |assume| Cardinality::assuming(assume, plan, recall, now).shares(&all);
     let (least, most) = (under(Assumptions::LEAST), under(Assumptions::MOST));
-    let range = |place: usize, of: fn(&Share) -> f64| {
-        let figure = |shares: &[Share]| whole(shares.get(place).map_or(0.0, of));
+    let range = |place: usize, of: fn(&ExpectedCost) -> f64| {
+        let figure = |shares: &[ExpectedCost]| whole(shares.get(place).map_or(0.0, of));
         let (least, likely, most) = (figure(&least), figure(&shares), figure(&most));
         [least.min(likely), most.max(likely)]
     };
     let everything: Vec<(&StreamPlan, ReadPlan)> =
         all.iter().map(|(stream, _)| (*stream, ReadPlan::full(stream))).collect();
-    let naive: Vec<Share> = everything.iter().map(|one| outlook.alone(*one, &[])).collect();
+    let naive: Vec<ExpectedCost> = everything.iter().map(|one| outlook.alone(*one, &[])).collect();
     let expected =
-        |(place, ((stream, way), (share, naive))): (usize, (&(&StreamPlan, ReadPlan), _))| {
-            let (share, naive): (&Share, &Share) = (share, naive);
-            Expected {
+        |(place, ((stream, read_plan), (share, naive))): (usize, (&(&StreamPlan, ReadPlan), _))| {
+            let (share, naive): (&ExpectedCost, &ExpectedCost) = (share, naive);
+            StreamEstimate {
                 stream: stream.name.clone(),
                 feeder: stream.output.is_none(),
-                reach: way.shown(stream),
-                route: way.route_name(stream).to_owned(),
-                why: outlook.why(stream, *way, &all),
-                assumed: outlook.is_assumed((stream, *way)),
+                reach: read_plan.shown(stream),
+                route: read_plan.route_name(stream).to_owned(),
+                why: outlook.why(stream, *read_plan, &all),
+                assumed: outlook.is_assumed((stream, *read_plan)),
                 slices: whole(share.slices),
                 requests: whole(share.requests),
                 points: whole(share.points),
                 requests_range: range(place, |share| share.requests),
                 points_range: range(place, |share| share.points),
-                naive: Naive { requests: whole(naive.requests), points: whole(naive.points) },
+                naive: Baseline { requests: whole(naive.requests), points: whole(naive.points) },
             }
         };
     all.iter().zip(shares.iter().zip(&naive)).enumerate().map(expected).collect()
 }
 
-fn way_of(ways: &BTreeMap<String, ReadPlan>, stream: &StreamPlan) -> ReadPlan {
-    ways.get(&stream.name).copied().unwrap_or(ReadPlan::Skip)
+fn way_of(read_plans: &BTreeMap<String, ReadPlan>, stream: &StreamPlan) -> ReadPlan {
+    read_plans.get(&stream.name).copied().unwrap_or(ReadPlan::Skip)
 }
 
 /// Chooses the routes of the streams: of those that ask for the same objects together.
@@ -122,7 +123,7 @@ pub(crate) fn routes(
     needs: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> BTreeMap<String, usize> {
-    let outlook = Outlook::new(plan, recall, now);
+    let outlook = Cardinality::new(plan, recall, now);
     let need = |stream: &StreamPlan| needs.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
     let mut left: Vec<&StreamPlan> = plan.streams.iter().map(AsRef::as_ref).collect();
     left.retain(|stream| !need(stream).sends_changes(stream) && !need(stream).is_skip());
@@ -139,13 +140,13 @@ pub(crate) fn routes(
         } else {
             let single = together.iter().zip(&options);
             single
-                .flat_map(|(stream, ways)| {
-                    cheapest(&outlook, &[*stream], std::slice::from_ref(ways))
+                .flat_map(|(stream, read_plans)| {
+                    cheapest(&outlook, &[*stream], std::slice::from_ref(read_plans))
                 })
                 .collect()
         };
         let names = together.iter().map(|stream| stream.name.clone());
-        chosen.extend(names.zip(best.into_iter().map(|way| way.route())));
+        chosen.extend(names.zip(best.into_iter().map(ReadPlan::route)));
     }
     chosen
 }
@@ -168,13 +169,13 @@ fn options(
     recall: &Recall,
     now: DateTime<Utc>,
 ) -> Vec<ReadPlan> {
-    let way = |route| need.by_route(route);
+    let read_plan = |route| need.by_route(route);
     let fits = |route: usize| {
         let by_parents = stream.routes.get(route).is_some_and(|route| route.by_parents);
         need.is_full() || need.bound().is_some() && by_parents
     };
     if let Some(wanted) = stream.wanted.filter(|wanted| fits(*wanted)) {
-        return vec![way(wanted)];
+        return vec![read_plan(wanted)];
     }
     let state = recall.stream(&stream.name);
     let refused = |name: &String| state.refused.get(name).is_some_and(|at| now - *at < REFUSED);
@@ -182,21 +183,23 @@ fn options(
     // A first look at a few rows is not worth a listing of all.
     let routes = routes
         .filter(|(at, one)| *at == 0 || stream.limit.is_none() && fits(*at) && !refused(&one.name));
-    routes.map(|(at, _)| way(at)).collect()
+    routes.map(|(at, _)| read_plan(at)).collect()
 }
 
 /// The cheapest set of ways, but for a little: of those that cost about as much the one with the fewest
 /// requests, and of equal ones the first.
 fn cheapest(
-    outlook: &Outlook<'_>,
+    outlook: &Cardinality<'_>,
     streams: &[&StreamPlan],
     options: &[Vec<ReadPlan>],
 ) -> Vec<ReadPlan> {
     let mut sets: Vec<Vec<ReadPlan>> = vec![Vec::new()];
-    for ways in options {
+    for read_plans in options {
         sets = sets
             .iter()
-            .flat_map(|set| ways.iter().map(move |way| [set.as_slice(), &[*way]].concat()))
+            .flat_map(|set| {
+                read_plans.iter().map(move |read_plan| [set.as_slice(), &[*read_plan]].concat())
+            })
             .collect();
     }
     let price = |set: &Vec<ReadPlan>| {

@@ -25,10 +25,10 @@ pub(crate) fn sizes(
 ) -> HashMap<(String, usize), u32> {
     let mut listings: HashMap<String, u32> = HashMap::new();
     let mut all = Vec::new();
-    for (plan, way) in plans {
+    for (plan, read_plan) in plans {
         let state = recall.stream(&plan.name);
-        for (number, request) in way.active(plan) {
-            let Some(size) = size((plan, request), *way, &state, now) else { continue };
+        for (number, request) in read_plan.active(plan) {
+            let Some(size) = size((plan, request), *read_plan, &state, now) else { continue };
             let listing = request.listing();
             let largest = listings.entry(listing.clone()).or_default();
             *largest = size.max(*largest);

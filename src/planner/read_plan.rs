@@ -208,12 +208,14 @@ impl ReadPlan {
 
     /// The plan in words: `everything`, `changes since …`, `nothing`.
     pub(crate) fn shown(self, stream: &StreamPlan) -> String {
-        let value = |bound: i64| match &stream.cursor {
-            Some(cursor) => cursor.shown(bound),
-            None => {
-                let time = DateTime::from_timestamp_micros(bound).unwrap_or_default();
-                time.format("%FT%TZ").to_string()
-            }
+        let value = |bound: i64| {
+            stream.cursor.as_ref().map_or_else(
+                || {
+                    let time = DateTime::from_timestamp_micros(bound).unwrap_or_default();
+                    time.format("%FT%TZ").to_string()
+                },
+                |cursor| cursor.shown(bound),
+            )
         };
         match self {
             Self::Full { .. } | Self::FromAnchor => "everything".to_owned(),

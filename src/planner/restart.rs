@@ -29,18 +29,18 @@ pub fn anew(
     now: DateTime<Utc>,
 ) -> (Vec<String>, Vec<Change>) {
     let Some(then) = &recall.run else { return Default::default() };
-    let afresh = Afresh::of(recall, (streams, queues), (then, others), now);
+    let afresh = RestartSet::of(recall, (streams, queues), (then, others), now);
     let mut open = then.clone();
     let (mut names, mut changes) = (Vec::new(), Vec::new());
     for stream in streams {
-        let (Some(way), Some(then)) =
+        let (Some(read_plan), Some(then)) =
             (afresh.new.get(stream.name.as_str()), open.streams.get_mut(&stream.name))
         else {
             continue;
         };
         names.push(stream.name.clone());
-        then.reach = way.saved();
-        let route = stream.routes.get(way.route());
+        then.reach = read_plan.saved();
+        let route = stream.routes.get(read_plan.route());
         route.map_or(OWN, |route| &route.name).clone_into(&mut then.route);
         // What it has read does not count, nor does whose children that were.
         changes.extend(recall.without_parts(&stream.name));
@@ -58,7 +58,7 @@ pub fn anew(
 }
 
 /// The streams that begin anew.
-struct Afresh<'run> {
+struct RestartSet<'run> {
     recall: &'run Recall,
     streams: &'run [Arc<StreamPlan>],
     queues: &'run [String],
@@ -72,7 +72,7 @@ struct Afresh<'run> {
     new: BTreeMap<&'run str, ReadPlan>,
 }
 
-impl<'run> Afresh<'run> {
+impl<'run> RestartSet<'run> {
     fn of(
         recall: &'run Recall,
         (streams, queues): (&'run [Arc<StreamPlan>], &'run [String]),
@@ -80,19 +80,19 @@ impl<'run> Afresh<'run> {
         now: DateTime<Utc>,
     ) -> Self {
         let (old, run) = (BTreeMap::new(), open.id.as_str());
-        let new = others.iter().map(|(name, way)| (name.as_str(), *way)).collect();
+        let new = others.iter().map(|(name, read_plan)| (name.as_str(), *read_plan)).collect();
         let mut afresh = Self { recall, streams, queues, others, now, run, old, new };
         for stream in streams {
             let Some(then) = open.streams.get(&stream.name) else { continue };
             let route = stream.routes.iter().position(|route| route.name == then.route);
-            let way = ReadPlan::restored(stream, then.reach, route.unwrap_or_default());
-            afresh.old.insert(&stream.name, way);
+            let read_plan = ReadPlan::restored(stream, then.reach, route.unwrap_or_default());
+            afresh.old.insert(&stream.name, read_plan);
             let state = recall.stream(&stream.name);
             let ended = state.ended_in(run).map(|last| &last.report);
             let failed = ended.filter(|report| report.status == StreamStatus::Failed);
             if failed.is_some_and(|report| report.route_refused) {
-                let whole = way.sends_changes(stream);
-                let again = if whole { ReadPlan::full(stream) } else { way.by_route(0) };
+                let whole = read_plan.sends_changes(stream);
+                let again = if whole { ReadPlan::full(stream) } else { read_plan.by_route(0) };
                 afresh.new.insert(&stream.name, again);
             } else if failed.is_some() && stream.internal {
                 afresh.new.insert(&stream.name, ReadPlan::Skip);
@@ -107,18 +107,18 @@ impl<'run> Afresh<'run> {
         let mut grown = false;
         // Children come after their parents.
         for stream in self.streams.iter().rev() {
-            let old = self.way(stream);
+            let old = self.read_plan(stream);
             let mut wanted = old;
             let mut begins = self.waits(stream);
             for child in self.streams.iter().filter(|child| child.name != stream.name) {
                 if !self.is_new(child) {
                     continue;
                 }
-                let way = self.way(child);
+                let read_plan = self.read_plan(child);
                 let before = self.old.get(child.name.as_str()).copied().unwrap_or(ReadPlan::Skip);
-                for queue in fed(stream).filter(|queue| waits_for(child, way, *queue)) {
+                for queue in fed(stream).filter(|queue| waits_for(child, read_plan, *queue)) {
                     let state = self.recall.stream(&child.name);
-                    let need = need_of((stream, child), way, &state, self.now);
+                    let need = need_of((stream, child), read_plan, &state, self.now);
                     wanted = wider(stream, wanted, need);
                     // Nobody has kept the log for it, or not all of it.
                     begins |= !waits_for(child, before, queue) || !self.is_whole(queue);
@@ -136,11 +136,11 @@ impl<'run> Afresh<'run> {
     /// Whether a stream shares in a queue that is fed anew: as another feeder, or as one who waits for its
     /// values.
     fn waits(&self, stream: &StreamPlan) -> bool {
-        let way = self.way(stream);
+        let read_plan = self.read_plan(stream);
         let state = self.recall.stream(&stream.name);
         let is_done = state.ended_in(self.run).is_some_and(LastRun::is_done);
-        let waits = way.active(stream).flat_map(|(_, request)| read_plan::queues(request));
-        !way.is_skip()
+        let waits = read_plan.active(stream).flat_map(|(_, request)| read_plan::queues(request));
+        !read_plan.is_skip()
             && (fed(stream).any(|queue| self.feeds(queue))
                 || !is_done && waits.into_iter().any(|queue| self.feeds(queue)))
     }
@@ -163,15 +163,15 @@ impl<'run> Afresh<'run> {
     }
 
     fn is_new(&self, stream: &StreamPlan) -> bool {
-        self.new.get(stream.name.as_str()).is_some_and(|way| !way.is_skip())
+        self.new.get(stream.name.as_str()).is_some_and(|read_plan| !read_plan.is_skip())
     }
 
-    fn way(&self, stream: &StreamPlan) -> ReadPlan {
-        let way = self.new.get(stream.name.as_str()).or(self.old.get(stream.name.as_str()));
-        way.copied().unwrap_or(ReadPlan::Skip)
+    fn read_plan(&self, stream: &StreamPlan) -> ReadPlan {
+        let read_plan = self.new.get(stream.name.as_str()).or(self.old.get(stream.name.as_str()));
+        read_plan.copied().unwrap_or(ReadPlan::Skip)
     }
 }
 
-fn waits_for(stream: &StreamPlan, way: ReadPlan, queue: usize) -> bool {
-    way.active(stream).any(|(_, request)| read_plan::queues(request).any(|one| one == queue))
+fn waits_for(stream: &StreamPlan, read_plan: ReadPlan, queue: usize) -> bool {
+    read_plan.active(stream).any(|(_, request)| read_plan::queues(request).any(|one| one == queue))
 }

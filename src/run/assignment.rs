@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::extract::links::{AssignedRequest, RequestLinks};
-use crate::extract::run_context::Env;
+use crate::extract::run_context::RunContext;
 use crate::extract::sharing::{fused, listings};
 use crate::plan::{Iterate, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
@@ -13,34 +13,35 @@ use crate::progress::saved::Recall;
 use crate::progress::versions::{About, KnownLooks, Read};
 use crate::queue::Queue;
 use crate::report::StreamReport;
-use crate::run::outcome::Ended;
-use crate::run::stream::Job;
+use crate::run::outcome::StreamResult;
+use crate::run::stream::StreamTask;
 
 /// Gives every stream its places in the queues, before any of them runs; and what those that have
 /// ended in this run came to.
 pub(crate) fn jobs(
-    env: &Env,
+    env: &RunContext,
     streams: &[Arc<StreamPlan>],
     recall: &Recall,
-    ways: &BTreeMap<String, ReadPlan>,
-) -> (Vec<Job>, Vec<Ended>) {
+    read_plans: &BTreeMap<String, ReadPlan>,
+) -> (Vec<StreamTask>, Vec<StreamResult>) {
     let queues = &env.queues.all;
-    let way = |plan: &StreamPlan| ways.get(&plan.name).copied().unwrap_or(ReadPlan::Skip);
+    let read_plan =
+        |plan: &StreamPlan| read_plans.get(&plan.name).copied().unwrap_or(ReadPlan::Skip);
     let going = streams.iter().filter(|plan| {
         let ended = recall.stream(&plan.name).ended_in(&env.run.id).is_some();
-        !ended && !way(plan).is_skip()
+        !ended && !read_plan(plan).is_skip()
     });
-    let going: Vec<_> = going.map(|plan| (Arc::clone(plan), way(plan))).collect();
-    let mut seats = fused::seats(&going);
-    let mut walkers = listings::places(&going);
+    let going: Vec<_> = going.map(|plan| (Arc::clone(plan), read_plan(plan))).collect();
+    let mut fused_requests = fused::fused_requests(&going);
+    let mut shared_listings = listings::places(&going);
     // By the start of the run, so that all its processes ask for the same pages.
     let openings = first_page::sizes(&going, recall, env.run.started_at);
     let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
     for plan in streams {
         let before = recall.stream(&plan.name);
-        let way = way(plan);
+        let read_plan = read_plan(plan);
         let feeds = |number: usize| {
-            let mut active = way.active(plan).flat_map(|(_, request)| &request.feeds);
+            let mut active = read_plan.active(plan).flat_map(|(_, request)| &request.feeds);
             active.any(|feed| feed.queue == number)
         };
         let fed = queues.iter().enumerate().map(|(number, queue)| feeds(number).then_some(queue));
@@ -48,14 +49,14 @@ pub(crate) fn jobs(
             fed.flatten().for_each(|queue| queue.ended(last.supply));
             let report = StreamReport { earlier: true, ..last.report.clone() };
             let refused = before.failed.iter().map(|failed| failed.error.clone()).collect();
-            earlier.push(Ended { report, open: false, refused });
+            earlier.push(StreamResult { report, open: false, refused });
             continue;
         }
         let going_on = before.open.as_ref().filter(|open| open.run_id == env.run.id);
-        let looks = known_looks(plan, way, recall);
+        let fingerprints = known_looks(plan, read_plan, recall);
         let mut requests: Vec<Option<AssignedRequest>> = Vec::new();
-        requests.resize_with(way.requests(plan).len(), || None);
-        for (number, request) in way.active(plan) {
+        requests.resize_with(read_plan.requests(plan).len(), || None);
+        for (number, request) in read_plan.active(plan) {
             let Some(place) = requests.get_mut(number) else { continue };
             let mut done = Spans::default();
             if let Some(open) = going_on {
@@ -70,9 +71,9 @@ pub(crate) fn jobs(
             let watched = request.parent_in.iter();
             let watched = watched.filter_map(|(at, _)| Some((*at, queues.get(*at)?.watch())));
             let links = RequestLinks {
-                looks: looks.clone(),
-                seat: seats.remove(&(plan.name.clone(), number)),
-                walker: walkers.remove(&(plan.name.clone(), number)),
+                fingerprints: fingerprints.clone(),
+                fused: fused_requests.remove(&(plan.name.clone(), number)),
+                shared_listing: shared_listings.remove(&(plan.name.clone(), number)),
                 watches: watched.collect(),
                 opening: openings.get(&(plan.name.clone(), number)).copied(),
                 ..RequestLinks::new(number)
@@ -82,16 +83,16 @@ pub(crate) fn jobs(
                 links,
             });
         }
-        jobs.push(Job {
-            after: feeders_of(streams, plan, way),
+        jobs.push(StreamTask {
+            after: feeders_of(streams, plan, read_plan),
             requests,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
-            parents: way.remembers(plan).map(|about| {
+            parents: read_plan.remembers(plan).map(|about| {
                 let going_on = going_on.is_some();
                 (about, Read::restored((about, &plan.name), &recall.rest, going_on))
             }),
             plan: Arc::clone(plan),
-            way,
+            read_plan,
             before,
         });
     }
@@ -99,8 +100,8 @@ pub(crate) fn jobs(
 }
 
 /// The streams that feed the queues which a stream needs.
-fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: ReadPlan) -> Vec<String> {
-    let needed = way.active(plan).flat_map(|(_, request)| read_plan::queues(request));
+fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, read_plan: ReadPlan) -> Vec<String> {
+    let needed = read_plan.active(plan).flat_map(|(_, request)| read_plan::queues(request));
     let needed: Vec<usize> = needed.collect();
     let feeds = |stream: &&Arc<StreamPlan>| {
         let mut feeds = stream.requests.iter().flat_map(|request| &request.feeds);
@@ -111,8 +112,9 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: ReadPlan) -> 
 
 /// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
 /// otherwise do not stay.
-fn known_looks(plan: &StreamPlan, way: ReadPlan, recall: &Recall) -> Option<KnownLooks> {
+fn known_looks(plan: &StreamPlan, read_plan: ReadPlan, recall: &Recall) -> Option<KnownLooks> {
     let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
-    let looks = way.fetches_by_id(plan) && way.remembers(plan) == Some(About::Looks);
-    (holds && looks).then(|| KnownLooks::restored(&plan.name, &recall.rest))
+    let fingerprints =
+        read_plan.fetches_by_id(plan) && read_plan.remembers(plan) == Some(About::Looks);
+    (holds && fingerprints).then(|| KnownLooks::restored(&plan.name, &recall.rest))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Kind, Result};
-use crate::extract::run_context::Env;
+use crate::extract::run_context::RunContext;
 use crate::http::answer::Answer;
 use crate::http::call::{Call, Need};
 use crate::http::exchange::Request;
@@ -13,8 +13,8 @@ use crate::http::request;
 use crate::plan::{ConfirmPlan, StreamPlan};
 use crate::quota::request_cost::{Estimate, Price};
 use crate::report::counters::Stats;
-use crate::run::loader::Keeper;
-use crate::run::markers::{Mark, NO_SLICE};
+use crate::run::loader::Loader;
+use crate::run::markers::{Marker, NO_SLICE};
 use crate::spec::Then;
 use crate::template::Value;
 use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table};
@@ -23,16 +23,16 @@ use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table};
 pub(crate) const MOST: usize = 1000;
 
 /// Asks for the rows that a commit would take for gone, where the spec knows how, and marks those that are there.
-pub(crate) async fn ask(env: &Env, keeper: &mut Keeper, ending: &CommitInfo) -> Result<()> {
-    let plan = Arc::clone(&keeper.plan);
+pub(crate) async fn ask(env: &RunContext, loader: &mut Loader, ending: &CommitInfo) -> Result<()> {
+    let plan = Arc::clone(&loader.plan);
     let deletes = plan.output.as_ref().is_some_and(|output| {
         let Table { disposition, deletes, .. } = &output.table;
         *disposition == Disposition::Merge && *deletes != Deletes::Ignore
     });
     let sure = deletes && ending.deletable == Deletable::Everything;
     let Some(confirm) = plan.confirm.as_ref().filter(|_| sure) else { return Ok(()) };
-    let Some(missing) = keeper.missing(ending, MOST).await? else { return Ok(()) };
-    let stats = Arc::clone(&keeper.stats);
+    let Some(missing) = loader.missing(ending, MOST).await? else { return Ok(()) };
+    let stats = Arc::clone(&loader.stats);
     let there =
         stream::iter(missing)
             .map(|key| {
@@ -45,11 +45,11 @@ pub(crate) async fn ask(env: &Env, keeper: &mut Keeper, ending: &CommitInfo) -> 
             .try_filter_map(|(there, key)| async move { Ok(there.then_some(key)) })
             .try_collect()
             .await?;
-    keeper.confirmed(there);
+    loader.confirmed(there);
     Ok(())
 }
 
-impl Keeper {
+impl Loader {
     /// Keys of old rows that a commit would take for gone; `None` where there are more than `most`, or nobody
     /// knows.
     async fn missing(&mut self, ending: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
@@ -63,14 +63,14 @@ impl Keeper {
     /// Takes note that all missing rows were asked for, and of those that are there.
     fn confirmed(&mut self, there: Vec<String>) {
         self.progress.confirmed = true;
-        let marks = there.into_iter().map(|key| Mark(key, false, NO_SLICE));
+        let marks = there.into_iter().map(|key| Marker(key, false, NO_SLICE));
         self.pending.marks.extend(marks);
     }
 }
 
 /// Whether a record is there, or it is not known.
 async fn is_there(
-    env: &Env,
+    env: &RunContext,
     (plan, confirm): (&StreamPlan, &ConfirmPlan),
     stats: &Stats,
     key: &str,

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::error::{Error, Kind, Result};
 use crate::extract::answered_kinds::AnsweredKinds;
-use crate::extract::messages::{Note, Sight, Slice};
+use crate::extract::messages::{SeenRecord, Slice, SliceEvent};
 use crate::plan::StreamPlan;
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{Progress, StreamState};
@@ -21,7 +21,7 @@ use crate::progress::session::Durable;
 use crate::progress::versions::{About, Read, met, touched};
 use crate::queue::{Queues, Settler};
 use crate::report::counters::Stats;
-use crate::run::markers::{Mark, NO_SLICE, markers};
+use crate::run::markers::{Marker, NO_SLICE, markers};
 use crate::state::Change;
 use crate::write::{CommitInfo, Committed, Deletable, SliceNumber, Writer};
 
@@ -34,39 +34,39 @@ const BYTES: usize = 1 << 20;
 /// Parents that are marked by one batch.
 const MARKS: usize = 8192;
 /// The way to a stream's task.
-pub(crate) struct Loader {
-    notes: mpsc::Sender<Note>,
-    task: JoinHandle<(Keeper, Result<()>)>,
+pub(crate) struct LoaderHandle {
+    notes: mpsc::Sender<SliceEvent>,
+    task: JoinHandle<(Loader, Result<()>)>,
 }
 
-impl Loader {
+impl LoaderHandle {
     /// Starts the task.
-    pub(crate) fn start(keeper: Keeper) -> Self {
+    pub(crate) fn start(loader: Loader) -> Self {
         let (notes, waiting) = mpsc::channel(WAITING);
-        Self { notes, task: tokio::spawn(keeper.run(waiting)) }
+        Self { notes, task: tokio::spawn(loader.run(waiting)) }
     }
 
     /// The way in for notes; once the task has failed, sending fails too.
-    pub(crate) fn notes(&self) -> mpsc::Sender<Note> {
+    pub(crate) fn notes(&self) -> mpsc::Sender<SliceEvent> {
         self.notes.clone()
     }
 
     /// Waits until all notes are dealt with.
-    pub(crate) async fn finish(self) -> Result<(Keeper, Result<()>)> {
+    pub(crate) async fn finish(self) -> Result<(Loader, Result<()>)> {
         drop(self.notes);
         self.task.await.map_err(|error| Error::target("the writer broke").because(error))
     }
 }
 
 /// A stream's rows and progress.
-pub(crate) struct Keeper {
+pub(crate) struct Loader {
     pub(crate) plan: Arc<StreamPlan>,
     /// `None` for a feeder.
     pub(crate) writer: Option<Box<dyn Writer>>,
     /// What was known of the stream before the run.
     pub(crate) before: StreamState,
     pub(crate) progress: Progress,
-    pub(crate) way: ReadPlan,
+    pub(crate) read_plan: ReadPlan,
     /// Whether its slices replace their parents' rows, so that these are marked.
     pub(crate) marks: bool,
     pub(crate) stats: Arc<Stats>,
@@ -78,7 +78,7 @@ pub(crate) struct Keeper {
     pub(crate) durable: Option<Durable>,
     /// Bytes of rows, and time, after which is saved.
     pub(crate) interval: (usize, Duration),
-    pub(crate) pending: Pending,
+    pub(crate) pending: PendingRows,
     /// What is remembered of it, or its parents; `None`: nothing.
     pub(crate) parents: Option<(About, Read)>,
     /// Column that names what is marked.
@@ -89,18 +89,18 @@ pub(crate) struct Keeper {
 
 /// What is not with the writer yet.
 #[derive(Default)]
-pub(crate) struct Pending {
+pub(crate) struct PendingRows {
     batches: Vec<RecordBatch>,
     bytes: usize,
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) marks: Vec<Marker>,
     /// Bytes since the last checkpoint.
     unsaved: usize,
     /// Whether there has been a note since: otherwise there is nothing to save.
     noted: bool,
 }
 
-impl Keeper {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Note>) -> (Self, Result<()>) {
+impl Loader {
+    async fn run(mut self, mut waiting: mpsc::Receiver<SliceEvent>) -> (Self, Result<()>) {
         let mut due = Instant::now() + self.interval.1;
         loop {
             let outcome = tokio::select! {
@@ -133,10 +133,10 @@ impl Keeper {
         (self, flushed)
     }
 
-    async fn take(&mut self, note: Note) -> Result<()> {
+    async fn take(&mut self, note: SliceEvent) -> Result<()> {
         self.pending.noted = true;
         match note {
-            Note::Page { slice, batch, aside, rest, newest, gap, whole, sights } => {
+            SliceEvent::Page { slice, batch, aside, rest, newest, gap, whole, sights } => {
                 if let Some(batch) = batch {
                     self.add(&batch, SliceNumber { aside, ..slice.number() })?;
                 }
@@ -153,29 +153,29 @@ impl Keeper {
                     self.progress.open.push(slice.open(rest));
                 }
             }
-            Note::Unchanged(slice) => self.finish(&slice, false, true),
-            Note::Restart { slice, anew, rest } => {
+            SliceEvent::Unchanged(slice) => self.finish(&slice, false, true),
+            SliceEvent::Restart { slice, anew, rest } => {
                 self.progress.open.retain(|open| !slice.is(open));
                 self.progress.void.extend(slice.number().both());
                 self.progress.open.push(anew.open(rest));
             }
-            Note::Refused(slice, failed) => {
+            SliceEvent::Refused(slice, failed) => {
                 self.leave_out(&slice);
                 self.refused(failed)?;
             }
-            Note::Gone { slice, doubt } => {
+            SliceEvent::Gone { slice, doubt } => {
                 if let Some(slice) = &slice {
                     self.leave_out(slice);
                 }
                 self.gone(doubt)?;
             }
-            Note::Part(failed) => self.refused(failed)?,
-            Note::Left(failed, gap) => {
+            SliceEvent::Part(failed) => self.refused(failed)?,
+            SliceEvent::Left(failed, gap) => {
                 self.gap(Some(gap));
                 self.refused(failed)?;
             }
-            Note::Gap(gap) => self.gap(Some(gap)),
-            Note::RouteRefused => self.route_refused(),
+            SliceEvent::Gap(gap) => self.gap(Some(gap)),
+            SliceEvent::RouteRefused => self.route_refused(),
         }
         if self.pending.batches.len() >= BATCHES
             || self.pending.bytes >= BYTES
@@ -187,12 +187,12 @@ impl Keeper {
     }
 
     /// Takes note of how a record looks.
-    fn see(&mut self, Sight { item, stays, whole }: Sight, slice: i64) {
+    fn see(&mut self, SeenRecord { item, stays, whole }: SeenRecord, slice: i64) {
         if stays && self.replaces.is_some() {
-            self.pending.marks.push(Mark(item.value.to_string(), false, slice));
+            self.pending.marks.push(Marker(item.value.to_string(), false, slice));
         }
         match &mut self.parents {
-            Some((About::Looks, looks)) if whole => looks.note(0, &item),
+            Some((About::Looks, fingerprints)) if whole => fingerprints.note(0, &item),
             Some((About::Touched, all)) => all.note(0, &touched(&item)),
             Some((About::Parents | About::Looks, _)) | None => {}
         }
@@ -200,7 +200,7 @@ impl Keeper {
 
     /// Takes note that the API refuses the route.
     pub(crate) fn route_refused(&mut self) {
-        let name = self.way.refusal_name(&self.plan);
+        let name = self.read_plan.refusal_name(&self.plan);
         if !self.progress.refused.iter().any(|known| known == name) {
             self.progress.refused.push(name.to_owned());
         }
@@ -222,7 +222,7 @@ impl Keeper {
         }
         if self.marks {
             let marks = slice.parents.iter();
-            self.pending.marks.extend(marks.map(|parent| Mark(parent.clone(), anew, NO_SLICE)));
+            self.pending.marks.extend(marks.map(|parent| Marker(parent.clone(), anew, NO_SLICE)));
         }
         for item in &slice.items {
             let progress = &mut self.progress;
@@ -379,12 +379,13 @@ impl Keeper {
     pub(crate) fn settled(&self, seen: Deletable) -> Vec<Change> {
         match &self.parents {
             None => Vec::new(),
-            Some((About::Looks, looks)) => {
+            Some((About::Looks, fingerprints)) => {
                 // Where a slice is void, some of these are of rows that do not count. Of what was not seen in
                 // this run, it is not known how its row looks now.
                 let sound = self.progress.void.is_empty();
-                let looks = if sound { looks.settled(true) } else { looks.forgotten() };
-                [looks, vec![About::Touched.forgotten(&self.plan.name)]].concat()
+                let fingerprints =
+                    if sound { fingerprints.settled(true) } else { fingerprints.forgotten() };
+                [fingerprints, vec![About::Touched.forgotten(&self.plan.name)]].concat()
             }
             Some((About::Touched, touched)) => touched.settled(false),
             Some((About::Parents, parents)) => parents.settled(seen == Deletable::Everything),

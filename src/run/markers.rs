@@ -17,13 +17,13 @@ pub(crate) const NO_SLICE: i64 = -1;
 
 /// A parent or row, whether it was read anew, and the number of the slice without which that does not count.
 #[derive(Debug)]
-pub(crate) struct Mark(pub(crate) String, pub(crate) bool, pub(crate) i64);
+pub(crate) struct Marker(pub(crate) String, pub(crate) bool, pub(crate) i64);
 
 /// Markers as staged rows; `replaces` is the column that names what is marked.
 pub(crate) fn markers(
     schema: &SchemaRef,
     (output, replaces): (&Output, Option<&str>),
-    marks: &[Mark],
+    marks: &[Marker],
 ) -> Result<RecordBatch> {
     let parent = output.columns.iter().find(|plan| Some(plan.column.name.as_str()) == replaces);
     let kind = parent.map_or(ColumnType::Text, |plan| plan.column.kind);
@@ -31,12 +31,12 @@ pub(crate) fn markers(
     let columns = fields.map(|field| match field.name().as_str() {
         name if Some(name) == replaces => {
             let json: Vec<String> =
-                marks.iter().map(|Mark(parent, ..)| json_of(kind, parent.clone())).collect();
+                marks.iter().map(|Marker(parent, ..)| json_of(kind, parent.clone())).collect();
             array(kind, json.iter().map(|text| Some(text.as_str())))
         }
-        SLICE => Arc::new(marks.iter().map(|Mark(.., slice)| *slice).collect::<Int64Array>()),
+        SLICE => Arc::new(marks.iter().map(|Marker(.., slice)| *slice).collect::<Int64Array>()),
         MARK => {
-            Arc::new(marks.iter().map(|Mark(_, anew, _)| Some(*anew)).collect::<BooleanArray>())
+            Arc::new(marks.iter().map(|Marker(_, anew, _)| Some(*anew)).collect::<BooleanArray>())
         }
         _ => new_null_array(field.data_type(), marks.len()),
     });

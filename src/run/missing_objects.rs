@@ -7,9 +7,9 @@ use crate::error::{Error, Kind, Result};
 use crate::extract::messages::Slice;
 use crate::progress::saved::{Doubt, FailedSlice, Progress};
 use crate::report::{Event, NoticeKind, Reporter};
-use crate::run::loader::Keeper;
+use crate::run::loader::Loader;
 
-impl Keeper {
+impl Loader {
     /// Ends a slice whose rows do not count.
     pub(crate) fn leave_out(&mut self, slice: &Slice) {
         let begun = self.progress.open.len();

@@ -20,7 +20,7 @@ use chrono::{DateTime, Utc};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::error::Result;
-use crate::extract::run_context::Env;
+use crate::extract::run_context::RunContext;
 use crate::http::client::{Client, Jitter};
 use crate::http::lockout::Lockout;
 use crate::http::session::Session;
@@ -34,12 +34,12 @@ use crate::quota::budget::Purse;
 use crate::quota::ledger::Memory;
 use crate::quota::pacing::Throttle;
 use crate::report::{Event, PointsReport, SliceError, StreamReport};
-use crate::run::outcome::Ended;
+use crate::run::outcome::StreamResult;
 use crate::run::services::Services;
 
 /// What a run came to.
 #[derive(Debug, Default)]
-pub struct Ran {
+pub struct RunResult {
     /// How the streams ended, in the plan's order.
     pub streams: Vec<StreamReport>,
     /// The slices that were refused.
@@ -56,17 +56,17 @@ pub fn empty_report(stream: &str) -> StreamReport {
 }
 
 /// What a run is to read of each stream, by what is remembered of it.
-pub fn ways(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, ReadPlan> {
+pub fn read_plans(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, ReadPlan> {
     decide::decide(plan, recall, now)
 }
 
 /// From where a run starts.
 #[derive(Clone, Copy, Debug)]
-pub struct Start<'run> {
+pub struct RunStart<'run> {
     /// What is remembered.
     pub recall: &'run Recall,
     /// What is read of each stream, and how.
-    pub ways: &'run BTreeMap<String, ReadPlan>,
+    pub read_plans: &'run BTreeMap<String, ReadPlan>,
     /// The time.
     pub now: DateTime<Utc>,
     /// Points that were spent before it.
@@ -81,10 +81,10 @@ pub struct Start<'run> {
 pub async fn run(
     plan: Plan,
     services: Services,
-    start: Start<'_>,
+    start: RunStart<'_>,
     durable: Option<Durable>,
-) -> Result<Ran> {
-    let Start { recall, ways, .. } = start;
+) -> Result<RunResult> {
+    let RunStart { recall, read_plans, .. } = start;
     let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
     let interval =
         (usize::try_from(plan.checkpoint.size.0).unwrap_or(usize::MAX), plan.checkpoint.every.0);
@@ -117,7 +117,7 @@ pub async fn run(
         Some(_) => Queue::restored(name, &recall.rest),
         None => Queue::new(name, false),
     });
-    let env = Env {
+    let env = RunContext {
         client,
         target,
         queues: Arc::new(Queues::new(log.collect())),
@@ -134,7 +134,7 @@ pub async fn run(
         return Err(error);
     }
     let env = Arc::new(env);
-    let mut ran = run_streams(&env, streams, recall, ways).await;
+    let mut ran = run_streams(&env, streams, recall, read_plans).await;
     for error in env.client.log_out(&teardown).await {
         let message = format!("a request after the streams failed: {}", error.chain());
         env.client.reporter.report(&Event::Warning { stream: None, message });
@@ -144,24 +144,24 @@ pub async fn run(
 }
 
 async fn run_streams(
-    env: &Arc<Env>,
+    env: &Arc<RunContext>,
     streams: Vec<Arc<StreamPlan>>,
     recall: &Recall,
-    ways: &BTreeMap<String, ReadPlan>,
-) -> Ran {
+    read_plans: &BTreeMap<String, ReadPlan>,
+) -> RunResult {
     let mut streams = streams;
     // Whoever only feeds and is not needed has no part in the run.
     streams.retain(|stream| {
-        let way = ways.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
-        stream.output.is_some() || !way.is_skip()
+        let read_plan = read_plans.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
+        stream.output.is_some() || !read_plan.is_skip()
     });
     let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
-    let (jobs, earlier) = assignment::jobs(env, &streams, recall, ways);
+    let (jobs, earlier) = assignment::jobs(env, &streams, recall, read_plans);
     let mut tasks = JoinSet::new();
     for job in jobs {
         tasks.spawn(stream::run(Arc::clone(env), job));
     }
-    let mut ended: Vec<Ended> = earlier;
+    let mut ended: Vec<StreamResult> = earlier;
     while let Some(result) = tasks.join_next().await {
         match result {
             Ok(stream) => ended.push(stream),
@@ -170,12 +170,12 @@ async fn run_streams(
     }
     // What it saved is still there.
     let broken = names.iter().filter(|name| !ended.iter().any(|one| one.report.stream == **name));
-    let broken: Vec<Ended> = broken.map(|name| Ended::broken(name)).collect();
+    let broken: Vec<StreamResult> = broken.map(|name| StreamResult::broken(name)).collect();
     ended.extend(broken);
     ended.sort_by_key(|stream| names.iter().position(|name| *name == stream.report.stream));
     let open = ended.iter().any(|stream| stream.open);
     let errors = ended.iter_mut().flat_map(|stream| std::mem::take(&mut stream.refused)).collect();
-    Ran {
+    RunResult {
         streams: ended.into_iter().map(|stream| stream.report).collect(),
         errors,
         open,

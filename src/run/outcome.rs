@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Kind, Result};
-use crate::extract::run_context::Env;
+use crate::extract::run_context::RunContext;
 use crate::plan::{OWN, Run, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{
@@ -13,7 +13,7 @@ use crate::progress::saved::{
 };
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
-use crate::run::loader::Keeper;
+use crate::run::loader::Loader;
 use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write;
@@ -21,7 +21,7 @@ use crate::write::{Committed, Deletable, Disposition};
 
 /// What a stream came to.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct StreamResult {
     pub(crate) report: StreamReport,
     /// Whether work is left that the next run goes on with.
     pub(crate) open: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Ended {
     pub(crate) refused: Vec<crate::report::SliceError>,
 }
 
-impl Ended {
+impl StreamResult {
     /// Of a stream whose task broke off: a fault of weir's own.
     pub(crate) fn broken(stream: &str) -> Self {
         let report = StreamReport {
@@ -45,7 +45,7 @@ impl Ended {
 }
 
 /// What became of the rows.
-pub(crate) struct Outcome {
+pub(crate) struct LoadResult {
     pub(crate) result: Result<Option<Committed>>,
     pub(crate) progress: Progress,
     pub(crate) open: bool,
@@ -55,11 +55,11 @@ pub(crate) struct Outcome {
 const NAMED: usize = 10;
 
 /// A stream that was read, or was to be.
-pub(crate) struct Ending<'stream> {
+pub(crate) struct StreamOutcome<'stream> {
     pub(crate) plan: &'stream StreamPlan,
     pub(crate) before: &'stream StreamState,
     pub(crate) run: &'stream Run,
-    pub(crate) way: ReadPlan,
+    pub(crate) read_plan: ReadPlan,
 }
 
 /// A report without figures.
@@ -98,7 +98,7 @@ fn remarkable(columns: &BTreeMap<String, ColumnReport>) -> BTreeMap<String, Colu
     told.map(|(name, column)| (name.clone(), column.clone())).collect()
 }
 
-impl Ending<'_> {
+impl StreamOutcome<'_> {
     fn merges(&self) -> bool {
         let output = self.plan.output.as_ref();
         output.is_some_and(|output| output.table.disposition == Disposition::Merge)
@@ -109,15 +109,15 @@ impl Ending<'_> {
     }
 
     /// Fails a stream that lacks what was asked for by name, or of which everything was refused.
-    pub(crate) fn check(&self, keeper: &Keeper, refusal: Option<String>) -> Result<()> {
-        let counts = keeper.stats.counts();
-        if self.way.is_full()
+    pub(crate) fn check(&self, loader: &Loader, refusal: Option<String>) -> Result<()> {
+        let counts = loader.stats.counts();
+        if self.read_plan.is_full()
             && !self.anchored()
             && counts.rows < self.plan.min_rows
             && self.plan.limit.is_none()
         {
             let (rows, least) = (counts.rows, self.plan.min_rows);
-            let what = match self.lacking(keeper) {
+            let what = match self.lacking(loader) {
                 Some(lacking) => lacking,
                 None => format!(
                     "the inputs ask for {least} by name, but {rows} came: some are not there, or this account may not see them"
@@ -127,12 +127,12 @@ impl Ending<'_> {
                 .with_hint("look for misspelt or removed names in the inputs"));
         }
         let strict = self.plan.output.as_ref().is_some_and(|output| output.strict);
-        let notices = keeper.stats.notices();
+        let notices = loader.stats.notices();
         if let Some(notice) = notices.iter().find(|notice| strict && notice.kind.fails_strict()) {
             let hint = "`strict` is set for the stream: without it the run goes on and says so";
             return Err(Error::new(Kind::Shape, notice.to_string()).with_hint(hint));
         }
-        if counts.skipped > 0 && counts.done == 0 && self.way.is_full() {
+        if counts.skipped > 0 && counts.done == 0 && self.read_plan.is_full() {
             let (skipped, first) = (counts.skipped, refusal.unwrap_or_default());
             let what = format!("all {skipped} slices were refused: {first}");
             return Err(Error::new(Kind::Permission, what)
@@ -143,10 +143,10 @@ impl Ending<'_> {
 
     /// What was asked for by name and did not come, in words; `None` where it is not known: an earlier process
     /// may have read it.
-    fn lacking(&self, keeper: &Keeper) -> Option<String> {
-        let (rows, least) = (keeper.stats.counts().rows, self.plan.min_rows);
+    fn lacking(&self, loader: &Loader) -> Option<String> {
+        let (rows, least) = (loader.stats.counts().rows, self.plan.min_rows);
         let asked = self.plan.own_requests().iter().find_map(|request| request.asked.as_ref())?;
-        let mut lacking = keeper.stats.lacks(&asked.values);
+        let mut lacking = loader.stats.lacks(&asked.values);
         lacking.sort_unstable();
         lacking.dedup();
         if u64::try_from(lacking.len()).ok() != least.checked_sub(rows) {
@@ -173,7 +173,7 @@ impl Ending<'_> {
     ) -> write::CommitInfo {
         // Refused parents keep their rows, if none of these can have gone to another parent.
         let bound = self.plan.is_bound_to_parent() && self.is_by_parents();
-        let read = match self.way {
+        let read = match self.read_plan {
             ReadPlan::Full { .. } | ReadPlan::FromAnchor => {
                 !self.anchored() && (marks && bound || counts.skipped == 0)
             }
@@ -212,7 +212,7 @@ impl Ending<'_> {
 
     /// Whether its slices are about parents, whose refused ones are recorded and keep their rows.
     pub(crate) fn is_by_parents(&self) -> bool {
-        self.plan.has_parents() && self.way.has_slices_by_parents(self.plan)
+        self.plan.has_parents() && self.read_plan.has_slices_by_parents(self.plan)
     }
 
     /// What the children may rely on.
@@ -221,7 +221,7 @@ impl Ending<'_> {
             Err(error) if self.plan.may_pass(error) => Supply::Interrupted,
             Err(_) => Supply::Failed,
             Ok(()) if incomplete => Supply::Partial,
-            Ok(()) if self.way.is_full() && !self.anchored() => Supply::Complete,
+            Ok(()) if self.read_plan.is_full() && !self.anchored() => Supply::Complete,
             Ok(()) => Supply::Bounded,
         }
     }
@@ -240,7 +240,7 @@ impl Ending<'_> {
         let own = self.supply(Ok(()), incomplete).max(supply.min(Supply::Bounded));
         let last = self.last(now, report, own);
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
-        let complete = self.way.is_full();
+        let complete = self.read_plan.is_full();
         if complete {
             let Counts { rows, points, shared, shared_points, derived, .. } = counts;
             let requests = counts.requests.saturating_sub(counts.retries).max(shared);
@@ -258,7 +258,7 @@ impl Ending<'_> {
                 bearer,
             };
         }
-        if let Some(bound) = self.way.bound() {
+        if let Some(bound) = self.read_plan.bound() {
             let days = before.days_since(bound, self.run.started_at);
             let Counts { rows, changed, done, derived, .. } = counts;
             state.changes = Some(match &plan.cursor {
@@ -283,7 +283,7 @@ impl Ending<'_> {
                 state.complete_at = None;
             }
         }
-        let reads = self.way.is_full_or_incremental();
+        let reads = self.read_plan.is_full_or_incremental();
         if reads && clean && supply == Supply::Complete {
             state.parents_at = Some(self.run.started_at);
         }
@@ -307,7 +307,7 @@ impl Ending<'_> {
             // No run can ask for them alone; the next one reads everything again.
             state.failed.iter_mut().for_each(|failed| failed.recurs = true);
         }
-        if self.way.sends_changes(plan) && !complete {
+        if self.read_plan.sends_changes(plan) && !complete {
             let lasting = before.failed.iter().filter(|failed| !failed.recurs);
             state.failed.extend(lasting.cloned());
         }
@@ -343,7 +343,7 @@ impl Ending<'_> {
         let last = self.last(now, report, Supply::Failed);
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
-        if self.route() == OWN && !self.way.sends_changes(self.plan) {
+        if self.route() == OWN && !self.read_plan.sends_changes(self.plan) {
             // What refuses the own requests too does not refuse a route.
             refused.clear();
         }
@@ -351,7 +351,12 @@ impl Ending<'_> {
     }
 
     /// Takes note that a stream failed for good before it could begin; returns why.
-    pub(crate) async fn give_up(&self, env: &Env, progress: &Progress, error: Error) -> Error {
+    pub(crate) async fn give_up(
+        &self,
+        env: &RunContext,
+        progress: &Progress,
+        error: Error,
+    ) -> Error {
         let Some(durable) = &env.durable else { return error };
         let after = self.failed(progress, (&error, env.now()));
         match durable.store.save(&[after.change(&self.plan.name)]).await {
@@ -363,7 +368,7 @@ impl Ending<'_> {
     /// Takes note of rows that are visible already, and of other changes.
     pub(crate) async fn adopt(
         &self,
-        env: &Env,
+        env: &RunContext,
         progress: &Progress,
         supply: Supply,
         mut changes: Vec<Change>,
@@ -422,12 +427,12 @@ impl Ending<'_> {
             complete: progress.gaps.is_empty() && counts.skipped == 0,
             gaps: progress.gaps.clone(),
             notices,
-            reach: self.way.shown(self.plan),
+            reach: self.read_plan.shown(self.plan),
             route: self.route().to_owned(),
             route_refused: progress
                 .refused
                 .iter()
-                .any(|name| name == self.way.refusal_name(self.plan)),
+                .any(|name| name == self.read_plan.refusal_name(self.plan)),
             ..empty(&self.plan.name, status)
         }
     }
@@ -436,7 +441,7 @@ impl Ending<'_> {
     /// goes moves the first of the next page to one that was read, and where no total is told nobody notices.
     fn assumed_deletes(&self, counts: &Counts, deleted: u64) -> Option<Notice> {
         let several = counts.requests.saturating_sub(counts.retries) > counts.done;
-        let mut active = self.way.active(self.plan);
+        let mut active = self.read_plan.active(self.plan);
         let shifts = several && active.any(|(_, request)| request.pager.may_shift());
         (shifts && deleted > 0).then(|| Notice {
             kind: NoticeKind::DeletesAssumed,
@@ -456,14 +461,19 @@ impl Ending<'_> {
 
     /// Name of the route.
     fn route(&self) -> &str {
-        self.way.route_name(self.plan)
+        self.read_plan.route_name(self.plan)
     }
 
     /// Draws the report up.
-    pub(crate) fn conclude(&self, outcome: Outcome, env: &Env, took: std::time::Duration) -> Ended {
+    pub(crate) fn conclude(
+        &self,
+        outcome: LoadResult,
+        env: &RunContext,
+        took: std::time::Duration,
+    ) -> StreamResult {
         let cancelled = env.client.cancel.is_cancelled();
         let paused = env.client.is_paused();
-        let Outcome { result, progress, open } = outcome;
+        let LoadResult { result, progress, open } = outcome;
         let report = match &result {
             Ok(_) => self.report(&result, &progress),
             Err(error)
@@ -476,6 +486,10 @@ impl Ending<'_> {
             Err(error) => self.failure(&progress, error, StreamStatus::Failed),
         };
         let refused = progress.failed.into_iter().map(|failed| failed.error).collect();
-        Ended { report: StreamReport { seconds: took.as_secs_f64(), ..report }, open, refused }
+        StreamResult {
+            report: StreamReport { seconds: took.as_secs_f64(), ..report },
+            open,
+            refused,
+        }
     }
 }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
-use crate::extract::run_context::Env;
+use crate::extract::run_context::RunContext;
 use crate::http::answer::Answer;
 use crate::http::call::{Call, Need};
 use crate::http::client::{Client, Jitter};
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an API says of how many records there are.
 #[derive(Debug, Default)]
-pub struct Census {
+pub struct RowCounts {
     /// What was asked and answered.
     pub counted: Vec<Counted>,
     /// Why something was not answered, the first time.
@@ -52,10 +52,10 @@ pub async fn census(
     recall: &Recall,
     services: &Services,
     now: DateTime<Utc>,
-) -> Census {
+) -> RowCounts {
     let questions = questions(plan, recall, now);
     if questions.is_empty() {
-        return Census::default();
+        return RowCounts::default();
     }
     let cancel = services.cancel.child_token();
     let client = client(plan, services, cancel.clone(), now);
@@ -87,8 +87,10 @@ fn questions<'plan>(
     let mut asked: Vec<(&StreamPlan, &CountPlan)> =
         streams.filter_map(|stream| Some((stream.as_ref(), stream.count.as_ref()?))).collect();
     if !asked.is_empty() {
-        let ways = decide::decide(plan, recall, now);
-        asked.retain(|(stream, _)| ways.get(&stream.name).is_some_and(|way| !way.is_skip()));
+        let read_plans = decide::decide(plan, recall, now);
+        asked.retain(|(stream, _)| {
+            read_plans.get(&stream.name).is_some_and(|read_plan| !read_plan.is_skip())
+        });
     }
     asked
 }
@@ -121,8 +123,8 @@ fn client(
 }
 
 /// Asks one question after the other. A stream that asks for what was asked already has its answer.
-async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPlan)>) -> Census {
-    let mut census = Census::default();
+async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPlan)>) -> RowCounts {
+    let mut census = RowCounts::default();
     let mut asked: Vec<Url> = Vec::new();
     for (stream, count) in questions {
         let url = match url_of(plan, client, stream, count) {
@@ -158,7 +160,7 @@ async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPl
 }
 
 fn url_of(plan: &Plan, client: &Client, stream: &StreamPlan, count: &CountPlan) -> Result<Url> {
-    let scope = Arc::new(Env::scope_of(&plan.variables, stream));
+    let scope = Arc::new(RunContext::scope_of(&plan.variables, stream));
     let path = count.path.render_path(&scope).map_err(|error| request::unfilled(&error))?;
     request::url_of(&client.access.base_url, &path, &count.query, &scope)
 }

@@ -13,9 +13,9 @@ use crate::write::Target;
 /// What a run needs from outside.
 #[derive(Clone)]
 pub struct Services {
-    /// ReadPlan to the API.
+    /// The transport to the API.
     pub transport: Arc<dyn Transport>,
-    /// ReadPlan to the target.
+    /// The target.
     pub target: Arc<dyn Target>,
     /// Where the state is kept; `None`: with the target.
     pub state: Option<Arc<dyn Store>>,

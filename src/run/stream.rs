@@ -8,11 +8,11 @@ use std::sync::{
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::extract::context::Shared;
+use crate::extract::context::StreamContext;
 use crate::extract::links::AssignedRequest;
 use crate::extract::pages::rows::RowBuilder;
-use crate::extract::run_context::Env;
-use crate::extract::workers::{Past, Source, work};
+use crate::extract::run_context::RunContext;
+use crate::extract::workers::{SliceHistory, SliceSource, work};
 use crate::http::client::interrupted;
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
@@ -24,15 +24,15 @@ use crate::queue::{Consumer, Feeder};
 use crate::quota::request_cost::Estimate;
 use crate::report::counters::Stats;
 use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
-use crate::run::loader::{Keeper, Loader, Pending};
-use crate::run::outcome::{Ended, Outcome};
+use crate::run::loader::{Loader, LoaderHandle, PendingRows};
+use crate::run::outcome::{LoadResult, StreamResult};
 use crate::run::{confirm_deletes, outcome};
 use crate::write::{Committed, Deletable, Disposition, Table};
 
 /// A stream and its places in the queues.
-pub(crate) struct Job {
+pub(crate) struct StreamTask {
     pub(crate) plan: Arc<StreamPlan>,
-    pub(crate) way: ReadPlan,
+    pub(crate) read_plan: ReadPlan,
     /// The streams whose values it needs.
     pub(crate) after: Vec<String>,
     /// What is remembered of it.
@@ -46,18 +46,18 @@ pub(crate) struct Job {
 }
 
 /// Runs one stream; its failure is part of the report.
-pub(crate) async fn run(env: Arc<Env>, job: Job) -> Ended {
+pub(crate) async fn run(env: Arc<RunContext>, job: StreamTask) -> StreamResult {
     let started = Instant::now();
     let reporter = Arc::clone(&env.client.reporter);
     let plan = Arc::clone(&job.plan);
     let feeder = plan.output.is_none();
     let (stream, after) = (plan.name.clone(), job.after.clone());
     reporter.report(&Event::StreamStarted { stream, feeder, after });
-    let notes = if job.way.is_skip() { Vec::new() } else { plan.notes.clone() };
+    let notes = if job.read_plan.is_skip() { Vec::new() } else { plan.notes.clone() };
     for message in notes {
         reporter.report(&Event::Warning { stream: Some(plan.name.clone()), message });
     }
-    let ended = if job.way.is_skip() {
+    let ended = if job.read_plan.is_skip() {
         nothing_to_do(job)
     } else {
         Box::pin(extract(env, job, started)).await
@@ -66,29 +66,29 @@ pub(crate) async fn run(env: Arc<Env>, job: Job) -> Ended {
     ended
 }
 
-fn nothing_to_do(job: Job) -> Ended {
+fn nothing_to_do(job: StreamTask) -> StreamResult {
     for feeder in job.feeders.into_iter().flatten() {
         feeder.finish(Supply::Complete);
     }
     let object = job.plan.output.as_ref().map(|output| output.table.object.clone());
     let report = StreamReport { object, ..outcome::empty(&job.plan.name, StreamStatus::Fresh) };
-    Ended { report, open: false, refused: Vec::new() }
+    StreamResult { report, open: false, refused: Vec::new() }
 }
 
 /// Runs all slices, then commits.
-async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
-    let Job { plan, way, before, feeders, requests, parents, .. } = job;
+async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> StreamResult {
+    let StreamTask { plan, read_plan, before, feeders, requests, parents, .. } = job;
     let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
-    let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, way));
+    let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, read_plan));
     let columns = progress.columns.clone();
     let stats = Arc::new(Stats::resumed(progress.counts, progress.notices.clone(), columns));
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
     let remembers = parents.as_ref().map(|(about, _)| *about);
-    let mut keeper = Keeper {
-        way,
-        marks: marks(&plan, way),
+    let mut loader = Loader {
+        read_plan,
+        marks: marks(&plan, read_plan),
         writer: None,
         before: before.clone(),
         progress,
@@ -98,36 +98,36 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         settlers: requests.iter().map(|one| settler(one.as_ref())).collect(),
         durable: env.durable.clone(),
         interval: env.interval,
-        pending: Pending::default(),
+        pending: PendingRows::default(),
         parents,
-        replaces: replaced(&plan, way),
+        replaces: replaced(&plan, read_plan),
         answered: Arc::clone(&env.answered),
         plan: Arc::clone(&plan),
     };
-    let ending = outcome::Ending { plan: &plan, before: &before, run: &env.run, way };
-    if let Some(why) = ending.no_deletes().filter(|_| way != ReadPlan::Retry) {
+    let ending = outcome::StreamOutcome { plan: &plan, before: &before, run: &env.run, read_plan };
+    if let Some(why) = ending.no_deletes().filter(|_| read_plan != ReadPlan::Retry) {
         tell_deletes_off(&env, &stats, (&plan.name, why));
     }
-    match open(&env, &mut keeper, going_on.as_ref()).await {
-        Ok(Opened::Ready) => {
+    match open(&env, &mut loader, going_on.as_ref()).await {
+        Ok(OpenedTable::Ready) => {
             let (stream, figures) = (plan.name.clone(), stats.figures());
             env.client.reporter.report(&Event::Progress { stream, figures });
         }
         other => {
-            let (outcome, supply) = unread(&env, &ending, keeper, other, incomplete).await;
+            let (outcome, supply) = unread(&env, &ending, loader, other, incomplete).await;
             finish_feeders(feeders, &outcome.result, supply);
             return ending.conclude(outcome, &env, started.elapsed());
         }
     }
-    let sources = sources(&keeper, requests);
-    let loader = Loader::start(keeper);
-    let shared = Arc::new(Shared {
+    let sources = sources(&loader, requests);
+    let handle = LoaderHandle::start(loader);
+    let shared = Arc::new(StreamContext {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
-        looks: matches!(remembers, Some(About::Looks | About::Touched)),
-        notes: loader.notes(),
+        fingerprints: matches!(remembers, Some(About::Looks | About::Touched)),
+        notes: handle.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
-        estimates: way.requests(&plan).iter().map(estimate).collect(),
+        estimates: read_plan.requests(&plan).iter().map(estimate).collect(),
         any: Estimate::new(1),
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
@@ -136,7 +136,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         refused: Mutex::default(),
         stats,
         feeders,
-        way,
+        read_plan,
         plan: Arc::clone(&plan),
         env: Arc::clone(&env),
     });
@@ -146,10 +146,10 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // All workers are gone, so that this is the only hold on what they shared.
     let Ok(shared) = Arc::try_unwrap(shared) else { unreachable!("the workers have been joined") };
-    let Shared { notes, feeders, .. } = shared;
+    let StreamContext { notes, feeders, .. } = shared;
     drop(notes);
-    let ended = Sliced { result: sliced, supply, refusal, route_refused };
-    let outcome = settle(&env, &ending, loader, ended).await;
+    let ended = SlicesResult { result: sliced, supply, refusal, route_refused };
+    let outcome = settle(&env, &ending, handle, ended).await;
     let skipped = outcome.progress.counts.skipped > 0;
     let supply = ending.supply(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
     finish_feeders(feeders, &outcome.result, supply);
@@ -157,7 +157,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
 }
 
 /// Tells that rows which are gone stay, and why.
-fn tell_deletes_off(env: &Env, stats: &Stats, (stream, why): (&str, String)) {
+fn tell_deletes_off(env: &RunContext, stats: &Stats, (stream, why): (&str, String)) {
     let message = format!("rows that are gone stay: {why}");
     let stream = Some(stream.to_owned());
     env.client.reporter.report(&Event::Warning { stream, message });
@@ -166,32 +166,32 @@ fn tell_deletes_off(env: &Env, stats: &Stats, (stream, why): (&str, String)) {
 
 /// What a stream came to of which nothing can, or need, be read; and what its children may rely on.
 async fn unread(
-    env: &Env,
-    ending: &outcome::Ending<'_>,
-    keeper: Keeper,
-    opened: Result<Opened>,
+    env: &RunContext,
+    ending: &outcome::StreamOutcome<'_>,
+    loader: Loader,
+    opened: Result<OpenedTable>,
     incomplete: bool,
-) -> (Outcome, Supply) {
-    let changes = keeper.settled(Deletable::Everything);
-    let Keeper { progress, .. } = keeper;
+) -> (LoadResult, Supply) {
+    let changes = loader.settled(Deletable::Everything);
+    let Loader { progress, .. } = loader;
     match opened {
-        Ok(Opened::Ready | Opened::Published) => {
+        Ok(OpenedTable::Ready | OpenedTable::Published) => {
             let supply = ending.supply(Ok(()), incomplete);
             // What the rows before concluded is not known any more: at worst too much is asked.
             let result = ending.adopt(env, &progress, supply, changes).await;
-            (Outcome { open: result.is_err(), result, progress }, supply)
+            (LoadResult { open: result.is_err(), result, progress }, supply)
         }
-        Ok(Opened::Lost) => {
+        Ok(OpenedTable::Lost) => {
             let object = ending.plan.output.as_ref().map_or("", |output| &output.table.object);
             let what = format!("what an earlier run had staged for `{object}` is gone");
             let hint = "the next run reads the stream anew";
             let error = Error::new(Kind::Target, what).with_hint(hint);
             let error = ending.give_up(env, &progress, error).await;
-            (Outcome { result: Err(error), progress, open: false }, Supply::Failed)
+            (LoadResult { result: Err(error), progress, open: false }, Supply::Failed)
         }
         Err(error) => {
             let (open, supply) = (ending.plan.may_pass(&error), ending.supply(Err(&error), true));
-            (Outcome { result: Err(error), progress, open }, supply)
+            (LoadResult { result: Err(error), progress, open }, supply)
         }
     }
 }
@@ -210,11 +210,11 @@ fn estimate(request: &RequestPlan) -> Estimate {
 }
 
 /// The progress of a stream of which nothing is read.
-fn begun_now(env: &Env, plan: &StreamPlan, way: ReadPlan) -> Progress {
-    let requests = way.requests(plan);
+fn begun_now(env: &RunContext, plan: &StreamPlan, read_plan: ReadPlan) -> Progress {
+    let requests = read_plan.requests(plan);
     Progress {
         run_id: env.run.id.clone(),
-        reach: way.saved(),
+        reach: read_plan.saved(),
         finished: vec![Spans::default(); requests.len()],
         page_sizes: requests.iter().map(|one| one.pager.largest_page().unwrap_or(0)).collect(),
         ..Progress::default()
@@ -222,26 +222,26 @@ fn begun_now(env: &Env, plan: &StreamPlan, way: ReadPlan) -> Progress {
 }
 
 /// Whether slices replace all rows of their parents, so that these are marked.
-fn marks(plan: &StreamPlan, way: ReadPlan) -> bool {
-    let route = plan.routes.get(way.route()).filter(|_| !way.sends_changes(plan));
+fn marks(plan: &StreamPlan, read_plan: ReadPlan) -> bool {
+    let route = plan.routes.get(read_plan.route()).filter(|_| !read_plan.sends_changes(plan));
     if route.is_some_and(|route| !route.by_parents) {
         return false;
     }
-    let everything = way.is_full() && plan.cursor.as_ref().is_none_or(|c| c.anchor.is_none());
+    let everything = read_plan.is_full() && plan.cursor.as_ref().is_none_or(|c| c.anchor.is_none());
     let merges = plan.output.as_ref().is_some_and(|output| {
         output.table.disposition == Disposition::Merge && output.table.replaces.is_some()
     });
-    let some = way.follows_parents() || way == ReadPlan::Retry;
+    let some = read_plan.follows_parents() || read_plan == ReadPlan::Retry;
     merges && (everything || some && plan.is_bound_to_parent())
 }
 
 /// Column that names what is marked in a run: the parents, or the rows themselves where those that have not
 /// changed are not read, or where rows that did not come are asked for.
-fn replaced(plan: &StreamPlan, way: ReadPlan) -> Option<String> {
+fn replaced(plan: &StreamPlan, read_plan: ReadPlan) -> Option<String> {
     let table = &plan.output.as_ref()?.table;
-    let confirms = plan.confirm.is_some() && way.is_full();
+    let confirms = plan.confirm.is_some() && read_plan.is_full();
     let merges = table.disposition == Disposition::Merge;
-    if merges && (confirms || way.fetches_by_id(plan)) {
+    if merges && (confirms || read_plan.fetches_by_id(plan)) {
         table.schema.key.first().cloned()
     } else {
         table.replaces.clone()
@@ -249,30 +249,30 @@ fn replaced(plan: &StreamPlan, way: ReadPlan) -> Option<String> {
 }
 
 /// Where the requests of a stream get their slices.
-fn sources(keeper: &Keeper, requests: Vec<Option<AssignedRequest>>) -> Vec<Source> {
-    let Keeper { progress, before, plan, way, .. } = keeper;
-    let gated = way.follows_parents();
-    let known = keeper.parents.as_ref().map(|(_, read)| read.known()).unwrap_or_default();
+fn sources(loader: &Loader, requests: Vec<Option<AssignedRequest>>) -> Vec<SliceSource> {
+    let Loader { progress, before, plan, read_plan, .. } = loader;
+    let gated = read_plan.follows_parents();
+    let known = loader.parents.as_ref().map(|(_, read)| read.known()).unwrap_or_default();
     let source = |(number, assigned): (usize, Option<AssignedRequest>)| {
         let assigned = assigned?;
         // Of whatever route they were: they are about values of the same queue.
         let same = |one: &&FailedSlice| plan.own_number(one.request) == plan.own_number(number);
         let failed = before.failed.iter().filter(same).filter(|one| !one.recurs);
-        let past = Past {
+        let past = SliceHistory {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
-            failed: failed.filter(|_| gated || *way == ReadPlan::Retry).cloned().collect(),
+            failed: failed.filter(|_| gated || *read_plan == ReadPlan::Retry).cloned().collect(),
             known: (gated || plan.bounds_children()).then(|| known.clone()),
         };
-        if let Some(seat) = &assigned.links.seat {
+        if let Some(fused) = &assigned.links.fused {
             let mut done = past.finished.clone();
             past.begun.iter().for_each(|open| done.insert(open.from, open.to));
-            seat.sit(&done, &keeper.stats);
+            fused.sit(&done, &loader.stats);
         }
-        if let Some(walker) = &assigned.links.walker {
-            walker.sit(&keeper.stats);
+        if let Some(shared_listing) = &assigned.links.shared_listing {
+            shared_listing.sit(&loader.stats);
         }
-        Some(Source::new(assigned, past, keeper.marks))
+        Some(SliceSource::new(assigned, past, loader.marks))
     };
     requests.into_iter().enumerate().filter_map(source).collect()
 }
@@ -288,7 +288,7 @@ fn finish_feeders(
     }
 }
 
-enum Opened {
+enum OpenedTable {
     Ready,
     /// An earlier process had made the rows visible, and died before it could say so.
     Published,
@@ -296,28 +296,32 @@ enum Opened {
     Lost,
 }
 
-async fn open(env: &Env, keeper: &mut Keeper, going_on: Option<&Progress>) -> Result<Opened> {
-    let Some(output) = &keeper.plan.output else { return Ok(Opened::Ready) };
+async fn open(
+    env: &RunContext,
+    loader: &mut Loader,
+    going_on: Option<&Progress>,
+) -> Result<OpenedTable> {
+    let Some(output) = &loader.plan.output else { return Ok(OpenedTable::Ready) };
     let staged = going_on.map(|progress| progress.staged);
-    let table = Table { replaces: keeper.replaces.clone(), ..output.table.clone() };
-    doing(env, &keeper.plan.name, format!("preparing `{}`", table.object));
-    keeper.writer = env.target.open(&table, staged).await?;
-    if keeper.writer.is_some() {
-        return Ok(Opened::Ready);
+    let table = Table { replaces: loader.replaces.clone(), ..output.table.clone() };
+    doing(env, &loader.plan.name, format!("preparing `{}`", table.object));
+    loader.writer = env.target.open(&table, staged).await?;
+    if loader.writer.is_some() {
+        return Ok(OpenedTable::Ready);
     }
     if going_on.is_some_and(|progress| progress.publishing) {
-        return Ok(Opened::Published);
+        return Ok(OpenedTable::Published);
     }
-    Ok(Opened::Lost)
+    Ok(OpenedTable::Lost)
 }
 
 /// Tells what a stream does that is no request.
-fn doing(env: &Env, stream: &str, what: String) {
+fn doing(env: &RunContext, stream: &str, what: String) {
     env.client.reporter.report(&Event::Doing { stream: Some(stream.to_owned()), what });
 }
 
 /// How the slices ended.
-struct Sliced {
+struct SlicesResult {
     result: Result<()>,
     supply: Supply,
     /// The first slice that was refused.
@@ -327,7 +331,7 @@ struct Sliced {
 }
 
 /// Whether a route was refused that cannot be left for single slices.
-fn is_refused(shared: &Shared) -> bool {
+fn is_refused(shared: &StreamContext) -> bool {
     let refused = shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
     !refused.is_empty() && (shared.reads_changes() || !shared.is_by_parents())
 }
@@ -338,92 +342,95 @@ fn settler(company: Option<&AssignedRequest>) -> Option<queue::Settler> {
 
 /// Commits, or keeps or forgets what was done.
 async fn settle(
-    env: &Env,
-    ending: &outcome::Ending<'_>,
-    loader: Loader,
-    Sliced { result: sliced, supply, refusal, route_refused }: Sliced,
-) -> Outcome {
-    let (mut keeper, loaded) = match loader.finish().await {
+    env: &RunContext,
+    ending: &outcome::StreamOutcome<'_>,
+    handle: LoaderHandle,
+    SlicesResult { result: sliced, supply, refusal, route_refused }: SlicesResult,
+) -> LoadResult {
+    let (mut loader, loaded) = match handle.finish().await {
         Ok(finished) => finished,
         Err(error) => {
             let progress = Progress::default();
-            return Outcome { result: Err(error), progress, open: true };
+            return LoadResult { result: Err(error), progress, open: true };
         }
     };
     if route_refused {
-        keeper.route_refused();
+        loader.route_refused();
     }
     // A stream that has not ended may still show that such requests are answered.
     let loaded = if sliced.is_ok() && loaded.is_ok() {
-        keeper.settle_doubts(env.client.reporter.as_ref())
+        loader.settle_doubts(env.client.reporter.as_ref())
     } else {
         loaded
     };
     let healthy = loaded.is_ok();
     // A writer's own error says more than that of the worker who found it gone.
-    let result = loaded.and(sliced).and_then(|()| ending.check(&keeper, refusal));
+    let result = loaded.and(sliced).and_then(|()| ending.check(&loader, refusal));
     let result = match result {
         Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
         Ok(()) => {
-            keeper.progress.notices = keeper.stats.notices();
-            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
-            confirm_deletes::ask(env, &mut keeper, &seen).await
+            loader.progress.notices = loader.stats.notices();
+            let seen = ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), supply);
+            confirm_deletes::ask(env, &mut loader, &seen).await
         }
         other => other,
     };
     match result {
         Ok(()) => {
-            let follows = matches!(keeper.parents, Some((About::Parents, _)));
-            if follows && !ending.is_by_parents() && keeper.stats.counts().skipped > 0 {
+            let follows = matches!(loader.parents, Some((About::Parents, _)));
+            if follows && !ending.is_by_parents() && loader.stats.counts().skipped > 0 {
                 // Rows of any parent may be missing.
-                keeper.parents = None;
+                loader.parents = None;
             }
-            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
-            let progress = keeper.progress.clone();
+            let seen = ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), supply);
+            let progress = loader.progress.clone();
             let after = |progress: &Progress, committed: Option<&Committed>| {
                 ending.after(progress, committed, env.now(), supply)
             };
             if let Some(output) = &ending.plan.output {
-                let (rows, object) = (keeper.stats.counts().rows, &output.table.object);
+                let (rows, object) = (loader.stats.counts().rows, &output.table.object);
                 doing(env, &ending.plan.name, format!("publishing {rows} rows in `{object}`"));
             }
-            match keeper.commit(&seen, after).await {
+            match loader.commit(&seen, after).await {
                 Ok((committed, progress)) => {
-                    Outcome { result: Ok(committed), progress, open: false }
+                    LoadResult { result: Ok(committed), progress, open: false }
                 }
                 Err(error) if error.kind() == Kind::Shape => {
                     // The target refuses these rows: the next run reads others.
                     let error = ending.give_up(env, &progress, error).await;
-                    Outcome { open: false, result: Err(error), progress }
+                    LoadResult { open: false, result: Err(error), progress }
                 }
-                Err(error) => Outcome { open: true, result: Err(error), progress },
+                Err(error) => LoadResult { open: true, result: Err(error), progress },
             }
         }
         Err(error) if ending.plan.may_pass(&error) => {
-            if healthy && let Err(error) = keeper.checkpoint().await {
+            if healthy && let Err(error) = loader.checkpoint().await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not saved");
             }
-            Outcome { result: Err(error), progress: keeper.progress, open: true }
+            LoadResult { result: Err(error), progress: loader.progress, open: true }
         }
         Err(error) => {
             let progress = Progress {
-                counts: keeper.stats.counts(),
-                notices: keeper.stats.notices(),
-                columns: keeper.stats.columns(),
-                ..keeper.progress.clone()
+                counts: loader.stats.counts(),
+                notices: loader.stats.notices(),
+                columns: loader.stats.columns(),
+                ..loader.progress.clone()
             };
             let after = ending.failed(&progress, (&error, env.now()));
-            if let Err(error) = keeper.discard(after).await {
+            if let Err(error) = loader.discard(after).await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not discarded");
             }
-            Outcome { result: Err(error), progress, open: false }
+            LoadResult { result: Err(error), progress, open: false }
         }
     }
 }
 
 /// Runs the workers of every request until there are no more slices, or one fails. Returns what can be
 /// said of the queues too.
-async fn run_slices(shared: &Arc<Shared>, sources: Vec<Source>) -> (Result<()>, Supply) {
+async fn run_slices(
+    shared: &Arc<StreamContext>,
+    sources: Vec<SliceSource>,
+) -> (Result<()>, Supply) {
     let mut workers = JoinSet::new();
     for source in sources {
         let Some(request) = shared.requests().get(source.links.number) else { continue };

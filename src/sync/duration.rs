@@ -3,7 +3,7 @@
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::Serialize;
 
-use crate::planner::estimate::Expected;
+use crate::planner::estimate::StreamEstimate;
 use crate::quota::account::Balance;
 use crate::quota::terms::Terms;
 
@@ -111,7 +111,7 @@ impl Pace {
     }
 
     /// A stream's share of what an hour allows.
-    pub fn share(&self, expected: &Expected) -> Option<f64> {
+    pub fn share(&self, expected: &StreamEstimate) -> Option<f64> {
         match (self.points_per_hour, self.requests_per_second) {
             (Some(points), _) => Some(float(expected.points) / float(points.max(1))),
             (None, Some(rate)) => Some(float(expected.requests) / (rate * 3600.0)),

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, StreamPlan};
 use crate::progress::saved::{LastRun, Recall};
 use crate::report::{Event, Notice, NoticeKind, add_notice};
-use crate::run::Ran;
+use crate::run::RunResult;
 use crate::run::services::Services;
 use crate::state::Store;
 use crate::sync::report::{RunReport, RunStatus};
@@ -26,10 +26,10 @@ pub(crate) async fn tidy(services: &Services, plan: &Plan) {
 
 /// What is remembered after a run. One that could not begin is forgotten.
 pub(crate) async fn looked_back(
-    ran: Result<Ran>,
+    ran: Result<RunResult>,
     store: &dyn Store,
     streams: &[Arc<StreamPlan>],
-) -> Result<(Ran, Result<Recall>)> {
+) -> Result<(RunResult, Result<Recall>)> {
     let after = store.load().await.and_then(Recall::read);
     match (ran, after) {
         (Ok(ran), after) => Ok((ran, after)),

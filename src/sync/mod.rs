@@ -32,7 +32,7 @@ use crate::quota::ledger::Memory;
 use crate::report::{Event, NoticeKind, Planned, StreamReport};
 use crate::run;
 use crate::run::services::Services;
-use crate::run::{Ran, Start, row_counts};
+use crate::run::{RunResult, RunStart, row_counts};
 use crate::state::{Change, Entries, Holder, Store};
 use crate::sync::announce::{doing, stoppable, tell_start};
 use crate::sync::beginning::Beginning;
@@ -79,7 +79,7 @@ pub async fn run(
     }
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
-        let ran = Ran { streams: defined, ..Ran::default() };
+        let ran = RunResult { streams: defined, ..RunResult::default() };
         return Ok(run_report(&plan.run, false, started, ran, (false, &[])));
     }
     doing(&services, "taking the lock of the replication");
@@ -166,7 +166,7 @@ async fn run_locked(
     }
     let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
     let begun = begin(prepare, plan, past, &services, beginning).await?;
-    let Begun { plan, ways, continued, recall, planned, spent, anew } = begun;
+    let Begun { plan, read_plans, continued, recall, planned, spent, anew } = begun;
     findings.tell_all(reporter.as_ref(), NoticeKind::ReadAgain, &anew);
     let run = plan.run.clone();
     tell_start(&services, &plan, (continued, planned));
@@ -176,7 +176,7 @@ async fn run_locked(
     let cancel = services.cancel.clone();
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
-    let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent };
+    let start = RunStart { recall: &recall, read_plans: &read_plans, now: beginning.now, spent };
     let ran = run::run(plan, services, start, Some(durable.clone())).await;
     let (ran, after) = looked_back(ran, store.as_ref(), &streams).await?;
     let after = match after {
@@ -219,7 +219,7 @@ async fn run_locked(
 /// A run that may go.
 struct Begun {
     plan: Plan,
-    ways: BTreeMap<String, ReadPlan>,
+    read_plans: BTreeMap<String, ReadPlan>,
     continued: bool,
     recall: Recall,
     planned: Option<Planned>,
@@ -266,22 +266,30 @@ async fn begin(
             let state = recall.stream(&stream.name);
             stream.output.is_some() && state.failed.iter().any(|failed| !failed.recurs)
         });
-        let ways = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Retry));
-        let ways = ways.collect();
+        let read_plans = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Retry));
+        let read_plans = read_plans.collect();
         let planned =
-            plan_report::planned(&estimate::forecast(&plan, &recall, &ways, beginning.now));
-        resume::remember(store, (&plan, &ways), (true, planned), &[]).await?;
+            plan_report::planned(&estimate::forecast(&plan, &recall, &read_plans, beginning.now));
+        resume::remember(store, (&plan, &read_plans), (true, planned), &[]).await?;
         recall = distrusted(Recall::read(store.load().await?)?);
         let anew = BTreeMap::new();
-        return Ok(Begun { plan, ways, continued: false, recall, planned, spent: 0, anew });
+        return Ok(Begun { plan, read_plans, continued: false, recall, planned, spent: 0, anew });
     }
     let target = services.target.as_ref();
     match resume::go_on(prepare, (&recall, lacking), target, beginning.now).await? {
         Some(GoOn::With(going)) => {
-            let GoingOn { plan, ways, recall, changes, anew } = *going;
+            let GoingOn { plan, read_plans, recall, changes, anew } = *going;
             store.save(&changes).await?;
             let planned = recall.run.as_ref().and_then(|open| open.planned);
-            return Ok(Begun { plan, ways, continued: true, recall, planned, spent: 0, anew });
+            return Ok(Begun {
+                plan,
+                read_plans,
+                continued: true,
+                recall,
+                planned,
+                spent: 0,
+                anew,
+            });
         }
         Some(GoOn::Not(message)) => {
             services.reporter.report(&Event::Warning { stream: None, message });
@@ -297,11 +305,12 @@ async fn begin(
     doing(services, "planning: asking the API how many records there are");
     let census = row_counts::census(&plan, &recall, services, beginning.now).await;
     recall.counted = census.counted;
-    let ways = run::ways(&plan, &recall, beginning.now);
-    let planned = plan_report::planned(&estimate::forecast(&plan, &recall, &ways, beginning.now));
-    resume::remember(store, (&plan, &ways), (false, planned), &recall.counted).await?;
+    let read_plans = run::read_plans(&plan, &recall, beginning.now);
+    let planned =
+        plan_report::planned(&estimate::forecast(&plan, &recall, &read_plans, beginning.now));
+    resume::remember(store, (&plan, &read_plans), (false, planned), &recall.counted).await?;
     let (spent, anew) = (census.points, BTreeMap::new());
-    Ok(Begun { plan, ways, continued: false, recall, planned, spent, anew })
+    Ok(Begun { plan, read_plans, continued: false, recall, planned, spent, anew })
 }
 
 /// Forgets the streams of a plan, and the run that has not ended.

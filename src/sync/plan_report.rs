@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::estimate;
-use crate::planner::estimate::{Expected, Naive};
+use crate::planner::estimate::{Baseline, StreamEstimate};
 use crate::progress::saved::{OpenRun, Recall};
 use crate::quota::account::Look;
 use crate::quota::cost::QuotaPlan;
@@ -36,7 +36,7 @@ pub struct Forecast {
     /// All streams together.
     pub total: Planned,
     /// What complete readings of all streams by their own requests would ask for.
-    pub naive: Naive,
+    pub naive: Baseline,
     /// The present hour of the quota, where one holds and anything is known of it.
     pub hour: Option<Hour>,
     /// How fast what is left of it goes.
@@ -63,7 +63,7 @@ pub struct Continued {
 pub struct ExpectedStream {
     /// What is expected.
     #[serde(flatten)]
-    pub expected: Expected,
+    pub expected: StreamEstimate,
     /// Points by those of the quota in an hour, where one holds; else requests by those that the rate
     /// allows in an hour, where there is one. 1 is a whole hour.
     pub hours: Option<f64>,
@@ -97,14 +97,14 @@ pub async fn forecast(
     if let Err(refusal) = owner::check(&plan, &standings, &recall) {
         notes.push(format!("a run would be refused: {}", refusal.chain()));
     }
-    let (mut ways, mut continues) = (None, None);
+    let (mut read_plans, mut continues) = (None, None);
     match resume::go_on(prepare, (&recall, &lacking), target, beginning.now).await? {
         Some(GoOn::With(going)) => {
             let anew = going.anew.iter();
             notes.extend(anew.map(|(name, why)| format!("{name}: {why}")));
             recall = going.recall;
             continues = recall.run.as_ref().map(|open| continued(open, &recall));
-            (plan, ways) = (going.plan, Some(going.ways));
+            (plan, read_plans) = (going.plan, Some(going.read_plans));
         }
         Some(GoOn::Not(message)) => notes.push(message),
         None => {}
@@ -121,8 +121,8 @@ pub async fn forecast(
             notes.push(format!("how much there is was not told, and is assumed: {why}"));
         }
     }
-    let ways = ways.unwrap_or_else(|| run::ways(&plan, &recall, beginning.now));
-    let expected = estimate::forecast(&plan, &recall, &ways, beginning.now);
+    let read_plans = read_plans.unwrap_or_else(|| run::read_plans(&plan, &recall, beginning.now));
+    let expected = estimate::forecast(&plan, &recall, &read_plans, beginning.now);
     let hour = match (&plan.quota, &services.ledger) {
         (Some(quota), Some(ledger)) => {
             let known = hour(quota, ledger.as_ref(), beginning.now).await;
@@ -150,13 +150,13 @@ impl Forecast {
     /// Puts together what is expected of the streams.
     pub fn new(
         plan: &Plan,
-        (expected, continues): (Vec<Expected>, Option<Continued>),
+        (expected, continues): (Vec<StreamEstimate>, Option<Continued>),
         hour: Option<Hour>,
         now: DateTime<Utc>,
     ) -> Self {
         let total = planned(&expected).unwrap_or_default();
-        let sum = |of: fn(&Naive) -> u64| expected.iter().map(|one| of(&one.naive)).sum();
-        let naive = Naive { requests: sum(|one| one.requests), points: sum(|one| one.points) };
+        let sum = |of: fn(&Baseline) -> u64| expected.iter().map(|one| of(&one.naive)).sum();
+        let naive = Baseline { requests: sum(|one| one.requests), points: sum(|one| one.points) };
         let done = continues.as_ref().map_or((0, 0), |run| (run.requests, run.points));
         let left = (total.requests.saturating_sub(done.0), total.points.saturating_sub(done.1));
         let beyond = continues.is_some() && left.0 == 0;
@@ -188,7 +188,7 @@ impl Forecast {
 }
 
 /// What is expected of all streams together; `None` where nothing is foretold.
-pub(crate) fn planned(expected: &[Expected]) -> Option<Planned> {
+pub(crate) fn planned(expected: &[StreamEstimate]) -> Option<Planned> {
     let planned = Planned {
         requests: expected.iter().map(|one| one.requests).sum(),
         points: expected.iter().map(|one| one.points).sum(),
@@ -207,7 +207,7 @@ pub(crate) fn planned(expected: &[Expected]) -> Option<Planned> {
     clippy::cast_precision_loss,
     reason = "counts far below 2^52"
 )]
-fn range(expected: &[Expected], of: fn(&Expected) -> (u64, [u64; 2])) -> [u64; 2] {
+fn range(expected: &[StreamEstimate], of: fn(&StreamEstimate) -> (u64, [u64; 2])) -> [u64; 2] {
     let (mut least, mut likely, mut above, mut squares) = (0, 0, 0.0, 0.0_f64);
     for (figure, [low, high]) in expected.iter().map(of) {
         let more = high.saturating_sub(figure) as f64;

@@ -9,7 +9,7 @@ use crate::report::{
     Event, Notice, NoticeKind, Planned, PointsReport, Reporter, SliceError, StreamReport,
     StreamStatus, add_notice,
 };
-use crate::run::Ran;
+use crate::run::RunResult;
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -65,10 +65,10 @@ pub(crate) fn run_report(
     run: &Run,
     continued: bool,
     started: Instant,
-    ran: Ran,
+    ran: RunResult,
     (cancelled, anew): (bool, &[String]),
 ) -> RunReport {
-    let Ran { streams, errors, points, .. } = ran;
+    let RunResult { streams, errors, points, .. } = ran;
     let paused = points.as_ref().is_some_and(|points| points.paused.is_some()) && !cancelled;
     let any = |status| streams.iter().any(|stream| stream.status == status);
     let stopped = cancelled || any(StreamStatus::Interrupted);

@@ -31,7 +31,7 @@ pub(crate) enum GoOn {
 /// A run that goes on.
 pub(crate) struct GoingOn {
     pub(crate) plan: Plan,
-    pub(crate) ways: BTreeMap<String, ReadPlan>,
+    pub(crate) read_plans: BTreeMap<String, ReadPlan>,
     /// What is then remembered, and the changes that make it so.
     pub(crate) recall: Recall,
     pub(crate) changes: Vec<Change>,
@@ -120,47 +120,49 @@ pub(crate) async fn go_on(
             return Ok(Some(GoOn::Not(message)));
         }
     };
-    let whole = run::ways(&plan, recall, now);
+    let whole = run::read_plans(&plan, recall, now);
     for stream in &plan.streams {
-        let Some(way) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then)) else {
+        let Some(read_plan) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then))
+        else {
             continue;
         };
-        let lost = lacking.get(&stream.name).filter(|_| !way.writes_all(stream)).cloned();
-        let (way, why) = match lost {
+        let lost = lacking.get(&stream.name).filter(|_| !read_plan.writes_all(stream)).cloned();
+        let (read_plan, why) = match lost {
             None if is_unstaged(stream, recall, target).await? => (
-                way,
+                read_plan,
                 "the staged rows are gone: the stream is read again from its start".to_owned(),
             ),
             None => continue,
             // What the run was to read does not bring back what is lost.
-            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(way), lost),
+            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(read_plan), lost),
         };
-        other.entry(stream.name.clone()).or_insert((way, why));
+        other.entry(stream.name.clone()).or_insert((read_plan, why));
     }
     let open = OpenRun { streams: opened(&plan, &open.streams), ..open.clone() };
     let mut recall = recall.with(&[open.change()])?;
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
-    let ways = other.iter().map(|(name, (way, _))| (name.clone(), *way)).collect();
-    let (_, changes) = restart::anew(&recall, (&plan.streams, &queues), &ways, now);
+    let read_plans =
+        other.iter().map(|(name, (read_plan, _))| (name.clone(), *read_plan)).collect();
+    let (_, changes) = restart::anew(&recall, (&plan.streams, &queues), &read_plans, now);
     if !other.is_empty() {
         recall = recall.with(&changes)?;
     }
     let open = recall.run.iter().flat_map(|open| &open.streams);
-    let ways = open.filter_map(|(name, then)| {
+    let read_plans = open.filter_map(|(name, then)| {
         let stream = plan.streams.iter().find(|stream| stream.name == *name)?;
         Some((name.clone(), way_of(stream, then)?))
     });
-    let ways = ways.collect();
+    let read_plans = read_plans.collect();
     let changes = if other.is_empty() { Vec::new() } else { changes };
     let anew = other.into_iter().map(|(name, (_, why))| (name, why)).collect();
-    Ok(Some(GoOn::With(Box::new(GoingOn { plan, ways, recall, changes, anew }))))
+    Ok(Some(GoOn::With(Box::new(GoingOn { plan, read_plans, recall, changes, anew }))))
 }
 
 /// The streams of an open run as a plan has them now; what is read of each, and how, stays.
 fn opened(plan: &Plan, then: &BTreeMap<String, OpenStream>) -> BTreeMap<String, OpenStream> {
     let now = plan.streams.iter().filter_map(|stream| {
-        let way = way_of(stream, then.get(&stream.name)?)?;
-        Some((stream.name.clone(), open_stream(stream, way)))
+        let read_plan = way_of(stream, then.get(&stream.name)?)?;
+        Some((stream.name.clone(), open_stream(stream, read_plan)))
     });
     now.collect()
 }
@@ -210,13 +212,13 @@ pub(crate) fn open_error(open: &OpenRun) -> Error {
 /// Remembers a run that begins.
 pub(crate) async fn remember(
     store: &dyn Store,
-    (plan, ways): (&Plan, &BTreeMap<String, ReadPlan>),
+    (plan, read_plans): (&Plan, &BTreeMap<String, ReadPlan>),
     (retry, planned): (bool, Option<Planned>),
     counted: &[Counted],
 ) -> Result<()> {
     let streams = plan.streams.iter().map(|stream| {
-        let way = ways.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
-        (stream.name.clone(), open_stream(stream, way))
+        let read_plan = read_plans.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
+        (stream.name.clone(), open_stream(stream, read_plan))
     });
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
     let (streams, counted) = (streams.collect(), counted.to_vec());
@@ -224,15 +226,15 @@ pub(crate) async fn remember(
     store.save(&[open.change()]).await
 }
 
-fn open_stream(stream: &StreamPlan, way: ReadPlan) -> OpenStream {
-    let route = stream.routes.get(way.route()).map_or(OWN, |route| &route.name).to_owned();
+fn open_stream(stream: &StreamPlan, read_plan: ReadPlan) -> OpenStream {
+    let route = stream.routes.get(read_plan.route()).map_or(OWN, |route| &route.name).to_owned();
     OpenStream {
         route,
         reads: stream.reads.clone(),
         shape: stream.shape.clone(),
         writes: stream.writes.clone(),
         object: stream.output.as_ref().map(|output| output.table.object.clone()),
-        reach: way.saved(),
+        reach: read_plan.saved(),
     }
 }
 
@@ -269,19 +271,19 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Anew, Difference> {
         let other = || Difference::Stream(stream.name.clone());
         let then = open.streams.get(&stream.name).ok_or_else(other)?;
         // It keeps its route to the end, whichever is wanted now.
-        let way = way_of(stream, then).ok_or_else(other)?;
-        let now = open_stream(stream, way);
-        let other_range = ReadPlan::backfill(stream).is_some_and(|range| range != way);
+        let read_plan = way_of(stream, then).ok_or_else(other)?;
+        let now = open_stream(stream, read_plan);
+        let other_range = ReadPlan::backfill(stream).is_some_and(|range| range != read_plan);
         if (&now.reads, &now.shape) != (&then.reads, &then.shape) || other_range {
             return Err(other());
         }
         if now == *then {
             continue;
         }
-        let again = match (stream.output.as_ref().map(|output| output.mode), way) {
-            (Some(Mode::Backfill), ReadPlan::Backfill { .. }) => way,
+        let again = match (stream.output.as_ref().map(|output| output.mode), read_plan) {
+            (Some(Mode::Backfill), ReadPlan::Backfill { .. }) => read_plan,
             (Some(Mode::Backfill | Mode::DefinitionOnly) | None, _) => return Err(other()),
-            _ => ReadPlan::full(stream).by_route(way.route()),
+            _ => ReadPlan::full(stream).by_route(read_plan.route()),
         };
         let why =
             "its columns, its mode or its `object` have changed: the stream is read again from its start"

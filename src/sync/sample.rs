@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::progress::saved::Recall;
 use crate::run;
-use crate::run::Start;
+use crate::run::RunStart;
 use crate::run::services::Services;
 use crate::sync::announce::{stoppable, tell_start};
 use crate::sync::beginning::Beginning;
@@ -34,10 +34,10 @@ pub(crate) async fn run(
         let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
         owner::check(&plan, &standings.await?, &recall)?;
     }
-    let ways = run::ways(&plan, &recall, beginning.now);
+    let read_plans = run::read_plans(&plan, &recall, beginning.now);
     tell_start(&services, &plan, (false, None));
     let (run, cancel) = (plan.run.clone(), services.cancel.clone());
-    let start = Start { recall: &recall, ways: &ways, now: beginning.now, spent: 0 };
+    let start = RunStart { recall: &recall, read_plans: &read_plans, now: beginning.now, spent: 0 };
     let ran = run::run(plan, services, start, None).await?;
     Ok(run_report(&run, false, started, ran, (cancel.is_cancelled(), &[])))
 }

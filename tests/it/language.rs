@@ -46,13 +46,16 @@ impl Transport for Api {
     }
 }
 
-struct Ran {
+struct RunResult {
     report: RunReport,
     rows: BTreeMap<String, Vec<Value>>,
     asked: Vec<String>,
 }
 
-async fn run(spec: &str, api: fn(&Request, &BTreeMap<String, String>) -> (u16, Value)) -> Ran {
+async fn run(
+    spec: &str,
+    api: fn(&Request, &BTreeMap<String, String>) -> (u16, Value),
+) -> RunResult {
     let spec = Spec::load("spec.yaml", spec).unwrap_or_else(|problems| panic!("{problems}"));
     let yaml =
         "source: A\ntarget: B\ndefaults: { metadata: { synced_at: false } }\nstreams: { '*': }\n";
@@ -86,7 +89,7 @@ async fn run(spec: &str, api: fn(&Request, &BTreeMap<String, String>) -> (u16, V
         rows.insert(stream.stream.clone(), lines);
     }
     let asked = api.asked.lock().unwrap().clone();
-    Ran { report, rows, asked }
+    RunResult { report, rows, asked }
 }
 
 const HEAD: &str = "
@@ -96,7 +99,7 @@ connection: { token: { secret: true, help: the token } }
 test: { get: /ping }
 ";
 
-fn column(ran: &Ran, stream: &str, name: &str) -> Vec<Value> {
+fn column(ran: &RunResult, stream: &str, name: &str) -> Vec<Value> {
     ran.rows[stream].iter().map(|row| row[name].clone()).collect()
 }
 

@@ -278,11 +278,11 @@ fn times(more: u64, less: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planner::estimate::{Expected, Naive};
+    use crate::planner::estimate::{Baseline, StreamEstimate};
     use crate::sync::plan_report::Continued;
 
-    fn stream(name: &str, route: &str, requests: u64, why: &str) -> Expected {
-        Expected {
+    fn stream(name: &str, route: &str, requests: u64, why: &str) -> StreamEstimate {
+        StreamEstimate {
             stream: name.to_owned(),
             feeder: false,
             reach: "everything".to_owned(),
@@ -294,13 +294,13 @@ mod tests {
             points: requests * 3,
             requests_range: [requests / 2, requests * 2],
             points_range: [requests, requests * 9],
-            naive: Naive { requests: requests * 7, points: requests * 9 },
+            naive: Baseline { requests: requests * 7, points: requests * 9 },
         }
     }
 
-    fn forecast(streams: Vec<Expected>, points_per_hour: Option<u64>) -> Forecast {
+    fn forecast(streams: Vec<StreamEstimate>, points_per_hour: Option<u64>) -> Forecast {
         let at = "2026-10-01T09:40:00Z".parse().unwrap();
-        let sum = |of: fn(&Expected) -> u64| streams.iter().map(of).sum();
+        let sum = |of: fn(&StreamEstimate) -> u64| streams.iter().map(of).sum();
         let total = Planned {
             requests: sum(|one| one.requests),
             points: sum(|one| one.points),
@@ -308,8 +308,10 @@ mod tests {
             requests_range: [10_000, 40_000],
             points_range: [30_000, 99_000],
         };
-        let naive =
-            Naive { requests: sum(|one| one.naive.requests), points: sum(|one| one.naive.points) };
+        let naive = Baseline {
+            requests: sum(|one| one.naive.requests),
+            points: sum(|one| one.naive.points),
+        };
         let left = (total.requests, total.points);
         let allowed = points_per_hour.map(|points| (points, points));
         let pace = Pace::new(left, (Some(10.0), 5), allowed, at);
@@ -330,7 +332,7 @@ mod tests {
         }
     }
 
-    fn three() -> Vec<Expected> {
+    fn three() -> Vec<StreamEstimate> {
         let mut pages = stream("pages", "own", 8, "");
         pages.feeder = true;
         let mut labels =

@@ -7,9 +7,9 @@ use arrow_select::filter::filter_record_batch;
 
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::extract::context::Shared;
-use crate::extract::messages::Sight;
-use crate::extract::pages::fingerprint::{Look, broken, with_looks, without_looks};
+use crate::extract::context::StreamContext;
+use crate::extract::messages::SeenRecord;
+use crate::extract::pages::fingerprint::{Fingerprint, broken, with_looks, without_looks};
 use crate::extract::pages::listing::Listing;
 use crate::extract::pages::page;
 use crate::plan::{ChunkSize, RequestPlan, encoded};
@@ -19,19 +19,23 @@ use crate::report::counters::Stats;
 use crate::template::{Scope, Value};
 
 /// Tells records that are as they were from the others.
-pub(crate) fn split(looks: Vec<Look>, known: Option<&KnownLooks>) -> (Vec<Look>, Vec<Look>) {
-    let is_known = |look: &Look| known.is_some_and(|known| known.is_same(&look.clone().item()));
-    looks.into_iter().partition(is_known)
+pub(crate) fn split(
+    fingerprints: Vec<Fingerprint>,
+    known: Option<&KnownLooks>,
+) -> (Vec<Fingerprint>, Vec<Fingerprint>) {
+    let is_known =
+        |look: &Fingerprint| known.is_some_and(|known| known.is_same(&look.clone().item()));
+    fingerprints.into_iter().partition(is_known)
 }
 
 /// The records of one request: all of them, and those that have not come yet. Kept as two JSON lists in
 /// [`Listing::with`].
-struct Batch {
-    asked: Vec<Look>,
-    left: Vec<Look>,
+struct IdBatch {
+    asked: Vec<Fingerprint>,
+    left: Vec<Fingerprint>,
 }
 
-impl Batch {
+impl IdBatch {
     fn read(with: &[String]) -> Self {
         let read = |at: usize| {
             let text = with.get(at).map_or("", String::as_str);
@@ -41,7 +45,9 @@ impl Batch {
     }
 
     fn written(&self) -> Vec<String> {
-        let written = |looks: &Vec<Look>| serde_json::to_string(looks).unwrap_or_default();
+        let written = |fingerprints: &Vec<Fingerprint>| {
+            serde_json::to_string(fingerprints).unwrap_or_default()
+        };
         vec![written(&self.asked), written(&self.left)]
     }
 }
@@ -50,7 +56,7 @@ impl Batch {
 fn fetching<'plan>(
     (number, request): (usize, &'plan RequestPlan),
     scope: &Arc<Scope>,
-    batch: &Batch,
+    batch: &IdBatch,
 ) -> Option<Listing<'plan>> {
     let fetch = request.routed.fetch.as_ref()?;
     let ids: Vec<Value> = batch.asked.iter().map(|look| Value::from(look.0.as_str())).collect();
@@ -70,7 +76,7 @@ pub(crate) fn again<'plan>(
     scope: &Arc<Scope>,
     open: OpenListing,
 ) -> Option<Listing<'plan>> {
-    let batch = Batch::read(&open.with);
+    let batch = IdBatch::read(&open.with);
     Some(Listing { at: open.at, ..fetching(request, scope, &batch)? })
 }
 
@@ -80,24 +86,24 @@ pub(crate) fn open<'plan>(
     open: &mut Vec<Listing<'plan>>,
     request: (usize, &'plan RequestPlan),
     scope: &Arc<Scope>,
-    mut looks: Vec<Look>,
+    mut fingerprints: Vec<Fingerprint>,
 ) {
     let Some(chunk) = request.1.routed.fetch.as_ref().map(|fetch| fetch.chunk) else { return };
     let waiting = open.first().filter(|first| first.depth > 0 && first.is_fresh());
     let waiting =
-        waiting.map(|first| Batch::read(&first.with).asked).filter(|few| few.len() < chunk);
+        waiting.map(|first| IdBatch::read(&first.with).asked).filter(|few| few.len() < chunk);
     if let Some(few) = waiting {
         open.remove(0);
-        looks.splice(0..0, few);
+        fingerprints.splice(0..0, few);
     }
     // What a listing shows twice is asked for once, as it was shown last.
     let mut named = HashSet::new();
-    looks.reverse();
-    looks.retain(|look| named.insert(look.0.clone()));
-    looks.reverse();
+    fingerprints.reverse();
+    fingerprints.retain(|look| named.insert(look.0.clone()));
+    fingerprints.reverse();
     let chunk_of = ChunkSize { count: chunk, bytes: ChunkSize::bytes(true) };
-    for asked in chunk_of.split(&looks, |look| encoded(&look.0)) {
-        let batch = Batch { asked: asked.to_vec(), left: asked.to_vec() };
+    for asked in chunk_of.split(&fingerprints, |look| encoded(&look.0)) {
+        let batch = IdBatch { asked: asked.to_vec(), left: asked.to_vec() };
         let Some(listing) = fetching(request, scope, &batch) else { return };
         let at = if asked.len() < chunk { 0 } else { open.len() };
         open.insert(at, listing);
@@ -109,9 +115,9 @@ pub(crate) fn halves<'plan>(
     scope: &Arc<Scope>,
     listing: &Listing<'plan>,
 ) -> Option<[Listing<'plan>; 2]> {
-    let Batch { mut asked, .. } = Batch::read(&listing.with);
-    let half = |asked: Vec<Look>| {
-        let batch = Batch { left: asked.clone(), asked };
+    let IdBatch { mut asked, .. } = IdBatch::read(&listing.with);
+    let half = |asked: Vec<Fingerprint>| {
+        let batch = IdBatch { left: asked.clone(), asked };
         fetching((listing.number, listing.request), scope, &batch)
     };
     let rest = asked.split_off(asked.len() / 2);
@@ -122,11 +128,11 @@ pub(crate) fn halves<'plan>(
 }
 
 /// What an answer has brought of the records that were asked for.
-pub(crate) struct Came {
+pub(crate) struct FetchedRows {
     /// The rows, each record's once.
     pub(crate) batch: RecordBatch,
     /// What is to be remembered of them.
-    pub(crate) sights: Vec<Sight>,
+    pub(crate) sights: Vec<SeenRecord>,
     /// Records that have not come.
     pub(crate) left: usize,
 }
@@ -134,10 +140,10 @@ pub(crate) struct Came {
 /// Takes note of rows that came; they are then no longer waited for in `listing`. Where there is one that was
 /// not asked for, its id.
 pub(crate) fn came(
-    shared: &Shared,
+    shared: &StreamContext,
     listing: &mut Listing<'_>,
     page: &Page,
-) -> Result<std::result::Result<Came, String>> {
+) -> Result<std::result::Result<FetchedRows, String>> {
     let rows = page::rows(shared, listing, page)?;
     let (Some(output), Some(batch)) = (&shared.plan.output, rows) else {
         return Err(Error::new(Kind::Shape, "rows came of which none were wanted"));
@@ -146,15 +152,17 @@ pub(crate) fn came(
     let Some(look) = &listing.request.routed.look else {
         return Err(Error::new(Kind::Shape, "rows came of which it is not known how they look"));
     };
-    let (batch, looks) = without_looks(with_looks(&batch, look, page)?, output)?;
-    let mut all = Batch::read(&listing.with);
+    let (batch, fingerprints) = without_looks(with_looks(&batch, look, page)?, output)?;
+    let mut all = IdBatch::read(&listing.with);
     let asked: HashSet<&str> = all.asked.iter().map(|look| look.0.as_str()).collect();
-    if let Some(Look(other, _)) = looks.iter().find(|look| !asked.contains(look.0.as_str())) {
+    if let Some(Fingerprint(other, _)) =
+        fingerprints.iter().find(|look| !asked.contains(look.0.as_str()))
+    {
         return Ok(Err(other.clone()));
     }
     let mut sights = Vec::new();
-    let count = looks.len();
-    let fresh = looks.into_iter().map(|look| {
+    let count = fingerprints.len();
+    let fresh = fingerprints.into_iter().map(|look| {
         let at = all.left.iter().position(|left| left.0 == look.0)?;
         // One that has changed meanwhile is asked for again the next time.
         let shown = all.left.swap_remove(at);
@@ -168,5 +176,5 @@ pub(crate) fn came(
     page::note_values(shared, output, listing.request, page);
     page::report(shared);
     listing.with = all.written();
-    Ok(Ok(Came { batch, sights, left: all.left.len() }))
+    Ok(Ok(FetchedRows { batch, sights, left: all.left.len() }))
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
-use crate::extract::messages::Sight;
+use crate::extract::messages::SeenRecord;
 use crate::plan::{LookPlan, Output};
 use crate::progress::item::Item;
 use crate::progress::row_keys::{hash_rows, with_text};
@@ -18,12 +18,12 @@ const LOOK: &str = "look";
 
 /// A record's id, and a hash of how it looks; `None`: that cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Look(pub(crate) String, pub(crate) Option<i64>);
+pub(crate) struct Fingerprint(pub(crate) String, pub(crate) Option<i64>);
 
-impl Look {
+impl Fingerprint {
     /// What is to be remembered of the record.
-    pub(crate) fn sight(self, stays: bool) -> Sight {
-        Sight { item: self.item(), stays, whole: true }
+    pub(crate) fn sight(self, stays: bool) -> SeenRecord {
+        SeenRecord { item: self.item(), stays, whole: true }
     }
 
     pub(crate) fn item(self) -> Item {
@@ -36,7 +36,7 @@ pub(crate) fn with_looks(batch: &RecordBatch, plan: &LookPlan, page: &Page) -> R
     let versions = page.taps.get(plan.version);
     let version = |row| versions.filter(|all| all.is_valid(row)).map(|all| all.value(row));
     let hashes = hash_rows(batch, &plan.columns).into_iter().enumerate();
-    let looks: Int64Array = hashes
+    let fingerprints: Int64Array = hashes
         .map(|(row, hash)| {
             // Half of the hash is enough beside the id.
             Some((with_text(hash, version(row)?) >> 64) as i64)
@@ -45,7 +45,7 @@ pub(crate) fn with_looks(batch: &RecordBatch, plan: &LookPlan, page: &Page) -> R
     let mut fields = batch.schema().fields().to_vec();
     fields.push(Arc::new(Field::new(LOOK, DataType::Int64, true)));
     let mut columns = batch.columns().to_vec();
-    columns.push(Arc::new(looks));
+    columns.push(Arc::new(fingerprints));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(broken)
 }
 
@@ -53,14 +53,15 @@ pub(crate) fn with_looks(batch: &RecordBatch, plan: &LookPlan, page: &Page) -> R
 pub(crate) fn without_looks(
     mut batch: RecordBatch,
     output: &Output,
-) -> Result<(RecordBatch, Vec<Look>)> {
-    let looks = batch.remove_column(batch.num_columns().saturating_sub(1));
-    let looks = looks.as_primitive::<Int64Type>().iter();
-    let looks = ids(&batch, output)?.into_iter().zip(looks).map(|(id, look)| Look(id, look));
-    let looks = looks.collect();
+) -> Result<(RecordBatch, Vec<Fingerprint>)> {
+    let fingerprints = batch.remove_column(batch.num_columns().saturating_sub(1));
+    let fingerprints = fingerprints.as_primitive::<Int64Type>().iter();
+    let fingerprints =
+        ids(&batch, output)?.into_iter().zip(fingerprints).map(|(id, look)| Fingerprint(id, look));
+    let fingerprints = fingerprints.collect();
     // The schema is the table's own again.
     let batch = RecordBatch::try_new(output.table.schema.arrow(), batch.columns().to_vec());
-    Ok((batch.map_err(broken)?, looks))
+    Ok((batch.map_err(broken)?, fingerprints))
 }
 
 /// The ids of rows, whose key has no nulls.

@@ -32,7 +32,7 @@ pub(crate) struct Listing<'plan> {
     /// Size of its next page, where a larger one could not be read.
     pub(crate) narrow: Option<u32>,
     /// Whether its next page is asked for without what makes it costly.
-    pub(crate) lean: Option<Lean>,
+    pub(crate) lean: Option<ReducedRequest>,
     /// Records in all, as its last page has told.
     pub(crate) total: Option<u64>,
     /// Pages before this position are read again, since records have moved.
@@ -42,7 +42,7 @@ pub(crate) struct Listing<'plan> {
 }
 
 /// Why a page is asked for without what makes it costly.
-pub(crate) struct Lean {
+pub(crate) struct ReducedRequest {
     pub(crate) status: Option<u16>,
     /// What the server said, and what is left out.
     pub(crate) message: String,
@@ -125,8 +125,8 @@ impl<'plan> Listing<'plan> {
     /// What tells its requests from others, whatever they are about.
     pub(crate) fn kind(&self) -> String {
         // One that fetches may ask for its records at the path of the list.
-        let way = if self.is_fetching() { " (fetched)" } else { "" };
-        format!("{:?}{way}", self.path)
+        let suffix = if self.is_fetching() { " (fetched)" } else { "" };
+        format!("{:?}{suffix}", self.path)
     }
 
     /// Whether nothing of it was asked for.

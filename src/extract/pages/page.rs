@@ -10,9 +10,9 @@ use arrow_select::filter::filter_record_batch;
 
 use crate::decode::{DecodeError, Page};
 use crate::error::{Error, Kind, Result};
-use crate::extract::context::Shared;
+use crate::extract::context::StreamContext;
 use crate::extract::links::RequestLinks;
-use crate::extract::pages::fingerprint::{Look, with_looks, without_looks};
+use crate::extract::pages::fingerprint::{Fingerprint, with_looks, without_looks};
 use crate::extract::pages::listing::Listing;
 use crate::extract::pages::request::{assemble, first_url};
 use crate::http::answer::Answer;
@@ -38,7 +38,11 @@ pub(crate) struct Fetched {
 }
 
 /// Each record's value of the cursor.
-pub(crate) fn stamps(shared: &Shared, request: &RequestPlan, page: &Page) -> Vec<Option<i64>> {
+pub(crate) fn stamps(
+    shared: &StreamContext,
+    request: &RequestPlan,
+    page: &Page,
+) -> Vec<Option<i64>> {
     let tap = request.cursor.and_then(|tap| page.taps.get(tap));
     let (Some(cursor), Some(tap)) = (&shared.plan.cursor, tap) else { return Vec::new() };
     tap.iter().map(|text| cursor.number(text?)).collect()
@@ -46,7 +50,7 @@ pub(crate) fn stamps(shared: &Shared, request: &RequestPlan, page: &Page) -> Vec
 
 /// Whether a newest-first listing has come to records before the bound. A page that is not in order
 /// tells nothing of what follows it.
-pub(crate) fn is_past(shared: &Shared, unbounded: bool, stamps: &[Option<i64>]) -> bool {
+pub(crate) fn is_past(shared: &StreamContext, unbounded: bool, stamps: &[Option<i64>]) -> bool {
     let newest_first = shared.plan.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
     let bound = match &shared.plan.cursor {
         Some(cursor) if unbounded => cursor.anchor,
@@ -60,7 +64,7 @@ pub(crate) fn is_past(shared: &Shared, unbounded: bool, stamps: &[Option<i64>]) 
 
 /// Fetches and decodes one page.
 pub(crate) async fn fetch(
-    shared: &Shared,
+    shared: &StreamContext,
     links: &RequestLinks,
     listing: &Listing<'_>,
     tentative: bool,
@@ -98,10 +102,10 @@ pub(crate) async fn fetch(
         Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found, narrow }))
     };
     let alone = listing.depth > 0 || listing.narrow.is_some() || listing.lean.is_some();
-    if let Some(walker) = links.walker.as_ref().filter(|_| !alone) {
+    if let Some(shared_listing) = links.shared_listing.as_ref().filter(|_| !alone) {
         let url = listing.pager.url(&first, &listing.at, current());
         if let Some((page, headers)) =
-            walker.ask(shared, (number, current()), &build, url.as_str()).await?
+            shared_listing.ask(shared, (number, current()), &build, url.as_str()).await?
         {
             return read(page, &headers, None);
         }
@@ -205,12 +209,12 @@ pub(crate) struct Delivered {
     /// How many there are.
     pub(crate) rows: usize,
     /// How their records look, where that is to be remembered.
-    pub(crate) looks: Vec<Look>,
+    pub(crate) fingerprints: Vec<Fingerprint>,
 }
 
 /// Makes a batch of a page's rows.
 pub(crate) fn rows(
-    shared: &Shared,
+    shared: &StreamContext,
     listing: &Listing<'_>,
     page: &Page,
 ) -> Result<Option<RecordBatch>> {
@@ -228,7 +232,7 @@ pub(crate) fn rows(
 /// Makes a batch of a page's rows, and hands its values to the queues, with their times. `known` holds
 /// the keys of the slice so far; it is absent when the page is the whole slice.
 pub(crate) async fn deliver(
-    shared: &Shared,
+    shared: &StreamContext,
     (listing, wanted): (&Listing<'_>, Option<BooleanArray>),
     (page, stamps): (Page, Vec<Option<i64>>),
     known: Option<&mut Option<KeySet>>,
@@ -244,7 +248,7 @@ pub(crate) async fn deliver(
         if !shows {
             note_values(shared, output, request, &page);
         }
-        let look = request.routed.look.as_ref().filter(|_| shows || shared.looks);
+        let look = request.routed.look.as_ref().filter(|_| shows || shared.fingerprints);
         if let Some(look) = look {
             batch = with_looks(&batch, look, &page)?;
         }
@@ -268,7 +272,7 @@ pub(crate) async fn deliver(
         }
         delivered.rows = batch.num_rows();
         if look.is_some() {
-            (batch, delivered.looks) = without_looks(batch, output)?;
+            (batch, delivered.fingerprints) = without_looks(batch, output)?;
         }
         delivered.batch = Some(batch).filter(|batch| batch.num_rows() > 0 && !shows);
     } else {
@@ -296,7 +300,12 @@ fn nothing_new(listing: &Listing<'_>) -> Error {
 }
 
 /// Counts the values of a page's columns, and those that do not fit.
-pub(crate) fn note_values(shared: &Shared, output: &Output, request: &RequestPlan, page: &Page) {
+pub(crate) fn note_values(
+    shared: &StreamContext,
+    output: &Output,
+    request: &RequestPlan,
+    page: &Page,
+) {
     shared.stats.misfits.fetch_add(page.misfits, Ordering::Relaxed);
     let kept =
         page.extra.is_some() && request.columns.iter().any(|one| matches!(one, ColumnValue::Extra));
@@ -320,14 +329,14 @@ pub(crate) fn note_values(shared: &Shared, output: &Output, request: &RequestPla
 }
 
 /// Tells how far the stream is.
-pub(crate) fn report(shared: &Shared) {
+pub(crate) fn report(shared: &StreamContext) {
     let (stream, figures) = (shared.plan.name.clone(), shared.stats.figures());
     shared.env.client.reporter.report(&Event::Progress { stream, figures });
 }
 
 /// Hands a page's values to the queues, of the first records that are wanted as many as are allowed.
 async fn feed(
-    shared: &Shared,
+    shared: &StreamContext,
     request: &RequestPlan,
     (page, stamps): (&Page, &[Option<i64>]),
     (wanted, allowed): (Option<&BooleanArray>, usize),
@@ -428,7 +437,7 @@ pub(crate) fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Re
 }
 
 /// How many of a page's rows may be taken; ends the stream when the limit is reached.
-pub(crate) async fn allowance(shared: &Shared, rows: usize) -> Result<usize> {
+pub(crate) async fn allowance(shared: &StreamContext, rows: usize) -> Result<usize> {
     let (taken, reached) = {
         let mut left = shared.allowance.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(rest) = left.as_mut() else { return Ok(rows) };

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use crate::decode::{DecodeError, Page};
 use crate::error::Result;
-use crate::extract::context::Shared;
+use crate::extract::context::StreamContext;
 use crate::http::answer::{Answer, Failed};
 use crate::http::call::{Call, Need};
 use crate::http::client::interrupted;
@@ -32,14 +32,14 @@ use crate::quota::cost::Cost;
 use crate::quota::request_cost::{Estimate, Price};
 use crate::report::counters::Stats;
 use crate::spec::Then;
-use crate::template::Scope;
+use crate::template::{Scope, Template};
 
 /// Records of a list inside an answer, at most, before any was seen.
 const INSIDE: u64 = 50;
 
 /// Streams that ask for the same objects.
-pub(crate) struct Group {
-    members: Vec<Member>,
+pub(crate) struct FusedGroup {
+    members: Vec<FusedMember>,
     state: Mutex<State>,
     /// Somebody has said whether it wants an object, or is gone.
     said: Notify,
@@ -50,13 +50,13 @@ pub(crate) struct Group {
     served: AtomicBool,
 }
 
-struct Member {
+struct FusedMember {
     plan: Arc<StreamPlan>,
     /// Number of its request.
     request: usize,
 }
 
-impl Member {
+impl FusedMember {
     fn request(&self) -> Option<&RequestPlan> {
         self.plan.requests.get(self.request)
     }
@@ -64,13 +64,13 @@ impl Member {
 
 #[derive(Default)]
 struct State {
-    places: Vec<Place>,
+    places: Vec<MemberState>,
     /// Objects that somebody wants, by their position in the queue.
-    wanted: BTreeMap<u64, Wanted>,
+    wanted: BTreeMap<u64, WantedObject>,
 }
 
 #[derive(Default)]
-struct Place {
+struct MemberState {
     /// Positions of which it is known whether the stream wants the object.
     said: Spans,
     gone: bool,
@@ -78,23 +78,23 @@ struct Place {
 }
 
 #[derive(Default)]
-struct Wanted {
+struct WantedObject {
     by: Vec<usize>,
     /// Those of them who have not taken their part yet.
     waiting: Vec<usize>,
-    answer: Arc<OnceCell<Joint>>,
+    answer: Arc<OnceCell<SharedAnswer>>,
 }
 
 /// An answer, or what was refused.
-enum Joint {
+enum SharedAnswer {
     /// Per stream that wants it the part of it, until it is taken.
-    Parts(Mutex<HashMap<usize, Part>>),
-    Refused(Refusal),
+    Parts(Mutex<HashMap<usize, AnswerPart>>),
+    Refused(RequestRefusal),
 }
 
 /// What was refused, and why.
 #[derive(Clone, Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct RequestRefusal {
     pub(crate) path: String,
     pub(crate) status: Option<u16>,
     pub(crate) message: String,
@@ -102,7 +102,7 @@ pub(crate) struct Refusal {
     pub(crate) gone: bool,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RequestRefusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "`{}` was refused: ", self.path)?;
         self.status.map_or(Ok(()), |status| write!(formatter, "{status} "))?;
@@ -111,41 +111,43 @@ impl fmt::Display for Refusal {
 }
 
 /// What an answer holds for one stream.
-pub(crate) struct Part {
+pub(crate) struct AnswerPart {
     pub(crate) page: Page,
     /// Token by which the own request goes on; `None` when the list is whole.
     pub(crate) next: Option<String>,
 }
 
 /// What comes of asking together.
-pub(crate) enum Told {
-    Part(Part),
+pub(crate) enum FusedReply {
+    AnswerPart(AnswerPart),
     /// Nobody else wants the object, or the answer does not serve: the own request is to be sent.
     Alone,
     /// The request was refused, which may be because of the object.
-    Refused(Refusal),
+    Refused(RequestRefusal),
 }
 
 /// The groups of a run, and the seat of each stream's request in them.
-pub(crate) fn seats(plans: &[(Arc<StreamPlan>, ReadPlan)]) -> HashMap<(String, usize), Seat> {
-    let mut groups: BTreeMap<(usize, String), Vec<Member>> = BTreeMap::new();
-    for (plan, way) in plans {
-        for (request, one) in way.active(plan) {
+pub(crate) fn fused_requests(
+    plans: &[(Arc<StreamPlan>, ReadPlan)],
+) -> HashMap<(String, usize), FusedRequest> {
+    let mut groups: BTreeMap<(usize, String), Vec<FusedMember>> = BTreeMap::new();
+    for (plan, read_plan) in plans {
+        for (request, one) in read_plan.active(plan) {
             if let (Some(embedded), Iterate::Queue { queue, .. }) =
                 (&one.routed.embedded, &one.iterate)
             {
                 let members = groups.entry((*queue, embedded.path.clone())).or_default();
-                members.push(Member { plan: Arc::clone(plan), request });
+                members.push(FusedMember { plan: Arc::clone(plan), request });
             }
         }
     }
-    let mut seats = HashMap::new();
+    let mut fused_requests = HashMap::new();
     for members in groups.into_values() {
         let names: Vec<(String, usize)> =
             members.iter().map(|one| (one.plan.name.clone(), one.request)).collect();
-        let places = members.iter().map(|_| Place::default()).collect();
+        let places = members.iter().map(|_| MemberState::default()).collect();
         let most = members.iter().map(|one| INSIDE * one.plan.cost.object).sum();
-        let group = Arc::new(Group {
+        let group = Arc::new(FusedGroup {
             members,
             state: Mutex::new(State { places, ..State::default() }),
             said: Notify::new(),
@@ -154,19 +156,19 @@ pub(crate) fn seats(plans: &[(Arc<StreamPlan>, ReadPlan)]) -> HashMap<(String, u
             served: AtomicBool::new(false),
         });
         for (number, name) in names.into_iter().enumerate() {
-            seats.insert(name, Seat { group: Arc::clone(&group), number });
+            fused_requests.insert(name, FusedRequest { group: Arc::clone(&group), number });
         }
     }
-    seats
+    fused_requests
 }
 
 /// A stream's place in a group; dropped, nobody waits for the stream any more.
-pub(crate) struct Seat {
-    group: Arc<Group>,
+pub(crate) struct FusedRequest {
+    group: Arc<FusedGroup>,
     number: usize,
 }
 
-impl Drop for Seat {
+impl Drop for FusedRequest {
     fn drop(&mut self) {
         let mut state = self.group.state();
         if let Some(place) = state.places.get_mut(self.number) {
@@ -178,7 +180,7 @@ impl Drop for Seat {
     }
 }
 
-impl Wanted {
+impl WantedObject {
     /// Whether anybody but this one still waits for it.
     fn is_waited_for(&mut self, gone: usize) -> bool {
         self.waiting.retain(|number| *number != gone);
@@ -186,7 +188,7 @@ impl Wanted {
     }
 }
 
-impl Seat {
+impl FusedRequest {
     /// Begins: these positions are done already, and the figures go there.
     pub(crate) fn sit(&self, done: &Spans, stats: &Arc<Stats>) {
         if let Some(place) = self.group.state().places.get_mut(self.number) {
@@ -226,15 +228,15 @@ impl Seat {
     /// Waits until all have said whether they want the object, and asks for it with those that do.
     pub(crate) async fn ask(
         &self,
-        shared: &Shared,
+        shared: &StreamContext,
         position: u64,
         scope: &Arc<Scope>,
-    ) -> Result<Told> {
+    ) -> Result<FusedReply> {
         let group = &self.group;
         if self.is_refused() {
-            return Ok(Told::Alone);
+            return Ok(FusedReply::Alone);
         }
-        let taker = Taker { seat: self, position };
+        let taker = Taker { fused: self, position };
         let (by, answer) = loop {
             let said = group.said.notified();
             if let Some(all) = group.all_said(position) {
@@ -247,14 +249,14 @@ impl Seat {
             }
         };
         if by.len() < 2 || self.is_refused() {
-            return Ok(Told::Alone);
+            return Ok(FusedReply::Alone);
         }
         let joint = answer.get_or_try_init(|| group.send(shared, &by, scope)).await?;
         let told = match joint {
-            Joint::Refused(refusal) => Told::Refused(refusal.clone()),
-            Joint::Parts(parts) => {
+            SharedAnswer::Refused(refusal) => FusedReply::Refused(refusal.clone()),
+            SharedAnswer::Parts(parts) => {
                 let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-                parts.remove(&self.number).map_or(Told::Alone, Told::Part)
+                parts.remove(&self.number).map_or(FusedReply::Alone, FusedReply::AnswerPart)
             }
         };
         drop(taker);
@@ -263,30 +265,30 @@ impl Seat {
 }
 
 /// Somebody who is about to take its part; the last one takes the object off the list.
-struct Taker<'seat> {
-    seat: &'seat Seat,
+struct Taker<'fused> {
+    fused: &'fused FusedRequest,
     position: u64,
 }
 
 impl Drop for Taker<'_> {
     fn drop(&mut self) {
-        let mut state = self.seat.group.state();
+        let mut state = self.fused.group.state();
         let wanted = state.wanted.get_mut(&self.position);
-        if wanted.is_some_and(|wanted| !wanted.is_waited_for(self.seat.number)) {
+        if wanted.is_some_and(|wanted| !wanted.is_waited_for(self.fused.number)) {
             state.wanted.remove(&self.position);
         }
     }
 }
 
-impl Group {
+impl FusedGroup {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who wants an object, once all that are there have said so.
-    fn all_said(&self, position: u64) -> Option<(Vec<usize>, Arc<OnceCell<Joint>>)> {
+    fn all_said(&self, position: u64) -> Option<(Vec<usize>, Arc<OnceCell<SharedAnswer>>)> {
         let state = self.state();
-        let silent = |place: &Place| !place.gone && place.said.free(position) == position;
+        let silent = |place: &MemberState| !place.gone && place.said.free(position) == position;
         if state.places.iter().any(silent) {
             return None;
         }
@@ -297,21 +299,19 @@ impl Group {
     }
 
     /// Asks for an object with the parameters of all who want it. The first of them bears the cost.
-    async fn send(&self, shared: &Shared, by: &[usize], scope: &Arc<Scope>) -> Result<Joint> {
-        let members: Vec<(usize, &Member)> =
+    async fn send(
+        &self,
+        shared: &StreamContext,
+        by: &[usize],
+        scope: &Arc<Scope>,
+    ) -> Result<SharedAnswer> {
+        let members: Vec<(usize, &FusedMember)> =
             by.iter().filter_map(|number| Some((*number, self.members.get(*number)?))).collect();
         let first = members.first().and_then(|(_, member)| member.request());
-        let Some(first) = first else { return Ok(Joint::Parts(Mutex::default())) };
+        let Some(first) = first else { return Ok(SharedAnswer::Parts(Mutex::default())) };
         let client = &shared.env.client;
         let path = first.path.render_path(scope).map_err(|e| crate::http::request::unfilled(&e))?;
-        let mut query = Vec::new();
-        for request in members.iter().filter_map(|(_, member)| member.request()) {
-            for (name, value) in &request.query {
-                if !query.iter().any(|(other, _)| other == name) {
-                    query.push((name.clone(), value.clone()));
-                }
-            }
-        }
+        let query = joint_query(members.iter().filter_map(|(_, member)| member.request()));
         let url = url_of(&client.access.base_url, &path, &query, scope)?;
         let build = || {
             let mut request = Request::get(url.clone());
@@ -359,15 +359,20 @@ impl Group {
         Ok(match answer.await? {
             Answer::Read(parts) => {
                 self.served.store(true, Ordering::Relaxed);
-                Joint::Parts(Mutex::new(parts))
+                SharedAnswer::Parts(Mutex::new(parts))
             }
             Answer::Given { then, url, status, message, .. } => {
                 let gone = then == Then::Gone && self.served.load(Ordering::Relaxed);
-                Joint::Refused(Refusal { path: url.path().to_owned(), status, message, gone })
+                SharedAnswer::Refused(RequestRefusal {
+                    path: url.path().to_owned(),
+                    status,
+                    message,
+                    gone,
+                })
             }
             Answer::Failed(failed) => {
                 let Failed { url, status, message, .. } = *failed;
-                Joint::Refused(Refusal {
+                SharedAnswer::Refused(RequestRefusal {
                     path: url.path().to_owned(),
                     status,
                     message,
@@ -385,14 +390,27 @@ impl Group {
 }
 
 /// A stream's part of an answer; `None` when the list is cut short and nothing leads on.
-fn part(page: Page) -> Option<Part> {
+fn part(page: Page) -> Option<AnswerPart> {
     let [more, cursor] = page.captures.as_slice() else { return None };
     // A list that does not say whether it is whole is not taken for it.
     let more = more.as_ref().and_then(Value::as_bool)?;
     let next = cursor.as_ref().and_then(Value::as_str).map(str::to_owned);
     match (more, next) {
-        (false, _) => Some(Part { page, next: None }),
-        (true, next @ Some(_)) => Some(Part { page, next }),
+        (false, _) => Some(AnswerPart { page, next: None }),
+        (true, next @ Some(_)) => Some(AnswerPart { page, next }),
         (true, None) => None,
     }
+}
+
+/// The query parameters of several requests, each name once: the first request that has it wins.
+fn joint_query<'plan>(
+    requests: impl Iterator<Item = &'plan RequestPlan>,
+) -> Vec<(String, Template)> {
+    let mut query: Vec<(String, Template)> = Vec::new();
+    for (name, value) in requests.flat_map(|request| &request.query) {
+        if !query.iter().any(|(other, _)| other == name) {
+            query.push((name.clone(), value.clone()));
+        }
+    }
+    query
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use crate::decode::{DecodeError, Page};
 use crate::error::{Kind, Result};
-use crate::extract::context::Shared;
+use crate::extract::context::StreamContext;
 use crate::http::answer::Answer;
 use crate::http::call::{Call, Need};
 use crate::http::client::interrupted;
@@ -22,21 +22,21 @@ use crate::planner::read_plan::ReadPlan;
 use crate::report::counters::Stats;
 
 /// Streams that read the same listing.
-struct Party {
-    members: Vec<Member>,
+struct ListingGroup {
+    members: Vec<ListingMember>,
     state: Mutex<State>,
     /// Somebody has moved, or is gone.
     moved: Notify,
 }
 
-struct Member {
+struct ListingMember {
     plan: Arc<StreamPlan>,
     number: usize,
     /// Whether the request is one of those for changes.
     changes: bool,
 }
 
-impl Member {
+impl ListingMember {
     fn request(&self) -> Option<&RequestPlan> {
         let all = if self.changes { &self.plan.changes } else { &self.plan.requests };
         all.get(self.number)
@@ -45,7 +45,7 @@ impl Member {
 
 #[derive(Default)]
 struct State {
-    places: Vec<Place>,
+    places: Vec<ReaderState>,
     /// The page that is being read, and who has not taken it yet.
     page: Option<(Arc<OnceCell<Parts>>, Vec<usize>)>,
     /// Whether they go on alone.
@@ -53,7 +53,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct Place {
+struct ReaderState {
     /// URL of the page that it is about to ask for.
     at: Option<String>,
     gone: bool,
@@ -63,41 +63,43 @@ struct Place {
 type Parts = Mutex<HashMap<usize, (Page, HeaderMap)>>;
 
 /// The parties of a run, and the place of each stream's request in them.
-pub(crate) fn places(plans: &[(Arc<StreamPlan>, ReadPlan)]) -> HashMap<(String, usize), Walker> {
-    let mut parties: BTreeMap<String, Vec<Member>> = BTreeMap::new();
-    for (plan, way) in plans {
-        let changes = way.sends_changes(plan);
-        for (number, request) in way.active(plan) {
+pub(crate) fn places(
+    plans: &[(Arc<StreamPlan>, ReadPlan)],
+) -> HashMap<(String, usize), SharedListing> {
+    let mut parties: BTreeMap<String, Vec<ListingMember>> = BTreeMap::new();
+    for (plan, read_plan) in plans {
+        let changes = read_plan.sends_changes(plan);
+        for (number, request) in read_plan.active(plan) {
             if matches!(request.iterate, Iterate::Once)
                 && request.method == Method::GET
                 && plan.limit.is_none()
             {
                 let key = request.listing();
-                let member = Member { plan: Arc::clone(plan), number, changes };
+                let member = ListingMember { plan: Arc::clone(plan), number, changes };
                 parties.entry(key).or_default().push(member);
             }
         }
     }
-    let mut walkers = HashMap::new();
+    let mut shared_listings = HashMap::new();
     for members in parties.into_values().filter(|members| members.len() > 1) {
         let names: Vec<_> = members.iter().map(|one| (one.plan.name.clone(), one.number)).collect();
-        let places = members.iter().map(|_| Place::default()).collect();
+        let places = members.iter().map(|_| ReaderState::default()).collect();
         let state = Mutex::new(State { places, ..State::default() });
-        let party = Arc::new(Party { members, state, moved: Notify::new() });
+        let party = Arc::new(ListingGroup { members, state, moved: Notify::new() });
         for (number, name) in names.into_iter().enumerate() {
-            walkers.insert(name, Walker { party: Arc::clone(&party), number });
+            shared_listings.insert(name, SharedListing { party: Arc::clone(&party), number });
         }
     }
-    walkers
+    shared_listings
 }
 
 /// A stream's place in a party; dropped, nobody waits for the stream any more.
-pub(crate) struct Walker {
-    party: Arc<Party>,
+pub(crate) struct SharedListing {
+    party: Arc<ListingGroup>,
     number: usize,
 }
 
-impl Drop for Walker {
+impl Drop for SharedListing {
     fn drop(&mut self) {
         let mut state = self.party.state();
         if let Some(place) = state.places.get_mut(self.number) {
@@ -128,7 +130,7 @@ enum Step {
     Together(Arc<OnceCell<Parts>>),
 }
 
-impl Walker {
+impl SharedListing {
     /// Says where the figures go.
     pub(crate) fn sit(&self, stats: &Arc<Stats>) {
         if let Some(place) = self.party.state().places.get_mut(self.number) {
@@ -139,7 +141,7 @@ impl Walker {
     /// The page with this URL, read together with the others; `None` when the stream is to ask alone.
     pub(crate) async fn ask(
         &self,
-        shared: &Shared,
+        shared: &StreamContext,
         (number, page): (usize, Option<u32>),
         build: &(dyn Fn() -> Result<Request> + Send + Sync),
         url: &str,
@@ -184,7 +186,7 @@ impl Walker {
     }
 }
 
-impl Party {
+impl ListingGroup {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -228,7 +230,7 @@ impl Party {
     /// Asks for a page, and reads it for all. The first of them bears the cost.
     async fn send(
         &self,
-        shared: &Shared,
+        shared: &StreamContext,
         (number, page): (usize, Option<u32>),
         build: &(dyn Fn() -> Result<Request> + Send + Sync),
     ) -> Result<Parts> {
@@ -239,7 +241,7 @@ impl Party {
             let first = there.iter().min().and_then(|first| state.places.get(*first));
             (there, first.and_then(|place| place.stats.clone()))
         };
-        let members: Vec<(usize, &Member)> =
+        let members: Vec<(usize, &ListingMember)> =
             there.iter().filter_map(|number| Some((*number, self.members.get(*number)?))).collect();
         let stats = stats.unwrap_or_else(|| Arc::clone(&shared.stats));
         let bearer = members.iter().min_by_key(|(number, _)| *number);

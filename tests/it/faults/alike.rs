@@ -6,7 +6,7 @@ use weir::report::StreamStatus;
 use weir::sync::report::RunStatus;
 
 use crate::support::{
-    fake::{Asked, Fake, Ran, Reply},
+    fake::{Asked, Fake, Reply, RunResult},
     user::{Site, TO_FILES, User, ended},
 };
 
@@ -24,13 +24,13 @@ streams:
   goods: { doc: G., get: /goods, key: [id], columns: { id: int } }
 ";
 
-async fn run(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Ran {
+async fn run(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> RunResult {
     Fake::new(SPEC, answer).run().await
 }
 
 /// The one error of all streams.
 #[track_caller]
-fn the_error(ran: &Ran) -> String {
+fn the_error(ran: &RunResult) -> String {
     assert_eq!(ran.report.status, RunStatus::Failed);
     let errors: Vec<_> = ran.report.streams.iter().map(|one| (&one.error, &one.hint)).collect();
     assert!(errors.iter().all(|error| *error == errors[0]), "{errors:#?}");

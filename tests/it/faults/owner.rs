@@ -10,7 +10,7 @@ use weir::spec::Spec;
 use weir::sync::beginning::Beginning;
 
 use crate::support::{
-    fake::{Fake, How, Ran, Reply},
+    fake::{Fake, How, Reply, RunResult},
     postgres::Database,
     user::{TO_FILES, User, ended},
 };
@@ -46,14 +46,14 @@ fn shop() -> Fake {
     })
 }
 
-async fn run(fake: &Fake, replication: &str, adopt: bool) -> Result<Ran, Error> {
+async fn run(fake: &Fake, replication: &str, adopt: bool) -> Result<RunResult, Error> {
     let beginning = Beginning { adopt, ..Beginning::now() };
     fake.try_run(How { replication, options: &Options::default(), beginning }).await
 }
 
 /// Runs, and is refused before anything is asked for.
 #[track_caller]
-fn refused(ran: Result<Ran, Error>, part: &str) {
+fn refused(ran: Result<RunResult, Error>, part: &str) {
     let error = ran.err().unwrap_or_else(|| panic!("`{part}` is not refused"));
     assert_eq!(error.kind(), Kind::Input, "{error:?}");
     assert!(error.chain().contains(part), "{part}: {error:?}");

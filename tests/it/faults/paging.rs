@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use weir::report::{NoticeKind, StreamStatus};
 
 use crate::support::{
-    fake::{Asked, Fake, Ran, Reply},
+    fake::{Asked, Fake, Reply, RunResult},
     postgres::Database,
 };
 
@@ -33,14 +33,14 @@ fn orders(ids: impl IntoIterator<Item = u64>) -> Value {
 
 /// The error of the only stream, which failed.
 #[track_caller]
-fn error(ran: &Ran) -> &str {
+fn error(ran: &RunResult) -> &str {
     let stream = ran.stream("orders");
     assert_eq!(stream.status, StreamStatus::Failed, "{stream:?}");
     stream.error.as_deref().unwrap()
 }
 
 #[track_caller]
-fn has_notice(ran: &Ran, kind: NoticeKind) {
+fn has_notice(ran: &RunResult, kind: NoticeKind) {
     let notices = &ran.stream("orders").notices;
     assert!(notices.iter().any(|notice| notice.kind == kind), "{notices:?}");
 }

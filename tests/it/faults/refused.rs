@@ -13,7 +13,7 @@ use weir::sync::beginning::Beginning;
 use weir::sync::report::RunStatus;
 
 use crate::support::{
-    fake::{Asked, Fake, How, Ran, Reply},
+    fake::{Asked, Fake, How, Reply, RunResult},
     user::{Site, TO_FILES, User, ended},
 };
 
@@ -38,7 +38,7 @@ fn refusal(status: u16, what: &str) -> Reply {
     Reply::status(status, &json!({ "message": what }))
 }
 
-fn gone(ran: &Ran, stream: &str) -> u64 {
+fn gone(ran: &RunResult, stream: &str) -> u64 {
     let notices = ran.stream(stream).notices.iter();
     notices.filter(|notice| notice.kind == NoticeKind::Gone).map(|notice| notice.count).sum()
 }
@@ -367,7 +367,7 @@ async fn what_another_try_does_not_mend_is_tried_twice() {
 }
 
 /// Requests aside from that which tests the connection.
-fn listed(ran: &Ran) -> usize {
+fn listed(ran: &RunResult) -> usize {
     ran.asked.iter().filter(|asked| !asked.path.ends_with("/ping")).count()
 }
 

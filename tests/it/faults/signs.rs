@@ -5,7 +5,7 @@ use weir::report::{NoticeKind, StreamStatus};
 use weir::spec::Spec;
 use weir::sync::report::RunStatus;
 
-use crate::support::fake::{Fake, Ran, Reply};
+use crate::support::fake::{Fake, Reply, RunResult};
 
 fn spec(request: &str) -> String {
     format!(
@@ -48,7 +48,7 @@ fn orders(ids: std::ops::RangeInclusive<u64>) -> Value {
 }
 
 #[track_caller]
-fn is_incomplete(ran: &Ran, what: &str) {
+fn is_incomplete(ran: &RunResult, what: &str) {
     let stream = ran.stream("orders");
     assert_eq!(
         (stream.status, stream.deleted, stream.complete),

@@ -6,7 +6,7 @@ use weir::plan::Options;
 use weir::sync::beginning::Beginning;
 
 use crate::support::{
-    fake::{Fake, How, Ran, Reply},
+    fake::{Fake, How, Reply, RunResult},
     postgres::Database,
 };
 
@@ -24,7 +24,7 @@ fn shop() -> Fake {
     Fake::new(SPEC, |_| Reply::json(&json!([{ "id": 1 }])))
 }
 
-async fn snapshot(fake: &Fake) -> Result<Ran, weir::error::Error> {
+async fn snapshot(fake: &Fake) -> Result<RunResult, weir::error::Error> {
     let options = Options::default();
     let beginning = Beginning::now();
     fake.try_run(How { replication: SNAPSHOT, options: &options, beginning }).await

@@ -131,13 +131,13 @@ pub(crate) struct Fake {
 }
 
 /// A run that came to an end.
-pub(crate) struct Ran {
+pub(crate) struct RunResult {
     pub(crate) report: RunReport,
     pub(crate) events: Vec<Event>,
     pub(crate) asked: Vec<Asked>,
 }
 
-impl Ran {
+impl RunResult {
     /// What is reported of a stream.
     pub(crate) fn stream(&self, name: &str) -> &StreamReport {
         self.report.streams.iter().find(|one| one.stream == name).unwrap()
@@ -208,18 +208,18 @@ impl Fake {
     }
 
     /// Runs [`REPLICATION`] to its end.
-    pub(crate) async fn run(&self) -> Ran {
+    pub(crate) async fn run(&self) -> RunResult {
         self.run_with(REPLICATION).await
     }
 
     /// Runs a replication to its end.
-    pub(crate) async fn run_with(&self, replication: &str) -> Ran {
+    pub(crate) async fn run_with(&self, replication: &str) -> RunResult {
         let how = How { replication, options: &Options::default(), beginning: Beginning::now() };
         self.try_run(how).await.unwrap_or_else(|error| panic!("{}", error.chain()))
     }
 
     /// Runs, which may be refused before anything is read.
-    pub(crate) async fn try_run(&self, how: How<'_>) -> Result<Ran, Error> {
+    pub(crate) async fn try_run(&self, how: How<'_>) -> Result<RunResult, Error> {
         self.try_run_until(how, CancellationToken::new()).await
     }
 
@@ -228,7 +228,7 @@ impl Fake {
         &self,
         how: How<'_>,
         cancel: CancellationToken,
-    ) -> Result<Ran, Error> {
+    ) -> Result<RunResult, Error> {
         let document = Document::parse("r.yaml", how.replication).unwrap();
         let replication = Replication::load(&document).unwrap_or_else(|error| panic!("{error}"));
         let secret = BTreeMap::from([("token".to_owned(), Secret::new("s3cret"))]);
@@ -253,7 +253,7 @@ impl Fake {
         };
         let report = Box::pin(sync::run(&plan, services, how.beginning)).await?;
         let asked = self.api.asked.lock().unwrap().clone();
-        Ok(Ran { report, events: reporter.events(), asked })
+        Ok(RunResult { report, events: reporter.events(), asked })
     }
 
     /// Tests the connection; returns what was asked too.
