@@ -426,9 +426,9 @@ fn one_history() {
 #[test]
 fn checkpoints_of_zero_seconds_come_when_there_is_something_to_save() {
     let world = World::new(small(5));
-    let always = format!("seconds: {INTERVAL}, mib: 1");
-    let replication = replication("mode: incremental").replace(&always, "seconds: 0");
-    assert!(replication.contains("{ seconds: 0 }"), "{replication}");
+    let always = format!("every: {INTERVAL}s, size: 1MiB");
+    let replication = replication("mode: incremental").replace(&always, "every: 0s");
+    assert!(replication.contains("{ every: 0s }"), "{replication}");
     assert_eq!(world.run(&replication).status, RunStatus::Done);
     let wrong: Vec<_> = STREAMS.iter().flat_map(|stream| world.faults(stream)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
