@@ -20,5 +20,5 @@ pub enum Error {
 #[error("{0}")]
 pub struct Broken(pub &'static str);
 
-/// Result with [`Error`].
+/// Result with [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
