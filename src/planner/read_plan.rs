@@ -58,9 +58,11 @@ impl ReadPlan {
         }
     }
 
-    /// What changed since a value of the stream's own cursor, or of that of its parents where it has none.
+    /// What changed since a value of the stream's own cursor, or of that of its parents where it has none. A
+    /// stream with a cursor and no requests for changes is read in full.
     pub fn since(stream: &StreamPlan, since: i64) -> Self {
         match stream.cursor {
+            Some(_) if stream.changes.is_empty() => Self::full(stream),
             Some(_) => Self::Changes { since },
             None => Self::ChangedParents { since, route: 0 },
         }

@@ -126,7 +126,7 @@ pub(crate) enum FusedReply {
     Refused(RequestRefusal),
 }
 
-/// The groups of a run, and the seat of each stream's request in them.
+/// Groups the requests of a run that ask for the same objects, by stream and number of the request.
 pub(crate) fn fused_requests(
     plans: &[(Arc<StreamPlan>, ReadPlan)],
 ) -> HashMap<(String, usize), FusedRequest> {
