@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::planner::numbers::real;
 use crate::planner::read_plan;
-use crate::progress::saved::{Changes, Learnt, Reach, Recall, Way};
+use crate::progress::saved::{Changes, Learnt, Reach, SavedState, Way};
 use crate::replication::Mode;
 
 /// What is assumed where no run has shown it, and no count tells.
@@ -113,7 +113,7 @@ impl Assumptions {
 /// How much there is.
 pub(crate) struct Outlook<'plan> {
     pub(crate) plan: &'plan Plan,
-    pub(crate) recall: &'plan Recall,
+    pub(crate) recall: &'plan SavedState,
     pub(crate) now: DateTime<Utc>,
     pub(crate) assume: Assumptions,
     /// Values of each queue.
@@ -123,7 +123,7 @@ pub(crate) struct Outlook<'plan> {
 }
 
 impl<'plan> Outlook<'plan> {
-    pub(crate) fn new(plan: &'plan Plan, recall: &'plan Recall, now: DateTime<Utc>) -> Self {
+    pub(crate) fn new(plan: &'plan Plan, recall: &'plan SavedState, now: DateTime<Utc>) -> Self {
         Self::assuming(Assumptions::LIKELY, plan, recall, now)
     }
 
@@ -131,7 +131,7 @@ impl<'plan> Outlook<'plan> {
     pub(crate) fn assuming(
         assume: Assumptions,
         plan: &'plan Plan,
-        recall: &'plan Recall,
+        recall: &'plan SavedState,
         now: DateTime<Utc>,
     ) -> Self {
         let (queues, rows) = (Vec::new(), BTreeMap::new());

@@ -13,7 +13,7 @@ use crate::planner::cardinality::{Assumptions, Outlook};
 use crate::planner::cost_model::Share;
 use crate::planner::numbers::whole;
 use crate::planner::read_plan;
-use crate::progress::saved::{Reach, Recall, Way};
+use crate::progress::saved::{Reach, SavedState, Way};
 
 /// Time for which a route that was refused is not tried again.
 pub(crate) const REFUSED: TimeDelta = TimeDelta::days(7);
@@ -65,7 +65,7 @@ pub struct Naive {
 /// are not needed are left out.
 pub fn forecast(
     plan: &Plan,
-    recall: &Recall,
+    recall: &SavedState,
     ways: &BTreeMap<String, Way>,
     now: DateTime<Utc>,
 ) -> Vec<Expected> {
@@ -117,7 +117,7 @@ fn way_of(ways: &BTreeMap<String, Way>, stream: &StreamPlan) -> Way {
 /// Chooses the routes of the streams: of those that ask for the same objects together.
 pub(crate) fn routes(
     plan: &Plan,
-    recall: &Recall,
+    recall: &SavedState,
     needs: &BTreeMap<String, Reach>,
     now: DateTime<Utc>,
 ) -> BTreeMap<String, usize> {
@@ -163,7 +163,7 @@ fn meet(one: &StreamPlan, other: &StreamPlan) -> bool {
 }
 
 /// The ways that are open to a stream.
-fn options(stream: &StreamPlan, need: Reach, recall: &Recall, now: DateTime<Utc>) -> Vec<Way> {
+fn options(stream: &StreamPlan, need: Reach, recall: &SavedState, now: DateTime<Utc>) -> Vec<Way> {
     let way = |route| Way { reach: need, route };
     let fits = |route: usize| {
         let by_parents = stream.routes.get(route).is_some_and(|route| route.by_parents);

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::plan::{RequestPlan, StreamPlan};
 use crate::planner::numbers::whole;
 use crate::planner::read_plan;
-use crate::progress::saved::{Reach, Recall, StreamState, Way};
+use crate::progress::saved::{Reach, SavedState, StreamState, Way};
 
 /// Records of a first page at least, and where nobody knows how many have changed.
 const LEAST: u32 = 25;
@@ -20,7 +20,7 @@ const ROOM: f64 = 1.25;
 /// read the same listing ask for the same page.
 pub(crate) fn sizes(
     plans: &[(Arc<StreamPlan>, Way)],
-    recall: &Recall,
+    recall: &SavedState,
     now: DateTime<Utc>,
 ) -> HashMap<(String, usize), u32> {
     let mut listings: HashMap<String, u32> = HashMap::new();

@@ -8,7 +8,7 @@ use crate::plan::{OWN, StreamPlan};
 use crate::planner::decide::{need_of, wider};
 use crate::planner::read_plan;
 use crate::planner::read_plan::fed;
-use crate::progress::saved::{LastRun, OpenRun, QUEUE, Reach, Recall, StreamState, Way};
+use crate::progress::saved::{LastRun, OpenRun, QUEUE, Reach, SavedState, StreamState, Way};
 use crate::report::StreamStatus;
 use crate::state::Change;
 
@@ -23,7 +23,7 @@ use crate::state::Change;
 /// before, feed it anew; whoever waits for what is fed anew, and has not ended well, begins anew as well.
 /// What only fed a refused route is not needed any more.
 pub fn anew(
-    recall: &Recall,
+    recall: &SavedState,
     (streams, queues): (&[Arc<StreamPlan>], &[String]),
     others: &BTreeMap<String, Way>,
     now: DateTime<Utc>,
@@ -59,7 +59,7 @@ pub fn anew(
 
 /// The streams that begin anew.
 struct Afresh<'run> {
-    recall: &'run Recall,
+    recall: &'run SavedState,
     streams: &'run [Arc<StreamPlan>],
     queues: &'run [String],
     /// Those that feed what they fed before.
@@ -74,7 +74,7 @@ struct Afresh<'run> {
 
 impl<'run> Afresh<'run> {
     fn of(
-        recall: &'run Recall,
+        recall: &'run SavedState,
         (streams, queues): (&'run [Arc<StreamPlan>], &'run [String]),
         (open, others): (&'run OpenRun, &'run BTreeMap<String, Way>),
         now: DateTime<Utc>,

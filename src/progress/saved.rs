@@ -28,7 +28,7 @@ const ERRORS: &str = "_weir_errors";
 
 /// Everything a store holds for a replication, understood.
 #[derive(Clone, Debug, Default)]
-pub struct Recall {
+pub struct SavedState {
     /// The run that has not ended.
     pub run: Option<OpenRun>,
     /// The streams, by name.
@@ -39,7 +39,7 @@ pub struct Recall {
     pub(crate) rest: Entries,
 }
 
-impl Recall {
+impl SavedState {
     /// Understands what a store holds.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Recall {
     /// What is remembered after these changes, which are of weir's own making.
     ///
     /// # Errors
-    /// See [`Recall::read`].
+    /// See [`SavedState::read`].
     pub fn with(&self, changes: &[Change]) -> Result<Self> {
         let mut recall = self.clone();
         for Change { key, value } in changes {

@@ -8,7 +8,7 @@ use crate::extract::sharing::{fused, listings};
 use crate::plan::{Iterate, StreamPlan};
 use crate::planner::{first_page, read_plan};
 use crate::progress::ranges::Spans;
-use crate::progress::saved::{Reach, Recall, Way};
+use crate::progress::saved::{Reach, SavedState, Way};
 use crate::progress::versions::{About, KnownLooks, Read};
 use crate::queue::Queue;
 use crate::report::StreamReport;
@@ -20,7 +20,7 @@ use crate::run::stream::Job;
 pub(crate) fn jobs(
     env: &Env,
     streams: &[Arc<StreamPlan>],
-    recall: &Recall,
+    recall: &SavedState,
     ways: &BTreeMap<String, Way>,
 ) -> (Vec<Job>, Vec<Ended>) {
     let queues = &env.queues.all;
@@ -110,7 +110,7 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<S
 
 /// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
 /// otherwise do not stay.
-fn known_looks(plan: &StreamPlan, way: Way, recall: &Recall) -> Option<KnownLooks> {
+fn known_looks(plan: &StreamPlan, way: Way, recall: &SavedState) -> Option<KnownLooks> {
     let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
     let looks =
         read_plan::fetches(plan, way) && read_plan::remembers(plan, way) == Some(About::Looks);

@@ -26,7 +26,7 @@ use crate::http::lockout::Lockout;
 use crate::http::session::Session;
 use crate::plan::{Plan, StreamPlan};
 use crate::planner::decide;
-use crate::progress::saved::{Reach, Recall, Way};
+use crate::progress::saved::{Reach, SavedState, Way};
 use crate::progress::session::Durable;
 use crate::queue::{Queue, Queues};
 use crate::quota::budget::Purse;
@@ -55,7 +55,7 @@ pub fn empty_report(stream: &str) -> StreamReport {
 }
 
 /// What a run is to read of each stream, by what is remembered of it.
-pub fn ways(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, Way> {
+pub fn ways(plan: &Plan, recall: &SavedState, now: DateTime<Utc>) -> BTreeMap<String, Way> {
     decide::decide(plan, recall, now)
 }
 
@@ -63,7 +63,7 @@ pub fn ways(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'run> {
     /// What is remembered.
-    pub recall: &'run Recall,
+    pub recall: &'run SavedState,
     /// What is read of each stream, and how.
     pub ways: &'run BTreeMap<String, Way>,
     /// The time.
@@ -145,7 +145,7 @@ pub async fn run(
 async fn run_streams(
     env: &Arc<Env>,
     streams: Vec<Arc<StreamPlan>>,
-    recall: &Recall,
+    recall: &SavedState,
     ways: &BTreeMap<String, Way>,
 ) -> Ran {
     let mut streams = streams;

@@ -22,7 +22,7 @@ use crate::http::request;
 use crate::http::session::Session;
 use crate::plan::{CountPlan, Plan, StreamPlan};
 use crate::planner::decide;
-use crate::progress::saved::{Counted, Reach, Recall, Way};
+use crate::progress::saved::{Counted, Reach, SavedState, Way};
 use crate::quota::budget::Purse;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Memory;
@@ -49,7 +49,7 @@ pub struct Census {
 /// Asks how many records the streams have that are to be read and of which nothing is learnt.
 pub async fn census(
     plan: &Plan,
-    recall: &Recall,
+    recall: &SavedState,
     services: &Services,
     now: DateTime<Utc>,
 ) -> Census {
@@ -76,7 +76,7 @@ pub async fn census(
 /// The streams that are asked, each with how.
 fn questions<'plan>(
     plan: &'plan Plan,
-    recall: &Recall,
+    recall: &SavedState,
     now: DateTime<Utc>,
 ) -> Vec<(&'plan StreamPlan, &'plan CountPlan)> {
     let unknown = |stream: &StreamPlan| {

@@ -8,7 +8,7 @@ use arrow_array::{
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::Run;
-use crate::progress::saved::{FailedSlice, Recall};
+use crate::progress::saved::{FailedSlice, SavedState};
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table, Target};
 
@@ -56,7 +56,7 @@ pub(crate) async fn write(
     target: &dyn Target,
     place: (&str, &str),
     run: &Run,
-    recall: &Recall,
+    recall: &SavedState,
 ) -> Result<Option<String>> {
     let streams = recall.streams.iter();
     let failed: Vec<(&str, &FailedSlice)> = streams
@@ -74,7 +74,7 @@ pub(crate) async fn write(
         at: run.started_at,
         discarded_slices: Vec::new(),
     };
-    let committed = writer.commit(&info, &[Recall::errors(!failed.is_empty())]).await?;
+    let committed = writer.commit(&info, &[SavedState::errors(!failed.is_empty())]).await?;
     Ok((!failed.is_empty()).then_some(committed.object))
 }
 

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::{estimate, restart};
-use crate::progress::saved::{Reach, Recall, StreamState, Way};
+use crate::progress::saved::{Reach, SavedState, StreamState, Way};
 use crate::progress::session::Durable;
 use crate::quota::ledger::Memory;
 use crate::report::{Event, NoticeKind, Planned, StreamReport};
@@ -72,7 +72,7 @@ pub async fn run(
         None => services.target.store(&plan.name)?,
     };
     if !beginning.adopt && !plan.definitions.is_empty() {
-        let (recall, _) = Recall::read_leniently(stoppable(&services, store.load()).await?);
+        let (recall, _) = SavedState::read_leniently(stoppable(&services, store.load()).await?);
         let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
         owner::check(&plan, &standings.await?, &recall)?;
     }
@@ -142,12 +142,12 @@ async fn run_locked(
     doing(&services, "looking at the tables of the target");
     let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref())).await?;
     if !beginning.adopt {
-        owner::check(&plan, &standings, &Recall::read_leniently(entries.clone()).0)?;
+        owner::check(&plan, &standings, &SavedState::read_leniently(entries.clone()).0)?;
     }
     let recall = if beginning.fresh {
         forget(store.as_ref(), &plan, entries).await?
     } else {
-        Recall::read(entries)?
+        SavedState::read(entries)?
     };
     let (mut findings, reporter) = (Findings::default(), Arc::clone(&services.reporter));
     if let Some(damage) = store.damage() {
@@ -220,7 +220,7 @@ struct Begun {
     plan: Plan,
     ways: BTreeMap<String, Way>,
     continued: bool,
-    recall: Recall,
+    recall: SavedState,
     planned: Option<Planned>,
     /// Points that it has spent already.
     spent: u64,
@@ -232,7 +232,7 @@ struct Begun {
 #[derive(Clone, Copy)]
 struct Past<'run> {
     store: &'run dyn Store,
-    recall: &'run Recall,
+    recall: &'run SavedState,
     /// Streams whose tables have lost what was written to them, and what.
     lacking: &'run BTreeMap<String, String>,
 }
@@ -245,7 +245,7 @@ async fn begin(
     services: &Services,
     beginning: Beginning,
 ) -> Result<Begun> {
-    let distrusted = |mut recall: Recall| {
+    let distrusted = |mut recall: SavedState| {
         for name in lacking.keys() {
             recall.distrust(name);
         }
@@ -273,7 +273,7 @@ async fn begin(
         let planned =
             plan_report::planned(&estimate::forecast(&plan, &recall, &ways, beginning.now));
         resume::remember(store, (&plan, &ways), (true, planned), &[]).await?;
-        recall = distrusted(Recall::read(store.load().await?)?);
+        recall = distrusted(SavedState::read(store.load().await?)?);
         let anew = BTreeMap::new();
         return Ok(Begun { plan, ways, continued: false, recall, planned, spent: 0, anew });
     }
@@ -293,7 +293,7 @@ async fn begin(
     let ended = recall.without_run();
     if recall.run.is_some() {
         store.save(&ended).await?;
-        recall = distrusted(Recall::read(store.load().await?)?);
+        recall = distrusted(SavedState::read(store.load().await?)?);
     }
     owner::check_fit(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
@@ -307,13 +307,13 @@ async fn begin(
 }
 
 /// Forgets the streams of a plan, and the run that has not ended.
-async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<Recall> {
-    let (recall, mut changes) = Recall::read_leniently(entries);
+async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<SavedState> {
+    let (recall, mut changes) = SavedState::read_leniently(entries);
     changes.extend(recall.without_run());
     let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
     changes.extend(streams.flat_map(|stream| StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
-    Recall::read(store.load().await?)
+    SavedState::read(store.load().await?)
 }
 
 /// Forgets what is remembered of the streams that `wanted` chooses, and a run that has not ended, with
@@ -324,7 +324,7 @@ pub async fn reset(
     wanted: &(dyn Fn(&str) -> bool + Send + Sync),
 ) -> Result<Vec<String>> {
     let lock = store.lock(&Holder::here("reset")).await?;
-    let (recall, mut changes) = Recall::read_leniently(store.load().await?);
+    let (recall, mut changes) = SavedState::read_leniently(store.load().await?);
     let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
     changes.extend(recall.without_run());
     changes.extend(names.iter().flat_map(|name| StreamState::forgotten(name)));

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::estimate;
 use crate::planner::estimate::{Expected, Naive};
-use crate::progress::saved::{OpenRun, Recall};
+use crate::progress::saved::{OpenRun, SavedState};
 use crate::quota::account::Look;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Ledger;
@@ -86,7 +86,7 @@ pub async fn forecast(
         Some(store) => Arc::clone(store),
         None => target.store(&plan.name)?,
     };
-    let mut recall = Recall::read(store.load().await?)?;
+    let mut recall = SavedState::read(store.load().await?)?;
     let standings = owner::standings(&plan, target).await?;
     let lacking = resume::lacking(&plan, &recall, (target, &standings)).await;
     let mut notes = Vec::new();
@@ -218,7 +218,7 @@ fn range(expected: &[Expected], of: fn(&Expected) -> (u64, [u64; 2])) -> [u64; 2
 }
 
 /// What a run that has not ended has done.
-fn continued(open: &OpenRun, recall: &Recall) -> Continued {
+fn continued(open: &OpenRun, recall: &SavedState) -> Continued {
     let spent = open.streams.keys().map(|name| {
         let state = recall.stream(name);
         let going = state.open.as_ref().filter(|progress| progress.run_id == open.id);

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::planner::{read_plan, restart};
-use crate::progress::saved::{Counted, OpenRun, OpenStream, Reach, Recall, Way};
+use crate::progress::saved::{Counted, OpenRun, OpenStream, Reach, SavedState, Way};
 use crate::replication::Mode;
 use crate::report::Planned;
 use crate::run;
@@ -32,7 +32,7 @@ pub(crate) struct GoingOn {
     pub(crate) plan: Plan,
     pub(crate) ways: BTreeMap<String, Way>,
     /// What is then remembered, and the changes that make it so.
-    pub(crate) recall: Recall,
+    pub(crate) recall: SavedState,
     pub(crate) changes: Vec<Change>,
     /// Streams that begin anew in it, and why.
     pub(crate) anew: BTreeMap<String, String>,
@@ -45,7 +45,7 @@ type Anew = BTreeMap<String, (Way, String)>;
 /// a column or emptied the table, and what. What is still to be read of them would not bring it back.
 pub(crate) async fn lacking(
     plan: &Plan,
-    recall: &Recall,
+    recall: &SavedState,
     (target, standings): (&dyn Target, &Standings),
 ) -> BTreeMap<String, String> {
     let mut lacking = BTreeMap::new();
@@ -71,7 +71,7 @@ pub(crate) async fn lacking(
 }
 
 /// Streams of which the run before read other rows, or wrote them otherwise, so that everything is read; and why.
-pub(crate) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String> {
+pub(crate) fn otherwise(plan: &Plan, recall: &SavedState) -> BTreeMap<String, String> {
     let mut streams = BTreeMap::new();
     for stream in &plan.streams {
         let state = recall.stream(&stream.name);
@@ -102,7 +102,7 @@ pub(crate) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String
 /// It had other streams than those that are selected now.
 pub(crate) async fn go_on(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
-    (recall, lacking): (&Recall, &BTreeMap<String, String>),
+    (recall, lacking): (&SavedState, &BTreeMap<String, String>),
     target: &dyn Target,
     now: DateTime<Utc>,
 ) -> Result<Option<GoOn>> {
@@ -172,7 +172,7 @@ fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<Way> {
 }
 
 /// Whether rows that the open run had staged are gone, though they were not published.
-async fn is_unstaged(stream: &StreamPlan, recall: &Recall, target: &dyn Target) -> Result<bool> {
+async fn is_unstaged(stream: &StreamPlan, recall: &SavedState, target: &dyn Target) -> Result<bool> {
     let state = recall.stream(&stream.name);
     let run = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     let progress = state.open.filter(|progress| progress.run_id == run && !progress.publishing);
