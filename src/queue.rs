@@ -16,7 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 use crate::error::Result;
 use crate::plan::{ChunkSize, encoded};
 use crate::progress::item::Item;
-use crate::progress::ranges::Spans;
+use crate::progress::ranges::RangeSet;
 use crate::progress::row_keys::{KeySet, hash_text, with_text};
 use crate::progress::saved::{QUEUE, Supply};
 use crate::state::{Change, Entries, Store};
@@ -63,7 +63,7 @@ struct State {
 struct Place {
     next: u64,
     /// Positions that were done before.
-    done: Spans,
+    done: RangeSet,
     gone: bool,
     /// Everything before it is done for good.
     settled: u64,
@@ -104,7 +104,7 @@ impl Queue {
     }
 
     /// Registers a consumer, which will see every value but those at the positions that are done.
-    pub(crate) fn consumer(self: &Arc<Self>, done: Spans) -> Consumer {
+    pub(crate) fn consumer(self: &Arc<Self>, done: RangeSet) -> Consumer {
         let mut state = self.state();
         let number = state.consumers.len();
         let settled = done.free(0);
@@ -116,7 +116,7 @@ impl Queue {
     pub(crate) fn watch(self: &Arc<Self>) -> Watch {
         let mut state = self.state();
         let number = state.consumers.len();
-        let (next, done) = (u64::MAX, Spans::default());
+        let (next, done) = (u64::MAX, RangeSet::default());
         state.consumers.push(Place { next, done, gone: false, settled: 0 });
         Watch { queue: Arc::clone(self), number }
     }
@@ -494,7 +494,7 @@ mod tests {
     #[tokio::test]
     async fn every_consumer_sees_every_value_once() {
         let queue = Queue::new("q", false);
-        let (one, two) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let (one, two) = (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
         let feeder = queue.feeder();
         push(&feeder, 0..5).await;
         push(&feeder, 3..7).await;
@@ -513,14 +513,14 @@ mod tests {
         let queue = Queue::new("projects", true);
         let fed = [("1", "[\"a\"]"), ("1", "[\"b\"]"), ("1", "[\"a\"]"), ("2", "[\"a\"]")];
         let items = || fed.iter().map(|(value, along)| (*value, None, (*along).to_owned()));
-        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let (consumer, feeder) = (queue.consumer(RangeSet::default()), queue.feeder());
         feeder.push(items()).await;
         Queues::new(vec![Arc::clone(&queue)]).save(store.as_ref()).await.unwrap();
         drop(feeder);
         assert_eq!(all(&consumer, 1).await, ["1", "1", "2"]);
 
         let queue = Queue::restored("projects", &store.load().await.unwrap());
-        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let (consumer, feeder) = (queue.consumer(RangeSet::default()), queue.feeder());
         feeder.push(items()).await;
         drop(feeder);
         assert_eq!(all(&consumer, 1).await, ["1", "1", "2"]);
@@ -531,7 +531,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_feeder_waits_for_the_slowest_consumer() {
         let queue = Queue::new("q", false);
-        let (slow, gone) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let (slow, gone) = (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
         let feeder = queue.feeder();
         let feeding = tokio::spawn(async move {
             push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() + 10).await;
@@ -551,7 +551,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn chunks_fill_up_unless_the_queue_ends() {
         let queue = Queue::new("q", false);
-        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let (consumer, feeder) = (queue.consumer(RangeSet::default()), queue.feeder());
         push(&feeder, 0..3).await;
         let early = tokio::time::timeout(Duration::from_secs(1), consumer.next(5)).await;
         assert!(early.is_err());
@@ -565,7 +565,7 @@ mod tests {
     async fn nobody_waits_for_consumers_that_are_gone() {
         let queue = Queue::new("q", false);
         let feeder = queue.feeder();
-        drop(queue.consumer(Spans::default()));
+        drop(queue.consumer(RangeSet::default()));
         push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() * 3).await;
     }
 
@@ -575,7 +575,7 @@ mod tests {
         use crate::write::memory::Memory;
         let store = Memory::new().store("r").unwrap();
         let queue = Queue::new("ids", true);
-        let (fast, slow) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let (fast, slow) = (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
         let feeder = queue.feeder();
         push(&feeder, 0..3000).await;
         let queues = Queues::new(vec![Arc::clone(&queue)]);
@@ -592,7 +592,7 @@ mod tests {
         assert_eq!(entries.len(), 4, "a feeder may feed any of them again");
 
         let queue = Queue::restored("ids", &entries);
-        let mut done = Spans::default();
+        let mut done = RangeSet::default();
         done.insert(0, 1100);
         done.insert(1500, 3090);
         let consumer = queue.consumer(done);
@@ -610,7 +610,7 @@ mod tests {
         use crate::write::memory::Memory;
         let store = Memory::new().store("r").unwrap();
         let queue = Queue::new("ids", true);
-        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let (consumer, feeder) = (queue.consumer(RangeSet::default()), queue.feeder());
         let queues = Queues::new(vec![Arc::clone(&queue)]);
         push(&feeder, 0..3000).await;
         queues.save(store.as_ref()).await.unwrap();
@@ -620,7 +620,7 @@ mod tests {
 
         let entries = store.load().await.unwrap();
         let queue = Queue::restored("ids", &entries);
-        let mut done = Spans::default();
+        let mut done = RangeSet::default();
         done.insert(0, 3000);
         let (consumer, feeder) = (queue.consumer(done), queue.feeder());
         let queues = Queues::new(vec![Arc::clone(&queue)]);
@@ -639,7 +639,7 @@ mod tests {
     async fn what_is_done_already_keeps_no_feeder_waiting() {
         let queue = Queue::new("q", true);
         let most = usize::try_from(MAX_WAITING).unwrap();
-        let mut done = Spans::default();
+        let mut done = RangeSet::default();
         done.insert(0, 10);
         done.insert(20, MAX_WAITING + 100);
         let (consumer, feeder) = (queue.consumer(done), queue.feeder());

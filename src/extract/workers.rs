@@ -15,7 +15,7 @@ use crate::http::exchange::Method;
 use crate::http::request::unfilled;
 use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
 use crate::progress::item::Item;
-use crate::progress::ranges::Spans;
+use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{FailedSlice, OpenItem, OpenSlice, Reach, Supply};
 use crate::progress::versions::Known;
 use crate::queue::Consumer;
@@ -33,7 +33,7 @@ pub(crate) struct Source {
     /// Slices that an earlier run was refused, with their numbers.
     failed: Mutex<Vec<(u64, FailedSlice)>>,
     /// Slices that are done or begun.
-    taken: Spans,
+    taken: RangeSet,
     /// Parents whose children need not be asked for again, or, where there is a cursor, of which only those that
     /// changed are; `None`: all are asked for.
     known: Option<Known>,
@@ -47,7 +47,7 @@ pub(crate) struct Past {
     /// Slices that are begun.
     pub(crate) begun: Vec<OpenSlice>,
     /// Slices that are done.
-    pub(crate) finished: Spans,
+    pub(crate) finished: RangeSet,
     /// Slices that were refused.
     pub(crate) failed: Vec<FailedSlice>,
     /// Parents whose children need not be asked for again; `None`: all are asked for.

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// A set of numbers from 0 on, as ranges in their order that neither touch nor overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spans(Vec<(u64, u64)>);
+pub struct RangeSet(Vec<(u64, u64)>);
 
-impl Spans {
+impl RangeSet {
     /// Adds the numbers from `from` up to, but not including, `to`.
     pub(crate) fn insert(&mut self, from: u64, to: u64) {
         if from >= to {
@@ -44,17 +44,17 @@ mod tests {
 
     #[test]
     fn ranges_that_touch_become_one() {
-        let mut spans = Spans::default();
+        let mut spans = RangeSet::default();
         for (from, to) in [(5, 6), (1, 2), (3, 4), (2, 3), (9, 9), (8, 12), (4, 5)] {
             spans.insert(from, to);
         }
-        assert_eq!(spans, Spans(vec![(1, 6), (8, 12)]));
+        assert_eq!(spans, RangeSet(vec![(1, 6), (8, 12)]));
         assert_eq!(spans.count(), 9);
         let free: Vec<u64> = [0, 1, 5, 6, 8, 20].map(|from| spans.free(from)).to_vec();
         assert_eq!(free, [0, 6, 6, 6, 12, 20]);
         let next: Vec<_> = [0, 3, 6, 11, 12].map(|from| spans.next(from)).to_vec();
         assert_eq!(next, [Some(1), Some(3), Some(8), Some(11), None]);
         spans.insert(0, 30);
-        assert_eq!(spans, Spans(vec![(0, 30)]));
+        assert_eq!(spans, RangeSet(vec![(0, 30)]));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::plan::{OWN, StreamPlan};
-use crate::progress::ranges::Spans;
+use crate::progress::ranges::RangeSet;
 use crate::progress::versions;
 use crate::report::{ColumnReport, Notice, Planned, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
@@ -445,7 +445,7 @@ pub struct Progress {
     /// Whether all is read, and the rows may be visible already.
     pub publishing: bool,
     /// Per request the slices that are done.
-    pub finished: Vec<Spans>,
+    pub finished: Vec<RangeSet>,
     /// Slices that are under way.
     pub open: Vec<OpenSlice>,
     /// Greatest value of the cursor seen.

@@ -7,7 +7,7 @@ use crate::extract::run_context::Env;
 use crate::extract::sharing::{fused, listings};
 use crate::plan::{Iterate, StreamPlan};
 use crate::planner::{first_page, read_plan};
-use crate::progress::ranges::Spans;
+use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{Reach, SavedState, Way};
 use crate::progress::versions::{About, KnownLooks, Read};
 use crate::queue::Queue;
@@ -56,7 +56,7 @@ pub(crate) fn jobs(
         requests.resize_with(read_plan::requests(plan, way.reach).len(), || None);
         for (number, request) in read_plan::active(plan, way) {
             let Some(place) = requests.get_mut(number) else { continue };
-            let mut done = Spans::default();
+            let mut done = RangeSet::default();
             if let Some(open) = going_on {
                 done = open.finished.get(number).cloned().unwrap_or_default();
                 let begun = open.open.iter().filter(|slice| slice.request == number);

@@ -16,7 +16,7 @@ use crate::extract::workers::{Past, Source, work};
 use crate::http::client::interrupted;
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
-use crate::progress::ranges::Spans;
+use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{FailedSlice, Progress, Reach, StreamState, Supply, Way};
 use crate::progress::versions::{About, Read};
 use crate::queue;
@@ -216,7 +216,7 @@ fn begun_now(env: &Env, plan: &StreamPlan, reach: Reach) -> Progress {
     Progress {
         run_id: env.run.id.clone(),
         reach,
-        finished: vec![Spans::default(); requests.len()],
+        finished: vec![RangeSet::default(); requests.len()],
         page_sizes: requests.iter().map(|one| one.pager.largest_page().unwrap_or(0)).collect(),
         ..Progress::default()
     }

@@ -26,7 +26,7 @@ use crate::http::client::interrupted;
 use crate::http::exchange::Request;
 use crate::http::request::{add_headers, url_of};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
-use crate::progress::ranges::Spans;
+use crate::progress::ranges::RangeSet;
 use crate::progress::saved::Way;
 use crate::quota::cost::Cost;
 use crate::quota::request_cost::{Estimate, Price};
@@ -72,7 +72,7 @@ struct State {
 #[derive(Default)]
 struct Place {
     /// Positions of which it is known whether the stream wants the object.
-    said: Spans,
+    said: RangeSet,
     gone: bool,
     stats: Option<Arc<Stats>>,
 }
@@ -188,7 +188,7 @@ impl Wanted {
 
 impl Seat {
     /// Begins: these positions are done already, and the figures go there.
-    pub(crate) fn sit(&self, done: &Spans, stats: &Arc<Stats>) {
+    pub(crate) fn sit(&self, done: &RangeSet, stats: &Arc<Stats>) {
         if let Some(place) = self.group.state().places.get_mut(self.number) {
             place.said = done.clone();
             place.stats = Some(Arc::clone(stats));
