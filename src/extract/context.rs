@@ -13,7 +13,7 @@ use crate::extract::pages::rows::RowBuilder;
 use crate::extract::run_context::Env;
 use crate::plan::{OWN, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
-use crate::progress::saved::{FailedSlice, Reach, Way};
+use crate::progress::saved::{RefusedSlice, Reach, Way};
 use crate::queue::Feeder;
 use crate::quota::request_cost::{Estimate, Price};
 use crate::report::counters::Stats;
@@ -137,7 +137,7 @@ impl Shared {
     }
 
     /// Notes that a part of a slice is missing.
-    pub(crate) async fn leave(&self, failed: FailedSlice, gap: String) -> Result<()> {
+    pub(crate) async fn leave(&self, failed: RefusedSlice, gap: String) -> Result<()> {
         self.incomplete.store(true, Ordering::Relaxed);
         self.tell(Note::Left(failed, gap)).await
     }
@@ -149,11 +149,11 @@ impl Shared {
     }
 
     /// A refused slice as it is remembered.
-    pub(crate) fn failed(&self, slice: &Slice, error: SliceError) -> FailedSlice {
+    pub(crate) fn failed(&self, slice: &Slice, error: SliceError) -> RefusedSlice {
         let values = slice.items.iter().map(|item| item.value.to_string()).collect();
         let carried = slice.items.iter().map(|item| item.carried.to_string()).collect();
         let (request, number, recurs) = (slice.request, slice.number, self.reads_changes());
-        FailedSlice { request, number, values, carried, error, recurs }
+        RefusedSlice { request, number, values, carried, error, recurs }
     }
 
     /// Keeps the first refusal, for the error of a stream of which everything is refused.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 
 use crate::progress::item::Item;
-use crate::progress::saved::{Doubt, FailedSlice};
+use crate::progress::saved::{Doubt, RefusedSlice};
 use crate::progress::slices::{OpenItem, OpenListing, OpenSlice};
 use crate::write::SliceNumber;
 
@@ -74,13 +74,13 @@ pub(crate) enum Note {
     /// It begins anew, with the listings that follow: its rows so far do not count.
     Restart { slice: Arc<Slice>, anew: Arc<Slice>, rest: Vec<OpenListing> },
     /// It was refused: its rows do not count.
-    Refused(Arc<Slice>, FailedSlice),
+    Refused(Arc<Slice>, RefusedSlice),
     /// An object is gone, by what the API says: the slice itself, or something that hangs on one of its records.
     Gone { slice: Option<Arc<Slice>>, doubt: Doubt },
     /// One of its values was refused: the rows of its others count.
-    Part(FailedSlice),
+    Part(RefusedSlice),
     /// A part of it was refused, and the stream goes on without: what says that rows are missing.
-    Left(FailedSlice, String),
+    Left(RefusedSlice, String),
     /// Rows are missing.
     Gap(String),
     /// The API refuses the route.

@@ -16,7 +16,7 @@ use crate::http::request::unfilled;
 use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
 use crate::progress::item::Item;
 use crate::progress::ranges::RangeSet;
-use crate::progress::saved::{FailedSlice, OpenItem, OpenSlice, Reach, Supply};
+use crate::progress::saved::{RefusedSlice, OpenItem, OpenSlice, Reach, Supply};
 use crate::progress::versions::Known;
 use crate::queue::Consumer;
 use crate::template::{Expression, Scope, Value};
@@ -31,7 +31,7 @@ pub(crate) struct Source {
     /// Slices that an earlier process had begun.
     begun: Mutex<Vec<OpenSlice>>,
     /// Slices that an earlier run was refused, with their numbers.
-    failed: Mutex<Vec<(u64, FailedSlice)>>,
+    failed: Mutex<Vec<(u64, RefusedSlice)>>,
     /// Slices that are done or begun.
     taken: RangeSet,
     /// Parents whose children need not be asked for again, or, where there is a cursor, of which only those that
@@ -49,7 +49,7 @@ pub(crate) struct Past {
     /// Slices that are done.
     pub(crate) finished: RangeSet,
     /// Slices that were refused.
-    pub(crate) failed: Vec<FailedSlice>,
+    pub(crate) failed: Vec<RefusedSlice>,
     /// Parents whose children need not be asked for again; `None`: all are asked for.
     pub(crate) known: Option<Known>,
 }
@@ -188,7 +188,7 @@ impl Source {
         request: &RequestPlan,
         base: &Scope,
         from: u64,
-        failed: FailedSlice,
+        failed: RefusedSlice,
     ) -> Result<Next> {
         let carried = failed.carried.into_iter().chain(std::iter::repeat(String::new()));
         let item = |(value, carried): (String, String)| Item {

@@ -266,7 +266,7 @@ pub struct StreamState {
     /// Why rows that are not seen are no longer taken for deleted.
     pub no_deletes: Option<String>,
     /// Slices that the API refused, to be asked for again.
-    pub failed: Vec<FailedSlice>,
+    pub failed: Vec<RefusedSlice>,
     /// How it last ended.
     pub last: Option<LastRun>,
     /// The last run that brought its rows into the target.
@@ -404,7 +404,7 @@ pub struct Changes {
 
 /// A slice that the API refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedSlice {
+pub struct RefusedSlice {
     /// Number of its request among the stream's.
     pub request: usize,
     /// Number of the slice, where it is not about values of a queue.
@@ -429,7 +429,7 @@ pub struct Doubt {
     /// Whether it was asked for because of a record of the slice, which goes on without.
     pub child: bool,
     /// What was asked for.
-    pub failed: FailedSlice,
+    pub failed: RefusedSlice,
 }
 
 /// What a run has done of a stream so far.
@@ -455,7 +455,7 @@ pub struct Progress {
     /// Numbers of slices whose staged rows do not count.
     pub void: Vec<i64>,
     /// Slices that were refused.
-    pub failed: Vec<FailedSlice>,
+    pub failed: Vec<RefusedSlice>,
     /// What says that rows are missing.
     pub gaps: Vec<String>,
     /// What was dropped, replaced, cut or assumed.

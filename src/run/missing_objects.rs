@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Kind, Result};
 use crate::extract::messages::Slice;
-use crate::progress::saved::{Doubt, FailedSlice, Progress};
+use crate::progress::saved::{Doubt, RefusedSlice, Progress};
 use crate::report::{Event, NoticeKind, Reporter};
 use crate::run::loader::Keeper;
 
@@ -21,7 +21,7 @@ impl Keeper {
     }
 
     /// Takes note of a refusal; fails when there are too many.
-    pub(crate) fn refused(&mut self, failed: FailedSlice) -> Result<()> {
+    pub(crate) fn refused(&mut self, failed: RefusedSlice) -> Result<()> {
         self.progress.failed.push(failed);
         self.check_errors(self.progress.failed.len())
     }
@@ -48,7 +48,7 @@ impl Keeper {
         self.check_errors(self.progress.doubtful.len())
     }
 
-    fn tell_gone(&self, failed: &FailedSlice) {
+    fn tell_gone(&self, failed: &RefusedSlice) {
         self.stats.notice(NoticeKind::Gone, 1, || {
             let error = &failed.error;
             let status = error.status.map_or(String::new(), |status| format!("{status} "));

@@ -9,7 +9,7 @@ use crate::extract::run_context::Env;
 use crate::plan::{OWN, Run, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::saved::{
-    Changes, Counts, FailedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way,
+    Changes, Counts, RefusedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way,
 };
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
@@ -340,7 +340,7 @@ impl Ending<'_> {
         (error, now): (&Error, DateTime<Utc>),
     ) -> StreamState {
         // Told, though the next run asks for them again by itself.
-        let new = progress.failed.iter().map(|one| FailedSlice { recurs: true, ..one.clone() });
+        let new = progress.failed.iter().map(|one| RefusedSlice { recurs: true, ..one.clone() });
         let old = self.before.failed.iter().filter(|one| !one.recurs).cloned();
         let failed = new.chain(old).collect();
         let report = self.failure(progress, error, StreamStatus::Failed);

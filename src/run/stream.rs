@@ -17,7 +17,7 @@ use crate::http::client::interrupted;
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::ranges::RangeSet;
-use crate::progress::saved::{FailedSlice, Progress, Reach, StreamState, Supply, Way};
+use crate::progress::saved::{RefusedSlice, Progress, Reach, StreamState, Supply, Way};
 use crate::progress::versions::{About, Read};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
@@ -260,7 +260,7 @@ fn sources(keeper: &Keeper, requests: Vec<Option<AssignedRequest>>) -> Vec<Sourc
     let source = |(number, assigned): (usize, Option<AssignedRequest>)| {
         let assigned = assigned?;
         // Of whatever route they were: they are about values of the same queue.
-        let same = |one: &&FailedSlice| plan.own_number(one.request) == plan.own_number(number);
+        let same = |one: &&RefusedSlice| plan.own_number(one.request) == plan.own_number(number);
         let failed = before.failed.iter().filter(same).filter(|one| !one.recurs);
         let past = Past {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),

@@ -8,7 +8,7 @@ use arrow_array::{
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::Run;
-use crate::progress::saved::{FailedSlice, SavedState};
+use crate::progress::saved::{RefusedSlice, SavedState};
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table, Target};
 
@@ -59,7 +59,7 @@ pub(crate) async fn write(
     recall: &SavedState,
 ) -> Result<Option<String>> {
     let streams = recall.streams.iter();
-    let failed: Vec<(&str, &FailedSlice)> = streams
+    let failed: Vec<(&str, &RefusedSlice)> = streams
         .flat_map(|(name, state)| state.failed.iter().map(move |failed| (name.as_str(), failed)))
         .collect();
     if failed.is_empty() && !recall.has_errors() {
@@ -79,8 +79,8 @@ pub(crate) async fn write(
 }
 
 /// The rows, and a marker by which earlier ones of the replication go.
-fn batch(table: &Table, run: &Run, failed: &[(&str, &FailedSlice)]) -> Result<RecordBatch> {
-    let text = |of: &dyn Fn(&str, &FailedSlice) -> Option<String>| -> ArrayRef {
+fn batch(table: &Table, run: &Run, failed: &[(&str, &RefusedSlice)]) -> Result<RecordBatch> {
+    let text = |of: &dyn Fn(&str, &RefusedSlice) -> Option<String>| -> ArrayRef {
         let values = failed.iter().map(|(stream, failed)| of(stream, failed));
         Arc::new(values.chain([None]).collect::<StringArray>())
     };
