@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::planner::numbers::real;
 use crate::planner::read_plan;
-use crate::progress::saved::{Changes, Learnt, Reach, SavedState, Way};
+use crate::progress::saved::{Changes, FullReadStats, Reach, SavedState, Way};
 use crate::replication::Mode;
 
 /// What is assumed where no run has shown it, and no count tells.
@@ -231,7 +231,7 @@ impl<'plan> Outlook<'plan> {
         parents.max(self.assume.surge)
     }
 
-    pub(crate) fn learnt(&self, stream: &StreamPlan) -> Option<Learnt> {
+    pub(crate) fn learnt(&self, stream: &StreamPlan) -> Option<FullReadStats> {
         let learnt = self.recall.streams.get(&stream.name).map(|state| state.learnt.clone());
         learnt.filter(|learnt| !learnt.route.is_empty())
     }

@@ -276,7 +276,7 @@ pub struct StreamState {
     /// What a run that has not ended has done.
     pub open: Option<Progress>,
     /// Slices and rows of the last complete reading.
-    pub learnt: Learnt,
+    pub learnt: FullReadStats,
     /// What changed, as the last run that asked for it found.
     pub changes: Option<Changes>,
     /// Routes that the API refused, and when.
@@ -366,7 +366,7 @@ pub enum Supply {
 /// Figures of a complete reading, from which the next one can be foretold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Learnt {
+pub struct FullReadStats {
     /// The route.
     #[serde(deserialize_with = "crate::spec::present_route")]
     pub route: String,

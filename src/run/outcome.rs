@@ -9,7 +9,7 @@ use crate::extract::run_context::Env;
 use crate::plan::{OWN, Run, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::saved::{
-    Changes, Counts, RefusedSlice, LastRun, Learnt, Progress, Reach, StreamState, Supply, Way,
+    Changes, Counts, RefusedSlice, LastRun, FullReadStats, Progress, Reach, StreamState, Supply, Way,
 };
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
@@ -250,7 +250,7 @@ impl Ending<'_> {
             let requests = counts.requests.saturating_sub(counts.retries).max(shared);
             let (route, slices) = (self.route().to_owned(), counts.done);
             let bearer = counts.borne == 0;
-            state.learnt = Learnt {
+            state.learnt = FullReadStats {
                 route,
                 slices,
                 rows,
