@@ -18,7 +18,7 @@ use crate::plan::{ChunkSize, encoded};
 use crate::progress::item::Item;
 use crate::progress::ranges::RangeSet;
 use crate::progress::row_keys::{KeySet, hash_text, with_text};
-use crate::progress::saved::{QUEUE, Supply};
+use crate::progress::saved::{QUEUE, Completeness};
 use crate::state::{Change, Entries, Store};
 
 /// Values that may wait in a queue for its slowest consumer; a feeder then waits.
@@ -45,7 +45,7 @@ struct State {
     end: u64,
     consumers: Vec<Place>,
     feeders: usize,
-    supply: Supply,
+    supply: Completeness,
     /// Values with what comes along with them: the same value may stand for several parents.
     seen: KeySet,
     /// Values alone, for those who watch.
@@ -124,11 +124,11 @@ impl Queue {
     /// Registers a feeder; the queue ends when the last one is gone.
     pub(crate) fn feeder(self: &Arc<Self>) -> Feeder {
         self.state().feeders += 1;
-        Feeder { queue: Arc::clone(self), supply: Supply::Failed }
+        Feeder { queue: Arc::clone(self), supply: Completeness::Failed }
     }
 
     /// Takes note of a feeder that ended before.
-    pub(crate) fn ended(&self, supply: Supply) {
+    pub(crate) fn ended(&self, supply: Completeness) {
         let mut state = self.state();
         state.supply = state.supply.max(supply);
     }
@@ -287,7 +287,7 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Feeder {
     queue: Arc<Queue>,
-    supply: Supply,
+    supply: Completeness,
 }
 
 impl Feeder {
@@ -324,7 +324,7 @@ impl Feeder {
     }
 
     /// Says how the feeder ended.
-    pub(crate) fn finish(mut self, supply: Supply) {
+    pub(crate) fn finish(mut self, supply: Completeness) {
         self.supply = supply;
     }
 }
@@ -393,7 +393,7 @@ impl Consumer {
     }
 
     /// How the feeders ended; to be asked after the last value.
-    pub(crate) fn supply(&self) -> Supply {
+    pub(crate) fn supply(&self) -> Completeness {
         self.queue.state().supply
     }
 
@@ -412,7 +412,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Waits until all values are there; what can then be said of them.
-    pub(crate) async fn complete(&self) -> Supply {
+    pub(crate) async fn complete(&self) -> Completeness {
         loop {
             let supplied = self.queue.supplied.notified();
             {
@@ -498,11 +498,11 @@ mod tests {
         let feeder = queue.feeder();
         push(&feeder, 0..5).await;
         push(&feeder, 3..7).await;
-        feeder.finish(Supply::Complete);
+        feeder.finish(Completeness::Complete);
         assert_eq!(all(&one, 2).await, numbers(0..7));
         assert_eq!(two.next(100).await.map(|(_, items)| items.len()), Some(7));
         assert_eq!(two.next(100).await, None);
-        assert_eq!(one.supply(), Supply::Complete);
+        assert_eq!(one.supply(), Completeness::Complete);
     }
 
     #[tokio::test]
@@ -535,7 +535,7 @@ mod tests {
         let feeder = queue.feeder();
         let feeding = tokio::spawn(async move {
             push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() + 10).await;
-            feeder.finish(Supply::Partial);
+            feeder.finish(Completeness::Partial);
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!feeding.is_finished());
@@ -545,7 +545,7 @@ mod tests {
         drop(gone);
         feeding.await.unwrap();
         while slow.next(1000).await.is_some() {}
-        assert_eq!(slow.supply(), Supply::Partial);
+        assert_eq!(slow.supply(), Completeness::Partial);
     }
 
     #[tokio::test(start_paused = true)]
@@ -558,7 +558,7 @@ mod tests {
         drop(feeder);
         assert_eq!(consumer.next(5).await.map(|(_, items)| items.len()), Some(3));
         assert_eq!(consumer.next(5).await, None);
-        assert_eq!(consumer.supply(), Supply::Failed);
+        assert_eq!(consumer.supply(), Completeness::Failed);
     }
 
     #[tokio::test]
@@ -598,7 +598,7 @@ mod tests {
         let consumer = queue.consumer(done);
         let feeder = queue.feeder();
         push(&feeder, 3050..3110).await;
-        feeder.finish(Supply::Complete);
+        feeder.finish(Completeness::Complete);
         let (from, first) = consumer.next(1000).await.unwrap();
         assert_eq!((from, first.len()), (1100, 400));
         assert_eq!(all(&consumer, 7).await, numbers(3090..3110));
@@ -625,7 +625,7 @@ mod tests {
         let (consumer, feeder) = (queue.consumer(done), queue.feeder());
         let queues = Queues::new(vec![Arc::clone(&queue)]);
         push(&feeder, 2990..3005).await;
-        feeder.finish(Supply::Complete);
+        feeder.finish(Completeness::Complete);
         assert_eq!(all(&consumer, 10).await, numbers(3000..3005));
         consumer.settler().settle(3005);
         queues.save(store.as_ref()).await.unwrap();
@@ -645,7 +645,7 @@ mod tests {
         let (consumer, feeder) = (queue.consumer(done), queue.feeder());
         let feeding = tokio::spawn(async move {
             push(&feeder, 0..most + 200).await;
-            feeder.finish(Supply::Complete);
+            feeder.finish(Completeness::Complete);
         });
         let mut left = numbers(10..20);
         left.extend(numbers(most + 100..most + 200));

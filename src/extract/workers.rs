@@ -16,7 +16,7 @@ use crate::http::request::unfilled;
 use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
 use crate::progress::item::Item;
 use crate::progress::ranges::RangeSet;
-use crate::progress::saved::{RefusedSlice, OpenItem, OpenSlice, Reach, Supply};
+use crate::progress::saved::{RefusedSlice, OpenItem, OpenSlice, Reach, Completeness};
 use crate::progress::versions::Known;
 use crate::queue::Consumer;
 use crate::template::{Expression, Scope, Value};
@@ -142,7 +142,7 @@ impl Source {
                 let bytes = ChunkSize::bytes(request.method == Method::GET);
                 let Some((from, items)) = consumer.next(ChunkSize { count, bytes }).await else {
                     // Of all parents these were none: what was refused is gone with its parent.
-                    let all = consumer.supply() == Supply::Complete;
+                    let all = consumer.supply() == Completeness::Complete;
                     return if all { Ok(None) } else { self.refused(request, base) };
                 };
                 let to = from + items.len() as u64;
@@ -236,9 +236,9 @@ impl Source {
     }
 
     /// What can be said of the queue: a stream whose parent failed must not pass for whole.
-    async fn supply(&self, shared: &Shared) -> Result<Supply> {
+    async fn supply(&self, shared: &Shared) -> Result<Completeness> {
         let supply = self.consumer.as_ref().filter(|_| shared.way.reach != Reach::Failed);
-        let supply = supply.map_or(Supply::Complete, Consumer::supply);
+        let supply = supply.map_or(Completeness::Complete, Consumer::supply);
         let queue = match shared.requests().get(self.links.number).map(|request| &request.iterate) {
             Some(Iterate::Queue { queue, .. }) => *queue,
             _ => 0,
@@ -257,21 +257,21 @@ impl Source {
     async fn await_watched(&self, shared: &Shared) -> Result<()> {
         for (queue, watch) in &self.links.watches {
             let supply = watch.complete().await;
-            if supply >= Supply::Interrupted {
+            if supply >= Completeness::Interrupted {
                 self.judge(shared, *queue, supply).await?;
             }
         }
         Ok(())
     }
 
-    async fn judge(&self, shared: &Shared, number: usize, supply: Supply) -> Result<()> {
+    async fn judge(&self, shared: &Shared, number: usize, supply: Completeness) -> Result<()> {
         let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
         match supply {
-            Supply::Complete | Supply::Bounded => {}
-            Supply::Partial => {
+            Completeness::Complete | Completeness::Bounded => {}
+            Completeness::Partial => {
                 shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
             }
-            Supply::Interrupted => {
+            Completeness::Interrupted => {
                 if let Some(error) = shared.env.client.lockout.error() {
                     return Err(error);
                 }
@@ -279,7 +279,7 @@ impl Source {
                 return Err(Error::new(Kind::Unreachable, what)
                     .with_hint("see what the parent stream says, then run again"));
             }
-            Supply::Failed => {
+            Completeness::Failed => {
                 if let Some(error) = shared.env.client.lockout.error() {
                     return Err(error);
                 }
@@ -343,7 +343,7 @@ fn parents(request: &RequestPlan, items: &[Item], scope: &Arc<Scope>) -> Result<
 }
 
 /// Takes slices and runs them until there are none.
-pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Supply> {
+pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Completeness> {
     let mut base = shared.env.scope(&shared.plan);
     if let (Some(cursor), Some(bound)) = (&shared.plan.cursor, shared.bound()) {
         base = base.with("cursor".into(), cursor.rendered(bound));
@@ -351,14 +351,14 @@ pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Sup
     tokio::select! {
         biased;
         () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
-        () = shared.enough.cancelled() => return Ok(Supply::Partial),
+        () = shared.enough.cancelled() => return Ok(Completeness::Partial),
         watched = source.await_watched(&shared) => watched?,
     }
     loop {
         let next = tokio::select! {
             biased;
             () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
-            () = shared.enough.cancelled() => return Ok(Supply::Partial),
+            () = shared.enough.cancelled() => return Ok(Completeness::Partial),
             next = source.next(&shared, &base) => next?,
         };
         match next {
@@ -371,7 +371,7 @@ pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Sup
                 let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
                 if told && !shared.env.client.cancel.is_cancelled() {
                     // The stream has enough, or has failed elsewhere.
-                    return Ok(Supply::Partial);
+                    return Ok(Completeness::Partial);
                 }
                 ran?;
             }

@@ -336,7 +336,7 @@ pub struct LastRun {
     /// Its figures.
     pub report: StreamReport,
     /// What its children could say of its values.
-    pub supply: Supply,
+    pub supply: Completeness,
 }
 
 impl LastRun {
@@ -349,7 +349,7 @@ impl LastRun {
 /// What can be said of a queue once all its values are consumed; the worse comes later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Supply {
+pub enum Completeness {
     /// All feeders listed everything.
     #[default]
     Complete,

@@ -9,7 +9,7 @@ use crate::extract::run_context::Env;
 use crate::plan::{OWN, Run, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::saved::{
-    Changes, Counts, RefusedSlice, LastRun, FullReadStats, Progress, Reach, StreamState, Supply, Way,
+    Changes, Counts, RefusedSlice, LastRun, FullReadStats, Progress, Reach, StreamState, Completeness, Way,
 };
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
@@ -173,7 +173,7 @@ impl Ending<'_> {
         progress: &Progress,
         marks: bool,
         counts: &Counts,
-        supply: Supply,
+        supply: Completeness,
     ) -> write::CommitInfo {
         // Refused parents keep their rows, if none of these can have gone to another parent.
         let bound = self.plan.is_bound_to_parent() && self.is_by_parents();
@@ -184,7 +184,7 @@ impl Ending<'_> {
         };
         let doubtful = progress.notices.iter().any(|one| one.kind == NoticeKind::FullPage);
         let sound = self.plan.limit.is_none() && self.no_deletes().is_none() && !doubtful;
-        let whole = read && progress.gaps.is_empty() && supply == Supply::Complete;
+        let whole = read && progress.gaps.is_empty() && supply == Completeness::Complete;
         let deletable = match (sound, whole) {
             (true, true) => Deletable::Everything,
             (true, false) if bound => Deletable::ReadParents,
@@ -220,13 +220,13 @@ impl Ending<'_> {
     }
 
     /// What the children may rely on.
-    pub(crate) fn supply(&self, result: Result<(), &Error>, incomplete: bool) -> Supply {
+    pub(crate) fn supply(&self, result: Result<(), &Error>, incomplete: bool) -> Completeness {
         match result {
-            Err(error) if self.plan.may_pass(error) => Supply::Interrupted,
-            Err(_) => Supply::Failed,
-            Ok(()) if incomplete => Supply::Partial,
-            Ok(()) if self.way.reach == Reach::Complete && !self.anchored() => Supply::Complete,
-            Ok(()) => Supply::Bounded,
+            Err(error) if self.plan.may_pass(error) => Completeness::Interrupted,
+            Err(_) => Completeness::Failed,
+            Ok(()) if incomplete => Completeness::Partial,
+            Ok(()) if self.way.reach == Reach::Complete && !self.anchored() => Completeness::Complete,
+            Ok(()) => Completeness::Bounded,
         }
     }
 
@@ -236,12 +236,12 @@ impl Ending<'_> {
         progress: &Progress,
         committed: Option<&Committed>,
         now: DateTime<Utc>,
-        supply: Supply,
+        supply: Completeness,
     ) -> StreamState {
         let (before, plan, counts) = (self.before, self.plan, progress.counts);
         let incomplete = !progress.gaps.is_empty() || counts.skipped > 0;
         let report = self.report(&Ok(committed.cloned()), progress);
-        let own = self.supply(Ok(()), incomplete).max(supply.min(Supply::Bounded));
+        let own = self.supply(Ok(()), incomplete).max(supply.min(Completeness::Bounded));
         let last = self.last(now, report, own);
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
         let complete = self.way.reach == Reach::Complete;
@@ -276,7 +276,7 @@ impl Ending<'_> {
         }
         state.succeeded.clone_from(&state.last);
         state.committed = Some(self.run.id.clone());
-        let clean = progress.gaps.is_empty() && supply <= Supply::Bounded;
+        let clean = progress.gaps.is_empty() && supply <= Completeness::Bounded;
         let kept = before.writes == plan.writes && before.reads == plan.reads;
         if complete {
             (state.reads, state.writes) = (plan.reads.clone(), plan.writes.clone());
@@ -288,7 +288,7 @@ impl Ending<'_> {
             }
         }
         let reads = matches!(self.way.reach, Reach::Complete | Reach::Since(_));
-        if reads && clean && supply == Supply::Complete {
+        if reads && clean && supply == Completeness::Complete {
             state.parents_at = Some(self.run.started_at);
         }
         if let Some(cursor) = &plan.cursor {
@@ -318,7 +318,7 @@ impl Ending<'_> {
         state
     }
 
-    fn last(&self, at: DateTime<Utc>, report: StreamReport, supply: Supply) -> LastRun {
+    fn last(&self, at: DateTime<Utc>, report: StreamReport, supply: Completeness) -> LastRun {
         let (run_id, started_at) = (self.run.id.clone(), Some(self.run.started_at));
         LastRun { run_id, at, started_at, report, supply }
     }
@@ -344,7 +344,7 @@ impl Ending<'_> {
         let old = self.before.failed.iter().filter(|one| !one.recurs).cloned();
         let failed = new.chain(old).collect();
         let report = self.failure(progress, error, StreamStatus::Failed);
-        let last = self.last(now, report, Supply::Failed);
+        let last = self.last(now, report, Completeness::Failed);
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
         if self.route() == OWN && read_plan::has_own_requests(self.plan, self.way.reach) {
@@ -369,7 +369,7 @@ impl Ending<'_> {
         &self,
         env: &Env,
         progress: &Progress,
-        supply: Supply,
+        supply: Completeness,
         mut changes: Vec<Change>,
     ) -> Result<Option<Committed>> {
         let object = self.plan.output.as_ref().map(|output| output.table.object.clone());

@@ -17,7 +17,7 @@ use crate::http::client::interrupted;
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::ranges::RangeSet;
-use crate::progress::saved::{RefusedSlice, Progress, Reach, StreamState, Supply, Way};
+use crate::progress::saved::{RefusedSlice, Progress, Reach, StreamState, Completeness, Way};
 use crate::progress::versions::{About, Read};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
@@ -68,7 +68,7 @@ pub(crate) async fn run(env: Arc<Env>, job: Job) -> Ended {
 
 fn nothing_to_do(job: Job) -> Ended {
     for feeder in job.feeders.into_iter().flatten() {
-        feeder.finish(Supply::Complete);
+        feeder.finish(Completeness::Complete);
     }
     let object = job.plan.output.as_ref().map(|output| output.table.object.clone());
     let report = StreamReport { object, ..outcome::empty(&job.plan.name, StreamStatus::Fresh) };
@@ -172,7 +172,7 @@ async fn unread(
     keeper: Keeper,
     opened: Result<Opened>,
     incomplete: bool,
-) -> (Outcome, Supply) {
+) -> (Outcome, Completeness) {
     let changes = keeper.settled(Deletable::Everything);
     let Keeper { progress, .. } = keeper;
     match opened {
@@ -188,7 +188,7 @@ async fn unread(
             let hint = "the next run reads the stream anew";
             let error = Error::new(Kind::Target, what).with_hint(hint);
             let error = ending.give_up(env, &progress, error).await;
-            (Outcome { result: Err(error), progress, open: false }, Supply::Failed)
+            (Outcome { result: Err(error), progress, open: false }, Completeness::Failed)
         }
         Err(error) => {
             let (open, supply) = (ending.plan.may_pass(&error), ending.supply(Err(&error), true));
@@ -284,9 +284,9 @@ fn sources(keeper: &Keeper, requests: Vec<Option<AssignedRequest>>) -> Vec<Sourc
 fn finish_feeders(
     feeders: Vec<Option<Feeder>>,
     result: &Result<Option<Committed>>,
-    supply: Supply,
+    supply: Completeness,
 ) {
-    let supply = if result.is_ok() { supply } else { supply.max(Supply::Interrupted) };
+    let supply = if result.is_ok() { supply } else { supply.max(Completeness::Interrupted) };
     for feeder in feeders.into_iter().flatten() {
         feeder.finish(supply);
     }
@@ -323,7 +323,7 @@ fn doing(env: &Env, stream: &str, what: String) {
 /// How the slices ended.
 struct Sliced {
     result: Result<()>,
-    supply: Supply,
+    supply: Completeness,
     /// The first slice that was refused.
     refusal: Option<String>,
     /// Whether the API refuses the route.
@@ -427,7 +427,7 @@ async fn settle(
 
 /// Runs the workers of every request until there are no more slices, or one fails. Returns what can be
 /// said of the queues too.
-async fn run_slices(shared: &Arc<Shared>, sources: Vec<Source>) -> (Result<()>, Supply) {
+async fn run_slices(shared: &Arc<Shared>, sources: Vec<Source>) -> (Result<()>, Completeness) {
     let mut workers = JoinSet::new();
     for source in sources {
         let Some(request) = shared.requests().get(source.links.number) else { continue };
@@ -438,7 +438,7 @@ async fn run_slices(shared: &Arc<Shared>, sources: Vec<Source>) -> (Result<()>, 
         }
     }
     let mut failure: Option<Error> = None;
-    let mut supply = Supply::Complete;
+    let mut supply = Completeness::Complete;
     while let Some(ended) = workers.join_next().await {
         let ended = ended
             .unwrap_or_else(|error| Err(Error::new(Kind::Shape, "a worker broke").because(error)));
