@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::extract::sharing::fused::Seat;
 use crate::extract::sharing::listings::Walker;
-use crate::progress::versions::KnownLooks;
+use crate::progress::versions::KnownFingerprints;
 use crate::queue::{Consumer, Watch};
 
 /// A request that takes part in a run.
@@ -19,7 +19,7 @@ pub(crate) struct RequestLinks {
     /// Number of the request among those of its stream.
     pub(crate) number: usize,
     /// Records whose rows need not be asked for again; `None`: all are asked for.
-    pub(crate) looks: Option<KnownLooks>,
+    pub(crate) looks: Option<KnownFingerprints>,
     /// The stream's place among those that ask for the same objects.
     pub(crate) seat: Option<Seat>,
     /// The stream's place among those that read the same listing.

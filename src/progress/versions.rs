@@ -64,12 +64,12 @@ impl Known {
 
 /// Records as they looked when their rows were written.
 #[derive(Clone, Debug)]
-pub(crate) struct KnownLooks {
+pub(crate) struct KnownFingerprints {
     looks: Known,
     touched: Known,
 }
 
-impl KnownLooks {
+impl KnownFingerprints {
     /// What is remembered of a stream, when that holds.
     pub(crate) fn restored(stream: &str, entries: &Entries) -> Self {
         let known = |about| Read::restored((about, stream), entries, false).known();

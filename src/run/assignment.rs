@@ -9,7 +9,7 @@ use crate::plan::{Iterate, StreamPlan};
 use crate::planner::{first_page, read_plan};
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{Reach, SavedState, Way};
-use crate::progress::versions::{About, KnownLooks, Read};
+use crate::progress::versions::{About, KnownFingerprints, Read};
 use crate::queue::Queue;
 use crate::report::StreamReport;
 use crate::run::outcome::Ended;
@@ -110,9 +110,9 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<S
 
 /// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
 /// otherwise do not stay.
-fn known_looks(plan: &StreamPlan, way: Way, recall: &SavedState) -> Option<KnownLooks> {
+fn known_looks(plan: &StreamPlan, way: Way, recall: &SavedState) -> Option<KnownFingerprints> {
     let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
     let looks =
         read_plan::fetches(plan, way) && read_plan::remembers(plan, way) == Some(About::Looks);
-    (holds && looks).then(|| KnownLooks::restored(&plan.name, &recall.rest))
+    (holds && looks).then(|| KnownFingerprints::restored(&plan.name, &recall.rest))
 }

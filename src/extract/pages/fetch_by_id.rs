@@ -14,12 +14,12 @@ use crate::extract::pages::listing::Listing;
 use crate::extract::pages::page;
 use crate::plan::{ChunkSize, RequestPlan, encoded};
 use crate::progress::saved::OpenListing;
-use crate::progress::versions::KnownLooks;
+use crate::progress::versions::KnownFingerprints;
 use crate::report::counters::Stats;
 use crate::template::{Scope, Value};
 
 /// Tells records that are as they were from the others.
-pub(crate) fn split(looks: Vec<Look>, known: Option<&KnownLooks>) -> (Vec<Look>, Vec<Look>) {
+pub(crate) fn split(looks: Vec<Look>, known: Option<&KnownFingerprints>) -> (Vec<Look>, Vec<Look>) {
     let is_known = |look: &Look| known.is_some_and(|known| known.is_same(&look.clone().item()));
     looks.into_iter().partition(is_known)
 }
