@@ -7,7 +7,7 @@ use crate::state::{Lock, Store};
 
 /// Where a run saves what it has done.
 #[derive(Clone)]
-pub struct Durable {
+pub struct StateSession {
     /// The store.
     pub store: Arc<dyn Store>,
     /// The right to save.
@@ -16,7 +16,7 @@ pub struct Durable {
     pub at_home: bool,
 }
 
-impl Durable {
+impl StateSession {
     pub(crate) fn check(&self) -> Result<()> {
         if self.lock.is_held() {
             return Ok(());

@@ -17,7 +17,7 @@ use crate::extract::messages::{Note, Sight, Slice};
 use crate::plan::StreamPlan;
 use crate::planner::read_plan;
 use crate::progress::saved::{Progress, StreamState, Way};
-use crate::progress::session::Durable;
+use crate::progress::session::StateSession;
 use crate::progress::versions::{About, Read, met, touched};
 use crate::queue::{Queues, Settler};
 use crate::report::counters::Stats;
@@ -75,7 +75,7 @@ pub(crate) struct Keeper {
     /// Per request the hold on its queue.
     pub(crate) settlers: Vec<Option<Settler>>,
     /// `None`: nothing is saved.
-    pub(crate) durable: Option<Durable>,
+    pub(crate) durable: Option<StateSession>,
     /// Bytes of rows, and time, after which is saved.
     pub(crate) interval: (usize, Duration),
     pub(crate) pending: Pending,

@@ -27,7 +27,7 @@ use crate::http::session::Session;
 use crate::plan::{Plan, StreamPlan};
 use crate::planner::decide;
 use crate::progress::saved::{Reach, SavedState, Way};
-use crate::progress::session::Durable;
+use crate::progress::session::StateSession;
 use crate::queue::{Queue, Queues};
 use crate::quota::budget::Purse;
 use crate::quota::ledger::Memory;
@@ -81,7 +81,7 @@ pub async fn run(
     plan: Plan,
     services: Services,
     start: Start<'_>,
-    durable: Option<Durable>,
+    durable: Option<StateSession>,
 ) -> Result<Ran> {
     let Start { recall, ways, .. } = start;
     let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);

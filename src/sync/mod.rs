@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::{estimate, restart};
 use crate::progress::saved::{Reach, SavedState, StreamState, Way};
-use crate::progress::session::Durable;
+use crate::progress::session::StateSession;
 use crate::quota::ledger::Memory;
 use crate::report::{Event, NoticeKind, Planned, StreamReport};
 use crate::run;
@@ -84,7 +84,7 @@ pub async fn run(
     doing(&services, "taking the lock of the replication");
     let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait);
     let lock = stoppable(&services, lock).await?;
-    let durable = Durable { store, lock: Arc::clone(&lock), at_home };
+    let durable = StateSession { store, lock: Arc::clone(&lock), at_home };
     let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
     lock.release().await;
     let mut report = ran?;
@@ -98,7 +98,7 @@ pub async fn run(
 async fn run_by_routes(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
-    durable: Durable,
+    durable: StateSession,
     services: Services,
     beginning: Beginning,
 ) -> Result<RunReport> {
@@ -132,7 +132,7 @@ async fn run_by_routes(
 async fn run_locked(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
-    durable: Durable,
+    durable: StateSession,
     services: Services,
     beginning: Beginning,
 ) -> Result<(RunReport, bool)> {
