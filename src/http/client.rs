@@ -22,7 +22,7 @@ use crate::http::lockout::Lockout;
 use crate::http::response_rules;
 use crate::http::response_rules::Attempt;
 use crate::http::session::Session;
-use crate::quota::budget::Purse;
+use crate::quota::budget::PointsBudget;
 use crate::quota::pacing::Throttle;
 use crate::quota::request_cost::Price;
 use crate::quota::reservations::Reserved;
@@ -37,7 +37,7 @@ pub(crate) struct Client {
     pub(crate) cancel: CancellationToken,
     pub(crate) jitter: Jitter,
     /// `None` where requests cost nothing.
-    pub(crate) purse: Option<Arc<Purse>>,
+    pub(crate) purse: Option<Arc<PointsBudget>>,
     /// Requests that were answered so far.
     pub(crate) answered: AtomicU64,
     /// Why no request is answered, once that is known.

@@ -41,7 +41,7 @@ const SOON: Duration = Duration::from_millis(250);
 const SHORT: TimeDelta = TimeDelta::seconds(10);
 
 /// The points that a run may spend.
-pub(crate) struct Purse {
+pub(crate) struct PointsBudget {
     quota: QuotaPlan,
     ledger: Arc<dyn Ledger>,
     reporter: Arc<dyn Reporter>,
@@ -86,7 +86,7 @@ struct Pause {
     until: Option<DateTime<Utc>>,
 }
 
-impl Purse {
+impl PointsBudget {
     /// The points of a run that begins at this time and has spent so many already.
     pub(crate) fn new(
         quota: QuotaPlan,

@@ -29,7 +29,7 @@ use crate::planner::decide;
 use crate::progress::saved::{Reach, SavedState, Way};
 use crate::progress::session::StateSession;
 use crate::queue::{Queue, Queues};
-use crate::quota::budget::Purse;
+use crate::quota::budget::PointsBudget;
 use crate::quota::ledger::Memory;
 use crate::quota::pacing::Throttle;
 use crate::report::{Event, PointsReport, SliceError, StreamReport};
@@ -97,7 +97,7 @@ pub async fn run(
     let session = Session::new(setup, rules, variables.clone());
     let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let clock = (start.now, start.spent);
-    let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), clock));
+    let purse = quota.map(|quota| PointsBudget::new(quota, ledger, Arc::clone(&reporter), clock));
     let lockout = Lockout::default();
     let client = Client {
         transport,

@@ -23,7 +23,7 @@ use crate::http::session::Session;
 use crate::plan::{CountPlan, Plan, StreamPlan};
 use crate::planner::decide;
 use crate::progress::saved::{Counted, Reach, SavedState, Way};
-use crate::quota::budget::Purse;
+use crate::quota::budget::PointsBudget;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Memory;
 use crate::quota::pacing::Throttle;
@@ -106,7 +106,7 @@ fn client(
     let reporter = Arc::clone(&services.reporter);
     let purse = plan.quota.clone().map(|quota| {
         let quota = QuotaPlan { on_budget: OnBudget::Pause, ..quota };
-        Purse::new(quota, ledger, Arc::clone(&reporter), (now, 0))
+        PointsBudget::new(quota, ledger, Arc::clone(&reporter), (now, 0))
     });
     Client {
         transport: Arc::clone(&services.transport),
