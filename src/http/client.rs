@@ -23,7 +23,7 @@ use crate::http::response_rules;
 use crate::http::response_rules::Attempt;
 use crate::http::session::Session;
 use crate::quota::budget::PointsBudget;
-use crate::quota::pacing::Throttle;
+use crate::quota::pacing::Pacer;
 use crate::quota::request_cost::Price;
 use crate::quota::reservations::Reserved;
 use crate::report::{Event, PointsReport, Reporter};
@@ -31,7 +31,7 @@ use crate::report::{Event, PointsReport, Reporter};
 /// Sends all requests of one connection.
 pub(crate) struct Client {
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) throttle: Throttle,
+    pub(crate) throttle: Pacer,
     pub(crate) access: Arc<Access>,
     pub(crate) reporter: Arc<dyn Reporter>,
     pub(crate) cancel: CancellationToken,

@@ -25,7 +25,7 @@ const SLOWER: Duration = Duration::from_millis(200);
 /// fewer places while the server is pressed: half of them after a 429, a 503 or a rise of its
 /// latency, then one more for each round of quick answers, up to the limit.
 #[derive(Debug)]
-pub struct Throttle {
+pub struct Pacer {
     places: Arc<Semaphore>,
     interval: Duration,
     turns: Mutex<Turns>,
@@ -72,7 +72,7 @@ impl Drop for Place {
     }
 }
 
-impl Throttle {
+impl Pacer {
     /// A throttle for `concurrency` requests under way (at least 1) and, if given, this rate.
     pub fn new(requests_per_second: Option<f64>, concurrency: u32) -> Self {
         let places = usize::try_from(concurrency.max(1)).unwrap_or(1);
@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn turns_are_spaced_evenly() {
-        let throttle = Throttle::new(Some(5.0), 100);
+        let throttle = Pacer::new(Some(5.0), 100);
         let start = Instant::now();
         for turn in 0..11_u32 {
             drop(throttle.enter().await);
@@ -210,7 +210,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_time_gives_no_burst() {
-        let throttle = Throttle::new(Some(10.0), 100);
+        let throttle = Pacer::new(Some(10.0), 100);
         drop(throttle.enter().await);
         tokio::time::sleep(Duration::from_secs(10)).await;
         let start = Instant::now();
@@ -222,7 +222,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_are_under_way_than_allowed() {
-        let throttle = Throttle::new(None, 2);
+        let throttle = Pacer::new(None, 2);
         let first = throttle.enter().await;
         let _second = throttle.enter().await;
         let third = tokio::time::timeout(Duration::from_secs(1), throttle.enter()).await;
@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_holds_for_everyone() {
-        let throttle = Arc::new(Throttle::new(Some(1.0), 10));
+        let throttle = Arc::new(Pacer::new(Some(1.0), 10));
         let start = Instant::now();
         drop(throttle.enter().await);
         let waiting = tokio::spawn({
@@ -247,13 +247,13 @@ mod tests {
     }
 
     /// Places that are free once all are given back.
-    fn free(throttle: &Throttle) -> usize {
+    fn free(throttle: &Pacer) -> usize {
         throttle.places.available_permits()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pressed_server_has_fewer_requests_under_way_until_it_is_quick_again() {
-        let throttle = Throttle::new(None, 8);
+        let throttle = Pacer::new(None, 8);
         let quick = Duration::from_millis(50);
         for _ in 0..100 {
             throttle.answered(quick, false);
@@ -286,7 +286,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_that_take_longer_and_longer_are_a_pressure() {
-        let throttle = Throttle::new(None, 8);
+        let throttle = Pacer::new(None, 8);
         for _ in 0..100 {
             throttle.answered(Duration::from_millis(50), false);
         }

@@ -31,7 +31,7 @@ use crate::progress::session::StateSession;
 use crate::queue::{Queue, Queues};
 use crate::quota::budget::PointsBudget;
 use crate::quota::ledger::Memory;
-use crate::quota::pacing::Throttle;
+use crate::quota::pacing::Pacer;
 use crate::report::{Event, PointsReport, SliceError, StreamReport};
 use crate::run::outcome::Ended;
 use crate::run::services::Services;
@@ -84,7 +84,7 @@ pub async fn run(
     durable: Option<StateSession>,
 ) -> Result<Ran> {
     let Start { recall, ways, .. } = start;
-    let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
+    let throttle = Pacer::new(plan.requests_per_second, plan.concurrency);
     let interval =
         (usize::try_from(plan.checkpoint.size.0).unwrap_or(usize::MAX), plan.checkpoint.every.0);
     let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;

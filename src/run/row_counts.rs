@@ -26,7 +26,7 @@ use crate::progress::saved::{Counted, Reach, SavedState, Way};
 use crate::quota::budget::PointsBudget;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Memory;
-use crate::quota::pacing::Throttle;
+use crate::quota::pacing::Pacer;
 use crate::quota::request_cost::{Estimate, Price};
 use crate::quota::terms::OnBudget;
 use crate::report::counters::Stats;
@@ -110,7 +110,7 @@ fn client(
     });
     Client {
         transport: Arc::clone(&services.transport),
-        throttle: Throttle::new(plan.requests_per_second, plan.concurrency),
+        throttle: Pacer::new(plan.requests_per_second, plan.concurrency),
         access: Arc::clone(&plan.access),
         reporter,
         cancel,
