@@ -15,7 +15,7 @@ use crate::plan::{OWN, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::saved::{RefusedSlice, Reach, Way};
 use crate::queue::Feeder;
-use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::request_cost::{Estimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::report::{Event, SliceError};
 
@@ -70,9 +70,9 @@ impl Shared {
     }
 
     /// What a request for a page of this size costs.
-    pub(crate) fn price(&self, request: usize, page: Option<u32>) -> Price<'_> {
+    pub(crate) fn price(&self, request: usize, page: Option<u32>) -> RequestCost<'_> {
         let estimate = self.estimates.get(request).unwrap_or(&self.any);
-        Price { cost: self.plan.cost, estimate, page }
+        RequestCost { cost: self.plan.cost, estimate, page }
     }
 
     /// Whether what changed is read, not all there is.

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::http::exchange::Request;
 use crate::http::response_rules::Rules;
-use crate::quota::request_cost::Price;
+use crate::quota::request_cost::RequestCost;
 use crate::report::counters::Stats;
 
 /// A request to be sent, perhaps several times.
@@ -22,7 +22,7 @@ pub(crate) struct Call<'call> {
     /// Whether it is sent for several streams.
     pub(crate) shared: bool,
     /// What a try costs, and how many objects may come.
-    pub(crate) price: Price<'call>,
+    pub(crate) price: RequestCost<'call>,
     /// Makes the request anew for each try.
     pub(crate) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
     /// Asks for a smaller page from now on; `false` when there is none.

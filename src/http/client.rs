@@ -24,7 +24,7 @@ use crate::http::response_rules::Attempt;
 use crate::http::session::Session;
 use crate::quota::budget::PointsBudget;
 use crate::quota::pacing::Pacer;
-use crate::quota::request_cost::Price;
+use crate::quota::request_cost::RequestCost;
 use crate::quota::reservations::Reserved;
 use crate::report::{Event, PointsReport, Reporter};
 
@@ -126,7 +126,7 @@ impl Client {
         brought: Brought,
     ) {
         let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
-        let Price { cost, estimate, .. } = call.price;
+        let RequestCost { cost, estimate, .. } = call.price;
         let known = |objects: u64| cost.base + cost.object * objects;
         let points = match (response, &brought) {
             // What is refused for being too much costs nothing.

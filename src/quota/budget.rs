@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::quota::cost::QuotaPlan;
 use crate::quota::headers::Quota;
 use crate::quota::ledger::Ledger;
-use crate::quota::request_cost::Price;
+use crate::quota::request_cost::RequestCost;
 use crate::quota::reservations::{Hand, Reserved, Step};
 use crate::quota::terms::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
@@ -126,7 +126,7 @@ impl PointsBudget {
     /// # Errors
     /// The run pauses, the API wants to be left alone for longer than is waited for, or the ledger
     /// cannot be kept.
-    pub(crate) async fn reserve(self: &Arc<Self>, price: Price<'_>) -> Result<Reserved> {
+    pub(crate) async fn reserve(self: &Arc<Self>, price: RequestCost<'_>) -> Result<Reserved> {
         let mut patience = PATIENCE;
         loop {
             let settled = self.settled.notified();
@@ -187,7 +187,7 @@ impl PointsBudget {
         }
     }
 
-    fn step(&self, price: Price<'_>) -> Result<Step> {
+    fn step(&self, price: RequestCost<'_>) -> Result<Step> {
         if let Some(pause) = self.story().paused.clone() {
             return Err(self.paused(&pause));
         }

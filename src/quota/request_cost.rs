@@ -10,14 +10,14 @@ const PART: u64 = 36;
 
 /// What a request costs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Price<'call> {
+pub(crate) struct RequestCost<'call> {
     pub(crate) cost: Cost,
     pub(crate) estimate: &'call Estimate,
     /// Objects that the page has which is asked for, where the request takes a size.
     pub(crate) page: Option<u32>,
 }
 
-impl Price<'_> {
+impl RequestCost<'_> {
     fn points(&self, objects: u64) -> u64 {
         self.cost.base.saturating_add(self.cost.object.saturating_mul(objects))
     }
@@ -99,7 +99,7 @@ mod tests {
     fn a_request_reserves_what_it_may_cost_but_of_a_small_budget_what_it_has_cost() {
         let cost = Cost { base: 1, object: 2, carrier: 1 };
         let estimate = Estimate::new(250);
-        let price = Price { cost, estimate: &estimate, page: None };
+        let price = RequestCost { cost, estimate: &estimate, page: None };
         assert_eq!(price.reserve(65_000), 501);
         assert_eq!(price.reserve(300), 300, "never more than there is");
         estimate.learn(3);
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(price.reserve(65_000), 501);
         assert_eq!(price.reserve(3_600), 100);
         assert_eq!(price.reserve(100), 7);
-        let small = Price { page: Some(25), ..price };
+        let small = RequestCost { page: Some(25), ..price };
         assert_eq!((small.reserve(65_000), small.most()), (51, 51));
         estimate.learn(300);
         assert_eq!(price.reserve(65_000), 601);
@@ -118,7 +118,7 @@ mod tests {
     fn what_no_page_limits_is_guessed_from_what_came() {
         let cost = Cost { base: 1, object: 1, carrier: 1 };
         let estimate = Estimate::guessed(1_100);
-        let price = Price { cost, estimate: &estimate, page: None };
+        let price = RequestCost { cost, estimate: &estimate, page: None };
         assert_eq!(price.most(), 1_101);
         estimate.learn(40);
         assert_eq!((price.most(), price.reserve(65_000)), (81, 1_101));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::quota::account::{Standing, Told, Visit, start_of};
 use crate::quota::headers::Quota;
-use crate::quota::request_cost::Price;
+use crate::quota::request_cost::RequestCost;
 use crate::quota::terms::Terms;
 
 /// Age of the last visit to the ledger at which another one is made beside the requests, and at which
@@ -117,7 +117,7 @@ impl Hand {
     }
 
     /// Reserves points for a request, if they are in hand.
-    pub(crate) fn step(&mut self, price: Price<'_>, now: DateTime<Utc>, instant: Instant) -> Step {
+    pub(crate) fn step(&mut self, price: RequestCost<'_>, now: DateTime<Utc>, instant: Instant) -> Step {
         self.turn(now);
         if let Some(hold) = self.hold.filter(|hold| *hold > now) {
             return Step::Hold(hold);
@@ -341,7 +341,7 @@ mod tests {
             match *act {
                 Act::Send(objects) => {
                     let estimate = Estimate::new(objects);
-                    let price = Price { cost, estimate: &estimate, page: None };
+                    let price = RequestCost { cost, estimate: &estimate, page: None };
                     for _ in 0..2 {
                         let (now, instant) = (self.now, self.instant);
                         match self.hands[who].step(price, now, instant) {
@@ -452,7 +452,7 @@ mod tests {
         let mut hand = Hand::new("one".to_owned(), terms, Some(600));
         let cost = Cost { base: 1, object: 1, carrier: 1 };
         let estimate = Estimate::new(250);
-        let price = Price { cost, estimate: &estimate, page: None };
+        let price = RequestCost { cost, estimate: &estimate, page: None };
         estimate.learn(3);
         let mut step = |hand: &mut Hand| match hand.step(price, now, instant) {
             Step::Visit(need) => {

@@ -11,7 +11,7 @@ use crate::http::call::{Call, Need};
 use crate::http::exchange::Request;
 use crate::http::request;
 use crate::plan::{ConfirmPlan, StreamPlan};
-use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::request_cost::{Estimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::run::loader::Keeper;
 use crate::run::markers::{Mark, NO_SLICE};
@@ -91,7 +91,7 @@ async fn is_there(
         need: Need::Tentative,
         leaves: true,
         shared: false,
-        price: Price { cost: plan.cost, estimate: &estimate, page: None },
+        price: RequestCost { cost: plan.cost, estimate: &estimate, page: None },
         build: &build,
         shrink: &|| false,
         narrow: &|| false,

@@ -27,7 +27,7 @@ use crate::quota::budget::PointsBudget;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Memory;
 use crate::quota::pacing::Pacer;
-use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::request_cost::{Estimate, RequestCost};
 use crate::quota::terms::OnBudget;
 use crate::report::counters::Stats;
 use crate::run::services::Services;
@@ -181,7 +181,7 @@ async fn number(
         need: Need::Idle,
         leaves: false,
         shared: false,
-        price: Price { cost: stream.cost, estimate: &estimate, page: None },
+        price: RequestCost { cost: stream.cost, estimate: &estimate, page: None },
         build: &|| Ok(Request::get(url.clone())),
         shrink: &|| false,
         narrow: &|| false,

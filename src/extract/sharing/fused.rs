@@ -29,7 +29,7 @@ use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::Way;
 use crate::quota::cost::Cost;
-use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::request_cost::{Estimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::spec::Then;
 use crate::template::Scope;
@@ -331,7 +331,7 @@ impl Group {
             need: Need::Tentative,
             leaves: true,
             shared: true,
-            price: Price { cost, estimate: &self.estimate, page: None },
+            price: RequestCost { cost, estimate: &self.estimate, page: None },
             build: &build,
             shrink: &|| false,
             narrow: &|| false,
