@@ -15,7 +15,7 @@ use crate::plan::{OWN, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::saved::{RefusedSlice, Reach, Way};
 use crate::queue::Feeder;
-use crate::quota::request_cost::{Estimate, RequestCost};
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::report::{Event, SliceError};
 
@@ -37,9 +37,9 @@ pub(crate) struct Shared {
     /// Per request the page size asked for now; 0 where the API takes none.
     pub(crate) page_sizes: Arc<Vec<AtomicU32>>,
     /// Per request the objects that its answers bring.
-    pub(crate) estimates: Vec<Estimate>,
+    pub(crate) estimates: Vec<ObjectEstimate>,
     /// The same of what is none of them.
-    pub(crate) any: Estimate,
+    pub(crate) any: ObjectEstimate,
     /// No more slices are taken once it is cancelled.
     pub(crate) enough: tokio_util::sync::CancellationToken,
     /// Whether something says that rows are missing.

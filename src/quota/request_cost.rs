@@ -12,7 +12,7 @@ const PART: u64 = 36;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestCost<'call> {
     pub(crate) cost: Cost,
-    pub(crate) estimate: &'call Estimate,
+    pub(crate) estimate: &'call ObjectEstimate,
     /// Objects that the page has which is asked for, where the request takes a size.
     pub(crate) page: Option<u32>,
 }
@@ -38,7 +38,7 @@ impl RequestCost<'_> {
 
 /// Objects that answers to a request bring.
 #[derive(Debug)]
-pub(crate) struct Estimate {
+pub(crate) struct ObjectEstimate {
     /// Objects of the largest page.
     largest: u64,
     /// Whether that is but a guess, since no page size limits them.
@@ -49,7 +49,7 @@ pub(crate) struct Estimate {
     seen: AtomicU64,
 }
 
-impl Estimate {
+impl ObjectEstimate {
     /// Before any answer: as many as a page may have.
     pub(crate) fn new(largest: u64) -> Self {
         let (most, seen) = (AtomicU64::new(largest), AtomicU64::new(u64::MAX));
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_request_reserves_what_it_may_cost_but_of_a_small_budget_what_it_has_cost() {
         let cost = Cost { base: 1, object: 2, carrier: 1 };
-        let estimate = Estimate::new(250);
+        let estimate = ObjectEstimate::new(250);
         let price = RequestCost { cost, estimate: &estimate, page: None };
         assert_eq!(price.reserve(65_000), 501);
         assert_eq!(price.reserve(300), 300, "never more than there is");
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_no_page_limits_is_guessed_from_what_came() {
         let cost = Cost { base: 1, object: 1, carrier: 1 };
-        let estimate = Estimate::guessed(1_100);
+        let estimate = ObjectEstimate::guessed(1_100);
         let price = RequestCost { cost, estimate: &estimate, page: None };
         assert_eq!(price.most(), 1_101);
         estimate.learn(40);

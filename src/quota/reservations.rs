@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::quota::account::Account;
     use crate::quota::cost::Cost;
-    use crate::quota::request_cost::Estimate;
+    use crate::quota::request_cost::ObjectEstimate;
     use crate::quota::terms::Budget;
 
     const LIMIT: u64 = 10_000;
@@ -340,7 +340,7 @@ mod tests {
             let cost = Cost { base: 1, object: 1, carrier: 1 };
             match *act {
                 Act::Send(objects) => {
-                    let estimate = Estimate::new(objects);
+                    let estimate = ObjectEstimate::new(objects);
                     let price = RequestCost { cost, estimate: &estimate, page: None };
                     for _ in 0..2 {
                         let (now, instant) = (self.now, self.instant);
@@ -451,7 +451,7 @@ mod tests {
         let terms = Terms { budget: Budget::Points(3_600), ..Terms::hourly(LIMIT) };
         let mut hand = Hand::new("one".to_owned(), terms, Some(600));
         let cost = Cost { base: 1, object: 1, carrier: 1 };
-        let estimate = Estimate::new(250);
+        let estimate = ObjectEstimate::new(250);
         let price = RequestCost { cost, estimate: &estimate, page: None };
         estimate.learn(3);
         let mut step = |hand: &mut Hand| match hand.step(price, now, instant) {

@@ -11,7 +11,7 @@ use crate::http::call::{Call, Need};
 use crate::http::exchange::Request;
 use crate::http::request;
 use crate::plan::{ConfirmPlan, StreamPlan};
-use crate::quota::request_cost::{Estimate, RequestCost};
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::run::loader::Keeper;
 use crate::run::markers::{Mark, NO_SLICE};
@@ -82,7 +82,7 @@ async fn is_there(
         let base_url = &env.client.access.base_url;
         request::url_of(base_url, &path, &confirm.query, &scope).map(Request::get)
     };
-    let estimate = Estimate::new(1);
+    let estimate = ObjectEstimate::new(1);
     let call = Call {
         stream: &plan.name,
         stats,

@@ -27,7 +27,7 @@ use crate::quota::budget::PointsBudget;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Memory;
 use crate::quota::pacing::Pacer;
-use crate::quota::request_cost::{Estimate, RequestCost};
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::quota::terms::OnBudget;
 use crate::report::counters::Stats;
 use crate::run::services::Services;
@@ -172,7 +172,7 @@ async fn number(
     count: &CountPlan,
     url: &Url,
 ) -> Result<Option<u64>> {
-    let (stats, estimate) = (Stats::default(), Estimate::new(1));
+    let (stats, estimate) = (Stats::default(), ObjectEstimate::new(1));
     let call = Call {
         stream: &stream.name,
         stats: &stats,

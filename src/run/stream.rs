@@ -21,7 +21,7 @@ use crate::progress::saved::{RefusedSlice, Progress, Reach, StreamState, Complet
 use crate::progress::versions::{About, Read};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
-use crate::quota::request_cost::Estimate;
+use crate::quota::request_cost::ObjectEstimate;
 use crate::report::counters::Stats;
 use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
 use crate::run::loader::{Keeper, Loader, Pending};
@@ -129,7 +129,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         allowance: Mutex::new(plan.limit),
         page_sizes,
         estimates: read_plan::requests(&plan, reach).iter().map(estimate).collect(),
-        any: Estimate::new(1),
+        any: ObjectEstimate::new(1),
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
         refusal: Mutex::new(None),
@@ -201,12 +201,12 @@ async fn unread(
 const FOUND: u64 = 11;
 
 /// What an answer may bring before there was any.
-fn estimate(request: &RequestPlan) -> Estimate {
+fn estimate(request: &RequestPlan) -> ObjectEstimate {
     let page = u64::from(request.pager.largest_page().unwrap_or(1));
     // An object of a chunk comes with its records.
     match request.routed.covers {
-        Some(_) => Estimate::guessed(page * FOUND),
-        None => Estimate::new(page),
+        Some(_) => ObjectEstimate::guessed(page * FOUND),
+        None => ObjectEstimate::new(page),
     }
 }
 

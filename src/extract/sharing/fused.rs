@@ -29,7 +29,7 @@ use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::Way;
 use crate::quota::cost::Cost;
-use crate::quota::request_cost::{Estimate, RequestCost};
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::spec::Then;
 use crate::template::Scope;
@@ -43,7 +43,7 @@ pub(crate) struct Group {
     state: Mutex<State>,
     /// Somebody has said whether it wants an object, or is gone.
     said: Notify,
-    estimate: Estimate,
+    estimate: ObjectEstimate,
     /// Whether the API refuses the request as such.
     refused: AtomicBool,
     /// Whether it has served the request.
@@ -149,7 +149,7 @@ pub(crate) fn seats(plans: &[(Arc<StreamPlan>, Way)]) -> HashMap<(String, usize)
             members,
             state: Mutex::new(State { places, ..State::default() }),
             said: Notify::new(),
-            estimate: Estimate::guessed(most),
+            estimate: ObjectEstimate::guessed(most),
             refused: AtomicBool::new(false),
             served: AtomicBool::new(false),
         });
