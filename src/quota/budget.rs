@@ -20,7 +20,7 @@ use crate::quota::cost::QuotaPlan;
 use crate::quota::headers::Quota;
 use crate::quota::ledger::Ledger;
 use crate::quota::request_cost::RequestCost;
-use crate::quota::reservations::{Hand, Reserved, Step};
+use crate::quota::reservations::{Reservations, Reserved, Step};
 use crate::quota::terms::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::state::Holder;
@@ -47,7 +47,7 @@ pub(crate) struct PointsBudget {
     reporter: Arc<dyn Reporter>,
     /// The time at an instant: simulated time passes as well.
     clock: (DateTime<Utc>, Instant),
-    hand: Mutex<Hand>,
+    hand: Mutex<Reservations>,
     /// One visit to the ledger at a time.
     visiting: Arc<tokio::sync::Mutex<()>>,
     /// What was spent before the first stream was read.
@@ -95,7 +95,7 @@ impl PointsBudget {
         (now, spent): (DateTime<Utc>, u64),
     ) -> Arc<Self> {
         let most = quota.max_points.map(|most| most.saturating_sub(quota.spent));
-        let mut hand = Hand::new(process(), quota.terms(), most);
+        let mut hand = Reservations::new(process(), quota.terms(), most);
         hand.spent = spent;
         let (hand, counted) = (Mutex::new(hand), spent);
         Arc::new(Self {
@@ -422,7 +422,7 @@ impl PointsBudget {
         )
     }
 
-    fn hand(&self) -> MutexGuard<'_, Hand> {
+    fn hand(&self) -> MutexGuard<'_, Reservations> {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -21,7 +21,7 @@ const LIKE: TimeDelta = TimeDelta::seconds(30);
 
 /// Points in hand.
 #[derive(Debug)]
-pub(crate) struct Hand {
+pub(crate) struct Reservations {
     /// Name of the process in the ledger.
     process: String,
     terms: Terms,
@@ -78,7 +78,7 @@ pub(crate) struct Reserved {
     most: u64,
 }
 
-impl Hand {
+impl Reservations {
     pub(crate) fn new(process: String, terms: Terms, max: Option<u64>) -> Self {
         Self {
             process,
@@ -288,7 +288,7 @@ mod tests {
         instant: Instant,
         terms: Terms,
         account: Account,
-        hands: Vec<Hand>,
+        hands: Vec<Reservations>,
         /// Requests under way: their points, and when they were sent.
         flying: Vec<Vec<(Reserved, DateTime<Utc>)>>,
         born: u32,
@@ -315,9 +315,9 @@ mod tests {
             play
         }
 
-        fn hand(&mut self) -> Hand {
+        fn hand(&mut self) -> Reservations {
             self.born += 1;
-            Hand::new(self.born.to_string(), self.terms, None)
+            Reservations::new(self.born.to_string(), self.terms, None)
         }
 
         fn hour_of(&self, time: DateTime<Utc>) -> DateTime<Utc> {
@@ -449,12 +449,12 @@ mod tests {
         let now = "2026-03-26T15:40:00Z".parse().unwrap();
         let (instant, mut account) = (Instant::now(), Account::default());
         let terms = Terms { budget: Budget::Points(3_600), ..Terms::hourly(LIMIT) };
-        let mut hand = Hand::new("one".to_owned(), terms, Some(600));
+        let mut hand = Reservations::new("one".to_owned(), terms, Some(600));
         let cost = Cost { base: 1, object: 1, carrier: 1 };
         let estimate = ObjectEstimate::new(250);
         let price = RequestCost { cost, estimate: &estimate, page: None };
         estimate.learn(3);
-        let mut step = |hand: &mut Hand| match hand.step(price, now, instant) {
+        let mut step = |hand: &mut Reservations| match hand.step(price, now, instant) {
             Step::Visit(need) => {
                 let visit = hand.visit(need, now);
                 let standing = account.visit(&visit);
