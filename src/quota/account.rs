@@ -53,7 +53,7 @@ pub struct Spender {
 
 /// What a process tells and wants.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Visit {
+pub struct LedgerUpdate {
     /// Name of the process.
     pub process: String,
     /// The terms that hold for it.
@@ -143,7 +143,7 @@ impl Balance {
     }
 }
 
-impl Visit {
+impl LedgerUpdate {
     /// One that has nothing to tell.
     pub fn new(process: &str, terms: Terms, now: DateTime<Utc>) -> Self {
         Self {
@@ -181,7 +181,7 @@ impl Standing {
 
 impl Account {
     /// Does what a visit asks for.
-    pub fn visit(&mut self, visit: &Visit) -> Standing {
+    pub fn visit(&mut self, visit: &LedgerUpdate) -> Standing {
         let Terms { per_window, window, budget, max_wait } = visit.terms;
         self.turn(window, visit.now);
         let same = visit.window == self.start;
@@ -238,7 +238,7 @@ impl Account {
     }
 
     /// All that is wanted, else what is needed, else nothing.
-    fn grant(&self, visit: &Visit, budget: u64, limit: u64) -> u64 {
+    fn grant(&self, visit: &LedgerUpdate, budget: u64, limit: u64) -> u64 {
         let taken = self.taken();
         let room = room((budget, limit), (taken, self.others));
         // A need beyond the budget is met when nothing else was: it would never be otherwise.
@@ -307,17 +307,17 @@ mod tests {
     };
 
     /// Ann, who has spent so many points and keeps none.
-    fn ann(spent: u64, time: &str) -> Visit {
-        Visit { spent, ..Visit::new("ann", TERMS, at(time)) }
+    fn ann(spent: u64, time: &str) -> LedgerUpdate {
+        LedgerUpdate { spent, ..LedgerUpdate::new("ann", TERMS, at(time)) }
     }
 
-    fn bob(need: u64, time: &str) -> Visit {
-        Visit { need, want: need, ..Visit::new("bob", TERMS, at(time)) }
+    fn bob(need: u64, time: &str) -> LedgerUpdate {
+        LedgerUpdate { need, want: need, ..LedgerUpdate::new("bob", TERMS, at(time)) }
     }
 
     /// Somebody new takes points for good.
     fn take(account: &mut Account, points: u64, time: &str) -> u64 {
-        let leaves = Visit { leaves: true, ..bob(points, time) };
+        let leaves = LedgerUpdate { leaves: true, ..bob(points, time) };
         account.visit(&leaves).granted
     }
 
@@ -339,12 +339,12 @@ mod tests {
     fn what_a_process_does_not_need_is_there_for_others() {
         let mut account = Account::default();
         assert_eq!(
-            account.visit(&Visit { need: 900, want: 900, ..ann(0, "15:30:00") }).granted,
+            account.visit(&LedgerUpdate { need: 900, want: 900, ..ann(0, "15:30:00") }).granted,
             900
         );
         assert_eq!(take(&mut account, 101, "15:30:00"), 0);
         // It has spent 100, 50 are under way, and it keeps 50.
-        let visit = Visit { under_way: 50, kept: 50, ..ann(100, "15:31:00") };
+        let visit = LedgerUpdate { under_way: 50, kept: 50, ..ann(100, "15:31:00") };
         assert_eq!(account.visit(&visit).spent, 200);
         assert_eq!(take(&mut account, 800, "15:31:00"), 800);
         assert_eq!(take(&mut account, 1, "15:31:00"), 0);
@@ -354,9 +354,9 @@ mod tests {
     fn what_is_needed_is_granted_where_what_is_wanted_is_not() {
         let mut account = Account::default();
         assert_eq!(take(&mut account, 700, "15:30:00"), 700);
-        let greedy = Visit { need: 200, want: 400, ..ann(0, "15:30:00") };
+        let greedy = LedgerUpdate { need: 200, want: 400, ..ann(0, "15:30:00") };
         assert_eq!(account.visit(&greedy).granted, 200);
-        let more = Visit { spent: 200, ..greedy };
+        let more = LedgerUpdate { spent: 200, ..greedy };
         assert_eq!(account.visit(&more).granted, 0);
     }
 
@@ -364,7 +364,7 @@ mod tests {
     fn a_budget_leaves_the_rest_to_others() {
         let mut account = Account::default();
         let share = Terms { budget: Budget::Share(0.6), ..TERMS };
-        let mine = |need| Visit { terms: share, leaves: true, ..bob(need, "15:30:00") };
+        let mine = |need| LedgerUpdate { terms: share, leaves: true, ..bob(need, "15:30:00") };
         assert_eq!(account.visit(&mine(600)).granted, 600);
         assert_eq!(account.visit(&mine(1)).granted, 0);
         // Who may spend more can go on, up to the limit.
@@ -376,9 +376,9 @@ mod tests {
     fn what_others_spend_is_no_part_of_the_budget_but_of_the_limit() {
         let mut account = Account::default();
         let told = Told { limit: Some(1000), spent: Some(400) };
-        account.visit(&Visit { told, ..ann(0, "15:30:00") });
+        account.visit(&LedgerUpdate { told, ..ann(0, "15:30:00") });
         let share = Terms { budget: Budget::Share(0.5), ..TERMS };
-        let mine = |need| Visit { terms: share, leaves: true, ..bob(need, "15:30:00") };
+        let mine = |need| LedgerUpdate { terms: share, leaves: true, ..bob(need, "15:30:00") };
         assert_eq!(account.visit(&mine(500)).granted, 500);
         assert_eq!(take(&mut account, 101, "15:30:00"), 0);
         assert_eq!(take(&mut account, 100, "15:30:00"), 100);
@@ -396,16 +396,16 @@ mod tests {
         let mut account = Account::default();
         // Of our 300, 100 are not spent: the server's 900 are 700 of others at least.
         let told = Told { limit: Some(1000), spent: Some(900) };
-        account.visit(&Visit { told, kept: 100, ..ann(200, "15:30:00") });
+        account.visit(&LedgerUpdate { told, kept: 100, ..ann(200, "15:30:00") });
         assert_eq!(account.others, 700);
         assert_eq!(take(&mut account, 1, "15:30:00"), 0);
         // An answer that was late knows less.
         let late = Told { limit: Some(1000), spent: Some(100) };
-        account.visit(&Visit { told: late, kept: 100, ..ann(200, "15:30:00") });
+        account.visit(&LedgerUpdate { told: late, kept: 100, ..ann(200, "15:30:00") });
         assert_eq!(account.others, 700);
         // There is more than the terms say, in the next window too.
         let more = Told { limit: Some(5000), spent: None };
-        account.visit(&Visit { told: more, leaves: true, ..ann(300, "15:30:00") });
+        account.visit(&LedgerUpdate { told: more, leaves: true, ..ann(300, "15:30:00") });
         assert_eq!(take(&mut account, 4000, "15:30:00"), 4000);
         assert_eq!(take(&mut account, 5000, "16:00:00"), 5000);
     }
@@ -413,28 +413,28 @@ mod tests {
     #[test]
     fn what_is_under_way_when_the_window_turns_counts_in_both() {
         let mut account = Account::default();
-        account.visit(&Visit { under_way: 300, kept: 100, ..ann(600, "15:59:00") });
+        account.visit(&LedgerUpdate { under_way: 300, kept: 100, ..ann(600, "15:59:00") });
         // Before Ann has said what became of it, all that she had in hand may be.
         assert_eq!(account.visit(&bob(0, "16:00:00")).spent, 400);
         assert_eq!(take(&mut account, 600, "16:00:00"), 600);
-        let visit = Visit { under_way: 200, ..ann(100, "16:00:01") };
+        let visit = LedgerUpdate { under_way: 200, ..ann(100, "16:00:01") };
         assert_eq!(account.visit(&visit).spent, 900);
     }
 
     #[test]
     fn a_process_that_is_killed_costs_what_it_held() {
         let mut account = Account::default();
-        account.visit(&Visit { kept: 50, ..ann(100, "15:30:00") });
+        account.visit(&LedgerUpdate { kept: 50, ..ann(100, "15:30:00") });
         assert_eq!(account.visit(&bob(0, "15:59:59")).spent, 150);
         assert_eq!(account.visit(&bob(0, "16:00:00")).spent, 0);
-        account.visit(&Visit { kept: 50, ..ann(100, "16:58:00") });
+        account.visit(&LedgerUpdate { kept: 50, ..ann(100, "16:58:00") });
         assert_eq!(account.visit(&bob(0, "17:00:00")).spent, 50, "it may have sent a request");
         assert_eq!(account.visit(&bob(0, "17:59:59")).spent, 50);
         assert_eq!(account.visit(&bob(0, "18:00:00")).spent, 0);
         for number in 0..200 {
             let name = format!("{number}");
             let kept = 1;
-            account.visit(&Visit { kept, ..Visit::new(&name, TERMS, at("18:10:00")) });
+            account.visit(&LedgerUpdate { kept, ..LedgerUpdate::new(&name, TERMS, at("18:10:00")) });
         }
         assert_eq!(account.visit(&bob(0, "18:10:00")).spent, 200);
         assert!(account.processes.len() <= PROCESSES);
@@ -444,9 +444,9 @@ mod tests {
     fn nothing_is_granted_while_the_server_wants_to_be_left_alone() {
         let mut account = Account::default();
         let hold = Some(at("16:10:00"));
-        account.visit(&Visit { hold, ..ann(0, "15:30:00") });
+        account.visit(&LedgerUpdate { hold, ..ann(0, "15:30:00") });
         // A shorter one does not end it, nor does the next window.
-        account.visit(&Visit { hold: Some(at("15:31:00")), ..ann(0, "15:30:00") });
+        account.visit(&LedgerUpdate { hold: Some(at("15:31:00")), ..ann(0, "15:30:00") });
         let held = account.visit(&bob(1, "16:09:59"));
         assert_eq!((held.granted, held.hold), (0, hold));
         assert_eq!(take(&mut account, 1, "16:10:00"), 1);
@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn a_lifted_account_waits_no_more_and_counts_what_is_spent() {
         let mut account = Account::default();
-        account.visit(&Visit { hold: Some(at("15:50:00")), ..ann(100, "15:30:00") });
+        account.visit(&LedgerUpdate { hold: Some(at("15:50:00")), ..ann(100, "15:30:00") });
         account.lift();
         assert_eq!(take(&mut account, 1, "15:30:00"), 1);
         assert_eq!(account.taken(), 101);
@@ -476,7 +476,7 @@ mod tests {
     fn a_window_of_a_wrong_clock_does_not_last() {
         let mut account = Account::default();
         let ahead = "2030-01-01T00:00:00Z".parse().unwrap();
-        account.visit(&Visit { kept: 9, ..Visit::new("ann", TERMS, ahead) });
+        account.visit(&LedgerUpdate { kept: 9, ..LedgerUpdate::new("ann", TERMS, ahead) });
         assert_eq!(take(&mut account, 1000, "15:30:00"), 1000);
         // One that is a little ahead is believed.
         account.visit(&ann(0, "16:00:00"));
@@ -487,7 +487,7 @@ mod tests {
     fn a_look_tells_what_a_visit_would_and_changes_nothing() {
         let mut account = Account::default();
         let told = Told { limit: Some(5000), spent: Some(900) };
-        account.visit(&Visit { told, kept: 100, ..ann(200, "15:30:00") });
+        account.visit(&LedgerUpdate { told, kept: 100, ..ann(200, "15:30:00") });
         let before = account.clone();
         let look = |time| account.look(Look { window: TERMS.window, now: at(time) });
         let balance = look("15:31:00");
@@ -507,7 +507,7 @@ mod tests {
     fn an_account_survives_being_written_down() {
         let mut account = Account::default();
         let (told, hold) = (Told { limit: Some(900), spent: Some(5) }, Some(at("15:40:00")));
-        account.visit(&Visit { told, hold, ..ann(7, "15:30:00") });
+        account.visit(&LedgerUpdate { told, hold, ..ann(7, "15:30:00") });
         let text = serde_json::to_string(&account).unwrap();
         assert_eq!(serde_json::from_str::<Account>(&text).unwrap(), account);
     }

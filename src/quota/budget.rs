@@ -137,10 +137,10 @@ impl PointsBudget {
             let mut waits = false;
             // Whether other processes may.
             let mut hopes = false;
-            if let Step::Visit(_) = step {
+            if let Step::LedgerUpdate(_) = step {
                 let alone = Arc::clone(&self.visiting).lock_owned().await;
                 step = self.step(price)?;
-                if let Step::Visit(points) = step {
+                if let Step::LedgerUpdate(points) = step {
                     // A task of its own: what is granted must arrive, whoever gives up waiting for it.
                     let purse = Arc::clone(self);
                     let visit = tokio::spawn(async move {
@@ -164,17 +164,17 @@ impl PointsBudget {
                 }
                 Step::Hold(until) => self.hold_out(until).await?,
                 Step::Max(_, true) => settled.await,
-                Step::Visit(_) if waits => {
+                Step::LedgerUpdate(_) if waits => {
                     tokio::select! { () = settled => {}, () = sleep(AGAIN) => {} }
                 }
-                Step::Visit(_) if hopes && patience > 0 => {
+                Step::LedgerUpdate(_) if hopes && patience > 0 => {
                     patience -= 1;
                     tokio::select! { () = settled => {}, () = sleep(SOON) => {} }
                 }
                 Step::Max(most, false) => {
                     return Err(self.pause(self.max_is_spent(most), None));
                 }
-                Step::Visit(points) => {
+                Step::LedgerUpdate(points) => {
                     let end = self.hand().end;
                     if self.quota.on_budget == OnBudget::Pause {
                         return Err(self.pause(self.window_is_spent(points), Some(end)));

@@ -11,7 +11,7 @@ use std::{
 
 use crate::error::Result;
 use crate::hash;
-use crate::quota::account::{Account, Balance, Look, Standing, Visit};
+use crate::quota::account::{Account, Balance, Look, Standing, LedgerUpdate};
 use async_trait::async_trait;
 
 /// Keeps accounts, by connection.
@@ -21,7 +21,7 @@ use async_trait::async_trait;
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// Takes points, gives points back, tells and learns what is known of the connection.
-    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing>;
+    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<Standing>;
 
     /// The account of a connection, as it is; `None` when there is none. Writes nothing.
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>>;
@@ -39,7 +39,7 @@ pub struct Memory(Mutex<BTreeMap<String, Account>>);
 
 #[async_trait]
 impl Ledger for Memory {
-    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
+    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<Standing> {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(accounts.entry(connection.to_owned()).or_default().visit(visit))
     }
@@ -64,7 +64,7 @@ pub struct All(pub Vec<Arc<dyn Ledger>>);
 
 #[async_trait]
 impl Ledger for All {
-    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
+    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<Standing> {
         let mut visit = visit.clone();
         let kept = visit.kept;
         let mut passed: Vec<(&Arc<dyn Ledger>, u64)> = Vec::new();
@@ -77,7 +77,7 @@ impl Ledger for All {
             least = Some(least.map_or(standing, |least| least.and(&standing)));
         }
         let standing = least.unwrap_or_else(|| Account::default().visit(&visit));
-        let corrected = Visit { kept: kept + standing.granted, need: 0, want: 0, ..visit };
+        let corrected = LedgerUpdate { kept: kept + standing.granted, need: 0, want: 0, ..visit };
         for (ledger, granted) in passed {
             if granted > standing.granted {
                 ledger.visit(connection, &corrected).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::quota::account::{Standing, Told, Visit, start_of};
+use crate::quota::account::{Standing, Told, LedgerUpdate, start_of};
 use crate::quota::headers::Quota;
 use crate::quota::request_cost::RequestCost;
 use crate::quota::terms::Terms;
@@ -61,7 +61,7 @@ pub(crate) enum Step {
     /// What is reserved for it; whether it is time to look into the ledger beside it.
     Go(Reserved, bool),
     /// The ledger has to be visited first, for so many points.
-    Visit(u64),
+    LedgerUpdate(u64),
     /// Not before this time.
     Hold(DateTime<Utc>),
     /// What the run may spend in all does not suffice for a request that may cost so much; whether it may
@@ -128,7 +128,7 @@ impl Reservations {
         }
         let age = self.visited.map(|visited| instant.duration_since(visited));
         if age.is_none_or(|age| age >= HARD) || self.unspent < points {
-            return Step::Visit(points);
+            return Step::LedgerUpdate(points);
         }
         self.unspent -= points;
         self.under_way += points;
@@ -192,13 +192,13 @@ impl Reservations {
     }
 
     /// What the ledger is to be asked and told, for a request that needs these points (0: none does).
-    pub(crate) fn visit(&mut self, need: u64, now: DateTime<Utc>) -> Visit {
+    pub(crate) fn visit(&mut self, need: u64, now: DateTime<Utc>) -> LedgerUpdate {
         self.turn(now);
         let portion = if self.done { 0 } else { self.budget / PORTION };
         let aim = if need > self.unspent { need + portion } else { portion.max(need) };
         // What is more than that is given back.
         self.unspent = self.unspent.min(aim);
-        Visit {
+        LedgerUpdate {
             window: self.start,
             spent: self.spent_now,
             under_way: self.under_way,
@@ -207,18 +207,18 @@ impl Reservations {
             want: aim - self.unspent,
             told: self.told,
             hold: self.hold,
-            ..Visit::new(&self.process, self.terms, now)
+            ..LedgerUpdate::new(&self.process, self.terms, now)
         }
     }
 
     /// The last visit: all that is left is given back.
-    pub(crate) fn farewell(&mut self, now: DateTime<Utc>) -> Visit {
+    pub(crate) fn farewell(&mut self, now: DateTime<Utc>) -> LedgerUpdate {
         self.done = true;
-        Visit { leaves: true, ..self.visit(0, now) }
+        LedgerUpdate { leaves: true, ..self.visit(0, now) }
     }
 
     /// Takes what the ledger grants, and notes what it says. Returns whether the need was met.
-    pub(crate) fn take(&mut self, visit: &Visit, standing: &Standing, instant: Instant) -> bool {
+    pub(crate) fn take(&mut self, visit: &LedgerUpdate, standing: &Standing, instant: Instant) -> bool {
         if standing.start > self.start {
             // Somebody's clock is ahead of ours.
             self.begin(standing.start, Some(standing.end));
@@ -348,7 +348,7 @@ mod tests {
                             Step::Go(points, _) => {
                                 return self.flying[who].push((points, now));
                             }
-                            Step::Visit(need) => {
+                            Step::LedgerUpdate(need) => {
                                 let visit = self.hands[who].visit(need, now);
                                 let standing = self.account.visit(&visit);
                                 self.hands[who].take(&visit, &standing, instant);
@@ -455,7 +455,7 @@ mod tests {
         let price = RequestCost { cost, estimate: &estimate, page: None };
         estimate.learn(3);
         let mut step = |hand: &mut Reservations| match hand.step(price, now, instant) {
-            Step::Visit(need) => {
+            Step::LedgerUpdate(need) => {
                 let visit = hand.visit(need, now);
                 let standing = account.visit(&visit);
                 assert!(hand.take(&visit, &standing, instant));

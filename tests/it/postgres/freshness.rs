@@ -4,7 +4,7 @@ use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use weir::error::Kind;
 use weir::plan::Options;
-use weir::quota::account::Visit;
+use weir::quota::account::LedgerUpdate;
 use weir::quota::ledger::Ledger;
 use weir::quota::terms::{Budget, Terms};
 use weir::report::StreamStatus;
@@ -101,7 +101,7 @@ async fn the_ledger_has_a_fixed_place() {
     let now = Utc::now();
     for schema in ["raw", "mart"] {
         let options = PostgresOptions { schema: schema.to_owned(), ..database.options() };
-        let visit = Visit::new("ann", TERMS, now);
+        let visit = LedgerUpdate::new("ann", TERMS, now);
         PostgresLedger::new(options).visit(schema, &visit).await.unwrap();
     }
     let counted = "SELECT connection FROM _weir._weir_ledger ORDER BY 1";
