@@ -91,7 +91,7 @@ pub struct Told {
 
 /// What a process learns of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct LedgerReply {
     /// Start of the window.
     pub start: DateTime<Utc>,
     /// Its end.
@@ -163,7 +163,7 @@ impl LedgerUpdate {
     }
 }
 
-impl Standing {
+impl LedgerReply {
     /// What is true of this and the other.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
@@ -181,7 +181,7 @@ impl Standing {
 
 impl Account {
     /// Does what a visit asks for.
-    pub fn visit(&mut self, visit: &LedgerUpdate) -> Standing {
+    pub fn visit(&mut self, visit: &LedgerUpdate) -> LedgerReply {
         let Terms { per_window, window, budget, max_wait } = visit.terms;
         self.turn(window, visit.now);
         let same = visit.window == self.start;
@@ -213,7 +213,7 @@ impl Account {
         let (start, spent, hold) = (self.start, self.taken() + self.others, self.hold);
         let others = self.processes.iter().filter(|(name, _)| **name != visit.process);
         let held = others.map(|(_, one)| one.holds).sum();
-        Standing { start, end, granted, budget, spent, held, hold }
+        LedgerReply { start, end, granted, budget, spent, held, hold }
     }
 
     /// Forgets until when requests are held back, and what the server has said of the quota. What processes

@@ -11,7 +11,7 @@ use std::{
 
 use crate::error::Result;
 use crate::hash;
-use crate::quota::account::{Account, Balance, Look, Standing, LedgerUpdate};
+use crate::quota::account::{Account, Balance, Look, LedgerReply, LedgerUpdate};
 use async_trait::async_trait;
 
 /// Keeps accounts, by connection.
@@ -21,7 +21,7 @@ use async_trait::async_trait;
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// Takes points, gives points back, tells and learns what is known of the connection.
-    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<Standing>;
+    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<LedgerReply>;
 
     /// The account of a connection, as it is; `None` when there is none. Writes nothing.
     async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>>;
@@ -39,7 +39,7 @@ pub struct Memory(Mutex<BTreeMap<String, Account>>);
 
 #[async_trait]
 impl Ledger for Memory {
-    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<Standing> {
+    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<LedgerReply> {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(accounts.entry(connection.to_owned()).or_default().visit(visit))
     }
@@ -64,11 +64,11 @@ pub struct All(pub Vec<Arc<dyn Ledger>>);
 
 #[async_trait]
 impl Ledger for All {
-    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<Standing> {
+    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<LedgerReply> {
         let mut visit = visit.clone();
         let kept = visit.kept;
         let mut passed: Vec<(&Arc<dyn Ledger>, u64)> = Vec::new();
-        let mut least: Option<Standing> = None;
+        let mut least: Option<LedgerReply> = None;
         for ledger in &self.0 {
             let standing = ledger.visit(connection, &visit).await?;
             passed.push((ledger, standing.granted));

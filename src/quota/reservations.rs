@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::quota::account::{Standing, Told, LedgerUpdate, start_of};
+use crate::quota::account::{LedgerReply, Told, LedgerUpdate, start_of};
 use crate::quota::headers::Quota;
 use crate::quota::request_cost::RequestCost;
 use crate::quota::terms::Terms;
@@ -218,7 +218,7 @@ impl Reservations {
     }
 
     /// Takes what the ledger grants, and notes what it says. Returns whether the need was met.
-    pub(crate) fn take(&mut self, visit: &LedgerUpdate, standing: &Standing, instant: Instant) -> bool {
+    pub(crate) fn take(&mut self, visit: &LedgerUpdate, standing: &LedgerReply, instant: Instant) -> bool {
         if standing.start > self.start {
             // Somebody's clock is ahead of ours.
             self.begin(standing.start, Some(standing.end));

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Result};
 use crate::quota::account::Look;
-use crate::quota::account::{Account, Balance, Standing, LedgerUpdate};
+use crate::quota::account::{Account, Balance, LedgerReply, LedgerUpdate};
 use crate::quota::ledger::Ledger;
 use crate::write::storage::disk::failed;
 
@@ -45,7 +45,7 @@ impl LocalLedger {
 
 #[async_trait]
 impl Ledger for LocalLedger {
-    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<Standing> {
+    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<LedgerReply> {
         let path = self.path(connection);
         let visit = visit.clone();
         let done = tokio::task::spawn_blocking(move || {

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Statement};
 
 use crate::error::{Error, Result};
 use crate::quota::account::Look;
-use crate::quota::account::{Account, Balance, Standing, LedgerUpdate};
+use crate::quota::account::{Account, Balance, LedgerReply, LedgerUpdate};
 use crate::quota::ledger::Ledger;
 use crate::write::postgres::failure;
 use crate::write::postgres::name::TableName;
@@ -145,7 +145,7 @@ impl Link {
 
 #[async_trait]
 impl Ledger for PostgresLedger {
-    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<Standing> {
+    async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<LedgerReply> {
         let mut place = self.link.lock().await;
         // A cancelled visit leaves no connection with an open statement behind.
         let mut link = match place.take().filter(|link| !link.client.is_closed()) {
