@@ -73,7 +73,7 @@ pub struct LedgerUpdate {
     /// Points that it would like to have, at least as many.
     pub want: u64,
     /// What the server has said.
-    pub told: Told,
+    pub told: ServerLimits,
     /// No request of the connection may be sent before this time.
     pub hold: Option<DateTime<Utc>>,
     /// Whether this is its last visit.
@@ -82,7 +82,7 @@ pub struct LedgerUpdate {
 
 /// What a server has said of its quota in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct ServerLimits {
     /// Points in a window.
     pub limit: Option<u64>,
     /// Points that were spent by whomever.
@@ -156,7 +156,7 @@ impl LedgerUpdate {
             kept: 0,
             need: 0,
             want: 0,
-            told: Told::default(),
+            told: ServerLimits::default(),
             hold: None,
             leaves: false,
         }
@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn what_others_spend_is_no_part_of_the_budget_but_of_the_limit() {
         let mut account = Account::default();
-        let told = Told { limit: Some(1000), spent: Some(400) };
+        let told = ServerLimits { limit: Some(1000), spent: Some(400) };
         account.visit(&LedgerUpdate { told, ..ann(0, "15:30:00") });
         let share = Terms { budget: Budget::Share(0.5), ..TERMS };
         let mine = |need| LedgerUpdate { terms: share, leaves: true, ..bob(need, "15:30:00") };
@@ -395,16 +395,16 @@ mod tests {
     fn the_servers_word_counts_for_more() {
         let mut account = Account::default();
         // Of our 300, 100 are not spent: the server's 900 are 700 of others at least.
-        let told = Told { limit: Some(1000), spent: Some(900) };
+        let told = ServerLimits { limit: Some(1000), spent: Some(900) };
         account.visit(&LedgerUpdate { told, kept: 100, ..ann(200, "15:30:00") });
         assert_eq!(account.others, 700);
         assert_eq!(take(&mut account, 1, "15:30:00"), 0);
         // An answer that was late knows less.
-        let late = Told { limit: Some(1000), spent: Some(100) };
+        let late = ServerLimits { limit: Some(1000), spent: Some(100) };
         account.visit(&LedgerUpdate { told: late, kept: 100, ..ann(200, "15:30:00") });
         assert_eq!(account.others, 700);
         // There is more than the terms say, in the next window too.
-        let more = Told { limit: Some(5000), spent: None };
+        let more = ServerLimits { limit: Some(5000), spent: None };
         account.visit(&LedgerUpdate { told: more, leaves: true, ..ann(300, "15:30:00") });
         assert_eq!(take(&mut account, 4000, "15:30:00"), 4000);
         assert_eq!(take(&mut account, 5000, "16:00:00"), 5000);
@@ -486,7 +486,7 @@ mod tests {
     #[test]
     fn a_look_tells_what_a_visit_would_and_changes_nothing() {
         let mut account = Account::default();
-        let told = Told { limit: Some(5000), spent: Some(900) };
+        let told = ServerLimits { limit: Some(5000), spent: Some(900) };
         account.visit(&LedgerUpdate { told, kept: 100, ..ann(200, "15:30:00") });
         let before = account.clone();
         let look = |time| account.look(Look { window: TERMS.window, now: at(time) });
@@ -506,7 +506,7 @@ mod tests {
     #[test]
     fn an_account_survives_being_written_down() {
         let mut account = Account::default();
-        let (told, hold) = (Told { limit: Some(900), spent: Some(5) }, Some(at("15:40:00")));
+        let (told, hold) = (ServerLimits { limit: Some(900), spent: Some(5) }, Some(at("15:40:00")));
         account.visit(&LedgerUpdate { told, hold, ..ann(7, "15:30:00") });
         let text = serde_json::to_string(&account).unwrap();
         assert_eq!(serde_json::from_str::<Account>(&text).unwrap(), account);

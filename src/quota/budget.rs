@@ -52,7 +52,7 @@ pub(crate) struct PointsBudget {
     visiting: Arc<tokio::sync::Mutex<()>>,
     /// What was spent before the first stream was read.
     counted: u64,
-    /// Told when a request is settled.
+    /// ServerLimits when a request is settled.
     settled: Notify,
     story: Mutex<Story>,
 }

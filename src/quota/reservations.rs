@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::quota::account::{LedgerReply, Told, LedgerUpdate, start_of};
+use crate::quota::account::{LedgerReply, ServerLimits, LedgerUpdate, start_of};
 use crate::quota::headers::Quota;
 use crate::quota::request_cost::RequestCost;
 use crate::quota::terms::Terms;
@@ -44,7 +44,7 @@ pub(crate) struct Reservations {
     under_way: u64,
     requests: u64,
     /// What the server has said.
-    told: Told,
+    told: ServerLimits,
     /// No request may be sent before this time.
     pub(crate) hold: Option<DateTime<Utc>>,
     /// Whether no more requests are sent.
@@ -94,7 +94,7 @@ impl Reservations {
             unspent: 0,
             under_way: 0,
             requests: 0,
-            told: Told::default(),
+            told: ServerLimits::default(),
             hold: None,
             done: false,
             spent_now: 0,
@@ -495,7 +495,7 @@ mod tests {
             };
             hand.hear(&quota, now);
             assert_eq!(hand.hold, Some("2026-03-26T16:00:00Z".parse().unwrap()), "{reset}");
-            assert_eq!(hand.told, Told::default(), "{reset}");
+            assert_eq!(hand.told, ServerLimits::default(), "{reset}");
         }
     }
 
@@ -522,7 +522,7 @@ mod tests {
             ..Quota::default()
         };
         hand.hear(&burst, now);
-        assert_eq!(hand.told, Told::default());
+        assert_eq!(hand.told, ServerLimits::default());
         assert_eq!(hand.hold, Some(now + TimeDelta::seconds(2)));
         let quota = Quota { reset: Some("2026-03-26T16:00:00Z".parse().unwrap()), ..burst };
         hand.hear(&quota, now);
