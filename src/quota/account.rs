@@ -29,7 +29,7 @@ pub struct Account {
     /// Start of the window.
     pub start: DateTime<Utc>,
     /// Those who spend points.
-    pub processes: BTreeMap<String, Spender>,
+    pub processes: BTreeMap<String, ProcessUsage>,
     /// Points that processes have spent that are gone.
     pub spent: u64,
     /// Points that others have spent at least, by the server's word.
@@ -42,7 +42,7 @@ pub struct Account {
 
 /// A process that spends points.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spender {
+pub struct ProcessUsage {
     /// Points that it has spent in the window, when it visited last.
     pub spent: u64,
     /// Points that it may have spent since.
@@ -187,7 +187,7 @@ impl Account {
         let same = visit.window == self.start;
         let kept = if same { visit.kept } else { 0 };
         let spent = if same { visit.spent } else { 0 };
-        let spender = Spender { spent, holds: visit.under_way + kept, seen: visit.now };
+        let spender = ProcessUsage { spent, holds: visit.under_way + kept, seen: visit.now };
         self.processes.insert(visit.process.clone(), spender);
         self.limit = visit.told.limit.or(self.limit);
         let limit = self.limit.unwrap_or(per_window);
