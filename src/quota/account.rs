@@ -9,7 +9,7 @@ use crate::quota::terms::{Budget, Terms};
 
 /// When an account is looked at, and the length of its windows.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct LedgerQuery {
     /// Length of a window.
     pub window: TimeDelta,
     /// The time.
@@ -223,7 +223,7 @@ impl Account {
     }
 
     /// What there is in the window of this time, nobody having visited.
-    pub fn look(&self, Look { window, now }: Look) -> Balance {
+    pub fn look(&self, LedgerQuery { window, now }: LedgerQuery) -> Balance {
         let mut then = self.clone();
         then.turn(window, now);
         let end = then.start.checked_add_signed(window).unwrap_or(DateTime::<Utc>::MAX_UTC);
@@ -489,7 +489,7 @@ mod tests {
         let told = ServerLimits { limit: Some(5000), spent: Some(900) };
         account.visit(&LedgerUpdate { told, kept: 100, ..ann(200, "15:30:00") });
         let before = account.clone();
-        let look = |time| account.look(Look { window: TERMS.window, now: at(time) });
+        let look = |time| account.look(LedgerQuery { window: TERMS.window, now: at(time) });
         let balance = look("15:31:00");
         assert_eq!((balance.taken, balance.others, balance.limit), (300, 700, Some(5000)));
         let share = Terms { budget: Budget::Share(0.1), ..TERMS };

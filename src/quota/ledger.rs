@@ -11,7 +11,7 @@ use std::{
 
 use crate::error::Result;
 use crate::hash;
-use crate::quota::account::{Account, Balance, Look, LedgerReply, LedgerUpdate};
+use crate::quota::account::{Account, Balance, LedgerQuery, LedgerReply, LedgerUpdate};
 use async_trait::async_trait;
 
 /// Keeps accounts, by connection.
@@ -24,7 +24,7 @@ pub trait Ledger: Send + Sync {
     async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<LedgerReply>;
 
     /// The account of a connection, as it is; `None` when there is none. Writes nothing.
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>>;
+    async fn look(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>>;
 
     /// Lifts an account: see [`Account::lift`]. Returns whether there was one.
     async fn lift(&self, connection: &str) -> Result<bool>;
@@ -44,7 +44,7 @@ impl Ledger for Memory {
         Ok(accounts.entry(connection.to_owned()).or_default().visit(visit))
     }
 
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+    async fn look(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>> {
         let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(accounts.get(connection).map(|account| account.look(at)))
     }
@@ -86,7 +86,7 @@ impl Ledger for All {
         Ok(standing)
     }
 
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+    async fn look(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>> {
         let mut all: Option<Balance> = None;
         for ledger in &self.0 {
             let Some(balance) = ledger.look(connection, at).await? else { continue };

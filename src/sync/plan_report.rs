@@ -10,7 +10,7 @@ use crate::plan::{Plan, Run};
 use crate::planner::estimate;
 use crate::planner::estimate::{Expected, Naive};
 use crate::progress::saved::{OpenRun, SavedState};
-use crate::quota::account::Look;
+use crate::quota::account::LedgerQuery;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Ledger;
 use crate::report::Planned;
@@ -142,7 +142,7 @@ pub async fn forecast(
 /// What the ledger knows of the present hour.
 async fn hour(quota: &QuotaPlan, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<Option<Hour>> {
     let terms = quota.terms();
-    let balance = ledger.look(&quota.connection, Look { window: terms.window, now }).await?;
+    let balance = ledger.look(&quota.connection, LedgerQuery { window: terms.window, now }).await?;
     Ok(balance.map(|balance| Hour::new(&balance, &terms)))
 }
 

@@ -13,7 +13,7 @@ use crate::cli::{open, tokens, trust};
 use crate::connection::api_fields;
 use crate::error::{Error, Result};
 use crate::plan::quota_of;
-use crate::quota::account::Look;
+use crate::quota::account::LedgerQuery;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::{All, Ledger};
 use crate::sync::connection_test::look_up;
@@ -74,7 +74,7 @@ fn account(
 
 async fn show(name: &str, Account { quota, ledgers }: Account, shared: Shared) -> Result<Exit> {
     let terms = quota.terms();
-    let at = Look { window: terms.window, now: Utc::now() };
+    let at = LedgerQuery { window: terms.window, now: Utc::now() };
     let all = All(ledgers);
     let place = all.place(&quota.connection);
     let balance = all.look(&quota.connection, at).await?;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Result};
-use crate::quota::account::Look;
+use crate::quota::account::LedgerQuery;
 use crate::quota::account::{Account, Balance, LedgerReply, LedgerUpdate};
 use crate::quota::ledger::Ledger;
 use crate::write::storage::disk::failed;
@@ -55,7 +55,7 @@ impl Ledger for LocalLedger {
         done.map_err(|error| Error::target("the ledger task failed").because(error))?
     }
 
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+    async fn look(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>> {
         let path = self.path(connection);
         let done = tokio::task::spawn_blocking(move || read_file(&path)).await;
         let account =

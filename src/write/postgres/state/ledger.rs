@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Statement};
 
 use crate::error::{Error, Result};
-use crate::quota::account::Look;
+use crate::quota::account::LedgerQuery;
 use crate::quota::account::{Account, Balance, LedgerReply, LedgerUpdate};
 use crate::quota::ledger::Ledger;
 use crate::write::postgres::failure;
@@ -174,7 +174,7 @@ impl Ledger for PostgresLedger {
         Err(Error::target("other processes keep changing the ledger"))
     }
 
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+    async fn look(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>> {
         let client = self.pool.connect().await?;
         let failed = |error| failure::statement("the ledger cannot be read", &error);
         let Some(row) = client.query_opt(FIND, &[&TABLE, &WEIR_SCHEMA]).await.map_err(failed)?
@@ -193,7 +193,7 @@ impl Ledger for PostgresLedger {
     }
 
     async fn lift(&self, connection: &str) -> Result<bool> {
-        let at = Look { window: TimeDelta::hours(1), now: Utc::now() };
+        let at = LedgerQuery { window: TimeDelta::hours(1), now: Utc::now() };
         if self.look(connection, at).await?.is_none() {
             return Ok(false);
         }
