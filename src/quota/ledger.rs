@@ -60,10 +60,10 @@ impl Ledger for Memory {
 }
 
 /// Several ledgers: points are granted only when all of them grant them.
-pub struct All(pub Vec<Arc<dyn Ledger>>);
+pub struct CombinedLedger(pub Vec<Arc<dyn Ledger>>);
 
 #[async_trait]
-impl Ledger for All {
+impl Ledger for CombinedLedger {
     async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<LedgerReply> {
         let mut visit = visit.clone();
         let kept = visit.kept;
