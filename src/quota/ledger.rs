@@ -35,10 +35,10 @@ pub trait Ledger: Send + Sync {
 
 /// A ledger of this process alone.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<BTreeMap<String, Account>>);
+pub struct MemoryLedger(Mutex<BTreeMap<String, Account>>);
 
 #[async_trait]
-impl Ledger for Memory {
+impl Ledger for MemoryLedger {
     async fn visit(&self, connection: &str, visit: &LedgerUpdate) -> Result<LedgerReply> {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(accounts.entry(connection.to_owned()).or_default().visit(visit))

@@ -30,7 +30,7 @@ use crate::progress::saved::{Reach, SavedState, Way};
 use crate::progress::session::StateSession;
 use crate::queue::{Queue, Queues};
 use crate::quota::budget::PointsBudget;
-use crate::quota::ledger::Memory;
+use crate::quota::ledger::MemoryLedger;
 use crate::quota::pacing::Pacer;
 use crate::report::{Event, PointsReport, SliceError, StreamReport};
 use crate::run::outcome::Ended;
@@ -95,7 +95,7 @@ pub async fn run(
     }
     let (jitter, answered) = (Jitter::of(&run.id), AtomicU64::new(0));
     let session = Session::new(setup, rules, variables.clone());
-    let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
+    let ledger = ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let clock = (start.now, start.spent);
     let purse = quota.map(|quota| PointsBudget::new(quota, ledger, Arc::clone(&reporter), clock));
     let lockout = Lockout::default();

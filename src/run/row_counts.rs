@@ -25,7 +25,7 @@ use crate::planner::decide;
 use crate::progress::saved::{Counted, Reach, SavedState, Way};
 use crate::quota::budget::PointsBudget;
 use crate::quota::cost::QuotaPlan;
-use crate::quota::ledger::Memory;
+use crate::quota::ledger::MemoryLedger;
 use crate::quota::pacing::Pacer;
 use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::quota::terms::OnBudget;
@@ -102,7 +102,7 @@ fn client(
     cancel: CancellationToken,
     now: DateTime<Utc>,
 ) -> Client {
-    let ledger = services.ledger.clone().unwrap_or_else(|| Arc::new(Memory::default()));
+    let ledger = services.ledger.clone().unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let reporter = Arc::clone(&services.reporter);
     let purse = plan.quota.clone().map(|quota| {
         let quota = QuotaPlan { on_budget: OnBudget::Pause, ..quota };

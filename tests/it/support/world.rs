@@ -21,7 +21,7 @@ use weir::http::access::AccessHooks;
 use weir::http::exchange::{Request, Response, Transport, TransportError};
 use weir::plan::{Documents, Options as PlanOptions, Plan, Run};
 use weir::progress::saved::SavedState;
-use weir::quota::ledger::Memory as Ledger;
+use weir::quota::ledger::MemoryLedger as Ledger;
 use weir::replication::Replication;
 use weir::report::{Event, Recorded};
 use weir::run::services::Services;
@@ -30,7 +30,7 @@ use weir::state::{Change, Entries, Holder, Lock, Store};
 use weir::sync;
 use weir::sync::beginning::Beginning;
 use weir::sync::report::RunReport;
-use weir::write::memory::Memory;
+use weir::write::memory::MemoryLedger;
 use weir::write::{CommitInfo, Committed, ExistingTable, Leftovers, Table, Target, Watch, Writer};
 use weir::yaml::Document;
 use weir_sim::{Churn, Simulator};
@@ -106,7 +106,7 @@ impl Transport for Mortal<Simulator> {
 }
 
 #[async_trait]
-impl Target for Mortal<Memory> {
+impl Target for Mortal<MemoryLedger> {
     fn accepts(&self, table: &Table) -> Result<()> {
         self.inner.accepts(table)
     }
@@ -214,11 +214,11 @@ impl Store for Mortal<Arc<dyn Store>> {
 /// A tenant, what runs against it, and where its rows go.
 pub(crate) struct World {
     pub(crate) simulator: Simulator,
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryLedger,
     pub(crate) spec: Spec,
     pub(crate) fields: Fields,
     /// Keeps the state apart from the rows.
-    pub(crate) elsewhere: Option<Memory>,
+    pub(crate) elsewhere: Option<MemoryLedger>,
     pub(crate) options: PlanOptions,
     /// What all processes know of the points that were spent.
     ledger: Arc<Ledger>,
@@ -250,7 +250,7 @@ impl World {
         drop(clock);
         Self {
             simulator,
-            memory: Memory::new(),
+            memory: MemoryLedger::new(),
             spec: super::rig::confluence(),
             fields: super::rig::Rig::new(weir_sim::Options::default()).fields,
             elsewhere: None,
@@ -331,7 +331,7 @@ impl World {
             };
             Plan::new(documents, &self.options, run, &AccessHooks::default())
         };
-        let mortal = |inner: &Memory| Mortal { inner: inner.clone(), fate: Arc::clone(&fate) };
+        let mortal = |inner: &MemoryLedger| Mortal { inner: inner.clone(), fate: Arc::clone(&fate) };
         let state = self.elsewhere.as_ref().map(|memory| mortal(memory).store("life").unwrap());
         let services = Services {
             transport: Arc::new(Mortal { inner: self.simulator.clone(), fate: Arc::clone(&fate) }),
