@@ -27,7 +27,7 @@ use crate::plan::{Plan, Run};
 use crate::planner::{estimate, restart};
 use crate::progress::saved::{Reach, SavedState, StreamState, Way};
 use crate::progress::session::StateSession;
-use crate::quota::ledger::Memory;
+use crate::quota::ledger::MemoryLedger;
 use crate::report::{Event, NoticeKind, Planned, StreamReport};
 use crate::run;
 use crate::run::services::Services;
@@ -57,7 +57,7 @@ pub async fn run(
 ) -> Result<RunReport> {
     let started = Instant::now();
     let plan = prepare(beginning.run())?;
-    let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
+    let ledger = services.ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let services = Services { ledger: Some(ledger), ..services };
     let watch = Watch { reporter: Arc::clone(&services.reporter), cancel: services.cancel.clone() };
     services.target.set_watch(watch);
