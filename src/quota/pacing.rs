@@ -55,12 +55,12 @@ struct Turns {
 
 /// A place among the requests under way; given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConcurrencyPermit {
     permit: Option<OwnedSemaphorePermit>,
     flow: Arc<Mutex<Flow>>,
 }
 
-impl Drop for Place {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
         let mut flow = self.flow.lock().unwrap_or_else(PoisonError::into_inner);
         if flow.owed > 0
@@ -110,7 +110,7 @@ impl Pacer {
     }
 
     /// Waits for a place and a turn, first come, first served.
-    pub async fn enter(&self) -> Place {
+    pub async fn enter(&self) -> ConcurrencyPermit {
         let permit = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
             let now = Instant::now();
@@ -132,8 +132,8 @@ impl Pacer {
         turns.paused_until = turns.paused_until.max(Some(until));
     }
 
-    fn place(&self, permit: Option<OwnedSemaphorePermit>) -> Place {
-        Place { permit, flow: Arc::clone(&self.flow) }
+    fn place(&self, permit: Option<OwnedSemaphorePermit>) -> ConcurrencyPermit {
+        ConcurrencyPermit { permit, flow: Arc::clone(&self.flow) }
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
