@@ -28,7 +28,7 @@ const SLOWER: Duration = Duration::from_millis(200);
 pub struct Pacer {
     places: Arc<Semaphore>,
     interval: Duration,
-    turns: Mutex<Turns>,
+    turns: Mutex<Schedule>,
     flow: Arc<Mutex<Flow>>,
 }
 
@@ -46,7 +46,7 @@ struct Flow {
 }
 
 #[derive(Debug, Default)]
-struct Turns {
+struct Schedule {
     /// Time of the next free turn.
     next: Option<Instant>,
     /// No turn before this time.
@@ -136,7 +136,7 @@ impl Pacer {
         ConcurrencyPermit { permit, flow: Arc::clone(&self.flow) }
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns> {
+    fn turns(&self) -> MutexGuard<'_, Schedule> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,7 +180,7 @@ impl Flow {
     }
 }
 
-impl Turns {
+impl Schedule {
     /// Takes the next turn and returns the time until it comes.
     fn take(&mut self, now: Instant, interval: Duration) -> Duration {
         let free = self.next.unwrap_or(now).max(now);
