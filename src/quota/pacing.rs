@@ -29,12 +29,12 @@ pub struct Pacer {
     places: Arc<Semaphore>,
     interval: Duration,
     turns: Mutex<Schedule>,
-    flow: Arc<Mutex<Flow>>,
+    flow: Arc<Mutex<AdaptiveLimit>>,
 }
 
 /// How many requests may be under way, by what came of the last ones.
 #[derive(Debug)]
-struct Flow {
+struct AdaptiveLimit {
     most: f64,
     allowed: f64,
     /// Places that are to go when they are given back.
@@ -57,7 +57,7 @@ struct Schedule {
 #[derive(Debug)]
 pub struct ConcurrencyPermit {
     permit: Option<OwnedSemaphorePermit>,
-    flow: Arc<Mutex<Flow>>,
+    flow: Arc<Mutex<AdaptiveLimit>>,
 }
 
 impl Drop for ConcurrencyPermit {
@@ -79,7 +79,7 @@ impl Pacer {
         let interval = requests_per_second
             .filter(|rate| *rate > 0.0)
             .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
-        let flow = Flow {
+        let flow = AdaptiveLimit {
             most: f64::from(concurrency.max(1)),
             allowed: f64::from(concurrency.max(1)),
             owed: 0,
@@ -141,7 +141,7 @@ impl Pacer {
     }
 }
 
-impl Flow {
+impl AdaptiveLimit {
     /// Whole places; at least one.
     fn places(&self) -> usize {
         #[expect(
