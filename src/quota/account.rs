@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::quota::terms::{Budget, Terms};
+use crate::quota::terms::{BudgetLimit, Terms};
 
 /// When an account is looked at, and the length of its windows.
 #[derive(Clone, Copy, Debug)]
@@ -287,7 +287,7 @@ impl Terms {
     /// Terms of which all may be spent.
     pub fn hourly(per_window: u64) -> Self {
         let hour = TimeDelta::hours(1);
-        Self { per_window, window: hour, budget: Budget::default(), max_wait: hour }
+        Self { per_window, window: hour, budget: BudgetLimit::default(), max_wait: hour }
     }
 }
 
@@ -302,7 +302,7 @@ mod tests {
     const TERMS: Terms = Terms {
         per_window: 1000,
         window: TimeDelta::hours(1),
-        budget: Budget::Share(1.0),
+        budget: BudgetLimit::Share(1.0),
         max_wait: TimeDelta::hours(1),
     };
 
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_budget_leaves_the_rest_to_others() {
         let mut account = Account::default();
-        let share = Terms { budget: Budget::Share(0.6), ..TERMS };
+        let share = Terms { budget: BudgetLimit::Share(0.6), ..TERMS };
         let mine = |need| LedgerUpdate { terms: share, leaves: true, ..bob(need, "15:30:00") };
         assert_eq!(account.visit(&mine(600)).granted, 600);
         assert_eq!(account.visit(&mine(1)).granted, 0);
@@ -377,7 +377,7 @@ mod tests {
         let mut account = Account::default();
         let told = ServerLimits { limit: Some(1000), spent: Some(400) };
         account.visit(&LedgerUpdate { told, ..ann(0, "15:30:00") });
-        let share = Terms { budget: Budget::Share(0.5), ..TERMS };
+        let share = Terms { budget: BudgetLimit::Share(0.5), ..TERMS };
         let mine = |need| LedgerUpdate { terms: share, leaves: true, ..bob(need, "15:30:00") };
         assert_eq!(account.visit(&mine(500)).granted, 500);
         assert_eq!(take(&mut account, 101, "15:30:00"), 0);
@@ -492,7 +492,7 @@ mod tests {
         let look = |time| account.look(LedgerQuery { window: TERMS.window, now: at(time) });
         let balance = look("15:31:00");
         assert_eq!((balance.taken, balance.others, balance.limit), (300, 700, Some(5000)));
-        let share = Terms { budget: Budget::Share(0.1), ..TERMS };
+        let share = Terms { budget: BudgetLimit::Share(0.1), ..TERMS };
         assert_eq!((balance.left(&TERMS), balance.left(&share)), (4000, 200));
         // The limit is known in the next hour, too; then nothing of it is spent.
         assert_eq!((look("18:00:00").left(&TERMS), look("18:00:00").end), (5000, at("19:00:00")));

@@ -248,7 +248,7 @@ mod tests {
     use crate::quota::account::Account;
     use crate::quota::cost::Cost;
     use crate::quota::request_cost::ObjectEstimate;
-    use crate::quota::terms::Budget;
+    use crate::quota::terms::BudgetLimit;
 
     const LIMIT: u64 = 10_000;
 
@@ -298,7 +298,7 @@ mod tests {
     }
 
     impl Play {
-        fn new(budget: Budget) -> Self {
+        fn new(budget: BudgetLimit) -> Self {
             let terms = Terms { budget, ..Terms::hourly(LIMIT) };
             let mut play = Self {
                 now: "2026-03-26T15:40:00Z".parse().unwrap(),
@@ -417,7 +417,7 @@ mod tests {
         fn what_all_spend_in_an_hour_is_never_more_than_the_budget(
             acts in acts(), points in prop_oneof![Just(LIMIT), 1..LIMIT]
         ) {
-            let budget = Budget::Points(points);
+            let budget = BudgetLimit::Points(points);
             let mut play = Play::new(budget);
             for (who, act) in &acts {
                 play.act(*who, act);
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn all_processes_together_use_what_they_may() {
         // The last one that has nothing under way has all that is left.
-        let mut play = Play::new(Budget::Share(0.9));
+        let mut play = Play::new(BudgetLimit::Share(0.9));
         for round in 0..4_000 {
             play.act(round % 3, &Act::Send(250));
             play.act(round % 3, &Act::Answer(0, 100, true));
@@ -448,7 +448,7 @@ mod tests {
     fn no_request_is_sent_that_may_cost_more_than_the_run_has_left() {
         let now = "2026-03-26T15:40:00Z".parse().unwrap();
         let (instant, mut account) = (Instant::now(), Account::default());
-        let terms = Terms { budget: Budget::Points(3_600), ..Terms::hourly(LIMIT) };
+        let terms = Terms { budget: BudgetLimit::Points(3_600), ..Terms::hourly(LIMIT) };
         let mut hand = Reservations::new("one".to_owned(), terms, Some(600));
         let cost = Cost { base: 1, object: 1, carrier: 1 };
         let estimate = ObjectEstimate::new(250);
@@ -483,7 +483,7 @@ mod tests {
     #[test]
     fn a_reset_beyond_the_window_is_not_believed() {
         for reset in ["9999-12-31T23:59:59Z", "2026-03-26T16:45:00Z"] {
-            let mut play = Play::new(Budget::default());
+            let mut play = Play::new(BudgetLimit::default());
             let now = play.now;
             let hand = &mut play.hands[0];
             let quota = Quota {
@@ -501,7 +501,7 @@ mod tests {
 
     #[test]
     fn no_wait_is_longer_than_the_longest() {
-        let mut play = Play::new(Budget::default());
+        let mut play = Play::new(BudgetLimit::default());
         let now = play.now;
         let hand = &mut play.hands[0];
         hand.terms.max_wait = TimeDelta::minutes(5);
@@ -511,7 +511,7 @@ mod tests {
 
     #[test]
     fn limits_of_another_kind_are_not_taken_for_the_quota() {
-        let mut play = Play::new(Budget::default());
+        let mut play = Play::new(BudgetLimit::default());
         let now = play.now;
         let hand = &mut play.hands[0];
         let burst = Quota {

@@ -15,7 +15,7 @@ pub struct Terms {
     /// the UTC hour).
     pub window: TimeDelta,
     /// What may be spent of them here.
-    pub budget: Budget,
+    pub budget: BudgetLimit,
     /// Longest time for which the ledger holds requests back, whatever a server asks for.
     pub max_wait: TimeDelta,
 }
@@ -23,20 +23,20 @@ pub struct Terms {
 /// What may be spent of a quota in a window: a share of it, `60%`, or so many points, `20000`. The rest
 /// is for others.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Budget {
+pub enum BudgetLimit {
     /// Share, above 0 and up to 1.
     Share(f64),
     /// Points.
     Points(u64),
 }
 
-impl Default for Budget {
+impl Default for BudgetLimit {
     fn default() -> Self {
         Self::Share(1.0)
     }
 }
 
-impl Budget {
+impl BudgetLimit {
     /// Points of a quota that may be spent.
     pub fn of(self, limit: u64) -> u64 {
         match self {
@@ -63,7 +63,7 @@ impl Budget {
     }
 }
 
-impl fmt::Display for Budget {
+impl fmt::Display for BudgetLimit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Share(share) => write!(formatter, "{}%", share * 100.0),
@@ -72,27 +72,27 @@ impl fmt::Display for Budget {
     }
 }
 
-impl<'de> Deserialize<'de> for Budget {
+impl<'de> Deserialize<'de> for BudgetLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
-            type Value = Budget;
+            type Value = BudgetLimit;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a share such as `60%`, or a number of points")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Budget, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<BudgetLimit, E> {
                 let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
-                Budget::parse(text).ok_or_else(wrong)
+                BudgetLimit::parse(text).ok_or_else(wrong)
             }
 
-            fn visit_u64<E: de::Error>(self, points: u64) -> Result<Budget, E> {
+            fn visit_u64<E: de::Error>(self, points: u64) -> Result<BudgetLimit, E> {
                 let wrong = || E::invalid_value(de::Unexpected::Unsigned(points), &self);
-                (points > 0).then_some(Budget::Points(points)).ok_or_else(wrong)
+                (points > 0).then_some(BudgetLimit::Points(points)).ok_or_else(wrong)
             }
 
-            fn visit_i64<E: de::Error>(self, points: i64) -> Result<Budget, E> {
+            fn visit_i64<E: de::Error>(self, points: i64) -> Result<BudgetLimit, E> {
                 let wrong = || E::invalid_value(de::Unexpected::Signed(points), &self);
                 let points = u64::try_from(points).map_err(|_| wrong())?;
                 self.visit_u64(points)
@@ -102,9 +102,9 @@ impl<'de> Deserialize<'de> for Budget {
     }
 }
 
-impl JsonSchema for Budget {
+impl JsonSchema for BudgetLimit {
     fn schema_name() -> Cow<'static, str> {
-        "Budget".into()
+        "BudgetLimit".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
@@ -135,14 +135,14 @@ mod tests {
 
     #[test]
     fn a_budget_is_a_share_or_a_number_of_points() {
-        assert_eq!(Budget::parse("60%"), Some(Budget::Share(0.6)));
-        assert_eq!(Budget::parse(" 12.5 % "), Some(Budget::Share(0.125)));
-        assert_eq!(Budget::parse("20000"), Some(Budget::Points(20_000)));
+        assert_eq!(BudgetLimit::parse("60%"), Some(BudgetLimit::Share(0.6)));
+        assert_eq!(BudgetLimit::parse(" 12.5 % "), Some(BudgetLimit::Share(0.125)));
+        assert_eq!(BudgetLimit::parse("20000"), Some(BudgetLimit::Points(20_000)));
         for wrong in ["0%", "101%", "-5%", "0", "much", "60 percent", ""] {
-            assert_eq!(Budget::parse(wrong), None, "{wrong}");
+            assert_eq!(BudgetLimit::parse(wrong), None, "{wrong}");
         }
-        assert_eq!(Budget::Share(0.6).of(65_000), 39_000);
-        assert_eq!(Budget::Points(20_000).of(65_000), 20_000);
-        assert_eq!(Budget::Points(20_000).of(5_000), 5_000, "the quota itself is a limit too");
+        assert_eq!(BudgetLimit::Share(0.6).of(65_000), 39_000);
+        assert_eq!(BudgetLimit::Points(20_000).of(65_000), 20_000);
+        assert_eq!(BudgetLimit::Points(20_000).of(5_000), 5_000, "the quota itself is a limit too");
     }
 }

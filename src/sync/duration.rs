@@ -151,7 +151,7 @@ fn float(number: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::terms::Budget;
+    use crate::quota::terms::BudgetLimit;
 
     fn pace(requests: u64, points: u64, rate: Option<f64>, allowed: Option<u64>) -> Pace {
         let now = "2026-10-01T09:40:00Z".parse().unwrap();
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_hour_knows_what_is_left_for_a_run() {
-        let terms = Terms { budget: Budget::Share(0.5), ..Terms::hourly(1_000) };
+        let terms = Terms { budget: BudgetLimit::Share(0.5), ..Terms::hourly(1_000) };
         let now: DateTime<Utc> = "2026-10-01T09:40:00Z".parse().unwrap();
         let end = "2026-10-01T10:00:00Z".parse().unwrap();
         let balance = Balance { taken: 300, others: 100, limit: None, end, hold: None };

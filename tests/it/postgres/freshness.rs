@@ -6,7 +6,7 @@ use weir::error::Kind;
 use weir::plan::Options;
 use weir::quota::account::LedgerUpdate;
 use weir::quota::ledger::Ledger;
-use weir::quota::terms::{Budget, Terms};
+use weir::quota::terms::{BudgetLimit, Terms};
 use weir::report::StreamStatus;
 use weir::state::Holder;
 use weir::sync::beginning::Beginning;
@@ -82,7 +82,7 @@ async fn whoever_is_kept_out_is_told_that_it_is_busy() {
 const TERMS: Terms = Terms {
     per_window: 1000,
     window: TimeDelta::hours(1),
-    budget: Budget::Share(1.0),
+    budget: BudgetLimit::Share(1.0),
     max_wait: TimeDelta::hours(1),
 };
 
