@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for BudgetLimit {
 
 impl JsonSchema for BudgetLimit {
     fn schema_name() -> Cow<'static, str> {
-        "BudgetLimit".into()
+        "Budget".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
