@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::error::{Error, Kind, Result};
 use crate::quota::cost::QuotaPlan;
-use crate::quota::headers::Quota;
+use crate::quota::headers::ReportedQuota;
 use crate::quota::ledger::Ledger;
 use crate::quota::request_cost::RequestCost;
 use crate::quota::reservations::{Reservations, Reserved, Step};
@@ -206,7 +206,7 @@ impl PointsBudget {
         let mut hand = self.hand();
         let hold = hand.hold;
         hand.settle(reserved, cost, now);
-        if let Some(quota) = headers.and_then(|headers| Quota::read(headers, now)) {
+        if let Some(quota) = headers.and_then(|headers| ReportedQuota::read(headers, now)) {
             hand.hear(&quota, now);
         }
         // What nobody needs any more must be given back.

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use crate::quota::account::{LedgerReply, ServerLimits, LedgerUpdate, start_of};
-use crate::quota::headers::Quota;
+use crate::quota::headers::ReportedQuota;
 use crate::quota::request_cost::RequestCost;
 use crate::quota::terms::Terms;
 
@@ -156,7 +156,7 @@ impl Reservations {
 
     /// Takes note of what the server says of the quota. Headers may tell of other limits too, of a
     /// second for example: those end at another time.
-    pub(crate) fn hear(&mut self, quota: &Quota, now: DateTime<Utc>) {
+    pub(crate) fn hear(&mut self, quota: &ReportedQuota, now: DateTime<Utc>) {
         if !quota.binding {
             return;
         }
@@ -383,12 +383,12 @@ mod tests {
                     let hour = self.hour();
                     *self.others.entry(hour).or_default() += more;
                     let all = self.others[&hour] + self.ours.get(&hour).copied().unwrap_or(0);
-                    let quota = Quota {
+                    let quota = ReportedQuota {
                         limit: Some(LIMIT),
                         remaining: Some(LIMIT.saturating_sub(all).max(1)),
                         reset: hour.checked_add_signed(self.terms.window),
                         binding: true,
-                        ..Quota::default()
+                        ..ReportedQuota::default()
                     };
                     self.hands[who].hear(&quota, self.now);
                 }
@@ -486,12 +486,12 @@ mod tests {
             let mut play = Play::new(BudgetLimit::default());
             let now = play.now;
             let hand = &mut play.hands[0];
-            let quota = Quota {
+            let quota = ReportedQuota {
                 limit: Some(7),
                 remaining: Some(0),
                 reset: Some(reset.parse().unwrap()),
                 binding: true,
-                ..Quota::default()
+                ..ReportedQuota::default()
             };
             hand.hear(&quota, now);
             assert_eq!(hand.hold, Some("2026-03-26T16:00:00Z".parse().unwrap()), "{reset}");
@@ -514,17 +514,17 @@ mod tests {
         let mut play = Play::new(BudgetLimit::default());
         let now = play.now;
         let hand = &mut play.hands[0];
-        let burst = Quota {
+        let burst = ReportedQuota {
             limit: Some(5),
             remaining: Some(0),
             reset: Some(now + TimeDelta::seconds(2)),
             binding: true,
-            ..Quota::default()
+            ..ReportedQuota::default()
         };
         hand.hear(&burst, now);
         assert_eq!(hand.told, ServerLimits::default());
         assert_eq!(hand.hold, Some(now + TimeDelta::seconds(2)));
-        let quota = Quota { reset: Some("2026-03-26T16:00:00Z".parse().unwrap()), ..burst };
+        let quota = ReportedQuota { reset: Some("2026-03-26T16:00:00Z".parse().unwrap()), ..burst };
         hand.hear(&quota, now);
         assert_eq!((hand.told.limit, hand.hold), (Some(5), quota.reset));
     }
