@@ -23,7 +23,7 @@ use crate::http::exchange::{Request, Response, StatusCode, TransportError, Url};
 use crate::http::lockout::{Refused, Suspicion, is_html, suspicion};
 use crate::http::response_rules::{Attempt, Outcome, Verdict};
 use crate::http::session::{FUTILE, StepPlan, captured, step_request};
-use crate::quota::cost::Cost;
+use crate::quota::cost::PointRates;
 use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::spec::{Meaning, Then};
@@ -267,7 +267,7 @@ impl Client {
             need: Need::Session,
             leaves: false,
             shared: false,
-            price: RequestCost { cost: Cost::default(), estimate: &ObjectEstimate::new(0), page: None },
+            price: RequestCost { cost: PointRates::default(), estimate: &ObjectEstimate::new(0), page: None },
             stream: "setup",
             stats: &stats,
             rules: &self.session.rules,

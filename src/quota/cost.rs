@@ -33,9 +33,9 @@ impl QuotaPlan {
     }
 }
 
-/// Cost of requests, in points. All zero without a quota.
+/// PointRates of requests, in points. All zero without a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
+pub struct PointRates {
     /// Points of each request, in addition to those of its records.
     pub base: u64,
     /// Points of each returned record.

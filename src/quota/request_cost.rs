@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::quota::cost::Cost;
+use crate::quota::cost::PointRates;
 
 /// Part of a budget, one in so many, up to which a request reserves what it may cost at most. Where one
 /// request may cost more, reserving all that would leave too much of the budget unused in the end.
@@ -11,7 +11,7 @@ const PART: u64 = 36;
 /// What a request costs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestCost<'call> {
-    pub(crate) cost: Cost,
+    pub(crate) cost: PointRates,
     pub(crate) estimate: &'call ObjectEstimate,
     /// Objects that the page has which is asked for, where the request takes a size.
     pub(crate) page: Option<u32>,
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_request_reserves_what_it_may_cost_but_of_a_small_budget_what_it_has_cost() {
-        let cost = Cost { base: 1, object: 2, carrier: 1 };
+        let cost = PointRates { base: 1, object: 2, carrier: 1 };
         let estimate = ObjectEstimate::new(250);
         let price = RequestCost { cost, estimate: &estimate, page: None };
         assert_eq!(price.reserve(65_000), 501);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_no_page_limits_is_guessed_from_what_came() {
-        let cost = Cost { base: 1, object: 1, carrier: 1 };
+        let cost = PointRates { base: 1, object: 1, carrier: 1 };
         let estimate = ObjectEstimate::guessed(1_100);
         let price = RequestCost { cost, estimate: &estimate, page: None };
         assert_eq!(price.most(), 1_101);

@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::quota::account::Account;
-    use crate::quota::cost::Cost;
+    use crate::quota::cost::PointRates;
     use crate::quota::request_cost::ObjectEstimate;
     use crate::quota::terms::BudgetLimit;
 
@@ -337,7 +337,7 @@ mod tests {
         }
 
         fn act(&mut self, who: usize, act: &Act) {
-            let cost = Cost { base: 1, object: 1, carrier: 1 };
+            let cost = PointRates { base: 1, object: 1, carrier: 1 };
             match *act {
                 Act::Send(objects) => {
                     let estimate = ObjectEstimate::new(objects);
@@ -450,7 +450,7 @@ mod tests {
         let (instant, mut account) = (Instant::now(), Account::default());
         let terms = Terms { budget: BudgetLimit::Points(3_600), ..Terms::hourly(LIMIT) };
         let mut hand = Reservations::new("one".to_owned(), terms, Some(600));
-        let cost = Cost { base: 1, object: 1, carrier: 1 };
+        let cost = PointRates { base: 1, object: 1, carrier: 1 };
         let estimate = ObjectEstimate::new(250);
         let price = RequestCost { cost, estimate: &estimate, page: None };
         estimate.learn(3);

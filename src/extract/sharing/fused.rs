@@ -28,7 +28,7 @@ use crate::http::request::{add_headers, url_of};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::Way;
-use crate::quota::cost::Cost;
+use crate::quota::cost::PointRates;
 use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::spec::Then;
@@ -322,7 +322,7 @@ impl Group {
         let stats = stats.unwrap_or_else(|| Arc::clone(&shared.stats));
         // What the records inside cost differs from stream to stream: they are counted in points.
         let own = shared.plan.cost;
-        let cost = Cost { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
+        let cost = PointRates { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
         let call = Call {
             stream: stream.unwrap_or(&shared.plan.name),
             stats: &stats,
