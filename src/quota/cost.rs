@@ -33,7 +33,7 @@ impl QuotaPlan {
     }
 }
 
-/// PointRates of requests, in points. All zero without a quota.
+/// Cost of requests, in points. All zero without a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PointRates {
     /// Points of each request, in addition to those of its records.

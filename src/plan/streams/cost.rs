@@ -89,7 +89,7 @@ impl<'plan> Draft<'plan> {
         }))
     }
 
-    /// PointRates of a stream's requests.
+    /// Cost of a stream's requests.
     pub(crate) fn cost(&self, stream: &Stream) -> Result<PointRates> {
         let Some(points) = self.points()? else { return Ok(PointRates::default()) };
         let class = stream.cost.as_ref().and_then(|class| points.record.get(class));

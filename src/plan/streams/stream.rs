@@ -33,7 +33,7 @@ pub struct StreamPlan {
     pub wanted: Option<usize>,
     /// Rules for responses.
     pub rules: Rules,
-    /// PointRates of its requests.
+    /// Cost of its requests.
     pub cost: PointRates,
     /// The request for the number of its records.
     pub count: Option<CountPlan>,
