@@ -6,7 +6,7 @@ use crate::cli::output::printer;
 use crate::connection::{Connection, FileLock, Origin, lock};
 use crate::error::Result;
 use crate::http::access::AccessHooks;
-use crate::http::auth::{Keeper, Turn};
+use crate::http::auth::{RefreshTokenStore, Turn};
 use crate::secret::Secret;
 
 /// What OAuth 2.0 needs of the program for this connection.
@@ -39,7 +39,7 @@ struct Held {
 /// What is defined elsewhere cannot be replaced.
 struct Elsewhere;
 
-impl Keeper for Kept {
+impl RefreshTokenStore for Kept {
     fn turn(&self, field: &str) -> Result<Option<Box<dyn Turn>>> {
         let Some(file) = &self.file else { return Ok(Some(Box::new(Elsewhere))) };
         let Some(lock) = lock(file)? else { return Ok(None) };

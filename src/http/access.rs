@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::error::{Error, Kind, Result};
-use crate::http::auth::{Auth, Keeper, OnDeviceCode, TokenSource};
+use crate::http::auth::{Auth, RefreshTokenStore, OnDeviceCode, TokenSource};
 use crate::http::exchange::{HeaderName, HeaderValue, Url};
 use crate::secret::{Secret, hide};
 use crate::spec::{AuthChoice, Fields, OAuth2, Spec};
@@ -17,7 +17,7 @@ use crate::template::{Expression, Scope, Template, TemplateError, Value};
 #[derive(Clone)]
 pub struct AccessHooks {
     /// Store of refresh tokens that the server replaces at each use.
-    pub keeper: Option<Arc<dyn Keeper>>,
+    pub keeper: Option<Arc<dyn RefreshTokenStore>>,
     /// See [`OnDeviceCode`].
     pub on_device_code: OnDeviceCode,
 }

@@ -102,7 +102,7 @@ fn sensitive(value: &Secret) -> Result<HeaderValue> {
 }
 
 /// Keeps a refresh token that the server replaces whenever it is used: the old one is dead from then on.
-pub trait Keeper: Send + Sync {
+pub trait RefreshTokenStore: Send + Sync {
     /// The right to use the token in this field of the connection; `None` while another process has it.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ pub struct TokenSource {
     /// The connection's field with the refresh token, when the server replaces that.
     pub rotating: Option<String>,
     /// Where such a token is kept; `None`: nowhere but here.
-    pub keeper: Option<Arc<dyn Keeper>>,
+    pub keeper: Option<Arc<dyn RefreshTokenStore>>,
     /// See [`OnDeviceCode`].
     pub on_device_code: OnDeviceCode,
     /// The present token.
