@@ -107,11 +107,11 @@ pub trait RefreshTokenStore: Send + Sync {
     ///
     /// # Errors
     /// The token's place cannot be read.
-    fn turn(&self, field: &str) -> Result<Option<Box<dyn Turn>>>;
+    fn turn(&self, field: &str) -> Result<Option<Box<dyn TokenLease>>>;
 }
 
 /// The right to use a refresh token, until it is dropped.
-pub trait Turn: Send {
+pub trait TokenLease: Send {
     /// The token as it is now; `None` when no other can take its place.
     fn token(&self) -> Option<Secret>;
 
@@ -250,7 +250,7 @@ impl TokenSource {
     }
 
     /// The right to use a refresh token that rotates; `None` where it does not, or nobody keeps it.
-    async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
+    async fn turn(&self) -> Result<Option<Box<dyn TokenLease>>> {
         let (Some(field), Some(keeper)) = (&self.rotating, &self.keeper) else { return Ok(None) };
         let deadline = Instant::now() + TURN_PATIENCE;
         loop {
