@@ -188,9 +188,9 @@ struct DeviceAnswer {
     interval: Option<u64>,
 }
 
-/// Refusal of a token endpoint (RFC 6749 §5.2).
+/// TokenRefusal of a token endpoint (RFC 6749 §5.2).
 #[derive(Deserialize)]
-struct Refusal {
+struct TokenRefusal {
     error: String,
 }
 
@@ -281,7 +281,7 @@ impl TokenSource {
         let device: DeviceAnswer = self
             .post(transport, url, &[])
             .await?
-            .map_err(|refusal: Refusal| refused(&refusal.error))?;
+            .map_err(|refusal: TokenRefusal| refused(&refusal.error))?;
         (self.on_device_code)(&device.verification_uri, &device.user_code);
         let mut interval = Duration::from_secs(device.interval.unwrap_or(5));
         let deadline = Instant::now() + DEVICE_PATIENCE;
@@ -306,7 +306,7 @@ impl TokenSource {
         transport: &dyn Transport,
         url: &Url,
         form: &[(&str, &str)],
-    ) -> Result<Result<T, Refusal>> {
+    ) -> Result<Result<T, TokenRefusal>> {
         let request = self.request(url, form)?;
         let host = url.host_str().unwrap_or_default();
         let response = answered(transport, &request).await?;
@@ -320,7 +320,7 @@ impl TokenSource {
             return Ok(Ok(answer));
         }
         let refusal = serde_json::from_slice(body)
-            .unwrap_or_else(|_| Refusal { error: format!("status {}", response.status.as_u16()) });
+            .unwrap_or_else(|_| TokenRefusal { error: format!("status {}", response.status.as_u16()) });
         Ok(Err(refusal))
     }
 
