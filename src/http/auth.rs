@@ -129,7 +129,7 @@ pub type OnDeviceCode = Arc<dyn Fn(&str, &str) + Send + Sync>;
 pub struct TokenSource {
     /// Grant.
     pub grant: OAuth2Grant,
-    /// Token endpoint.
+    /// AccessToken endpoint.
     pub token_url: Url,
     /// Device authorization endpoint (RFC 8628).
     pub device_url: Option<Url>,
@@ -152,7 +152,7 @@ pub struct TokenSource {
     /// See [`OnDeviceCode`].
     pub on_device_code: OnDeviceCode,
     /// The present token.
-    pub current: Mutex<Option<Token>>,
+    pub current: Mutex<Option<AccessToken>>,
 }
 
 impl std::fmt::Debug for TokenSource {
@@ -163,7 +163,7 @@ impl std::fmt::Debug for TokenSource {
 
 /// An access token and the time at which it should be renewed.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub struct AccessToken {
     value: Secret,
     renew_at: Instant,
 }
@@ -216,7 +216,7 @@ impl TokenSource {
         let lifetime =
             answer.expires_in.map_or(LIFETIME, Duration::from_secs).min(LONGEST_LIFETIME);
         let renew_at = Instant::now() + lifetime.saturating_sub(MARGIN).max(lifetime / 2);
-        let token = Token { value: Secret::new(answer.access_token), renew_at };
+        let token = AccessToken { value: Secret::new(answer.access_token), renew_at };
         if let (Some(latest), Ok(mut slot)) = (answer.refresh_token, self.refresh_token.lock()) {
             *slot = Some(Secret::new(latest));
         }
