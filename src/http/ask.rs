@@ -21,7 +21,7 @@ use crate::http::call::{Call, Need};
 use crate::http::client::Client;
 use crate::http::exchange::{Request, Response, StatusCode, TransportError, Url};
 use crate::http::lockout::{Refused, Suspicion, is_html, suspicion};
-use crate::http::response_rules::{Attempt, Outcome, Verdict};
+use crate::http::response_rules::{Attempt, Outcome, RetryDecision};
 use crate::http::session::{FUTILE, StepPlan, captured, step_request};
 use crate::quota::cost::PointRates;
 use crate::quota::request_cost::{ObjectEstimate, RequestCost};
@@ -90,18 +90,18 @@ impl Client {
                 continue;
             }
             let verdict = match self.decide(call, &answered, number).await? {
-                Verdict::Retry { wait, asked } => {
+                RetryDecision::Retry { wait, asked } => {
                     self.note_retry(call, &answered, wait, number);
                     self.wait(wait, asked || is_too_many(&answered)).await?;
                     continue;
                 }
-                Verdict::Give { .. } if is_heavy(&answered) && (call.narrow)() => {
+                RetryDecision::Give { .. } if is_heavy(&answered) && (call.narrow)() => {
                     // Each size is tried twice.
                     self.note_retry(call, &answered, Duration::ZERO, number);
                     number = 1;
                     continue;
                 }
-                verdict @ Verdict::Give { .. } => verdict,
+                verdict @ RetryDecision::Give { .. } => verdict,
             };
             let given = Given { url: request.url, answered, before };
             return self.given(call, given, verdict).await;
@@ -110,7 +110,7 @@ impl Client {
 
     /// What the rules say of an answer. That the credentials are wrong, one object's answer alone does not say:
     /// where the API accepts them, the other rules decide.
-    async fn decide(&self, call: &Call<'_>, answered: &Answered, number: u32) -> Result<Verdict> {
+    async fn decide(&self, call: &Call<'_>, answered: &Answered, number: u32) -> Result<RetryDecision> {
         let outcome = match answered {
             Ok(response) => Outcome::Response(response),
             Err(error) => Outcome::NoResponse(error),
@@ -119,7 +119,7 @@ impl Client {
         let (child, random) = (call.child, self.jitter.next());
         let attempt = Attempt { number, child, random, now: Utc::now(), accepted: false };
         let verdict = call.rules.decide(&outcome, &attempt);
-        let accuses = matches!(verdict, Verdict::Give { means: Some(Meaning::Credentials), .. });
+        let accuses = matches!(verdict, RetryDecision::Give { means: Some(Meaning::Credentials), .. });
         if accuses && child && self.is_accepted(call).await? {
             return Ok(call.rules.decide(&outcome, &Attempt { accepted: true, ..attempt }));
         }
@@ -131,9 +131,9 @@ impl Client {
         &self,
         call: &Call<'_>,
         Given { url, answered, before }: Given,
-        verdict: Verdict,
+        verdict: RetryDecision,
     ) -> Result<Answer<T>> {
-        let Verdict::Give { then, means, hint } = verdict else {
+        let RetryDecision::Give { then, means, hint } = verdict else {
             return Err(Error::new(Kind::Unreachable, "the request was tried without end"));
         };
         let (status, message) = said(&answered);
@@ -191,8 +191,8 @@ impl Client {
         }
         let attempt = self.last_attempt(call.child);
         match call.rules.decide(&Outcome::Response(response), &attempt) {
-            Verdict::Give { means: Some(Meaning::Credentials), .. } => true,
-            Verdict::Give { then: Then::Fail, means: None, .. } => {
+            RetryDecision::Give { means: Some(Meaning::Credentials), .. } => true,
+            RetryDecision::Give { then: Then::Fail, means: None, .. } => {
                 response.status == StatusCode::UNAUTHORIZED
             }
             _ => false,

@@ -33,7 +33,7 @@ pub enum Outcome<'answer> {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// Send the request again after a wait.
     Retry {
         /// Time to wait.
@@ -109,7 +109,7 @@ impl Rules {
     }
 
     /// Decides what happens after a response that is not 2xx, or that a rule names.
-    pub fn decide(&self, outcome: &Outcome<'_>, attempt: &Attempt) -> Verdict {
+    pub fn decide(&self, outcome: &Outcome<'_>, attempt: &Attempt) -> RetryDecision {
         let success = matches!(outcome, Outcome::Response(one) if one.status.is_success());
         let rule = self.rules.iter().find(|rule| {
             let refuted = attempt.accepted && rule.rule.means == Some(Meaning::Credentials);
@@ -122,11 +122,11 @@ impl Rules {
             Outcome::Response(_) => None,
         };
         let Some(Rule { rule, .. }) = rule else {
-            return Verdict::Give { then: Then::Fail, means: None, hint: usual };
+            return RetryDecision::Give { then: Then::Fail, means: None, hint: usual };
         };
         let give = |hint: Option<String>| {
             let hint = hint.or_else(|| rule.hint.clone()).or_else(|| usual.clone());
-            Verdict::Give { then: rule.then, means: rule.means, hint }
+            RetryDecision::Give { then: rule.then, means: rule.means, hint }
         };
         let Some(backoff) = rule.backoff else { return give(None) };
         let most = match outcome {
@@ -152,9 +152,9 @@ impl Rules {
             Some(wait) => {
                 // Adds jitter, but never waits less than requested.
                 let spread = Duration::from_secs(1).mul_f64(attempt.random);
-                Verdict::Retry { wait: wait + spread, asked: true }
+                RetryDecision::Retry { wait: wait + spread, asked: true }
             }
-            None => Verdict::Retry { wait: delay(rule, backoff, attempt), asked: false },
+            None => RetryDecision::Retry { wait: delay(rule, backoff, attempt), asked: false },
         }
     }
 }
@@ -394,16 +394,16 @@ mod tests {
         let outcome = Outcome::Response(response);
         (1..20)
             .map_while(|number| match rules.decide(&outcome, &attempt(number, false)) {
-                Verdict::Retry { wait, .. } => Some(wait.as_millis()),
-                Verdict::Give { .. } => None,
+                RetryDecision::Retry { wait, .. } => Some(wait.as_millis()),
+                RetryDecision::Give { .. } => None,
             })
             .collect()
     }
 
     fn then(rules: &Rules, response: &Response, child: bool) -> Option<Then> {
         match rules.decide(&Outcome::Response(response), &attempt(1, child)) {
-            Verdict::Give { then, .. } => Some(then),
-            Verdict::Retry { .. } => None,
+            RetryDecision::Give { then, .. } => Some(then),
+            RetryDecision::Retry { .. } => None,
         }
     }
 
@@ -423,14 +423,14 @@ mod tests {
             let limited = response(429, &[("retry-after", value)], "");
             rules.decide(&Outcome::Response(&limited), &attempt(1, false))
         };
-        let wait = |milliseconds| Verdict::Retry {
+        let wait = |milliseconds| RetryDecision::Retry {
             wait: Duration::from_millis(milliseconds),
             asked: true,
         };
         assert_eq!(asked("1847"), wait(1_847_500));
         assert_eq!(asked("Thu, 01 Jan 1970 00:00:30 GMT"), wait(30_500));
-        assert!(matches!(asked("3601"), Verdict::Give { then: Then::Fail, hint: Some(_), .. }));
-        assert!(matches!(asked("nonsense"), Verdict::Retry { asked: false, .. }));
+        assert!(matches!(asked("3601"), RetryDecision::Give { then: Then::Fail, hint: Some(_), .. }));
+        assert!(matches!(asked("nonsense"), RetryDecision::Retry { asked: false, .. }));
     }
 
     #[test]
@@ -450,8 +450,8 @@ mod tests {
             let limited = response(status, headers, "");
             let attempt = Attempt { now, ..attempt(1, false) };
             match rules.decide(&Outcome::Response(&limited), &attempt) {
-                Verdict::Retry { wait, .. } => Some(wait.as_millis()),
-                Verdict::Give { .. } => None,
+                RetryDecision::Retry { wait, .. } => Some(wait.as_millis()),
+                RetryDecision::Give { .. } => None,
             }
         };
         let epoch = now.timestamp() + 40;
@@ -521,12 +521,12 @@ mod tests {
     fn only_broken_connections_are_worth_another_try() {
         let rules = rules("[]");
         let decide = |error| rules.decide(&Outcome::NoResponse(&error), &attempt(1, false));
-        assert!(matches!(decide(TransportError::Timeout), Verdict::Retry { .. }));
-        assert!(matches!(decide(TransportError::TooLarge(5)), Verdict::Give { .. }));
+        assert!(matches!(decide(TransportError::Timeout), RetryDecision::Retry { .. }));
+        assert!(matches!(decide(TransportError::TooLarge(5)), RetryDecision::Give { .. }));
         let html = TransportError::Unreadable("a page of HTML".to_owned());
         let tries = (1..9).map_while(|number| {
             let verdict = rules.decide(&Outcome::NoResponse(&html), &attempt(number, false));
-            matches!(verdict, Verdict::Retry { .. }).then_some(number)
+            matches!(verdict, RetryDecision::Retry { .. }).then_some(number)
         });
         assert_eq!(tries.count(), 1);
     }
@@ -543,7 +543,7 @@ mod tests {
         assert_eq!(then(&blames, &missing, true), Some(Then::Fail));
         let accepted = Attempt { accepted: true, ..attempt(1, true) };
         let verdict = blames.decide(&Outcome::Response(&missing), &accepted);
-        assert_eq!(verdict, Verdict::Give { then: Then::Gone, means: None, hint: None });
+        assert_eq!(verdict, RetryDecision::Give { then: Then::Gone, means: None, hint: None });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::http::access::{Access, AccessHooks};
 use crate::http::exchange::{Request, Transport, TransportError, Url};
-use crate::http::response_rules::{Attempt, Outcome, Rules, Verdict};
+use crate::http::response_rules::{Attempt, Outcome, Rules, RetryDecision};
 use crate::http::{response_rules, session};
 use crate::path::Path;
 use crate::plan::{Run, SessionSteps, session_steps};
@@ -232,8 +232,8 @@ fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<Strin
         accepted: false,
     };
     match rules.decide(outcome, &last) {
-        Verdict::Give { means, hint, .. } => (means, hint),
-        Verdict::Retry { .. } => (None, None),
+        RetryDecision::Give { means, hint, .. } => (means, hint),
+        RetryDecision::Retry { .. } => (None, None),
     }
 }
 
