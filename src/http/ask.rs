@@ -95,13 +95,13 @@ impl Client {
                     self.wait(wait, asked || is_too_many(&answered)).await?;
                     continue;
                 }
-                RetryDecision::Give { .. } if is_heavy(&answered) && (call.narrow)() => {
+                RetryDecision::GiveUp { .. } if is_heavy(&answered) && (call.narrow)() => {
                     // Each size is tried twice.
                     self.note_retry(call, &answered, Duration::ZERO, number);
                     number = 1;
                     continue;
                 }
-                verdict @ RetryDecision::Give { .. } => verdict,
+                verdict @ RetryDecision::GiveUp { .. } => verdict,
             };
             let given = Given { url: request.url, answered, before };
             return self.given(call, given, verdict).await;
@@ -119,7 +119,7 @@ impl Client {
         let (child, random) = (call.child, self.jitter.next());
         let attempt = Attempt { number, child, random, now: Utc::now(), accepted: false };
         let verdict = call.rules.decide(&outcome, &attempt);
-        let accuses = matches!(verdict, RetryDecision::Give { means: Some(Meaning::Credentials), .. });
+        let accuses = matches!(verdict, RetryDecision::GiveUp { means: Some(Meaning::Credentials), .. });
         if accuses && child && self.is_accepted(call).await? {
             return Ok(call.rules.decide(&outcome, &Attempt { accepted: true, ..attempt }));
         }
@@ -133,7 +133,7 @@ impl Client {
         Given { url, answered, before }: Given,
         verdict: RetryDecision,
     ) -> Result<Answer<T>> {
-        let RetryDecision::Give { then, means, hint } = verdict else {
+        let RetryDecision::GiveUp { then, means, hint } = verdict else {
             return Err(Error::new(Kind::Unreachable, "the request was tried without end"));
         };
         let (status, message) = said(&answered);
@@ -191,8 +191,8 @@ impl Client {
         }
         let attempt = self.last_attempt(call.child);
         match call.rules.decide(&Outcome::Response(response), &attempt) {
-            RetryDecision::Give { means: Some(Meaning::Credentials), .. } => true,
-            RetryDecision::Give { then: Then::Fail, means: None, .. } => {
+            RetryDecision::GiveUp { means: Some(Meaning::Credentials), .. } => true,
+            RetryDecision::GiveUp { then: Then::Fail, means: None, .. } => {
                 response.status == StatusCode::UNAUTHORIZED
             }
             _ => false,

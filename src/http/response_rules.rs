@@ -42,7 +42,7 @@ pub enum RetryDecision {
         asked: bool,
     },
     /// Stop trying.
-    Give {
+    GiveUp {
         /// What happens then.
         then: Then,
         /// What the response says about the connection.
@@ -122,11 +122,11 @@ impl Rules {
             Outcome::Response(_) => None,
         };
         let Some(Rule { rule, .. }) = rule else {
-            return RetryDecision::Give { then: Then::Fail, means: None, hint: usual };
+            return RetryDecision::GiveUp { then: Then::Fail, means: None, hint: usual };
         };
         let give = |hint: Option<String>| {
             let hint = hint.or_else(|| rule.hint.clone()).or_else(|| usual.clone());
-            RetryDecision::Give { then: rule.then, means: rule.means, hint }
+            RetryDecision::GiveUp { then: rule.then, means: rule.means, hint }
         };
         let Some(backoff) = rule.backoff else { return give(None) };
         let most = match outcome {
@@ -395,14 +395,14 @@ mod tests {
         (1..20)
             .map_while(|number| match rules.decide(&outcome, &attempt(number, false)) {
                 RetryDecision::Retry { wait, .. } => Some(wait.as_millis()),
-                RetryDecision::Give { .. } => None,
+                RetryDecision::GiveUp { .. } => None,
             })
             .collect()
     }
 
     fn then(rules: &Rules, response: &Response, child: bool) -> Option<Then> {
         match rules.decide(&Outcome::Response(response), &attempt(1, child)) {
-            RetryDecision::Give { then, .. } => Some(then),
+            RetryDecision::GiveUp { then, .. } => Some(then),
             RetryDecision::Retry { .. } => None,
         }
     }
@@ -429,7 +429,7 @@ mod tests {
         };
         assert_eq!(asked("1847"), wait(1_847_500));
         assert_eq!(asked("Thu, 01 Jan 1970 00:00:30 GMT"), wait(30_500));
-        assert!(matches!(asked("3601"), RetryDecision::Give { then: Then::Fail, hint: Some(_), .. }));
+        assert!(matches!(asked("3601"), RetryDecision::GiveUp { then: Then::Fail, hint: Some(_), .. }));
         assert!(matches!(asked("nonsense"), RetryDecision::Retry { asked: false, .. }));
     }
 
@@ -451,7 +451,7 @@ mod tests {
             let attempt = Attempt { now, ..attempt(1, false) };
             match rules.decide(&Outcome::Response(&limited), &attempt) {
                 RetryDecision::Retry { wait, .. } => Some(wait.as_millis()),
-                RetryDecision::Give { .. } => None,
+                RetryDecision::GiveUp { .. } => None,
             }
         };
         let epoch = now.timestamp() + 40;
@@ -522,7 +522,7 @@ mod tests {
         let rules = rules("[]");
         let decide = |error| rules.decide(&Outcome::NoResponse(&error), &attempt(1, false));
         assert!(matches!(decide(TransportError::Timeout), RetryDecision::Retry { .. }));
-        assert!(matches!(decide(TransportError::TooLarge(5)), RetryDecision::Give { .. }));
+        assert!(matches!(decide(TransportError::TooLarge(5)), RetryDecision::GiveUp { .. }));
         let html = TransportError::Unreadable("a page of HTML".to_owned());
         let tries = (1..9).map_while(|number| {
             let verdict = rules.decide(&Outcome::NoResponse(&html), &attempt(number, false));
@@ -543,7 +543,7 @@ mod tests {
         assert_eq!(then(&blames, &missing, true), Some(Then::Fail));
         let accepted = Attempt { accepted: true, ..attempt(1, true) };
         let verdict = blames.decide(&Outcome::Response(&missing), &accepted);
-        assert_eq!(verdict, RetryDecision::Give { then: Then::Gone, means: None, hint: None });
+        assert_eq!(verdict, RetryDecision::GiveUp { then: Then::Gone, means: None, hint: None });
     }
 
     #[test]

@@ -232,7 +232,7 @@ fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<Strin
         accepted: false,
     };
     match rules.decide(outcome, &last) {
-        RetryDecision::Give { means, hint, .. } => (means, hint),
+        RetryDecision::GiveUp { means, hint, .. } => (means, hint),
         RetryDecision::Retry { .. } => (None, None),
     }
 }

@@ -138,7 +138,7 @@ fn refusals_are_told_apart() {
         let now = chrono::Utc::now();
         let attempt = Attempt { number: 1, child, random: 0.5, now, accepted: false };
         let verdict = rules.decide(&Outcome::Response(&response), &attempt);
-        let RetryDecision::Give { then: found, means: meaning, hint } = verdict else {
+        let RetryDecision::GiveUp { then: found, means: meaning, hint } = verdict else {
             panic!("{status} {body}: {verdict:?}")
         };
         assert_eq!((found, meaning), (then, means), "{status}, child: {child}: {body}");
