@@ -21,7 +21,7 @@ use crate::http::call::{Call, Need};
 use crate::http::client::Client;
 use crate::http::exchange::{Request, Response, StatusCode, TransportError, Url};
 use crate::http::lockout::{Refused, Suspicion, is_html, suspicion};
-use crate::http::response_rules::{Attempt, Outcome, RetryDecision};
+use crate::http::response_rules::{Attempt, RequestOutcome, RetryDecision};
 use crate::http::session::{FUTILE, StepPlan, captured, step_request};
 use crate::quota::cost::PointRates;
 use crate::quota::request_cost::{ObjectEstimate, RequestCost};
@@ -112,8 +112,8 @@ impl Client {
     /// where the API accepts them, the other rules decide.
     async fn decide(&self, call: &Call<'_>, answered: &Answered, number: u32) -> Result<RetryDecision> {
         let outcome = match answered {
-            Ok(response) => Outcome::Response(response),
-            Err(error) => Outcome::NoResponse(error),
+            Ok(response) => RequestOutcome::Response(response),
+            Err(error) => RequestOutcome::NoResponse(error),
         };
         let number = if call.need == Need::Idle { u32::MAX } else { number };
         let (child, random) = (call.child, self.jitter.next());
@@ -190,7 +190,7 @@ impl Client {
             return false;
         }
         let attempt = self.last_attempt(call.child);
-        match call.rules.decide(&Outcome::Response(response), &attempt) {
+        match call.rules.decide(&RequestOutcome::Response(response), &attempt) {
             RetryDecision::GiveUp { means: Some(Meaning::Credentials), .. } => true,
             RetryDecision::GiveUp { then: Then::Fail, means: None, .. } => {
                 response.status == StatusCode::UNAUTHORIZED
