@@ -30,7 +30,7 @@ use crate::spec::{Meaning, Then};
 use crate::template::{Scope, Value};
 
 /// A request that is given up.
-struct Given {
+struct GivenUp {
     url: Url,
     answered: Answered,
     /// Answers to all requests when it was first sent.
@@ -103,7 +103,7 @@ impl Client {
                 }
                 verdict @ RetryDecision::GiveUp { .. } => verdict,
             };
-            let given = Given { url: request.url, answered, before };
+            let given = GivenUp { url: request.url, answered, before };
             return self.given(call, given, verdict).await;
         }
     }
@@ -130,7 +130,7 @@ impl Client {
     async fn given<T>(
         &self,
         call: &Call<'_>,
-        Given { url, answered, before }: Given,
+        GivenUp { url, answered, before }: GivenUp,
         verdict: RetryDecision,
     ) -> Result<Answer<T>> {
         let RetryDecision::GiveUp { then, means, hint } = verdict else {
@@ -139,10 +139,10 @@ impl Client {
         let (status, message) = said(&answered);
         if call.need == Need::Tentative && is_refused(&answered) {
             let then = if then == Then::Gone { then } else { Then::SkipSlice };
-            return Ok(Answer::Given { then, means, url, status, message });
+            return Ok(Answer::GivenUp { then, means, url, status, message });
         }
         if then != Then::Fail {
-            return Ok(Answer::Given { then, means, url, status, message });
+            return Ok(Answer::GivenUp { then, means, url, status, message });
         }
         if let Some(pause) = self.pause(&answered) {
             return Err(pause);
@@ -280,7 +280,7 @@ impl Client {
         match answer.await? {
             Answer::Read(body) => captured(step, &body),
             Answer::Failed(failed) => Err(failed.error),
-            Answer::Given { message, .. } => Err(Error::new(Kind::Rejected, message)),
+            Answer::GivenUp { message, .. } => Err(Error::new(Kind::Rejected, message)),
         }
     }
 }
