@@ -20,7 +20,7 @@ use crate::extract::pages::resume::resumed;
 use crate::extract::pages::{fetch_by_id, page};
 use crate::extract::sharing::fused::{Refusal, Told};
 use crate::http::answer::Answer;
-use crate::http::pagination::{Position, Step};
+use crate::http::pagination::{Position, PageStep};
 use crate::plan::RequestPlan;
 use crate::progress::row_keys::KeySet;
 use crate::progress::saved::OpenListing;
@@ -180,7 +180,7 @@ impl<'run> Walk<'run> {
                         let (page, found, narrow) = (part.page, None, None);
                         let listing = Listing::first((number, request), &self.scope);
                         shared.env.answered.note(listing.kind());
-                        let step = Step { next, told: true, ..Step::default() };
+                        let step = PageStep { next, told: true, ..PageStep::default() };
                         let fetched = Fetched { page, step, full: None, found, narrow };
                         self.read(listing, fetched).await?;
                     }
@@ -345,7 +345,7 @@ impl<'run> Walk<'run> {
     fn next_of(
         &self,
         listing: &mut Listing<'_>,
-        step: Step,
+        step: PageStep,
         (rows, past): (u64, bool),
         gap: &mut Option<String>,
     ) -> Option<Position> {
@@ -385,7 +385,7 @@ impl<'run> Walk<'run> {
     async fn read_fetched(
         &mut self,
         mut listing: Listing<'run>,
-        Fetched { page, step: Step { next, .. }, narrow, .. }: Fetched,
+        Fetched { page, step: PageStep { next, .. }, narrow, .. }: Fetched,
     ) -> Result<()> {
         let shared = self.shared;
         listing.narrow = self.wider(&listing, narrow);

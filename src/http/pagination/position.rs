@@ -50,7 +50,7 @@ pub struct Seen<'page> {
 
 /// The step after a page.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Step {
+pub struct PageStep {
     /// Position of the next page; `None` after the last.
     pub next: Option<Position>,
     /// Whether the API stated that this is the last page. Without such a sign, a full page may not
@@ -65,7 +65,7 @@ pub struct Step {
     pub gap: Option<String>,
 }
 
-impl Step {
+impl PageStep {
     pub(super) fn to(next: Option<Position>, told: bool) -> Self {
         Self { next, told, ..Self::default() }
     }
