@@ -20,7 +20,7 @@ use crate::quota::cost::QuotaPlan;
 use crate::quota::headers::ReportedQuota;
 use crate::quota::ledger::Ledger;
 use crate::quota::request_cost::RequestCost;
-use crate::quota::reservations::{Reservations, Reserved, Step};
+use crate::quota::reservations::{Reservations, Reserved, Decision};
 use crate::quota::terms::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::state::Holder;
@@ -137,10 +137,10 @@ impl PointsBudget {
             let mut waits = false;
             // Whether other processes may.
             let mut hopes = false;
-            if let Step::LedgerUpdate(_) = step {
+            if let Decision::LedgerUpdate(_) = step {
                 let alone = Arc::clone(&self.visiting).lock_owned().await;
                 step = self.step(price)?;
-                if let Step::LedgerUpdate(points) = step {
+                if let Decision::LedgerUpdate(points) = step {
                     // A task of its own: what is granted must arrive, whoever gives up waiting for it.
                     let purse = Arc::clone(self);
                     let visit = tokio::spawn(async move {
@@ -155,26 +155,26 @@ impl PointsBudget {
                 }
             }
             match step {
-                Step::Go(reserved, refresh) => {
+                Decision::Go(reserved, refresh) => {
                     if refresh {
                         self.refresh(false);
                     }
                     self.goes_on();
                     return Ok(reserved);
                 }
-                Step::Hold(until) => self.hold_out(until).await?,
-                Step::Max(_, true) => settled.await,
-                Step::LedgerUpdate(_) if waits => {
+                Decision::Hold(until) => self.hold_out(until).await?,
+                Decision::Max(_, true) => settled.await,
+                Decision::LedgerUpdate(_) if waits => {
                     tokio::select! { () = settled => {}, () = sleep(AGAIN) => {} }
                 }
-                Step::LedgerUpdate(_) if hopes && patience > 0 => {
+                Decision::LedgerUpdate(_) if hopes && patience > 0 => {
                     patience -= 1;
                     tokio::select! { () = settled => {}, () = sleep(SOON) => {} }
                 }
-                Step::Max(most, false) => {
+                Decision::Max(most, false) => {
                     return Err(self.pause(self.max_is_spent(most), None));
                 }
-                Step::LedgerUpdate(points) => {
+                Decision::LedgerUpdate(points) => {
                     let end = self.hand().end;
                     if self.quota.on_budget == OnBudget::Pause {
                         return Err(self.pause(self.window_is_spent(points), Some(end)));
@@ -187,7 +187,7 @@ impl PointsBudget {
         }
     }
 
-    fn step(&self, price: RequestCost<'_>) -> Result<Step> {
+    fn step(&self, price: RequestCost<'_>) -> Result<Decision> {
         if let Some(pause) = self.story().paused.clone() {
             return Err(self.paused(&pause));
         }

@@ -57,7 +57,7 @@ pub(crate) struct Reservations {
 
 /// What becomes of a request that wants to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum Decision {
     /// What is reserved for it; whether it is time to look into the ledger beside it.
     Go(Reserved, bool),
     /// The ledger has to be visited first, for so many points.
@@ -117,24 +117,24 @@ impl Reservations {
     }
 
     /// Reserves points for a request, if they are in hand.
-    pub(crate) fn step(&mut self, price: RequestCost<'_>, now: DateTime<Utc>, instant: Instant) -> Step {
+    pub(crate) fn step(&mut self, price: RequestCost<'_>, now: DateTime<Utc>, instant: Instant) -> Decision {
         self.turn(now);
         if let Some(hold) = self.hold.filter(|hold| *hold > now) {
-            return Step::Hold(hold);
+            return Decision::Hold(hold);
         }
         let (points, most) = (price.reserve(self.budget), price.most());
         if self.max.is_some_and(|max| self.spent + self.at_most + most > max) {
-            return Step::Max(most, self.requests > 0);
+            return Decision::Max(most, self.requests > 0);
         }
         let age = self.visited.map(|visited| instant.duration_since(visited));
         if age.is_none_or(|age| age >= HARD) || self.unspent < points {
-            return Step::LedgerUpdate(points);
+            return Decision::LedgerUpdate(points);
         }
         self.unspent -= points;
         self.under_way += points;
         self.at_most += most;
         self.requests += 1;
-        Step::Go(Reserved { points, most }, age.is_none_or(|age| age >= SOFT))
+        Decision::Go(Reserved { points, most }, age.is_none_or(|age| age >= SOFT))
     }
 
     /// Puts what a request has cost in place of what was reserved for it; `None`: nobody knows.
@@ -345,15 +345,15 @@ mod tests {
                     for _ in 0..2 {
                         let (now, instant) = (self.now, self.instant);
                         match self.hands[who].step(price, now, instant) {
-                            Step::Go(points, _) => {
+                            Decision::Go(points, _) => {
                                 return self.flying[who].push((points, now));
                             }
-                            Step::LedgerUpdate(need) => {
+                            Decision::LedgerUpdate(need) => {
                                 let visit = self.hands[who].visit(need, now);
                                 let standing = self.account.visit(&visit);
                                 self.hands[who].take(&visit, &standing, instant);
                             }
-                            Step::Hold(_) | Step::Max(..) => return,
+                            Decision::Hold(_) | Decision::Max(..) => return,
                         }
                     }
                 }
@@ -455,7 +455,7 @@ mod tests {
         let price = RequestCost { cost, estimate: &estimate, page: None };
         estimate.learn(3);
         let mut step = |hand: &mut Reservations| match hand.step(price, now, instant) {
-            Step::LedgerUpdate(need) => {
+            Decision::LedgerUpdate(need) => {
                 let visit = hand.visit(need, now);
                 let standing = account.visit(&visit);
                 assert!(hand.take(&visit, &standing, instant));
@@ -465,19 +465,19 @@ mod tests {
         };
         let mut under_way = Vec::new();
         for _ in 0..2 {
-            let Step::Go(reserved, _) = step(&mut hand) else { panic!("it has enough") };
+            let Decision::Go(reserved, _) = step(&mut hand) else { panic!("it has enough") };
             // Of the hour's points fewer are taken, of the run's what it may come to.
             assert_eq!((reserved.points, reserved.most), (100, 251));
             under_way.push(reserved);
         }
-        assert_eq!(step(&mut hand), Step::Max(251, true));
+        assert_eq!(step(&mut hand), Decision::Max(251, true));
         hand.settle(under_way[0], Some(99), now);
-        assert_eq!((step(&mut hand), hand.spent), (Step::Max(251, true), 99));
+        assert_eq!((step(&mut hand), hand.spent), (Decision::Max(251, true), 99));
         // Nobody knows what the other one has cost: it may have been all.
         hand.settle(under_way[1], None, now);
-        assert_eq!((step(&mut hand), hand.spent), (Step::Max(251, false), 199));
+        assert_eq!((step(&mut hand), hand.spent), (Decision::Max(251, false), 199));
         hand.max = Some(601);
-        assert!(matches!(step(&mut hand), Step::Go(..)));
+        assert!(matches!(step(&mut hand), Decision::Go(..)));
     }
 
     #[test]
