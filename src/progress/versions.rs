@@ -72,7 +72,7 @@ pub(crate) struct KnownFingerprints {
 impl KnownFingerprints {
     /// What is remembered of a stream, when that holds.
     pub(crate) fn restored(stream: &str, entries: &Entries) -> Self {
-        let known = |about| Read::restored((about, stream), entries, false).known();
+        let known = |about| VersionLog::restored((about, stream), entries, false).known();
         Self { looks: known(About::Looks), touched: known(About::Touched) }
     }
 
@@ -96,7 +96,7 @@ pub(crate) fn met(item: &Item) -> Item {
 
 /// The parents whose children this run has read, or need not read.
 #[derive(Debug, Default)]
-pub(crate) struct Read {
+pub(crate) struct VersionLog {
     /// Key in the store.
     key: String,
     hashes: Vec<u64>,
@@ -155,7 +155,7 @@ pub(crate) fn forgotten(stream: &str) -> [Change; 3] {
     About::ALL.map(|about| about.forgotten(stream))
 }
 
-impl Read {
+impl VersionLog {
     /// What is remembered of a stream; with what its run has read so far, when it goes on.
     pub(crate) fn restored(
         (about, stream): (About, &str),
@@ -252,51 +252,51 @@ mod tests {
     #[test]
     fn parents_are_known_by_their_version_and_forgotten_when_they_are_gone() {
         let mut entries = Entries::new();
-        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, false);
         assert_eq!(read.known().contains(0, &item("1", 5)), Some(false));
         read.note(0, &item("1", 5));
         apply(&mut entries, read.unsaved());
         assert!(read.unsaved().is_none());
         // The process dies, and another one goes on.
-        let mut read = Read::restored((About::Parents, "labels"), &entries, true);
+        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, true);
         read.note(0, &item("2", 5));
         apply(&mut entries, read.unsaved());
         assert_eq!(entries.len(), 2);
         apply(&mut entries, read.settled(true));
         assert_eq!(entries.len(), 1);
-        let read = Read::restored((About::Parents, "labels"), &entries, false);
-        let known = |read: &Read, value, stamp| read.known().contains(0, &item(value, stamp));
+        let read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let known = |read: &VersionLog, value, stamp| read.known().contains(0, &item(value, stamp));
         assert_eq!(known(&read, "1", 5), Some(true));
         assert_eq!(known(&read, "2", 5), Some(true));
         assert_eq!(known(&read, "2", 6), Some(false));
         assert!(read.settled(false).is_empty());
-        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, false);
         read.note(0, &item("2", 6));
         apply(&mut entries, read.settled(true));
-        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored((About::Parents, "labels"), &entries, false);
         assert_eq!(known(&read, "1", 5), Some(false));
         assert_eq!(known(&read, "2", 6), Some(true));
         // All are gone; one comes back as it was.
-        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored((About::Parents, "labels"), &entries, false);
         apply(&mut entries, read.settled(true));
-        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored((About::Parents, "labels"), &entries, false);
         assert_eq!(known(&read, "2", 6), Some(false));
     }
 
     #[test]
     fn too_many_parents_are_told_by_their_time_alone() {
         let mut entries = Entries::new();
-        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, false);
         for number in 0..=i64::try_from(MAX_PARENTS).unwrap() {
             read.note(0, &item("1", number));
         }
         apply(&mut entries, read.settled(true));
-        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, false);
         assert_eq!(read.known().contains(0, &item("1", 5)), None);
         read.note(0, &item("1", 5));
         apply(&mut entries, read.settled(false));
         assert_eq!(
-            Read::restored((About::Parents, "labels"), &entries, false)
+            VersionLog::restored((About::Parents, "labels"), &entries, false)
                 .known()
                 .contains(0, &item("2", 5)),
             None

@@ -9,7 +9,7 @@ use crate::plan::{Iterate, StreamPlan};
 use crate::planner::{first_page, read_plan};
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{Reach, SavedState, Way};
-use crate::progress::versions::{About, KnownFingerprints, Read};
+use crate::progress::versions::{About, KnownFingerprints, VersionLog};
 use crate::queue::Queue;
 use crate::report::StreamReport;
 use crate::run::outcome::Ended;
@@ -87,7 +87,7 @@ pub(crate) fn jobs(
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: read_plan::remembers(plan, way).map(|about| {
                 let going_on = going_on.is_some();
-                (about, Read::restored((about, &plan.name), &recall.rest, going_on))
+                (about, VersionLog::restored((about, &plan.name), &recall.rest, going_on))
             }),
             plan: Arc::clone(plan),
             way,

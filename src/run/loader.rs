@@ -18,7 +18,7 @@ use crate::plan::StreamPlan;
 use crate::planner::read_plan;
 use crate::progress::saved::{Progress, StreamState, Way};
 use crate::progress::session::StateSession;
-use crate::progress::versions::{About, Read, met, touched};
+use crate::progress::versions::{About, VersionLog, met, touched};
 use crate::queue::{Queues, Settler};
 use crate::report::counters::Stats;
 use crate::run::markers::{Mark, NO_SLICE, markers};
@@ -80,7 +80,7 @@ pub(crate) struct Keeper {
     pub(crate) interval: (usize, Duration),
     pub(crate) pending: Pending,
     /// What is remembered of it, or its parents; `None`: nothing.
-    pub(crate) parents: Option<(About, Read)>,
+    pub(crate) parents: Option<(About, VersionLog)>,
     /// Column that names what is marked.
     pub(crate) replaces: Option<String>,
     /// Kinds of requests that were answered.

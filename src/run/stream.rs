@@ -18,7 +18,7 @@ use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{RefusedSlice, Progress, Reach, StreamState, Completeness, Way};
-use crate::progress::versions::{About, Read};
+use crate::progress::versions::{About, VersionLog};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
 use crate::quota::request_cost::ObjectEstimate;
@@ -42,7 +42,7 @@ pub(crate) struct Job {
     /// Per request of its reach where it stands among others; `None` for those that are not sent.
     pub(crate) requests: Vec<Option<AssignedRequest>>,
     /// What is remembered of it, or its parents.
-    pub(crate) parents: Option<(About, Read)>,
+    pub(crate) parents: Option<(About, VersionLog)>,
 }
 
 /// Runs one stream; its failure is part of the report.
