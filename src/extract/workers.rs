@@ -17,7 +17,7 @@ use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
 use crate::progress::item::Item;
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{RefusedSlice, OpenItem, OpenSlice, Reach, Completeness};
-use crate::progress::versions::Known;
+use crate::progress::versions::KnownVersions;
 use crate::queue::Consumer;
 use crate::template::{Expression, Scope, Value};
 
@@ -36,7 +36,7 @@ pub(crate) struct Source {
     taken: RangeSet,
     /// Parents whose children need not be asked for again, or, where there is a cursor, of which only those that
     /// changed are; `None`: all are asked for.
-    known: Option<Known>,
+    known: Option<KnownVersions>,
     marks: bool,
     /// Number of the next slice of a list or range.
     next: AsyncMutex<u64>,
@@ -51,7 +51,7 @@ pub(crate) struct Past {
     /// Slices that were refused.
     pub(crate) failed: Vec<RefusedSlice>,
     /// Parents whose children need not be asked for again; `None`: all are asked for.
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<KnownVersions>,
 }
 
 /// A slice to be run.

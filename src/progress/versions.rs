@@ -46,9 +46,9 @@ impl About {
 /// Parents as they were when earlier runs read their children: hashes of value and version. `None`:
 /// there were too many to remember.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known(Option<Arc<HashSet<u64>>>);
+pub(crate) struct KnownVersions(Option<Arc<HashSet<u64>>>);
 
-impl Known {
+impl KnownVersions {
     /// Whether a parent has appeared since records of others were read.
     pub(crate) fn lacks(&self, item: &Item) -> bool {
         let any = self.0.as_ref().is_some_and(|known| !known.is_empty());
@@ -65,8 +65,8 @@ impl Known {
 /// Records as they looked when their rows were written.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownFingerprints {
-    looks: Known,
-    touched: Known,
+    looks: KnownVersions,
+    touched: KnownVersions,
 }
 
 impl KnownFingerprints {
@@ -104,7 +104,7 @@ pub(crate) struct VersionLog {
     saved: usize,
     /// Parts in the store.
     parts: usize,
-    known: Known,
+    known: KnownVersions,
 }
 
 fn hash(request: usize, item: &Item) -> Option<u64> {
@@ -163,7 +163,7 @@ impl VersionLog {
         going_on: bool,
     ) -> Self {
         let key = about.key(stream);
-        let known = Known(match entries.get(&key) {
+        let known = KnownVersions(match entries.get(&key) {
             Some(Value::Null) => None,
             // Of whom nothing is known, the children are asked for.
             base => Some(Arc::new(base.and_then(read).into_iter().flatten().collect())),
@@ -178,7 +178,7 @@ impl VersionLog {
     }
 
     /// What earlier runs knew.
-    pub(crate) fn known(&self) -> Known {
+    pub(crate) fn known(&self) -> KnownVersions {
         self.known.clone()
     }
 
