@@ -4,7 +4,7 @@ use chrono::DateTime;
 
 use crate::plan::{Iterate, OWN, RequestPlan, StreamPlan};
 use crate::progress::saved::{Reach, Way};
-use crate::progress::versions::About;
+use crate::progress::versions::VersionKind;
 use crate::replication::Mode;
 use crate::write::Disposition;
 
@@ -60,18 +60,18 @@ pub fn writes_all(stream: &StreamPlan, way: Way) -> bool {
 }
 
 /// What is to be remembered of a stream that is read in this way.
-pub(crate) fn remembers(stream: &StreamPlan, way: Way) -> Option<About> {
+pub(crate) fn remembers(stream: &StreamPlan, way: Way) -> Option<VersionKind> {
     let output = stream.output.as_ref()?;
     let reads = matches!(way.reach, Reach::Complete | Reach::Since(_));
     if stream.follows_parents() || reads && stream.bounds_children() {
-        return Some(About::Parents);
+        return Some(VersionKind::Parents);
     }
     if output.table.disposition != Disposition::Merge || way.reach == Reach::Nothing {
         return None;
     }
     stream.requests.iter().find_map(|request| request.routed.look.as_ref())?;
     let whole = way.reach == Reach::Complete && has_own_requests(stream, way.reach);
-    Some(if whole && output.mode == Mode::Incremental { About::Looks } else { About::Touched })
+    Some(if whole && output.mode == Mode::Incremental { VersionKind::Looks } else { VersionKind::Touched })
 }
 
 /// Name of the route that a way takes.

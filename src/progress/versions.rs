@@ -16,7 +16,7 @@ const MAX_PARENTS: usize = 1 << 20;
 
 /// What is remembered of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum About {
+pub(crate) enum VersionKind {
     /// Its parents, each with its version, when their children were read.
     Parents,
     /// Its records, each with how it looked, when the last complete reading wrote or kept their rows.
@@ -25,7 +25,7 @@ pub(crate) enum About {
     Touched,
 }
 
-impl About {
+impl VersionKind {
     const ALL: [Self; 3] = [Self::Parents, Self::Looks, Self::Touched];
 
     /// The change that forgets it.
@@ -73,7 +73,7 @@ impl KnownFingerprints {
     /// What is remembered of a stream, when that holds.
     pub(crate) fn restored(stream: &str, entries: &Entries) -> Self {
         let known = |about| VersionLog::restored((about, stream), entries, false).known();
-        Self { looks: known(About::Looks), touched: known(About::Touched) }
+        Self { looks: known(VersionKind::Looks), touched: known(VersionKind::Touched) }
     }
 
     /// Whether a record looks as it did when its row was written last.
@@ -139,26 +139,26 @@ pub(crate) fn parts<'entries>(
     stream: &str,
     entries: &'entries Entries,
 ) -> impl Iterator<Item = &'entries String> + use<'entries> {
-    let keys = About::ALL.map(|about| about.key(stream));
+    let keys = VersionKind::ALL.map(|about| about.key(stream));
     keys.into_iter().flat_map(|key| parts_of(&key, entries)).map(|(key, _)| key)
 }
 
 /// Records of a stream whose looks are known.
 pub(crate) fn looks(stream: &str, entries: &Entries) -> u64 {
-    let written = entries.get(&About::Looks.key(stream)).and_then(Value::as_str);
+    let written = entries.get(&VersionKind::Looks.key(stream)).and_then(Value::as_str);
     let length = base64::decoded_len_estimate(written.unwrap_or_default().len());
     u64::try_from(length / 8).unwrap_or(u64::MAX)
 }
 
 /// The changes that forget all that is remembered of a stream.
 pub(crate) fn forgotten(stream: &str) -> [Change; 3] {
-    About::ALL.map(|about| about.forgotten(stream))
+    VersionKind::ALL.map(|about| about.forgotten(stream))
 }
 
 impl VersionLog {
     /// What is remembered of a stream; with what its run has read so far, when it goes on.
     pub(crate) fn restored(
-        (about, stream): (About, &str),
+        (about, stream): (VersionKind, &str),
         entries: &Entries,
         going_on: bool,
     ) -> Self {
@@ -252,51 +252,51 @@ mod tests {
     #[test]
     fn parents_are_known_by_their_version_and_forgotten_when_they_are_gone() {
         let mut entries = Entries::new();
-        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
         assert_eq!(read.known().contains(0, &item("1", 5)), Some(false));
         read.note(0, &item("1", 5));
         apply(&mut entries, read.unsaved());
         assert!(read.unsaved().is_none());
         // The process dies, and another one goes on.
-        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, true);
+        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, true);
         read.note(0, &item("2", 5));
         apply(&mut entries, read.unsaved());
         assert_eq!(entries.len(), 2);
         apply(&mut entries, read.settled(true));
         assert_eq!(entries.len(), 1);
-        let read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
         let known = |read: &VersionLog, value, stamp| read.known().contains(0, &item(value, stamp));
         assert_eq!(known(&read, "1", 5), Some(true));
         assert_eq!(known(&read, "2", 5), Some(true));
         assert_eq!(known(&read, "2", 6), Some(false));
         assert!(read.settled(false).is_empty());
-        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
         read.note(0, &item("2", 6));
         apply(&mut entries, read.settled(true));
-        let read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
         assert_eq!(known(&read, "1", 5), Some(false));
         assert_eq!(known(&read, "2", 6), Some(true));
         // All are gone; one comes back as it was.
-        let read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
         apply(&mut entries, read.settled(true));
-        let read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
         assert_eq!(known(&read, "2", 6), Some(false));
     }
 
     #[test]
     fn too_many_parents_are_told_by_their_time_alone() {
         let mut entries = Entries::new();
-        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
         for number in 0..=i64::try_from(MAX_PARENTS).unwrap() {
             read.note(0, &item("1", number));
         }
         apply(&mut entries, read.settled(true));
-        let mut read = VersionLog::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
         assert_eq!(read.known().contains(0, &item("1", 5)), None);
         read.note(0, &item("1", 5));
         apply(&mut entries, read.settled(false));
         assert_eq!(
-            VersionLog::restored((About::Parents, "labels"), &entries, false)
+            VersionLog::restored((VersionKind::Parents, "labels"), &entries, false)
                 .known()
                 .contains(0, &item("2", 5)),
             None

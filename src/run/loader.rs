@@ -18,7 +18,7 @@ use crate::plan::StreamPlan;
 use crate::planner::read_plan;
 use crate::progress::saved::{Progress, StreamState, Way};
 use crate::progress::session::StateSession;
-use crate::progress::versions::{About, VersionLog, met, touched};
+use crate::progress::versions::{VersionKind, VersionLog, met, touched};
 use crate::queue::{Queues, Settler};
 use crate::report::counters::Stats;
 use crate::run::markers::{Mark, NO_SLICE, markers};
@@ -80,7 +80,7 @@ pub(crate) struct Keeper {
     pub(crate) interval: (usize, Duration),
     pub(crate) pending: Pending,
     /// What is remembered of it, or its parents; `None`: nothing.
-    pub(crate) parents: Option<(About, VersionLog)>,
+    pub(crate) parents: Option<(VersionKind, VersionLog)>,
     /// Column that names what is marked.
     pub(crate) replaces: Option<String>,
     /// Kinds of requests that were answered.
@@ -192,9 +192,9 @@ impl Keeper {
             self.pending.marks.push(Mark(item.value.to_string(), false, slice));
         }
         match &mut self.parents {
-            Some((About::Looks, looks)) if whole => looks.note(0, &item),
-            Some((About::Touched, all)) => all.note(0, &touched(&item)),
-            Some((About::Parents | About::Looks, _)) | None => {}
+            Some((VersionKind::Looks, looks)) if whole => looks.note(0, &item),
+            Some((VersionKind::Touched, all)) => all.note(0, &touched(&item)),
+            Some((VersionKind::Parents | VersionKind::Looks, _)) | None => {}
         }
     }
 
@@ -228,10 +228,10 @@ impl Keeper {
             let progress = &mut self.progress;
             progress.newest_parent = progress.newest_parent.max(item.stamp);
             match self.parents.as_mut().filter(|_| whole) {
-                Some((About::Parents, parents)) if self.plan.cursor.is_none() => {
+                Some((VersionKind::Parents, parents)) if self.plan.cursor.is_none() => {
                     parents.note(self.plan.own_number(slice.request), item);
                 }
-                Some((About::Parents, parents)) if anew => parents.note(0, &met(item)),
+                Some((VersionKind::Parents, parents)) if anew => parents.note(0, &met(item)),
                 _ => {}
             }
         }
@@ -379,15 +379,15 @@ impl Keeper {
     pub(crate) fn settled(&self, seen: Deletable) -> Vec<Change> {
         match &self.parents {
             None => Vec::new(),
-            Some((About::Looks, looks)) => {
+            Some((VersionKind::Looks, looks)) => {
                 // Where a slice is void, some of these are of rows that do not count. Of what was not seen in
                 // this run, it is not known how its row looks now.
                 let sound = self.progress.void.is_empty();
                 let looks = if sound { looks.settled(true) } else { looks.forgotten() };
-                [looks, vec![About::Touched.forgotten(&self.plan.name)]].concat()
+                [looks, vec![VersionKind::Touched.forgotten(&self.plan.name)]].concat()
             }
-            Some((About::Touched, touched)) => touched.settled(false),
-            Some((About::Parents, parents)) => parents.settled(seen == Deletable::Everything),
+            Some((VersionKind::Touched, touched)) => touched.settled(false),
+            Some((VersionKind::Parents, parents)) => parents.settled(seen == Deletable::Everything),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{RefusedSlice, Progress, Reach, StreamState, Completeness, Way};
-use crate::progress::versions::{About, VersionLog};
+use crate::progress::versions::{VersionKind, VersionLog};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
 use crate::quota::request_cost::ObjectEstimate;
@@ -42,7 +42,7 @@ pub(crate) struct Job {
     /// Per request of its reach where it stands among others; `None` for those that are not sent.
     pub(crate) requests: Vec<Option<AssignedRequest>>,
     /// What is remembered of it, or its parents.
-    pub(crate) parents: Option<(About, VersionLog)>,
+    pub(crate) parents: Option<(VersionKind, VersionLog)>,
 }
 
 /// Runs one stream; its failure is part of the report.
@@ -124,7 +124,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
-        looks: matches!(remembers, Some(About::Looks | About::Touched)),
+        looks: matches!(remembers, Some(VersionKind::Looks | VersionKind::Touched)),
         notes: loader.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
@@ -377,7 +377,7 @@ async fn settle(
     };
     match result {
         Ok(()) => {
-            let follows = matches!(keeper.parents, Some((About::Parents, _)));
+            let follows = matches!(keeper.parents, Some((VersionKind::Parents, _)));
             if follows && !ending.is_by_parents() && keeper.stats.counts().skipped > 0 {
                 // Rows of any parent may be missing.
                 keeper.parents = None;
