@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::planner::numbers::real;
 use crate::planner::read_plan;
-use crate::progress::saved::{Changes, FullReadStats, Reach, SavedState, Way};
+use crate::progress::saved::{ChangeStats, FullReadStats, Reach, SavedState, Way};
 use crate::replication::Mode;
 
 /// What is assumed where no run has shown it, and no count tells.
@@ -26,7 +26,7 @@ pub(crate) struct Assumptions {
     changed: f64,
     /// Factor between the changes that are expected and those that come.
     growth: f64,
-    /// Changes that come besides: none, or as many as few records at work may have.
+    /// ChangeStats that come besides: none, or as many as few records at work may have.
     pub(crate) surge: f64,
     /// Part of the parents whose only row follows from what is known.
     derived: f64,
@@ -284,12 +284,12 @@ impl<'plan> Outlook<'plan> {
     }
 
     /// What the last run found that read what changed.
-    fn changes(&self, stream: &StreamPlan) -> Option<Changes> {
+    fn changes(&self, stream: &StreamPlan) -> Option<ChangeStats> {
         let state = self.recall.streams.get(&stream.name)?;
         state.changes.filter(|changes| changes.days > 0.0)
     }
 
-    /// Changes that come where so many are expected in so many days among so many records.
+    /// ChangeStats that come where so many are expected in so many days among so many records.
     fn coming(&self, expected: f64, among: f64, days: f64) -> f64 {
         let surge = self.assume.surge * (5.0 + 3.0 * (among * days).sqrt());
         (expected * self.assume.growth + surge).min(among + 5.0 * self.assume.surge)

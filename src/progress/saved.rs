@@ -278,7 +278,7 @@ pub struct StreamState {
     /// Slices and rows of the last complete reading.
     pub learnt: FullReadStats,
     /// What changed, as the last run that asked for it found.
-    pub changes: Option<Changes>,
+    pub changes: Option<ChangeStats>,
     /// Routes that the API refused, and when.
     pub refused: BTreeMap<String, DateTime<Utc>>,
 }
@@ -391,7 +391,7 @@ pub struct FullReadStats {
 /// Figures of the last run that read what changed, or the children of what changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Changes {
+pub struct ChangeStats {
     /// Days over which it looked back.
     pub days: f64,
     /// Records that had changed, or that the changed parents have.

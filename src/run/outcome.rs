@@ -9,7 +9,7 @@ use crate::extract::run_context::Env;
 use crate::plan::{OWN, Run, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::saved::{
-    Changes, Counts, RefusedSlice, LastRun, FullReadStats, Progress, Reach, StreamState, Completeness, Way,
+    ChangeStats, Counts, RefusedSlice, LastRun, FullReadStats, Progress, Reach, StreamState, Completeness, Way,
 };
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
@@ -266,8 +266,8 @@ impl Ending<'_> {
             let days = before.days_since(bound, self.run.started_at);
             let Counts { rows, changed, done, derived, .. } = counts;
             state.changes = Some(match &plan.cursor {
-                Some(_) => Changes { days, rows: changed, ..Changes::default() },
-                None => Changes { days, rows, parents: done, derived },
+                Some(_) => ChangeStats { days, rows: changed, ..ChangeStats::default() },
+                None => ChangeStats { days, rows, parents: done, derived },
             });
         }
         state.shape.clone_from(&plan.shape);
