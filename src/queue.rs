@@ -113,12 +113,12 @@ impl Queue {
     }
 
     /// Registers a stream that wants to know which values there are, once all are: the log is kept for it.
-    pub(crate) fn watch(self: &Arc<Self>) -> Watch {
+    pub(crate) fn watch(self: &Arc<Self>) -> QueueWatch {
         let mut state = self.state();
         let number = state.consumers.len();
         let (next, done) = (u64::MAX, RangeSet::default());
         state.consumers.push(Place { next, done, gone: false, settled: 0 });
-        Watch { queue: Arc::clone(self), number }
+        QueueWatch { queue: Arc::clone(self), number }
     }
 
     /// Registers a feeder; the queue ends when the last one is gone.
@@ -405,12 +405,12 @@ impl Consumer {
 
 /// Tells which values a queue has.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct QueueWatch {
     queue: Arc<Queue>,
     number: usize,
 }
 
-impl Watch {
+impl QueueWatch {
     /// Waits until all values are there; what can then be said of them.
     pub(crate) async fn complete(&self) -> Completeness {
         loop {
@@ -431,7 +431,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for QueueWatch {
     fn drop(&mut self) {
         // The log is kept: should the stream's route be refused, its own requests need the values.
         if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
