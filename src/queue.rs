@@ -31,7 +31,7 @@ const CHUNK: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Queue {
     name: String,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Values came, or the last feeder went.
     supplied: Notify,
     /// Values were passed by all consumers, or a consumer went.
@@ -39,7 +39,7 @@ pub(crate) struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     chunks: VecDeque<Chunk>,
     /// Values that came so far.
     end: u64,
@@ -72,12 +72,12 @@ struct Place {
 impl Queue {
     /// A queue; `lasts` when it is to be saved.
     pub(crate) fn new(name: &str, lasts: bool) -> Arc<Self> {
-        Self::with(name, State { lasts, ..State::default() })
+        Self::with(name, QueueState { lasts, ..QueueState::default() })
     }
 
     /// A queue as the store has it.
     pub(crate) fn restored(name: &str, entries: &Entries) -> Arc<Self> {
-        let mut state = State { lasts: true, ..State::default() };
+        let mut state = QueueState { lasts: true, ..QueueState::default() };
         let prefix = format!("{QUEUE}{name}/");
         for (key, value) in entries.range(prefix.clone()..) {
             let Some(start) = key.strip_prefix(&prefix).and_then(|start| start.parse().ok()) else {
@@ -98,7 +98,7 @@ impl Queue {
         Self::with(name, state)
     }
 
-    fn with(name: &str, state: State) -> Arc<Self> {
+    fn with(name: &str, state: QueueState) -> Arc<Self> {
         let (supplied, freed) = (Notify::new(), Notify::new());
         Arc::new(Self { name: name.to_owned(), state: Mutex::new(state), supplied, freed })
     }
@@ -133,7 +133,7 @@ impl Queue {
         state.supply = state.supply.max(supply);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,7 +227,7 @@ impl Chunk {
     }
 }
 
-impl State {
+impl QueueState {
     /// Values that the slowest consumer has not taken yet.
     fn waiting(&self) -> u64 {
         self.end.saturating_sub(self.slowest())
