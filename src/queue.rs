@@ -43,7 +43,7 @@ struct QueueState {
     chunks: VecDeque<Chunk>,
     /// Values that came so far.
     end: u64,
-    consumers: Vec<Place>,
+    consumers: Vec<ConsumerPosition>,
     feeders: usize,
     supply: Completeness,
     /// Values with what comes along with them: the same value may stand for several parents.
@@ -60,7 +60,7 @@ struct QueueState {
 
 /// How far a consumer is.
 #[derive(Debug)]
-struct Place {
+struct ConsumerPosition {
     next: u64,
     /// Positions that were done before.
     done: RangeSet,
@@ -108,7 +108,7 @@ impl Queue {
         let mut state = self.state();
         let number = state.consumers.len();
         let settled = done.free(0);
-        state.consumers.push(Place { next: settled, done, gone: false, settled });
+        state.consumers.push(ConsumerPosition { next: settled, done, gone: false, settled });
         Consumer { queue: Arc::clone(self), number }
     }
 
@@ -117,7 +117,7 @@ impl Queue {
         let mut state = self.state();
         let number = state.consumers.len();
         let (next, done) = (u64::MAX, RangeSet::default());
-        state.consumers.push(Place { next, done, gone: false, settled: 0 });
+        state.consumers.push(ConsumerPosition { next, done, gone: false, settled: 0 });
         QueueWatch { queue: Arc::clone(self), number }
     }
 
