@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::extract::sharing::fused::Seat;
 use crate::extract::sharing::listings::Walker;
 use crate::progress::versions::KnownFingerprints;
-use crate::queue::{Consumer, Watch};
+use crate::queue::{Consumer, QueueWatch};
 
 /// A request that takes part in a run.
 pub(crate) struct AssignedRequest {
@@ -25,7 +25,7 @@ pub(crate) struct RequestLinks {
     /// The stream's place among those that read the same listing.
     pub(crate) walker: Option<Walker>,
     /// Queues that must be complete, each with its number.
-    pub(crate) watches: Vec<(usize, Watch)>,
+    pub(crate) watches: Vec<(usize, QueueWatch)>,
     /// Size of the first page of a slice's listing; `None`: that of any other.
     pub(crate) opening: Option<u32>,
     /// Upper bound of the values per request; see [`Self::shorten`].

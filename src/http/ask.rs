@@ -139,10 +139,10 @@ impl Client {
         let (status, message) = said(&answered);
         if call.need == Need::Tentative && is_refused(&answered) {
             let then = if then == Then::Gone { then } else { Then::SkipSlice };
-            return Ok(Answer::GivenUp { then, means, url, status, message });
+            return Ok(Answer::Given { then, means, url, status, message });
         }
         if then != Then::Fail {
-            return Ok(Answer::GivenUp { then, means, url, status, message });
+            return Ok(Answer::Given { then, means, url, status, message });
         }
         if let Some(pause) = self.pause(&answered) {
             return Err(pause);
@@ -280,7 +280,7 @@ impl Client {
         match answer.await? {
             Answer::Read(body) => captured(step, &body),
             Answer::Failed(failed) => Err(failed.error),
-            Answer::GivenUp { message, .. } => Err(Error::new(Kind::Rejected, message)),
+            Answer::Given { message, .. } => Err(Error::new(Kind::Rejected, message)),
         }
     }
 }

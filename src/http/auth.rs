@@ -129,7 +129,7 @@ pub type OnDeviceCode = Arc<dyn Fn(&str, &str) + Send + Sync>;
 pub struct TokenSource {
     /// Grant.
     pub grant: OAuth2Grant,
-    /// AccessToken endpoint.
+    /// Token endpoint.
     pub token_url: Url,
     /// Device authorization endpoint (RFC 8628).
     pub device_url: Option<Url>,

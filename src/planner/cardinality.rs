@@ -26,7 +26,7 @@ pub(crate) struct Assumptions {
     changed: f64,
     /// Factor between the changes that are expected and those that come.
     growth: f64,
-    /// ChangeStats that come besides: none, or as many as few records at work may have.
+    /// Changes that come besides: none, or as many as few records at work may have.
     pub(crate) surge: f64,
     /// Part of the parents whose only row follows from what is known.
     derived: f64,
@@ -289,7 +289,7 @@ impl<'plan> Outlook<'plan> {
         state.changes.filter(|changes| changes.days > 0.0)
     }
 
-    /// ChangeStats that come where so many are expected in so many days among so many records.
+    /// Changes that come where so many are expected in so many days among so many records.
     fn coming(&self, expected: f64, among: f64, days: f64) -> f64 {
         let surge = self.assume.surge * (5.0 + 3.0 * (among * days).sqrt());
         (expected * self.assume.growth + surge).min(among + 5.0 * self.assume.surge)
