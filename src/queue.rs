@@ -15,7 +15,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::error::Result;
 use crate::plan::{ChunkSize, encoded};
-use crate::progress::item::Item;
+use crate::progress::item::QueueItem;
 use crate::progress::ranges::RangeSet;
 use crate::progress::row_keys::{KeySet, hash_text, with_text};
 use crate::progress::saved::{QUEUE, Completeness};
@@ -216,14 +216,14 @@ impl Chunk {
         self.start + self.ends.len() as u64
     }
 
-    fn item(&self, position: u64) -> Option<Item> {
+    fn item(&self, position: u64) -> Option<QueueItem> {
         let index = usize::try_from(position.checked_sub(self.start)?).ok()?;
         let before = index.checked_sub(1).map(|before| self.ends.get(before));
         let start = before.map_or(Some(0), |ends| Some(ends?.1))?;
         let (middle, end) = *self.ends.get(index)?;
         let value = self.text.get(start..middle)?.into();
         let carried = self.text.get(middle..end)?.into();
-        Some(Item { value, carried, stamp: self.stamps.get(index).copied().flatten() })
+        Some(QueueItem { value, carried, stamp: self.stamps.get(index).copied().flatten() })
     }
 }
 
@@ -269,7 +269,7 @@ impl QueueState {
         }
     }
 
-    fn item(&self, position: u64) -> Option<Item> {
+    fn item(&self, position: u64) -> Option<QueueItem> {
         let after = self.chunks.partition_point(|chunk| chunk.start <= position);
         self.chunks.get(after.checked_sub(1)?)?.item(position)
     }
@@ -349,7 +349,7 @@ pub(crate) struct Consumer {
 impl Consumer {
     /// Takes the next values of a chunk, one after the other in the log, fewer only at the end, before values
     /// that are done, or where they are long; and the position of the first. `None` after the last.
-    pub(crate) async fn next(&self, size: impl Into<ChunkSize>) -> Option<(u64, Vec<Item>)> {
+    pub(crate) async fn next(&self, size: impl Into<ChunkSize>) -> Option<(u64, Vec<QueueItem>)> {
         let size = size.into();
         loop {
             let supplied = self.queue.supplied.notified();
@@ -361,7 +361,7 @@ impl Consumer {
     }
 
     /// What is there: `None` when there is not enough yet, nothing after the end.
-    fn take(&self, size: ChunkSize) -> Option<(u64, Vec<Item>)> {
+    fn take(&self, size: ChunkSize) -> Option<(u64, Vec<QueueItem>)> {
         let mut state = self.queue.state();
         let place = state.consumers.get(self.number)?;
         let from = place.done.free(place.next);
@@ -378,7 +378,7 @@ impl Consumer {
             return None;
         }
         let to = most.min(state.end);
-        let mut values: Vec<Item> =
+        let mut values: Vec<QueueItem> =
             (from..to).filter_map(|position| state.item(position)).collect();
         let fits = size.fits(values.iter().map(|item| encoded(&item.value)));
         values.truncate(fits);

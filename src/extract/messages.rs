@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
-use crate::progress::item::Item;
+use crate::progress::item::QueueItem;
 use crate::progress::saved::{Doubt, RefusedSlice};
 use crate::progress::slices::{OpenItem, OpenListing, OpenSlice};
 use crate::write::SliceNumber;
@@ -21,7 +21,7 @@ pub(crate) struct Slice {
     pub(crate) number: u64,
     /// Times it was begun anew.
     pub(crate) attempt: u32,
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<QueueItem>,
     /// The parents whose rows it replaces.
     pub(crate) parents: Vec<String>,
     /// It is read from its start, whatever the bound: no run has read its parents' records before.
@@ -38,7 +38,7 @@ impl Slice {
     /// The slice as it is saved.
     pub(crate) fn open(&self, listings: Vec<OpenListing>) -> OpenSlice {
         let item =
-            |item: &Item| OpenItem(item.value.to_string(), item.stamp, item.carried.to_string());
+            |item: &QueueItem| OpenItem(item.value.to_string(), item.stamp, item.carried.to_string());
         let items = self.items.iter().map(item).collect();
         let Self { request, from, to, number, attempt, .. } = *self;
         OpenSlice { request, from, to, number, attempt, items, listings }
@@ -91,7 +91,7 @@ pub(crate) enum Note {
 #[derive(Debug)]
 pub(crate) struct Sight {
     /// Its id, with a hash of how it looked.
-    pub(crate) item: Item,
+    pub(crate) item: QueueItem,
     /// Whether its row is not read, and the old one stays.
     pub(crate) stays: bool,
     /// Whether its row is as the API has it; one that came without a part is read again the next time.

@@ -14,7 +14,7 @@ use crate::http::client::interrupted;
 use crate::http::exchange::Method;
 use crate::http::request::unfilled;
 use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
-use crate::progress::item::Item;
+use crate::progress::item::QueueItem;
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{RefusedSlice, OpenItem, OpenSlice, Reach, Completeness};
 use crate::progress::versions::KnownVersions;
@@ -83,7 +83,7 @@ impl Source {
     }
 
     /// Whether the children of any of these parents must be asked for.
-    fn has_changed(&self, shared: &Shared, items: &[Item]) -> bool {
+    fn has_changed(&self, shared: &Shared, items: &[QueueItem]) -> bool {
         let (Some(known), Reach::Since(bound), None) =
             (&self.known, shared.way.reach, &shared.plan.cursor)
         else {
@@ -107,7 +107,7 @@ impl Source {
     }
 
     /// Whether the bound does not hold for these parents, since one has appeared after it.
-    fn is_unbounded(&self, shared: &Shared, items: &[Item]) -> bool {
+    fn is_unbounded(&self, shared: &Shared, items: &[QueueItem]) -> bool {
         let (Some(known), Reach::Since(_), Some(_)) =
             (&self.known, shared.way.reach, &shared.plan.cursor)
         else {
@@ -121,7 +121,7 @@ impl Source {
         let Some(request) = shared.requests().get(self.links.number) else { return Ok(None) };
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(OpenSlice { from, to, number, attempt, items, listings, .. }) = begun {
-            let item = |OpenItem(value, stamp, carried)| Item {
+            let item = |OpenItem(value, stamp, carried)| QueueItem {
                 value: value.into(),
                 stamp,
                 carried: carried.into(),
@@ -191,7 +191,7 @@ impl Source {
         failed: RefusedSlice,
     ) -> Result<Next> {
         let carried = failed.carried.into_iter().chain(std::iter::repeat(String::new()));
-        let item = |(value, carried): (String, String)| Item {
+        let item = |(value, carried): (String, String)| QueueItem {
             value: value.into(),
             stamp: None,
             carried: carried.into(),
@@ -316,8 +316,8 @@ fn value_at(request: &RequestPlan, number: u64) -> Option<Value> {
 }
 
 /// What came along with the values of a slice, where all of them brought the same.
-fn brought(items: &[Item]) -> Vec<Option<String>> {
-    let mut all = items.iter().map(Item::values);
+fn brought(items: &[QueueItem]) -> Vec<Option<String>> {
+    let mut all = items.iter().map(QueueItem::values);
     let mut common = all.next().unwrap_or_default();
     for other in all {
         for (value, other) in common.iter_mut().zip(other) {
@@ -328,7 +328,7 @@ fn brought(items: &[Item]) -> Vec<Option<String>> {
 }
 
 /// The parents whose rows a slice replaces.
-fn parents(request: &RequestPlan, items: &[Item], scope: &Arc<Scope>) -> Result<Vec<String>> {
+fn parents(request: &RequestPlan, items: &[QueueItem], scope: &Arc<Scope>) -> Result<Vec<String>> {
     let template = request.replaced.and_then(|at| match request.columns.get(at) {
         Some(ColumnValue::Slice(template)) => Some(template),
         _ => None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// A value, and the version of the record it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(crate) struct QueueItem {
     pub(crate) value: Arc<str>,
     /// Its record's value of the cursor.
     pub(crate) stamp: Option<i64>,
@@ -12,7 +12,7 @@ pub(crate) struct Item {
     pub(crate) carried: Arc<str>,
 }
 
-impl Item {
+impl QueueItem {
     /// Its values of what comes along.
     pub(crate) fn values(&self) -> Vec<Option<String>> {
         serde_json::from_str(&self.carried).unwrap_or_default()

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::Value;
 
-use crate::progress::item::Item;
+use crate::progress::item::QueueItem;
 use crate::progress::row_keys::hash_text;
 use crate::state::{Change, Entries};
 
@@ -50,13 +50,13 @@ pub(crate) struct KnownVersions(Option<Arc<HashSet<u64>>>);
 
 impl KnownVersions {
     /// Whether a parent has appeared since records of others were read.
-    pub(crate) fn lacks(&self, item: &Item) -> bool {
+    pub(crate) fn lacks(&self, item: &QueueItem) -> bool {
         let any = self.0.as_ref().is_some_and(|known| !known.is_empty());
         any && self.contains(0, &met(item)) == Some(false)
     }
 
     /// Whether the children of a parent, as it is now, were read; `None` when that is not known.
-    pub(crate) fn contains(&self, request: usize, item: &Item) -> Option<bool> {
+    pub(crate) fn contains(&self, request: usize, item: &QueueItem) -> Option<bool> {
         let known = self.0.as_ref()?;
         Some(hash(request, item).is_some_and(|hash| known.contains(&hash)))
     }
@@ -77,21 +77,21 @@ impl KnownFingerprints {
     }
 
     /// Whether a record looks as it did when its row was written last.
-    pub(crate) fn is_same(&self, item: &Item) -> bool {
+    pub(crate) fn is_same(&self, item: &QueueItem) -> bool {
         self.looks.contains(0, item) == Some(true)
             && self.touched.contains(0, &touched(item)) == Some(false)
     }
 }
 
 /// A record, however it looks.
-pub(crate) fn touched(item: &Item) -> Item {
-    Item { stamp: Some(0), ..item.clone() }
+pub(crate) fn touched(item: &QueueItem) -> QueueItem {
+    QueueItem { stamp: Some(0), ..item.clone() }
 }
 
 /// A parent with what it carries, whatever its version.
-pub(crate) fn met(item: &Item) -> Item {
+pub(crate) fn met(item: &QueueItem) -> QueueItem {
     let value = format!("{} {}", item.value, item.carried).into();
-    Item { value, stamp: Some(0), carried: "".into() }
+    QueueItem { value, stamp: Some(0), carried: "".into() }
 }
 
 /// The parents whose children this run has read, or need not read.
@@ -107,7 +107,7 @@ pub(crate) struct VersionLog {
     known: KnownVersions,
 }
 
-fn hash(request: usize, item: &Item) -> Option<u64> {
+fn hash(request: usize, item: &QueueItem) -> Option<u64> {
     let text = format!("{request} {} {} {}", item.stamp?, item.value, item.carried);
     // Half of the hash: two of a million parents share it once in forty million runs.
     u64::try_from(hash_text(&text) >> 64).ok()
@@ -183,7 +183,7 @@ impl VersionLog {
     }
 
     /// Takes note of a parent.
-    pub(crate) fn note(&mut self, request: usize, item: &Item) {
+    pub(crate) fn note(&mut self, request: usize, item: &QueueItem) {
         if self.hashes.len() <= MAX_PARENTS
             && let Some(hash) = hash(request, item)
         {
@@ -236,8 +236,8 @@ impl VersionLog {
 mod tests {
     use super::*;
 
-    fn item(value: &str, stamp: i64) -> Item {
-        Item { value: value.into(), stamp: Some(stamp), carried: "".into() }
+    fn item(value: &str, stamp: i64) -> QueueItem {
+        QueueItem { value: value.into(), stamp: Some(stamp), carried: "".into() }
     }
 
     fn apply(entries: &mut Entries, changes: impl IntoIterator<Item = Change>) {
