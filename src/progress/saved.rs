@@ -34,7 +34,7 @@ pub struct SavedState {
     /// The streams, by name.
     pub streams: BTreeMap<String, StreamState>,
     /// How many records there are, where nobody has learnt it and the API was asked.
-    pub counted: Vec<Counted>,
+    pub counted: Vec<RecordCount>,
     /// Other keys, those of queues among them.
     pub(crate) rest: Entries,
 }
@@ -171,12 +171,12 @@ pub struct OpenRun {
     pub planned: Option<Planned>,
     /// On what numbers that rested, where the API was asked for them.
     #[serde(default)]
-    pub counted: Vec<Counted>,
+    pub counted: Vec<RecordCount>,
 }
 
 /// How many records streams have together, by the API's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub struct RecordCount {
     /// The streams.
     pub streams: Vec<String>,
     /// Their records.

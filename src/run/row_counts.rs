@@ -22,7 +22,7 @@ use crate::http::request;
 use crate::http::session::Session;
 use crate::plan::{CountPlan, Plan, StreamPlan};
 use crate::planner::decide;
-use crate::progress::saved::{Counted, Reach, SavedState, Way};
+use crate::progress::saved::{RecordCount, Reach, SavedState, Way};
 use crate::quota::budget::PointsBudget;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::MemoryLedger;
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Census {
     /// What was asked and answered.
-    pub counted: Vec<Counted>,
+    pub counted: Vec<RecordCount>,
     /// Why something was not answered, the first time.
     pub failure: Option<Error>,
     /// Points that it has cost.
@@ -137,7 +137,7 @@ async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPl
         };
         match number(client, stream, count, &url).await {
             Ok(Some(records)) => {
-                census.counted.push(Counted { streams: count.of.clone(), records });
+                census.counted.push(RecordCount { streams: count.of.clone(), records });
             }
             Ok(None) => {
                 let what = format!("`{}` tells no number of records", url.path());

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::planner::{read_plan, restart};
-use crate::progress::saved::{Counted, OpenRun, OpenStream, Reach, SavedState, Way};
+use crate::progress::saved::{RecordCount, OpenRun, OpenStream, Reach, SavedState, Way};
 use crate::replication::Mode;
 use crate::report::Planned;
 use crate::run;
@@ -212,7 +212,7 @@ pub(crate) async fn remember(
     store: &dyn Store,
     (plan, ways): (&Plan, &BTreeMap<String, Way>),
     (retry, planned): (bool, Option<Planned>),
-    counted: &[Counted],
+    counted: &[RecordCount],
 ) -> Result<()> {
     let streams = plan.streams.iter().map(|stream| {
         let way = ways.get(&stream.name).copied().unwrap_or_default();
