@@ -17,7 +17,7 @@ pub(crate) struct Lockout {
 
 /// A request that is given up.
 #[derive(Clone, Copy)]
-pub(crate) struct Refused<'given> {
+pub(crate) struct FailureContext<'given> {
     pub(crate) url: &'given Url,
     pub(crate) answered: &'given Answered,
     /// Answers to all requests when it was first sent.
@@ -59,7 +59,7 @@ fn shared((kind, message, hint): &(Kind, String, Option<String>)) -> Error {
 }
 
 /// Why a failure may be that of all requests, when so many were answered.
-pub(crate) fn suspicion(refused: &Refused<'_>, answered: u64) -> Option<Suspicion> {
+pub(crate) fn suspicion(refused: &FailureContext<'_>, answered: u64) -> Option<Suspicion> {
     use TransportError::{
         Broken, Certificate, Connect, LeavesOrigin, PlainPort, Proxy, Unreadable,
     };
