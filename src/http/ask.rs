@@ -20,7 +20,7 @@ use crate::http::answer::{
 use crate::http::call::{Call, Need};
 use crate::http::client::Client;
 use crate::http::exchange::{Request, Response, StatusCode, TransportError, Url};
-use crate::http::lockout::{Refused, Suspicion, is_html, suspicion};
+use crate::http::lockout::{FailureContext, Suspicion, is_html, suspicion};
 use crate::http::response_rules::{Attempt, RequestOutcome, RetryDecision};
 use crate::http::session::{FUTILE, StepPlan, captured, step_request};
 use crate::quota::cost::PointRates;
@@ -148,7 +148,7 @@ impl Client {
             return Err(pause);
         }
         let error = failure(&url, &answered, means, hint);
-        let failed = Refused { url: &url, answered: &answered, before, error: &error };
+        let failed = FailureContext { url: &url, answered: &answered, before, error: &error };
         if call.leaves
             && let Some(error) = self.locked_out(call, failed).await?
         {
@@ -291,7 +291,7 @@ impl Client {
     pub(crate) async fn locked_out(
         &self,
         call: &Call<'_>,
-        refused: Refused<'_>,
+        refused: FailureContext<'_>,
     ) -> Result<Option<Error>> {
         let now = self.answered.load(Ordering::Relaxed);
         let Some(suspicion) = suspicion(&refused, now) else { return Ok(None) };
@@ -359,7 +359,7 @@ impl Client {
 
     /// Whether the request that tests a connection, which is sent once, fails as another one has. Where that is
     /// the same, it does not tell.
-    async fn fails_alike(&self, call: &Call<'_>, refused: &Refused<'_>) -> Result<bool> {
+    async fn fails_alike(&self, call: &Call<'_>, refused: &FailureContext<'_>) -> Result<bool> {
         let Some(test) = self.test_url().filter(|test| test.path() != refused.url.path()) else {
             return Ok(false);
         };
