@@ -22,7 +22,7 @@ pub(crate) enum Answer<T> {
         message: String,
     },
     /// None, and the stream fails, unless it can go on without what was asked for.
-    Failed(Box<Failed>),
+    FailedRequest(Box<FailedRequest>),
 }
 
 impl<T> Answer<T> {
@@ -36,14 +36,14 @@ impl<T> Answer<T> {
             Self::Given { then, means, url, status, message } => {
                 Ok(Answer::Given { then, means, url, status, message })
             }
-            Self::Failed(failed) => Ok(Answer::Failed(failed)),
+            Self::FailedRequest(failed) => Ok(Answer::FailedRequest(failed)),
         }
     }
 }
 
 /// A failure that concerns what was asked for, not the connection.
 #[derive(Debug)]
-pub(crate) struct Failed {
+pub(crate) struct FailedRequest {
     /// The failure of the stream, if it cannot go on.
     pub(crate) error: Error,
     /// URL without secrets.
