@@ -15,7 +15,7 @@ use crate::extract::pages::page::{Fetched, is_child};
 use crate::extract::pages::split::halves;
 use crate::extract::sharing::fused::{Refusal, Seat};
 use crate::extract::slice::Walk;
-use crate::http::answer::{Answer, Cause, Failed, is_too_long};
+use crate::http::answer::{Answer, Cause, FailedRequest, is_too_long};
 use crate::progress::saved::Doubt;
 use crate::report::{Event, SliceError};
 use crate::secret::shown;
@@ -148,8 +148,8 @@ impl<'run> Walk<'run> {
     }
 
     /// Goes on without what the API does not give although it answers other requests.
-    async fn failed(&mut self, listing: Listing<'run>, failed: Failed) -> Result<ControlFlow<()>> {
-        let Failed { error: failure, url, status, message, cause } = failed;
+    async fn failed(&mut self, listing: Listing<'run>, failed: FailedRequest) -> Result<ControlFlow<()>> {
+        let FailedRequest { error: failure, url, status, message, cause } = failed;
         if self.halve(&listing) {
             if cause == Cause::TooLong {
                 self.links.shorten(self.slice.items.len());

@@ -22,7 +22,7 @@ pub(crate) enum Answer<T> {
         message: String,
     },
     /// None, and the stream fails, unless it can go on without what was asked for.
-    FailedRequest(Box<FailedRequest>),
+    Failed(Box<FailedRequest>),
 }
 
 impl<T> Answer<T> {
@@ -36,7 +36,7 @@ impl<T> Answer<T> {
             Self::Given { then, means, url, status, message } => {
                 Ok(Answer::Given { then, means, url, status, message })
             }
-            Self::FailedRequest(failed) => Ok(Answer::FailedRequest(failed)),
+            Self::Failed(failed) => Ok(Answer::Failed(failed)),
         }
     }
 }

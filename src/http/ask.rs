@@ -14,7 +14,7 @@ use chrono::Utc;
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
 use crate::http::answer::{
-    Answer, Answered, Cause, Failed, cause_of, failure, is_heavy, is_refused, is_too_heavy,
+    Answer, Answered, Cause, FailedRequest, cause_of, failure, is_heavy, is_refused, is_too_heavy,
     is_too_many, said, unreadable,
 };
 use crate::http::call::{Call, Need};
@@ -167,7 +167,7 @@ impl Client {
         if alone && !self.is_accepted(call).await? {
             return Err(error);
         }
-        Ok(Answer::Failed(Box::new(Failed { error, url, status, message, cause })))
+        Ok(Answer::Failed(Box::new(FailedRequest { error, url, status, message, cause })))
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, OnceCell};
 use crate::decode::{DecodeError, Page};
 use crate::error::Result;
 use crate::extract::context::Shared;
-use crate::http::answer::{Answer, Failed};
+use crate::http::answer::{Answer, FailedRequest};
 use crate::http::call::{Call, Need};
 use crate::http::client::interrupted;
 use crate::http::exchange::Request;
@@ -366,7 +366,7 @@ impl Group {
                 Joint::Refused(Refusal { path: url.path().to_owned(), status, message, gone })
             }
             Answer::Failed(failed) => {
-                let Failed { url, status, message, .. } = *failed;
+                let FailedRequest { url, status, message, .. } = *failed;
                 Joint::Refused(Refusal {
                     path: url.path().to_owned(),
                     status,
