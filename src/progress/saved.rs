@@ -264,7 +264,7 @@ pub struct StreamState {
     /// Start of the last run to which all parents were fed, and which so found those that are gone.
     pub parents_at: Option<DateTime<Utc>>,
     /// Why rows that are not seen are no longer taken for deleted.
-    pub no_deletes: Option<String>,
+    pub deletes_disabled: Option<String>,
     /// Slices that the API refused, to be asked for again.
     pub failed: Vec<RefusedSlice>,
     /// How it last ended.

@@ -183,7 +183,7 @@ impl Ending<'_> {
             Reach::Range(..) | Reach::Failed | Reach::Nothing => false,
         };
         let doubtful = progress.notices.iter().any(|one| one.kind == NoticeKind::FullPage);
-        let sound = self.plan.limit.is_none() && self.no_deletes().is_none() && !doubtful;
+        let sound = self.plan.limit.is_none() && self.deletes_disabled().is_none() && !doubtful;
         let whole = read && progress.gaps.is_empty() && supply == Completeness::Complete;
         let deletable = match (sound, whole) {
             (true, true) => Deletable::Everything,
@@ -199,7 +199,7 @@ impl Ending<'_> {
 
     /// Why rows that are not seen must not be taken for deleted: under other inputs they were never
     /// to be seen.
-    pub(crate) fn no_deletes(&self) -> Option<String> {
+    pub(crate) fn deletes_disabled(&self) -> Option<String> {
         let before = self.before;
         if !self.merges() {
             return None;
@@ -209,7 +209,7 @@ impl Ending<'_> {
             let at = self.run.started_at.format("%Y-%m-%d");
             format!("what is read was changed on {at}; `--fresh` concludes deletes again")
         };
-        before.no_deletes.clone().or_else(|| changed.then(why))
+        before.deletes_disabled.clone().or_else(|| changed.then(why))
     }
 
     /// Whether its slices are about parents, whose refused ones are recorded and keep their rows.
@@ -280,7 +280,7 @@ impl Ending<'_> {
         let kept = before.writes == plan.writes && before.reads == plan.reads;
         if complete {
             (state.reads, state.writes) = (plan.reads.clone(), plan.writes.clone());
-            state.no_deletes = self.no_deletes();
+            state.deletes_disabled = self.deletes_disabled();
             if clean && (counts.skipped == 0 || self.is_by_parents()) {
                 state.complete_at = Some(self.run.started_at);
             } else if !kept {

@@ -106,7 +106,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         plan: Arc::clone(&plan),
     };
     let ending = outcome::Ending { plan: &plan, before: &before, run: &env.run, way };
-    if let Some(why) = ending.no_deletes().filter(|_| reach != Reach::Failed) {
+    if let Some(why) = ending.deletes_disabled().filter(|_| reach != Reach::Failed) {
         tell_deletes_off(&env, &stats, (&plan.name, why));
     }
     match open(&env, &mut keeper, going_on.as_ref()).await {

@@ -181,7 +181,7 @@ fn stream_status(prepared: &Prepared, name: &str, state: &StreamState) -> Stream
         cursor,
         refused: state.failed.len(),
         error: last.and_then(|last| last.report.error.clone()),
-        notes: gaps.chain(&state.no_deletes).cloned().collect(),
+        notes: gaps.chain(&state.deletes_disabled).cloned().collect(),
     }
 }
 
