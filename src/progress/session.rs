@@ -13,7 +13,7 @@ pub struct StateSession {
     /// The right to save.
     pub lock: Arc<dyn Lock>,
     /// Whether the store is the target's own, so that rows and state are saved in one step.
-    pub at_home: bool,
+    pub in_target: bool,
 }
 
 impl StateSession {

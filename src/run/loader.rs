@@ -309,7 +309,7 @@ impl Keeper {
         let mut changes = vec![state.change(&self.plan.name)];
         changes.extend(self.parents.as_mut().and_then(|(_, read)| read.unsaved()));
         match self.writer.as_mut() {
-            Some(writer) if durable.at_home => writer.checkpoint(&changes).await?,
+            Some(writer) if durable.in_target => writer.checkpoint(&changes).await?,
             Some(writer) => {
                 writer.checkpoint(&[]).await?;
                 durable.store.save(&changes).await?;
@@ -330,8 +330,8 @@ impl Keeper {
         ending: &CommitInfo,
         after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
-        let at_home = self.durable.as_ref().is_some_and(|durable| durable.at_home);
-        if at_home && self.writer.is_some() && self.pending.noted {
+        let in_target = self.durable.as_ref().is_some_and(|durable| durable.in_target);
+        if in_target && self.writer.is_some() && self.pending.noted {
             // The commit may have to wait for those who use the table, and be given up.
             self.checkpoint().await?;
         }
@@ -347,7 +347,7 @@ impl Keeper {
         durable.check()?;
         self.queues.save(durable.store.as_ref()).await?;
         let name = self.plan.name.clone();
-        let mut changes = match (&self.writer, durable.at_home) {
+        let mut changes = match (&self.writer, durable.in_target) {
             (Some(_), false) => Vec::new(),
             _ => self.settled(ending.deletable),
         };
@@ -356,7 +356,7 @@ impl Keeper {
             durable.store.save(&changes).await?;
             return Ok((None, progress));
         };
-        if durable.at_home {
+        if durable.in_target {
             // How many rows the commit will have found gone is not known before it.
             changes.push(after(&progress, None).change(&name));
             let committed = writer.commit(ending, &changes).await?;

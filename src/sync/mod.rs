@@ -66,7 +66,7 @@ pub async fn run(
     if sample::is_wanted(&plan) {
         return sample::run(plan, services, beginning).await;
     }
-    let at_home = services.state.is_none();
+    let in_target = services.state.is_none();
     let store = match &services.state {
         Some(store) => Arc::clone(store),
         None => services.target.store(&plan.name)?,
@@ -84,7 +84,7 @@ pub async fn run(
     doing(&services, "taking the lock of the replication");
     let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait);
     let lock = stoppable(&services, lock).await?;
-    let durable = StateSession { store, lock: Arc::clone(&lock), at_home };
+    let durable = StateSession { store, lock: Arc::clone(&lock), in_target };
     let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
     lock.release().await;
     let mut report = ran?;
