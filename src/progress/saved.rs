@@ -129,7 +129,7 @@ impl SavedState {
 
     /// Takes note that not all that was written of a stream is there any more: whatever a run that has
     /// ended read of it counts for nothing.
-    pub fn distrust(&mut self, name: &str) {
+    pub fn invalidate(&mut self, name: &str) {
         if let Some(state) = self.streams.get_mut(name) {
             state.writes.clear();
         }

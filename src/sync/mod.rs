@@ -247,7 +247,7 @@ async fn begin(
 ) -> Result<Begun> {
     let distrusted = |mut recall: SavedState| {
         for name in lacking.keys() {
-            recall.distrust(name);
+            recall.invalidate(name);
         }
         recall
     };

@@ -91,7 +91,7 @@ pub async fn forecast(
     let lacking = resume::lacking(&plan, &recall, (target, &standings)).await;
     let mut notes = Vec::new();
     for (stream, message) in &lacking {
-        recall.distrust(stream);
+        recall.invalidate(stream);
         notes.push(format!("{stream}: {message}"));
     }
     if let Err(refusal) = owner::check(&plan, &standings, &recall) {
