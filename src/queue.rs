@@ -45,7 +45,7 @@ struct QueueState {
     end: u64,
     consumers: Vec<ConsumerPosition>,
     feeders: usize,
-    supply: Completeness,
+    completeness: Completeness,
     /// Values with what comes along with them: the same value may stand for several parents.
     seen: KeySet,
     /// Values alone, for those who watch.
@@ -124,13 +124,13 @@ impl Queue {
     /// Registers a feeder; the queue ends when the last one is gone.
     pub(crate) fn feeder(self: &Arc<Self>) -> Feeder {
         self.state().feeders += 1;
-        Feeder { queue: Arc::clone(self), supply: Completeness::Failed }
+        Feeder { queue: Arc::clone(self), completeness: Completeness::Failed }
     }
 
     /// Takes note of a feeder that ended before.
-    pub(crate) fn ended(&self, supply: Completeness) {
+    pub(crate) fn ended(&self, completeness: Completeness) {
         let mut state = self.state();
-        state.supply = state.supply.max(supply);
+        state.completeness = state.completeness.max(completeness);
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {
@@ -287,7 +287,7 @@ impl QueueState {
 #[derive(Debug)]
 pub(crate) struct Feeder {
     queue: Arc<Queue>,
-    supply: Completeness,
+    completeness: Completeness,
 }
 
 impl Feeder {
@@ -324,8 +324,8 @@ impl Feeder {
     }
 
     /// Says how the feeder ended.
-    pub(crate) fn finish(mut self, supply: Completeness) {
-        self.supply = supply;
+    pub(crate) fn finish(mut self, completeness: Completeness) {
+        self.completeness = completeness;
     }
 }
 
@@ -333,7 +333,7 @@ impl Drop for Feeder {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         state.feeders -= 1;
-        state.supply = state.supply.max(self.supply);
+        state.completeness = state.completeness.max(self.completeness);
         drop(state);
         self.queue.supplied.notify_waiters();
     }
@@ -393,8 +393,8 @@ impl Consumer {
     }
 
     /// How the feeders ended; to be asked after the last value.
-    pub(crate) fn supply(&self) -> Completeness {
-        self.queue.state().supply
+    pub(crate) fn completeness(&self) -> Completeness {
+        self.queue.state().completeness
     }
 
     /// Another hold on the same place, by which it can be told how far it is for good.
@@ -418,7 +418,7 @@ impl QueueWatch {
             {
                 let state = self.queue.state();
                 if state.feeders == 0 {
-                    return state.supply;
+                    return state.completeness;
                 }
             }
             supplied.await;
@@ -502,7 +502,7 @@ mod tests {
         assert_eq!(all(&one, 2).await, numbers(0..7));
         assert_eq!(two.next(100).await.map(|(_, items)| items.len()), Some(7));
         assert_eq!(two.next(100).await, None);
-        assert_eq!(one.supply(), Completeness::Complete);
+        assert_eq!(one.completeness(), Completeness::Complete);
     }
 
     #[tokio::test]
@@ -545,7 +545,7 @@ mod tests {
         drop(gone);
         feeding.await.unwrap();
         while slow.next(1000).await.is_some() {}
-        assert_eq!(slow.supply(), Completeness::Partial);
+        assert_eq!(slow.completeness(), Completeness::Partial);
     }
 
     #[tokio::test(start_paused = true)]
@@ -558,7 +558,7 @@ mod tests {
         drop(feeder);
         assert_eq!(consumer.next(5).await.map(|(_, items)| items.len()), Some(3));
         assert_eq!(consumer.next(5).await, None);
-        assert_eq!(consumer.supply(), Completeness::Failed);
+        assert_eq!(consumer.completeness(), Completeness::Failed);
     }
 
     #[tokio::test]

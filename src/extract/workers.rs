@@ -142,7 +142,7 @@ impl Source {
                 let bytes = ChunkSize::bytes(request.method == Method::GET);
                 let Some((from, items)) = consumer.next(ChunkSize { count, bytes }).await else {
                     // Of all parents these were none: what was refused is gone with its parent.
-                    let all = consumer.supply() == Completeness::Complete;
+                    let all = consumer.completeness() == Completeness::Complete;
                     return if all { Ok(None) } else { self.refused(request, base) };
                 };
                 let to = from + items.len() as u64;
@@ -236,19 +236,19 @@ impl Source {
     }
 
     /// What can be said of the queue: a stream whose parent failed must not pass for whole.
-    async fn supply(&self, shared: &Shared) -> Result<Completeness> {
-        let supply = self.consumer.as_ref().filter(|_| shared.way.reach != Reach::Failed);
-        let supply = supply.map_or(Completeness::Complete, Consumer::supply);
+    async fn completeness(&self, shared: &Shared) -> Result<Completeness> {
+        let completeness = self.consumer.as_ref().filter(|_| shared.way.reach != Reach::Failed);
+        let completeness = completeness.map_or(Completeness::Complete, Consumer::completeness);
         let queue = match shared.requests().get(self.links.number).map(|request| &request.iterate) {
             Some(Iterate::Queue { queue, .. }) => *queue,
             _ => 0,
         };
-        self.judge(shared, queue, supply).await?;
-        let mut all = supply;
+        self.judge(shared, queue, completeness).await?;
+        let mut all = completeness;
         for (queue, watch) in &self.links.watches {
-            let supply = watch.complete().await;
-            self.judge(shared, *queue, supply).await?;
-            all = all.max(supply);
+            let completeness = watch.complete().await;
+            self.judge(shared, *queue, completeness).await?;
+            all = all.max(completeness);
         }
         Ok(all)
     }
@@ -256,17 +256,17 @@ impl Source {
     /// Waits until the queues are complete whose values the records must have.
     async fn await_watched(&self, shared: &Shared) -> Result<()> {
         for (queue, watch) in &self.links.watches {
-            let supply = watch.complete().await;
-            if supply >= Completeness::Interrupted {
-                self.judge(shared, *queue, supply).await?;
+            let completeness = watch.complete().await;
+            if completeness >= Completeness::Interrupted {
+                self.judge(shared, *queue, completeness).await?;
             }
         }
         Ok(())
     }
 
-    async fn judge(&self, shared: &Shared, number: usize, supply: Completeness) -> Result<()> {
+    async fn judge(&self, shared: &Shared, number: usize, completeness: Completeness) -> Result<()> {
         let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
-        match supply {
+        match completeness {
             Completeness::Complete | Completeness::Bounded => {}
             Completeness::Partial => {
                 shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
@@ -375,7 +375,7 @@ pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Com
                 }
                 ran?;
             }
-            None => return source.supply(&shared).await,
+            None => return source.completeness(&shared).await,
         }
     }
 }

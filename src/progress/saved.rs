@@ -336,7 +336,7 @@ pub struct LastRun {
     /// Its figures.
     pub report: StreamReport,
     /// What its children could say of its values.
-    pub supply: Completeness,
+    pub completeness: Completeness,
 }
 
 impl LastRun {

@@ -44,7 +44,7 @@ pub(crate) fn jobs(
         };
         let fed = queues.iter().enumerate().map(|(number, queue)| feeds(number).then_some(queue));
         if let Some(last) = before.ended_in(&env.run.id) {
-            fed.flatten().for_each(|queue| queue.ended(last.supply));
+            fed.flatten().for_each(|queue| queue.ended(last.completeness));
             let report = StreamReport { earlier: true, ..last.report.clone() };
             let refused = before.failed.iter().map(|failed| failed.error.clone()).collect();
             earlier.push(Ended { report, open: false, refused });

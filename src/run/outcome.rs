@@ -173,7 +173,7 @@ impl Ending<'_> {
         progress: &Progress,
         marks: bool,
         counts: &Counts,
-        supply: Completeness,
+        completeness: Completeness,
     ) -> write::CommitInfo {
         // Refused parents keep their rows, if none of these can have gone to another parent.
         let bound = self.plan.is_bound_to_parent() && self.is_by_parents();
@@ -184,7 +184,7 @@ impl Ending<'_> {
         };
         let doubtful = progress.notices.iter().any(|one| one.kind == NoticeKind::FullPage);
         let sound = self.plan.limit.is_none() && self.deletes_disabled().is_none() && !doubtful;
-        let whole = read && progress.gaps.is_empty() && supply == Completeness::Complete;
+        let whole = read && progress.gaps.is_empty() && completeness == Completeness::Complete;
         let deletable = match (sound, whole) {
             (true, true) => Deletable::Everything,
             (true, false) if bound => Deletable::ReadParents,
@@ -220,7 +220,7 @@ impl Ending<'_> {
     }
 
     /// What the children may rely on.
-    pub(crate) fn supply(&self, result: Result<(), &Error>, incomplete: bool) -> Completeness {
+    pub(crate) fn completeness(&self, result: Result<(), &Error>, incomplete: bool) -> Completeness {
         match result {
             Err(error) if self.plan.may_pass(error) => Completeness::Interrupted,
             Err(_) => Completeness::Failed,
@@ -230,18 +230,18 @@ impl Ending<'_> {
         }
     }
 
-    /// What is remembered of the stream once its rows are visible; `supply` is that of its queues.
+    /// What is remembered of the stream once its rows are visible; `completeness` is that of its queues.
     pub(crate) fn after(
         &self,
         progress: &Progress,
         committed: Option<&Committed>,
         now: DateTime<Utc>,
-        supply: Completeness,
+        completeness: Completeness,
     ) -> StreamState {
         let (before, plan, counts) = (self.before, self.plan, progress.counts);
         let incomplete = !progress.gaps.is_empty() || counts.skipped > 0;
         let report = self.report(&Ok(committed.cloned()), progress);
-        let own = self.supply(Ok(()), incomplete).max(supply.min(Completeness::Bounded));
+        let own = self.completeness(Ok(()), incomplete).max(completeness.min(Completeness::Bounded));
         let last = self.last(now, report, own);
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
         let complete = self.way.reach == Reach::Complete;
@@ -276,7 +276,7 @@ impl Ending<'_> {
         }
         state.succeeded.clone_from(&state.last);
         state.committed = Some(self.run.id.clone());
-        let clean = progress.gaps.is_empty() && supply <= Completeness::Bounded;
+        let clean = progress.gaps.is_empty() && completeness <= Completeness::Bounded;
         let kept = before.writes == plan.writes && before.reads == plan.reads;
         if complete {
             (state.reads, state.writes) = (plan.reads.clone(), plan.writes.clone());
@@ -288,7 +288,7 @@ impl Ending<'_> {
             }
         }
         let reads = matches!(self.way.reach, Reach::Complete | Reach::Since(_));
-        if reads && clean && supply == Completeness::Complete {
+        if reads && clean && completeness == Completeness::Complete {
             state.parents_at = Some(self.run.started_at);
         }
         if let Some(cursor) = &plan.cursor {
@@ -318,9 +318,9 @@ impl Ending<'_> {
         state
     }
 
-    fn last(&self, at: DateTime<Utc>, report: StreamReport, supply: Completeness) -> LastRun {
+    fn last(&self, at: DateTime<Utc>, report: StreamReport, completeness: Completeness) -> LastRun {
         let (run_id, started_at) = (self.run.id.clone(), Some(self.run.started_at));
-        LastRun { run_id, at, started_at, report, supply }
+        LastRun { run_id, at, started_at, report, completeness }
     }
 
     /// A value of a cursor that is safe to go on from: what changes while a run reads may have been
@@ -369,14 +369,14 @@ impl Ending<'_> {
         &self,
         env: &Env,
         progress: &Progress,
-        supply: Completeness,
+        completeness: Completeness,
         mut changes: Vec<Change>,
     ) -> Result<Option<Committed>> {
         let object = self.plan.output.as_ref().map(|output| output.table.object.clone());
         let rows = progress.counts.rows;
         let committed = object.map(|object| Committed { object, rows, ..Committed::default() });
         if let Some(durable) = &env.durable {
-            let after = self.after(progress, committed.as_ref(), env.now(), supply);
+            let after = self.after(progress, committed.as_ref(), env.now(), completeness);
             changes.push(after.change(&self.plan.name));
             durable.store.save(&changes).await?;
         }

@@ -115,8 +115,8 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
             env.client.reporter.report(&Event::Progress { stream, figures });
         }
         other => {
-            let (outcome, supply) = unread(&env, &ending, keeper, other, incomplete).await;
-            finish_feeders(feeders, &outcome.result, supply);
+            let (outcome, completeness) = unread(&env, &ending, keeper, other, incomplete).await;
+            finish_feeders(feeders, &outcome.result, completeness);
             return ending.conclude(outcome, &env, started.elapsed());
         }
     }
@@ -141,7 +141,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
         plan: Arc::clone(&plan),
         env: Arc::clone(&env),
     });
-    let (sliced, supply) = run_slices(&shared, sources).await;
+    let (sliced, completeness) = run_slices(&shared, sources).await;
     let incomplete = shared.incomplete.load(Ordering::Relaxed);
     let route_refused = sliced.is_err() && is_refused(&shared);
     let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -149,11 +149,11 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let Ok(shared) = Arc::try_unwrap(shared) else { unreachable!("the workers have been joined") };
     let Shared { notes, feeders, .. } = shared;
     drop(notes);
-    let ended = Sliced { result: sliced, supply, refusal, route_refused };
+    let ended = Sliced { result: sliced, completeness, refusal, route_refused };
     let outcome = settle(&env, &ending, loader, ended).await;
     let skipped = outcome.progress.counts.skipped > 0;
-    let supply = ending.supply(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
-    finish_feeders(feeders, &outcome.result, supply);
+    let completeness = ending.completeness(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
+    finish_feeders(feeders, &outcome.result, completeness);
     ending.conclude(outcome, &env, started.elapsed())
 }
 
@@ -177,10 +177,10 @@ async fn unread(
     let Keeper { progress, .. } = keeper;
     match opened {
         Ok(Opened::Ready | Opened::Published) => {
-            let supply = ending.supply(Ok(()), incomplete);
+            let completeness = ending.completeness(Ok(()), incomplete);
             // What the rows before concluded is not known any more: at worst too much is asked.
-            let result = ending.adopt(env, &progress, supply, changes).await;
-            (Outcome { open: result.is_err(), result, progress }, supply)
+            let result = ending.adopt(env, &progress, completeness, changes).await;
+            (Outcome { open: result.is_err(), result, progress }, completeness)
         }
         Ok(Opened::Lost) => {
             let object = ending.plan.output.as_ref().map_or("", |output| &output.table.object);
@@ -191,8 +191,8 @@ async fn unread(
             (Outcome { result: Err(error), progress, open: false }, Completeness::Failed)
         }
         Err(error) => {
-            let (open, supply) = (ending.plan.may_pass(&error), ending.supply(Err(&error), true));
-            (Outcome { result: Err(error), progress, open }, supply)
+            let (open, completeness) = (ending.plan.may_pass(&error), ending.completeness(Err(&error), true));
+            (Outcome { result: Err(error), progress, open }, completeness)
         }
     }
 }
@@ -284,11 +284,11 @@ fn sources(keeper: &Keeper, requests: Vec<Option<AssignedRequest>>) -> Vec<Sourc
 fn finish_feeders(
     feeders: Vec<Option<Feeder>>,
     result: &Result<Option<Committed>>,
-    supply: Completeness,
+    completeness: Completeness,
 ) {
-    let supply = if result.is_ok() { supply } else { supply.max(Completeness::Interrupted) };
+    let completeness = if result.is_ok() { completeness } else { completeness.max(Completeness::Interrupted) };
     for feeder in feeders.into_iter().flatten() {
-        feeder.finish(supply);
+        feeder.finish(completeness);
     }
 }
 
@@ -323,7 +323,7 @@ fn doing(env: &Env, stream: &str, what: String) {
 /// How the slices ended.
 struct Sliced {
     result: Result<()>,
-    supply: Completeness,
+    completeness: Completeness,
     /// The first slice that was refused.
     refusal: Option<String>,
     /// Whether the API refuses the route.
@@ -345,7 +345,7 @@ async fn settle(
     env: &Env,
     ending: &outcome::Ending<'_>,
     loader: Loader,
-    Sliced { result: sliced, supply, refusal, route_refused }: Sliced,
+    Sliced { result: sliced, completeness, refusal, route_refused }: Sliced,
 ) -> Outcome {
     let (mut keeper, loaded) = match loader.finish().await {
         Ok(finished) => finished,
@@ -370,7 +370,7 @@ async fn settle(
         Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
         Ok(()) => {
             keeper.progress.notices = keeper.stats.notices();
-            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
+            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), completeness);
             confirm_deletes::ask(env, &mut keeper, &seen).await
         }
         other => other,
@@ -382,10 +382,10 @@ async fn settle(
                 // Rows of any parent may be missing.
                 keeper.parents = None;
             }
-            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), supply);
+            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), completeness);
             let progress = keeper.progress.clone();
             let after = |progress: &Progress, committed: Option<&Committed>| {
-                ending.after(progress, committed, env.now(), supply)
+                ending.after(progress, committed, env.now(), completeness)
             };
             if let Some(output) = &ending.plan.output {
                 let (rows, object) = (keeper.stats.counts().rows, &output.table.object);
@@ -438,12 +438,12 @@ async fn run_slices(shared: &Arc<Shared>, sources: Vec<Source>) -> (Result<()>, 
         }
     }
     let mut failure: Option<Error> = None;
-    let mut supply = Completeness::Complete;
+    let mut completeness = Completeness::Complete;
     while let Some(ended) = workers.join_next().await {
         let ended = ended
             .unwrap_or_else(|error| Err(Error::new(Kind::Shape, "a worker broke").because(error)));
         match ended {
-            Ok(own) => supply = supply.max(own),
+            Ok(own) => completeness = completeness.max(own),
             Err(error) => {
                 shared.enough.cancel();
                 let known = failure.as_ref().is_some_and(|first| first.kind() != Kind::Target);
@@ -453,5 +453,5 @@ async fn run_slices(shared: &Arc<Shared>, sources: Vec<Source>) -> (Result<()>, 
             }
         }
     }
-    (failure.map_or(Ok(()), Err), supply)
+    (failure.map_or(Ok(()), Err), completeness)
 }
