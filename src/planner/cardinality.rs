@@ -180,7 +180,7 @@ impl<'plan> Outlook<'plan> {
         if !request.pager.is_paged() {
             return f64::INFINITY;
         }
-        let learnt = self.recall.streams.get(&stream.name).map(|state| &state.learnt);
+        let learnt = self.recall.streams.get(&stream.name).map(|state| &state.full_read);
         let learnt = learnt.filter(|learnt| learnt.rows > 0 && learnt.requests > 0);
         let learnt = learnt.map(|learnt| real(learnt.rows) / real(learnt.requests));
         learnt.map_or(self.assume.page, |page| page.max(1.0))
@@ -193,7 +193,7 @@ impl<'plan> Outlook<'plan> {
         let mut rows = BTreeMap::new();
         for counted in self.recall.counted.iter().filter(|one| together || one.streams.len() == 1) {
             let states = counted.streams.iter().filter_map(|name| self.recall.streams.get(name));
-            let learnt = states.map(|state| &state.learnt).filter(|one| !one.route.is_empty());
+            let learnt = states.map(|state| &state.full_read).filter(|one| !one.route.is_empty());
             let known: Vec<u64> = learnt.map(|learnt| learnt.rows).collect();
             let left = real(counted.records.saturating_sub(known.iter().sum()));
             let unknown = self.plan.streams.iter().filter(|stream| {
@@ -232,7 +232,7 @@ impl<'plan> Outlook<'plan> {
     }
 
     pub(crate) fn learnt(&self, stream: &StreamPlan) -> Option<FullReadStats> {
-        let learnt = self.recall.streams.get(&stream.name).map(|state| state.learnt.clone());
+        let learnt = self.recall.streams.get(&stream.name).map(|state| state.full_read.clone());
         learnt.filter(|learnt| !learnt.route.is_empty())
     }
 

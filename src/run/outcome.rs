@@ -250,7 +250,7 @@ impl Ending<'_> {
             let requests = counts.requests.saturating_sub(counts.retries).max(shared);
             let (route, slices) = (self.route().to_owned(), counts.done);
             let bearer = counts.borne == 0;
-            state.learnt = FullReadStats {
+            state.full_read = FullReadStats {
                 route,
                 slices,
                 rows,

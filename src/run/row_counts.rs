@@ -81,7 +81,7 @@ fn questions<'plan>(
 ) -> Vec<(&'plan StreamPlan, &'plan CountPlan)> {
     let unknown = |stream: &StreamPlan| {
         let state = recall.streams.get(&stream.name);
-        stream.limit.is_none() && state.is_none_or(|state| state.learnt.route.is_empty())
+        stream.limit.is_none() && state.is_none_or(|state| state.full_read.route.is_empty())
     };
     let streams = plan.streams.iter().filter(|stream| stream.count.is_some() && unknown(stream));
     let mut asked: Vec<(&StreamPlan, &CountPlan)> =
