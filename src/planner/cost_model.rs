@@ -319,7 +319,7 @@ impl Outlook<'_> {
         };
         let unit = if stream.cost.base > 0 { "points" } else { "requests" };
         if way.route == 0 {
-            let refused = self.recall.streams.get(&stream.name).map(|state| &state.refused);
+            let refused = self.recall.streams.get(&stream.name).map(|state| &state.refused_routes);
             let refused = refused.into_iter().flatten().map(|(route, _)| format!("`{route}`"));
             let refused = refused.collect::<Vec<_>>().join(", ");
             return if refused.is_empty() {

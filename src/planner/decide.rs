@@ -53,7 +53,7 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
     // Slices that were refused are asked for again by the numbers of their requests.
     let other = state.shape != stream.shape && !state.failed.is_empty();
     let changed = state.reads != stream.reads || state.writes != stream.writes || other;
-    let refused = state.refused.get(CHANGES).is_some_and(|at| now - *at < estimate::REFUSED);
+    let refused = state.refused_routes.get(CHANGES).is_some_and(|at| now - *at < estimate::REFUSED);
     let whole = changed || refused && stream.changes_apart;
     let Some(complete_at) = state.complete_at.filter(|_| !whole) else { return Reach::Complete };
     let due = match stream.refresh {

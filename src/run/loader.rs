@@ -201,8 +201,8 @@ impl Keeper {
     /// Takes note that the API refuses the route.
     pub(crate) fn route_refused(&mut self) {
         let name = read_plan::refusable(&self.plan, self.way);
-        if !self.progress.refused.iter().any(|known| known == name) {
-            self.progress.refused.push(name.to_owned());
+        if !self.progress.refused_routes.iter().any(|known| known == name) {
+            self.progress.refused_routes.push(name.to_owned());
         }
     }
 

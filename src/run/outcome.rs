@@ -305,7 +305,7 @@ impl Ending<'_> {
             let known = self.not_after_start(progress.newest_parent, ColumnType::Timestamp);
             state.gate = before.gate.filter(|_| kept).max(known);
         }
-        state.refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
+        state.refused_routes.extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
         state.failed.clone_from(&progress.failed);
         if !self.is_by_parents() && complete {
             // No run can ask for them alone; the next one reads everything again.
@@ -345,8 +345,8 @@ impl Ending<'_> {
         let failed = new.chain(old).collect();
         let report = self.failure(progress, error, StreamStatus::Failed);
         let last = self.last(now, report, Completeness::Failed);
-        let mut refused = self.before.refused.clone();
-        refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
+        let mut refused = self.before.refused_routes.clone();
+        refused.extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
         if self.route() == OWN && read_plan::has_own_requests(self.plan, self.way.reach) {
             // What refuses the own requests too does not refuse a route.
             refused.clear();
