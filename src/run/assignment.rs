@@ -46,7 +46,7 @@ pub(crate) fn jobs(
         if let Some(last) = before.ended_in(&env.run.id) {
             fed.flatten().for_each(|queue| queue.ended(last.completeness));
             let report = StreamReport { earlier: true, ..last.report.clone() };
-            let refused = before.failed.iter().map(|failed| failed.error.clone()).collect();
+            let refused = before.refused_slices.iter().map(|failed| failed.error.clone()).collect();
             earlier.push(Ended { report, open: false, refused });
             continue;
         }

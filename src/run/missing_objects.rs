@@ -22,8 +22,8 @@ impl Keeper {
 
     /// Takes note of a refusal; fails when there are too many.
     pub(crate) fn refused(&mut self, failed: RefusedSlice) -> Result<()> {
-        self.progress.failed.push(failed);
-        self.check_errors(self.progress.failed.len())
+        self.progress.refused_slices.push(failed);
+        self.check_errors(self.progress.refused_slices.len())
     }
 
     /// Fails when more slices were refused than may be.

@@ -306,14 +306,14 @@ impl Ending<'_> {
             state.gate = before.gate.filter(|_| kept).max(known);
         }
         state.refused_routes.extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
-        state.failed.clone_from(&progress.failed);
+        state.refused_slices.clone_from(&progress.refused_slices);
         if !self.is_by_parents() && complete {
             // No run can ask for them alone; the next one reads everything again.
-            state.failed.iter_mut().for_each(|failed| failed.recurs = true);
+            state.refused_slices.iter_mut().for_each(|failed| failed.recurs = true);
         }
         if !read_plan::has_own_requests(plan, self.way.reach) && !complete {
-            let lasting = before.failed.iter().filter(|failed| !failed.recurs);
-            state.failed.extend(lasting.cloned());
+            let lasting = before.refused_slices.iter().filter(|failed| !failed.recurs);
+            state.refused_slices.extend(lasting.cloned());
         }
         state
     }
@@ -340,8 +340,8 @@ impl Ending<'_> {
         (error, now): (&Error, DateTime<Utc>),
     ) -> StreamState {
         // Told, though the next run asks for them again by itself.
-        let new = progress.failed.iter().map(|one| RefusedSlice { recurs: true, ..one.clone() });
-        let old = self.before.failed.iter().filter(|one| !one.recurs).cloned();
+        let new = progress.refused_slices.iter().map(|one| RefusedSlice { recurs: true, ..one.clone() });
+        let old = self.before.refused_slices.iter().filter(|one| !one.recurs).cloned();
         let failed = new.chain(old).collect();
         let report = self.failure(progress, error, StreamStatus::Failed);
         let last = self.last(now, report, Completeness::Failed);
@@ -479,7 +479,7 @@ impl Ending<'_> {
             }
             Err(error) => self.failure(&progress, error, StreamStatus::Failed),
         };
-        let refused = progress.failed.into_iter().map(|failed| failed.error).collect();
+        let refused = progress.refused_slices.into_iter().map(|failed| failed.error).collect();
         Ended { report: StreamReport { seconds: took.as_secs_f64(), ..report }, open, refused }
     }
 }

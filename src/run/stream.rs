@@ -261,7 +261,7 @@ fn sources(keeper: &Keeper, requests: Vec<Option<AssignedRequest>>) -> Vec<Sourc
         let assigned = assigned?;
         // Of whatever route they were: they are about values of the same queue.
         let same = |one: &&RefusedSlice| plan.own_number(one.request) == plan.own_number(number);
-        let failed = before.failed.iter().filter(same).filter(|one| !one.recurs);
+        let failed = before.refused_slices.iter().filter(same).filter(|one| !one.recurs);
         let past = Past {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),

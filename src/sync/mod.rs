@@ -263,7 +263,7 @@ async fn begin(
         // What their slices are about is recorded, so that no parent needs to feed them.
         plan.streams.retain(|stream| {
             let state = recall.stream(&stream.name);
-            stream.output.is_some() && state.failed.iter().any(|failed| !failed.recurs)
+            stream.output.is_some() && state.refused_slices.iter().any(|failed| !failed.recurs)
         });
         let ways = plan
             .streams

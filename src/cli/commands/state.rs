@@ -141,7 +141,7 @@ pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
             printer::data(&format!("{}: {note}", stream.stream));
         }
     }
-    if recall.streams.values().any(|state| state.failed.iter().any(|failed| !failed.recurs)) {
+    if recall.streams.values().any(|state| state.refused_slices.iter().any(|failed| !failed.recurs)) {
         printer::data("`weir sync retry-failed` asks for the refused slices again");
     }
     Ok(Exit::Done)
@@ -179,7 +179,7 @@ fn stream_status(prepared: &Prepared, name: &str, state: &StreamState) -> Stream
         read_at: last.filter(|last| last.is_done()).map(|last| rfc3339(last.at)),
         complete_at: state.complete_at.map(rfc3339),
         cursor,
-        refused: state.failed.len(),
+        refused: state.refused_slices.len(),
         error: last.and_then(|last| last.report.error.clone()),
         notes: gaps.chain(&state.deletes_disabled).cloned().collect(),
     }
