@@ -18,7 +18,7 @@ use crate::plan::{ChunkSize, encoded};
 use crate::progress::item::QueueItem;
 use crate::progress::ranges::RangeSet;
 use crate::progress::row_keys::{KeySet, hash_text, with_text};
-use crate::progress::saved::{QUEUE, Completeness};
+use crate::progress::saved::{Completeness, QUEUE};
 use crate::state::{Change, Entries, Store};
 
 /// Values that may wait in a queue for its slowest consumer; a feeder then waits.
@@ -531,7 +531,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_feeder_waits_for_the_slowest_consumer() {
         let queue = Queue::new("q", false);
-        let (slow, gone) = (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
+        let (slow, gone) =
+            (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
         let feeder = queue.feeder();
         let feeding = tokio::spawn(async move {
             push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() + 10).await;
@@ -575,7 +576,8 @@ mod tests {
         use crate::write::memory::Memory;
         let store = Memory::new().store("r").unwrap();
         let queue = Queue::new("ids", true);
-        let (fast, slow) = (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
+        let (fast, slow) =
+            (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
         let feeder = queue.feeder();
         push(&feeder, 0..3000).await;
         let queues = Queues::new(vec![Arc::clone(&queue)]);

@@ -13,7 +13,7 @@ use crate::extract::pages::rows::RowBuilder;
 use crate::extract::run_context::Env;
 use crate::plan::{OWN, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
-use crate::progress::saved::{RefusedSlice, Reach, Way};
+use crate::progress::saved::{Reach, RefusedSlice, Way};
 use crate::queue::Feeder;
 use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;

@@ -37,8 +37,9 @@ impl Slice {
 
     /// The slice as it is saved.
     pub(crate) fn open(&self, listings: Vec<OpenListing>) -> OpenSlice {
-        let item =
-            |item: &QueueItem| OpenItem(item.value.to_string(), item.stamp, item.carried.to_string());
+        let item = |item: &QueueItem| {
+            OpenItem(item.value.to_string(), item.stamp, item.carried.to_string())
+        };
         let items = self.items.iter().map(item).collect();
         let Self { request, from, to, number, attempt, .. } = *self;
         OpenSlice { request, from, to, number, attempt, items, listings }

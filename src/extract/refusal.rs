@@ -118,7 +118,7 @@ impl<'run> Walk<'run> {
         let whole = listing.depth == 0 && !self.is_part(listing);
         if whole {
             let slice = Some(Arc::clone(&self.slice));
-            let doubt = Doubt { kind: listing.kind(), child: false, failed };
+            let doubt = Doubt { kind: listing.kind(), child: false, slice: failed };
             shared.tell(Note::Gone { slice, doubt }).await?;
             return Ok(ControlFlow::Break(()));
         }
@@ -127,7 +127,7 @@ impl<'run> Walk<'run> {
         let items = self.slice.items.iter();
         let left = items.filter(|item| failed.values.iter().any(|value| **value == *item.value));
         failed.carried = left.map(|item| item.carried.to_string()).collect();
-        let doubt = Doubt { kind: listing.kind(), child: true, failed };
+        let doubt = Doubt { kind: listing.kind(), child: true, slice: failed };
         shared.tell(Note::Gone { slice: None, doubt }).await?;
         Ok(ControlFlow::Continue(()))
     }
@@ -148,7 +148,11 @@ impl<'run> Walk<'run> {
     }
 
     /// Goes on without what the API does not give although it answers other requests.
-    async fn failed(&mut self, listing: Listing<'run>, failed: FailedRequest) -> Result<ControlFlow<()>> {
+    async fn failed(
+        &mut self,
+        listing: Listing<'run>,
+        failed: FailedRequest,
+    ) -> Result<ControlFlow<()>> {
         let FailedRequest { error: failure, url, status, message, cause } = failed;
         if self.halve(&listing) {
             if cause == Cause::TooLong {

@@ -20,7 +20,7 @@ use crate::extract::pages::resume::resumed;
 use crate::extract::pages::{fetch_by_id, page};
 use crate::extract::sharing::fused::{Refusal, Told};
 use crate::http::answer::Answer;
-use crate::http::pagination::{Position, PageStep};
+use crate::http::pagination::{PageStep, Position};
 use crate::plan::RequestPlan;
 use crate::progress::row_keys::KeySet;
 use crate::progress::saved::OpenListing;

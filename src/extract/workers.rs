@@ -16,7 +16,7 @@ use crate::http::request::unfilled;
 use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
 use crate::progress::item::QueueItem;
 use crate::progress::ranges::RangeSet;
-use crate::progress::saved::{RefusedSlice, OpenItem, OpenSlice, Reach, Completeness};
+use crate::progress::saved::{Completeness, OpenItem, OpenSlice, Reach, RefusedSlice};
 use crate::progress::versions::KnownVersions;
 use crate::queue::Consumer;
 use crate::template::{Expression, Scope, Value};
@@ -264,7 +264,12 @@ impl Source {
         Ok(())
     }
 
-    async fn judge(&self, shared: &Shared, number: usize, completeness: Completeness) -> Result<()> {
+    async fn judge(
+        &self,
+        shared: &Shared,
+        number: usize,
+        completeness: Completeness,
+    ) -> Result<()> {
         let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
         match completeness {
             Completeness::Complete | Completeness::Bounded => {}

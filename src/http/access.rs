@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::error::{Error, Kind, Result};
-use crate::http::auth::{Auth, RefreshTokenStore, OnDeviceCode, TokenSource};
+use crate::http::auth::{Auth, OnDeviceCode, RefreshTokenStore, TokenSource};
 use crate::http::exchange::{HeaderName, HeaderValue, Url};
 use crate::secret::{Secret, hide};
 use crate::spec::{AuthChoice, Fields, OAuth2, Spec};

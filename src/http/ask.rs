@@ -110,7 +110,12 @@ impl Client {
 
     /// What the rules say of an answer. That the credentials are wrong, one object's answer alone does not say:
     /// where the API accepts them, the other rules decide.
-    async fn decide(&self, call: &Call<'_>, answered: &Answered, number: u32) -> Result<RetryDecision> {
+    async fn decide(
+        &self,
+        call: &Call<'_>,
+        answered: &Answered,
+        number: u32,
+    ) -> Result<RetryDecision> {
         let outcome = match answered {
             Ok(response) => RequestOutcome::Response(response),
             Err(error) => RequestOutcome::NoResponse(error),
@@ -119,7 +124,8 @@ impl Client {
         let (child, random) = (call.child, self.jitter.next());
         let attempt = Attempt { number, child, random, now: Utc::now(), accepted: false };
         let verdict = call.rules.decide(&outcome, &attempt);
-        let accuses = matches!(verdict, RetryDecision::GiveUp { means: Some(Meaning::Credentials), .. });
+        let accuses =
+            matches!(verdict, RetryDecision::GiveUp { means: Some(Meaning::Credentials), .. });
         if accuses && child && self.is_accepted(call).await? {
             return Ok(call.rules.decide(&outcome, &Attempt { accepted: true, ..attempt }));
         }
@@ -267,7 +273,11 @@ impl Client {
             need: Need::Session,
             leaves: false,
             shared: false,
-            price: RequestCost { cost: PointRates::default(), estimate: &ObjectEstimate::new(0), page: None },
+            price: RequestCost {
+                cost: PointRates::default(),
+                estimate: &ObjectEstimate::new(0),
+                page: None,
+            },
             stream: "setup",
             stats: &stats,
             rules: &self.session.rules,

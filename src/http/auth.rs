@@ -319,8 +319,9 @@ impl TokenSource {
             })?;
             return Ok(Ok(answer));
         }
-        let refusal = serde_json::from_slice(body)
-            .unwrap_or_else(|_| TokenRefusal { error: format!("status {}", response.status.as_u16()) });
+        let refusal = serde_json::from_slice(body).unwrap_or_else(|_| TokenRefusal {
+            error: format!("status {}", response.status.as_u16()),
+        });
         Ok(Err(refusal))
     }
 

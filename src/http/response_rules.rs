@@ -139,9 +139,11 @@ impl Rules {
         }
         let asked = match outcome {
             // A reset time is not binding: one beyond the maximum wait is ignored.
-            RequestOutcome::Response(response) => retry_after(response, attempt.now).or_else(|| {
-                reset_after(response, attempt.now).filter(|wait| *wait <= self.max_wait)
-            }),
+            RequestOutcome::Response(response) => {
+                retry_after(response, attempt.now).or_else(|| {
+                    reset_after(response, attempt.now).filter(|wait| *wait <= self.max_wait)
+                })
+            }
             RequestOutcome::NoResponse(_) => None,
         };
         match asked {
@@ -429,7 +431,10 @@ mod tests {
         };
         assert_eq!(asked("1847"), wait(1_847_500));
         assert_eq!(asked("Thu, 01 Jan 1970 00:00:30 GMT"), wait(30_500));
-        assert!(matches!(asked("3601"), RetryDecision::GiveUp { then: Then::Fail, hint: Some(_), .. }));
+        assert!(matches!(
+            asked("3601"),
+            RetryDecision::GiveUp { then: Then::Fail, hint: Some(_), .. }
+        ));
         assert!(matches!(asked("nonsense"), RetryDecision::Retry { asked: false, .. }));
     }
 

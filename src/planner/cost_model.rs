@@ -84,7 +84,7 @@ impl Outlook<'_> {
         match (way.reach, learnt) {
             (Reach::Nothing, _) => Share::default(),
             (Reach::Failed, _) => {
-                let failed = self.recall.stream(&stream.name).failed.len();
+                let failed = self.recall.stream(&stream.name).refused_slices.len();
                 let count = real(u64::try_from(failed).unwrap_or(u64::MAX));
                 Share { slices: count, requests: count, points: points(stream, count, count) }
             }

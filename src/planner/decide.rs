@@ -12,7 +12,11 @@ use crate::replication::Mode;
 use crate::spec::Refresh;
 
 /// Decides for every stream, children first, since their needs decide about their parents.
-pub(crate) fn decide(plan: &Plan, recall: &SavedState, now: DateTime<Utc>) -> BTreeMap<String, Way> {
+pub(crate) fn decide(
+    plan: &Plan,
+    recall: &SavedState,
+    now: DateTime<Utc>,
+) -> BTreeMap<String, Way> {
     let needs = plan.streams.iter().map(|stream| {
         let reach = own_need(plan, stream, &recall.stream(&stream.name), now);
         (stream.name.clone(), reach)

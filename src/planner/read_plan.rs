@@ -71,7 +71,11 @@ pub(crate) fn remembers(stream: &StreamPlan, way: Way) -> Option<VersionKind> {
     }
     stream.requests.iter().find_map(|request| request.routed.look.as_ref())?;
     let whole = way.reach == Reach::Complete && has_own_requests(stream, way.reach);
-    Some(if whole && output.mode == Mode::Incremental { VersionKind::Looks } else { VersionKind::Touched })
+    Some(if whole && output.mode == Mode::Incremental {
+        VersionKind::Looks
+    } else {
+        VersionKind::Touched
+    })
 }
 
 /// Name of the route that a way takes.

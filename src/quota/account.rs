@@ -434,7 +434,8 @@ mod tests {
         for number in 0..200 {
             let name = format!("{number}");
             let kept = 1;
-            account.visit(&LedgerUpdate { kept, ..LedgerUpdate::new(&name, TERMS, at("18:10:00")) });
+            account
+                .visit(&LedgerUpdate { kept, ..LedgerUpdate::new(&name, TERMS, at("18:10:00")) });
         }
         assert_eq!(account.visit(&bob(0, "18:10:00")).spent, 200);
         assert!(account.processes.len() <= PROCESSES);
@@ -506,7 +507,8 @@ mod tests {
     #[test]
     fn an_account_survives_being_written_down() {
         let mut account = Account::default();
-        let (told, hold) = (ServerLimits { limit: Some(900), spent: Some(5) }, Some(at("15:40:00")));
+        let (told, hold) =
+            (ServerLimits { limit: Some(900), spent: Some(5) }, Some(at("15:40:00")));
         account.visit(&LedgerUpdate { told, hold, ..ann(7, "15:30:00") });
         let text = serde_json::to_string(&account).unwrap();
         assert_eq!(serde_json::from_str::<Account>(&text).unwrap(), account);

@@ -20,7 +20,7 @@ use crate::quota::cost::QuotaPlan;
 use crate::quota::headers::ReportedQuota;
 use crate::quota::ledger::Ledger;
 use crate::quota::request_cost::RequestCost;
-use crate::quota::reservations::{Reservations, Reserved, Decision};
+use crate::quota::reservations::{Decision, Reservations, Reserved};
 use crate::quota::terms::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::state::Holder;

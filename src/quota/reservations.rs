@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::quota::account::{LedgerReply, ServerLimits, LedgerUpdate, start_of};
+use crate::quota::account::{LedgerReply, LedgerUpdate, ServerLimits, start_of};
 use crate::quota::headers::ReportedQuota;
 use crate::quota::request_cost::RequestCost;
 use crate::quota::terms::Terms;
@@ -117,7 +117,12 @@ impl Reservations {
     }
 
     /// Reserves points for a request, if they are in hand.
-    pub(crate) fn step(&mut self, price: RequestCost<'_>, now: DateTime<Utc>, instant: Instant) -> Decision {
+    pub(crate) fn step(
+        &mut self,
+        price: RequestCost<'_>,
+        now: DateTime<Utc>,
+        instant: Instant,
+    ) -> Decision {
         self.turn(now);
         if let Some(hold) = self.hold.filter(|hold| *hold > now) {
             return Decision::Hold(hold);
@@ -218,7 +223,12 @@ impl Reservations {
     }
 
     /// Takes what the ledger grants, and notes what it says. Returns whether the need was met.
-    pub(crate) fn take(&mut self, visit: &LedgerUpdate, standing: &LedgerReply, instant: Instant) -> bool {
+    pub(crate) fn take(
+        &mut self,
+        visit: &LedgerUpdate,
+        standing: &LedgerReply,
+        instant: Instant,
+    ) -> bool {
         if standing.start > self.start {
             // Somebody's clock is ahead of ours.
             self.begin(standing.start, Some(standing.end));

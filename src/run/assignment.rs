@@ -9,7 +9,7 @@ use crate::plan::{Iterate, StreamPlan};
 use crate::planner::{first_page, read_plan};
 use crate::progress::ranges::RangeSet;
 use crate::progress::saved::{Reach, SavedState, Way};
-use crate::progress::versions::{VersionKind, KnownFingerprints, VersionLog};
+use crate::progress::versions::{KnownFingerprints, VersionKind, VersionLog};
 use crate::queue::Queue;
 use crate::report::StreamReport;
 use crate::run::outcome::Ended;
@@ -112,7 +112,7 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<S
 /// otherwise do not stay.
 fn known_looks(plan: &StreamPlan, way: Way, recall: &SavedState) -> Option<KnownFingerprints> {
     let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
-    let looks =
-        read_plan::fetches(plan, way) && read_plan::remembers(plan, way) == Some(VersionKind::Looks);
+    let looks = read_plan::fetches(plan, way)
+        && read_plan::remembers(plan, way) == Some(VersionKind::Looks);
     (holds && looks).then(|| KnownFingerprints::restored(&plan.name, &recall.rest))
 }

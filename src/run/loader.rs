@@ -156,7 +156,7 @@ impl Keeper {
             Note::Unchanged(slice) => self.finish(&slice, false, true),
             Note::Restart { slice, anew, rest } => {
                 self.progress.open.retain(|open| !slice.is(open));
-                self.progress.void.extend(slice.number().both());
+                self.progress.discarded_slices.extend(slice.number().both());
                 self.progress.open.push(anew.open(rest));
             }
             Note::Refused(slice, failed) => {
@@ -382,7 +382,7 @@ impl Keeper {
             Some((VersionKind::Looks, looks)) => {
                 // Where a slice is void, some of these are of rows that do not count. Of what was not seen in
                 // this run, it is not known how its row looks now.
-                let sound = self.progress.void.is_empty();
+                let sound = self.progress.discarded_slices.is_empty();
                 let looks = if sound { looks.settled(true) } else { looks.forgotten() };
                 [looks, vec![VersionKind::Touched.forgotten(&self.plan.name)]].concat()
             }

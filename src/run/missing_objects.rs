@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Kind, Result};
 use crate::extract::messages::Slice;
-use crate::progress::saved::{Doubt, RefusedSlice, Progress};
+use crate::progress::saved::{Doubt, Progress, RefusedSlice};
 use crate::report::{Event, NoticeKind, Reporter};
 use crate::run::loader::Keeper;
 
@@ -15,7 +15,7 @@ impl Keeper {
         let begun = self.progress.open.len();
         self.progress.open.retain(|open| !slice.is(open));
         if self.progress.open.len() < begun {
-            self.progress.void.extend(slice.number().both());
+            self.progress.discarded_slices.extend(slice.number().both());
         }
         self.finish(slice, false, false);
     }
@@ -41,7 +41,7 @@ impl Keeper {
     /// Takes note of an object that is gone, by what the API says.
     pub(crate) fn gone(&mut self, doubt: Doubt) -> Result<()> {
         if self.answered.has(&doubt.kind) {
-            self.tell_gone(&doubt.failed);
+            self.tell_gone(&doubt.slice);
             return Ok(());
         }
         self.progress.doubtful.push(doubt);
@@ -60,7 +60,7 @@ impl Keeper {
     /// is wrong.
     pub(crate) fn settle_doubts(&mut self, reporter: &dyn Reporter) -> Result<()> {
         let Progress { doubtful, .. } = &mut self.progress;
-        for Doubt { kind, child, failed } in std::mem::take(doubtful) {
+        for Doubt { kind, child, slice: failed } in std::mem::take(doubtful) {
             if self.answered.has(&kind) {
                 self.tell_gone(&failed);
                 continue;

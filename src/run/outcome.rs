@@ -9,7 +9,8 @@ use crate::extract::run_context::Env;
 use crate::plan::{OWN, Run, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::saved::{
-    ChangeStats, Counts, RefusedSlice, LastRun, FullReadStats, Progress, Reach, StreamState, Completeness, Way,
+    ChangeStats, Completeness, Counts, FullReadStats, LastRun, Progress, Reach, RefusedSlice,
+    StreamState, Way,
 };
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
@@ -193,7 +194,7 @@ impl Ending<'_> {
         write::CommitInfo {
             deletable,
             at: self.run.started_at,
-            discarded_slices: progress.void.clone(),
+            discarded_slices: progress.discarded_slices.clone(),
         }
     }
 
@@ -220,12 +221,18 @@ impl Ending<'_> {
     }
 
     /// What the children may rely on.
-    pub(crate) fn completeness(&self, result: Result<(), &Error>, incomplete: bool) -> Completeness {
+    pub(crate) fn completeness(
+        &self,
+        result: Result<(), &Error>,
+        incomplete: bool,
+    ) -> Completeness {
         match result {
             Err(error) if self.plan.may_pass(error) => Completeness::Interrupted,
             Err(_) => Completeness::Failed,
             Ok(()) if incomplete => Completeness::Partial,
-            Ok(()) if self.way.reach == Reach::Complete && !self.anchored() => Completeness::Complete,
+            Ok(()) if self.way.reach == Reach::Complete && !self.anchored() => {
+                Completeness::Complete
+            }
             Ok(()) => Completeness::Bounded,
         }
     }
@@ -241,7 +248,8 @@ impl Ending<'_> {
         let (before, plan, counts) = (self.before, self.plan, progress.counts);
         let incomplete = !progress.gaps.is_empty() || counts.skipped > 0;
         let report = self.report(&Ok(committed.cloned()), progress);
-        let own = self.completeness(Ok(()), incomplete).max(completeness.min(Completeness::Bounded));
+        let own =
+            self.completeness(Ok(()), incomplete).max(completeness.min(Completeness::Bounded));
         let last = self.last(now, report, own);
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
         let complete = self.way.reach == Reach::Complete;
@@ -305,7 +313,9 @@ impl Ending<'_> {
             let known = self.not_after_start(progress.newest_parent, ColumnType::Timestamp);
             state.gate = before.gate.filter(|_| kept).max(known);
         }
-        state.refused_routes.extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
+        state
+            .refused_routes
+            .extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
         state.refused_slices.clone_from(&progress.refused_slices);
         if !self.is_by_parents() && complete {
             // No run can ask for them alone; the next one reads everything again.
@@ -340,18 +350,20 @@ impl Ending<'_> {
         (error, now): (&Error, DateTime<Utc>),
     ) -> StreamState {
         // Told, though the next run asks for them again by itself.
-        let new = progress.refused_slices.iter().map(|one| RefusedSlice { recurs: true, ..one.clone() });
+        let new =
+            progress.refused_slices.iter().map(|one| RefusedSlice { recurs: true, ..one.clone() });
         let old = self.before.refused_slices.iter().filter(|one| !one.recurs).cloned();
-        let failed = new.chain(old).collect();
+        let refused_slices = new.chain(old).collect();
         let report = self.failure(progress, error, StreamStatus::Failed);
         let last = self.last(now, report, Completeness::Failed);
-        let mut refused = self.before.refused_routes.clone();
-        refused.extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
+        let mut refused_routes = self.before.refused_routes.clone();
+        refused_routes.extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
         if self.route() == OWN && read_plan::has_own_requests(self.plan, self.way.reach) {
             // What refuses the own requests too does not refuse a route.
-            refused.clear();
+            refused_routes.clear();
         }
-        StreamState { last: Some(last), open: None, failed, refused, ..self.before.clone() }
+        let before = self.before.clone();
+        StreamState { last: Some(last), open: None, refused_slices, refused_routes, ..before }
     }
 
     /// Takes note that a stream failed for good before it could begin; returns why.
@@ -429,7 +441,7 @@ impl Ending<'_> {
             reach: read_plan::shown(self.plan, self.way.reach),
             route: self.route().to_owned(),
             route_refused: progress
-                .refused
+                .refused_routes
                 .iter()
                 .any(|name| name == read_plan::refusable(self.plan, self.way)),
             ..empty(&self.plan.name, status)

@@ -22,7 +22,7 @@ use crate::http::request;
 use crate::http::session::Session;
 use crate::plan::{CountPlan, Plan, StreamPlan};
 use crate::planner::decide;
-use crate::progress::saved::{RecordCount, Reach, SavedState, Way};
+use crate::progress::saved::{Reach, RecordCount, SavedState, Way};
 use crate::quota::budget::PointsBudget;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::MemoryLedger;

@@ -17,7 +17,7 @@ use crate::http::client::interrupted;
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::progress::ranges::RangeSet;
-use crate::progress::saved::{RefusedSlice, Progress, Reach, StreamState, Completeness, Way};
+use crate::progress::saved::{Completeness, Progress, Reach, RefusedSlice, StreamState, Way};
 use crate::progress::versions::{VersionKind, VersionLog};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
@@ -152,7 +152,8 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let ended = Sliced { result: sliced, completeness, refusal, route_refused };
     let outcome = settle(&env, &ending, loader, ended).await;
     let skipped = outcome.progress.counts.skipped > 0;
-    let completeness = ending.completeness(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
+    let completeness =
+        ending.completeness(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
     finish_feeders(feeders, &outcome.result, completeness);
     ending.conclude(outcome, &env, started.elapsed())
 }
@@ -191,7 +192,8 @@ async fn unread(
             (Outcome { result: Err(error), progress, open: false }, Completeness::Failed)
         }
         Err(error) => {
-            let (open, completeness) = (ending.plan.may_pass(&error), ending.completeness(Err(&error), true));
+            let (open, completeness) =
+                (ending.plan.may_pass(&error), ending.completeness(Err(&error), true));
             (Outcome { result: Err(error), progress, open }, completeness)
         }
     }
@@ -286,7 +288,8 @@ fn finish_feeders(
     result: &Result<Option<Committed>>,
     completeness: Completeness,
 ) {
-    let completeness = if result.is_ok() { completeness } else { completeness.max(Completeness::Interrupted) };
+    let completeness =
+        if result.is_ok() { completeness } else { completeness.max(Completeness::Interrupted) };
     for feeder in feeders.into_iter().flatten() {
         feeder.finish(completeness);
     }
@@ -370,7 +373,8 @@ async fn settle(
         Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
         Ok(()) => {
             keeper.progress.notices = keeper.stats.notices();
-            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), completeness);
+            let seen =
+                ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), completeness);
             confirm_deletes::ask(env, &mut keeper, &seen).await
         }
         other => other,
@@ -382,7 +386,8 @@ async fn settle(
                 // Rows of any parent may be missing.
                 keeper.parents = None;
             }
-            let seen = ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), completeness);
+            let seen =
+                ending.seen(&keeper.progress, keeper.marks, &keeper.stats.counts(), completeness);
             let progress = keeper.progress.clone();
             let after = |progress: &Progress, committed: Option<&Committed>| {
                 ending.after(progress, committed, env.now(), completeness)

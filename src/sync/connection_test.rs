@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::http::access::{Access, AccessHooks};
 use crate::http::exchange::{Request, Transport, TransportError, Url};
-use crate::http::response_rules::{Attempt, RequestOutcome, Rules, RetryDecision};
+use crate::http::response_rules::{Attempt, RequestOutcome, RetryDecision, Rules};
 use crate::http::{response_rules, session};
 use crate::path::Path;
 use crate::plan::{Run, SessionSteps, session_steps};

@@ -60,7 +60,9 @@ pub(crate) async fn write(
 ) -> Result<Option<String>> {
     let streams = recall.streams.iter();
     let failed: Vec<(&str, &RefusedSlice)> = streams
-        .flat_map(|(name, state)| state.refused_slices.iter().map(move |failed| (name.as_str(), failed)))
+        .flat_map(|(name, state)| {
+            state.refused_slices.iter().map(move |failed| (name.as_str(), failed))
+        })
         .collect();
     if failed.is_empty() && !recall.has_errors() {
         return Ok(None);

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::planner::{read_plan, restart};
-use crate::progress::saved::{RecordCount, OpenRun, OpenStream, Reach, SavedState, Way};
+use crate::progress::saved::{OpenRun, OpenStream, Reach, RecordCount, SavedState, Way};
 use crate::replication::Mode;
 use crate::report::Planned;
 use crate::run;
@@ -172,7 +172,11 @@ fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<Way> {
 }
 
 /// Whether rows that the open run had staged are gone, though they were not published.
-async fn is_unstaged(stream: &StreamPlan, recall: &SavedState, target: &dyn Target) -> Result<bool> {
+async fn is_unstaged(
+    stream: &StreamPlan,
+    recall: &SavedState,
+    target: &dyn Target,
+) -> Result<bool> {
     let state = recall.stream(&stream.name);
     let run = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     let progress = state.open.filter(|progress| progress.run_id == run && !progress.publishing);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use weir::http::exchange::{HeaderMap, Response, StatusCode};
-use weir::http::response_rules::{Attempt, RequestOutcome, Rules, RetryDecision};
+use weir::http::response_rules::{Attempt, RequestOutcome, RetryDecision, Rules};
 use weir::report::StreamStatus;
 use weir::spec::{Meaning, Then};
 use weir::sync::report::RunStatus;

@@ -141,7 +141,8 @@ pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
             printer::data(&format!("{}: {note}", stream.stream));
         }
     }
-    if recall.streams.values().any(|state| state.refused_slices.iter().any(|failed| !failed.recurs)) {
+    if recall.streams.values().any(|state| state.refused_slices.iter().any(|failed| !failed.recurs))
+    {
         printer::data("`weir sync retry-failed` asks for the refused slices again");
     }
     Ok(Exit::Done)

@@ -19,7 +19,7 @@ use crate::http::answer::Answer;
 use crate::http::call::{Call, Need};
 use crate::http::client::interrupted;
 use crate::http::exchange::{HeaderMap, Response, Url};
-use crate::http::pagination::{Position, Seen, PageStep};
+use crate::http::pagination::{PageStep, Position, Seen};
 use crate::plan::{ColumnValue, FeedPlan, Iterate, Output, RequestPlan};
 use crate::progress::row_keys::{KeySet, count_new};
 use crate::report::counters::Stats;

@@ -322,7 +322,8 @@ impl Group {
         let stats = stats.unwrap_or_else(|| Arc::clone(&shared.stats));
         // What the records inside cost differs from stream to stream: they are counted in points.
         let own = shared.plan.cost;
-        let cost = PointRates { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
+        let cost =
+            PointRates { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
         let call = Call {
             stream: stream.unwrap_or(&shared.plan.name),
             stats: &stats,

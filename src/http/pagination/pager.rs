@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Url;
 use crate::http::pagination::link::{follow, set, with_own_parameters};
-use crate::http::pagination::position::{Position, Seen, PageStep};
+use crate::http::pagination::position::{PageStep, Position, Seen};
 use crate::http::pagination::sign::DeclaredValue;
 use crate::http::pagination::{link, undeclared};
 use crate::path::{Path, PathError};
