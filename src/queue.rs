@@ -1,9 +1,25 @@
-//! Queues: values that parent streams feed and child streams consume while the parents still list.
+//! Queues: values that parent streams feed and child streams consume while the parents are still listing.
 //!
-//! A queue is a log: every value has its position, which stays the same when a run is continued. What
-//! is fed is saved before anything that depends on it, so that the log in the store is never behind
-//! the progress of the streams. It is kept there as long as a feeder lives: one that goes on feeds again
-//! what it fed after its last checkpoint, which must be recognised.
+//! # How it works
+//! A queue is a log. Each value has a position, which never changes, so that "slice 4711 is done" has the same
+//! meaning in the process that resumes the run. Every consumer reads the whole log from its start, at its own
+//! speed.
+//!
+//! - **Bounded.** A feeder waits while the slowest consumer is more than [`MAX_WAITING`] values behind. Values
+//!   that all consumers have read and the store has are dropped from memory.
+//! - **Saved.** New values are saved before any progress that depends on them, so the log in the store is never
+//!   behind the streams. It stays in the store while a feeder runs: a resumed feeder repeats the values after
+//!   its last checkpoint, and the log must recognise them as known.
+//! - **No deadlock.** Every consumer takes positions in ascending order, and streams form an acyclic graph. The
+//!   slowest consumer therefore never waits for a value behind the one that it reads; a full queue stops
+//!   feeders only.
+//! - **An end with a reason.** The queue ends when its last feeder is dropped. [`Completeness`] then states
+//!   whether absent values may be treated as deleted.
+//!
+//! # Why not a channel
+//! A channel delivers each value to one consumer and forgets it. Here several child streams read the same
+//! values, a killed run resumes at a position, and a repeated listing must not produce a value twice. Separate
+//! channels per consumer would need the log as well, and would copy every value.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,63 +37,63 @@ use crate::progress::row_keys::{KeySet, hash_text, with_text};
 use crate::progress::saved::{Completeness, QUEUE};
 use crate::state::{Change, Entries, Store};
 
-/// Values that may wait in a queue for its slowest consumer; a feeder then waits.
+/// Maximum number of values that the slowest consumer may be behind; feeders wait at this limit.
 const MAX_WAITING: u64 = 50_000;
 
-/// Values that are kept together: one text is far smaller than its values one by one.
+/// Number of values that share one text, which needs far less memory than separate values.
 const CHUNK: usize = 1024;
 
-/// A bounded log of values, read by each consumer from the start.
+/// A bounded log of values. Every consumer reads it from the start.
 #[derive(Debug)]
 pub(crate) struct Queue {
     name: String,
     state: Mutex<QueueState>,
-    /// Values came, or the last feeder went.
+    /// Notified after new values, and when the last feeder is dropped.
     supplied: Notify,
-    /// Values were passed by all consumers, or a consumer went.
+    /// Notified when a consumer advances or is dropped.
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct QueueState {
     chunks: VecDeque<Chunk>,
-    /// Values that came so far.
+    /// Number of values so far.
     end: u64,
     consumers: Vec<ConsumerPosition>,
     feeders: usize,
     completeness: Completeness,
-    /// Values with what comes along with them: the same value may stand for several parents.
+    /// Values with their payload: the same value may belong to several parents.
     seen: KeySet,
-    /// Values alone, for those who watch.
+    /// Values without payload, for [`QueueWatch::has`].
     values: KeySet,
-    /// Whether it is saved at all.
-    lasts: bool,
-    /// Values that the store has, from the first on.
+    /// Whether the queue is saved.
+    durable: bool,
+    /// Number of values that the store has.
     saved: u64,
-    /// Chunks in the store: from where up to where.
+    /// Chunks in the store: start and end positions.
     stored: BTreeMap<u64, u64>,
 }
 
-/// How far a consumer is.
+/// How far a consumer has read.
 #[derive(Debug)]
 struct ConsumerPosition {
     next: u64,
-    /// Positions that were done before.
+    /// Positions that an earlier process completed.
     done: RangeSet,
     gone: bool,
-    /// Everything before it is done for good.
+    /// All positions before this one are done, and saved as done.
     settled: u64,
 }
 
 impl Queue {
-    /// A queue; `lasts` when it is to be saved.
-    pub(crate) fn new(name: &str, lasts: bool) -> Arc<Self> {
-        Self::with(name, QueueState { lasts, ..QueueState::default() })
+    /// A new queue. `durable`: it is saved.
+    pub(crate) fn new(name: &str, durable: bool) -> Arc<Self> {
+        Self::with(name, QueueState { durable, ..QueueState::default() })
     }
 
-    /// A queue as the store has it.
+    /// A queue from the store.
     pub(crate) fn restored(name: &str, entries: &Entries) -> Arc<Self> {
-        let mut state = QueueState { lasts: true, ..QueueState::default() };
+        let mut state = QueueState { durable: true, ..QueueState::default() };
         let prefix = format!("{QUEUE}{name}/");
         for (key, value) in entries.range(prefix.clone()..) {
             let Some(start) = key.strip_prefix(&prefix).and_then(|start| start.parse().ok()) else {
@@ -103,7 +119,7 @@ impl Queue {
         Arc::new(Self { name: name.to_owned(), state: Mutex::new(state), supplied, freed })
     }
 
-    /// Registers a consumer, which will see every value but those at the positions that are done.
+    /// Registers a consumer. It reads all values except those at the `done` positions.
     pub(crate) fn consumer(self: &Arc<Self>, done: RangeSet) -> Consumer {
         let mut state = self.state();
         let number = state.consumers.len();
@@ -112,7 +128,7 @@ impl Queue {
         Consumer { queue: Arc::clone(self), number }
     }
 
-    /// Registers a stream that wants to know which values there are, once all are: the log is kept for it.
+    /// Registers a stream that looks up values once the queue is complete. The log is kept for it.
     pub(crate) fn watch(self: &Arc<Self>) -> QueueWatch {
         let mut state = self.state();
         let number = state.consumers.len();
@@ -121,13 +137,13 @@ impl Queue {
         QueueWatch { queue: Arc::clone(self), number }
     }
 
-    /// Registers a feeder; the queue ends when the last one is gone.
+    /// Registers a feeder. The queue ends when the last one is dropped.
     pub(crate) fn feeder(self: &Arc<Self>) -> Feeder {
         self.state().feeders += 1;
         Feeder { queue: Arc::clone(self), completeness: Completeness::Failed }
     }
 
-    /// Takes note of a feeder that ended before.
+    /// Records a feeder that an earlier process completed.
     pub(crate) fn ended(&self, completeness: Completeness) {
         let mut state = self.state();
         state.completeness = state.completeness.max(completeness);
@@ -137,7 +153,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the store lacks, and up to which position it then has all.
+    /// The changes that the store lacks, and the end of the log after them.
     fn unsaved(&self) -> (Vec<Change>, u64) {
         let state = self.state();
         let key = |start: u64| format!("{QUEUE}{}/{start:012}", self.name);
@@ -180,7 +196,7 @@ impl Queues {
         Self { all, saving: AsyncMutex::new(()) }
     }
 
-    /// Saves what was fed so far, and forgets what no consumer needs any more.
+    /// Saves the values fed so far, and removes those that no consumer needs any more.
     pub(crate) async fn save(&self, store: &dyn Store) -> Result<()> {
         let _one_at_a_time = self.saving.lock().await;
         let (mut changes, mut ends) = (Vec::new(), Vec::new());
@@ -199,14 +215,14 @@ impl Queues {
     }
 }
 
-/// Values one after the other in one text.
+/// Consecutive values, concatenated in one text.
 #[derive(Debug, Default)]
 struct Chunk {
     /// Position of its first value.
     start: u64,
-    /// Each value, and what comes along with it.
+    /// Each value, followed by its payload.
     text: String,
-    /// Where in the text each value ends, and what comes along with it.
+    /// Where each value ends in the text, and where its payload ends.
     ends: Vec<(usize, usize)>,
     stamps: Vec<Option<i64>>,
 }
@@ -228,7 +244,7 @@ impl Chunk {
 }
 
 impl QueueState {
-    /// Values that the slowest consumer has not taken yet.
+    /// Number of values that the slowest consumer has not read yet.
     fn waiting(&self) -> u64 {
         self.end.saturating_sub(self.slowest())
     }
@@ -238,7 +254,7 @@ impl QueueState {
         living.map(|place| place.next).min().unwrap_or(self.end)
     }
 
-    /// Chunks that the store need not have any more. The last one stays: it tells where the log ends.
+    /// Chunks that the store no longer needs. The last chunk stays: it marks the end of the log.
     fn passed(&self) -> Vec<u64> {
         if self.feeders > 0 {
             return Vec::new();
@@ -248,7 +264,7 @@ impl QueueState {
         passed.map(|(start, _)| *start).collect()
     }
 
-    /// Takes note of a value with what comes along with it; `false` when both were there before.
+    /// Records a value with its payload; `false` if the queue had both before.
     fn is_new(&mut self, value: &str, carried: &str) -> bool {
         let hash = hash_text(value);
         self.values.insert(hash);
@@ -274,9 +290,9 @@ impl QueueState {
         self.chunks.get(after.checked_sub(1)?)?.item(position)
     }
 
-    /// Drops the chunks that every consumer has passed and the store has.
+    /// Drops the chunks that every consumer has read and the store has.
     fn forget(&mut self) {
-        let passed = if self.lasts { self.slowest().min(self.saved) } else { self.slowest() };
+        let passed = if self.durable { self.slowest().min(self.saved) } else { self.slowest() };
         while self.chunks.front().is_some_and(|chunk| chunk.end() <= passed) {
             self.chunks.pop_front();
         }
@@ -291,7 +307,7 @@ pub(crate) struct Feeder {
 }
 
 impl Feeder {
-    /// Adds values that were not there before with the same values along; waits while the queue is full.
+    /// Adds the values that the queue does not have with the same payload. Waits while the queue is full.
     pub(crate) async fn push<'value>(
         &self,
         values: impl Iterator<Item = (&'value str, Option<i64>, String)>,
@@ -307,8 +323,8 @@ impl Feeder {
             let freed = self.queue.freed.notified();
             {
                 let mut state = self.queue.state();
-                // Whoever consumes it in a later process still needs what is fed now.
-                if !state.lasts && state.consumers.iter().all(|place| place.gone) {
+                // A durable queue may have consumers in a later process.
+                if !state.durable && state.consumers.iter().all(|place| place.gone) {
                     return;
                 }
                 if state.waiting() < MAX_WAITING {
@@ -323,7 +339,7 @@ impl Feeder {
         }
     }
 
-    /// Says how the feeder ended.
+    /// Records how the feeder ended.
     pub(crate) fn finish(mut self, completeness: Completeness) {
         self.completeness = completeness;
     }
@@ -347,8 +363,8 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes the next values of a chunk, one after the other in the log, fewer only at the end, before values
-    /// that are done, or where they are long; and the position of the first. `None` after the last.
+    /// Reads the next `size` values, and returns them with the position of the first; `None` after the last.
+    /// Returns fewer at the end of the log, before positions that are done, and for long values.
     pub(crate) async fn next(&self, size: impl Into<ChunkSize>) -> Option<(u64, Vec<QueueItem>)> {
         let size = size.into();
         loop {
@@ -360,7 +376,7 @@ impl Consumer {
         }
     }
 
-    /// What is there: `None` when there is not enough yet, nothing after the end.
+    /// Reads the values that the log has: `None` if there are too few yet, an empty list after the end.
     fn take(&self, size: ChunkSize) -> Option<(u64, Vec<QueueItem>)> {
         let mut state = self.queue.state();
         let place = state.consumers.get(self.number)?;
@@ -370,7 +386,7 @@ impl Consumer {
         if most > state.end && state.feeders > 0 {
             if let Some(place) = state.consumers.get_mut(self.number).filter(|one| one.next < from)
             {
-                // What is done must not look as if it waited.
+                // Positions that are done must not count as waiting.
                 place.next = from;
                 drop(state);
                 self.queue.freed.notify_waiters();
@@ -392,18 +408,18 @@ impl Consumer {
         Some((from, values))
     }
 
-    /// How the feeders ended; to be asked after the last value.
+    /// How the feeders ended. Final after the last value.
     pub(crate) fn completeness(&self) -> Completeness {
         self.queue.state().completeness
     }
 
-    /// Another hold on the same place, by which it can be told how far it is for good.
+    /// A handle that records which positions of this consumer are done for good.
     pub(crate) fn settler(&self) -> Settler {
         Settler { queue: Arc::clone(&self.queue), number: self.number }
     }
 }
 
-/// Tells which values a queue has.
+/// Looks up values of a complete queue.
 #[derive(Debug)]
 pub(crate) struct QueueWatch {
     queue: Arc<Queue>,
@@ -411,7 +427,7 @@ pub(crate) struct QueueWatch {
 }
 
 impl QueueWatch {
-    /// Waits until all values are there; what can then be said of them.
+    /// Waits until the queue has ended. Returns its completeness.
     pub(crate) async fn complete(&self) -> Completeness {
         loop {
             let supplied = self.queue.supplied.notified();
@@ -425,7 +441,7 @@ impl QueueWatch {
         }
     }
 
-    /// Whether a value was fed.
+    /// Whether the queue has a value.
     pub(crate) fn has(&self, value: &str) -> bool {
         self.queue.state().values.contains(hash_text(value))
     }
@@ -433,14 +449,14 @@ impl QueueWatch {
 
 impl Drop for QueueWatch {
     fn drop(&mut self) {
-        // The log is kept: should the stream's route be refused, its own requests need the values.
+        // The log is kept: if the API refuses the stream's route, its default route needs the values.
         if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
             place.gone = true;
         }
     }
 }
 
-/// Tells a queue what a consumer needs no more.
+/// Records which positions a consumer no longer needs.
 #[derive(Debug)]
 pub(crate) struct Settler {
     queue: Arc<Queue>,
@@ -448,7 +464,7 @@ pub(crate) struct Settler {
 }
 
 impl Settler {
-    /// Everything before this position is done, and saved as done.
+    /// Records that all positions before this one are done, and saved as done.
     pub(crate) fn settle(&self, position: u64) {
         if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
             place.settled = place.settled.max(position);
@@ -536,7 +552,7 @@ mod tests {
         let feeder = queue.feeder();
         let feeding = tokio::spawn(async move {
             push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() + 10).await;
-            feeder.finish(Completeness::Partial);
+            feeder.finish(Completeness::Incomplete);
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!feeding.is_finished());
@@ -546,7 +562,7 @@ mod tests {
         drop(gone);
         feeding.await.unwrap();
         while slow.next(1000).await.is_some() {}
-        assert_eq!(slow.completeness(), Completeness::Partial);
+        assert_eq!(slow.completeness(), Completeness::Incomplete);
     }
 
     #[tokio::test(start_paused = true)]

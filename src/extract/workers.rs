@@ -272,8 +272,8 @@ impl Source {
     ) -> Result<()> {
         let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
         match completeness {
-            Completeness::Complete | Completeness::Bounded => {}
-            Completeness::Partial => {
+            Completeness::Complete | Completeness::ChangesOnly => {}
+            Completeness::Incomplete => {
                 shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
             }
             Completeness::Interrupted => {
@@ -356,14 +356,14 @@ pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Com
     tokio::select! {
         biased;
         () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
-        () = shared.enough.cancelled() => return Ok(Completeness::Partial),
+        () = shared.enough.cancelled() => return Ok(Completeness::Incomplete),
         watched = source.await_watched(&shared) => watched?,
     }
     loop {
         let next = tokio::select! {
             biased;
             () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
-            () = shared.enough.cancelled() => return Ok(Completeness::Partial),
+            () = shared.enough.cancelled() => return Ok(Completeness::Incomplete),
             next = source.next(&shared, &base) => next?,
         };
         match next {
@@ -376,7 +376,7 @@ pub(crate) async fn work(shared: Arc<Shared>, source: Arc<Source>) -> Result<Com
                 let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
                 if told && !shared.env.client.cancel.is_cancelled() {
                     // The stream has enough, or has failed elsewhere.
-                    return Ok(Completeness::Partial);
+                    return Ok(Completeness::Incomplete);
                 }
                 ran?;
             }

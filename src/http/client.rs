@@ -31,13 +31,13 @@ use crate::report::{Event, PointsReport, Reporter};
 /// Sends all requests of one connection.
 pub(crate) struct Client {
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) throttle: Pacer,
+    pub(crate) pacer: Pacer,
     pub(crate) access: Arc<Access>,
     pub(crate) reporter: Arc<dyn Reporter>,
     pub(crate) cancel: CancellationToken,
     pub(crate) jitter: Jitter,
     /// `None` where requests cost nothing.
-    pub(crate) purse: Option<Arc<PointsBudget>>,
+    pub(crate) budget: Option<Arc<PointsBudget>>,
     /// Requests that were answered so far.
     pub(crate) answered: AtomicU64,
     /// Why no request is answered, once that is known.
@@ -85,27 +85,27 @@ impl Client {
         if !all {
             return self.unless_cancelled(tokio::time::sleep(wait)).await;
         }
-        if let Some(pause) = self.purse.as_ref().and_then(|purse| purse.rest(wait)) {
+        if let Some(pause) = self.budget.as_ref().and_then(|budget| budget.rest(wait)) {
             return Err(pause);
         }
-        self.throttle.pause(wait);
+        self.pacer.pause(wait);
         Ok(())
     }
 
     pub(crate) async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
-        let Some(purse) = &self.purse else { return Ok(None) };
-        self.unless_cancelled(purse.reserve(call.price)).await?.map(Some)
+        let Some(budget) = &self.budget else { return Ok(None) };
+        self.unless_cancelled(budget.reserve(call.price)).await?.map(Some)
     }
 
     /// Whether the run ends before its work is done, since what it may spend is spent.
     pub(crate) fn is_paused(&self) -> bool {
-        self.purse.as_ref().is_some_and(|purse| purse.is_paused())
+        self.budget.as_ref().is_some_and(|budget| budget.is_paused())
     }
 
     /// Gives points back that are left, and says what was spent.
     pub(crate) async fn close(&self) -> Option<PointsReport> {
-        match &self.purse {
-            Some(purse) => Some(purse.close().await),
+        match &self.budget {
+            Some(budget) => Some(budget.close().await),
             None => None,
         }
     }
@@ -114,7 +114,7 @@ impl Client {
     pub(crate) fn pause(&self, answered: &Answered) -> Option<Error> {
         let response = answered.as_ref().ok().filter(|_| is_too_many(answered))?;
         let wait = response_rules::retry_after(response, Utc::now())?;
-        self.purse.as_ref()?.too_long(wait)
+        self.budget.as_ref()?.too_long(wait)
     }
 
     /// Counts what a try has cost.
@@ -149,8 +149,8 @@ impl Client {
                 call.stats.shared_points.fetch_add(least, Ordering::Relaxed);
             }
         }
-        if let (Some(purse), Some(reserved)) = (&self.purse, reserved) {
-            purse.settle(reserved, points, response.map(|one| &one.headers));
+        if let (Some(budget), Some(reserved)) = (&self.budget, reserved) {
+            budget.settle(reserved, points, response.map(|one| &one.headers));
         }
     }
 
@@ -167,7 +167,7 @@ impl Client {
         let auth = self.access.auth.authorize(request, self.transport.as_ref());
         // A refresh token that was used must be replaced where it is kept, whoever wants to stop.
         auth.await?;
-        let _place = self.unless_cancelled(self.throttle.enter()).await?;
+        let _place = self.unless_cancelled(self.pacer.enter()).await?;
         // Only what is about to be sent holds points.
         *reserved = self.reserve(call).await?;
         stats.requests.fetch_add(1, Ordering::Relaxed);
@@ -180,7 +180,7 @@ impl Client {
         let sent = self.unless_cancelled(self.transport.send(request)).await?;
         if let Ok(response) = &sent {
             let pressed = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
-            self.throttle.answered(started.elapsed(), pressed.contains(&response.status));
+            self.pacer.answered(started.elapsed(), pressed.contains(&response.status));
             let bytes = u64::try_from(response.body.len()).unwrap_or(u64::MAX);
             stats.bytes.fetch_add(bytes, Ordering::Relaxed);
         }

@@ -169,3 +169,111 @@ impl SavedState {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The saved state of a stream with every field, as weir 0.1 writes it.
+    const STREAM_STATE: &str = r#"{
+        "reads":"r1","writes":"w1","shape":"s1","cursor":1767225600000000,"gate":1767225600000001,
+        "complete_at":"2026-01-31T12:00:00Z","parents_at":"2026-01-31T12:00:01Z",
+        "no_deletes":"the inputs changed",
+        "failed":[{
+            "request":1,"number":7,"values":["a"],"carried":["[\"x\"]"],
+            "error":{"stream":"kids","slice":"id=a","url":"https://acme.test/a","status":403,
+                "message":"Forbidden"},
+            "recurs":true
+        }],
+        "last":{
+            "run_id":"r-1","at":"2026-01-31T12:00:02Z","started_at":"2026-01-31T12:00:00Z",
+            "report":{
+                "stream":"kids","status":"done","object":"kids","rows":1,"deleted":2,"requests":3,
+                "points":4,"retries":5,"bytes":6,"duplicates":7,"misfits":8,"skipped":9,
+                "complete":false,"reach":"everything","route":"default","route_refused":false,
+                "earlier":false,"seconds":1.5
+            },
+            "supply":"bounded"
+        },
+        "succeeded":null,"committed":"r-1",
+        "open":{
+            "run_id":"r-2","reach":{"range":[1,2]},"staged":11,"publishing":true,
+            "finished":[[[0,3],[5,9]]],
+            "open":[{
+                "request":0,"from":3,"to":5,"number":0,"attempt":1,
+                "items":[["a",5,"[\"x\"]"]],
+                "listings":[{"depth":0,"with":["b"],"at":{"token":"t"},"part":[0,1],"total":20}]
+            }],
+            "newest":12,"newest_parent":13,"void":[-1,3],"failed":[],"gaps":["a row limit"],
+            "notices":[],
+            "columns":{"n":{"type":"int","values":3,"misfits":1,"kept":true,"replaced":2}},
+            "counts":{"requests":1,"retries":2,"bytes":3,"rows":4,"duplicates":5,"misfits":6,
+                "done":7,"skipped":8,"points":9,"shared":10,"shared_points":11,"derived":12,
+                "changed":13,"borne":14},
+            "page_sizes":[100],"refused":["probed"],"confirmed":true,
+            "doubtful":[{
+                "kind":"kids","child":true,
+                "failed":{
+                    "request":0,"number":1,"values":[],"carried":[],
+                    "error":{"stream":"kids","slice":"","url":"https://acme.test/b","status":null,
+                        "message":"gone"},
+                    "recurs":false
+                }
+            }]
+        },
+        "learnt":{"route":"default","slices":1,"rows":2,"requests":3,"points":4,"shared":5,
+            "shared_points":6,"derived":7,"bearer":true},
+        "changes":{"days":0.5,"rows":1,"parents":2,"derived":3},
+        "refused":{"probed":"2026-01-31T12:00:03Z"}
+    }"#;
+
+    /// An open run with every field, as weir 0.1 writes it.
+    const OPEN_RUN: &str = r#"{
+        "id":"r-2","started_at":"2026-01-31T12:00:00Z","retry":false,
+        "streams":{"kids":{"reads":"r1","writes":"w1","shape":"s1","object":"kids",
+            "reach":{"since":5},"route":"default"}},
+        "planned":{"requests":1,"points":2,"assumed":true,"requests_range":[1,3],
+            "points_range":[2,4]},
+        "counted":[{"streams":["kids"],"records":50}]
+    }"#;
+
+    fn compact(text: &str) -> String {
+        text.lines().map(str::trim).collect()
+    }
+
+    #[test]
+    fn a_state_of_version_1_is_read_and_written_back_equal() {
+        let parse = |text: &str| serde_json::from_str::<Value>(&compact(text)).unwrap();
+        let entries = Entries::from([
+            ("stream/kids".to_owned(), parse(STREAM_STATE)),
+            ("run".to_owned(), parse(OPEN_RUN)),
+        ]);
+        let saved = SavedState::read(entries).unwrap();
+        let stream = saved.streams["kids"].change("kids");
+        assert_eq!(stream.key, "stream/kids");
+        assert_eq!(stream.value.unwrap().to_string(), compact(STREAM_STATE));
+        let run = saved.run.unwrap().change();
+        assert_eq!(run.value.unwrap().to_string(), compact(OPEN_RUN));
+        for (name, value) in [
+            ("complete", Completeness::Complete),
+            ("bounded", Completeness::ChangesOnly),
+            ("partial", Completeness::Incomplete),
+            ("interrupted", Completeness::Interrupted),
+            ("failed", Completeness::Failed),
+        ] {
+            assert_eq!(serde_json::to_value(value).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn a_state_of_a_newer_version_is_an_error_unless_it_is_reset() {
+        let entries = |version: u64| Entries::from([(VERSION.to_owned(), Value::from(version))]);
+        assert!(SavedState::read(Entries::new()).is_ok(), "no version means version 1");
+        assert!(SavedState::read(entries(CURRENT_VERSION)).is_ok());
+        let error = SavedState::read(entries(CURRENT_VERSION + 1)).unwrap_err();
+        assert!(error.to_string().contains("written by a newer weir (version 2)"), "{error}");
+        assert!(error.hint().unwrap().contains("weir sync reset"));
+        let (_, changes) = SavedState::read_leniently(entries(CURRENT_VERSION + 1));
+        assert_eq!(changes, [Change::forget(VERSION)]);
+    }
+}

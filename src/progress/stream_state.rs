@@ -125,18 +125,20 @@ impl LastRun {
     }
 }
 
-/// What can be said of a queue once all its values are consumed; the worse comes later.
+/// Whether all values of a queue are known once its feeders have ended. Ordered from best to worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Completeness {
-    /// All feeders listed everything.
+    /// All feeders listed all records.
     #[default]
     Complete,
-    /// A feeder listed what changed, as it was to.
-    Bounded,
-    /// A feeder ended early, or passed over something.
-    Partial,
-    /// A feeder was interrupted, or failed in a way that may pass.
+    /// A feeder listed only the records that changed, as planned.
+    #[serde(rename = "bounded")]
+    ChangesOnly,
+    /// A feeder ended early or skipped records.
+    #[serde(rename = "partial")]
+    Incomplete,
+    /// A feeder was interrupted, or failed in a way that a retry may solve.
     Interrupted,
     /// A feeder failed.
     Failed,

@@ -1,5 +1,5 @@
 //! Runs a plan: slices, queues, fetch, decode, write. All streams run at once; parents feed children
-//! while they still list, and one throttle paces every request.
+//! while they still list, and one pacer paces every request.
 
 pub(crate) mod assignment;
 pub(crate) mod confirm_deletes;
@@ -84,7 +84,7 @@ pub async fn run(
     durable: Option<StateSession>,
 ) -> Result<Ran> {
     let Start { recall, ways, .. } = start;
-    let throttle = Pacer::new(plan.requests_per_second, plan.concurrency);
+    let pacer = Pacer::new(plan.requests_per_second, plan.concurrency);
     let interval =
         (usize::try_from(plan.checkpoint.size.0).unwrap_or(usize::MAX), plan.checkpoint.every.0);
     let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
@@ -96,17 +96,18 @@ pub async fn run(
     let (jitter, answered) = (Jitter::of(&run.id), AtomicU64::new(0));
     let session = Session::new(setup, rules, variables.clone());
     let ledger = ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
-    let clock = (start.now, start.spent);
-    let purse = quota.map(|quota| PointsBudget::new(quota, ledger, Arc::clone(&reporter), clock));
+    let budget = quota.map(|quota| {
+        PointsBudget::new(quota, ledger, Arc::clone(&reporter), start.now, start.spent)
+    });
     let lockout = Lockout::default();
     let client = Client {
         transport,
-        throttle,
+        pacer,
         access,
         reporter,
         cancel,
         jitter,
-        purse,
+        budget,
         answered,
         lockout,
         session,

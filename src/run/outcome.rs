@@ -229,11 +229,11 @@ impl Ending<'_> {
         match result {
             Err(error) if self.plan.may_pass(error) => Completeness::Interrupted,
             Err(_) => Completeness::Failed,
-            Ok(()) if incomplete => Completeness::Partial,
+            Ok(()) if incomplete => Completeness::Incomplete,
             Ok(()) if self.way.reach == Reach::Complete && !self.anchored() => {
                 Completeness::Complete
             }
-            Ok(()) => Completeness::Bounded,
+            Ok(()) => Completeness::ChangesOnly,
         }
     }
 
@@ -249,7 +249,7 @@ impl Ending<'_> {
         let incomplete = !progress.gaps.is_empty() || counts.skipped > 0;
         let report = self.report(&Ok(committed.cloned()), progress);
         let own =
-            self.completeness(Ok(()), incomplete).max(completeness.min(Completeness::Bounded));
+            self.completeness(Ok(()), incomplete).max(completeness.min(Completeness::ChangesOnly));
         let last = self.last(now, report, own);
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
         let complete = self.way.reach == Reach::Complete;
@@ -284,7 +284,7 @@ impl Ending<'_> {
         }
         state.succeeded.clone_from(&state.last);
         state.committed = Some(self.run.id.clone());
-        let clean = progress.gaps.is_empty() && completeness <= Completeness::Bounded;
+        let clean = progress.gaps.is_empty() && completeness <= Completeness::ChangesOnly;
         let kept = before.writes == plan.writes && before.reads == plan.reads;
         if complete {
             (state.reads, state.writes) = (plan.reads.clone(), plan.writes.clone());

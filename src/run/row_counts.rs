@@ -104,18 +104,18 @@ fn client(
 ) -> Client {
     let ledger = services.ledger.clone().unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let reporter = Arc::clone(&services.reporter);
-    let purse = plan.quota.clone().map(|quota| {
+    let budget = plan.quota.clone().map(|quota| {
         let quota = QuotaPlan { on_budget: OnBudget::Pause, ..quota };
-        PointsBudget::new(quota, ledger, Arc::clone(&reporter), (now, 0))
+        PointsBudget::new(quota, ledger, Arc::clone(&reporter), now, 0)
     });
     Client {
         transport: Arc::clone(&services.transport),
-        throttle: Pacer::new(plan.requests_per_second, plan.concurrency),
+        pacer: Pacer::new(plan.requests_per_second, plan.concurrency),
         access: Arc::clone(&plan.access),
         reporter,
         cancel,
         jitter: Jitter::of(&plan.run.id),
-        purse,
+        budget,
         answered: AtomicU64::new(0),
         lockout: Lockout::default(),
         session: Session::default(),
@@ -155,7 +155,7 @@ async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPl
         asked.push(url);
     }
     // The turn of the next request, which is the run's.
-    client.unless_cancelled(client.throttle.enter()).await.map(drop).ok();
+    client.unless_cancelled(client.pacer.enter()).await.map(drop).ok();
     census
 }
 

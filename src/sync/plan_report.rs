@@ -142,7 +142,7 @@ pub async fn forecast(
 /// What the ledger knows of the present hour.
 async fn hour(quota: &QuotaPlan, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<Option<Hour>> {
     let terms = quota.terms();
-    let balance = ledger.look(&quota.connection, LedgerQuery { window: terms.window, now }).await?;
+    let balance = ledger.peek(&quota.connection, LedgerQuery { window: terms.window, now }).await?;
     Ok(balance.map(|balance| Hour::new(&balance, &terms)))
 }
 

@@ -225,7 +225,7 @@ pub(crate) async fn remember(
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
     let (streams, counted) = (streams.collect(), counted.to_vec());
     let open = OpenRun { id, started_at, retry, streams, planned, counted };
-    store.save(&[open.change()]).await
+    store.save(&[SavedState::version(), open.change()]).await
 }
 
 fn open_stream(stream: &StreamPlan, Way { reach, route }: Way) -> OpenStream {

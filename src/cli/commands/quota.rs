@@ -77,7 +77,7 @@ async fn show(name: &str, Account { quota, ledgers }: Account, shared: Shared) -
     let at = LedgerQuery { window: terms.window, now: Utc::now() };
     let all = CombinedLedger(ledgers);
     let place = all.place(&quota.connection);
-    let balance = all.look(&quota.connection, at).await?;
+    let balance = all.peek(&quota.connection, at).await?;
     let hour = balance.map(|balance| (Hour::new(&balance, &terms), balance.end));
     if shared.json {
         printer::json(&json!({

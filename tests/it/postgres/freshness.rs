@@ -102,7 +102,7 @@ async fn the_ledger_has_a_fixed_place() {
     for schema in ["raw", "mart"] {
         let options = PostgresOptions { schema: schema.to_owned(), ..database.options() };
         let visit = LedgerUpdate::new("ann", TERMS, now);
-        PostgresLedger::new(options).visit(schema, &visit).await.unwrap();
+        PostgresLedger::new(options).exchange(schema, &visit).await.unwrap();
     }
     let counted = "SELECT connection FROM _weir._weir_ledger ORDER BY 1";
     assert_eq!(database.texts(counted).await, ["mart", "raw", "site"]);
