@@ -40,7 +40,7 @@ struct Held {
 struct Elsewhere;
 
 impl RefreshTokenStore for Kept {
-    fn turn(&self, field: &str) -> Result<Option<Box<dyn TokenLease>>> {
+    fn lease(&self, field: &str) -> Result<Option<Box<dyn TokenLease>>> {
         let Some(file) = &self.file else { return Ok(Some(Box::new(Elsewhere))) };
         let Some(lock) = lock(file)? else { return Ok(None) };
         let token = lock.property(&self.name, field)?.map(Secret::new);

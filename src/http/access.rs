@@ -99,7 +99,7 @@ impl Access {
         let base_url = base_url.ok_or_else(|| Error::input("no `base_url` of the spec applies"))?;
         let base_url = base_url.trim_end_matches('/').to_owned();
         check_url(&base_url)?;
-        let (mut auth, mut account) = (Auth::Open, String::new());
+        let (mut auth, mut account) = (Auth::None, String::new());
         for choice in &spec.auth.0 {
             if chosen(choice.when.as_deref(), &secret)? {
                 auth = Self::auth(choice, &secret, hooks)?;
@@ -134,7 +134,7 @@ impl Access {
         }
         match &choice.oauth2 {
             Some(oauth2) => oauth2_source(oauth2, &fill, hooks),
-            None => Ok(Auth::Open),
+            None => Ok(Auth::None),
         }
     }
 }

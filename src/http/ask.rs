@@ -1,5 +1,5 @@
-//! One request until it is answered or given up: retries by the rules, expired sessions, and failures that
-//! concern all requests.
+//! Sends a request until it is answered or given up: retries by the rules, renewal of expired sessions, and
+//! failures that concern all requests.
 
 use std::{
     collections::BTreeMap,
@@ -29,20 +29,19 @@ use crate::report::counters::Stats;
 use crate::spec::{Meaning, Then};
 use crate::template::{Scope, Value};
 
-/// A request that is given up.
+/// A request after its last attempt.
 struct GivenUp {
     url: Url,
     answered: Answered,
-    /// Answers to all requests when it was first sent.
+    /// Number of requests answered when it was first sent.
     before: u64,
 }
 
 impl Client {
-    /// Sends a request until it is answered or given up; `read` makes use of the response, and counts
-    /// its objects.
+    /// Sends a request until it is answered or given up. `read` parses the response and counts its records.
     ///
     /// # Errors
-    /// The rules say that the stream fails, or the run was told to stop.
+    /// The stream fails according to the rules, or the run was cancelled.
     pub(crate) async fn ask<T>(
         &self,
         call: &Call<'_>,
@@ -96,7 +95,7 @@ impl Client {
                     continue;
                 }
                 RetryDecision::GiveUp { .. } if is_heavy(&answered) && (call.narrow)() => {
-                    // Each size is tried twice.
+                    // Each page size has two attempts.
                     self.note_retry(call, &answered, Duration::ZERO, number);
                     number = 1;
                     continue;
@@ -108,8 +107,8 @@ impl Client {
         }
     }
 
-    /// What the rules say of an answer. That the credentials are wrong, one object's answer alone does not say:
-    /// where the API accepts them, the other rules decide.
+    /// Applies the rules to a failed attempt. The response for a single object does not prove that the
+    /// credentials are wrong: if the API accepts them elsewhere, rules that blame them do not apply.
     async fn decide(
         &self,
         call: &Call<'_>,
@@ -132,7 +131,7 @@ impl Client {
         Ok(verdict)
     }
 
-    /// What follows a request that is given up.
+    /// The answer for a request that is given up.
     async fn given<T>(
         &self,
         call: &Call<'_>,
@@ -162,13 +161,13 @@ impl Client {
         }
         let accused = call.child && call.leaves && error.kind() == Kind::Credentials;
         let cause = if accused && self.is_accepted(call).await? {
-            // The credentials are good, if not for this one object.
+            // The API accepts the credentials, except for this object.
             Some(Cause::Refused)
         } else {
             cause_of(&answered, &url).filter(|_| call.leaves && means.is_none())
         };
         let Some(cause) = cause else { return Err(error) };
-        // Where the API answers nobody, it is not because of what was asked for.
+        // If the API answers no request at all, this request is not the cause.
         let alone = cause == Cause::Heavy && self.answered.load(Ordering::Relaxed) == before;
         if alone && !self.is_accepted(call).await? {
             return Err(error);
@@ -189,7 +188,7 @@ impl Client {
         Ok(())
     }
 
-    /// Whether an answer says that the session is over: its credentials are not taken.
+    /// Whether a response states that the session has expired: the API rejects its credentials.
     pub(crate) fn is_over(&self, call: &Call<'_>, answered: &Answered) -> bool {
         let Ok(response) = answered else { return false };
         if self.session.steps.is_empty() || call.need == Need::Session {
@@ -205,18 +204,18 @@ impl Client {
         }
     }
 
-    /// Replaces a session that is over; `false` where that would not help: it was never good for anything, or
-    /// new ones are refused as well.
+    /// Replaces an expired session. Returns `false` if that would not help: the API never accepted the session,
+    /// or it rejected new sessions as well.
     ///
     /// # Errors
-    /// The API gives no other. No request is sent any more then.
+    /// The API does not open a new session. No further requests are sent.
     pub(crate) fn renew(
         &self,
         over: u64,
     ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + '_>> {
         Box::pin(async move {
             let session = &self.session;
-            let _turn = self.unless_cancelled(session.renewing.lock()).await?;
+            let _guard = self.unless_cancelled(session.renewing.lock()).await?;
             if session.number() != over {
                 return Ok(true);
             }
@@ -240,7 +239,7 @@ impl Client {
         })
     }
 
-    /// Takes note that a request was refused in a session that was made for it.
+    /// Counts a session that was renewed for a request and rejected again.
     pub(crate) fn note_futile(&self) {
         self.session.futile.fetch_add(1, Ordering::Relaxed);
     }
@@ -256,7 +255,7 @@ impl Client {
         Ok(captured)
     }
 
-    /// Sends the requests after the streams; returns the failures.
+    /// Sends the requests after the streams. Returns the failures.
     pub(crate) async fn log_out(&self, steps: &[StepPlan]) -> Vec<Error> {
         let scope = self.session.seen_by(Scope::new(self.session.variables.clone()));
         let mut failures = Vec::new();
@@ -297,7 +296,7 @@ impl Client {
 
 /// Failures that concern all requests.
 impl Client {
-    /// The error of all streams, where a request was given up for a reason that concerns them all.
+    /// The error of all streams, if a request was given up for a reason that concerns them all.
     pub(crate) async fn locked_out(
         &self,
         call: &Call<'_>,
@@ -305,7 +304,7 @@ impl Client {
     ) -> Result<Option<Error>> {
         let now = self.answered.load(Ordering::Relaxed);
         let Some(suspicion) = suspicion(&refused, now) else { return Ok(None) };
-        let _turn = self.unless_cancelled(self.lockout.testing.lock()).await?;
+        let _guard = self.unless_cancelled(self.lockout.testing.lock()).await?;
         if let Some(error) = self.lockout.error() {
             return Ok(Some(error));
         }
@@ -334,13 +333,13 @@ impl Client {
         Ok(Some(self.lockout.know(&all)))
     }
 
-    /// Whether the API accepts the credentials and answers, by the request that tests a connection.
+    /// Whether the API accepts the credentials, according to the connection test.
     pub(crate) async fn is_accepted(&self, call: &Call<'_>) -> Result<bool> {
         Ok(self.test(call).await? == Some(true))
     }
 
-    /// Whether the API accepts the credentials, by that request; `None` where it does not tell, or the spec has
-    /// none.
+    /// Whether the API accepts the credentials, according to the connection test; `None` if its result is
+    /// inconclusive, or the spec has no test.
     fn test<'ask>(
         &'ask self,
         call: &'ask Call<'_>,
@@ -360,15 +359,15 @@ impl Client {
         })
     }
 
-    /// Address of the request that tests a connection.
+    /// URL of the connection test.
     fn test_url(&self) -> Option<Url> {
         let test = self.access.test.as_ref()?;
         let scope = self.session.seen_by(test.scope());
         test.url(&self.access.base_url, &Arc::new(scope))
     }
 
-    /// Whether the request that tests a connection, which is sent once, fails as another one has. Where that is
-    /// the same, it does not tell.
+    /// Whether the connection test, sent once, fails like another request. `false` if both have the same path,
+    /// because the test would prove nothing.
     async fn fails_alike(&self, call: &Call<'_>, refused: &FailureContext<'_>) -> Result<bool> {
         let Some(test) = self.test_url().filter(|test| test.path() != refused.url.path()) else {
             return Ok(false);
@@ -392,7 +391,7 @@ impl Client {
     }
 }
 
-/// A call for the request that tests a connection.
+/// A call for the connection test.
 fn testing<'call>(
     call: &Call<'call>,
     build: &'call (dyn Fn() -> Result<Request> + Send + Sync),

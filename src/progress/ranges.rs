@@ -1,8 +1,8 @@
-//! Sets of numbers kept as ranges, so that what is finished takes little room however much it is.
+//! Compact sets of numbers, stored as ranges. They record finished slices.
 
 use serde::{Deserialize, Serialize};
 
-/// A set of numbers from 0 on, as ranges in their order that neither touch nor overlap.
+/// A set of numbers, as sorted ranges that neither touch nor overlap. The end of a range is exclusive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeSet(Vec<(u64, u64)>);
 
@@ -20,7 +20,7 @@ impl RangeSet {
         self.0.splice(first..last, [(start, end)]);
     }
 
-    /// The first number not in the set, from `from` on.
+    /// The first number that is not in the set, from `from` on.
     pub(crate) fn free(&self, from: u64) -> u64 {
         let at = self.0.partition_point(|(_, end)| *end <= from);
         self.0.get(at).filter(|(start, _)| *start <= from).map_or(from, |(_, end)| *end)
@@ -32,7 +32,7 @@ impl RangeSet {
         self.0.get(at).map(|(start, _)| from.max(*start))
     }
 
-    /// How many numbers there are.
+    /// Number of elements.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|(start, end)| end - start).sum()
     }

@@ -19,66 +19,65 @@ use crate::state::Change;
 /// Prefix of the keys of streams.
 pub(crate) const STREAM: &str = "stream/";
 
-/// What is remembered of a stream.
+/// The saved state of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StreamState {
-    /// What decided which rows it has, when it was last read.
+    /// See [`StreamPlan::reads`], as of the last read.
     pub reads: String,
-    /// What decided how they were written.
+    /// See [`StreamPlan::writes`], as of the last read.
     pub writes: String,
-    /// What the numbers of its requests stood for.
+    /// See [`StreamPlan::shape`], as of the last read.
     pub shape: String,
-    /// All that changed up to this value of its cursor is in the target.
+    /// Cursor: the target has all records that changed up to this value.
     pub cursor: Option<i64>,
-    /// All children of parents that changed up to this value of the parents' cursor are in the target.
+    /// Cursor of the parents: the target has the children of all parents that changed up to this value.
     pub gate: Option<i64>,
-    /// Start of the last run that read everything.
+    /// Start of the last full read.
     pub complete_at: Option<DateTime<Utc>>,
-    /// Start of the last run to which all parents were fed, and which so found those that are gone.
+    /// Start of the last run that received all parents, so that it could detect deleted ones.
     pub parents_at: Option<DateTime<Utc>>,
-    /// Why rows that are not seen are no longer taken for deleted.
+    /// Why rows that a full read does not return are no longer treated as deleted.
     #[serde(rename = "no_deletes")]
     pub deletes_disabled: Option<String>,
-    /// Slices that the API refused, to be asked for again.
+    /// Slices that the API refused, for a retry.
     #[serde(rename = "failed")]
     pub refused_slices: Vec<RefusedSlice>,
-    /// How it last ended.
+    /// The last run of the stream.
     pub last: Option<LastRun>,
-    /// The last run that brought its rows into the target.
+    /// The last run that committed the stream's rows.
     pub succeeded: Option<LastRun>,
     /// Id of the run that committed last. `None` in states of versions that did not record owners.
     pub committed: Option<String>,
-    /// What a run that has not ended has done.
+    /// Progress of the open run.
     pub open: Option<Progress>,
-    /// Slices and rows of the last complete reading.
+    /// Figures of the last full read.
     #[serde(rename = "learnt")]
     pub full_read: FullReadStats,
-    /// What changed, as the last run that asked for it found.
+    /// Figures of the last incremental read.
     pub changes: Option<ChangeStats>,
-    /// Routes that the API refused, and when.
+    /// Routes that the API refused, with the time.
     #[serde(rename = "refused")]
     pub refused_routes: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl StreamState {
-    /// The change that remembers it.
+    /// The change that saves the state.
     pub fn change(&self, name: &str) -> Change {
         Change::set(format!("{STREAM}{name}"), serde_json::to_value(self).unwrap_or(Value::Null))
     }
 
-    /// The changes that forget it.
+    /// The changes that remove the state.
     pub fn forgotten(name: &str) -> impl Iterator<Item = Change> {
         [Change::forget(format!("{STREAM}{name}"))].into_iter().chain(versions::forgotten(name))
     }
 
-    /// Whether what is remembered of its rows is about rows that are read and written alike.
+    /// Whether the state describes rows that were read and written with the settings of this plan.
     pub(crate) fn holds_for(&self, plan: &StreamPlan) -> bool {
         (&self.reads, &self.writes, &self.shape) == (&plan.reads, &plan.writes, &plan.shape)
     }
 
-    /// Days in which what changed since a value of the cursor did change: since the last run began, where
-    /// that is later.
+    /// Days since a value of the cursor, or since the start of the last run if that is later.
     pub(crate) fn days_since(&self, bound: i64, now: DateTime<Utc>) -> f64 {
         let last = self.last.as_ref().map(|last| last.started_at.unwrap_or(last.at));
         let last = last.map_or(i64::MIN, |at| at.timestamp_micros());
@@ -87,21 +86,21 @@ impl StreamState {
             / 86_400.0
     }
 
-    /// Records that are expected to have changed since a value of the cursor, by what the last run that asked
-    /// for changes found; `None` before any.
+    /// Expected number of records that changed since a value of the cursor, extrapolated from the last
+    /// incremental read; `None` before the first one.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub(crate) fn expected_changes(&self, bound: i64, now: DateTime<Utc>) -> Option<f64> {
         let last = self.changes.filter(|last| last.days > 0.0)?;
         Some(last.rows as f64 * self.days_since(bound, now) / last.days)
     }
 
-    /// How it ended in a run, if it has.
+    /// How the stream ended in a run; `None` if it has not.
     pub fn ended_in(&self, run_id: &str) -> Option<&LastRun> {
         self.last.as_ref().filter(|last| last.run_id == run_id && self.open.is_none())
     }
 }
 
-/// How a stream ended.
+/// How a stream ended in a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastRun {
     /// The run's id.
@@ -111,15 +110,15 @@ pub struct LastRun {
     /// When the run began.
     #[serde(default)]
     pub started_at: Option<DateTime<Utc>>,
-    /// Its figures.
+    /// Figures of the stream.
     pub report: StreamReport,
-    /// What its children could say of its values.
+    /// Completeness of the values that the stream fed.
     #[serde(rename = "supply")]
     pub completeness: Completeness,
 }
 
 impl LastRun {
-    /// Whether its rows are in the target, or it has fed its children.
+    /// Whether the rows are in the target or, for a stream that only feeds, all values are fed.
     pub fn is_done(&self) -> bool {
         !matches!(self.report.status, StreamStatus::Failed | StreamStatus::Interrupted)
     }
@@ -144,117 +143,117 @@ pub enum Completeness {
     Failed,
 }
 
-/// Figures of a complete reading, from which the next one can be foretold.
+/// Figures of a full read, from which the next one is estimated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FullReadStats {
-    /// The route.
+    /// Name of the route.
     #[serde(deserialize_with = "crate::spec::present_route")]
     pub route: String,
-    /// Slices.
+    /// Number of slices.
     pub slices: u64,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Requests, without those that were sent again.
+    /// Number of requests, without retries.
     pub requests: u64,
-    /// Points.
+    /// Points spent.
     pub points: u64,
-    /// Requests among them that were sent for other streams too.
+    /// Number of these requests that served other streams too.
     pub shared: u64,
-    /// Points of those.
+    /// Points of the shared requests.
     pub shared_points: u64,
-    /// Slices whose row followed from what was known.
+    /// Number of slices whose row was derived without a request.
     pub derived: u64,
-    /// Whether it was the one that bears the cost of the listings that it read with others.
+    /// Whether the cost of shared listings was attributed to this stream.
     pub bearer: bool,
 }
 
-/// Figures of the last run that read what changed, or the children of what changed.
+/// Figures of an incremental read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ChangeStats {
-    /// Days over which it looked back.
+    /// Days that the read covered.
     pub days: f64,
-    /// Records that had changed, or that the changed parents have.
+    /// Number of records that had changed, or of children of changed parents.
     pub rows: u64,
-    /// Parents that had changed.
+    /// Number of parents that had changed.
     pub parents: u64,
-    /// Those of them whose row followed from what was known.
+    /// Number of these parents whose row was derived without a request.
     pub derived: u64,
 }
 
 /// A slice that the API refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedSlice {
-    /// Number of its request among the stream's.
+    /// Number of the request within the stream.
     pub request: usize,
-    /// Number of the slice, where it is not about values of a queue.
+    /// Number of the slice, for slices without a queue.
     pub number: u64,
-    /// Values of its queue.
+    /// Values of the queue.
     pub values: Vec<String>,
-    /// What came along with them.
+    /// Payloads of the values.
     #[serde(default)]
     pub carried: Vec<String>,
-    /// What was refused.
+    /// The request and the response.
     pub error: SliceError,
-    /// Whether it is of a request for changes, which the next run sends again by itself.
+    /// Whether the next incremental run repeats the request anyway.
     #[serde(default)]
     pub recurs: bool,
 }
 
-/// An answer that says that something is gone, while it is not known whether any such request is answered.
+/// A response that states that an object is gone, before any request of the same kind has succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
-    /// The kind of request.
+    /// Kind of the request.
     pub kind: String,
-    /// Whether it was asked for because of a record of the slice, which goes on without.
+    /// Whether the request belongs to a record of the slice, which continues without it.
     pub child: bool,
-    /// What was asked for.
+    /// The refused slice.
     #[serde(rename = "failed")]
     pub slice: RefusedSlice,
 }
 
-/// What a run has done of a stream so far.
+/// Progress of an open run with a stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Progress {
     /// The run's id.
     pub run_id: String,
-    /// What it reads.
+    /// What the run reads.
     pub reach: Reach,
-    /// Rows that the target has staged.
+    /// Number of staged rows.
     pub staged: u64,
-    /// Whether all is read, and the rows may be visible already.
+    /// Whether the stream is read to its end, so that its rows may be visible already.
     pub publishing: bool,
-    /// Per request the slices that are done.
+    /// Finished slices, by request.
     pub finished: Vec<RangeSet>,
-    /// Slices that are under way.
+    /// Slices in progress.
     pub open: Vec<OpenSlice>,
-    /// Greatest value of the cursor seen.
+    /// Greatest cursor value so far.
     pub newest: Option<i64>,
-    /// Greatest value of the parents' cursor seen.
+    /// Greatest value of the parents' cursor so far.
     pub newest_parent: Option<i64>,
-    /// Numbers of slices whose staged rows do not count.
+    /// Numbers of slices whose staged rows are discarded.
     #[serde(rename = "void")]
     pub discarded_slices: Vec<i64>,
-    /// Slices that were refused.
+    /// Slices that the API refused.
     #[serde(rename = "failed")]
     pub refused_slices: Vec<RefusedSlice>,
-    /// What says that rows are missing.
+    /// Reasons for missing rows.
     pub gaps: Vec<String>,
-    /// What was dropped, replaced, cut or assumed.
+    /// What was dropped, replaced, truncated or assumed.
     pub notices: Vec<Notice>,
-    /// How the values of columns fared.
+    /// Type mismatches and replaced values, by column.
     pub columns: BTreeMap<String, ColumnReport>,
-    /// The figures.
+    /// Figures of the stream.
     pub counts: Counts,
-    /// Per request the page size asked for now.
+    /// Current page size, by request.
     pub page_sizes: Vec<u32>,
     /// Routes that the API refused.
     #[serde(rename = "refused")]
     pub refused_routes: Vec<String>,
-    /// Whether rows that did not come were asked for before they counted as gone.
+    /// Whether absent rows were confirmed as deleted by requests.
     pub confirmed: bool,
-    /// What seems to be gone.
+    /// Objects that may be gone.
     pub doubtful: Vec<Doubt>,
 }
