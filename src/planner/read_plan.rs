@@ -72,9 +72,9 @@ pub(crate) fn remembers(stream: &StreamPlan, way: Way) -> Option<VersionKind> {
     stream.requests.iter().find_map(|request| request.routed.look.as_ref())?;
     let whole = way.reach == Reach::Complete && has_own_requests(stream, way.reach);
     Some(if whole && output.mode == Mode::Incremental {
-        VersionKind::Looks
+        VersionKind::Fingerprints
     } else {
-        VersionKind::Touched
+        VersionKind::Overwritten
     })
 }
 

@@ -20,13 +20,13 @@ pub(crate) enum VersionKind {
     /// Versions of the parents whose children were read.
     Parents,
     /// Fingerprints of the stream's records, as of the last full read.
-    Looks,
+    Fingerprints,
     /// Records whose rows later runs have written.
-    Touched,
+    Overwritten,
 }
 
 impl VersionKind {
-    const ALL: [Self; 3] = [Self::Parents, Self::Looks, Self::Touched];
+    const ALL: [Self; 3] = [Self::Parents, Self::Fingerprints, Self::Overwritten];
 
     /// The change that removes the saved versions.
     pub(crate) fn forgotten(self, stream: &str) -> Change {
@@ -36,8 +36,8 @@ impl VersionKind {
     fn key(self, stream: &str) -> String {
         let about = match self {
             Self::Parents => "parents",
-            Self::Looks => "looks",
-            Self::Touched => "touched",
+            Self::Fingerprints => "looks",
+            Self::Overwritten => "touched",
         };
         format!("{about}/{stream}")
     }
@@ -72,7 +72,7 @@ impl KnownFingerprints {
     /// The saved fingerprints of a stream.
     pub(crate) fn restored(stream: &str, entries: &Entries) -> Self {
         let known = |about| VersionLog::restored((about, stream), entries, false).known();
-        Self { looks: known(VersionKind::Looks), touched: known(VersionKind::Touched) }
+        Self { looks: known(VersionKind::Fingerprints), touched: known(VersionKind::Overwritten) }
     }
 
     /// Whether the fingerprint of a record is unchanged since its row was written.
@@ -144,7 +144,7 @@ pub(crate) fn parts<'entries>(
 
 /// Number of saved fingerprints of a stream.
 pub(crate) fn looks(stream: &str, entries: &Entries) -> u64 {
-    let written = entries.get(&VersionKind::Looks.key(stream)).and_then(Value::as_str);
+    let written = entries.get(&VersionKind::Fingerprints.key(stream)).and_then(Value::as_str);
     let length = base64::decoded_len_estimate(written.unwrap_or_default().len());
     u64::try_from(length / 8).unwrap_or(u64::MAX)
 }

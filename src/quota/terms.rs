@@ -1,4 +1,4 @@
-//! What may be spent in a window.
+//! The terms of a quota of points: the limit per window, the budget, and what happens when it is spent.
 
 use std::{borrow::Cow, fmt};
 
@@ -6,27 +6,26 @@ use chrono::TimeDelta;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-/// What may be spent, and on what terms.
+/// The terms of a quota.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
-    /// Points in a window, by the terms of the API; what its server says counts for more.
+    /// Points per window as declared in the spec. A limit that the server reports takes precedence.
     pub per_window: u64,
-    /// Length of a window; windows begin at whole multiples of it since 1970 (an hour: at the top of
-    /// the UTC hour).
+    /// Length of a window. Windows begin at multiples of it since 1970 (one hour: at the full UTC hour).
     pub window: TimeDelta,
-    /// What may be spent of them here.
+    /// The part of the points that weir may spend.
     pub budget: BudgetLimit,
-    /// Longest time for which the ledger holds requests back, whatever a server asks for.
+    /// Maximum time for which the ledger delays requests, even if a server requests more.
     pub max_wait: TimeDelta,
 }
 
-/// What may be spent of a quota in a window: a share of it, `60%`, or so many points, `20000`. The rest
-/// is for others.
+/// The part of a quota that weir may spend per window: a share (`60%`) or a number of points (`20000`). Other
+/// programs may use the rest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum BudgetLimit {
-    /// Share, above 0 and up to 1.
+    /// Share, from 0 (exclusive) to 1 (inclusive).
     Share(f64),
-    /// Points.
+    /// Number of points.
     Points(u64),
 }
 
@@ -37,7 +36,7 @@ impl Default for BudgetLimit {
 }
 
 impl BudgetLimit {
-    /// Points of a quota that may be spent.
+    /// Number of points that may be spent of a quota of `limit`.
     pub fn of(self, limit: u64) -> u64 {
         match self {
             #[expect(

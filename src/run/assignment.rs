@@ -113,6 +113,6 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, way: Way) -> Vec<S
 fn known_looks(plan: &StreamPlan, way: Way, recall: &SavedState) -> Option<KnownFingerprints> {
     let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
     let looks = read_plan::fetches(plan, way)
-        && read_plan::remembers(plan, way) == Some(VersionKind::Looks);
+        && read_plan::remembers(plan, way) == Some(VersionKind::Fingerprints);
     (holds && looks).then(|| KnownFingerprints::restored(&plan.name, &recall.rest))
 }

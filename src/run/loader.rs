@@ -192,9 +192,9 @@ impl Keeper {
             self.pending.marks.push(Mark(item.value.to_string(), false, slice));
         }
         match &mut self.parents {
-            Some((VersionKind::Looks, looks)) if whole => looks.note(0, &item),
-            Some((VersionKind::Touched, all)) => all.note(0, &touched(&item)),
-            Some((VersionKind::Parents | VersionKind::Looks, _)) | None => {}
+            Some((VersionKind::Fingerprints, looks)) if whole => looks.note(0, &item),
+            Some((VersionKind::Overwritten, all)) => all.note(0, &touched(&item)),
+            Some((VersionKind::Parents | VersionKind::Fingerprints, _)) | None => {}
         }
     }
 
@@ -379,14 +379,14 @@ impl Keeper {
     pub(crate) fn settled(&self, seen: Deletable) -> Vec<Change> {
         match &self.parents {
             None => Vec::new(),
-            Some((VersionKind::Looks, looks)) => {
+            Some((VersionKind::Fingerprints, looks)) => {
                 // Where a slice is void, some of these are of rows that do not count. Of what was not seen in
                 // this run, it is not known how its row looks now.
                 let sound = self.progress.discarded_slices.is_empty();
                 let looks = if sound { looks.settled(true) } else { looks.forgotten() };
-                [looks, vec![VersionKind::Touched.forgotten(&self.plan.name)]].concat()
+                [looks, vec![VersionKind::Overwritten.forgotten(&self.plan.name)]].concat()
             }
-            Some((VersionKind::Touched, touched)) => touched.settled(false),
+            Some((VersionKind::Overwritten, touched)) => touched.settled(false),
             Some((VersionKind::Parents, parents)) => parents.settled(seen == Deletable::Everything),
         }
     }

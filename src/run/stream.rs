@@ -124,7 +124,7 @@ async fn extract(env: Arc<Env>, job: Job, started: Instant) -> Ended {
     let loader = Loader::start(keeper);
     let shared = Arc::new(Shared {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
-        looks: matches!(remembers, Some(VersionKind::Looks | VersionKind::Touched)),
+        looks: matches!(remembers, Some(VersionKind::Fingerprints | VersionKind::Overwritten)),
         notes: loader.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
