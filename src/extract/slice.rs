@@ -180,7 +180,7 @@ impl<'run> Walk<'run> {
                         let (page, found, narrow) = (part.page, None, None);
                         let listing = Listing::first((number, request), &self.scope);
                         shared.env.answered.note(listing.kind());
-                        let step = PageStep { next, told: true, ..PageStep::default() };
+                        let step = PageStep { next, stated: true, ..PageStep::default() };
                         let fetched = Fetched { page, step, full: None, found, narrow };
                         self.read(listing, fetched).await?;
                     }

@@ -93,8 +93,11 @@ fn sensitive(value: &Secret) -> Result<HeaderValue> {
     let whole = value.expose();
     hide(whole.split_once(' ').map_or(whole, |(_, proof)| proof));
     let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
-        Error::new(Kind::Credentials, "the credentials hold characters that no header may hold")
-            .with_hint("look for line breaks or spaces that were copied along")
+        Error::new(
+            Kind::Credentials,
+            "the credentials contain characters that a header must not contain",
+        )
+        .with_hint("remove line breaks and spaces that were copied by mistake")
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -259,7 +262,7 @@ impl TokenSource {
             if Instant::now() >= deadline {
                 let what = "another process has held the refresh token for 3 minutes";
                 return Err(Error::new(Kind::Unreachable, what)
-                    .with_hint("end what hangs there, then run again"));
+                    .with_hint("end that process, then run again"));
             }
             tokio::time::sleep(LEASE_INTERVAL).await;
         }
@@ -312,8 +315,8 @@ impl TokenSource {
         let body = response.json();
         if response.status.is_success() {
             let answer = serde_json::from_slice(body).map_err(|_| {
-                Error::new(Kind::Shape, format!("the answer of `{host}` holds no token")).with_hint(
-                    "is this the address of the token server? a login page or a proxy may answer there",
+                Error::new(Kind::Shape, format!("the response of `{host}` contains no token")).with_hint(
+                    "is this the address of the token server? a login page or a proxy may respond instead",
                 )
             })?;
             return Ok(Ok(answer));
@@ -383,10 +386,10 @@ async fn answered(transport: &dyn Transport, request: &Request) -> Result<Respon
         if number >= TOKEN_TRIES {
             let what = format!("no token from `{host}` after {number} tries");
             return Err(Error::new(Kind::Unreachable, what).because(trouble).with_hint(
-                "the token server is in trouble, or cannot be reached; the client secret was not judged: run again later",
+                "the token server is unavailable, so the client secret was not checked: run again later",
             ));
         }
-        tracing::warn!(host, why = trouble.chain(), "no token yet; trying again");
+        tracing::warn!(host, why = trouble.chain(), "no token yet; retrying");
         tokio::time::sleep(asked.unwrap_or(delay)).await;
         delay = delay.saturating_mul(2);
     }
@@ -420,5 +423,5 @@ fn nowhere_to_keep() -> Error {
 
 fn refused(why: &str) -> Error {
     Error::new(Kind::Credentials, format!("no token was granted: `{why}`"))
-        .with_hint("check the client id and secret, or grant access anew")
+        .with_hint("check the client id and secret, or grant access again")
 }

@@ -71,7 +71,7 @@ pub(crate) struct KnownFingerprints {
 impl KnownFingerprints {
     /// The saved fingerprints of a stream.
     pub(crate) fn restored(stream: &str, entries: &Entries) -> Self {
-        let known = |about| VersionLog::restored((about, stream), entries, false).known();
+        let known = |kind| VersionLog::restored(kind, stream, entries, false).known();
         Self { looks: known(VersionKind::Fingerprints), touched: known(VersionKind::Overwritten) }
     }
 
@@ -157,11 +157,12 @@ pub(crate) fn forgotten(stream: &str) -> [Change; 3] {
 impl VersionLog {
     /// The saved versions of a stream. `going_on`: with those that the resumed run has read so far.
     pub(crate) fn restored(
-        (about, stream): (VersionKind, &str),
+        kind: VersionKind,
+        stream: &str,
         entries: &Entries,
         going_on: bool,
     ) -> Self {
-        let key = about.key(stream);
+        let key = kind.key(stream);
         let known = KnownVersions(match entries.get(&key) {
             Some(Value::Null) => None,
             // The children of an unknown parent are read.
@@ -251,51 +252,51 @@ mod tests {
     #[test]
     fn parents_are_known_by_their_version_and_forgotten_when_they_are_gone() {
         let mut entries = Entries::new();
-        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         assert_eq!(read.known().contains(0, &item("1", 5)), Some(false));
         read.note(0, &item("1", 5));
         apply(&mut entries, read.unsaved());
         assert!(read.unsaved().is_none());
         // The process is killed, and another one resumes the run.
-        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, true);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, true);
         read.note(0, &item("2", 5));
         apply(&mut entries, read.unsaved());
         assert_eq!(entries.len(), 2);
         apply(&mut entries, read.settled(true));
         assert_eq!(entries.len(), 1);
-        let read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         let known = |read: &VersionLog, value, stamp| read.known().contains(0, &item(value, stamp));
         assert_eq!(known(&read, "1", 5), Some(true));
         assert_eq!(known(&read, "2", 5), Some(true));
         assert_eq!(known(&read, "2", 6), Some(false));
         assert!(read.settled(false).is_empty());
-        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         read.note(0, &item("2", 6));
         apply(&mut entries, read.settled(true));
-        let read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         assert_eq!(known(&read, "1", 5), Some(false));
         assert_eq!(known(&read, "2", 6), Some(true));
         // All parents are deleted; one reappears unchanged.
-        let read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         apply(&mut entries, read.settled(true));
-        let read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         assert_eq!(known(&read, "2", 6), Some(false));
     }
 
     #[test]
     fn too_many_parents_are_told_by_their_time_alone() {
         let mut entries = Entries::new();
-        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         for number in 0..=i64::try_from(MAX_PARENTS).unwrap() {
             read.note(0, &item("1", number));
         }
         apply(&mut entries, read.settled(true));
-        let mut read = VersionLog::restored((VersionKind::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         assert_eq!(read.known().contains(0, &item("1", 5)), None);
         read.note(0, &item("1", 5));
         apply(&mut entries, read.settled(false));
         assert_eq!(
-            VersionLog::restored((VersionKind::Parents, "labels"), &entries, false)
+            VersionLog::restored(VersionKind::Parents, "labels", &entries, false)
                 .known()
                 .contains(0, &item("2", 5)),
             None

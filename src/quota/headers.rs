@@ -1,4 +1,4 @@
-//! ReportedQuota headers of responses: the limit, the remaining amount, and the reset time.
+//! Quota headers of responses: the limit, the remaining amount, and the reset time.
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 

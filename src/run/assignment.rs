@@ -87,7 +87,7 @@ pub(crate) fn jobs(
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: read_plan::remembers(plan, way).map(|about| {
                 let going_on = going_on.is_some();
-                (about, VersionLog::restored((about, &plan.name), &recall.rest, going_on))
+                (about, VersionLog::restored(about, &plan.name, &recall.rest, going_on))
             }),
             plan: Arc::clone(plan),
             way,

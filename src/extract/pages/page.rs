@@ -92,7 +92,7 @@ pub(crate) async fn fetch(
         if listing.lean.is_some() {
             step.next = step.next.map(|next| with(next, &url, listing.pager.costly()));
         }
-        let silent = step.next.is_none() && !step.told && step.gap.is_none();
+        let silent = step.next.is_none() && !step.stated && step.gap.is_none();
         let full = silent && listing.is_fresh() && listing.pager.is_full(&seen);
         let narrow = size.filter(|_| narrow.load(Ordering::Relaxed) < u32::MAX);
         Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found, narrow }))

@@ -348,7 +348,7 @@ fn numbered<'page>(
     });
     let next = goes_on.unwrap_or(seen.rows > 0) && !ended;
     let next = next.then_some(Position::Number(page.after));
-    Ok(PageStep { next, told: told || seen.rows == 0, total, seam, gap })
+    Ok(PageStep { next, stated: told || seen.rows == 0, total, seam, gap })
 }
 
 impl Pager {

@@ -55,7 +55,7 @@ pub struct PageStep {
     pub next: Option<Position>,
     /// Whether the API stated that this is the last page. Without such a sign, a full page may not
     /// be the last one.
-    pub told: bool,
+    pub stated: bool,
     /// Total number of records, if the page states it.
     pub total: Option<u64>,
     /// Where to read again: the total has fallen, so records have moved to pages that were already
@@ -66,7 +66,7 @@ pub struct PageStep {
 }
 
 impl PageStep {
-    pub(super) fn to(next: Option<Position>, told: bool) -> Self {
-        Self { next, told, ..Self::default() }
+    pub(super) fn to(next: Option<Position>, stated: bool) -> Self {
+        Self { next, stated, ..Self::default() }
     }
 }

@@ -30,7 +30,7 @@ use weir::state::{Change, Entries, Holder, Lock, Store};
 use weir::sync;
 use weir::sync::beginning::Beginning;
 use weir::sync::report::RunReport;
-use weir::write::memory::MemoryLedger;
+use weir::write::memory::Memory;
 use weir::write::{CommitInfo, Committed, ExistingTable, Leftovers, Table, Target, Watch, Writer};
 use weir::yaml::Document;
 use weir_sim::{Churn, Simulator};
@@ -106,7 +106,7 @@ impl Transport for Mortal<Simulator> {
 }
 
 #[async_trait]
-impl Target for Mortal<MemoryLedger> {
+impl Target for Mortal<Memory> {
     fn accepts(&self, table: &Table) -> Result<()> {
         self.inner.accepts(table)
     }
@@ -214,11 +214,11 @@ impl Store for Mortal<Arc<dyn Store>> {
 /// A tenant, what runs against it, and where its rows go.
 pub(crate) struct World {
     pub(crate) simulator: Simulator,
-    pub(crate) memory: MemoryLedger,
+    pub(crate) memory: Memory,
     pub(crate) spec: Spec,
     pub(crate) fields: Fields,
     /// Keeps the state apart from the rows.
-    pub(crate) elsewhere: Option<MemoryLedger>,
+    pub(crate) elsewhere: Option<Memory>,
     pub(crate) options: PlanOptions,
     /// What all processes know of the points that were spent.
     ledger: Arc<Ledger>,
@@ -250,7 +250,7 @@ impl World {
         drop(clock);
         Self {
             simulator,
-            memory: MemoryLedger::new(),
+            memory: Memory::new(),
             spec: super::rig::confluence(),
             fields: super::rig::Rig::new(weir_sim::Options::default()).fields,
             elsewhere: None,
