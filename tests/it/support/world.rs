@@ -331,8 +331,7 @@ impl World {
             };
             Plan::new(documents, &self.options, run, &AccessHooks::default())
         };
-        let mortal =
-            |inner: &MemoryLedger| Mortal { inner: inner.clone(), fate: Arc::clone(&fate) };
+        let mortal = |inner: &Memory| Mortal { inner: inner.clone(), fate: Arc::clone(&fate) };
         let state = self.elsewhere.as_ref().map(|memory| mortal(memory).store("life").unwrap());
         let services = Services {
             transport: Arc::new(Mortal { inner: self.simulator.clone(), fate: Arc::clone(&fate) }),
