@@ -1,9 +1,25 @@
-//! Queues: values that parent streams feed and child streams consume while the parents still list.
+//! Queues: values that parent streams feed and child streams consume while the parents are still listing.
 //!
-//! A queue is a log: every value has its position, which stays the same when a run is continued. What
-//! is fed is saved before anything that depends on it, so that the log in the store is never behind
-//! the progress of the streams. It is kept there as long as a feeder lives: one that goes on feeds again
-//! what it fed after its last checkpoint, which must be recognised.
+//! # How it works
+//! A queue is a log. Each value has a position, which never changes, so that "slice 4711 is done" has the same
+//! meaning in the process that resumes the run. Every consumer reads the whole log from its start, at its own
+//! speed.
+//!
+//! - **Bounded.** A feeder waits while the slowest consumer is more than [`MAX_WAITING`] values behind. Values
+//!   that all consumers have read and the store has are dropped from memory.
+//! - **Saved.** New values are saved before any progress that depends on them, so the log in the store is never
+//!   behind the streams. It stays in the store while a feeder runs: a resumed feeder repeats the values after
+//!   its last checkpoint, and the log must recognise them as known.
+//! - **No deadlock.** Every consumer takes positions in ascending order, and streams form an acyclic graph. The
+//!   slowest consumer therefore never waits for a value behind the one that it reads; a full queue stops
+//!   feeders only.
+//! - **An end with a reason.** The queue ends when its last feeder is dropped. [`Completeness`] then states
+//!   whether absent values may be treated as deleted.
+//!
+//! # Why not a channel
+//! A channel delivers each value to one consumer and forgets it. Here several child streams read the same
+//! values, a killed run resumes at a position, and a repeated listing must not produce a value twice. Separate
+//! channels per consumer would need the log as well, and would copy every value.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,69 +31,69 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::error::Result;
 use crate::plan::{ChunkSize, encoded};
-use crate::progress::item::Item;
-use crate::progress::ranges::Spans;
+use crate::progress::item::QueueItem;
+use crate::progress::ranges::RangeSet;
 use crate::progress::row_keys::{KeySet, hash_text, with_text};
-use crate::progress::saved::{QUEUE, Supply};
+use crate::progress::saved::{Completeness, QUEUE};
 use crate::state::{Change, Entries, Store};
 
-/// Values that may wait in a queue for its slowest consumer; a feeder then waits.
+/// Maximum number of values that the slowest consumer may be behind; feeders wait at this limit.
 const MAX_WAITING: u64 = 50_000;
 
-/// Values that are kept together: one text is far smaller than its values one by one.
+/// Number of values that share one text, which needs far less memory than separate values.
 const CHUNK: usize = 1024;
 
-/// A bounded log of values, read by each consumer from the start.
+/// A bounded log of values. Every consumer reads it from the start.
 #[derive(Debug)]
 pub(crate) struct Queue {
     name: String,
-    state: Mutex<State>,
-    /// Values came, or the last feeder went.
+    state: Mutex<QueueState>,
+    /// Notified after new values, and when the last feeder is dropped.
     supplied: Notify,
-    /// Values were passed by all consumers, or a consumer went.
+    /// Notified when a consumer advances or is dropped.
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     chunks: VecDeque<Chunk>,
-    /// Values that came so far.
+    /// Number of values so far.
     end: u64,
-    consumers: Vec<Place>,
+    consumers: Vec<ConsumerPosition>,
     feeders: usize,
-    supply: Supply,
-    /// Values with what comes along with them: the same value may stand for several parents.
+    completeness: Completeness,
+    /// Values with their payload: the same value may belong to several parents.
     seen: KeySet,
-    /// Values alone, for those who watch.
+    /// Values without payload, for [`QueueWatch::has`].
     values: KeySet,
-    /// Whether it is saved at all.
-    lasts: bool,
-    /// Values that the store has, from the first on.
+    /// Whether the queue is saved.
+    durable: bool,
+    /// Number of values that the store has.
     saved: u64,
-    /// Chunks in the store: from where up to where.
+    /// Chunks in the store: start and end positions.
     stored: BTreeMap<u64, u64>,
 }
 
-/// How far a consumer is.
+/// How far a consumer has read.
 #[derive(Debug)]
-struct Place {
+struct ConsumerPosition {
     next: u64,
-    /// Positions that were done before.
-    done: Spans,
+    /// Positions that an earlier process completed.
+    done: RangeSet,
     gone: bool,
-    /// Everything before it is done for good.
+    /// All positions before this one are done, and saved as done.
     settled: u64,
 }
 
 impl Queue {
-    /// A queue; `lasts` when it is to be saved.
-    pub(crate) fn new(name: &str, lasts: bool) -> Arc<Self> {
-        Self::with(name, State { lasts, ..State::default() })
+    /// A new queue. `durable`: it is saved.
+    pub(crate) fn new(name: &str, durable: bool) -> Arc<Self> {
+        Self::with(name, QueueState { durable, ..QueueState::default() })
     }
 
-    /// A queue as the store has it.
+    /// A queue from the store.
     pub(crate) fn restored(name: &str, entries: &Entries) -> Arc<Self> {
-        let mut state = State { lasts: true, ..State::default() };
+        let mut state = QueueState { durable: true, ..QueueState::default() };
         let prefix = format!("{QUEUE}{name}/");
         for (key, value) in entries.range(prefix.clone()..) {
             let Some(start) = key.strip_prefix(&prefix).and_then(|start| start.parse().ok()) else {
@@ -98,46 +114,46 @@ impl Queue {
         Self::with(name, state)
     }
 
-    fn with(name: &str, state: State) -> Arc<Self> {
+    fn with(name: &str, state: QueueState) -> Arc<Self> {
         let (supplied, freed) = (Notify::new(), Notify::new());
         Arc::new(Self { name: name.to_owned(), state: Mutex::new(state), supplied, freed })
     }
 
-    /// Registers a consumer, which will see every value but those at the positions that are done.
-    pub(crate) fn consumer(self: &Arc<Self>, done: Spans) -> Consumer {
+    /// Registers a consumer. It reads all values except those at the `done` positions.
+    pub(crate) fn consumer(self: &Arc<Self>, done: RangeSet) -> Consumer {
         let mut state = self.state();
         let number = state.consumers.len();
         let settled = done.free(0);
-        state.consumers.push(Place { next: settled, done, gone: false, settled });
+        state.consumers.push(ConsumerPosition { next: settled, done, gone: false, settled });
         Consumer { queue: Arc::clone(self), number }
     }
 
-    /// Registers a stream that wants to know which values there are, once all are: the log is kept for it.
-    pub(crate) fn watch(self: &Arc<Self>) -> Watch {
+    /// Registers a stream that looks up values once the queue is complete. The log is kept for it.
+    pub(crate) fn watch(self: &Arc<Self>) -> QueueWatch {
         let mut state = self.state();
         let number = state.consumers.len();
-        let (next, done) = (u64::MAX, Spans::default());
-        state.consumers.push(Place { next, done, gone: false, settled: 0 });
-        Watch { queue: Arc::clone(self), number }
+        let (next, done) = (u64::MAX, RangeSet::default());
+        state.consumers.push(ConsumerPosition { next, done, gone: false, settled: 0 });
+        QueueWatch { queue: Arc::clone(self), number }
     }
 
-    /// Registers a feeder; the queue ends when the last one is gone.
+    /// Registers a feeder. The queue ends when the last one is dropped.
     pub(crate) fn feeder(self: &Arc<Self>) -> Feeder {
         self.state().feeders += 1;
-        Feeder { queue: Arc::clone(self), supply: Supply::Failed }
+        Feeder { queue: Arc::clone(self), completeness: Completeness::Failed }
     }
 
-    /// Takes note of a feeder that ended before.
-    pub(crate) fn ended(&self, supply: Supply) {
+    /// Records a feeder that an earlier process completed.
+    pub(crate) fn ended(&self, completeness: Completeness) {
         let mut state = self.state();
-        state.supply = state.supply.max(supply);
+        state.completeness = state.completeness.max(completeness);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the store lacks, and up to which position it then has all.
+    /// The changes that the store lacks, and the end of the log after them.
     fn unsaved(&self) -> (Vec<Change>, u64) {
         let state = self.state();
         let key = |start: u64| format!("{QUEUE}{}/{start:012}", self.name);
@@ -180,7 +196,7 @@ impl Queues {
         Self { all, saving: AsyncMutex::new(()) }
     }
 
-    /// Saves what was fed so far, and forgets what no consumer needs any more.
+    /// Saves the values fed so far, and removes those that no consumer needs any more.
     pub(crate) async fn save(&self, store: &dyn Store) -> Result<()> {
         let _one_at_a_time = self.saving.lock().await;
         let (mut changes, mut ends) = (Vec::new(), Vec::new());
@@ -199,14 +215,14 @@ impl Queues {
     }
 }
 
-/// Values one after the other in one text.
+/// Consecutive values, concatenated in one text.
 #[derive(Debug, Default)]
 struct Chunk {
     /// Position of its first value.
     start: u64,
-    /// Each value, and what comes along with it.
+    /// Each value, followed by its payload.
     text: String,
-    /// Where in the text each value ends, and what comes along with it.
+    /// Where each value ends in the text, and where its payload ends.
     ends: Vec<(usize, usize)>,
     stamps: Vec<Option<i64>>,
 }
@@ -216,19 +232,19 @@ impl Chunk {
         self.start + self.ends.len() as u64
     }
 
-    fn item(&self, position: u64) -> Option<Item> {
+    fn item(&self, position: u64) -> Option<QueueItem> {
         let index = usize::try_from(position.checked_sub(self.start)?).ok()?;
         let before = index.checked_sub(1).map(|before| self.ends.get(before));
         let start = before.map_or(Some(0), |ends| Some(ends?.1))?;
         let (middle, end) = *self.ends.get(index)?;
         let value = self.text.get(start..middle)?.into();
         let carried = self.text.get(middle..end)?.into();
-        Some(Item { value, carried, stamp: self.stamps.get(index).copied().flatten() })
+        Some(QueueItem { value, carried, stamp: self.stamps.get(index).copied().flatten() })
     }
 }
 
-impl State {
-    /// Values that the slowest consumer has not taken yet.
+impl QueueState {
+    /// Number of values that the slowest consumer has not read yet.
     fn waiting(&self) -> u64 {
         self.end.saturating_sub(self.slowest())
     }
@@ -238,7 +254,7 @@ impl State {
         living.map(|place| place.next).min().unwrap_or(self.end)
     }
 
-    /// Chunks that the store need not have any more. The last one stays: it tells where the log ends.
+    /// Chunks that the store no longer needs. The last chunk stays: it marks the end of the log.
     fn passed(&self) -> Vec<u64> {
         if self.feeders > 0 {
             return Vec::new();
@@ -248,7 +264,7 @@ impl State {
         passed.map(|(start, _)| *start).collect()
     }
 
-    /// Takes note of a value with what comes along with it; `false` when both were there before.
+    /// Records a value with its payload; `false` if the queue had both before.
     fn is_new(&mut self, value: &str, carried: &str) -> bool {
         let hash = hash_text(value);
         self.values.insert(hash);
@@ -269,14 +285,14 @@ impl State {
         }
     }
 
-    fn item(&self, position: u64) -> Option<Item> {
+    fn item(&self, position: u64) -> Option<QueueItem> {
         let after = self.chunks.partition_point(|chunk| chunk.start <= position);
         self.chunks.get(after.checked_sub(1)?)?.item(position)
     }
 
-    /// Drops the chunks that every consumer has passed and the store has.
+    /// Drops the chunks that every consumer has read and the store has.
     fn forget(&mut self) {
-        let passed = if self.lasts { self.slowest().min(self.saved) } else { self.slowest() };
+        let passed = if self.durable { self.slowest().min(self.saved) } else { self.slowest() };
         while self.chunks.front().is_some_and(|chunk| chunk.end() <= passed) {
             self.chunks.pop_front();
         }
@@ -287,11 +303,11 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Feeder {
     queue: Arc<Queue>,
-    supply: Supply,
+    completeness: Completeness,
 }
 
 impl Feeder {
-    /// Adds values that were not there before with the same values along; waits while the queue is full.
+    /// Adds the values that the queue does not have with the same payload. Waits while the queue is full.
     pub(crate) async fn push<'value>(
         &self,
         values: impl Iterator<Item = (&'value str, Option<i64>, String)>,
@@ -307,8 +323,8 @@ impl Feeder {
             let freed = self.queue.freed.notified();
             {
                 let mut state = self.queue.state();
-                // Whoever consumes it in a later process still needs what is fed now.
-                if !state.lasts && state.consumers.iter().all(|place| place.gone) {
+                // A durable queue may have consumers in a later process.
+                if !state.durable && state.consumers.iter().all(|place| place.gone) {
                     return;
                 }
                 if state.waiting() < MAX_WAITING {
@@ -323,9 +339,9 @@ impl Feeder {
         }
     }
 
-    /// Says how the feeder ended.
-    pub(crate) fn finish(mut self, supply: Supply) {
-        self.supply = supply;
+    /// Records how the feeder ended.
+    pub(crate) fn finish(mut self, completeness: Completeness) {
+        self.completeness = completeness;
     }
 }
 
@@ -333,7 +349,7 @@ impl Drop for Feeder {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         state.feeders -= 1;
-        state.supply = state.supply.max(self.supply);
+        state.completeness = state.completeness.max(self.completeness);
         drop(state);
         self.queue.supplied.notify_waiters();
     }
@@ -347,9 +363,9 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes the next values of a chunk, one after the other in the log, fewer only at the end, before values
-    /// that are done, or where they are long; and the position of the first. `None` after the last.
-    pub(crate) async fn next(&self, size: impl Into<ChunkSize>) -> Option<(u64, Vec<Item>)> {
+    /// Reads the next `size` values, and returns them with the position of the first; `None` after the last.
+    /// Returns fewer at the end of the log, before positions that are done, and for long values.
+    pub(crate) async fn next(&self, size: impl Into<ChunkSize>) -> Option<(u64, Vec<QueueItem>)> {
         let size = size.into();
         loop {
             let supplied = self.queue.supplied.notified();
@@ -360,8 +376,8 @@ impl Consumer {
         }
     }
 
-    /// What is there: `None` when there is not enough yet, nothing after the end.
-    fn take(&self, size: ChunkSize) -> Option<(u64, Vec<Item>)> {
+    /// Reads the values that the log has: `None` if there are too few yet, an empty list after the end.
+    fn take(&self, size: ChunkSize) -> Option<(u64, Vec<QueueItem>)> {
         let mut state = self.queue.state();
         let place = state.consumers.get(self.number)?;
         let from = place.done.free(place.next);
@@ -370,7 +386,7 @@ impl Consumer {
         if most > state.end && state.feeders > 0 {
             if let Some(place) = state.consumers.get_mut(self.number).filter(|one| one.next < from)
             {
-                // What is done must not look as if it waited.
+                // Positions that are done must not count as waiting.
                 place.next = from;
                 drop(state);
                 self.queue.freed.notify_waiters();
@@ -378,7 +394,7 @@ impl Consumer {
             return None;
         }
         let to = most.min(state.end);
-        let mut values: Vec<Item> =
+        let mut values: Vec<QueueItem> =
             (from..to).filter_map(|position| state.item(position)).collect();
         let fits = size.fits(values.iter().map(|item| encoded(&item.value)));
         values.truncate(fits);
@@ -392,55 +408,55 @@ impl Consumer {
         Some((from, values))
     }
 
-    /// How the feeders ended; to be asked after the last value.
-    pub(crate) fn supply(&self) -> Supply {
-        self.queue.state().supply
+    /// How the feeders ended. Final after the last value.
+    pub(crate) fn completeness(&self) -> Completeness {
+        self.queue.state().completeness
     }
 
-    /// Another hold on the same place, by which it can be told how far it is for good.
+    /// A handle that records which positions of this consumer are done for good.
     pub(crate) fn settler(&self) -> Settler {
         Settler { queue: Arc::clone(&self.queue), number: self.number }
     }
 }
 
-/// Tells which values a queue has.
+/// Looks up values of a complete queue.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct QueueWatch {
     queue: Arc<Queue>,
     number: usize,
 }
 
-impl Watch {
-    /// Waits until all values are there; what can then be said of them.
-    pub(crate) async fn complete(&self) -> Supply {
+impl QueueWatch {
+    /// Waits until the queue has ended. Returns its completeness.
+    pub(crate) async fn complete(&self) -> Completeness {
         loop {
             let supplied = self.queue.supplied.notified();
             {
                 let state = self.queue.state();
                 if state.feeders == 0 {
-                    return state.supply;
+                    return state.completeness;
                 }
             }
             supplied.await;
         }
     }
 
-    /// Whether a value was fed.
+    /// Whether the queue has a value.
     pub(crate) fn has(&self, value: &str) -> bool {
         self.queue.state().values.contains(hash_text(value))
     }
 }
 
-impl Drop for Watch {
+impl Drop for QueueWatch {
     fn drop(&mut self) {
-        // The log is kept: should the stream's route be refused, its own requests need the values.
+        // The log is kept: if the API refuses the stream's route, its default route needs the values.
         if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
             place.gone = true;
         }
     }
 }
 
-/// Tells a queue what a consumer needs no more.
+/// Records which positions a consumer no longer needs.
 #[derive(Debug)]
 pub(crate) struct Settler {
     queue: Arc<Queue>,
@@ -448,7 +464,7 @@ pub(crate) struct Settler {
 }
 
 impl Settler {
-    /// Everything before this position is done, and saved as done.
+    /// Records that all positions before this one are done, and saved as done.
     pub(crate) fn settle(&self, position: u64) {
         if let Some(place) = self.queue.state().consumers.get_mut(self.number) {
             place.settled = place.settled.max(position);
@@ -494,15 +510,15 @@ mod tests {
     #[tokio::test]
     async fn every_consumer_sees_every_value_once() {
         let queue = Queue::new("q", false);
-        let (one, two) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let (one, two) = (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
         let feeder = queue.feeder();
         push(&feeder, 0..5).await;
         push(&feeder, 3..7).await;
-        feeder.finish(Supply::Complete);
+        feeder.finish(Completeness::Complete);
         assert_eq!(all(&one, 2).await, numbers(0..7));
         assert_eq!(two.next(100).await.map(|(_, items)| items.len()), Some(7));
         assert_eq!(two.next(100).await, None);
-        assert_eq!(one.supply(), Supply::Complete);
+        assert_eq!(one.completeness(), Completeness::Complete);
     }
 
     #[tokio::test]
@@ -513,14 +529,14 @@ mod tests {
         let queue = Queue::new("projects", true);
         let fed = [("1", "[\"a\"]"), ("1", "[\"b\"]"), ("1", "[\"a\"]"), ("2", "[\"a\"]")];
         let items = || fed.iter().map(|(value, along)| (*value, None, (*along).to_owned()));
-        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let (consumer, feeder) = (queue.consumer(RangeSet::default()), queue.feeder());
         feeder.push(items()).await;
         Queues::new(vec![Arc::clone(&queue)]).save(store.as_ref()).await.unwrap();
         drop(feeder);
         assert_eq!(all(&consumer, 1).await, ["1", "1", "2"]);
 
         let queue = Queue::restored("projects", &store.load().await.unwrap());
-        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let (consumer, feeder) = (queue.consumer(RangeSet::default()), queue.feeder());
         feeder.push(items()).await;
         drop(feeder);
         assert_eq!(all(&consumer, 1).await, ["1", "1", "2"]);
@@ -531,11 +547,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_feeder_waits_for_the_slowest_consumer() {
         let queue = Queue::new("q", false);
-        let (slow, gone) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let (slow, gone) =
+            (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
         let feeder = queue.feeder();
         let feeding = tokio::spawn(async move {
             push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() + 10).await;
-            feeder.finish(Supply::Partial);
+            feeder.finish(Completeness::Incomplete);
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!feeding.is_finished());
@@ -545,27 +562,27 @@ mod tests {
         drop(gone);
         feeding.await.unwrap();
         while slow.next(1000).await.is_some() {}
-        assert_eq!(slow.supply(), Supply::Partial);
+        assert_eq!(slow.completeness(), Completeness::Incomplete);
     }
 
     #[tokio::test(start_paused = true)]
     async fn chunks_fill_up_unless_the_queue_ends() {
         let queue = Queue::new("q", false);
-        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let (consumer, feeder) = (queue.consumer(RangeSet::default()), queue.feeder());
         push(&feeder, 0..3).await;
         let early = tokio::time::timeout(Duration::from_secs(1), consumer.next(5)).await;
         assert!(early.is_err());
         drop(feeder);
         assert_eq!(consumer.next(5).await.map(|(_, items)| items.len()), Some(3));
         assert_eq!(consumer.next(5).await, None);
-        assert_eq!(consumer.supply(), Supply::Failed);
+        assert_eq!(consumer.completeness(), Completeness::Failed);
     }
 
     #[tokio::test]
     async fn nobody_waits_for_consumers_that_are_gone() {
         let queue = Queue::new("q", false);
         let feeder = queue.feeder();
-        drop(queue.consumer(Spans::default()));
+        drop(queue.consumer(RangeSet::default()));
         push(&feeder, 0..usize::try_from(MAX_WAITING).unwrap() * 3).await;
     }
 
@@ -575,7 +592,8 @@ mod tests {
         use crate::write::memory::Memory;
         let store = Memory::new().store("r").unwrap();
         let queue = Queue::new("ids", true);
-        let (fast, slow) = (queue.consumer(Spans::default()), queue.consumer(Spans::default()));
+        let (fast, slow) =
+            (queue.consumer(RangeSet::default()), queue.consumer(RangeSet::default()));
         let feeder = queue.feeder();
         push(&feeder, 0..3000).await;
         let queues = Queues::new(vec![Arc::clone(&queue)]);
@@ -592,13 +610,13 @@ mod tests {
         assert_eq!(entries.len(), 4, "a feeder may feed any of them again");
 
         let queue = Queue::restored("ids", &entries);
-        let mut done = Spans::default();
+        let mut done = RangeSet::default();
         done.insert(0, 1100);
         done.insert(1500, 3090);
         let consumer = queue.consumer(done);
         let feeder = queue.feeder();
         push(&feeder, 3050..3110).await;
-        feeder.finish(Supply::Complete);
+        feeder.finish(Completeness::Complete);
         let (from, first) = consumer.next(1000).await.unwrap();
         assert_eq!((from, first.len()), (1100, 400));
         assert_eq!(all(&consumer, 7).await, numbers(3090..3110));
@@ -610,7 +628,7 @@ mod tests {
         use crate::write::memory::Memory;
         let store = Memory::new().store("r").unwrap();
         let queue = Queue::new("ids", true);
-        let (consumer, feeder) = (queue.consumer(Spans::default()), queue.feeder());
+        let (consumer, feeder) = (queue.consumer(RangeSet::default()), queue.feeder());
         let queues = Queues::new(vec![Arc::clone(&queue)]);
         push(&feeder, 0..3000).await;
         queues.save(store.as_ref()).await.unwrap();
@@ -620,12 +638,12 @@ mod tests {
 
         let entries = store.load().await.unwrap();
         let queue = Queue::restored("ids", &entries);
-        let mut done = Spans::default();
+        let mut done = RangeSet::default();
         done.insert(0, 3000);
         let (consumer, feeder) = (queue.consumer(done), queue.feeder());
         let queues = Queues::new(vec![Arc::clone(&queue)]);
         push(&feeder, 2990..3005).await;
-        feeder.finish(Supply::Complete);
+        feeder.finish(Completeness::Complete);
         assert_eq!(all(&consumer, 10).await, numbers(3000..3005));
         consumer.settler().settle(3005);
         queues.save(store.as_ref()).await.unwrap();
@@ -639,13 +657,13 @@ mod tests {
     async fn what_is_done_already_keeps_no_feeder_waiting() {
         let queue = Queue::new("q", true);
         let most = usize::try_from(MAX_WAITING).unwrap();
-        let mut done = Spans::default();
+        let mut done = RangeSet::default();
         done.insert(0, 10);
         done.insert(20, MAX_WAITING + 100);
         let (consumer, feeder) = (queue.consumer(done), queue.feeder());
         let feeding = tokio::spawn(async move {
             push(&feeder, 0..most + 200).await;
-            feeder.finish(Supply::Complete);
+            feeder.finish(Completeness::Complete);
         });
         let mut left = numbers(10..20);
         left.extend(numbers(most + 100..most + 200));

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use crate::quota::terms::Budget;
+use crate::quota::terms::BudgetLimit;
 use crate::quota::terms::OnBudget;
 use crate::schema::ColumnType;
 use crate::spec::{Refresh, Span};
@@ -78,7 +78,7 @@ pub struct Replication {
     pub streams: IndexMap<String, Option<StreamOptions>>,
     /// Points that all runs of the connection together may spend per hour: a share of the quota,
     /// `60%`, or a number of points, `20000`. Default: the whole quota.
-    pub budget: Option<Budget>,
+    pub budget: Option<BudgetLimit>,
     /// What happens when the budget is spent. Default: `wait`.
     pub on_budget: Option<OnBudget>,
     /// Limits that override the spec's, for all requests to the source.

@@ -6,7 +6,7 @@ use crate::cli::output::printer;
 use crate::connection::{Connection, FileLock, Origin, lock};
 use crate::error::Result;
 use crate::http::access::AccessHooks;
-use crate::http::auth::{Keeper, Turn};
+use crate::http::auth::{RefreshTokenStore, TokenLease};
 use crate::secret::Secret;
 
 /// What OAuth 2.0 needs of the program for this connection.
@@ -39,8 +39,8 @@ struct Held {
 /// What is defined elsewhere cannot be replaced.
 struct Elsewhere;
 
-impl Keeper for Kept {
-    fn turn(&self, field: &str) -> Result<Option<Box<dyn Turn>>> {
+impl RefreshTokenStore for Kept {
+    fn lease(&self, field: &str) -> Result<Option<Box<dyn TokenLease>>> {
         let Some(file) = &self.file else { return Ok(Some(Box::new(Elsewhere))) };
         let Some(lock) = lock(file)? else { return Ok(None) };
         let token = lock.property(&self.name, field)?.map(Secret::new);
@@ -49,7 +49,7 @@ impl Keeper for Kept {
     }
 }
 
-impl Turn for Held {
+impl TokenLease for Held {
     fn token(&self) -> Option<Secret> {
         self.token.clone()
     }
@@ -59,7 +59,7 @@ impl Turn for Held {
     }
 }
 
-impl Turn for Elsewhere {
+impl TokenLease for Elsewhere {
     fn token(&self) -> Option<Secret> {
         None
     }

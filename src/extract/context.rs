@@ -16,7 +16,7 @@ use crate::planner::read_plan;
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::FailedSlice;
 use crate::queue::Feeder;
-use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::report::{Event, SliceError};
 
@@ -38,9 +38,9 @@ pub(crate) struct StreamContext {
     /// Per request the page size asked for now; 0 where the API takes none.
     pub(crate) page_sizes: Arc<Vec<AtomicU32>>,
     /// Per request the objects that its answers bring.
-    pub(crate) estimates: Vec<Estimate>,
+    pub(crate) estimates: Vec<ObjectEstimate>,
     /// The same of what is none of them.
-    pub(crate) any: Estimate,
+    pub(crate) any: ObjectEstimate,
     /// No more slices are taken once it is cancelled.
     pub(crate) enough: tokio_util::sync::CancellationToken,
     /// Whether something says that rows are missing.
@@ -71,9 +71,9 @@ impl StreamContext {
     }
 
     /// What a request for a page of this size costs.
-    pub(crate) fn price(&self, request: usize, page: Option<u32>) -> Price<'_> {
+    pub(crate) fn price(&self, request: usize, page: Option<u32>) -> RequestCost<'_> {
         let estimate = self.estimates.get(request).unwrap_or(&self.any);
-        Price { cost: self.plan.cost, estimate, page }
+        RequestCost { cost: self.plan.cost, estimate, page }
     }
 
     /// Whether what changed is read, not all there is.
@@ -137,7 +137,7 @@ impl StreamContext {
     }
 
     /// Notes that a part of a slice is missing.
-    pub(crate) async fn leave(&self, failed: FailedSlice, gap: String) -> Result<()> {
+    pub(crate) async fn leave(&self, failed: RefusedSlice, gap: String) -> Result<()> {
         self.incomplete.store(true, Ordering::Relaxed);
         self.tell(SliceEvent::Left(failed, gap)).await
     }
@@ -149,11 +149,11 @@ impl StreamContext {
     }
 
     /// A refused slice as it is remembered.
-    pub(crate) fn failed(&self, slice: &Slice, error: SliceError) -> FailedSlice {
+    pub(crate) fn failed(&self, slice: &Slice, error: SliceError) -> RefusedSlice {
         let values = slice.items.iter().map(|item| item.value.to_string()).collect();
         let carried = slice.items.iter().map(|item| item.carried.to_string()).collect();
         let (request, number, recurs) = (slice.request, slice.number, self.reads_changes());
-        FailedSlice { request, number, values, carried, error, recurs }
+        RefusedSlice { request, number, values, carried, error, recurs }
     }
 
     /// Keeps the first refusal, for the error of a stream of which everything is refused.

@@ -25,7 +25,7 @@ pub(crate) struct RequestLinks {
     /// The stream's place among those that read the same listing.
     pub(crate) shared_listing: Option<SharedListing>,
     /// Queues that must be complete, each with its number.
-    pub(crate) watches: Vec<(usize, Watch)>,
+    pub(crate) watches: Vec<(usize, QueueWatch)>,
     /// Size of the first page of a slice's listing; `None`: that of any other.
     pub(crate) opening: Option<u32>,
     /// Upper bound of the values per request; see [`Self::shorten`].

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
-use crate::progress::item::Item;
-use crate::progress::saved::{Doubt, FailedSlice};
+use crate::progress::item::QueueItem;
+use crate::progress::saved::{Doubt, RefusedSlice};
 use crate::progress::slices::{OpenItem, OpenListing, OpenSlice};
 use crate::write::SliceNumber;
 
@@ -21,7 +21,7 @@ pub(crate) struct Slice {
     pub(crate) number: u64,
     /// Times it was begun anew.
     pub(crate) attempt: u32,
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<QueueItem>,
     /// The parents whose rows it replaces.
     pub(crate) parents: Vec<String>,
     /// It is read from its start, whatever the bound: no run has read its parents' records before.
@@ -37,8 +37,9 @@ impl Slice {
 
     /// The slice as it is saved.
     pub(crate) fn open(&self, listings: Vec<OpenListing>) -> OpenSlice {
-        let item =
-            |item: &Item| OpenItem(item.value.to_string(), item.stamp, item.carried.to_string());
+        let item = |item: &QueueItem| {
+            OpenItem(item.value.to_string(), item.stamp, item.carried.to_string())
+        };
         let items = self.items.iter().map(item).collect();
         let Self { request, from, to, number, attempt, .. } = *self;
         OpenSlice { request, from, to, number, attempt, items, listings }
@@ -74,13 +75,13 @@ pub(crate) enum SliceEvent {
     /// It begins anew, with the listings that follow: its rows so far do not count.
     Restart { slice: Arc<Slice>, anew: Arc<Slice>, rest: Vec<OpenListing> },
     /// It was refused: its rows do not count.
-    Refused(Arc<Slice>, FailedSlice),
+    Refused(Arc<Slice>, RefusedSlice),
     /// An object is gone, by what the API says: the slice itself, or something that hangs on one of its records.
     Gone { slice: Option<Arc<Slice>>, doubt: Doubt },
     /// One of its values was refused: the rows of its others count.
-    Part(FailedSlice),
+    Part(RefusedSlice),
     /// A part of it was refused, and the stream goes on without: what says that rows are missing.
-    Left(FailedSlice, String),
+    Left(RefusedSlice, String),
     /// Rows are missing.
     Gap(String),
     /// The API refuses the route.
@@ -91,7 +92,7 @@ pub(crate) enum SliceEvent {
 #[derive(Debug)]
 pub(crate) struct SeenRecord {
     /// Its id, with a hash of how it looked.
-    pub(crate) item: Item,
+    pub(crate) item: QueueItem,
     /// Whether its row is not read, and the old one stays.
     pub(crate) stays: bool,
     /// Whether its row is as the API has it; one that came without a part is read again the next time.

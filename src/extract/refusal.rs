@@ -148,8 +148,12 @@ impl<'run> SliceRun<'run> {
     }
 
     /// Goes on without what the API does not give although it answers other requests.
-    async fn failed(&mut self, listing: Listing<'run>, failed: Failed) -> Result<ControlFlow<()>> {
-        let Failed { error: failure, url, status, message, cause } = failed;
+    async fn failed(
+        &mut self,
+        listing: Listing<'run>,
+        failed: FailedRequest,
+    ) -> Result<ControlFlow<()>> {
+        let FailedRequest { error: failure, url, status, message, cause } = failed;
         if self.halve(&listing) {
             if cause == Cause::TooLong {
                 self.links.shorten(self.slice.items.len());

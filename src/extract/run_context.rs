@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::extract::answered_kinds::AnsweredKinds;
 use crate::http::client::Client;
 use crate::plan::{Run, StreamPlan};
-use crate::progress::session::Durable;
+use crate::progress::session::StateSession;
 use crate::queue::Queues;
 use crate::template::{Scope, Value};
 use crate::write::Target;
@@ -20,7 +20,7 @@ pub(crate) struct RunContext {
     pub(crate) run: Run,
     pub(crate) queues: Arc<Queues>,
     pub(crate) queue_names: Vec<String>,
-    pub(crate) durable: Option<Durable>,
+    pub(crate) durable: Option<StateSession>,
     pub(crate) interval: (usize, Duration),
     pub(crate) variables: BTreeMap<String, Value>,
     /// Kinds of requests that were answered.

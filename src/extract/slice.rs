@@ -20,7 +20,7 @@ use crate::extract::pages::resume::resumed;
 use crate::extract::pages::{fetch_by_id, page};
 use crate::extract::sharing::fused::{FusedReply, RequestRefusal};
 use crate::http::answer::Answer;
-use crate::http::pagination::{Position, Step};
+use crate::http::pagination::{PageStep, Position};
 use crate::plan::RequestPlan;
 use crate::progress::row_keys::KeySet;
 use crate::progress::saved::OpenListing;
@@ -181,7 +181,7 @@ impl<'run> SliceRun<'run> {
                         let (page, found, narrow) = (part.page, None, None);
                         let listing = Listing::first((number, request), &self.scope);
                         shared.env.answered.note(listing.kind());
-                        let step = Step { next, told: true, ..Step::default() };
+                        let step = PageStep { next, stated: true, ..PageStep::default() };
                         let fetched = Fetched { page, step, full: None, found, narrow };
                         self.read(listing, fetched).await?;
                     }
@@ -346,7 +346,7 @@ impl<'run> SliceRun<'run> {
     fn next_of(
         &self,
         listing: &mut Listing<'_>,
-        step: Step,
+        step: PageStep,
         (rows, past): (u64, bool),
         gap: &mut Option<String>,
     ) -> Option<Position> {
@@ -386,7 +386,7 @@ impl<'run> SliceRun<'run> {
     async fn read_fetched(
         &mut self,
         mut listing: Listing<'run>,
-        Fetched { page, step: Step { next, .. }, narrow, .. }: Fetched,
+        Fetched { page, step: PageStep { next, .. }, narrow, .. }: Fetched,
     ) -> Result<()> {
         let shared = self.shared;
         listing.narrow = self.wider(&listing, narrow);

@@ -32,12 +32,12 @@ pub(crate) struct SliceSource {
     /// Slices that an earlier process had begun.
     begun: Mutex<Vec<OpenSlice>>,
     /// Slices that an earlier run was refused, with their numbers.
-    failed: Mutex<Vec<(u64, FailedSlice)>>,
+    failed: Mutex<Vec<(u64, RefusedSlice)>>,
     /// Slices that are done or begun.
-    taken: Spans,
+    taken: RangeSet,
     /// Parents whose children need not be asked for again, or, where there is a cursor, of which only those that
     /// changed are; `None`: all are asked for.
-    known: Option<Known>,
+    known: Option<KnownVersions>,
     marks: bool,
     /// Number of the next slice of a list or range.
     next: AsyncMutex<u64>,
@@ -48,11 +48,11 @@ pub(crate) struct SliceHistory {
     /// Slices that are begun.
     pub(crate) begun: Vec<OpenSlice>,
     /// Slices that are done.
-    pub(crate) finished: Spans,
+    pub(crate) finished: RangeSet,
     /// Slices that were refused.
-    pub(crate) failed: Vec<FailedSlice>,
+    pub(crate) failed: Vec<RefusedSlice>,
     /// Parents whose children need not be asked for again; `None`: all are asked for.
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<KnownVersions>,
 }
 
 /// A slice to be run.
@@ -119,7 +119,7 @@ impl SliceSource {
         let Some(request) = shared.requests().get(self.links.number) else { return Ok(None) };
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(OpenSlice { from, to, number, attempt, items, listings, .. }) = begun {
-            let item = |OpenItem(value, stamp, carried)| Item {
+            let item = |OpenItem(value, stamp, carried)| QueueItem {
                 value: value.into(),
                 stamp,
                 carried: carried.into(),
@@ -140,7 +140,7 @@ impl SliceSource {
                 let bytes = ChunkSize::bytes(request.method == Method::GET);
                 let Some((from, items)) = consumer.next(ChunkSize { count, bytes }).await else {
                     // Of all parents these were none: what was refused is gone with its parent.
-                    let all = consumer.supply() == Supply::Complete;
+                    let all = consumer.completeness() == Completeness::Complete;
                     return if all { Ok(None) } else { self.refused(request, base) };
                 };
                 let to = from + items.len() as u64;
@@ -189,7 +189,7 @@ impl SliceSource {
         failed: FailedSlice,
     ) -> Result<NextSlice> {
         let carried = failed.carried.into_iter().chain(std::iter::repeat(String::new()));
-        let item = |(value, carried): (String, String)| Item {
+        let item = |(value, carried): (String, String)| QueueItem {
             value: value.into(),
             stamp: None,
             carried: carried.into(),
@@ -245,12 +245,12 @@ impl SliceSource {
             Some(Iterate::Queue { queue, .. }) => *queue,
             _ => 0,
         };
-        self.judge(shared, queue, supply).await?;
-        let mut all = supply;
+        self.judge(shared, queue, completeness).await?;
+        let mut all = completeness;
         for (queue, watch) in &self.links.watches {
-            let supply = watch.complete().await;
-            self.judge(shared, *queue, supply).await?;
-            all = all.max(supply);
+            let completeness = watch.complete().await;
+            self.judge(shared, *queue, completeness).await?;
+            all = all.max(completeness);
         }
         Ok(all)
     }
@@ -258,9 +258,9 @@ impl SliceSource {
     /// Waits until the queues are complete whose values the records must have.
     async fn await_watched(&self, shared: &StreamContext) -> Result<()> {
         for (queue, watch) in &self.links.watches {
-            let supply = watch.complete().await;
-            if supply >= Supply::Interrupted {
-                self.judge(shared, *queue, supply).await?;
+            let completeness = watch.complete().await;
+            if completeness >= Completeness::Interrupted {
+                self.judge(shared, *queue, completeness).await?;
             }
         }
         Ok(())
@@ -268,12 +268,12 @@ impl SliceSource {
 
     async fn judge(&self, shared: &StreamContext, number: usize, supply: Supply) -> Result<()> {
         let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
-        match supply {
-            Supply::Complete | Supply::Bounded => {}
-            Supply::Partial => {
+        match completeness {
+            Completeness::Complete | Completeness::ChangesOnly => {}
+            Completeness::Incomplete => {
                 shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
             }
-            Supply::Interrupted => {
+            Completeness::Interrupted => {
                 if let Some(error) = shared.env.client.lockout.error() {
                     return Err(error);
                 }
@@ -281,7 +281,7 @@ impl SliceSource {
                 return Err(Error::new(Kind::Unreachable, what)
                     .with_hint("see what the parent stream says, then run again"));
             }
-            Supply::Failed => {
+            Completeness::Failed => {
                 if let Some(error) = shared.env.client.lockout.error() {
                     return Err(error);
                 }
@@ -318,8 +318,8 @@ fn value_at(request: &RequestPlan, number: u64) -> Option<Value> {
 }
 
 /// What came along with the values of a slice, where all of them brought the same.
-fn brought(items: &[Item]) -> Vec<Option<String>> {
-    let mut all = items.iter().map(Item::values);
+fn brought(items: &[QueueItem]) -> Vec<Option<String>> {
+    let mut all = items.iter().map(QueueItem::values);
     let mut common = all.next().unwrap_or_default();
     for other in all {
         for (value, other) in common.iter_mut().zip(other) {
@@ -330,7 +330,7 @@ fn brought(items: &[Item]) -> Vec<Option<String>> {
 }
 
 /// The parents whose rows a slice replaces.
-fn parents(request: &RequestPlan, items: &[Item], scope: &Arc<Scope>) -> Result<Vec<String>> {
+fn parents(request: &RequestPlan, items: &[QueueItem], scope: &Arc<Scope>) -> Result<Vec<String>> {
     let template = request.replaced.and_then(|at| match request.columns.get(at) {
         Some(ColumnValue::Slice(template)) => Some(template),
         _ => None,
@@ -353,14 +353,14 @@ pub(crate) async fn work(shared: Arc<StreamContext>, source: Arc<SliceSource>) -
     tokio::select! {
         biased;
         () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
-        () = shared.enough.cancelled() => return Ok(Supply::Partial),
+        () = shared.enough.cancelled() => return Ok(Completeness::Incomplete),
         watched = source.await_watched(&shared) => watched?,
     }
     loop {
         let next = tokio::select! {
             biased;
             () = shared.env.client.cancel.cancelled() => return Err(interrupted()),
-            () = shared.enough.cancelled() => return Ok(Supply::Partial),
+            () = shared.enough.cancelled() => return Ok(Completeness::Incomplete),
             next = source.next(&shared, &base) => next?,
         };
         match next {
@@ -373,11 +373,11 @@ pub(crate) async fn work(shared: Arc<StreamContext>, source: Arc<SliceSource>) -
                 let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
                 if told && !shared.env.client.cancel.is_cancelled() {
                     // The stream has enough, or has failed elsewhere.
-                    return Ok(Supply::Partial);
+                    return Ok(Completeness::Incomplete);
                 }
                 ran?;
             }
-            None => return source.supply(&shared).await,
+            None => return source.completeness(&shared).await,
         }
     }
 }

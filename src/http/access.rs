@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::error::{Error, Kind, Result};
-use crate::http::auth::{Auth, Keeper, OnDeviceCode, TokenSource};
+use crate::http::auth::{Auth, OnDeviceCode, RefreshTokenStore, TokenSource};
 use crate::http::exchange::{HeaderName, HeaderValue, Url};
 use crate::secret::{Secret, hide};
 use crate::spec::{AuthChoice, Fields, OAuth2, Spec};
@@ -17,7 +17,7 @@ use crate::template::{Expression, Scope, Template, TemplateError, Value};
 #[derive(Clone)]
 pub struct AccessHooks {
     /// Store of refresh tokens that the server replaces at each use.
-    pub keeper: Option<Arc<dyn Keeper>>,
+    pub keeper: Option<Arc<dyn RefreshTokenStore>>,
     /// See [`OnDeviceCode`].
     pub on_device_code: OnDeviceCode,
 }
@@ -99,7 +99,7 @@ impl Access {
         let base_url = base_url.ok_or_else(|| Error::input("no `base_url` of the spec applies"))?;
         let base_url = base_url.trim_end_matches('/').to_owned();
         check_url(&base_url)?;
-        let (mut auth, mut account) = (Auth::Open, String::new());
+        let (mut auth, mut account) = (Auth::None, String::new());
         for choice in &spec.auth.0 {
             if chosen(choice.when.as_deref(), &secret)? {
                 auth = Self::auth(choice, &secret, hooks)?;
@@ -134,7 +134,7 @@ impl Access {
         }
         match &choice.oauth2 {
             Some(oauth2) => oauth2_source(oauth2, &fill, hooks),
-            None => Ok(Auth::Open),
+            None => Ok(Auth::None),
         }
     }
 }

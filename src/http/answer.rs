@@ -1,4 +1,4 @@
-//! What comes of a request: an answer that was read, or what the server said instead.
+//! The result of a request: a parsed response, or the reason why there is none.
 
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::{Response, StatusCode, TransportError, Url, header};
@@ -6,27 +6,27 @@ use crate::http::response_rules;
 use crate::secret::shown;
 use crate::spec::{Meaning, Then};
 
-/// What came of a request.
+/// The result of a request.
 pub(crate) enum Answer<T> {
-    /// A response, read.
+    /// A parsed response.
     Read(T),
-    /// None, but the rules say how to go on.
+    /// The request was given up, and the rules state how the stream continues.
     Given {
         then: Then,
-        /// What it tells about the connection.
+        /// What the response says about the connection.
         means: Option<Meaning>,
         /// URL without secrets.
         url: Url,
         status: Option<u16>,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
-    /// None, and the stream fails, unless it can go on without what was asked for.
-    Failed(Box<Failed>),
+    /// The request was given up, and the stream fails unless it can continue without the response.
+    Failed(Box<FailedRequest>),
 }
 
 impl<T> Answer<T> {
-    /// Makes something else of what was read.
+    /// Maps a parsed response to another answer.
     pub(crate) fn and_then<U>(
         self,
         make: impl FnOnce(T) -> Result<Answer<U>>,
@@ -41,15 +41,15 @@ impl<T> Answer<T> {
     }
 }
 
-/// A failure that concerns what was asked for, not the connection.
+/// A failure that concerns this request, not the connection.
 #[derive(Debug)]
-pub(crate) struct Failed {
-    /// The failure of the stream, if it cannot go on.
+pub(crate) struct FailedRequest {
+    /// The stream's error, if it cannot continue.
     pub(crate) error: Error,
     /// URL without secrets.
     pub(crate) url: Url,
     pub(crate) status: Option<u16>,
-    /// What the server said.
+    /// The server's message.
     pub(crate) message: String,
     pub(crate) cause: Cause,
 }
@@ -57,21 +57,21 @@ pub(crate) struct Failed {
 /// Why a request fails although the API answers others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The server refuses the request as it is.
+    /// The server rejects the request.
     Refused,
     /// The request is too long.
     TooLong,
-    /// The server cannot make the answer, or it is too large.
+    /// The server fails to produce the response, or the response is too large.
     Heavy,
 }
 
 /// A response, or why there is none.
 pub(crate) type Answered = std::result::Result<Response, TransportError>;
 
-/// Bytes of a query beyond which a 400 may be about its length: no server takes less.
+/// A 400 for a query of more bytes may be caused by its length. All servers accept shorter queries.
 const LONG_QUERY: usize = 2000;
 
-/// Why the answer to this one request is a failure; `None` where it is about the connection or the rate.
+/// Why this request failed; `None` if the cause is the connection or the rate limit.
 pub(crate) fn cause_of(answered: &Answered, url: &Url) -> Option<Cause> {
     let status = match answered {
         Ok(response) => response.status,
@@ -89,12 +89,12 @@ pub(crate) fn cause_of(answered: &Answered, url: &Url) -> Option<Cause> {
     }
 }
 
-/// Whether a refusal may be about the length of the query.
+/// Whether a 400 may be caused by the length of the query.
 pub(crate) fn is_too_long(status: Option<u16>, url: &Url) -> bool {
     status == Some(400) && url.query().is_some_and(|query| query.len() > LONG_QUERY)
 }
 
-/// Whether a smaller page may help: the body is beyond our limit, or the server fails on this one.
+/// Whether a smaller page may help: the body exceeds the limit, or the server fails to produce it.
 pub(crate) fn is_heavy(answered: &Answered) -> bool {
     match answered {
         Ok(response) => response.status.is_server_error(),
@@ -102,8 +102,8 @@ pub(crate) fn is_heavy(answered: &Answered) -> bool {
     }
 }
 
-/// Whether a smaller page is asked for already. Every second failure counts, so that a short outage does not
-/// make all later pages small.
+/// Whether to request smaller pages from now on. Only every second failure counts, so that a short outage does
+/// not shrink all later pages.
 pub(crate) fn is_too_heavy(answered: &Answered, number: u32) -> bool {
     let again = number >= 3 && number % 2 == 1;
     matches!(answered, Err(TransportError::TooLarge(_))) || is_heavy(answered) && again
@@ -113,13 +113,13 @@ pub(crate) fn is_too_many(answered: &Answered) -> bool {
     answered.as_ref().is_ok_and(|response| response.status == StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// Whether the server says that it does not serve such a request.
+/// Whether the server states that it does not support such a request.
 pub(crate) fn is_refused(answered: &Answered) -> bool {
     let refusals = [400, 403, 404, 410];
     answered.as_ref().is_ok_and(|response| refusals.contains(&response.status.as_u16()))
 }
 
-/// Why an answer that came well is none: it was cut short, which another try mends, or it cannot be read.
+/// Why a successful response cannot be used: it was truncated, so a retry may help, or it is not JSON.
 pub(crate) fn unreadable(response: &Response, why: &str) -> TransportError {
     let body = response.json();
     let status = response.status.as_u16();
@@ -131,7 +131,7 @@ pub(crate) fn unreadable(response: &Response, why: &str) -> TransportError {
         return unread(&format!("the answer ({status}) is not valid UTF-8"));
     }
     match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
-        // What came whole by HTTP's own measure was cut short before it was sent.
+        // HTTP received the whole body, so it was truncated before it was sent.
         Err(error) if error.is_eof() && is_framed(response) => {
             unread(&format!("the answer ({status}) ends before its JSON does ({why})"))
         }
@@ -142,14 +142,14 @@ pub(crate) fn unreadable(response: &Response, why: &str) -> TransportError {
     }
 }
 
-/// Whether the answer told where its body ends.
+/// Whether the response states the length of its body.
 fn is_framed(response: &Response) -> bool {
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
         .iter()
         .any(|name| response.headers.contains_key(name))
 }
 
-/// Status and words of an answer that is no success.
+/// Status and message of a failed attempt.
 pub(crate) fn said(answered: &Answered) -> (Option<u16>, String) {
     match answered {
         Ok(response) => (Some(response.status.as_u16()), response_rules::message(response)),

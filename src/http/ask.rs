@@ -1,5 +1,5 @@
-//! One request until it is answered or given up: retries by the rules, expired sessions, and failures that
-//! concern all requests.
+//! Sends a request until it is answered or given up: retries by the rules, renewal of expired sessions, and
+//! failures that concern all requests.
 
 use std::{
     collections::BTreeMap,
@@ -14,35 +14,34 @@ use chrono::Utc;
 use crate::decode::DecodeError;
 use crate::error::{Error, Kind, Result};
 use crate::http::answer::{
-    Answer, Answered, Cause, Failed, cause_of, failure, is_heavy, is_refused, is_too_heavy,
+    Answer, Answered, Cause, FailedRequest, cause_of, failure, is_heavy, is_refused, is_too_heavy,
     is_too_many, said, unreadable,
 };
 use crate::http::call::{Call, Need};
 use crate::http::client::Client;
 use crate::http::exchange::{Request, Response, StatusCode, TransportError, Url};
-use crate::http::lockout::{Refused, Suspicion, is_html, suspicion};
-use crate::http::response_rules::{Attempt, Outcome, Verdict};
+use crate::http::lockout::{FailureContext, Suspicion, is_html, suspicion};
+use crate::http::response_rules::{Attempt, RequestOutcome, RetryDecision};
 use crate::http::session::{FUTILE, StepPlan, captured, step_request};
-use crate::quota::cost::Cost;
-use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::cost::PointRates;
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::spec::{Meaning, Then};
 use crate::template::{Scope, Value};
 
-/// A request that is given up.
-struct Given {
+/// A request after its last attempt.
+struct GivenUp {
     url: Url,
     answered: Answered,
-    /// Answers to all requests when it was first sent.
+    /// Number of requests answered when it was first sent.
     before: u64,
 }
 
 impl Client {
-    /// Sends a request until it is answered or given up; `read` makes use of the response, and counts
-    /// its objects.
+    /// Sends a request until it is answered or given up. `read` parses the response and counts its records.
     ///
     /// # Errors
-    /// The rules say that the stream fails, or the run was told to stop.
+    /// The stream fails according to the rules, or the run was cancelled.
     pub(crate) async fn ask<T>(
         &self,
         call: &Call<'_>,
@@ -90,50 +89,56 @@ impl Client {
                 continue;
             }
             let verdict = match self.decide(call, &answered, number).await? {
-                Verdict::Retry { wait, asked } => {
+                RetryDecision::Retry { wait, asked } => {
                     self.note_retry(call, &answered, wait, number);
                     self.wait(wait, asked || is_too_many(&answered)).await?;
                     continue;
                 }
-                Verdict::Give { .. } if is_heavy(&answered) && (call.narrow)() => {
-                    // Each size is tried twice.
+                RetryDecision::GiveUp { .. } if is_heavy(&answered) && (call.narrow)() => {
+                    // Each page size has two attempts.
                     self.note_retry(call, &answered, Duration::ZERO, number);
                     number = 1;
                     continue;
                 }
-                verdict @ Verdict::Give { .. } => verdict,
+                verdict @ RetryDecision::GiveUp { .. } => verdict,
             };
-            let given = Given { url: request.url, answered, before };
+            let given = GivenUp { url: request.url, answered, before };
             return self.given(call, given, verdict).await;
         }
     }
 
-    /// What the rules say of an answer. That the credentials are wrong, one object's answer alone does not say:
-    /// where the API accepts them, the other rules decide.
-    async fn decide(&self, call: &Call<'_>, answered: &Answered, number: u32) -> Result<Verdict> {
+    /// Applies the rules to a failed attempt. The response for a single object does not prove that the
+    /// credentials are wrong: if the API accepts them elsewhere, rules that blame them do not apply.
+    async fn decide(
+        &self,
+        call: &Call<'_>,
+        answered: &Answered,
+        number: u32,
+    ) -> Result<RetryDecision> {
         let outcome = match answered {
-            Ok(response) => Outcome::Response(response),
-            Err(error) => Outcome::NoResponse(error),
+            Ok(response) => RequestOutcome::Response(response),
+            Err(error) => RequestOutcome::NoResponse(error),
         };
         let number = if call.need == Need::Idle { u32::MAX } else { number };
         let (child, random) = (call.child, self.jitter.next());
         let attempt = Attempt { number, child, random, now: Utc::now(), accepted: false };
         let verdict = call.rules.decide(&outcome, &attempt);
-        let accuses = matches!(verdict, Verdict::Give { means: Some(Meaning::Credentials), .. });
+        let accuses =
+            matches!(verdict, RetryDecision::GiveUp { means: Some(Meaning::Credentials), .. });
         if accuses && child && self.is_accepted(call).await? {
             return Ok(call.rules.decide(&outcome, &Attempt { accepted: true, ..attempt }));
         }
         Ok(verdict)
     }
 
-    /// What follows a request that is given up.
+    /// The answer for a request that is given up.
     async fn given<T>(
         &self,
         call: &Call<'_>,
-        Given { url, answered, before }: Given,
-        verdict: Verdict,
+        GivenUp { url, answered, before }: GivenUp,
+        verdict: RetryDecision,
     ) -> Result<Answer<T>> {
-        let Verdict::Give { then, means, hint } = verdict else {
+        let RetryDecision::GiveUp { then, means, hint } = verdict else {
             return Err(Error::new(Kind::Unreachable, "the request was tried without end"));
         };
         let (status, message) = said(&answered);
@@ -148,7 +153,7 @@ impl Client {
             return Err(pause);
         }
         let error = failure(&url, &answered, means, hint);
-        let failed = Refused { url: &url, answered: &answered, before, error: &error };
+        let failed = FailureContext { url: &url, answered: &answered, before, error: &error };
         if call.leaves
             && let Some(error) = self.locked_out(call, failed).await?
         {
@@ -156,18 +161,18 @@ impl Client {
         }
         let accused = call.child && call.leaves && error.kind() == Kind::Credentials;
         let cause = if accused && self.is_accepted(call).await? {
-            // The credentials are good, if not for this one object.
+            // The API accepts the credentials, except for this object.
             Some(Cause::Refused)
         } else {
             cause_of(&answered, &url).filter(|_| call.leaves && means.is_none())
         };
         let Some(cause) = cause else { return Err(error) };
-        // Where the API answers nobody, it is not because of what was asked for.
+        // If the API answers no request at all, this request is not the cause.
         let alone = cause == Cause::Heavy && self.answered.load(Ordering::Relaxed) == before;
         if alone && !self.is_accepted(call).await? {
             return Err(error);
         }
-        Ok(Answer::Failed(Box::new(Failed { error, url, status, message, cause })))
+        Ok(Answer::Failed(Box::new(FailedRequest { error, url, status, message, cause })))
     }
 }
 
@@ -183,34 +188,34 @@ impl Client {
         Ok(())
     }
 
-    /// Whether an answer says that the session is over: its credentials are not taken.
+    /// Whether a response states that the session has expired: the API rejects its credentials.
     pub(crate) fn is_over(&self, call: &Call<'_>, answered: &Answered) -> bool {
         let Ok(response) = answered else { return false };
         if self.session.steps.is_empty() || call.need == Need::Session {
             return false;
         }
         let attempt = self.last_attempt(call.child);
-        match call.rules.decide(&Outcome::Response(response), &attempt) {
-            Verdict::Give { means: Some(Meaning::Credentials), .. } => true,
-            Verdict::Give { then: Then::Fail, means: None, .. } => {
+        match call.rules.decide(&RequestOutcome::Response(response), &attempt) {
+            RetryDecision::GiveUp { means: Some(Meaning::Credentials), .. } => true,
+            RetryDecision::GiveUp { then: Then::Fail, means: None, .. } => {
                 response.status == StatusCode::UNAUTHORIZED
             }
             _ => false,
         }
     }
 
-    /// Replaces a session that is over; `false` where that would not help: it was never good for anything, or
-    /// new ones are refused as well.
+    /// Replaces an expired session. Returns `false` if that would not help: the API never accepted the session,
+    /// or it rejected new sessions as well.
     ///
     /// # Errors
-    /// The API gives no other. No request is sent any more then.
+    /// The API does not open a new session. No further requests are sent.
     pub(crate) fn renew(
         &self,
         over: u64,
     ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + '_>> {
         Box::pin(async move {
             let session = &self.session;
-            let _turn = self.unless_cancelled(session.renewing.lock()).await?;
+            let _guard = self.unless_cancelled(session.renewing.lock()).await?;
             if session.number() != over {
                 return Ok(true);
             }
@@ -234,7 +239,7 @@ impl Client {
         })
     }
 
-    /// Takes note that a request was refused in a session that was made for it.
+    /// Counts a session that was renewed for a request and rejected again.
     pub(crate) fn note_futile(&self) {
         self.session.futile.fetch_add(1, Ordering::Relaxed);
     }
@@ -250,7 +255,7 @@ impl Client {
         Ok(captured)
     }
 
-    /// Sends the requests after the streams; returns the failures.
+    /// Sends the requests after the streams. Returns the failures.
     pub(crate) async fn log_out(&self, steps: &[StepPlan]) -> Vec<Error> {
         let scope = self.session.seen_by(Scope::new(self.session.variables.clone()));
         let mut failures = Vec::new();
@@ -267,7 +272,11 @@ impl Client {
             need: Need::Session,
             leaves: false,
             shared: false,
-            price: Price { cost: Cost::default(), estimate: &Estimate::new(0), page: None },
+            price: RequestCost {
+                cost: PointRates::default(),
+                estimate: &ObjectEstimate::new(0),
+                page: None,
+            },
             stream: "setup",
             stats: &stats,
             rules: &self.session.rules,
@@ -287,15 +296,15 @@ impl Client {
 
 /// Failures that concern all requests.
 impl Client {
-    /// The error of all streams, where a request was given up for a reason that concerns them all.
+    /// The error of all streams, if a request was given up for a reason that concerns them all.
     pub(crate) async fn locked_out(
         &self,
         call: &Call<'_>,
-        refused: Refused<'_>,
+        refused: FailureContext<'_>,
     ) -> Result<Option<Error>> {
         let now = self.answered.load(Ordering::Relaxed);
         let Some(suspicion) = suspicion(&refused, now) else { return Ok(None) };
-        let _turn = self.unless_cancelled(self.lockout.testing.lock()).await?;
+        let _guard = self.unless_cancelled(self.lockout.testing.lock()).await?;
         if let Some(error) = self.lockout.error() {
             return Ok(Some(error));
         }
@@ -324,13 +333,13 @@ impl Client {
         Ok(Some(self.lockout.know(&all)))
     }
 
-    /// Whether the API accepts the credentials and answers, by the request that tests a connection.
+    /// Whether the API accepts the credentials, according to the connection test.
     pub(crate) async fn is_accepted(&self, call: &Call<'_>) -> Result<bool> {
         Ok(self.test(call).await? == Some(true))
     }
 
-    /// Whether the API accepts the credentials, by that request; `None` where it does not tell, or the spec has
-    /// none.
+    /// Whether the API accepts the credentials, according to the connection test; `None` if its result is
+    /// inconclusive, or the spec has no test.
     fn test<'ask>(
         &'ask self,
         call: &'ask Call<'_>,
@@ -350,16 +359,16 @@ impl Client {
         })
     }
 
-    /// Address of the request that tests a connection.
+    /// URL of the connection test.
     fn test_url(&self) -> Option<Url> {
         let test = self.access.test.as_ref()?;
         let scope = self.session.seen_by(test.scope());
         test.url(&self.access.base_url, &Arc::new(scope))
     }
 
-    /// Whether the request that tests a connection, which is sent once, fails as another one has. Where that is
-    /// the same, it does not tell.
-    async fn fails_alike(&self, call: &Call<'_>, refused: &Refused<'_>) -> Result<bool> {
+    /// Whether the connection test, sent once, fails like another request. `false` if both have the same path,
+    /// because the test would prove nothing.
+    async fn fails_alike(&self, call: &Call<'_>, refused: &FailureContext<'_>) -> Result<bool> {
         let Some(test) = self.test_url().filter(|test| test.path() != refused.url.path()) else {
             return Ok(false);
         };
@@ -382,7 +391,7 @@ impl Client {
     }
 }
 
-/// A call for the request that tests a connection.
+/// A call for the connection test.
 fn testing<'call>(
     call: &Call<'call>,
     build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
@@ -391,7 +400,7 @@ fn testing<'call>(
         child: false,
         need: Need::Session,
         leaves: false,
-        price: Price { page: None, ..call.price },
+        price: RequestCost { page: None, ..call.price },
         build,
         shrink: &|| false,
         narrow: &|| false,

@@ -1,4 +1,4 @@
-//! How a request proves who sends it.
+//! Authentication of requests: static credentials, and OAuth 2.0 tokens.
 
 use std::{
     sync::{Arc, Mutex as SyncMutex},
@@ -21,27 +21,26 @@ use crate::spec::{ClientAuth, OAuth2Grant};
 
 /// A token is renewed this long before it expires.
 const MARGIN: Duration = Duration::from_mins(1);
-/// Lifetime of a token whose server does not say.
+/// Lifetime of a token whose server does not state it.
 const LIFETIME: Duration = Duration::from_mins(10);
-/// Longest lifetime that is believed.
+/// Maximum lifetime that weir assumes.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(24);
-/// Tries of a token request in all while the server is in trouble, and the wait after the first of them, which
-/// doubles.
+/// Maximum number of attempts of a token request, and the wait after the first one. The wait doubles.
 const TOKEN_TRIES: u32 = 5;
 const TOKEN_DELAY: Duration = Duration::from_secs(1);
-/// Longest `Retry-After` of a token server that is waited for.
+/// Maximum `Retry-After` of a token server that weir waits for.
 const TOKEN_PATIENCE: Duration = Duration::from_mins(5);
-/// Longest wait for another process that uses the refresh token, looked at in steps.
-const TURN_PATIENCE: Duration = Duration::from_mins(3);
-const TURN_STEP: Duration = Duration::from_millis(50);
-/// Time a person has to enter a device code.
+/// Maximum wait for another process that uses the refresh token, and the interval of the checks.
+const LEASE_PATIENCE: Duration = Duration::from_mins(3);
+const LEASE_INTERVAL: Duration = Duration::from_millis(50);
+/// Time in which the user must enter a device code.
 const DEVICE_PATIENCE: Duration = Duration::from_mins(15);
 
-/// A way to authenticate, with its values filled in.
+/// The authentication of a connection, with its values.
 #[derive(Debug)]
 pub enum Auth {
-    /// None: requests go out openly.
-    Open,
+    /// No authentication.
+    None,
     /// A header with a secret value.
     Header(HeaderName, HeaderValue),
     /// A query parameter with a secret value.
@@ -68,10 +67,10 @@ impl Auth {
         sensitive(value).map(|value| Self::Header(name, value))
     }
 
-    /// Adds the proof to a request; fetches a token first where one is needed.
+    /// Adds the credentials to a request. Fetches a token first if needed.
     pub async fn authorize(&self, request: &mut Request, transport: &dyn Transport) -> Result<()> {
         match self {
-            Self::Open => {}
+            Self::None => {}
             Self::Header(name, value) => {
                 request.headers.insert(name.clone(), value.clone());
             }
@@ -89,43 +88,46 @@ impl Auth {
     }
 }
 
-/// A header's value that is not shown, wherever a server repeats it.
+/// A header value that no output shows, even if a server repeats it.
 fn sensitive(value: &Secret) -> Result<HeaderValue> {
     let whole = value.expose();
     hide(whole.split_once(' ').map_or(whole, |(_, proof)| proof));
     let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
-        Error::new(Kind::Credentials, "the credentials hold characters that no header may hold")
-            .with_hint("look for line breaks or spaces that were copied along")
+        Error::new(
+            Kind::Credentials,
+            "the credentials contain characters that a header must not contain",
+        )
+        .with_hint("remove line breaks and spaces that were copied by mistake")
     })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// Keeps a refresh token that the server replaces whenever it is used: the old one is dead from then on.
-pub trait Keeper: Send + Sync {
-    /// The right to use the token in this field of the connection; `None` while another process has it.
+/// A store of refresh tokens that the server replaces at each use, which makes the old one invalid.
+pub trait RefreshTokenStore: Send + Sync {
+    /// Leases the token in this field of the connection; `None` while another process has the lease.
     ///
     /// # Errors
-    /// The token's place cannot be read.
-    fn turn(&self, field: &str) -> Result<Option<Box<dyn Turn>>>;
+    /// The stored token cannot be read.
+    fn lease(&self, field: &str) -> Result<Option<Box<dyn TokenLease>>>;
 }
 
-/// The right to use a refresh token, until it is dropped.
-pub trait Turn: Send {
-    /// The token as it is now; `None` when no other can take its place.
+/// The exclusive right to use a refresh token, until it is dropped.
+pub trait TokenLease: Send {
+    /// The current token; `None` if a replacement could not be stored.
     fn token(&self) -> Option<Secret>;
 
-    /// Puts another in its place, for good.
+    /// Replaces the stored token durably.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The token cannot be stored.
     fn keep(&self, token: &Secret) -> Result<()>;
 }
 
-/// Told what a person must do to grant access: the URL to open and the code to enter there.
+/// Called with the URL that the user must open and the code to enter there.
 pub type OnDeviceCode = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
-/// Where OAuth 2.0 tokens come from (RFC 6749), filled in.
+/// A source of OAuth 2.0 access tokens (RFC 6749).
 pub struct TokenSource {
     /// Grant.
     pub grant: OAuth2Grant,
@@ -141,18 +143,18 @@ pub struct TokenSource {
     pub client_auth: ClientAuth,
     /// Scopes, separated by spaces; empty for none.
     pub scopes: String,
-    /// More parameters of the token request.
+    /// Additional parameters of the token request.
     pub params: Vec<(String, String)>,
-    /// Refresh token, the latest that is known.
+    /// The latest known refresh token.
     pub refresh_token: SyncMutex<Option<Secret>>,
-    /// The connection's field with the refresh token, when the server replaces that.
+    /// The connection's field with the refresh token, if the server replaces it at each use.
     pub rotating: Option<String>,
-    /// Where such a token is kept; `None`: nowhere but here.
-    pub keeper: Option<Arc<dyn Keeper>>,
+    /// The store of such a token; `None`: only in memory.
+    pub keeper: Option<Arc<dyn RefreshTokenStore>>,
     /// See [`OnDeviceCode`].
     pub on_device_code: OnDeviceCode,
-    /// The present token.
-    pub current: Mutex<Option<Token>>,
+    /// The current access token.
+    pub current: Mutex<Option<AccessToken>>,
 }
 
 impl std::fmt::Debug for TokenSource {
@@ -163,22 +165,22 @@ impl std::fmt::Debug for TokenSource {
 
 /// An access token and the time at which it should be renewed.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub struct AccessToken {
     value: Secret,
     renew_at: Instant,
 }
 
-/// Answer of a token endpoint (RFC 6749 §5.1).
+/// Response of a token endpoint (RFC 6749 §5.1).
 #[derive(Deserialize)]
 struct TokenAnswer {
     access_token: String,
-    /// Seconds; some servers write them as text, or with a fraction.
+    /// Lifetime in seconds. Some servers send it as text, or with a fraction.
     #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
     refresh_token: Option<String>,
 }
 
-/// Answer of a device authorization endpoint (RFC 8628 §3.2).
+/// Response of a device authorization endpoint (RFC 8628 §3.2).
 #[derive(Deserialize)]
 struct DeviceAnswer {
     device_code: String,
@@ -188,14 +190,14 @@ struct DeviceAnswer {
     interval: Option<u64>,
 }
 
-/// Refusal of a token endpoint (RFC 6749 §5.2).
+/// Error response of a token endpoint (RFC 6749 §5.2).
 #[derive(Deserialize)]
-struct Refusal {
+struct TokenRefusal {
     error: String,
 }
 
 impl TokenSource {
-    /// The present token, or a new one; one request at a time asks for it.
+    /// The current token, or a new one. Concurrent requests wait for the same new token.
     async fn token(&self, transport: &dyn Transport) -> Result<Secret> {
         let mut current = self.current.lock().await;
         if let Some(token) = current.as_ref().filter(|token| token.renew_at > Instant::now()) {
@@ -216,7 +218,7 @@ impl TokenSource {
         let lifetime =
             answer.expires_in.map_or(LIFETIME, Duration::from_secs).min(LONGEST_LIFETIME);
         let renew_at = Instant::now() + lifetime.saturating_sub(MARGIN).max(lifetime / 2);
-        let token = Token { value: Secret::new(answer.access_token), renew_at };
+        let token = AccessToken { value: Secret::new(answer.access_token), renew_at };
         if let (Some(latest), Ok(mut slot)) = (answer.refresh_token, self.refresh_token.lock()) {
             *slot = Some(Secret::new(latest));
         }
@@ -224,12 +226,12 @@ impl TokenSource {
         Ok(token.value)
     }
 
-    /// Asks by the refresh token. Where the server replaces it, one process at a time does so, with the
-    /// token as it is then; and the new one is kept before anything else happens.
+    /// Requests a token with the refresh token. If the server replaces the refresh token, one process at a time
+    /// uses it, reads it from its store first, and stores the new one before anything else.
     async fn refresh(&self, transport: &dyn Transport, known: Secret) -> Result<TokenAnswer> {
-        let turn = self.turn().await?;
-        let used = match &turn {
-            Some(turn) => turn.token().ok_or_else(nowhere_to_keep)?,
+        let lease = self.lease().await?;
+        let used = match &lease {
+            Some(lease) => lease.token().ok_or_else(nowhere_to_keep)?,
             None => known,
         };
         hide_passing(used.expose());
@@ -237,8 +239,8 @@ impl TokenSource {
         let answer = self.ask(transport, &form).await?;
         let new = answer.refresh_token.as_deref().filter(|new| *new != used.expose());
         new.into_iter().for_each(hide_passing);
-        match (new, turn) {
-            (Some(new), Some(turn)) => turn.keep(&Secret::new(new))?,
+        match (new, lease) {
+            (Some(new), Some(lease)) => lease.keep(&Secret::new(new))?,
             (Some(_), None) => {
                 tracing::warn!(
                     "the server replaced the refresh token; the next run needs the new one"
@@ -249,31 +251,31 @@ impl TokenSource {
         Ok(answer)
     }
 
-    /// The right to use a refresh token that rotates; `None` where it does not, or nobody keeps it.
-    async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
+    /// A lease of the refresh token; `None` if the server does not replace it, or it has no store.
+    async fn lease(&self) -> Result<Option<Box<dyn TokenLease>>> {
         let (Some(field), Some(keeper)) = (&self.rotating, &self.keeper) else { return Ok(None) };
-        let deadline = Instant::now() + TURN_PATIENCE;
+        let deadline = Instant::now() + LEASE_PATIENCE;
         loop {
-            if let Some(turn) = keeper.turn(field)? {
-                return Ok(Some(turn));
+            if let Some(lease) = keeper.lease(field)? {
+                return Ok(Some(lease));
             }
             if Instant::now() >= deadline {
                 let what = "another process has held the refresh token for 3 minutes";
                 return Err(Error::new(Kind::Unreachable, what)
-                    .with_hint("end what hangs there, then run again"));
+                    .with_hint("end that process, then run again"));
             }
-            tokio::time::sleep(TURN_STEP).await;
+            tokio::time::sleep(LEASE_INTERVAL).await;
         }
     }
 
-    /// Asks the token endpoint; a refusal is an error.
+    /// Sends a token request. An error response becomes an error.
     async fn ask(&self, transport: &dyn Transport, form: &[(&str, &str)]) -> Result<TokenAnswer> {
         self.post(transport, &self.token_url, form)
             .await?
             .map_err(|refusal| refused(&refusal.error))
     }
 
-    /// Sends a person to the device page and waits until they have granted access.
+    /// Shows the device code to the user and waits until access is granted.
     async fn ask_person(&self, transport: &dyn Transport) -> Result<TokenAnswer> {
         let url = self.device_url.as_ref().ok_or_else(|| {
             Error::input("the spec's `oauth2` has no `device_url`, which the device grant needs")
@@ -281,7 +283,7 @@ impl TokenSource {
         let device: DeviceAnswer = self
             .post(transport, url, &[])
             .await?
-            .map_err(|refusal: Refusal| refused(&refusal.error))?;
+            .map_err(|refusal: TokenRefusal| refused(&refusal.error))?;
         (self.on_device_code)(&device.verification_uri, &device.user_code);
         let mut interval = Duration::from_secs(device.interval.unwrap_or(5));
         let deadline = Instant::now() + DEVICE_PATIENCE;
@@ -306,21 +308,22 @@ impl TokenSource {
         transport: &dyn Transport,
         url: &Url,
         form: &[(&str, &str)],
-    ) -> Result<Result<T, Refusal>> {
+    ) -> Result<Result<T, TokenRefusal>> {
         let request = self.request(url, form)?;
         let host = url.host_str().unwrap_or_default();
         let response = answered(transport, &request).await?;
         let body = response.json();
         if response.status.is_success() {
             let answer = serde_json::from_slice(body).map_err(|_| {
-                Error::new(Kind::Shape, format!("the answer of `{host}` holds no token")).with_hint(
-                    "is this the address of the token server? a login page or a proxy may answer there",
+                Error::new(Kind::Shape, format!("the response of `{host}` contains no token")).with_hint(
+                    "is this the address of the token server? a login page or a proxy may respond instead",
                 )
             })?;
             return Ok(Ok(answer));
         }
-        let refusal = serde_json::from_slice(body)
-            .unwrap_or_else(|_| Refusal { error: format!("status {}", response.status.as_u16()) });
+        let refusal = serde_json::from_slice(body).unwrap_or_else(|_| TokenRefusal {
+            error: format!("status {}", response.status.as_u16()),
+        });
         Ok(Err(refusal))
     }
 
@@ -345,7 +348,7 @@ impl TokenSource {
         request.headers.insert(header::CONTENT_TYPE, form_type);
         request.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(secret) = basic {
-            // Each part is encoded as a form's value first (RFC 6749 §2.3.1).
+            // Both parts are form-encoded first (RFC 6749 §2.3.1).
             let encoded = |text: &str| -> String {
                 form_urlencoded::byte_serialize(text.as_bytes()).collect()
             };
@@ -358,7 +361,7 @@ impl TokenSource {
     }
 }
 
-/// Sends a token request until the server answers otherwise than that it is in trouble.
+/// Sends a token request, and retries it while the server is unavailable.
 async fn answered(transport: &dyn Transport, request: &Request) -> Result<Response> {
     let host = request.url.host_str().unwrap_or_default();
     let mut delay = TOKEN_DELAY;
@@ -383,17 +386,17 @@ async fn answered(transport: &dyn Transport, request: &Request) -> Result<Respon
         if number >= TOKEN_TRIES {
             let what = format!("no token from `{host}` after {number} tries");
             return Err(Error::new(Kind::Unreachable, what).because(trouble).with_hint(
-                "the token server is in trouble, or cannot be reached; the client secret was not judged: run again later",
+                "the token server is unavailable, so the client secret was not checked: run again later",
             ));
         }
-        tracing::warn!(host, why = trouble.chain(), "no token yet; trying again");
+        tracing::warn!(host, why = trouble.chain(), "no token yet; retrying");
         tokio::time::sleep(asked.unwrap_or(delay)).await;
         delay = delay.saturating_mul(2);
     }
     Err(Error::new(Kind::Unreachable, format!("no token from `{host}`")))
 }
 
-/// Whether a status says nothing about what was asked for.
+/// Whether a status means that the server is unavailable, so that it says nothing about the request.
 fn in_trouble(status: StatusCode) -> bool {
     let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT];
     status.is_server_error() || passing.contains(&status)
@@ -420,5 +423,5 @@ fn nowhere_to_keep() -> Error {
 
 fn refused(why: &str) -> Error {
     Error::new(Kind::Credentials, format!("no token was granted: `{why}`"))
-        .with_hint("check the client id and secret, or grant access anew")
+        .with_hint("check the client id and secret, or grant access again")
 }

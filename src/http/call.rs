@@ -1,45 +1,45 @@
-//! A request to be sent, perhaps several times.
+//! A request with the context that retries need.
 
 use crate::error::Result;
 use crate::http::exchange::Request;
 use crate::http::response_rules::Rules;
-use crate::quota::request_cost::Price;
+use crate::quota::request_cost::RequestCost;
 use crate::report::counters::Stats;
 
-/// A request to be sent, perhaps several times.
+/// A request with the context that retries need.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'call> {
-    /// Stream it is for.
+    /// Name of the stream that sends it.
     pub(crate) stream: &'call str,
     pub(crate) stats: &'call Stats,
     pub(crate) rules: &'call Rules,
     /// Whether it belongs to a slice of a child stream.
     pub(crate) child: bool,
     pub(crate) need: Need,
-    /// Whether the stream may go on without what is asked for: a failure that concerns it alone is then
-    /// `Answer::Failed`.
+    /// Whether the stream may continue without the response. A failure that concerns this request alone is
+    /// then `Answer::Failed` instead of an error.
     pub(crate) leaves: bool,
     /// Whether it is sent for several streams.
     pub(crate) shared: bool,
-    /// What a try costs, and how many objects may come.
-    pub(crate) price: Price<'call>,
-    /// Makes the request anew for each try.
+    /// The cost of an attempt.
+    pub(crate) price: RequestCost<'call>,
+    /// Builds the request for each attempt.
     pub(crate) build: &'call (dyn Fn() -> Result<Request> + Send + Sync),
-    /// Asks for a smaller page from now on; `false` when there is none.
+    /// Reduces the page size from now on; `false` if it cannot be reduced.
     pub(crate) shrink: &'call (dyn Fn() -> bool + Send + Sync),
-    /// Asks for a smaller page this time, since all tries are used up; `false` when there is none.
+    /// Reduces the page size for this page, after its last attempt; `false` if it cannot be reduced.
     pub(crate) narrow: &'call (dyn Fn() -> bool + Send + Sync),
 }
 
-/// How much an answer is needed.
+/// How a failed attempt is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// As the rules say.
+    /// By the rules.
     Firm,
-    /// As the rules say; no session is renewed for it.
+    /// By the rules, without renewing the session.
     Session,
-    /// Another request can take its place: a refusal is no failure, whatever the rules say.
+    /// Another request can replace it: a refusal is not a failure, regardless of the rules.
     Tentative,
-    /// Not much: it is tried once.
+    /// Without a retry: the response is optional.
     Idle,
 }

@@ -1,4 +1,4 @@
-//! One request until it is answered: paced, authorised, and sent again as the rules say.
+//! The client of one connection. It paces, authenticates, sends and settles requests.
 
 use std::{
     sync::{
@@ -22,43 +22,43 @@ use crate::http::lockout::Lockout;
 use crate::http::response_rules;
 use crate::http::response_rules::Attempt;
 use crate::http::session::Session;
-use crate::quota::budget::Purse;
-use crate::quota::pacing::Throttle;
-use crate::quota::request_cost::Price;
+use crate::quota::budget::PointsBudget;
+use crate::quota::pacing::Pacer;
+use crate::quota::request_cost::RequestCost;
 use crate::quota::reservations::Reserved;
 use crate::report::{Event, PointsReport, Reporter};
 
 /// Sends all requests of one connection.
 pub(crate) struct Client {
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) throttle: Throttle,
+    pub(crate) pacer: Pacer,
     pub(crate) access: Arc<Access>,
     pub(crate) reporter: Arc<dyn Reporter>,
     pub(crate) cancel: CancellationToken,
     pub(crate) jitter: Jitter,
-    /// `None` where requests cost nothing.
-    pub(crate) purse: Option<Arc<Purse>>,
-    /// Requests that were answered so far.
+    /// `None` without a quota.
+    pub(crate) budget: Option<Arc<PointsBudget>>,
+    /// Number of requests answered so far.
     pub(crate) answered: AtomicU64,
-    /// Why no request is answered, once that is known.
+    /// The failure that concerns all requests, once it is known.
     pub(crate) lockout: Lockout,
-    /// What the requests before the streams brought.
+    /// The session that the requests before the streams opened.
     pub(crate) session: Session,
 }
 
-/// What an answer brought.
+/// What a response contained.
 #[derive(Clone, Copy)]
-enum Brought {
-    /// It was no success.
+enum Contents {
+    /// No records: the request failed.
     Nothing,
-    /// It could not be read.
+    /// An unknown number of records: the body could not be read.
     Unread,
-    /// So many objects.
+    /// This many records.
     Objects(u64),
 }
 
 impl Client {
-    /// Sends a request once and reads its answer.
+    /// Sends a request once and reads the response.
     pub(crate) async fn try_once<T>(
         &self,
         call: &Call<'_>,
@@ -71,75 +71,75 @@ impl Client {
             Ok(Ok(response)) if !call.rules.concern(response, call.child) => Some(read(response)),
             _ => None,
         };
-        let brought = match &answered {
-            Some(Ok((_, objects))) => Brought::Objects(*objects),
-            Some(Err(_)) => Brought::Unread,
-            None => Brought::Nothing,
+        let contents = match &answered {
+            Some(Ok((_, objects))) => Contents::Objects(*objects),
+            Some(Err(_)) => Contents::Unread,
+            None => Contents::Nothing,
         };
-        self.settle(call, reserved, &sent, brought);
+        self.settle(call, reserved, &sent, contents);
         Ok((sent?, answered.map(|read| read.map(|(value, _)| value))))
     }
 
-    /// Waits before another try; `all` where the server wants no request at all until then.
+    /// Waits before another attempt. `all`: the server requested the wait, so it applies to all requests.
     pub(crate) async fn wait(&self, wait: Duration, all: bool) -> Result<()> {
         if !all {
             return self.unless_cancelled(tokio::time::sleep(wait)).await;
         }
-        if let Some(pause) = self.purse.as_ref().and_then(|purse| purse.rest(wait)) {
+        if let Some(pause) = self.budget.as_ref().and_then(|budget| budget.rest(wait)) {
             return Err(pause);
         }
-        self.throttle.pause(wait);
+        self.pacer.pause(wait);
         Ok(())
     }
 
     pub(crate) async fn reserve(&self, call: &Call<'_>) -> Result<Option<Reserved>> {
-        let Some(purse) = &self.purse else { return Ok(None) };
-        self.unless_cancelled(purse.reserve(call.price)).await?.map(Some)
+        let Some(budget) = &self.budget else { return Ok(None) };
+        self.unless_cancelled(budget.reserve(call.price)).await?.map(Some)
     }
 
-    /// Whether the run ends before its work is done, since what it may spend is spent.
+    /// Whether the run is paused because its budget is spent.
     pub(crate) fn is_paused(&self) -> bool {
-        self.purse.as_ref().is_some_and(|purse| purse.is_paused())
+        self.budget.as_ref().is_some_and(|budget| budget.is_paused())
     }
 
-    /// Gives points back that are left, and says what was spent.
+    /// Releases the points that are left, and reports what was spent.
     pub(crate) async fn close(&self) -> Option<PointsReport> {
-        match &self.purse {
-            Some(purse) => Some(purse.close().await),
+        match &self.budget {
+            Some(budget) => Some(budget.close().await),
             None => None,
         }
     }
 
-    /// The pause of a run whose request is refused for longer than is waited.
+    /// The pause of the run if a 429 requests a longer wait than `max_wait`.
     pub(crate) fn pause(&self, answered: &Answered) -> Option<Error> {
         let response = answered.as_ref().ok().filter(|_| is_too_many(answered))?;
         let wait = response_rules::retry_after(response, Utc::now())?;
-        self.purse.as_ref()?.too_long(wait)
+        self.budget.as_ref()?.too_long(wait)
     }
 
-    /// Counts what a try has cost.
+    /// Records the cost of an attempt.
     fn settle(
         &self,
         call: &Call<'_>,
         reserved: Option<Reserved>,
         sent: &Result<Answered>,
-        brought: Brought,
+        contents: Contents,
     ) {
         let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
-        let Price { cost, estimate, .. } = call.price;
+        let RequestCost { cost, estimate, .. } = call.price;
         let known = |objects: u64| cost.base + cost.object * objects;
-        let points = match (response, &brought) {
-            // What is refused for being too much costs nothing.
+        let points = match (response, &contents) {
+            // A 429 costs nothing.
             (Some(one), _) if one.status == StatusCode::TOO_MANY_REQUESTS => Some(0),
-            (Some(_), Brought::Nothing) => Some(known(0)),
-            (Some(_), Brought::Objects(objects)) => Some(known(*objects)),
+            (Some(_), Contents::Nothing) => Some(known(0)),
+            (Some(_), Contents::Objects(objects)) => Some(known(*objects)),
             (None, _) if matches!(sent, Ok(Err(TransportError::Connect(_)))) => Some(0),
-            // The body cannot be read: it is taken to have brought what others have at most.
-            (Some(_), Brought::Unread) => estimate.seen().map(known),
-            // Nobody knows what the server has counted.
+            // The number of records is unknown: assumes the largest one seen so far.
+            (Some(_), Contents::Unread) => estimate.seen().map(known),
+            // Without a response, the cost is unknown.
             (None, _) => None,
         };
-        if let Brought::Objects(objects) = brought {
+        if let Contents::Objects(objects) = contents {
             estimate.learn(objects);
         }
         if sent.is_ok() || reserved.is_some() {
@@ -149,8 +149,8 @@ impl Client {
                 call.stats.shared_points.fetch_add(least, Ordering::Relaxed);
             }
         }
-        if let (Some(purse), Some(reserved)) = (&self.purse, reserved) {
-            purse.settle(reserved, points, response.map(|one| &one.headers));
+        if let (Some(budget), Some(reserved)) = (&self.budget, reserved) {
+            budget.settle(reserved, points, response.map(|one| &one.headers));
         }
     }
 
@@ -165,10 +165,10 @@ impl Client {
             request.headers.entry(name).or_insert_with(|| value.clone());
         }
         let auth = self.access.auth.authorize(request, self.transport.as_ref());
-        // A refresh token that was used must be replaced where it is kept, whoever wants to stop.
+        // Not cancellable: a refresh token that was used must be replaced in its store.
         auth.await?;
-        let _place = self.unless_cancelled(self.throttle.enter()).await?;
-        // Only what is about to be sent holds points.
+        let _place = self.unless_cancelled(self.pacer.enter()).await?;
+        // Reserves last, so that waiting requests hold no points.
         *reserved = self.reserve(call).await?;
         stats.requests.fetch_add(1, Ordering::Relaxed);
         if call.shared {
@@ -180,7 +180,7 @@ impl Client {
         let sent = self.unless_cancelled(self.transport.send(request)).await?;
         if let Ok(response) = &sent {
             let pressed = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
-            self.throttle.answered(started.elapsed(), pressed.contains(&response.status));
+            self.pacer.answered(started.elapsed(), pressed.contains(&response.status));
             let bytes = u64::try_from(response.body.len()).unwrap_or(u64::MAX);
             stats.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -203,7 +203,7 @@ impl Client {
         }
     }
 
-    /// The last try of a request: what the rules say then is no retry.
+    /// A last attempt: the rules then decide without a retry.
     pub(crate) fn last_attempt(&self, child: bool) -> Attempt {
         let (number, random) = (u32::MAX, self.jitter.next());
         Attempt { number, child, random, now: Utc::now(), accepted: false }
@@ -228,12 +228,12 @@ impl Client {
     }
 }
 
-/// The error of a run that was told to stop.
+/// The error of a cancelled run.
 pub(crate) fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "the run was told to stop")
 }
 
-/// Numbers from 0 to 1 by which waits are spread out, the same for the same run (`SplitMix64`).
+/// Random numbers from 0 (inclusive) to 1 (exclusive) for jitter, seeded with the run id (`SplitMix64`).
 #[derive(Debug)]
 pub(crate) struct Jitter(AtomicU64);
 

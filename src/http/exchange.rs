@@ -1,4 +1,4 @@
-//! One HTTP exchange: the `Transport` seam, and above it the client that paces and retries.
+//! One HTTP exchange: request, response, and the `Transport` trait.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub struct Request {
     pub url: Url,
     /// Headers; values that are secret have `set_sensitive(true)`.
     pub headers: HeaderMap,
-    /// Query parameters that hold secrets: added to the URL only when the request is sent.
+    /// Query parameters that contain secrets. They are added to the URL only when the request is sent.
     pub secret_query: Vec<(String, Secret)>,
     /// Body, with its `content-type` among the headers.
     pub body: Option<Bytes>,
@@ -41,7 +41,7 @@ impl Request {
     }
 }
 
-/// One whole response, its body decompressed.
+/// A complete response with its decompressed body.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// Status, of any class.
@@ -59,48 +59,48 @@ impl Response {
     }
 }
 
-/// Why no whole response came.
+/// Why there is no complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransportError {
-    /// The host's name does not resolve, nobody listens, or TLS failed.
+    /// The host name does not resolve, the connection was refused, or TLS failed.
     Connect(String),
-    /// The host's certificate is not trusted, and why.
+    /// The host's certificate is not trusted; with the reason.
     Certificate(String),
-    /// What answers on this port does not speak TLS.
+    /// The server on this port does not support TLS.
     PlainPort,
-    /// A proxy lets nothing through: which one, and why.
+    /// A proxy rejects the connection; with its address and the reason.
     Proxy(String),
-    /// No answer, or not all of it, within the time allowed.
+    /// The response did not arrive completely within the timeout.
     Timeout,
-    /// The connection broke before the whole response was there.
+    /// The connection was closed before the response was complete.
     Broken(String),
-    /// The response came whole and cannot be read.
+    /// The response is complete but cannot be parsed.
     Unreadable(String),
     /// The body is larger than the limit, in bytes.
     TooLarge(u64),
-    /// The server redirects to another origin, where the credentials must not go.
+    /// The server redirects to another origin, which must not receive the credentials.
     LeavesOrigin(String),
-    /// The request cannot be sent as it is.
+    /// The request is invalid.
     Invalid(String),
 }
 
 impl TransportError {
-    /// Whether the same request may well succeed later.
+    /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Timeout | Self::Broken(_) | Self::Unreadable(_))
     }
 
-    /// Tries after which another one mends nothing; `None` where time may mend it.
+    /// Maximum number of useful attempts; `None` for no limit.
     pub fn max_tries(&self) -> Option<u32> {
         match self {
-            // Something in between may have answered in the API's place, once.
+            // A proxy may have answered once in place of the API.
             Self::Unreadable(_) => Some(2),
             _ => None,
         }
     }
 
-    /// Whether it looks as if something between here and the host lets nothing through: no answer
-    /// at all, an unreachable network, or a proxy that refuses.
+    /// Whether a firewall or proxy probably blocks the connection: a timeout, an unreachable network, or a
+    /// proxy that rejects it.
     pub fn is_blocked(&self) -> bool {
         match self {
             Self::Timeout | Self::Proxy(_) => true,
@@ -114,7 +114,7 @@ impl TransportError {
         }
     }
 
-    /// What the reader can do about it, where that is known.
+    /// A hint for the user, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Certificate(why) if why.contains("authority") => Some(certificates::HINT),
@@ -158,7 +158,7 @@ impl std::error::Error for TransportError {}
 /// # Contract
 /// - `send` returns a response of any status, or the reason why there is none.
 /// - It neither retries nor paces, and follows no redirect to another origin.
-/// - Dropping the future gives the exchange up.
+/// - Dropping the future cancels the exchange.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request and reads the whole response.

@@ -1,4 +1,4 @@
-//! What refuses the requests of all streams in the same way: told once, in the same words for all of them.
+//! Failures that concern the requests of all streams. Found once, and reported with the same message by all.
 
 use std::sync::OnceLock;
 
@@ -6,44 +6,44 @@ use crate::error::{Error, Kind};
 use crate::http::answer::Answered;
 use crate::http::exchange::{Response, TransportError, Url};
 
-/// Why no request of a run is answered.
+/// The failure that concerns all requests of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Lockout {
-    /// Kind, message and hint of the first failure, once it is known to be that of all requests.
+    /// Kind, message and hint of the failure, once it is known.
     pub(crate) known: OnceLock<(Kind, String, Option<String>)>,
-    /// Held while that is found out, so that many failures at once cost one request.
+    /// Held during the connection test, so that simultaneous failures send it once.
     pub(crate) testing: tokio::sync::Mutex<()>,
 }
 
-/// A request that is given up.
+/// A request that was given up, as evidence of a failure of all requests.
 #[derive(Clone, Copy)]
-pub(crate) struct Refused<'given> {
+pub(crate) struct FailureContext<'given> {
     pub(crate) url: &'given Url,
     pub(crate) answered: &'given Answered,
-    /// Answers to all requests when it was first sent.
+    /// Number of requests answered when it was first sent.
     pub(crate) before: u64,
-    /// The failure of its stream.
+    /// The error of its stream.
     pub(crate) error: &'given Error,
 }
 
-/// Why a failure may be that of all requests.
+/// Why a failure may concern all requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suspicion {
-    /// The credentials are refused: the request that tests them tells.
+    /// The credentials were rejected. The connection test decides.
     Credentials,
-    /// Something else than the API has answered: if the same answers that request, it answers all.
+    /// Something other than the API answered. It concerns all requests if it answers the connection test too.
     Alike,
-    /// It is about the host, whatever was asked for.
+    /// The failure concerns the host, regardless of the request.
     Host,
 }
 
 impl Lockout {
-    /// The error of every stream, if it is known.
+    /// The error of every stream, if there is one.
     pub(crate) fn error(&self) -> Option<Error> {
         self.known.get().map(shared)
     }
 
-    /// Takes note of the error of every stream, the first time; returns what is known.
+    /// Records the error of every stream, unless there is one already. Returns the recorded error.
     pub(crate) fn know(&self, error: &Error) -> Error {
         let known = || (error.kind(), error.chain(), error.hint().map(str::to_owned));
         shared(self.known.get_or_init(known))
@@ -58,8 +58,8 @@ fn shared((kind, message, hint): &(Kind, String, Option<String>)) -> Error {
     }
 }
 
-/// Why a failure may be that of all requests, when so many were answered.
-pub(crate) fn suspicion(refused: &Refused<'_>, answered: u64) -> Option<Suspicion> {
+/// Why a failure may concern all requests, given the number of requests answered so far.
+pub(crate) fn suspicion(refused: &FailureContext<'_>, answered: u64) -> Option<Suspicion> {
     use TransportError::{
         Broken, Certificate, Connect, LeavesOrigin, PlainPort, Proxy, Unreadable,
     };
@@ -70,7 +70,7 @@ pub(crate) fn suspicion(refused: &Refused<'_>, answered: u64) -> Option<Suspicio
         Err(Certificate(_) | PlainPort | Proxy(_)) if silent => Some(Suspicion::Host),
         Err(Connect(_)) if never => Some(Suspicion::Host),
         Err(Broken(_) | LeavesOrigin(_) | Unreadable(_)) if never => Some(Suspicion::Alike),
-        // An API speaks JSON: a page of HTML comes from something before it.
+        // The API returns JSON, so an HTML page comes from a proxy or a login page in front of it.
         Ok(response) if never && is_html(response) => Some(Suspicion::Alike),
         _ => None,
     }

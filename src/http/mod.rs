@@ -1,5 +1,4 @@
-//! One request until it is answered: transport, authentication, pagination, response rules, and the client
-//! that paces and retries.
+//! HTTP: transport, authentication, pagination, response rules, and the client that paces and retries requests.
 
 pub mod access;
 pub(crate) mod answer;

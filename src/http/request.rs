@@ -1,4 +1,4 @@
-//! Requests filled in: URLs, headers and bodies from templates and the variables of a slice.
+//! Renders requests: URLs, headers and bodies from templates and the variables of a slice.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::http::exchange::{HeaderName, HeaderValue, Request, Url, header};
 use crate::template::{Scope, Template, TemplateError};
 
-/// A body, compiled.
+/// A compiled body.
 #[derive(Debug)]
 pub enum BodyPlan {
     /// JSON whose strings are templates.
@@ -17,7 +17,7 @@ pub enum BodyPlan {
     Form(Vec<(String, Template)>),
 }
 
-/// A URL below the base URL; parameters whose value is empty are left out.
+/// A URL below the base URL. Parameters with an empty value are omitted.
 pub(crate) fn url_of(
     base_url: &str,
     path: &str,
@@ -72,7 +72,7 @@ pub(crate) fn add_body(
     Ok(())
 }
 
-/// A JSON value whose texts are filled in; a text that is one expression becomes its value.
+/// Renders the strings of a JSON value. A string that is a single expression becomes its value, with its type.
 fn filled(value: &serde_json::Value, scope: &Arc<Scope>) -> Result<serde_json::Value> {
     use serde_json::Value as Json;
     Ok(match value {

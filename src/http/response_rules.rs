@@ -24,7 +24,7 @@ const LOOKED_AT: usize = 16 * 1024;
 
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
-pub enum Outcome<'answer> {
+pub enum RequestOutcome<'answer> {
     /// A response with any status.
     Response(&'answer Response),
     /// No complete response.
@@ -33,7 +33,7 @@ pub enum Outcome<'answer> {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// Send the request again after a wait.
     Retry {
         /// Time to wait.
@@ -42,7 +42,7 @@ pub enum Verdict {
         asked: bool,
     },
     /// Stop trying.
-    Give {
+    GiveUp {
         /// What happens then.
         then: Then,
         /// What the response says about the connection.
@@ -103,14 +103,14 @@ impl Rules {
             let patterns = rule.status.iter().flat_map(|patterns| &patterns.0);
             patterns.into_iter().any(|pattern| pattern.fits(status))
         };
-        let outcome = Outcome::Response(response);
+        let outcome = RequestOutcome::Response(response);
         !response.status.is_success()
             || self.rules.iter().any(|rule| names(&rule.rule) && rule.matches(&outcome, child))
     }
 
     /// Decides what happens after a response that is not 2xx, or that a rule names.
-    pub fn decide(&self, outcome: &Outcome<'_>, attempt: &Attempt) -> Verdict {
-        let success = matches!(outcome, Outcome::Response(one) if one.status.is_success());
+    pub fn decide(&self, outcome: &RequestOutcome<'_>, attempt: &Attempt) -> RetryDecision {
+        let success = matches!(outcome, RequestOutcome::Response(one) if one.status.is_success());
         let rule = self.rules.iter().find(|rule| {
             let refuted = attempt.accepted && rule.rule.means == Some(Meaning::Credentials);
             // A rule without `status` applies to failures only.
@@ -118,20 +118,20 @@ impl Rules {
             !refuted && concerned && rule.matches(outcome, attempt.child)
         });
         let usual = match outcome {
-            Outcome::NoResponse(error) => error.hint().map(str::to_owned),
-            Outcome::Response(_) => None,
+            RequestOutcome::NoResponse(error) => error.hint().map(str::to_owned),
+            RequestOutcome::Response(_) => None,
         };
         let Some(Rule { rule, .. }) = rule else {
-            return Verdict::Give { then: Then::Fail, means: None, hint: usual };
+            return RetryDecision::GiveUp { then: Then::Fail, means: None, hint: usual };
         };
         let give = |hint: Option<String>| {
             let hint = hint.or_else(|| rule.hint.clone()).or_else(|| usual.clone());
-            Verdict::Give { then: rule.then, means: rule.means, hint }
+            RetryDecision::GiveUp { then: rule.then, means: rule.means, hint }
         };
         let Some(backoff) = rule.backoff else { return give(None) };
         let most = match outcome {
-            Outcome::NoResponse(error) => error.max_tries(),
-            Outcome::Response(_) => None,
+            RequestOutcome::NoResponse(error) => error.max_tries(),
+            RequestOutcome::Response(_) => None,
         };
         let attempts = rule.attempts.unwrap_or(ATTEMPTS);
         if attempt.number >= most.map_or(attempts, |most| most.min(attempts)) {
@@ -139,10 +139,12 @@ impl Rules {
         }
         let asked = match outcome {
             // A reset time is not binding: one beyond the maximum wait is ignored.
-            Outcome::Response(response) => retry_after(response, attempt.now).or_else(|| {
-                reset_after(response, attempt.now).filter(|wait| *wait <= self.max_wait)
-            }),
-            Outcome::NoResponse(_) => None,
+            RequestOutcome::Response(response) => {
+                retry_after(response, attempt.now).or_else(|| {
+                    reset_after(response, attempt.now).filter(|wait| *wait <= self.max_wait)
+                })
+            }
+            RequestOutcome::NoResponse(_) => None,
         };
         match asked {
             Some(wait) if wait > self.max_wait => give(Some(format!(
@@ -152,9 +154,9 @@ impl Rules {
             Some(wait) => {
                 // Adds jitter, but never waits less than requested.
                 let spread = Duration::from_secs(1).mul_f64(attempt.random);
-                Verdict::Retry { wait: wait + spread, asked: true }
+                RetryDecision::Retry { wait: wait + spread, asked: true }
             }
-            None => Verdict::Retry { wait: delay(rule, backoff, attempt), asked: false },
+            None => RetryDecision::Retry { wait: delay(rule, backoff, attempt), asked: false },
         }
     }
 }
@@ -172,7 +174,7 @@ fn delay(rule: &ResponseRule, backoff: Backoff, attempt: &Attempt) -> Duration {
 }
 
 impl Rule {
-    fn matches(&self, outcome: &Outcome<'_>, child: bool) -> bool {
+    fn matches(&self, outcome: &RequestOutcome<'_>, child: bool) -> bool {
         let rule = &self.rule;
         let here = match rule.applies {
             Where::Anywhere => true,
@@ -182,8 +184,8 @@ impl Rule {
         // `gone` does not apply to a whole listing.
         let here = here && (child || rule.then != Then::Gone);
         here && match outcome {
-            Outcome::NoResponse(error) => rule.no_response && error.is_transient(),
-            Outcome::Response(response) => self.matches_response(response),
+            RequestOutcome::NoResponse(error) => rule.no_response && error.is_transient(),
+            RequestOutcome::Response(response) => self.matches_response(response),
         }
     }
 
@@ -391,19 +393,19 @@ mod tests {
     }
 
     fn waits(rules: &Rules, response: &Response) -> Vec<u128> {
-        let outcome = Outcome::Response(response);
+        let outcome = RequestOutcome::Response(response);
         (1..20)
             .map_while(|number| match rules.decide(&outcome, &attempt(number, false)) {
-                Verdict::Retry { wait, .. } => Some(wait.as_millis()),
-                Verdict::Give { .. } => None,
+                RetryDecision::Retry { wait, .. } => Some(wait.as_millis()),
+                RetryDecision::GiveUp { .. } => None,
             })
             .collect()
     }
 
     fn then(rules: &Rules, response: &Response, child: bool) -> Option<Then> {
-        match rules.decide(&Outcome::Response(response), &attempt(1, child)) {
-            Verdict::Give { then, .. } => Some(then),
-            Verdict::Retry { .. } => None,
+        match rules.decide(&RequestOutcome::Response(response), &attempt(1, child)) {
+            RetryDecision::GiveUp { then, .. } => Some(then),
+            RetryDecision::Retry { .. } => None,
         }
     }
 
@@ -421,16 +423,19 @@ mod tests {
         let rules = rules("[]");
         let asked = |value: &str| {
             let limited = response(429, &[("retry-after", value)], "");
-            rules.decide(&Outcome::Response(&limited), &attempt(1, false))
+            rules.decide(&RequestOutcome::Response(&limited), &attempt(1, false))
         };
-        let wait = |milliseconds| Verdict::Retry {
+        let wait = |milliseconds| RetryDecision::Retry {
             wait: Duration::from_millis(milliseconds),
             asked: true,
         };
         assert_eq!(asked("1847"), wait(1_847_500));
         assert_eq!(asked("Thu, 01 Jan 1970 00:00:30 GMT"), wait(30_500));
-        assert!(matches!(asked("3601"), Verdict::Give { then: Then::Fail, hint: Some(_), .. }));
-        assert!(matches!(asked("nonsense"), Verdict::Retry { asked: false, .. }));
+        assert!(matches!(
+            asked("3601"),
+            RetryDecision::GiveUp { then: Then::Fail, hint: Some(_), .. }
+        ));
+        assert!(matches!(asked("nonsense"), RetryDecision::Retry { asked: false, .. }));
     }
 
     #[test]
@@ -449,9 +454,9 @@ mod tests {
         let wait = |status, headers: &[(&'static str, &str)]| {
             let limited = response(status, headers, "");
             let attempt = Attempt { now, ..attempt(1, false) };
-            match rules.decide(&Outcome::Response(&limited), &attempt) {
-                Verdict::Retry { wait, .. } => Some(wait.as_millis()),
-                Verdict::Give { .. } => None,
+            match rules.decide(&RequestOutcome::Response(&limited), &attempt) {
+                RetryDecision::Retry { wait, .. } => Some(wait.as_millis()),
+                RetryDecision::GiveUp { .. } => None,
             }
         };
         let epoch = now.timestamp() + 40;
@@ -520,13 +525,13 @@ mod tests {
     #[test]
     fn only_broken_connections_are_worth_another_try() {
         let rules = rules("[]");
-        let decide = |error| rules.decide(&Outcome::NoResponse(&error), &attempt(1, false));
-        assert!(matches!(decide(TransportError::Timeout), Verdict::Retry { .. }));
-        assert!(matches!(decide(TransportError::TooLarge(5)), Verdict::Give { .. }));
+        let decide = |error| rules.decide(&RequestOutcome::NoResponse(&error), &attempt(1, false));
+        assert!(matches!(decide(TransportError::Timeout), RetryDecision::Retry { .. }));
+        assert!(matches!(decide(TransportError::TooLarge(5)), RetryDecision::GiveUp { .. }));
         let html = TransportError::Unreadable("a page of HTML".to_owned());
         let tries = (1..9).map_while(|number| {
-            let verdict = rules.decide(&Outcome::NoResponse(&html), &attempt(number, false));
-            matches!(verdict, Verdict::Retry { .. }).then_some(number)
+            let verdict = rules.decide(&RequestOutcome::NoResponse(&html), &attempt(number, false));
+            matches!(verdict, RetryDecision::Retry { .. }).then_some(number)
         });
         assert_eq!(tries.count(), 1);
     }
@@ -542,8 +547,8 @@ mod tests {
         }
         assert_eq!(then(&blames, &missing, true), Some(Then::Fail));
         let accepted = Attempt { accepted: true, ..attempt(1, true) };
-        let verdict = blames.decide(&Outcome::Response(&missing), &accepted);
-        assert_eq!(verdict, Verdict::Give { then: Then::Gone, means: None, hint: None });
+        let verdict = blames.decide(&RequestOutcome::Response(&missing), &accepted);
+        assert_eq!(verdict, RetryDecision::GiveUp { then: Then::Gone, means: None, hint: None });
     }
 
     #[test]

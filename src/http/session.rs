@@ -1,5 +1,4 @@
-//! The requests before and after the streams: what they capture, and how it is replaced once the API takes it no
-//! longer.
+//! The requests before and after the streams, and the values that they capture. Expired ones are renewed.
 
 use std::{
     collections::BTreeMap,
@@ -38,22 +37,22 @@ pub struct StepPlan {
     pub capture: Vec<(String, Path)>,
 }
 
-/// Renewals in a row that helped nothing, after which the session is not blamed any more.
+/// Number of consecutive useless renewals after which weir stops renewing the session.
 pub(crate) const FUTILE: u32 = 3;
 
-/// What the requests before the streams brought.
+/// The session that the requests before the streams opened.
 #[derive(Default)]
 pub(crate) struct Session {
     pub(crate) steps: Vec<StepPlan>,
     pub(crate) rules: Rules,
-    /// Values that templates see besides those that are captured.
+    /// Template variables besides the captured values.
     pub(crate) variables: BTreeMap<String, Value>,
     pub(crate) captured: Live,
-    /// Times that the requests were sent, from 1; 0 before.
+    /// Number of the session, from 1; 0 before the first one.
     pub(crate) number: AtomicU64,
-    /// The latest number with which a request of a stream was answered.
+    /// Number of the latest session in which a stream's request was answered.
     pub(crate) accepted: AtomicU64,
-    /// Renewals in a row after which the same request was refused again.
+    /// Number of consecutive renewals after which the same request was rejected again.
     pub(crate) futile: AtomicU32,
     pub(crate) renewing: Mutex<()>,
 }
@@ -67,17 +66,17 @@ impl Session {
         Self { steps, rules, variables, ..Self::default() }
     }
 
-    /// Number of the present session.
+    /// Number of the current session.
     pub(crate) fn number(&self) -> u64 {
         self.number.load(Ordering::Acquire)
     }
 
-    /// The scope with what was captured last.
+    /// The scope with the captured values.
     pub(crate) fn seen_by(&self, scope: Scope) -> Scope {
         scope.with_live(&self.captured)
     }
 
-    /// Takes note that a request was answered in a session, which was `renewed` for it.
+    /// Records that a request was answered in a session. `renewed`: the session was renewed for it.
     pub(crate) fn accept(&self, number: u64, renewed: bool) {
         self.accepted.fetch_max(number, Ordering::Relaxed);
         if renewed {
@@ -85,14 +84,14 @@ impl Session {
         }
     }
 
-    /// Whether a request was answered in the present session.
+    /// Whether a request was answered in the current session.
     pub(crate) fn is_accepted(&self) -> bool {
         let accepted = self.accepted.load(Ordering::Relaxed);
         !self.steps.is_empty() && accepted > 0 && accepted >= self.number()
     }
 }
 
-/// A request before or after the streams, filled in.
+/// Builds a request before or after the streams.
 ///
 /// # Errors
 /// A template has no value.
@@ -106,17 +105,17 @@ pub fn step_request(step: &StepPlan, base_url: &str, scope: &Arc<Scope>) -> Resu
     Ok(request)
 }
 
-/// What is captured from the answer to such a request; no output shows it from now on.
+/// Captures the values from the response to such a request. No output shows them from then on.
 ///
 /// # Errors
-/// There is nothing where the spec says.
+/// The response has no value at a declared path.
 pub fn captured(step: &StepPlan, body: &[u8]) -> Result<BTreeMap<String, Value>> {
     let mut captured = BTreeMap::new();
     for (name, path) in &step.capture {
         let value = decode::value_at(body, path).ok_or_else(|| {
             Error::new(Kind::Shape, format!("the answer has nothing at `{path}` for `{name}`"))
         })?;
-        // A session's token, for all that is known: it may be renewed.
+        // The value may be a session token. It is hidden only until it is renewed.
         match &value {
             serde_json::Value::String(text) => hide_passing(text),
             value => hide_passing(&value.to_string()),

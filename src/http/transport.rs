@@ -11,9 +11,9 @@ use crate::certificates;
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::{Request, Response, StatusCode, Transport, TransportError, Url};
 
-/// Time for a connection to be made, TLS included.
+/// Timeout for connecting, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Redirects that are followed, all within the origin.
+/// Maximum number of redirects, all within the origin.
 const MAX_REDIRECTS: usize = 5;
 
 /// Sends requests over the network. Reads gzip, follows redirects within the origin only, and uses
@@ -22,14 +22,14 @@ const MAX_REDIRECTS: usize = 5;
 pub struct Http {
     client: Client,
     max_body: u64,
-    /// Which proxy stands before which host, as the client sees it.
+    /// The proxy rules of the HTTP client.
     proxies: Matcher,
 }
 
 impl Http {
     /// A transport that allows `timeout` for a whole response of at most `max_body` bytes.
     pub fn new(timeout: Duration, max_body: u64) -> Result<Self> {
-        // Another provider may be installed already, which serves as well.
+        // Another provider may be installed already; weir can use it.
         drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::builder()
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
@@ -45,7 +45,7 @@ impl Http {
         Ok(Self { client, max_body, proxies: Matcher::from_system() })
     }
 
-    /// The proxy before a host, without its login.
+    /// The proxy for a host, without credentials.
     fn proxy(&self, url: &Url) -> Option<String> {
         let target: hyper::Uri = url.origin().ascii_serialization().parse().ok()?;
         let proxy = self.proxies.intercept(&target)?;
@@ -55,8 +55,8 @@ impl Http {
     }
 }
 
-/// Refuses an address of a proxy that is none: the client would go past the proxy without a word.
-#[expect(clippy::disallowed_methods, reason = "the client goes by the same variables")]
+/// Rejects an invalid proxy address: the HTTP client would silently connect without the proxy.
+#[expect(clippy::disallowed_methods, reason = "the HTTP client reads the same variables")]
 fn check_proxies() -> Result<()> {
     for names in
         [["ALL_PROXY", "all_proxy"], ["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"]]
@@ -124,7 +124,7 @@ impl Transport for Http {
     }
 }
 
-/// Says why there is no response; the URL, which may hold secrets, is left out.
+/// Converts an error. Omits the URL, which may contain secrets.
 fn classify(error: reqwest::Error, proxy: Option<String>) -> TransportError {
     let error = error.without_url();
     let mut cause = error.source();

@@ -113,7 +113,7 @@ impl Assumptions {
 /// How much there is.
 pub(crate) struct Cardinality<'plan> {
     pub(crate) plan: &'plan Plan,
-    pub(crate) recall: &'plan Recall,
+    pub(crate) recall: &'plan SavedState,
     pub(crate) now: DateTime<Utc>,
     pub(crate) assume: Assumptions,
     /// Values of each queue.
@@ -131,7 +131,7 @@ impl<'plan> Cardinality<'plan> {
     pub(crate) fn assuming(
         assume: Assumptions,
         plan: &'plan Plan,
-        recall: &'plan Recall,
+        recall: &'plan SavedState,
         now: DateTime<Utc>,
     ) -> Self {
         let (queues, rows) = (Vec::new(), BTreeMap::new());
@@ -180,7 +180,7 @@ impl<'plan> Cardinality<'plan> {
         if !request.pager.is_paged() {
             return f64::INFINITY;
         }
-        let learnt = self.recall.streams.get(&stream.name).map(|state| &state.learnt);
+        let learnt = self.recall.streams.get(&stream.name).map(|state| &state.full_read);
         let learnt = learnt.filter(|learnt| learnt.rows > 0 && learnt.requests > 0);
         let learnt = learnt.map(|learnt| real(learnt.rows) / real(learnt.requests));
         learnt.map_or(self.assume.page, |page| page.max(1.0))
@@ -193,7 +193,7 @@ impl<'plan> Cardinality<'plan> {
         let mut rows = BTreeMap::new();
         for counted in self.recall.counted.iter().filter(|one| together || one.streams.len() == 1) {
             let states = counted.streams.iter().filter_map(|name| self.recall.streams.get(name));
-            let learnt = states.map(|state| &state.learnt).filter(|one| !one.route.is_empty());
+            let learnt = states.map(|state| &state.full_read).filter(|one| !one.route.is_empty());
             let known: Vec<u64> = learnt.map(|learnt| learnt.rows).collect();
             let left = real(counted.records.saturating_sub(known.iter().sum()));
             let unknown = self.plan.streams.iter().filter(|stream| {
@@ -231,8 +231,8 @@ impl<'plan> Cardinality<'plan> {
         parents.max(self.assume.surge)
     }
 
-    pub(crate) fn learnt(&self, stream: &StreamPlan) -> Option<Learnt> {
-        let learnt = self.recall.streams.get(&stream.name).map(|state| state.learnt.clone());
+    pub(crate) fn learnt(&self, stream: &StreamPlan) -> Option<FullReadStats> {
+        let learnt = self.recall.streams.get(&stream.name).map(|state| state.full_read.clone());
         learnt.filter(|learnt| !learnt.route.is_empty())
     }
 
@@ -283,7 +283,7 @@ impl<'plan> Cardinality<'plan> {
     }
 
     /// What the last run found that read what changed.
-    fn changes(&self, stream: &StreamPlan) -> Option<Changes> {
+    fn changes(&self, stream: &StreamPlan) -> Option<ChangeStats> {
         let state = self.recall.streams.get(&stream.name)?;
         state.changes.filter(|changes| changes.days > 0.0)
     }

@@ -55,9 +55,9 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
         Mode::FullRefresh | Mode::Truncate | Mode::Snapshot => return ReadPlan::full(stream),
     }
     // Slices that were refused are asked for again by the numbers of their requests.
-    let other = state.shape != stream.shape && !state.failed.is_empty();
+    let other = state.shape != stream.shape && !state.refused_slices.is_empty();
     let changed = state.reads != stream.reads || state.writes != stream.writes || other;
-    let refused = state.refused.get(CHANGES).is_some_and(|at| now - *at < estimate::REFUSED);
+    let refused = state.refused_routes.get(CHANGES).is_some_and(|at| now - *at < estimate::REFUSED);
     let whole = changed || refused && stream.changes_apart;
     let Some(complete_at) = state.complete_at.filter(|_| !whole) else {
         return ReadPlan::full(stream);

@@ -178,7 +178,8 @@ fn options(
         return vec![read_plan(wanted)];
     }
     let state = recall.stream(&stream.name);
-    let refused = |name: &String| state.refused.get(name).is_some_and(|at| now - *at < REFUSED);
+    let refused =
+        |name: &String| state.refused_routes.get(name).is_some_and(|at| now - *at < REFUSED);
     let routes = stream.routes.iter().enumerate();
     // A first look at a few rows is not worth a listing of all.
     let routes = routes

@@ -61,14 +61,14 @@ pub(crate) fn size(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::saved::Changes;
+    use crate::progress::saved::ChangeStats;
 
     #[test]
     fn what_changed_is_expected_to_go_on() {
         let now: DateTime<Utc> = "2026-03-02T00:00:00Z".parse().unwrap();
         let day_ago = now.timestamp_micros() - 86_400_000_000;
         let of = |days, rows| StreamState {
-            changes: Some(Changes { days, rows, ..Changes::default() }),
+            changes: Some(ChangeStats { days, rows, ..ChangeStats::default() }),
             ..StreamState::default()
         };
         assert_eq!(StreamState::default().expected_changes(day_ago, now), None);

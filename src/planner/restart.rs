@@ -23,7 +23,7 @@ use crate::state::Change;
 /// before, feed it anew; whoever waits for what is fed anew, and has not ended well, begins anew as well.
 /// What only fed a refused route is not needed any more.
 pub fn anew(
-    recall: &Recall,
+    recall: &SavedState,
     (streams, queues): (&[Arc<StreamPlan>], &[String]),
     others: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
@@ -74,7 +74,7 @@ struct RestartSet<'run> {
 
 impl<'run> RestartSet<'run> {
     fn of(
-        recall: &'run Recall,
+        recall: &'run SavedState,
         (streams, queues): (&'run [Arc<StreamPlan>], &'run [String]),
         (open, others): (&'run OpenRun, &'run BTreeMap<String, ReadPlan>),
         now: DateTime<Utc>,

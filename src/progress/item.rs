@@ -1,19 +1,19 @@
-//! One value of a queue.
+//! A value of a queue.
 
 use std::sync::Arc;
 
-/// A value, and the version of the record it came from.
+/// A value of a queue, with the version and the payload of its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(crate) struct QueueItem {
     pub(crate) value: Arc<str>,
-    /// Its record's value of the cursor.
+    /// Version of the record: the value of its cursor.
     pub(crate) stamp: Option<i64>,
-    /// What comes along with it: a JSON list of texts and nulls; empty where nothing does.
+    /// The payload: a JSON list of texts and nulls, or empty.
     pub(crate) carried: Arc<str>,
 }
 
-impl Item {
-    /// Its values of what comes along.
+impl QueueItem {
+    /// The values of the payload.
     pub(crate) fn values(&self) -> Vec<Option<String>> {
         serde_json::from_str(&self.carried).unwrap_or_default()
     }

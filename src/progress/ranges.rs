@@ -1,12 +1,12 @@
-//! Sets of numbers kept as ranges, so that what is finished takes little room however much it is.
+//! Compact sets of numbers, stored as ranges. They record finished slices.
 
 use serde::{Deserialize, Serialize};
 
-/// A set of numbers from 0 on, as ranges in their order that neither touch nor overlap.
+/// A set of numbers, as sorted ranges that neither touch nor overlap. The end of a range is exclusive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spans(Vec<(u64, u64)>);
+pub struct RangeSet(Vec<(u64, u64)>);
 
-impl Spans {
+impl RangeSet {
     /// Adds the numbers from `from` up to, but not including, `to`.
     pub(crate) fn insert(&mut self, from: u64, to: u64) {
         if from >= to {
@@ -20,7 +20,7 @@ impl Spans {
         self.0.splice(first..last, [(start, end)]);
     }
 
-    /// The first number not in the set, from `from` on.
+    /// The first number that is not in the set, from `from` on.
     pub(crate) fn free(&self, from: u64) -> u64 {
         let at = self.0.partition_point(|(_, end)| *end <= from);
         self.0.get(at).filter(|(start, _)| *start <= from).map_or(from, |(_, end)| *end)
@@ -32,7 +32,7 @@ impl Spans {
         self.0.get(at).map(|(start, _)| from.max(*start))
     }
 
-    /// How many numbers there are.
+    /// Number of elements.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|(start, end)| end - start).sum()
     }
@@ -44,17 +44,17 @@ mod tests {
 
     #[test]
     fn ranges_that_touch_become_one() {
-        let mut spans = Spans::default();
+        let mut spans = RangeSet::default();
         for (from, to) in [(5, 6), (1, 2), (3, 4), (2, 3), (9, 9), (8, 12), (4, 5)] {
             spans.insert(from, to);
         }
-        assert_eq!(spans, Spans(vec![(1, 6), (8, 12)]));
+        assert_eq!(spans, RangeSet(vec![(1, 6), (8, 12)]));
         assert_eq!(spans.count(), 9);
         let free: Vec<u64> = [0, 1, 5, 6, 8, 20].map(|from| spans.free(from)).to_vec();
         assert_eq!(free, [0, 6, 6, 6, 12, 20]);
         let next: Vec<_> = [0, 3, 6, 11, 12].map(|from| spans.next(from)).to_vec();
         assert_eq!(next, [Some(1), Some(3), Some(8), Some(11), None]);
         spans.insert(0, 30);
-        assert_eq!(spans, Spans(vec![(0, 30)]));
+        assert_eq!(spans, RangeSet(vec![(0, 30)]));
     }
 }

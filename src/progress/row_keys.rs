@@ -1,4 +1,4 @@
-//! Rows seen before, recognised by a hash of their key.
+//! Sets of row keys, stored as hashes, to recognise rows that were read before.
 
 use std::collections::HashSet;
 
@@ -7,23 +7,24 @@ use arrow_array::RecordBatch;
 use crate::hash;
 use crate::hash::Wide;
 
-/// Keys after which the older half of a set is forgotten.
+/// Number of keys after which the older half of a set is dropped.
 const GENERATION: usize = 500_000;
 
-/// Hash of a key, wide enough that two keys with the same one are not to be expected.
+/// Hash of a key. 128 bits make collisions negligible.
 pub(crate) type KeyHash = Wide;
 
-/// The last half to one million keys: bounded, and enough for listings that shift under way.
+/// The most recent 0.5 to 1 million keys. Bounded, and sufficient for listings whose pages shift while they are
+/// read.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
     young: HashSet<KeyHash>,
     old: HashSet<KeyHash>,
-    /// Whether it has forgotten any.
+    /// Whether keys were dropped.
     forgot: bool,
 }
 
 impl KeySet {
-    /// Takes note of a key; `false` when it was there before.
+    /// Adds a key; `false` if the set had it.
     pub(crate) fn insert(&mut self, key: KeyHash) -> bool {
         if self.old.contains(&key) || !self.young.insert(key) {
             return false;
@@ -35,13 +36,13 @@ impl KeySet {
         true
     }
 
-    /// Whether a key was there before; of keys that may have been forgotten, that it was.
+    /// Whether the set has a key. `true` for all keys once keys were dropped.
     pub(crate) fn contains(&self, key: KeyHash) -> bool {
         self.forgot || self.young.contains(&key) || self.old.contains(&key)
     }
 }
 
-/// Takes note of the keys of rows; how many of them were not there before.
+/// Adds the keys of rows. Returns the number of new ones.
 pub(crate) fn count_new(batch: &RecordBatch, key: &[usize], known: &mut KeySet) -> usize {
     hash_rows(batch, key).into_iter().filter(|hash| known.insert(*hash)).count()
 }
@@ -51,7 +52,7 @@ pub(crate) fn hash_text(text: &str) -> KeyHash {
     with_text(0, text)
 }
 
-/// A hash with one more text.
+/// A hash extended by a text.
 pub(crate) fn with_text(hash: KeyHash, text: &str) -> KeyHash {
     hash::with(hash, Some(text.as_bytes()))
 }

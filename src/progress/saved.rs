@@ -1,100 +1,112 @@
-//! What is remembered of streams and runs: serialised into the store, read by status and resume.
+//! The saved state of a replication: what the store holds, as types. Status commands and resumed runs read it.
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::plan::{OWN, StreamPlan};
-use crate::progress::ranges::Spans;
 use crate::progress::versions;
-use crate::report::{ColumnReport, Notice, Planned, SliceError, StreamReport, StreamStatus};
 use crate::state::{Change, Entries};
 
+pub(crate) use crate::progress::open_run::RUN;
+pub use crate::progress::open_run::{OpenRun, OpenStream, Reach, RecordCount, Way};
 pub(crate) use crate::progress::slices::OpenItem;
 pub use crate::progress::slices::{OpenListing, OpenSlice};
+pub(crate) use crate::progress::stream_state::STREAM;
+pub use crate::progress::stream_state::{
+    ChangeStats, Completeness, Doubt, FullReadStats, LastRun, Progress, RefusedSlice, StreamState,
+};
 pub use crate::report::counters::Counts;
 
-/// Key of the run that is under way, or was when it died.
-pub(crate) const RUN: &str = "run";
-/// What keys of streams begin with.
-const STREAM: &str = "stream/";
-/// What keys of queues begin with.
+/// Prefix of the keys of queues.
 pub(crate) const QUEUE: &str = "queue/";
-/// Key that says whether the table of errors has rows.
+/// Key that states whether the table of errors has rows.
 const ERRORS: &str = "_weir_errors";
+/// Key of the version of the saved state's format.
+const VERSION: &str = "version";
+/// The version that this weir writes, and the newest that it reads. A state without the key has version 1.
+const CURRENT_VERSION: u64 = 1;
 
-/// Everything a store holds for a replication, understood.
+/// The entries of a store, parsed.
 #[derive(Clone, Debug, Default)]
-pub struct Recall {
+pub struct SavedState {
     /// The run that has not ended.
     pub run: Option<OpenRun>,
     /// The streams, by name.
     pub streams: BTreeMap<String, StreamState>,
-    /// How many records there are, where nobody has learnt it and the API was asked.
-    pub counted: Vec<Counted>,
-    /// Other keys, those of queues among them.
+    /// Record counts that the API reported for the open run's estimate.
+    pub counted: Vec<RecordCount>,
+    /// All other entries, such as those of queues.
     pub(crate) rest: Entries,
 }
 
-impl Recall {
-    /// Understands what a store holds.
+impl SavedState {
+    /// Parses the entries of a store.
     ///
     /// # Errors
-    /// It was written by another version of weir.
+    /// A newer weir wrote the state, or an entry cannot be parsed.
     pub fn read(entries: Entries) -> Result<Self> {
-        let mut recall = Self::default();
+        let mut saved = Self::default();
         for (key, value) in entries {
-            recall.insert(key, value)?;
+            saved.insert(key, value)?;
         }
-        Ok(recall)
+        Ok(saved)
     }
 
-    /// Understands what can be understood; and the changes that forget the rest.
+    /// Parses the entries that can be parsed, and returns the changes that remove the others.
     pub fn read_leniently(entries: Entries) -> (Self, Vec<Change>) {
-        let (mut recall, mut strange) = (Self::default(), Vec::new());
+        let (mut saved, mut unknown) = (Self::default(), Vec::new());
         for (key, value) in entries {
-            if recall.insert(key.clone(), value).is_err() {
-                strange.push(Change::forget(key));
+            if saved.insert(key.clone(), value).is_err() {
+                unknown.push(Change::forget(key));
             }
         }
-        (recall, strange)
+        (saved, unknown)
     }
 
-    /// What is remembered after these changes, which are of weir's own making.
+    /// The state after changes that this process made.
     ///
     /// # Errors
-    /// See [`Recall::read`].
+    /// See [`SavedState::read`].
     pub fn with(&self, changes: &[Change]) -> Result<Self> {
-        let mut recall = self.clone();
+        let mut saved = self.clone();
         for Change { key, value } in changes {
             if let Some(value) = value {
-                recall.insert(key.clone(), value.clone())?;
+                saved.insert(key.clone(), value.clone())?;
             } else if key == RUN {
-                recall.run = None;
+                saved.run = None;
             } else if let Some(name) = key.strip_prefix(STREAM) {
-                recall.streams.remove(name);
+                saved.streams.remove(name);
             } else {
-                recall.rest.remove(key);
+                saved.rest.remove(key);
             }
         }
-        Ok(recall)
+        Ok(saved)
     }
 
     fn insert(&mut self, key: String, value: Value) -> Result<()> {
-        let strange = |error: serde_json::Error| {
+        const HINT: &str = "was it written by a newer weir? `weir sync reset` forgets it";
+        let unknown = |error: serde_json::Error| {
             Error::target(format!("the saved state has an entry `{key}` that is not understood"))
                 .because(error)
-                .with_hint("was it written by a newer weir? `weir sync reset` forgets it")
+                .with_hint(HINT)
         };
-        if key == RUN {
-            let run: OpenRun = serde_json::from_value(value).map_err(strange)?;
+        if key == VERSION {
+            let version: u64 = serde_json::from_value(value.clone()).map_err(unknown)?;
+            if version > CURRENT_VERSION {
+                let what = format!(
+                    "the saved state was written by a newer weir (version {version}); this weir reads \
+                     versions up to {CURRENT_VERSION}"
+                );
+                return Err(Error::target(what).with_hint(HINT));
+            }
+            self.rest.insert(key, value);
+        } else if key == RUN {
+            let run: OpenRun = serde_json::from_value(value).map_err(unknown)?;
             self.counted.clone_from(&run.counted);
             self.run = Some(run);
         } else if let Some(name) = key.strip_prefix(STREAM) {
-            let state = serde_json::from_value(value).map_err(strange)?;
+            let state = serde_json::from_value(value).map_err(unknown)?;
             self.streams.insert(name.to_owned(), state);
         } else {
             self.rest.insert(key, value);
@@ -102,40 +114,44 @@ impl Recall {
         Ok(())
     }
 
+    /// The change that saves the version of the format.
+    pub fn version() -> Change {
+        Change::set(VERSION, Value::from(CURRENT_VERSION))
+    }
+
     /// Whether the table of errors may have rows.
     pub fn has_errors(&self) -> bool {
         self.rest.get(ERRORS).and_then(Value::as_bool).unwrap_or_default()
     }
 
-    /// The change that remembers whether the table of errors has rows.
+    /// The change that saves whether the table of errors has rows.
     pub fn errors(any: bool) -> Change {
         if any { Change::set(ERRORS, Value::from(true)) } else { Change::forget(ERRORS) }
     }
 
-    /// What is known of a stream.
+    /// The state of a stream; the default for one that no run has read.
     pub fn stream(&self, name: &str) -> StreamState {
         self.streams.get(name).cloned().unwrap_or_default()
     }
 
-    /// Records of a stream of which it is known how they looked.
+    /// Number of records of a stream whose fingerprints are saved.
     pub(crate) fn looks(&self, name: &str) -> u64 {
         versions::looks(name, &self.rest)
     }
 
-    /// The changes that forget what a run that has not ended knows of a stream's parents or rows.
+    /// The changes that remove the versions of a stream's parents or records that an open run has saved.
     pub fn without_parts(&self, name: &str) -> impl Iterator<Item = Change> {
         versions::parts(name, &self.rest).map(Change::forget)
     }
 
-    /// Takes note that not all that was written of a stream is there any more: whatever a run that has
-    /// ended read of it counts for nothing.
-    pub fn distrust(&mut self, name: &str) {
+    /// Notes that the target has lost rows of a stream: the next run reads the stream from the start.
+    pub fn invalidate(&mut self, name: &str) {
         if let Some(state) = self.streams.get_mut(name) {
             state.writes.clear();
         }
     }
 
-    /// The changes after which there is no run that has not ended.
+    /// The changes that remove the open run.
     pub fn without_run(&self) -> Vec<Change> {
         let queues = self.rest.keys().filter(|key| key.starts_with(QUEUE));
         let mut changes: Vec<Change> = queues.map(Change::forget).collect();
@@ -143,7 +159,7 @@ impl Recall {
         changes.extend(names.flat_map(|name| self.without_parts(name)));
         for (name, state) in self.streams.iter().filter(|(_, state)| state.open.is_some()) {
             if state.open.as_ref().is_some_and(|open| open.publishing) {
-                // Its rows may be visible already.
+                // The rows of the open run may be visible already.
                 changes.extend(versions::forgotten(name));
             }
             let state = StreamState { open: None, ..state.clone() };
@@ -154,53 +170,72 @@ impl Recall {
     }
 }
 
-/// A run that has begun and not ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OpenRun {
-    /// Its id.
-    pub id: String,
-    /// When it began.
-    pub started_at: DateTime<Utc>,
-    /// Whether it asks for refused slices and nothing else.
-    #[serde(default)]
-    pub retry: bool,
-    /// Its streams.
-    pub streams: BTreeMap<String, OpenStream>,
-    /// What it was expected to ask for when it began.
-    #[serde(default)]
-    pub planned: Option<Planned>,
-    /// On what numbers that rested, where the API was asked for them.
-    #[serde(default)]
-    pub counted: Vec<Counted>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// How many records streams have together, by the API's word.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// The streams.
-    pub streams: Vec<String>,
-    /// Their records.
-    pub records: u64,
-}
+    /// The saved state of a stream with every field, as weir 0.1 writes it.
+    const STREAM_STATE: &str = r#"{
+        "reads":"r1","writes":"w1","shape":"s1","cursor":1767225600000000,"gate":1767225600000001,
+        "complete_at":"2026-01-31T12:00:00Z","parents_at":"2026-01-31T12:00:01Z",
+        "no_deletes":"the inputs changed",
+        "failed":[{
+            "request":1,"number":7,"values":["a"],"carried":["[\"x\"]"],
+            "error":{"stream":"kids","slice":"id=a","url":"https://acme.test/a","status":403,
+                "message":"Forbidden"},
+            "recurs":true
+        }],
+        "last":{
+            "run_id":"r-1","at":"2026-01-31T12:00:02Z","started_at":"2026-01-31T12:00:00Z",
+            "report":{
+                "stream":"kids","status":"done","object":"kids","rows":1,"deleted":2,"requests":3,
+                "points":4,"retries":5,"bytes":6,"duplicates":7,"misfits":8,"skipped":9,
+                "complete":false,"reach":"everything","route":"default","route_refused":false,
+                "earlier":false,"seconds":1.5
+            },
+            "supply":"bounded"
+        },
+        "succeeded":null,"committed":"r-1",
+        "open":{
+            "run_id":"r-2","reach":{"range":[1,2]},"staged":11,"publishing":true,
+            "finished":[[[0,3],[5,9]]],
+            "open":[{
+                "request":0,"from":3,"to":5,"number":0,"attempt":1,
+                "items":[["a",5,"[\"x\"]"]],
+                "listings":[{"depth":0,"with":["b"],"at":{"token":"t"},"part":[0,1],"total":20}]
+            }],
+            "newest":12,"newest_parent":13,"void":[-1,3],"failed":[],"gaps":["a row limit"],
+            "notices":[],
+            "columns":{"n":{"type":"int","values":3,"misfits":1,"kept":true,"replaced":2}},
+            "counts":{"requests":1,"retries":2,"bytes":3,"rows":4,"duplicates":5,"misfits":6,
+                "done":7,"skipped":8,"points":9,"shared":10,"shared_points":11,"derived":12,
+                "changed":13,"borne":14},
+            "page_sizes":[100],"refused":["probed"],"confirmed":true,
+            "doubtful":[{
+                "kind":"kids","child":true,
+                "failed":{
+                    "request":0,"number":1,"values":[],"carried":[],
+                    "error":{"stream":"kids","slice":"","url":"https://acme.test/b","status":null,
+                        "message":"gone"},
+                    "recurs":false
+                }
+            }]
+        },
+        "learnt":{"route":"default","slices":1,"rows":2,"requests":3,"points":4,"shared":5,
+            "shared_points":6,"derived":7,"bearer":true},
+        "changes":{"days":0.5,"rows":1,"parents":2,"derived":3},
+        "refused":{"probed":"2026-01-31T12:00:03Z"}
+    }"#;
 
-/// A stream of a run that has not ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OpenStream {
-    /// See [`crate::plan::StreamPlan::reads`].
-    pub reads: String,
-    /// See [`crate::plan::StreamPlan::writes`].
-    pub writes: String,
-    /// See [`crate::plan::StreamPlan::shape`].
-    #[serde(default)]
-    pub shape: String,
-    /// Where its rows go; `None` for a feeder.
-    pub object: Option<String>,
-    /// What the run reads of it.
-    pub reach: Reach,
-    /// By which route.
-    #[serde(default = "own_route", deserialize_with = "crate::spec::present_route")]
-    pub route: String,
-}
+    /// An open run with every field, as weir 0.1 writes it.
+    const OPEN_RUN: &str = r#"{
+        "id":"r-2","started_at":"2026-01-31T12:00:00Z","retry":false,
+        "streams":{"kids":{"reads":"r1","writes":"w1","shape":"s1","object":"kids",
+            "reach":{"since":5},"route":"default"}},
+        "planned":{"requests":1,"points":2,"assumed":true,"requests_range":[1,3],
+            "points_range":[2,4]},
+        "counted":[{"streams":["kids"],"records":50}]
+    }"#;
 
 fn own_route() -> String {
     OWN.to_owned()
@@ -275,187 +310,39 @@ impl StreamState {
         Change::set(format!("{STREAM}{name}"), serde_json::to_value(self).unwrap_or(Value::Null))
     }
 
-    /// The changes that forget it.
-    pub fn forgotten(name: &str) -> impl Iterator<Item = Change> {
-        [Change::forget(format!("{STREAM}{name}"))].into_iter().chain(versions::forgotten(name))
+    #[test]
+    fn a_state_of_version_1_is_read_and_written_back_equal() {
+        let parse = |text: &str| serde_json::from_str::<Value>(&compact(text)).unwrap();
+        let entries = Entries::from([
+            ("stream/kids".to_owned(), parse(STREAM_STATE)),
+            ("run".to_owned(), parse(OPEN_RUN)),
+        ]);
+        let saved = SavedState::read(entries).unwrap();
+        let stream = saved.streams["kids"].change("kids");
+        assert_eq!(stream.key, "stream/kids");
+        assert_eq!(stream.value.unwrap().to_string(), compact(STREAM_STATE));
+        let run = saved.run.unwrap().change();
+        assert_eq!(run.value.unwrap().to_string(), compact(OPEN_RUN));
+        for (name, value) in [
+            ("complete", Completeness::Complete),
+            ("bounded", Completeness::ChangesOnly),
+            ("partial", Completeness::Incomplete),
+            ("interrupted", Completeness::Interrupted),
+            ("failed", Completeness::Failed),
+        ] {
+            assert_eq!(serde_json::to_value(value).unwrap(), name);
+        }
     }
 
-    /// Whether what is remembered of its rows is about rows that are read and written alike.
-    pub(crate) fn holds_for(&self, plan: &StreamPlan) -> bool {
-        (&self.reads, &self.writes, &self.shape) == (&plan.reads, &plan.writes, &plan.shape)
+    #[test]
+    fn a_state_of_a_newer_version_is_an_error_unless_it_is_reset() {
+        let entries = |version: u64| Entries::from([(VERSION.to_owned(), Value::from(version))]);
+        assert!(SavedState::read(Entries::new()).is_ok(), "no version means version 1");
+        assert!(SavedState::read(entries(CURRENT_VERSION)).is_ok());
+        let error = SavedState::read(entries(CURRENT_VERSION + 1)).unwrap_err();
+        assert!(error.to_string().contains("written by a newer weir (version 2)"), "{error}");
+        assert!(error.hint().unwrap().contains("weir sync reset"));
+        let (_, changes) = SavedState::read_leniently(entries(CURRENT_VERSION + 1));
+        assert_eq!(changes, [Change::forget(VERSION)]);
     }
-
-    /// Days in which what changed since a value of the cursor did change: since the last run began, where
-    /// that is later.
-    pub(crate) fn days_since(&self, bound: i64, now: DateTime<Utc>) -> f64 {
-        let last = self.last.as_ref().map(|last| last.started_at.unwrap_or(last.at));
-        let last = last.map_or(i64::MIN, |at| at.timestamp_micros());
-        let micros = now.timestamp_micros().saturating_sub(bound.max(last));
-        std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
-            / 86_400.0
-    }
-
-    /// Records that are expected to have changed since a value of the cursor, by what the last run that asked
-    /// for changes found; `None` before any.
-    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    pub(crate) fn expected_changes(&self, bound: i64, now: DateTime<Utc>) -> Option<f64> {
-        let last = self.changes.filter(|last| last.days > 0.0)?;
-        Some(last.rows as f64 * self.days_since(bound, now) / last.days)
-    }
-
-    /// How it ended in a run, if it has.
-    pub fn ended_in(&self, run_id: &str) -> Option<&LastRun> {
-        self.last.as_ref().filter(|last| last.run_id == run_id && self.open.is_none())
-    }
-}
-
-/// How a stream ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LastRun {
-    /// The run's id.
-    pub run_id: String,
-    /// When the stream ended.
-    pub at: DateTime<Utc>,
-    /// When the run began.
-    #[serde(default)]
-    pub started_at: Option<DateTime<Utc>>,
-    /// Its figures.
-    pub report: StreamReport,
-    /// What its children could say of its values.
-    pub supply: Supply,
-}
-
-impl LastRun {
-    /// Whether its rows are in the target, or it has fed its children.
-    pub fn is_done(&self) -> bool {
-        !matches!(self.report.status, StreamStatus::Failed | StreamStatus::Interrupted)
-    }
-}
-
-/// What can be said of a queue once all its values are consumed; the worse comes later.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Supply {
-    /// All feeders listed everything.
-    #[default]
-    Complete,
-    /// A feeder listed what changed, as it was to.
-    Bounded,
-    /// A feeder ended early, or passed over something.
-    Partial,
-    /// A feeder was interrupted, or failed in a way that may pass.
-    Interrupted,
-    /// A feeder failed.
-    Failed,
-}
-
-/// Figures of a complete reading, from which the next one can be foretold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Learnt {
-    /// The route.
-    #[serde(deserialize_with = "crate::spec::present_route")]
-    pub route: String,
-    /// Slices.
-    pub slices: u64,
-    /// Rows.
-    pub rows: u64,
-    /// Requests, without those that were sent again.
-    pub requests: u64,
-    /// Points.
-    pub points: u64,
-    /// Requests among them that were sent for other streams too.
-    pub shared: u64,
-    /// Points of those.
-    pub shared_points: u64,
-    /// Slices whose row followed from what was known.
-    pub derived: u64,
-    /// Whether it was the one that bears the cost of the listings that it read with others.
-    pub bearer: bool,
-}
-
-/// Figures of the last run that read what changed, or the children of what changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Changes {
-    /// Days over which it looked back.
-    pub days: f64,
-    /// Records that had changed, or that the changed parents have.
-    pub rows: u64,
-    /// Parents that had changed.
-    pub parents: u64,
-    /// Those of them whose row followed from what was known.
-    pub derived: u64,
-}
-
-/// A slice that the API refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedSlice {
-    /// Number of its request among the stream's.
-    pub request: usize,
-    /// Number of the slice, where it is not about values of a queue.
-    pub number: u64,
-    /// Values of its queue.
-    pub values: Vec<String>,
-    /// What came along with them.
-    #[serde(default)]
-    pub carried: Vec<String>,
-    /// What was refused.
-    pub error: SliceError,
-    /// Whether it is of a request for changes, which the next run sends again by itself.
-    #[serde(default)]
-    pub recurs: bool,
-}
-
-/// An answer that says that something is gone, while it is not known whether any such request is answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doubt {
-    /// The kind of request.
-    pub kind: String,
-    /// Whether it was asked for because of a record of the slice, which goes on without.
-    pub child: bool,
-    /// What was asked for.
-    pub failed: FailedSlice,
-}
-
-/// What a run has done of a stream so far.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Progress {
-    /// The run's id.
-    pub run_id: String,
-    /// What it reads.
-    pub reach: Reach,
-    /// Rows that the target has staged.
-    pub staged: u64,
-    /// Whether all is read, and the rows may be visible already.
-    pub publishing: bool,
-    /// Per request the slices that are done.
-    pub finished: Vec<Spans>,
-    /// Slices that are under way.
-    pub open: Vec<OpenSlice>,
-    /// Greatest value of the cursor seen.
-    pub newest: Option<i64>,
-    /// Greatest value of the parents' cursor seen.
-    pub newest_parent: Option<i64>,
-    /// Numbers of slices whose staged rows do not count.
-    pub void: Vec<i64>,
-    /// Slices that were refused.
-    pub failed: Vec<FailedSlice>,
-    /// What says that rows are missing.
-    pub gaps: Vec<String>,
-    /// What was dropped, replaced, cut or assumed.
-    pub notices: Vec<Notice>,
-    /// How the values of columns fared.
-    pub columns: BTreeMap<String, ColumnReport>,
-    /// The figures.
-    pub counts: Counts,
-    /// Per request the page size asked for now.
-    pub page_sizes: Vec<u32>,
-    /// Routes that the API refused.
-    pub refused: Vec<String>,
-    /// Whether rows that did not come were asked for before they counted as gone.
-    pub confirmed: bool,
-    /// What seems to be gone.
-    pub doubtful: Vec<Doubt>,
 }

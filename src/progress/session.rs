@@ -1,22 +1,22 @@
-//! The store of a run that is saved, and the lock that gives the right to save.
+//! The state store of a run, and its lock.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::state::{Lock, Store};
 
-/// Where a run saves what it has done.
+/// The state store of a run, and its lock.
 #[derive(Clone)]
-pub struct Durable {
+pub struct StateSession {
     /// The store.
     pub store: Arc<dyn Store>,
-    /// The right to save.
+    /// The lock that permits saving.
     pub lock: Arc<dyn Lock>,
-    /// Whether the store is the target's own, so that rows and state are saved in one step.
-    pub at_home: bool,
+    /// Whether the store is in the target, so that rows and state are saved atomically.
+    pub in_target: bool,
 }
 
-impl Durable {
+impl StateSession {
     pub(crate) fn check(&self) -> Result<()> {
         if self.lock.is_held() {
             return Ok(());

@@ -1,45 +1,45 @@
-//! Parts of a stream's progress, as they are saved: slices that are under way, and figures.
+//! The saved state of slices in progress.
 
 use serde::{Deserialize, Serialize};
 
 use crate::http::pagination::Position;
 
-/// A slice that is under way.
+/// A slice in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenSlice {
-    /// Number of its request.
+    /// Number of the slice's request.
     pub request: usize,
-    /// Its first number: a position in its queue, or its own.
+    /// First position in the queue, or the slice's own number.
     pub from: u64,
-    /// The number after its last.
+    /// Position after the last one.
     pub to: u64,
-    /// Number of its value, where it is not about values of a queue.
+    /// Number of the slice's value, for slices without a queue.
     pub number: u64,
-    /// Times it was begun anew.
+    /// Number of restarts of the slice.
     pub attempt: u32,
-    /// Values of its queue.
+    /// Values of the queue.
     pub items: Vec<OpenItem>,
-    /// Its listings that have not ended; the last one goes on first.
+    /// Unfinished listings. The last one is resumed first.
     pub listings: Vec<OpenListing>,
 }
 
-/// A value of a queue, its version, and what came along with it.
+/// A value of a queue, its version, and its payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenItem(pub String, pub Option<i64>, #[serde(default)] pub String);
 
-/// A listing that has not ended.
+/// An unfinished listing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenListing {
-    /// Level below the slice's own listing.
+    /// Depth below the slice's own listing, which has depth 0.
     pub depth: u32,
-    /// What leads to it from the slice, if it is not the slice's own.
+    /// Values that lead to it from the slice's own listing.
     pub with: Vec<String>,
-    /// Its next page.
+    /// Position of the next page.
     pub at: Position,
-    /// Of a chunk of values, which it is about; `None`: all.
+    /// The part of a chunk of values that it covers; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<(usize, usize)>,
-    /// Records in all, as its last page has told.
+    /// Total number of records, as stated by the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
 }

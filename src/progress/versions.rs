@@ -1,34 +1,34 @@
-//! Versions of parents whose children a stream has, so that only those of changed parents are asked for;
-//! and how the stream's own records looked, so that only the rows of changed ones are.
+//! Saved versions: those of the parents whose children a stream has read, so that it reads only the children of
+//! changed parents; and the fingerprints of its own records, so that it fetches only changed ones.
 
 use std::{collections::HashSet, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::Value;
 
-use crate::progress::item::Item;
+use crate::progress::item::QueueItem;
 use crate::progress::row_keys::hash_text;
 use crate::state::{Change, Entries};
 
-/// Most parents that are remembered of a stream, 8 bytes each. With more, a parent that comes back
-/// with an old version is not noticed.
+/// Maximum number of saved versions per stream, 8 bytes each. With more, a parent that reappears with an old
+/// version is not detected.
 const MAX_PARENTS: usize = 1 << 20;
 
-/// What is remembered of a stream.
+/// The kinds of versions that are saved of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum About {
-    /// Its parents, each with its version, when their children were read.
+pub(crate) enum VersionKind {
+    /// Versions of the parents whose children were read.
     Parents,
-    /// Its records, each with how it looked, when the last complete reading wrote or kept their rows.
-    Looks,
-    /// Those of which other runs have written the rows since.
-    Touched,
+    /// Fingerprints of the stream's records, as of the last full read.
+    Fingerprints,
+    /// Records whose rows later runs have written.
+    Overwritten,
 }
 
-impl About {
-    const ALL: [Self; 3] = [Self::Parents, Self::Looks, Self::Touched];
+impl VersionKind {
+    const ALL: [Self; 3] = [Self::Parents, Self::Fingerprints, Self::Overwritten];
 
-    /// The change that forgets it.
+    /// The change that removes the saved versions.
     pub(crate) fn forgotten(self, stream: &str) -> Change {
         Change::forget(self.key(stream))
     }
@@ -36,80 +36,79 @@ impl About {
     fn key(self, stream: &str) -> String {
         let about = match self {
             Self::Parents => "parents",
-            Self::Looks => "looks",
-            Self::Touched => "touched",
+            Self::Fingerprints => "looks",
+            Self::Overwritten => "touched",
         };
         format!("{about}/{stream}")
     }
 }
 
-/// Parents as they were when earlier runs read their children: hashes of value and version. `None`:
-/// there were too many to remember.
+/// Versions that earlier runs saved: hashes of value and version. `None`: there were too many to save.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known(Option<Arc<HashSet<u64>>>);
+pub(crate) struct KnownVersions(Option<Arc<HashSet<u64>>>);
 
-impl Known {
-    /// Whether a parent has appeared since records of others were read.
-    pub(crate) fn lacks(&self, item: &Item) -> bool {
+impl KnownVersions {
+    /// Whether a parent is new since the versions of others were saved.
+    pub(crate) fn lacks(&self, item: &QueueItem) -> bool {
         let any = self.0.as_ref().is_some_and(|known| !known.is_empty());
         any && self.contains(0, &met(item)) == Some(false)
     }
 
-    /// Whether the children of a parent, as it is now, were read; `None` when that is not known.
-    pub(crate) fn contains(&self, request: usize, item: &Item) -> Option<bool> {
+    /// Whether the children of this version of a parent were read; `None` if that is unknown.
+    pub(crate) fn contains(&self, request: usize, item: &QueueItem) -> Option<bool> {
         let known = self.0.as_ref()?;
         Some(hash(request, item).is_some_and(|hash| known.contains(&hash)))
     }
 }
 
-/// Records as they looked when their rows were written.
+/// Fingerprints of records, as of when their rows were written.
 #[derive(Clone, Debug)]
-pub(crate) struct KnownLooks {
-    looks: Known,
-    touched: Known,
+pub(crate) struct KnownFingerprints {
+    looks: KnownVersions,
+    touched: KnownVersions,
 }
 
-impl KnownLooks {
-    /// What is remembered of a stream, when that holds.
+impl KnownFingerprints {
+    /// The saved fingerprints of a stream.
     pub(crate) fn restored(stream: &str, entries: &Entries) -> Self {
-        let known = |about| Read::restored((about, stream), entries, false).known();
-        Self { looks: known(About::Looks), touched: known(About::Touched) }
+        let known = |kind| VersionLog::restored(kind, stream, entries, false).known();
+        Self { looks: known(VersionKind::Fingerprints), touched: known(VersionKind::Overwritten) }
     }
 
-    /// Whether a record looks as it did when its row was written last.
-    pub(crate) fn is_same(&self, item: &Item) -> bool {
+    /// Whether the fingerprint of a record is unchanged since its row was written.
+    pub(crate) fn is_same(&self, item: &QueueItem) -> bool {
         self.looks.contains(0, item) == Some(true)
             && self.touched.contains(0, &touched(item)) == Some(false)
     }
 }
 
-/// A record, however it looks.
-pub(crate) fn touched(item: &Item) -> Item {
-    Item { stamp: Some(0), ..item.clone() }
+/// A record regardless of its fingerprint.
+pub(crate) fn touched(item: &QueueItem) -> QueueItem {
+    QueueItem { stamp: Some(0), ..item.clone() }
 }
 
-/// A parent with what it carries, whatever its version.
-pub(crate) fn met(item: &Item) -> Item {
+/// A parent with its payload, regardless of its version.
+pub(crate) fn met(item: &QueueItem) -> QueueItem {
     let value = format!("{} {}", item.value, item.carried).into();
-    Item { value, stamp: Some(0), carried: "".into() }
+    QueueItem { value, stamp: Some(0), carried: "".into() }
 }
 
-/// The parents whose children this run has read, or need not read.
+/// The versions that this run has read, to be saved.
 #[derive(Debug, Default)]
-pub(crate) struct Read {
+pub(crate) struct VersionLog {
     /// Key in the store.
     key: String,
     hashes: Vec<u64>,
-    /// How many of them are in the store.
+    /// Number of hashes in the store.
     saved: usize,
-    /// Parts in the store.
+    /// Number of parts in the store.
     parts: usize,
-    known: Known,
+    known: KnownVersions,
 }
 
-fn hash(request: usize, item: &Item) -> Option<u64> {
+fn hash(request: usize, item: &QueueItem) -> Option<u64> {
     let text = format!("{request} {} {} {}", item.stamp?, item.value, item.carried);
-    // Half of the hash: two of a million parents share it once in forty million runs.
+    // Half of the hash. For a million parents, the probability of a collision is 1 in 40 million.
     u64::try_from(hash_text(&text) >> 64).ok()
 }
 
@@ -124,7 +123,7 @@ fn read(value: &Value) -> Option<Vec<u64>> {
     rest.is_empty().then(|| hashes.iter().map(|hash| u64::from_le_bytes(*hash)).collect())
 }
 
-/// Keys of the parts that a run which has not ended has saved below a key.
+/// The parts that an open run has saved below a key.
 fn parts_of<'entries>(
     key: &str,
     entries: &'entries Entries,
@@ -134,38 +133,39 @@ fn parts_of<'entries>(
     from.take_while(move |(key, _)| key.starts_with(&prefix))
 }
 
-/// Keys of all parts that a run which has not ended has saved of a stream.
+/// Keys of all parts that an open run has saved of a stream.
 pub(crate) fn parts<'entries>(
     stream: &str,
     entries: &'entries Entries,
 ) -> impl Iterator<Item = &'entries String> + use<'entries> {
-    let keys = About::ALL.map(|about| about.key(stream));
+    let keys = VersionKind::ALL.map(|about| about.key(stream));
     keys.into_iter().flat_map(|key| parts_of(&key, entries)).map(|(key, _)| key)
 }
 
-/// Records of a stream whose looks are known.
+/// Number of saved fingerprints of a stream.
 pub(crate) fn looks(stream: &str, entries: &Entries) -> u64 {
-    let written = entries.get(&About::Looks.key(stream)).and_then(Value::as_str);
+    let written = entries.get(&VersionKind::Fingerprints.key(stream)).and_then(Value::as_str);
     let length = base64::decoded_len_estimate(written.unwrap_or_default().len());
     u64::try_from(length / 8).unwrap_or(u64::MAX)
 }
 
-/// The changes that forget all that is remembered of a stream.
+/// The changes that remove all saved versions of a stream.
 pub(crate) fn forgotten(stream: &str) -> [Change; 3] {
-    About::ALL.map(|about| about.forgotten(stream))
+    VersionKind::ALL.map(|about| about.forgotten(stream))
 }
 
-impl Read {
-    /// What is remembered of a stream; with what its run has read so far, when it goes on.
+impl VersionLog {
+    /// The saved versions of a stream. `going_on`: with those that the resumed run has read so far.
     pub(crate) fn restored(
-        (about, stream): (About, &str),
+        kind: VersionKind,
+        stream: &str,
         entries: &Entries,
         going_on: bool,
     ) -> Self {
-        let key = about.key(stream);
-        let known = Known(match entries.get(&key) {
+        let key = kind.key(stream);
+        let known = KnownVersions(match entries.get(&key) {
             Some(Value::Null) => None,
-            // Of whom nothing is known, the children are asked for.
+            // The children of an unknown parent are read.
             base => Some(Arc::new(base.and_then(read).into_iter().flatten().collect())),
         });
         let mut all = Self { key, known, ..Self::default() };
@@ -177,13 +177,13 @@ impl Read {
         all
     }
 
-    /// What earlier runs knew.
-    pub(crate) fn known(&self) -> Known {
+    /// The versions that earlier runs saved.
+    pub(crate) fn known(&self) -> KnownVersions {
         self.known.clone()
     }
 
-    /// Takes note of a parent.
-    pub(crate) fn note(&mut self, request: usize, item: &Item) {
+    /// Adds the version of a parent.
+    pub(crate) fn note(&mut self, request: usize, item: &QueueItem) {
         if self.hashes.len() <= MAX_PARENTS
             && let Some(hash) = hash(request, item)
         {
@@ -191,7 +191,7 @@ impl Read {
         }
     }
 
-    /// What the store lacks, to be saved with the progress of the same moment.
+    /// The versions that the store lacks. Save them with the progress of the same moment.
     pub(crate) fn unsaved(&mut self) -> Option<Change> {
         let new = self.hashes.get(self.saved..).filter(|new| !new.is_empty())?;
         let change = Change::set(format!("{}/{:06}", self.key, self.parts), written(new));
@@ -203,13 +203,13 @@ impl Read {
         (0..self.parts).map(|number| Change::forget(format!("{}/{number:06}", self.key)))
     }
 
-    /// Nothing is remembered from now on.
+    /// The changes that remove all versions of this kind.
     pub(crate) fn forgotten(&self) -> Vec<Change> {
         self.parts().chain([Change::forget(&self.key)]).collect()
     }
 
-    /// What is remembered from now on: these parents, and unless `all` of them were there to be read,
-    /// those that were known before.
+    /// The changes at the end of a run: save the versions that it read, and keep the earlier ones unless the run
+    /// received `all` parents.
     pub(crate) fn settled(&self, all: bool) -> Vec<Change> {
         let mut changes: Vec<Change> = self.parts().collect();
         if self.known.0.is_none() && !all {
@@ -236,8 +236,8 @@ impl Read {
 mod tests {
     use super::*;
 
-    fn item(value: &str, stamp: i64) -> Item {
-        Item { value: value.into(), stamp: Some(stamp), carried: "".into() }
+    fn item(value: &str, stamp: i64) -> QueueItem {
+        QueueItem { value: value.into(), stamp: Some(stamp), carried: "".into() }
     }
 
     fn apply(entries: &mut Entries, changes: impl IntoIterator<Item = Change>) {
@@ -252,51 +252,51 @@ mod tests {
     #[test]
     fn parents_are_known_by_their_version_and_forgotten_when_they_are_gone() {
         let mut entries = Entries::new();
-        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         assert_eq!(read.known().contains(0, &item("1", 5)), Some(false));
         read.note(0, &item("1", 5));
         apply(&mut entries, read.unsaved());
         assert!(read.unsaved().is_none());
-        // The process dies, and another one goes on.
-        let mut read = Read::restored((About::Parents, "labels"), &entries, true);
+        // The process is killed, and another one resumes the run.
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, true);
         read.note(0, &item("2", 5));
         apply(&mut entries, read.unsaved());
         assert_eq!(entries.len(), 2);
         apply(&mut entries, read.settled(true));
         assert_eq!(entries.len(), 1);
-        let read = Read::restored((About::Parents, "labels"), &entries, false);
-        let known = |read: &Read, value, stamp| read.known().contains(0, &item(value, stamp));
+        let read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
+        let known = |read: &VersionLog, value, stamp| read.known().contains(0, &item(value, stamp));
         assert_eq!(known(&read, "1", 5), Some(true));
         assert_eq!(known(&read, "2", 5), Some(true));
         assert_eq!(known(&read, "2", 6), Some(false));
         assert!(read.settled(false).is_empty());
-        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         read.note(0, &item("2", 6));
         apply(&mut entries, read.settled(true));
-        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         assert_eq!(known(&read, "1", 5), Some(false));
         assert_eq!(known(&read, "2", 6), Some(true));
-        // All are gone; one comes back as it was.
-        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        // All parents are deleted; one reappears unchanged.
+        let read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         apply(&mut entries, read.settled(true));
-        let read = Read::restored((About::Parents, "labels"), &entries, false);
+        let read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         assert_eq!(known(&read, "2", 6), Some(false));
     }
 
     #[test]
     fn too_many_parents_are_told_by_their_time_alone() {
         let mut entries = Entries::new();
-        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         for number in 0..=i64::try_from(MAX_PARENTS).unwrap() {
             read.note(0, &item("1", number));
         }
         apply(&mut entries, read.settled(true));
-        let mut read = Read::restored((About::Parents, "labels"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "labels", &entries, false);
         assert_eq!(read.known().contains(0, &item("1", 5)), None);
         read.note(0, &item("1", 5));
         apply(&mut entries, read.settled(false));
         assert_eq!(
-            Read::restored((About::Parents, "labels"), &entries, false)
+            VersionLog::restored(VersionKind::Parents, "labels", &entries, false)
                 .known()
                 .contains(0, &item("2", 5)),
             None

@@ -1,150 +1,155 @@
-//! The account of one connection: a pure function of what it was, a visit, and the time.
+//! The account of one connection. Its next state is a pure function of the previous state and an update.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::quota::terms::{Budget, Terms};
+use crate::quota::terms::{BudgetLimit, Terms};
 
-/// When an account is looked at, and the length of its windows.
+/// The time of a query, and the length of the windows.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct LedgerQuery {
     /// Length of a window.
     pub window: TimeDelta,
-    /// The time.
+    /// The current time.
     pub now: DateTime<Utc>,
 }
 
-/// Time after its last visit for which a process may have requests under way. What it held then counts
-/// in the next window too.
-const LINGERS: TimeDelta = TimeDelta::minutes(10);
-/// Processes that are told apart; of more, the oldest are added up.
+/// Time after a process's last update for which its requests may still be in flight. The points that it had
+/// reserved then count in the next window too.
+const IN_FLIGHT_GRACE: TimeDelta = TimeDelta::minutes(10);
+/// Maximum number of processes that an account lists. The oldest ones are merged into a sum.
 const PROCESSES: usize = 64;
 
-/// What is known of a connection's quota in a window.
+/// The use of a connection's quota in one window. Stored as JSON in the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Account {
     /// Start of the window.
     pub start: DateTime<Utc>,
-    /// Those who spend points.
-    pub processes: BTreeMap<String, Spender>,
-    /// Points that processes have spent that are gone.
+    /// The processes that spend points, by name.
+    pub processes: BTreeMap<String, ProcessUsage>,
+    /// Points spent by processes that are no longer listed.
     pub spent: u64,
-    /// Points that others have spent at least, by the server's word.
-    pub others: u64,
-    /// Points in a window, where the server has said another number than the terms.
+    /// Minimum number of points that other programs have spent, computed from the server's headers.
+    #[serde(rename = "others")]
+    pub external_spend: u64,
+    /// Points per window as reported by the server; `None`: as declared in the spec.
     pub limit: Option<u64>,
     /// No request may be sent before this time.
-    pub hold: Option<DateTime<Utc>>,
+    #[serde(rename = "hold")]
+    pub not_before: Option<DateTime<Utc>>,
 }
 
-/// A process that spends points.
+/// The points of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spender {
-    /// Points that it has spent in the window, when it visited last.
+pub struct ProcessUsage {
+    /// Points spent in the window, as of its last update.
     pub spent: u64,
-    /// Points that it may have spent since.
-    pub holds: u64,
-    /// When that was.
-    pub seen: DateTime<Utc>,
+    /// Points that it may have spent since then.
+    #[serde(rename = "holds")]
+    pub reserved: u64,
+    /// Time of its last update.
+    #[serde(rename = "seen")]
+    pub last_update: DateTime<Utc>,
 }
 
-/// What a process tells and wants.
+/// What a process reports to the ledger, and the points that it requests.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Visit {
+pub struct LedgerUpdate {
     /// Name of the process.
     pub process: String,
-    /// The terms that hold for it.
+    /// The process's terms of the quota.
     pub terms: Terms,
-    /// The time.
+    /// The current time.
     pub now: DateTime<Utc>,
-    /// Start of the window of which it tells.
+    /// Start of the window to which the report refers.
     pub window: DateTime<Utc>,
-    /// Points of requests that were answered in the window.
+    /// Points of the requests answered in the window.
     pub spent: u64,
-    /// Points of requests that are under way, at most, in whichever window they were sent.
-    pub under_way: u64,
-    /// Points that it holds for requests that were not sent yet.
-    pub kept: u64,
-    /// Points that it cannot do without; none of them is granted without the others.
+    /// Upper bound of the points of requests in flight, regardless of the window in which they were sent.
+    pub in_flight: u64,
+    /// Points that the process holds for requests that it has not sent yet.
+    pub available: u64,
+    /// Minimum number of points that the process requests. The ledger grants all of them or none.
     pub need: u64,
-    /// Points that it would like to have, at least as many.
+    /// Number of points that the process prefers; at least `need`.
     pub want: u64,
-    /// What the server has said.
-    pub told: Told,
+    /// What the server reported.
+    pub reported: ServerLimits,
     /// No request of the connection may be sent before this time.
-    pub hold: Option<DateTime<Utc>>,
-    /// Whether this is its last visit.
-    pub leaves: bool,
+    pub not_before: Option<DateTime<Utc>>,
+    /// Whether this is the process's last update.
+    pub is_last: bool,
 }
 
-/// What a server has said of its quota in a window.
+/// What a server reported about its quota in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Points in a window.
+pub struct ServerLimits {
+    /// Points per window.
     pub limit: Option<u64>,
-    /// Points that were spent by whomever.
+    /// Points spent by all clients.
     pub spent: Option<u64>,
 }
 
-/// What a process learns of an account.
+/// The ledger's reply to an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct LedgerReply {
     /// Start of the window.
     pub start: DateTime<Utc>,
-    /// Its end.
+    /// End of the window.
     pub end: DateTime<Utc>,
-    /// Points that are granted now.
+    /// Points granted by this reply.
     pub granted: u64,
-    /// Points that may be spent in the window under the visitor's terms.
+    /// Points per window that the process's terms allow.
     pub budget: u64,
-    /// Points that are taken or were spent by others.
+    /// Points that all processes have spent or reserved, and that other programs have spent.
     pub spent: u64,
-    /// Of these, points that other processes hold, and may give back.
+    /// Of these, points that other processes have reserved and may release.
     pub held: u64,
     /// No request may be sent before this time.
-    pub hold: Option<DateTime<Utc>>,
+    pub not_before: Option<DateTime<Utc>>,
 }
 
-/// What is known of a quota in the present window, for somebody who spends nothing of it.
+/// The use of a quota in the current window, for a reader that spends no points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {
-    /// Points that processes have spent or hold.
+    /// Points that processes have spent or reserved.
     pub taken: u64,
-    /// Points that others have spent at least, by the server's word.
-    pub others: u64,
-    /// Points in a window, where the server has said another number than the terms.
+    /// Minimum number of points that other programs have spent, computed from the server's headers.
+    pub external_spend: u64,
+    /// Points per window as reported by the server; `None`: as declared in the spec.
     pub limit: Option<u64>,
-    /// The window's end.
+    /// End of the window.
     pub end: DateTime<Utc>,
     /// No request may be sent before this time.
-    pub hold: Option<DateTime<Utc>>,
+    pub not_before: Option<DateTime<Utc>>,
 }
 
 impl Balance {
-    /// What is true of this and the other.
+    /// The stricter combination of two balances of the same quota.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self {
             taken: self.taken.max(other.taken),
-            others: self.others.max(other.others),
+            external_spend: self.external_spend.max(other.external_spend),
             limit: self.limit.into_iter().chain(other.limit).min(),
             end: self.end.max(other.end),
-            hold: self.hold.max(other.hold),
+            not_before: self.not_before.max(other.not_before),
         }
     }
 
     /// Points that may still be spent in the window under these terms.
     pub fn left(&self, terms: &Terms) -> u64 {
         let limit = self.limit.unwrap_or(terms.per_window);
-        room((terms.budget.of(limit), limit), (self.taken, self.others))
+        let used = Used { taken: self.taken, external: self.external_spend };
+        used.left(terms.budget.of(limit), limit)
     }
 }
 
-impl Visit {
-    /// One that has nothing to tell.
+impl LedgerUpdate {
+    /// An update that reports and requests nothing.
     pub fn new(process: &str, terms: Terms, now: DateTime<Utc>) -> Self {
         Self {
             process: process.to_owned(),
@@ -152,19 +157,19 @@ impl Visit {
             now,
             window: start_of(terms.window, now),
             spent: 0,
-            under_way: 0,
-            kept: 0,
+            in_flight: 0,
+            available: 0,
             need: 0,
             want: 0,
-            told: Told::default(),
-            hold: None,
-            leaves: false,
+            reported: ServerLimits::default(),
+            not_before: None,
+            is_last: false,
         }
     }
 }
 
-impl Standing {
-    /// What is true of this and the other.
+impl LedgerReply {
+    /// The stricter combination of two ledgers' replies.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self {
@@ -174,120 +179,140 @@ impl Standing {
             budget: self.budget.min(other.budget),
             spent: self.spent.max(other.spent),
             held: self.held.max(other.held),
-            hold: self.hold.max(other.hold),
+            not_before: self.not_before.max(other.not_before),
         }
     }
 }
 
 impl Account {
-    /// Does what a visit asks for.
-    pub fn visit(&mut self, visit: &Visit) -> Standing {
-        let Terms { per_window, window, budget, max_wait } = visit.terms;
-        self.turn(window, visit.now);
-        let same = visit.window == self.start;
-        let kept = if same { visit.kept } else { 0 };
-        let spent = if same { visit.spent } else { 0 };
-        let spender = Spender { spent, holds: visit.under_way + kept, seen: visit.now };
-        self.processes.insert(visit.process.clone(), spender);
-        self.limit = visit.told.limit.or(self.limit);
+    /// Applies an update, and grants the points that it requests if they are left.
+    pub fn exchange(&mut self, update: &LedgerUpdate) -> LedgerReply {
+        let Terms { per_window, window, budget, max_wait } = update.terms;
+        self.roll_window(window, update.now);
+        let same = update.window == self.start;
+        let available = if same { update.available } else { 0 };
+        let spent = if same { update.spent } else { 0 };
+        let reserved = update.in_flight + available;
+        let usage = ProcessUsage { spent, reserved, last_update: update.now };
+        self.processes.insert(update.process.clone(), usage);
+        self.limit = update.reported.limit.or(self.limit);
         let limit = self.limit.unwrap_or(per_window);
-        if let Some(told) = visit.told.spent.filter(|_| same) {
-            // No more than this of the server's sum can be ours: the rest is of others.
-            self.others = self.others.max(told.saturating_sub(self.taken() - kept));
+        if let Some(reported) = update.reported.spent.filter(|_| same) {
+            // weir's processes have spent at most `taken - available` of the reported sum; other programs
+            // have spent the rest.
+            let external = reported.saturating_sub(self.taken() - available);
+            self.external_spend = self.external_spend.max(external);
         }
-        // What an earlier version or a wrong clock has stored is bounded too.
-        let longest = visit.now.checked_add_signed(max_wait).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        let own = visit.hold.map(|hold| hold.min(longest));
-        let hour = visit.now.checked_add_signed(window).unwrap_or(longest).max(longest);
-        let stored = self.hold.map(|hold| hold.min(hour));
-        self.hold = stored.max(own).filter(|hold| *hold > visit.now);
+        // The bound also applies to a stored time, which an older version or a wrong clock may have set.
+        let longest = update.now.checked_add_signed(max_wait).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let own = update.not_before.map(|time| time.min(longest));
+        let hour = update.now.checked_add_signed(window).unwrap_or(longest).max(longest);
+        let stored = self.not_before.map(|time| time.min(hour));
+        self.not_before = stored.max(own).filter(|time| *time > update.now);
         let budget = budget.of(limit);
-        let granted = if self.hold.is_some() { 0 } else { self.grant(visit, budget, limit) };
-        if let Some(spender) = self.processes.get_mut(&visit.process) {
-            spender.holds += granted;
+        let granted = if self.not_before.is_some() { 0 } else { self.grant(update, budget, limit) };
+        if let Some(usage) = self.processes.get_mut(&update.process) {
+            usage.reserved += granted;
         }
-        if visit.leaves {
-            self.forget(&visit.process);
+        if update.is_last {
+            self.forget(&update.process);
         }
         let end = self.start.checked_add_signed(window).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        let (start, spent, hold) = (self.start, self.taken() + self.others, self.hold);
-        let others = self.processes.iter().filter(|(name, _)| **name != visit.process);
-        let held = others.map(|(_, one)| one.holds).sum();
-        Standing { start, end, granted, budget, spent, held, hold }
+        let (start, spent) = (self.start, self.taken() + self.external_spend);
+        let others = self.processes.iter().filter(|(name, _)| **name != update.process);
+        let held = others.map(|(_, one)| one.reserved).sum();
+        LedgerReply { start, end, granted, budget, spent, held, not_before: self.not_before }
     }
 
-    /// Forgets until when requests are held back, and what the server has said of the quota. What processes
-    /// have spent stays.
+    /// Clears the time before which no request may be sent, and what the server reported. The points that
+    /// processes have spent stay counted.
     pub fn lift(&mut self) {
-        (self.hold, self.limit, self.others) = (None, None, 0);
+        (self.not_before, self.limit, self.external_spend) = (None, None, 0);
     }
 
-    /// What there is in the window of this time, nobody having visited.
-    pub fn look(&self, Look { window, now }: Look) -> Balance {
+    /// The balance of the window at a time. Changes nothing.
+    pub fn peek(&self, LedgerQuery { window, now }: LedgerQuery) -> Balance {
         let mut then = self.clone();
-        then.turn(window, now);
+        then.roll_window(window, now);
         let end = then.start.checked_add_signed(window).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        let (taken, others, limit) = (then.taken(), then.others, then.limit);
-        Balance { taken, others, limit, end, hold: then.hold.filter(|hold| *hold > now) }
+        Balance {
+            taken: then.taken(),
+            external_spend: then.external_spend,
+            limit: then.limit,
+            end,
+            not_before: then.not_before.filter(|time| *time > now),
+        }
     }
 
     /// Points that processes have spent or may have spent.
     fn taken(&self) -> u64 {
-        let each = self.processes.values().map(|one| one.spent + one.holds);
+        let each = self.processes.values().map(|one| one.spent + one.reserved);
         self.spent + each.sum::<u64>()
     }
 
-    /// All that is wanted, else what is needed, else nothing.
-    fn grant(&self, visit: &Visit, budget: u64, limit: u64) -> u64 {
-        let taken = self.taken();
-        let room = room((budget, limit), (taken, self.others));
-        // A need beyond the budget is met when nothing else was: it would never be otherwise.
-        let need = visit.need.min(budget);
-        [visit.want.max(need), need].into_iter().find(|points| *points <= room).unwrap_or(0)
+    /// The points that an update prefers if they are left, otherwise those that it needs, otherwise 0.
+    fn grant(&self, update: &LedgerUpdate, budget: u64, limit: u64) -> u64 {
+        let used = Used { taken: self.taken(), external: self.external_spend };
+        let left = used.left(budget, limit);
+        // A need beyond the budget is granted while the budget is untouched: it would never be granted
+        // otherwise.
+        let need = update.need.min(budget);
+        [update.want.max(need), need].into_iter().find(|points| *points <= left).unwrap_or(0)
     }
 
-    /// Begins the window of this time, if it is a later one. What processes hold may be counted in it by
-    /// the server, since requests are under way. A window that lies far ahead was begun by a clock that
-    /// was wrong.
-    fn turn(&mut self, window: TimeDelta, now: DateTime<Utc>) {
+    /// Starts the window of `now` if it is later. Points reserved by processes stay reserved, because the
+    /// server may count their requests in the new window. A window far in the future is dropped: the clock
+    /// that started it was wrong.
+    fn roll_window(&mut self, window: TimeDelta, now: DateTime<Utc>) {
         let start = start_of(window, now);
         let wrong = start.checked_add_signed(window).is_some_and(|next| self.start > next);
         if wrong {
             *self = Self { limit: self.limit, ..Self::default() };
         }
         if start > self.start {
-            (self.start, self.spent, self.others) = (start, 0, 0);
-            self.processes.retain(|_, one| start - one.seen < LINGERS);
+            (self.start, self.spent, self.external_spend) = (start, 0, 0);
+            self.processes.retain(|_, one| start - one.last_update < IN_FLIGHT_GRACE);
             self.processes.values_mut().for_each(|one| one.spent = 0);
         }
         while self.processes.len() >= PROCESSES {
-            let oldest = self.processes.iter().min_by_key(|(_, one)| one.seen);
+            let oldest = self.processes.iter().min_by_key(|(_, one)| one.last_update);
             let Some(oldest) = oldest.map(|(name, _)| name.clone()) else { break };
             self.forget(&oldest);
         }
     }
 
     fn forget(&mut self, process: &str) {
-        let gone = self.processes.remove(process);
-        self.spent += gone.map_or(0, |one| one.spent + one.holds);
+        let removed = self.processes.remove(process);
+        self.spent += removed.map_or(0, |one| one.spent + one.reserved);
     }
 }
 
-/// What is left of a budget of a limit; what others spend is no part of the budget.
-fn room((budget, limit): (u64, u64), (taken, others): (u64, u64)) -> u64 {
-    budget.saturating_sub(taken).min(limit.saturating_sub(others.saturating_add(taken)))
+/// The points of a window that are used.
+struct Used {
+    /// Points that weir's processes have spent or reserved.
+    taken: u64,
+    /// Points that other programs have spent.
+    external: u64,
 }
 
-/// Start of the window in which a time lies.
+impl Used {
+    /// Points left of a budget and of the limit. Spending by other programs counts against the limit only.
+    fn left(&self, budget: u64, limit: u64) -> u64 {
+        let all = self.external.saturating_add(self.taken);
+        budget.saturating_sub(self.taken).min(limit.saturating_sub(all))
+    }
+}
+
+/// Start of the window that contains a time.
 pub fn start_of(window: TimeDelta, now: DateTime<Utc>) -> DateTime<Utc> {
     now.duration_trunc(window).unwrap_or(now)
 }
 
 impl Terms {
-    /// Terms of which all may be spent.
+    /// Terms with an hourly quota and no smaller budget.
     pub fn hourly(per_window: u64) -> Self {
         let hour = TimeDelta::hours(1);
-        Self { per_window, window: hour, budget: Budget::default(), max_wait: hour }
+        Self { per_window, window: hour, budget: BudgetLimit::default(), max_wait: hour }
     }
 }
 
@@ -302,23 +327,23 @@ mod tests {
     const TERMS: Terms = Terms {
         per_window: 1000,
         window: TimeDelta::hours(1),
-        budget: Budget::Share(1.0),
+        budget: BudgetLimit::Share(1.0),
         max_wait: TimeDelta::hours(1),
     };
 
-    /// Ann, who has spent so many points and keeps none.
-    fn ann(spent: u64, time: &str) -> Visit {
-        Visit { spent, ..Visit::new("ann", TERMS, at(time)) }
+    /// An update of the process `ann`, which has spent some points and holds none.
+    fn ann(spent: u64, time: &str) -> LedgerUpdate {
+        LedgerUpdate { spent, ..LedgerUpdate::new("ann", TERMS, at(time)) }
     }
 
-    fn bob(need: u64, time: &str) -> Visit {
-        Visit { need, want: need, ..Visit::new("bob", TERMS, at(time)) }
+    fn bob(need: u64, time: &str) -> LedgerUpdate {
+        LedgerUpdate { need, want: need, ..LedgerUpdate::new("bob", TERMS, at(time)) }
     }
 
-    /// Somebody new takes points for good.
+    /// Another process takes points and ends.
     fn take(account: &mut Account, points: u64, time: &str) -> u64 {
-        let leaves = Visit { leaves: true, ..bob(points, time) };
-        account.visit(&leaves).granted
+        let is_last = LedgerUpdate { is_last: true, ..bob(points, time) };
+        account.exchange(&is_last).granted
     }
 
     #[test]
@@ -329,7 +354,7 @@ mod tests {
         }
         assert_eq!(take(&mut account, 251, "15:30:01"), 0);
         assert_eq!(take(&mut account, 247, "15:31:00"), 247);
-        let standing = account.visit(&ann(0, "15:59:59"));
+        let standing = account.exchange(&ann(0, "15:59:59"));
         assert_eq!((standing.spent, standing.end), (1000, at("16:00:00")));
         assert_eq!(take(&mut account, 1, "15:59:59"), 0);
         assert_eq!(take(&mut account, 1, "16:00:00"), 1);
@@ -339,13 +364,13 @@ mod tests {
     fn what_a_process_does_not_need_is_there_for_others() {
         let mut account = Account::default();
         assert_eq!(
-            account.visit(&Visit { need: 900, want: 900, ..ann(0, "15:30:00") }).granted,
+            account.exchange(&LedgerUpdate { need: 900, want: 900, ..ann(0, "15:30:00") }).granted,
             900
         );
         assert_eq!(take(&mut account, 101, "15:30:00"), 0);
-        // It has spent 100, 50 are under way, and it keeps 50.
-        let visit = Visit { under_way: 50, kept: 50, ..ann(100, "15:31:00") };
-        assert_eq!(account.visit(&visit).spent, 200);
+        // `ann` has spent 100 points, has 50 in flight, and holds 50.
+        let visit = LedgerUpdate { in_flight: 50, available: 50, ..ann(100, "15:31:00") };
+        assert_eq!(account.exchange(&visit).spent, 200);
         assert_eq!(take(&mut account, 800, "15:31:00"), 800);
         assert_eq!(take(&mut account, 1, "15:31:00"), 0);
     }
@@ -354,20 +379,20 @@ mod tests {
     fn what_is_needed_is_granted_where_what_is_wanted_is_not() {
         let mut account = Account::default();
         assert_eq!(take(&mut account, 700, "15:30:00"), 700);
-        let greedy = Visit { need: 200, want: 400, ..ann(0, "15:30:00") };
-        assert_eq!(account.visit(&greedy).granted, 200);
-        let more = Visit { spent: 200, ..greedy };
-        assert_eq!(account.visit(&more).granted, 0);
+        let greedy = LedgerUpdate { need: 200, want: 400, ..ann(0, "15:30:00") };
+        assert_eq!(account.exchange(&greedy).granted, 200);
+        let more = LedgerUpdate { spent: 200, ..greedy };
+        assert_eq!(account.exchange(&more).granted, 0);
     }
 
     #[test]
     fn a_budget_leaves_the_rest_to_others() {
         let mut account = Account::default();
-        let share = Terms { budget: Budget::Share(0.6), ..TERMS };
-        let mine = |need| Visit { terms: share, leaves: true, ..bob(need, "15:30:00") };
-        assert_eq!(account.visit(&mine(600)).granted, 600);
-        assert_eq!(account.visit(&mine(1)).granted, 0);
-        // Who may spend more can go on, up to the limit.
+        let share = Terms { budget: BudgetLimit::Share(0.6), ..TERMS };
+        let mine = |need| LedgerUpdate { terms: share, is_last: true, ..bob(need, "15:30:00") };
+        assert_eq!(account.exchange(&mine(600)).granted, 600);
+        assert_eq!(account.exchange(&mine(1)).granted, 0);
+        // A process with a larger budget can spend the rest, up to the limit.
         assert_eq!(take(&mut account, 400, "15:30:00"), 400);
         assert_eq!(take(&mut account, 1, "15:30:00"), 0);
     }
@@ -375,11 +400,11 @@ mod tests {
     #[test]
     fn what_others_spend_is_no_part_of_the_budget_but_of_the_limit() {
         let mut account = Account::default();
-        let told = Told { limit: Some(1000), spent: Some(400) };
-        account.visit(&Visit { told, ..ann(0, "15:30:00") });
-        let share = Terms { budget: Budget::Share(0.5), ..TERMS };
-        let mine = |need| Visit { terms: share, leaves: true, ..bob(need, "15:30:00") };
-        assert_eq!(account.visit(&mine(500)).granted, 500);
+        let reported = ServerLimits { limit: Some(1000), spent: Some(400) };
+        account.exchange(&LedgerUpdate { reported, ..ann(0, "15:30:00") });
+        let share = Terms { budget: BudgetLimit::Share(0.5), ..TERMS };
+        let mine = |need| LedgerUpdate { terms: share, is_last: true, ..bob(need, "15:30:00") };
+        assert_eq!(account.exchange(&mine(500)).granted, 500);
         assert_eq!(take(&mut account, 101, "15:30:00"), 0);
         assert_eq!(take(&mut account, 100, "15:30:00"), 100);
     }
@@ -394,18 +419,18 @@ mod tests {
     #[test]
     fn the_servers_word_counts_for_more() {
         let mut account = Account::default();
-        // Of our 300, 100 are not spent: the server's 900 are 700 of others at least.
-        let told = Told { limit: Some(1000), spent: Some(900) };
-        account.visit(&Visit { told, kept: 100, ..ann(200, "15:30:00") });
-        assert_eq!(account.others, 700);
+        // `ann` has spent 200 and holds 100, so other programs spent at least 700 of the 900.
+        let reported = ServerLimits { limit: Some(1000), spent: Some(900) };
+        account.exchange(&LedgerUpdate { reported, available: 100, ..ann(200, "15:30:00") });
+        assert_eq!(account.external_spend, 700);
         assert_eq!(take(&mut account, 1, "15:30:00"), 0);
-        // An answer that was late knows less.
-        let late = Told { limit: Some(1000), spent: Some(100) };
-        account.visit(&Visit { told: late, kept: 100, ..ann(200, "15:30:00") });
-        assert_eq!(account.others, 700);
-        // There is more than the terms say, in the next window too.
-        let more = Told { limit: Some(5000), spent: None };
-        account.visit(&Visit { told: more, leaves: true, ..ann(300, "15:30:00") });
+        // A late response reports an older sum.
+        let late = ServerLimits { limit: Some(1000), spent: Some(100) };
+        account.exchange(&LedgerUpdate { reported: late, available: 100, ..ann(200, "15:30:00") });
+        assert_eq!(account.external_spend, 700);
+        // The server reports a larger limit than the terms; it holds in the next window too.
+        let more = ServerLimits { limit: Some(5000), spent: None };
+        account.exchange(&LedgerUpdate { reported: more, is_last: true, ..ann(300, "15:30:00") });
         assert_eq!(take(&mut account, 4000, "15:30:00"), 4000);
         assert_eq!(take(&mut account, 5000, "16:00:00"), 5000);
     }
@@ -413,60 +438,64 @@ mod tests {
     #[test]
     fn what_is_under_way_when_the_window_turns_counts_in_both() {
         let mut account = Account::default();
-        account.visit(&Visit { under_way: 300, kept: 100, ..ann(600, "15:59:00") });
-        // Before Ann has said what became of it, all that she had in hand may be.
-        assert_eq!(account.visit(&bob(0, "16:00:00")).spent, 400);
+        account.exchange(&LedgerUpdate { in_flight: 300, available: 100, ..ann(600, "15:59:00") });
+        // Until `ann` reports again, all points that it had reserved count.
+        assert_eq!(account.exchange(&bob(0, "16:00:00")).spent, 400);
         assert_eq!(take(&mut account, 600, "16:00:00"), 600);
-        let visit = Visit { under_way: 200, ..ann(100, "16:00:01") };
-        assert_eq!(account.visit(&visit).spent, 900);
+        let visit = LedgerUpdate { in_flight: 200, ..ann(100, "16:00:01") };
+        assert_eq!(account.exchange(&visit).spent, 900);
     }
 
     #[test]
     fn a_process_that_is_killed_costs_what_it_held() {
         let mut account = Account::default();
-        account.visit(&Visit { kept: 50, ..ann(100, "15:30:00") });
-        assert_eq!(account.visit(&bob(0, "15:59:59")).spent, 150);
-        assert_eq!(account.visit(&bob(0, "16:00:00")).spent, 0);
-        account.visit(&Visit { kept: 50, ..ann(100, "16:58:00") });
-        assert_eq!(account.visit(&bob(0, "17:00:00")).spent, 50, "it may have sent a request");
-        assert_eq!(account.visit(&bob(0, "17:59:59")).spent, 50);
-        assert_eq!(account.visit(&bob(0, "18:00:00")).spent, 0);
+        account.exchange(&LedgerUpdate { available: 50, ..ann(100, "15:30:00") });
+        assert_eq!(account.exchange(&bob(0, "15:59:59")).spent, 150);
+        assert_eq!(account.exchange(&bob(0, "16:00:00")).spent, 0);
+        account.exchange(&LedgerUpdate { available: 50, ..ann(100, "16:58:00") });
+        assert_eq!(account.exchange(&bob(0, "17:00:00")).spent, 50, "it may have sent a request");
+        assert_eq!(account.exchange(&bob(0, "17:59:59")).spent, 50);
+        assert_eq!(account.exchange(&bob(0, "18:00:00")).spent, 0);
         for number in 0..200 {
             let name = format!("{number}");
-            let kept = 1;
-            account.visit(&Visit { kept, ..Visit::new(&name, TERMS, at("18:10:00")) });
+            let available = 1;
+            account.exchange(&LedgerUpdate {
+                available,
+                ..LedgerUpdate::new(&name, TERMS, at("18:10:00"))
+            });
         }
-        assert_eq!(account.visit(&bob(0, "18:10:00")).spent, 200);
+        assert_eq!(account.exchange(&bob(0, "18:10:00")).spent, 200);
         assert!(account.processes.len() <= PROCESSES);
     }
 
     #[test]
     fn nothing_is_granted_while_the_server_wants_to_be_left_alone() {
         let mut account = Account::default();
-        let hold = Some(at("16:10:00"));
-        account.visit(&Visit { hold, ..ann(0, "15:30:00") });
-        // A shorter one does not end it, nor does the next window.
-        account.visit(&Visit { hold: Some(at("15:31:00")), ..ann(0, "15:30:00") });
-        let held = account.visit(&bob(1, "16:09:59"));
-        assert_eq!((held.granted, held.hold), (0, hold));
+        let not_before = Some(at("16:10:00"));
+        account.exchange(&LedgerUpdate { not_before, ..ann(0, "15:30:00") });
+        // Neither a shorter wait nor the next window ends it.
+        account.exchange(&LedgerUpdate { not_before: Some(at("15:31:00")), ..ann(0, "15:30:00") });
+        let held = account.exchange(&bob(1, "16:09:59"));
+        assert_eq!((held.granted, held.not_before), (0, not_before));
         assert_eq!(take(&mut account, 1, "16:10:00"), 1);
     }
 
     #[test]
     fn no_stored_wait_is_longer_than_the_longest() {
-        // An earlier version has stored it.
-        let hold = Some("9999-12-31T23:59:59Z".parse().unwrap());
-        let mut account = Account { hold, ..Account::default() };
-        assert_eq!(account.visit(&bob(1, "15:30:00")).hold, Some(at("16:30:00")));
-        // It does not move on with later visits.
-        assert_eq!(account.visit(&bob(1, "16:29:59")).granted, 0);
+        // An older version may have stored it.
+        let not_before = Some("9999-12-31T23:59:59Z".parse().unwrap());
+        let mut account = Account { not_before, ..Account::default() };
+        assert_eq!(account.exchange(&bob(1, "15:30:00")).not_before, Some(at("16:30:00")));
+        // Later updates do not extend it.
+        assert_eq!(account.exchange(&bob(1, "16:29:59")).granted, 0);
         assert_eq!(take(&mut account, 1, "16:30:00"), 1);
     }
 
     #[test]
     fn a_lifted_account_waits_no_more_and_counts_what_is_spent() {
         let mut account = Account::default();
-        account.visit(&Visit { hold: Some(at("15:50:00")), ..ann(100, "15:30:00") });
+        account
+            .exchange(&LedgerUpdate { not_before: Some(at("15:50:00")), ..ann(100, "15:30:00") });
         account.lift();
         assert_eq!(take(&mut account, 1, "15:30:00"), 1);
         assert_eq!(account.taken(), 101);
@@ -476,39 +505,43 @@ mod tests {
     fn a_window_of_a_wrong_clock_does_not_last() {
         let mut account = Account::default();
         let ahead = "2030-01-01T00:00:00Z".parse().unwrap();
-        account.visit(&Visit { kept: 9, ..Visit::new("ann", TERMS, ahead) });
+        account.exchange(&LedgerUpdate { available: 9, ..LedgerUpdate::new("ann", TERMS, ahead) });
         assert_eq!(take(&mut account, 1000, "15:30:00"), 1000);
-        // One that is a little ahead is believed.
-        account.visit(&ann(0, "16:00:00"));
-        assert_eq!(account.visit(&ann(0, "15:59:58")).start, at("16:00:00"));
+        // A clock that is slightly ahead is accepted.
+        account.exchange(&ann(0, "16:00:00"));
+        assert_eq!(account.exchange(&ann(0, "15:59:58")).start, at("16:00:00"));
     }
 
     #[test]
     fn a_look_tells_what_a_visit_would_and_changes_nothing() {
         let mut account = Account::default();
-        let told = Told { limit: Some(5000), spent: Some(900) };
-        account.visit(&Visit { told, kept: 100, ..ann(200, "15:30:00") });
+        let reported = ServerLimits { limit: Some(5000), spent: Some(900) };
+        account.exchange(&LedgerUpdate { reported, available: 100, ..ann(200, "15:30:00") });
         let before = account.clone();
-        let look = |time| account.look(Look { window: TERMS.window, now: at(time) });
+        let look = |time| account.peek(LedgerQuery { window: TERMS.window, now: at(time) });
         let balance = look("15:31:00");
-        assert_eq!((balance.taken, balance.others, balance.limit), (300, 700, Some(5000)));
-        let share = Terms { budget: Budget::Share(0.1), ..TERMS };
+        assert_eq!((balance.taken, balance.external_spend, balance.limit), (300, 700, Some(5000)));
+        let share = Terms { budget: BudgetLimit::Share(0.1), ..TERMS };
         assert_eq!((balance.left(&TERMS), balance.left(&share)), (4000, 200));
-        // The limit is known in the next hour, too; then nothing of it is spent.
+        // The limit is known in the next hour too; nothing of it is spent yet.
         assert_eq!((look("18:00:00").left(&TERMS), look("18:00:00").end), (5000, at("19:00:00")));
         assert_eq!(account, before);
-        let other = Balance { taken: 10, others: 800, limit: None, ..balance };
+        let other = Balance { taken: 10, external_spend: 800, limit: None, ..balance };
         let both = balance.and(&other);
-        assert_eq!((both.taken, both.others, both.limit), (300, 800, Some(5000)));
+        assert_eq!((both.taken, both.external_spend, both.limit), (300, 800, Some(5000)));
         assert_eq!(both, other.and(&balance));
     }
 
     #[test]
-    fn an_account_survives_being_written_down() {
+    fn an_account_is_stored_in_the_same_form_by_every_version() {
         let mut account = Account::default();
-        let (told, hold) = (Told { limit: Some(900), spent: Some(5) }, Some(at("15:40:00")));
-        account.visit(&Visit { told, hold, ..ann(7, "15:30:00") });
-        let text = serde_json::to_string(&account).unwrap();
-        assert_eq!(serde_json::from_str::<Account>(&text).unwrap(), account);
+        let reported = ServerLimits { limit: Some(900), spent: Some(50) };
+        let not_before = Some(at("15:40:00"));
+        account.exchange(&LedgerUpdate { reported, not_before, ..ann(7, "15:30:00") });
+        let stored = "{\"start\":\"2026-03-26T15:00:00Z\",\"processes\":{\"ann\":{\"spent\":7,\
+            \"holds\":0,\"seen\":\"2026-03-26T15:30:00Z\"}},\"spent\":0,\"others\":43,\
+            \"limit\":900,\"hold\":\"2026-03-26T15:40:00Z\"}";
+        assert_eq!(serde_json::to_string(&account).unwrap(), stored);
+        assert_eq!(serde_json::from_str::<Account>(stored).unwrap(), account);
     }
 }

@@ -1,5 +1,5 @@
-//! The points of a run: reserved before each try of a request, settled after it. When they are spent,
-//! the run waits for the next window, or pauses.
+//! The points budget of a run. A request reserves points before each attempt and settles them after it. When
+//! the budget is spent, the run waits for the next window or pauses.
 
 use std::{
     sync::{
@@ -17,97 +17,97 @@ use tokio::{
 
 use crate::error::{Error, Kind, Result};
 use crate::quota::cost::QuotaPlan;
-use crate::quota::headers::Quota;
+use crate::quota::headers::ReportedQuota;
 use crate::quota::ledger::Ledger;
-use crate::quota::request_cost::Price;
-use crate::quota::reservations::{Hand, Reserved, Step};
+use crate::quota::request_cost::RequestCost;
+use crate::quota::reservations::{Decision, Reservations, Reserved};
 use crate::quota::terms::OnBudget;
 use crate::report::{Event, PointsReport, Reporter};
 use crate::state::Holder;
 use reqwest::header::HeaderMap;
 
-/// Longest wait that a server means when it asks for one.
+/// A requested wait above this is taken to be a mistake of the server.
 const LIKELY: Duration = Duration::from_hours(24);
 
-/// Time after a window's end that clocks may differ by.
+/// Maximum difference between clocks; added to the end of a window.
 const MARGIN: TimeDelta = TimeDelta::seconds(1);
-/// Time after which a process that waits for points looks whether others gave some back.
-const AGAIN: Duration = Duration::from_secs(10);
-/// Times that it looks again soon, and after which time, while other processes hold points that they
-/// may give back.
-const PATIENCE: u32 = 20;
+/// Interval at which a process that waits for points checks whether others have released some.
+const RETRY: Duration = Duration::from_secs(10);
+/// Number of checks at the shorter interval `SOON`, while other processes have reserved points that they may
+/// release.
+const QUICK_RETRIES: u32 = 20;
 const SOON: Duration = Duration::from_millis(250);
-/// Time up to which nobody is told that the API wants to be left alone.
+/// Shorter waits are not reported.
 const SHORT: TimeDelta = TimeDelta::seconds(10);
 
 /// The points that a run may spend.
-pub(crate) struct Purse {
+pub(crate) struct PointsBudget {
     quota: QuotaPlan,
     ledger: Arc<dyn Ledger>,
     reporter: Arc<dyn Reporter>,
-    /// The time at an instant: simulated time passes as well.
+    /// The wall-clock time at an instant. Tests simulate both.
     clock: (DateTime<Utc>, Instant),
-    hand: Mutex<Hand>,
-    /// One visit to the ledger at a time.
-    visiting: Arc<tokio::sync::Mutex<()>>,
-    /// What was spent before the first stream was read.
+    reservations: Mutex<Reservations>,
+    /// Held during a ledger update, so that this process sends one at a time.
+    updating: Arc<tokio::sync::Mutex<()>>,
+    /// Points spent on record counts, before the first stream was read.
     counted: u64,
-    /// Told when a request is settled.
+    /// Notified when a request is settled.
     settled: Notify,
-    story: Mutex<Story>,
+    notices: Mutex<Notices>,
 }
 
-/// What the reader is told.
+/// What the run reports about its waits.
 #[derive(Debug, Default)]
-struct Story {
-    /// Until when was last said to be waited.
-    told: Option<DateTime<Utc>>,
+struct Notices {
+    /// End of the wait that was reported last.
+    reported: Option<DateTime<Utc>>,
     waits: u64,
     since: Option<Instant>,
     waited: Duration,
     paused: Option<Pause>,
-    /// Until when the server asked to wait, where that is longer than is waited for.
+    /// End of the wait that the server requested, if it is longer than `max_wait`.
     refused: Option<DateTime<Utc>>,
 }
 
-/// What came of a visit to the ledger.
-enum Visited {
-    /// What is needed is in hand.
+/// The result of a ledger update.
+enum Updated {
+    /// The ledger granted the needed points.
     Granted,
-    /// It is not; whether requests were under way, which may leave some of theirs over, and
-    /// whether other processes hold enough.
+    /// It did not. `busy`: requests of this process are in flight and may turn out cheaper than reserved.
+    /// `hopeful`: other processes have reserved enough points that they may release.
     Refused { busy: bool, hopeful: bool },
 }
 
-/// Why the run ends before its work is done, and when it can go on.
+/// Why the run ends before its work is done, and when it can be resumed.
 #[derive(Clone, Debug)]
 struct Pause {
     reason: String,
     until: Option<DateTime<Utc>>,
 }
 
-impl Purse {
-    /// The points of a run that begins at this time and has spent so many already.
+impl PointsBudget {
+    /// A budget for a run that begins at `now` and has spent `spent` points already.
     pub(crate) fn new(
         quota: QuotaPlan,
         ledger: Arc<dyn Ledger>,
         reporter: Arc<dyn Reporter>,
-        (now, spent): (DateTime<Utc>, u64),
+        now: DateTime<Utc>,
+        spent: u64,
     ) -> Arc<Self> {
         let most = quota.max_points.map(|most| most.saturating_sub(quota.spent));
-        let mut hand = Hand::new(process(), quota.terms(), most);
-        hand.spent = spent;
-        let (hand, counted) = (Mutex::new(hand), spent);
+        let mut reservations = Reservations::new(process(), quota.terms(), most);
+        reservations.spent = spent;
         Arc::new(Self {
             quota,
             ledger,
             reporter,
             clock: (now, Instant::now()),
-            hand,
-            visiting: Arc::default(),
-            counted,
+            reservations: Mutex::new(reservations),
+            updating: Arc::default(),
+            counted: spent,
             settled: Notify::new(),
-            story: Mutex::default(),
+            notices: Mutex::default(),
         })
     }
 
@@ -118,84 +118,91 @@ impl Purse {
 
     /// Whether the run ends before its work is done.
     pub(crate) fn is_paused(&self) -> bool {
-        self.story().paused.is_some()
+        self.notices().paused.is_some()
     }
 
-    /// Reserves what a request may cost, once it may be sent; returns what is reserved.
+    /// Waits until a request may be sent, and reserves its points.
     ///
     /// # Errors
-    /// The run pauses, the API wants to be left alone for longer than is waited for, or the ledger
-    /// cannot be kept.
-    pub(crate) async fn reserve(self: &Arc<Self>, price: Price<'_>) -> Result<Reserved> {
-        let mut patience = PATIENCE;
+    /// The run pauses, the API requests a wait longer than `max_wait`, or the ledger is unreachable.
+    pub(crate) async fn reserve(self: &Arc<Self>, cost: RequestCost<'_>) -> Result<Reserved> {
+        let mut quick_retries = QUICK_RETRIES;
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            let mut step = self.step(price)?;
-            // Whether requests under way may leave points over.
-            let mut waits = false;
-            // Whether other processes may.
-            let mut hopes = false;
-            if let Step::Visit(_) = step {
-                let alone = Arc::clone(&self.visiting).lock_owned().await;
-                step = self.step(price)?;
-                if let Step::Visit(points) = step {
-                    // A task of its own: what is granted must arrive, whoever gives up waiting for it.
-                    let purse = Arc::clone(self);
-                    let visit = tokio::spawn(async move {
-                        let _alone = alone;
-                        purse.visit(points).await
-                    });
-                    let broken = |error| Error::target("the ledger broke").because(error);
-                    match visit.await.map_err(broken)?? {
-                        Visited::Granted => continue,
-                        Visited::Refused { busy, hopeful } => (waits, hopes) = (busy, hopeful),
+            let mut decision = self.decide(cost)?;
+            // Whether requests in flight, or other processes, may release points.
+            let (mut busy, mut hopeful) = (false, false);
+            if let Decision::Update(_) = decision {
+                let alone = Arc::clone(&self.updating).lock_owned().await;
+                decision = self.decide(cost)?;
+                if let Decision::Update(points) = decision {
+                    match self.update_alone(points, alone).await? {
+                        Updated::Granted => continue,
+                        Updated::Refused { busy: one, hopeful: other } => {
+                            (busy, hopeful) = (one, other);
+                        }
                     }
                 }
             }
-            match step {
-                Step::Go(reserved, refresh) => {
+            match decision {
+                Decision::Send { reserved, refresh } => {
                     if refresh {
                         self.refresh(false);
                     }
-                    self.goes_on();
+                    self.end_wait();
                     return Ok(reserved);
                 }
-                Step::Hold(until) => self.hold_out(until).await?,
-                Step::Max(_, true) => settled.await,
-                Step::Visit(_) if waits => {
-                    tokio::select! { () = settled => {}, () = sleep(AGAIN) => {} }
+                Decision::WaitUntil(until) => self.wait_until(until).await?,
+                Decision::OverMaximum { settling: true, .. } => settled.await,
+                Decision::OverMaximum { worst_case, settling: false } => {
+                    return Err(self.pause(self.max_is_spent(worst_case), None));
                 }
-                Step::Visit(_) if hopes && patience > 0 => {
-                    patience -= 1;
+                Decision::Update(_) if busy => {
+                    tokio::select! { () = settled => {}, () = sleep(RETRY) => {} }
+                }
+                Decision::Update(_) if hopeful && quick_retries > 0 => {
+                    quick_retries -= 1;
                     tokio::select! { () = settled => {}, () = sleep(SOON) => {} }
                 }
-                Step::Max(most, false) => {
-                    return Err(self.pause(self.max_is_spent(most), None));
-                }
-                Step::Visit(points) => {
-                    let end = self.hand().end;
+                Decision::Update(points) => {
+                    let end = self.reservations().end;
                     if self.quota.on_budget == OnBudget::Pause {
                         return Err(self.pause(self.window_is_spent(points), Some(end)));
                     }
-                    self.tell(end, self.window_is_spent(points));
+                    self.report_wait(end, self.window_is_spent(points));
                     let rest = (end + MARGIN - self.now()).to_std().unwrap_or_default();
-                    tokio::select! { () = settled => {}, () = sleep(rest.min(AGAIN)) => {} }
+                    tokio::select! { () = settled => {}, () = sleep(rest.min(RETRY)) => {} }
                 }
             }
         }
     }
 
-    fn step(&self, price: Price<'_>) -> Result<Step> {
-        if let Some(pause) = self.story().paused.clone() {
-            return Err(self.paused(&pause));
-        }
-        Ok(self.hand().step(price, self.now(), Instant::now()))
+    /// Updates the ledger in a task of its own, so that granted points arrive even if the caller is
+    /// cancelled.
+    async fn update_alone(
+        self: &Arc<Self>,
+        points: u64,
+        alone: tokio::sync::OwnedMutexGuard<()>,
+    ) -> Result<Updated> {
+        let budget = Arc::clone(self);
+        let update = tokio::spawn(async move {
+            let _alone = alone;
+            budget.update(points).await
+        });
+        update.await.map_err(|error| Error::target("the ledger broke").because(error))?
     }
 
-    /// Puts what a try has cost, where somebody knows, in place of what was reserved, and takes note of what
-    /// the server says.
+    fn decide(&self, cost: RequestCost<'_>) -> Result<Decision> {
+        if let Some(pause) = self.notices().paused.clone() {
+            return Err(self.paused(&pause));
+        }
+        Ok(self.reservations().decide(cost, self.now(), Instant::now()))
+    }
+
+    /// Replaces a reservation with the cost of the attempt, if it is known, and records the quota headers of
+    /// the response.
     pub(crate) fn settle(
         self: &Arc<Self>,
         reserved: Reserved,
@@ -203,133 +210,129 @@ impl Purse {
         headers: Option<&HeaderMap>,
     ) {
         let now = self.now();
-        let mut hand = self.hand();
-        let hold = hand.hold;
-        hand.settle(reserved, cost, now);
-        if let Some(quota) = headers.and_then(|headers| Quota::read(headers, now)) {
-            hand.hear(&quota, now);
+        let mut reservations = self.reservations();
+        let before = reservations.not_before;
+        reservations.settle(reserved, cost, now);
+        if let Some(quota) = headers.and_then(|headers| ReportedQuota::read(headers, now)) {
+            reservations.observe_headers(&quota, now);
         }
-        // What nobody needs any more must be given back.
-        let news = hand.done || hand.hold > hold;
-        drop(hand);
+        // Other processes need the points of a run that has ended, and must respect a new wait.
+        let urgent = reservations.done || reservations.not_before > before;
+        drop(reservations);
         self.settled.notify_waiters();
-        if news {
+        if urgent {
             self.refresh(true);
         }
     }
 
-    /// Takes note that the server asks for a rest. What is to become of the run when that takes the rest of
-    /// the window; `None`: it waits.
+    /// Delays all requests, because the server requested it. Returns the pause of the run if the wait lasts
+    /// until the end of the window and the replication pauses instead of waiting.
     pub(crate) fn rest(self: &Arc<Self>, time: Duration) -> Option<Error> {
         self.wait(time);
-        let until = self.hand().hold;
-        let end = self.hand().end;
+        let until = self.reservations().not_before;
+        let end = self.reservations().end;
         let long = until.filter(|until| *until - self.now() > SHORT && *until + MARGIN >= end);
         let pauses = self.quota.on_budget == OnBudget::Pause;
         let until = long.filter(|_| pauses)?;
         Some(self.pause("the API takes no more requests".to_owned(), Some(until)))
     }
 
-    /// Lets no request of the connection be sent for this time, in this process and in others.
+    /// Delays all requests of the connection, in this process and in others.
     fn wait(self: &Arc<Self>, time: Duration) {
         let time = TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
         let until = self.now().checked_add_signed(time).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let now = self.now();
-        self.hand().wait(until, now);
+        self.reservations().wait(until, now);
         self.refresh(true);
     }
 
-    /// What is to become of the run when the server asks for a wait that is not waited for; `None`:
-    /// the request fails.
+    /// Handles a requested wait that is longer than `max_wait`. Returns the pause of the run; `None` if the
+    /// wait is not too long, or if the request fails instead.
     pub(crate) fn too_long(self: &Arc<Self>, time: Duration) -> Option<Error> {
         if time <= self.quota.max_wait {
             return None;
         }
         self.wait(time);
-        // Less is stored: a wrong header must not keep later runs from asking.
-        let asked =
+        // The ledger stores at most `max_wait`: a wrong header must not stop later runs.
+        let requested =
             TimeDelta::from_std(time).ok().and_then(|time| self.now().checked_add_signed(time));
-        // Nobody means to wait for years: after what is stored, the next run asks again.
-        let stored = self.hand().hold;
-        let until = asked.filter(|_| time <= LIKELY).or(stored);
-        self.story().refused = until;
+        // A wait of more than a day is a mistake; the next run tries after the stored wait.
+        let stored = self.reservations().not_before;
+        let until = requested.filter(|_| time <= LIKELY).or(stored);
+        self.notices().refused = until;
         let pauses = self.quota.on_budget == OnBudget::Pause;
         pauses.then(|| self.pause("the API asks to wait".to_owned(), until))
     }
 
-    /// Looks into the ledger beside the requests; after a visit that is under way, if there is something
-    /// that others have to know.
-    fn refresh(self: &Arc<Self>, news: bool) {
-        let purse = Arc::clone(self);
+    /// Updates the ledger in the background. If an update is in progress, an `urgent` one follows it, and
+    /// another one is skipped.
+    fn refresh(self: &Arc<Self>, urgent: bool) {
+        let budget = Arc::clone(self);
         tokio::spawn(async move {
-            let _alone = match purse.visiting.try_lock() {
+            let _alone = match budget.updating.try_lock() {
                 Ok(alone) => alone,
-                Err(_) if news => purse.visiting.lock().await,
+                Err(_) if urgent => budget.updating.lock().await,
                 Err(_) => return,
             };
-            if let Err(error) = purse.visit(0).await {
+            if let Err(error) = budget.update(0).await {
                 tracing::warn!(error = error.chain(), "the ledger of points was not reached");
             }
         });
     }
 
-    /// Visits the ledger. The caller is alone in doing so.
-    async fn visit(&self, need: u64) -> Result<Visited> {
-        let visit = self.hand().visit(need, self.now());
-        let visited = self.ledger.visit(&self.quota.connection, &visit).await;
-        match visited {
-            Ok(standing) if self.hand().take(&visit, &standing, Instant::now()) => {
-                Ok(Visited::Granted)
-            }
-            Ok(standing) => {
-                let left = standing.budget.saturating_sub(standing.spent - standing.held);
-                Ok(Visited::Refused { busy: visit.under_way > 0, hopeful: left >= visit.need })
-            }
-            Err(error) => Err(error.within("the ledger of points cannot be kept")),
+    /// Updates the ledger. The caller holds `updating`.
+    async fn update(&self, need: u64) -> Result<Updated> {
+        let update = self.reservations().update(need, self.now());
+        let replied = self.ledger.exchange(&self.quota.connection, &update).await;
+        let reply = replied.map_err(|error| error.within("the ledger of points cannot be kept"))?;
+        if self.reservations().apply(&update, &reply, Instant::now()) {
+            return Ok(Updated::Granted);
         }
+        let left = reply.budget.saturating_sub(reply.spent - reply.held);
+        Ok(Updated::Refused { busy: update.in_flight > 0, hopeful: left >= update.need })
     }
 
-    /// Gives back what is left, and says what was spent.
+    /// Releases the points that are left, and reports what was spent.
     pub(crate) async fn close(&self) -> PointsReport {
-        let _alone = self.visiting.lock().await;
-        let visit = self.hand().farewell(self.now());
-        let given_back = self.ledger.visit(&self.quota.connection, &visit).await;
-        let mut hand = self.hand();
-        match given_back {
-            Ok(standing) => {
-                hand.take(&visit, &standing, Instant::now());
+        let _alone = self.updating.lock().await;
+        let update = self.reservations().release_all(self.now());
+        let released = self.ledger.exchange(&self.quota.connection, &update).await;
+        let mut reservations = self.reservations();
+        match released {
+            Ok(reply) => {
+                reservations.apply(&update, &reply, Instant::now());
             }
             Err(error) => tracing::warn!(error = error.chain(), "points were not given back"),
         }
-        let story = self.story();
-        let paused = story.paused.as_ref();
+        let notices = self.notices();
+        let paused = notices.paused.as_ref();
         let until = paused.and_then(|pause| pause.until);
         PointsReport {
-            spent: hand.spent,
+            spent: reservations.spent,
             max_points: self.quota.max_points,
-            budget: hand.budget,
-            window_spent: hand.window_spent,
-            waits: story.waits,
-            waited_seconds: story.waited.as_secs_f64(),
+            budget: reservations.budget,
+            window_spent: reservations.window_spent,
+            waits: notices.waits,
+            waited_seconds: notices.waited.as_secs_f64(),
             paused: paused.map(|pause| pause.reason.clone()),
             resume_at: until.map(|until| until.format("%Y-%m-%dT%H:%M:%SZ").to_string()),
         }
     }
 
-    /// Waits until requests may be sent again, as far as such waits are waited for.
-    async fn hold_out(self: &Arc<Self>, until: DateTime<Utc>) -> Result<()> {
-        let until = self.story().refused.map_or(until, |refused| until.max(refused));
+    /// Waits until requests may be sent again, unless the wait is too long.
+    async fn wait_until(self: &Arc<Self>, until: DateTime<Utc>) -> Result<()> {
+        let until = self.notices().refused.map_or(until, |refused| until.max(refused));
         let wait = until - self.now();
         let longest = TimeDelta::from_std(self.quota.max_wait).unwrap_or(TimeDelta::MAX);
-        // Waits are spread out by up to a second.
+        // A wait includes up to one second of jitter.
         let too_long = wait > longest.checked_add(&MARGIN).unwrap_or(longest);
-        let rest_of_window = until + MARGIN >= self.hand().end && wait > SHORT;
+        let rest_of_window = until + MARGIN >= self.reservations().end && wait > SHORT;
         if self.quota.on_budget == OnBudget::Pause && (too_long || rest_of_window) {
             return Err(self.pause("the API takes no more requests".to_owned(), Some(until)));
         }
         if too_long {
             let seconds = wait.num_seconds();
-            let what = format!("the API asks to be left alone for {seconds} s");
+            let what = format!("the API asks to wait {seconds} s");
             return Err(Error::new(Kind::Unreachable, what).with_hint(format!(
                 "that is longer than `limits.max_wait` allows; run again at {} UTC, or set \
                  `on_budget: pause`; {}",
@@ -338,41 +341,43 @@ impl Purse {
             )));
         }
         if wait > SHORT {
-            self.tell(until, "the API takes no more requests".to_owned());
+            self.report_wait(until, "the API takes no more requests".to_owned());
         }
         sleep(wait.to_std().unwrap_or_default()).await;
         Ok(())
     }
 
-    /// Says once that the run waits until then.
-    fn tell(&self, until: DateTime<Utc>, reason: String) {
-        let mut story = self.story();
-        story.since.get_or_insert_with(Instant::now);
-        if story.told.is_some_and(|told| told >= until) {
+    /// Reports a wait, once.
+    fn report_wait(&self, until: DateTime<Utc>, reason: String) {
+        let mut notices = self.notices();
+        notices.since.get_or_insert_with(Instant::now);
+        if notices.reported.is_some_and(|reported| reported >= until) {
             return;
         }
-        story.told = Some(until);
-        story.waits += 1;
-        drop(story);
+        notices.reported = Some(until);
+        notices.waits += 1;
+        drop(notices);
         let until = until.format("%Y-%m-%dT%H:%M:%SZ").to_string();
         self.reporter.report(&Event::Waiting { reason, until });
     }
 
-    fn goes_on(&self) {
-        let mut story = self.story();
-        if let Some(since) = story.since.take() {
-            story.waited += since.elapsed();
+    /// Adds the wait that has ended to the total.
+    fn end_wait(&self) {
+        let mut notices = self.notices();
+        if let Some(since) = notices.since.take() {
+            notices.waited += since.elapsed();
         }
     }
 
+    /// Pauses the run. Returns the error of its requests.
     fn pause(self: &Arc<Self>, reason: String, until: Option<DateTime<Utc>>) -> Error {
-        let mut story = self.story();
-        let pause = story.paused.get_or_insert(Pause { reason, until }).clone();
-        drop(story);
-        // What is left is for other processes.
-        self.hand().done = true;
+        let mut notices = self.notices();
+        let pause = notices.paused.get_or_insert(Pause { reason, until }).clone();
+        drop(notices);
+        // Other processes may use the points that are left.
+        self.reservations().done = true;
         self.refresh(true);
-        // Those that wait for others' requests to be settled learn of it.
+        // Requests that wait for a settlement fail now.
         self.settled.notify_waiters();
         self.paused(&pause)
     }
@@ -381,21 +386,23 @@ impl Purse {
         let again = pause.until.map_or("run again to continue".to_owned(), |until| {
             format!("run again at {} to continue", until.format("%Y-%m-%d %H:%M UTC"))
         });
-        let held = self.hand().hold.is_some_and(|hold| hold > self.now());
+        let held = self.reservations().not_before.is_some_and(|time| time > self.now());
         let kept = if held { format!("; {}", self.lifted()) } else { String::new() };
         Error::new(Kind::Paused, pause.reason.clone()).with_hint(format!("{again}{kept}"))
     }
 
-    /// Where the wait is stored, and how to end it.
+    /// Hint: where the wait is stored, and how to end it.
     fn lifted(&self) -> String {
         let place = self.ledger.place(&self.quota.connection);
         format!("the wait is stored in {place}: `weir quota reset CONNECTION` lifts it")
     }
 
-    /// Why a request that may cost so much is not sent by this run any more.
+    /// Why this run cannot send a request that may cost `most` points.
     fn max_is_spent(&self, most: u64) -> String {
-        let (spent, max) =
-            (self.quota.spent + self.hand().spent, self.quota.max_points.unwrap_or_default());
+        let (spent, max) = (
+            self.quota.spent + self.reservations().spent,
+            self.quota.max_points.unwrap_or_default(),
+        );
         if spent <= self.counted {
             let least = most + spent;
             return format!(
@@ -409,29 +416,29 @@ impl Purse {
         )
     }
 
-    /// Why a request that needs so much is not sent in this window any more.
+    /// Why a request that needs `need` points cannot be sent in this window.
     fn window_is_spent(&self, need: u64) -> String {
-        let hand = self.hand();
-        let held = match hand.window_held {
+        let reservations = self.reservations();
+        let held = match reservations.window_held {
             0 => String::new(),
             held => format!(", {held} are held by other runs"),
         };
         format!(
             "{} of the {} points of this hour are spent{held}, and the next request may cost {need}",
-            hand.window_spent, hand.budget
+            reservations.window_spent, reservations.budget
         )
     }
 
-    fn hand(&self) -> MutexGuard<'_, Hand> {
-        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reservations(&self) -> MutexGuard<'_, Reservations> {
+        self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn story(&self) -> MutexGuard<'_, Story> {
-        self.story.lock().unwrap_or_else(PoisonError::into_inner)
+    fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A name for this run of this process that no other has.
+/// A unique name for this run of this process.
 fn process() -> String {
     static RUNS: AtomicU64 = AtomicU64::new(0);
     let Holder { host, process, .. } = Holder::here("");

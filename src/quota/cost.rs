@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::quota::terms::{Budget, OnBudget, Terms};
+use crate::quota::terms::{BudgetLimit, OnBudget, Terms};
 
 /// The quota of points of a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +14,7 @@ pub struct QuotaPlan {
     /// Name of the connection's account in the ledger.
     pub connection: String,
     /// The share of the points that weir may spend.
-    pub budget: Budget,
+    pub budget: BudgetLimit,
     /// Maximum number of points that this run may spend.
     pub max_points: Option<u64>,
     /// Points that the run has already spent, before it was resumed.
@@ -35,7 +35,7 @@ impl QuotaPlan {
 
 /// Cost of requests, in points. All zero without a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
+pub struct PointRates {
     /// Points of each request, in addition to those of its records.
     pub base: u64,
     /// Points of each returned record.

@@ -13,7 +13,7 @@ use reqwest::header::{HeaderMap, HeaderName};
 ///
 /// [IETF draft]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Quota {
+pub struct ReportedQuota {
     /// The limit of a window.
     pub limit: Option<u64>,
     /// The remaining amount.
@@ -28,7 +28,7 @@ pub struct Quota {
     pub binding: bool,
 }
 
-impl Quota {
+impl ReportedQuota {
     /// Reads the headers of a response received at `now`; `None` if they contain no quota.
     pub fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Self> {
         [("", true), ("beta-", false)].into_iter().find_map(|(prefix, binding)| {
@@ -140,13 +140,13 @@ mod tests {
         "2026-03-26T15:30:00Z".parse().unwrap()
     }
 
-    fn read(headers: &[(&str, &str)]) -> Option<Quota> {
+    fn read(headers: &[(&str, &str)]) -> Option<ReportedQuota> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).unwrap();
             map.append(name, HeaderValue::from_str(value).unwrap());
         }
-        Quota::read(&map, now())
+        ReportedQuota::read(&map, now())
     }
 
     fn at(text: &str) -> DateTime<Utc> {

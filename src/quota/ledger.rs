@@ -1,8 +1,9 @@
-//! What was spent of a quota in the present window, by all processes that share the ledger.
+//! Ledgers: the points spent in the current window by all processes that share a connection's quota.
 //!
-//! A process takes points in portions, and says at each visit what it has spent and what it holds. What it
-//! holds counts as taken, so that one that is killed costs the others what it held until the window ends
-//! (in its last ten minutes, until the next one ends, since requests may have been under way), no more.
+//! A process reserves points in portions. At each update it reports what it has spent and reserved. Reserved
+//! points count as taken. The points of a killed process therefore stay reserved until the window ends, or
+//! until the next window ends if the process was killed in the last ten minutes, because its requests may
+//! still be in flight.
 
 use std::{
     collections::BTreeMap,
@@ -11,42 +12,42 @@ use std::{
 
 use crate::error::Result;
 use crate::hash;
-use crate::quota::account::{Account, Balance, Look, Standing, Visit};
+use crate::quota::account::{Account, Balance, LedgerQuery, LedgerReply, LedgerUpdate};
 use async_trait::async_trait;
 
-/// Keeps accounts, by connection.
+/// Stores the accounts of connections.
 ///
 /// # Contract
-/// A visit is one step: of several at once, each sees what those before it did.
+/// An exchange is atomic: each of several concurrent ones sees the results of those before it.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// Takes points, gives points back, tells and learns what is known of the connection.
-    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing>;
+    /// Applies an update of a process: reserves and releases points, and shares what the server reported.
+    async fn exchange(&self, connection: &str, update: &LedgerUpdate) -> Result<LedgerReply>;
 
-    /// The account of a connection, as it is; `None` when there is none. Writes nothing.
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>>;
+    /// The balance of a connection; `None` if it has no account. Changes nothing.
+    async fn peek(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>>;
 
-    /// Lifts an account: see [`Account::lift`]. Returns whether there was one.
+    /// Lifts an account (see [`Account::lift`]). Returns whether there was one.
     async fn lift(&self, connection: &str) -> Result<bool>;
 
-    /// Where the account of a connection is kept, for a person.
+    /// Where the account of a connection is stored, for messages.
     fn place(&self, connection: &str) -> String;
 }
 
-/// A ledger of this process alone.
+/// A ledger in memory, for this process only.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<BTreeMap<String, Account>>);
+pub struct MemoryLedger(Mutex<BTreeMap<String, Account>>);
 
 #[async_trait]
-impl Ledger for Memory {
-    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
+impl Ledger for MemoryLedger {
+    async fn exchange(&self, connection: &str, update: &LedgerUpdate) -> Result<LedgerReply> {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(accounts.entry(connection.to_owned()).or_default().visit(visit))
+        Ok(accounts.entry(connection.to_owned()).or_default().exchange(update))
     }
 
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+    async fn peek(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>> {
         let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(accounts.get(connection).map(|account| account.look(at)))
+        Ok(accounts.get(connection).map(|account| account.peek(at)))
     }
 
     async fn lift(&self, connection: &str) -> Result<bool> {
@@ -59,37 +60,38 @@ impl Ledger for Memory {
     }
 }
 
-/// Several ledgers: points are granted only when all of them grant them.
-pub struct All(pub Vec<Arc<dyn Ledger>>);
+/// Several ledgers. Points are granted only if all of them grant them.
+pub struct CombinedLedger(pub Vec<Arc<dyn Ledger>>);
 
 #[async_trait]
-impl Ledger for All {
-    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
-        let mut visit = visit.clone();
-        let kept = visit.kept;
+impl Ledger for CombinedLedger {
+    async fn exchange(&self, connection: &str, update: &LedgerUpdate) -> Result<LedgerReply> {
+        let mut update = update.clone();
+        let available = update.available;
         let mut passed: Vec<(&Arc<dyn Ledger>, u64)> = Vec::new();
-        let mut least: Option<Standing> = None;
+        let mut least: Option<LedgerReply> = None;
         for ledger in &self.0 {
-            let standing = ledger.visit(connection, &visit).await?;
-            passed.push((ledger, standing.granted));
-            // The next one is asked for no more than this one grants.
-            (visit.want, visit.need) = (standing.granted, visit.need.min(standing.granted));
-            least = Some(least.map_or(standing, |least| least.and(&standing)));
+            let reply = ledger.exchange(connection, &update).await?;
+            passed.push((ledger, reply.granted));
+            // Requests no more from the next ledger than this one granted.
+            (update.want, update.need) = (reply.granted, update.need.min(reply.granted));
+            least = Some(least.map_or(reply, |least| least.and(&reply)));
         }
-        let standing = least.unwrap_or_else(|| Account::default().visit(&visit));
-        let corrected = Visit { kept: kept + standing.granted, need: 0, want: 0, ..visit };
+        let reply = least.unwrap_or_else(|| Account::default().exchange(&update));
+        let available = available + reply.granted;
+        let corrected = LedgerUpdate { available, need: 0, want: 0, ..update };
         for (ledger, granted) in passed {
-            if granted > standing.granted {
-                ledger.visit(connection, &corrected).await?;
+            if granted > reply.granted {
+                ledger.exchange(connection, &corrected).await?;
             }
         }
-        Ok(standing)
+        Ok(reply)
     }
 
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+    async fn peek(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>> {
         let mut all: Option<Balance> = None;
         for ledger in &self.0 {
-            let Some(balance) = ledger.look(connection, at).await? else { continue };
+            let Some(balance) = ledger.peek(connection, at).await? else { continue };
             all = Some(all.map_or(balance, |all| all.and(&balance)));
         }
         Ok(all)
@@ -109,8 +111,8 @@ impl Ledger for All {
     }
 }
 
-/// Name of a connection's account: what it leads to and who is authenticated, told apart by a digest
-/// (FNV-1a). Nothing of it is secret.
+/// Name of a connection's account: spec, host, and an FNV-1a digest of spec, base URL and account. Contains no
+/// secrets.
 pub fn connection(spec: &str, base_url: &str, account: &str) -> String {
     let whole = format!("{spec}\n{base_url}\n{account}");
     let hash = hash::fnv(whole.bytes());

@@ -1,5 +1,5 @@
-//! When a request may be sent and what it costs: pacing, rate-limit headers, and the points of an hourly
-//! quota, which processes share through a ledger.
+//! When a request may be sent, and what it costs: pacing, rate-limit headers, and the points of an hourly quota,
+//! which processes share through a ledger.
 
 pub mod account;
 pub(crate) mod budget;

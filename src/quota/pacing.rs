@@ -1,4 +1,4 @@
-//! When the next request may be sent: rate, requests under way, pauses the server asked for.
+//! Pacing of requests: rate, number of requests in flight, and waits that the server requested.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,76 +10,76 @@ use tokio::{
     time::Instant,
 };
 
-/// Share of the places that is left when the server is pressed.
+/// Factor by which the limit of requests in flight is cut when the server is overloaded.
 const CUT: f64 = 0.5;
-/// Time within which the places are cut once only: all that is under way tells of the same pressure.
+/// Minimum time between two cuts: all requests in flight report the same overload.
 const CALM: Duration = Duration::from_secs(1);
-/// Answers are slow when they take this many times as long as they used to, and this much longer.
+/// Responses are slow if they take this many times as long as usual, and at least this much longer.
 const SLOW: f64 = 3.0;
 const SLOWER: Duration = Duration::from_millis(200);
 
-/// Paces all requests of one connection, whatever stream they are for.
+/// Paces all requests of one connection, for all streams.
 ///
-/// A request takes a place among those under way, then waits for its turn: turns are
-/// `1 / requests_per_second` apart, without bursts, and none comes before a pause is over. There are
-/// fewer places while the server is pressed: half of them after a 429, a 503 or a rise of its
-/// latency, then one more for each round of quick answers, up to the limit.
+/// A request acquires a [`ConcurrencyPermit`], then waits for its slot in the schedule. Slots are
+/// `1 / requests_per_second` apart, without bursts, and none comes before a pause has ended. The number of
+/// permits adapts to the server: it is halved after a 429, a 503 or a rise in latency, and grows by one per round
+/// of quick responses, up to the configured limit.
 #[derive(Debug)]
-pub struct Throttle {
-    places: Arc<Semaphore>,
+pub struct Pacer {
+    permits: Arc<Semaphore>,
     interval: Duration,
-    turns: Mutex<Turns>,
-    flow: Arc<Mutex<Flow>>,
+    schedule: Mutex<Schedule>,
+    limit: Arc<Mutex<AdaptiveLimit>>,
 }
 
-/// How many requests may be under way, by what came of the last ones.
+/// The limit of requests in flight, adapted to the last responses.
 #[derive(Debug)]
-struct Flow {
+struct AdaptiveLimit {
     most: f64,
     allowed: f64,
-    /// Places that are to go when they are given back.
+    /// Number of permits to remove when they are released.
     owed: usize,
-    /// Seconds that answers took lately, and in the long run.
+    /// Mean latency in seconds: of the last few responses, and in the long run.
     lately: Option<f64>,
     usually: Option<f64>,
     cut_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
-struct Turns {
-    /// Time of the next free turn.
+struct Schedule {
+    /// Time of the next free slot.
     next: Option<Instant>,
-    /// No turn before this time.
+    /// No slot before this time.
     paused_until: Option<Instant>,
 }
 
-/// A place among the requests under way; given back when dropped.
+/// The right to have one request in flight. Dropping it releases the permit.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConcurrencyPermit {
     permit: Option<OwnedSemaphorePermit>,
-    flow: Arc<Mutex<Flow>>,
+    limit: Arc<Mutex<AdaptiveLimit>>,
 }
 
-impl Drop for Place {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
-        let mut flow = self.flow.lock().unwrap_or_else(PoisonError::into_inner);
-        if flow.owed > 0
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if limit.owed > 0
             && let Some(permit) = self.permit.take()
         {
-            flow.owed -= 1;
+            limit.owed -= 1;
             permit.forget();
         }
     }
 }
 
-impl Throttle {
-    /// A throttle for `concurrency` requests under way (at least 1) and, if given, this rate.
+impl Pacer {
+    /// A pacer for `concurrency` requests in flight (at least 1) and, if given, this rate.
     pub fn new(requests_per_second: Option<f64>, concurrency: u32) -> Self {
-        let places = usize::try_from(concurrency.max(1)).unwrap_or(1);
+        let permits = usize::try_from(concurrency.max(1)).unwrap_or(1);
         let interval = requests_per_second
             .filter(|rate| *rate > 0.0)
             .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
-        let flow = Flow {
+        let limit = AdaptiveLimit {
             most: f64::from(concurrency.max(1)),
             allowed: f64::from(concurrency.max(1)),
             owed: 0,
@@ -88,69 +88,68 @@ impl Throttle {
             cut_at: None,
         };
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            permits: Arc::new(Semaphore::new(permits)),
             interval,
-            turns: Mutex::default(),
-            flow: Arc::new(Mutex::new(flow)),
+            schedule: Mutex::default(),
+            limit: Arc::new(Mutex::new(limit)),
         }
     }
 
-    /// Takes note of an answer that came after this time; `pressed`: it says that there are too many
-    /// requests (429, 503).
+    /// Records the latency of a response. `pressed`: its status is 429 or 503.
     pub fn answered(&self, latency: Duration, pressed: bool) {
-        let mut flow = self.flow.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = flow.places();
-        flow.answered(latency, pressed, Instant::now());
-        let after = flow.places();
-        let regained = after.saturating_sub(before).min(flow.owed);
-        flow.owed -= regained;
-        self.places.add_permits(after.saturating_sub(before) - regained);
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = limit.permits();
+        limit.answered(latency, pressed, Instant::now());
+        let after = limit.permits();
+        let regained = after.saturating_sub(before).min(limit.owed);
+        limit.owed -= regained;
+        self.permits.add_permits(after.saturating_sub(before) - regained);
         let gone = before.saturating_sub(after);
-        flow.owed += gone - self.places.forget_permits(gone);
+        limit.owed += gone - self.permits.forget_permits(gone);
     }
 
-    /// Waits for a place and a turn, first come, first served.
-    pub async fn enter(&self) -> Place {
-        let permit = Arc::clone(&self.places).acquire_owned().await.ok();
+    /// Waits for a permit and a slot, in the order of the calls.
+    pub async fn enter(&self) -> ConcurrencyPermit {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         loop {
             let now = Instant::now();
-            let wait = self.turns().take(now, self.interval);
+            let wait = self.schedule().take(now, self.interval);
             if wait.is_zero() {
                 return self.place(permit);
             }
             tokio::time::sleep(wait).await;
-            if !self.turns().is_paused(Instant::now()) {
+            if !self.schedule().is_paused(Instant::now()) {
                 return self.place(permit);
             }
         }
     }
 
-    /// Lets no request of the connection start before this much time has passed.
+    /// Delays all requests of the connection by this time.
     pub fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
-        let mut turns = self.turns();
-        turns.paused_until = turns.paused_until.max(Some(until));
+        let mut schedule = self.schedule();
+        schedule.paused_until = schedule.paused_until.max(Some(until));
     }
 
-    fn place(&self, permit: Option<OwnedSemaphorePermit>) -> Place {
-        Place { permit, flow: Arc::clone(&self.flow) }
+    fn place(&self, permit: Option<OwnedSemaphorePermit>) -> ConcurrencyPermit {
+        ConcurrencyPermit { permit, limit: Arc::clone(&self.limit) }
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Flow {
-    /// Whole places; at least one.
-    fn places(&self) -> usize {
+impl AdaptiveLimit {
+    /// The limit as a whole number; at least 1.
+    fn permits(&self) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "between 1 and the limit"
         )]
-        let places = self.allowed.floor() as usize;
-        places.max(1)
+        let permits = self.allowed.floor() as usize;
+        permits.max(1)
     }
 
     fn answered(&mut self, latency: Duration, pressed: bool, now: Instant) {
@@ -164,7 +163,7 @@ impl Flow {
             }
             _ => false,
         };
-        // What refuses is quick, and tells nothing of the others.
+        // A refusal is quick, and says nothing about the latency of other requests.
         if !pressed {
             mean(&mut self.lately, 0.2);
             mean(&mut self.usually, 0.01);
@@ -180,8 +179,8 @@ impl Flow {
     }
 }
 
-impl Turns {
-    /// Takes the next turn and returns the time until it comes.
+impl Schedule {
+    /// Takes the next slot and returns the time until it.
     fn take(&mut self, now: Instant, interval: Duration) -> Duration {
         let free = self.next.unwrap_or(now).max(now);
         let turn = self.paused_until.map_or(free, |until| until.max(free));
@@ -200,108 +199,108 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn turns_are_spaced_evenly() {
-        let throttle = Throttle::new(Some(5.0), 100);
+        let pacer = Pacer::new(Some(5.0), 100);
         let start = Instant::now();
         for turn in 0..11_u32 {
-            drop(throttle.enter().await);
+            drop(pacer.enter().await);
             assert_eq!(start.elapsed().as_millis(), u128::from(turn) * 200);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_time_gives_no_burst() {
-        let throttle = Throttle::new(Some(10.0), 100);
-        drop(throttle.enter().await);
+        let pacer = Pacer::new(Some(10.0), 100);
+        drop(pacer.enter().await);
         tokio::time::sleep(Duration::from_secs(10)).await;
         let start = Instant::now();
         for _ in 0..3 {
-            drop(throttle.enter().await);
+            drop(pacer.enter().await);
         }
         assert_eq!(start.elapsed().as_millis(), 200);
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_are_under_way_than_allowed() {
-        let throttle = Throttle::new(None, 2);
-        let first = throttle.enter().await;
-        let _second = throttle.enter().await;
-        let third = tokio::time::timeout(Duration::from_secs(1), throttle.enter()).await;
+        let pacer = Pacer::new(None, 2);
+        let first = pacer.enter().await;
+        let _second = pacer.enter().await;
+        let third = tokio::time::timeout(Duration::from_secs(1), pacer.enter()).await;
         assert!(third.is_err());
         drop(first);
-        throttle.enter().await;
+        pacer.enter().await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_holds_for_everyone() {
-        let throttle = Arc::new(Throttle::new(Some(1.0), 10));
+        let pacer = Arc::new(Pacer::new(Some(1.0), 10));
         let start = Instant::now();
-        drop(throttle.enter().await);
+        drop(pacer.enter().await);
         let waiting = tokio::spawn({
-            let throttle = Arc::clone(&throttle);
-            async move { drop(throttle.enter().await) }
+            let pacer = Arc::clone(&pacer);
+            async move { drop(pacer.enter().await) }
         });
         tokio::time::sleep(Duration::from_millis(100)).await;
-        throttle.pause(Duration::from_mins(1));
+        pacer.pause(Duration::from_mins(1));
         waiting.await.unwrap();
         assert!(start.elapsed() >= Duration::from_mins(1), "{:?}", start.elapsed());
     }
 
-    /// Places that are free once all are given back.
-    fn free(throttle: &Throttle) -> usize {
-        throttle.places.available_permits()
+    /// Number of free permits.
+    fn free(pacer: &Pacer) -> usize {
+        pacer.permits.available_permits()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pressed_server_has_fewer_requests_under_way_until_it_is_quick_again() {
-        let throttle = Throttle::new(None, 8);
+        let pacer = Pacer::new(None, 8);
         let quick = Duration::from_millis(50);
         for _ in 0..100 {
-            throttle.answered(quick, false);
+            pacer.answered(quick, false);
         }
-        assert_eq!(free(&throttle), 8);
-        let mut places = Vec::new();
+        assert_eq!(free(&pacer), 8);
+        let mut permits = Vec::new();
         for _ in 0..6 {
-            places.push(throttle.enter().await);
+            permits.push(pacer.enter().await);
         }
-        // Three refusals of one moment are one pressure.
+        // Three simultaneous refusals count as one overload.
         for _ in 0..3 {
-            throttle.answered(quick, true);
+            pacer.answered(quick, true);
         }
-        let none = tokio::time::timeout(Duration::from_secs(1), throttle.enter()).await;
+        let none = tokio::time::timeout(Duration::from_secs(1), pacer.enter()).await;
         assert!(none.is_err());
-        drop(places);
-        assert_eq!(free(&throttle), 4);
-        throttle.answered(quick, true);
-        assert_eq!(free(&throttle), 2);
+        drop(permits);
+        assert_eq!(free(&pacer), 4);
+        pacer.answered(quick, true);
+        assert_eq!(free(&pacer), 2);
         for _ in 0..100 {
-            throttle.answered(quick, false);
+            pacer.answered(quick, false);
         }
-        assert_eq!(free(&throttle), 8);
+        assert_eq!(free(&pacer), 8);
         for _ in 0..20 {
             tokio::time::sleep(CALM).await;
-            throttle.answered(quick, true);
+            pacer.answered(quick, true);
         }
-        assert_eq!(free(&throttle), 1, "one always goes");
+        assert_eq!(free(&pacer), 1, "one always goes");
     }
 
     #[tokio::test(start_paused = true)]
     async fn answers_that_take_longer_and_longer_are_a_pressure() {
-        let throttle = Throttle::new(None, 8);
+        let pacer = Pacer::new(None, 8);
         for _ in 0..100 {
-            throttle.answered(Duration::from_millis(50), false);
+            pacer.answered(Duration::from_millis(50), false);
         }
-        throttle.answered(Duration::from_millis(800), false);
-        assert_eq!(free(&throttle), 8, "one slow answer is none");
+        pacer.answered(Duration::from_millis(800), false);
+        assert_eq!(free(&pacer), 8, "one slow answer is none");
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            throttle.answered(Duration::from_millis(800), false);
+            pacer.answered(Duration::from_millis(800), false);
         }
-        assert!(free(&throttle) < 4, "{}", free(&throttle));
-        // The pressure becomes what is usual, and the limit is tried again.
+        assert!(free(&pacer) < 4, "{}", free(&pacer));
+        // The higher latency becomes usual, and the limit is tried again.
         for _ in 0..300 {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            throttle.answered(Duration::from_millis(800), false);
+            pacer.answered(Duration::from_millis(800), false);
         }
-        assert_eq!(free(&throttle), 8);
+        assert_eq!(free(&pacer), 8);
     }
 }

@@ -1,109 +1,112 @@
-//! The points that this process has in hand: taken from the ledger, and not spent yet.
+//! The points that this process has reserved in the ledger and not spent yet.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::quota::account::{Standing, Told, Visit, start_of};
-use crate::quota::headers::Quota;
-use crate::quota::request_cost::Price;
+use crate::quota::account::{LedgerReply, LedgerUpdate, ServerLimits, start_of};
+use crate::quota::headers::ReportedQuota;
+use crate::quota::request_cost::RequestCost;
 use crate::quota::terms::Terms;
 
-/// Age of the last visit to the ledger at which another one is made beside the requests, and at which
-/// they wait for it.
+/// Age of the last ledger update after which requests trigger another one in the background.
 const SOFT: Duration = Duration::from_millis(250);
+/// Age of the last ledger update after which requests wait for another one.
 const HARD: Duration = Duration::from_secs(1);
-/// Part of the budget, one in so many, that is taken beyond what is needed, and kept.
+/// A process reserves 1/200 of the budget more than it needs, for its next requests.
 const PORTION: u64 = 200;
-/// Time by which the server's window may end otherwise than ours, so that it is the same.
+/// Maximum difference between the reset time that a server reports and the end of our window at which both
+/// are taken to be the same.
 const LIKE: TimeDelta = TimeDelta::seconds(30);
 
-/// Points in hand.
+/// The reserved points of this process.
 #[derive(Debug)]
-pub(crate) struct Hand {
+pub(crate) struct Reservations {
     /// Name of the process in the ledger.
     process: String,
     terms: Terms,
-    /// What this process may spend in all.
+    /// Maximum number of points that this process may spend in total.
     max: Option<u64>,
-    /// What requests under way may cost at most, and those of which nobody knows what they have cost may
-    /// have cost beyond what was counted.
-    at_most: u64,
+    /// Upper bound of the cost of requests in flight, plus the unsettled cost of requests whose response was
+    /// lost.
+    worst_case: u64,
     start: DateTime<Utc>,
     pub(crate) end: DateTime<Utc>,
-    /// What may be spent in the window, and what was, by all, and what other processes hold; known after
-    /// the first visit.
+    /// Points per window that the terms allow. Exact after the first ledger update.
     pub(crate) budget: u64,
+    /// Points that all clients have spent in the window, as of the last ledger update.
     pub(crate) window_spent: u64,
+    /// Points that other processes have reserved, as of the last ledger update.
     pub(crate) window_held: u64,
-    visited: Option<Instant>,
-    /// Taken, and neither spent nor reserved.
-    unspent: u64,
-    /// Reserved for requests under way, and their number.
-    under_way: u64,
+    updated: Option<Instant>,
+    /// Points that are granted, and neither spent nor assigned to a request.
+    available: u64,
+    /// Points assigned to requests in flight.
+    in_flight: u64,
+    /// Number of requests in flight.
     requests: u64,
-    /// What the server has said.
-    told: Told,
+    /// What the server reported.
+    reported: ServerLimits,
     /// No request may be sent before this time.
-    pub(crate) hold: Option<DateTime<Utc>>,
-    /// Whether no more requests are sent.
+    pub(crate) not_before: Option<DateTime<Utc>>,
+    /// Whether this process sends no more requests.
     pub(crate) done: bool,
-    /// Points that were spent in the window.
+    /// Points spent in the window.
     spent_now: u64,
-    /// Points that were spent in all.
+    /// Points spent in total.
     pub(crate) spent: u64,
 }
 
-/// What becomes of a request that wants to be sent.
+/// What happens to a request that is ready to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// What is reserved for it; whether it is time to look into the ledger beside it.
-    Go(Reserved, bool),
-    /// The ledger has to be visited first, for so many points.
-    Visit(u64),
-    /// Not before this time.
-    Hold(DateTime<Utc>),
-    /// What the run may spend in all does not suffice for a request that may cost so much; whether it may
-    /// once requests under way are settled.
-    Max(u64, bool),
+pub(crate) enum Decision {
+    /// Send it, with these points. `refresh`: a ledger update is due in the background.
+    Send { reserved: Reserved, refresh: bool },
+    /// Request this many points from the ledger first.
+    Update(u64),
+    /// Do not send it before this time.
+    WaitUntil(DateTime<Utc>),
+    /// Its worst case exceeds the points that the run may still spend. `settling`: requests in flight may
+    /// turn out cheaper, so that points become available.
+    OverMaximum { worst_case: u64, settling: bool },
 }
 
-/// What is reserved for a request.
+/// The points reserved for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reserved {
     /// Points of the window.
     points: u64,
-    /// Points that it may cost at most.
-    most: u64,
+    /// Upper bound of the cost.
+    upper_bound: u64,
 }
 
-impl Hand {
+impl Reservations {
     pub(crate) fn new(process: String, terms: Terms, max: Option<u64>) -> Self {
         Self {
             process,
             terms,
             max,
-            at_most: 0,
+            worst_case: 0,
             start: DateTime::<Utc>::MIN_UTC,
             end: DateTime::<Utc>::MIN_UTC,
             budget: terms.budget.of(terms.per_window),
             window_spent: 0,
             window_held: 0,
-            visited: None,
-            unspent: 0,
-            under_way: 0,
+            updated: None,
+            available: 0,
+            in_flight: 0,
             requests: 0,
-            told: Told::default(),
-            hold: None,
+            reported: ServerLimits::default(),
+            not_before: None,
             done: false,
             spent_now: 0,
             spent: 0,
         }
     }
 
-    /// Begins the window of this time, if it is a later one. What is under way is held on to.
-    fn turn(&mut self, now: DateTime<Utc>) {
+    /// Starts the window of `now` if it is later. Points of requests in flight stay reserved.
+    fn roll_window(&mut self, now: DateTime<Utc>) {
         if now >= self.end {
             let start = start_of(self.terms.window, now);
             self.begin(start, start.checked_add_signed(self.terms.window));
@@ -112,57 +115,64 @@ impl Hand {
 
     fn begin(&mut self, start: DateTime<Utc>, end: Option<DateTime<Utc>>) {
         (self.start, self.end) = (start, end.unwrap_or(DateTime::<Utc>::MAX_UTC));
-        (self.unspent, self.spent_now, self.told.spent) = (0, 0, None);
-        self.visited = None;
+        (self.available, self.spent_now, self.reported.spent) = (0, 0, None);
+        self.updated = None;
     }
 
-    /// Reserves points for a request, if they are in hand.
-    pub(crate) fn step(&mut self, price: Price<'_>, now: DateTime<Utc>, instant: Instant) -> Step {
-        self.turn(now);
-        if let Some(hold) = self.hold.filter(|hold| *hold > now) {
-            return Step::Hold(hold);
+    /// Reserves points for a request if enough are available.
+    pub(crate) fn decide(
+        &mut self,
+        cost: RequestCost<'_>,
+        now: DateTime<Utc>,
+        instant: Instant,
+    ) -> Decision {
+        self.roll_window(now);
+        if let Some(time) = self.not_before.filter(|time| *time > now) {
+            return Decision::WaitUntil(time);
         }
-        let (points, most) = (price.reserve(self.budget), price.most());
-        if self.max.is_some_and(|max| self.spent + self.at_most + most > max) {
-            return Step::Max(most, self.requests > 0);
+        let (points, upper_bound) = (cost.reserve(self.budget), cost.upper_bound());
+        if self.max.is_some_and(|max| self.spent + self.worst_case + upper_bound > max) {
+            let settling = self.requests > 0;
+            return Decision::OverMaximum { worst_case: upper_bound, settling };
         }
-        let age = self.visited.map(|visited| instant.duration_since(visited));
-        if age.is_none_or(|age| age >= HARD) || self.unspent < points {
-            return Step::Visit(points);
+        let age = self.updated.map(|updated| instant.duration_since(updated));
+        if age.is_none_or(|age| age >= HARD) || self.available < points {
+            return Decision::Update(points);
         }
-        self.unspent -= points;
-        self.under_way += points;
-        self.at_most += most;
+        self.available -= points;
+        self.in_flight += points;
+        self.worst_case += upper_bound;
         self.requests += 1;
-        Step::Go(Reserved { points, most }, age.is_none_or(|age| age >= SOFT))
+        let refresh = age.is_none_or(|age| age >= SOFT);
+        Decision::Send { reserved: Reserved { points, upper_bound }, refresh }
     }
 
-    /// Puts what a request has cost in place of what was reserved for it; `None`: nobody knows.
+    /// Replaces the reservation of a request with its cost; `None` if the cost is unknown.
     pub(crate) fn settle(&mut self, reserved: Reserved, cost: Option<u64>, now: DateTime<Utc>) {
-        self.turn(now);
-        let Reserved { points: reserved, most } = reserved;
-        self.at_most = self.at_most.saturating_sub(most);
+        self.roll_window(now);
+        let Reserved { points, upper_bound } = reserved;
+        self.worst_case = self.worst_case.saturating_sub(upper_bound);
         if cost.is_none() {
-            self.at_most += most.saturating_sub(reserved);
+            self.worst_case += upper_bound.saturating_sub(points);
         }
-        let cost = cost.unwrap_or(reserved);
-        self.under_way = self.under_way.saturating_sub(reserved);
+        let cost = cost.unwrap_or(points);
+        self.in_flight = self.in_flight.saturating_sub(points);
         self.requests = self.requests.saturating_sub(1);
         self.spent += cost;
         self.spent_now += cost;
-        // What it cost beyond that is taken from what is left, as far as there is some.
-        self.unspent = (self.unspent + reserved).saturating_sub(cost);
+        // A cost above the reservation is taken from the available points, as far as they suffice.
+        self.available = (self.available + points).saturating_sub(cost);
     }
 
-    /// Takes note of what the server says of the quota. Headers may tell of other limits too, of a
-    /// second for example: those end at another time.
-    pub(crate) fn hear(&mut self, quota: &Quota, now: DateTime<Utc>) {
+    /// Records the quota headers of a response. Headers may also describe other limits, such as one per
+    /// second; those have another reset time.
+    pub(crate) fn observe_headers(&mut self, quota: &ReportedQuota, now: DateTime<Utc>) {
         if !quota.binding {
             return;
         }
-        self.turn(now);
+        self.roll_window(now);
         let about = quota.reset.is_none_or(|reset| (reset - self.end).abs() <= LIKE);
-        // No window lasts longer than the quota's: a later reset is a mistake of the server.
+        // No window is longer than the quota's. A later reset is a mistake of the server.
         let believed = quota.reset.filter(|reset| *reset - now <= self.terms.window + LIKE);
         if quota.remaining == Some(0) {
             match (quota.reset, believed) {
@@ -174,67 +184,71 @@ impl Hand {
         if !about {
             return;
         }
-        self.told.limit = quota.limit.or(self.told.limit);
-        let limit = self.told.limit.unwrap_or(self.terms.per_window);
+        self.reported.limit = quota.limit.or(self.reported.limit);
+        let limit = self.reported.limit.unwrap_or(self.terms.per_window);
         let spent = quota.remaining.map(|remaining| limit.saturating_sub(remaining));
-        self.told.spent = self.told.spent.max(spent);
+        self.reported.spent = self.reported.spent.max(spent);
         if quota.remaining == Some(0) {
             self.wait(self.end, now);
         }
     }
 
-    /// Lets no request of the connection be sent before this time, or for the longest time that may be
-    /// waited.
+    /// Delays all requests of the connection until a time, but no longer than `max_wait`.
     pub(crate) fn wait(&mut self, until: DateTime<Utc>, now: DateTime<Utc>) {
         let longest = now.checked_add_signed(self.terms.max_wait);
         let until = longest.map_or(until, |longest| until.min(longest));
-        self.hold = self.hold.max(Some(until));
+        self.not_before = self.not_before.max(Some(until));
     }
 
-    /// What the ledger is to be asked and told, for a request that needs these points (0: none does).
-    pub(crate) fn visit(&mut self, need: u64, now: DateTime<Utc>) -> Visit {
-        self.turn(now);
+    /// The update to send to the ledger for a request that needs `need` points; 0 for none.
+    pub(crate) fn update(&mut self, need: u64, now: DateTime<Utc>) -> LedgerUpdate {
+        self.roll_window(now);
         let portion = if self.done { 0 } else { self.budget / PORTION };
-        let aim = if need > self.unspent { need + portion } else { portion.max(need) };
-        // What is more than that is given back.
-        self.unspent = self.unspent.min(aim);
-        Visit {
+        let target = if need > self.available { need + portion } else { portion.max(need) };
+        // Available points above the target are released.
+        self.available = self.available.min(target);
+        LedgerUpdate {
             window: self.start,
             spent: self.spent_now,
-            under_way: self.under_way,
-            kept: self.unspent,
-            need: need.saturating_sub(self.unspent),
-            want: aim - self.unspent,
-            told: self.told,
-            hold: self.hold,
-            ..Visit::new(&self.process, self.terms, now)
+            in_flight: self.in_flight,
+            available: self.available,
+            need: need.saturating_sub(self.available),
+            want: target - self.available,
+            reported: self.reported,
+            not_before: self.not_before,
+            ..LedgerUpdate::new(&self.process, self.terms, now)
         }
     }
 
-    /// The last visit: all that is left is given back.
-    pub(crate) fn farewell(&mut self, now: DateTime<Utc>) -> Visit {
+    /// The last update: releases all available points.
+    pub(crate) fn release_all(&mut self, now: DateTime<Utc>) -> LedgerUpdate {
         self.done = true;
-        Visit { leaves: true, ..self.visit(0, now) }
+        LedgerUpdate { is_last: true, ..self.update(0, now) }
     }
 
-    /// Takes what the ledger grants, and notes what it says. Returns whether the need was met.
-    pub(crate) fn take(&mut self, visit: &Visit, standing: &Standing, instant: Instant) -> bool {
-        if standing.start > self.start {
-            // Somebody's clock is ahead of ours.
-            self.begin(standing.start, Some(standing.end));
+    /// Applies the ledger's reply to an update. Returns whether it granted the needed points.
+    pub(crate) fn apply(
+        &mut self,
+        update: &LedgerUpdate,
+        reply: &LedgerReply,
+        instant: Instant,
+    ) -> bool {
+        if reply.start > self.start {
+            // The clock of another process is ahead of ours.
+            self.begin(reply.start, Some(reply.end));
         }
-        // What was granted in a window that has ended meanwhile is gone with it.
-        if standing.start == self.start {
-            self.unspent += standing.granted;
-            self.visited = Some(instant);
-            self.budget = standing.budget;
-            // What is but held is not spent.
-            let held = standing.held + visit.under_way + visit.kept + standing.granted;
-            self.window_spent = standing.spent.saturating_sub(held);
-            self.window_held = standing.held;
+        // Points granted in a window that has ended since are void.
+        if reply.start == self.start {
+            self.available += reply.granted;
+            self.updated = Some(instant);
+            self.budget = reply.budget;
+            // Reserved points are not spent yet.
+            let held = reply.held + update.in_flight + update.available + reply.granted;
+            self.window_spent = reply.spent.saturating_sub(held);
+            self.window_held = reply.held;
         }
-        self.hold = self.hold.max(standing.hold);
-        visit.need.min(standing.budget) <= standing.granted
+        self.not_before = self.not_before.max(reply.not_before);
+        update.need.min(reply.budget) <= reply.granted
     }
 }
 
@@ -246,25 +260,25 @@ mod tests {
 
     use super::*;
     use crate::quota::account::Account;
-    use crate::quota::cost::Cost;
-    use crate::quota::request_cost::Estimate;
-    use crate::quota::terms::Budget;
+    use crate::quota::cost::PointRates;
+    use crate::quota::request_cost::ObjectEstimate;
+    use crate::quota::terms::BudgetLimit;
 
     const LIMIT: u64 = 10_000;
 
-    /// What happens next in the life of some processes.
+    /// One event in the simulated life of some processes.
     #[derive(Clone, Debug)]
     enum Act {
-        /// A process wants to send a request that brings so many objects at most.
+        /// A process wants to send a request that returns at most this many records.
         Send(u64),
-        /// A request is answered, with this part of its objects in 100, and counted by the server when
-        /// it came or when it was answered.
+        /// A request is answered with this percentage of its records. The server counts it when it arrived
+        /// (`true`) or when it was answered.
         Answer(usize, u64, bool),
-        /// The process dies; its requests are counted in full.
+        /// The process is killed; the server counts its requests in full.
         Die(bool),
         /// The process ends.
         End,
-        /// The server tells what was spent; others have spent so much.
+        /// The server reports the points spent, after other programs spent this many.
         Hear(u64),
         /// Time passes, in seconds.
         Wait(i64),
@@ -288,17 +302,17 @@ mod tests {
         instant: Instant,
         terms: Terms,
         account: Account,
-        hands: Vec<Hand>,
-        /// Requests under way: their points, and when they were sent.
+        hands: Vec<Reservations>,
+        /// Requests in flight: their points, and when they were sent.
         flying: Vec<Vec<(Reserved, DateTime<Utc>)>>,
         born: u32,
-        /// By hour, what the processes spent and what others did.
+        /// By hour, the points that the processes spent, and those that other programs spent.
         ours: BTreeMap<DateTime<Utc>, u64>,
-        others: BTreeMap<DateTime<Utc>, u64>,
+        external_spend: BTreeMap<DateTime<Utc>, u64>,
     }
 
     impl Play {
-        fn new(budget: Budget) -> Self {
+        fn new(budget: BudgetLimit) -> Self {
             let terms = Terms { budget, ..Terms::hourly(LIMIT) };
             let mut play = Self {
                 now: "2026-03-26T15:40:00Z".parse().unwrap(),
@@ -309,15 +323,15 @@ mod tests {
                 flying: vec![Vec::new(); 3],
                 born: 0,
                 ours: BTreeMap::new(),
-                others: BTreeMap::new(),
+                external_spend: BTreeMap::new(),
             };
             play.hands = (0..3).map(|_| play.hand()).collect();
             play
         }
 
-        fn hand(&mut self) -> Hand {
+        fn hand(&mut self) -> Reservations {
             self.born += 1;
-            Hand::new(self.born.to_string(), self.terms, None)
+            Reservations::new(self.born.to_string(), self.terms, None)
         }
 
         fn hour_of(&self, time: DateTime<Utc>) -> DateTime<Utc> {
@@ -337,23 +351,23 @@ mod tests {
         }
 
         fn act(&mut self, who: usize, act: &Act) {
-            let cost = Cost { base: 1, object: 1, carrier: 1 };
+            let cost = PointRates { base: 1, object: 1, carrier: 1 };
             match *act {
                 Act::Send(objects) => {
-                    let estimate = Estimate::new(objects);
-                    let price = Price { cost, estimate: &estimate, page: None };
+                    let estimate = ObjectEstimate::new(objects);
+                    let price = RequestCost { cost, estimate: &estimate, page: None };
                     for _ in 0..2 {
                         let (now, instant) = (self.now, self.instant);
-                        match self.hands[who].step(price, now, instant) {
-                            Step::Go(points, _) => {
+                        match self.hands[who].decide(price, now, instant) {
+                            Decision::Send { reserved: points, .. } => {
                                 return self.flying[who].push((points, now));
                             }
-                            Step::Visit(need) => {
-                                let visit = self.hands[who].visit(need, now);
-                                let standing = self.account.visit(&visit);
-                                self.hands[who].take(&visit, &standing, instant);
+                            Decision::Update(need) => {
+                                let update = self.hands[who].update(need, now);
+                                let reply = self.account.exchange(&update);
+                                self.hands[who].apply(&update, &reply, instant);
                             }
-                            Step::Hold(_) | Step::Max(..) => return,
+                            Decision::WaitUntil(_) | Decision::OverMaximum { .. } => return,
                         }
                     }
                 }
@@ -374,23 +388,24 @@ mod tests {
                     self.hands[who] = self.hand();
                 }
                 Act::End if self.flying[who].is_empty() => {
-                    let visit = self.hands[who].farewell(self.now);
-                    self.account.visit(&visit);
+                    let update = self.hands[who].release_all(self.now);
+                    self.account.exchange(&update);
                     self.hands[who] = self.hand();
                 }
                 Act::End => {}
                 Act::Hear(more) => {
                     let hour = self.hour();
-                    *self.others.entry(hour).or_default() += more;
-                    let all = self.others[&hour] + self.ours.get(&hour).copied().unwrap_or(0);
-                    let quota = Quota {
+                    *self.external_spend.entry(hour).or_default() += more;
+                    let all =
+                        self.external_spend[&hour] + self.ours.get(&hour).copied().unwrap_or(0);
+                    let quota = ReportedQuota {
                         limit: Some(LIMIT),
                         remaining: Some(LIMIT.saturating_sub(all).max(1)),
                         reset: hour.checked_add_signed(self.terms.window),
                         binding: true,
-                        ..Quota::default()
+                        ..ReportedQuota::default()
                     };
-                    self.hands[who].hear(&quota, self.now);
+                    self.hands[who].observe_headers(&quota, self.now);
                 }
                 Act::Wait(seconds) => {
                     // No request takes longer than ten minutes.
@@ -417,7 +432,7 @@ mod tests {
         fn what_all_spend_in_an_hour_is_never_more_than_the_budget(
             acts in acts(), points in prop_oneof![Just(LIMIT), 1..LIMIT]
         ) {
-            let budget = Budget::Points(points);
+            let budget = BudgetLimit::Points(points);
             let mut play = Play::new(budget);
             for (who, act) in &acts {
                 play.act(*who, act);
@@ -433,99 +448,107 @@ mod tests {
 
     #[test]
     fn all_processes_together_use_what_they_may() {
-        // The last one that has nothing under way has all that is left.
-        let mut play = Play::new(Budget::Share(0.9));
+        // A process with no requests in flight can use all points that are left.
+        let mut play = Play::new(BudgetLimit::Share(0.9));
         for round in 0..4_000 {
             play.act(round % 3, &Act::Send(250));
             play.act(round % 3, &Act::Answer(0, 100, true));
         }
         let (spent, most) = (play.ours[&play.hour()], 9_000);
         assert!((most * 97 / 100..=most).contains(&spent), "{spent} of {most}");
-        assert!(play.hands.iter().map(|hand| hand.unspent).sum::<u64>() <= 3 * most / PORTION);
+        assert!(play.hands.iter().map(|hand| hand.available).sum::<u64>() <= 3 * most / PORTION);
     }
 
     #[test]
     fn no_request_is_sent_that_may_cost_more_than_the_run_has_left() {
         let now = "2026-03-26T15:40:00Z".parse().unwrap();
         let (instant, mut account) = (Instant::now(), Account::default());
-        let terms = Terms { budget: Budget::Points(3_600), ..Terms::hourly(LIMIT) };
-        let mut hand = Hand::new("one".to_owned(), terms, Some(600));
-        let cost = Cost { base: 1, object: 1, carrier: 1 };
-        let estimate = Estimate::new(250);
-        let price = Price { cost, estimate: &estimate, page: None };
+        let terms = Terms { budget: BudgetLimit::Points(3_600), ..Terms::hourly(LIMIT) };
+        let mut hand = Reservations::new("one".to_owned(), terms, Some(600));
+        let cost = PointRates { base: 1, object: 1, carrier: 1 };
+        let estimate = ObjectEstimate::new(250);
+        let price = RequestCost { cost, estimate: &estimate, page: None };
         estimate.learn(3);
-        let mut step = |hand: &mut Hand| match hand.step(price, now, instant) {
-            Step::Visit(need) => {
-                let visit = hand.visit(need, now);
-                let standing = account.visit(&visit);
-                assert!(hand.take(&visit, &standing, instant));
-                hand.step(price, now, instant)
+        let mut decide = |hand: &mut Reservations| match hand.decide(price, now, instant) {
+            Decision::Update(need) => {
+                let update = hand.update(need, now);
+                let reply = account.exchange(&update);
+                assert!(hand.apply(&update, &reply, instant));
+                hand.decide(price, now, instant)
             }
             other => other,
         };
-        let mut under_way = Vec::new();
+        let mut in_flight = Vec::new();
         for _ in 0..2 {
-            let Step::Go(reserved, _) = step(&mut hand) else { panic!("it has enough") };
-            // Of the hour's points fewer are taken, of the run's what it may come to.
-            assert_eq!((reserved.points, reserved.most), (100, 251));
-            under_way.push(reserved);
+            let Decision::Send { reserved, .. } = decide(&mut hand) else {
+                panic!("it has enough")
+            };
+            // The hour's budget reserves less than the worst case, which counts against the run's maximum.
+            assert_eq!((reserved.points, reserved.upper_bound), (100, 251));
+            in_flight.push(reserved);
         }
-        assert_eq!(step(&mut hand), Step::Max(251, true));
-        hand.settle(under_way[0], Some(99), now);
-        assert_eq!((step(&mut hand), hand.spent), (Step::Max(251, true), 99));
-        // Nobody knows what the other one has cost: it may have been all.
-        hand.settle(under_way[1], None, now);
-        assert_eq!((step(&mut hand), hand.spent), (Step::Max(251, false), 199));
+        assert_eq!(decide(&mut hand), Decision::OverMaximum { worst_case: 251, settling: true });
+        hand.settle(in_flight[0], Some(99), now);
+        assert_eq!(
+            (decide(&mut hand), hand.spent),
+            (Decision::OverMaximum { worst_case: 251, settling: true }, 99)
+        );
+        // The cost of the other request is unknown: it may have been the worst case.
+        hand.settle(in_flight[1], None, now);
+        assert_eq!(
+            (decide(&mut hand), hand.spent),
+            (Decision::OverMaximum { worst_case: 251, settling: false }, 199)
+        );
         hand.max = Some(601);
-        assert!(matches!(step(&mut hand), Step::Go(..)));
+        assert!(matches!(decide(&mut hand), Decision::Send { .. }));
     }
 
     #[test]
     fn a_reset_beyond_the_window_is_not_believed() {
         for reset in ["9999-12-31T23:59:59Z", "2026-03-26T16:45:00Z"] {
-            let mut play = Play::new(Budget::default());
+            let mut play = Play::new(BudgetLimit::default());
             let now = play.now;
             let hand = &mut play.hands[0];
-            let quota = Quota {
+            let quota = ReportedQuota {
                 limit: Some(7),
                 remaining: Some(0),
                 reset: Some(reset.parse().unwrap()),
                 binding: true,
-                ..Quota::default()
+                ..ReportedQuota::default()
             };
-            hand.hear(&quota, now);
-            assert_eq!(hand.hold, Some("2026-03-26T16:00:00Z".parse().unwrap()), "{reset}");
-            assert_eq!(hand.told, Told::default(), "{reset}");
+            hand.observe_headers(&quota, now);
+            assert_eq!(hand.not_before, Some("2026-03-26T16:00:00Z".parse().unwrap()), "{reset}");
+            assert_eq!(hand.reported, ServerLimits::default(), "{reset}");
         }
     }
 
     #[test]
     fn no_wait_is_longer_than_the_longest() {
-        let mut play = Play::new(Budget::default());
+        let mut play = Play::new(BudgetLimit::default());
         let now = play.now;
         let hand = &mut play.hands[0];
         hand.terms.max_wait = TimeDelta::minutes(5);
         hand.wait(DateTime::<Utc>::MAX_UTC, now);
-        assert_eq!(hand.hold, Some(now + TimeDelta::minutes(5)));
+        assert_eq!(hand.not_before, Some(now + TimeDelta::minutes(5)));
     }
 
     #[test]
     fn limits_of_another_kind_are_not_taken_for_the_quota() {
-        let mut play = Play::new(Budget::default());
+        let mut play = Play::new(BudgetLimit::default());
         let now = play.now;
         let hand = &mut play.hands[0];
-        let burst = Quota {
+        let burst = ReportedQuota {
             limit: Some(5),
             remaining: Some(0),
             reset: Some(now + TimeDelta::seconds(2)),
             binding: true,
-            ..Quota::default()
+            ..ReportedQuota::default()
         };
-        hand.hear(&burst, now);
-        assert_eq!(hand.told, Told::default());
-        assert_eq!(hand.hold, Some(now + TimeDelta::seconds(2)));
-        let quota = Quota { reset: Some("2026-03-26T16:00:00Z".parse().unwrap()), ..burst };
-        hand.hear(&quota, now);
-        assert_eq!((hand.told.limit, hand.hold), (Some(5), quota.reset));
+        hand.observe_headers(&burst, now);
+        assert_eq!(hand.reported, ServerLimits::default());
+        assert_eq!(hand.not_before, Some(now + TimeDelta::seconds(2)));
+        let quota = ReportedQuota { reset: Some("2026-03-26T16:00:00Z".parse().unwrap()), ..burst };
+        hand.observe_headers(&quota, now);
+        assert_eq!((hand.reported.limit, hand.not_before), (Some(5), quota.reset));
     }
 }

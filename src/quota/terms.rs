@@ -1,4 +1,4 @@
-//! What may be spent in a window.
+//! The terms of a quota of points: the limit per window, the budget, and what happens when it is spent.
 
 use std::{borrow::Cow, fmt};
 
@@ -6,38 +6,37 @@ use chrono::TimeDelta;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-/// What may be spent, and on what terms.
+/// The terms of a quota.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
-    /// Points in a window, by the terms of the API; what its server says counts for more.
+    /// Points per window as declared in the spec. A limit that the server reports takes precedence.
     pub per_window: u64,
-    /// Length of a window; windows begin at whole multiples of it since 1970 (an hour: at the top of
-    /// the UTC hour).
+    /// Length of a window. Windows begin at multiples of it since 1970 (one hour: at the full UTC hour).
     pub window: TimeDelta,
-    /// What may be spent of them here.
-    pub budget: Budget,
-    /// Longest time for which the ledger holds requests back, whatever a server asks for.
+    /// The part of the points that weir may spend.
+    pub budget: BudgetLimit,
+    /// Maximum time for which the ledger delays requests, even if a server requests more.
     pub max_wait: TimeDelta,
 }
 
-/// What may be spent of a quota in a window: a share of it, `60%`, or so many points, `20000`. The rest
-/// is for others.
+/// The part of a quota that weir may spend per window: a share (`60%`) or a number of points (`20000`). Other
+/// programs may use the rest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Budget {
-    /// Share, above 0 and up to 1.
+pub enum BudgetLimit {
+    /// Share, from 0 (exclusive) to 1 (inclusive).
     Share(f64),
-    /// Points.
+    /// Number of points.
     Points(u64),
 }
 
-impl Default for Budget {
+impl Default for BudgetLimit {
     fn default() -> Self {
         Self::Share(1.0)
     }
 }
 
-impl Budget {
-    /// Points of a quota that may be spent.
+impl BudgetLimit {
+    /// Number of points that may be spent of a quota of `limit`.
     pub fn of(self, limit: u64) -> u64 {
         match self {
             #[expect(
@@ -63,7 +62,7 @@ impl Budget {
     }
 }
 
-impl fmt::Display for Budget {
+impl fmt::Display for BudgetLimit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Share(share) => write!(formatter, "{}%", share * 100.0),
@@ -72,27 +71,27 @@ impl fmt::Display for Budget {
     }
 }
 
-impl<'de> Deserialize<'de> for Budget {
+impl<'de> Deserialize<'de> for BudgetLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
-            type Value = Budget;
+            type Value = BudgetLimit;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a share such as `60%`, or a number of points")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Budget, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<BudgetLimit, E> {
                 let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
-                Budget::parse(text).ok_or_else(wrong)
+                BudgetLimit::parse(text).ok_or_else(wrong)
             }
 
-            fn visit_u64<E: de::Error>(self, points: u64) -> Result<Budget, E> {
+            fn visit_u64<E: de::Error>(self, points: u64) -> Result<BudgetLimit, E> {
                 let wrong = || E::invalid_value(de::Unexpected::Unsigned(points), &self);
-                (points > 0).then_some(Budget::Points(points)).ok_or_else(wrong)
+                (points > 0).then_some(BudgetLimit::Points(points)).ok_or_else(wrong)
             }
 
-            fn visit_i64<E: de::Error>(self, points: i64) -> Result<Budget, E> {
+            fn visit_i64<E: de::Error>(self, points: i64) -> Result<BudgetLimit, E> {
                 let wrong = || E::invalid_value(de::Unexpected::Signed(points), &self);
                 let points = u64::try_from(points).map_err(|_| wrong())?;
                 self.visit_u64(points)
@@ -102,7 +101,7 @@ impl<'de> Deserialize<'de> for Budget {
     }
 }
 
-impl JsonSchema for Budget {
+impl JsonSchema for BudgetLimit {
     fn schema_name() -> Cow<'static, str> {
         "Budget".into()
     }
@@ -135,14 +134,14 @@ mod tests {
 
     #[test]
     fn a_budget_is_a_share_or_a_number_of_points() {
-        assert_eq!(Budget::parse("60%"), Some(Budget::Share(0.6)));
-        assert_eq!(Budget::parse(" 12.5 % "), Some(Budget::Share(0.125)));
-        assert_eq!(Budget::parse("20000"), Some(Budget::Points(20_000)));
+        assert_eq!(BudgetLimit::parse("60%"), Some(BudgetLimit::Share(0.6)));
+        assert_eq!(BudgetLimit::parse(" 12.5 % "), Some(BudgetLimit::Share(0.125)));
+        assert_eq!(BudgetLimit::parse("20000"), Some(BudgetLimit::Points(20_000)));
         for wrong in ["0%", "101%", "-5%", "0", "much", "60 percent", ""] {
-            assert_eq!(Budget::parse(wrong), None, "{wrong}");
+            assert_eq!(BudgetLimit::parse(wrong), None, "{wrong}");
         }
-        assert_eq!(Budget::Share(0.6).of(65_000), 39_000);
-        assert_eq!(Budget::Points(20_000).of(65_000), 20_000);
-        assert_eq!(Budget::Points(20_000).of(5_000), 5_000, "the quota itself is a limit too");
+        assert_eq!(BudgetLimit::Share(0.6).of(65_000), 39_000);
+        assert_eq!(BudgetLimit::Points(20_000).of(65_000), 20_000);
+        assert_eq!(BudgetLimit::Points(20_000).of(5_000), 5_000, "the quota itself is a limit too");
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn jobs(
         };
         let fed = queues.iter().enumerate().map(|(number, queue)| feeds(number).then_some(queue));
         if let Some(last) = before.ended_in(&env.run.id) {
-            fed.flatten().for_each(|queue| queue.ended(last.supply));
+            fed.flatten().for_each(|queue| queue.ended(last.completeness));
             let report = StreamReport { earlier: true, ..last.report.clone() };
             let refused = before.failed.iter().map(|failed| failed.error.clone()).collect();
             earlier.push(StreamResult { report, open: false, refused });
@@ -58,7 +58,7 @@ pub(crate) fn jobs(
         requests.resize_with(read_plan.requests(plan).len(), || None);
         for (number, request) in read_plan.active(plan) {
             let Some(place) = requests.get_mut(number) else { continue };
-            let mut done = Spans::default();
+            let mut done = RangeSet::default();
             if let Some(open) = going_on {
                 done = open.finished.get(number).cloned().unwrap_or_default();
                 let begun = open.open.iter().filter(|slice| slice.request == number);
@@ -89,7 +89,7 @@ pub(crate) fn jobs(
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: read_plan.remembers(plan).map(|about| {
                 let going_on = going_on.is_some();
-                (about, Read::restored((about, &plan.name), &recall.rest, going_on))
+                (about, VersionLog::restored(about, &plan.name, &recall.rest, going_on))
             }),
             plan: Arc::clone(plan),
             read_plan,

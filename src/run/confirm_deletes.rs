@@ -11,7 +11,7 @@ use crate::http::call::{Call, Need};
 use crate::http::exchange::Request;
 use crate::http::request;
 use crate::plan::{ConfirmPlan, StreamPlan};
-use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::run::loader::Loader;
 use crate::run::markers::{Marker, NO_SLICE};
@@ -82,7 +82,7 @@ async fn is_there(
         let base_url = &env.client.access.base_url;
         request::url_of(base_url, &path, &confirm.query, &scope).map(Request::get)
     };
-    let estimate = Estimate::new(1);
+    let estimate = ObjectEstimate::new(1);
     let call = Call {
         stream: &plan.name,
         stats,
@@ -91,7 +91,7 @@ async fn is_there(
         need: Need::Tentative,
         leaves: true,
         shared: false,
-        price: Price { cost: plan.cost, estimate: &estimate, page: None },
+        price: RequestCost { cost: plan.cost, estimate: &estimate, page: None },
         build: &build,
         shrink: &|| false,
         narrow: &|| false,

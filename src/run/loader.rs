@@ -75,12 +75,12 @@ pub(crate) struct Loader {
     /// Per request the hold on its queue.
     pub(crate) settlers: Vec<Option<Settler>>,
     /// `None`: nothing is saved.
-    pub(crate) durable: Option<Durable>,
+    pub(crate) durable: Option<StateSession>,
     /// Bytes of rows, and time, after which is saved.
     pub(crate) interval: (usize, Duration),
     pub(crate) pending: PendingRows,
     /// What is remembered of it, or its parents; `None`: nothing.
-    pub(crate) parents: Option<(About, Read)>,
+    pub(crate) parents: Option<(VersionKind, VersionLog)>,
     /// Column that names what is marked.
     pub(crate) replaces: Option<String>,
     /// Kinds of requests that were answered.
@@ -156,7 +156,7 @@ impl Loader {
             SliceEvent::Unchanged(slice) => self.finish(&slice, false, true),
             SliceEvent::Restart { slice, anew, rest } => {
                 self.progress.open.retain(|open| !slice.is(open));
-                self.progress.void.extend(slice.number().both());
+                self.progress.discarded_slices.extend(slice.number().both());
                 self.progress.open.push(anew.open(rest));
             }
             SliceEvent::Refused(slice, failed) => {
@@ -228,10 +228,10 @@ impl Loader {
             let progress = &mut self.progress;
             progress.newest_parent = progress.newest_parent.max(item.stamp);
             match self.parents.as_mut().filter(|_| whole) {
-                Some((About::Parents, parents)) if self.plan.cursor.is_none() => {
+                Some((VersionKind::Parents, parents)) if self.plan.cursor.is_none() => {
                     parents.note(self.plan.own_number(slice.request), item);
                 }
-                Some((About::Parents, parents)) if anew => parents.note(0, &met(item)),
+                Some((VersionKind::Parents, parents)) if anew => parents.note(0, &met(item)),
                 _ => {}
             }
         }
@@ -309,7 +309,7 @@ impl Loader {
         let mut changes = vec![state.change(&self.plan.name)];
         changes.extend(self.parents.as_mut().and_then(|(_, read)| read.unsaved()));
         match self.writer.as_mut() {
-            Some(writer) if durable.at_home => writer.checkpoint(&changes).await?,
+            Some(writer) if durable.in_target => writer.checkpoint(&changes).await?,
             Some(writer) => {
                 writer.checkpoint(&[]).await?;
                 durable.store.save(&changes).await?;
@@ -330,8 +330,8 @@ impl Loader {
         ending: &CommitInfo,
         after: impl FnOnce(&Progress, Option<&Committed>) -> StreamState + Send,
     ) -> Result<(Option<Committed>, Progress)> {
-        let at_home = self.durable.as_ref().is_some_and(|durable| durable.at_home);
-        if at_home && self.writer.is_some() && self.pending.noted {
+        let in_target = self.durable.as_ref().is_some_and(|durable| durable.in_target);
+        if in_target && self.writer.is_some() && self.pending.noted {
             // The commit may have to wait for those who use the table, and be given up.
             self.checkpoint().await?;
         }
@@ -347,7 +347,7 @@ impl Loader {
         durable.check()?;
         self.queues.save(durable.store.as_ref()).await?;
         let name = self.plan.name.clone();
-        let mut changes = match (&self.writer, durable.at_home) {
+        let mut changes = match (&self.writer, durable.in_target) {
             (Some(_), false) => Vec::new(),
             _ => self.settled(ending.deletable),
         };
@@ -356,7 +356,7 @@ impl Loader {
             durable.store.save(&changes).await?;
             return Ok((None, progress));
         };
-        if durable.at_home {
+        if durable.in_target {
             // How many rows the commit will have found gone is not known before it.
             changes.push(after(&progress, None).change(&name));
             let committed = writer.commit(ending, &changes).await?;
@@ -387,8 +387,8 @@ impl Loader {
                     if sound { fingerprints.settled(true) } else { fingerprints.forgotten() };
                 [fingerprints, vec![About::Touched.forgotten(&self.plan.name)]].concat()
             }
-            Some((About::Touched, touched)) => touched.settled(false),
-            Some((About::Parents, parents)) => parents.settled(seen == Deletable::Everything),
+            Some((VersionKind::Overwritten, touched)) => touched.settled(false),
+            Some((VersionKind::Parents, parents)) => parents.settled(seen == Deletable::Everything),
         }
     }
 

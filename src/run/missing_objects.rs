@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Kind, Result};
 use crate::extract::messages::Slice;
-use crate::progress::saved::{Doubt, FailedSlice, Progress};
+use crate::progress::saved::{Doubt, Progress, RefusedSlice};
 use crate::report::{Event, NoticeKind, Reporter};
 use crate::run::loader::Loader;
 
@@ -15,15 +15,15 @@ impl Loader {
         let begun = self.progress.open.len();
         self.progress.open.retain(|open| !slice.is(open));
         if self.progress.open.len() < begun {
-            self.progress.void.extend(slice.number().both());
+            self.progress.discarded_slices.extend(slice.number().both());
         }
         self.finish(slice, false, false);
     }
 
     /// Takes note of a refusal; fails when there are too many.
-    pub(crate) fn refused(&mut self, failed: FailedSlice) -> Result<()> {
-        self.progress.failed.push(failed);
-        self.check_errors(self.progress.failed.len())
+    pub(crate) fn refused(&mut self, failed: RefusedSlice) -> Result<()> {
+        self.progress.refused_slices.push(failed);
+        self.check_errors(self.progress.refused_slices.len())
     }
 
     /// Fails when more slices were refused than may be.
@@ -41,14 +41,14 @@ impl Loader {
     /// Takes note of an object that is gone, by what the API says.
     pub(crate) fn gone(&mut self, doubt: Doubt) -> Result<()> {
         if self.answered.has(&doubt.kind) {
-            self.tell_gone(&doubt.failed);
+            self.tell_gone(&doubt.slice);
             return Ok(());
         }
         self.progress.doubtful.push(doubt);
         self.check_errors(self.progress.doubtful.len())
     }
 
-    fn tell_gone(&self, failed: &FailedSlice) {
+    fn tell_gone(&self, failed: &RefusedSlice) {
         self.stats.notice(NoticeKind::Gone, 1, || {
             let error = &failed.error;
             let status = error.status.map_or(String::new(), |status| format!("{status} "));
@@ -60,7 +60,7 @@ impl Loader {
     /// is wrong.
     pub(crate) fn settle_doubts(&mut self, reporter: &dyn Reporter) -> Result<()> {
         let Progress { doubtful, .. } = &mut self.progress;
-        for Doubt { kind, child, failed } in std::mem::take(doubtful) {
+        for Doubt { kind, child, slice: failed } in std::mem::take(doubtful) {
             if self.answered.has(&kind) {
                 self.tell_gone(&failed);
                 continue;

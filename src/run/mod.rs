@@ -1,5 +1,5 @@
 //! Runs a plan: slices, queues, fetch, decode, write. All streams run at once; parents feed children
-//! while they still list, and one throttle paces every request.
+//! while they still list, and one pacer paces every request.
 
 pub(crate) mod assignment;
 pub(crate) mod confirm_deletes;
@@ -30,9 +30,9 @@ use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::Recall;
 use crate::progress::session::Durable;
 use crate::queue::{Queue, Queues};
-use crate::quota::budget::Purse;
-use crate::quota::ledger::Memory;
-use crate::quota::pacing::Throttle;
+use crate::quota::budget::PointsBudget;
+use crate::quota::ledger::MemoryLedger;
+use crate::quota::pacing::Pacer;
 use crate::report::{Event, PointsReport, SliceError, StreamReport};
 use crate::run::outcome::StreamResult;
 use crate::run::services::Services;
@@ -64,7 +64,7 @@ pub fn read_plans(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<
 #[derive(Clone, Copy, Debug)]
 pub struct RunStart<'run> {
     /// What is remembered.
-    pub recall: &'run Recall,
+    pub recall: &'run SavedState,
     /// What is read of each stream, and how.
     pub read_plans: &'run BTreeMap<String, ReadPlan>,
     /// The time.
@@ -96,18 +96,19 @@ pub async fn run(
     }
     let (jitter, answered) = (Jitter::of(&run.id), AtomicU64::new(0));
     let session = Session::new(setup, rules, variables.clone());
-    let ledger = ledger.unwrap_or_else(|| Arc::new(Memory::default()));
-    let clock = (start.now, start.spent);
-    let purse = quota.map(|quota| Purse::new(quota, ledger, Arc::clone(&reporter), clock));
+    let ledger = ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
+    let budget = quota.map(|quota| {
+        PointsBudget::new(quota, ledger, Arc::clone(&reporter), start.now, start.spent)
+    });
     let lockout = Lockout::default();
     let client = Client {
         transport,
-        throttle,
+        pacer,
         access,
         reporter,
         cancel,
         jitter,
-        purse,
+        budget,
         answered,
         lockout,
         session,

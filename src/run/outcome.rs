@@ -169,7 +169,7 @@ impl StreamOutcome<'_> {
         progress: &Progress,
         marks: bool,
         counts: &Counts,
-        supply: Supply,
+        completeness: Completeness,
     ) -> write::CommitInfo {
         // Refused parents keep their rows, if none of these can have gone to another parent.
         let bound = self.plan.is_bound_to_parent() && self.is_by_parents();
@@ -181,8 +181,8 @@ impl StreamOutcome<'_> {
             _ => false,
         };
         let doubtful = progress.notices.iter().any(|one| one.kind == NoticeKind::FullPage);
-        let sound = self.plan.limit.is_none() && self.no_deletes().is_none() && !doubtful;
-        let whole = read && progress.gaps.is_empty() && supply == Supply::Complete;
+        let sound = self.plan.limit.is_none() && self.deletes_disabled().is_none() && !doubtful;
+        let whole = read && progress.gaps.is_empty() && completeness == Completeness::Complete;
         let deletable = match (sound, whole) {
             (true, true) => Deletable::Everything,
             (true, false) if bound => Deletable::ReadParents,
@@ -191,13 +191,13 @@ impl StreamOutcome<'_> {
         write::CommitInfo {
             deletable,
             at: self.run.started_at,
-            discarded_slices: progress.void.clone(),
+            discarded_slices: progress.discarded_slices.clone(),
         }
     }
 
     /// Why rows that are not seen must not be taken for deleted: under other inputs they were never
     /// to be seen.
-    pub(crate) fn no_deletes(&self) -> Option<String> {
+    pub(crate) fn deletes_disabled(&self) -> Option<String> {
         let before = self.before;
         if !self.merges() {
             return None;
@@ -207,7 +207,7 @@ impl StreamOutcome<'_> {
             let at = self.run.started_at.format("%Y-%m-%d");
             format!("what is read was changed on {at}; `--fresh` concludes deletes again")
         };
-        before.no_deletes.clone().or_else(|| changed.then(why))
+        before.deletes_disabled.clone().or_else(|| changed.then(why))
     }
 
     /// Whether its slices are about parents, whose refused ones are recorded and keep their rows.
@@ -216,7 +216,11 @@ impl StreamOutcome<'_> {
     }
 
     /// What the children may rely on.
-    pub(crate) fn supply(&self, result: Result<(), &Error>, incomplete: bool) -> Supply {
+    pub(crate) fn completeness(
+        &self,
+        result: Result<(), &Error>,
+        incomplete: bool,
+    ) -> Completeness {
         match result {
             Err(error) if self.plan.may_pass(error) => Supply::Interrupted,
             Err(_) => Supply::Failed,
@@ -226,18 +230,19 @@ impl StreamOutcome<'_> {
         }
     }
 
-    /// What is remembered of the stream once its rows are visible; `supply` is that of its queues.
+    /// What is remembered of the stream once its rows are visible; `completeness` is that of its queues.
     pub(crate) fn after(
         &self,
         progress: &Progress,
         committed: Option<&Committed>,
         now: DateTime<Utc>,
-        supply: Supply,
+        completeness: Completeness,
     ) -> StreamState {
         let (before, plan, counts) = (self.before, self.plan, progress.counts);
         let incomplete = !progress.gaps.is_empty() || counts.skipped > 0;
         let report = self.report(&Ok(committed.cloned()), progress);
-        let own = self.supply(Ok(()), incomplete).max(supply.min(Supply::Bounded));
+        let own =
+            self.completeness(Ok(()), incomplete).max(completeness.min(Completeness::ChangesOnly));
         let last = self.last(now, report, own);
         let mut state = StreamState { last: Some(last), open: None, ..before.clone() };
         let complete = self.read_plan.is_full();
@@ -246,7 +251,7 @@ impl StreamOutcome<'_> {
             let requests = counts.requests.saturating_sub(counts.retries).max(shared);
             let (route, slices) = (self.route().to_owned(), counts.done);
             let bearer = counts.borne == 0;
-            state.learnt = Learnt {
+            state.full_read = FullReadStats {
                 route,
                 slices,
                 rows,
@@ -262,8 +267,8 @@ impl StreamOutcome<'_> {
             let days = before.days_since(bound, self.run.started_at);
             let Counts { rows, changed, done, derived, .. } = counts;
             state.changes = Some(match &plan.cursor {
-                Some(_) => Changes { days, rows: changed, ..Changes::default() },
-                None => Changes { days, rows, parents: done, derived },
+                Some(_) => ChangeStats { days, rows: changed, ..ChangeStats::default() },
+                None => ChangeStats { days, rows, parents: done, derived },
             });
         }
         state.shape.clone_from(&plan.shape);
@@ -272,11 +277,11 @@ impl StreamOutcome<'_> {
         }
         state.succeeded.clone_from(&state.last);
         state.committed = Some(self.run.id.clone());
-        let clean = progress.gaps.is_empty() && supply <= Supply::Bounded;
+        let clean = progress.gaps.is_empty() && completeness <= Completeness::ChangesOnly;
         let kept = before.writes == plan.writes && before.reads == plan.reads;
         if complete {
             (state.reads, state.writes) = (plan.reads.clone(), plan.writes.clone());
-            state.no_deletes = self.no_deletes();
+            state.deletes_disabled = self.deletes_disabled();
             if clean && (counts.skipped == 0 || self.is_by_parents()) {
                 state.complete_at = Some(self.run.started_at);
             } else if !kept {
@@ -301,11 +306,13 @@ impl StreamOutcome<'_> {
             let known = self.not_after_start(progress.newest_parent, ColumnType::Timestamp);
             state.gate = before.gate.filter(|_| kept).max(known);
         }
-        state.refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
-        state.failed.clone_from(&progress.failed);
+        state
+            .refused_routes
+            .extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
+        state.refused_slices.clone_from(&progress.refused_slices);
         if !self.is_by_parents() && complete {
             // No run can ask for them alone; the next one reads everything again.
-            state.failed.iter_mut().for_each(|failed| failed.recurs = true);
+            state.refused_slices.iter_mut().for_each(|failed| failed.recurs = true);
         }
         if self.read_plan.sends_changes(plan) && !complete {
             let lasting = before.failed.iter().filter(|failed| !failed.recurs);
@@ -314,9 +321,9 @@ impl StreamOutcome<'_> {
         state
     }
 
-    fn last(&self, at: DateTime<Utc>, report: StreamReport, supply: Supply) -> LastRun {
+    fn last(&self, at: DateTime<Utc>, report: StreamReport, completeness: Completeness) -> LastRun {
         let (run_id, started_at) = (self.run.id.clone(), Some(self.run.started_at));
-        LastRun { run_id, at, started_at, report, supply }
+        LastRun { run_id, at, started_at, report, completeness }
     }
 
     /// A value of a cursor that is safe to go on from: what changes while a run reads may have been
@@ -336,18 +343,20 @@ impl StreamOutcome<'_> {
         (error, now): (&Error, DateTime<Utc>),
     ) -> StreamState {
         // Told, though the next run asks for them again by itself.
-        let new = progress.failed.iter().map(|one| FailedSlice { recurs: true, ..one.clone() });
-        let old = self.before.failed.iter().filter(|one| !one.recurs).cloned();
-        let failed = new.chain(old).collect();
+        let new =
+            progress.refused_slices.iter().map(|one| RefusedSlice { recurs: true, ..one.clone() });
+        let old = self.before.refused_slices.iter().filter(|one| !one.recurs).cloned();
+        let refused_slices = new.chain(old).collect();
         let report = self.failure(progress, error, StreamStatus::Failed);
         let last = self.last(now, report, Supply::Failed);
         let mut refused = self.before.refused.clone();
         refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
         if self.route() == OWN && !self.read_plan.sends_changes(self.plan) {
             // What refuses the own requests too does not refuse a route.
-            refused.clear();
+            refused_routes.clear();
         }
-        StreamState { last: Some(last), open: None, failed, refused, ..self.before.clone() }
+        let before = self.before.clone();
+        StreamState { last: Some(last), open: None, refused_slices, refused_routes, ..before }
     }
 
     /// Takes note that a stream failed for good before it could begin; returns why.
@@ -370,14 +379,14 @@ impl StreamOutcome<'_> {
         &self,
         env: &RunContext,
         progress: &Progress,
-        supply: Supply,
+        completeness: Completeness,
         mut changes: Vec<Change>,
     ) -> Result<Option<Committed>> {
         let object = self.plan.output.as_ref().map(|output| output.table.object.clone());
         let rows = progress.counts.rows;
         let committed = object.map(|object| Committed { object, rows, ..Committed::default() });
         if let Some(durable) = &env.durable {
-            let after = self.after(progress, committed.as_ref(), env.now(), supply);
+            let after = self.after(progress, committed.as_ref(), env.now(), completeness);
             changes.push(after.change(&self.plan.name));
             durable.store.save(&changes).await?;
         }
@@ -430,7 +439,7 @@ impl StreamOutcome<'_> {
             reach: self.read_plan.shown(self.plan),
             route: self.route().to_owned(),
             route_refused: progress
-                .refused
+                .refused_routes
                 .iter()
                 .any(|name| name == self.read_plan.refusal_name(self.plan)),
             ..empty(&self.plan.name, status)

@@ -25,9 +25,9 @@ use crate::planner::decide;
 use crate::progress::saved::{Counted, Recall};
 use crate::quota::budget::Purse;
 use crate::quota::cost::QuotaPlan;
-use crate::quota::ledger::Memory;
-use crate::quota::pacing::Throttle;
-use crate::quota::request_cost::{Estimate, Price};
+use crate::quota::ledger::MemoryLedger;
+use crate::quota::pacing::Pacer;
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::quota::terms::OnBudget;
 use crate::report::counters::Stats;
 use crate::run::services::Services;
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct RowCounts {
     /// What was asked and answered.
-    pub counted: Vec<Counted>,
+    pub counted: Vec<RecordCount>,
     /// Why something was not answered, the first time.
     pub failure: Option<Error>,
     /// Points that it has cost.
@@ -49,7 +49,7 @@ pub struct RowCounts {
 /// Asks how many records the streams have that are to be read and of which nothing is learnt.
 pub async fn census(
     plan: &Plan,
-    recall: &Recall,
+    recall: &SavedState,
     services: &Services,
     now: DateTime<Utc>,
 ) -> RowCounts {
@@ -76,12 +76,12 @@ pub async fn census(
 /// The streams that are asked, each with how.
 fn questions<'plan>(
     plan: &'plan Plan,
-    recall: &Recall,
+    recall: &SavedState,
     now: DateTime<Utc>,
 ) -> Vec<(&'plan StreamPlan, &'plan CountPlan)> {
     let unknown = |stream: &StreamPlan| {
         let state = recall.streams.get(&stream.name);
-        stream.limit.is_none() && state.is_none_or(|state| state.learnt.route.is_empty())
+        stream.limit.is_none() && state.is_none_or(|state| state.full_read.route.is_empty())
     };
     let streams = plan.streams.iter().filter(|stream| stream.count.is_some() && unknown(stream));
     let mut asked: Vec<(&StreamPlan, &CountPlan)> =
@@ -102,20 +102,20 @@ fn client(
     cancel: CancellationToken,
     now: DateTime<Utc>,
 ) -> Client {
-    let ledger = services.ledger.clone().unwrap_or_else(|| Arc::new(Memory::default()));
+    let ledger = services.ledger.clone().unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let reporter = Arc::clone(&services.reporter);
-    let purse = plan.quota.clone().map(|quota| {
+    let budget = plan.quota.clone().map(|quota| {
         let quota = QuotaPlan { on_budget: OnBudget::Pause, ..quota };
-        Purse::new(quota, ledger, Arc::clone(&reporter), (now, 0))
+        PointsBudget::new(quota, ledger, Arc::clone(&reporter), now, 0)
     });
     Client {
         transport: Arc::clone(&services.transport),
-        throttle: Throttle::new(plan.requests_per_second, plan.concurrency),
+        pacer: Pacer::new(plan.requests_per_second, plan.concurrency),
         access: Arc::clone(&plan.access),
         reporter,
         cancel,
         jitter: Jitter::of(&plan.run.id),
-        purse,
+        budget,
         answered: AtomicU64::new(0),
         lockout: Lockout::default(),
         session: Session::default(),
@@ -137,7 +137,7 @@ async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPl
         };
         match number(client, stream, count, &url).await {
             Ok(Some(records)) => {
-                census.counted.push(Counted { streams: count.of.clone(), records });
+                census.counted.push(RecordCount { streams: count.of.clone(), records });
             }
             Ok(None) => {
                 let what = format!("`{}` tells no number of records", url.path());
@@ -155,7 +155,7 @@ async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPl
         asked.push(url);
     }
     // The turn of the next request, which is the run's.
-    client.unless_cancelled(client.throttle.enter()).await.map(drop).ok();
+    client.unless_cancelled(client.pacer.enter()).await.map(drop).ok();
     census
 }
 
@@ -172,7 +172,7 @@ async fn number(
     count: &CountPlan,
     url: &Url,
 ) -> Result<Option<u64>> {
-    let (stats, estimate) = (Stats::default(), Estimate::new(1));
+    let (stats, estimate) = (Stats::default(), ObjectEstimate::new(1));
     let call = Call {
         stream: &stream.name,
         stats: &stats,
@@ -181,7 +181,7 @@ async fn number(
         need: Need::Idle,
         leaves: false,
         shared: false,
-        price: Price { cost: stream.cost, estimate: &estimate, page: None },
+        price: RequestCost { cost: stream.cost, estimate: &estimate, page: None },
         build: &|| Ok(Request::get(url.clone())),
         shrink: &|| false,
         narrow: &|| false,

@@ -21,7 +21,7 @@ use crate::progress::saved::{FailedSlice, Progress, StreamState, Supply};
 use crate::progress::versions::{About, Read};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
-use crate::quota::request_cost::Estimate;
+use crate::quota::request_cost::ObjectEstimate;
 use crate::report::counters::Stats;
 use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
 use crate::run::loader::{Loader, LoaderHandle, PendingRows};
@@ -42,7 +42,7 @@ pub(crate) struct StreamTask {
     /// Per request of its reach where it stands among others; `None` for those that are not sent.
     pub(crate) requests: Vec<Option<AssignedRequest>>,
     /// What is remembered of it, or its parents.
-    pub(crate) parents: Option<(About, Read)>,
+    pub(crate) parents: Option<(VersionKind, VersionLog)>,
 }
 
 /// Runs one stream; its failure is part of the report.
@@ -68,7 +68,7 @@ pub(crate) async fn run(env: Arc<RunContext>, job: StreamTask) -> StreamResult {
 
 fn nothing_to_do(job: StreamTask) -> StreamResult {
     for feeder in job.feeders.into_iter().flatten() {
-        feeder.finish(Supply::Complete);
+        feeder.finish(Completeness::Complete);
     }
     let object = job.plan.output.as_ref().map(|output| output.table.object.clone());
     let report = StreamReport { object, ..outcome::empty(&job.plan.name, StreamStatus::Fresh) };
@@ -140,7 +140,7 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
         plan: Arc::clone(&plan),
         env: Arc::clone(&env),
     });
-    let (sliced, supply) = run_slices(&shared, sources).await;
+    let (sliced, completeness) = run_slices(&shared, sources).await;
     let incomplete = shared.incomplete.load(Ordering::Relaxed);
     let route_refused = sliced.is_err() && is_refused(&shared);
     let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -151,8 +151,9 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     let ended = SlicesResult { result: sliced, supply, refusal, route_refused };
     let outcome = settle(&env, &ending, handle, ended).await;
     let skipped = outcome.progress.counts.skipped > 0;
-    let supply = ending.supply(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
-    finish_feeders(feeders, &outcome.result, supply);
+    let completeness =
+        ending.completeness(outcome.result.as_ref().map(|_| ()), incomplete || skipped);
+    finish_feeders(feeders, &outcome.result, completeness);
     ending.conclude(outcome, &env, started.elapsed())
 }
 
@@ -200,12 +201,12 @@ async fn unread(
 const FOUND: u64 = 11;
 
 /// What an answer may bring before there was any.
-fn estimate(request: &RequestPlan) -> Estimate {
+fn estimate(request: &RequestPlan) -> ObjectEstimate {
     let page = u64::from(request.pager.largest_page().unwrap_or(1));
     // An object of a chunk comes with its records.
     match request.routed.covers {
-        Some(_) => Estimate::guessed(page * FOUND),
-        None => Estimate::new(page),
+        Some(_) => ObjectEstimate::guessed(page * FOUND),
+        None => ObjectEstimate::new(page),
     }
 }
 
@@ -280,11 +281,12 @@ fn sources(loader: &Loader, requests: Vec<Option<AssignedRequest>>) -> Vec<Slice
 fn finish_feeders(
     feeders: Vec<Option<Feeder>>,
     result: &Result<Option<Committed>>,
-    supply: Supply,
+    completeness: Completeness,
 ) {
-    let supply = if result.is_ok() { supply } else { supply.max(Supply::Interrupted) };
+    let completeness =
+        if result.is_ok() { completeness } else { completeness.max(Completeness::Interrupted) };
     for feeder in feeders.into_iter().flatten() {
-        feeder.finish(supply);
+        feeder.finish(completeness);
     }
 }
 
@@ -323,7 +325,7 @@ fn doing(env: &RunContext, stream: &str, what: String) {
 /// How the slices ended.
 struct SlicesResult {
     result: Result<()>,
-    supply: Supply,
+    completeness: Completeness,
     /// The first slice that was refused.
     refusal: Option<String>,
     /// Whether the API refuses the route.
@@ -385,7 +387,7 @@ async fn settle(
             let seen = ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), supply);
             let progress = loader.progress.clone();
             let after = |progress: &Progress, committed: Option<&Committed>| {
-                ending.after(progress, committed, env.now(), supply)
+                ending.after(progress, committed, env.now(), completeness)
             };
             if let Some(output) = &ending.plan.output {
                 let (rows, object) = (loader.stats.counts().rows, &output.table.object);
@@ -441,12 +443,12 @@ async fn run_slices(
         }
     }
     let mut failure: Option<Error> = None;
-    let mut supply = Supply::Complete;
+    let mut completeness = Completeness::Complete;
     while let Some(ended) = workers.join_next().await {
         let ended = ended
             .unwrap_or_else(|error| Err(Error::new(Kind::Shape, "a worker broke").because(error)));
         match ended {
-            Ok(own) => supply = supply.max(own),
+            Ok(own) => completeness = completeness.max(own),
             Err(error) => {
                 shared.enough.cancel();
                 let known = failure.as_ref().is_some_and(|first| first.kind() != Kind::Target);
@@ -456,5 +458,5 @@ async fn run_slices(
             }
         }
     }
-    (failure.map_or(Ok(()), Err), supply)
+    (failure.map_or(Ok(()), Err), completeness)
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::http::access::{Access, AccessHooks};
 use crate::http::exchange::{Request, Transport, TransportError, Url};
-use crate::http::response_rules::{Attempt, Outcome, Rules, Verdict};
+use crate::http::response_rules::{Attempt, RequestOutcome, RetryDecision, Rules};
 use crate::http::{response_rules, session};
 use crate::path::Path;
 use crate::plan::{Run, SessionSteps, session_steps};
@@ -176,12 +176,12 @@ impl Asker<'_> {
                 (Finding::Accepted, Some(response.status.as_u16()), "accepted".to_owned(), None)
             }
             Ok(response) => {
-                let (means, hint) = means(rules, &Outcome::Response(response));
+                let (means, hint) = means(rules, &RequestOutcome::Response(response));
                 let finding = judge(response.status.as_u16(), means, &response.body);
                 (finding, Some(response.status.as_u16()), response_rules::message(response), hint)
             }
             Err(error) => {
-                let (means, hint) = means(rules, &Outcome::NoResponse(error));
+                let (means, hint) = means(rules, &RequestOutcome::NoResponse(error));
                 let finding = match means {
                     Some(Meaning::Egress) => Finding::BlockedEgress,
                     _ if error.is_blocked() => Finding::BlockedEgress,
@@ -223,7 +223,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// What the rules say of an answer, its retries aside.
-fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<String>) {
+fn means(rules: &Rules, outcome: &RequestOutcome<'_>) -> (Option<Meaning>, Option<String>) {
     let last = Attempt {
         number: u32::MAX,
         child: false,
@@ -232,8 +232,8 @@ fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<Strin
         accepted: false,
     };
     match rules.decide(outcome, &last) {
-        Verdict::Give { means, hint, .. } => (means, hint),
-        Verdict::Retry { .. } => (None, None),
+        RetryDecision::GiveUp { means, hint, .. } => (means, hint),
+        RetryDecision::Retry { .. } => (None, None),
     }
 }
 

@@ -39,13 +39,13 @@ impl Hour {
     /// What an account says to a run under these terms.
     pub fn new(balance: &Balance, terms: &Terms) -> Self {
         let limit = balance.limit.unwrap_or(terms.per_window);
-        let next = balance.hold.is_some_and(|hold| hold >= balance.end);
+        let next = balance.not_before.is_some_and(|hold| hold >= balance.end);
         Self {
             limit,
             limit_from: if balance.limit.is_some() { LimitFrom::Api } else { LimitFrom::Spec },
-            spent: balance.taken + balance.others,
+            spent: balance.taken + balance.external_spend,
             left: if next { terms.budget.of(limit) } else { balance.left(terms) },
-            hold: balance.hold,
+            hold: balance.not_before,
         }
     }
 
@@ -151,7 +151,7 @@ fn float(number: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::terms::Budget;
+    use crate::quota::terms::BudgetLimit;
 
     fn pace(requests: u64, points: u64, rate: Option<f64>, allowed: Option<u64>) -> Pace {
         let now = "2026-10-01T09:40:00Z".parse().unwrap();
@@ -212,10 +212,11 @@ mod tests {
 
     #[test]
     fn an_hour_knows_what_is_left_for_a_run() {
-        let terms = Terms { budget: Budget::Share(0.5), ..Terms::hourly(1_000) };
+        let terms = Terms { budget: BudgetLimit::Share(0.5), ..Terms::hourly(1_000) };
         let now: DateTime<Utc> = "2026-10-01T09:40:00Z".parse().unwrap();
         let end = "2026-10-01T10:00:00Z".parse().unwrap();
-        let balance = Balance { taken: 300, others: 100, limit: None, end, hold: None };
+        let balance =
+            Balance { taken: 300, external_spend: 100, limit: None, end, not_before: None };
         let hour = Hour::new(&balance, &terms);
         assert_eq!((hour.limit, hour.limit_from, hour.spent), (1_000, LimitFrom::Spec, 400));
         assert_eq!((hour.left, hour.begins(now)), (200, now));
@@ -223,7 +224,7 @@ mod tests {
         let hour = Hour::new(&told, &terms);
         assert_eq!((hour.limit, hour.limit_from, hour.left), (5_000, LimitFrom::Api, 2_200));
         // Who is to be left alone until the next hour has all of it then.
-        let held = Balance { hold: Some(end + TimeDelta::minutes(5)), ..told };
+        let held = Balance { not_before: Some(end + TimeDelta::minutes(5)), ..told };
         let hour = Hour::new(&held, &terms);
         assert_eq!((hour.left, hour.begins(now)), (2_500, end + TimeDelta::minutes(5)));
     }

@@ -8,7 +8,7 @@ use arrow_array::{
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::Run;
-use crate::progress::saved::{FailedSlice, Recall};
+use crate::progress::saved::{RefusedSlice, SavedState};
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table, Target};
 
@@ -56,11 +56,13 @@ pub(crate) async fn write(
     target: &dyn Target,
     place: (&str, &str),
     run: &Run,
-    recall: &Recall,
+    recall: &SavedState,
 ) -> Result<Option<String>> {
     let streams = recall.streams.iter();
-    let failed: Vec<(&str, &FailedSlice)> = streams
-        .flat_map(|(name, state)| state.failed.iter().map(move |failed| (name.as_str(), failed)))
+    let failed: Vec<(&str, &RefusedSlice)> = streams
+        .flat_map(|(name, state)| {
+            state.refused_slices.iter().map(move |failed| (name.as_str(), failed))
+        })
         .collect();
     if failed.is_empty() && !recall.has_errors() {
         return Ok(None);
@@ -74,13 +76,13 @@ pub(crate) async fn write(
         at: run.started_at,
         discarded_slices: Vec::new(),
     };
-    let committed = writer.commit(&info, &[Recall::errors(!failed.is_empty())]).await?;
+    let committed = writer.commit(&info, &[SavedState::errors(!failed.is_empty())]).await?;
     Ok((!failed.is_empty()).then_some(committed.object))
 }
 
 /// The rows, and a marker by which earlier ones of the replication go.
-fn batch(table: &Table, run: &Run, failed: &[(&str, &FailedSlice)]) -> Result<RecordBatch> {
-    let text = |of: &dyn Fn(&str, &FailedSlice) -> Option<String>| -> ArrayRef {
+fn batch(table: &Table, run: &Run, failed: &[(&str, &RefusedSlice)]) -> Result<RecordBatch> {
+    let text = |of: &dyn Fn(&str, &RefusedSlice) -> Option<String>| -> ArrayRef {
         let values = failed.iter().map(|(stream, failed)| of(stream, failed));
         Arc::new(values.chain([None]).collect::<StringArray>())
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::plan::{Plan, StreamPlan};
-use crate::progress::saved::{LastRun, Recall};
+use crate::progress::saved::{LastRun, SavedState};
 use crate::report::{Event, Notice, NoticeKind, add_notice};
 use crate::run::RunResult;
 use crate::run::services::Services;
@@ -57,7 +57,7 @@ pub(crate) fn cut_off(report: RunReport, error: &Error) -> RunReport {
 }
 
 /// Whether anything was done that is worth going on with.
-pub(crate) fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
+pub(crate) fn has_begun(recall: &SavedState, streams: &[Arc<StreamPlan>]) -> bool {
     let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     streams.iter().any(|stream| {
         let state = recall.stream(&stream.name);

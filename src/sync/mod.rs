@@ -58,7 +58,7 @@ pub async fn run(
 ) -> Result<RunReport> {
     let started = Instant::now();
     let plan = prepare(beginning.run())?;
-    let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
+    let ledger = services.ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let services = Services { ledger: Some(ledger), ..services };
     let watch = Watch { reporter: Arc::clone(&services.reporter), cancel: services.cancel.clone() };
     services.target.set_watch(watch);
@@ -67,13 +67,13 @@ pub async fn run(
     if sample::is_wanted(&plan) {
         return sample::run(plan, services, beginning).await;
     }
-    let at_home = services.state.is_none();
+    let in_target = services.state.is_none();
     let store = match &services.state {
         Some(store) => Arc::clone(store),
         None => services.target.store(&plan.name)?,
     };
     if !beginning.adopt && !plan.definitions.is_empty() {
-        let (recall, _) = Recall::read_leniently(stoppable(&services, store.load()).await?);
+        let (recall, _) = SavedState::read_leniently(stoppable(&services, store.load()).await?);
         let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
         owner::check(&plan, &standings.await?, &recall)?;
     }
@@ -85,7 +85,7 @@ pub async fn run(
     doing(&services, "taking the lock of the replication");
     let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait);
     let lock = stoppable(&services, lock).await?;
-    let durable = Durable { store, lock: Arc::clone(&lock), at_home };
+    let durable = StateSession { store, lock: Arc::clone(&lock), in_target };
     let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
     lock.release().await;
     let mut report = ran?;
@@ -99,7 +99,7 @@ pub async fn run(
 async fn run_by_routes(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
-    durable: Durable,
+    durable: StateSession,
     services: Services,
     beginning: Beginning,
 ) -> Result<RunReport> {
@@ -133,7 +133,7 @@ async fn run_by_routes(
 async fn run_locked(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
-    durable: Durable,
+    durable: StateSession,
     services: Services,
     beginning: Beginning,
 ) -> Result<(RunReport, bool)> {
@@ -143,12 +143,12 @@ async fn run_locked(
     doing(&services, "looking at the tables of the target");
     let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref())).await?;
     if !beginning.adopt {
-        owner::check(&plan, &standings, &Recall::read_leniently(entries.clone()).0)?;
+        owner::check(&plan, &standings, &SavedState::read_leniently(entries.clone()).0)?;
     }
     let recall = if beginning.fresh {
         forget(store.as_ref(), &plan, entries).await?
     } else {
-        Recall::read(entries)?
+        SavedState::read(entries)?
     };
     let (mut findings, reporter) = (Findings::default(), Arc::clone(&services.reporter));
     if let Some(damage) = store.damage() {
@@ -221,7 +221,7 @@ struct Begun {
     plan: Plan,
     read_plans: BTreeMap<String, ReadPlan>,
     continued: bool,
-    recall: Recall,
+    recall: SavedState,
     planned: Option<Planned>,
     /// Points that it has spent already.
     spent: u64,
@@ -233,7 +233,7 @@ struct Begun {
 #[derive(Clone, Copy)]
 struct Past<'run> {
     store: &'run dyn Store,
-    recall: &'run Recall,
+    recall: &'run SavedState,
     /// Streams whose tables have lost what was written to them, and what.
     lacking: &'run BTreeMap<String, String>,
 }
@@ -246,9 +246,9 @@ async fn begin(
     services: &Services,
     beginning: Beginning,
 ) -> Result<Begun> {
-    let distrusted = |mut recall: Recall| {
+    let distrusted = |mut recall: SavedState| {
         for name in lacking.keys() {
-            recall.distrust(name);
+            recall.invalidate(name);
         }
         recall
     };
@@ -264,7 +264,7 @@ async fn begin(
         // What their slices are about is recorded, so that no parent needs to feed them.
         plan.streams.retain(|stream| {
             let state = recall.stream(&stream.name);
-            stream.output.is_some() && state.failed.iter().any(|failed| !failed.recurs)
+            stream.output.is_some() && state.refused_slices.iter().any(|failed| !failed.recurs)
         });
         let read_plans = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Retry));
         let read_plans = read_plans.collect();
@@ -299,7 +299,7 @@ async fn begin(
     let ended = recall.without_run();
     if recall.run.is_some() {
         store.save(&ended).await?;
-        recall = distrusted(Recall::read(store.load().await?)?);
+        recall = distrusted(SavedState::read(store.load().await?)?);
     }
     owner::check_fit(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
@@ -314,13 +314,13 @@ async fn begin(
 }
 
 /// Forgets the streams of a plan, and the run that has not ended.
-async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<Recall> {
-    let (recall, mut changes) = Recall::read_leniently(entries);
+async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<SavedState> {
+    let (recall, mut changes) = SavedState::read_leniently(entries);
     changes.extend(recall.without_run());
     let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
     changes.extend(streams.flat_map(|stream| StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
-    Recall::read(store.load().await?)
+    SavedState::read(store.load().await?)
 }
 
 /// Forgets what is remembered of the streams that `wanted` chooses, and a run that has not ended, with
@@ -331,7 +331,7 @@ pub async fn reset(
     wanted: &(dyn Fn(&str) -> bool + Send + Sync),
 ) -> Result<Vec<String>> {
     let lock = store.lock(&Holder::here("reset")).await?;
-    let (recall, mut changes) = Recall::read_leniently(store.load().await?);
+    let (recall, mut changes) = SavedState::read_leniently(store.load().await?);
     let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
     changes.extend(recall.without_run());
     changes.extend(names.iter().flat_map(|name| StreamState::forgotten(name)));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
-use crate::progress::saved::{Recall, StreamState};
+use crate::progress::saved::{SavedState, StreamState};
 use crate::state::Store;
 use crate::write::{Disposition, ExistingTable, Owner, Table, Target};
 
@@ -47,7 +47,7 @@ fn writes<'plan>(plan: &'plan Plan, stream: &str) -> Option<&'plan str> {
 ///
 /// # Errors
 /// Tells of the first such table, and names the other streams.
-pub(crate) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Result<()> {
+pub(crate) fn check(plan: &Plan, standings: &Standings, recall: &SavedState) -> Result<()> {
     let problems = tables(plan).filter_map(|(name, table)| {
         let table = (table, writes(plan, name));
         let (what, hint) = problem(table, standings.get(name)?, recall)?;
@@ -68,7 +68,7 @@ pub(crate) fn check(plan: &Plan, standings: &Standings, recall: &Recall) -> Resu
 /// # Errors
 /// A run of the plan would be refused, or the state cannot be read.
 pub async fn check_tables(plan: &Plan, target: &dyn Target, store: &dyn Store) -> Result<()> {
-    let (recall, _) = Recall::read_leniently(store.load().await?);
+    let (recall, _) = SavedState::read_leniently(store.load().await?);
     check(plan, &standings(plan, target).await?, &recall)?;
     // A run that goes on writes what it has begun.
     if recall.run.is_none() { check_fit(plan, target).await } else { Ok(()) }
@@ -86,7 +86,7 @@ pub(crate) async fn check_fit(plan: &Plan, target: &dyn Target) -> Result<()> {
 fn problem(
     (table, writes): (&Table, Option<&str>),
     standing: &ExistingTable,
-    recall: &Recall,
+    recall: &SavedState,
 ) -> Option<(String, &'static str)> {
     let object = &standing.object;
     let Some(owner) = &standing.owner else {
@@ -116,7 +116,7 @@ fn problem(
 
 /// Whether a run of the replication is known to have written an object, or to have begun to.
 fn knows(
-    recall: &Recall,
+    recall: &SavedState,
     (table, writes): (&Table, Option<&str>),
     standing: &ExistingTable,
 ) -> bool {
@@ -134,7 +134,7 @@ fn knows(
 pub(crate) fn changed(
     table: &Table,
     standing: &ExistingTable,
-    (state, recall): (&StreamState, &Recall),
+    (state, recall): (&StreamState, &SavedState),
 ) -> Option<String> {
     let (object, owner) = (&standing.object, standing.owner.as_ref()?);
     if table.disposition != Disposition::Merge {

@@ -86,12 +86,12 @@ pub async fn forecast(
         Some(store) => Arc::clone(store),
         None => target.store(&plan.name)?,
     };
-    let mut recall = Recall::read(store.load().await?)?;
+    let mut recall = SavedState::read(store.load().await?)?;
     let standings = owner::standings(&plan, target).await?;
     let lacking = resume::lacking(&plan, &recall, (target, &standings)).await;
     let mut notes = Vec::new();
     for (stream, message) in &lacking {
-        recall.distrust(stream);
+        recall.invalidate(stream);
         notes.push(format!("{stream}: {message}"));
     }
     if let Err(refusal) = owner::check(&plan, &standings, &recall) {
@@ -142,7 +142,7 @@ pub async fn forecast(
 /// What the ledger knows of the present hour.
 async fn hour(quota: &QuotaPlan, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<Option<Hour>> {
     let terms = quota.terms();
-    let balance = ledger.look(&quota.connection, Look { window: terms.window, now }).await?;
+    let balance = ledger.peek(&quota.connection, LedgerQuery { window: terms.window, now }).await?;
     Ok(balance.map(|balance| Hour::new(&balance, &terms)))
 }
 
@@ -218,7 +218,7 @@ fn range(expected: &[StreamEstimate], of: fn(&StreamEstimate) -> (u64, [u64; 2])
 }
 
 /// What a run that has not ended has done.
-fn continued(open: &OpenRun, recall: &Recall) -> Continued {
+fn continued(open: &OpenRun, recall: &SavedState) -> Continued {
     let spent = open.streams.keys().map(|name| {
         let state = recall.stream(name);
         let going = state.open.as_ref().filter(|progress| progress.run_id == open.id);

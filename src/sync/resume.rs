@@ -33,7 +33,7 @@ pub(crate) struct GoingOn {
     pub(crate) plan: Plan,
     pub(crate) read_plans: BTreeMap<String, ReadPlan>,
     /// What is then remembered, and the changes that make it so.
-    pub(crate) recall: Recall,
+    pub(crate) recall: SavedState,
     pub(crate) changes: Vec<Change>,
     /// Streams that begin anew in it, and why.
     pub(crate) anew: BTreeMap<String, String>,
@@ -46,7 +46,7 @@ type Anew = BTreeMap<String, (ReadPlan, String)>;
 /// a column or emptied the table, and what. What is still to be read of them would not bring it back.
 pub(crate) async fn lacking(
     plan: &Plan,
-    recall: &Recall,
+    recall: &SavedState,
     (target, standings): (&dyn Target, &Standings),
 ) -> BTreeMap<String, String> {
     let mut lacking = BTreeMap::new();
@@ -72,7 +72,7 @@ pub(crate) async fn lacking(
 }
 
 /// Streams of which the run before read other rows, or wrote them otherwise, so that everything is read; and why.
-pub(crate) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String> {
+pub(crate) fn otherwise(plan: &Plan, recall: &SavedState) -> BTreeMap<String, String> {
     let mut streams = BTreeMap::new();
     for stream in &plan.streams {
         let state = recall.stream(&stream.name);
@@ -103,7 +103,7 @@ pub(crate) fn otherwise(plan: &Plan, recall: &Recall) -> BTreeMap<String, String
 /// It had other streams than those that are selected now.
 pub(crate) async fn go_on(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
-    (recall, lacking): (&Recall, &BTreeMap<String, String>),
+    (recall, lacking): (&SavedState, &BTreeMap<String, String>),
     target: &dyn Target,
     now: DateTime<Utc>,
 ) -> Result<Option<GoOn>> {
@@ -174,7 +174,11 @@ fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<ReadPlan> {
 }
 
 /// Whether rows that the open run had staged are gone, though they were not published.
-async fn is_unstaged(stream: &StreamPlan, recall: &Recall, target: &dyn Target) -> Result<bool> {
+async fn is_unstaged(
+    stream: &StreamPlan,
+    recall: &SavedState,
+    target: &dyn Target,
+) -> Result<bool> {
     let state = recall.stream(&stream.name);
     let run = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     let progress = state.open.filter(|progress| progress.run_id == run && !progress.publishing);
@@ -214,7 +218,7 @@ pub(crate) async fn remember(
     store: &dyn Store,
     (plan, read_plans): (&Plan, &BTreeMap<String, ReadPlan>),
     (retry, planned): (bool, Option<Planned>),
-    counted: &[Counted],
+    counted: &[RecordCount],
 ) -> Result<()> {
     let streams = plan.streams.iter().map(|stream| {
         let read_plan = read_plans.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
@@ -223,7 +227,7 @@ pub(crate) async fn remember(
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
     let (streams, counted) = (streams.collect(), counted.to_vec());
     let open = OpenRun { id, started_at, retry, streams, planned, counted };
-    store.save(&[open.change()]).await
+    store.save(&[SavedState::version(), open.change()]).await
 }
 
 fn open_stream(stream: &StreamPlan, read_plan: ReadPlan) -> OpenStream {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::progress::saved::Recall;
+use crate::progress::saved::SavedState;
 use crate::run;
 use crate::run::RunStart;
 use crate::run::services::Services;
@@ -29,7 +29,7 @@ pub(crate) async fn run(
 ) -> Result<RunReport> {
     let started = Instant::now();
     beside(&mut plan, services.target.as_ref())?;
-    let recall = Recall::default();
+    let recall = SavedState::default();
     if !beginning.adopt {
         let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
         owner::check(&plan, &standings.await?, &recall)?;

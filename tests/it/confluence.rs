@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use weir::http::exchange::{HeaderMap, Response, StatusCode};
-use weir::http::response_rules::{Attempt, Outcome, Rules, Verdict};
+use weir::http::response_rules::{Attempt, RequestOutcome, RetryDecision, Rules};
 use weir::report::StreamStatus;
 use weir::spec::{Meaning, Then};
 use weir::sync::report::RunStatus;
@@ -137,8 +137,8 @@ fn refusals_are_told_apart() {
         };
         let now = chrono::Utc::now();
         let attempt = Attempt { number: 1, child, random: 0.5, now, accepted: false };
-        let verdict = rules.decide(&Outcome::Response(&response), &attempt);
-        let Verdict::Give { then: found, means: meaning, hint } = verdict else {
+        let verdict = rules.decide(&RequestOutcome::Response(&response), &attempt);
+        let RetryDecision::GiveUp { then: found, means: meaning, hint } = verdict else {
             panic!("{status} {body}: {verdict:?}")
         };
         assert_eq!((found, meaning), (then, means), "{status}, child: {child}: {body}");

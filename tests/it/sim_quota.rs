@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use weir::http::exchange::header;
-use weir::quota::headers::Quota;
+use weir::quota::headers::ReportedQuota;
 use weir::report::Event;
 use weir::sync::report::RunStatus;
 use weir_sim::{
@@ -47,7 +47,7 @@ async fn identities_cost_twice_as_much() {
     let simulator = simulator(10_000, QuotaHeaders::Older);
     let left = async |path: &str| {
         let response = get(&simulator, path).await;
-        Quota::read(&response.headers, simulator.now()).unwrap().remaining.unwrap()
+        ReportedQuota::read(&response.headers, simulator.now()).unwrap().remaining.unwrap()
     };
     let before = left("/wiki/api/v2/spaces?limit=1").await;
     let groups = simulator.truth("groups").unwrap().len() as u64;
@@ -65,7 +65,7 @@ async fn every_spelling_says_the_same() {
     ] {
         let simulator = simulator(60, headers);
         let response = get(&simulator, LISTING).await;
-        let quota = Quota::read(&response.headers, simulator.now()).unwrap();
+        let quota = ReportedQuota::read(&response.headers, simulator.now()).unwrap();
         assert_eq!((quota.limit, quota.remaining), (Some(60), Some(9)), "{headers:?}");
         assert_eq!((quota.reset, quota.binding), (Some(end), binding), "{headers:?}");
     }
@@ -75,7 +75,7 @@ async fn every_spelling_says_the_same() {
     let refused = get(&silent, LISTING).await;
     assert_eq!(refused.status, 429);
     assert!(!refused.headers.contains_key(header::RETRY_AFTER));
-    let said = Quota::read(&refused.headers, silent.now());
+    let said = ReportedQuota::read(&refused.headers, silent.now());
     assert_eq!(said.and_then(|quota| quota.remaining), None);
 }
 

@@ -13,9 +13,9 @@ use crate::cli::{open, tokens, trust};
 use crate::connection::api_fields;
 use crate::error::{Error, Result};
 use crate::plan::quota_of;
-use crate::quota::account::Look;
+use crate::quota::account::LedgerQuery;
 use crate::quota::cost::QuotaPlan;
-use crate::quota::ledger::{All, Ledger};
+use crate::quota::ledger::{CombinedLedger, Ledger};
 use crate::sync::connection_test::look_up;
 use crate::sync::duration::{Hour, LimitFrom};
 use crate::write::files::LocalLedger;
@@ -74,10 +74,10 @@ fn account(
 
 async fn show(name: &str, Account { quota, ledgers }: Account, shared: Shared) -> Result<Exit> {
     let terms = quota.terms();
-    let at = Look { window: terms.window, now: Utc::now() };
-    let all = All(ledgers);
+    let at = LedgerQuery { window: terms.window, now: Utc::now() };
+    let all = CombinedLedger(ledgers);
     let place = all.place(&quota.connection);
-    let balance = all.look(&quota.connection, at).await?;
+    let balance = all.peek(&quota.connection, at).await?;
     let hour = balance.map(|balance| (Hour::new(&balance, &terms), balance.end));
     if shared.json {
         printer::json(&json!({

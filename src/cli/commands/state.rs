@@ -16,7 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::printer;
 use crate::error::{Error, Result};
 use crate::plan::Selection;
-use crate::progress::saved::{Recall, StreamState};
+use crate::progress::saved::{SavedState, StreamState};
 use crate::sync;
 
 /// What is remembered of a replication and what its tables hold: what `weir sync status --json` prints.
@@ -83,7 +83,7 @@ pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
     let store = prepared.store()?;
     let tables = prepared.tables()?;
     let (recall, counts) = crate::cli::exit::runtime()?.block_on(async {
-        let recall = Recall::read(store.load().await?)?;
+        let recall = SavedState::read(store.load().await?)?;
         let mut counts: BTreeMap<String, Result<Option<u64>>> = BTreeMap::new();
         for (name, table) in tables.iter().filter(|(name, _)| recall.streams.contains_key(*name)) {
             counts.insert(name.clone(), prepared.target().count(table).await);
@@ -141,7 +141,8 @@ pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
             printer::data(&format!("{}: {note}", stream.stream));
         }
     }
-    if recall.streams.values().any(|state| state.failed.iter().any(|failed| !failed.recurs)) {
+    if recall.streams.values().any(|state| state.refused_slices.iter().any(|failed| !failed.recurs))
+    {
         printer::data("`weir sync retry-failed` asks for the refused slices again");
     }
     Ok(Exit::Done)
@@ -179,9 +180,9 @@ fn stream_status(prepared: &Prepared, name: &str, state: &StreamState) -> Stream
         read_at: last.filter(|last| last.is_done()).map(|last| rfc3339(last.at)),
         complete_at: state.complete_at.map(rfc3339),
         cursor,
-        refused: state.failed.len(),
+        refused: state.refused_slices.len(),
         error: last.and_then(|last| last.report.error.clone()),
-        notes: gaps.chain(&state.no_deletes).cloned().collect(),
+        notes: gaps.chain(&state.deletes_disabled).cloned().collect(),
     }
 }
 
@@ -227,7 +228,7 @@ pub(crate) fn reset(
     let store = prepared.store()?;
     let runtime = crate::cli::exit::runtime()?;
     let entries = runtime.block_on(store.load())?;
-    let (recall, strange) = Recall::read_leniently(entries);
+    let (recall, strange) = SavedState::read_leniently(entries);
     let names: Vec<&str> =
         recall.streams.keys().map(String::as_str).filter(|name| wanted.contains(name)).collect();
     if let Some(strange) = prepared.strange(wanted) {

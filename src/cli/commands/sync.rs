@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
 use crate::plan;
 use crate::plan::{Options, Plan, Selection, StreamPlan};
-use crate::quota::ledger::{All, Ledger};
+use crate::quota::ledger::{CombinedLedger, Ledger};
 use crate::quota::terms::OnBudget;
 use crate::replication::Mode;
 use crate::report::{Reporter, Silent};
@@ -246,7 +246,7 @@ fn ledger(
             Err(error) => unseen(&error.chain()),
         },
     }
-    Ok(Some(Arc::new(All(ledgers))))
+    Ok(Some(Arc::new(CombinedLedger(ledgers))))
 }
 
 /// Where points were counted, as far as anybody did.
@@ -254,7 +254,7 @@ fn ledger_to_read(prepared: &Prepared) -> Option<Arc<dyn Ledger>> {
     let local = prepared.home.as_ref().map(LocalLedger::new);
     let local = local.map(|local| Arc::new(local) as Arc<dyn Ledger>);
     let all = prepared.ledgers.iter().cloned().chain(local).collect();
-    prepared.source.simulate.is_none().then(|| Arc::new(All(all)) as Arc<dyn Ledger>)
+    prepared.source.simulate.is_none().then(|| Arc::new(CombinedLedger(all)) as Arc<dyn Ledger>)
 }
 
 /// Tells what a run came to; a quiet one tells only what went wrong.

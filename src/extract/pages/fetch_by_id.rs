@@ -14,7 +14,7 @@ use crate::extract::pages::listing::Listing;
 use crate::extract::pages::page;
 use crate::plan::{ChunkSize, RequestPlan, encoded};
 use crate::progress::saved::OpenListing;
-use crate::progress::versions::KnownLooks;
+use crate::progress::versions::KnownFingerprints;
 use crate::report::counters::Stats;
 use crate::template::{Scope, Value};
 

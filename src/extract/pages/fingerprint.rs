@@ -10,7 +10,7 @@ use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::extract::messages::SeenRecord;
 use crate::plan::{LookPlan, Output};
-use crate::progress::item::Item;
+use crate::progress::item::QueueItem;
 use crate::progress::row_keys::{hash_rows, with_text};
 
 /// Name of the column that holds the looks of a page's rows while some of them are left out.
@@ -26,8 +26,8 @@ impl Fingerprint {
         SeenRecord { item: self.item(), stays, whole: true }
     }
 
-    pub(crate) fn item(self) -> Item {
-        Item { value: self.0.into(), stamp: self.1, carried: "".into() }
+    pub(crate) fn item(self) -> QueueItem {
+        QueueItem { value: self.0.into(), stamp: self.1, carried: "".into() }
     }
 }
 

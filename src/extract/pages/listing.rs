@@ -8,7 +8,7 @@ use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::http::pagination::{LoopGuard, Pager, Position};
 use crate::plan::{Iterate, OWN, RequestPlan, StreamPlan};
-use crate::progress::item::Item;
+use crate::progress::item::QueueItem;
 use crate::progress::saved::OpenListing;
 use crate::template::{Scope, Template, Value};
 
@@ -60,7 +60,7 @@ fn own_request(plan: &StreamPlan, number: usize) -> Option<(usize, &RequestPlan)
 pub(crate) fn own_listings<'plan>(
     plan: &'plan StreamPlan,
     (number, request): (usize, &'plan RequestPlan),
-    items: &[Item],
+    items: &[QueueItem],
     scope: &Arc<Scope>,
 ) -> Vec<Listing<'plan>> {
     if let Some(own) = Listing::unprobed((plan, number), request, scope) {

@@ -19,7 +19,7 @@ use crate::http::answer::Answer;
 use crate::http::call::{Call, Need};
 use crate::http::client::interrupted;
 use crate::http::exchange::{HeaderMap, Response, Url};
-use crate::http::pagination::{Position, Seen, Step};
+use crate::http::pagination::{PageStep, Position, Seen};
 use crate::plan::{ColumnValue, FeedPlan, Iterate, Output, RequestPlan};
 use crate::progress::row_keys::{KeySet, count_new};
 use crate::report::counters::Stats;
@@ -28,7 +28,7 @@ use crate::report::{ColumnReport, Event};
 /// A page, decoded, and where the next one is.
 pub(crate) struct Fetched {
     pub(crate) page: Page,
-    pub(crate) step: Step,
+    pub(crate) step: PageStep,
     /// A listing that nothing says more of ends with as many records as there were asked for: their number.
     pub(crate) full: Option<u64>,
     /// Values of a chunk that the answer is about; `None` where it is about all of them.
@@ -96,7 +96,7 @@ pub(crate) async fn fetch(
         if listing.lean.is_some() {
             step.next = step.next.map(|next| with(next, &url, listing.pager.costly()));
         }
-        let silent = step.next.is_none() && !step.told && step.gap.is_none();
+        let silent = step.next.is_none() && !step.stated && step.gap.is_none();
         let full = silent && listing.is_fresh() && listing.pager.is_full(&seen);
         let narrow = size.filter(|_| narrow.load(Ordering::Relaxed) < u32::MAX);
         Ok(Answer::Read(Fetched { page, step, full: full.then_some(rows), found, narrow }))

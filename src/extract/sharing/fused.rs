@@ -43,7 +43,7 @@ pub(crate) struct FusedGroup {
     state: Mutex<State>,
     /// Somebody has said whether it wants an object, or is gone.
     said: Notify,
-    estimate: Estimate,
+    estimate: ObjectEstimate,
     /// Whether the API refuses the request as such.
     refused: AtomicBool,
     /// Whether it has served the request.
@@ -72,7 +72,7 @@ struct State {
 #[derive(Default)]
 struct MemberState {
     /// Positions of which it is known whether the stream wants the object.
-    said: Spans,
+    said: RangeSet,
     gone: bool,
     stats: Option<Arc<Stats>>,
 }
@@ -151,7 +151,7 @@ pub(crate) fn fused_requests(
             members,
             state: Mutex::new(State { places, ..State::default() }),
             said: Notify::new(),
-            estimate: Estimate::guessed(most),
+            estimate: ObjectEstimate::guessed(most),
             refused: AtomicBool::new(false),
             served: AtomicBool::new(false),
         });
@@ -190,7 +190,7 @@ impl WantedObject {
 
 impl FusedRequest {
     /// Begins: these positions are done already, and the figures go there.
-    pub(crate) fn sit(&self, done: &Spans, stats: &Arc<Stats>) {
+    pub(crate) fn sit(&self, done: &RangeSet, stats: &Arc<Stats>) {
         if let Some(place) = self.group.state().places.get_mut(self.number) {
             place.said = done.clone();
             place.stats = Some(Arc::clone(stats));
@@ -322,7 +322,8 @@ impl FusedGroup {
         let stats = stats.unwrap_or_else(|| Arc::clone(&shared.stats));
         // What the records inside cost differs from stream to stream: they are counted in points.
         let own = shared.plan.cost;
-        let cost = Cost { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
+        let cost =
+            PointRates { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
         let call = Call {
             stream: stream.unwrap_or(&shared.plan.name),
             stats: &stats,
@@ -331,7 +332,7 @@ impl FusedGroup {
             need: Need::Tentative,
             leaves: true,
             shared: true,
-            price: Price { cost, estimate: &self.estimate, page: None },
+            price: RequestCost { cost, estimate: &self.estimate, page: None },
             build: &build,
             shrink: &|| false,
             narrow: &|| false,

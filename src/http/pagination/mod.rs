@@ -9,4 +9,4 @@ mod undeclared;
 
 pub use crate::http::pagination::guard::LoopGuard;
 pub use crate::http::pagination::pager::Pager;
-pub use crate::http::pagination::position::{Position, Seen, Step};
+pub use crate::http::pagination::position::{PageStep, Position, Seen};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Url;
 use crate::http::pagination::link::{follow, set, with_own_parameters};
-use crate::http::pagination::position::{Position, Seen, Step};
+use crate::http::pagination::position::{PageStep, Position, Seen};
 use crate::http::pagination::sign::DeclaredValue;
 use crate::http::pagination::{link, undeclared};
 use crate::path::{Path, PathError};
@@ -182,7 +182,7 @@ impl Pager {
     /// # Errors
     /// A declared value has another type; a sign states that there are more pages but nothing leads
     /// there; or the next page leaves the origin.
-    pub fn next(&self, at: &Position, seen: &Seen<'_>) -> Result<Step> {
+    pub fn next(&self, at: &Position, seen: &Seen<'_>) -> Result<PageStep> {
         let mut step = self.declared_step(at, seen)?;
         if *at == Position::First && step.next.is_none() && step.gap.is_none() {
             let others = self.places(seen).skip(self.declared);
@@ -200,16 +200,16 @@ impl Pager {
     }
 
     /// The step according to the declared values.
-    fn declared_step(&self, at: &Position, seen: &Seen<'_>) -> Result<Step> {
+    fn declared_step(&self, at: &Position, seen: &Seen<'_>) -> Result<PageStep> {
         let mut places = self.places(seen).take(self.declared);
         match &self.kind {
-            None => Ok(Step::default()),
-            Some(Paginate::None) => Ok(Step::to(None, true)),
+            None => Ok(PageStep::default()),
+            Some(Paginate::None) => Ok(PageStep::to(None, true)),
             Some(Paginate::Cursor(pages)) => by_cursor(pages, places),
             Some(Paginate::NextUrl(pages)) => {
                 let next = places.next().map(link::of_body).transpose()?.flatten();
                 let next = next.map(|next| follow(&next, pages.follow, seen.url)).transpose()?;
-                Ok(Step::to(next, false))
+                Ok(PageStep::to(next, false))
             }
             Some(Paginate::LinkHeader(pages)) => {
                 let next = link::of_headers(seen.headers, &pages.rel);
@@ -220,7 +220,7 @@ impl Pager {
                     ));
                 }
                 let next = next.map(|next| follow(&next, pages.follow, seen.url)).transpose()?;
-                Ok(Step::to(next, false))
+                Ok(PageStep::to(next, false))
             }
             Some(Paginate::Page(pages)) => {
                 let first = pages.start.unwrap_or(1);
@@ -255,8 +255,8 @@ impl Pager {
 fn by_cursor<'page>(
     pages: &CursorPages,
     mut places: impl Iterator<Item = DeclaredValue<'page>>,
-) -> Result<Step> {
-    let Some(at) = places.next() else { return Ok(Step::default()) };
+) -> Result<PageStep> {
+    let Some(at) = places.next() else { return Ok(PageStep::default()) };
     let last = if pages.last.is_some() { places.next() } else { None };
     let more = if pages.more.is_some() { places.next() } else { None };
     let last_says = last.as_ref().map(DeclaredValue::flag).transpose()?.flatten().map(|last| !last);
@@ -267,16 +267,16 @@ fn by_cursor<'page>(
     // If two signs differ, there are more pages: one extra request loses nothing.
     let goes_on = [last_says, more_says].into_iter().flatten().reduce(|one, other| one || other);
     if goes_on == Some(false) {
-        return Ok(Step::to(None, true));
+        return Ok(PageStep::to(None, true));
     }
     match at.token()? {
-        Some(token) => Ok(Step::to(Some(Position::Token(token)), true)),
+        Some(token) => Ok(PageStep::to(Some(Position::Token(token)), true)),
         None if goes_on == Some(true) => {
             let sign = [more, last].into_iter().flatten().find(|sign| sign.value.is_some());
             let sign = sign.map_or("the response".to_owned(), |sign| format!("`{}`", sign.path));
             Err(at.missing(&format!("{sign} states that there are more pages")))
         }
-        None => Ok(Step::to(None, false)),
+        None => Ok(PageStep::to(None, false)),
     }
 }
 
@@ -316,7 +316,7 @@ fn numbered<'page>(
     mut places: impl Iterator<Item = DeclaredValue<'page>>,
     seen: &Seen<'_>,
     page: &NumberedPage,
-) -> Result<Step> {
+) -> Result<PageStep> {
     let mut place = |sign: &Option<String>| if sign.is_some() { places.next() } else { None };
     let [last, more, total, count] =
         [&pages.last, &pages.more, &pages.total, &pages.pages].map(&mut place);
@@ -348,7 +348,7 @@ fn numbered<'page>(
     });
     let next = goes_on.unwrap_or(seen.rows > 0) && !ended;
     let next = next.then_some(Position::Number(page.after));
-    Ok(Step { next, told: told || seen.rows == 0, total, seam, gap })
+    Ok(PageStep { next, stated: told || seen.rows == 0, total, seam, gap })
 }
 
 impl Pager {
@@ -381,7 +381,7 @@ mod tests {
         Pager::new(serde_saphyr::from_str(yaml).unwrap(), Some(size), false).unwrap()
     }
 
-    fn step(pager: &Pager, at: &Position, body: &Value, rows: u64) -> Result<Step> {
+    fn step(pager: &Pager, at: &Position, body: &Value, rows: u64) -> Result<PageStep> {
         let captures: Vec<Option<Value>> =
             pager.captures().iter().map(|path| path.find(body).cloned()).collect();
         let (url, headers) = (Url::parse(FIRST).unwrap(), HeaderMap::new());

@@ -50,12 +50,12 @@ pub struct Seen<'page> {
 
 /// The step after a page.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Step {
+pub struct PageStep {
     /// Position of the next page; `None` after the last.
     pub next: Option<Position>,
     /// Whether the API stated that this is the last page. Without such a sign, a full page may not
     /// be the last one.
-    pub told: bool,
+    pub stated: bool,
     /// Total number of records, if the page states it.
     pub total: Option<u64>,
     /// Where to read again: the total has fallen, so records have moved to pages that were already
@@ -65,8 +65,8 @@ pub struct Step {
     pub gap: Option<String>,
 }
 
-impl Step {
-    pub(super) fn to(next: Option<Position>, told: bool) -> Self {
-        Self { next, told, ..Self::default() }
+impl PageStep {
+    pub(super) fn to(next: Option<Position>, stated: bool) -> Self {
+        Self { next, stated, ..Self::default() }
     }
 }

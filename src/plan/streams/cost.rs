@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::http::access::{Access, AccessHooks};
 use crate::plan::documents::{Documents, Options, Run};
 use crate::plan::draft::Draft;
-use crate::quota::cost::{Cost, QuotaPlan};
+use crate::quota::cost::{PointRates, QuotaPlan};
 use crate::quota::ledger;
 use crate::replication::{Checkpoints, LimitOverrides, Replication, StreamOptions};
 use crate::spec::{Fields, Points, Spec, Stream};
@@ -90,12 +90,12 @@ impl<'plan> Draft<'plan> {
     }
 
     /// Cost of a stream's requests.
-    pub(crate) fn cost(&self, stream: &Stream) -> Result<Cost> {
-        let Some(points) = self.points()? else { return Ok(Cost::default()) };
+    pub(crate) fn cost(&self, stream: &Stream) -> Result<PointRates> {
+        let Some(points) = self.points()? else { return Ok(PointRates::default()) };
         let class = stream.cost.as_ref().and_then(|class| points.record.get(class));
         let carrier = points.record.values().next().map_or(0, |points| *points);
         let object = class.copied().unwrap_or(carrier);
-        Ok(Cost { base: points.base.into(), object: object.into(), carrier: carrier.into() })
+        Ok(PointRates { base: points.base.into(), object: object.into(), carrier: carrier.into() })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::plan::streams::columns::Output;
 use crate::plan::streams::confirm::ConfirmPlan;
 use crate::plan::streams::count::CountPlan;
 use crate::plan::streams::cursor::CursorPlan;
-use crate::quota::cost::Cost;
+use crate::quota::cost::PointRates;
 use crate::replication::Mode;
 use crate::spec::Refresh;
 use crate::template::Value;
@@ -34,7 +34,7 @@ pub struct StreamPlan {
     /// Rules for responses.
     pub rules: Rules,
     /// Cost of its requests.
-    pub cost: Cost,
+    pub cost: PointRates,
     /// The request for the number of its records.
     pub count: Option<CountPlan>,
     /// The request that checks whether a record still exists.

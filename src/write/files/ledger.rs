@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Result};
-use crate::quota::account::Look;
-use crate::quota::account::{Account, Balance, Standing, Visit};
+use crate::quota::account::LedgerQuery;
+use crate::quota::account::{Account, Balance, LedgerReply, LedgerUpdate};
 use crate::quota::ledger::Ledger;
 use crate::write::storage::disk::failed;
 
@@ -45,22 +45,22 @@ impl LocalLedger {
 
 #[async_trait]
 impl Ledger for LocalLedger {
-    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
+    async fn exchange(&self, connection: &str, update: &LedgerUpdate) -> Result<LedgerReply> {
         let path = self.path(connection);
-        let visit = visit.clone();
+        let update = update.clone();
         let done = tokio::task::spawn_blocking(move || {
-            change_file(&path, |account| account.visit(&visit))
+            change_file(&path, |account| account.exchange(&update))
         })
         .await;
         done.map_err(|error| Error::target("the ledger task failed").because(error))?
     }
 
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+    async fn peek(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>> {
         let path = self.path(connection);
         let done = tokio::task::spawn_blocking(move || read_file(&path)).await;
         let account =
             done.map_err(|error| Error::target("the ledger task failed").because(error))??;
-        Ok(account.map(|account| account.look(at)))
+        Ok(account.map(|account| account.peek(at)))
     }
 
     async fn lift(&self, connection: &str) -> Result<bool> {

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 use weir::http::exchange::TransportError;
-use weir::quota::account::Look;
+use weir::quota::account::LedgerQuery;
 use weir::quota::ledger::Ledger;
 use weir::report::{Event, StreamStatus};
 use weir::write::files::LocalLedger;
@@ -193,11 +193,11 @@ async fn a_ledger_that_is_damaged_says_how_it_is_mended() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("wiki.json"), "{ not json").unwrap();
     let ledger = LocalLedger::new(folder.path());
-    let at = Look { window: TimeDelta::hours(1), now: Utc::now() };
-    let error = ledger.look("wiki", at).await.err().unwrap();
+    let at = LedgerQuery { window: TimeDelta::hours(1), now: Utc::now() };
+    let error = ledger.peek("wiki", at).await.err().unwrap();
     assert!(error.hint().is_some_and(|hint| hint.contains("weir quota reset")), "{error:?}");
     assert!(ledger.lift("wiki").await.unwrap());
-    assert!(ledger.look("wiki", at).await.is_ok());
+    assert!(ledger.peek("wiki", at).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,19 @@
-//! State that something else has damaged: cut short, bits flipped. The rows are right after the next run.
+//! State that something else has damaged: cut short, bits flipped. The rows are right after the next run. And
+//! state of a newer weir.
 
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
+use weir::plan::Options;
 use weir::report::StreamStatus;
+use weir::state::{Change, Holder};
+use weir::sync::beginning::Beginning;
+use weir::write::Target;
+use weir::write::files::{Files, Settings};
 
 use crate::support::{
     dice::Dice,
-    fake::{Asked, Fake, Reply},
+    fake::{Asked, Fake, How, Reply},
 };
 
 const SPEC: &str = "
@@ -119,4 +125,29 @@ async fn after_any_damage_to_the_state_the_next_full_refresh_leaves_the_right_ro
 #[tokio::test]
 async fn after_any_damage_to_the_state_the_next_incremental_run_leaves_the_right_rows() {
     is_right_after_damage("incremental").await;
+}
+
+#[tokio::test]
+async fn the_state_of_a_newer_weir_is_an_error_until_a_fresh_run_replaces_it() {
+    let fake = Fake::new(SPEC, page);
+    fake.run_with(&replication("incremental")).await;
+    let store = || Files::in_folder(fake.folder(), Settings::default()).store("fake").unwrap();
+    assert_eq!(store().load().await.unwrap()["version"], 1, "every run writes it");
+    let newer = store();
+    let lock = newer.lock(&Holder::here("newer")).await.unwrap();
+    newer.save(&[Change::set("version", 2.into())]).await.unwrap();
+    lock.release().await;
+    drop((lock, newer));
+    let (definition, options) = (replication("incremental"), Options::default());
+    let begun = |fresh| How {
+        replication: &definition,
+        options: &options,
+        beginning: Beginning { fresh, ..Beginning::now() },
+    };
+    let error = fake.another_process().try_run(begun(false)).await.err().unwrap();
+    assert!(error.chain().contains("written by a newer weir (version 2)"), "{}", error.chain());
+    assert!(error.hint().unwrap().contains("weir sync reset"));
+    let ran = fake.another_process().try_run(begun(true)).await.unwrap();
+    assert!(ran.report.streams.iter().all(|one| one.status == StreamStatus::Done));
+    assert_eq!(store().load().await.unwrap()["version"], 1);
 }

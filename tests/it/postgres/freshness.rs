@@ -4,9 +4,9 @@ use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use weir::error::Kind;
 use weir::plan::Options;
-use weir::quota::account::Visit;
+use weir::quota::account::LedgerUpdate;
 use weir::quota::ledger::Ledger;
-use weir::quota::terms::{Budget, Terms};
+use weir::quota::terms::{BudgetLimit, Terms};
 use weir::report::StreamStatus;
 use weir::state::Holder;
 use weir::sync::beginning::Beginning;
@@ -82,7 +82,7 @@ async fn whoever_is_kept_out_is_told_that_it_is_busy() {
 const TERMS: Terms = Terms {
     per_window: 1000,
     window: TimeDelta::hours(1),
-    budget: Budget::Share(1.0),
+    budget: BudgetLimit::Share(1.0),
     max_wait: TimeDelta::hours(1),
 };
 
@@ -101,8 +101,8 @@ async fn the_ledger_has_a_fixed_place() {
     let now = Utc::now();
     for schema in ["raw", "mart"] {
         let options = PostgresOptions { schema: schema.to_owned(), ..database.options() };
-        let visit = Visit::new("ann", TERMS, now);
-        PostgresLedger::new(options).visit(schema, &visit).await.unwrap();
+        let visit = LedgerUpdate::new("ann", TERMS, now);
+        PostgresLedger::new(options).exchange(schema, &visit).await.unwrap();
     }
     let counted = "SELECT connection FROM _weir._weir_ledger ORDER BY 1";
     assert_eq!(database.texts(counted).await, ["mart", "raw", "site"]);

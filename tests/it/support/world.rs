@@ -20,8 +20,8 @@ use weir::error::Result;
 use weir::http::access::AccessHooks;
 use weir::http::exchange::{Request, Response, Transport, TransportError};
 use weir::plan::{Documents, Options as PlanOptions, Plan, Run};
-use weir::progress::saved::Recall;
-use weir::quota::ledger::Memory as Ledger;
+use weir::progress::saved::SavedState;
+use weir::quota::ledger::MemoryLedger as Ledger;
 use weir::replication::Replication;
 use weir::report::{Event, Recorded};
 use weir::run::services::Services;
@@ -366,7 +366,7 @@ impl World {
 
     /// Whether a run has begun that the next one goes on with.
     pub(crate) fn is_open(&self) -> bool {
-        Recall::read(self.state()).unwrap().run.is_some()
+        SavedState::read(self.state()).unwrap().run.is_some()
     }
 
     /// Rows of a stream that a run that began since then has marked as deleted although the tenant has

@@ -6,8 +6,8 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Statement};
 
 use crate::error::{Error, Result};
-use crate::quota::account::Look;
-use crate::quota::account::{Account, Balance, Standing, Visit};
+use crate::quota::account::LedgerQuery;
+use crate::quota::account::{Account, Balance, LedgerReply, LedgerUpdate};
 use crate::quota::ledger::Ledger;
 use crate::write::postgres::failure;
 use crate::write::postgres::name::TableName;
@@ -145,7 +145,7 @@ impl Link {
 
 #[async_trait]
 impl Ledger for PostgresLedger {
-    async fn visit(&self, connection: &str, visit: &Visit) -> Result<Standing> {
+    async fn exchange(&self, connection: &str, update: &LedgerUpdate) -> Result<LedgerReply> {
         let mut place = self.link.lock().await;
         // A cancelled visit leaves no connection with an open statement behind.
         let mut link = match place.take().filter(|link| !link.client.is_closed()) {
@@ -154,7 +154,7 @@ impl Ledger for PostgresLedger {
         };
         let mut may_reconnect = true;
         for _ in 0..MAX_ATTEMPTS {
-            match link.change(connection, |account| account.visit(visit)).await {
+            match link.change(connection, |account| account.exchange(update)).await {
                 Ok(Some(standing)) => {
                     *place = Some(link);
                     return Ok(standing);
@@ -174,7 +174,7 @@ impl Ledger for PostgresLedger {
         Err(Error::target("other processes keep changing the ledger"))
     }
 
-    async fn look(&self, connection: &str, at: Look) -> Result<Option<Balance>> {
+    async fn peek(&self, connection: &str, at: LedgerQuery) -> Result<Option<Balance>> {
         let client = self.pool.connect().await?;
         let failed = |error| failure::statement("the ledger cannot be read", &error);
         let Some(row) = client.query_opt(FIND, &[&TABLE, &WEIR_SCHEMA]).await.map_err(failed)?
@@ -189,12 +189,12 @@ impl Ledger for PostgresLedger {
         let account: Account = serde_json::from_str(row.get(0)).map_err(|error| {
             Error::target(format!("table {table} contains a damaged account")).because(error)
         })?;
-        Ok(Some(account.look(at)))
+        Ok(Some(account.peek(at)))
     }
 
     async fn lift(&self, connection: &str) -> Result<bool> {
-        let at = Look { window: TimeDelta::hours(1), now: Utc::now() };
-        if self.look(connection, at).await?.is_none() {
+        let at = LedgerQuery { window: TimeDelta::hours(1), now: Utc::now() };
+        if self.peek(connection, at).await?.is_none() {
             return Ok(false);
         }
         let failed = |error| failure::statement("the ledger cannot be changed", &error);
