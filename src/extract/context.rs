@@ -14,7 +14,7 @@ use crate::extract::run_context::RunContext;
 use crate::plan::{OWN, RequestPlan, StreamPlan};
 use crate::planner::read_plan;
 use crate::planner::read_plan::ReadPlan;
-use crate::progress::saved::FailedSlice;
+use crate::progress::saved::RefusedSlice;
 use crate::queue::Feeder;
 use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;

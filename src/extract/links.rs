@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::extract::sharing::fused::FusedRequest;
 use crate::extract::sharing::listings::SharedListing;
-use crate::progress::versions::KnownLooks;
-use crate::queue::{Consumer, Watch};
+use crate::progress::versions::KnownFingerprints;
+use crate::queue::{Consumer, QueueWatch};
 
 /// A request that takes part in a run.
 pub(crate) struct AssignedRequest {
@@ -19,7 +19,7 @@ pub(crate) struct RequestLinks {
     /// Number of the request among those of its stream.
     pub(crate) number: usize,
     /// Records whose rows need not be asked for again; `None`: all are asked for.
-    pub(crate) fingerprints: Option<KnownLooks>,
+    pub(crate) fingerprints: Option<KnownFingerprints>,
     /// The stream's place among those that ask for the same objects.
     pub(crate) fused: Option<FusedRequest>,
     /// The stream's place among those that read the same listing.

@@ -15,7 +15,7 @@ use crate::extract::pages::page::{Fetched, is_child};
 use crate::extract::pages::split::halves;
 use crate::extract::sharing::fused::{FusedRequest, RequestRefusal};
 use crate::extract::slice::SliceRun;
-use crate::http::answer::{Answer, Cause, Failed, is_too_long};
+use crate::http::answer::{Answer, Cause, FailedRequest, is_too_long};
 use crate::progress::saved::Doubt;
 use crate::report::{Event, SliceError};
 use crate::secret::shown;
@@ -118,7 +118,7 @@ impl<'run> SliceRun<'run> {
         let whole = listing.depth == 0 && !self.is_part(listing);
         if whole {
             let slice = Some(Arc::clone(&self.slice));
-            let doubt = Doubt { kind: listing.kind(), child: false, failed };
+            let doubt = Doubt { kind: listing.kind(), child: false, slice: failed };
             shared.tell(SliceEvent::Gone { slice, doubt }).await?;
             return Ok(ControlFlow::Break(()));
         }
@@ -127,7 +127,7 @@ impl<'run> SliceRun<'run> {
         let items = self.slice.items.iter();
         let left = items.filter(|item| failed.values.iter().any(|value| **value == *item.value));
         failed.carried = left.map(|item| item.carried.to_string()).collect();
-        let doubt = Doubt { kind: listing.kind(), child: true, failed };
+        let doubt = Doubt { kind: listing.kind(), child: true, slice: failed };
         shared.tell(SliceEvent::Gone { slice: None, doubt }).await?;
         Ok(ControlFlow::Continue(()))
     }

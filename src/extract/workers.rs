@@ -15,10 +15,10 @@ use crate::http::exchange::Method;
 use crate::http::request::unfilled;
 use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
 use crate::planner::read_plan::ReadPlan;
-use crate::progress::item::Item;
-use crate::progress::ranges::Spans;
-use crate::progress::saved::{FailedSlice, OpenItem, OpenSlice, Supply};
-use crate::progress::versions::Known;
+use crate::progress::item::QueueItem;
+use crate::progress::ranges::RangeSet;
+use crate::progress::saved::{Completeness, OpenItem, OpenSlice, RefusedSlice};
+use crate::progress::versions::KnownVersions;
 use crate::queue::Consumer;
 use crate::template::{Expression, Scope, Value};
 
@@ -84,7 +84,7 @@ impl SliceSource {
     }
 
     /// Whether the children of any of these parents must be asked for.
-    fn has_changed(&self, shared: &StreamContext, items: &[Item]) -> bool {
+    fn has_changed(&self, shared: &StreamContext, items: &[QueueItem]) -> bool {
         let (Some(known), ReadPlan::ChangedParents { since, .. }) = (&self.known, shared.read_plan)
         else {
             return true;
@@ -107,7 +107,7 @@ impl SliceSource {
     }
 
     /// Whether the bound does not hold for these parents, since one has appeared after it.
-    fn is_unbounded(&self, shared: &StreamContext, items: &[Item]) -> bool {
+    fn is_unbounded(&self, shared: &StreamContext, items: &[QueueItem]) -> bool {
         let (Some(known), ReadPlan::Changes { .. }) = (&self.known, shared.read_plan) else {
             return false;
         };
@@ -186,7 +186,7 @@ impl SliceSource {
         request: &RequestPlan,
         base: &Scope,
         from: u64,
-        failed: FailedSlice,
+        failed: RefusedSlice,
     ) -> Result<NextSlice> {
         let carried = failed.carried.into_iter().chain(std::iter::repeat(String::new()));
         let item = |(value, carried): (String, String)| QueueItem {
@@ -238,9 +238,9 @@ impl SliceSource {
     }
 
     /// What can be said of the queue: a stream whose parent failed must not pass for whole.
-    async fn supply(&self, shared: &StreamContext) -> Result<Supply> {
-        let supply = self.consumer.as_ref().filter(|_| shared.read_plan != ReadPlan::Retry);
-        let supply = supply.map_or(Supply::Complete, Consumer::supply);
+    async fn completeness(&self, shared: &StreamContext) -> Result<Completeness> {
+        let completeness = self.consumer.as_ref().filter(|_| shared.read_plan != ReadPlan::Retry);
+        let completeness = completeness.map_or(Completeness::Complete, Consumer::completeness);
         let queue = match shared.requests().get(self.links.number).map(|request| &request.iterate) {
             Some(Iterate::Queue { queue, .. }) => *queue,
             _ => 0,
@@ -266,7 +266,12 @@ impl SliceSource {
         Ok(())
     }
 
-    async fn judge(&self, shared: &StreamContext, number: usize, supply: Supply) -> Result<()> {
+    async fn judge(
+        &self,
+        shared: &StreamContext,
+        number: usize,
+        completeness: Completeness,
+    ) -> Result<()> {
         let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
         match completeness {
             Completeness::Complete | Completeness::ChangesOnly => {}
@@ -345,7 +350,10 @@ fn parents(request: &RequestPlan, items: &[QueueItem], scope: &Arc<Scope>) -> Re
 }
 
 /// Takes slices and runs them until there are none.
-pub(crate) async fn work(shared: Arc<StreamContext>, source: Arc<SliceSource>) -> Result<Supply> {
+pub(crate) async fn work(
+    shared: Arc<StreamContext>,
+    source: Arc<SliceSource>,
+) -> Result<Completeness> {
     let mut base = shared.env.scope(&shared.plan);
     if let (Some(cursor), Some(bound)) = (&shared.plan.cursor, shared.bound()) {
         base = base.with("cursor".into(), cursor.rendered(bound));

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::planner::numbers::real;
 use crate::planner::read_plan::ReadPlan;
-use crate::progress::saved::{Changes, Learnt, Recall};
+use crate::progress::saved::{ChangeStats, FullReadStats, SavedState};
 use crate::replication::Mode;
 
 /// What is assumed where no run has shown it, and no count tells.
@@ -26,7 +26,7 @@ pub(crate) struct Assumptions {
     changed: f64,
     /// Factor between the changes that are expected and those that come.
     growth: f64,
-    /// Changes that come besides: none, or as many as few records at work may have.
+    /// Changes expected beyond those rates: none, or as many as a site with few records may have.
     pub(crate) surge: f64,
     /// Part of the parents whose only row follows from what is known.
     derived: f64,
@@ -113,7 +113,7 @@ impl Assumptions {
 /// How much there is.
 pub(crate) struct Cardinality<'plan> {
     pub(crate) plan: &'plan Plan,
-    pub(crate) recall: &'plan SavedState,
+    pub(crate) saved: &'plan SavedState,
     pub(crate) now: DateTime<Utc>,
     pub(crate) assume: Assumptions,
     /// Values of each queue.
@@ -123,19 +123,19 @@ pub(crate) struct Cardinality<'plan> {
 }
 
 impl<'plan> Cardinality<'plan> {
-    pub(crate) fn new(plan: &'plan Plan, recall: &'plan Recall, now: DateTime<Utc>) -> Self {
-        Self::assuming(Assumptions::LIKELY, plan, recall, now)
+    pub(crate) fn new(plan: &'plan Plan, saved: &'plan SavedState, now: DateTime<Utc>) -> Self {
+        Self::assuming(Assumptions::LIKELY, plan, saved, now)
     }
 
     /// The same under other assumptions.
     pub(crate) fn assuming(
         assume: Assumptions,
         plan: &'plan Plan,
-        recall: &'plan SavedState,
+        saved: &'plan SavedState,
         now: DateTime<Utc>,
     ) -> Self {
         let (queues, rows) = (Vec::new(), BTreeMap::new());
-        let mut outlook = Self { plan, recall, now, assume, queues, rows };
+        let mut outlook = Self { plan, saved, now, assume, queues, rows };
         outlook.fill(&BTreeMap::new());
         // What several streams have together is divided by how many parents each has.
         for together in [false, true] {
@@ -180,7 +180,7 @@ impl<'plan> Cardinality<'plan> {
         if !request.pager.is_paged() {
             return f64::INFINITY;
         }
-        let learnt = self.recall.streams.get(&stream.name).map(|state| &state.full_read);
+        let learnt = self.saved.streams.get(&stream.name).map(|state| &state.full_read);
         let learnt = learnt.filter(|learnt| learnt.rows > 0 && learnt.requests > 0);
         let learnt = learnt.map(|learnt| real(learnt.rows) / real(learnt.requests));
         learnt.map_or(self.assume.page, |page| page.max(1.0))
@@ -191,8 +191,8 @@ impl<'plan> Cardinality<'plan> {
     #[expect(clippy::cast_precision_loss, reason = "a few streams")]
     fn counted(&self, together: bool) -> BTreeMap<&'plan str, (f64, bool)> {
         let mut rows = BTreeMap::new();
-        for counted in self.recall.counted.iter().filter(|one| together || one.streams.len() == 1) {
-            let states = counted.streams.iter().filter_map(|name| self.recall.streams.get(name));
+        for counted in self.saved.counted.iter().filter(|one| together || one.streams.len() == 1) {
+            let states = counted.streams.iter().filter_map(|name| self.saved.streams.get(name));
             let learnt = states.map(|state| &state.full_read).filter(|one| !one.route.is_empty());
             let known: Vec<u64> = learnt.map(|learnt| learnt.rows).collect();
             let left = real(counted.records.saturating_sub(known.iter().sum()));
@@ -207,7 +207,7 @@ impl<'plan> Cardinality<'plan> {
             let read: f64 = unknown.iter().map(|(_, part)| part).sum();
             let absent = counted.streams.iter().filter(|name| {
                 let is_read = self.plan.streams.iter().any(|stream| stream.name == **name);
-                !is_read && !self.recall.streams.contains_key(*name)
+                !is_read && !self.saved.streams.contains_key(*name)
             });
             let absent = absent.count() as f64 * self.assume.absent;
             let all = read * (1.0 + absent / unknown.len().max(1) as f64);
@@ -232,7 +232,7 @@ impl<'plan> Cardinality<'plan> {
     }
 
     pub(crate) fn learnt(&self, stream: &StreamPlan) -> Option<FullReadStats> {
-        let learnt = self.recall.streams.get(&stream.name).map(|state| state.full_read.clone());
+        let learnt = self.saved.streams.get(&stream.name).map(|state| state.full_read.clone());
         learnt.filter(|learnt| !learnt.route.is_empty())
     }
 
@@ -278,17 +278,17 @@ impl<'plan> Cardinality<'plan> {
 
     /// Days in which what a run would read of a stream has changed.
     fn days(&self, stream: &StreamPlan, bound: i64) -> f64 {
-        let state = self.recall.streams.get(&stream.name);
+        let state = self.saved.streams.get(&stream.name);
         state.map_or(1.0, |state| state.days_since(bound, self.now))
     }
 
     /// What the last run found that read what changed.
     fn changes(&self, stream: &StreamPlan) -> Option<ChangeStats> {
-        let state = self.recall.streams.get(&stream.name)?;
+        let state = self.saved.streams.get(&stream.name)?;
         state.changes.filter(|changes| changes.days > 0.0)
     }
 
-    /// Changes that come where so many are expected in so many days among so many records.
+    /// Estimated number of changes in a number of days among a number of records.
     fn coming(&self, expected: f64, among: f64, days: f64) -> f64 {
         let surge = self.assume.surge * (5.0 + 3.0 * (among * days).sqrt());
         (expected * self.assume.growth + surge).min(among + 5.0 * self.assume.surge)
@@ -348,9 +348,9 @@ impl<'plan> Cardinality<'plan> {
     pub(crate) fn unknown(&self, stream: &StreamPlan) -> f64 {
         let rows = self.rows(stream);
         let merges = stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental);
-        let state = self.recall.streams.get(&stream.name);
+        let state = self.saved.streams.get(&stream.name);
         let state = state.filter(|state| merges && state.holds_for(stream));
-        let known = real(self.recall.looks(&stream.name));
+        let known = real(self.saved.looks(&stream.name));
         match state.and_then(|state| state.complete_at) {
             Some(at) => {
                 let days = self.days(stream, at.timestamp_micros());

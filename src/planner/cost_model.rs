@@ -92,7 +92,7 @@ impl Cardinality<'_> {
         match (read_plan, learnt) {
             (ReadPlan::Skip, _) => ExpectedCost::default(),
             (ReadPlan::Retry, _) => {
-                let failed = self.recall.stream(&stream.name).failed.len();
+                let failed = self.saved.stream(&stream.name).refused_slices.len();
                 let count = real(u64::try_from(failed).unwrap_or(u64::MAX));
                 ExpectedCost {
                     slices: count,
@@ -193,7 +193,7 @@ impl Cardinality<'_> {
         }
         if newest_first && read_plan.bound().is_some() {
             // The page that ends the listing brings records from before, too.
-            let state = self.recall.streams.get(&stream.name);
+            let state = self.saved.streams.get(&stream.name);
             let first = state
                 .and_then(|state| first_page::size((stream, request), read_plan, state, self.now))
                 .map_or(page, f64::from);
@@ -341,7 +341,7 @@ impl Cardinality<'_> {
         };
         let unit = if stream.cost.base > 0 { "points" } else { "requests" };
         if read_plan.route() == 0 {
-            let refused = self.recall.streams.get(&stream.name).map(|state| &state.refused);
+            let refused = self.saved.streams.get(&stream.name).map(|state| &state.refused_routes);
             let refused = refused.into_iter().flatten().map(|(route, _)| format!("`{route}`"));
             let refused = refused.collect::<Vec<_>>().join(", ");
             return if refused.is_empty() {

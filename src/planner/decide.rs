@@ -7,22 +7,22 @@ use chrono::{DateTime, Utc};
 use crate::plan::{Iterate, Plan, RequestPlan, StreamPlan};
 use crate::planner::estimate;
 use crate::planner::read_plan::{CHANGES, ReadPlan, fed, queues};
-use crate::progress::saved::{Recall, StreamState};
+use crate::progress::saved::{SavedState, StreamState};
 use crate::replication::Mode;
 use crate::spec::Refresh;
 
 /// Decides for every stream, children first, since their needs decide about their parents.
 pub(crate) fn decide(
     plan: &Plan,
-    recall: &Recall,
+    saved: &SavedState,
     now: DateTime<Utc>,
 ) -> BTreeMap<String, ReadPlan> {
     let needs = plan.streams.iter().map(|stream| {
-        let need = own_need(plan, stream, &recall.stream(&stream.name), now);
+        let need = own_need(plan, stream, &saved.stream(&stream.name), now);
         (stream.name.clone(), need)
     });
     let needs: BTreeMap<String, ReadPlan> = needs.collect();
-    let routes = estimate::routes(plan, recall, &needs, now);
+    let routes = estimate::routes(plan, saved, &needs, now);
     let mut read_plans: BTreeMap<String, ReadPlan> = BTreeMap::new();
     for stream in plan.streams.iter().rev() {
         let mut need = needs.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
@@ -30,7 +30,7 @@ pub(crate) fn decide(
             let theirs = read_plans.get(&child.name).copied().unwrap_or(ReadPlan::Skip);
             let asks = theirs.active(child).any(|(_, request)| waits_for(request, stream));
             if asks && !theirs.is_skip() {
-                let state = recall.stream(&child.name);
+                let state = saved.stream(&child.name);
                 need = wider(stream, need, need_of((stream, child), theirs, &state, now));
             }
         }

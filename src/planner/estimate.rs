@@ -13,7 +13,7 @@ use crate::planner::cardinality::{Assumptions, Cardinality};
 use crate::planner::cost_model::ExpectedCost;
 use crate::planner::numbers::whole;
 use crate::planner::read_plan::ReadPlan;
-use crate::progress::saved::Recall;
+use crate::progress::saved::SavedState;
 
 /// Time for which a route that was refused is not tried again.
 pub(crate) const REFUSED: TimeDelta = TimeDelta::days(7);
@@ -65,11 +65,11 @@ pub struct Baseline {
 /// are not needed are left out.
 pub fn forecast(
     plan: &Plan,
-    recall: &Recall,
+    saved: &SavedState,
     read_plans: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> Vec<StreamEstimate> {
-    let outlook = Cardinality::new(plan, recall, now);
+    let outlook = Cardinality::new(plan, saved, now);
     let part = |stream: &StreamPlan| {
         stream.output.is_some() || way_of(read_plans, stream) != ReadPlan::Skip
     };
@@ -81,7 +81,7 @@ pub fn forecast(
         .map(|s| (s, way_of(read_plans, s)))
         .collect();
     let shares = outlook.shares(&all);
-    let under = |assume| Cardinality::assuming(assume, plan, recall, now).shares(&all);
+    let under = |assume| Cardinality::assuming(assume, plan, saved, now).shares(&all);
     let (least, most) = (under(Assumptions::LEAST), under(Assumptions::MOST));
     let range = |place: usize, of: fn(&ExpectedCost) -> f64| {
         let figure = |shares: &[ExpectedCost]| whole(shares.get(place).map_or(0.0, of));
@@ -119,11 +119,11 @@ fn way_of(read_plans: &BTreeMap<String, ReadPlan>, stream: &StreamPlan) -> ReadP
 /// Chooses the routes of the streams: of those that ask for the same objects together.
 pub(crate) fn routes(
     plan: &Plan,
-    recall: &Recall,
+    saved: &SavedState,
     needs: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> BTreeMap<String, usize> {
-    let outlook = Cardinality::new(plan, recall, now);
+    let outlook = Cardinality::new(plan, saved, now);
     let need = |stream: &StreamPlan| needs.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
     let mut left: Vec<&StreamPlan> = plan.streams.iter().map(AsRef::as_ref).collect();
     left.retain(|stream| !need(stream).sends_changes(stream) && !need(stream).is_skip());
@@ -133,7 +133,7 @@ pub(crate) fn routes(
             left.into_iter().partition(|other| other.name == first.name || meet(first, other));
         left = others;
         let options: Vec<Vec<ReadPlan>> =
-            together.iter().map(|stream| options(stream, need(stream), recall, now)).collect();
+            together.iter().map(|stream| options(stream, need(stream), saved, now)).collect();
         let sets: usize = options.iter().map(Vec::len).product();
         let best = if sets <= MAX_SETS {
             cheapest(&outlook, &together, &options)
@@ -166,7 +166,7 @@ fn meet(one: &StreamPlan, other: &StreamPlan) -> bool {
 fn options(
     stream: &StreamPlan,
     need: ReadPlan,
-    recall: &Recall,
+    saved: &SavedState,
     now: DateTime<Utc>,
 ) -> Vec<ReadPlan> {
     let read_plan = |route| need.by_route(route);
@@ -177,7 +177,7 @@ fn options(
     if let Some(wanted) = stream.wanted.filter(|wanted| fits(*wanted)) {
         return vec![read_plan(wanted)];
     }
-    let state = recall.stream(&stream.name);
+    let state = saved.stream(&stream.name);
     let refused =
         |name: &String| state.refused_routes.get(name).is_some_and(|at| now - *at < REFUSED);
     let routes = stream.routes.iter().enumerate();

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::plan::{RequestPlan, StreamPlan};
 use crate::planner::numbers::whole;
 use crate::planner::read_plan::ReadPlan;
-use crate::progress::saved::{Recall, StreamState};
+use crate::progress::saved::{SavedState, StreamState};
 
 /// Records of a first page at least, and where nobody knows how many have changed.
 const LEAST: u32 = 25;
@@ -20,13 +20,13 @@ const ROOM: f64 = 1.25;
 /// read the same listing ask for the same page.
 pub(crate) fn sizes(
     plans: &[(Arc<StreamPlan>, ReadPlan)],
-    recall: &Recall,
+    saved: &SavedState,
     now: DateTime<Utc>,
 ) -> HashMap<(String, usize), u32> {
     let mut listings: HashMap<String, u32> = HashMap::new();
     let mut all = Vec::new();
     for (plan, read_plan) in plans {
-        let state = recall.stream(&plan.name);
+        let state = saved.stream(&plan.name);
         for (number, request) in read_plan.active(plan) {
             let Some(size) = size((plan, request), *read_plan, &state, now) else { continue };
             let listing = request.listing();

@@ -4,7 +4,7 @@ use chrono::DateTime;
 
 use crate::plan::{Iterate, OWN, RequestPlan, StreamPlan};
 use crate::progress::saved::Reach;
-use crate::progress::versions::About;
+use crate::progress::versions::VersionKind;
 use crate::replication::Mode;
 use crate::write::Disposition;
 
@@ -184,17 +184,21 @@ impl ReadPlan {
     }
 
     /// What the state keeps of the stream's records or parents after such a run.
-    pub(crate) fn remembers(self, stream: &StreamPlan) -> Option<About> {
+    pub(crate) fn remembers(self, stream: &StreamPlan) -> Option<VersionKind> {
         let output = stream.output.as_ref()?;
         if stream.follows_parents() || self.is_full_or_incremental() && stream.bounds_children() {
-            return Some(About::Parents);
+            return Some(VersionKind::Parents);
         }
         if output.table.disposition != Disposition::Merge || self.is_skip() {
             return None;
         }
         stream.requests.iter().find_map(|request| request.routed.look.as_ref())?;
         let whole = self.is_full() && !self.sends_changes(stream);
-        Some(if whole && output.mode == Mode::Incremental { About::Looks } else { About::Touched })
+        Some(if whole && output.mode == Mode::Incremental {
+            VersionKind::Fingerprints
+        } else {
+            VersionKind::Overwritten
+        })
     }
 
     /// Name of the route.

@@ -8,7 +8,7 @@ use crate::plan::{OWN, StreamPlan};
 use crate::planner::decide::{need_of, wider};
 use crate::planner::read_plan;
 use crate::planner::read_plan::{ReadPlan, fed};
-use crate::progress::saved::{LastRun, OpenRun, QUEUE, Recall, StreamState};
+use crate::progress::saved::{LastRun, OpenRun, QUEUE, SavedState, StreamState};
 use crate::report::StreamStatus;
 use crate::state::Change;
 
@@ -23,13 +23,13 @@ use crate::state::Change;
 /// before, feed it anew; whoever waits for what is fed anew, and has not ended well, begins anew as well.
 /// What only fed a refused route is not needed any more.
 pub fn anew(
-    recall: &SavedState,
+    saved: &SavedState,
     (streams, queues): (&[Arc<StreamPlan>], &[String]),
     others: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> (Vec<String>, Vec<Change>) {
-    let Some(then) = &recall.run else { return Default::default() };
-    let afresh = RestartSet::of(recall, (streams, queues), (then, others), now);
+    let Some(then) = &saved.run else { return Default::default() };
+    let afresh = RestartSet::of(saved, (streams, queues), (then, others), now);
     let mut open = then.clone();
     let (mut names, mut changes) = (Vec::new(), Vec::new());
     for stream in streams {
@@ -43,14 +43,14 @@ pub fn anew(
         let route = stream.routes.get(read_plan.route());
         route.map_or(OWN, |route| &route.name).clone_into(&mut then.route);
         // What it has read does not count, nor does whose children that were.
-        changes.extend(recall.without_parts(&stream.name));
-        let state = StreamState { last: None, open: None, ..recall.stream(&stream.name) };
+        changes.extend(saved.without_parts(&stream.name));
+        let state = StreamState { last: None, open: None, ..saved.stream(&stream.name) };
         changes.push(state.change(&stream.name));
     }
     for name in queues.iter().enumerate().filter_map(|(at, name)| afresh.feeds(at).then_some(name))
     {
         let prefix = format!("{QUEUE}{name}/");
-        let log = recall.rest.keys().filter(|key| key.starts_with(&prefix));
+        let log = saved.rest.keys().filter(|key| key.starts_with(&prefix));
         changes.extend(log.map(Change::forget));
     }
     changes.push(open.change());
@@ -59,7 +59,7 @@ pub fn anew(
 
 /// The streams that begin anew.
 struct RestartSet<'run> {
-    recall: &'run Recall,
+    saved: &'run SavedState,
     streams: &'run [Arc<StreamPlan>],
     queues: &'run [String],
     /// Those that feed what they fed before.
@@ -74,20 +74,20 @@ struct RestartSet<'run> {
 
 impl<'run> RestartSet<'run> {
     fn of(
-        recall: &'run SavedState,
+        saved: &'run SavedState,
         (streams, queues): (&'run [Arc<StreamPlan>], &'run [String]),
         (open, others): (&'run OpenRun, &'run BTreeMap<String, ReadPlan>),
         now: DateTime<Utc>,
     ) -> Self {
         let (old, run) = (BTreeMap::new(), open.id.as_str());
         let new = others.iter().map(|(name, read_plan)| (name.as_str(), *read_plan)).collect();
-        let mut afresh = Self { recall, streams, queues, others, now, run, old, new };
+        let mut afresh = Self { saved, streams, queues, others, now, run, old, new };
         for stream in streams {
             let Some(then) = open.streams.get(&stream.name) else { continue };
             let route = stream.routes.iter().position(|route| route.name == then.route);
             let read_plan = ReadPlan::restored(stream, then.reach, route.unwrap_or_default());
             afresh.old.insert(&stream.name, read_plan);
-            let state = recall.stream(&stream.name);
+            let state = saved.stream(&stream.name);
             let ended = state.ended_in(run).map(|last| &last.report);
             let failed = ended.filter(|report| report.status == StreamStatus::Failed);
             if failed.is_some_and(|report| report.route_refused) {
@@ -117,7 +117,7 @@ impl<'run> RestartSet<'run> {
                 let read_plan = self.read_plan(child);
                 let before = self.old.get(child.name.as_str()).copied().unwrap_or(ReadPlan::Skip);
                 for queue in fed(stream).filter(|queue| waits_for(child, read_plan, *queue)) {
-                    let state = self.recall.stream(&child.name);
+                    let state = self.saved.stream(&child.name);
                     let need = need_of((stream, child), read_plan, &state, self.now);
                     wanted = wider(stream, wanted, need);
                     // Nobody has kept the log for it, or not all of it.
@@ -137,7 +137,7 @@ impl<'run> RestartSet<'run> {
     /// values.
     fn waits(&self, stream: &StreamPlan) -> bool {
         let read_plan = self.read_plan(stream);
-        let state = self.recall.stream(&stream.name);
+        let state = self.saved.stream(&stream.name);
         let is_done = state.ended_in(self.run).is_some_and(LastRun::is_done);
         let waits = read_plan.active(stream).flat_map(|(_, request)| read_plan::queues(request));
         !read_plan.is_skip()
@@ -157,7 +157,7 @@ impl<'run> RestartSet<'run> {
     fn is_whole(&self, queue: usize) -> bool {
         let Some(name) = self.queues.get(queue) else { return false };
         let prefix = format!("{QUEUE}{name}/");
-        let mut log = self.recall.rest.range(prefix.clone()..).map(|(key, _)| key);
+        let mut log = self.saved.rest.range(prefix.clone()..).map(|(key, _)| key);
         let first = log.next().and_then(|key| key.strip_prefix(&prefix)?.parse::<u64>().ok());
         first.is_none_or(|start| start == 0)
     }

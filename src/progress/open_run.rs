@@ -89,17 +89,3 @@ pub enum Reach {
     /// Nothing: the last read is recent enough.
     Nothing,
 }
-
-/// What a run reads of a stream, and by which of its routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Way {
-    /// What the run reads.
-    pub reach: Reach,
-    /// Number of the route for a full read.
-    pub route: usize,
-}
-
-impl Way {
-    /// The run reads nothing.
-    pub(crate) const NOTHING: Self = Self { reach: Reach::Nothing, route: 0 };
-}

@@ -9,7 +9,7 @@ use crate::progress::versions;
 use crate::state::{Change, Entries};
 
 pub(crate) use crate::progress::open_run::RUN;
-pub use crate::progress::open_run::{OpenRun, OpenStream, Reach, RecordCount, Way};
+pub use crate::progress::open_run::{OpenRun, OpenStream, Reach, RecordCount};
 pub(crate) use crate::progress::slices::OpenItem;
 pub use crate::progress::slices::{OpenListing, OpenSlice};
 pub(crate) use crate::progress::stream_state::STREAM;
@@ -237,77 +237,8 @@ mod tests {
         "counted":[{"streams":["kids"],"records":50}]
     }"#;
 
-fn own_route() -> String {
-    OWN.to_owned()
-}
-
-impl OpenRun {
-    /// The change that remembers it.
-    pub fn change(&self) -> Change {
-        Change::set(RUN, serde_json::to_value(self).unwrap_or(Value::Null))
-    }
-}
-
-/// What a run reads of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reach {
-    /// Everything.
-    #[default]
-    Complete,
-    /// What changed since a value of its own cursor, or the children of parents that changed since a
-    /// value of theirs.
-    Since(i64),
-    /// What changed between two values of its cursor.
-    Range(i64, i64),
-    /// The slices that were refused.
-    Failed,
-    /// Nothing: it is fresh enough.
-    Nothing,
-}
-
-/// What is remembered of a stream.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StreamState {
-    /// What decided which rows it has, when it was last read.
-    pub reads: String,
-    /// What decided how they were written.
-    pub writes: String,
-    /// What the numbers of its requests stood for.
-    pub shape: String,
-    /// All that changed up to this value of its cursor is in the target.
-    pub cursor: Option<i64>,
-    /// All children of parents that changed up to this value of the parents' cursor are in the target.
-    pub gate: Option<i64>,
-    /// Start of the last run that read everything.
-    pub complete_at: Option<DateTime<Utc>>,
-    /// Start of the last run to which all parents were fed, and which so found those that are gone.
-    pub parents_at: Option<DateTime<Utc>>,
-    /// Why rows that are not seen are no longer taken for deleted.
-    pub no_deletes: Option<String>,
-    /// Slices that the API refused, to be asked for again.
-    pub failed: Vec<FailedSlice>,
-    /// How it last ended.
-    pub last: Option<LastRun>,
-    /// The last run that brought its rows into the target.
-    pub succeeded: Option<LastRun>,
-    /// Id of the run that committed last. `None` in states of versions that did not record owners.
-    pub committed: Option<String>,
-    /// What a run that has not ended has done.
-    pub open: Option<Progress>,
-    /// Slices and rows of the last complete reading.
-    pub learnt: Learnt,
-    /// What changed, as the last run that asked for it found.
-    pub changes: Option<Changes>,
-    /// Routes that the API refused, and when.
-    pub refused: BTreeMap<String, DateTime<Utc>>,
-}
-
-impl StreamState {
-    /// The change that remembers it.
-    pub fn change(&self, name: &str) -> Change {
-        Change::set(format!("{STREAM}{name}"), serde_json::to_value(self).unwrap_or(Value::Null))
+    fn compact(text: &str) -> String {
+        text.lines().map(str::trim).collect()
     }
 
     #[test]

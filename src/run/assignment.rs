@@ -8,9 +8,9 @@ use crate::extract::sharing::{fused, listings};
 use crate::plan::{Iterate, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
 use crate::planner::{first_page, read_plan};
-use crate::progress::ranges::Spans;
-use crate::progress::saved::Recall;
-use crate::progress::versions::{About, KnownLooks, Read};
+use crate::progress::ranges::RangeSet;
+use crate::progress::saved::SavedState;
+use crate::progress::versions::{KnownFingerprints, VersionKind, VersionLog};
 use crate::queue::Queue;
 use crate::report::StreamReport;
 use crate::run::outcome::StreamResult;
@@ -21,24 +21,24 @@ use crate::run::stream::StreamTask;
 pub(crate) fn jobs(
     env: &RunContext,
     streams: &[Arc<StreamPlan>],
-    recall: &Recall,
+    saved: &SavedState,
     read_plans: &BTreeMap<String, ReadPlan>,
 ) -> (Vec<StreamTask>, Vec<StreamResult>) {
     let queues = &env.queues.all;
     let read_plan =
         |plan: &StreamPlan| read_plans.get(&plan.name).copied().unwrap_or(ReadPlan::Skip);
     let going = streams.iter().filter(|plan| {
-        let ended = recall.stream(&plan.name).ended_in(&env.run.id).is_some();
+        let ended = saved.stream(&plan.name).ended_in(&env.run.id).is_some();
         !ended && !read_plan(plan).is_skip()
     });
     let going: Vec<_> = going.map(|plan| (Arc::clone(plan), read_plan(plan))).collect();
     let mut fused_requests = fused::fused_requests(&going);
     let mut shared_listings = listings::places(&going);
     // By the start of the run, so that all its processes ask for the same pages.
-    let openings = first_page::sizes(&going, recall, env.run.started_at);
+    let openings = first_page::sizes(&going, saved, env.run.started_at);
     let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
     for plan in streams {
-        let before = recall.stream(&plan.name);
+        let before = saved.stream(&plan.name);
         let read_plan = read_plan(plan);
         let feeds = |number: usize| {
             let mut active = read_plan.active(plan).flat_map(|(_, request)| &request.feeds);
@@ -48,12 +48,12 @@ pub(crate) fn jobs(
         if let Some(last) = before.ended_in(&env.run.id) {
             fed.flatten().for_each(|queue| queue.ended(last.completeness));
             let report = StreamReport { earlier: true, ..last.report.clone() };
-            let refused = before.failed.iter().map(|failed| failed.error.clone()).collect();
+            let refused = before.refused_slices.iter().map(|failed| failed.error.clone()).collect();
             earlier.push(StreamResult { report, open: false, refused });
             continue;
         }
         let going_on = before.open.as_ref().filter(|open| open.run_id == env.run.id);
-        let fingerprints = known_looks(plan, read_plan, recall);
+        let fingerprints = known_looks(plan, read_plan, saved);
         let mut requests: Vec<Option<AssignedRequest>> = Vec::new();
         requests.resize_with(read_plan.requests(plan).len(), || None);
         for (number, request) in read_plan.active(plan) {
@@ -89,7 +89,7 @@ pub(crate) fn jobs(
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
             parents: read_plan.remembers(plan).map(|about| {
                 let going_on = going_on.is_some();
-                (about, VersionLog::restored(about, &plan.name, &recall.rest, going_on))
+                (about, VersionLog::restored(about, &plan.name, &saved.rest, going_on))
             }),
             plan: Arc::clone(plan),
             read_plan,
@@ -112,9 +112,13 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, read_plan: ReadPla
 
 /// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
 /// otherwise do not stay.
-fn known_looks(plan: &StreamPlan, read_plan: ReadPlan, recall: &Recall) -> Option<KnownLooks> {
-    let holds = recall.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
-    let fingerprints =
-        read_plan.fetches_by_id(plan) && read_plan.remembers(plan) == Some(About::Looks);
-    (holds && fingerprints).then(|| KnownLooks::restored(&plan.name, &recall.rest))
+fn known_looks(
+    plan: &StreamPlan,
+    read_plan: ReadPlan,
+    saved: &SavedState,
+) -> Option<KnownFingerprints> {
+    let holds = saved.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
+    let fingerprints = read_plan.fetches_by_id(plan)
+        && read_plan.remembers(plan) == Some(VersionKind::Fingerprints);
+    (holds && fingerprints).then(|| KnownFingerprints::restored(&plan.name, &saved.rest))
 }

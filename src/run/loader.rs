@@ -17,8 +17,8 @@ use crate::extract::messages::{SeenRecord, Slice, SliceEvent};
 use crate::plan::StreamPlan;
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{Progress, StreamState};
-use crate::progress::session::Durable;
-use crate::progress::versions::{About, Read, met, touched};
+use crate::progress::session::StateSession;
+use crate::progress::versions::{VersionKind, VersionLog, met, touched};
 use crate::queue::{Queues, Settler};
 use crate::report::counters::Stats;
 use crate::run::markers::{Marker, NO_SLICE, markers};
@@ -192,17 +192,17 @@ impl Loader {
             self.pending.marks.push(Marker(item.value.to_string(), false, slice));
         }
         match &mut self.parents {
-            Some((About::Looks, fingerprints)) if whole => fingerprints.note(0, &item),
-            Some((About::Touched, all)) => all.note(0, &touched(&item)),
-            Some((About::Parents | About::Looks, _)) | None => {}
+            Some((VersionKind::Fingerprints, fingerprints)) if whole => fingerprints.note(0, &item),
+            Some((VersionKind::Overwritten, all)) => all.note(0, &touched(&item)),
+            Some((VersionKind::Parents | VersionKind::Fingerprints, _)) | None => {}
         }
     }
 
     /// Takes note that the API refuses the route.
     pub(crate) fn route_refused(&mut self) {
         let name = self.read_plan.refusal_name(&self.plan);
-        if !self.progress.refused.iter().any(|known| known == name) {
-            self.progress.refused.push(name.to_owned());
+        if !self.progress.refused_routes.iter().any(|known| known == name) {
+            self.progress.refused_routes.push(name.to_owned());
         }
     }
 
@@ -379,13 +379,13 @@ impl Loader {
     pub(crate) fn settled(&self, seen: Deletable) -> Vec<Change> {
         match &self.parents {
             None => Vec::new(),
-            Some((About::Looks, fingerprints)) => {
+            Some((VersionKind::Fingerprints, fingerprints)) => {
                 // Where a slice is void, some of these are of rows that do not count. Of what was not seen in
                 // this run, it is not known how its row looks now.
-                let sound = self.progress.void.is_empty();
+                let sound = self.progress.discarded_slices.is_empty();
                 let fingerprints =
                     if sound { fingerprints.settled(true) } else { fingerprints.forgotten() };
-                [fingerprints, vec![About::Touched.forgotten(&self.plan.name)]].concat()
+                [fingerprints, vec![VersionKind::Overwritten.forgotten(&self.plan.name)]].concat()
             }
             Some((VersionKind::Overwritten, touched)) => touched.settled(false),
             Some((VersionKind::Parents, parents)) => parents.settled(seen == Deletable::Everything),

@@ -27,8 +27,8 @@ use crate::http::session::Session;
 use crate::plan::{Plan, StreamPlan};
 use crate::planner::decide;
 use crate::planner::read_plan::ReadPlan;
-use crate::progress::saved::Recall;
-use crate::progress::session::Durable;
+use crate::progress::saved::SavedState;
+use crate::progress::session::StateSession;
 use crate::queue::{Queue, Queues};
 use crate::quota::budget::PointsBudget;
 use crate::quota::ledger::MemoryLedger;
@@ -56,15 +56,19 @@ pub fn empty_report(stream: &str) -> StreamReport {
 }
 
 /// What a run is to read of each stream, by what is remembered of it.
-pub fn read_plans(plan: &Plan, recall: &Recall, now: DateTime<Utc>) -> BTreeMap<String, ReadPlan> {
-    decide::decide(plan, recall, now)
+pub fn read_plans(
+    plan: &Plan,
+    saved: &SavedState,
+    now: DateTime<Utc>,
+) -> BTreeMap<String, ReadPlan> {
+    decide::decide(plan, saved, now)
 }
 
 /// From where a run starts.
 #[derive(Clone, Copy, Debug)]
 pub struct RunStart<'run> {
     /// What is remembered.
-    pub recall: &'run SavedState,
+    pub saved: &'run SavedState,
     /// What is read of each stream, and how.
     pub read_plans: &'run BTreeMap<String, ReadPlan>,
     /// The time.
@@ -73,7 +77,7 @@ pub struct RunStart<'run> {
     pub spent: u64,
 }
 
-/// Runs a plan to its end. `recall` is what the store holds; streams that it says have ended in this
+/// Runs a plan to its end. `saved` is what the store holds; streams that it says have ended in this
 /// run are passed over. Without `durable` nothing is saved, and what dies is lost.
 ///
 /// # Errors
@@ -82,10 +86,10 @@ pub async fn run(
     plan: Plan,
     services: Services,
     start: RunStart<'_>,
-    durable: Option<Durable>,
+    durable: Option<StateSession>,
 ) -> Result<RunResult> {
-    let RunStart { recall, read_plans, .. } = start;
-    let throttle = Throttle::new(plan.requests_per_second, plan.concurrency);
+    let RunStart { saved, read_plans, .. } = start;
+    let pacer = Pacer::new(plan.requests_per_second, plan.concurrency);
     let interval =
         (usize::try_from(plan.checkpoint.size.0).unwrap_or(usize::MAX), plan.checkpoint.every.0);
     let Plan { run, access, setup, teardown, variables, rules, queues, streams, .. } = plan;
@@ -115,7 +119,7 @@ pub async fn run(
     };
     let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
     let log = names.iter().map(|name| match durable {
-        Some(_) => Queue::restored(name, &recall.rest),
+        Some(_) => Queue::restored(name, &saved.rest),
         None => Queue::new(name, false),
     });
     let env = RunContext {
@@ -135,7 +139,7 @@ pub async fn run(
         return Err(error);
     }
     let env = Arc::new(env);
-    let mut ran = run_streams(&env, streams, recall, read_plans).await;
+    let mut ran = run_streams(&env, streams, saved, read_plans).await;
     for error in env.client.log_out(&teardown).await {
         let message = format!("a request after the streams failed: {}", error.chain());
         env.client.reporter.report(&Event::Warning { stream: None, message });
@@ -147,7 +151,7 @@ pub async fn run(
 async fn run_streams(
     env: &Arc<RunContext>,
     streams: Vec<Arc<StreamPlan>>,
-    recall: &Recall,
+    saved: &SavedState,
     read_plans: &BTreeMap<String, ReadPlan>,
 ) -> RunResult {
     let mut streams = streams;
@@ -157,7 +161,7 @@ async fn run_streams(
         stream.output.is_some() || !read_plan.is_skip()
     });
     let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
-    let (jobs, earlier) = assignment::jobs(env, &streams, recall, read_plans);
+    let (jobs, earlier) = assignment::jobs(env, &streams, saved, read_plans);
     let mut tasks = JoinSet::new();
     for job in jobs {
         tasks.spawn(stream::run(Arc::clone(env), job));

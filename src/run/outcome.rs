@@ -9,7 +9,7 @@ use crate::extract::run_context::RunContext;
 use crate::plan::{OWN, Run, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{
-    Changes, Counts, FailedSlice, LastRun, Learnt, Progress, StreamState, Supply,
+    ChangeStats, Completeness, Counts, FullReadStats, LastRun, Progress, RefusedSlice, StreamState,
 };
 use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
@@ -222,11 +222,11 @@ impl StreamOutcome<'_> {
         incomplete: bool,
     ) -> Completeness {
         match result {
-            Err(error) if self.plan.may_pass(error) => Supply::Interrupted,
-            Err(_) => Supply::Failed,
-            Ok(()) if incomplete => Supply::Partial,
-            Ok(()) if self.read_plan.is_full() && !self.anchored() => Supply::Complete,
-            Ok(()) => Supply::Bounded,
+            Err(error) if self.plan.may_pass(error) => Completeness::Interrupted,
+            Err(_) => Completeness::Failed,
+            Ok(()) if incomplete => Completeness::Incomplete,
+            Ok(()) if self.read_plan.is_full() && !self.anchored() => Completeness::Complete,
+            Ok(()) => Completeness::ChangesOnly,
         }
     }
 
@@ -289,7 +289,7 @@ impl StreamOutcome<'_> {
             }
         }
         let reads = self.read_plan.is_full_or_incremental();
-        if reads && clean && supply == Supply::Complete {
+        if reads && clean && completeness == Completeness::Complete {
             state.parents_at = Some(self.run.started_at);
         }
         if let Some(cursor) = &plan.cursor {
@@ -315,8 +315,8 @@ impl StreamOutcome<'_> {
             state.refused_slices.iter_mut().for_each(|failed| failed.recurs = true);
         }
         if self.read_plan.sends_changes(plan) && !complete {
-            let lasting = before.failed.iter().filter(|failed| !failed.recurs);
-            state.failed.extend(lasting.cloned());
+            let lasting = before.refused_slices.iter().filter(|failed| !failed.recurs);
+            state.refused_slices.extend(lasting.cloned());
         }
         state
     }
@@ -348,9 +348,9 @@ impl StreamOutcome<'_> {
         let old = self.before.refused_slices.iter().filter(|one| !one.recurs).cloned();
         let refused_slices = new.chain(old).collect();
         let report = self.failure(progress, error, StreamStatus::Failed);
-        let last = self.last(now, report, Supply::Failed);
-        let mut refused = self.before.refused.clone();
-        refused.extend(progress.refused.iter().map(|route| (route.clone(), now)));
+        let last = self.last(now, report, Completeness::Failed);
+        let mut refused_routes = self.before.refused_routes.clone();
+        refused_routes.extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
         if self.route() == OWN && !self.read_plan.sends_changes(self.plan) {
             // What refuses the own requests too does not refuse a route.
             refused_routes.clear();
@@ -494,7 +494,7 @@ impl StreamOutcome<'_> {
             }
             Err(error) => self.failure(&progress, error, StreamStatus::Failed),
         };
-        let refused = progress.failed.into_iter().map(|failed| failed.error).collect();
+        let refused = progress.refused_slices.into_iter().map(|failed| failed.error).collect();
         StreamResult {
             report: StreamReport { seconds: took.as_secs_f64(), ..report },
             open,

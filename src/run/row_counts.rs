@@ -22,8 +22,8 @@ use crate::http::request;
 use crate::http::session::Session;
 use crate::plan::{CountPlan, Plan, StreamPlan};
 use crate::planner::decide;
-use crate::progress::saved::{Counted, Recall};
-use crate::quota::budget::Purse;
+use crate::progress::saved::{RecordCount, SavedState};
+use crate::quota::budget::PointsBudget;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::MemoryLedger;
 use crate::quota::pacing::Pacer;
@@ -49,11 +49,11 @@ pub struct RowCounts {
 /// Asks how many records the streams have that are to be read and of which nothing is learnt.
 pub async fn census(
     plan: &Plan,
-    recall: &SavedState,
+    saved: &SavedState,
     services: &Services,
     now: DateTime<Utc>,
 ) -> RowCounts {
-    let questions = questions(plan, recall, now);
+    let questions = questions(plan, saved, now);
     if questions.is_empty() {
         return RowCounts::default();
     }
@@ -76,18 +76,18 @@ pub async fn census(
 /// The streams that are asked, each with how.
 fn questions<'plan>(
     plan: &'plan Plan,
-    recall: &SavedState,
+    saved: &SavedState,
     now: DateTime<Utc>,
 ) -> Vec<(&'plan StreamPlan, &'plan CountPlan)> {
     let unknown = |stream: &StreamPlan| {
-        let state = recall.streams.get(&stream.name);
+        let state = saved.streams.get(&stream.name);
         stream.limit.is_none() && state.is_none_or(|state| state.full_read.route.is_empty())
     };
     let streams = plan.streams.iter().filter(|stream| stream.count.is_some() && unknown(stream));
     let mut asked: Vec<(&StreamPlan, &CountPlan)> =
         streams.filter_map(|stream| Some((stream.as_ref(), stream.count.as_ref()?))).collect();
     if !asked.is_empty() {
-        let read_plans = decide::decide(plan, recall, now);
+        let read_plans = decide::decide(plan, saved, now);
         asked.retain(|(stream, _)| {
             read_plans.get(&stream.name).is_some_and(|read_plan| !read_plan.is_skip())
         });

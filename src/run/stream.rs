@@ -16,9 +16,9 @@ use crate::extract::workers::{SliceHistory, SliceSource, work};
 use crate::http::client::interrupted;
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
-use crate::progress::ranges::Spans;
-use crate::progress::saved::{FailedSlice, Progress, StreamState, Supply};
-use crate::progress::versions::{About, Read};
+use crate::progress::ranges::RangeSet;
+use crate::progress::saved::{Completeness, Progress, RefusedSlice, StreamState};
+use crate::progress::versions::{VersionKind, VersionLog};
 use crate::queue;
 use crate::queue::{Consumer, Feeder};
 use crate::quota::request_cost::ObjectEstimate;
@@ -85,7 +85,7 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
     let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
     let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
-    let remembers = parents.as_ref().map(|(about, _)| *about);
+    let fingerprints = parents.as_ref().is_some_and(|(kind, _)| *kind != VersionKind::Parents);
     let mut loader = Loader {
         read_plan,
         marks: marks(&plan, read_plan),
@@ -105,7 +105,7 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
         plan: Arc::clone(&plan),
     };
     let ending = outcome::StreamOutcome { plan: &plan, before: &before, run: &env.run, read_plan };
-    if let Some(why) = ending.no_deletes().filter(|_| read_plan != ReadPlan::Retry) {
+    if let Some(why) = ending.deletes_disabled().filter(|_| read_plan != ReadPlan::Retry) {
         tell_deletes_off(&env, &stats, (&plan.name, why));
     }
     match open(&env, &mut loader, going_on.as_ref()).await {
@@ -114,8 +114,8 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
             env.client.reporter.report(&Event::Progress { stream, figures });
         }
         other => {
-            let (outcome, supply) = unread(&env, &ending, loader, other, incomplete).await;
-            finish_feeders(feeders, &outcome.result, supply);
+            let (outcome, completeness) = unread(&env, &ending, loader, other, incomplete).await;
+            finish_feeders(feeders, &outcome.result, completeness);
             return ending.conclude(outcome, &env, started.elapsed());
         }
     }
@@ -123,12 +123,12 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     let handle = LoaderHandle::start(loader);
     let shared = Arc::new(StreamContext {
         rows: plan.output.as_ref().map(|output| RowBuilder::new(output, &env.run)),
-        fingerprints: matches!(remembers, Some(About::Looks | About::Touched)),
+        fingerprints,
         notes: handle.notes(),
         allowance: Mutex::new(plan.limit),
         page_sizes,
         estimates: read_plan.requests(&plan).iter().map(estimate).collect(),
-        any: Estimate::new(1),
+        any: ObjectEstimate::new(1),
         enough: env.client.cancel.child_token(),
         incomplete: AtomicBool::new(incomplete),
         refusal: Mutex::new(None),
@@ -148,7 +148,7 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     let Ok(shared) = Arc::try_unwrap(shared) else { unreachable!("the workers have been joined") };
     let StreamContext { notes, feeders, .. } = shared;
     drop(notes);
-    let ended = SlicesResult { result: sliced, supply, refusal, route_refused };
+    let ended = SlicesResult { result: sliced, completeness, refusal, route_refused };
     let outcome = settle(&env, &ending, handle, ended).await;
     let skipped = outcome.progress.counts.skipped > 0;
     let completeness =
@@ -172,15 +172,15 @@ async fn unread(
     loader: Loader,
     opened: Result<OpenedTable>,
     incomplete: bool,
-) -> (LoadResult, Supply) {
+) -> (LoadResult, Completeness) {
     let changes = loader.settled(Deletable::Everything);
     let Loader { progress, .. } = loader;
     match opened {
         Ok(OpenedTable::Ready | OpenedTable::Published) => {
-            let supply = ending.supply(Ok(()), incomplete);
+            let completeness = ending.completeness(Ok(()), incomplete);
             // What the rows before concluded is not known any more: at worst too much is asked.
-            let result = ending.adopt(env, &progress, supply, changes).await;
-            (LoadResult { open: result.is_err(), result, progress }, supply)
+            let result = ending.adopt(env, &progress, completeness, changes).await;
+            (LoadResult { open: result.is_err(), result, progress }, completeness)
         }
         Ok(OpenedTable::Lost) => {
             let object = ending.plan.output.as_ref().map_or("", |output| &output.table.object);
@@ -188,11 +188,12 @@ async fn unread(
             let hint = "the next run reads the stream anew";
             let error = Error::new(Kind::Target, what).with_hint(hint);
             let error = ending.give_up(env, &progress, error).await;
-            (LoadResult { result: Err(error), progress, open: false }, Supply::Failed)
+            (LoadResult { result: Err(error), progress, open: false }, Completeness::Failed)
         }
         Err(error) => {
-            let (open, supply) = (ending.plan.may_pass(&error), ending.supply(Err(&error), true));
-            (LoadResult { result: Err(error), progress, open }, supply)
+            let (open, completeness) =
+                (ending.plan.may_pass(&error), ending.completeness(Err(&error), true));
+            (LoadResult { result: Err(error), progress, open }, completeness)
         }
     }
 }
@@ -216,7 +217,7 @@ fn begun_now(env: &RunContext, plan: &StreamPlan, read_plan: ReadPlan) -> Progre
     Progress {
         run_id: env.run.id.clone(),
         reach: read_plan.saved(),
-        finished: vec![Spans::default(); requests.len()],
+        finished: vec![RangeSet::default(); requests.len()],
         page_sizes: requests.iter().map(|one| one.pager.largest_page().unwrap_or(0)).collect(),
         ..Progress::default()
     }
@@ -257,8 +258,8 @@ fn sources(loader: &Loader, requests: Vec<Option<AssignedRequest>>) -> Vec<Slice
     let source = |(number, assigned): (usize, Option<AssignedRequest>)| {
         let assigned = assigned?;
         // Of whatever route they were: they are about values of the same queue.
-        let same = |one: &&FailedSlice| plan.own_number(one.request) == plan.own_number(number);
-        let failed = before.failed.iter().filter(same).filter(|one| !one.recurs);
+        let same = |one: &&RefusedSlice| plan.own_number(one.request) == plan.own_number(number);
+        let failed = before.refused_slices.iter().filter(same).filter(|one| !one.recurs);
         let past = SliceHistory {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
@@ -347,7 +348,7 @@ async fn settle(
     env: &RunContext,
     ending: &outcome::StreamOutcome<'_>,
     handle: LoaderHandle,
-    SlicesResult { result: sliced, supply, refusal, route_refused }: SlicesResult,
+    SlicesResult { result: sliced, completeness, refusal, route_refused }: SlicesResult,
 ) -> LoadResult {
     let (mut loader, loaded) = match handle.finish().await {
         Ok(finished) => finished,
@@ -372,19 +373,21 @@ async fn settle(
         Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
         Ok(()) => {
             loader.progress.notices = loader.stats.notices();
-            let seen = ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), supply);
+            let seen =
+                ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), completeness);
             confirm_deletes::ask(env, &mut loader, &seen).await
         }
         other => other,
     };
     match result {
         Ok(()) => {
-            let follows = matches!(loader.parents, Some((About::Parents, _)));
+            let follows = matches!(loader.parents, Some((VersionKind::Parents, _)));
             if follows && !ending.is_by_parents() && loader.stats.counts().skipped > 0 {
                 // Rows of any parent may be missing.
                 loader.parents = None;
             }
-            let seen = ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), supply);
+            let seen =
+                ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), completeness);
             let progress = loader.progress.clone();
             let after = |progress: &Progress, committed: Option<&Committed>| {
                 ending.after(progress, committed, env.now(), completeness)
@@ -432,7 +435,7 @@ async fn settle(
 async fn run_slices(
     shared: &Arc<StreamContext>,
     sources: Vec<SliceSource>,
-) -> (Result<()>, Supply) {
+) -> (Result<()>, Completeness) {
     let mut workers = JoinSet::new();
     for source in sources {
         let Some(request) = shared.requests().get(source.links.number) else { continue };

@@ -56,15 +56,15 @@ pub(crate) async fn write(
     target: &dyn Target,
     place: (&str, &str),
     run: &Run,
-    recall: &SavedState,
+    saved: &SavedState,
 ) -> Result<Option<String>> {
-    let streams = recall.streams.iter();
+    let streams = saved.streams.iter();
     let failed: Vec<(&str, &RefusedSlice)> = streams
         .flat_map(|(name, state)| {
             state.refused_slices.iter().map(move |failed| (name.as_str(), failed))
         })
         .collect();
-    if failed.is_empty() && !recall.has_errors() {
+    if failed.is_empty() && !saved.has_errors() {
         return Ok(None);
     }
     let table = table(place, run);

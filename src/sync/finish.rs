@@ -29,8 +29,8 @@ pub(crate) async fn looked_back(
     ran: Result<RunResult>,
     store: &dyn Store,
     streams: &[Arc<StreamPlan>],
-) -> Result<(RunResult, Result<Recall>)> {
-    let after = store.load().await.and_then(Recall::read);
+) -> Result<(RunResult, Result<SavedState>)> {
+    let after = store.load().await.and_then(SavedState::read);
     match (ran, after) {
         (Ok(ran), after) => Ok((ran, after)),
         (Err(error), Ok(after)) if !has_begun(&after, streams) => {
@@ -57,10 +57,10 @@ pub(crate) fn cut_off(report: RunReport, error: &Error) -> RunReport {
 }
 
 /// Whether anything was done that is worth going on with.
-pub(crate) fn has_begun(recall: &SavedState, streams: &[Arc<StreamPlan>]) -> bool {
-    let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+pub(crate) fn has_begun(saved: &SavedState, streams: &[Arc<StreamPlan>]) -> bool {
+    let id = saved.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     streams.iter().any(|stream| {
-        let state = recall.stream(&stream.name);
+        let state = saved.stream(&stream.name);
         let open = state.open.as_ref().filter(|open| open.run_id == id);
         let begun = open.is_some_and(|open| {
             open.staged > 0

@@ -26,9 +26,9 @@ use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::read_plan::ReadPlan;
 use crate::planner::{estimate, restart};
-use crate::progress::saved::{Recall, StreamState};
-use crate::progress::session::Durable;
-use crate::quota::ledger::Memory;
+use crate::progress::saved::{SavedState, StreamState};
+use crate::progress::session::StateSession;
+use crate::quota::ledger::MemoryLedger;
 use crate::report::{Event, NoticeKind, Planned, StreamReport};
 use crate::run;
 use crate::run::services::Services;
@@ -73,9 +73,9 @@ pub async fn run(
         None => services.target.store(&plan.name)?,
     };
     if !beginning.adopt && !plan.definitions.is_empty() {
-        let (recall, _) = SavedState::read_leniently(stoppable(&services, store.load()).await?);
+        let (saved, _) = SavedState::read_leniently(stoppable(&services, store.load()).await?);
         let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
-        owner::check(&plan, &standings.await?, &recall)?;
+        owner::check(&plan, &standings.await?, &saved)?;
     }
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
@@ -145,7 +145,7 @@ async fn run_locked(
     if !beginning.adopt {
         owner::check(&plan, &standings, &SavedState::read_leniently(entries.clone()).0)?;
     }
-    let recall = if beginning.fresh {
+    let saved = if beginning.fresh {
         forget(store.as_ref(), &plan, entries).await?
     } else {
         SavedState::read(entries)?
@@ -158,15 +158,15 @@ async fn run_locked(
         findings.tell(reporter.as_ref(), None, NoticeKind::StateDamaged, detail);
     }
     let target = (services.target.as_ref(), &standings);
-    let lacking = resume::lacking(&plan, &recall, target).await;
+    let lacking = resume::lacking(&plan, &saved, target).await;
     findings.tell_all(reporter.as_ref(), NoticeKind::TargetChanged, &lacking);
-    if recall.run.is_none() {
-        let otherwise = resume::otherwise(&plan, &recall);
+    if saved.run.is_none() {
+        let otherwise = resume::otherwise(&plan, &saved);
         findings.tell_all(reporter.as_ref(), NoticeKind::ReadWhole, &otherwise);
     }
-    let past = Past { store: store.as_ref(), recall: &recall, lacking: &lacking };
+    let past = Past { store: store.as_ref(), saved: &saved, lacking: &lacking };
     let begun = begin(prepare, plan, past, &services, beginning).await?;
-    let Begun { plan, read_plans, continued, recall, planned, spent, anew } = begun;
+    let Begun { plan, read_plans, continued, saved, planned, spent, anew } = begun;
     findings.tell_all(reporter.as_ref(), NoticeKind::ReadAgain, &anew);
     let run = plan.run.clone();
     tell_start(&services, &plan, (continued, planned));
@@ -176,7 +176,7 @@ async fn run_locked(
     let cancel = services.cancel.clone();
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
-    let start = RunStart { recall: &recall, read_plans: &read_plans, now: beginning.now, spent };
+    let start = RunStart { saved: &saved, read_plans: &read_plans, now: beginning.now, spent };
     let ran = run::run(plan, services, start, Some(durable.clone())).await;
     let (ran, after) = looked_back(ran, store.as_ref(), &streams).await?;
     let after = match after {
@@ -221,7 +221,7 @@ struct Begun {
     plan: Plan,
     read_plans: BTreeMap<String, ReadPlan>,
     continued: bool,
-    recall: SavedState,
+    saved: SavedState,
     planned: Option<Planned>,
     /// Points that it has spent already.
     spent: u64,
@@ -233,7 +233,7 @@ struct Begun {
 #[derive(Clone, Copy)]
 struct Past<'run> {
     store: &'run dyn Store,
-    recall: &'run SavedState,
+    saved: &'run SavedState,
     /// Streams whose tables have lost what was written to them, and what.
     lacking: &'run BTreeMap<String, String>,
 }
@@ -242,82 +242,74 @@ struct Past<'run> {
 async fn begin(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     mut plan: Plan,
-    Past { store, recall, lacking }: Past<'_>,
+    Past { store, saved, lacking }: Past<'_>,
     services: &Services,
     beginning: Beginning,
 ) -> Result<Begun> {
-    let distrusted = |mut recall: SavedState| {
+    let distrusted = |mut saved: SavedState| {
         for name in lacking.keys() {
-            recall.invalidate(name);
+            saved.invalidate(name);
         }
-        recall
+        saved
     };
-    let mut recall = distrusted(recall.clone());
+    let mut saved = distrusted(saved.clone());
     if beginning.retry {
-        if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
+        if let Some(open) = saved.run.as_ref().filter(|open| !open.retry) {
             return Err(
                 resume::open_error(open).with_hint("run `weir sync run` first: it continues")
             );
         }
         // One that died is begun anew: what it asks for is recorded.
-        store.save(&recall.without_run()).await?;
+        store.save(&saved.without_run()).await?;
         // What their slices are about is recorded, so that no parent needs to feed them.
         plan.streams.retain(|stream| {
-            let state = recall.stream(&stream.name);
+            let state = saved.stream(&stream.name);
             stream.output.is_some() && state.refused_slices.iter().any(|failed| !failed.recurs)
         });
         let read_plans = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Retry));
         let read_plans = read_plans.collect();
         let planned =
-            plan_report::planned(&estimate::forecast(&plan, &recall, &read_plans, beginning.now));
+            plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, beginning.now));
         resume::remember(store, (&plan, &read_plans), (true, planned), &[]).await?;
-        recall = distrusted(Recall::read(store.load().await?)?);
+        saved = distrusted(SavedState::read(store.load().await?)?);
         let anew = BTreeMap::new();
-        return Ok(Begun { plan, read_plans, continued: false, recall, planned, spent: 0, anew });
+        return Ok(Begun { plan, read_plans, continued: false, saved, planned, spent: 0, anew });
     }
     let target = services.target.as_ref();
-    match resume::go_on(prepare, (&recall, lacking), target, beginning.now).await? {
+    match resume::go_on(prepare, (&saved, lacking), target, beginning.now).await? {
         Some(GoOn::With(going)) => {
-            let GoingOn { plan, read_plans, recall, changes, anew } = *going;
+            let GoingOn { plan, read_plans, saved, changes, anew } = *going;
             store.save(&changes).await?;
-            let planned = recall.run.as_ref().and_then(|open| open.planned);
-            return Ok(Begun {
-                plan,
-                read_plans,
-                continued: true,
-                recall,
-                planned,
-                spent: 0,
-                anew,
-            });
+            let planned = saved.run.as_ref().and_then(|open| open.planned);
+            return Ok(Begun { plan, read_plans, continued: true, saved, planned, spent: 0, anew });
         }
         Some(GoOn::Not(message)) => {
             services.reporter.report(&Event::Warning { stream: None, message });
         }
         None => {}
     }
-    let ended = recall.without_run();
-    if recall.run.is_some() {
+    let ended = saved.without_run();
+    if saved.run.is_some() {
         store.save(&ended).await?;
-        recall = distrusted(SavedState::read(store.load().await?)?);
+        saved = distrusted(SavedState::read(store.load().await?)?);
     }
     owner::check_fit(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
-    let census = row_counts::census(&plan, &recall, services, beginning.now).await;
-    recall.counted = census.counted;
-    let read_plans = run::read_plans(&plan, &recall, beginning.now);
+    let census = row_counts::census(&plan, &saved, services, beginning.now).await;
+    saved.counted = census.counted;
+    let read_plans = run::read_plans(&plan, &saved, beginning.now);
     let planned =
-        plan_report::planned(&estimate::forecast(&plan, &recall, &read_plans, beginning.now));
-    resume::remember(store, (&plan, &read_plans), (false, planned), &recall.counted).await?;
+        plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, beginning.now));
+    resume::remember(store, (&plan, &read_plans), (false, planned), &saved.counted).await?;
     let (spent, anew) = (census.points, BTreeMap::new());
-    Ok(Begun { plan, read_plans, continued: false, recall, planned, spent, anew })
+    Ok(Begun { plan, read_plans, continued: false, saved, planned, spent, anew })
 }
 
 /// Forgets the streams of a plan, and the run that has not ended.
 async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<SavedState> {
-    let (recall, mut changes) = SavedState::read_leniently(entries);
-    changes.extend(recall.without_run());
-    let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
+    let (saved, mut changes) = SavedState::read_leniently(entries);
+    changes.extend(saved.without_run());
+    let streams = plan.streams.iter().filter(|stream| saved.streams.contains_key(&stream.name));
     changes.extend(streams.flat_map(|stream| StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
     SavedState::read(store.load().await?)
@@ -331,11 +323,11 @@ pub async fn reset(
     wanted: &(dyn Fn(&str) -> bool + Send + Sync),
 ) -> Result<Vec<String>> {
     let lock = store.lock(&Holder::here("reset")).await?;
-    let (recall, mut changes) = SavedState::read_leniently(store.load().await?);
-    let names: Vec<String> = recall.streams.keys().filter(|name| wanted(name)).cloned().collect();
-    changes.extend(recall.without_run());
+    let (saved, mut changes) = SavedState::read_leniently(store.load().await?);
+    let names: Vec<String> = saved.streams.keys().filter(|name| wanted(name)).cloned().collect();
+    changes.extend(saved.without_run());
     changes.extend(names.iter().flat_map(|name| StreamState::forgotten(name)));
-    if names.len() == recall.streams.len() {
+    if names.len() == saved.streams.len() {
         changes.push(Change::forget(ERRORS));
     }
     let saved = store.save(&changes).await;

@@ -47,10 +47,10 @@ fn writes<'plan>(plan: &'plan Plan, stream: &str) -> Option<&'plan str> {
 ///
 /// # Errors
 /// Tells of the first such table, and names the other streams.
-pub(crate) fn check(plan: &Plan, standings: &Standings, recall: &SavedState) -> Result<()> {
+pub(crate) fn check(plan: &Plan, standings: &Standings, saved: &SavedState) -> Result<()> {
     let problems = tables(plan).filter_map(|(name, table)| {
         let table = (table, writes(plan, name));
-        let (what, hint) = problem(table, standings.get(name)?, recall)?;
+        let (what, hint) = problem(table, standings.get(name)?, saved)?;
         Some((name, what, hint))
     });
     let problems: Vec<(&str, String, &str)> = problems.collect();
@@ -68,10 +68,10 @@ pub(crate) fn check(plan: &Plan, standings: &Standings, recall: &SavedState) -> 
 /// # Errors
 /// A run of the plan would be refused, or the state cannot be read.
 pub async fn check_tables(plan: &Plan, target: &dyn Target, store: &dyn Store) -> Result<()> {
-    let (recall, _) = SavedState::read_leniently(store.load().await?);
-    check(plan, &standings(plan, target).await?, &recall)?;
+    let (saved, _) = SavedState::read_leniently(store.load().await?);
+    check(plan, &standings(plan, target).await?, &saved)?;
     // A run that goes on writes what it has begun.
-    if recall.run.is_none() { check_fit(plan, target).await } else { Ok(()) }
+    if saved.run.is_none() { check_fit(plan, target).await } else { Ok(()) }
 }
 
 /// Refuses rows that a table could not take.
@@ -86,11 +86,11 @@ pub(crate) async fn check_fit(plan: &Plan, target: &dyn Target) -> Result<()> {
 fn problem(
     (table, writes): (&Table, Option<&str>),
     standing: &ExistingTable,
-    recall: &SavedState,
+    saved: &SavedState,
 ) -> Option<(String, &'static str)> {
     let object = &standing.object;
     let Some(owner) = &standing.owner else {
-        let ours = standing.rows == Some(0) || knows(recall, (table, writes), standing);
+        let ours = standing.rows == Some(0) || knows(saved, (table, writes), standing);
         let what = format!("`{object}` has rows, and no run of weir is known to have written them");
         let hint = "choose another `object`; or take the table over with `weir sync run --adopt`: its \
                     rows are then replaced, or merged with those of the source";
@@ -116,14 +116,14 @@ fn problem(
 
 /// Whether a run of the replication is known to have written an object, or to have begun to.
 fn knows(
-    recall: &SavedState,
+    saved: &SavedState,
     (table, writes): (&Table, Option<&str>),
     standing: &ExistingTable,
 ) -> bool {
-    let state = recall.stream(&table.stream);
+    let state = saved.stream(&table.stream);
     let ended = [&state.succeeded, &state.last].into_iter().flatten();
     let mut written = ended.filter_map(|run| run.report.object.as_deref());
-    let open = recall.run.as_ref().and_then(|run| run.streams.get(&table.stream));
+    let open = saved.run.as_ref().and_then(|run| run.streams.get(&table.stream));
     let opened = open.and_then(|stream| stream.object.as_ref());
     let shown = |shown: &str| shown == table.object || shown == standing.object;
     let same = writes.is_some_and(|writes| state.writes == writes);
@@ -134,7 +134,7 @@ fn knows(
 pub(crate) fn changed(
     table: &Table,
     standing: &ExistingTable,
-    (state, recall): (&StreamState, &SavedState),
+    (state, saved): (&StreamState, &SavedState),
 ) -> Option<String> {
     let (object, owner) = (&standing.object, standing.owner.as_ref()?);
     if table.disposition != Disposition::Merge {
@@ -144,7 +144,7 @@ pub(crate) fn changed(
     if *replication != table.replication || table.source.as_ref() != Some(source) {
         return Some(format!("`{object}` was last written by `{replication}`, from {source}"));
     }
-    let run = recall.run.as_ref().map(|run| &run.id);
+    let run = saved.run.as_ref().map(|run| &run.id);
     if let Some(committed) = &state.committed
         && *committed != owner.run_id
         && run != Some(&owner.run_id)

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::estimate;
 use crate::planner::estimate::{Baseline, StreamEstimate};
-use crate::progress::saved::{OpenRun, Recall};
-use crate::quota::account::Look;
+use crate::progress::saved::{OpenRun, SavedState};
+use crate::quota::account::LedgerQuery;
 use crate::quota::cost::QuotaPlan;
 use crate::quota::ledger::Ledger;
 use crate::report::Planned;
@@ -86,43 +86,43 @@ pub async fn forecast(
         Some(store) => Arc::clone(store),
         None => target.store(&plan.name)?,
     };
-    let mut recall = SavedState::read(store.load().await?)?;
+    let mut saved = SavedState::read(store.load().await?)?;
     let standings = owner::standings(&plan, target).await?;
-    let lacking = resume::lacking(&plan, &recall, (target, &standings)).await;
+    let lacking = resume::lacking(&plan, &saved, (target, &standings)).await;
     let mut notes = Vec::new();
     for (stream, message) in &lacking {
-        recall.invalidate(stream);
+        saved.invalidate(stream);
         notes.push(format!("{stream}: {message}"));
     }
-    if let Err(refusal) = owner::check(&plan, &standings, &recall) {
+    if let Err(refusal) = owner::check(&plan, &standings, &saved) {
         notes.push(format!("a run would be refused: {}", refusal.chain()));
     }
     let (mut read_plans, mut continues) = (None, None);
-    match resume::go_on(prepare, (&recall, &lacking), target, beginning.now).await? {
+    match resume::go_on(prepare, (&saved, &lacking), target, beginning.now).await? {
         Some(GoOn::With(going)) => {
             let anew = going.anew.iter();
             notes.extend(anew.map(|(name, why)| format!("{name}: {why}")));
-            recall = going.recall;
-            continues = recall.run.as_ref().map(|open| continued(open, &recall));
+            saved = going.saved;
+            continues = saved.run.as_ref().map(|open| continued(open, &saved));
             (plan, read_plans) = (going.plan, Some(going.read_plans));
         }
         Some(GoOn::Not(message)) => notes.push(message),
         None => {}
     }
     if continues.is_none() {
-        (recall.run, recall.counted) = (None, Vec::new());
-        recall.streams.values_mut().for_each(|state| state.open = None);
+        (saved.run, saved.counted) = (None, Vec::new());
+        saved.streams.values_mut().for_each(|state| state.open = None);
     }
     if continues.is_none() {
-        let census = row_counts::census(&plan, &recall, services, beginning.now).await;
-        recall.counted = census.counted;
+        let census = row_counts::census(&plan, &saved, services, beginning.now).await;
+        saved.counted = census.counted;
         if let Some(failure) = census.failure {
             let why = failure.chain();
             notes.push(format!("how much there is was not told, and is assumed: {why}"));
         }
     }
-    let read_plans = read_plans.unwrap_or_else(|| run::read_plans(&plan, &recall, beginning.now));
-    let expected = estimate::forecast(&plan, &recall, &read_plans, beginning.now);
+    let read_plans = read_plans.unwrap_or_else(|| run::read_plans(&plan, &saved, beginning.now));
+    let expected = estimate::forecast(&plan, &saved, &read_plans, beginning.now);
     let hour = match (&plan.quota, &services.ledger) {
         (Some(quota), Some(ledger)) => {
             let known = hour(quota, ledger.as_ref(), beginning.now).await;
@@ -218,9 +218,9 @@ fn range(expected: &[StreamEstimate], of: fn(&StreamEstimate) -> (u64, [u64; 2])
 }
 
 /// What a run that has not ended has done.
-fn continued(open: &OpenRun, recall: &SavedState) -> Continued {
+fn continued(open: &OpenRun, saved: &SavedState) -> Continued {
     let spent = open.streams.keys().map(|name| {
-        let state = recall.stream(name);
+        let state = saved.stream(name);
         let going = state.open.as_ref().filter(|progress| progress.run_id == open.id);
         let going = going.map(|progress| (progress.counts.requests, progress.counts.points));
         let ended = state.ended_in(&open.id).map(|last| (last.report.requests, last.report.points));

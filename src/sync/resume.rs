@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
 use crate::planner::restart;
-use crate::progress::saved::{Counted, OpenRun, OpenStream, Recall};
+use crate::progress::saved::{OpenRun, OpenStream, RecordCount, SavedState};
 use crate::replication::Mode;
 use crate::report::Planned;
 use crate::run;
@@ -33,7 +33,7 @@ pub(crate) struct GoingOn {
     pub(crate) plan: Plan,
     pub(crate) read_plans: BTreeMap<String, ReadPlan>,
     /// What is then remembered, and the changes that make it so.
-    pub(crate) recall: SavedState,
+    pub(crate) saved: SavedState,
     pub(crate) changes: Vec<Change>,
     /// Streams that begin anew in it, and why.
     pub(crate) anew: BTreeMap<String, String>,
@@ -46,13 +46,13 @@ type Anew = BTreeMap<String, (ReadPlan, String)>;
 /// a column or emptied the table, and what. What is still to be read of them would not bring it back.
 pub(crate) async fn lacking(
     plan: &Plan,
-    recall: &SavedState,
+    saved: &SavedState,
     (target, standings): (&dyn Target, &Standings),
 ) -> BTreeMap<String, String> {
     let mut lacking = BTreeMap::new();
     for stream in &plan.streams {
         let Some(output) = &stream.output else { continue };
-        let state = recall.stream(&stream.name);
+        let state = saved.stream(&stream.name);
         let kept = state.writes == stream.writes && state.reads == stream.reads;
         // What is written otherwise now is read again anyway, unless it is but a range.
         let counts = state.complete_at.is_some() && (kept || output.mode == Mode::Backfill);
@@ -61,7 +61,7 @@ pub(crate) async fn lacking(
         }
         // What cannot be looked at now, the stream itself will fail for.
         let lost = target.missing_part(&output.table).await.ok().flatten().or_else(|| {
-            owner::changed(&output.table, standings.get(&stream.name)?, (&state, recall))
+            owner::changed(&output.table, standings.get(&stream.name)?, (&state, saved))
         });
         if let Some(lost) = lost {
             let message = format!("{lost}: everything has to be read again");
@@ -72,10 +72,10 @@ pub(crate) async fn lacking(
 }
 
 /// Streams of which the run before read other rows, or wrote them otherwise, so that everything is read; and why.
-pub(crate) fn otherwise(plan: &Plan, recall: &SavedState) -> BTreeMap<String, String> {
+pub(crate) fn otherwise(plan: &Plan, saved: &SavedState) -> BTreeMap<String, String> {
     let mut streams = BTreeMap::new();
     for stream in &plan.streams {
-        let state = recall.stream(&stream.name);
+        let state = saved.stream(&stream.name);
         let mode = stream.output.as_ref().map(|output| output.mode);
         let reads = mode.is_some_and(|mode| mode != Mode::Backfill);
         if !reads || state.complete_at.is_none() {
@@ -103,11 +103,11 @@ pub(crate) fn otherwise(plan: &Plan, recall: &SavedState) -> BTreeMap<String, St
 /// It had other streams than those that are selected now.
 pub(crate) async fn go_on(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
-    (recall, lacking): (&SavedState, &BTreeMap<String, String>),
+    (saved, lacking): (&SavedState, &BTreeMap<String, String>),
     target: &dyn Target,
     now: DateTime<Utc>,
 ) -> Result<Option<GoOn>> {
-    let Some(open) = recall.run.as_ref().filter(|open| !open.retry) else { return Ok(None) };
+    let Some(open) = saved.run.as_ref().filter(|open| !open.retry) else { return Ok(None) };
     let run = Run { id: open.id.clone(), started_at: open.started_at };
     let plan = prepare(run)?;
     let mut other = match difference(&plan, open) {
@@ -120,7 +120,7 @@ pub(crate) async fn go_on(
             return Ok(Some(GoOn::Not(message)));
         }
     };
-    let whole = run::read_plans(&plan, recall, now);
+    let whole = run::read_plans(&plan, saved, now);
     for stream in &plan.streams {
         let Some(read_plan) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then))
         else {
@@ -128,7 +128,7 @@ pub(crate) async fn go_on(
         };
         let lost = lacking.get(&stream.name).filter(|_| !read_plan.writes_all(stream)).cloned();
         let (read_plan, why) = match lost {
-            None if is_unstaged(stream, recall, target).await? => (
+            None if is_unstaged(stream, saved, target).await? => (
                 read_plan,
                 "the staged rows are gone: the stream is read again from its start".to_owned(),
             ),
@@ -139,15 +139,15 @@ pub(crate) async fn go_on(
         other.entry(stream.name.clone()).or_insert((read_plan, why));
     }
     let open = OpenRun { streams: opened(&plan, &open.streams), ..open.clone() };
-    let mut recall = recall.with(&[open.change()])?;
+    let mut saved = saved.with(&[open.change()])?;
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let read_plans =
         other.iter().map(|(name, (read_plan, _))| (name.clone(), *read_plan)).collect();
-    let (_, changes) = restart::anew(&recall, (&plan.streams, &queues), &read_plans, now);
+    let (_, changes) = restart::anew(&saved, (&plan.streams, &queues), &read_plans, now);
     if !other.is_empty() {
-        recall = recall.with(&changes)?;
+        saved = saved.with(&changes)?;
     }
-    let open = recall.run.iter().flat_map(|open| &open.streams);
+    let open = saved.run.iter().flat_map(|open| &open.streams);
     let read_plans = open.filter_map(|(name, then)| {
         let stream = plan.streams.iter().find(|stream| stream.name == *name)?;
         Some((name.clone(), way_of(stream, then)?))
@@ -155,7 +155,7 @@ pub(crate) async fn go_on(
     let read_plans = read_plans.collect();
     let changes = if other.is_empty() { Vec::new() } else { changes };
     let anew = other.into_iter().map(|(name, (_, why))| (name, why)).collect();
-    Ok(Some(GoOn::With(Box::new(GoingOn { plan, read_plans, recall, changes, anew }))))
+    Ok(Some(GoOn::With(Box::new(GoingOn { plan, read_plans, saved, changes, anew }))))
 }
 
 /// The streams of an open run as a plan has them now; what is read of each, and how, stays.
@@ -174,13 +174,9 @@ fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<ReadPlan> {
 }
 
 /// Whether rows that the open run had staged are gone, though they were not published.
-async fn is_unstaged(
-    stream: &StreamPlan,
-    recall: &SavedState,
-    target: &dyn Target,
-) -> Result<bool> {
-    let state = recall.stream(&stream.name);
-    let run = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+async fn is_unstaged(stream: &StreamPlan, saved: &SavedState, target: &dyn Target) -> Result<bool> {
+    let state = saved.stream(&stream.name);
+    let run = saved.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     let progress = state.open.filter(|progress| progress.run_id == run && !progress.publishing);
     match (&stream.output, progress) {
         (Some(output), Some(progress)) => {

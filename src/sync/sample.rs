@@ -29,15 +29,15 @@ pub(crate) async fn run(
 ) -> Result<RunReport> {
     let started = Instant::now();
     beside(&mut plan, services.target.as_ref())?;
-    let recall = SavedState::default();
+    let saved = SavedState::default();
     if !beginning.adopt {
         let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
-        owner::check(&plan, &standings.await?, &recall)?;
+        owner::check(&plan, &standings.await?, &saved)?;
     }
-    let read_plans = run::read_plans(&plan, &recall, beginning.now);
+    let read_plans = run::read_plans(&plan, &saved, beginning.now);
     tell_start(&services, &plan, (false, None));
     let (run, cancel) = (plan.run.clone(), services.cancel.clone());
-    let start = RunStart { recall: &recall, read_plans: &read_plans, now: beginning.now, spent: 0 };
+    let start = RunStart { saved: &saved, read_plans: &read_plans, now: beginning.now, spent: 0 };
     let ran = run::run(plan, services, start, None).await?;
     Ok(run_report(&run, false, started, ran, (cancel.is_cancelled(), &[])))
 }

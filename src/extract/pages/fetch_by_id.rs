@@ -21,7 +21,7 @@ use crate::template::{Scope, Value};
 /// Tells records that are as they were from the others.
 pub(crate) fn split(
     fingerprints: Vec<Fingerprint>,
-    known: Option<&KnownLooks>,
+    known: Option<&KnownFingerprints>,
 ) -> (Vec<Fingerprint>, Vec<Fingerprint>) {
     let is_known =
         |look: &Fingerprint| known.is_some_and(|known| known.is_same(&look.clone().item()));

@@ -20,16 +20,16 @@ use tokio::sync::{Notify, OnceCell};
 use crate::decode::{DecodeError, Page};
 use crate::error::Result;
 use crate::extract::context::StreamContext;
-use crate::http::answer::{Answer, Failed};
+use crate::http::answer::{Answer, FailedRequest};
 use crate::http::call::{Call, Need};
 use crate::http::client::interrupted;
 use crate::http::exchange::Request;
 use crate::http::request::{add_headers, url_of};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
-use crate::progress::ranges::Spans;
-use crate::quota::cost::Cost;
-use crate::quota::request_cost::{Estimate, Price};
+use crate::progress::ranges::RangeSet;
+use crate::quota::cost::PointRates;
+use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::spec::Then;
 use crate::template::{Scope, Template};
@@ -372,7 +372,7 @@ impl FusedGroup {
                 })
             }
             Answer::Failed(failed) => {
-                let Failed { url, status, message, .. } = *failed;
+                let FailedRequest { url, status, message, .. } = *failed;
                 SharedAnswer::Refused(RequestRefusal {
                     path: url.path().to_owned(),
                     status,
