@@ -13,8 +13,8 @@ use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::spec::{EMBEDDED, Fields, Spec};
 use weir::sync;
-use weir::sync::beginning::Beginning;
 use weir::sync::report::RunReport;
+use weir::sync::run_options::RunOptions;
 use weir::write::files::{Files, Settings};
 use weir::yaml::Document;
 use weir_sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator};
@@ -132,7 +132,7 @@ impl Site {
         let clock = self.runtime.enter();
         let now = self.simulator.now();
         drop(clock);
-        let beginning = Beginning { now, random: 7, ..Beginning::now() };
+        let beginning = RunOptions { now, random: 7, ..RunOptions::now() };
         self.runtime.block_on(sync::run(&prepare, services, beginning)).unwrap()
     }
 }

@@ -1,4 +1,4 @@
-//! What the command line finds around it: environment variables, `.env` files, the connections file.
+//! The context of a command: environment variables, `.env` files and the connections file.
 
 use std::{
     fs,
@@ -11,15 +11,15 @@ use crate::cli::output::printer;
 use crate::connection::{Connections, EnvFile, Environment, exposed, stored};
 use crate::error::{Error, Result};
 
-/// Environment and files that define connections.
-pub(crate) struct Surroundings {
+/// The environment and the files that define connections.
+pub(crate) struct CliContext {
     pub(crate) connections: Connections,
-    /// weir's own folder: `$WEIR_HOME`, else `~/.weir`; `None` where neither is known.
+    /// weir's own folder: `$WEIR_HOME`, by default `~/.weir`; `None` if neither is known.
     home: Option<PathBuf>,
 }
 
-impl Surroundings {
-    /// Reads the environment, then the files that the command line names, `.env` beside the
+impl CliContext {
+    /// Reads the environment, the files `named` on the command line, the `.env` files beside the
     /// `replication` and in the current folder, and the connections file in weir's own folder.
     pub(crate) fn read(
         shared: Shared,
@@ -30,7 +30,7 @@ impl Surroundings {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-        // A relative one would be another folder in each place where weir is started.
+        // A relative HOME would be a different folder for each working directory.
         let home = set("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
         let mut connections = Connections { home, ..Connections::default() };
         let here = connections.base(None);
@@ -42,8 +42,10 @@ impl Surroundings {
         for path in named {
             let path = here.path(&path.to_string_lossy())?;
             if !add_file(&mut connections, path.clone(), shared)? {
-                let what = format!("`{}` is not there", path.display());
-                return Err(Error::input(what).with_hint("`--env-file` names a file of variables"));
+                let what = format!("`{}` does not exist", path.display());
+                return Err(Error::input(what).with_hint(
+                    "`--env-file` takes the path of a file of variables or connections",
+                ));
             }
         }
         let beside = replication.map(|path| path.with_file_name(".env"));
@@ -57,11 +59,11 @@ impl Surroundings {
         if replication.is_none() {
             add_file(&mut connections, current, shared)?;
         }
-        let around = Self { connections, home };
-        around.with_own_file(shared)
+        let context = Self { connections, home };
+        context.with_own_file(shared)
     }
 
-    /// Adds the connections file.
+    /// Adds the connections of the connections file.
     fn with_own_file(mut self, shared: Shared) -> Result<Self> {
         let Ok(file) = self.file() else { return Ok(self) };
         if let Some(warning) = exposed(&file) {
@@ -73,10 +75,10 @@ impl Surroundings {
         Ok(self)
     }
 
-    /// The connections file, whether it is there or not.
+    /// The path of the connections file, whether or not the file exists.
     ///
     /// # Errors
-    /// Nobody says where it is. The current folder is no place for secrets.
+    /// weir's own folder is unknown. weir does not store secrets in the current folder.
     pub(crate) fn file(&self) -> Result<PathBuf> {
         self.home().map(|home| home.join("connections.yaml"))
     }
@@ -85,15 +87,15 @@ impl Surroundings {
     pub(crate) fn home(&self) -> Result<&Path> {
         self.home.as_deref().ok_or_else(|| {
             Error::input(
-                "weir has no folder of its own: neither WEIR_HOME nor an absolute HOME is set",
+                "weir has no folder for its files: neither WEIR_HOME nor an absolute HOME is set",
             )
-            .with_hint("name one: export WEIR_HOME=/var/lib/weir")
+            .with_hint("set one: export WEIR_HOME=/var/lib/weir")
         })
     }
 }
 
-/// Adds what a file of variables, or of connections (`.yaml`), defines; `false` when it is not there.
-/// A file that cannot be read is only worth a note: perhaps nobody needs it.
+/// Adds the definitions of a file of variables or connections (`.yaml`). Returns `false` if the file
+/// does not exist. An unreadable file causes only a note, because the command may not need it.
 fn add_file(connections: &mut Connections, path: PathBuf, shared: Shared) -> Result<bool> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,

@@ -1,8 +1,8 @@
-//! How a command ends, and the runtime in which it runs.
+//! Exit codes, and the async runtime of a command.
 
 use crate::error::{Error, Kind, Result};
 
-/// How a command ended: exit codes are part of the interface and do not change.
+/// The exit code of a command. Exit codes are part of the public interface and do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done. Everything that was to be read is in the target.
@@ -33,12 +33,12 @@ pub(crate) fn exit_of(error: &Error) -> Exit {
     }
 }
 
-/// A runtime for a command that talks to the network: a thread per core, and two at least, so that
-/// decoding never holds up the answers.
+/// Creates the runtime for a command that uses the network. It has one thread per core and at least
+/// two, so that decoding does not delay responses.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(threads).enable_all().build().map_err(|error| {
-        Error::new(Kind::Unreachable, "the program's threads cannot be started").because(error)
+        Error::new(Kind::Unreachable, "weir cannot start its threads").because(error)
     })
 }

@@ -1,4 +1,4 @@
-//! The command line: the only module that prints and reads the environment.
+//! The command line. Only this module prints and reads the environment.
 
 pub(crate) mod args;
 pub(crate) mod commands;
@@ -11,6 +11,7 @@ pub(crate) mod signals;
 pub mod simulated;
 pub(crate) mod tokens;
 pub(crate) mod trust;
+pub(crate) mod value_names;
 pub(crate) mod variables;
 
 use std::{io::ErrorKind, process::ExitCode};
@@ -19,7 +20,7 @@ use clap::{CommandFactory, Parser};
 use tracing_subscriber::{EnvFilter, Layer, filter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::cli::commands::{conns, quota, schema, sim, specs, sync, trusted};
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::exit::{Exit, exit_of};
 use crate::cli::output::{printer, safe};
 use crate::cli::variables::variable;
@@ -28,11 +29,11 @@ use crate::error::{Error, Result};
 
 use args::{Cli, Command, LogFormat, Shared};
 
-/// Runs the program: reads arguments and environment, prints, and says how it ended.
+/// Runs the program: reads arguments and environment, prints the results, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return misunderstood(&error),
+        Err(error) => return finish_parsing(&error),
     };
     log_to_stderr(cli.shared);
     let mut exit = run(&cli).unwrap_or_else(|error| {
@@ -50,26 +51,26 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-/// What is wrong with the arguments; one that may hold a password is not repeated.
-fn told(error: &clap::Error, arguments: &[String]) -> String {
+/// The error message for wrong arguments, without values that may hold a password.
+fn usage_error(error: &clap::Error, arguments: &[String]) -> String {
     let access = arguments.iter().filter(|one| !one.starts_with('-') && is_access(one));
     access
         .fold(error.render().to_string(), |text, one| text.replace(one.as_str(), &shown_name(one)))
 }
 
-/// Prints help, or what is wrong with the arguments. Help and version are answers, not errors.
-fn misunderstood(error: &clap::Error) -> ExitCode {
+/// Prints the help, the version, or an error about the arguments. Only the last one is a failure.
+fn finish_parsing(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // A reader that has gone is no error either.
+        // A closed pipe is not an error either.
         let lost = error.print().is_err_and(|error| error.kind() != ErrorKind::BrokenPipe);
         return ExitCode::from(if lost { Exit::Failed } else { Exit::Done } as u8);
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let text = told(error, &arguments);
-    printer::talk(text.trim_end());
-    let hint = meant(&arguments);
+    let text = usage_error(error, &arguments);
+    printer::info(text.trim_end());
+    let hint = suggested_command(&arguments);
     if let Some(command) = &hint {
-        printer::talk(&format!("hint: {command}"));
+        printer::info(&format!("hint: {command}"));
     }
     if arguments.iter().any(|argument| argument == "--json") {
         let first = text.lines().next().unwrap_or_default();
@@ -83,8 +84,8 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     ExitCode::from(Exit::WrongInput as u8)
 }
 
-/// The command that somebody meant who left out a word, or put `-r` before the replication.
-fn meant(arguments: &[String]) -> Option<String> {
+/// The command that the user probably meant: a word is missing, or `-r` stands before the replication.
+fn suggested_command(arguments: &[String]) -> Option<String> {
     let is_option = |names: &[&str]| arguments.iter().any(|one| names.contains(&one.as_str()));
     let mut words = arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-'));
     let verb = match words.next()? {
@@ -94,7 +95,7 @@ fn meant(arguments: &[String]) -> Option<String> {
     };
     match verb {
         "run" if is_option(&["--src-conn", "--src-stream", "--tgt-conn", "--tgt-object"]) => Some(
-            "write source, target and streams into a file, then: weir sync run replication.yaml"
+            "write source, target and streams into a file, then run: weir sync run replication.yaml"
                 .to_owned(),
         ),
         "run" | "plan" | "status" | "reset" | "retry-failed" | "validate" => {
@@ -122,26 +123,26 @@ fn run(cli: &Cli) -> Result<Exit> {
         }
         Command::Spec(command) => specs::run(command, cli.shared),
         Command::Conns(command) => {
-            conns::run(command, cli.shared, &Surroundings::read(cli.shared, &cli.env_files, None)?)
+            conns::run(command, cli.shared, &CliContext::read(cli.shared, &cli.env_files, None)?)
         }
         Command::Quota(command) => {
-            quota::run(command, cli.shared, &Surroundings::read(cli.shared, &cli.env_files, None)?)
+            quota::run(command, cli.shared, &CliContext::read(cli.shared, &cli.env_files, None)?)
         }
         Command::Sync(command) => {
             let replication = Some(command.replication());
-            let around = Surroundings::read(cli.shared, &cli.env_files, replication)?;
-            sync::run(command, cli.shared, &around)
+            let context = CliContext::read(cli.shared, &cli.env_files, replication)?;
+            sync::run(command, cli.shared, &context)
         }
         Command::Trust { file } => {
-            let around = Surroundings::read(cli.shared, &cli.env_files, None)?;
-            trusted::run(file, cli.shared, &around)
+            let context = CliContext::read(cli.shared, &cli.env_files, None)?;
+            trusted::run(file, cli.shared, &context)
         }
         Command::Sim(command) => sim::run(command, cli.shared),
     }
 }
 
-/// Logs what `RUST_LOG` asks for, of weir itself only: other crates' traces show what is sent, and
-/// with it secrets.
+/// Sets up logging by `RUST_LOG`, for weir's own events only: traces of other crates show requests
+/// and with them secrets.
 fn log_to_stderr(shared: Shared) {
     let usual = if shared.verbose { "debug" } else { "warn" };
     let directives = variable("RUST_LOG").unwrap_or_else(|| usual.to_owned());
@@ -152,6 +153,6 @@ fn log_to_stderr(shared: Shared) {
         LogFormat::Json => layer.with_ansi(false).json().boxed(),
     };
     let layer = layer.with_filter(own).with_filter(EnvFilter::new(directives));
-    // A second subscriber would only come from a second call.
+    // Fails only if a subscriber is already set, which a second call would cause.
     drop(tracing_subscriber::registry().with(layer).try_init());
 }

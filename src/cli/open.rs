@@ -1,4 +1,4 @@
-//! What the program finds around it: environment, `.env`, connections, specs, replications.
+//! Opens what a command names: connections, specs, replications, targets, ledgers, state.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::simulated::SimulatedApi;
 use crate::cli::trust;
 use crate::cli::trust::Foreign;
@@ -28,44 +28,48 @@ use crate::write::postgres::{Postgres, PostgresLedger, PostgresOptions};
 use crate::yaml::Document;
 use weir_sim::Simulator;
 
-/// Object of a stream in a database for which nobody names one.
+/// Default object of a stream in a database.
 const TABLE: &str = "{stream_name}";
 
-/// A connection of a replication; the log says where it is defined.
+/// Finds a connection of a replication and logs where it is defined.
 pub(crate) fn connection(
     name: &str,
     connections: &Connections,
-    around: &Surroundings,
+    context: &CliContext,
 ) -> Result<Connection> {
     let found = connections.find(name)?;
-    tracing::debug!("connection {} is defined in {}", found.name, defined_in(&found, around));
+    tracing::debug!("connection {} is defined in {}", found.name, defined_in(&found, context));
     Ok(found)
 }
 
-/// Where a connection is defined, for a person: a file, or the name of what is none.
-pub(crate) fn defined_in(connection: &Connection, around: &Surroundings) -> String {
+/// Where a connection is defined, as shown to users: a file, or the kind of its origin.
+pub(crate) fn defined_in(connection: &Connection, context: &CliContext) -> String {
     let Some(file) = &connection.file else { return connection.origin.to_string() };
-    let home = around.connections.home.as_ref();
+    let home = context.connections.home.as_ref();
     match home.and_then(|home| file.strip_prefix(home).ok()) {
         Some(below) => format!("~/{}", below.display()),
         None => file.display().to_string(),
     }
 }
 
-/// A spec that comes with weir, by its name, or the file at a path.
+/// The name and text of a spec: one that comes with weir, by name, or the file at a path.
 pub(crate) fn spec_text(name: &str) -> Result<(String, String)> {
     if let Some((known, text)) = EMBEDDED.iter().find(|(known, _)| *known == name) {
         return Ok((format!("specs/{known}.yaml"), (*text).to_owned()));
     }
     let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
     let text = fs::read_to_string(name).map_err(|error| {
-        Error::input(format!("`{}` is neither a spec that weir has nor a file", shown_name(name)))
-            .because(error)
-            .with_hint(format!("weir has: {}", known.join(", ")))
+        Error::input(format!(
+            "`{}` is neither the name of a spec that comes with weir nor a readable file",
+            shown_name(name)
+        ))
+        .because(error)
+        .with_hint(format!("specs that come with weir: {}", known.join(", ")))
     })?;
     Ok((name.to_owned(), text))
 }
 
+/// Loads a spec by its name or path.
 pub(crate) fn spec(name: &str) -> Result<Spec> {
     let (file, text) = spec_text(name)?;
     Ok(Spec::load(&file, &text)?)
@@ -76,11 +80,11 @@ pub(crate) fn spec_of(connection: &Connection) -> Result<Spec> {
     foreign_or_shipped(connection).map(|(spec, _)| spec)
 }
 
-/// The spec of a connection to an API, and whether it comes with weir.
+/// The spec of a connection to an API. The second value is `None` for a spec that comes with weir.
 pub(crate) fn foreign_or_shipped(connection: &Connection) -> Result<(Spec, Option<Foreign>)> {
     let name = connection.property("spec").ok_or_else(|| {
-        Error::input(format!("connection `{}` names no spec", connection.name))
-            .with_hint("add `spec`: the name of one that weir has, or the path of a file")
+        Error::input(format!("connection `{}` has no `spec`", connection.name))
+            .with_hint("add `spec`: the name of a spec that comes with weir, or the path of a file")
     })?;
     let (file, text) = spec_text(name)?;
     let mut spec = Spec::load(&file, &text)?;
@@ -92,7 +96,7 @@ pub(crate) fn foreign_or_shipped(connection: &Connection) -> Result<(Spec, Optio
     Ok((spec, Some(Foreign { file: PathBuf::from(file), digest, unread })))
 }
 
-/// A replication, with the connections that its `env` defines.
+/// Loads a replication, and adds the connections that its `env` defines.
 pub(crate) fn replication(
     path: &Path,
     connections: &mut Connections,
@@ -114,7 +118,7 @@ pub(crate) fn replication(
     Ok((Replication::load(&document)?, document))
 }
 
-/// The way to a connection's API: the network, or the simulator in this process.
+/// The transport to a connection's API: the network, or the simulator in this process.
 pub(crate) fn transport(connection: &Connection, spec: &Spec) -> Result<Arc<dyn Transport>> {
     if let Some(settings) = &connection.simulate {
         let options = crate::cli::simulated::options(settings)?;
@@ -124,8 +128,8 @@ pub(crate) fn transport(connection: &Connection, spec: &Spec) -> Result<Arc<dyn 
     Ok(Arc::new(Http::new(timeout, max_body)?))
 }
 
-/// The target that a connection leads to, and the object of streams for which nobody names one. The
-/// state of the `replication`, if there is one, is kept beside its tables.
+/// The target of a connection, and its default object for streams. The state of the `replication`, if
+/// there is one, is stored beside its tables.
 pub(crate) fn target(
     connection: &Connection,
     replication: Option<&Replication>,
@@ -137,13 +141,14 @@ pub(crate) fn target(
         }
         ConnectionKind::Files => Ok((Arc::new(files_of(connection)?), "{stream_name}.parquet")),
         ConnectionKind::Api => {
-            let what = format!("connection `{}` is of type api", connection.name);
-            Err(Error::input(what).with_hint("the target of a replication is a database or files"))
+            let what = format!("connection `{}` has type `api`", connection.name);
+            Err(Error::input(what)
+                .with_hint("the target of a replication must be a database or files"))
         }
     }
 }
 
-/// The files that a connection leads to.
+/// The file target of a connection.
 pub(crate) fn files_of(connection: &Connection) -> Result<Files> {
     let root = connection.property("url").or_else(|| connection.property("path"));
     let mut settings = connection.properties.clone();
@@ -153,14 +158,14 @@ pub(crate) fn files_of(connection: &Connection) -> Result<Files> {
     Files::new(&FilesOptions { root, settings, files: Settings::default() })
 }
 
-/// The options of a database in which the state of a replication is kept beside its tables.
+/// The options of a database that stores the state of a replication beside its tables.
 fn beside(connection: &Connection, replication: Option<&Replication>) -> Result<PostgresOptions> {
     let mut options = postgres(connection)?;
     options.state_beside = replication.map(|one| one.own_object("_weir_state", TABLE));
     Ok(options)
 }
 
-/// The ledger of points that a target can keep for all who write there.
+/// The points ledger that a target shares among all machines that write to it.
 pub(crate) fn ledger(
     target: &Connection,
     replication: Option<&Replication>,
@@ -173,7 +178,7 @@ pub(crate) fn ledger(
     }
 }
 
-/// Where a replication's state is kept: a connection, or a folder.
+/// The store of a replication's state: a connection, or a folder.
 pub(crate) fn state(
     place: &str,
     connections: &Connections,
@@ -186,13 +191,13 @@ pub(crate) fn state(
             Ok(Arc::new(Files::in_folder(base.path(place)?, Settings::default())))
         }
         Err(error) if is_access(place) => Err(error.within("`state`")),
-        Err(error) => Err(error
-            .within("`state`")
-            .with_hint("name a connection, or a folder with a `/` or `.` in it: `./state`")),
+        Err(error) => Err(error.within("`state`").with_hint(
+            "use the name of a connection, or a folder that contains `/` or `.`: `./state`",
+        )),
     }
 }
 
-/// The server and database that a connection names.
+/// The options of the Postgres server and database of a connection.
 pub(crate) fn postgres(connection: &Connection) -> Result<PostgresOptions> {
     let named = |error: Error| error.within(format!("connection `{}`", connection.name));
     let mut properties = connection.properties.clone();
@@ -200,7 +205,7 @@ pub(crate) fn postgres(connection: &Connection) -> Result<PostgresOptions> {
     PostgresOptions::new(&properties, &variable).map_err(named)
 }
 
-/// Where a connection leads, made of parts that are no secrets.
+/// The destination of a connection, as shown to users: without secrets.
 pub(crate) fn leads_to(connection: &Connection) -> String {
     match connection.kind {
         ConnectionKind::Api => {
@@ -227,7 +232,7 @@ pub(crate) fn leads_to(connection: &Connection) -> String {
     }
 }
 
-/// A property; `…` for one that stands elsewhere.
+/// A property; `…` if its value comes from a command or a file.
 fn shown<'value>(connection: &'value Connection, key: &str) -> Option<&'value str> {
     if connection.elsewhere.contains_key(key) { Some("…") } else { connection.property(key) }
 }

@@ -1,4 +1,4 @@
-//! What a command waits for, told while no run tells of itself.
+//! Progress lines of commands that wait outside a run.
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError, Sender},
@@ -12,19 +12,19 @@ use tokio::time::Instant;
 use crate::cli::args::{LogFormat, Shared};
 use crate::cli::output::printer;
 
-/// Time after which the first line comes.
+/// Time before the first line.
 const FIRST: Duration = Duration::from_secs(3);
-/// Time between two lines.
+/// Time between lines.
 const STEP: Duration = Duration::from_secs(10);
 
-/// Tells on stderr what is waited for, from the third second on until it is dropped.
+/// Prints on stderr what the command waits for, from [`FIRST`] until it is dropped.
 pub(crate) struct Patience {
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Patience {
-    /// Begins to wait; `what` is told as `waiting for …`. A quiet command tells nothing.
+    /// Starts a wait. `what` completes the line `waiting for …`. A quiet command prints nothing.
     pub(crate) fn new(shared: Shared, what: impl Into<String>) -> Self {
         if shared.quiet {
             return Self { end: None, thread: None };
@@ -39,8 +39,8 @@ impl Patience {
                 match shared.log_format {
                     LogFormat::Text => printer::stamped(&message),
                     LogFormat::Json => {
-                        let told = json!({ "event": "waiting", "message": message });
-                        printer::event("INFO", &told);
+                        let line = json!({ "event": "waiting", "message": message });
+                        printer::event("INFO", &line);
                     }
                 }
                 wait = STEP;

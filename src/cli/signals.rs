@@ -1,4 +1,4 @@
-//! The signals that end a run in good order: Ctrl-C, SIGTERM, and SIGHUP.
+//! The signals that stop a run in an orderly way: Ctrl-C, SIGTERM and SIGHUP.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use crate::cli::exit::Exit;
 use crate::cli::output::progress::Progress;
 use crate::report::{Event, Reporter};
 
-/// Cancels the run at the first signal; the second one then ends the program at once.
+/// Cancels the run at the first signal. A second signal ends the program at once.
 pub(crate) async fn stop_on_signal(cancel: CancellationToken, progress: Arc<Progress>) -> Exit {
     let Some(mut signals) = Signals::listen() else { return Exit::Interrupted };
     let exit = signals.next().await;
-    let message = "stopping; Ctrl-C again to quit at once".to_owned();
+    let message = "stopping; press Ctrl-C again to quit at once".to_owned();
     progress.report(&Event::Warning { stream: None, message });
-    let what = "stopping: saving what was read".to_owned();
+    let what = "stopping: saving the progress".to_owned();
     progress.report(&Event::Doing { stream: None, what });
     cancel.cancel();
     tokio::spawn(async move {
@@ -26,11 +26,11 @@ pub(crate) async fn stop_on_signal(cancel: CancellationToken, progress: Arc<Prog
     exit
 }
 
-/// The signals that end a run in good order.
+/// The listeners for the signals.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` where the terminal may go without ending the run: under `nohup`.
+    /// `None` if SIGHUP is ignored, as under `nohup`.
     hangup: Option<Signal>,
 }
 
@@ -59,8 +59,8 @@ impl Signals {
     }
 }
 
-/// Whether whoever started the program has it ignore SIGHUP, as `nohup` does. Where the system does not tell,
-/// it is not ignored.
+/// Whether the parent process made the program ignore SIGHUP, as `nohup` does. `false` if the system
+/// does not report it.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -68,7 +68,7 @@ fn ignores_hangup() -> bool {
     ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
-#[expect(clippy::exit, reason = "the user asked twice")]
+#[expect(clippy::exit, reason = "the user sent a second signal")]
 fn quit(exit: Exit) {
     std::process::exit(exit as i32);
 }

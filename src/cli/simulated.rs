@@ -35,7 +35,7 @@ impl Transport for SimulatedApi {
     }
 }
 
-/// Time that a request takes longer when `slow` strikes.
+/// Delay of a request with the fault `slow` or `halt`.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// Command that looks at the rows of a simulated site, after a run that wrote its pages and their labels as Parquet.
@@ -57,7 +57,7 @@ pub(crate) fn next_step(streams: &[StreamReport]) -> Option<String> {
 /// Options of a simulated tenant, from a connection's `simulate`.
 pub(crate) fn options(settings: &serde_json::Value) -> Result<Options> {
     let text = if settings.is_null() { "{}".to_owned() } else { settings.to_string() };
-    // JSON is YAML, whose reader speaks to people.
+    // JSON is also YAML, and the YAML reader has better error messages.
     let site = Document::parse("simulate", &text).and_then(|document| document.read::<Site>());
     let site = site.map_err(|problems| {
         Error::from(problems).within("`simulate` of the connection is not valid")
@@ -65,6 +65,7 @@ pub(crate) fn options(settings: &serde_json::Value) -> Result<Options> {
     tenant(&site)
 }
 
+/// Options of a simulated tenant, from the options of `weir sim`.
 pub(crate) fn tenant(site: &Site) -> Result<Options> {
     let usual = Options::default();
     let seed = site.seed.unwrap_or(usual.seed);
@@ -116,13 +117,13 @@ fn fault(text: &str) -> Result<Fault> {
         "expired" => What::ExpiredCursor,
         _ => match kind.parse() {
             Ok(status @ (403 | 500..=599)) => What::Status(status),
-            _ => return Err(wrong("is of no known kind")),
+            _ => return Err(wrong("has an unknown kind")),
         },
     };
     Ok(Fault { part: part.to_owned(), when: When::Share(share), what })
 }
 
-/// A path that the tenant refuses, and with which status, from `PATH=STATUS`.
+/// Reads `PATH=STATUS`: a path that the tenant always rejects, and the status.
 fn refused(text: &str) -> Result<(String, u16)> {
     refusal(text).map_err(|error| {
         Error::input(error.to_string()).with_hint(
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_simulated_connection_leaves_out_is_as_usual() {
+    fn a_simulated_connection_has_defaults() {
         let settings = serde_json::json!({
             "pages": 7, "latency_ms": 3, "changes": 5, "churn_every": 9, "faults": ["429=0.5"]
         });

@@ -1,4 +1,4 @@
-//! Refresh tokens that servers replace: kept in the connections file.
+//! Stores rotated refresh tokens in the connections file.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -9,47 +9,47 @@ use crate::http::access::AccessHooks;
 use crate::http::auth::{RefreshTokenStore, TokenLease};
 use crate::secret::Secret;
 
-/// What OAuth 2.0 needs of the program for this connection.
+/// The OAuth 2.0 callbacks for a connection.
 pub(crate) fn hooks(connection: &Connection) -> AccessHooks {
     let file = connection.file.clone().filter(|_| connection.origin == Origin::File);
-    let keeper = Kept { file, name: connection.name.clone() };
+    let keeper = TokenFile { file, name: connection.name.clone() };
     AccessHooks {
         keeper: Some(Arc::new(keeper)),
         on_device_code: Arc::new(|url, code| {
-            printer::talk(&format!("open {url} and enter {code} to grant access"));
+            printer::info(&format!("to grant access, open {url} and enter {code}"));
         }),
     }
 }
 
-/// The place of a connection's tokens.
-struct Kept {
-    /// The connections file; `None` for a connection that is defined elsewhere.
+/// The storage location of a connection's tokens.
+struct TokenFile {
+    /// The connections file; `None` if the connection is defined elsewhere.
     file: Option<PathBuf>,
     name: String,
 }
 
-/// The place, held.
-struct Held {
+/// The connections file while it is locked.
+struct LockedFile {
     lock: FileLock,
     name: String,
     field: String,
     token: Option<Secret>,
 }
 
-/// What is defined elsewhere cannot be replaced.
-struct Elsewhere;
+/// A token that is defined outside the connections file, so that weir cannot replace it.
+struct ReadOnly;
 
-impl RefreshTokenStore for Kept {
-    fn lease(&self, field: &str) -> Result<Option<Box<dyn TokenLease>>> {
-        let Some(file) = &self.file else { return Ok(Some(Box::new(Elsewhere))) };
+impl Keeper for TokenFile {
+    fn turn(&self, field: &str) -> Result<Option<Box<dyn Turn>>> {
+        let Some(file) = &self.file else { return Ok(Some(Box::new(ReadOnly))) };
         let Some(lock) = lock(file)? else { return Ok(None) };
         let token = lock.property(&self.name, field)?.map(Secret::new);
         let (name, field) = (self.name.clone(), field.to_owned());
-        Ok(Some(Box::new(Held { lock, name, field, token })))
+        Ok(Some(Box::new(LockedFile { lock, name, field, token })))
     }
 }
 
-impl TokenLease for Held {
+impl Turn for LockedFile {
     fn token(&self) -> Option<Secret> {
         self.token.clone()
     }
@@ -59,7 +59,7 @@ impl TokenLease for Held {
     }
 }
 
-impl TokenLease for Elsewhere {
+impl Turn for ReadOnly {
     fn token(&self) -> Option<Secret> {
         None
     }

@@ -1,4 +1,4 @@
-//! Files of others that the user trusts, by the digest of their content: specs, replications, `.env`.
+//! Untrusted specs, replications and `.env` files, and the user's trust in them by their digests.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::cli::args::Shared;
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::output::printer;
 use crate::connection::{Connection, Connections};
 use crate::error::{Error, Result};
@@ -24,23 +24,23 @@ pub(crate) struct Foreign {
     pub(crate) file: PathBuf,
     /// Digest of its text.
     pub(crate) digest: String,
-    /// Fields with the variables that it asks for and does not get.
+    /// Fields, each with the environment variable that weir withholds from the spec.
     pub(crate) unread: Vec<(String, String)>,
 }
 
-/// Name of the file beside the connections file: a line for each, `DIGEST PATH`.
+/// Name of the file beside the connections file. It has one line per trusted file: `DIGEST PATH`.
 const FILE: &str = "trusted";
 
-/// What a connection is read for.
+/// What a command uses a connection for. Later variants include earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Use {
-    /// To look at it: nothing is run, read or sent.
+    /// Only its definition: weir runs, reads and sends nothing.
     Look,
-    /// To reach the target, and the state there.
+    /// Access to the target and to the state in it.
     Target,
-    /// To ask the API what the source is, too, where the spec looks that up.
+    /// Also the lookups of connection fields that the spec declares.
     Source,
-    /// To send all requests to the API.
+    /// All requests to the API.
     All,
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn digest(text: &str) -> String {
     out
 }
 
-/// The prefix of the variables that a spec which is not shipped may read.
+/// The prefix of the environment variables that an untrusted spec may read.
 pub(crate) fn prefix(spec: &Spec) -> String {
     let letter = |letter: char| {
         if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }
@@ -61,8 +61,8 @@ pub(crate) fn prefix(spec: &Spec) -> String {
     spec.name.chars().map(letter).chain(['_']).collect()
 }
 
-/// A spec that is not shipped reads variables of its own prefix alone. What it says of others is told
-/// where a field is missing; it comes back, each with its field.
+/// Restricts a spec that does not come with weir to environment variables with its own prefix.
+/// Returns the withheld variables, each with its field. The field's help names them.
 pub(crate) fn restrict(spec: &mut Spec) -> Vec<(String, String)> {
     let prefix = prefix(spec);
     let mut unread = Vec::new();
@@ -72,8 +72,8 @@ pub(crate) fn restrict(spec: &mut Spec) -> Vec<(String, String)> {
         };
         write!(
             field.help,
-            " (the variable {variable} is not read: {} does not come with weir, and the name does not begin with \
-             {prefix}; to use it, give {name}='${{{variable}}}')",
+            " (weir does not read the variable {variable}, because `{}` does not come with weir and the name does \
+             not begin with {prefix}; to use it, set {name}='${{{variable}}}')",
             spec.name
         )
         .ok();
@@ -82,21 +82,23 @@ pub(crate) fn restrict(spec: &mut Spec) -> Vec<(String, String)> {
     unread
 }
 
-/// Whether the user trusts a file of this digest.
-fn knows(around: &Surroundings, digest: &str) -> bool {
-    let text = file(around).ok().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+/// Whether the user trusts the file with this digest.
+fn knows(context: &CliContext, digest: &str) -> bool {
+    let text =
+        file(context).ok().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     text.lines().any(|line| line.split_whitespace().next() == Some(digest))
 }
 
-fn file(around: &Surroundings) -> Result<PathBuf> {
-    around.home().map(|home| home.join(FILE))
+fn file(context: &CliContext) -> Result<PathBuf> {
+    context.home().map(|home| home.join(FILE))
 }
 
-pub(crate) fn remember(around: &Surroundings, digest: &str, path: &Path) -> Result<()> {
-    if knows(around, digest) {
+/// Records that the user trusts the file with this digest.
+pub(crate) fn remember(context: &CliContext, digest: &str, path: &Path) -> Result<()> {
+    if knows(context, digest) {
         return Ok(());
     }
-    let file = file(around)?;
+    let file = file(context)?;
     let failed =
         |error| Error::input(format!("`{}` cannot be written", file.display())).because(error);
     if let Some(folder) = file.parent() {
@@ -112,62 +114,65 @@ pub(crate) fn remember(around: &Surroundings, digest: &str, path: &Path) -> Resu
     out.write_all(line.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)
 }
 
-/// The variables that a spec reads.
+/// The environment variables that a spec reads.
 pub(crate) fn variables(spec: &Spec) -> BTreeSet<&str> {
     spec.connection.values().filter_map(|field| field.env.as_deref()).collect()
 }
 
+/// What a spec sends and reads, as lines for users.
 pub(crate) fn described(origins: &BTreeSet<String>, variables: &BTreeSet<&str>) -> Vec<String> {
     let origins = origins.iter().map(|origin| format!("  it sends requests to {origin}"));
     let variables = variables.iter().map(|name| format!("  it reads the variable {name}"));
     origins.chain(variables).map(|line| on_a_line(&line)).collect()
 }
 
-/// Lets a spec that is not shipped send requests only if the user trusts it. Asks, where somebody can answer;
-/// one that talks to this machine alone needs no trust.
+/// Checks that the user trusts a spec that does not come with weir. Asks the user on a terminal. A spec
+/// that sends requests only to this machine needs no trust.
 pub(crate) fn confirm(
-    (spec, foreign): (&Spec, &Foreign),
+    spec: &Spec,
+    foreign: &Foreign,
     fields: &Fields,
     shared: Shared,
-    around: &Surroundings,
+    context: &CliContext,
 ) -> Result<()> {
-    tell_unread(spec, foreign, fields, (shared, around));
+    tell_unread(spec, foreign, fields, shared, context);
     let origins = origins(spec, fields);
-    if origins.iter().all(|origin| is_loopback(origin)) || knows(around, &foreign.digest) {
+    if origins.iter().all(|origin| is_loopback(origin)) || knows(context, &foreign.digest) {
         return Ok(());
     }
     let shown = foreign.file.display();
     let told = described(&origins, &variables(spec)).join("\n");
     let asks = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if asks && !shared.json && !shared.quiet {
-        printer::talk(&format!(
-            "The spec {shown} does not come with weir. It gets the values of the connection:\n{told}\n\
-             Trust it as it is now? [y/N]"
+        printer::info(&format!(
+            "The spec {shown} does not come with weir. It would use the values of the connection:\n{told}\n\
+             Trust its current content? [y/N]"
         ));
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer).ok();
         if matches!(answer.trim(), "y" | "Y" | "yes") {
-            return remember(around, &foreign.digest, &foreign.file);
+            return remember(context, &foreign.digest, &foreign.file);
         }
     }
-    let what = format!("the spec `{shown}` does not come with weir, and is not trusted:\n{told}");
-    Err(Error::input(what).with_hint(format!("read it, then: weir trust {shown}")))
+    let what = format!("the spec `{shown}` does not come with weir and is not trusted:\n{told}");
+    Err(Error::input(what).with_hint(format!("read the file, then run: weir trust {shown}")))
 }
 
-/// Tells of the variables that a spec asks for, that are set, and that it does not get.
+/// Prints a note for each environment variable that is set and withheld from the spec.
 fn tell_unread(
     spec: &Spec,
     foreign: &Foreign,
     fields: &Fields,
-    (shared, around): (Shared, &Surroundings),
+    shared: Shared,
+    context: &CliContext,
 ) {
-    let set = around.connections.variables();
+    let set = context.connections.variables();
     for (field, variable) in &foreign.unread {
         let secret = spec.connection.get(field).is_some_and(|field| field.secret);
         if set.contains_key(variable) && fields.is_empty(field, secret) {
             let why = format!(
-                "the spec `{}` does not get the variable {variable} for `{field}`: it does not come with weir, \
-                 and the name does not begin with {}; to give it, write {field}: ${{{variable}}}",
+                "the spec `{}` cannot read the variable {variable} for `{field}`, because the spec does not come \
+                 with weir and the name does not begin with {}; to pass it, write {field}: ${{{variable}}}",
                 foreign.file.display(),
                 prefix(spec)
             );
@@ -176,11 +181,11 @@ fn tell_unread(
     }
 }
 
-/// The connection with the values that stand elsewhere. Commands are run, and files are read, only where the
-/// user's own connections file says so, or a file that the user trusts; a variable of the process's own
-/// environment may name a file.
-pub(crate) fn fetched(connection: Connection, around: &Surroundings) -> Result<Connection> {
-    let own = around.file().ok();
+/// The connection with the values of its `command:` and `file:` properties. weir runs commands and
+/// reads files only for the user's own connections file and for files that the user trusts. An
+/// environment variable of the process may also name a file.
+pub(crate) fn fetched(connection: Connection, context: &CliContext) -> Result<Connection> {
+    let own = context.file().ok();
     let file = connection.file.clone();
     let commands = connection.has_commands();
     let harmless = file.is_none() && !commands || connection.elsewhere.is_empty();
@@ -188,35 +193,37 @@ pub(crate) fn fetched(connection: Connection, around: &Surroundings) -> Result<C
         return connection.fetched();
     }
     let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok());
-    if text.is_some_and(|text| knows(around, &digest(&text))) {
+    if text.is_some_and(|text| knows(context, &digest(&text))) {
         return connection.fetched();
     }
     let Connection { name, origin, .. } = &connection;
     let (what, done) = if commands { ("command:", "run") } else { ("file:", "read") };
     let place = file.as_ref().map_or_else(|| origin.to_string(), |file| file.display().to_string());
-    let what =
-        format!("connection `{name}` ({place}) has a `{what}`, which is not {done} from there");
+    let what = format!(
+        "connection `{name}` ({place}) has a `{what}` value, which is not {done} from there"
+    );
     Err(Error::input(what).with_hint(match file {
-        Some(file) => format!("read the file, then: weir trust {}", file.display()),
-        None => format!("keep it in the connections file: weir conns set {name} …"),
+        Some(file) => format!("read the file, then run: weir trust {}", file.display()),
+        None => format!("define it in the connections file: weir conns set {name} …"),
     }))
 }
 
-/// Tells where a file that is not the user's own says something of a connection that is: a definition in
-/// place of it, a variable for one of its fields.
+/// Prints a note if a file other than the user's own affects one of the user's connections: it
+/// redefines the connection, or sets a variable for one of its fields.
 pub(crate) fn tell_borrowed(
     connection: &Connection,
     spec: Option<&Spec>,
     connections: &Connections,
-    (shared, around): (Shared, &Surroundings),
+    shared: Shared,
+    context: &CliContext,
 ) {
-    let Ok(own) = around.file() else { return };
+    let Ok(own) = context.file() else { return };
     let name = &connection.name;
     let Some(file) = &connection.file else { return };
     if *file != own {
         if connections.is_entry(name, &own) {
             let what = format!(
-                "connection `{name}` is that of {}, not the one of your connections file",
+                "connection `{name}` is the definition in {}, not the one in your connections file",
                 file.display()
             );
             printer::note(shared, &on_a_line(&what));
@@ -228,7 +235,7 @@ pub(crate) fn tell_borrowed(
         let Some(variable) = declared.env.as_ref().filter(|_| !given) else { continue };
         if let Some(from) = connections.file_of_variable(variable).filter(|from| *from != own) {
             let what = format!(
-                "`{field}` of your connection `{name}` is the variable {variable} of {}",
+                "the variable {variable} in {} sets `{field}` of your connection `{name}`",
                 from.display()
             );
             printer::note(shared, &on_a_line(&what));

@@ -1,4 +1,4 @@
-//! The figures of one stream while it runs.
+//! Counters of a stream while it runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,41 +13,41 @@ use serde::{Deserialize, Serialize};
 use crate::report::{ColumnReport, Figures, Notice, NoticeKind, add_notice};
 use crate::secret::line;
 
-/// Figures of a stream.
+/// Counters of a stream, as saved in the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Requests, retries included.
+    /// Requests sent, retries included.
     pub requests: u64,
-    /// Requests sent again.
+    /// Requests retried after a failure.
     pub retries: u64,
-    /// Bytes of bodies.
+    /// Bytes of the response bodies, decompressed.
     pub bytes: u64,
-    /// Rows decoded, also those that came twice.
+    /// Rows decoded, duplicates included.
     pub rows: u64,
-    /// Rows that came twice.
+    /// Rows that a listing returned more than once.
     pub duplicates: u64,
-    /// Values that did not fit.
+    /// Type mismatches.
     pub misfits: u64,
-    /// Slices that ended well.
+    /// Completed slices.
     pub done: u64,
-    /// Slices that were refused.
+    /// Refused slices.
     pub skipped: u64,
-    /// Points spent, by the spec's terms.
+    /// Points spent, computed from the spec.
     pub points: u64,
-    /// Requests among them that were sent for other streams too.
+    /// Requests that were also sent for other streams.
     pub shared: u64,
-    /// Points of those.
+    /// Points of those requests.
     pub shared_points: u64,
-    /// Slices whose row followed from what was known.
+    /// Slices whose row was derived without a request.
     pub derived: u64,
-    /// Records that had changed since the bound.
+    /// Records that changed since the bound of an incremental read.
     pub changed: u64,
-    /// Pages of listings that others have borne.
+    /// Pages of shared listings that other streams requested.
     pub borne: u64,
 }
 
-/// Counted by the stream's workers, all at once.
+/// Counters that the workers of a stream share.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     pub(crate) requests: AtomicU64,
@@ -66,7 +66,7 @@ pub(crate) struct Stats {
     pub(crate) borne: AtomicU64,
     notices: Mutex<Vec<Notice>>,
     columns: Mutex<BTreeMap<String, ColumnReport>>,
-    /// Values of inputs for which records came, in lowercase.
+    /// Input values for which the API returned records, in lowercase.
     found: Mutex<BTreeSet<String>>,
 }
 
@@ -75,7 +75,7 @@ impl Stats {
         counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Adds to the stream's notices; `detail` is kept of the first one of each kind.
+    /// Adds a notice. Only the first `detail` of each kind is kept.
     pub(crate) fn notice(&self, kind: NoticeKind, count: u64, detail: impl FnOnce() -> String) {
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         let known = notices.iter().any(|known| known.kind == kind);
@@ -88,7 +88,7 @@ impl Stats {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes note of the values of an input for which records came.
+    /// Records the values of an input for which the API returned records.
     pub(crate) fn note_found<'page>(
         &self,
         asked: &[String],
@@ -102,19 +102,19 @@ impl Stats {
         }
     }
 
-    /// Those for which none came.
+    /// The input values without records.
     pub(crate) fn lacks<'plan>(&self, asked: &'plan [String]) -> Vec<&'plan str> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let values = asked.iter().map(String::as_str);
         values.filter(|value| !found.contains(&value.to_lowercase())).collect()
     }
 
-    /// Takes note of how the values of columns fared.
+    /// Updates the reports of the columns.
     pub(crate) fn note_columns(&self, note: impl FnOnce(&mut BTreeMap<String, ColumnReport>)) {
         note(&mut self.columns.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Adds values per column that the target has changed.
+    /// Adds the number of values per column that the target changed.
     pub(crate) fn note_replaced(&self, replaced: Vec<(String, u64)>) {
         self.note_columns(|columns| {
             for (name, count) in replaced {
@@ -123,12 +123,12 @@ impl Stats {
         });
     }
 
-    /// How the values of all columns fared so far.
+    /// The reports of all columns so far.
     pub(crate) fn columns(&self) -> BTreeMap<String, ColumnReport> {
         self.columns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Continues counting from the figures of an earlier process.
+    /// Continues from the counters of an earlier process.
     pub(crate) fn resumed(
         counts: Counts,
         notices: Vec<Notice>,
@@ -155,7 +155,7 @@ impl Stats {
         }
     }
 
-    /// How far the stream is.
+    /// The progress of the stream.
     pub(crate) fn figures(&self) -> Figures {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Figures {
@@ -167,6 +167,7 @@ impl Stats {
         }
     }
 
+    /// The counters to save.
     pub(crate) fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
@@ -188,7 +189,7 @@ impl Stats {
     }
 }
 
-/// Whether a record came for a value that was asked for: APIs take names in any case.
+/// Whether a record belongs to a requested input value. APIs ignore the case of names.
 fn is_same(asked: &str, came: &str) -> bool {
     asked.to_lowercase() == came.to_lowercase()
 }

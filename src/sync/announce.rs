@@ -1,10 +1,11 @@
-//! What a run reports besides its streams, and how it is stopped.
+//! Events of a run outside its streams, and cancellation before the streams start.
+
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 use crate::report::{Event, Planned};
 use crate::run::services::Services;
 
-/// Does what comes before the streams, unless the run is stopped meanwhile.
+/// Runs `work` before the streams start, and stops with an error if the run is cancelled.
 pub(crate) async fn stoppable<T>(
     services: &Services,
     work: impl Future<Output = Result<T>>,
@@ -13,21 +14,22 @@ pub(crate) async fn stoppable<T>(
         biased;
         done = work => done,
         () = services.cancel.cancelled() => {
-            Err(Error::new(Kind::Interrupted, "stopped before any stream began"))
+            Err(Error::new(Kind::Interrupted, "stopped before any stream started"))
         }
     }
 }
 
-/// Tells what the run does before its streams begin.
+/// Reports what the run does before its streams start.
 pub(crate) fn doing(services: &Services, what: &str) {
     services.reporter.report(&Event::Doing { stream: None, what: what.to_owned() });
 }
 
-/// Tells that the streams begin.
-pub(crate) fn tell_start(
+/// Reports the start of the run.
+pub(crate) fn report_start(
     services: &Services,
     plan: &Plan,
-    (continued, planned): (bool, Option<Planned>),
+    continued: bool,
+    planned: Option<Planned>,
 ) {
     let (run_id, streams) = (plan.run.id.clone(), plan.streams.len());
     services.reporter.report(&Event::RunStarted { run_id, continued, streams, planned });

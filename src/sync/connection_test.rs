@@ -1,4 +1,4 @@
-//! The tests of a connection before a run.
+//! Connection tests, and the lookup of connection fields.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::secret::shown;
 use crate::spec::{Fields, Meaning, Probe, ResponseRule, Spec};
 use crate::template::{Expression, Scope, Template, TemplateError, Value};
 
-/// Finds the values of connection fields that nobody gave and that the spec knows how to look up.
-/// Sends no credentials.
+/// Looks up connection fields that are not set, if the spec declares a lookup for them. Sends no
+/// credentials.
 pub async fn look_up(spec: &Spec, fields: &mut Fields, transport: &dyn Transport) -> Result<()> {
     let wanted =
         spec.connection.iter().filter_map(|(name, field)| Some((name, field.lookup.as_ref()?)));
@@ -34,16 +34,20 @@ pub async fn look_up(spec: &Spec, fields: &mut Fields, transport: &dyn Transport
         let text = template.render(&scope).map_err(invalid)?;
         let hint = format!("set `{name}` in the connection");
         let failed = |why: String| {
-            Error::new(Kind::Unreachable, format!("`{name}` cannot be found at `{text}`: {why}"))
-                .with_hint(hint.clone())
+            Error::new(
+                Kind::Unreachable,
+                format!("`{name}` could not be looked up at `{text}`: {why}"),
+            )
+            .with_hint(hint.clone())
         };
         let url = Url::parse(&text).map_err(|error| failed(error.to_string()))?;
         let response = transport.send(&Request::get(url)).await;
         let response = response.map_err(|error| failed(error.to_string()))?;
         let body: Option<serde_json::Value> =
             serde_json::from_slice(response.json()).ok().filter(|_| response.status.is_success());
-        let path = Path::parse(&lookup.at)
-            .map_err(|error| Error::input("the spec's lookup has no valid path").because(error))?;
+        let path = Path::parse(&lookup.at).map_err(|error| {
+            Error::input("the `at` of the spec's lookup is not a valid path").because(error)
+        })?;
         let value = body.as_ref().and_then(|body| path.find(body)).and_then(|value| value.as_str());
         let value = value.ok_or_else(|| {
             failed(format!("{} {}", response.status.as_u16(), response_rules::message(&response)))
@@ -58,45 +62,45 @@ fn scope_of(fields: &Fields) -> Scope {
     Scope::new(open.map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect())
 }
 
-/// What the test of a connection found.
+/// The result of a connection test.
 #[derive(Clone, Debug, Serialize)]
 pub struct Diagnosis {
     /// Whether the API accepts the connection.
     pub ok: bool,
-    /// What was found.
+    /// The kind of the result.
     pub finding: Finding,
-    /// The URL that was asked, without secrets.
+    /// The requested URL, without secrets.
     pub url: String,
-    /// Status of the answer; `None` when there was none.
+    /// HTTP status of the response; `None` if there was no response.
     pub status: Option<u16>,
-    /// What happened, for a person.
+    /// What happened, as shown to users.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it, as shown to users.
     pub hint: Option<String>,
 }
 
-/// The ways in which a connection can be wrong.
+/// The kinds of results of a connection test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// The API accepts it.
     Accepted,
-    /// Nobody of that name, nobody listening, or somebody who is not the API.
+    /// The host does not exist, refuses connections, or is not the API.
     WrongHost,
-    /// The API does not know the credentials.
+    /// The API rejects the credentials.
     WrongCredentials,
-    /// The API knows the credentials, but they may not do this.
+    /// The API accepts the credentials, but they lack a permission.
     NoPermission,
     /// The host's certificate is not trusted.
     NotTrusted,
-    /// Something on the way refuses.
+    /// A firewall or proxy blocks the request.
     BlockedEgress,
-    /// The API is in trouble.
+    /// The API has a temporary problem.
     Trouble,
 }
 
-/// Tests a connection: sends the requests before the streams, the spec's probe and the requests after the streams,
-/// each once.
+/// Tests a connection: sends the `setup` requests, the spec's test request and the `teardown` requests, each
+/// once.
 pub async fn probe(
     spec: &Spec,
     fields: &Fields,
@@ -104,9 +108,12 @@ pub async fn probe(
     transport: &dyn Transport,
 ) -> Result<Diagnosis> {
     let access = Access::new(spec, fields, hooks)?;
-    let asker = Asker { access: &access, transport };
+    let client = TestClient { access: &access, transport };
     let test = spec.probe().ok_or_else(|| {
-        let what = format!("`{}` has no `test`, and no stream that can be asked first", spec.name);
+        let what = format!(
+            "`{}` has no `test`, and no stream that can be requested without parents",
+            spec.name
+        );
         Error::input(what).with_hint("add to the spec: test: { get: /me }")
     })?;
     let now = Utc::now();
@@ -116,46 +123,46 @@ pub async fn probe(
     for step in &before {
         let scope = Arc::new(Scope::new(variables.clone()));
         let request = session::step_request(step, &access.base_url, &scope)?;
-        let (diagnosis, body) = asker.ask(request, &rules, !step.capture.is_empty()).await?;
+        let (diagnosis, body) = client.send(request, &rules, !step.capture.is_empty()).await?;
         if !diagnosis.ok {
             return Ok(diagnosis);
         }
         let captured = session::captured(step, &body);
-        let what = "a request before the streams failed";
+        let what = "a `setup` request failed";
         variables.extend(captured.map_err(|error| error.within(what))?);
     }
     let scope = Arc::new(Scope::new(variables));
     let request = Request::get(probe_url(&test, &access, &scope)?);
     let rules = rules_of(test.responses.iter().chain(&spec.responses))?;
-    let (mut diagnosis, _) = asker.ask(request, &rules, true).await?;
+    let (mut diagnosis, _) = client.send(request, &rules, true).await?;
     let refused = diagnosis.finding == Finding::WrongCredentials;
     if refused && before.iter().any(|step| !step.capture.is_empty()) {
         diagnosis.message = format!(
-            "{}; the requests of `setup` were answered, so that the request of `test` may lack what they capture",
+            "{}; the `setup` requests succeeded, so the `test` request may lack a value that they capture",
             diagnosis.message
         );
     }
     for step in &after {
         let request = session::step_request(step, &access.base_url, &scope)?;
-        asker.ask(request, &rules, false).await?;
+        client.send(request, &rules, false).await?;
     }
     Ok(diagnosis)
 }
 
 fn rules_of<'rule>(rules: impl IntoIterator<Item = &'rule ResponseRule>) -> Result<Rules> {
     Rules::new(rules, Duration::ZERO)
-        .map_err(|error| Error::input("a response rule has no valid path").because(error))
+        .map_err(|error| Error::input("a response rule has an invalid path").because(error))
 }
 
 /// Sends the requests of a test.
-struct Asker<'test> {
+struct TestClient<'test> {
     access: &'test Access,
     transport: &'test dyn Transport,
 }
 
-impl Asker<'_> {
-    /// Sends a request once; tells what its answer means, and its body.
-    async fn ask(
+impl TestClient<'_> {
+    /// Sends a request once. Returns the diagnosis and the body of the response.
+    async fn send(
         &self,
         mut request: Request,
         rules: &Rules,
@@ -201,13 +208,13 @@ impl Asker<'_> {
 
 fn probe_url(test: &Probe, access: &Access, scope: &Arc<Scope>) -> Result<Url> {
     let invalid = |error: TemplateError| {
-        Error::input(format!("the request of `test` cannot be made: {}", error.message))
+        Error::input(format!("the `test` request cannot be built: {}", error.message))
             .with_hint("add to the spec: test: { get: /me }")
     };
     let path =
         Template::parse(&test.get).and_then(|path| path.render_path(scope)).map_err(invalid)?;
     let mut url = Url::parse(&format!("{}{path}", access.base_url))
-        .map_err(|error| Error::input("the spec's `test` makes no URL").because(error))?;
+        .map_err(|error| Error::input("the spec's `test` is not a valid URL").because(error))?;
     for (name, values) in &test.query {
         for value in &values.0 {
             let value =
@@ -222,8 +229,8 @@ fn is_json(body: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
-/// What the rules say of an answer, its retries aside.
-fn means(rules: &Rules, outcome: &RequestOutcome<'_>) -> (Option<Meaning>, Option<String>) {
+/// The meaning and the hint that the rules give for an outcome after the last retry.
+fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<String>) {
     let last = Attempt {
         number: u32::MAX,
         child: false,
@@ -244,7 +251,7 @@ fn judge(status: u16, means: Option<Meaning>, body: &[u8]) -> Finding {
         (Some(Meaning::Egress), _) | (None, 407) => Finding::BlockedEgress,
         (None, 401) => Finding::WrongCredentials,
         (None, 403) if is_json(body) => Finding::NoPermission,
-        // An API speaks JSON; a page of HTML with a refusal comes from something before it.
+        // APIs respond with JSON. An HTML page with status 403 comes from a proxy or firewall.
         (None, 403) => Finding::BlockedEgress,
         (None, 429 | 500..) => Finding::Trouble,
         (None, _) => Finding::WrongHost,
@@ -255,14 +262,16 @@ fn usual_hint(finding: Finding, url: &Url) -> Option<String> {
     let host = url.host_str().unwrap_or_default();
     match finding {
         Finding::Accepted | Finding::NotTrusted => None,
-        Finding::WrongHost => Some(format!("is `{host}` the host of your site? is it reachable?")),
+        Finding::WrongHost => {
+            Some(format!("check that `{host}` is the host of your site and that it is reachable"))
+        }
         Finding::WrongCredentials => Some("replace the credentials".to_owned()),
         Finding::NoPermission => {
-            Some("the credentials are right; grant them access, or use others".to_owned())
+            Some("grant access to these credentials, or use others".to_owned())
         }
-        Finding::BlockedEgress => {
-            Some(format!("let this machine reach `{host}`: firewall, proxy, allow-list"))
-        }
-        Finding::Trouble => Some("the API answers, but not well; try again later".to_owned()),
+        Finding::BlockedEgress => Some(format!(
+            "allow this machine to reach `{host}`: check firewall, proxy and allow-list"
+        )),
+        Finding::Trouble => Some("the API responds with errors; try again later".to_owned()),
     }
 }

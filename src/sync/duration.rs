@@ -1,4 +1,4 @@
-//! How fast a run goes: by the rate of its requests, and by what an hour allows of the quota.
+//! The estimated duration of a run, limited by the request rate and the hourly points quota.
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::Serialize;
@@ -7,36 +7,37 @@ use crate::planner::estimate::StreamEstimate;
 use crate::quota::account::Balance;
 use crate::quota::terms::Terms;
 
-/// Seconds that an answer is taken to need, where only the requests under way are limited.
-const ANSWER: f64 = 0.2;
+/// Assumed response time in seconds, if only the concurrency limits the requests.
+const RESPONSE_SECONDS: f64 = 0.2;
 
-/// What is known of the quota in the present hour.
+/// The points quota in the current hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Hour {
-    /// Points in an hour.
+    /// Points per hour.
     pub limit: u64,
-    /// Who says so.
+    /// The origin of the limit.
     pub limit_from: LimitFrom,
-    /// Points that all runs of the connection have spent or hold, and others by the API's word.
+    /// Points that all runs of the connection have spent or reserved, and, as reported by the API, other
+    /// clients.
     pub spent: u64,
     /// Points that a run of this replication may still spend.
     pub left: u64,
-    /// The API takes no requests before this time.
+    /// The API requested no requests before this time.
     pub hold: Option<DateTime<Utc>>,
 }
 
-/// Who says how many points an hour has.
+/// The origin of the hourly limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitFrom {
-    /// The API, in the headers of an answer.
+    /// Headers of a response.
     Api,
     /// The spec.
     Spec,
 }
 
 impl Hour {
-    /// What an account says to a run under these terms.
+    /// The current hour for a run under these terms.
     pub fn new(balance: &Balance, terms: &Terms) -> Self {
         let limit = balance.limit.unwrap_or(terms.per_window);
         let next = balance.not_before.is_some_and(|hold| hold >= balance.end);
@@ -55,54 +56,69 @@ impl Hour {
     }
 }
 
-/// How fast a run goes, if nobody else uses the connection and the API is not slower than usual.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Pace {
-    /// Requests a second that may be sent.
+/// The limits on the speed of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rate limit in requests per second, if any.
     pub requests_per_second: Option<f64>,
-    /// Requests that may be under way at once.
+    /// Maximum number of requests in flight.
     pub concurrency: u32,
-    /// Points that may be spent in an hour; `None` where no quota holds.
+    /// The points budget; `None` without a quota.
+    pub points: Option<HourlyPoints>,
+}
+
+/// The points that a run may spend.
+#[derive(Clone, Copy, Debug)]
+pub struct HourlyPoints {
+    /// Points per hour.
+    pub allowed: u64,
+    /// Points left in the current hour.
+    pub left: u64,
+}
+
+/// The estimated duration of a run, if no other client uses the connection and the API has its usual
+/// speed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DurationEstimate {
+    /// Rate limit in requests per second, if any.
+    pub requests_per_second: Option<f64>,
+    /// Maximum number of requests in flight.
+    pub concurrency: u32,
+    /// Points that may be spent per hour; `None` without a quota.
     pub points_per_hour: Option<u64>,
-    /// Seconds that the requests take, the quota aside.
+    /// Seconds that the requests take, apart from waits for points.
     pub seconds: f64,
-    /// Seconds within which answers must come for that.
+    /// Maximum response time in seconds for this duration.
     pub answer_seconds: f64,
-    /// Hours over which the points are spread, the present one among them.
+    /// Number of clock hours in which points are spent, including the current one.
     pub hours: u64,
-    /// When the run would be over, the quota included.
+    /// Estimated end of the run, waits for points included.
     pub until: DateTime<Utc>,
 }
 
-impl Pace {
-    /// The pace of so many requests and points, from `now` on, at a rate and with so many under way; of
-    /// the points, so many may be spent in an hour, and so many in the present one.
-    pub fn new(
-        (requests, points): (u64, u64),
-        (requests_per_second, concurrency): (Option<f64>, u32),
-        quota: Option<(u64, u64)>,
-        now: DateTime<Utc>,
-    ) -> Self {
+impl DurationEstimate {
+    /// Estimates how long a run that starts at `now` takes for this many requests and points.
+    pub fn new(requests: u64, points: u64, limits: Limits, now: DateTime<Utc>) -> Self {
+        let Limits { requests_per_second, concurrency, points: quota } = limits;
         let requests_per_second = requests_per_second.filter(|rate| *rate > 0.0);
         let places = f64::from(concurrency.max(1));
-        let interval = requests_per_second.map_or(0.0, f64::recip).max(ANSWER / places);
-        let least = if requests == 0 { 0.0 } else { ANSWER };
+        let interval = requests_per_second.map_or(0.0, f64::recip).max(RESPONSE_SECONDS / places);
+        let least = if requests == 0 { 0.0 } else { RESPONSE_SECONDS };
         let seconds = (interval * float(requests)).max(least);
-        let allowed = quota.filter(|(hourly, _)| *hourly > 0);
-        let hours = allowed.map_or(0, |(hourly, left)| match points.saturating_sub(left) {
+        let allowed = quota.filter(|quota| quota.allowed > 0);
+        let hours = allowed.map_or(0, |quota| match points.saturating_sub(quota.left) {
             _ if points == 0 => 0,
-            later => 1 + later.div_ceil(hourly),
+            later => 1 + later.div_ceil(quota.allowed),
         });
-        let whole = allowed.map_or(seconds, |(hourly, left)| {
+        let whole = allowed.map_or(seconds, |quota| {
             let rate = if seconds > 0.0 { float(points) / seconds } else { 0.0 };
-            let allowed = (float(hourly), float(left));
-            waited((float(points), rate), allowed, seconds_left(now))
+            spending_seconds(float(points), rate, quota, seconds_left(now))
         });
         let until = now.checked_add_signed(span(whole.max(seconds)));
         Self {
             requests_per_second,
             concurrency,
-            points_per_hour: quota.map(|(hourly, _)| hourly),
+            points_per_hour: quota.map(|quota| quota.allowed),
             seconds,
             answer_seconds: interval * places,
             hours,
@@ -110,8 +126,8 @@ impl Pace {
         }
     }
 
-    /// A stream's share of what an hour allows.
-    pub fn share(&self, expected: &StreamEstimate) -> Option<f64> {
+    /// A stream's share of an hour's points, or of an hour's requests without a quota.
+    pub fn share(&self, expected: &Expected) -> Option<f64> {
         match (self.points_per_hour, self.requests_per_second) {
             (Some(points), _) => Some(float(expected.points) / float(points.max(1))),
             (None, Some(rate)) => Some(float(expected.requests) / (rate * 3600.0)),
@@ -120,14 +136,13 @@ impl Pace {
     }
 }
 
-/// Seconds in which points are spent of which an hour allows so many, and the present one so many more,
-/// when it has so many seconds left.
-fn waited((points, rate): (f64, f64), (allowed, first): (f64, f64), left: f64) -> f64 {
-    let first = first.min(rate * left);
+/// Seconds to spend `points` at `rate` points per second, if the current hour has `left` seconds left.
+fn spending_seconds(points: f64, rate: f64, quota: HourlyPoints, left: f64) -> f64 {
+    let first = float(quota.left).min(rate * left);
     if points <= first || rate <= 0.0 {
         return if rate > 0.0 { points / rate } else { 0.0 };
     }
-    let hourly = allowed.min(rate * 3600.0);
+    let hourly = float(quota.allowed).min(rate * 3600.0);
     let whole = ((points - first) / hourly).ceil() - 1.0;
     left + whole * 3600.0 + (points - first - whole * hourly) / rate
 }
@@ -143,7 +158,7 @@ fn span(seconds: f64) -> TimeDelta {
     TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a forecast is read by its first digits")]
+#[expect(clippy::cast_precision_loss, reason = "only the first digits of an estimate matter")]
 fn float(number: u64) -> f64 {
     number as f64
 }
@@ -153,17 +168,27 @@ mod tests {
     use super::*;
     use crate::quota::terms::BudgetLimit;
 
-    fn pace(requests: u64, points: u64, rate: Option<f64>, allowed: Option<u64>) -> Pace {
+    fn pace(
+        requests: u64,
+        points: u64,
+        rate: Option<f64>,
+        allowed: Option<u64>,
+    ) -> DurationEstimate {
         let now = "2026-10-01T09:40:00Z".parse().unwrap();
-        Pace::new((requests, points), (rate, 5), allowed.map(|allowed| (allowed, allowed)), now)
+        let points_limit = allowed.map(|allowed| HourlyPoints { allowed, left: allowed });
+        DurationEstimate::new(requests, points, limits(rate, points_limit), now)
     }
 
-    fn until(pace: &Pace) -> String {
+    fn limits(requests_per_second: Option<f64>, points: Option<HourlyPoints>) -> Limits {
+        Limits { requests_per_second, concurrency: 5, points }
+    }
+
+    fn until(pace: &DurationEstimate) -> String {
         pace.until.format("%H:%M:%S").to_string()
     }
 
     #[test]
-    fn requests_go_at_the_rate_or_as_fast_as_answers_come() {
+    fn the_rate_or_the_concurrency_limits_the_requests() {
         let paced = pace(600, 0, Some(10.0), None);
         assert_eq!((paced.seconds, paced.answer_seconds), (60.0, 0.5));
         assert_eq!((until(&paced).as_str(), paced.hours), ("09:41:00", 0));
@@ -174,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_hour_does_not_allow_waits_for_the_next_one() {
+    fn points_beyond_the_quota_wait_for_the_next_hour() {
         // 20 points a second: 24,000 in the 20 minutes that are left, 72,000 in a whole hour.
         let table = [
             (65_000, 1_000, "09:40:50", 1),
@@ -193,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spent_of_the_present_hour_waits_for_the_next_one() {
+    fn points_spent_in_this_hour_delay_the_run() {
         let now = "2026-10-01T09:40:00Z".parse().unwrap();
         // 20 points a second, 10,000 an hour.
         let table = [
@@ -204,15 +229,16 @@ mod tests {
             (0, 0, "09:40:00", 0),
         ];
         for (points, left, end, hours) in table {
-            let pace = Pace::new((points / 2, points), (Some(10.0), 5), Some((10_000, left)), now);
+            let limits = limits(Some(10.0), Some(HourlyPoints { allowed: 10_000, left }));
+            let pace = DurationEstimate::new(points / 2, points, limits, now);
             let told = (until(&pace), pace.hours);
             assert_eq!(told, (end.to_owned(), hours), "{points} of {left}");
         }
     }
 
     #[test]
-    fn an_hour_knows_what_is_left_for_a_run() {
-        let terms = Terms { budget: BudgetLimit::Share(0.5), ..Terms::hourly(1_000) };
+    fn an_hour_computes_the_points_left_for_a_run() {
+        let terms = Terms { budget: Budget::Share(0.5), ..Terms::hourly(1_000) };
         let now: DateTime<Utc> = "2026-10-01T09:40:00Z".parse().unwrap();
         let end = "2026-10-01T10:00:00Z".parse().unwrap();
         let balance =
@@ -223,14 +249,14 @@ mod tests {
         let told = Balance { limit: Some(5_000), ..balance };
         let hour = Hour::new(&told, &terms);
         assert_eq!((hour.limit, hour.limit_from, hour.left), (5_000, LimitFrom::Api, 2_200));
-        // Who is to be left alone until the next hour has all of it then.
-        let held = Balance { not_before: Some(end + TimeDelta::minutes(5)), ..told };
+        // A wait into the next hour leaves the whole budget of that hour.
+        let held = Balance { hold: Some(end + TimeDelta::minutes(5)), ..told };
         let hour = Hour::new(&held, &terms);
         assert_eq!((hour.left, hour.begins(now)), (2_500, end + TimeDelta::minutes(5)));
     }
 
     #[test]
-    fn nothing_and_very_much_are_paced_as_well() {
+    fn zero_and_very_large_amounts_have_an_estimate() {
         assert_eq!(until(&pace(0, 0, Some(10.0), Some(100))), "09:40:00");
         let pace = pace(u64::MAX, u64::MAX, Some(0.001), Some(1));
         assert!(pace.until >= "2026-10-01T09:40:00Z".parse::<DateTime<Utc>>().unwrap());

@@ -12,11 +12,11 @@ use crate::progress::saved::{RefusedSlice, SavedState};
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table, Target};
 
-/// Name of the table, and of the stream it counts as.
+/// Name of the table, and of its pseudo-stream in the state.
 pub const ERRORS: &str = "_weir_errors";
 
-/// The table: one row for each slice that was refused and has not been read since.
-fn table((replication, object): (&str, &str), run: &Run) -> Table {
+/// The table: one row for each refused slice that has not been read since.
+fn table(replication: &str, object: &str, run: &Run) -> Table {
     let column = |name: &str, kind, doc: &str| Column {
         name: name.to_owned(),
         kind,
@@ -25,11 +25,11 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
     let columns = vec![
         column("replication", ColumnType::Text, "name of the replication"),
         column("stream", ColumnType::Text, "stream of the slice"),
-        column("slice", ColumnType::Text, "what it was about, as `page_id=123`"),
-        column("url", ColumnType::Text, "what was asked, without secrets"),
-        column("status", ColumnType::Int, "HTTP status; null when there was no answer"),
-        column("message", ColumnType::Text, "what the API said"),
-        column("run_id", ColumnType::Text, "run that was refused it"),
+        column("slice", ColumnType::Text, "variables of the slice: `page_id=123`"),
+        column("url", ColumnType::Text, "requested URL, without secrets"),
+        column("status", ColumnType::Int, "HTTP status; null if there was no response"),
+        column("message", ColumnType::Text, "error message of the API"),
+        column("run_id", ColumnType::Text, "run in which the API refused the slice"),
         column("run_at", ColumnType::Timestamp, "start of that run"),
     ];
     let key = ["replication", "stream", "slice", "url"].map(str::to_owned).to_vec();
@@ -50,11 +50,12 @@ fn table((replication, object): (&str, &str), run: &Run) -> Table {
     }
 }
 
-/// Records the refused slices of all streams, in place of the earlier ones. Returns where, when there
-/// are any.
+/// Replaces the recorded refused slices with those of all streams. Returns the object, or `None` if there are
+/// no refused slices.
 pub(crate) async fn write(
     target: &dyn Target,
-    place: (&str, &str),
+    replication: &str,
+    object: &str,
     run: &Run,
     saved: &SavedState,
 ) -> Result<Option<String>> {
@@ -67,9 +68,10 @@ pub(crate) async fn write(
     if failed.is_empty() && !saved.has_errors() {
         return Ok(None);
     }
-    let table = table(place, run);
+    let table = table(replication, object, run);
     let writer = target.open(&table, None).await?;
-    let mut writer = writer.ok_or_else(|| Error::target("the table of errors cannot be opened"))?;
+    let mut writer =
+        writer.ok_or_else(|| Error::target("the table of refused slices could not be opened"))?;
     writer.write(batch(&table, run, &failed)?).await?;
     let info = CommitInfo {
         deletable: Deletable::ReadParents,
@@ -80,9 +82,9 @@ pub(crate) async fn write(
     Ok((!failed.is_empty()).then_some(committed.object))
 }
 
-/// The rows, and a marker by which earlier ones of the replication go.
-fn batch(table: &Table, run: &Run, failed: &[(&str, &RefusedSlice)]) -> Result<RecordBatch> {
-    let text = |of: &dyn Fn(&str, &RefusedSlice) -> Option<String>| -> ArrayRef {
+/// The rows, and a marker that removes earlier rows of the replication.
+fn batch(table: &Table, run: &Run, failed: &[(&str, &FailedSlice)]) -> Result<RecordBatch> {
+    let text = |of: &dyn Fn(&str, &FailedSlice) -> Option<String>| -> ArrayRef {
         let values = failed.iter().map(|(stream, failed)| of(stream, failed));
         Arc::new(values.chain([None]).collect::<StringArray>())
     };
@@ -103,6 +105,7 @@ fn batch(table: &Table, run: &Run, failed: &[(&str, &RefusedSlice)]) -> Result<R
         Arc::new(Int64Array::from_value(0, failed.len() + 1)),
         Arc::new(mark.collect::<BooleanArray>()),
     ];
-    RecordBatch::try_new(table.schema.staged(), columns)
-        .map_err(|error| Error::new(Kind::Shape, "errors make no rows").because(error))
+    RecordBatch::try_new(table.schema.staged(), columns).map_err(|error| {
+        Error::new(Kind::Shape, "the refused slices could not be converted to rows").because(error)
+    })
 }

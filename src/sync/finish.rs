@@ -1,4 +1,4 @@
-//! The end of a run: what is remembered then, and what is told when that cannot be known.
+//! The end of a run: cleanup, and the state after the run.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::state::Store;
 use crate::sync::report::{RunReport, RunStatus};
 use crate::write::Leftovers;
 
-/// Removes what earlier runs have staged and nobody goes on with.
+/// Removes staged rows of earlier runs that no run will resume.
 pub(crate) async fn tidy(services: &Services, plan: &Plan) {
-    // Who keeps the state elsewhere does not hold the lock under which others of that name stage here.
+    // With a separate store, the lock does not exclude other replications of that name in this target.
     let name = if services.state.is_none() { plan.name.as_str() } else { "" };
     let leftovers = Leftovers::of(name, Some(&plan.run.id), plan.run.started_at);
     if let Err(error) = services.target.tidy(&leftovers).await {
@@ -24,9 +24,9 @@ pub(crate) async fn tidy(services: &Services, plan: &Plan) {
     }
 }
 
-/// What is remembered after a run. One that could not begin is forgotten.
-pub(crate) async fn looked_back(
-    ran: Result<RunResult>,
+/// Loads the state after a run. Deletes the run from the state if it failed before it started.
+pub(crate) async fn state_after(
+    ran: Result<Ran>,
     store: &dyn Store,
     streams: &[Arc<StreamPlan>],
 ) -> Result<(RunResult, Result<SavedState>)> {
@@ -41,9 +41,9 @@ pub(crate) async fn looked_back(
     }
 }
 
-/// The report of a run at whose end its state could not be reached. The run is remembered as it was saved
-/// last, so that the next one goes on with it.
-pub(crate) fn cut_off(report: RunReport, error: &Error) -> RunReport {
+/// The report of a run whose state could not be read or saved at the end. The next run resumes from the
+/// last saved progress.
+pub(crate) fn without_state(report: RunReport, error: &Error) -> RunReport {
     let status = match report.status {
         RunStatus::Done | RunStatus::DoneWithErrors => RunStatus::Failed,
         status => status,
@@ -56,9 +56,9 @@ pub(crate) fn cut_off(report: RunReport, error: &Error) -> RunReport {
     RunReport { status, resumable: true, notices, ..report }
 }
 
-/// Whether anything was done that is worth going on with.
-pub(crate) fn has_begun(saved: &SavedState, streams: &[Arc<StreamPlan>]) -> bool {
-    let id = saved.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+/// Whether a run has progress that is worth resuming.
+pub(crate) fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
+    let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     streams.iter().any(|stream| {
         let state = saved.stream(&stream.name);
         let open = state.open.as_ref().filter(|open| open.run_id == id);

@@ -1,4 +1,4 @@
-//! The lock of a replication, and the wait for it.
+//! The lock of a replication.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,11 +9,11 @@ use crate::run::services::Services;
 use crate::state::{Holder, Lock, Store};
 use crate::sync::announce::doing;
 
-/// Time after which a lock that another run holds is tried again.
-const LOOKS_AGAIN: Duration = Duration::from_secs(1);
+/// Time between attempts to take a lock that another run holds.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Takes the lock of the replication; waits so long for one that another run holds.
-pub(crate) async fn taken(
+/// Takes the lock of the replication. Waits up to `wait` if another run holds it.
+pub(crate) async fn acquire(
     store: &dyn Store,
     run_id: &str,
     services: &Services,
@@ -32,7 +32,7 @@ pub(crate) async fn taken(
                 doing(services, &what);
                 tokio::select! {
                     () = services.cancel.cancelled() => return Err(error),
-                    () = tokio::time::sleep(left.min(LOOKS_AGAIN)) => {}
+                    () = tokio::time::sleep(left.min(RETRY_INTERVAL)) => {}
                 }
             }
             Err(error) => return Err(error),

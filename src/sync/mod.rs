@@ -1,10 +1,9 @@
 //! One replication from start to report.
 //!
-//! A run that has begun is remembered until all its streams have ended. The next one goes on with it:
-//! it keeps its id, so that rows that are staged are found again.
+//! An unfinished run is saved until all its streams have ended. The next run resumes it under the same ID,
+//! so that it finds the staged rows.
 
 pub(crate) mod announce;
-pub mod beginning;
 pub mod connection_test;
 pub mod duration;
 pub mod errors;
@@ -15,6 +14,7 @@ pub mod plan_report;
 pub mod report;
 pub(crate) mod reroute;
 pub(crate) mod resume;
+pub mod run_options;
 pub(crate) mod sample;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -26,67 +26,68 @@ use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::read_plan::ReadPlan;
 use crate::planner::{estimate, restart};
-use crate::progress::saved::{SavedState, StreamState};
-use crate::progress::session::StateSession;
-use crate::quota::ledger::MemoryLedger;
-use crate::report::{Event, NoticeKind, Planned, StreamReport};
+use crate::progress::saved::{OpenRun, Reach, Recall, StreamState, Way};
+use crate::progress::session::Durable;
+use crate::quota::ledger::Memory;
+use crate::report::{Event, NoticeKind, Planned, Reporter, StreamReport};
 use crate::run;
 use crate::run::services::Services;
 use crate::run::{RunResult, RunStart, row_counts};
 use crate::state::{Change, Entries, Holder, Store};
-use crate::sync::announce::{doing, stoppable, tell_start};
-use crate::sync::beginning::Beginning;
+use crate::sync::announce::{doing, report_start, stoppable};
 use crate::sync::errors::ERRORS;
-use crate::sync::finish::{cut_off, has_begun, looked_back, tidy};
+use crate::sync::finish::{has_begun, state_after, tidy, without_state};
 use crate::sync::report::{Findings, RunReport, RunStatus, run_report};
-use crate::sync::resume::{GoOn, GoingOn};
+use crate::sync::resume::{Resume, ResumedRun};
+use crate::sync::run_options::RunOptions;
 use crate::write::{Leftovers, Table, Target, Watch};
 
 pub use connection_test::probe;
-pub use plan_report::forecast;
+pub use plan_report::estimate_run;
 
-/// Runs a replication: extracts, types, loads, commits. `prepare` makes its plan for a run; it is
-/// called again when an earlier run is continued.
+/// Runs a replication: extracts the streams, loads them, and commits. `prepare` makes the plan for a run. It
+/// is called again to resume an earlier run.
 ///
 /// # Errors
-/// The run could not start: another one is going on, or the target, the state or a setup request
-/// failed. What fails later is reported.
+/// The run could not start: another run holds the lock, or the target, the state or a setup request
+/// failed. Later failures are part of the report.
 pub async fn run(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     services: Services,
-    beginning: Beginning,
+    options: RunOptions,
 ) -> Result<RunReport> {
     let started = Instant::now();
-    let plan = prepare(beginning.run())?;
-    let ledger = services.ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
+    let plan = prepare(options.run())?;
+    let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
     let services = Services { ledger: Some(ledger), ..services };
     let watch = Watch { reporter: Arc::clone(&services.reporter), cancel: services.cancel.clone() };
     services.target.set_watch(watch);
     doing(&services, "checking the target");
     stoppable(&services, services.target.check()).await?;
     if sample::is_wanted(&plan) {
-        return sample::run(plan, services, beginning).await;
+        return sample::run(plan, services, options).await;
     }
     let in_target = services.state.is_none();
     let store = match &services.state {
         Some(store) => Arc::clone(store),
         None => services.target.store(&plan.name)?,
     };
-    if !beginning.adopt && !plan.definitions.is_empty() {
-        let (saved, _) = SavedState::read_leniently(stoppable(&services, store.load()).await?);
-        let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
-        owner::check(&plan, &standings.await?, &saved)?;
+    if !options.adopt && !plan.definitions.is_empty() {
+        let (recall, _) = Recall::read_leniently(stoppable(&services, store.load()).await?);
+        let existing_tables =
+            stoppable(&services, owner::existing_tables(&plan, services.target.as_ref()));
+        owner::check(&plan, &existing_tables.await?, &recall)?;
     }
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
-        let ran = RunResult { streams: defined, ..RunResult::default() };
-        return Ok(run_report(&plan.run, false, started, ran, (false, &[])));
+        let ran = Ran { streams: defined, ..Ran::default() };
+        return Ok(run_report(&plan.run, started, ran, false, &[]));
     }
     doing(&services, "taking the lock of the replication");
-    let lock = lock::taken(store.as_ref(), &plan.run.id, &services, beginning.wait);
+    let lock = lock::acquire(store.as_ref(), &plan.run.id, &services, options.wait);
     let lock = stoppable(&services, lock).await?;
-    let durable = StateSession { store, lock: Arc::clone(&lock), in_target };
-    let ran = run_by_routes(prepare, plan, durable, services, beginning).await;
+    let durable = Durable { store, lock: Arc::clone(&lock), at_home };
+    let ran = run_by_routes(prepare, plan, durable, services, options).await;
     lock.release().await;
     let mut report = ran?;
     report.streams.splice(0..0, defined);
@@ -94,28 +95,28 @@ pub async fn run(
     Ok(report)
 }
 
-/// Runs; streams of which the API refuses the route, or the listing of changes, are read anew by their own
-/// requests.
+/// Runs the streams. If the API refuses the route of a stream, or an incremental read, the stream is read
+/// again from the start by its default route.
 async fn run_by_routes(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
     durable: StateSession,
     services: Services,
-    beginning: Beginning,
+    options: RunOptions,
 ) -> Result<RunReport> {
     let reporter = Arc::clone(&services.reporter);
     let cancel = services.cancel.clone();
-    let locked = run_locked(prepare, plan, durable.clone(), services.clone(), beginning);
+    let locked = run_locked(prepare, plan, durable.clone(), services.clone(), options);
     let (first, again) = locked.await?;
     let names = reroute::refused(&first.streams);
     for stream in first.streams.iter().filter(|one| names.contains(&one.stream)) {
-        let message = reroute::told(stream);
+        let message = reroute::warning(stream);
         reporter.report(&Event::Warning { stream: Some(stream.stream.clone()), message });
     }
     if !again || cancel.is_cancelled() {
         return Ok(first);
     }
-    let beginning = Beginning { fresh: false, ..beginning };
+    let options = RunOptions { fresh: false, ..options };
     let spent = first.points.as_ref().map_or(0, |points| points.spent);
     let rest = |run: Run| {
         let mut plan = prepare(run)?;
@@ -124,90 +125,91 @@ async fn run_by_routes(
         }
         Ok(plan)
     };
-    let plan = rest(beginning.run())?;
-    let (second, _) = run_locked(&rest, plan, durable, services, beginning).await?;
+    let plan = rest(options.run())?;
+    let (second, _) = run_locked(&rest, plan, durable, services, options).await?;
     Ok(reroute::merged(&first, second))
 }
 
-/// Runs, while nobody else runs the replication. Tells whether the run can go on at once, by other routes.
+/// Runs the streams while the run holds the lock. Returns whether the run can resume at once, with other
+/// routes.
 async fn run_locked(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     plan: Plan,
     durable: StateSession,
     services: Services,
-    beginning: Beginning,
+    options: RunOptions,
 ) -> Result<(RunReport, bool)> {
     let started = Instant::now();
     let store = Arc::clone(&durable.store);
     let entries = stoppable(&services, store.load()).await?;
-    doing(&services, "looking at the tables of the target");
-    let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref())).await?;
-    if !beginning.adopt {
-        owner::check(&plan, &standings, &SavedState::read_leniently(entries.clone()).0)?;
+    doing(&services, "checking the tables of the target");
+    let existing_tables =
+        stoppable(&services, owner::existing_tables(&plan, services.target.as_ref())).await?;
+    if !options.adopt {
+        owner::check(&plan, &existing_tables, &Recall::read_leniently(entries.clone()).0)?;
     }
-    let saved = if beginning.fresh {
+    let recall = if options.fresh {
         forget(store.as_ref(), &plan, entries).await?
     } else {
         SavedState::read(entries)?
     };
     let (mut findings, reporter) = (Findings::default(), Arc::clone(&services.reporter));
-    if let Some(damage) = store.damage() {
-        let detail = format!(
-            "{damage}: the run goes on from what was saved before, and reads the rest again"
-        );
-        findings.tell(reporter.as_ref(), None, NoticeKind::StateDamaged, detail);
+    report_damage(store.as_ref(), &mut findings, reporter.as_ref());
+    let target = services.target.as_ref();
+    let missing = resume::missing_data(&plan, &recall, target, &existing_tables).await;
+    findings.report_all(reporter.as_ref(), NoticeKind::TargetChanged, &missing);
+    if recall.run.is_none() {
+        let changed = resume::changed_settings(&plan, &recall);
+        findings.report_all(reporter.as_ref(), NoticeKind::ReadWhole, &changed);
     }
-    let target = (services.target.as_ref(), &standings);
-    let lacking = resume::lacking(&plan, &saved, target).await;
-    findings.tell_all(reporter.as_ref(), NoticeKind::TargetChanged, &lacking);
-    if saved.run.is_none() {
-        let otherwise = resume::otherwise(&plan, &saved);
-        findings.tell_all(reporter.as_ref(), NoticeKind::ReadWhole, &otherwise);
-    }
-    let past = Past { store: store.as_ref(), saved: &saved, lacking: &lacking };
-    let begun = begin(prepare, plan, past, &services, beginning).await?;
-    let Begun { plan, read_plans, continued, saved, planned, spent, anew } = begun;
-    findings.tell_all(reporter.as_ref(), NoticeKind::ReadAgain, &anew);
+    let past = Past { store: store.as_ref(), recall: &recall, missing: &missing };
+    let started_run = begin(prepare, plan, past, &services, options).await?;
+    let StartedRun { plan, ways, continued, recall, planned, spent, restarts } = started_run;
+    findings.report_all(reporter.as_ref(), NoticeKind::ReadAgain, &restarts);
     let run = plan.run.clone();
-    tell_start(&services, &plan, (continued, planned));
+    report_start(&services, &plan, continued, planned);
     tidy(&services, &plan).await;
     let (streams, name) = (plan.streams.clone(), plan.name.clone());
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let cancel = services.cancel.clone();
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
-    let start = RunStart { saved: &saved, read_plans: &read_plans, now: beginning.now, spent };
+    let start = Start { recall: &recall, ways: &ways, now: options.now, spent };
     let ran = run::run(plan, services, start, Some(durable.clone())).await;
-    let (ran, after) = looked_back(ran, store.as_ref(), &streams).await?;
+    let (ran, after) = state_after(ran, store.as_ref(), &streams).await?;
     let after = match after {
         Ok(after) => after,
         Err(error) => {
-            let report = run_report(&run, continued, started, ran, (cancel.is_cancelled(), &[]));
-            return Ok((cut_off(RunReport { planned, ..report }, &error), false));
+            let report = run_report(&run, started, ran, cancel.is_cancelled(), &[]);
+            let report = RunReport { continued, planned, ..report };
+            return Ok((without_state(report, &error), false));
         }
     };
-    let errors = errors::write(target.as_ref(), (&name, &default_object), &run, &after).await;
+    let errors = errors::write(target.as_ref(), &name, &default_object, &run, &after).await;
     let errors_object = errors.unwrap_or_else(|error| {
-        let what = format!("the refused slices are not in `{default_object}`: {}", error.chain());
+        let what = format!(
+            "the refused slices could not be written to `{default_object}`: {}",
+            error.chain()
+        );
         reporter.report(&Event::Warning { stream: None, message: what });
         None
     });
-    let resumable = ran.open && has_begun(&after, &streams) && !beginning.retry;
-    let refused = !reroute::refused(&ran.streams).is_empty() && !beginning.retry;
-    let (anew, changes) = match (refused, resumable) {
-        (true, _) => restart::anew(&after, (&streams, &queues), &BTreeMap::new(), beginning.now),
+    let resumable = ran.open && has_begun(&after, &streams) && !options.retry;
+    let refused = !reroute::refused(&ran.streams).is_empty() && !options.retry;
+    let (restarts, changes) = match (refused, resumable) {
+        (true, _) => restart::anew(&after, (&streams, &queues), &BTreeMap::new(), options.now),
         (false, true) => Default::default(),
         (false, false) => (Vec::new(), after.without_run()),
     };
     let saved = if changes.is_empty() { Ok(()) } else { store.save(&changes).await };
-    let mut report = run_report(&run, continued, started, ran, (cancel.is_cancelled(), &anew));
+    let report = run_report(&run, started, ran, cancel.is_cancelled(), &restarts);
+    let mut report = RunReport { continued, planned, ..report };
     if let Err(error) = saved {
-        return Ok((cut_off(RunReport { planned, ..report }, &error), false));
+        return Ok((without_state(report, &error), false));
     }
-    // Whatever else is left may need time.
+    // Otherwise the rest may have to wait, for example for points.
     let again = refused && !resumable;
     report.errors_object = errors_object;
-    report.planned = planned;
     report.resumable = resumable || refused;
     findings.add_to(&mut report);
     if report.status == RunStatus::Done && report.streams.iter().any(|stream| !stream.complete) {
@@ -216,74 +218,103 @@ async fn run_locked(
     Ok((report, again))
 }
 
-/// A run that may go.
-struct Begun {
+/// Reports saved state that was damaged and is ignored.
+fn report_damage(store: &dyn Store, findings: &mut Findings, reporter: &dyn Reporter) {
+    if let Some(damage) = store.damage() {
+        let detail = format!(
+            "{damage}: the run resumes from the progress saved before that, and reads the rest again"
+        );
+        findings.report(reporter, None, NoticeKind::StateDamaged, detail);
+    }
+}
+
+/// A run whose streams can start.
+struct StartedRun {
     plan: Plan,
     read_plans: BTreeMap<String, ReadPlan>,
     continued: bool,
     saved: SavedState,
     planned: Option<Planned>,
-    /// Points that it has spent already.
+    /// Points that it has already spent.
     spent: u64,
-    /// Streams that begin anew in a run that goes on, and why.
-    anew: BTreeMap<String, String>,
+    /// Streams of a resumed run that are read again from the start, each with the reason.
+    restarts: BTreeMap<String, String>,
 }
 
-/// What was before a run, and where it is kept.
+/// The saved state at the start of a run.
 #[derive(Clone, Copy)]
 struct Past<'run> {
     store: &'run dyn Store,
-    saved: &'run SavedState,
-    /// Streams whose tables have lost what was written to them, and what.
-    lacking: &'run BTreeMap<String, String>,
+    recall: &'run Recall,
+    /// Streams whose tables have lost written data, each with a description of the loss.
+    missing: &'run BTreeMap<String, String>,
 }
 
-/// Goes on with the run that has not ended, or begins a new one.
+/// Resumes the unfinished run, or starts a new one.
 async fn begin(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     mut plan: Plan,
-    Past { store, saved, lacking }: Past<'_>,
+    Past { store, recall, missing }: Past<'_>,
     services: &Services,
-    beginning: Beginning,
-) -> Result<Begun> {
-    let distrusted = |mut saved: SavedState| {
-        for name in lacking.keys() {
-            saved.invalidate(name);
+    options: RunOptions,
+) -> Result<StartedRun> {
+    let invalidated = |mut recall: Recall| {
+        for name in missing.keys() {
+            recall.distrust(name);
         }
         saved
     };
-    let mut saved = distrusted(saved.clone());
-    if beginning.retry {
-        if let Some(open) = saved.run.as_ref().filter(|open| !open.retry) {
+    let mut recall = invalidated(recall.clone());
+    if options.retry {
+        if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
             return Err(
-                resume::open_error(open).with_hint("run `weir sync run` first: it continues")
+                resume::open_error(open).with_hint("run `weir sync run` first to resume it")
             );
         }
-        // One that died is begun anew: what it asks for is recorded.
-        store.save(&saved.without_run()).await?;
-        // What their slices are about is recorded, so that no parent needs to feed them.
+        // A killed retry starts again from the recorded slices.
+        store.save(&recall.without_run()).await?;
+        // The recorded slices contain the values of the parents, so no parent has to be read.
         plan.streams.retain(|stream| {
             let state = saved.stream(&stream.name);
             stream.output.is_some() && state.refused_slices.iter().any(|failed| !failed.recurs)
         });
-        let read_plans = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Retry));
-        let read_plans = read_plans.collect();
-        let planned =
-            plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, beginning.now));
-        resume::remember(store, (&plan, &read_plans), (true, planned), &[]).await?;
-        saved = distrusted(SavedState::read(store.load().await?)?);
-        let anew = BTreeMap::new();
-        return Ok(Begun { plan, read_plans, continued: false, saved, planned, spent: 0, anew });
+        let ways = plan
+            .streams
+            .iter()
+            .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
+        let ways = ways.collect();
+        let planned = plan_report::planned(&estimate::forecast(&plan, &recall, &ways, options.now));
+        let open = OpenRun { retry: true, planned, ..resume::new_run(&plan, &ways) };
+        store.save(&[open.change()]).await?;
+        recall = invalidated(Recall::read(store.load().await?)?);
+        let restarts = BTreeMap::new();
+        return Ok(StartedRun {
+            plan,
+            ways,
+            continued: false,
+            recall,
+            planned,
+            spent: 0,
+            restarts,
+        });
     }
     let target = services.target.as_ref();
-    match resume::go_on(prepare, (&saved, lacking), target, beginning.now).await? {
-        Some(GoOn::With(going)) => {
-            let GoingOn { plan, read_plans, saved, changes, anew } = *going;
+    match resume::resume(prepare, &recall, missing, target, options.now).await? {
+        Some(Resume::Yes(resumed)) => {
+            let ResumedRun { plan, ways, recall, changes, restarts } = *resumed;
             store.save(&changes).await?;
-            let planned = saved.run.as_ref().and_then(|open| open.planned);
-            return Ok(Begun { plan, read_plans, continued: true, saved, planned, spent: 0, anew });
+            let planned = recall.run.as_ref().and_then(|open| open.planned);
+            return Ok(StartedRun {
+                plan,
+                ways,
+                continued: true,
+                recall,
+                planned,
+                spent: 0,
+                restarts,
+            });
         }
-        Some(GoOn::Not(message)) => {
+        Some(Resume::No(message)) => {
             services.reporter.report(&Event::Warning { stream: None, message });
         }
         None => {}
@@ -291,35 +322,37 @@ async fn begin(
     let ended = saved.without_run();
     if saved.run.is_some() {
         store.save(&ended).await?;
-        saved = distrusted(SavedState::read(store.load().await?)?);
+        recall = invalidated(Recall::read(store.load().await?)?);
     }
-    owner::check_fit(&plan, target).await?;
+    owner::check_schemas(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
-    let census = row_counts::census(&plan, &saved, services, beginning.now).await;
-    saved.counted = census.counted;
-    let read_plans = run::read_plans(&plan, &saved, beginning.now);
-    let planned =
-        plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, beginning.now));
-    resume::remember(store, (&plan, &read_plans), (false, planned), &saved.counted).await?;
-    let (spent, anew) = (census.points, BTreeMap::new());
-    Ok(Begun { plan, read_plans, continued: false, saved, planned, spent, anew })
+    let census = row_counts::census(&plan, &recall, services, options.now).await;
+    recall.counted = census.counted;
+    let ways = run::ways(&plan, &recall, options.now);
+    let planned = plan_report::planned(&estimate::forecast(&plan, &recall, &ways, options.now));
+    let counted = recall.counted.clone();
+    let open = OpenRun { planned, counted, ..resume::new_run(&plan, &ways) };
+    store.save(&[open.change()]).await?;
+    let (spent, restarts) = (census.points, BTreeMap::new());
+    Ok(StartedRun { plan, ways, continued: false, recall, planned, spent, restarts })
 }
 
-/// Forgets the streams of a plan, and the run that has not ended.
-async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<SavedState> {
-    let (saved, mut changes) = SavedState::read_leniently(entries);
-    changes.extend(saved.without_run());
-    let streams = plan.streams.iter().filter(|stream| saved.streams.contains_key(&stream.name));
+/// Deletes the saved state of the streams of a plan, and the unfinished run.
+async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<Recall> {
+    let (recall, mut changes) = Recall::read_leniently(entries);
+    changes.extend(recall.without_run());
+    let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
     changes.extend(streams.flat_map(|stream| StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
     SavedState::read(store.load().await?)
 }
 
-/// Forgets what is remembered of the streams that `wanted` chooses, and a run that has not ended, with
-/// what it has staged; their tables stay. Returns their names.
+/// Deletes the saved state of the streams that `wanted` selects, and an unfinished run with its staged rows.
+/// Tables stay. Returns the names of the streams.
 pub async fn reset(
     target: &dyn Target,
-    (store, replication): (&dyn Store, &str),
+    store: &dyn Store,
+    replication: &str,
     wanted: &(dyn Fn(&str) -> bool + Send + Sync),
 ) -> Result<Vec<String>> {
     let lock = store.lock(&Holder::here("reset")).await?;
@@ -334,13 +367,13 @@ pub async fn reset(
     if saved.is_ok()
         && let Err(error) = target.tidy(&Leftovers::of(replication, None, Utc::now())).await
     {
-        tracing::warn!(error = error.chain(), "what was staged is not removed");
+        tracing::warn!(error = error.chain(), "staged rows could not be removed");
     }
     lock.release().await;
     saved.map(|()| names)
 }
 
-/// Makes tables exist.
+/// Creates tables that do not exist.
 async fn define(tables: &[Table], services: &Services) -> Result<Vec<StreamReport>> {
     let mut streams = Vec::new();
     for table in tables {

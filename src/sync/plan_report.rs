@@ -1,4 +1,4 @@
-//! What a run would do, and cost, if it began now: read from what is remembered, writing nothing.
+//! The plan of the next run with its estimated cost, computed from the saved state without changing it.
 
 use std::sync::Arc;
 
@@ -17,96 +17,97 @@ use crate::report::Planned;
 use crate::run;
 use crate::run::row_counts;
 use crate::run::services::Services;
-use crate::sync::beginning::Beginning;
-use crate::sync::duration::{Hour, Pace};
-use crate::sync::resume::GoOn;
+use crate::sync::duration::{DurationEstimate, Hour, HourlyPoints, Limits};
+use crate::sync::resume::Resume;
+use crate::sync::run_options::RunOptions;
 use crate::sync::{owner, resume};
 
-/// What a run would ask for.
+/// The plan of the next run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Forecast {
+pub struct PlanReport {
     /// Replication.
     pub replication: String,
-    /// When the run would begin.
+    /// Assumed start time of the run.
     pub at: DateTime<Utc>,
-    /// The run that has not ended and would be continued; the figures then are those of all of it.
+    /// The unfinished run that would be resumed. The figures are then for the whole run.
     pub continues: Option<Continued>,
-    /// The streams that would be read, parents before children.
+    /// The streams to read, parents before children.
     pub streams: Vec<ExpectedStream>,
-    /// All streams together.
+    /// Totals of all streams.
     pub total: Planned,
-    /// What complete readings of all streams by their own requests would ask for.
-    pub naive: Baseline,
-    /// The present hour of the quota, where one holds and anything is known of it.
+    /// The cost of full reads of all streams by their default routes.
+    pub naive: Naive,
+    /// The current hour of the points quota; `None` without a quota, or if the ledger has no entry.
     pub hour: Option<Hour>,
-    /// How fast what is left of it goes.
-    pub pace: Pace,
-    /// What the reader should know besides.
+    /// The estimated duration of the remaining work.
+    #[serde(rename = "pace")]
+    pub duration: DurationEstimate,
+    /// Notes, as shown to users.
     pub notes: Vec<String>,
 }
 
-/// A run that has not ended.
+/// An unfinished run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Continued {
-    /// Its id.
+    /// Its ID.
     pub run_id: String,
-    /// When it began.
+    /// When it started.
     pub started_at: DateTime<Utc>,
-    /// Requests that it has sent, retries included, as far as they are saved.
+    /// Requests that it has sent, retries included, according to the saved state.
     pub requests: u64,
-    /// Points that it has spent, likewise.
+    /// Points that it has spent, according to the saved state.
     pub points: u64,
 }
 
-/// What is expected of one stream, and its share of what an hour allows.
+/// The estimate of one stream, and its share of an hour.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpectedStream {
-    /// What is expected.
+    /// The estimate.
     #[serde(flatten)]
-    pub expected: StreamEstimate,
-    /// Points by those of the quota in an hour, where one holds; else requests by those that the rate
-    /// allows in an hour, where there is one. 1 is a whole hour.
+    pub expected: Expected,
+    /// Its points as a share of the hourly points quota. Without a quota, its requests as a share of those
+    /// that the rate limit allows per hour. 1 is a whole hour; `None` without either limit.
     pub hours: Option<f64>,
 }
 
-/// Says what a run would do now. `prepare` makes its plan. Takes no lock and changes nothing.
+/// Estimates the next run. `prepare` makes its plan. Takes no lock and changes nothing.
 ///
 /// # Errors
-/// The target or the state cannot be reached, or a run would be refused: one that has not ended had
-/// other streams than those selected now.
-pub async fn forecast(
+/// The target or the state cannot be reached, or an unfinished run has other streams than those selected
+/// now.
+pub async fn estimate_run(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     services: &Services,
-    beginning: Beginning,
-) -> Result<Forecast> {
-    let mut plan = prepare(beginning.run())?;
+    options: RunOptions,
+) -> Result<PlanReport> {
+    let mut plan = prepare(options.run())?;
     let target = services.target.as_ref();
     target.check().await?;
     let store = match &services.state {
         Some(store) => Arc::clone(store),
         None => target.store(&plan.name)?,
     };
-    let mut saved = SavedState::read(store.load().await?)?;
-    let standings = owner::standings(&plan, target).await?;
-    let lacking = resume::lacking(&plan, &saved, (target, &standings)).await;
+    let mut recall = Recall::read(store.load().await?)?;
+    let existing_tables = owner::existing_tables(&plan, target).await?;
+    let missing = resume::missing_data(&plan, &recall, target, &existing_tables).await;
     let mut notes = Vec::new();
-    for (stream, message) in &lacking {
-        saved.invalidate(stream);
+    for (stream, message) in &missing {
+        recall.distrust(stream);
         notes.push(format!("{stream}: {message}"));
     }
-    if let Err(refusal) = owner::check(&plan, &standings, &saved) {
+    if let Err(refusal) = owner::check(&plan, &existing_tables, &recall) {
         notes.push(format!("a run would be refused: {}", refusal.chain()));
     }
-    let (mut read_plans, mut continues) = (None, None);
-    match resume::go_on(prepare, (&saved, &lacking), target, beginning.now).await? {
-        Some(GoOn::With(going)) => {
-            let anew = going.anew.iter();
-            notes.extend(anew.map(|(name, why)| format!("{name}: {why}")));
-            saved = going.saved;
-            continues = saved.run.as_ref().map(|open| continued(open, &saved));
-            (plan, read_plans) = (going.plan, Some(going.read_plans));
+    let (mut ways, mut continues) = (None, None);
+    match resume::resume(prepare, &recall, &missing, target, options.now).await? {
+        Some(Resume::Yes(resumed)) => {
+            let restarts = resumed.restarts.iter();
+            notes.extend(restarts.map(|(name, why)| format!("{name}: {why}")));
+            recall = resumed.recall;
+            continues = recall.run.as_ref().map(|open| continued(open, &recall));
+            (plan, ways) = (resumed.plan, Some(resumed.ways));
         }
-        Some(GoOn::Not(message)) => notes.push(message),
+        Some(Resume::No(message)) => notes.push(message),
         None => {}
     }
     if continues.is_none() {
@@ -114,63 +115,71 @@ pub async fn forecast(
         saved.streams.values_mut().for_each(|state| state.open = None);
     }
     if continues.is_none() {
-        let census = row_counts::census(&plan, &saved, services, beginning.now).await;
-        saved.counted = census.counted;
+        let census = row_counts::census(&plan, &recall, services, options.now).await;
+        recall.counted = census.counted;
         if let Some(failure) = census.failure {
             let why = failure.chain();
-            notes.push(format!("how much there is was not told, and is assumed: {why}"));
+            notes.push(format!(
+                "the number of records could not be requested and is assumed: {why}"
+            ));
         }
     }
-    let read_plans = read_plans.unwrap_or_else(|| run::read_plans(&plan, &saved, beginning.now));
-    let expected = estimate::forecast(&plan, &saved, &read_plans, beginning.now);
+    let ways = ways.unwrap_or_else(|| run::ways(&plan, &recall, options.now));
+    let expected = estimate::forecast(&plan, &recall, &ways, options.now);
     let hour = match (&plan.quota, &services.ledger) {
         (Some(quota), Some(ledger)) => {
-            let known = hour(quota, ledger.as_ref(), beginning.now).await;
+            let known = hour(quota, ledger.as_ref(), options.now).await;
             known.unwrap_or_else(|error| {
                 let why = error.chain();
-                notes.push(format!("what is spent of this hour is not known: {why}"));
+                notes.push(format!("the points spent in this hour are unknown: {why}"));
                 None
             })
         }
         _ => None,
     };
-    let mut forecast = Forecast::new(&plan, (expected, continues), hour, beginning.now);
-    forecast.notes.splice(0..0, notes);
-    Ok(forecast)
+    let mut report = PlanReport::new(&plan, expected, continues, hour, options.now);
+    report.notes.splice(0..0, notes);
+    Ok(report)
 }
 
-/// What the ledger knows of the present hour.
+/// Reads the current hour from the ledger.
 async fn hour(quota: &QuotaPlan, ledger: &dyn Ledger, now: DateTime<Utc>) -> Result<Option<Hour>> {
     let terms = quota.terms();
     let balance = ledger.peek(&quota.connection, LedgerQuery { window: terms.window, now }).await?;
     Ok(balance.map(|balance| Hour::new(&balance, &terms)))
 }
 
-impl Forecast {
-    /// Puts together what is expected of the streams.
+impl PlanReport {
+    /// Combines the estimates of the streams.
     pub fn new(
         plan: &Plan,
-        (expected, continues): (Vec<StreamEstimate>, Option<Continued>),
+        expected: Vec<Expected>,
+        continues: Option<Continued>,
         hour: Option<Hour>,
         now: DateTime<Utc>,
     ) -> Self {
         let total = planned(&expected).unwrap_or_default();
-        let sum = |of: fn(&Baseline) -> u64| expected.iter().map(|one| of(&one.naive)).sum();
-        let naive = Baseline { requests: sum(|one| one.requests), points: sum(|one| one.points) };
-        let done = continues.as_ref().map_or((0, 0), |run| (run.requests, run.points));
-        let left = (total.requests.saturating_sub(done.0), total.points.saturating_sub(done.1));
-        let beyond = continues.is_some() && left.0 == 0;
-        let untold = "the run has sent as many requests as were expected of it: how much is left cannot be told";
-        let notes = beyond.then(|| untold.to_owned()).into_iter().collect();
+        let sum = |of: fn(&Naive) -> u64| expected.iter().map(|one| of(&one.naive)).sum();
+        let naive = Naive { requests: sum(|one| one.requests), points: sum(|one| one.points) };
+        let (sent, spent) = continues.as_ref().map_or((0, 0), |run| (run.requests, run.points));
+        let requests = total.requests.saturating_sub(sent);
+        let points = total.points.saturating_sub(spent);
+        let beyond = continues.is_some() && requests == 0;
+        let unknown = "the run has already sent the estimated number of requests; the remaining work is unknown";
+        let notes = beyond.then(|| unknown.to_owned()).into_iter().collect();
         let allowed = plan.quota.as_ref().map(|quota| {
             let hourly = quota.budget.of(hour.map_or(quota.per_hour, |hour| hour.limit));
-            (hourly, hour.map_or(hourly, |hour| hour.left))
+            HourlyPoints { allowed: hourly, left: hour.map_or(hourly, |hour| hour.left) }
         });
-        let rate = (plan.requests_per_second, plan.concurrency);
+        let limits = Limits {
+            requests_per_second: plan.requests_per_second,
+            concurrency: plan.concurrency,
+            points: allowed,
+        };
         let begins = hour.map_or(now, |hour| hour.begins(now));
-        let pace = Pace::new(left, rate, allowed, begins);
+        let duration = DurationEstimate::new(requests, points, limits, begins);
         let streams = expected.into_iter().map(|expected| {
-            let hours = pace.share(&expected);
+            let hours = duration.share(&expected);
             ExpectedStream { expected, hours }
         });
         Self {
@@ -181,14 +190,14 @@ impl Forecast {
             total,
             naive,
             hour,
-            pace,
+            duration,
             notes,
         }
     }
 }
 
-/// What is expected of all streams together; `None` where nothing is foretold.
-pub(crate) fn planned(expected: &[StreamEstimate]) -> Option<Planned> {
+/// The totals of all streams; `None` without estimates.
+pub(crate) fn planned(expected: &[Expected]) -> Option<Planned> {
     let planned = Planned {
         requests: expected.iter().map(|one| one.requests).sum(),
         points: expected.iter().map(|one| one.points).sum(),
@@ -199,8 +208,9 @@ pub(crate) fn planned(expected: &[StreamEstimate]) -> Option<Planned> {
     (!expected.is_empty()).then_some(planned)
 }
 
-/// Between what all streams together will be. That all of them come to the most that can be expected is not to
-/// be expected: what is above the likely is added as independent quantities are, but at least half of it.
+/// The likely range of the totals. It is unlikely that all streams reach their upper bounds. The differences
+/// between estimates and upper bounds are therefore added as independent quantities (root of the sum of
+/// squares), but at least half of their sum.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -217,14 +227,14 @@ fn range(expected: &[StreamEstimate], of: fn(&StreamEstimate) -> (u64, [u64; 2])
     [least, likely + f64::max(squares.sqrt(), above / 2.0).ceil() as u64]
 }
 
-/// What a run that has not ended has done.
-fn continued(open: &OpenRun, saved: &SavedState) -> Continued {
+/// The requests and points of an unfinished run.
+fn continued(open: &OpenRun, recall: &Recall) -> Continued {
     let spent = open.streams.keys().map(|name| {
-        let state = saved.stream(name);
-        let going = state.open.as_ref().filter(|progress| progress.run_id == open.id);
-        let going = going.map(|progress| (progress.counts.requests, progress.counts.points));
+        let state = recall.stream(name);
+        let resumed = state.open.as_ref().filter(|progress| progress.run_id == open.id);
+        let resumed = resumed.map(|progress| (progress.counts.requests, progress.counts.points));
         let ended = state.ended_in(&open.id).map(|last| (last.report.requests, last.report.points));
-        going.or(ended).unwrap_or_default()
+        resumed.or(ended).unwrap_or_default()
     });
     let (requests, points) = spent.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     Continued { run_id: open.id.clone(), started_at: open.started_at, requests, points }

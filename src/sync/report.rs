@@ -1,4 +1,5 @@
-//! What a run found before its streams, and what it came to.
+//! The report of a run.
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -11,16 +12,16 @@ use crate::report::{
 };
 use crate::run::RunResult;
 
-/// What a run came to.
+/// The report of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunReport {
-    /// The run's id.
+    /// The run's ID.
     pub run_id: String,
     /// When it started.
     pub started_at: String,
-    /// Whether it goes on with a run that had not ended.
+    /// Whether it resumed an unfinished run.
     pub continued: bool,
-    /// Whether work is left, and saved, that the next run goes on with.
+    /// Whether the next run can resume saved progress.
     pub resumable: bool,
     /// Seconds from start to end of this process.
     pub seconds: f64,
@@ -28,18 +29,18 @@ pub struct RunReport {
     pub status: RunStatus,
     /// Its streams, parents before children.
     pub streams: Vec<StreamReport>,
-    /// What it was expected to ask for, all its processes together; `None` where nobody can tell.
+    /// The plan estimate of all its processes together; `None` if it cannot be estimated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planned: Option<Planned>,
-    /// What was spent, where points are counted.
+    /// The points that were spent; `None` without a points quota.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub points: Option<PointsReport>,
-    /// What was dropped, cut or assumed of the run as a whole, one notice per kind.
+    /// Notices that concern the run as a whole, one per kind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
     /// Slices that the API refused.
     pub errors: Vec<SliceError>,
-    /// Where the refused slices are recorded, when there are any.
+    /// The table or file with the refused slices; `None` if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors_object: Option<String>,
 }
@@ -48,37 +49,38 @@ pub struct RunReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
-    /// Every stream is in the target, whole.
+    /// Every stream is complete in the target.
     Done,
-    /// Every stream is in the target; some slices were refused and are recorded, or records are missing.
+    /// Every stream is in the target, but slices were refused or records are missing.
     DoneWithErrors,
     /// A stream failed.
     Failed,
-    /// The run was told to stop.
+    /// The run was stopped.
     Interrupted,
-    /// What it might spend is spent; the next run goes on.
+    /// The points budget is spent; the next run resumes.
     Paused,
 }
 
-/// The report of a process of a run; the streams `anew` are still to be read otherwise.
+/// The report of a process of a run. `restarting` lists the streams that will be read again by another
+/// route.
 pub(crate) fn run_report(
     run: &Run,
-    continued: bool,
     started: Instant,
-    ran: RunResult,
-    (cancelled, anew): (bool, &[String]),
+    ran: Ran,
+    cancelled: bool,
+    restarting: &[String],
 ) -> RunReport {
     let RunResult { streams, errors, points, .. } = ran;
     let paused = points.as_ref().is_some_and(|points| points.paused.is_some()) && !cancelled;
     let any = |status| streams.iter().any(|stream| stream.status == status);
     let stopped = cancelled || any(StreamStatus::Interrupted);
-    // What has failed for good is told at once, though the rest is but paused.
+    // A permanent failure takes precedence over a pause of the other streams.
     let failed = streams.iter().any(|stream| {
-        stream.status == StreamStatus::Failed && !(paused && anew.contains(&stream.stream))
+        stream.status == StreamStatus::Failed && !(paused && restarting.contains(&stream.stream))
     });
     let status = match errors.is_empty() {
         _ if failed => RunStatus::Failed,
-        _ if paused && (stopped || !anew.is_empty()) => RunStatus::Paused,
+        _ if paused && (stopped || !restarting.is_empty()) => RunStatus::Paused,
         _ if stopped => RunStatus::Interrupted,
         true => RunStatus::Done,
         false => RunStatus::DoneWithErrors,
@@ -86,7 +88,7 @@ pub(crate) fn run_report(
     RunReport {
         run_id: run.id.clone(),
         started_at: run.started_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        continued,
+        continued: false,
         resumable: false,
         seconds: started.elapsed().as_secs_f64(),
         status,
@@ -99,13 +101,13 @@ pub(crate) fn run_report(
     }
 }
 
-/// Notices of a stream, or of the run, that no stream has taken by itself.
+/// Notices of a run or its streams that are found before the streams start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Findings(Vec<(Option<String>, Notice)>);
 
 impl Findings {
-    /// Says what was found.
-    pub(crate) fn tell(
+    /// Reports and keeps a notice.
+    pub(crate) fn report(
         &mut self,
         reporter: &dyn Reporter,
         stream: Option<&str>,
@@ -117,19 +119,19 @@ impl Findings {
         self.0.push((stream, Notice { kind, count: 1, detail }));
     }
 
-    /// Says what was found of several streams.
-    pub(crate) fn tell_all(
+    /// Reports and keeps a notice for each of several streams.
+    pub(crate) fn report_all(
         &mut self,
         reporter: &dyn Reporter,
         kind: NoticeKind,
         streams: &BTreeMap<String, String>,
     ) {
         for (stream, detail) in streams {
-            self.tell(reporter, Some(stream), kind, detail.clone());
+            self.report(reporter, Some(stream), kind, detail.clone());
         }
     }
 
-    /// Puts all into a report: what is about a stream that it does not have, beside its streams.
+    /// Adds the notices to a report. Notices of streams that are not in it become notices of the run.
     pub(crate) fn add_to(self, report: &mut RunReport) {
         for (stream, notice) in self.0 {
             let mut streams = report.streams.iter_mut();

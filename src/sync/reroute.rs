@@ -1,26 +1,29 @@
-//! Streams of which the API refused the route, or the listing of changes, once more by their own requests.
+//! Streams whose route or incremental read the API refused. They are read again by their default route.
 
 use crate::plan::OWN;
 use crate::report::{StreamReport, StreamStatus};
 use crate::sync::report::RunReport;
 
-/// Names of the streams that failed because the API refuses their route, or to list what changed.
+/// Names of the streams that failed because the API refused their route or their incremental read.
 pub(crate) fn refused(streams: &[StreamReport]) -> Vec<String> {
     let streams = streams.iter();
     let refused = streams.filter(|one| one.route_refused && one.status == StreamStatus::Failed);
     refused.map(|one| one.stream.clone()).collect()
 }
 
-/// What is told of a stream that is to be read anew.
-pub(crate) fn told(report: &StreamReport) -> String {
+/// The warning about a stream that is read again from the start.
+pub(crate) fn warning(report: &StreamReport) -> String {
     let why = report.error.as_deref().unwrap_or("it was refused");
     if report.route == OWN {
-        return format!("the listing of changes is left, and the stream read whole: {why}");
+        return format!("the incremental read was refused; weir reads the stream in full: {why}");
     }
-    format!("the route `{}` is left for the stream's own requests: {why}", report.route)
+    format!(
+        "the route `{}` was refused; weir reads the stream by its default route: {why}",
+        report.route
+    )
 }
 
-/// The report of a run with that of its streams that were read anew.
+/// The report of a run, merged with the report of its streams that were read again.
 pub(crate) fn merged(first: &RunReport, mut second: RunReport) -> RunReport {
     for stream in &mut second.streams {
         let Some(known) = first.streams.iter().find(|one| one.stream == stream.stream) else {

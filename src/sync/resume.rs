@@ -1,4 +1,4 @@
-//! What was before a run: the one that has not ended, and tables that have lost what was written.
+//! Decides whether and how an unfinished run is resumed, and detects tables that have lost data.
 
 use std::collections::BTreeMap;
 
@@ -6,73 +6,73 @@ use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
-use crate::planner::read_plan::ReadPlan;
-use crate::planner::restart;
-use crate::progress::saved::{OpenRun, OpenStream, RecordCount, SavedState};
+use crate::planner::{read_plan, restart};
+use crate::progress::saved::{OpenRun, OpenStream, Reach, Recall, Way};
 use crate::replication::Mode;
-use crate::report::Planned;
 use crate::run;
-use crate::state::{Change, Store};
+use crate::state::Change;
 use crate::sync::owner;
-use crate::sync::owner::Standings;
+use crate::sync::owner::ExistingTables;
 use crate::write::{Disposition, Target};
 
-/// Streams of an open run that a hint names one by one.
+/// Maximum number of streams of an unfinished run that a hint names.
 const NAMED: usize = 6;
 
-/// What becomes of a run that has not ended.
-pub(crate) enum GoOn {
-    /// It goes on, and reads what it was to read.
-    With(Box<GoingOn>),
-    /// It is given up; why, for a person.
-    Not(String),
+/// What happens to an unfinished run.
+pub(crate) enum Resume {
+    /// It is resumed.
+    Yes(Box<ResumedRun>),
+    /// It is discarded, for this reason, as shown to users.
+    No(String),
 }
 
-/// A run that goes on.
-pub(crate) struct GoingOn {
+/// A run that is resumed.
+pub(crate) struct ResumedRun {
     pub(crate) plan: Plan,
-    pub(crate) read_plans: BTreeMap<String, ReadPlan>,
-    /// What is then remembered, and the changes that make it so.
-    pub(crate) saved: SavedState,
+    pub(crate) ways: BTreeMap<String, Way>,
+    /// The new saved state, and the changes that produce it.
+    pub(crate) recall: Recall,
     pub(crate) changes: Vec<Change>,
-    /// Streams that begin anew in it, and why.
-    pub(crate) anew: BTreeMap<String, String>,
+    /// Streams that are read again from the start, each with the reason.
+    pub(crate) restarts: BTreeMap<String, String>,
 }
 
-/// Streams that begin anew in a run that goes on: how each is read, and why.
-type Anew = BTreeMap<String, (ReadPlan, String)>;
+/// Streams of a resumed run that are read again from the start: how each is read, and why.
+type Restarts = BTreeMap<String, (Way, String)>;
 
-/// Streams of whose tables something is gone that the state takes for written, as when someone dropped
-/// a column or emptied the table, and what. What is still to be read of them would not bring it back.
-pub(crate) async fn lacking(
+/// Streams whose tables lack data that the state records as written, each with a description. For example,
+/// a user dropped a column or emptied the table. An incremental read would not restore the data.
+pub(crate) async fn missing_data(
     plan: &Plan,
-    saved: &SavedState,
-    (target, standings): (&dyn Target, &Standings),
+    recall: &Recall,
+    target: &dyn Target,
+    existing_tables: &ExistingTables,
 ) -> BTreeMap<String, String> {
-    let mut lacking = BTreeMap::new();
+    let mut missing = BTreeMap::new();
     for stream in &plan.streams {
         let Some(output) = &stream.output else { continue };
         let state = saved.stream(&stream.name);
         let kept = state.writes == stream.writes && state.reads == stream.reads;
-        // What is written otherwise now is read again anyway, unless it is but a range.
+        // With changed settings the stream is read in full anyway, unless it reads only a range.
         let counts = state.complete_at.is_some() && (kept || output.mode == Mode::Backfill);
         if output.table.disposition != Disposition::Merge || !counts {
             continue;
         }
-        // What cannot be looked at now, the stream itself will fail for.
+        // If the table cannot be read, the stream will fail with the same error.
         let lost = target.missing_part(&output.table).await.ok().flatten().or_else(|| {
-            owner::changed(&output.table, standings.get(&stream.name)?, (&state, saved))
+            owner::changed(&output.table, existing_tables.get(&stream.name)?, &state, recall)
         });
         if let Some(lost) = lost {
-            let message = format!("{lost}: everything has to be read again");
-            lacking.insert(stream.name.clone(), message);
+            let message = format!("{lost}; the stream has to be read in full");
+            missing.insert(stream.name.clone(), message);
         }
     }
-    lacking
+    missing
 }
 
-/// Streams of which the run before read other rows, or wrote them otherwise, so that everything is read; and why.
-pub(crate) fn otherwise(plan: &Plan, saved: &SavedState) -> BTreeMap<String, String> {
+/// Streams that are read in full because the previous run read or wrote them with other settings, each with
+/// the reason.
+pub(crate) fn changed_settings(plan: &Plan, recall: &Recall) -> BTreeMap<String, String> {
     let mut streams = BTreeMap::new();
     for stream in &plan.streams {
         let state = saved.stream(&stream.name);
@@ -83,13 +83,13 @@ pub(crate) fn otherwise(plan: &Plan, saved: &SavedState) -> BTreeMap<String, Str
         }
         let what = match (state.reads == stream.reads, state.writes == stream.writes) {
             (true, true) => continue,
-            (false, true) => "its inputs or its connection are",
-            (true, false) => "its mode, its columns or its `object` are",
-            (false, false) => "its inputs or connection, and its mode, columns or `object`, are",
+            (false, true) => "its inputs or its connection",
+            (true, false) => "its mode, its columns or its `object`",
+            (false, false) => "its inputs or connection, and its mode, columns or `object`",
         };
         let message = format!(
-            "{what} not those of the last run, so everything is read; if another replication into \
-             this target is called `{}` too, give each a `name` of its own",
+            "{what} changed since the last run, so the stream is read in full; if another replication \
+             into this target is also called `{}`, give each its own `name`",
             plan.name
         );
         streams.insert(stream.name.clone(), message);
@@ -97,17 +97,18 @@ pub(crate) fn otherwise(plan: &Plan, saved: &SavedState) -> BTreeMap<String, Str
     streams
 }
 
-/// Decides about a run that has not ended. `prepare` makes its plan. Reads state and target only.
+/// Decides what happens to an unfinished run. `prepare` makes its plan. Only reads the state and the target.
 ///
 /// # Errors
-/// It had other streams than those that are selected now.
-pub(crate) async fn go_on(
+/// The unfinished run has other streams than those selected now.
+pub(crate) async fn resume(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
-    (saved, lacking): (&SavedState, &BTreeMap<String, String>),
+    recall: &Recall,
+    missing: &BTreeMap<String, String>,
     target: &dyn Target,
     now: DateTime<Utc>,
-) -> Result<Option<GoOn>> {
-    let Some(open) = saved.run.as_ref().filter(|open| !open.retry) else { return Ok(None) };
+) -> Result<Option<Resume>> {
+    let Some(open) = recall.run.as_ref().filter(|open| !open.retry) else { return Ok(None) };
     let run = Run { id: open.id.clone(), started_at: open.started_at };
     let plan = prepare(run)?;
     let mut other = match difference(&plan, open) {
@@ -116,8 +117,8 @@ pub(crate) async fn go_on(
         Err(difference) => {
             let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
             let why = difference.shown();
-            let message = format!("the run of {since} is given up and begun anew: {why}");
-            return Ok(Some(GoOn::Not(message)));
+            let message = format!("the run of {since} is discarded and a new run starts: {why}");
+            return Ok(Some(Resume::No(message)));
         }
     };
     let whole = run::read_plans(&plan, saved, now);
@@ -126,15 +127,16 @@ pub(crate) async fn go_on(
         else {
             continue;
         };
-        let lost = lacking.get(&stream.name).filter(|_| !read_plan.writes_all(stream)).cloned();
-        let (read_plan, why) = match lost {
-            None if is_unstaged(stream, saved, target).await? => (
-                read_plan,
-                "the staged rows are gone: the stream is read again from its start".to_owned(),
+        let lost =
+            missing.get(&stream.name).filter(|_| !read_plan::writes_all(stream, way)).cloned();
+        let (way, why) = match lost {
+            None if has_lost_staged_rows(stream, recall, target).await? => (
+                way,
+                "the staged rows are missing; the stream is read again from the start".to_owned(),
             ),
             None => continue,
-            // What the run was to read does not bring back what is lost.
-            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(read_plan), lost),
+            // The rest of the unfinished read would not restore the missing data.
+            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(way), lost),
         };
         other.entry(stream.name.clone()).or_insert((read_plan, why));
     }
@@ -154,11 +156,11 @@ pub(crate) async fn go_on(
     });
     let read_plans = read_plans.collect();
     let changes = if other.is_empty() { Vec::new() } else { changes };
-    let anew = other.into_iter().map(|(name, (_, why))| (name, why)).collect();
-    Ok(Some(GoOn::With(Box::new(GoingOn { plan, read_plans, saved, changes, anew }))))
+    let restarts = other.into_iter().map(|(name, (_, why))| (name, why)).collect();
+    Ok(Some(Resume::Yes(Box::new(ResumedRun { plan, ways, recall, changes, restarts }))))
 }
 
-/// The streams of an open run as a plan has them now; what is read of each, and how, stays.
+/// The streams of an unfinished run with the settings of a plan. What is read of each, and how, stays.
 fn opened(plan: &Plan, then: &BTreeMap<String, OpenStream>) -> BTreeMap<String, OpenStream> {
     let now = plan.streams.iter().filter_map(|stream| {
         let read_plan = way_of(stream, then.get(&stream.name)?)?;
@@ -167,16 +169,20 @@ fn opened(plan: &Plan, then: &BTreeMap<String, OpenStream>) -> BTreeMap<String, 
     now.collect()
 }
 
-/// How a stream was read by the open run; `None` when it has lost the route.
-fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<ReadPlan> {
+/// How the unfinished run reads a stream; `None` if the stream no longer has the route.
+fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<Way> {
     let route = stream.routes.iter().position(|route| route.name == then.route)?;
     Some(ReadPlan::restored(stream, then.reach, route))
 }
 
-/// Whether rows that the open run had staged are gone, though they were not published.
-async fn is_unstaged(stream: &StreamPlan, saved: &SavedState, target: &dyn Target) -> Result<bool> {
-    let state = saved.stream(&stream.name);
-    let run = saved.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+/// Whether rows that the unfinished run had staged are missing, although they were not published.
+async fn has_lost_staged_rows(
+    stream: &StreamPlan,
+    recall: &Recall,
+    target: &dyn Target,
+) -> Result<bool> {
+    let state = recall.stream(&stream.name);
+    let run = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     let progress = state.open.filter(|progress| progress.run_id == run && !progress.publishing);
     match (&stream.output, progress) {
         (Some(output), Some(progress)) => {
@@ -190,40 +196,34 @@ fn other_streams(open: &OpenRun) -> Error {
     let written = open.streams.iter().filter(|(_, stream)| stream.object.is_some());
     let names: Vec<&str> = written.map(|(name, _)| name.as_str()).collect();
     let how = if names.len() > NAMED {
-        "the same `--streams` as then".to_owned()
+        "the same `--streams` as before".to_owned()
     } else {
         format!("`--streams {}`", names.join(","))
     };
-    let hint = format!("run with {how} to continue it, or with `--fresh` to give it up");
+    let hint = format!("run with {how} to resume it, or with `--fresh` to discard it");
     open_error(open).with_hint(hint)
 }
 
 pub(crate) fn open_error(open: &OpenRun) -> Error {
     let since = open.started_at.format("%Y-%m-%d %H:%M UTC");
     let written = open.streams.values().filter(|stream| stream.object.is_some()).count();
-    // Streams that only feed others are not counted, unless there are no others.
+    // Counts streams that only feed others only if there are no other streams.
     let streams = match if written == 0 { open.streams.len() } else { written } {
         1 => "1 stream".to_owned(),
         count => format!("{count} streams"),
     };
-    Error::input(format!("the run of {since} with {streams} has not ended"))
+    Error::input(format!("the run of {since} with {streams} is not finished"))
 }
 
-/// Remembers a run that begins.
-pub(crate) async fn remember(
-    store: &dyn Store,
-    (plan, read_plans): (&Plan, &BTreeMap<String, ReadPlan>),
-    (retry, planned): (bool, Option<Planned>),
-    counted: &[RecordCount],
-) -> Result<()> {
+/// The saved state of a run that starts, with its streams only.
+pub(crate) fn new_run(plan: &Plan, ways: &BTreeMap<String, Way>) -> OpenRun {
     let streams = plan.streams.iter().map(|stream| {
         let read_plan = read_plans.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
         (stream.name.clone(), open_stream(stream, read_plan))
     });
     let (id, started_at) = (plan.run.id.clone(), plan.run.started_at);
-    let (streams, counted) = (streams.collect(), counted.to_vec());
-    let open = OpenRun { id, started_at, retry, streams, planned, counted };
-    store.save(&[SavedState::version(), open.change()]).await
+    let streams = streams.collect();
+    OpenRun { id, started_at, retry: false, streams, planned: None, counted: Vec::new() }
 }
 
 fn open_stream(stream: &StreamPlan, read_plan: ReadPlan) -> OpenStream {
@@ -238,7 +238,7 @@ fn open_stream(stream: &StreamPlan, read_plan: ReadPlan) -> OpenStream {
     }
 }
 
-/// Why a run cannot be continued by this plan.
+/// Why an unfinished run cannot be resumed with the current plan.
 enum Difference {
     Selection,
     Stream(String),
@@ -247,33 +247,33 @@ enum Difference {
 impl Difference {
     fn shown(&self) -> String {
         match self {
-            Self::Selection => "its streams were others".to_owned(),
+            Self::Selection => "it had other streams".to_owned(),
             Self::Stream(name) => {
-                format!("since then, the spec or the replication has changed for `{name}`")
+                format!("the spec or the replication has changed for `{name}` since then")
             }
         }
     }
 }
 
-/// The streams of an open run whose rows are written otherwise now, so that they begin anew.
+/// The streams of an unfinished run that are read again from the start, because their write settings changed.
 ///
 /// # Errors
-/// The run read something else, so that it cannot go on.
-fn difference(plan: &Plan, open: &OpenRun) -> Result<Anew, Difference> {
+/// The run read other data, so that it cannot be resumed.
+fn difference(plan: &Plan, open: &OpenRun) -> Result<Restarts, Difference> {
     let names = plan.streams.iter().map(|stream| stream.name.as_str());
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
     if !names.into_iter().eq(open.streams.keys().map(String::as_str)) {
         return Err(Difference::Selection);
     }
-    let mut anew = Anew::new();
+    let mut restarts = Restarts::new();
     for stream in &plan.streams {
         let other = || Difference::Stream(stream.name.clone());
         let then = open.streams.get(&stream.name).ok_or_else(other)?;
-        // It keeps its route to the end, whichever is wanted now.
-        let read_plan = way_of(stream, then).ok_or_else(other)?;
-        let now = open_stream(stream, read_plan);
-        let other_range = ReadPlan::backfill(stream).is_some_and(|range| range != read_plan);
+        // An unfinished stream keeps its route, whichever is selected now.
+        let way = way_of(stream, then).ok_or_else(other)?;
+        let now = open_stream(stream, way);
+        let other_range = read_plan::range(stream).is_some_and(|range| range != then.reach);
         if (&now.reads, &now.shape) != (&then.reads, &then.shape) || other_range {
             return Err(other());
         }
@@ -286,9 +286,9 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Anew, Difference> {
             _ => ReadPlan::full(stream).by_route(read_plan.route()),
         };
         let why =
-            "its columns, its mode or its `object` have changed: the stream is read again from its start"
+            "its columns, its mode or its `object` changed; the stream is read again from the start"
                 .to_owned();
-        anew.insert(stream.name.clone(), (again, why));
+        restarts.insert(stream.name.clone(), (Way { reach, ..way }, why));
     }
-    Ok(anew)
+    Ok(restarts)
 }

@@ -1,4 +1,4 @@
-//! A look at the first rows of each stream: they go into tables or files of their own, beside the real ones.
+//! Sample runs (`--limit`): the first rows of each stream, in separate tables or files.
 
 use std::sync::Arc;
 
@@ -10,39 +10,40 @@ use crate::progress::saved::SavedState;
 use crate::run;
 use crate::run::RunStart;
 use crate::run::services::Services;
-use crate::sync::announce::{stoppable, tell_start};
-use crate::sync::beginning::Beginning;
+use crate::sync::announce::{report_start, stoppable};
 use crate::sync::owner;
 use crate::sync::report::{RunReport, run_report};
+use crate::sync::run_options::RunOptions;
 use crate::write::{Disposition, SAMPLE, Target};
 
-/// Whether a plan takes only the first rows.
+/// Whether a plan is for a sample run.
 pub(crate) fn is_wanted(plan: &Plan) -> bool {
     plan.streams.iter().any(|stream| stream.limit.is_some())
 }
 
-/// Runs it. What is saved of the replication is neither read nor changed.
+/// Runs a sample. The saved state of the replication is neither read nor changed.
 pub(crate) async fn run(
     mut plan: Plan,
     services: Services,
-    beginning: Beginning,
+    options: RunOptions,
 ) -> Result<RunReport> {
     let started = Instant::now();
     beside(&mut plan, services.target.as_ref())?;
-    let saved = SavedState::default();
-    if !beginning.adopt {
-        let standings = stoppable(&services, owner::standings(&plan, services.target.as_ref()));
-        owner::check(&plan, &standings.await?, &saved)?;
+    let recall = Recall::default();
+    if !options.adopt {
+        let existing_tables =
+            stoppable(&services, owner::existing_tables(&plan, services.target.as_ref()));
+        owner::check(&plan, &existing_tables.await?, &recall)?;
     }
-    let read_plans = run::read_plans(&plan, &saved, beginning.now);
-    tell_start(&services, &plan, (false, None));
+    let ways = run::ways(&plan, &recall, options.now);
+    report_start(&services, &plan, false, None);
     let (run, cancel) = (plan.run.clone(), services.cancel.clone());
-    let start = RunStart { saved: &saved, read_plans: &read_plans, now: beginning.now, spent: 0 };
+    let start = Start { recall: &recall, ways: &ways, now: options.now, spent: 0 };
     let ran = run::run(plan, services, start, None).await?;
-    Ok(run_report(&run, false, started, ran, (cancel.is_cancelled(), &[])))
+    Ok(run_report(&run, started, ran, cancel.is_cancelled(), &[]))
 }
 
-/// Lets every stream write into a place of its own, in which a sample replaces the one before.
+/// Redirects every stream to its sample table, in which a sample replaces the previous one.
 fn beside(plan: &mut Plan, target: &dyn Target) -> Result<()> {
     for stream in &mut plan.streams {
         let name = stream.name.clone();
@@ -51,7 +52,7 @@ fn beside(plan: &mut Plan, target: &dyn Target) -> Result<()> {
         if let Some(output) = &mut stream.output {
             output.table.object = target.sample_object(&output.table.object)?;
             output.table.disposition = Disposition::Replace;
-            // What it stages is not left over by the runs beside it.
+            // Another name, so that ordinary runs do not remove its staged rows as leftovers.
             output.table.replication.push_str(SAMPLE);
         }
     }

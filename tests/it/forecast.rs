@@ -37,10 +37,13 @@ fn a_plan_reads_no_records_and_writes_nothing() {
     };
     // What nobody answers is assumed, and said once.
     let (out, err) = plan(&[]);
-    assert!(out.contains("\n~: an estimate of how much there is"), "{out}");
+    assert!(out.contains("\n~ marks estimates of the number of records"), "{out}");
     let notes: Vec<&str> = err.lines().collect();
     assert_eq!(notes.len(), 1, "{err}");
-    assert!(err.starts_with("note: how much there is was not told, and is assumed: "), "{err}");
+    assert!(
+        err.starts_with("note: the number of records could not be requested and is assumed: "),
+        "{err}"
+    );
     assert!(err.contains("nowhere.invalid"), "{err}");
     plan(&["--mode", "backfill", "--range", "2026-01-01,2026-02-01", "--streams", "pages"]);
     let found: Value = serde_json::from_str(&plan(&["--json", "--streams", "pages"]).0).unwrap();
@@ -90,8 +93,8 @@ fn a_run_tells_what_the_plan_had_told_and_what_it_came_to() {
     stream  route    reads       slices  requests  why
     spaces  default  everything       1         1  the only route
     total                                       1
-    pace: 0.2s with 8 under way, if answers come within 0.2s
-    naive: 1 request for everything by each stream's own requests
+    duration: 0.2s with up to 8 in flight, if each response takes at most 0.2s
+    baseline: 1 request for full reads by the default routes
     ");
     let (_, err) = weir(&["sync", "run", "--streams", "spaces", "--limit", "2"]);
     assert!(!err.contains("planned"), "{err}");
@@ -218,7 +221,7 @@ async fn a_plan_tells_what_is_spent_of_the_hour_and_goes_on_from_there() {
         }
         let plan = planned(&work, "");
         let note = plan["notes"][0].as_str().unwrap().to_owned();
-        assert!(note.starts_with("what is spent of this hour is not known: "), "{note}");
+        assert!(note.starts_with("the points spent in this hour are unknown: "), "{note}");
         assert_eq!(plan["hour"], Value::Null);
         return;
     }
@@ -352,7 +355,7 @@ async fn a_plan_for_an_empty_database_leaves_it_empty() {
     user.write("r.yaml", &text.replace("{type: files, url: out}", &database.url()));
     let output = user.weir(&["sync", "plan", "r.yaml"]).env("WIKI", NOWHERE).output().unwrap();
     let (out, err) = ended(&output, 0);
-    assert!(out.contains("\n~: an estimate of how much there is"), "{out}{err}");
+    assert!(out.contains("\n~ marks estimates of the number of records"), "{out}{err}");
     let made = "SELECT count(*)::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
                 WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'";
     assert_eq!(database.text(made).await, "0");
@@ -406,7 +409,10 @@ fn a_run_that_has_not_ended_is_part_of_the_plan() {
     assert!(after["continues"]["requests"].as_u64().unwrap() > 8, "{after}");
     // Where a run would be refused, so is its plan; where its streams would begin anew, the plan says so.
     let (_, err) = plan(&["--streams", "spaces"], 2);
-    assert!(err.contains("has not ended") && err.contains("--streams page_labels,pages"), "{err}");
+    assert!(
+        err.contains("is not finished") && err.contains("--streams page_labels,pages"),
+        "{err}"
+    );
     let other = [&json[..], &["--mode", "truncate"]].concat();
     let other: Value = serde_json::from_str(&plan(&other, 0).0).unwrap();
     assert_eq!(other["continues"]["run_id"], during["continues"]["run_id"], "{other}");

@@ -73,11 +73,11 @@ fn status(user: &User, words: &[&str]) -> String {
 fn an_interrupted_run_is_gone_on_with() {
     let user = User::new();
     user.write("r.yaml", TO_FILES);
-    assert_eq!(status(&user, &[]), "nothing is saved for `r`\n");
+    assert_eq!(status(&user, &[]), "no saved state for `r`\n");
     let (site, said) = interrupted(&user);
     let site = site.connection("any");
     let end = said.last().unwrap();
-    assert!(end.ends_with("what was read is saved: run again to continue"), "{said:?}");
+    assert!(end.ends_with("the progress is saved: run again to resume"), "{said:?}");
     let status: Value = serde_json::from_str(&status(&user, &["--json"])).unwrap();
     let run = status["open_run"]["run_id"].as_str().unwrap().to_owned();
     let labels = status["streams"].as_array().unwrap().iter();
@@ -117,7 +117,7 @@ fn a_site_that_goes_away_costs_nothing_that_was_read() {
     let said: Vec<String> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(said.iter().any(|line| line.contains("page_labels: failed: ")), "{said:?}");
-    assert!(said.last().unwrap().ends_with("run again to continue"), "{said:?}");
+    assert!(said.last().unwrap().ends_with("run again to resume"), "{said:?}");
     let _site = Site::at(&address, &options);
     let report = report_of(&user, &wiki);
     assert_eq!(report["continued"], true);
@@ -234,13 +234,16 @@ fn a_reset_asks_first_and_leaves_the_tables() {
         ended(&user.weir(&command).env("WIKI", site).output().unwrap(), code)
     };
     let (_, err) = reset(&[], 2);
-    assert!(err.contains("hint: without a terminal, add `--yes`"), "{err}");
+    assert!(err.contains("hint: add `--yes` if there is no terminal"), "{err}");
     let (out, _) = reset(&["--streams", "page_l*", "--yes"], 0);
-    assert_eq!(out, "forgotten: 1 stream; the next run reads them anew\n");
+    assert_eq!(
+        out,
+        "deleted the saved state of 1 stream; the next run reads everything from the start\n"
+    );
     let told = status(&user, &[]);
     assert!(told.contains("\npages ") && !told.contains("page_labels"), "{told}");
     reset(&["--yes"], 0);
-    assert_eq!(status(&user, &[]), "nothing is saved for `r`\n");
+    assert_eq!(status(&user, &[]), "no saved state for `r`\n");
     assert_eq!(visible(&user.path("out")), ["page_labels.jsonl", "pages.jsonl"]);
 }
 

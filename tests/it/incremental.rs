@@ -9,8 +9,8 @@ use std::{
 use weir::plan::Selection;
 use weir::replication::Mode;
 use weir::report::StreamStatus;
-use weir::sync::beginning::Beginning;
 use weir::sync::report::{RunReport, RunStatus};
+use weir::sync::run_options::RunOptions;
 use weir_sim::{Change, Fault, Faults, New, Options, STREAMS, What, When};
 
 use crate::support::{
@@ -292,7 +292,7 @@ fn an_incomplete_listing_is_no_ground_for_a_delete() {
         world.simulator.set_faults(Faults::default());
         world.pass(Duration::from_mins(5));
         let fresh = matches!(spoiler, OtherFilter);
-        let run = world.run_from(&replication, Beginning { fresh, ..world.beginning() });
+        let run = world.run_from(&replication, RunOptions { fresh, ..world.beginning() });
         if run.continued {
             world.run(&replication);
         }
@@ -332,7 +332,7 @@ fn a_refused_parent_keeps_its_rows_and_the_others_lose_theirs() {
     world.simulator.set_faults(Faults::default());
     world.pass(Duration::from_mins(1));
     let before = world.requests();
-    let retry = Beginning { retry: true, ..world.beginning() };
+    let retry = RunOptions { retry: true, ..world.beginning() };
     let mut again = world;
     again.options.retry = true;
     let run = again.run_from(&replication, retry);
@@ -357,7 +357,7 @@ fn a_parents_other_inputs_delete_no_rows_of_its_children() {
     assert!(world.falsely_deleted("page_labels", start).is_empty());
     // Alone or with its parent, a stream has the same rows.
     world.pass(Duration::from_hours(1));
-    let fresh = |world: &World| Beginning { fresh: true, ..world.beginning() };
+    let fresh = |world: &World| RunOptions { fresh: true, ..world.beginning() };
     world.run_from(&one, fresh(&world));
     let alone = world.memory.batches("page_labels").unwrap();
     world.options = weir::plan::Options::default();
@@ -406,7 +406,7 @@ fn a_retry_that_died_is_not_gone_on_with_as_a_run() {
     for steps in 1..40 {
         world.pass(Duration::from_mins(1));
         world.options.retry = true;
-        let retry = Beginning { retry: true, ..world.beginning() };
+        let retry = RunOptions { retry: true, ..world.beginning() };
         if world.live(&replication, Some(steps), retry).report.is_some() {
             break;
         }

@@ -170,7 +170,7 @@ async fn run(jira: &Arc<Jira>, streams: &str, folder: &Path) -> Result<RunReport
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };
-    sync::run(&plan, services, sync::beginning::Beginning::now()).await
+    sync::run(&plan, services, sync::run_options::RunOptions::now()).await
 }
 
 #[tokio::test(start_paused = true)]

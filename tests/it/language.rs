@@ -80,7 +80,7 @@ async fn run(
         reporter: Arc::new(Silent),
         cancel: CancellationToken::new(),
     };
-    let report = sync::run(&plan, services, sync::beginning::Beginning::now()).await.unwrap();
+    let report = sync::run(&plan, services, sync::run_options::RunOptions::now()).await.unwrap();
     let mut rows = BTreeMap::new();
     for stream in &report.streams {
         let path = folder.path().join(format!("{}.jsonl", stream.stream));

@@ -197,7 +197,7 @@ fn nothing_is_saved_that_cannot_work() {
         assert!(err.contains(part), "{place}: {err}");
     }
     let (_, err) = ended(&user.run(&["conns", "set", "X", wiki[0], wiki[1], wiki[2]]), 0);
-    assert!(err.contains("X is not complete yet: `domain` is missing"), "{err}");
+    assert!(err.contains("X is not complete: `domain` is missing"), "{err}");
 }
 
 #[test]

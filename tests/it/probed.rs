@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use weir::report::{Event, StreamStatus};
 use weir::spec::{Fetch, QueryValue};
-use weir::sync::beginning::Beginning;
 use weir::sync::report::{RunReport, RunStatus};
+use weir::sync::run_options::RunOptions;
 use weir_sim::{Change, Options, STREAMS};
 
 use super::incremental::{CHANGES, leaf, some, table, with};
@@ -134,7 +134,7 @@ fn other_inputs_or_columns_or_a_fresh_start_bring_every_row_anew() {
         assert!(ids.is_empty(), "{other}: {ids:?}");
     }
     world.pass(Duration::from_mins(1));
-    let lived = world.live(&replication, None, Beginning { fresh: true, ..world.beginning() });
+    let lived = world.live(&replication, None, RunOptions { fresh: true, ..world.beginning() });
     assert_eq!(asked_in(&lived).len(), all(&world));
 }
 
@@ -195,7 +195,7 @@ fn an_api_that_does_not_go_by_ids_or_refuses_them_is_read_by_own_requests() {
         }
         let lived = world.live(&replication, None, world.beginning());
         let warned = lived.events.iter().filter(|event| {
-            matches!(event, Event::Warning { message, .. } if message.contains("`list_then_fetch` is left"))
+            matches!(event, Event::Warning { message, .. } if message.contains("`list_then_fetch` was refused"))
         });
         assert_eq!(warned.count(), 1, "{:#?}", lived.events);
         let run = lived.report.unwrap().unwrap();

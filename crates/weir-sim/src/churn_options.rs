@@ -1,42 +1,43 @@
-//! What changes in a tenant at random, and how often.
+//! Options for random changes.
 
-/// Some random changes.
+/// A number of random changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Churn {
-    /// How many.
+    /// Number of changes.
     pub changes: usize,
-    /// What may happen, each as likely as it is often in here.
+    /// The possible kinds. A kind that is listed more often is more likely.
     pub kinds: Vec<Happening>,
 }
 
 impl Churn {
-    /// So many changes of all kinds but the end of a space.
+    /// Changes of all kinds except the deletion of a space.
     pub fn of(changes: usize) -> Self {
         Self { changes, kinds: Happening::USUAL.to_vec() }
     }
 }
 
-/// Changes that happen by themselves as requests come in.
+/// Random changes that are made as requests arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Churning {
-    /// Before every so-manieth request is answered, by the number that the log gives it; 0 never.
+    /// Makes the changes before each request whose number in the log is a multiple of this; 0 disables
+    /// them.
     pub every_requests: u64,
-    /// Where the choice comes from.
+    /// Seed of the random choice.
     pub seed: u64,
-    /// What happens each time.
+    /// The changes made each time.
     pub churn: Churn,
 }
 
 impl Churning {
-    /// One change of any usual kind before every so-manieth request.
+    /// One change of any usual kind before every `requests`-th request.
     pub fn every(requests: u64, seed: u64) -> Self {
         Self { every_requests: requests, seed, churn: Churn::of(1) }
     }
 }
 
-/// What may happen to a tenant.
+/// A kind of random change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it; `Change` says what each means")]
+#[expect(missing_docs, reason = "the names are self-explanatory; `Change` documents each change")]
 pub enum Happening {
     PageCreated,
     PageEdited,
@@ -78,7 +79,8 @@ pub enum Happening {
 }
 
 impl Happening {
-    /// All but the end of a space, which would empty a small tenant soon; edits come more often.
+    /// All kinds except the deletion of a space, which would soon empty a small tenant. Edits are more
+    /// frequent.
     pub const USUAL: [Self; 42] = [
         Self::PageCreated,
         Self::PageCreated,

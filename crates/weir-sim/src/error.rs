@@ -1,21 +1,21 @@
-//! What can go wrong with a simulator itself.
+//! Errors of the simulator itself.
 
 use std::io;
 
 use thiserror::Error;
 
-/// Why something that was asked of the simulator is not possible.
+/// An error of the simulator itself, as opposed to an error response.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// What was asked for is not valid, and why.
+    /// An invalid option or change, with the reason.
     #[error("{0}")]
     Invalid(String),
-    /// The socket broke.
-    #[error("the simulator's socket broke")]
+    /// The listening socket failed.
+    #[error("the simulator's socket failed")]
     Socket(#[source] io::Error),
 }
 
-/// A connection that broke before the whole answer was there, and how.
+/// A simulated connection that broke before the response was complete, with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct Broken(pub &'static str);

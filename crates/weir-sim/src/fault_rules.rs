@@ -1,83 +1,84 @@
-//! What goes wrong, and when.
+//! Rules for injected faults.
 
 use std::time::Duration;
 
-/// What goes wrong in a tenant.
+/// The injected faults of a tenant.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// Rules; of those that hold for a request, delays add up and the first other fault wins.
+    /// The rules. If several apply to a request, delays add up, and the first other fault takes effect.
     pub rules: Vec<Fault>,
-    /// Answers to more requests than this in any second with 429.
+    /// Burst limit: requests in excess of this many within one second get a 429.
     pub requests_per_second: Option<u32>,
-    /// The credentials are no longer good after this many requests.
+    /// The credentials are rejected after this many requests.
     pub revoke_after: Option<u64>,
-    /// They are good again after this many requests.
+    /// The credentials are accepted again after this many requests.
     pub restore_after: Option<u64>,
 }
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// Part of the path and query of the requests it holds for; empty: all of them.
+    /// Part of the path and query of the requests that the rule applies to; empty for all requests.
     pub part: String,
-    /// Which of those go wrong.
+    /// Which of those requests fail.
     pub when: When,
-    /// How they go wrong.
+    /// How they fail.
     pub what: What,
 }
 
-/// Which requests go wrong, among those that a rule holds for.
+/// Which requests fail, among those that a rule applies to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum When {
-    /// All.
+    /// All requests.
     Always,
-    /// The first so many.
+    /// The first requests, up to this number.
     First(u64),
-    /// These, counted from 1.
+    /// The requests with these numbers, counted from 1.
     Numbers(Vec<u64>),
-    /// This share of them, 0 to 1, by the tenant's seed.
+    /// A share of the requests, from 0 to 1, chosen by the tenant's seed.
     Share(f64),
-    /// Those whose `limit` is larger than this.
+    /// Requests whose `limit` is larger than this.
     LimitAbove(u64),
 }
 
-/// How a request goes wrong.
+/// How a request fails.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    /// 429, with or without word when to come back.
+    /// 429, with or without a `Retry-After` header.
     TooMany(RetryAfter),
-    /// This status with a short body: any 5xx, or 403. For 404 see [`What::Missing`].
+    /// This status with a short body: any 5xx, or 403. For 404, see [`What::Missing`].
     Status(u16),
-    /// 404 that names an object, as for one that is gone or not to be seen.
+    /// 404 that names an object, as for a deleted or hidden object.
     Missing,
-    /// The answer takes this much longer.
+    /// The response is delayed by this time.
     Slow(Duration),
-    /// Half of the answer's body comes at once, the rest this much later; in process all of it does.
+    /// Half of the response body is sent at once, the rest after this delay. In process, the whole response is
+    /// delayed.
     Halt(Duration),
-    /// The connection is reset before any answer.
+    /// The connection is reset before the response.
     Reset,
     /// The connection ends in the middle of the body.
     Truncate,
-    /// The page's `next` has the cursor of the page itself: following it never ends.
+    /// The `next` link has the cursor of the page itself, so that following it never ends.
     RepeatCursor,
     /// 200 with a body that is not JSON.
     Malformed,
-    /// The cursor in the request is not valid any more: 400. Holds for requests with one only.
+    /// The cursor in the request has expired: 400. Applies only to requests with a cursor.
     ExpiredCursor,
-    /// The object that the path names is deleted just before the request is answered, for good.
+    /// The object in the path is permanently deleted just before the response.
     Deleted,
-    /// 500 whenever the object with this id is in the answer, with its body or without: the site cannot
-    /// render it. To hold for bodies alone, the rule's part is `body-format=`.
+    /// 500 if the response contains the object with this ID, because the site cannot render it. To apply
+    /// only to responses with bodies, set the rule's part to `body-format=`.
     Unrenderable(String),
 }
 
-/// How a 429 says when to come back.
+/// The `Retry-After` header of a 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAfter {
-    /// Not at all.
+    /// No header.
     Silent,
-    /// In so many seconds.
+    /// A delay in seconds.
     Seconds(u64),
-    /// At a date of HTTP, so many seconds from now by the wall clock.
+    /// An HTTP date, this many seconds from now by the wall clock.
     Date(u64),
 }

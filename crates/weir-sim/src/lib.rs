@@ -1,9 +1,9 @@
-//! A simulated Confluence Cloud tenant: the same answers in process and over a socket.
+//! A simulated Confluence Cloud tenant, with the same responses in process and over a socket.
 //!
-//! A tenant is a function of [`Options`]: its seed and sizes decide every byte. [`Simulator::answer`]
-//! needs no socket and obeys tokio's (perhaps paused) time; [`serve()`] puts the
-//! very same state machine behind HTTP/1.1. It knows `GET` only; what changes in a tenant changes by
-//! [`Simulator::change`], [`Simulator::churn`] or as requests come in ([`Churning`]).
+//! A tenant is a function of [`Options`]: its seed and sizes determine every byte. [`Simulator::answer`]
+//! needs no socket and follows tokio's (possibly paused) time. [`serve()`] puts the same state machine
+//! behind HTTP/1.1. The API supports `GET` only. A tenant changes through [`Simulator::change`],
+//! [`Simulator::churn`], or as requests arrive ([`Churning`]).
 
 mod api;
 mod churn_options;

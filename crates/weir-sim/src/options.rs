@@ -1,4 +1,4 @@
-//! What a simulated tenant is like: its sizes, its manners, its credentials.
+//! The options of a simulated tenant: sizes, behaviour, credentials.
 
 use std::time::Duration;
 
@@ -9,70 +9,70 @@ use secrecy::SecretString;
 use crate::churn_options::Churning;
 use crate::fault_rules::Faults;
 
-/// Size and behaviour of a simulated tenant. Equal options give equal bytes as long as nothing
-/// changes; the times of changes follow [`Options::now`].
+/// Size and behaviour of a simulated tenant. Equal options produce equal bytes until something changes.
+/// The times of changes follow [`Options::now`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where all that looks random comes from.
+    /// Seed of the random content.
     pub seed: u64,
-    /// Spaces; the first is personal, its key starts with `~`.
+    /// Number of spaces. The first is personal: its key starts with `~`.
     pub spaces: usize,
-    /// Pages of all statuses, the home page of each space among them.
+    /// Number of pages of all statuses, including the home page of each space.
     pub pages: usize,
-    /// Blog posts of all statuses.
+    /// Number of blog posts of all statuses.
     pub blog_posts: usize,
-    /// Attachments of pages and blog posts, of all statuses.
+    /// Number of attachments of pages and blog posts, of all statuses.
     pub attachments: usize,
-    /// User groups.
+    /// Number of user groups.
     pub groups: usize,
-    /// Inline tasks on pages and blog posts.
+    /// Number of inline tasks on pages and blog posts.
     pub tasks: usize,
-    /// Custom content, spread over [`CUSTOM_CONTENT_TYPES`] but for the last, which has none.
+    /// Number of custom content objects, spread over [`CUSTOM_CONTENT_TYPES`] except the last type.
     pub custom_content: usize,
-    /// Distinct labels.
+    /// Number of distinct labels.
     pub labels: usize,
-    /// Mean size of a page's or blog post's storage body, in bytes.
+    /// Average size of the storage body of a page or blog post, in bytes.
     pub body_bytes: usize,
-    /// Mean number of children per parent.
+    /// Average number of children per parent.
     pub children: Children,
-    /// Parents of each kind that have more than 250 children of each kind.
+    /// Number of parents of each kind that have more than 250 children of each kind.
     pub heavy_parents: usize,
-    /// Whether `/footer-comments` and `/inline-comments` list replies too.
+    /// Whether `/footer-comments` and `/inline-comments` also list replies.
     pub replies_in_global_lists: bool,
-    /// Share of pages of v2 and of the search, 0 to 1, that bring fewer rows than asked for although more follow.
+    /// Share of result pages of v2 and of the search, from 0 to 1, with fewer rows than requested although
+    /// more follow.
     pub short_pages: f64,
-    /// Whether the links to next pages hold the cursor alone, without the parameters of the request.
+    /// Whether the links to next pages contain only the cursor, without the parameters of the request.
     pub bare_links: bool,
-    /// Whether objects inside of others (`include-…`, the labels of what a search finds) cost no
-    /// points. The API's documentation does not say; by default they cost what they do in lists.
+    /// Whether embedded objects (`include-…`, labels in search results) cost no points. The API's
+    /// documentation does not specify this. By default they cost the same as in lists.
     pub embedded_are_free: bool,
-    /// The search does not find what was modified within this time.
+    /// Delay of the search index: the search does not find objects modified within this time.
     pub index_lag: Duration,
-    /// What is refused whoever asks, and with which status, 400, 403, 404 or 410: the path of one of
-    /// [`ROUTES`](crate::ROUTES), perhaps with `?` and the name of one of its parameters.
+    /// Paths that are always rejected, each with status 400, 403, 404 or 410. A path is that of one of
+    /// [`ROUTES`](crate::ROUTES), optionally with `?` and the name of one of its parameters.
     pub refuses: Vec<(String, u16)>,
-    /// Whom to let in; `None` lets everybody in.
+    /// The only accepted credentials; `None` accepts all requests.
     pub credentials: Option<Credentials>,
     /// Scheme and host of `_links.base`, without a final slash.
     pub site: String,
-    /// The site's id on the gateway (`/ex/confluence/{cloud_id}`).
+    /// The site's ID on the gateway (`/ex/confluence/{cloud_id}`).
     pub cloud_id: String,
-    /// The quota of points; `None` where there is none, as for API tokens.
+    /// The points quota; `None` for no quota, as for API tokens.
     pub quota: Option<PointsQuota>,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Faults,
-    /// Random changes that were made by the start, chosen by the seed: the first so many that a
-    /// tenant with more of them has as well.
+    /// Number of random changes made before the start, chosen by the seed. A tenant with more changes has
+    /// the same first changes.
     pub changes: usize,
-    /// What changes as requests come in.
+    /// Random changes made as requests arrive.
     pub churn: Option<Churning>,
-    /// The time at the start, from which the tenant's clock goes on; it shows in what changes only.
-    /// `None`: that of the machine. What there is at first lies before 2026-08-01, as does no
-    /// clock: an earlier time counts as that.
+    /// Start time of the tenant's clock; `None` for the machine's time. Only changes show this time. The
+    /// initial objects are older than 2026-08-01, which is therefore the earliest start time.
     pub now: Option<DateTime<Utc>>,
-    /// Time that every response takes.
+    /// Latency of every response.
     pub latency: Duration,
-    /// Requests that the log keeps, the oldest give way. `None`: 1,000,000 in process, none over a
+    /// Maximum number of log entries; the oldest are dropped. `None`: 1,000,000 in process, 0 over a
     /// socket.
     pub log_entries: Option<usize>,
 }
@@ -116,21 +116,21 @@ impl Default for Options {
 /// Mean number of children per parent; the counts have a long tail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Children {
-    /// Labels of a page, blog post or attachment.
+    /// Labels per page, blog post or attachment.
     pub labels: f64,
-    /// Versions of a page, blog post or attachment; never less than one.
+    /// Versions per page, blog post or attachment; at least one.
     pub versions: f64,
-    /// Footer comments of a page or blog post, replies among them.
+    /// Footer comments per page or blog post, including replies.
     pub footer_comments: f64,
-    /// Inline comments of a page or blog post, replies among them.
+    /// Inline comments per page or blog post, including replies.
     pub inline_comments: f64,
-    /// Properties of a page, blog post or attachment.
+    /// Properties per page, blog post or attachment.
     pub properties: f64,
-    /// Labels of a space.
+    /// Labels per space.
     pub space_labels: f64,
-    /// Permissions of a space.
+    /// Permissions per space.
     pub space_permissions: f64,
-    /// Properties of a space.
+    /// Properties per space.
     pub space_properties: f64,
 }
 
@@ -149,12 +149,12 @@ impl Default for Children {
     }
 }
 
-/// Who may ask, and for what.
+/// The accepted credentials and their scopes.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// User name of Basic authentication.
     pub email: String,
-    /// Its password, or the token of Bearer authentication.
+    /// Password of Basic authentication, or token of Bearer authentication.
     pub token: SecretString,
     /// `true` for a token with scopes, which only the gateway accepts.
     pub scoped: bool,
@@ -162,36 +162,36 @@ pub struct Credentials {
     pub lacks: Vec<String>,
 }
 
-/// The types of custom content the tenant knows; the last has no instances.
+/// The types of custom content. The last type has no objects.
 pub const CUSTOM_CONTENT_TYPES: [&str; 3] = [
     "ac:com.example.diagrams:diagram",
     "forge:1b2c3d4e:9f8e7d6c:board",
     "ac:com.example.forms:form",
 ];
 
-/// A quota as the API documents it for OAuth, Forge and Connect apps.
+/// A points quota as the API documents it for OAuth, Forge and Connect apps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PointsQuota {
     /// Points that may be spent in a clock hour.
     pub per_hour: u64,
-    /// In which words the headers tell of it.
+    /// Names of the response headers.
     pub headers: QuotaHeaders,
-    /// Points that others spend in each hour before anything else is.
+    /// Points that other clients have already spent at the start of each hour.
     pub others: u64,
 }
 
-/// The spellings that the API's documentation has for the headers of a quota.
+/// Header names of a points quota, as spelled in various parts of the API's documentation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QuotaHeaders {
     /// `RateLimit` and `RateLimit-Policy`.
     #[default]
     Standard,
-    /// The same with `Beta-` in front.
+    /// The same with the prefix `Beta-`.
     Beta,
-    /// `X-RateLimit-*`, the reset with seconds.
+    /// `X-RateLimit-*`; the reset time has seconds.
     Older,
-    /// `X-RateLimit-*`, the reset without seconds.
+    /// `X-RateLimit-*`; the reset time has no seconds.
     OlderShort,
-    /// None, and no `Retry-After` with a 429 either.
+    /// No quota headers, and no `Retry-After` with a 429.
     Silent,
 }

@@ -1,4 +1,4 @@
-//! The simulator: one tenant, its faults, its log, behind one exchange of request and answer.
+//! The simulator: one tenant with its faults and its log, behind one request-response interface.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -23,10 +23,10 @@ use crate::tenant::clock::Clock;
 use crate::tenant::text::mix;
 use crate::truth::Wanted;
 
-/// Requests that the log keeps in process unless told otherwise.
+/// Default maximum number of log entries in process.
 const LOG_ENTRIES: usize = 1_000_000;
 
-/// A simulated tenant. Clones share the tenant, its faults' counts and its log.
+/// A simulated tenant. Clones share the tenant, the fault counters and the log.
 #[derive(Clone, Debug)]
 pub struct Simulator {
     world: Arc<World>,
@@ -67,7 +67,7 @@ impl World {
         (0..churn.changes).filter_map(change).collect()
     }
 
-    /// Lets happen what happens before the request of this number.
+    /// Makes the random changes that are due before the request with this number.
     fn churn_before(&self, request: u64) {
         let churning = self.churning();
         let Some(churning) = churning.as_ref() else { return };
@@ -77,27 +77,27 @@ impl World {
     }
 }
 
-/// Which way a request came.
+/// How a request arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Face {
     Process,
     Socket,
 }
 
-/// What goes back.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Whole(Reply),
-    /// The second half of the body comes that much later; in process all of it did already.
+    /// The second half of the body is delayed by this time. In process, the delay is already over.
     Halting(Reply, Duration),
-    /// Only half of the body, then the connection ends.
+    /// Half of the body is sent, then the connection ends.
     Truncated(Reply),
     /// The connection is reset.
     Reset,
 }
 
 impl Simulator {
-    /// A tenant made from these options.
+    /// Creates a tenant from these options.
     pub fn new(options: Options) -> Self {
         let judge = Judge::new(options.faults.clone(), options.seed);
         let (clock, churning) = (Clock::new(&options), options.churn.clone());
@@ -116,68 +116,68 @@ impl Simulator {
         Self { world: Arc::new(world) }
     }
 
-    /// The options it was made from; counts are lowered where a tenant without spaces or without
-    /// pages and blog posts cannot have them.
+    /// The options of the tenant. Counts are lowered if the tenant has no spaces, or no pages and blog
+    /// posts, to hold the objects.
     pub fn options(&self) -> &Options {
         &self.world.options
     }
 
-    /// What time it is in the tenant; not before its latest change.
+    /// The tenant's current time; not before its latest change.
     pub fn now(&self) -> DateTime<Utc> {
         let now = i64::try_from(self.world.clock.now()).unwrap_or(i64::MAX);
         DateTime::from_timestamp_millis(now).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// Makes a change, and tells the id of what was made or changed. Every change has a time of its
-    /// own, later than that of the change before.
+    /// Makes a change and returns the ID of the created or changed object. Each change has a later time
+    /// than the previous one.
     ///
     /// # Errors
-    /// When the change cannot be made, because what it names is not there, for example.
+    /// The change is not possible, for example because the object does not exist.
     pub fn change(&self, change: &Change) -> Result<String> {
         self.world.write().apply(change, self.world.clock.tick())
     }
 
-    /// Makes random changes; equal seeds make the same ones to equal tenants. Tells what was done,
-    /// each with the id of what was made or changed; that may be less than asked for where there is
-    /// little to change.
+    /// Makes random changes. Equal seeds make the same changes to equal tenants. Returns the changes, each
+    /// with the ID of the created or changed object. There may be fewer changes than requested if the
+    /// tenant has few objects.
     pub fn churn(&self, seed: u64, churn: &Churn) -> Vec<(Change, String)> {
         self.world.churn(seed, churn)
     }
 
-    /// From now on this happens as requests come in.
+    /// Sets the random changes that are made as requests arrive.
     pub fn set_churning(&self, churning: Option<Churning>) {
         *self.world.churning() = churning;
     }
 
-    /// From now on this goes wrong; requests are counted from here.
+    /// Sets the faults. Rules count requests from now on.
     pub fn set_faults(&self, faults: Faults) {
         let judge = Arc::new(Judge::new(faults, self.world.options.seed));
         *self.world.judge.write().unwrap_or_else(PoisonError::into_inner) = judge;
     }
 
-    /// The requests so far, in the order of arrival, as far as the log keeps them.
+    /// The logged requests, in order of arrival.
     pub fn log(&self) -> Vec<LoggedRequest> {
         self.world.log.entries()
     }
 
-    /// Empties the log; counters go on.
+    /// Empties the log. Counters are kept.
     pub fn clear_log(&self) {
         self.world.log.clear();
     }
 
-    /// Sums over all requests so far.
+    /// Totals of all requests so far.
     pub fn counters(&self) -> Counters {
         self.world.log.counters()
     }
 
-    /// The most requests that were in flight at once.
+    /// The maximum number of requests that were in flight at once.
     pub fn max_in_flight(&self) -> usize {
         self.world.log.max_in_flight()
     }
 
-    /// The rows that the stream of this name must bring as of now with its default filters, without bodies:
-    /// each as the API prints the object, with its parent's id added (`page_id`, `space_id` …)
-    /// where the object itself does not hold it. `None` when no stream has this name.
+    /// The rows that the stream of this name must contain now, with its default filters and without bodies.
+    /// Each row is the object as the API prints it, with the ID of its parent (`page_id`, `space_id` …) if
+    /// the object itself does not contain it. `None` if there is no such stream.
     pub fn truth(&self, stream: &str) -> Option<Vec<serde_json::Map<String, serde_json::Value>>> {
         self.truth_of(stream, &Wanted::default())
     }
@@ -191,10 +191,10 @@ impl Simulator {
         self.world.read().truth(stream, wanted)
     }
 
-    /// Answers a request in this process.
+    /// Responds to a request in this process.
     ///
     /// # Errors
-    /// The connection broke before the whole answer was there.
+    /// The simulated connection broke before the response was complete.
     pub async fn answer(&self, call: &Call<'_>) -> std::result::Result<Reply, Broken> {
         match self.exchange(call, Face::Process).await {
             Outcome::Whole(reply) | Outcome::Halting(reply, _) => Ok(reply),
@@ -226,7 +226,7 @@ impl Simulator {
             return Outcome::Reset;
         }
         if let (Some(What::Deleted), Some(id)) = (&verdict.what, faults::named(call.path)) {
-            // What is gone already answers as it did.
+            // Deleting an object again is an error without effect.
             let deletion = Change::Delete { id: id.to_owned() };
             world.write().apply(&deletion, world.clock.tick()).ok();
         }
@@ -237,7 +237,7 @@ impl Simulator {
             None => {
                 let repeat = verdict.what == Some(What::RepeatCursor);
                 let now = world.clock.now();
-                world.read().answer(call, (verdict.revoked, repeat), now)
+                world.read().answer(call, verdict.revoked, repeat, now)
             }
         };
         let reply = faults::unrendered(verdict.what.as_ref(), reply);

@@ -1,4 +1,4 @@
-//! Ground truth: the rows that each stream of the tenant must bring, found without any paging.
+//! Ground truth: the rows that each stream of the tenant must contain, computed without paging.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::tenant::Tenant;
 use crate::tenant::content::Shape;
 use crate::tenant::ids::Kind;
 
-/// The streams that there is truth about.
+/// The streams with ground truth.
 pub const STREAMS: [&str; 24] = [
     "spaces",
     "pages",
@@ -36,13 +36,13 @@ pub const STREAMS: [&str; 24] = [
     "space_properties",
 ];
 
-/// Which rows are wanted, and how.
+/// Filters and representation of the rows.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Statuses of pages, blog posts and attachments, and of the parents of child streams; `None`:
-    /// what the API lists unless told otherwise.
+    /// Statuses of pages, blog posts and attachments, and of the parents of child streams; `None` for the
+    /// API's defaults.
     pub statuses: Option<Vec<String>>,
-    /// Representation of the bodies, such as `storage`; `None`: no bodies.
+    /// Representation of the bodies, such as `storage`; `None` for no bodies.
     pub body_format: Option<String>,
 }
 
@@ -82,7 +82,7 @@ impl Tenant {
         })
     }
 
-    /// The objects of a kind that a listing with these statuses shows.
+    /// The objects of a kind that a listing with these statuses contains.
     fn shown(&self, kind: Kind, wanted: &Wanted) -> Vec<usize> {
         let default: &[&str] =
             if kind == Kind::BlogPost { &["current"] } else { &["current", "archived"] };
@@ -97,7 +97,7 @@ impl Tenant {
         existing.filter(is_shown).collect()
     }
 
-    /// Rows of all shown parents of a kind, each with its parent's id.
+    /// Rows of all listed parents of a kind, each with the ID of its parent.
     fn children_rows(
         &self,
         kind: Kind,
@@ -164,7 +164,7 @@ impl Tenant {
     }
 }
 
-/// Kind of the parents and name of the part: `page_labels` is `labels` of pages.
+/// Splits a stream name into the kind of the parents and the part: `page_labels` is `labels` of pages.
 fn split_name(stream: &str) -> Option<(Kind, &str)> {
     let parents =
         [("page_", Kind::Page), ("blog_post_", Kind::BlogPost), ("attachment_", Kind::Attachment)];

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::args::{Conns as Command, Shared};
 use crate::cli::commands::{conns_set, discover};
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::exit::Exit;
 use crate::cli::open::leads_to;
 use crate::cli::output::printer;
@@ -18,47 +18,47 @@ use crate::sync;
 use crate::sync::connection_test;
 use crate::sync::connection_test::Diagnosis;
 
-pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
+pub(crate) fn run(command: &Command, shared: Shared, context: &CliContext) -> Result<Exit> {
     match command {
-        Command::List => list(shared, around),
+        Command::List => list(shared, context),
         Command::Set { name, properties } => {
-            let file = conns_set::set(name, properties, shared, around)?;
-            Ok(said(shared, name, "saved in", &file))
+            let file = conns_set::set(name, properties, shared, context)?;
+            Ok(report_change(shared, name, "saved in", &file))
         }
         Command::Unset { name } => {
-            let file = around.file()?;
+            let file = context.file()?;
             if !remove(&file, name)? {
                 let what = format!("`{}` has no connection `{}`", file.display(), shown_name(name));
-                return Err(
-                    Error::input(what).with_hint("weir conns list shows where each is defined")
-                );
+                return Err(Error::input(what)
+                    .with_hint("`weir conns list` shows where each connection is defined"));
             }
-            Ok(said(shared, name, "removed from", &file))
+            Ok(report_change(shared, name, "removed from", &file))
         }
-        Command::Test { name } => test(name, shared, around),
+        Command::Test { name } => test(name, shared, context),
         Command::Discover { name, stream, pattern, columns } => {
             let wanted = stream.as_ref().or(pattern.as_ref()).map(String::as_str);
             let detailed = *columns || stream.is_some();
-            discover::run(name, wanted, detailed, (shared, &around.connections))
+            discover::run(name, wanted, detailed, shared, &context.connections)
         }
     }
 }
 
-fn said(shared: Shared, name: &str, what: &str, file: &Path) -> Exit {
+/// Reports a change of the connections file.
+fn report_change(shared: Shared, name: &str, what: &str, file: &Path) -> Exit {
     let file = file.display().to_string();
     if shared.json {
         printer::json(&json!({ "connection": name, "action": what, "file": file }));
     } else if !shared.quiet {
-        printer::talk(&format!("{name}: {what} {file}"));
+        printer::info(&format!("{name}: {what} {file}"));
     }
     Exit::Done
 }
 
-fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
+fn list(shared: Shared, context: &CliContext) -> Result<Exit> {
     let mut rows =
         vec![["connection", "type", "defined in", "leads to"].map(str::to_owned).to_vec()];
     let mut all = Vec::new();
-    for (name, connection) in around.connections.all()? {
+    for (name, connection) in context.connections.all()? {
         match connection {
             Ok(connection) => {
                 let place = leads_to(&connection);
@@ -69,7 +69,7 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
                     "file": connection.file,
                     "place": place,
                 }));
-                let defined = open::defined_in(&connection, around);
+                let defined = open::defined_in(&connection, context);
                 rows.push(vec![name, connection.kind.to_string(), defined, place]);
             }
             Err(error) => {
@@ -91,8 +91,8 @@ fn list(shared: Shared, around: &Surroundings) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    match tested(name, shared, around) {
+fn test(name: &str, shared: Shared, context: &CliContext) -> Result<Exit> {
+    match tested(name, shared, context) {
         Err(error) if shared.json => {
             printer::json(&json!({ "ok": false, "message": error.chain(), "hint": error.hint() }));
             Ok(crate::cli::exit::exit_of(&error))
@@ -101,16 +101,16 @@ fn test(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
     }
 }
 
-fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let told = Patience::new(shared, format!("the values of connection `{name}`"));
-    let connection = trust::fetched(around.connections.find(name)?, around)?;
-    drop(told);
-    let told =
-        |spec| trust::tell_borrowed(&connection, spec, &around.connections, (shared, around));
+fn tested(name: &str, shared: Shared, context: &CliContext) -> Result<Exit> {
+    let patience = Patience::new(shared, format!("the values of connection `{name}`"));
+    let connection = trust::fetched(context.connections.find(name)?, context)?;
+    drop(patience);
+    let tell_borrowed =
+        |spec| trust::tell_borrowed(&connection, spec, &context.connections, shared, context);
     if connection.kind != ConnectionKind::Api {
-        told(None);
+        tell_borrowed(None);
         let (target, _) = open::target(&connection, None)?;
-        let _told = Patience::new(shared, format!("`{name}` to be reached"));
+        let _patience = Patience::new(shared, format!("a connection to `{name}`"));
         crate::cli::exit::runtime()?.block_on(target.check())?;
         if connection.kind == ConnectionKind::Files {
             open::files_of(&connection)?.try_out()?;
@@ -118,18 +118,18 @@ fn tested(name: &str, shared: Shared, around: &Surroundings) -> Result<Exit> {
         return Ok(accepted(shared, &connection.name, &leads_to(&connection)));
     }
     let (spec, foreign) = open::foreign_or_shipped(&connection)?;
-    told(Some(&spec));
-    let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
+    tell_borrowed(Some(&spec));
+    let mut fields = api_fields(&connection, &spec, &context.connections.variables())?;
     if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
-        trust::confirm((&spec, &foreign), &fields, shared, around)?;
+        trust::confirm(&spec, &foreign, &fields, shared, context)?;
     }
     let transport = open::transport(&connection, &spec)?;
-    let told = Patience::new(shared, format!("an answer of {}", leads_to(&connection)));
+    let patience = Patience::new(shared, format!("a response from {}", leads_to(&connection)));
     let diagnosis = crate::cli::exit::runtime()?.block_on(async {
         connection_test::look_up(&spec, &mut fields, transport.as_ref()).await?;
         sync::probe(&spec, &fields, &tokens::hooks(&connection), transport.as_ref()).await
     });
-    drop(told);
+    drop(patience);
     let diagnosis = diagnosis?;
     if shared.json {
         printer::json(&diagnosis);
@@ -154,18 +154,20 @@ fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
     use crate::sync::connection_test::Finding;
     let (kind, what) = match diagnosis.finding {
         Finding::Accepted => (Kind::Rejected, "works"),
-        Finding::WrongHost => (Kind::Unreachable, "this does not look like the API's host"),
+        Finding::WrongHost => {
+            (Kind::Unreachable, "the host is unreachable, or it is not the host of the API")
+        }
         Finding::WrongCredentials => (Kind::Credentials, "the API does not accept the credentials"),
         Finding::NoPermission => {
-            (Kind::Credentials, "the credentials are right but lack a permission")
+            (Kind::Credentials, "the credentials are valid but lack a permission")
         }
         Finding::NotTrusted => (Kind::Unreachable, "the host's certificate is not trusted"),
-        Finding::BlockedEgress => (Kind::Unreachable, "something on the way blocks the request"),
-        Finding::Trouble => (Kind::Rejected, "the API is in trouble"),
+        Finding::BlockedEgress => (Kind::Unreachable, "a firewall or proxy blocks the request"),
+        Finding::Trouble => (Kind::Rejected, "the API has a problem"),
     };
     let Diagnosis { url, status, message, hint, .. } = diagnosis;
     let cause = match status {
-        Some(status) => format!("{url} answered: {status} {message}"),
+        Some(status) => format!("{url} responded: {status} {message}"),
         None => format!("{url}: {message}"),
     };
     let mut error = Error::new(kind, format!("{name}: {what}")).because(cause);

@@ -1,4 +1,4 @@
-//! `weir conns set`: what is saved can work.
+//! `weir conns set`: checks and saves a connection.
 
 use std::{
     io::{BufRead, IsTerminal, Read},
@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::cli::args::Shared;
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::open;
 use crate::cli::output::printer;
 use crate::connection::{
@@ -17,53 +17,54 @@ use crate::connection::{
 };
 use crate::error::{Error, Result};
 
-/// Saves a connection, and tells in which file.
+/// Saves a connection. Returns the path of the file.
 ///
 /// # Errors
-/// It is none, or cannot work: a malformed URL or value, a property that nobody knows, a file that is
-/// not there. Nothing is saved then.
+/// The connection is invalid: a malformed URL or value, an unknown property, or a file that does not
+/// exist. Nothing is saved.
 pub(crate) fn set(
     name: &str,
     given: &[String],
     shared: Shared,
-    around: &Surroundings,
+    context: &CliContext,
 ) -> Result<PathBuf> {
     let named = !name.is_empty()
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
     if !named {
-        let what = format!("`{}` is no name: use letters, digits and `_`", shown_name(name));
+        let what =
+            format!("`{}` is not a valid name: use letters, digits and `_`", shown_name(name));
         return Err(Error::input(what));
     }
-    let file = around.file()?;
-    // What is typed goes by the current folder, and must be found from any other.
+    let file = context.file()?;
+    // Relative paths on the command line are relative to the current folder.
     let folder = std::env::current_dir().unwrap_or_default();
-    let base = Base { folder, ..around.connections.base(None) };
+    let base = Base { folder, ..context.connections.base(None) };
     let mut properties = properties(given, &base)?;
     let text = serde_json::to_string(&properties).unwrap_or_default();
-    let variables = around.connections.variables();
-    let context = Context {
+    let variables = context.connections.variables();
+    let origin = Context {
         origin: Origin::File,
         file: Some(&file),
         base: base.clone(),
         variables: &variables,
     };
-    let read = Connection::read(name, &text, &context)?;
+    let read = Connection::read(name, &text, &origin)?;
     read.check_files()?;
-    for problem in lacking(&read, around)? {
-        printer::note(shared, &format!("{name} is not complete yet: {problem}"));
+    for problem in missing_fields(&read, context)? {
+        printer::note(shared, &format!("{name} is not complete: {problem}"));
     }
-    make_whole(&mut properties, &read, &base)?;
+    make_absolute(&mut properties, &read, &base)?;
     save(&file, name, &properties)?;
     Ok(file)
 }
 
-/// What a connection still lacks.
-fn lacking(read: &Connection, around: &Surroundings) -> Result<Vec<String>> {
+/// The required fields that a connection lacks.
+fn missing_fields(read: &Connection, context: &CliContext) -> Result<Vec<String>> {
     match read.kind {
         ConnectionKind::Api => {
             let spec = open::spec_of(read)?;
             crate::plan::check_inputs(&read.inputs, &spec)?;
-            lacking_fields(read, &spec, &around.connections.variables())
+            lacking_fields(read, &spec, &context.connections.variables())
         }
         ConnectionKind::Postgres => {
             open::postgres(read)?.check_certificates()?;
@@ -82,7 +83,7 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(part)
 }
 
-/// The properties that were typed.
+/// The properties from the command line.
 fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> {
     let mut properties: IndexMap<String, Value> = IndexMap::new();
     let mut add = |key: &str, value: Value| match properties.insert(key.to_owned(), value) {
@@ -97,11 +98,11 @@ fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> 
         }
         let Some((key, value)) = text.split_once('=').filter(|(key, _)| is_word(key)) else {
             let what = format!("`{}` is neither a URL nor key=value", shown_name(text));
-            return Err(Error::input(what).with_hint("weir conns set --help"));
+            return Err(Error::input(what).with_hint("`weir conns set --help` shows examples"));
         };
         let value = match value.strip_prefix('@') {
-            _ if value == "-" => some(key, from_stdin(key)?, "stdin")?,
-            Some(path) => some(key, from_file(&base.path(path)?)?, path)?,
+            _ if value == "-" => non_empty(key, from_stdin(key)?, "stdin")?,
+            Some(path) => non_empty(key, from_file(&base.path(path)?)?, path)?,
             None => value.to_owned(),
         };
         match key {
@@ -121,8 +122,8 @@ fn properties(given: &[String], base: &Base) -> Result<IndexMap<String, Value>> 
     Ok(properties)
 }
 
-/// Writes paths whole: the connections file stands in another folder.
-fn make_whole(
+/// Makes paths absolute, because the connections file is in another folder.
+fn make_absolute(
     properties: &mut IndexMap<String, Value>,
     read: &Connection,
     base: &Base,
@@ -134,28 +135,28 @@ fn make_whole(
         } else if ["spec", "url", "path", "sslrootcert"].contains(&key.as_str())
             && !text.contains("${")
             && !text.starts_with("command:")
-            && let Some(whole) = read.property(key)
+            && let Some(absolute) = read.property(key)
         {
-            *value = Value::from(whole);
+            *value = Value::from(absolute);
         }
     }
     Ok(())
 }
 
-/// A value that was read, which must not be empty.
-fn some(key: &str, value: String, from: &str) -> Result<String> {
+/// A value from stdin or a file, which must not be empty.
+fn non_empty(key: &str, value: String, from: &str) -> Result<String> {
     if value.is_empty() {
-        return Err(Error::input(format!("`{key}` is empty: {from} holds nothing")));
+        return Err(Error::input(format!("`{key}` is empty, because {from} is empty")));
     }
     Ok(value)
 }
 
-/// Reads one line; on a terminal what is typed is not shown.
+/// Reads one line. On a terminal, the input is not echoed.
 fn from_stdin(key: &str) -> Result<String> {
     let stdin = std::io::stdin();
     let echo = rustix::termios::tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal());
     if let Some(shown) = &echo {
-        printer::talk(&format!("{key}:"));
+        printer::info(&format!("{key}:"));
         let mut hidden = shown.clone();
         hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
         set_terminal(&stdin, &hidden);
@@ -174,7 +175,7 @@ fn from_stdin(key: &str) -> Result<String> {
 fn set_terminal(stdin: &std::io::Stdin, modes: &rustix::termios::Termios) {
     let flush = rustix::termios::OptionalActions::Flush;
     if rustix::termios::tcsetattr(stdin, flush, modes).is_err() {
-        tracing::debug!("the terminal keeps its modes and shows what is typed");
+        tracing::debug!("the terminal modes could not be changed; the input may be visible");
     }
 }
 

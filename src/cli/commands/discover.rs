@@ -1,4 +1,4 @@
-//! `weir conns discover`: what an API offers, from its spec alone.
+//! `weir conns discover`: the streams of an API, from its spec alone.
 
 use serde_json::json;
 
@@ -16,12 +16,15 @@ pub(crate) fn run(
     name: &str,
     pattern: Option<&str>,
     columns: bool,
-    (shared, connections): (Shared, &Connections),
+    shared: Shared,
+    connections: &Connections,
 ) -> Result<Exit> {
     let spec = match connections.find(name) {
         Ok(connection) if connection.kind != ConnectionKind::Api => {
-            let what = format!("connection `{}` is of type {}", connection.name, connection.kind);
-            return Err(Error::input(what).with_hint("only APIs have streams to discover"));
+            let what = format!("connection `{}` has type `{}`", connection.name, connection.kind);
+            return Err(
+                Error::input(what).with_hint("`weir conns discover` works for connections to APIs")
+            );
         }
         Ok(connection) => open::spec_of(&connection)?,
         Err(unknown) => open::spec(name).map_err(|_| unknown)?,
@@ -48,7 +51,7 @@ pub(crate) fn run(
     Ok(Exit::Done)
 }
 
-/// A line of facts for each stream, below it what its rows are.
+/// A table row for each stream, followed by the first sentence of its description.
 fn listed(spec: &Spec, streams: &[(&String, &Stream)]) -> String {
     let head = ["stream", "columns", "key", "parent", "points"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -86,7 +89,7 @@ fn indented(text: &str, by: usize) -> Vec<String> {
     lines.into_iter().map(|line| format!("{:by$}{line}", "")).collect()
 }
 
-/// Streams whose records this one's requests are repeated over.
+/// The parent streams of a stream.
 fn parents(spec: &Spec, stream: &Stream) -> Vec<String> {
     let iterations = stream
         .for_each

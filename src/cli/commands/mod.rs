@@ -3,7 +3,7 @@
 pub(crate) mod conns;
 pub(crate) mod conns_set;
 pub(crate) mod discover;
-pub(crate) mod prepared;
+pub(crate) mod loaded;
 pub(crate) mod quota;
 pub(crate) mod schema;
 pub(crate) mod sim;

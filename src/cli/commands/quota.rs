@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
 
 use crate::cli::args::{Quota as Command, Shared};
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::exit::Exit;
 use crate::cli::output::printer;
 use crate::cli::{open, tokens, trust};
@@ -20,21 +20,21 @@ use crate::sync::connection_test::look_up;
 use crate::sync::duration::{Hour, LimitFrom};
 use crate::write::files::LocalLedger;
 
-/// The account of a connection, in all ledgers that are meant.
+/// The points account of a connection in its ledgers.
 struct Account {
     quota: QuotaPlan,
     ledgers: Vec<Arc<dyn Ledger>>,
 }
 
-pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
+pub(crate) fn run(command: &Command, shared: Shared, context: &CliContext) -> Result<Exit> {
     let runtime = crate::cli::exit::runtime()?;
     match command {
         Command::Show { connection, target } => {
-            let account = account(connection, target.as_deref(), shared, around)?;
+            let account = account(connection, target.as_deref(), shared, context)?;
             runtime.block_on(show(connection, account, shared))
         }
         Command::Reset { connection, target } => {
-            let account = account(connection, target.as_deref(), shared, around)?;
+            let account = account(connection, target.as_deref(), shared, context)?;
             runtime.block_on(reset(connection, &account, shared))
         }
     }
@@ -44,31 +44,32 @@ fn account(
     name: &str,
     target: Option<&str>,
     shared: Shared,
-    around: &Surroundings,
+    context: &CliContext,
 ) -> Result<Account> {
-    let connection = trust::fetched(around.connections.find(name)?, around)?;
+    let connection = trust::fetched(context.connections.find(name)?, context)?;
     let (spec, foreign) = open::foreign_or_shipped(&connection)?;
-    trust::tell_borrowed(&connection, Some(&spec), &around.connections, (shared, around));
-    let mut fields = api_fields(&connection, &spec, &around.connections.variables())?;
+    trust::tell_borrowed(&connection, Some(&spec), &context.connections, shared, context);
+    let mut fields = api_fields(&connection, &spec, &context.connections.variables())?;
     if let Some(foreign) = foreign.filter(|_| connection.simulate.is_none()) {
-        trust::confirm((&spec, &foreign), &fields, shared, around)?;
+        trust::confirm(&spec, &foreign, &fields, shared, context)?;
     }
     let transport = open::transport(&connection, &spec)?;
-    // What is looked up is part of the base URL, and so of the account's name.
+    // Looked-up fields are part of the base URL, which identifies the account.
     crate::cli::exit::runtime()?.block_on(look_up(&spec, &mut fields, transport.as_ref()))?;
     let quota = quota_of(&spec, &fields, &tokens::hooks(&connection))?.ok_or_else(|| {
-        let what = format!("connection `{}` has no quota of points", connection.name);
-        Error::input(what).with_hint("only APIs whose spec has `limits.points` have a quota here")
+        let what = format!("connection `{}` has no points quota", connection.name);
+        Error::input(what).with_hint("only APIs whose spec has `limits.points` have a points quota")
     })?;
     let mut ledgers: Vec<Arc<dyn Ledger>> = Vec::new();
     if let Some(target) = target {
-        let place = trust::fetched(around.connections.find(target)?, around)?;
+        let place = trust::fetched(context.connections.find(target)?, context)?;
         ledgers.push(open::ledger(&place, None)?.ok_or_else(|| {
-            let what = format!("`--target`: connection `{}` is no Postgres database", place.name);
+            let what =
+                format!("`--target`: connection `{}` is not a Postgres database", place.name);
             Error::input(what)
         })?);
     }
-    ledgers.push(Arc::new(LocalLedger::new(around.home()?.join("ledger"))));
+    ledgers.push(Arc::new(LocalLedger::new(context.home()?.join("ledger"))));
     Ok(Account { quota, ledgers })
 }
 
@@ -91,19 +92,19 @@ async fn show(name: &str, Account { quota, ledgers }: Account, shared: Shared) -
         return Ok(Exit::Done);
     }
     let Some((hour, end)) = hour else {
-        printer::data(&format!("{name}: nothing was spent yet\nstored in {place}"));
+        printer::data(&format!("{name}: no points are spent in this hour\nstored in {place}"));
         return Ok(Exit::Done);
     };
     let from = match hour.limit_from {
-        LimitFrom::Api => "told by the API",
+        LimitFrom::Api => "reported by the API",
         LimitFrom::Spec => "assumed by the spec",
     };
     let wait = match hour.hold {
-        Some(hold) => format!("no request is sent before {}", stamp(hold)),
-        None => "requests wait for nothing".to_owned(),
+        Some(hold) => format!("no requests before {}", stamp(hold)),
+        None => "requests can be sent now".to_owned(),
     };
     printer::data(&format!(
-        "{name}: {} of {} points are spent (limit {from}) in the hour that ends at {}\n{wait}\n\
+        "{name}: {} of {} points are spent in the hour that ends at {} (limit {from})\n{wait}\n\
          stored in {place}",
         printer::grouped(hour.spent),
         printer::grouped(hour.limit),
@@ -122,9 +123,9 @@ async fn reset(name: &str, account: &Account, shared: Shared) -> Result<Exit> {
     if shared.json {
         printer::json(&json!({ "connection": name, "lifted_in": lifted }));
     } else if lifted.is_empty() {
-        printer::data(&format!("{name}: nothing is stored that could wait"));
+        printer::data(&format!("{name}: there is no wait to end"));
     } else {
-        printer::data(&format!("{name}: the wait is lifted in {}", lifted.join(" and ")));
+        printer::data(&format!("{name}: ended the wait in {}", lifted.join(" and ")));
     }
     Ok(Exit::Done)
 }

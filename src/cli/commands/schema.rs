@@ -8,7 +8,7 @@ use crate::connection;
 use crate::replication;
 use crate::spec;
 
-/// The JSON Schema of a kind of file, as its reader takes it, or of a result.
+/// The JSON Schema of a file format, or of a command's JSON output.
 pub(crate) fn of(kind: SchemaKind) -> Value {
     match kind {
         SchemaKind::Spec => spec::json_schema(),

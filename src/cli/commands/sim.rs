@@ -1,4 +1,4 @@
-//! `weir sim`, and the simulated API in this process.
+//! `weir sim`.
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ pub(crate) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
     let simulator = Simulator::new(Options { credentials, ..tenant(&args.site)? });
     crate::cli::exit::runtime()?.block_on(async {
         let failed = |error| {
-            Error::new(Kind::Unreachable, format!("`{}` cannot be listened on", args.listen)).because(error)
+            Error::new(Kind::Unreachable, format!("weir cannot listen on `{}`", args.listen)).because(error)
         };
         let listener = TcpListener::bind(&args.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -33,7 +33,7 @@ pub(crate) fn run(command: &Sim, shared: Shared) -> Result<Exit> {
                 Some(_) => format!("{credentials}, quota: points"),
                 None => credentials,
             };
-            printer::data(&format!("serving http://{address}; Ctrl-C ends it. A connection to it:"));
+            printer::data(&format!("serving http://{address}; press Ctrl-C to stop. A connection to it:"));
             printer::data(&format!(
                 "WIKI='{{type: api, spec: confluence, domain: acme.atlassian.net, site_url: \"http://{address}\", {credentials}}}'"
             ));

@@ -45,9 +45,9 @@ pub(crate) fn run(command: &Command, shared: Shared) -> Result<Exit> {
                     Ok(Exit::Done)
                 }
                 Err(problems) => {
-                    printer::talk(&problems.to_string());
+                    printer::info(&problems.to_string());
                     let count = printer::counted(problems.0.len() as u64, "problem");
-                    printer::talk(&format!("{name}: {count}"));
+                    printer::info(&format!("{name}: {count}"));
                     Ok(Exit::WrongInput)
                 }
             }

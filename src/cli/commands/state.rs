@@ -1,4 +1,4 @@
-//! `weir sync status` and `weir sync reset`: what is remembered of a replication's streams.
+//! `weir sync status` and `weir sync reset`: the saved state of a replication's streams.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::args::Shared;
-use crate::cli::commands::prepared::Prepared;
+use crate::cli::commands::loaded::LoadedReplication;
 use crate::cli::exit::Exit;
 use crate::cli::output::printer;
 use crate::error::{Error, Result};
@@ -19,20 +19,20 @@ use crate::plan::Selection;
 use crate::progress::saved::{SavedState, StreamState};
 use crate::sync;
 
-/// What is remembered of a replication and what its tables hold: what `weir sync status --json` prints.
+/// The saved state of a replication and the row counts of its tables, as printed by `weir sync status --json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Status {
     /// Name of the replication.
     replication: String,
-    /// The run that has not ended: it is under way, or `weir sync run` continues it.
+    /// The unfinished run: it is still running, or `weir sync run` resumes it.
     open_run: Option<OpenRunStatus>,
     /// The streams, in the order of the spec.
     streams: Vec<StreamStatus>,
-    /// What of the saved state was damaged, and so left out.
+    /// The damaged part of the saved state, which is ignored.
     damage: Option<String>,
 }
 
-/// A run that has not ended.
+/// An unfinished run.
 #[derive(Debug, Serialize, JsonSchema)]
 struct OpenRunStatus {
     /// Its id.
@@ -41,7 +41,7 @@ struct OpenRunStatus {
     started_at: String,
 }
 
-/// What a run that has not ended has read of a stream, and saved.
+/// The saved progress of a stream in an unfinished run.
 #[derive(Debug, Serialize, JsonSchema)]
 struct OpenStreamStatus {
     /// Rows.
@@ -50,63 +50,63 @@ struct OpenStreamStatus {
     requests: u64,
 }
 
-/// What is remembered of a stream, and what its table holds.
+/// The saved state of a stream, and the row count of its table.
 #[derive(Debug, Serialize, JsonSchema)]
 struct StreamStatus {
     /// Stream.
     stream: String,
-    /// `never` read, `open` in a run that has not ended, or how it last ended: `done`, `fed`, `fresh`, `failed` or
-    /// `interrupted`.
+    /// `never` if it was not read yet, `open` in an unfinished run, or how it last ended: `done`, `fed`,
+    /// `fresh`, `failed` or `interrupted`.
     state: String,
-    /// Its table or file; null where the stream only feeds others, or is not part of the replication now.
+    /// Its table or file; null if the stream only feeds others, or is no longer part of the replication.
     object: Option<String>,
-    /// Rows of the table, without those that are marked as deleted; null where there is no table, or where
-    /// its files would have to be fetched to count them.
+    /// Number of rows of the table, without rows that are marked as deleted; null if there is no table, or
+    /// if counting the rows would require downloading its files.
     rows: Option<u64>,
-    /// What the run that has not ended has read of it.
+    /// Its progress in the unfinished run.
     open: Option<OpenStreamStatus>,
-    /// When it was last read without failing, in RFC 3339.
+    /// When it was last read successfully, in RFC 3339.
     read_at: Option<String>,
-    /// Start of the last run that read everything, in RFC 3339.
+    /// Start of the last full read, in RFC 3339.
     complete_at: Option<String>,
-    /// All that changed up to this value of its cursor is in the table.
+    /// The table contains all changes up to this value of the cursor.
     cursor: Option<String>,
-    /// Slices that the API refused and that are still to be read.
+    /// Number of refused slices that have not been read since.
     refused: usize,
     /// Why it last failed.
     error: Option<String>,
-    /// What says that rows may be missing, or that deletes are not noticed.
+    /// Reasons why rows may be missing or deletes may not be detected.
     notes: Vec<String>,
 }
 
-pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
-    let store = prepared.store()?;
-    let tables = prepared.tables()?;
-    let (saved, counts) = crate::cli::exit::runtime()?.block_on(async {
-        let saved = SavedState::read(store.load().await?)?;
+pub(crate) fn status(loaded: &LoadedReplication, shared: Shared) -> Result<Exit> {
+    let store = loaded.store()?;
+    let tables = loaded.tables()?;
+    let (recall, counts) = crate::cli::exit::runtime()?.block_on(async {
+        let recall = Recall::read(store.load().await?)?;
         let mut counts: BTreeMap<String, Result<Option<u64>>> = BTreeMap::new();
-        for (name, table) in tables.iter().filter(|(name, _)| saved.streams.contains_key(*name)) {
-            counts.insert(name.clone(), prepared.target().count(table).await);
+        for (name, table) in tables.iter().filter(|(name, _)| recall.streams.contains_key(*name)) {
+            counts.insert(name.clone(), loaded.target().count(table).await);
         }
         Ok::<_, Error>((saved, counts))
     })?;
-    let mut streams: Vec<(&String, &StreamState)> = saved.streams.iter().collect();
-    streams.sort_by_key(|(name, _)| prepared.position(name));
+    let mut streams: Vec<(&String, &StreamState)> = recall.streams.iter().collect();
+    streams.sort_by_key(|(name, _)| loaded.position(name));
     let streams = streams.into_iter().map(|(name, state)| {
-        let mut status = stream_status(prepared, name, state);
+        let mut status = stream_status(loaded, name, state);
         status.object = tables.get(name).map(|table| table.object.clone());
         match counts.get(name) {
             Some(Ok(rows)) => status.rows = *rows,
             Some(Err(error)) => {
-                status.notes.push(format!("its rows cannot be counted: {}", error.chain()));
+                status.notes.push(format!("the rows could not be counted: {}", error.chain()));
             }
             None => {}
         }
         status
     });
     let status = Status {
-        replication: prepared.name().to_owned(),
-        open_run: saved.run.as_ref().map(|run| OpenRunStatus {
+        replication: loaded.name().to_owned(),
+        open_run: recall.run.as_ref().map(|run| OpenRunStatus {
             run_id: run.id.clone(),
             started_at: rfc3339(run.started_at),
         }),
@@ -114,7 +114,7 @@ pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
         damage: store.damage(),
     };
     if let Some(damage) = &status.damage {
-        printer::talk(&format!("note: {damage}; this is what is whole"));
+        printer::info(&format!("note: {damage}; the status shows only the undamaged part"));
     }
     if shared.json {
         printer::json(&status);
@@ -124,12 +124,12 @@ pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
     if let Some(run) = &saved.run {
         let since = run.started_at.format("%Y-%m-%d %H:%M:%S UTC");
         printer::data(&format!(
-            "The run {} of {since} has not ended: `weir sync run` continues it, or it is under way.",
+            "Run {} of {since} is not finished: it is still running, or `weir sync run` resumes it.",
             run.id
         ));
     }
     if status.streams.is_empty() {
-        printer::data(&format!("nothing is saved for `{}`", prepared.name()));
+        printer::data(&format!("no saved state for `{}`", loaded.name()));
         return Ok(Exit::Done);
     }
     let head = ["stream", "state", "read", "complete", "rows", "cursor", "refused", "last error"];
@@ -141,9 +141,8 @@ pub(crate) fn status(prepared: &Prepared, shared: Shared) -> Result<Exit> {
             printer::data(&format!("{}: {note}", stream.stream));
         }
     }
-    if saved.streams.values().any(|state| state.refused_slices.iter().any(|failed| !failed.recurs))
-    {
-        printer::data("`weir sync retry-failed` asks for the refused slices again");
+    if recall.streams.values().any(|state| state.failed.iter().any(|failed| !failed.recurs)) {
+        printer::data("`weir sync retry-failed` requests the refused slices again");
     }
     Ok(Exit::Done)
 }
@@ -152,8 +151,8 @@ fn rfc3339(time: DateTime<Utc>) -> String {
     time.format("%FT%TZ").to_string()
 }
 
-/// What is remembered of a stream.
-fn stream_status(prepared: &Prepared, name: &str, state: &StreamState) -> StreamStatus {
+/// The status of a stream, without its table.
+fn stream_status(loaded: &LoadedReplication, name: &str, state: &StreamState) -> StreamStatus {
     let last = state.last.as_ref();
     let word = match (&state.open, last) {
         (Some(_), _) => "open".to_owned(),
@@ -161,7 +160,7 @@ fn stream_status(prepared: &Prepared, name: &str, state: &StreamState) -> Stream
         (None, None) => "never".to_owned(),
     };
     let cursor = state.cursor.map(|cursor| {
-        if prepared.has_number_for_cursor(name) {
+        if loaded.has_numeric_cursor(name) {
             cursor.to_string()
         } else {
             rfc3339(DateTime::from_timestamp_micros(cursor).unwrap_or_default())
@@ -220,48 +219,50 @@ fn age(span: chrono::TimeDelta) -> String {
 }
 
 pub(crate) fn reset(
-    prepared: &Prepared,
+    loaded: &LoadedReplication,
     wanted: &Selection,
     yes: bool,
     shared: Shared,
 ) -> Result<Exit> {
-    let store = prepared.store()?;
+    let store = loaded.store()?;
     let runtime = crate::cli::exit::runtime()?;
     let entries = runtime.block_on(store.load())?;
-    let (saved, strange) = SavedState::read_leniently(entries);
+    let (recall, unreadable) = Recall::read_leniently(entries);
     let names: Vec<&str> =
-        saved.streams.keys().map(String::as_str).filter(|name| wanted.contains(name)).collect();
-    if let Some(strange) = prepared.strange(wanted) {
-        let what = format!("no stream matches `{strange}`");
-        return Err(Error::input(what).with_hint("`weir sync status` shows the streams"));
+        recall.streams.keys().map(String::as_str).filter(|name| wanted.contains(name)).collect();
+    if let Some(pattern) = loaded.unmatched(wanted) {
+        let what = format!("no stream matches `{pattern}`");
+        return Err(Error::input(what).with_hint("`weir sync status` lists the streams"));
     }
-    let is_empty = names.is_empty() && saved.run.is_none() && strange.is_empty();
+    let is_empty = names.is_empty() && recall.run.is_none() && unreadable.is_empty();
     if !is_empty && !yes && !confirmed(&names)? {
-        printer::talk("nothing was changed");
+        printer::info("nothing was changed");
         return Ok(Exit::Done);
     }
-    let kept = (store.as_ref(), prepared.name());
     let chosen = |name: &str| wanted.contains(name);
-    let forgotten = runtime.block_on(sync::reset(prepared.target(), kept, &chosen))?;
+    let reset = sync::reset(loaded.target(), store.as_ref(), loaded.name(), &chosen);
+    let forgotten = runtime.block_on(reset)?;
     if shared.json {
         printer::json(&json!({ "forgotten": forgotten }));
     } else if is_empty {
-        printer::talk("nothing is saved of these streams");
+        printer::info("these streams have no saved state");
     } else {
         let count = printer::counted(forgotten.len() as u64, "stream");
-        printer::data(&format!("forgotten: {count}; the next run reads them anew"));
+        printer::data(&format!(
+            "deleted the saved state of {count}; the next run reads everything from the start"
+        ));
     }
     Ok(Exit::Done)
 }
 
 fn confirmed(names: &[&str]) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::input("this needs your confirmation")
-            .with_hint("without a terminal, add `--yes`"));
+        return Err(Error::input("`weir sync reset` asks for confirmation")
+            .with_hint("add `--yes` if there is no terminal"));
     }
-    printer::talk(&format!(
-        "This forgets the cursors and the progress of {}, and a run that has not ended.\n\
-         Tables stay as they are. Go on? [y/N]",
+    printer::info(&format!(
+        "This deletes the cursors and the progress of {}, and discards an unfinished run.\n\
+         Tables stay unchanged. Continue? [y/N]",
         names.join(", ")
     ));
     let mut answer = String::new();

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::args::{
-    Chosen, LogFormat, ModeName, OnBudgetName, Shared, Sync as Command, SyncRun,
-};
-use crate::cli::commands::prepared::{Prepared, plan, plan_for, prepare};
+use crate::cli::args::{Chosen, LogFormat, Shared, Sync as Command, SyncRun};
+use crate::cli::commands::loaded::{LoadedReplication, load, plan, plan_for};
 use crate::cli::commands::state;
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::exit::Exit;
 use crate::cli::output::progress::Progress;
 use crate::cli::output::{estimate, printer, summary};
@@ -21,27 +19,26 @@ use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
 use crate::plan;
 use crate::plan::{Options, Plan, Selection, StreamPlan};
-use crate::quota::ledger::{CombinedLedger, Ledger};
-use crate::quota::terms::OnBudget;
+use crate::quota::ledger::{All, Ledger};
 use crate::replication::Mode;
 use crate::report::{Reporter, Silent};
 use crate::run::services::Services;
 use crate::sync;
-use crate::sync::beginning::Beginning;
 use crate::sync::report::{RunReport, RunStatus};
+use crate::sync::run_options::RunOptions;
 use crate::sync::{connection_test, owner};
 use crate::write::files::LocalLedger;
 
-pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> Result<Exit> {
+pub(crate) fn run(command: &Command, shared: Shared, context: &CliContext) -> Result<Exit> {
     match command {
         Command::Validate { replication, target } => {
             let needed = if *target { Use::Source } else { Use::Look };
-            let mut prepared = prepare(replication, around, (needed, shared))?;
+            let mut loaded = load(replication, context, needed, shared)?;
             if *target {
-                let _told = Patience::new(shared, "the target, and what the API is asked for");
-                crate::cli::exit::runtime()?.block_on(check_target(&mut prepared))?;
+                let _patience = Patience::new(shared, "responses from the target and the API");
+                crate::cli::exit::runtime()?.block_on(check_target(&mut loaded))?;
             }
-            let plan = plan(&prepared, &Options::default())?;
+            let plan = plan(&loaded, &Options::default())?;
             let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
             if shared.json {
                 printer::json(&json!({ "valid": true, "streams": count }));
@@ -54,49 +51,47 @@ pub(crate) fn run(command: &Command, shared: Shared, around: &Surroundings) -> R
             }
             Ok(Exit::Done)
         }
-        Command::Run(args) => run_replication(args, shared, around),
-        Command::Plan(args) => foretell(args, shared, around),
+        Command::Run(args) => run_replication(args, shared, context),
+        Command::Plan(args) => show_estimate(args, shared, context),
         Command::RetryFailed { replication, streams } => {
             let options =
                 Options { selection: Selection::of(streams)?, retry: true, ..Options::default() };
-            let beginning = Beginning { retry: true, ..Beginning::now() };
-            go(prepare(replication, around, (Use::All, shared))?, &options, beginning, shared)
+            let run_options = RunOptions { retry: true, ..RunOptions::now() };
+            let loaded = load(replication, context, Use::All, shared)?;
+            execute(loaded, &Invocation { options, run_options, shared })
         }
         Command::Status { replication } => {
-            state::status(&prepare(replication, around, (Use::Target, shared))?, shared)
+            state::status(&load(replication, context, Use::Target, shared)?, shared)
         }
         Command::Reset { replication, streams, yes } => {
             let selection = Selection::of(streams)?;
-            let prepared = prepare(replication, around, (Use::Target, shared))?;
-            state::reset(&prepared, &selection, *yes, shared)
+            let loaded = load(replication, context, Use::Target, shared)?;
+            state::reset(&loaded, &selection, *yes, shared)
         }
     }
 }
 
-/// Checks that the target can be written, and that a run may write its tables.
-async fn check_target(prepared: &mut Prepared) -> Result<()> {
-    // The base URL, by which a source is known, may have a part that is looked up.
-    let transport = open::transport(&prepared.source, &prepared.spec)?;
-    connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
-    let plan = plan(prepared, &Options::default())?;
-    prepared.target.check().await?;
-    owner::check_tables(&plan, prepared.target(), prepared.store()?.as_ref()).await
+/// Checks that the target is writable, and that a run may write its tables.
+async fn check_target(loaded: &mut LoadedReplication) -> Result<()> {
+    // The base URL identifies the source and may contain a looked-up field.
+    let transport = open::transport(&loaded.source, &loaded.spec)?;
+    connection_test::look_up(&loaded.spec, &mut loaded.fields, transport.as_ref()).await?;
+    let plan = plan(loaded, &Options::default())?;
+    loaded.target.check().await?;
+    owner::check_tables(&plan, loaded.target(), loaded.store()?.as_ref()).await
 }
 
-fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Result<Exit> {
+fn run_replication(args: &SyncRun, shared: Shared, context: &CliContext) -> Result<Exit> {
     let needed = if args.dry_run { Use::Look } else { Use::All };
-    let prepared = prepare(&args.chosen.replication, around, (needed, shared))?;
+    let loaded = load(&args.chosen.replication, context, needed, shared)?;
     let options = Options {
         limit: args.limit,
         max_points: args.max_points,
-        on_budget: args.on_budget.map(|what| match what {
-            OnBudgetName::Wait => OnBudget::Wait,
-            OnBudgetName::Pause => OnBudget::Pause,
-        }),
+        on_budget: args.on_budget,
         ..chosen(&args.chosen)?
     };
     if args.dry_run {
-        show(&plan(&prepared, &options)?, shared);
+        show(&plan(&loaded, &options)?, shared);
         return Ok(Exit::Done);
     }
     if let Some(limit) = args.limit {
@@ -104,114 +99,101 @@ fn run_replication(args: &SyncRun, shared: Shared, around: &Surroundings) -> Res
         printer::note(
             shared,
             &format!(
-                "--limit: each stream ends after {rows}, in a table or file of its own, `…__sample`"
+                "--limit: reads at most {rows} per stream, into separate tables or files, `…__sample`"
             ),
         );
     }
-    let beginning = Beginning {
+    let run_options = RunOptions {
         fresh: args.fresh,
         adopt: args.adopt,
         wait: args.wait.unwrap_or_default(),
-        ..Beginning::now()
+        ..RunOptions::now()
     };
-    go(prepared, &options, beginning, shared)
+    execute(loaded, &Invocation { options, run_options, shared })
 }
 
-/// Whether nothing failed but what another run is writing.
+/// Whether all failed streams failed because another run is writing their tables.
 fn is_busy(report: &RunReport) -> bool {
     let mut failed = report.streams.iter().filter(|stream| stream.error.is_some());
     failed.clone().next().is_some() && failed.all(|stream| stream.kind == Some(Kind::Busy))
 }
 
-/// What the command line says of what is read.
+/// The plan options from the command line.
 fn chosen(args: &Chosen) -> Result<Options> {
-    let mode = args.mode.map(mode_of);
-    if args.range.is_some() && mode != Some(Mode::Backfill) {
-        return Err(Error::input("`--range` goes with `--mode backfill`"));
+    if args.range.is_some() && args.mode != Some(Mode::Backfill) {
+        return Err(Error::input("`--range` requires `--mode backfill`"));
     }
     Ok(Options {
         selection: Selection::of(&args.streams)?,
-        mode,
+        mode: args.mode,
         range: args.range.clone(),
         routes: args.routes.clone(),
         ..Options::default()
     })
 }
 
-/// Says what a run would do now.
-fn foretell(args: &Chosen, shared: Shared, around: &Surroundings) -> Result<Exit> {
-    let mut prepared = prepare(&args.replication, around, (Use::All, shared))?;
+/// Prints the plan of the next run with its estimated cost.
+fn show_estimate(args: &Chosen, shared: Shared, context: &CliContext) -> Result<Exit> {
+    let mut loaded = load(&args.replication, context, Use::All, shared)?;
     let options = chosen(args)?;
-    let transport = open::transport(&prepared.source, &prepared.spec)?;
-    let told = Patience::new(shared, "answers of the API, and of the target");
-    let forecast = crate::cli::exit::runtime()?.block_on(async {
-        // What a run looks up first decides what it takes for read.
-        connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
+    let transport = open::transport(&loaded.source, &loaded.spec)?;
+    let patience = Patience::new(shared, "responses from the API and the target");
+    let report = crate::cli::exit::runtime()?.block_on(async {
+        // Looked-up fields identify the source, and with it the saved state.
+        connection_test::look_up(&loaded.spec, &mut loaded.fields, transport.as_ref()).await?;
         let services = Services {
             transport,
-            target: Arc::clone(&prepared.target),
-            state: prepared.state.clone(),
-            ledger: ledger_to_read(&prepared),
+            target: Arc::clone(&loaded.target),
+            state: loaded.state.clone(),
+            ledger: ledger_to_read(&loaded),
             reporter: Arc::new(Silent),
             cancel: CancellationToken::new(),
         };
-        let prepare = |run| plan_for(&prepared, &options, run);
-        sync::forecast(&prepare, &services, Beginning::now()).await
+        let prepare = |run| plan_for(&loaded, &options, run);
+        sync::estimate_run(&prepare, &services, RunOptions::now()).await
     });
-    drop(told);
-    estimate::show(&forecast?, shared);
+    drop(patience);
+    estimate::show(&report?, shared);
     Ok(Exit::Done)
 }
 
-fn mode_of(name: ModeName) -> Mode {
-    match name {
-        ModeName::FullRefresh => Mode::FullRefresh,
-        ModeName::Truncate => Mode::Truncate,
-        ModeName::Snapshot => Mode::Snapshot,
-        ModeName::Incremental => Mode::Incremental,
-        ModeName::Backfill => Mode::Backfill,
-        ModeName::DefinitionOnly => Mode::DefinitionOnly,
-    }
+/// What the command line requests of a run.
+struct Invocation {
+    options: Options,
+    run_options: RunOptions,
+    shared: Shared,
 }
 
-fn go(
-    mut prepared: Prepared,
-    options: &Options,
-    beginning: Beginning,
-    shared: Shared,
-) -> Result<Exit> {
-    let transport = open::transport(&prepared.source, &prepared.spec)?;
+/// Runs a replication and prints its result.
+fn execute(mut loaded: LoadedReplication, invocation: &Invocation) -> Result<Exit> {
+    let transport = open::transport(&loaded.source, &loaded.spec)?;
     let runtime = crate::cli::exit::runtime()?;
-    let progress = Arc::new(Progress::new(shared, prepared.head()));
+    let progress = Arc::new(Progress::new(invocation.shared, loaded.head()));
     let ended = runtime.block_on(async {
-        connection_test::look_up(&prepared.spec, &mut prepared.fields, transport.as_ref()).await?;
-        execute((&prepared, &progress), options, beginning, transport, shared).await
+        connection_test::look_up(&loaded.spec, &mut loaded.fields, transport.as_ref()).await?;
+        run_streams(&loaded, invocation, &progress, transport).await
     });
     progress.close();
     ended
 }
 
-async fn execute(
-    (prepared, progress): (&Prepared, &Arc<Progress>),
-    options: &Options,
-    beginning: Beginning,
+/// Runs the streams of a replication until they end or a signal stops them.
+async fn run_streams(
+    loaded: &LoadedReplication,
+    invocation: &Invocation,
+    progress: &Arc<Progress>,
     transport: Arc<dyn Transport>,
-    shared: Shared,
 ) -> Result<Exit> {
-    let (target, state) = (Arc::clone(&prepared.target), prepared.state.clone());
+    let Invocation { options, run_options, shared } = invocation;
+    let (target, state) = (Arc::clone(&loaded.target), loaded.state.clone());
     let cancel = CancellationToken::new();
     let reporter: Arc<dyn Reporter> = Arc::clone(progress) as Arc<dyn Reporter>;
     let stopped = tokio::spawn(signals::stop_on_signal(cancel.clone(), Arc::clone(progress)));
-    let ledger = ledger(prepared, options, shared)?;
+    let ledger = ledger(loaded, options, *shared)?;
     let services = Services { transport, target, state, ledger, reporter, cancel };
-    let report = sync::run(&|run| plan_for(prepared, options, run), services, beginning).await?;
+    let report = sync::run(&|run| plan_for(loaded, options, run), services, *run_options).await?;
     progress.close();
-    conclude(prepared.name(), &report, shared);
-    let speaks = !shared.quiet && !shared.json && shared.log_format == LogFormat::Text;
-    let from_simulator = prepared.source.simulate.is_some() && speaks;
-    if let Some(step) = simulated::next_step(&report.streams).filter(|_| from_simulator) {
-        printer::talk(&step);
-    }
+    conclude(loaded.name(), &report, *shared);
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,
@@ -225,21 +207,21 @@ async fn execute(
     })
 }
 
-/// Where points are counted, for a run whose connection counts any.
+/// The ledger of a run whose connection has a points quota.
 fn ledger(
-    prepared: &Prepared,
+    loaded: &LoadedReplication,
     options: &Options,
     shared: Shared,
 ) -> Result<Option<Arc<dyn Ledger>>> {
-    if plan(prepared, options)?.quota.is_none() || prepared.source.simulate.is_some() {
+    if plan(loaded, options)?.quota.is_none() || loaded.source.simulate.is_some() {
         return Ok(None);
     }
-    let mut ledgers = prepared.ledgers.clone();
+    let mut ledgers = loaded.ledgers.clone();
     let unseen = |why: &str| {
-        let what = "points that other runs of this machine spend are not seen";
+        let what = "points spent by other runs on this machine are not counted";
         printer::note(shared, &format!("{what}: {why}"));
     };
-    match prepared.home.as_ref().map(LocalLedger::new) {
+    match loaded.home.as_ref().map(LocalLedger::new) {
         None => unseen("neither WEIR_HOME nor an absolute HOME is set"),
         Some(local) => match local.check() {
             Ok(()) => ledgers.push(Arc::new(local)),
@@ -249,15 +231,15 @@ fn ledger(
     Ok(Some(Arc::new(CombinedLedger(ledgers))))
 }
 
-/// Where points were counted, as far as anybody did.
-fn ledger_to_read(prepared: &Prepared) -> Option<Arc<dyn Ledger>> {
-    let local = prepared.home.as_ref().map(LocalLedger::new);
+/// The ledger to read spent points from.
+fn ledger_to_read(loaded: &LoadedReplication) -> Option<Arc<dyn Ledger>> {
+    let local = loaded.home.as_ref().map(LocalLedger::new);
     let local = local.map(|local| Arc::new(local) as Arc<dyn Ledger>);
-    let all = prepared.ledgers.iter().cloned().chain(local).collect();
-    prepared.source.simulate.is_none().then(|| Arc::new(CombinedLedger(all)) as Arc<dyn Ledger>)
+    let all = loaded.ledgers.iter().cloned().chain(local).collect();
+    loaded.source.simulate.is_none().then(|| Arc::new(All(all)) as Arc<dyn Ledger>)
 }
 
-/// Tells what a run came to; a quiet one tells only what went wrong.
+/// Prints the result of a run; with `--quiet`, only problems.
 fn conclude(replication: &str, report: &RunReport, shared: Shared) {
     if shared.json {
         printer::json(&with_failures(report));
@@ -272,7 +254,7 @@ fn conclude(replication: &str, report: &RunReport, shared: Shared) {
                 _ => "WARN",
             };
             printer::about(replication, Some(run_id));
-            let told = json!({
+            let line = json!({
                 "event": "run_finished",
                 "status": status,
                 "seconds": seconds,
@@ -282,35 +264,35 @@ fn conclude(replication: &str, report: &RunReport, shared: Shared) {
                 "notices": report.notices,
                 "refused": errors.len(),
             });
-            printer::event(level, &told);
+            printer::event(level, &line);
         }
         LogFormat::Text if shared.quiet => {
             let mut notes = summary::warnings(report);
             notes.extend(summary::notes(report));
             if !notes.is_empty() {
-                printer::talk(&notes.join("\n"));
+                printer::info(&notes.join("\n"));
             }
         }
         LogFormat::Text if shared.json => {}
         LogFormat::Text => {
-            printer::talk(&summary::summary(report, printer::columns(&std::io::stderr())));
+            printer::info(&summary::summary(report, printer::columns(&std::io::stderr())));
         }
     }
 }
 
-/// A report whose errors tell, besides the refused slices, why streams failed: each reason once.
+/// The report as JSON. Its errors contain the refused slices and, once each, the reasons for failed
+/// streams.
 fn with_failures(report: &RunReport) -> serde_json::Value {
-    let mut told = serde_json::to_value(report).unwrap_or_default();
-    let Some(errors) = told.get_mut("errors").and_then(|errors| errors.as_array_mut()) else {
-        return told;
-    };
+    let mut json = serde_json::to_value(report).expect("a report has only string keys");
+    let errors = json.get_mut("errors").and_then(|errors| errors.as_array_mut());
+    let errors = errors.expect("a report has a list of errors");
     for (error, hint, streams) in summary::reasons(&report.streams) {
         errors.push(json!({ "streams": streams, "message": error, "hint": hint }));
     }
-    told
+    json
 }
 
-/// Shows a plan.
+/// Prints a plan without an estimate.
 fn show(plan: &Plan, shared: Shared) {
     if shared.json {
         let streams = plan.streams.iter().map(|stream| described(stream, plan));
@@ -366,7 +348,7 @@ fn mode_name(mode: crate::replication::Mode) -> String {
         .unwrap_or_default()
 }
 
-/// Queues that a stream consumes.
+/// The queues that a stream consumes.
 fn waits_for(stream: &StreamPlan, plan: &Plan) -> Vec<String> {
     let mut queues: Vec<String> = stream
         .own_requests()

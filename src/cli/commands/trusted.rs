@@ -1,4 +1,4 @@
-//! `weir trust FILE`: what a file can do is shown, and remembered as trusted.
+//! `weir trust FILE`: shows what a file can do, and records it as trusted.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use crate::cli::args::Shared;
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::exit::Exit;
 use crate::cli::output::printer;
 use crate::cli::trust::{described, digest, remember, restrict, variables};
@@ -22,14 +22,14 @@ use crate::secret::on_a_line;
 use crate::spec::{Fields, Spec};
 use crate::yaml::Document;
 
-/// What trust in a file is about.
+/// The parts of a file that require trust.
 struct Content {
     spec: Option<Spec>,
-    /// What its connections run and read.
+    /// The commands that its connections run, and the files that they read.
     elsewhere: Vec<Elsewhere>,
 }
 
-pub(crate) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<Exit> {
+pub(crate) fn run(path: &Path, shared: Shared, context: &CliContext) -> Result<Exit> {
     let shown = shown_name(&path.display().to_string());
     let text = fs::read_to_string(path)
         .map_err(|error| Error::input(format!("`{shown}` cannot be read")).because(error))?;
@@ -40,7 +40,7 @@ pub(crate) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<
         spec.iter_mut().flat_map(restrict).map(|(_, variable)| variable).collect();
     let variables = spec.as_ref().map(variables).unwrap_or_default();
     let digest = digest(&text);
-    remember(around, &digest, path)?;
+    remember(context, &digest, path)?;
     if shared.json {
         let (commands, files): (Vec<_>, Vec<_>) =
             elsewhere.iter().partition(|one| matches!(one.place, Outside::Command(_)));
@@ -58,10 +58,10 @@ pub(crate) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<
         }));
         return Ok(Exit::Done);
     }
-    let mut lines = vec![format!("{shown}: trusted as it is now, until it changes")];
+    let mut lines = vec![format!("{shown}: trusted until it changes")];
     lines.extend(described(&origins, &variables));
     lines.extend(
-        unread.iter().map(|name| on_a_line(&format!("  it does not get the variable {name}"))),
+        unread.iter().map(|name| on_a_line(&format!("  it cannot read the variable {name}"))),
     );
     lines.extend(elsewhere.iter().map(|Elsewhere { connection, field, place }| {
         on_a_line(&match place {
@@ -73,7 +73,7 @@ pub(crate) fn run(path: &Path, shared: Shared, around: &Surroundings) -> Result<
     Ok(Exit::Done)
 }
 
-/// What a file holds, however it is going to be used: trust is bound to its content alone.
+/// The content of a file, whatever its use. Trust depends on the content alone.
 fn content(path: &Path, text: &str) -> Result<Content> {
     let shown = path.display().to_string();
     let document = Replication::parse(&shown, text);
@@ -104,8 +104,8 @@ fn content(path: &Path, text: &str) -> Result<Content> {
         (_, Err(problems)) if has("base_url") => problems.into(),
         _ => {
             let shown = shown_name(&shown);
-            Error::input(format!("`{shown}` is nothing that weir uses")).with_hint(
-                "trust is for a replication, a spec, and a file of connections or of variables",
+            Error::input(format!("`{shown}` is not a file that weir uses")).with_hint(
+                "`weir trust` takes a spec, a replication, or a file of connections or variables",
             )
         }
     })
@@ -115,7 +115,7 @@ fn env_of(document: &Document) -> Environment {
     Replication::env_of(document).into_iter().collect()
 }
 
-/// The values that the fields of a spec have where nobody sets them.
+/// The default values of the fields of a spec.
 fn defaults(spec: &Spec) -> Fields {
     let set = spec.connection.iter().filter_map(|(name, field)| {
         let value = field.default.clone().filter(|_| !field.secret)?;

@@ -1,4 +1,4 @@
-//! `weir sync plan`: what a run would do now, and what that costs.
+//! `weir sync plan`: the plan of the next run and its estimated cost.
 
 use crate::cli::args::Shared;
 use crate::cli::output::printer;
@@ -7,29 +7,29 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::report::Planned;
 use crate::spec::Spec;
-use crate::sync::duration::{Hour, LimitFrom, Pace};
-use crate::sync::plan_report::{ExpectedStream, Forecast};
+use crate::sync::duration::{DurationEstimate, Hour, LimitFrom};
+use crate::sync::plan_report::{ExpectedStream, PlanReport};
 use crate::yaml::suggest;
 
 const HEAD: [&str; 8] =
     ["stream", "route", "reads", "slices", "requests", "points", "of an hour", "why"];
 
-/// Columns of numbers.
+/// Right-aligned columns: numbers.
 const RIGHT: std::ops::Range<usize> = 3..7;
 
-/// Columns of text that stand below a row where they do not fit into it.
+/// Text columns that move below the row if the table is too wide.
 const READS: usize = 2;
 const WHY: usize = 7;
 
-/// Columns that leave the table where it is too wide, in this order.
-const SPARE: [usize; 4] = [WHY, 3, READS, 6];
+/// Columns to leave out of a table that is too wide, in this order.
+const DROPPABLE_COLUMNS: [usize; 4] = [WHY, 3, READS, 6];
 
 /// Refuses a `--route` for a stream that the run does not read, and two for one stream.
 pub(crate) fn check_routes(plan: &Plan, spec: &Spec, routes: &[(String, String)]) -> Result<()> {
     for (number, (name, route)) in routes.iter().enumerate() {
         if routes.iter().take(number).any(|(other, earlier)| other == name && earlier != route) {
             let what = format!("`--route` names two routes for `{name}`");
-            return Err(Error::input(what).with_hint("a stream is read by one of them"));
+            return Err(Error::input(what).with_hint("a stream is read by one route"));
         }
         if plan.streams.iter().any(|stream| stream.name == *name && !stream.internal) {
             continue;
@@ -37,8 +37,8 @@ pub(crate) fn check_routes(plan: &Plan, spec: &Spec, routes: &[(String, String)]
         let what = format!("`--route {name}={route}`");
         let mut known = spec.selectable().map(|(known, _)| known.as_str());
         return Err(if known.any(|known| known == name) {
-            Error::input(format!("{what}: the run does not read `{name}`"))
-                .with_hint("select it with `--streams`, or leave the route out")
+            Error::input(format!("{what}: the run does not read the stream `{name}`"))
+                .with_hint("select the stream with `--streams`, or remove the route")
         } else {
             let known = spec.selectable().map(|(known, _)| known.as_str());
             Error::input(format!("{what}: the spec has no stream `{name}`"))
@@ -48,51 +48,51 @@ pub(crate) fn check_routes(plan: &Plan, spec: &Spec, routes: &[(String, String)]
     Ok(())
 }
 
-/// Prints a forecast to stdout.
-pub(crate) fn show(forecast: &Forecast, shared: Shared) {
+/// Prints a plan to stdout.
+pub(crate) fn show(report: &PlanReport, shared: Shared) {
     if shared.json {
-        printer::json(forecast);
+        printer::json(report);
         return;
     }
-    for note in &forecast.notes {
+    for note in &report.notes {
         printer::note(shared, note);
     }
-    printer::data(&text(forecast, printer::columns(&std::io::stdout())));
+    printer::data(&text(report, printer::columns(&std::io::stdout())));
 }
 
-/// A table of the streams, and below it what it all comes to.
-fn text(forecast: &Forecast, width: Option<usize>) -> String {
-    if forecast.streams.is_empty() {
-        return "nothing is to be read".to_owned();
+/// The table of the streams, followed by the totals.
+fn text(report: &PlanReport, width: Option<usize>) -> String {
+    if report.streams.is_empty() {
+        return "there are no streams to read".to_owned();
     }
     let mut lines = Vec::new();
-    if let Some(run) = &forecast.continues {
+    if let Some(run) = &report.continues {
         let since = run.started_at.format("%Y-%m-%d %H:%M UTC");
-        let told = format!(
-            "The run of {since} has not ended: it is under way, or `weir sync run` continues it. It has \
-             sent {}{}; the figures are those of the whole run.",
+        let text = format!(
+            "The run of {since} is not finished: it is still running, or `weir sync run` resumes it. It has \
+             sent {}{}. The figures below are for the whole run.",
             counted(run.requests, "request"),
             spent(run.points),
         );
-        lines.extend(printer::wrapped(&told, width.unwrap_or(printer::WIDTH)));
+        lines.extend(printer::wrapped(&text, width.unwrap_or(printer::WIDTH)));
     }
-    lines.push(table(forecast, width.unwrap_or(usize::MAX)));
-    lines.extend(quota(forecast));
-    lines.extend(forecast.hour.as_ref().map(hour));
-    lines.push(format!("pace: {}", pace(&forecast.pace)));
-    lines.push(format!("naive: {}", naive(forecast)));
-    if forecast.total.assumed {
+    lines.push(table(report, width.unwrap_or(usize::MAX)));
+    lines.extend(quota(report));
+    lines.extend(report.hour.as_ref().map(hour));
+    lines.push(format!("duration: {}", duration(&report.duration)));
+    lines.push(format!("baseline: {}", naive(report)));
+    if report.total.assumed {
         lines.push(format!(
-            "~: an estimate of how much there is, or has changed; the total is probably {}",
-            ranges(forecast)
+            "~ marks estimates of the number of records or changes; the total is probably {}",
+            ranges(report)
         ));
     }
     lines.join("\n")
 }
 
-/// Between what the run will probably be: `250 to 900 requests`.
-fn ranges(forecast: &Forecast) -> String {
-    let Planned { requests_range, points_range, .. } = forecast.total;
+/// The likely range of the totals: `250 to 900 requests`.
+fn ranges(report: &PlanReport) -> String {
+    let Planned { requests_range, points_range, .. } = report.total;
     let range = |[least, most]: [u64; 2], what: &str| {
         if least == most {
             counted(most, what)
@@ -101,7 +101,7 @@ fn ranges(forecast: &Forecast) -> String {
         }
     };
     let requests = range(requests_range, "request");
-    match forecast.pace.points_per_hour {
+    match report.duration.points_per_hour {
         Some(_) => format!("{requests}, {}", range(points_range, "point")),
         None => requests,
     }
@@ -111,12 +111,12 @@ fn spent(points: u64) -> String {
     if points == 0 { String::new() } else { format!(" and spent {}", counted(points, "point")) }
 }
 
-/// The streams; why their routes are taken stands below each where it does not fit beside it.
-fn table(forecast: &Forecast, width: usize) -> String {
+/// The table of the streams. The reasons for their routes move below the rows if they do not fit.
+fn table(report: &PlanReport, width: usize) -> String {
     let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
-    rows.extend(forecast.streams.iter().map(row));
-    let hours: Option<Vec<f64>> = forecast.streams.iter().map(|stream| stream.hours).collect();
-    let Planned { requests, points, assumed, .. } = forecast.total;
+    rows.extend(report.streams.iter().map(row));
+    let hours: Option<Vec<f64>> = report.streams.iter().map(|stream| stream.hours).collect();
+    let Planned { requests, points, assumed, .. } = report.total;
     let mut total = vec![String::new(); HEAD.len()];
     for (column, cell) in [
         (0, "total".to_owned()),
@@ -131,14 +131,14 @@ fn table(forecast: &Forecast, width: usize) -> String {
     rows.push(total);
     let mut kept: Vec<usize> = (0..HEAD.len()).collect();
     kept.retain(|column| match *column {
-        5 => forecast.pace.points_per_hour.is_some(),
+        5 => report.duration.points_per_hour.is_some(),
         6 => hours.is_some(),
         _ => true,
     });
-    let mut spare = SPARE.iter();
+    let mut droppable = DROPPABLE_COLUMNS.iter();
     let mut facts = chosen(&rows, &kept);
     while printer::width_of(&facts) > width
-        && let Some(column) = spare.next()
+        && let Some(column) = droppable.next()
     {
         kept.retain(|one| one != column);
         facts = chosen(&rows, &kept);
@@ -149,9 +149,9 @@ fn table(forecast: &Forecast, width: usize) -> String {
     for (at, (line, row)) in facts.lines().zip(&rows).enumerate() {
         lines.push(line.to_owned());
         let cells = left.iter().filter_map(|column| row.get(*column));
-        let told: Vec<&str> =
+        let texts: Vec<&str> =
             cells.map(String::as_str).filter(|cell| at > 0 && !cell.is_empty()).collect();
-        let wrapped = printer::wrapped(&told.join("; "), width.saturating_sub(4));
+        let wrapped = printer::wrapped(&texts.join("; "), width.saturating_sub(4));
         lines.extend(wrapped.into_iter().map(|line| format!("    {line}")));
     }
     lines.join("\n")
@@ -191,7 +191,7 @@ fn about_counted(number: u64, noun: &str, assumed: bool) -> String {
     format!("{}{}", if assumed { "~" } else { "" }, counted(number, noun))
 }
 
-/// A share in percent, with one decimal where that tells something.
+/// A share in percent, with one decimal below 10 %.
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
@@ -202,69 +202,70 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// How long the quota holds the run up.
-fn quota(forecast: &Forecast) -> Option<String> {
-    let pace = &forecast.pace;
-    let allowed = pace.points_per_hour?;
-    let points = about_counted(forecast.total.points, "point", forecast.total.assumed);
-    let hours = match pace.hours {
-        0 | 1 => "enough for it".to_owned(),
+/// The points of the run beside the hourly quota.
+fn quota(report: &PlanReport) -> Option<String> {
+    let duration = &report.duration;
+    let allowed = duration.points_per_hour?;
+    let points = about_counted(report.total.points, "point", report.total.assumed);
+    let hours = match duration.hours {
+        0 | 1 => "enough for this run".to_owned(),
         hours => format!(
-            "it is spread over {hours} hours, until about {}",
-            pace.until.format("%Y-%m-%d %H:%M UTC")
+            "the run takes {hours} hours, until about {}",
+            duration.until.format("%Y-%m-%d %H:%M UTC")
         ),
     };
-    Some(format!("quota: {points}; an hour allows {}: {hours}", grouped(allowed)))
+    Some(format!("quota: {points}; {} are available per hour: {hours}", grouped(allowed)))
 }
 
-/// What is left of the present hour.
+/// The points of the current hour.
 fn hour(hour: &Hour) -> String {
     let from = match hour.limit_from {
-        LimitFrom::Api => "told by the API",
+        LimitFrom::Api => "reported by the API",
         LimitFrom::Spec => "assumed by the spec",
     };
     let hold = hour.hold.map_or(String::new(), |hold| {
-        format!("; the API takes no requests before {}", hold.format("%H:%M:%S UTC"))
+        format!("; no requests before {}, as requested by the API", hold.format("%H:%M:%S UTC"))
     });
     format!(
-        "hour: {} of {} points are spent, {} are left for this run (limit {from}){hold}",
+        "hour: {} of {} points are spent; {} are left for this run (limit {from}){hold}",
         grouped(hour.spent),
         grouped(hour.limit),
         grouped(hour.left)
     )
 }
 
-/// How long the burst limits hold it up.
-fn pace(pace: &Pace) -> String {
-    let Pace { requests_per_second, concurrency, seconds, answer_seconds, .. } = pace;
+/// The duration of the run by the rate and concurrency limits.
+fn duration(duration: &DurationEstimate) -> String {
+    let DurationEstimate { requests_per_second, concurrency, seconds, answer_seconds, .. } =
+        duration;
     let rate = requests_per_second.map_or(String::new(), |rate| {
         let rate = rate.to_string();
         let many = if rate == "1" { "" } else { "s" };
         format!(" at {rate} request{many} a second")
     });
     format!(
-        "{}{rate} with {concurrency} under way, if answers come within {answer_seconds:.1}s",
+        "{}{rate} with up to {concurrency} in flight, if each response takes at most {answer_seconds:.1}s",
         elapsed(*seconds)
     )
 }
 
-/// What it would cost without routes and without what is remembered.
-fn naive(forecast: &Forecast) -> String {
-    let (naive, total) = (&forecast.naive, &forecast.total);
-    let points = match forecast.pace.points_per_hour {
+/// The cost of full reads by the default routes, for comparison.
+fn naive(report: &PlanReport) -> String {
+    let (naive, total) = (&report.naive, &report.total);
+    let points = match report.duration.points_per_hour {
         Some(_) => format!(", {}", about_counted(naive.points, "point", total.assumed)),
         None => String::new(),
     };
-    let (theirs, ours) = match forecast.pace.points_per_hour {
+    let (theirs, ours) = match report.duration.points_per_hour {
         Some(_) => (naive.points, total.points),
         None => (naive.requests, total.requests),
     };
     let times = match (theirs, ours) {
         _ if ours == 0 || theirs <= ours => String::new(),
-        _ => format!("; the plan takes {} times less", times(theirs, ours)),
+        _ => format!("; the plan needs {} times less", times(theirs, ours)),
     };
     format!(
-        "{}{points} for everything by each stream's own requests{times}",
+        "{}{points} for full reads by the default routes{times}",
         about_counted(naive.requests, "request", total.assumed)
     )
 }
@@ -278,7 +279,8 @@ fn times(more: u64, less: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planner::estimate::{Baseline, StreamEstimate};
+    use crate::planner::estimate::{Expected, Naive};
+    use crate::sync::duration::{HourlyPoints, Limits};
     use crate::sync::plan_report::Continued;
 
     fn stream(name: &str, route: &str, requests: u64, why: &str) -> StreamEstimate {
@@ -298,7 +300,7 @@ mod tests {
         }
     }
 
-    fn forecast(streams: Vec<StreamEstimate>, points_per_hour: Option<u64>) -> Forecast {
+    fn report(streams: Vec<Expected>, points_per_hour: Option<u64>) -> PlanReport {
         let at = "2026-10-01T09:40:00Z".parse().unwrap();
         let sum = |of: fn(&StreamEstimate) -> u64| streams.iter().map(of).sum();
         let total = Planned {
@@ -308,18 +310,16 @@ mod tests {
             requests_range: [10_000, 40_000],
             points_range: [30_000, 99_000],
         };
-        let naive = Baseline {
-            requests: sum(|one| one.naive.requests),
-            points: sum(|one| one.naive.points),
-        };
-        let left = (total.requests, total.points);
-        let allowed = points_per_hour.map(|points| (points, points));
-        let pace = Pace::new(left, (Some(10.0), 5), allowed, at);
+        let naive =
+            Naive { requests: sum(|one| one.naive.requests), points: sum(|one| one.naive.points) };
+        let points = points_per_hour.map(|allowed| HourlyPoints { allowed, left: allowed });
+        let limits = Limits { requests_per_second: Some(10.0), concurrency: 5, points };
+        let duration = DurationEstimate::new(total.requests, total.points, limits, at);
         let streams = streams.into_iter().map(|expected| {
-            let hours = pace.share(&expected);
+            let hours = duration.share(&expected);
             ExpectedStream { expected, hours }
         });
-        Forecast {
+        PlanReport {
             replication: "wiki".to_owned(),
             at,
             continues: None,
@@ -327,7 +327,7 @@ mod tests {
             total,
             naive,
             hour: None,
-            pace,
+            duration,
             notes: Vec::new(),
         }
     }
@@ -344,47 +344,47 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_shows_each_stream_and_what_it_comes_to() {
-        insta::assert_snapshot!(text(&forecast(three(), Some(65_000)), None), @r"
+    fn a_plan_shows_each_stream_and_the_totals() {
+        insta::assert_snapshot!(text(&report(three(), Some(65_000)), None), @r"
         stream         route    reads                                       slices  requests   points  of an hour  why
         pages          own      everything                                       4         8       24      <0.1 %  feeds only
         page_labels    search   everything                                    ~750    ~1,500   ~4,500       6.9 %  100 pages to a request, 12 times cheaper
         page_versions  derived  parents changed since 2026-10-01T08:00:00Z  10,000    20,000   60,000        92 %
         total                                                                        ~21,508  ~64,524        99 %
-        quota: ~64,524 points; an hour allows 65,000: enough for it
-        pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
-        naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
-        ~: an estimate of how much there is, or has changed; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points
+        quota: ~64,524 points; 65,000 are available per hour: enough for this run
+        duration: 35m50s at 10 requests a second with up to 5 in flight, if each response takes at most 0.5s
+        baseline: ~150,556 requests, ~193,572 points for full reads by the default routes; the plan needs 3.0 times less
+        ~ marks estimates of the number of records or changes; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points
         ");
     }
 
     #[test]
-    fn without_a_quota_hours_are_those_of_the_rate() {
+    fn without_a_quota_the_rate_determines_the_share_of_an_hour() {
         let mut streams = three();
         streams[1].assumed = false;
-        let mut forecast = forecast(streams, None);
-        forecast.continues = Some(Continued {
+        let mut report = report(streams, None);
+        report.continues = Some(Continued {
             run_id: "1".to_owned(),
             started_at: "2026-10-01T08:05:00Z".parse().unwrap(),
             requests: 12_000,
             points: 0,
         });
-        insta::assert_snapshot!(text(&forecast, None), @r"
-        The run of 2026-10-01 08:05 UTC has not ended: it is under way, or `weir sync run` continues it. It
-        has sent 12,000 requests; the figures are those of the whole run.
+        insta::assert_snapshot!(text(&report, None), @r"
+        The run of 2026-10-01 08:05 UTC is not finished: it is still running, or `weir sync run` resumes it.
+        It has sent 12,000 requests. The figures below are for the whole run.
         stream         route    reads                                       slices  requests  of an hour  why
         pages          own      everything                                       4         8      <0.1 %  feeds only
         page_labels    search   everything                                     750     1,500       4.2 %  100 pages to a request, 12 times cheaper
         page_versions  derived  parents changed since 2026-10-01T08:00:00Z  10,000    20,000        56 %
         total                                                                         21,508        60 %
-        pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
-        naive: 150,556 requests for everything by each stream's own requests; the plan takes 7.0 times less
+        duration: 35m50s at 10 requests a second with up to 5 in flight, if each response takes at most 0.5s
+        baseline: 150,556 requests for full reads by the default routes; the plan needs 7.0 times less
         ");
     }
 
     #[test]
     fn a_plan_fits_80_columns() {
-        let text = text(&forecast(three(), Some(20_000)), Some(80));
+        let text = text(&report(three(), Some(20_000)), Some(80));
         let table = text.lines().take_while(|line| !line.starts_with("quota"));
         assert!(table.into_iter().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text, @r"
@@ -396,15 +396,15 @@ mod tests {
         page_versions  derived    20,000   60,000       300 %
             parents changed since 2026-10-01T08:00:00Z
         total                    ~21,508  ~64,524       323 %
-        quota: ~64,524 points; an hour allows 20,000: it is spread over 4 hours, until about 2026-10-01 12:02 UTC
-        pace: 35m50s at 10 requests a second with 5 under way, if answers come within 0.5s
-        naive: ~150,556 requests, ~193,572 points for everything by each stream's own requests; the plan takes 3.0 times less
-        ~: an estimate of how much there is, or has changed; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points
+        quota: ~64,524 points; 20,000 are available per hour: the run takes 4 hours, until about 2026-10-01 12:02 UTC
+        duration: 35m50s at 10 requests a second with up to 5 in flight, if each response takes at most 0.5s
+        baseline: ~150,556 requests, ~193,572 points for full reads by the default routes; the plan needs 3.0 times less
+        ~ marks estimates of the number of records or changes; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points
         ");
     }
 
     #[test]
-    fn what_is_spent_of_this_hour_is_told_in_a_line() {
+    fn the_spent_points_of_this_hour_are_one_line() {
         let hold = Some("2026-10-01T09:52:30Z".parse().unwrap());
         let one = Hour {
             limit: 65_000,
@@ -413,14 +413,14 @@ mod tests {
             left: 26_655,
             hold: None,
         };
-        insta::assert_snapshot!(hour(&one), @"hour: 12,345 of 65,000 points are spent, 26,655 are left for this run (limit assumed by the spec)");
+        insta::assert_snapshot!(hour(&one), @"hour: 12,345 of 65,000 points are spent; 26,655 are left for this run (limit assumed by the spec)");
         let held = Hour { limit_from: LimitFrom::Api, hold, ..one };
-        insta::assert_snapshot!(hour(&held), @"hour: 12,345 of 65,000 points are spent, 26,655 are left for this run (limit told by the API); the API takes no requests before 09:52:30 UTC");
+        insta::assert_snapshot!(hour(&held), @"hour: 12,345 of 65,000 points are spent; 26,655 are left for this run (limit reported by the API); no requests before 09:52:30 UTC, as requested by the API");
     }
 
     #[test]
-    fn nothing_to_read_is_said() {
-        assert_eq!(text(&forecast(Vec::new(), None), None), "nothing is to be read");
+    fn an_empty_plan_says_so() {
+        assert_eq!(text(&report(Vec::new(), None), None), "there are no streams to read");
     }
 
     #[test]

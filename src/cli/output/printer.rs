@@ -1,4 +1,4 @@
-//! What goes to stdout and stderr, and how errors look.
+//! Output to stdout and stderr, and the layout of errors and tables.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -18,19 +18,19 @@ use crate::error::{Error, Kind};
 use crate::report::Event;
 use crate::secret::on_a_line;
 
-/// Width of text where no terminal sets one, and the most that is used of a terminal's.
+/// Default width of text, and the maximum width on a terminal, in columns.
 pub(crate) const WIDTH: usize = 100;
 
-/// Why stdout could not be written, if it could not.
+/// The first error of a write to stdout.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
 /// Whether anything was written to stdout.
 static PRINTED: AtomicBool = AtomicBool::new(false);
 
-/// What JSON lines are about: a process runs one replication.
+/// The context of JSON lines. A process runs one replication.
 static ABOUT: Mutex<About> = Mutex::new(About { replication: None, run_id: None });
 
-/// What every JSON line says of what it is about.
+/// The replication and the run that every JSON line names.
 #[derive(Clone, Debug, Serialize)]
 struct About {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,20 +39,20 @@ struct About {
     run_id: Option<String>,
 }
 
-/// Lets all JSON lines from now on name the replication, and its run once it has begun.
+/// Sets the replication, and its run once it has started, for all later JSON lines.
 pub(crate) fn about(replication: &str, run_id: Option<&str>) {
     let (replication, run_id) = (Some(replication.to_owned()), run_id.map(str::to_owned));
     *ABOUT.lock().unwrap_or_else(PoisonError::into_inner) = About { replication, run_id };
 }
 
-/// Writes data to stdout. A reader that has gone away is no error; for others see [`lost`].
+/// Writes data to stdout. A closed pipe is not an error; for other errors see [`lost`].
 pub(crate) fn data(text: &str) {
     let text = if io::stdout().is_terminal() { &safe::screen(text) } else { text };
     PRINTED.store(true, Ordering::Relaxed);
     if let Err(error) = emit(&mut io::stdout().lock(), text)
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        // The first one is told.
+        // Keeps the first error.
         LOST.set(error).ok();
     }
 }
@@ -62,22 +62,22 @@ pub(crate) fn has_printed() -> bool {
     PRINTED.load(Ordering::Relaxed)
 }
 
-/// Why data could not be written to stdout, a full disk for example.
+/// The error of a failed write to stdout, for example because the disk is full.
 pub(crate) fn lost() -> Option<Error> {
     let error = LOST.get()?;
     let what = format!("the output could not be written: {error}");
-    Some(Error::new(Kind::Target, what).with_hint("what was written of it is not whole"))
+    Some(Error::new(Kind::Target, what).with_hint("the output is incomplete"))
 }
 
-/// Writes talk to stderr.
-pub(crate) fn talk(text: &str) {
-    // Nothing can be told to somebody who does not listen.
+/// Writes a message to stderr.
+pub(crate) fn info(text: &str) {
+    // An error of stderr cannot be reported anywhere.
     drop(emit(&mut io::stderr().lock(), &safe::screen(text)));
 }
 
 /// Writes a line of a log to stderr, with the time.
 pub(crate) fn stamped(text: &str) {
-    talk(&format!("{} {text}", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ")));
+    info(&format!("{} {text}", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ")));
 }
 
 fn emit(out: &mut dyn Write, text: &str) -> io::Result<()> {
@@ -91,7 +91,8 @@ pub(crate) fn json(value: &impl Serialize) {
     data(&safe::json(value, true));
 }
 
-/// Writes an event to stderr as one line of JSON, with the time, its level, and what it is about.
+/// Writes an event to stderr as one line of JSON, with the time, its level, the replication and the
+/// run.
 pub(crate) fn event(level: &str, event: &impl Serialize) {
     #[derive(Serialize)]
     struct Stamped<'event, E> {
@@ -105,21 +106,21 @@ pub(crate) fn event(level: &str, event: &impl Serialize) {
     let timestamp = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
     let about = ABOUT.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let line = Stamped { timestamp, level, about, event };
-    talk(&safe::json(&line, false));
+    info(&safe::json(&line, false));
 }
 
-/// Tells something that is worth knowing and no error.
+/// Prints a note: information that is not an error.
 pub(crate) fn note(shared: Shared, message: &str) {
     match shared.log_format {
         _ if shared.quiet => {}
-        LogFormat::Text => talk(&format!("{} {message}", label("note:"))),
+        LogFormat::Text => info(&format!("{} {message}", label("note:"))),
         LogFormat::Json => {
             event("WARN", &Event::Warning { stream: None, message: message.to_owned() });
         }
     }
 }
 
-/// What a command prints with `--json` when it has failed and has no other result.
+/// The JSON result of a failed command that printed no other result.
 pub(crate) fn failed(error: &Error, exit_code: u8) -> serde_json::Value {
     let (message, causes, hint) = (error.to_string(), causes(error), error.hint());
     json!({
@@ -139,29 +140,29 @@ fn causes(error: &Error) -> Vec<String> {
     causes
 }
 
-/// Tells why a command failed.
+/// Prints the error of a failed command.
 pub(crate) fn failure(format: LogFormat, error: &Error) {
     let causes = causes(error);
     let (message, hint) = (error.to_string(), error.hint());
     match format {
-        LogFormat::Text => talk(&trouble(&message, &causes, hint)),
+        LogFormat::Text => info(&error_text(&message, &causes, hint)),
         LogFormat::Json => {
-            let told =
+            let line =
                 json!({ "event": "error", "message": message, "causes": causes, "hint": hint });
-            event("ERROR", &told);
+            event("ERROR", &line);
         }
     }
 }
 
-/// What went wrong, why, and what to do about it, a line each.
-pub(crate) fn trouble(message: &str, causes: &[String], hint: Option<&str>) -> String {
+/// An error with its causes and its hint, each on its own line.
+pub(crate) fn error_text(message: &str, causes: &[String], hint: Option<&str>) -> String {
     let mut lines = vec![format!("{} {message}", label("error:"))];
     lines.extend(causes.iter().map(|cause| format!("{} {cause}", label("cause:"))));
     lines.extend(hint.map(|hint| format!("{} {hint}", label("hint:"))));
     lines.join("\n")
 }
 
-/// The word that begins a line of talk, coloured where that can be seen.
+/// The label at the start of a message, in colour if stderr shows colours.
 pub(crate) fn label(word: &str) -> String {
     if !colours() {
         return word.to_owned();
@@ -174,7 +175,7 @@ pub(crate) fn label(word: &str) -> String {
     format!("\x1b[1;{colour}m{word}\x1b[0m")
 }
 
-/// Whether stderr shows colours, and nobody minds: <https://no-color.org>.
+/// Whether stderr shows colours and `NO_COLOR` is not set: <https://no-color.org>.
 pub(crate) fn colours() -> bool {
     draws() && variable("NO_COLOR").is_none()
 }
@@ -184,26 +185,26 @@ pub(crate) fn draws() -> bool {
     io::stderr().is_terminal() && variable("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Columns of the terminal at the other end of `stream`; `None` when it is none.
+/// Width of the terminal of `stream` in columns; `None` if it is not a terminal.
 pub(crate) fn columns(stream: &impl std::os::fd::AsFd) -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(stream).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Columns and rows of the terminal that progress is drawn on.
+/// Columns and rows of the terminal on stderr.
 pub(crate) fn terminal() -> (usize, usize) {
     let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
     let size = size.map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)));
-    // A terminal that tells no size is taken for a usual one.
+    // Assumes the usual size if the terminal does not report one.
     size.filter(|(columns, rows)| *columns > 0 && *rows > 0).unwrap_or((80, 24))
 }
 
-/// Columns that data on stdout may use.
+/// Width of data on stdout, in columns.
 pub(crate) fn data_width() -> usize {
     columns(&io::stdout()).unwrap_or(WIDTH).clamp(40, WIDTH)
 }
 
-/// Breaks text between words so that no line is longer than `width`, unless a word is.
+/// Wraps text between words. A line is longer than `width` only if a single word is.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -218,9 +219,9 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Rows of text as aligned columns, two spaces apart; columns named in `right` are aligned there.
+/// Formats rows as aligned columns, two spaces apart. Columns listed in `right` are right-aligned.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
-    // A cell is one line, whoever wrote it.
+    // Cells may hold text from a server; line breaks would break the table.
     let lined = |row: &Vec<String>| row.iter().map(|cell| on_a_line(cell)).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = rows.iter().map(lined).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -302,9 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_their_causes_and_what_to_do() {
+    fn errors_show_their_causes_and_hints() {
         let causes = ["server answered 403".to_owned()];
-        insta::assert_snapshot!(trouble("`contacts` was refused", &causes, Some("ask for more")), @r"
+        insta::assert_snapshot!(error_text("`contacts` was refused", &causes, Some("ask for more")), @r"
         error: `contacts` was refused
         cause: server answered 403
         hint: ask for more

@@ -1,5 +1,5 @@
-//! The events of a run on stderr: on a terminal lines that are redrawn in place, elsewhere a line per event
-//! worth one, in words or as JSON. Every ten seconds one says how far the run is, whatever it waits for.
+//! The events of a run on stderr. On a terminal, status lines are redrawn in place. Otherwise, there is one
+//! line per notable event, as text or JSON, and a progress line every ten seconds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,14 +20,14 @@ use crate::cli::variables::variable;
 use crate::report::{Event, Reporter, StreamReport, StreamStatus};
 use crate::secret::on_a_line;
 
-/// Time between two lines that say how far the run is.
+/// Time between progress lines.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Time between two redrawings.
+/// Time between redraws.
 const TICK: Duration = Duration::from_millis(250);
-/// Reasons of retries that are counted apart.
+/// Maximum number of retry reasons that are counted separately.
 const REASONS: usize = 100;
 
-/// What a run is about, for the head of its log.
+/// Replication, source and target, for the head of a log.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) replication: String,
@@ -35,7 +35,7 @@ pub(crate) struct Head {
     pub(crate) target: String,
 }
 
-/// Tells how a run goes, until it is closed.
+/// Reports the progress of a run until it is closed.
 pub(crate) struct Progress {
     inner: Arc<Inner>,
     ticker: Mutex<Option<JoinHandle<()>>>,
@@ -59,20 +59,21 @@ enum Form {
 struct State {
     watch: Watch,
     block: Block,
-    /// When the next line is due that says how far the run is.
+    /// When the next progress line is due.
     due: Instant,
-    /// Retries by reason since the last such line: the first of each was told.
+    /// Number of unreported retries by reason since the last progress line. The first retry of each
+    /// reason was reported.
     retries: BTreeMap<String, u64>,
     run_id: Option<String>,
-    /// Lines of streams that wait for others: told once they begin.
+    /// Start lines of streams that wait for others. They are printed when the streams send requests.
     waiting: BTreeMap<String, String>,
-    /// Why streams have failed: told once.
+    /// Errors of failed streams that were reported.
     failures: BTreeSet<String>,
     closed: bool,
 }
 
 impl Progress {
-    /// The reporter for these circumstances. Where a log is asked for, nothing is redrawn.
+    /// The reporter for these options. If logs are enabled, nothing is redrawn.
     pub(crate) fn new(shared: Shared, head: Head) -> Self {
         let logs = shared.verbose || variable("RUST_LOG").is_some();
         let form = match shared.log_format {
@@ -100,11 +101,11 @@ impl Progress {
         Self { inner, ticker: Mutex::new(ticker) }
     }
 
-    /// Ends the telling: nothing is redrawn any more, and nothing is left of what was.
+    /// Stops reporting and erases the status lines.
     pub(crate) fn close(&self) {
         self.inner.close();
         let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // A thread that has panicked has nothing to say.
+        // A panic of the thread does not affect the run.
         drop(ticker.map(JoinHandle::join));
     }
 }
@@ -133,16 +134,16 @@ impl Inner {
         let mut state = self.state();
         state.watch.take(event, now);
         if let Event::RunStarted { run_id, .. } = event {
-            // A run goes on with streams whose route was refused: it is the same run.
+            // The same run starts again for streams whose route was refused.
             if state.run_id.as_ref() == Some(run_id) {
                 return;
             }
             state.run_id = Some(run_id.clone());
             printer::about(&self.head.replication, Some(run_id));
         }
-        let told_before = self.form != Form::Json && state.repeats_failure(event);
+        let repeated = self.form != Form::Json && state.repeats_failure(event);
         match self.form {
-            _ if told_before => {}
+            _ if repeated => {}
             Form::Json => self.log(event),
             Form::Text => {
                 if let Some(line) = state.begins(event) {
@@ -158,8 +159,8 @@ impl Inner {
                 }
             }
             Form::Screen => {
-                // Refusals may be thousands: the summary shows the first of them. The others have their line,
-                // or the summary tells it once.
+                // There may be thousands of refusals; the summary shows the first ones. The status lines or the
+                // summary show the other events.
                 let hidden = match event {
                     Event::Retry { .. }
                     | Event::SliceSkipped { .. }
@@ -180,13 +181,13 @@ impl Inner {
             Event::Progress { .. } => {}
             Event::RunStarted { .. } => {
                 let Head { source, target, .. } = &self.head;
-                let mut told = serde_json::to_value(event).unwrap_or_default();
-                if let Some(told) = told.as_object_mut() {
-                    told.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
-                    told.insert("source".to_owned(), source.as_str().into());
-                    told.insert("target".to_owned(), target.as_str().into());
+                let mut line = serde_json::to_value(event).unwrap_or_default();
+                if let Some(line) = line.as_object_mut() {
+                    line.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+                    line.insert("source".to_owned(), source.as_str().into());
+                    line.insert("target".to_owned(), target.as_str().into());
                 }
-                printer::event("INFO", &told);
+                printer::event("INFO", &line);
             }
             _ => printer::event(level(event), event),
         }
@@ -195,16 +196,16 @@ impl Inner {
     fn words(&self, event: &Event) -> Option<String> {
         if let Event::RunStarted { run_id, continued, .. } = event {
             let Head { replication, source, target } = &self.head;
-            let goes_on = if *continued { ", continued" } else { "" };
+            let resumed = if *continued { ", resumed" } else { "" };
             let version = env!("CARGO_PKG_VERSION");
             return Some(format!(
-                "weir {version}: replication `{replication}`, run {run_id}{goes_on}, from {source} to {target}"
+                "weir {version}: replication `{replication}`, run {run_id}{resumed}, from {source} to {target}"
             ));
         }
         line(event)
     }
 
-    /// Tells again and again how far the run is.
+    /// Redraws the status lines, or prints the progress lines, until closed.
     fn tick(&self) {
         let mut state = self.state();
         while !state.closed {
@@ -232,8 +233,11 @@ impl Inner {
         for (reason, more) in
             std::mem::take(&mut state.retries).into_iter().filter(|(_, more)| *more > 0)
         {
-            let tries = if more == 1 { "try" } else { "tries" };
-            printer::stamped(&format!("{} more {tries} failed ({reason})", printer::grouped(more)));
+            let attempts = if more == 1 { "attempt" } else { "attempts" };
+            printer::stamped(&format!(
+                "{} more {attempts} failed ({reason})",
+                printer::grouped(more)
+            ));
         }
         printer::stamped(&state.watch.line(now, today));
     }
@@ -242,8 +246,8 @@ impl Inner {
         let mut state = self.state();
         if !state.closed && self.form == Form::Screen {
             let columns = printer::terminal().0;
-            let gone = state.block.erase(columns);
-            write(&gone);
+            let erased = state.block.erase(columns);
+            write(&erased);
         }
         state.closed = true;
         self.wake.notify_all();
@@ -251,7 +255,7 @@ impl Inner {
 }
 
 impl State {
-    /// Whether a retry for the same reason was told since the last line of how far the run is.
+    /// Whether a retry for the same reason was reported since the last progress line.
     fn repeats(&mut self, reason: &str) -> bool {
         if let Some(more) = self.retries.get_mut(reason) {
             *more += 1;
@@ -263,7 +267,7 @@ impl State {
         false
     }
 
-    /// Whether a stream has failed for a reason that was told of another one.
+    /// Whether a stream failed with an error that was already reported for another stream.
     fn repeats_failure(&mut self, event: &Event) -> bool {
         let Event::StreamFinished { report } = event else { return false };
         let failed = report.status == StreamStatus::Failed && !report.route_refused;
@@ -271,7 +275,7 @@ impl State {
         why.is_some_and(|why| !self.failures.insert(why.clone()))
     }
 
-    /// The line about an event, unless it says that a stream waits for others.
+    /// The line for an event, unless it is the start of a stream that waits for others.
     fn held(&mut self, event: &Event, line: String) -> Option<String> {
         match event {
             Event::StreamStarted { stream, after, .. } if !after.is_empty() => {
@@ -282,7 +286,7 @@ impl State {
         }
     }
 
-    /// The line of a stream that has waited, once it sends requests.
+    /// The start line of a stream that waited, when it sends its first request.
     fn begins(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::Progress { stream, figures } if figures.requests > 0 => {
@@ -295,7 +299,7 @@ impl State {
     fn draw(&mut self, above: &str, now: Instant) {
         if self.closed {
             if !above.is_empty() {
-                printer::talk(above);
+                printer::info(above);
             }
             return;
         }
@@ -307,13 +311,13 @@ impl State {
     }
 }
 
-/// A terminal that has gone away cannot be told so.
+/// Writes to the terminal. Errors are ignored, because they cannot be reported anywhere.
 fn write(text: &str) {
     let mut err = std::io::stderr().lock();
     drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
 }
 
-/// How grave an event is.
+/// The log level of an event.
 fn level(event: &Event) -> &'static str {
     match event {
         Event::StreamFinished { report } if report.status == StreamStatus::Failed => "ERROR",
@@ -325,8 +329,8 @@ fn level(event: &Event) -> &'static str {
     }
 }
 
-/// The words for an event, on one line: parts of them are a server's. None for events of which a line tells
-/// that is redrawn, or comes every ten seconds.
+/// The text for an event, as one line, because parts of it come from a server. `None` for events that the
+/// status lines or progress lines show.
 fn line(event: &Event) -> Option<String> {
     words(event).map(|words| on_a_line(&words))
 }
@@ -336,10 +340,10 @@ fn words(event: &Event) -> Option<String> {
         Event::Progress { .. } | Event::Doing { .. } | Event::RunStarted { .. } => None,
         Event::StreamStarted { stream, feeder: false, .. } => Some(format!("{stream}: started")),
         Event::StreamStarted { stream, feeder: true, .. } => {
-            Some(format!("{stream}: started, only to feed its children"))
+            Some(format!("{stream}: started; only feeds its children"))
         }
         Event::Retry { stream, reason, wait, attempt } => Some(format!(
-            "{stream}: try {attempt} failed ({reason}); again in {}",
+            "{stream}: attempt {attempt} failed ({reason}); retry in {}",
             printer::elapsed(wait.as_secs_f64())
         )),
         Event::SliceSkipped { error } => {
@@ -364,13 +368,17 @@ fn finished(report: &StreamReport) -> String {
         printer::elapsed(*seconds)
     );
     match (report.status, &report.error) {
-        (StreamStatus::Done, _) if report.earlier => format!("{stream}: done earlier in this run"),
+        (StreamStatus::Done, _) if report.earlier => {
+            format!("{stream}: completed by an earlier process of this run")
+        }
         (StreamStatus::Done, _) => format!("{stream}: done: {counts}"),
-        (StreamStatus::Fresh, _) => format!("{stream}: fresh enough, nothing was read"),
+        (StreamStatus::Fresh, _) => {
+            format!("{stream}: skipped; the last full read is recent enough")
+        }
         (StreamStatus::Fed, _) => format!("{stream}: fed its children: {counts}"),
-        (StreamStatus::Interrupted, _) => format!("{stream}: interrupted; run again to continue"),
+        (StreamStatus::Interrupted, _) => format!("{stream}: interrupted; run again to resume"),
         (StreamStatus::Failed, Some(error)) if report.route_refused => {
-            format!("{stream}: refused, to be read otherwise where it can: {error}")
+            format!("{stream}: the API refused the route: {error}")
         }
         (StreamStatus::Failed, Some(error)) => format!("{stream}: failed: {error}"),
         (StreamStatus::Failed, None) => format!("{stream}: failed"),
@@ -383,7 +391,7 @@ mod tests {
     use crate::report::SliceError;
 
     #[test]
-    fn every_event_has_its_words() {
+    fn every_event_has_a_text() {
         let stream = || "pages".to_owned();
         let report = |status, error: Option<&str>| StreamReport {
             status,
@@ -422,15 +430,15 @@ mod tests {
         let lines: Vec<String> = events.iter().filter_map(line).collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
         pages: started
-        pages: started, only to feed its children
-        pages: try 2 failed (429 Too Many Requests); again in 1m30s
+        pages: started; only feeds its children
+        pages: attempt 2 failed (429 Too Many Requests); retry in 1m30s
         pages: page_id=7 was refused: Forbidden
         pages: note: set `types`
         note: stopping
         waiting until 2026-01-02T04:00:00Z: 60 of the 60 points of this hour are spent
         pages: done: 1,250 rows, 1 request, 2.0s
         pages: fed its children: 1,250 rows, 1 request, 2.0s
-        pages: interrupted; run again to continue
+        pages: interrupted; run again to resume
         pages: failed: disk full
         ");
         let figures = crate::report::Figures::default();

@@ -1,4 +1,4 @@
-//! What a stream's requests cost, and by which routes its rows can be had, for `weir conns discover`.
+//! The routes of a stream and the cost of its requests, for `weir conns discover`.
 
 use indexmap::IndexMap;
 use serde_json::json;
@@ -6,18 +6,18 @@ use serde_json::json;
 use crate::plan::{OWN, requests_of};
 use crate::spec::{Fetch, ForEach, QueryValue, RequestSpec, Spec, Stream};
 
-/// What a stream's requests cost where a quota of points holds.
+/// The cost of a stream's requests under a points quota.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct Cost<'spec> {
-    /// Class of the objects.
+    /// Class of the records.
     class: &'spec str,
-    /// Points of an object.
+    /// Points per record.
     object: u32,
-    /// Points of a request, whatever it brings.
+    /// Points per request, in addition to the points of its records.
     request: u32,
 }
 
-/// What a stream's requests cost; `None` where the spec declares no points.
+/// The cost of a stream's requests; `None` if the spec declares no points.
 pub(crate) fn cost<'spec>(spec: &'spec Spec, stream: &Stream) -> Option<Cost<'spec>> {
     let points = spec.limits.points.as_ref()?;
     let named = stream.cost.as_ref().and_then(|class| points.record.get_key_value(class));
@@ -26,17 +26,17 @@ pub(crate) fn cost<'spec>(spec: &'spec Spec, stream: &Stream) -> Option<Cost<'sp
 }
 
 impl Cost<'_> {
-    /// Points and class, for a table.
+    /// Points per record and class, for a table.
     pub(crate) fn short(&self) -> String {
         format!("{} {}", self.object, self.class)
     }
 
-    /// In a sentence.
+    /// The cost as text.
     pub(crate) fn long(&self) -> String {
         let Self { class, object, request } = self;
         let many = |count: u32| if count == 1 { "" } else { "s" };
         format!(
-            "{request} point{} a request and {object} for each object ({class}), where points are counted",
+            "{request} point{} per request and {object} per record ({class}), if the API counts points",
             many(*request)
         )
     }
@@ -48,7 +48,7 @@ pub(crate) fn described(spec: &Spec, stream: &Stream) -> Vec<(String, Vec<String
     all.map(|(name, requests)| (name, requests.iter().map(shown).collect())).collect()
 }
 
-/// Names of the routes besides the own requests.
+/// Names of the routes other than the default route.
 pub(crate) fn names(stream: &Stream) -> Vec<&str> {
     stream.routes.keys().map(String::as_str).collect()
 }
@@ -89,7 +89,7 @@ fn target(request: &RequestSpec) -> (Option<&str>, Option<&str>) {
 fn shown(request: &RequestSpec) -> String {
     let mut text = match target(request) {
         (Some(method), Some(path)) => format!("{method} {path}"),
-        _ => "no request: rows follow from the parent's".to_owned(),
+        _ => "no request: rows are derived from the parent's rows".to_owned(),
     };
     text.push_str(&queried(&request.query));
     if let Some(over) = request.for_each.as_ref().map(over) {
@@ -107,7 +107,7 @@ fn shown(request: &RequestSpec) -> String {
     text
 }
 
-/// The query of a URL; empty where there is none.
+/// The query of a URL, with `?`; empty if there is none.
 fn queried(query: &IndexMap<String, QueryValue>) -> String {
     let all = query
         .iter()
@@ -116,7 +116,7 @@ fn queried(query: &IndexMap<String, QueryValue>) -> String {
     if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
 }
 
-/// What a request is repeated over, in words.
+/// The values that a request is repeated for, as text.
 fn over(for_each: &ForEach) -> String {
     match for_each {
         ForEach::Queue(items) => {

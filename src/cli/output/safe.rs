@@ -1,4 +1,4 @@
-//! What is printed of texts from outside: known secrets masked, nothing that steers a terminal.
+//! Makes external text safe to print: masks known secrets and escapes terminal control sequences.
 
 use std::{borrow::Cow, fmt::Write, io};
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use crate::secret::{escaped, masked};
 
-/// The colours in which weir writes, without their first character.
+/// The colour sequences that weir writes, without the escape character.
 const OWN: [&str; 4] = ["[0m", "[1;31m", "[1;33m", "[1;36m"];
 
-/// A text for a terminal. weir's own colours stay; what else is in it was escaped before they came in, or is
-/// here.
+/// Escapes text for a terminal. weir's own colours stay; all other control characters are escaped.
 pub(crate) fn screen(text: &str) -> String {
     with_colours(text, |after| {
         OWN.iter().find(|own| after.starts_with(**own)).map_or(0, |own| own.len())
     })
 }
 
-/// A text in which those sequences stay whose length, without their first character, `colour` tells.
+/// Escapes text except for colour sequences. `colour` returns the length of the sequence at the start of
+/// a text, without the escape character, or 0.
 fn with_colours(text: &str, colour: impl Fn(&str) -> usize) -> String {
     let mut out = String::with_capacity(text.len());
     let masked = masked(text);
@@ -36,7 +36,7 @@ fn with_colours(text: &str, colour: impl Fn(&str) -> usize) -> String {
     out
 }
 
-/// Length of the sequence that sets a colour, without its first character; 0 for any other.
+/// Length of a colour sequence, without the escape character; 0 for any other text.
 fn colour(after: &str) -> usize {
     let Some(digits) = after.strip_prefix('[') else { return 0 };
     let end = digits.find(|letter: char| !letter.is_ascii_digit() && letter != ';');
@@ -44,8 +44,8 @@ fn colour(after: &str) -> usize {
         .map_or(0, |end| end + "[m".len())
 }
 
-/// A value as JSON, known secrets masked; `pretty` over several lines. What steers a terminal is escaped as
-/// JSON allows.
+/// A value as JSON with known secrets masked, on several lines if `pretty`. Control characters are escaped
+/// as JSON escapes.
 pub(crate) fn json(value: &impl Serialize, pretty: bool) -> String {
     let text = serde_json::to_value(value).and_then(|mut value| {
         mask(&mut value);
@@ -57,9 +57,9 @@ pub(crate) fn json(value: &impl Serialize, pretty: bool) -> String {
         let mut bytes = [0; 4];
         let alone: &str = letter.encode_utf8(&mut bytes);
         match escaped(alone) {
-            // All of them are of the basic plane.
+            // All escaped characters are in the basic multilingual plane, so four digits suffice.
             Cow::Owned(_) => {
-                // Nothing fails that is written into memory.
+                // Writing to a `String` cannot fail.
                 write!(out, "\\u{:04x}", u32::from(letter)).ok();
             }
             Cow::Borrowed(alone) => out.push_str(alone),
@@ -68,7 +68,8 @@ pub(crate) fn json(value: &impl Serialize, pretty: bool) -> String {
     out
 }
 
-/// Masks the texts of a value. A plain word is a name of weir's own, even where a secret reads the same.
+/// Masks the strings of a value. A lowercase word is one of weir's own names, even if it equals a
+/// secret.
 fn mask(value: &mut Value) {
     match value {
         Value::String(text) if !is_word(text) => {
@@ -86,13 +87,13 @@ fn is_word(text: &str) -> bool {
     text.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')
 }
 
-/// The log's lines on stderr.
+/// Writer for log lines on stderr.
 #[derive(Debug)]
 pub(crate) struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A line comes in one piece; it has the log's own colours, which escapes those of its values.
+        // The log writes whole lines, with its own colours, and escapes those in values.
         let line = with_colours(&String::from_utf8_lossy(bytes), colour);
         io::stderr().lock().write_all(line.as_bytes())?;
         Ok(bytes.len())

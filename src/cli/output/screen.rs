@@ -1,16 +1,16 @@
-//! Lines at the bottom of a terminal that are redrawn in place.
+//! Status lines at the bottom of a terminal that are redrawn in place.
 
-/// The lines that were drawn last.
+/// The lines that are on the screen.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
-    /// Width of each.
+    /// Width of each line, in columns.
     drawn: Vec<usize>,
 }
 
 impl Block {
-    /// What to write so that `above` stands above the lines, and `lines` in place of those that were drawn
-    /// last, on a terminal of so many columns. A terminal that has become narrower since has wrapped
-    /// them: they fill more rows than they were drawn in.
+    /// The output that replaces the lines on the screen with `lines` and puts the text `above` before them.
+    /// `columns` is the current width of the terminal. A terminal that became narrower has wrapped the
+    /// old lines, so that they fill more rows.
     pub(crate) fn redraw(&mut self, above: &str, lines: &[String], columns: usize) -> String {
         let mut out = self.erase(columns);
         if !above.is_empty() {
@@ -18,7 +18,7 @@ impl Block {
             out.push('\n');
         }
         for line in lines {
-            // A line that fills its row would leave the cursor in it on some terminals, and not on others.
+            // Terminals differ in where the cursor is after a line that fills its row.
             let line = cut(line, columns.saturating_sub(1));
             self.drawn.push(width(&line));
             out.push_str(&line);
@@ -27,7 +27,7 @@ impl Block {
         out
     }
 
-    /// What to write so that nothing is left of the lines.
+    /// The output that erases the lines.
     pub(crate) fn erase(&mut self, columns: usize) -> String {
         let rows = |width: &usize| width.div_ceil(columns.max(1)).max(1);
         let rows: usize = self.drawn.iter().map(rows).sum();
@@ -36,7 +36,7 @@ impl Block {
     }
 }
 
-/// Columns that a character takes: at most two, if it is not known.
+/// Width of a character in columns; 2, the maximum, if it is not ASCII.
 fn columns_of(character: char) -> usize {
     if character.is_ascii() { 1 } else { 2 }
 }
@@ -45,7 +45,7 @@ fn width(line: &str) -> usize {
     line.chars().map(columns_of).sum()
 }
 
-/// As much of a line as fits. What would move the cursor is replaced.
+/// The part of a line that fits into `most` columns. Control characters become spaces.
 fn cut(line: &str, most: usize) -> String {
     let mut left = most;
     let mut out = String::new();

@@ -1,18 +1,18 @@
-//! What a run came to, in words.
+//! The summary of a run as text.
 
 use indexmap::IndexMap;
 
 use crate::cli::output::printer::{
-    counted, elapsed, grouped, label, rate, table, trouble, width_of,
+    counted, elapsed, error_text, grouped, label, rate, table, width_of,
 };
 use crate::report::{ColumnReport, Planned, PointsReport, SliceError, StreamReport, StreamStatus};
 use crate::secret::on_a_line;
 use crate::sync::report::{RunReport, RunStatus};
 
-/// Recorded errors that are shown; the rest is counted.
+/// Maximum number of refused slices that are shown; the rest is counted.
 const SHOWN_ERRORS: usize = 10;
 
-/// Streams that are named when several failed for the same reason.
+/// Maximum number of streams that are named if several failed with the same error.
 const NAMED: usize = 3;
 
 const HEAD: [&str; 12] = [
@@ -20,20 +20,22 @@ const HEAD: [&str; 12] = [
     "refused", "time", "where",
 ];
 
-/// Columns of numbers.
+/// Right-aligned columns: numbers.
 const RIGHT: std::ops::Range<usize> = 3..11;
 
-/// Columns that say nothing while every stream has the same in them.
-const DULL: [(&str, &str); 3] = [("read", "everything"), ("deleted", "0"), ("points", "0")];
+/// Columns to leave out if all streams have this value.
+const CONSTANT_COLUMNS: [(&str, &str); 3] =
+    [("read", "everything"), ("deleted", "0"), ("points", "0")];
 
-/// Columns that a narrow terminal can do without, in this order; counts only while all are zero.
-const SPARE: [&str; 5] = ["where", "read", "retries", "refused", "rows/s"];
+/// Columns to leave out on a narrow terminal, in this order; counts only if all are zero.
+const DROPPABLE_COLUMNS: [&str; 5] = ["where", "read", "retries", "refused", "rows/s"];
 
-/// A table of the streams, their failures, the slices that were refused, and what to do next. The
-/// table leaves out columns that do not fit into `width`.
+/// The table of the streams, the failures, the refused slices, and what to do next. The table leaves out
+/// columns that do not fit into `width`.
 pub(crate) fn summary(report: &RunReport, width: Option<usize>) -> String {
     if report.streams.is_empty() {
-        return "nothing is recorded that would have to be asked for again; `weir sync run` reads what failed streams lack".to_owned();
+        return "no refused slices are recorded; `weir sync run` reads failed streams again"
+            .to_owned();
     }
     let mut parts = warnings(report);
     if !failed_as_one(&report.streams) {
@@ -71,14 +73,14 @@ fn figures(report: &RunReport) -> Vec<Vec<String>> {
 
 fn fitted(rows: &[Vec<String>], width: usize) -> String {
     let mut kept: Vec<usize> = (0..HEAD.len()).collect();
-    for (name, dull) in DULL {
+    for (name, constant) in CONSTANT_COLUMNS {
         let says =
-            |row: &Vec<String>, column: usize| row[column] != dull && !row[column].is_empty();
+            |row: &Vec<String>, column: usize| row[column] != constant && !row[column].is_empty();
         kept.retain(|column| {
             HEAD[*column] != name || rows.iter().skip(1).any(|row| says(row, *column))
         });
     }
-    let mut spare = SPARE.iter();
+    let mut droppable = DROPPABLE_COLUMNS.iter();
     loop {
         let chosen: Vec<Vec<String>> = rows
             .iter()
@@ -89,7 +91,7 @@ fn fitted(rows: &[Vec<String>], width: usize) -> String {
         if width_of(&text) <= width {
             return text;
         }
-        let Some(name) = spare.next() else { return text };
+        let Some(name) = droppable.next() else { return text };
         let tells = |column: usize| {
             matches!(*name, "retries" | "refused")
                 && rows.iter().skip(1).any(|row| row[column] != "0")
@@ -125,7 +127,7 @@ fn row(stream: &StreamReport) -> Vec<String> {
     ]
 }
 
-/// What was planned against what it came to, over all processes of the run.
+/// The plan estimate beside the actual figures, over all processes of the run.
 fn against(planned: Planned, report: &RunReport) -> String {
     let total = |count: fn(&StreamReport) -> u64| report.streams.iter().map(count).sum::<u64>();
     let (sent, spent) = (total(|stream| stream.requests), total(|stream| stream.points));
@@ -137,7 +139,7 @@ fn against(planned: Planned, report: &RunReport) -> String {
     };
     let again = match total(|stream| stream.retries) {
         0 => String::new(),
-        retries => format!(", {} of them again", grouped(retries)),
+        retries => format!(", {} of them retries", grouped(retries)),
     };
     let about = if planned.assumed { "~" } else { "" };
     let mut text = format!(
@@ -156,7 +158,7 @@ fn against(planned: Planned, report: &RunReport) -> String {
     text
 }
 
-/// The range of what is assumed: ` (250 to 900)`.
+/// The likely range of an estimate: ` (250 to 900)`.
 fn between(assumed: bool, [least, most]: [u64; 2]) -> String {
     if !assumed || most == 0 || least == most {
         return String::new();
@@ -164,31 +166,31 @@ fn between(assumed: bool, [least, most]: [u64; 2]) -> String {
     format!(" ({} to {})", grouped(least), grouped(most))
 }
 
-/// How far a figure is from the planned one, in percent.
+/// The difference of a figure from the plan, in percent.
 fn deviation(planned: u64, actual: u64) -> Option<String> {
     #[expect(clippy::cast_precision_loss, reason = "a deviation is read by its first digits")]
     let off = (planned > 0).then(|| (actual as f64 / planned as f64 - 1.0) * 100.0)?;
     Some(if planned == actual { "as planned".to_owned() } else { format!("{off:+.1} %") })
 }
 
-/// What was spent of a quota, and how long it was waited for.
+/// The points that were spent, and the time the run waited for points.
 fn points(points: &PointsReport) -> String {
     let PointsReport { spent, max_points, budget, window_spent, waits, waited_seconds, .. } =
         points;
-    let max = max_points.map_or(String::new(), |max| format!(", of at most {}", grouped(max)));
+    let max = max_points.map_or(String::new(), |max| format!(" of at most {}", grouped(max)));
     let waited = match waits {
         0 => String::new(),
-        _ => format!("; waited {} for more", elapsed(*waited_seconds)),
+        _ => format!("; waited {} for points", elapsed(*waited_seconds)),
     };
     format!(
-        "points: {} spent by this run{max}; {} of the hour's {} are spent{waited}",
+        "points: this run spent {}{max}; {} of this hour's {} are spent{waited}",
         grouped(*spent),
         grouped(*window_spent),
         grouped(*budget)
     )
 }
 
-/// What the reader should know beyond the figures.
+/// Failures, notices and refused slices.
 pub(crate) fn notes(report: &RunReport) -> Vec<String> {
     let (note, refused) = (label("note:"), label("refused:"));
     let mut notes = failures(&report.streams);
@@ -199,14 +201,14 @@ pub(crate) fn notes(report: &RunReport) -> Vec<String> {
         notes.extend(notices.map(|notice| format!("{note} {}: {notice}", stream.stream)));
         for (name, column) in &stream.columns {
             if column.misfits > 0 && !column.is_mostly_misfits() {
-                notes.push(format!("{note} {}", misfits(&stream.stream, name, column)));
+                notes.push(format!("{note} {}", mismatches(&stream.stream, name, column)));
             }
             if column.replaced > 0 {
                 let count = counted(column.replaced, "value");
                 notes.push(format!(
-                    "{note} {}: `{name}`: {count} changed, since the target cannot hold them as they are: \
-                     NUL characters and lone surrogates become U+FFFD, dates out of range `infinity`, \
-                     JSON numbers out of range text",
+                    "{note} {}: `{name}`: {count} changed, because the target cannot hold them: \
+                     NUL characters and lone surrogates become U+FFFD, dates out of range become \
+                     `infinity`, and JSON numbers out of range become text",
                     stream.stream
                 ));
             }
@@ -214,7 +216,7 @@ pub(crate) fn notes(report: &RunReport) -> Vec<String> {
         if stream.duplicates > 0 {
             let count = counted(stream.duplicates, "row");
             notes.push(format!(
-                "{note} {}: the API brought {count} more than once; each was written once",
+                "{note} {}: the API returned {count} more than once; each was written once",
                 stream.stream
             ));
         }
@@ -225,31 +227,31 @@ pub(crate) fn notes(report: &RunReport) -> Vec<String> {
         let SliceError { stream, slice, url, status, message } = error;
         let slice = if slice.is_empty() { String::new() } else { format!(": {slice}") };
         let status = status.map(|status| format!("{status} ")).unwrap_or_default();
-        let told = on_a_line(&format!("{stream}{slice}: {status}{message} ({url})"));
-        notes.push(format!("{refused} {told}"));
+        let text = on_a_line(&format!("{stream}{slice}: {status}{message} ({url})"));
+        notes.push(format!("{refused} {text}"));
     }
     if let Some(more) = report.errors.len().checked_sub(SHOWN_ERRORS).filter(|more| *more > 0) {
-        notes.push(format!("{refused} and {more} more; --json lists them all"));
+        notes.push(format!("{refused} and {more} more; `--json` lists all of them"));
     }
     notes
 }
 
-/// Columns most of whose values did not fit: their type is probably wrong.
+/// Warnings about columns with mostly type mismatches, whose type is probably wrong.
 pub(crate) fn warnings(report: &RunReport) -> Vec<String> {
     let columns = report.streams.iter().flat_map(|stream| {
         stream.columns.iter().map(move |(name, column)| (&stream.stream, name, column))
     });
     let wrong = columns.filter(|(_, _, column)| column.is_mostly_misfits());
-    let told = wrong.map(|(stream, name, column)| {
-        let told = misfits(stream, name, column);
+    let warnings = wrong.map(|(stream, name, column)| {
+        let counts = mismatches(stream, name, column);
         let hint = "correct the type, in the spec or under `columns` in the replication";
-        format!("{} {told}; {hint}", label("warning:"))
+        format!("{} {counts}; {hint}", label("warning:"))
     });
-    told.collect()
+    warnings.collect()
 }
 
-/// How many values of a column did not fit, and where they are.
-fn misfits(stream: &str, name: &str, column: &ColumnReport) -> String {
+/// The number of type mismatches of a column, and where their values are.
+fn mismatches(stream: &str, name: &str, column: &ColumnReport) -> String {
     let ColumnReport { kind, values, misfits, kept, .. } = column;
     let kept = if *kept { "they are kept in `_extra`" } else { "they are dropped" };
     let fit = if *misfits == 1 { "does not fit" } else { "do not fit" };
@@ -257,7 +259,7 @@ fn misfits(stream: &str, name: &str, column: &ColumnReport) -> String {
     format!("{stream}: `{name}`: {misfits} of {values} {fit} the type `{kind}`: {kept}")
 }
 
-/// Whether several streams failed for one reason, and nothing else is to be told of any.
+/// Whether several streams failed with one error and there is nothing else to report.
 fn failed_as_one(streams: &[StreamReport]) -> bool {
     let failed = || streams.iter().filter(|stream| stream.status == StreamStatus::Failed);
     let first = failed().next().and_then(|stream| stream.error.as_ref());
@@ -267,7 +269,7 @@ fn failed_as_one(streams: &[StreamReport]) -> bool {
         && streams.iter().all(|stream| stream.rows == 0 && !stream.earlier)
 }
 
-/// Why streams failed: each error with its hint and the streams that it stopped.
+/// The errors of failed streams, each with its hint and its streams.
 pub(crate) fn reasons(streams: &[StreamReport]) -> Vec<(&str, Option<&str>, Vec<&str>)> {
     let mut reasons: IndexMap<(&str, Option<&str>), Vec<&str>> = IndexMap::new();
     for stream in streams {
@@ -279,21 +281,21 @@ pub(crate) fn reasons(streams: &[StreamReport]) -> Vec<(&str, Option<&str>, Vec<
     reasons.into_iter().map(|((error, hint), streams)| (error, hint, streams)).collect()
 }
 
-/// Why streams failed, in words; those that failed for the same reason together.
+/// The errors of failed streams as text, grouped by error.
 fn failures(streams: &[StreamReport]) -> Vec<String> {
-    let told = reasons(streams).into_iter().map(|(error, hint, names)| {
+    let errors = reasons(streams).into_iter().map(|(error, hint, names)| {
         let mut who = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
         if names.len() > NAMED {
             who = format!("{who} and {} more", names.len() - NAMED);
         }
-        trouble(&format!("{who}: {error}"), &[], hint)
+        error_text(&format!("{who}: {error}"), &[], hint)
     });
-    told.collect()
+    errors.collect()
 }
 
 fn conclusion(report: &RunReport) -> String {
     let again = if report.resumable {
-        "what was read is saved: run again to continue"
+        "the progress is saved: run again to resume"
     } else {
         "run again to start over"
     };
@@ -304,33 +306,33 @@ fn conclusion(report: &RunReport) -> String {
     match report.status {
         RunStatus::Done => "done".to_owned(),
         RunStatus::DoneWithErrors if report.errors.is_empty() => {
-            "done, but not complete: the notes say what is missing (exit code 3)".to_owned()
+            "done, but incomplete: see the notes for missing rows (exit code 3)".to_owned()
         }
         RunStatus::DoneWithErrors => {
             let kept = report.errors_object.as_ref();
             let kept = kept.map_or(String::new(), |object| {
-                format!("; `weir sync retry-failed` asks again for those in {object}")
+                format!("; they are listed in {object}, and `weir sync retry-failed` requests them again")
             });
-            format!("done, without the slices that were refused (exit code 3){kept}")
+            format!("done, except for refused slices (exit code 3){kept}")
         }
         RunStatus::Failed if report.resumable && paused.is_some() => format!(
-            "failed: tables of failed streams are as they were before; the others are paused: {why}; \
-             run again{when} to continue with them"
+            "failed: tables of failed streams are unchanged; the other streams are paused: {why}; \
+             run again{when} to resume them"
         ),
         RunStatus::Failed if report.resumable => {
-            format!("failed: tables of failed streams are as they were before; {again}")
+            format!("failed: tables of failed streams are unchanged; {again}")
         }
-        RunStatus::Failed => "failed: tables of failed streams are as they were before".to_owned(),
+        RunStatus::Failed => "failed: tables of failed streams are unchanged".to_owned(),
         RunStatus::Paused => {
             let again = if report.resumable {
-                format!("what was read is saved: run again{when} to continue")
+                format!("the progress is saved: run again{when} to resume")
             } else {
                 format!("run again{when} to start over")
             };
             format!("paused: {why}; {again} (exit code 75)")
         }
         RunStatus::Interrupted => {
-            format!("interrupted: tables of stopped streams are as they were before; {again}")
+            format!("interrupted: tables of stopped streams are unchanged; {again}")
         }
     }
 }
@@ -415,7 +417,7 @@ mod tests {
         planned ~0 requests, sent 12,848
         planned 12,758 requests, sent 12,848 (+0.7 %); planned 19,999 points, spent 20,000 (+0.0 %)
         planned ~15,000 requests (7,500 to 45,000), sent 12,848 (-14.3 %); planned ~30,000 points (15,000 to 90,000), spent 20,000 (-33.3 %)
-        planned ~15,000 requests (7,500 to 45,000), sent 12,848, 40 of them again so far; planned ~30,000 points (15,000 to 90,000), spent 20,000 so far
+        planned ~15,000 requests (7,500 to 45,000), sent 12,848, 40 of them retries so far; planned ~30,000 points (15,000 to 90,000), spent 20,000 so far
         ");
     }
 
@@ -436,8 +438,8 @@ mod tests {
         });
         let spent = points(report.points.as_ref().unwrap());
         insta::assert_snapshot!(format!("{spent}\n{}", conclusion(&report)), @"
-        points: 5,000 spent by this run, of at most 20,000; 5,990 of the hour's 6,000 are spent; waited 1h06m for more
-        paused: 5,990 of the 6,000 points of this hour are spent; what was read is saved: run again at 2026-01-02T04:00:00Z or later to continue (exit code 75)
+        points: this run spent 5,000 of at most 20,000; 5,990 of this hour's 6,000 are spent; waited 1h06m for points
+        paused: 5,990 of the 6,000 points of this hour are spent; the progress is saved: run again at 2026-01-02T04:00:00Z or later to resume (exit code 75)
         ");
     }
 
@@ -448,7 +450,7 @@ mod tests {
         let paused = Some("5,990 of the 6,000 points of this hour are spent".to_owned());
         let resume_at = Some("2026-01-02T04:00:00Z".to_owned());
         report.points = Some(PointsReport { paused, resume_at, ..PointsReport::default() });
-        insta::assert_snapshot!(conclusion(&report), @"failed: tables of failed streams are as they were before; the others are paused: 5,990 of the 6,000 points of this hour are spent; run again at 2026-01-02T04:00:00Z or later to continue with them");
+        insta::assert_snapshot!(conclusion(&report), @"failed: tables of failed streams are unchanged; the other streams are paused: 5,990 of the 6,000 points of this hour are spent; run again at 2026-01-02T04:00:00Z or later to resume them");
     }
 
     #[test]
@@ -509,9 +511,9 @@ mod tests {
         insta::assert_snapshot!(notes(&report).join("\n"), @r"
         error: groups, tasks, spaces and 2 more: the API does not accept the token
         hint: check the token
-        note: pages: `body`: 3 values changed, since the target cannot hold them as they are: NUL characters and lone surrogates become U+FFFD, dates out of range `infinity`, JSON numbers out of range text
+        note: pages: `body`: 3 values changed, because the target cannot hold them: NUL characters and lone surrogates become U+FFFD, dates out of range become `infinity`, and JSON numbers out of range become text
         note: pages: `version`: 1 of 471 values does not fit the type `int`: they are kept in `_extra`
-        note: pages: the API brought 2,000 rows more than once; each was written once
+        note: pages: the API returned 2,000 rows more than once; each was written once
         refused: page_labels: page_id=1: 403 Forbidden (https://acme.test/pages/1/labels)
         refused: page_labels: page_id=2: 403 Forbidden (https://acme.test/pages/2/labels)
         refused: page_labels: page_id=3: 403 Forbidden (https://acme.test/pages/3/labels)
@@ -522,7 +524,7 @@ mod tests {
         refused: page_labels: page_id=8: 403 Forbidden (https://acme.test/pages/8/labels)
         refused: page_labels: page_id=9: 403 Forbidden (https://acme.test/pages/9/labels)
         refused: page_labels: page_id=10: 403 Forbidden (https://acme.test/pages/10/labels)
-        refused: and 2 more; --json lists them all
+        refused: and 2 more; `--json` lists all of them
         ");
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of a run while it goes, and how it is told.
+//! The progress of a running run, collected from its events, and its status lines.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,33 +12,33 @@ use tokio::time::Instant;
 use crate::cli::output::printer::{counted, elapsed, grouped, rate};
 use crate::report::{Event, Figures, Planned};
 
-/// Time over which the rate of requests is measured.
+/// Time window for measuring the request rate.
 const WINDOW: Duration = Duration::from_secs(30);
-/// Rates measured over less than this say nothing of how long the rest takes.
+/// Minimum time for measuring the request rate.
 const LEAST: Duration = Duration::from_secs(3);
-/// Streams that a line names.
+/// Maximum number of streams that a line names.
 const NAMED: usize = 3;
-/// Time without news after which a line says what is waited for.
+/// Time without events after which a line shows what the run waits for.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// A run as far as its events have told of it.
+/// The progress of a run according to its events.
 #[derive(Debug)]
 pub(crate) struct Watch {
     begun: Instant,
-    /// The last time that anything happened.
-    news: Instant,
-    /// What the run as a whole does now, where no stream tells.
+    /// Time of the last event.
+    last_event: Instant,
+    /// What the run as a whole does now, outside its streams.
     doing: Option<String>,
     planned: Option<Planned>,
-    /// The streams under way, in the order in which they began.
+    /// The running streams, in the order of their start.
     streams: Vec<Stream>,
-    /// What the streams that have ended came to.
-    over: Figures,
-    /// How much of that earlier processes of the run had done.
+    /// Figures of the ended streams.
+    ended: Figures,
+    /// The part of `ended` from earlier processes of the run.
     before: Figures,
     /// Why the run waits, and until when.
     waiting: Option<(String, String)>,
-    /// Requests sent by this process at a time, oldest first.
+    /// Number of requests sent by this process until a time, oldest first.
     samples: VecDeque<(Instant, u64)>,
 }
 
@@ -48,13 +48,13 @@ struct Stream {
     /// Whether its rows are not written.
     feeder: bool,
     begun: Instant,
-    /// What earlier processes of the run had done.
+    /// Figures of earlier processes of the run; `None` until the first progress event.
     before: Option<Figures>,
     now: Figures,
-    /// The streams whose values it waits for.
+    /// Its parent streams.
     after: Vec<String>,
     doing: Option<String>,
-    /// Why it tries again, and when.
+    /// The reason and the time of the next retry.
     retry: Option<(String, Instant)>,
 }
 
@@ -62,20 +62,20 @@ impl Watch {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             begun: now,
-            news: now,
+            last_event: now,
             doing: Some("starting".to_owned()),
             planned: None,
             streams: Vec::new(),
-            over: Figures::default(),
+            ended: Figures::default(),
             before: Figures::default(),
             waiting: None,
             samples: VecDeque::new(),
         }
     }
 
-    /// Takes note of an event.
+    /// Records an event.
     pub(crate) fn take(&mut self, event: &Event, now: Instant) {
-        self.news = now;
+        self.last_event = now;
         match event {
             Event::RunStarted { planned, .. } => {
                 (self.planned, self.doing) = (*planned, None);
@@ -121,7 +121,7 @@ impl Watch {
                     None if report.earlier => figures,
                     None => Figures::default(),
                 };
-                self.over.add(figures);
+                self.ended.add(figures);
                 self.before.add(before);
             }
             Event::SliceSkipped { .. } | Event::Warning { .. } => {}
@@ -132,7 +132,7 @@ impl Watch {
         self.streams.iter_mut().find(|stream| stream.name == name)
     }
 
-    /// Takes note of how many requests were sent until now, for the rate.
+    /// Records the number of requests until now, for the rate.
     pub(crate) fn sample(&mut self, now: Instant) {
         let old = |at: &Instant| now.duration_since(*at) > WINDOW;
         while self.samples.len() > 1 && self.samples.get(1).is_some_and(|(at, _)| old(at)) {
@@ -142,9 +142,9 @@ impl Watch {
         self.samples.push_back((now, sent));
     }
 
-    /// The figures of all processes of the run.
+    /// Figures of all processes of the run.
     fn all(&self) -> Figures {
-        let mut all = self.over;
+        let mut all = self.ended;
         for stream in &self.streams {
             let rows = if stream.feeder { 0 } else { stream.now.rows };
             all.add(Figures { rows, ..stream.now });
@@ -152,13 +152,14 @@ impl Watch {
         all
     }
 
+    /// Figures of earlier processes of the run.
     fn earlier(&self) -> Figures {
         let mut all = self.before;
         self.streams.iter().for_each(|stream| all.add(stream.before.unwrap_or_default()));
         all
     }
 
-    /// Requests a second, as last measured.
+    /// The last measured rate, in requests per second.
     #[expect(clippy::cast_precision_loss, reason = "a rate is read by its first digits")]
     fn pace(&self) -> Option<f64> {
         let ((first, from), (last, to)) = (self.samples.front()?, self.samples.back()?);
@@ -166,8 +167,8 @@ impl Watch {
         (time >= LEAST).then(|| to.saturating_sub(*from) as f64 / time.as_secs_f64())
     }
 
-    /// Seconds until all requests that were planned are sent.
-    #[expect(clippy::cast_precision_loss, reason = "it is told as `about`")]
+    /// Seconds until all planned requests are sent.
+    #[expect(clippy::cast_precision_loss, reason = "it is shown as `about`")]
     fn left(&self) -> Option<f64> {
         let all = self.all();
         let planned = self.planned?.requests;
@@ -176,7 +177,7 @@ impl Watch {
         (left > 0).then(|| left as f64 / pace)
     }
 
-    /// How far the run is: `12,345 rows, 556 of ~2,659 requests, 9.8/s, about 3m30s left`.
+    /// The overall progress: `12,345 rows, 556 of ~2,659 requests, 9.8/s, about 3m30s left`.
     pub(crate) fn total(&self) -> String {
         let all = self.all();
         let planned = self.planned.filter(|planned| planned.requests >= all.requests);
@@ -194,14 +195,14 @@ impl Watch {
         words.join(", ")
     }
 
-    /// What the run does and waits for, in one line.
+    /// The progress line: what the run does or waits for.
     pub(crate) fn line(&self, now: Instant, today: DateTime<Utc>) -> String {
         if let Some((reason, until)) = &self.waiting {
             let left = left_until(until, today);
             return format!("waiting until {until}{left}: {reason}; {}", self.total());
         }
         if let Some(doing) = &self.doing {
-            let since = elapsed(now.duration_since(self.news).as_secs_f64());
+            let since = elapsed(now.duration_since(self.last_event).as_secs_f64());
             let total = if self.all() == Figures::default() {
                 String::new()
             } else {
@@ -210,15 +211,15 @@ impl Watch {
             return format!("{doing} (for {since}){total}");
         }
         let total = self.total();
-        let silent = now.duration_since(self.news);
+        let silent = now.duration_since(self.last_event);
         if silent < SILENCE {
             return format!("running: {total}");
         }
         let since = elapsed(silent.as_secs_f64());
-        format!("running: {total}; nothing new for {since}: {}", self.waits_for(now))
+        format!("running: {total}; no progress for {since}: {}", self.waits_for(now))
     }
 
-    /// What the streams wait for that do not wait for each other.
+    /// What the streams wait for, except for each other.
     fn waits_for(&self, now: Instant) -> String {
         let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for stream in &self.streams {
@@ -229,11 +230,11 @@ impl Watch {
         if reasons.is_empty() {
             return "waiting for the end of the run".to_owned();
         }
-        let told = reasons.iter().map(|(why, names)| format!("{why} ({})", listed(names)));
-        told.collect::<Vec<_>>().join("; ")
+        let texts = reasons.iter().map(|(why, names)| format!("{why} ({})", listed(names)));
+        texts.collect::<Vec<_>>().join("; ")
     }
 
-    /// The same for a program.
+    /// The progress line as JSON.
     pub(crate) fn json(&self, now: Instant, today: DateTime<Utc>) -> Value {
         let Figures { rows, requests, retries, refused, bytes } = self.all();
         let pace = self.pace().map(|pace| (pace * 10.0).round() / 10.0);
@@ -254,7 +255,7 @@ impl Watch {
         })
     }
 
-    /// The lines of a terminal of so many rows: one for each stream under way, and one for all.
+    /// The status lines for a terminal with `rows` rows: one per running stream, and one for the run.
     pub(crate) fn lines(&self, now: Instant, today: DateTime<Utc>, rows: usize) -> Vec<String> {
         let most = rows.saturating_sub(4).max(1);
         let shared = self.shared_retry(now);
@@ -273,16 +274,16 @@ impl Watch {
         lines
     }
 
-    /// The streams under way whose values a stream still waits for.
+    /// The running parent streams that a stream still waits for.
     fn others<'watch>(&self, stream: &'watch Stream) -> Vec<&'watch str> {
         let idle = stream.is_idle();
         let going = |name: &&String| self.streams.iter().any(|one| one.name == **name);
         stream.after.iter().filter(|name| idle && going(name)).map(String::as_str).collect()
     }
 
-    /// Why several streams try again, where it is the same for all of them.
+    /// The line for several streams that retry for the same reason.
     fn shared_retry(&self, now: Instant) -> Option<String> {
-        let mut retries = self.streams.iter().filter_map(|stream| stream.again(now));
+        let mut retries = self.streams.iter().filter_map(|stream| stream.next_retry(now));
         let (reason, mut last) = retries.next()?;
         let mut count = 1;
         for (other, at) in retries {
@@ -292,12 +293,12 @@ impl Watch {
             (count, last) = (count + 1, last.max(at));
         }
         let wait = elapsed(last.duration_since(now).as_secs_f64());
-        (count > 1).then(|| format!("{count} streams: {reason}; again in {wait}"))
+        (count > 1).then(|| format!("{count} streams: {reason}; retry in {wait}"))
     }
 }
 
 impl Stream {
-    /// Takes note of its figures; tells whether a request was sent.
+    /// Records its figures. Returns whether a request was sent.
     fn take(&mut self, figures: Figures) -> bool {
         let first = self.before.is_none();
         let sent = !first && figures.requests > self.now.requests;
@@ -310,35 +311,35 @@ impl Stream {
         sent
     }
 
-    fn again(&self, now: Instant) -> Option<(&str, Instant)> {
+    fn next_retry(&self, now: Instant) -> Option<(&str, Instant)> {
         let (reason, at) = self.retry.as_ref().filter(|(_, at)| *at > now)?;
         Some((reason, *at))
     }
 
-    /// Whether nothing of it was asked for so far.
+    /// Whether this process has sent no requests for it.
     fn is_idle(&self) -> bool {
         let before = self.before.unwrap_or_default();
         self.now.requests == before.requests && self.now.rows == before.rows
     }
 
-    /// What it waits for, unless that is another stream.
+    /// What it waits for, unless it waits for another stream.
     fn waits_for(&self, now: Instant, others: &[&str]) -> Option<String> {
         if let Some(doing) = &self.doing {
             return Some(doing.clone());
         }
-        if let Some((reason, at)) = self.again(now) {
+        if let Some((reason, at)) = self.next_retry(now) {
             let wait = elapsed(at.duration_since(now).as_secs_f64());
-            return Some(format!("{reason}; again in {wait}"));
+            return Some(format!("{reason}; retry in {wait}"));
         }
-        others.is_empty().then(|| "waiting for answers of the API".to_owned())
+        others.is_empty().then(|| "waiting for responses from the API".to_owned())
     }
 
     fn words(&self, now: Instant, others: &[&str], shared: bool) -> String {
         if let Some(doing) = &self.doing {
             return doing.clone();
         }
-        if let Some((reason, at)) = self.again(now).filter(|_| !shared) {
-            return format!("{reason}; again in {}", elapsed(at.duration_since(now).as_secs_f64()));
+        if let Some((reason, at)) = self.next_retry(now).filter(|_| !shared) {
+            return format!("{reason}; retry in {}", elapsed(at.duration_since(now).as_secs_f64()));
         }
         if !others.is_empty() {
             return format!("waits for {}", listed(others));
@@ -358,7 +359,7 @@ impl Stream {
     }
 }
 
-/// Names of streams, the first few of them.
+/// The first names of streams, and the number of the others.
 fn listed(names: &[&str]) -> String {
     let shown = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(NAMED).filter(|more| *more > 0) {
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_total_says_how_many_of_the_requests_are_sent_how_fast_and_how_long_it_takes() {
+    fn the_total_shows_requests_rate_and_remaining_time() {
         let begun = Instant::now();
         let mut watch = Watch::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
@@ -430,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_earlier_processes_did_counts_but_not_for_the_rate() {
+    fn earlier_processes_count_but_not_for_the_rate() {
         let begun = Instant::now();
         let mut watch = Watch::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
@@ -451,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn the_screen_says_of_each_stream_what_it_does_or_whom_it_waits_for() {
+    fn the_screen_shows_what_each_stream_does_or_waits_for() {
         let begun = Instant::now();
         let mut watch = Watch::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
@@ -480,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_streams_wait_for_is_one_line() {
+    fn a_retry_of_several_streams_is_one_line() {
         let begun = Instant::now();
         let mut watch = Watch::new(begun);
         for name in ["pages", "tasks"] {
@@ -492,13 +493,13 @@ mod tests {
         insta::assert_snapshot!(watch.lines(begun, today(), 24).join("\n"), @r"
         pages   0.0s  0 rows, 0/s, 0 requests
         tasks   0.0s  0 rows, 0/s, 0 requests
-        2 streams: 429 Too Many Requests; again in 1m30s
+        2 streams: 429 Too Many Requests; retry in 1m30s
         running: 0 rows, 0 requests
         ");
     }
 
     #[test]
-    fn a_silent_run_says_for_whom_it_waits_and_until_when() {
+    fn a_run_without_progress_shows_what_it_waits_for_and_until_when() {
         let begun = Instant::now();
         let mut watch = Watch::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
@@ -507,7 +508,7 @@ mod tests {
         let line = watch.line(at(20), today());
         assert_eq!(
             line,
-            "running: 0 rows, 0 requests; nothing new for 20s: waiting for answers of the API (pages)"
+            "running: 0 rows, 0 requests; no progress for 20s: waiting for responses from the API (pages)"
         );
         let (reason, until) =
             ("the points are spent".to_owned(), "2026-10-01T10:00:00Z".to_owned());

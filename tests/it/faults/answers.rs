@@ -3,7 +3,7 @@
 use serde_json::json;
 use weir::plan::Options;
 use weir::report::StreamStatus;
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 
 use crate::support::{
     fake::{Fake, How, REPLICATION, Reply},
@@ -47,7 +47,7 @@ async fn a_server_that_fails_later_leaves_a_table_as_it_was() {
     fake.run().await;
     fake.answer(|_| Reply::status(400, &json!({ "message": "no" })));
     let options = Options::default();
-    let how = How { replication: REPLICATION, options: &options, beginning: Beginning::now() };
+    let how = How { replication: REPLICATION, options: &options, beginning: RunOptions::now() };
     let ran = fake.try_run(how).await.unwrap();
     assert_eq!(ran.stream("orders").status, StreamStatus::Failed);
     let client = database.client().await;

@@ -49,7 +49,7 @@ async fn another_select_throws_away_the_progress_of_its_stream_alone() {
         assert_eq!(fake.column(stream, "state"), ["new", "new", "new"]);
     }
     assert!(
-        second.warnings().iter().any(|one| one.contains("the stream is read again from its start"))
+        second.warnings().iter().any(|one| one.contains("the stream is read again from the start"))
     );
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 use weir::error::Kind;
 use weir::plan::Options;
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 
 use crate::support::fake::{Fake, How, Reply};
 
@@ -35,7 +35,8 @@ async fn an_object_cannot_name_what_is_weirs_own() {
         let replication =
             format!("source: A\ntarget: B\nstreams: {{ orders: {{ object: '{object}' }} }}\n");
         let options = Options::default();
-        let how = How { replication: &replication, options: &options, beginning: Beginning::now() };
+        let how =
+            How { replication: &replication, options: &options, beginning: RunOptions::now() };
         let error = fake.try_run(how).await.err().unwrap_or_else(|| panic!("{object} is taken"));
         assert_eq!(error.kind(), Kind::Input, "{object}: {error:?}");
         assert!(error.to_string().contains("a name that weir reserves"), "{object}: {error:?}");

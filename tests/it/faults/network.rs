@@ -111,7 +111,7 @@ fn a_run_asks_a_host_that_is_not_trusted_once() {
     command.env("WIKI", connection(&format!("https://localhost:{port}")));
     let (_, err) = ended(&command.output().unwrap(), 1);
     assert!(err.contains("Acme Root CA") && err.contains("SSL_CERT_FILE="), "{err}");
-    assert!(!err.contains("again in"), "{err}");
+    assert!(!err.contains("retry in"), "{err}");
 }
 
 #[test]

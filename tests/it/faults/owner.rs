@@ -7,7 +7,7 @@ use weir::error::{Error, Kind};
 use weir::plan::Options;
 use weir::report::{NoticeKind, StreamStatus};
 use weir::spec::Spec;
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 
 use crate::support::{
     fake::{Fake, How, Reply, RunResult},
@@ -46,8 +46,8 @@ fn shop() -> Fake {
     })
 }
 
-async fn run(fake: &Fake, replication: &str, adopt: bool) -> Result<RunResult, Error> {
-    let beginning = Beginning { adopt, ..Beginning::now() };
+async fn run(fake: &Fake, replication: &str, adopt: bool) -> Result<Ran, Error> {
+    let beginning = RunOptions { adopt, ..RunOptions::now() };
     fake.try_run(How { replication, options: &Options::default(), beginning }).await
 }
 
@@ -140,7 +140,7 @@ async fn a_table_that_weir_did_not_write_is_refused_until_it_is_adopted() {
         for place in Place::all().await {
             place.make().await;
             let fake = &place.fake;
-            refused(run(fake, replication, false).await, "no run of weir is known");
+            refused(run(fake, replication, false).await, "that no known run of weir has written");
             assert_eq!(place.ids().await, "99");
             run(fake, replication, true).await.unwrap();
             let ran = run(fake, replication, false).await.unwrap();
@@ -156,9 +156,9 @@ async fn neither_a_definition_nor_a_sample_touches_a_table_of_somebody_else() {
     for place in Place::all().await {
         place.make().await;
         let fake = &place.fake;
-        refused(run(fake, &definition, false).await, "no run of weir is known");
+        refused(run(fake, &definition, false).await, "that no known run of weir has written");
         let sample = async |adopt| {
-            let beginning = Beginning { adopt, ..Beginning::now() };
+            let beginning = RunOptions { adopt, ..RunOptions::now() };
             fake.try_run(How { replication: FULL, options: &rows, beginning }).await
         };
         // Its own table is not in the way of a sample, but one of the sample's name is.
@@ -207,7 +207,7 @@ async fn a_table_of_another_site_is_refused() {
         let elsewhere = SPEC.replace("shop.test", "other.test");
         let spec = Spec::load("spec.yaml", &elsewhere).unwrap();
         let fake = place.fake.of_spec(spec);
-        let part = "holds rows of shop at https://shop.test/v1, and this run reads shop at \
+        let part = "contains rows of shop at https://shop.test/v1, but this run reads shop at \
                     https://other.test/v1";
         refused(run(&fake, CHANGES, false).await, part);
         run(&fake, CHANGES, true).await.unwrap();
@@ -238,7 +238,7 @@ async fn a_table_that_lost_rows_between_two_runs_is_read_whole_and_told() {
         assert_eq!(place.ids().await, "1,2,3,4");
         let [notice] = &*ran.stream("items").notices else { panic!("{:?}", ran.report) };
         assert_eq!(notice.kind, NoticeKind::TargetChanged);
-        assert!(notice.detail.contains("has 1 row, and had 4 rows"), "{notice}");
+        assert!(notice.detail.contains("has 1 row, but had 4 rows"), "{notice}");
         let ran = run(fake, CHANGES, false).await.unwrap();
         assert_eq!(ran.asked[0].param("since"), "4", "once");
         assert!(ran.stream("items").notices.is_empty(), "{:?}", ran.report);
@@ -271,7 +271,7 @@ async fn a_run_that_the_state_does_not_know_leads_to_a_complete_reading() {
         }
         let ran = run(fake, CHANGES, false).await.unwrap();
         let [notice] = &*ran.stream("items").notices else { panic!("{:?}", ran.report) };
-        assert!(notice.detail.contains("which the saved state does not know"), "{notice}");
+        assert!(notice.detail.contains("which is not in the saved state"), "{notice}");
         assert_eq!(ran.asked[0].param("since"), "");
     }
 }
@@ -285,7 +285,7 @@ async fn a_file_whose_name_ends_like_that_of_an_earlier_object_is_not_known() {
     run(&fake, &into("all_items.jsonl"), false).await.unwrap();
     run(&fake, &into("raw/items.jsonl"), false).await.unwrap();
     fs::write(fake.folder().join("items.jsonl"), "{\"id\":99}\n").unwrap();
-    refused(run(&fake, &into("items.jsonl"), false).await, "no run of weir is known");
+    refused(run(&fake, &into("items.jsonl"), false).await, "that no known run of weir has written");
 }
 
 /// Two files of the same name share a state unless they are given names.
@@ -305,7 +305,7 @@ async fn two_replications_with_one_name_read_everything_and_say_so() {
             assert_eq!(ran.asked[0].param("since"), "");
             let [notice] = &*ran.stream("items").notices else { panic!("{:?}", ran.report) };
             assert_eq!(notice.kind, NoticeKind::ReadWhole);
-            assert!(notice.detail.contains("called `fake` too"), "{notice}");
+            assert!(notice.detail.contains("called also called `fake`"), "{notice}");
         }
         assert_eq!(place.ids().await, "1,2,3,4");
         let named = format!("name: other\n{}", into("thirds"));

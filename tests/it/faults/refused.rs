@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use weir::plan::Options;
 use weir::report::{Event, NoticeKind, StreamStatus};
-use weir::sync::beginning::Beginning;
 use weir::sync::report::RunStatus;
+use weir::sync::run_options::RunOptions;
 
 use crate::support::{
     fake::{Asked, Fake, How, Reply, RunResult},
@@ -444,7 +444,7 @@ streams:
     assert_eq!(fake.run_with(replication).await.stream("lines").skipped, 1);
     fake.answer(site(false));
     let options = Options { retry: true, ..Options::default() };
-    let beginning = Beginning { retry: true, ..Beginning::now() };
+    let beginning = RunOptions { retry: true, ..RunOptions::now() };
     let ran = fake.try_run(How { replication, options: &options, beginning }).await.unwrap();
     assert_eq!(ran.asked.len(), 1, "{:?}", ran.report);
     assert_eq!(fake.column("lines", "id").len(), 2);

@@ -86,7 +86,7 @@ fn a_run_that_hears_nothing_says_for_whom_it_waits() {
     let (_, err) = ended(&output, 0);
     let line =
         err.lines().find(|line| line.contains("running: ")).unwrap_or_else(|| panic!("{err}"));
-    assert!(line.contains("waiting for answers of the API (groups)"), "{line}");
+    assert!(line.contains("waiting for responses from the API (groups)"), "{line}");
     assert!(line.contains(" of ~") && !line.contains("page"), "{line}");
 }
 

@@ -117,8 +117,8 @@ fn whoever_waits_is_told_for_what() {
     let site = Site::start(&["--latency-ms", "4000"]);
     let connection = site.connection("any");
     for (arguments, told) in [
-        (&["conns", "test", "WIKI"][..], "waiting for an answer of confluence at "),
-        (&["sync", "plan", "r.yaml", "--streams", "spaces"], "waiting for answers of the API"),
+        (&["conns", "test", "WIKI"][..], "waiting for a response from confluence at "),
+        (&["sync", "plan", "r.yaml", "--streams", "spaces"], "waiting for responses from the API"),
     ] {
         let output = user.weir(arguments).env("WIKI", &connection).output().unwrap();
         let (_, err) = ended(&output, 0);

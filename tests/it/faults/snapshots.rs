@@ -3,7 +3,7 @@
 use serde_json::json;
 use weir::error::Kind;
 use weir::plan::Options;
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 
 use crate::support::{
     fake::{Fake, How, Reply, RunResult},
@@ -26,7 +26,7 @@ fn shop() -> Fake {
 
 async fn snapshot(fake: &Fake) -> Result<RunResult, weir::error::Error> {
     let options = Options::default();
-    let beginning = Beginning::now();
+    let beginning = RunOptions::now();
     fake.try_run(How { replication: SNAPSHOT, options: &options, beginning }).await
 }
 

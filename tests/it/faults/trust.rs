@@ -236,7 +236,10 @@ fn a_spec_of_somebody_else_sends_nothing_until_it_is_trusted() {
         ("{spec: shop.yaml}", "{spec: shop.yaml, note: '${AWS_SECRET_ACCESS_KEY}'}");
     // Only what the user names, and what carries the spec's prefix.
     let (_, err) = ended(&weir(&["sync", "validate", "r.yaml"], bare), 2);
-    assert!(err.contains("`note` is missing") && err.contains("is not read"), "{err}");
+    assert!(
+        err.contains("`note` is missing") && err.contains("does not read the variable"),
+        "{err}"
+    );
     assert!(!err.contains("`token`"), "{err}");
     ended(&weir(&["sync", "validate", "r.yaml"], named), 0);
     for sends in [

@@ -57,8 +57,8 @@ fn what_is_nothing_that_weir_uses_is_not_trusted() {
         text + &format!("a{level}: &a{level} [{before}]\n")
     });
     for (name, text, why) in [
-        ("x.txt", "some words\nand more\n", "is nothing that weir uses"),
-        ("y.yaml", "a: 1\n", "is nothing that weir uses"),
+        ("x.txt", "some words\nand more\n", "is not a file that weir uses"),
+        ("y.yaml", "a: 1\n", "is not a file that weir uses"),
         (
             "spec.yaml",
             "name: shop\nbase_url: https://a.test\nstreams: { a: { gett: /x } }\n",
@@ -123,7 +123,8 @@ fn a_file_that_hides_or_completes_an_own_connection_is_told() {
     );
     user.write(".env", "CONFLUENCE_DOMAIN=acme.atlassian.net\n");
     user.write("r.yaml", &of("x").replace("source: S", "source: OWN").replace("  S: x\n", ""));
-    let told = "note: `domain` of your connection `OWN` is the variable CONFLUENCE_DOMAIN of .env";
+    let told =
+        "note: the variable CONFLUENCE_DOMAIN in .env sets `domain` of your connection `OWN`";
     for run in [&["conns", "test", "OWN"][..], &["sync", "run", "r.yaml"]] {
         let (_, err) = ended(&user.run(run), 0);
         assert!(err.contains(told), "{err}");
@@ -131,7 +132,7 @@ fn a_file_that_hides_or_completes_an_own_connection_is_told() {
     user.write(".env", &format!("OWN=\"{own}\"\n"));
     for run in [&["conns", "test", "OWN"][..], &["sync", "run", "r.yaml"]] {
         let (_, err) = ended(&user.run(run), 0);
-        let told = "note: connection `OWN` is that of .env, not the one of your connections file";
+        let told = "note: connection `OWN` is the definition in .env, not the one in your connections file";
         assert!(err.contains(told), "{err}");
     }
 }
@@ -158,10 +159,10 @@ streams:
         weir.output().unwrap()
     };
     let (_, err) = ended(&test(), 2);
-    assert!(err.contains("does not get the variable AWS_SECRET_ACCESS_KEY for `note`"), "{err}");
+    assert!(err.contains("cannot read the variable AWS_SECRET_ACCESS_KEY for `note`"), "{err}");
     let (out, _) = ended(&user.run(&["trust", "shop.yaml"]), 0);
     assert!(out.contains("it sends requests to https://collector.example.invalid"), "{out}");
-    assert!(out.contains("it does not get the variable AWS_SECRET_ACCESS_KEY"), "{out}");
+    assert!(out.contains("it cannot read the variable AWS_SECRET_ACCESS_KEY"), "{out}");
     let (_, err) = ended(&test(), 1);
-    assert!(err.contains("does not get the variable") && !err.contains("hunter2"), "{err}");
+    assert!(err.contains("cannot read the variable") && !err.contains("hunter2"), "{err}");
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use weir::error::Kind;
 use weir::plan::Options;
 use weir::state::Holder;
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 use weir::write::files::{Files, Settings};
 use weir::write::{Disposition, Target};
 
@@ -113,7 +113,7 @@ async fn a_run_that_may_wait_waits_for_the_lock_of_another() {
     let how = |wait| How {
         replication: REPLICATION,
         options: &options,
-        beginning: Beginning { wait, ..Beginning::now() },
+        beginning: RunOptions { wait, ..RunOptions::now() },
     };
     let refused = fake.try_run(how(Duration::ZERO)).await.err().unwrap();
     assert_eq!(refused.kind(), Kind::Busy);

@@ -196,8 +196,8 @@ fn by_default(when: &str) -> bool {
 fn leaves_its_route(event: &Event) -> bool {
     match event {
         Event::Warning { message, .. } => {
-            message.contains("is left for the stream")
-                || message.contains("is left, and the stream")
+            message.contains("reads the stream by its default route")
+                || message.contains("reads the stream in full")
         }
         Event::StreamFinished { report } => report.route_refused,
         _ => false,

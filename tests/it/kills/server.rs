@@ -86,7 +86,7 @@ async fn a_run_whose_database_dies_ends_with_its_summary_and_the_way_on() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the saved state was not reachable at the end of the run"), "{said}");
     assert!(said.lines().any(|line| line.trim_start().starts_with("total")), "{said}");
-    assert!(said.contains("what was read is saved: run again to continue"), "{said}");
+    assert!(said.contains("the progress is saved: run again to resume"), "{said}");
     server.crash();
     let (code, said) = work.start().end().await;
     assert_eq!(code, Some(0), "{said}");

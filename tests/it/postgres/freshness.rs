@@ -9,7 +9,7 @@ use weir::quota::ledger::Ledger;
 use weir::quota::terms::{BudgetLimit, Terms};
 use weir::report::StreamStatus;
 use weir::state::Holder;
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 use weir::write::Target;
 use weir::write::postgres::{Postgres, PostgresLedger, PostgresOptions};
 
@@ -46,7 +46,7 @@ async fn a_view_says_how_fresh_each_stream_is() {
     assert_eq!(view(&database, "complete_reading IS NOT NULL").await, "true");
     fake.answer(|_| Reply::status(400, &json!({})));
     let options = Options::default();
-    let how = How { replication: REPLICATION, options: &options, beginning: Beginning::now() };
+    let how = How { replication: REPLICATION, options: &options, beginning: RunOptions::now() };
     let failed = fake.try_run(how).await.unwrap();
     assert_eq!(failed.stream("people").status, StreamStatus::Failed);
     assert_eq!(view(&database, "last_success").await, success);

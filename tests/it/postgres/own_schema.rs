@@ -92,7 +92,7 @@ async fn left_over_staging_is_removed() {
     let store = next.store("nightly").unwrap();
     let lock = store.lock(&Holder::here("r")).await.unwrap();
     drop(lock);
-    sync::reset(&next, (store.as_ref(), "nightly"), &|_| true).await.unwrap();
+    sync::reset(&next, store.as_ref(), "nightly", &|_| true).await.unwrap();
     assert_eq!(database.texts(STAGES).await, [stages[2].clone()]);
 }
 

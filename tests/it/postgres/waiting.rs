@@ -9,7 +9,7 @@ use weir::error::Kind;
 use weir::plan::Options;
 use weir::report::{NoticeKind, Recorded, StreamStatus};
 use weir::schema::{Column, ColumnType};
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 use weir::write::postgres::{Postgres, PostgresOptions};
 use weir::write::{Disposition, Table, Target, Watch};
 
@@ -146,7 +146,7 @@ streams:
     let (reader, _) = idle_reader(&database).await;
     fake.answer(|_| Reply::json(&json!([{ "id": 2, "name": "Bo" }])));
     let options = Options::default();
-    let how = How { replication: REPLICATION, options: &options, beginning: Beginning::now() };
+    let how = How { replication: REPLICATION, options: &options, beginning: RunOptions::now() };
     let cancel = CancellationToken::new();
     let waiting = "SELECT pid FROM pg_stat_activity \
                    WHERE query LIKE 'LOCK TABLE%' AND wait_event_type = 'Lock' \

@@ -23,9 +23,9 @@ use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::spec::{Fields, Spec};
 use weir::sync;
-use weir::sync::beginning::Beginning;
 use weir::sync::connection_test::Diagnosis;
 use weir::sync::report::RunReport;
+use weir::sync::run_options::RunOptions;
 use weir::write::Target;
 use weir::write::files::{Files, Settings};
 use weir::write::postgres::PostgresOptions;
@@ -161,7 +161,7 @@ pub(crate) struct How<'how> {
     /// What the command line adds.
     pub(crate) options: &'how Options,
     /// How the run is begun.
-    pub(crate) beginning: Beginning,
+    pub(crate) beginning: RunOptions,
 }
 
 impl Fake {
@@ -213,8 +213,8 @@ impl Fake {
     }
 
     /// Runs a replication to its end.
-    pub(crate) async fn run_with(&self, replication: &str) -> RunResult {
-        let how = How { replication, options: &Options::default(), beginning: Beginning::now() };
+    pub(crate) async fn run_with(&self, replication: &str) -> Ran {
+        let how = How { replication, options: &Options::default(), beginning: RunOptions::now() };
         self.try_run(how).await.unwrap_or_else(|error| panic!("{}", error.chain()))
     }
 

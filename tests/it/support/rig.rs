@@ -16,8 +16,8 @@ use weir::run::services::Services;
 use weir::secret::Secret;
 use weir::spec::{EMBEDDED, Fields, Spec};
 use weir::sync;
-use weir::sync::beginning::Beginning;
 use weir::sync::report::RunReport;
+use weir::sync::run_options::RunOptions;
 use weir::write::Target;
 use weir::write::files::{Files, Settings};
 use weir::yaml::Document;
@@ -108,7 +108,7 @@ impl Rig {
 
     /// The plan that a run would follow.
     pub(crate) fn plan(&self, replication: &str) -> Result<Plan> {
-        self.plan_for(&confluence(), replication, Beginning::now().run())
+        self.plan_for(&confluence(), replication, RunOptions::now().run())
     }
 
     pub(crate) async fn run(&self, replication: &str) -> RunReport {
@@ -132,7 +132,7 @@ impl Rig {
         let cancel = self.cancel.clone();
         let services = Services { transport, target, state: None, ledger: None, reporter, cancel };
         let prepare = |run| self.plan_for(spec, replication, run);
-        sync::run(&prepare, services, Beginning::now()).await.unwrap()
+        sync::run(&prepare, services, RunOptions::now()).await.unwrap()
     }
 
     /// Rows of a stream's file; `None` when there is no file.

@@ -28,8 +28,8 @@ use weir::run::services::Services;
 use weir::spec::{Fields, Spec};
 use weir::state::{Change, Entries, Holder, Lock, Store};
 use weir::sync;
-use weir::sync::beginning::Beginning;
 use weir::sync::report::RunReport;
+use weir::sync::run_options::RunOptions;
 use weir::write::memory::Memory;
 use weir::write::{CommitInfo, Committed, ExistingTable, Leftovers, Table, Target, Watch, Writer};
 use weir::yaml::Document;
@@ -293,9 +293,9 @@ impl World {
     }
 
     /// A run that begins now.
-    pub(crate) fn beginning(&self) -> Beginning {
+    pub(crate) fn beginning(&self) -> RunOptions {
         let _clock = self.runtime.enter();
-        Beginning {
+        RunOptions {
             now: self.simulator.now(),
             random: 7,
             fresh: false,
@@ -311,12 +311,17 @@ impl World {
     }
 
     /// Like [`World::run`], begun otherwise.
-    pub(crate) fn run_from(&self, replication: &str, beginning: Beginning) -> RunReport {
+    pub(crate) fn run_from(&self, replication: &str, beginning: RunOptions) -> RunReport {
         self.live(replication, None, beginning).report.unwrap().unwrap()
     }
 
     /// Runs a replication in a process of its own that lives for so many steps.
-    pub(crate) fn live(&self, replication: &str, steps: Option<i64>, beginning: Beginning) -> Life {
+    pub(crate) fn live(
+        &self,
+        replication: &str,
+        steps: Option<i64>,
+        beginning: RunOptions,
+    ) -> Life {
         let fate = Fate::new(steps);
         let events = Arc::new(Recorded::default());
         let document = Document::parse("replication.yaml", replication).unwrap();

@@ -1,4 +1,4 @@
-//! From one request to its answer: route, access, parameters, and what the API says to each fault.
+//! Responds to one request: route, access, parameters, and error responses.
 
 use std::borrow::Cow;
 
@@ -17,23 +17,23 @@ use crate::api::routes::{Answer, Route, find};
 use crate::tenant::Tenant;
 use crate::tenant::ids::{Kind, from_id};
 
-/// Where access tokens come from, as at Atlassian's own host.
+/// Path of the OAuth token endpoint, as on Atlassian's own host.
 const TOKENS: &str = "/oauth/token";
 
-/// One request, as both faces hand it in.
+/// A request, in process or from the socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// Method.
     pub method: &'a Method,
     /// Path, without the query.
     pub path: &'a str,
-    /// Query, without the question mark; empty where there is none.
+    /// Query, without the question mark; empty if there is none.
     pub query: &'a str,
     /// Value of the `Authorization` header.
     pub authorization: Option<&'a str>,
 }
 
-/// One response.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// Status.
@@ -42,9 +42,9 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Body.
     pub body: Bytes,
-    /// Objects returned.
+    /// Number of objects returned.
     pub rows: usize,
-    /// What the request costs by the API's model.
+    /// Cost of the request in points, by the API's model.
     pub points: u64,
 }
 
@@ -70,13 +70,13 @@ impl Reply {
         self.counted(rows, 1 + rows as u64 * cost)
     }
 
-    /// With so many objects, for so many points altogether.
+    /// Sets the number of objects and the total points.
     pub(crate) fn counted(mut self, rows: usize, points: u64) -> Self {
         (self.rows, self.points) = (rows, points);
         self
     }
 
-    /// An error as v2 words it.
+    /// An error in the format of v2.
     pub(crate) fn error(status: StatusCode, code: &str, problems: &[Problem]) -> Self {
         let mut out = Out::default();
         out.raw("{\"errors\":[");
@@ -93,7 +93,7 @@ impl Reply {
         Self::json(status, out.raw("]}").take())
     }
 
-    /// A 404 of v2; a bare `Not Found` means that the caller is not let in at all.
+    /// A 404 of v2. A bare `Not Found` means that the caller has no access at all.
     pub(crate) fn not_found(title: impl Into<String>) -> Self {
         let problem = Problem { title: title.into(), detail: None };
         Self::error(StatusCode::NOT_FOUND, "NOT_FOUND", &[problem])
@@ -107,7 +107,7 @@ impl Reply {
         Self::error(StatusCode::BAD_REQUEST, "INVALID_REQUEST_PARAMETER", problems)
     }
 
-    /// An error as v1 words it.
+    /// An error in the format of v1.
     pub(crate) fn old_error(status: StatusCode, message: &str) -> Self {
         let mut out = Out::default();
         out.raw("{\"statusCode\":").num(status.as_u16().into());
@@ -118,21 +118,21 @@ impl Reply {
     }
 }
 
-/// A request that found its route.
+/// A request with its route.
 pub(crate) struct Asked<'a> {
     pub(crate) route: &'static Route,
     /// Path without the gateway's prefix.
     pub(crate) path: &'a str,
     pub(crate) query: Query<'a>,
-    /// The id in the path, as it stands there.
+    /// The ID in the path, as sent.
     pub(crate) id: &'a str,
-    /// Whether `next` is to repeat this page's cursor.
+    /// Whether `next` repeats this page's cursor.
     pub(crate) repeat: bool,
-    /// What time it is, in epoch milliseconds.
+    /// The current time, in epoch milliseconds.
     pub(crate) now: u64,
 }
 
-/// The path below the site, and the gateway's site id when the request came that way.
+/// The path below the site, and the site ID if the request came through the gateway.
 pub(crate) fn split_gateway(path: &str) -> (&str, Option<&str>) {
     let Some(rest) = path.strip_prefix("/ex/confluence/") else { return (path, None) };
     let cloud = rest.split('/').next().unwrap_or(rest);
@@ -140,9 +140,9 @@ pub(crate) fn split_gateway(path: &str) -> (&str, Option<&str>) {
 }
 
 impl Tenant {
-    /// Answers as the API would without faults. `revoked`: the credentials are not good any more;
-    /// `now`: epoch milliseconds.
-    pub(crate) fn answer(&self, call: &Call, (revoked, repeat): (bool, bool), now: u64) -> Reply {
+    /// Responds as the API would without faults. `revoked`: the credentials are rejected. `repeat`: `next`
+    /// repeats the page's cursor. `now` is in epoch milliseconds.
+    pub(crate) fn answer(&self, call: &Call, revoked: bool, repeat: bool, now: u64) -> Reply {
         let (path, cloud) = split_gateway(call.path);
         if cloud.is_some_and(|cloud| cloud != self.options.cloud_id) {
             return Reply::json(
@@ -214,7 +214,7 @@ impl Tenant {
         found.map(|(_, index)| index).ok_or_else(missing)
     }
 
-    /// Writes the page of a list that was asked for; each row costs `cost` points.
+    /// Writes the requested page of a list. Each row costs `cost` points.
     pub(crate) fn page(
         &self,
         asked: &Asked,
@@ -246,7 +246,7 @@ impl Tenant {
         }
     }
 
-    /// Groups, by offset; the server quietly gives 200 at most.
+    /// Groups, by offset. The server silently limits a page to 200.
     fn groups(&self, query: &Query) -> Reply {
         let number = |name, default| {
             usize::try_from(query.number(name).unwrap_or(default)).unwrap_or(usize::MAX)
@@ -283,7 +283,7 @@ impl Tenant {
     }
 }
 
-/// Everybody is let in: any token will do.
+/// Accepts all tokens.
 fn token() -> Reply {
     let body = r#"{"access_token":"simulated","token_type":"Bearer","expires_in":3600}"#;
     Reply::json(StatusCode::OK, body).counted(0, 0)

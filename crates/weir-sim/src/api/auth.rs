@@ -1,4 +1,4 @@
-//! Who is let in, and the several ways in which the API turns the others away.
+//! Access control, and the various error responses of the API to rejected requests.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::ExposeSecret;
@@ -14,7 +14,7 @@ const SCOPED_ON_SITE: &str = "<html><head><title>Unauthorized</title></head>\
                               <body><h1>401 Unauthorized</h1></body></html>";
 
 impl Tenant {
-    /// The answer to a caller who may not have what they ask for; `None` lets them in.
+    /// The response to a caller without access; `None` grants access.
     pub(crate) fn refusal(
         &self,
         call: &Call,
@@ -42,7 +42,7 @@ impl Tenant {
     }
 }
 
-/// Neither generation of the API says 401 to a stranger.
+/// Neither version of the API responds with 401 to a request without credentials.
 fn stranger(route: &Route) -> Reply {
     if route.path.starts_with("/wiki/api/v2/") {
         return Reply::not_found("Not Found");

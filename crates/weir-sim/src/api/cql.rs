@@ -1,4 +1,4 @@
-//! The part of CQL that the search knows: conditions joined by `and`, then perhaps an order.
+//! The supported subset of CQL: conditions joined by `and`, and an optional order.
 
 use chrono::{NaiveDate, NaiveDateTime};
 
@@ -11,21 +11,21 @@ pub(crate) struct Cql {
     pub(crate) order: Order,
 }
 
-/// What all that is found has in common.
+/// The conditions on the results.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     Ids(Vec<u64>),
     Types(Vec<Kind>),
-    /// Keys in lower case.
+    /// Space keys in lower case.
     Spaces(Vec<String>),
-    /// Modified then or later, in epoch milliseconds.
+    /// Lower bound of the modification time, inclusive, in epoch milliseconds.
     Since(u64),
 }
 
-/// What comes first.
+/// The sort order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// The smallest id; the API promises nothing.
+    /// By ID. The API does not specify an order.
     #[default]
     Id,
     Oldest,
@@ -42,7 +42,7 @@ enum Token {
 type Tokens = std::iter::Peekable<std::vec::IntoIter<Token>>;
 
 impl Cql {
-    /// Reads a search; `None` when it is anything that the search does not know.
+    /// Parses a search; `None` if it contains anything unsupported.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut tokens = tokens(text)?.into_iter().peekable();
         let mut conditions = vec![condition(&mut tokens)?];
@@ -61,7 +61,7 @@ impl Cql {
         tokens.next().is_none().then_some(Self { conditions, order })
     }
 
-    /// Whether something else than contents is looked for by type.
+    /// Whether the search is for types other than contents.
     pub(crate) fn asks_for_others(&self) -> bool {
         let others = [Kind::Space, Kind::Footer, Kind::Inline];
         let types = |condition: &Condition| match condition {
@@ -72,7 +72,7 @@ impl Cql {
     }
 }
 
-/// The next word in lower case, if one is next.
+/// The next word in lower case, if the next token is a word.
 fn word(tokens: &mut Tokens) -> Option<String> {
     match tokens.next_if(|token| matches!(token, Token::Word(_)))? {
         Token::Word(word) => Some(word.to_lowercase()),
@@ -122,7 +122,7 @@ fn condition(tokens: &mut Tokens) -> Option<Condition> {
     }
 }
 
-/// What follows a field: `= one`, or `in (one, another)`.
+/// The condition after a field: `= one`, or `in (one, another)`.
 fn values(tokens: &mut Tokens) -> Option<Vec<String>> {
     if tokens.next_if_eq(&Token::Sign("=")).is_some() {
         return value(tokens).map(|one| vec![one]);
@@ -147,7 +147,7 @@ fn value(tokens: &mut Tokens) -> Option<String> {
     }
 }
 
-/// A time to the minute, or a day, in UTC: the time zone of the simulated caller.
+/// A time with minutes, or a day, in UTC, which is the time zone of the simulated caller.
 fn time(text: &str) -> Option<u64> {
     let text = text.replace('/', "-");
     let minute = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M").ok();

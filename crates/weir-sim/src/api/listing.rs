@@ -11,7 +11,7 @@ use crate::tenant::Tenant;
 use crate::tenant::ids::{Kind, SortBy, SortKey, from_id, id_of};
 use crate::tenant::text::{below, mix};
 
-/// Objects of one kind in the order asked for.
+/// Objects of one kind in the requested order.
 pub(crate) struct List<'a> {
     tenant: &'a Tenant,
     items: Items,
@@ -25,12 +25,12 @@ enum Items {
     All(usize),
     /// All objects of the kind, in another order.
     Ranked(Arc<Vec<usize>>),
-    /// These, in the order in which they are.
+    /// These objects, in this order.
     Chosen(Vec<usize>),
 }
 
 impl<'a> List<'a> {
-    /// All objects of a kind, sorted as the query says, else by id.
+    /// All objects of a kind, sorted by the query, by default by ID.
     pub(crate) fn all(tenant: &'a Tenant, kind: Kind, query: &Query) -> Self {
         let (by, descending) = sorting(query, SortBy::Id);
         let items = if in_index_order(kind, by) {
@@ -41,7 +41,7 @@ impl<'a> List<'a> {
         Self { tenant, items, kind, by, descending }
     }
 
-    /// These objects of a kind, sorted as the query says, else by `default`.
+    /// These objects of a kind, sorted by the query, by default by `default`.
     pub(crate) fn chosen(
         tenant: &'a Tenant,
         kind: Kind,
@@ -52,7 +52,7 @@ impl<'a> List<'a> {
         Self::sorted(tenant, kind, chosen, (by, descending))
     }
 
-    /// These objects in this order, or the reverse of it.
+    /// These objects in this order, or in reverse.
     pub(crate) fn sorted(
         tenant: &'a Tenant,
         kind: Kind,
@@ -84,7 +84,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Whether the object is still there. Parts that a list numbers itself are.
+    /// Whether the object still exists. Parts with numbers of the list itself always do.
     fn holds(&self, index: usize) -> bool {
         matches!(self.by, SortBy::Number | SortBy::Key) && self.kind != Kind::Space
             || self.tenant.exists(self.kind, index)
@@ -97,7 +97,7 @@ impl<'a> List<'a> {
         self.tenant.sort_key(self.kind, self.by, index)
     }
 
-    /// Token that continues after an object, wherever that is by then.
+    /// Token that continues after an object, wherever the object is at that time.
     pub(crate) fn cursor(&self, index: usize) -> String {
         let position = Position {
             id: id_of(self.kind, index).to_string(),
@@ -107,7 +107,7 @@ impl<'a> List<'a> {
         STANDARD.encode(serde_json::to_vec(&position).unwrap_or_default())
     }
 
-    /// Place after the one that a token names, whether or not its object is still there.
+    /// The position after that of a token, whether or not its object still exists.
     fn resume(&self, token: &str) -> Option<usize> {
         let json = STANDARD.decode(token.replace(' ', "+")).ok()?;
         let position: Position = serde_json::from_slice(&json).ok()?;
@@ -139,7 +139,7 @@ struct Position<'a> {
     value: SortKey,
 }
 
-/// Whether this order is that of the indexes.
+/// Whether this order equals the index order.
 fn in_index_order(kind: Kind, by: SortBy) -> bool {
     matches!(by, SortBy::Number | SortBy::Id | SortBy::Created) && kind != Kind::Folder
 }
@@ -168,28 +168,28 @@ fn sorting(query: &Query, default: SortBy) -> (SortBy, bool) {
     (by, sort.starts_with('-'))
 }
 
-/// How one page is cut out of a list.
+/// How to cut one page out of a list.
 pub(crate) struct Cut<'a> {
     /// Path without the gateway's prefix, for the links.
     pub(crate) path: &'a str,
     /// Query of the request.
     pub(crate) query: &'a Query<'a>,
-    /// Rows without a `limit` parameter.
+    /// Number of rows without a `limit` parameter.
     pub(crate) default: u64,
-    /// Most rows whatever the `limit` says.
+    /// Maximum number of rows, even if `limit` is higher.
     pub(crate) cap: usize,
-    /// Whether `next` repeats the cursor of this very page.
+    /// Whether `next` repeats the cursor of this page.
     pub(crate) repeat: bool,
 }
 
-/// What a page turned out to be.
+/// A written page.
 pub(crate) struct Listed {
     pub(crate) rows: usize,
     pub(crate) next: Option<String>,
 }
 
 impl Tenant {
-    /// Writes one page of a list, envelope and all.
+    /// Writes one page of a list with its envelope.
     pub(crate) fn write_list(
         &self,
         out: &mut Out,
@@ -248,14 +248,14 @@ impl Tenant {
         out.raw("\"base\":\"").raw(&self.options.site).raw("/wiki\"}}");
     }
 
-    /// The `Link` header that goes with a page.
+    /// The `Link` header of a page.
     pub(crate) fn link_header(&self, next: Option<&str>) -> String {
         let base = format!("<{}/wiki>; rel=\"base\"", self.options.site);
         next.map_or(base.clone(), |next| format!("<{next}>; rel=\"next\", {base}"))
     }
 }
 
-/// The cursor comes first and raw, then the parameters as they were sent.
+/// The raw cursor comes first, then the parameters as sent.
 fn next_link(cut: &Cut, cursor: &str) -> String {
     let mut link = format!("{}?cursor={cursor}", cut.path);
     let mut echoed = false;
@@ -273,7 +273,7 @@ fn next_link(cut: &Cut, cursor: &str) -> String {
     link
 }
 
-/// Bits as a number from 0 to below 1.
+/// Bits as a number from 0 (inclusive) to 1 (exclusive).
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
 pub(crate) fn chance(dice: u64) -> f64 {
     (dice >> 11) as f64 / (1_u64 << 53) as f64

@@ -1,4 +1,4 @@
-//! Every list of v2: what is in it, which filters hold, how a row is written.
+//! The lists of v2: contents, filters and rows.
 
 use crate::api::answer::{Asked, Reply};
 use crate::api::listing::List;
@@ -10,16 +10,16 @@ use crate::tenant::content::Shape;
 use crate::tenant::facts::property_key;
 use crate::tenant::ids::{Kind, MAX_CHILDREN, SortBy, from_id, id_of};
 
-/// The most versions on a page when they carry bodies.
+/// Maximum number of versions on a page with bodies.
 const VERSIONS_WITH_BODY: usize = 50;
 
-/// A cap that holds nothing back.
+/// A page size limit that never applies.
 const UNCAPPED: usize = usize::MAX;
 
 type Answered = Result<Reply, Box<Reply>>;
 
 impl Tenant {
-    /// Answers any list of v2.
+    /// Responds to any list of v2.
     pub(crate) fn list(&self, asked: &Asked) -> Answered {
         match asked.route.answer {
             Answer::Spaces => self.list_spaces(asked),
@@ -149,7 +149,7 @@ impl Tenant {
         self.page(asked, (list, UNCAPPED, 1), keep, |out, blog| self.write_blog(out, blog, shape))
     }
 
-    /// All objects of a kind, or those named by `id`; ids that name nothing drop out silently.
+    /// All objects of a kind, or those listed in `id`. Unknown IDs are silently ignored.
     fn by_ids(&self, asked: &Asked, kind: Kind) -> List<'_> {
         let Some(ids) = asked.query.ids("id") else { return List::all(self, kind, &asked.query) };
         let existing = ids.into_iter().filter_map(from_id);
@@ -317,7 +317,7 @@ impl Tenant {
         })
     }
 
-    /// Newest first unless asked otherwise.
+    /// Newest first by default.
     fn list_versions(&self, asked: &Asked, kind: Kind) -> Answered {
         let content = self.content_of(kind, self.resolve(asked, kind)?);
         let ascending = asked.query.text("sort") == Some("modified-date");
@@ -369,7 +369,7 @@ fn has_status(asked: &Asked, status: &str, default: &[&str]) -> bool {
     }
 }
 
-/// Whether a time lies between two optional bounds, both inclusive, in epoch milliseconds.
+/// Whether a time is between two optional bounds, both inclusive, in epoch milliseconds.
 fn within(query: &Query, (from, to): (&str, &str), time: Option<u64>) -> bool {
     let (from, to) = (query.number(from), query.number(to));
     let inside = |time: u64| from.is_none_or(|from| time >= from) && to.is_none_or(|to| time <= to);

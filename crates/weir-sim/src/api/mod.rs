@@ -1,4 +1,4 @@
-//! The API: its routes and parameters, and what each of them answers.
+//! The API: its routes, parameters and responses.
 
 pub(crate) mod answer;
 pub(crate) mod auth;

@@ -1,4 +1,4 @@
-//! A byte buffer that JSON is written into directly, without a tree in between.
+//! A byte buffer for writing JSON directly, without an intermediate tree.
 
 /// Collects one response body.
 #[derive(Debug, Default)]
@@ -12,17 +12,17 @@ impl Out {
         Self { bytes: Vec::with_capacity(bytes) }
     }
 
-    /// What was written.
+    /// The written bytes.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Takes what was written and leaves the buffer empty.
+    /// Takes the written bytes and leaves the buffer empty.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Appends text as it is: JSON punctuation, keys, values known to need no escapes.
+    /// Appends text unchanged: JSON punctuation, keys, and values that need no escaping.
     pub(crate) fn raw(&mut self, text: &str) -> &mut Self {
         self.bytes.extend_from_slice(text.as_bytes());
         self
@@ -58,7 +58,7 @@ impl Out {
         self
     }
 
-    /// Appends text escaped for the inside of a JSON string.
+    /// Appends text escaped for use inside a JSON string.
     pub(crate) fn escaped(&mut self, text: &str) -> &mut Self {
         for byte in text.bytes() {
             match byte {
@@ -80,7 +80,7 @@ impl Out {
         self
     }
 
-    /// Appends a quoted timestamp; milliseconds are left out when they are zero, as the API does.
+    /// Appends a quoted timestamp. Like the API, omits milliseconds that are zero.
     pub(crate) fn time(&mut self, millis: u64) -> &mut Self {
         self.bytes.push(b'"');
         let (year, month, day) = civil(millis / 86_400_000);

@@ -1,24 +1,24 @@
-//! Query parameters of the routes, as the documents declare them.
+//! Query parameters of the routes, as declared in the API's documentation.
 
 /// A query parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// Name.
     pub name: &'static str,
-    /// What it takes.
+    /// Accepted values.
     pub form: Form,
 }
 
-/// What a query parameter takes.
+/// The accepted values of a query parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Token of a page.
     Cursor,
-    /// Rows per page: least, most, default.
+    /// Rows per page: minimum, maximum, default.
     Limit(u64, u64, u64),
     /// Any text.
     Text,
-    /// Any text, without which the request is refused.
+    /// Any text. The parameter is required.
     Required,
     /// `true` or `false`, with its default.
     Flag(bool),

@@ -1,19 +1,19 @@
-//! Query strings: taken apart, and checked against what a route declares.
+//! Parses query strings and checks them against the parameters of a route.
 
 use std::borrow::Cow;
 
 use crate::api::parameters::Form;
 use crate::api::routes::Route;
 
-/// The parameters of one request that its route honours, checked.
+/// The checked parameters of a request that its route supports.
 #[derive(Debug, Default)]
 pub(crate) struct Query<'a> {
-    /// The query as it came, for echoing it.
+    /// The query as sent, to repeat it in links.
     pub(crate) raw: &'a str,
     pairs: Vec<(&'static str, Cow<'a, str>)>,
 }
 
-/// What is wrong with a parameter: title and detail of the error the API gives.
+/// An invalid parameter: title and detail of the API's error.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) title: String,
@@ -28,7 +28,7 @@ impl Problem {
         Self { title, detail: None }
     }
 
-    /// The answer to a token that no page gave out.
+    /// The error for a token that the API did not issue.
     pub(crate) fn bad_cursor() -> Self {
         let title = "Provided value for 'cursor' is not the correct type. Expected type is Cursor.";
         let detail = "The provided cursor was not valid. You can get a new valid cursor by making \
@@ -38,7 +38,7 @@ impl Problem {
 }
 
 impl<'a> Query<'a> {
-    /// Parses and checks; several problems may come at once.
+    /// Parses and checks a query. Returns all problems.
     pub(crate) fn parse(raw: &'a str, route: &Route) -> Result<Self, Vec<Problem>> {
         let mut query = Self { raw, pairs: Vec::new() };
         let mut problems = Vec::new();
@@ -72,7 +72,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The last value given.
+    /// The last value.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.pairs.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
     }
@@ -88,7 +88,7 @@ impl<'a> Query<'a> {
         self.pairs.iter().any(|(known, _)| *known == name)
     }
 
-    /// All values as ids; sorted, each once.
+    /// All values as IDs, sorted and without duplicates.
     pub(crate) fn ids(&self, name: &str) -> Option<Vec<u64>> {
         if !self.has(name) {
             return None;
@@ -99,12 +99,12 @@ impl<'a> Query<'a> {
         Some(ids)
     }
 
-    /// Whether an optional filter lets this value pass.
+    /// Whether this value passes an optional filter.
     pub(crate) fn allows(&self, name: &str, value: &str) -> bool {
         !self.has(name) || self.list(name).any(|one| one == value)
     }
 
-    /// Whether an optional list of ids lets this id pass.
+    /// Whether this ID is in an optional list of IDs.
     pub(crate) fn allows_id(ids: Option<&[u64]>, id: u64) -> bool {
         ids.is_none_or(|ids| ids.binary_search(&id).is_ok())
     }

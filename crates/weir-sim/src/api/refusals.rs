@@ -1,4 +1,4 @@
-//! Routes, or parameters of them, that the site refuses whoever asks.
+//! Routes and parameters that the site always rejects.
 
 use crate::api::answer::{Asked, Reply, not_there, unknown_path};
 use crate::api::query::Problem;
@@ -8,14 +8,14 @@ use crate::tenant::Tenant;
 use crate::tenant::ids::Kind;
 use hyper::StatusCode;
 
-/// What a refusal may be.
+/// The possible statuses of a rejection.
 const STATUSES: [u16; 4] = [400, 403, 404, 410];
 
-/// Reads `PATH=STATUS`: the path of one of [`ROUTES`], perhaps with `?` and one of its parameters,
-/// and 400, 403, 404 or 410.
+/// Parses `PATH=STATUS`: the path of one of [`ROUTES`], optionally with `?` and one of its parameters, and
+/// 400, 403, 404 or 410.
 ///
 /// # Errors
-/// When the text is not that.
+/// The text is invalid.
 pub fn refusal(text: &str) -> Result<(String, u16)> {
     let wrong = |what: &str| Error::Invalid(format!("the refusal `{text}` {what}"));
     let (path, status) = text.rsplit_once('=').ok_or_else(|| wrong("is not PATH=STATUS"))?;
@@ -31,7 +31,7 @@ pub fn refusal(text: &str) -> Result<(String, u16)> {
     Ok((path.to_owned(), status))
 }
 
-/// Template of a route, and the parameter with which it is refused.
+/// Template of a route, and the parameter that is rejected.
 fn split(path: &str) -> (&str, Option<&str>) {
     match path.split_once('?') {
         Some((template, parameter)) => (template, Some(parameter)),
@@ -40,7 +40,7 @@ fn split(path: &str) -> (&str, Option<&str>) {
 }
 
 impl Tenant {
-    /// The refusal of a request that the options name.
+    /// The rejection of a request according to the options.
     pub(crate) fn refused(&self, asked: &Asked) -> Option<Reply> {
         let is_meant = |path: &str| {
             let (template, parameter) = split(path);
@@ -59,11 +59,11 @@ fn worded(status: u16, asked: &Asked) -> Reply {
         403 if old => {
             (StatusCode::FORBIDDEN, "FORBIDDEN", "Current user not permitted to use Confluence")
         }
-        // The words above would mean that the caller is not let in at all.
+        // The text above would mean that the caller has no access at all.
         403 => (StatusCode::FORBIDDEN, "FORBIDDEN", "User does not have permission for this"),
         410 => (StatusCode::GONE, "GONE", "This deprecated endpoint has been removed."),
         _ if old => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not Found"),
-        // Bare words would mean that the caller is not let in at all.
+        // A bare text would mean that the caller has no access at all.
         _ if asked.id.is_empty() => return unknown_path(asked.path),
         _ => {
             let kind = match asked.route.answer {

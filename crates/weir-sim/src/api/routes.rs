@@ -1,4 +1,4 @@
-//! The surface: every path the simulator serves, with the parameters it honours.
+//! The routes of the simulator, with their parameters.
 
 use crate::api::parameters::{
     BLOG_COMMENT_STATUS, BLOG_STATUS, BODY, BY_ID, BY_MODIFIED, BY_NAME, BY_OLD_POSITION,
@@ -9,19 +9,19 @@ use crate::api::parameters::{
 };
 use crate::tenant::ids::Kind;
 
-/// One path, as Atlassian's documents spell it, below the site's origin.
+/// A route: a path below the site's origin, as in Atlassian's documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
-    /// Path with `{…}` where an id stands.
+    /// Path with `{…}` in place of an ID.
     pub path: &'static str,
-    /// Granular OAuth scope it needs; empty when it needs none.
+    /// Required granular OAuth scope; empty if none is required.
     pub scope: &'static str,
-    /// Query parameters it honours; others are ignored.
+    /// Supported query parameters. Others are ignored.
     pub parameters: &'static [Parameter],
     pub(crate) answer: Answer,
 }
 
-/// What answers a route.
+/// The handler of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Spaces,
@@ -40,7 +40,7 @@ pub(crate) enum Answer {
     /// Root comments of the second kind on a content of the first.
     RootComments(Kind, Kind),
     AttachmentsOf(Kind),
-    /// Child nodes of a page; `true`: the deprecated list of pages only.
+    /// Child nodes of a page; `true` for the deprecated list of pages only.
     Children(bool),
     SpaceLabels,
     SpacePermissions,
@@ -356,12 +356,12 @@ pub const ROUTES: &[Route] = &[
     route("/_edge/tenant_info", "", &[], A::TenantInfo),
 ];
 
-/// The route of a path, and the id in it.
+/// Finds the route of a path, and the ID in the path.
 pub(crate) fn find(path: &str) -> Option<(&'static Route, &str)> {
     ROUTES.iter().find_map(|route| Some((route, matches(route.path, path)?)))
 }
 
-/// The id where the template has `{…}`; empty when it has none.
+/// The ID in place of `{…}` in the template; empty if the template has none.
 fn matches<'a>(template: &str, path: &'a str) -> Option<&'a str> {
     let Some((before, rest)) = template.split_once('{') else {
         return (template == path).then_some("");

@@ -1,7 +1,7 @@
-//! The search by CQL, of v1: contents in pages of its own kind.
+//! The CQL search of v1 for contents.
 //!
-//! It finds pages, blog posts and attachments that are current, and so is what holds them: neither
-//! the archive nor the trash, nor a space in the archive, is in the index.
+//! It finds current pages, blog posts and attachments in current containers. Archived and trashed objects,
+//! and archived spaces, are not in the index.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -17,18 +17,18 @@ use crate::tenant::Tenant;
 use crate::tenant::ids::{Kind, from_id, id_of};
 use crate::tenant::text::{below, mix};
 
-/// Most labels that come with a content.
+/// Maximum number of labels per content.
 const LABELS: usize = 200;
 
-/// Where a content stands in the order, the id last; and the content.
+/// The position of a content in the order, with the ID last; and the content.
 type Found = ((u64, u64), usize);
 
-/// What is to be shown of each content.
+/// The requested parts of each content.
 struct Expand<'a> {
     names: Vec<&'a str>,
     /// Representation of the body.
     body: Option<&'a str>,
-    /// Most contents of a page; silently.
+    /// Maximum page size, applied silently.
     cap: usize,
 }
 
@@ -57,7 +57,7 @@ impl Tenant {
             let problem = Problem { title, detail: None };
             Box::new(Reply::bad_request(&[problem], asked.path))
         };
-        // Contents alone are served here.
+        // This route finds only contents.
         let cql = Cql::parse(text).filter(|cql| !cql.asks_for_others());
         let cql = cql.ok_or_else(|| refused(format!("Could not parse cql : {text}")))?;
         let mut found = self.find_by(&cql, asked.now);
@@ -97,7 +97,7 @@ impl Tenant {
             _ => None,
         };
         if let Some(cursor) = cursor {
-            out.raw("\"next\":").string(&next_link(query, &cursor, (limit, end))).raw(",");
+            out.raw("\"next\":").string(&next_link(query, &cursor, limit, end)).raw(",");
         }
         let own = format!("{}/wiki/rest/api/content/search?{}", self.options.site, query.raw);
         out.raw("\"self\":").string(&own).raw("}}");
@@ -106,14 +106,14 @@ impl Tenant {
         Reply::json(StatusCode::OK, out.into_bytes()).counted(rows, points)
     }
 
-    /// Pages come short in the middle, too.
+    /// Pages in the middle may be short, too.
     fn rows_of_search(&self, start: usize, limit: usize) -> usize {
         let dice = mix(self.dice("search", start));
         let short = limit > 0 && chance(dice) < self.options.short_pages;
         if short { 1 + below(mix(dice), limit) } else { limit }
     }
 
-    /// The contents that match, in the order asked for. `now`: epoch milliseconds.
+    /// The matching contents in the requested order. `now` is in epoch milliseconds.
     pub(crate) fn find_by(&self, cql: &Cql, now: u64) -> Vec<Found> {
         let ids = cql.conditions.iter().find_map(|condition| match condition {
             Condition::Ids(ids) => Some(ids),
@@ -151,14 +151,14 @@ impl Tenant {
         ((first, id), content)
     }
 
-    /// Whether the index knows a content: what was modified too lately is not found.
+    /// Whether a content is in the index. Recently modified contents are not.
     fn is_indexed(&self, content: usize, now: u64) -> bool {
         self.content_exists(content)
             && self.content_status(content) == "current"
             && self.is_in_index(self.content(content), self.holder(content), now)
     }
 
-    /// Whether the index knows something that is on a page or blog post, as far as that decides.
+    /// Whether an object in a container is in the index: both are current and the index is up to date.
     pub(crate) fn is_in_index(
         &self,
         (kind, index): (Kind, usize),
@@ -172,7 +172,7 @@ impl Tenant {
             && (lag == 0 || self.modified(kind, index).saturating_add(lag) <= now)
     }
 
-    /// The page or blog post that a content is, or is on.
+    /// The page or blog post of a content, or the content itself.
     fn holder(&self, content: usize) -> usize {
         match self.content(content) {
             (Kind::Attachment, index) => self.attachment_container(index),
@@ -184,7 +184,7 @@ impl Tenant {
         self.fits(self.content(content), self.holder(content), condition)
     }
 
-    /// Whether something that is on a page or blog post meets a condition.
+    /// Whether an object on a page or blog post meets a condition.
     pub(crate) fn fits(
         &self,
         (kind, index): (Kind, usize),
@@ -202,7 +202,7 @@ impl Tenant {
         }
     }
 
-    /// Writes a content as v1 does, and tells how many labels came with it.
+    /// Writes a content in the format of v1. Returns the number of its labels.
     fn write_found(&self, out: &mut Out, content: usize, expand: &Expand) -> u64 {
         let (kind, index) = self.content(content);
         let (id, title) = (printed_id(kind, index), self.title(kind, index));
@@ -251,7 +251,7 @@ impl Tenant {
         out.raw("\"displayName\":\"A. User\"}");
     }
 
-    /// The current version, in the words of v1.
+    /// The current version, in the format of v1.
     fn write_old_version(&self, out: &mut Out, kind: Kind, index: usize) {
         let number = self.latest(kind, index);
         let facts = self.version_facts(kind, index, number);
@@ -285,7 +285,7 @@ impl Tenant {
     }
 }
 
-/// Token that goes on after the place `key`, `offset` contents having been shown.
+/// Token that continues after the position `key`, with `offset` contents already returned.
 pub(crate) fn cursor(offset: usize, key: (u64, u64)) -> String {
     let after = format!("[{},{}]", key.0, key.1);
     format!("_f_{}_sa_{}", STANDARD.encode(offset.to_string()), STANDARD.encode(after))
@@ -298,8 +298,8 @@ pub(crate) fn resume(token: &str) -> Option<(usize, (u64, u64))> {
     Some((offset, serde_json::from_slice(&after).ok()?))
 }
 
-/// Relative to the context, and without it.
-fn next_link(query: &Query, cursor: &str, (limit, start): (usize, usize)) -> String {
+/// The link to the next page, relative to the site's context path.
+fn next_link(query: &Query, cursor: &str, limit: usize, start: usize) -> String {
     let mut pairs = url::form_urlencoded::Serializer::new(String::new());
     pairs.append_pair("next", "true").append_pair("cursor", cursor);
     for expand in query.list("expand") {

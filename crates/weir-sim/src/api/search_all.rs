@@ -1,5 +1,5 @@
-//! The search of everything, of v1: each thing that is found comes wrapped, and the answer tells how many
-//! there are. Here it knows contents, comments and spaces.
+//! The v1 search for all kinds of objects. Results are wrapped, and the response contains their total
+//! number. The simulator supports contents, comments and spaces.
 
 use hyper::StatusCode;
 
@@ -12,7 +12,7 @@ use crate::api::single::printed_id;
 use crate::tenant::Tenant;
 use crate::tenant::ids::Kind;
 
-/// Most rows of a page; silently.
+/// Maximum page size, applied silently.
 const MOST: usize = 1000;
 
 impl Tenant {

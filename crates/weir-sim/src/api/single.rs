@@ -1,4 +1,4 @@
-//! Single objects, with the collections that `include-…` asks for: at most 50 items each.
+//! Single objects, with the collections requested by `include-…`, at most 50 items each.
 
 use hyper::StatusCode;
 
@@ -11,16 +11,16 @@ use crate::tenant::content::Shape;
 use crate::tenant::ids::{Kind, SortBy, id_of};
 use crate::tenant::text::below;
 
-/// Items of an included collection.
+/// Maximum number of items of an included collection.
 const INCLUDED: usize = 50;
 
-/// What the caller may do with anything.
+/// Permitted operations of the caller, for all objects.
 const OPERATIONS: [&str; 4] = ["read", "update", "delete", "export"];
 
-/// Most likes of a page or blog post.
+/// Maximum number of likes of a page or blog post.
 const LIKES: usize = 4;
 
-/// A single object being written, and what it carries.
+/// A single object that is being written, with the number and cost of embedded objects.
 struct Carrier<'a> {
     tenant: &'a Tenant,
     query: &'a Query<'a>,
@@ -30,7 +30,7 @@ struct Carrier<'a> {
     points: u64,
 }
 
-/// What is included: name of the field, and of the collection's own list below the object.
+/// An included collection: the name of the field, and of the corresponding list below the object.
 type Names = (&'static str, &'static str);
 
 impl<'a> Carrier<'a> {
@@ -43,7 +43,7 @@ impl<'a> Carrier<'a> {
         self.query.flag(parameter, false)
     }
 
-    /// Writes a collection, whose items are in the order of its own list and cost `cost` each.
+    /// Writes a collection in the order of its own list. Each item costs `cost` points.
     fn carry(
         &mut self,
         (field, list): Names,
@@ -99,7 +99,7 @@ impl<'a> Carrier<'a> {
         });
     }
 
-    /// What the caller may do counts as access: 2 points each.
+    /// Operations count as access: 2 points each.
     fn operations(&mut self, kind: Kind) {
         let target = match kind {
             Kind::Space => "space",
@@ -114,7 +114,7 @@ impl<'a> Carrier<'a> {
         });
     }
 
-    /// Likes are users: 2 points each.
+    /// Likes count as users: 2 points each.
     fn likes(&mut self, (kind, index): (Kind, usize)) {
         let tenant = self.tenant;
         let dice = tenant.dice("likes", tenant.content_of(kind, index));
@@ -134,7 +134,7 @@ impl<'a> Carrier<'a> {
         });
     }
 
-    /// The document does not name the field; clients read `directChildren`.
+    /// The documentation does not name the field. Clients read `directChildren`.
     fn children(&mut self, page: usize) {
         let tenant = self.tenant;
         let mut nodes = tenant.child_nodes(page);
@@ -150,7 +150,7 @@ impl<'a> Carrier<'a> {
         );
     }
 
-    /// The answer: 1 point for the request, 1 for the object, the rest for what it carries.
+    /// The response: 1 point for the request, 1 for the object, and the points of embedded objects.
     fn reply(self) -> Reply {
         let carried = self.tenant.cost_of_embedded(self.points);
         Reply::json(StatusCode::OK, self.out.into_bytes()).counted(1 + self.rows, 2 + carried)
@@ -179,7 +179,7 @@ impl Tenant {
         carrier.reply()
     }
 
-    /// A page, blog post or attachment. Asked for by id, a trashed one is found too.
+    /// A page, blog post or attachment. By ID, trashed objects are found, too.
     pub(crate) fn single_content(&self, asked: &Asked, kind: Kind, index: usize) -> Reply {
         let query = &asked.query;
         let version = query.flag("include-version", true);
@@ -202,7 +202,7 @@ impl Tenant {
         carrier.reply()
     }
 
-    /// What the route does not declare is not among the query's parameters.
+    /// Parameters that the route does not declare are not in the query.
     fn include_parts(&self, carrier: &mut Carrier, kind: Kind, index: usize) {
         let content = self.content_of(kind, index);
         if carrier.wants("include-labels") {
@@ -225,13 +225,13 @@ impl Tenant {
         }
     }
 
-    /// What objects inside of others cost, by the options.
+    /// Points of embedded objects, by the options.
     pub(crate) fn cost_of_embedded(&self, points: u64) -> u64 {
         if self.options.embedded_are_free { 0 } else { points }
     }
 }
 
-/// The id of an object as the API prints it.
+/// The ID of an object, as printed by the API.
 pub(crate) fn printed_id(kind: Kind, index: usize) -> String {
     let prefix = if kind == Kind::Attachment { "att" } else { "" };
     format!("{prefix}{}", id_of(kind, index))

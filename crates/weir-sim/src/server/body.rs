@@ -1,4 +1,4 @@
-//! Bodies of responses on a socket, which may halt halfway.
+//! Response bodies on a socket, with an optional pause in the middle.
 
 use std::{
     convert::Infallible,
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-/// A body in one piece, or in two with a halt between them.
+/// A body in one piece, or in two pieces with a pause between them.
 #[derive(Debug)]
 pub(crate) struct Halting {
     first: Bytes,
@@ -26,7 +26,7 @@ impl Halting {
         Self { first: bytes, rest: Bytes::new(), halt: Duration::ZERO, halted: None }
     }
 
-    /// A body whose second half comes that much later.
+    /// A body whose second half is delayed by this time.
     pub(crate) fn halfway(mut bytes: Bytes, halt: Duration) -> Self {
         let rest = bytes.split_off(bytes.len() / 2);
         Self { first: bytes, rest, halt, halted: None }

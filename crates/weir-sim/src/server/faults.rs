@@ -1,4 +1,4 @@
-//! Faults on request: which request goes wrong, and how.
+//! Decides which requests fail, and how.
 
 use std::{
     collections::VecDeque,
@@ -22,26 +22,26 @@ use crate::api::query::Problem;
 use crate::fault_rules::{Fault, Faults, RetryAfter, What, When};
 use crate::tenant::text::mix;
 
-/// What is decided about one request.
+/// The decision about one request.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) delay: Duration,
-    /// In the middle of the body.
+    /// Delay in the middle of the body.
     pub(crate) halt: Duration,
     pub(crate) what: Option<What>,
     pub(crate) revoked: bool,
-    /// Whether the burst limit refuses it.
+    /// Whether the burst limit rejects it.
     pub(crate) burst: bool,
 }
 
-/// Counts requests and decides about each.
+/// Counts requests and decides about each of them.
 #[derive(Debug)]
 pub(crate) struct Judge {
     faults: Faults,
     seed: u64,
     seen: AtomicU64,
     matched: Vec<AtomicU64>,
-    /// Starts of the requests let through within the last second, at most the limit's number.
+    /// Start times of the accepted requests within the last second; at most as many as the limit.
     recent: Mutex<VecDeque<Instant>>,
 }
 
@@ -97,7 +97,7 @@ impl Judge {
         false
     }
 
-    /// The answer to one request too many in a second.
+    /// The response to a request in excess of the burst limit.
     pub(crate) fn burst_reply(&self) -> Reply {
         let limit = self.faults.requests_per_second.unwrap_or(0).to_string();
         too_many(RetryAfter::Seconds(1))
@@ -107,7 +107,7 @@ impl Judge {
     }
 }
 
-/// The answer that replaces the API's own, for the faults that have one.
+/// The response that replaces that of the API, for faults that have one.
 pub(crate) fn reply_for(what: &What, path: &str) -> Option<Reply> {
     match what {
         What::TooMany(after) => Some(too_many(*after)),
@@ -128,12 +128,12 @@ pub(crate) fn reply_for(what: &What, path: &str) -> Option<Reply> {
     }
 }
 
-/// The id of the object that a path names.
+/// The ID of the object in a path.
 pub(crate) fn named(path: &str) -> Option<&str> {
     path.split('/').rev().find(|part| is_id(part))
 }
 
-/// The answer that replaces the API's own where an object in that cannot be rendered.
+/// Replaces a response that contains an unrenderable object with an error.
 pub(crate) fn unrendered(what: Option<&What>, reply: Reply) -> Reply {
     let Some(What::Unrenderable(id)) = what else { return reply };
     let sign = format!("\"id\":\"{id}\"");

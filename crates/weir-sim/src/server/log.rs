@@ -1,4 +1,4 @@
-//! What the simulator was asked: a bounded log, and counters that cost next to nothing.
+//! A bounded log of requests, and cheap counters.
 
 use std::{
     collections::VecDeque,
@@ -14,47 +14,47 @@ use hyper::Method;
 
 use crate::api::answer::{Call, Reply};
 
-/// One request and what became of it.
+/// A request and its outcome.
 #[derive(Clone, Debug)]
 pub struct LoggedRequest {
     /// Number of the request, from 1, in the order of arrival.
     pub sequence: u64,
     /// When it arrived.
     pub started: Instant,
-    /// When its answer was ready, delays included.
+    /// When its response was ready, delays included.
     pub finished: Instant,
     /// Method.
     pub method: Method,
-    /// Path, with the gateway's prefix.
+    /// Path, including the gateway's prefix.
     pub path: Box<str>,
     /// Query string, as sent.
     pub query: Box<str>,
-    /// Status; 0 when the connection was reset instead.
+    /// Status; 0 if the connection was reset.
     pub status: u16,
-    /// Objects returned.
+    /// Number of objects returned.
     pub rows: usize,
-    /// Requests in flight when it arrived, itself among them.
+    /// Number of requests in flight at its arrival, including itself.
     pub in_flight: usize,
-    /// What it costs by the API's points model.
+    /// Its cost in points, by the API's model.
     pub points: u64,
 }
 
-/// Sums over all requests so far.
+/// Totals of all requests so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Requests answered or reset.
+    /// Number of requests that got a response or were reset.
     pub requests: u64,
-    /// Objects returned.
+    /// Number of objects returned.
     pub rows: u64,
     /// Bytes of the bodies.
     pub bytes: u64,
-    /// Points by the API's model.
+    /// Points, by the API's model.
     pub points: u64,
-    /// Requests that did not get a 2xx.
+    /// Number of requests without a 2xx response.
     pub refused: u64,
 }
 
-/// Keeps the log and the counters.
+/// The log and the counters.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     entries: Mutex<VecDeque<LoggedRequest>>,
@@ -64,7 +64,7 @@ pub(crate) struct Log {
     sums: [AtomicU64; 5],
 }
 
-/// A request in flight; it lands when dropped, also when its caller gives up.
+/// A request in flight. It ends when dropped, also if its caller gives up.
 #[derive(Debug)]
 pub(crate) struct Flight<'a> {
     log: &'a Log,
@@ -109,7 +109,7 @@ impl Flight<'_> {
         self.sequence
     }
 
-    /// Notes what became of the request; keeps at most `capacity` entries. `None`: it was reset.
+    /// Records the outcome of the request; keeps at most `capacity` entries. `None`: it was reset.
     pub(crate) fn land(self, call: &Call, reply: Option<&Reply>, capacity: usize) {
         let (rows, points) = reply.map_or((0, 1), |reply| (reply.rows, reply.points));
         let bytes = reply.map_or(0, |reply| reply.body.len());

@@ -1,5 +1,4 @@
-//! The hourly quota of points: what is spent, what the headers say of it, and the refusal when it is
-//! gone.
+//! The hourly points quota: spent points, quota headers, and rejection of requests beyond the quota.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,14 +13,14 @@ use crate::api::answer::Reply;
 use crate::api::query::Problem;
 use crate::options::{PointsQuota, QuotaHeaders};
 
-/// Milliseconds of a window; windows begin at the top of the UTC hour.
+/// Length of a window in milliseconds. Windows start on the UTC hour.
 const WINDOW: u64 = 3_600_000;
 
-/// Counts what is spent.
+/// Counts spent points.
 #[derive(Debug)]
 pub(crate) struct Meter {
     quota: PointsQuota,
-    /// The window's start in epoch milliseconds, and what was spent in it.
+    /// Start of the window in epoch milliseconds, and the points spent in it.
     spent: Mutex<(u64, u64)>,
 }
 
@@ -30,8 +29,8 @@ impl Meter {
         Self { quota, spent: Mutex::new((0, 0)) }
     }
 
-    /// The answer, charged and with its headers; or the refusal, when the window's points are gone. What
-    /// an answer costs beyond what is left is still given: all later requests are refused.
+    /// Charges a response and adds the quota headers, or replaces it with a rejection if no points are left.
+    /// A response that costs more than the remaining points is still sent.
     pub(crate) fn charge(&self, reply: Reply, now: u64) -> Reply {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let start = now - now % WINDOW;
@@ -45,10 +44,10 @@ impl Meter {
         let left = self.quota.per_hour.saturating_sub(spent.1);
         drop(spent);
         let reply = if refused { refusal(self.quota.headers, start + WINDOW - now) } else { reply };
-        self.told(reply, left, start + WINDOW, now)
+        self.with_headers(reply, left, start + WINDOW, now)
     }
 
-    fn told(&self, reply: Reply, left: u64, end: u64, now: u64) -> Reply {
+    fn with_headers(&self, reply: Reply, left: u64, end: u64, now: u64) -> Reply {
         let per_hour = self.quota.per_hour;
         let seconds = (end - now).div_ceil(1000);
         let near = left * 5 < per_hour;
@@ -67,7 +66,7 @@ impl Meter {
             }
         };
         let policy = format!("\"global-app-quota\";q={per_hour};w=3600");
-        // What remains is told near the end only.
+        // The API reports the remaining points only near the limit.
         let state = if near {
             format!("\"global-app-quota\";r={left};t={seconds}")
         } else {

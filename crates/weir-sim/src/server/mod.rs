@@ -1,4 +1,4 @@
-//! What stands between the API and its clients: the socket, faults, the quota, the log.
+//! The layer between the API and its clients: socket, faults, quota, log.
 
 pub(crate) mod body;
 pub(crate) mod faults;

@@ -1,4 +1,4 @@
-//! The simulator behind HTTP/1.1 on a socket, able to cut its connections.
+//! The simulator behind HTTP/1.1 on a socket, with the ability to cut connections.
 
 use std::{
     io,
@@ -25,13 +25,13 @@ use crate::server::body::Halting;
 use crate::simulator::{Face, Outcome, Simulator};
 use hyper::header;
 
-/// A budget that is never used up.
+/// A byte budget that is never exhausted.
 const UNLIMITED: usize = usize::MAX;
 
-/// Serves the tenant until told to stop; requests that are being answered are answered.
+/// Serves the tenant until it is cancelled. Requests in flight are completed.
 ///
 /// # Errors
-/// When the listener breaks.
+/// The listener failed.
 pub async fn serve(
     simulator: Simulator,
     listener: TcpListener,
@@ -58,7 +58,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Whether only this one connection failed.
+/// Whether the error concerns only one connection.
 fn is_passing(cause: &io::Error) -> bool {
     matches!(
         cause.kind(),
@@ -113,7 +113,7 @@ async fn respond(
             whole(reply).map(|_| body)
         }
         Outcome::Truncated(reply) => {
-            // The status line and headers are a few hundred bytes: half of the body stays away.
+            // The status line and headers are a few hundred bytes, so about half of the body is missing.
             scissors.cut_after(512 + reply.body.len() / 2, false);
             whole(padded(reply))
         }
@@ -131,7 +131,7 @@ fn whole(reply: Reply) -> Response<Halting> {
     response
 }
 
-/// Makes a body so long that the cut is inside it.
+/// Extends a body so that the cut is inside it.
 fn padded(mut reply: Reply) -> Reply {
     let mut body = reply.body.to_vec();
     body.resize(body.len().max(2048) + 2048, b' ');
@@ -139,7 +139,7 @@ fn padded(mut reply: Reply) -> Reply {
     reply
 }
 
-/// Says after how many further bytes a connection is cut, and how.
+/// The number of bytes after which a connection is cut, and how it is cut.
 #[derive(Debug)]
 struct Scissors {
     left: AtomicUsize,
@@ -167,7 +167,7 @@ struct Line {
 }
 
 impl Line {
-    /// Bytes that may still be written; an error once there are none.
+    /// Number of bytes that may still be written. Writing more is an error.
     fn left(&self) -> io::Result<usize> {
         let left = self.scissors.left.load(Ordering::Relaxed);
         if left > 0 {

@@ -1,4 +1,4 @@
-//! Changes of a tenant: what people do to it while an extractor runs, or between two runs.
+//! Changes of a tenant, as made by its users while an extractor runs or between two runs.
 
 use std::sync::OnceLock;
 
@@ -9,77 +9,77 @@ use crate::tenant::ids::{Kind, MAX_CHILDREN, from_id};
 use crate::tenant::overlay::{Edit, TaskState};
 use crate::tenant::text::mix;
 
-/// One change. Ids are as the API prints them; those of groups are UUIDs.
+/// A change. IDs are as printed by the API; IDs of groups are UUIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Something new.
+    /// Creates an object.
     Create {
-        /// What.
+        /// The kind of object.
         what: New,
-        /// Id of what holds it; see [`New`]. Empty for a group.
+        /// ID of its container; see [`New`]. Empty for a group.
         under: String,
     },
-    /// A new version of a page, blog post, attachment, comment, custom content or property: its
-    /// number rises, its time is now, its body (file, value) is another.
+    /// Creates a new version of a page, blog post, attachment, comment, custom content or property, with
+    /// the next number, the current time and another body (file, value).
     Edit {
-        /// Of what.
+        /// ID of the object.
         id: String,
-        /// Whether the title changes as well, where there is one to change.
+        /// Whether the title also changes, if the object has one.
         retitle: bool,
     },
-    /// A page with all below it hangs elsewhere, perhaps in another space. No version tells.
+    /// Moves a page with its descendants, possibly to another space. Creates no version.
     Move {
-        /// Which page.
+        /// ID of the page.
         id: String,
-        /// Page, or space: below its home page then.
+        /// ID of the new parent page, or of a space: below its home page.
         to: String,
     },
-    /// A page, blog post or attachment goes to the trash: listed as trashed, still there by id. Its
-    /// attachments go along; its comments are not to be seen. The children of a page move up.
+    /// Moves a page, blog post or attachment to the trash. It is listed as trashed and still available by
+    /// ID. Its attachments are trashed, too, and its comments are hidden. The children of a page move up.
     Trash {
-        /// Which.
+        /// ID of the object.
         id: String,
     },
-    /// A page, blog post or attachment comes back from the trash, a page below the home page; or a
-    /// space or page from the archive.
+    /// Restores a page, blog post or attachment from the trash, or a space or page from the archive. A page
+    /// from the trash becomes a child of the home page.
     Restore {
-        /// Which.
+        /// ID of the object.
         id: String,
     },
-    /// A space or page is archived.
+    /// Archives a space or page.
     Archive {
-        /// Which.
+        /// ID of the object.
         id: String,
     },
-    /// Anything but a label or folder is gone for good, and all in it: a space's pages, a page's
-    /// attachments, comments, tasks, custom content, a comment's replies. The children of a page
-    /// move up. Home pages go with their spaces only.
+    /// Permanently deletes any object except a label or folder, with its contents: pages of a space;
+    /// attachments, comments, tasks and custom content of a page; replies to a comment. The children of a
+    /// page move up. Home pages are deleted only with their spaces.
     Delete {
-        /// What.
+        /// ID of the object.
         id: String,
     },
-    /// A label is put on a page, blog post, attachment or space (there: `my` or `team` only).
+    /// Adds a label to a page, blog post, attachment or space (spaces: only `my` or `team`).
     AddLabel {
-        /// On what.
+        /// ID of the object.
         id: String,
-        /// Which label.
+        /// The label.
         label: String,
     },
-    /// A label is taken off.
+    /// Removes a label.
     RemoveLabel {
-        /// Off what.
+        /// ID of the object.
         id: String,
-        /// Which label.
+        /// The label.
         label: String,
     },
-    /// A task is ticked, or opened again.
+    /// Completes or reopens a task.
     Toggle {
-        /// Which task.
+        /// ID of the task.
         id: String,
     },
 }
 
-/// What can be created.
+/// Kinds of objects that can be created, with their possible containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum New {
     /// Under a page or space.
@@ -88,9 +88,9 @@ pub enum New {
     BlogPost,
     /// On a page or blog post.
     Attachment,
-    /// On a page or blog post, or in answer to a footer comment.
+    /// On a page or blog post, or as a reply to a footer comment.
     FooterComment,
-    /// On a page or blog post, or in answer to an inline comment.
+    /// On a page or blog post, or as a reply to an inline comment.
     InlineComment,
     /// On a page or blog post.
     Task,
@@ -103,10 +103,10 @@ pub enum New {
 }
 
 impl Tenant {
-    /// Makes a change and tells the id of what was made or changed. `at`: epoch milliseconds.
+    /// Makes a change and returns the ID of the created or changed object. `at` is in epoch milliseconds.
     ///
     /// # Errors
-    /// When the change cannot be made; nothing has changed then.
+    /// The change is not possible. Nothing has changed.
     pub(crate) fn apply(&mut self, change: &Change, at: u64) -> Result<String> {
         let (kind, index) = match change {
             Change::Create { what, under } => self.create(*what, under, at)?,
@@ -124,7 +124,7 @@ impl Tenant {
         Ok(self.printed(kind, index))
     }
 
-    /// The id of anything, as the API prints it.
+    /// The ID of an object, as printed by the API.
     pub(crate) fn printed(&self, kind: Kind, index: usize) -> String {
         if kind == Kind::Group { self.group_id(index) } else { printed_id(kind, index) }
     }
@@ -268,7 +268,7 @@ impl Tenant {
         }
     }
 
-    /// Space and parent node for a page under this page or space.
+    /// Space and parent node of a new page below this page or space.
     fn place_for_page(&self, under: &str) -> Result<(usize, Option<usize>)> {
         match self.find(under)? {
             (Kind::Space, space) => Ok((space, self.home(space))),
@@ -280,7 +280,7 @@ impl Tenant {
         }
     }
 
-    /// The home page of a space, which is its node as well.
+    /// The home page of a space, which is also its root node.
     fn home(&self, space: usize) -> Option<usize> {
         (space < self.options.pages).then_some(space)
     }
@@ -300,7 +300,7 @@ impl Tenant {
         }
     }
 
-    /// Takes a page out of the tree; its children move up to its parent.
+    /// Removes a page from the tree. Its children move up to its parent.
     fn uproot(&mut self, page: usize) {
         let parent = self.page_parent[page].or(self.home(self.page_space[page]));
         for child in self.child_nodes(page) {
@@ -426,7 +426,7 @@ impl Tenant {
         Ok((kind, index))
     }
 
-    /// Replies come after what they answer, so one pass finds them all.
+    /// Replies have higher indexes than the comments they reply to, so one pass finds all of them.
     fn delete_replies(&mut self, kind: Kind, comment: usize) {
         let mut thread = vec![comment];
         for later in self.comments_of(kind, self.comment_container(kind, comment)) {

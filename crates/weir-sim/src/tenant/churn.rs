@@ -1,4 +1,4 @@
-//! Random changes, deterministic from a seed: the life of a tenant while an extractor runs.
+//! Random changes, determined by a seed.
 
 use crate::churn_options::{Happening, Happening as H};
 use crate::tenant::Tenant;
@@ -6,15 +6,14 @@ use crate::tenant::change::{Change, New};
 use crate::tenant::ids::{Kind, id_of};
 use crate::tenant::text::{below, mix};
 
-/// Attempts at one change before it is left out: a small tenant may offer nothing to change.
+/// Maximum number of attempts at one change. A small tenant may have no suitable object.
 const ATTEMPTS: u64 = 400;
 
-/// Attempts before another kind of change is chosen.
+/// Number of attempts before another kind of change is chosen.
 const ATTEMPTS_OF_A_KIND: u64 = 40;
 
 impl Tenant {
-    /// Makes one random change; `None` when there is nothing to change. `at`: epoch
-    /// milliseconds.
+    /// Makes one random change; `None` if no object can be changed. `at` is in epoch milliseconds.
     pub(crate) fn stir(
         &mut self,
         dice: u64,
@@ -34,10 +33,10 @@ impl Tenant {
         None
     }
 
-    /// Holds back what would be possible, but is not what was meant.
+    /// Rejects changes that are possible but do not fit the chosen kind.
     fn can_happen(&self, kind: Happening, change: &Change) -> bool {
         match (kind, change) {
-            // What is archived is not restored as if from the trash.
+            // `Restore` would also restore archived objects, but this kind means the trash.
             (H::PageRestored, Change::Restore { id }) => {
                 let index =
                     id.parse().ok().and_then(crate::tenant::ids::from_id).map_or(0, |(_, at)| at);
@@ -151,7 +150,7 @@ impl Tenant {
         Some(Change::RemoveLabel { id, label: self.printed(Kind::Label, label) })
     }
 
-    /// Three of four moves stay within the space.
+    /// Target of a move. Three of four moves stay within the space.
     fn propose_move(&self, dice: u64) -> Option<Change> {
         let page = self.any_index(Kind::Page, dice)?;
         let id = self.printed(Kind::Page, page);
@@ -178,7 +177,7 @@ impl Tenant {
         self.any(kind, dice)
     }
 
-    /// What has labels and properties.
+    /// An object that can have labels and properties.
     fn any_owner(&self, dice: u64) -> Option<String> {
         self.any(owner_kind(dice), dice)
     }
@@ -193,7 +192,7 @@ fn owner_kind(dice: u64) -> Kind {
     }
 }
 
-/// The kind of object that something happens to.
+/// The kind of object that a change affects.
 fn subject(kind: Happening, dice: u64) -> Kind {
     match kind {
         H::BlogPostEdited | H::BlogPostTrashed | H::BlogPostRestored | H::BlogPostPurged => {

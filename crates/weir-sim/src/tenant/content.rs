@@ -1,7 +1,7 @@
-//! JSON of what stands by itself: spaces, pages, blog posts, attachments, custom content.
+//! JSON of top-level objects: spaces, pages, blog posts, attachments, custom content.
 //!
-//! `open_…` writes an item up to its `_links`, `close_…` the rest, so that a single resource can
-//! put what was included in between.
+//! `open_…` writes an object up to its `_links` and `close_…` writes the rest, so that included
+//! collections can be written in between.
 
 use crate::api::out::{Out, civil};
 use crate::options::CUSTOM_CONTENT_TYPES;
@@ -10,7 +10,7 @@ use crate::tenant::facts::media;
 use crate::tenant::ids::{Kind, id_of};
 use crate::tenant::text::{below, mix, uuid, write_slug};
 
-/// How an item is asked for.
+/// The requested shape of an object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape<'a> {
     /// Representation of the body; `None` leaves it empty.
@@ -19,16 +19,16 @@ pub(crate) struct Shape<'a> {
     pub(crate) version: bool,
 }
 
-/// Which body is meant: whose, and how long it is to be.
+/// The owner and the length of a body.
 pub(crate) struct Body<'a> {
     pub(crate) dice: u64,
     pub(crate) bytes: usize,
     pub(crate) heading: &'a str,
 }
 
-/// What a version is like.
+/// The attributes of a version.
 pub(crate) struct VersionFacts {
-    /// From which its author follows.
+    /// Determines its author.
     pub(crate) dice: u64,
     pub(crate) message: &'static str,
     pub(crate) minor: bool,
@@ -41,7 +41,7 @@ impl Tenant {
         self.close_space(out, space, None);
     }
 
-    /// `form`: representation of the description, and whether the icon is wanted.
+    /// `form`: representation of the description, and whether to include the icon.
     pub(crate) fn open_space(&self, out: &mut Out, space: usize, form: (Option<&str>, bool)) {
         let dice = self.dice_of(Kind::Space, space);
         let (key, owner) = (self.space_key(space), mix(dice));
@@ -264,7 +264,7 @@ impl Tenant {
         CUSTOM_CONTENT_TYPES[custom % (CUSTOM_CONTENT_TYPES.len() - 1)]
     }
 
-    /// Page or blog post of a custom content; `None` when a space holds it.
+    /// Page or blog post of a custom content; `None` if its container is a space.
     pub(crate) fn custom_container(&self, custom: usize) -> Option<usize> {
         let dice = self.dice("custom", custom);
         let held = !dice.is_multiple_of(4) && self.containers() > 0;
@@ -278,7 +278,7 @@ impl Tenant {
         }
     }
 
-    /// Bits that are others after every edit.
+    /// Random bits that differ after every edit.
     pub(crate) fn edited(&self, kind: Kind, index: usize, dice: u64) -> u64 {
         match self.overlay.edits(kind, index).len() {
             0 => dice,
@@ -292,7 +292,7 @@ impl Tenant {
         Body { dice, bytes: mean / 2 + below(dice >> 20, mean + 1), heading }
     }
 
-    /// `,"body":{…}`: empty without a format.
+    /// `,"body":{…}`; empty without a format.
     pub(crate) fn write_body(&self, out: &mut Out, format: Option<&str>, body: &Body) {
         let Some(format) = format else {
             out.raw(",\"body\":{}");
@@ -321,7 +321,7 @@ impl Tenant {
         out.raw("}");
     }
 
-    /// The fields that versions of all kinds share.
+    /// Writes the common fields of versions.
     pub(crate) fn write_version_fields(
         &self,
         out: &mut Out,
@@ -339,21 +339,21 @@ impl Tenant {
         }
     }
 
-    /// What a version is like, besides its time.
+    /// The attributes of a version except its time.
     pub(crate) fn version_facts(&self, kind: Kind, index: usize, number: usize) -> VersionFacts {
         let dice = mix(self.dice_of(kind, index) ^ number as u64);
         let message = if dice.is_multiple_of(7) { "tidied up" } else { "" };
         VersionFacts { dice, message, minor: dice.is_multiple_of(4) }
     }
 
-    /// An account id, quoted.
+    /// Writes a quoted account ID.
     pub(crate) fn write_user(&self, out: &mut Out, dice: u64) {
         let user = mix(self.options.seed ^ (dice % 40));
         out.raw("\"712020:").raw(&uuid(user)).raw("\"");
     }
 }
 
-/// Ends `_links` and the item.
+/// Closes `_links` and the object.
 fn close_links(out: &mut Out, base: Option<&str>) {
     if let Some(base) = base {
         out.raw(",\"base\":\"").raw(base).raw("/wiki\"");

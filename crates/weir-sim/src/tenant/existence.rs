@@ -1,10 +1,10 @@
-//! Which objects are there now.
+//! Which objects exist now.
 use crate::tenant::Tenant;
 use crate::tenant::ids::{Kind, MAX_CHILDREN};
 
 impl Tenant {
-    /// Whether an object is there, be it in the trash. Without its container nothing is, and a
-    /// comment is not while its container is in the trash.
+    /// Whether an object exists, possibly in the trash. An object does not exist without its container, and
+    /// a comment does not exist while its container is in the trash.
     pub(crate) fn exists(&self, kind: Kind, index: usize) -> bool {
         if self.overlay.is_gone(kind, index) {
             return false;

@@ -1,4 +1,4 @@
-//! The facts of a tenant's objects: each follows from its index, unless the overlay knows better.
+//! Facts about a tenant's objects, derived from their indexes unless the overlay contains a change.
 
 use std::sync::{Arc, PoisonError};
 
@@ -6,25 +6,25 @@ use crate::tenant::ids::{Kind, MAX_CHILDREN, SortBy, SortKey, id_of};
 use crate::tenant::text::{below, title, word};
 use crate::tenant::{Comments, Tenant, geometric};
 
-/// 2024-01-01 in epoch milliseconds: the first creation.
+/// 2024-01-01 in epoch milliseconds: the earliest creation.
 const FIRST_TIME: u64 = 1_704_067_200_000;
 
-/// Creations spread over two years, versions over the 200 days after them; in milliseconds.
+/// Creations are spread over two years, and versions over the 200 days after them; in milliseconds.
 const CREATION_SPAN: u64 = 63_072_000_000;
 const EDIT_SPAN: u64 = 17_280_000_000;
 
-/// 2026-08-01 in epoch milliseconds: later than all there was at first.
+/// 2026-08-01 in epoch milliseconds: later than all initial objects.
 pub(crate) const AFTER_ALL: u64 = 1_785_542_400_000;
 
-/// Place of a comment in its thread.
+/// Position of a comment in its thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
     Root,
-    /// Answers the first comment of the container.
+    /// Reply to the first comment of the container.
     OfFirst,
-    /// Answers the root before it.
+    /// Reply to the previous root comment.
     Answer,
-    /// Answers the answer before it.
+    /// Reply to the previous reply.
     Deep,
 }
 
@@ -37,7 +37,7 @@ impl Tenant {
         self.page_parent[page]
     }
 
-    /// The status that an object was given, and whether it was there at first at all.
+    /// The status that a change has set, if any.
     fn patched_status(&self, kind: Kind, index: usize) -> Option<&'static str> {
         self.overlay.patch(kind, index).and_then(|patch| patch.status)
     }
@@ -132,7 +132,7 @@ impl Tenant {
         (0..count).map(|number| (first + number) % all).collect()
     }
 
-    /// Versions of a content, at least one.
+    /// Number of versions of a content; at least one.
     pub(crate) fn versions(&self, content: usize) -> usize {
         let (kind, index) = self.content(content);
         self.latest(kind, index)
@@ -151,7 +151,7 @@ impl Tenant {
         (0..count).map(|number| label((first + number) % all)).collect()
     }
 
-    /// How many properties (of contents or spaces) or permissions an owner had at first.
+    /// Initial number of properties (of contents or spaces) or permissions of an owner.
     pub(crate) fn initial_parts(&self, kind: Kind, owner: usize) -> usize {
         let means = &self.options.children;
         match kind {
@@ -171,8 +171,8 @@ impl Tenant {
         }
     }
 
-    /// The contents that carry a label: current ones only. No document says which statuses the lists
-    /// below a label have, so they have the fewest.
+    /// The current contents with a label. The documentation does not specify the statuses in the lists below
+    /// a label, so only current contents are listed.
     pub(crate) fn labelled(&self, label: usize) -> &[usize] {
         let all = self.labelled.get_or_init(|| {
             let mut all = vec![Vec::new(); self.options.labels];
@@ -199,21 +199,21 @@ impl Tenant {
         all.filter(|comment| self.exists(kind, *comment)).collect()
     }
 
-    /// The page or blog post that a comment is on.
+    /// The page or blog post of a comment.
     pub(crate) fn comment_container(&self, kind: Kind, comment: usize) -> usize {
         let later = self.overlay.patch(kind, comment).and_then(|patch| patch.place);
         later.unwrap_or_else(|| self.comments(kind).place(comment).0)
     }
 
-    /// The comment that a comment answers; `None` for a root. Threads are up to three deep; where
-    /// comments crowd, half of them answer the first.
+    /// The comment that a comment replies to; `None` for a root comment. Threads are up to three levels deep.
+    /// In crowded containers, half of the comments reply to the first.
     pub(crate) fn replies_to(&self, kind: Kind, comment: usize) -> Option<usize> {
         if comment >= self.initial(kind) {
             return self.overlay.patch(kind, comment)?.answers;
         }
         let (container, number) = self.comments(kind).place(comment);
         let (first, crowded) = (comment - number, self.comments(kind).of(container).len() > 250);
-        let level = |comment| self.level(kind, comment, (first, crowded));
+        let level = |comment| self.level(kind, comment, first, crowded);
         match level(comment) {
             Level::Root => None,
             Level::OfFirst => Some(first),
@@ -227,8 +227,8 @@ impl Tenant {
         }
     }
 
-    /// Where a comment wants to hang in its thread.
-    fn level(&self, kind: Kind, comment: usize, (first, crowded): (usize, bool)) -> Level {
+    /// The preferred position of a comment in its thread.
+    fn level(&self, kind: Kind, comment: usize, first: usize, crowded: bool) -> Level {
         let dice = self.dice_of(kind, comment);
         if comment == first {
             return Level::Root;
@@ -243,7 +243,7 @@ impl Tenant {
         }
     }
 
-    /// Creation in epoch milliseconds; rises with the index.
+    /// Creation time in epoch milliseconds; increases with the index.
     pub(crate) fn created(&self, kind: Kind, index: usize) -> u64 {
         if let Some(created) = self.overlay.patch(kind, index).and_then(|patch| patch.created) {
             return created;
@@ -269,7 +269,7 @@ impl Tenant {
         self.created(kind, index) + (version as u64 - 1) * pace
     }
 
-    /// Versions of anything but a folder before any edit of the overlay; at least one.
+    /// Initial number of versions of an object other than a folder; at least one.
     pub(crate) fn initial_versions(&self, kind: Kind, index: usize) -> usize {
         if index >= self.initial(kind) {
             return 1;
@@ -284,7 +284,7 @@ impl Tenant {
         }
     }
 
-    /// Number of the latest version of anything but a folder.
+    /// Number of the latest version of an object other than a folder.
     pub(crate) fn latest(&self, kind: Kind, index: usize) -> usize {
         self.initial_versions(kind, index) + self.overlay.edits(kind, index).len()
     }
@@ -297,7 +297,7 @@ impl Tenant {
         self.title_at(kind, index, usize::MAX)
     }
 
-    /// The title that an object had as of a version.
+    /// The title of an object in a version.
     pub(crate) fn title_at(&self, kind: Kind, index: usize, version: usize) -> String {
         let edits = self.overlay.edits(kind, index);
         let dice = if edits.is_empty() {
@@ -317,12 +317,12 @@ impl Tenant {
         }
     }
 
-    /// Place of a node among its siblings, with gaps.
+    /// Position of a node among its siblings, with gaps.
     pub(crate) fn position(&self, node: usize) -> u64 {
         self.dice("position", node) % 100_000
     }
 
-    /// All objects of a kind in an order, found once and kept until the order changes.
+    /// All objects of a kind in an order; cached until the order changes.
     pub(crate) fn ranked(&self, kind: Kind, by: SortBy) -> Arc<Vec<usize>> {
         let mut cache = self.ranked.lock().unwrap_or_else(PoisonError::into_inner);
         let rank = || {
@@ -333,7 +333,7 @@ impl Tenant {
         Arc::clone(cache.entry((kind, by)).or_insert_with(rank))
     }
 
-    /// Where an object stands in an order; for folders the index is that of a node.
+    /// The position of an object in an order. For folders, the index is that of a node.
     pub(crate) fn sort_key(&self, kind: Kind, by: SortBy, index: usize) -> SortKey {
         let (real, at) = if kind == Kind::Folder { self.node(index) } else { (kind, index) };
         match by {

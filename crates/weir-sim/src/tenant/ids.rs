@@ -1,11 +1,11 @@
-//! Ids of the tenant's objects, and the orders that lists come in.
+//! IDs of the tenant's objects, and the sort orders of lists.
 
 use serde::{Deserialize, Serialize};
 
-/// Most children of one parent whose ids are composed from parent and number.
+/// Maximum number of children per parent for IDs composed from parent and number.
 pub(crate) const MAX_CHILDREN: usize = 512;
 
-/// What an id names. The discriminant is part of the id.
+/// Kinds of objects. The discriminant is part of the ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Space = 1,
@@ -41,22 +41,22 @@ const KINDS: [Kind; 14] = [
     Kind::Group,
 ];
 
-/// The smallest id.
+/// The smallest ID.
 const FIRST_ID: u64 = 65_536;
 
-/// The id of the `index`-th object of a kind; ids of a kind rise with the index.
+/// The ID of the `index`-th object of a kind. IDs of a kind increase with the index.
 pub(crate) fn id_of(kind: Kind, index: usize) -> u64 {
     FIRST_ID + index as u64 * 16 + kind as u64
 }
 
-/// The kind and index an id stands for, whether or not the object exists.
+/// The kind and index of an ID, whether or not the object exists.
 pub(crate) fn from_id(id: u64) -> Option<(Kind, usize)> {
     let rest = id.checked_sub(FIRST_ID)?;
     let kind = KINDS.into_iter().find(|kind| *kind as u64 == rest % 16)?;
     Some((kind, usize::try_from(rest / 16).ok()?))
 }
 
-/// What a listing may be sorted by.
+/// Sort keys of listings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SortBy {
     Id,
@@ -66,11 +66,11 @@ pub(crate) enum SortBy {
     Position,
     /// Key of a space or property.
     Key,
-    /// The bare number: that of a version, or a composed index.
+    /// The number of a version, or a composed index.
     Number,
 }
 
-/// Where an object stands in an order; equal ones stand by index.
+/// The position of an object in an order. Ties are broken by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum SortKey {

@@ -1,7 +1,7 @@
-//! The tenant: which objects exist and how they hang together, derived from seed and sizes.
+//! The tenant: its objects and their relations, derived from seed and sizes.
 //!
-//! Little is stored (parents, offsets, what changed); everything else follows from an object's index
-//! when asked.
+//! Only parents, offsets and changes are stored. Everything else is computed from an object's index on
+//! demand.
 
 pub(crate) mod change;
 pub(crate) mod churn;
@@ -24,18 +24,18 @@ use crate::tenant::ids::{Kind, SortBy};
 use crate::tenant::overlay::Overlay;
 use crate::tenant::text::{Text, below, mix};
 
-/// The kinds of contents, in the order of their numbers.
+/// The kinds of contents, in index order.
 const CONTENTS: [Kind; 3] = [Kind::Page, Kind::BlogPost, Kind::Attachment];
 
-/// Comments of one kind, numbered container by container.
+/// Comments of one kind, numbered by container.
 #[derive(Debug, Default)]
 pub(crate) struct Comments {
-    /// First comment of each container, and the end of the last.
+    /// First comment of each container, and the end of the last container.
     starts: Vec<usize>,
 }
 
 impl Comments {
-    /// The comments of a page or blog post; none for one that was not there at first.
+    /// The initial comments of a page or blog post; none for a container created later.
     pub(crate) fn of(&self, container: usize) -> std::ops::Range<usize> {
         match (self.starts.get(container), self.starts.get(container + 1)) {
             (Some(start), Some(end)) => *start..*end,
@@ -43,7 +43,7 @@ impl Comments {
         }
     }
 
-    /// Container of a comment, and its number there.
+    /// Container of a comment, and the comment's number in it.
     pub(crate) fn place(&self, comment: usize) -> (usize, usize) {
         let container = self.starts.partition_point(|start| *start <= comment) - 1;
         (container, comment - self.starts[container])
@@ -57,12 +57,12 @@ impl Comments {
 /// The objects of a kind in an order.
 type Orders = HashMap<(Kind, SortBy), Arc<Vec<usize>>>;
 
-/// A simulated tenant. Pages come first among *containers* (then blog posts), and containers first
-/// among *contents* (then attachments); *nodes* are pages, then folders, one per space. What is
-/// created later is numbered behind all that was there at first.
+/// A simulated tenant. *Containers* are pages, then blog posts. *Contents* are containers, then attachments.
+/// *Nodes* are pages, then folders, one per space. Objects that are created later have higher numbers than
+/// all initial objects.
 #[derive(Debug)]
 pub(crate) struct Tenant {
-    /// As it was at first: the counts do not grow.
+    /// The initial options. The counts do not grow.
     pub(crate) options: Options,
     pub(crate) text: &'static Text,
     /// Space of each page.
@@ -77,13 +77,13 @@ pub(crate) struct Tenant {
     pub(crate) children: HashMap<usize, Vec<usize>>,
     /// Attachments of a container.
     pub(crate) attachments: HashMap<usize, Vec<usize>>,
-    /// The comments there were at first.
+    /// The initial comments.
     pub(crate) footer: Comments,
     pub(crate) inline: Comments,
     pub(crate) overlay: Overlay,
-    /// A kind's objects in an order; forgotten when the order changes.
+    /// Cached objects of a kind in an order; removed when the order changes.
     pub(crate) ranked: Mutex<Orders>,
-    /// The contents of each label; forgotten when they change.
+    /// Cached contents of each label; removed when they change.
     pub(crate) labelled: OnceLock<Vec<Vec<usize>>>,
 }
 
@@ -200,25 +200,25 @@ impl Tenant {
         geometric(dice, mean).min(250)
     }
 
-    /// Containers there were at first.
+    /// Number of initial containers.
     pub(crate) fn containers(&self) -> usize {
         self.options.pages + self.options.blog_posts
     }
 
-    /// Contents there were at first.
+    /// Number of initial contents.
     fn contents(&self) -> usize {
         self.containers() + self.options.attachments
     }
 
-    /// Every content that ever was.
+    /// All contents, including deleted ones.
     pub(crate) fn all_contents(&self) -> impl Iterator<Item = usize> {
         let of_kind =
             move |kind| (0..self.count(kind)).map(move |index| self.content_of(kind, index));
         CONTENTS.into_iter().flat_map(of_kind)
     }
 
-    /// How many objects of a kind there were at first; composed ids (properties, permissions) are
-    /// not counted.
+    /// Initial number of objects of a kind. Kinds with composed IDs (properties, permissions) are not
+    /// counted.
     pub(crate) fn initial(&self, kind: Kind) -> usize {
         match kind {
             Kind::Space => self.options.spaces,
@@ -236,7 +236,7 @@ impl Tenant {
         }
     }
 
-    /// How many objects of a kind there ever were: those that are gone keep their index.
+    /// Number of objects of a kind, including deleted ones, which keep their index.
     pub(crate) fn count(&self, kind: Kind) -> usize {
         self.initial(kind) + self.overlay.added(kind)
     }
@@ -281,7 +281,7 @@ impl Tenant {
         }
     }
 
-    /// The node that a page is.
+    /// The node of a page.
     pub(crate) fn node_of(&self, page: usize) -> usize {
         if page < self.options.pages { page } else { page + self.options.spaces }
     }

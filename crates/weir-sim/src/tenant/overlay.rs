@@ -1,23 +1,23 @@
-//! What has changed in a tenant since it began, as maps beside the function that it is.
+//! Changes of a tenant since its start, as maps beside the computed facts.
 //!
-//! Only changed objects take room. What is gone keeps its index, so that no id is ever used twice.
+//! Only changed objects need memory. Deleted objects keep their index, so that no ID is used twice.
 
 use std::collections::HashMap;
 
 use crate::tenant::ids::Kind;
 
-/// What is different about one object; nothing, unless said.
+/// Changes of one object. Empty by default.
 #[derive(Debug, Default)]
 pub(crate) struct Patch {
     pub(crate) gone: bool,
     pub(crate) status: Option<&'static str>,
     /// Space of a blog post, container of a comment or task.
     pub(crate) place: Option<usize>,
-    /// The comment that a comment answers.
+    /// The comment that a comment replies to.
     pub(crate) answers: Option<usize>,
-    /// Creation of what was not there at first, in epoch milliseconds.
+    /// Creation time of an object that was created later, in epoch milliseconds.
     pub(crate) created: Option<u64>,
-    /// Versions beyond those there were at first.
+    /// Versions in addition to the initial ones.
     pub(crate) edits: Vec<Edit>,
     pub(crate) task: Option<TaskState>,
 }
@@ -27,18 +27,18 @@ pub(crate) struct Patch {
 pub(crate) struct Edit {
     /// Epoch milliseconds.
     pub(crate) at: u64,
-    /// What the new title is made from; `None`: the old one stays.
+    /// Seed of the new title; `None` if the title is unchanged.
     pub(crate) title: Option<u64>,
 }
 
-/// A task that was ticked or opened again; in epoch milliseconds.
+/// A task that was completed or reopened; in epoch milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TaskState {
     pub(crate) completed: Option<u64>,
     pub(crate) updated: u64,
 }
 
-/// All that changed.
+/// All changes.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     patches: HashMap<(Kind, usize), Patch>,
@@ -46,7 +46,7 @@ pub(crate) struct Overlay {
     added: HashMap<Kind, usize>,
     /// Properties and permissions created, by kind and owner.
     pub(crate) parts: HashMap<(Kind, usize), usize>,
-    /// The labels of what had labels added or removed.
+    /// The labels of objects whose labels changed.
     pub(crate) labels: HashMap<(Kind, usize), Vec<usize>>,
     /// Comments created, by kind and container.
     pub(crate) comments: HashMap<(Kind, usize), Vec<usize>>,

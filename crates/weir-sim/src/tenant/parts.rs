@@ -1,5 +1,5 @@
-//! JSON of what belongs to something else: comments, tasks, labels, versions, properties,
-//! permissions, child nodes; and groups and users.
+//! JSON of dependent objects: comments, tasks, labels, versions, properties, permissions, child nodes;
+//! and of groups and users.
 
 use crate::api::out::Out;
 use crate::tenant::Tenant;
@@ -9,7 +9,7 @@ use crate::tenant::ids::{Kind, MAX_CHILDREN, id_of};
 use crate::tenant::overlay::TaskState;
 use crate::tenant::text::{below, mix, uuid};
 
-/// Operations and what they apply to; some are outside the documented set, as on live sites.
+/// Operations and their targets. Some are undocumented, as on live sites.
 const OPERATIONS: &[(&str, &str)] = &[
     ("read", "space"),
     ("create", "page"),
@@ -134,7 +134,7 @@ impl Tenant {
         out.raw("}");
     }
 
-    /// What the filters of the task list look at.
+    /// The attributes of a task for the filters of the task list.
     pub(crate) fn task(&self, task: usize) -> TaskFacts {
         let dice = self.dice_of(Kind::Task, task);
         let created = self.created(Kind::Task, task);
@@ -158,7 +158,7 @@ impl Tenant {
         }
     }
 
-    /// The account ids of a task: creator, assignee, who completed it.
+    /// The account IDs of a task: creator, assignee, completer.
     pub(crate) fn task_people(&self, task: usize) -> [Option<String>; 3] {
         let facts = self.task(task);
         let user = |dice: u64| {
@@ -258,7 +258,7 @@ impl Tenant {
         out.raw(target).raw("\"}}");
     }
 
-    /// A child of a page: a page, or a folder. The old list has pages only, with their space.
+    /// A child of a page: a page or a folder. The deprecated list contains only pages, with their space.
     pub(crate) fn write_child(&self, out: &mut Out, node: usize, old: bool) {
         let (kind, index) = self.node(node);
         let (status, typed) = match kind {
@@ -286,7 +286,7 @@ impl Tenant {
         out.raw("/wiki/rest/api/group/by-id?id=").raw(&id).raw("\"}}");
     }
 
-    /// Names rise with the index, as the list is sorted by name.
+    /// Names increase with the index, because the list is sorted by name.
     pub(crate) fn group_name(group: usize) -> String {
         format!("confluence-users-{group:06}")
     }
@@ -307,7 +307,7 @@ impl Tenant {
     }
 }
 
-/// What a task is like, as far as filters care. Times in epoch milliseconds.
+/// The filterable attributes of a task. Times are in epoch milliseconds.
 pub(crate) struct TaskFacts {
     pub(crate) dice: u64,
     pub(crate) container: usize,

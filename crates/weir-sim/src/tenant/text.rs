@@ -1,10 +1,10 @@
-//! Plausible prose: bodies in storage format and as documents, titles, names. Shared by all tenants.
+//! Generated prose: bodies in storage format and as documents, titles, names. Shared by all tenants.
 
 use std::sync::OnceLock;
 
 use crate::api::out::Out;
 
-/// Bytes of the prose that bodies are cut from.
+/// Size of the prose that bodies are cut from, in bytes.
 const POOL_BYTES: usize = 512 * 1024;
 
 /// Who or what sentences are about.
@@ -134,12 +134,12 @@ pub(crate) struct Text {
 #[derive(Debug)]
 struct Pool {
     text: String,
-    /// Start of every piece, and the end of the last.
+    /// Start of every piece, and the end of the last piece.
     starts: Vec<usize>,
 }
 
 impl Text {
-    /// The one text of the process.
+    /// The shared prose of the process.
     pub(crate) fn shared() -> &'static Self {
         static TEXT: OnceLock<Text> = OnceLock::new();
         TEXT.get_or_init(|| Self {
@@ -148,12 +148,12 @@ impl Text {
         })
     }
 
-    /// Storage format of at least `bytes`, escaped for a JSON string; `dice` picks where it starts.
+    /// Storage format of at least `bytes`, escaped for a JSON string. `dice` selects the start.
     pub(crate) fn storage(&self, dice: u64, bytes: usize) -> (&str, &str) {
         self.storage.cut(dice, bytes)
     }
 
-    /// Plain words of at least `bytes`, without anything that JSON would escape.
+    /// Plain words of at least `bytes`, without characters that JSON escapes.
     pub(crate) fn plain(&self, dice: u64, bytes: usize) -> (&str, &str) {
         self.plain.cut(dice, bytes)
     }
@@ -172,7 +172,7 @@ impl Pool {
         Self { text, starts }
     }
 
-    /// Whole pieces that hold at least `bytes`, in two parts where the pool wraps around.
+    /// Whole pieces of at least `bytes`, in two parts if the pool wraps around.
     fn cut(&self, dice: u64, bytes: usize) -> (&str, &str) {
         let first = below(dice, self.starts.len() - 1);
         let begin = self.starts[first];
@@ -231,19 +231,19 @@ fn sentences(mut dice: u64, count: usize, text: &mut String) {
     }
 }
 
-/// A title; the number keeps it apart from all others of its kind.
+/// A title. The number makes it unique among its kind.
 pub(crate) fn title(dice: u64, number: usize) -> String {
     let opener = OPENERS[below(dice, OPENERS.len())];
     let closer = CLOSERS[below(dice >> 20, CLOSERS.len())];
     format!("{opener} {closer} {number}")
 }
 
-/// A lowercase word without anything that needs escaping in JSON or a URL.
+/// A lowercase word that needs no escaping in JSON or a URL.
 pub(crate) fn word(dice: u64) -> &'static str {
     CLOSERS[below(dice, 5)]
 }
 
-/// A title as the site's links spell it: everything but letters and digits becomes `+`.
+/// A title as in the site's links: all characters except letters and digits become `+`.
 pub(crate) fn write_slug(out: &mut Out, title: &str) {
     for part in title.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()) {
         out.raw("+").raw(part);
@@ -258,7 +258,7 @@ pub(crate) fn mix(value: u64) -> u64 {
     scrambled ^ (scrambled >> 31)
 }
 
-/// A number below `limit` (0 when that is 0), from scrambled bits.
+/// A number below `limit` (0 if `limit` is 0), from scrambled bits.
 #[expect(clippy::cast_possible_truncation, reason = "the remainder is below a usize")]
 pub(crate) fn below(dice: u64, limit: usize) -> usize {
     if limit == 0 { 0 } else { (dice % limit as u64) as usize }

@@ -101,7 +101,7 @@ async fn a_run_that_goes_on_reads_everything_of_a_table_that_is_gone() {
         let expected = if dropped { vec![None; 3] } else { vec![Some(2)] };
         assert_eq!(site.asked(), expected);
         assert_eq!(site.values("name").await, ["a", "B", "c"]);
-        let again = site.warnings().iter().any(|text| text.contains("has to be read again"));
+        let again = site.warnings().iter().any(|text| text.contains("has to be read in full"));
         assert_eq!(again, dropped, "{:?}", site.warnings());
     }
 }

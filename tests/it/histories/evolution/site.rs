@@ -21,7 +21,7 @@ use weir::report::{Event, Recorded, StreamReport, StreamStatus};
 use weir::run::services::Services;
 use weir::spec::{Fields, Spec};
 use weir::sync;
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 use weir::write::Target;
 use weir::write::files::{Files, Settings};
 use weir::write::postgres::Postgres;
@@ -210,7 +210,7 @@ streams: {{ items: }}
             cancel: cancel.clone(),
         };
         self.api.asked.lock().unwrap().clear();
-        sync::run(&plan, services, Beginning::now()).await.unwrap().streams.remove(0)
+        sync::run(&plan, services, RunOptions::now()).await.unwrap().streams.remove(0)
     }
 
     /// Runs to a good end.

@@ -1,4 +1,4 @@
-//! What a command about a replication needs, loaded and checked.
+//! Loads and checks a replication with all that it refers to.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::cli::args::Shared;
-use crate::cli::context::Surroundings;
+use crate::cli::context::CliContext;
 use crate::cli::output::progress::Head;
 use crate::cli::output::{estimate, printer};
 use crate::cli::patience::Patience;
@@ -23,42 +23,43 @@ use crate::replication::Replication;
 use crate::schema::ColumnType;
 use crate::spec::{Fields, Spec};
 use crate::state::Store;
-use crate::sync::beginning::Beginning;
+use crate::sync::run_options::RunOptions;
 use crate::write::{Table, Target};
 
-/// All that a run is made of, loaded and checked.
-pub(crate) struct Prepared {
+/// A replication with its connections, spec, target and state.
+pub(crate) struct LoadedReplication {
     pub(crate) replication: Replication,
     pub(crate) source: Connection,
     pub(crate) spec: Spec,
     pub(crate) fields: Fields,
     pub(crate) hooks: AccessHooks,
     pub(crate) target: Arc<dyn Target>,
-    /// The target, for a person.
+    /// The target, as shown to users.
     pub(crate) leads_to: String,
     pub(crate) default_object: &'static str,
     pub(crate) default_name: String,
-    /// Where the state is kept, when not with the target.
+    /// The store of the state; `None` if the target stores it.
     pub(crate) state: Option<Arc<dyn Store>>,
-    /// Ledgers of points that other machines may share.
+    /// Points ledgers that other machines may share.
     pub(crate) ledgers: Vec<Arc<dyn Ledger>>,
-    /// Folder of the ledger of this machine, where there is a place for one.
+    /// Folder of this machine's points ledger; `None` if weir has no folder.
     pub(crate) home: Option<PathBuf>,
 }
 
-/// Reads and checks all that a replication names. Values that stand elsewhere are fetched, and a spec of somebody
-/// else must be trusted, only for what the command is going to do.
-pub(crate) fn prepare(
+/// Loads and checks a replication with all that it refers to. Reads the values of `command:` and
+/// `file:` properties, and requires trust in the spec, only as far as the command needs them.
+pub(crate) fn load(
     path: &Path,
-    around: &Surroundings,
-    (needed, shared): (Use, Shared),
-) -> Result<Prepared> {
-    let mut connections = around.connections.clone();
+    context: &CliContext,
+    needed: Use,
+    shared: Shared,
+) -> Result<LoadedReplication> {
+    let mut connections = context.connections.clone();
     let (mut replication, document) = open::replication(path, &mut connections)?;
-    let fetched = |name: &str, least: Use| match open::connection(name, &connections, around)? {
+    let fetched = |name: &str, least: Use| match open::connection(name, &connections, context)? {
         found if needed >= least => {
-            let _told = Patience::new(shared, format!("the values of connection `{name}`"));
-            trust::fetched(found, around)
+            let _patience = Patience::new(shared, format!("the values of connection `{name}`"));
+            trust::fetched(found, context)
         }
         found => Ok(found),
     };
@@ -68,22 +69,24 @@ pub(crate) fn prepare(
     if !problems.0.is_empty() {
         return Err(problems.into());
     }
-    // What the connection says of the spec's inputs holds where the replication says nothing.
+    // The connection's inputs are defaults for those of the replication.
     let of_source = |error: Error| error.within(format!("connection `{}`", source.name));
     plan::check_inputs(&source.inputs, &spec).map_err(of_source)?;
     for (name, value) in &source.inputs {
         replication.defaults.inputs.entry(name.clone()).or_insert_with(|| value.clone());
     }
-    trust::tell_borrowed(&source, Some(&spec), &connections, (shared, around));
+    trust::tell_borrowed(&source, Some(&spec), &connections, shared, context);
     let fields = api_fields(&source, &spec, &connections.variables())?;
     if let Some(settings) = &source.simulate {
         crate::cli::simulated::options(settings)?;
-    } else if let Some(foreign) = foreign.filter(|_| needed == Use::All || asks(&spec, needed)) {
-        trust::confirm((&spec, &foreign), &fields, shared, around)?;
+    } else if let Some(foreign) =
+        foreign.filter(|_| needed == Use::All || sends_lookups(&spec, needed))
+    {
+        trust::confirm(&spec, &foreign, &fields, shared, context)?;
     }
     let hooks = tokens::hooks(&source);
     let place = fetched(&replication.target, Use::Target)?;
-    trust::tell_borrowed(&place, None, &connections, (shared, around));
+    trust::tell_borrowed(&place, None, &connections, shared, context);
     let (target, default_object) = open::target(&place, Some(&replication))?;
     let ledgers = open::ledger(&place, Some(&replication))?.into_iter().collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -96,8 +99,8 @@ pub(crate) fn prepare(
         ),
         None => None,
     };
-    let home = around.home().map(|home| home.join("ledger")).ok();
-    Ok(Prepared {
+    let home = context.home().map(|home| home.join("ledger")).ok();
+    Ok(LoadedReplication {
         leads_to: named(&place),
         replication,
         source,
@@ -113,29 +116,29 @@ pub(crate) fn prepare(
     })
 }
 
-/// Whether a command asks the API only for what the spec looks up.
-fn asks(spec: &Spec, needed: Use) -> bool {
+/// Whether a command sends only the lookup requests of the spec.
+fn sends_lookups(spec: &Spec, needed: Use) -> bool {
     needed == Use::Source && spec.connection.values().any(|field| field.lookup.is_some())
 }
 
-/// A connection, for a person.
+/// A connection, as shown to users.
 fn named(connection: &Connection) -> String {
     format!("{} ({})", connection.name, crate::cli::open::leads_to(connection))
 }
 
-impl Prepared {
+impl LoadedReplication {
     /// Name of the replication.
     pub(crate) fn name(&self) -> &str {
         self.replication.name.as_deref().unwrap_or(&self.default_name)
     }
 
-    /// Where a stream stands in the spec; after all others when it is not there any more.
+    /// Position of a stream in the spec; `usize::MAX` if the spec no longer has it.
     pub(crate) fn position(&self, stream: &str) -> usize {
         self.spec.streams.get_index_of(stream).unwrap_or(usize::MAX)
     }
 
-    /// A pattern that no stream of the spec matches.
-    pub(crate) fn strange<'wanted>(&self, wanted: &'wanted Selection) -> Option<&'wanted str> {
+    /// The first pattern that matches no stream of the spec.
+    pub(crate) fn unmatched<'wanted>(&self, wanted: &'wanted Selection) -> Option<&'wanted str> {
         let patterns = wanted.0.iter().map(|pattern| pattern.trim_start_matches('-'));
         let known = |pattern: &str| {
             self.spec.selectable().any(|(name, _)| plan::matches_pattern(pattern, name))
@@ -143,20 +146,20 @@ impl Prepared {
         patterns.into_iter().find(|pattern| !known(pattern))
     }
 
-    /// Whether a stream's cursor is a number, not a time.
-    pub(crate) fn has_number_for_cursor(&self, stream: &str) -> bool {
+    /// Whether a stream's cursor is a number instead of a time.
+    pub(crate) fn has_numeric_cursor(&self, stream: &str) -> bool {
         let stream = self.spec.streams.get(stream);
         let cursor = stream.and_then(|stream| stream.columns.get(&stream.cursor.as_ref()?.field));
         cursor.is_some_and(|column| column.kind == ColumnType::Int)
     }
 
-    /// What a run of it is about.
+    /// Source and target, for the head of a log.
     pub(crate) fn head(&self) -> Head {
         let (source, target) = (named(&self.source), self.leads_to.clone());
         Head { replication: self.name().to_owned(), source, target }
     }
 
-    /// The tables that it writes, by stream.
+    /// The tables of the replication, by stream.
     pub(crate) fn tables(&self) -> Result<BTreeMap<String, Table>> {
         let plan = plan(self, &Options::default())?;
         let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
@@ -164,12 +167,12 @@ impl Prepared {
         Ok(tables.map(|table| (table.stream.clone(), table)).collect())
     }
 
-    /// Where its rows go.
+    /// The target.
     pub(crate) fn target(&self) -> &dyn Target {
         self.target.as_ref()
     }
 
-    /// Where its state is kept.
+    /// The store of the state.
     pub(crate) fn store(&self) -> Result<Arc<dyn Store>> {
         match &self.state {
             Some(store) => Ok(Arc::clone(store)),
@@ -178,24 +181,26 @@ impl Prepared {
     }
 }
 
-pub(crate) fn plan(prepared: &Prepared, options: &Options) -> Result<Plan> {
-    plan_for(prepared, options, Beginning::now().run())
+/// The plan of a run that starts now.
+pub(crate) fn plan(loaded: &LoadedReplication, options: &Options) -> Result<Plan> {
+    plan_for(loaded, options, RunOptions::now().run())
 }
 
-pub(crate) fn plan_for(prepared: &Prepared, options: &Options, run: Run) -> Result<Plan> {
+/// The plan of a run, checked against `--route` and the target.
+pub(crate) fn plan_for(loaded: &LoadedReplication, options: &Options, run: Run) -> Result<Plan> {
     let documents = Documents {
-        spec: &prepared.spec,
-        replication: &prepared.replication,
-        fields: &prepared.fields,
-        default_object: prepared.default_object,
-        default_name: &prepared.default_name,
+        spec: &loaded.spec,
+        replication: &loaded.replication,
+        fields: &loaded.fields,
+        default_object: loaded.default_object,
+        default_name: &loaded.default_name,
     };
-    let plan = Plan::new(documents, options, run, &prepared.hooks)?;
-    estimate::check_routes(&plan, &prepared.spec, &options.routes)?;
+    let plan = Plan::new(documents, options, run, &loaded.hooks)?;
+    estimate::check_routes(&plan, &loaded.spec, &options.routes)?;
     let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
     for table in outputs.map(|output| &output.table).chain(&plan.definitions) {
         let named = |error: Error| error.about(&format!("stream `{}`", table.stream));
-        prepared.target.accepts(table).map_err(named)?;
+        loaded.target.accepts(table).map_err(named)?;
     }
     Ok(plan)
 }

@@ -1,32 +1,34 @@
-//! What a run is told besides its plan.
+//! The options of a run in addition to its plan.
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::plan::Run;
 
-/// How a run is begun.
+/// Options of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Beginning {
-    /// The time.
+pub struct RunOptions {
+    /// The start time.
     pub now: DateTime<Utc>,
-    /// Tells the run from others of the same millisecond, and spreads its waits.
+    /// Random part of the run's ID, which distinguishes runs of the same millisecond; also the seed for
+    /// jitter.
     pub random: u32,
-    /// Forgets all that is remembered of the streams.
+    /// Discards the saved state of the streams.
     pub fresh: bool,
-    /// Asks again for the slices that were refused, and for nothing else.
+    /// Requests only the refused slices.
     pub retry: bool,
-    /// Longest wait for a lock that another run holds.
+    /// Maximum wait for a lock that another run holds; 0 does not wait.
     pub wait: Duration,
-    /// Takes over tables that are nobody's, or another replication's.
+    /// Takes over tables that weir did not write, or that belong to another replication.
     pub adopt: bool,
 }
 
-impl Beginning {
-    /// An ordinary run, now.
+impl RunOptions {
+    /// The default options, with the current time.
     pub fn now() -> Self {
         let mut random = [0_u8; 4];
-        // Without randomness two runs of the same millisecond would share their id, no worse.
+        // Without randomness, two runs of the same millisecond would share an ID, which is harmless.
         if getrandom::fill(&mut random).is_err() {
             random = [0; 4];
         }
@@ -35,7 +37,7 @@ impl Beginning {
         Self { now: Utc::now(), random, fresh: false, retry: false, adopt: false, wait }
     }
 
-    /// A new run; its id sorts by time.
+    /// A new run. Its ID sorts by time.
     pub fn run(&self) -> Run {
         let id = format!("{}{:08x}", self.now.format("%Y%m%d%H%M%S%3f"), self.random);
         Run { id, started_at: self.now }
