@@ -12,9 +12,9 @@ use crate::secret::Secret;
 /// The OAuth 2.0 callbacks for a connection.
 pub(crate) fn hooks(connection: &Connection) -> AccessHooks {
     let file = connection.file.clone().filter(|_| connection.origin == Origin::File);
-    let keeper = TokenFile { file, name: connection.name.clone() };
+    let refresh_tokens = TokenFile { file, name: connection.name.clone() };
     AccessHooks {
-        keeper: Some(Arc::new(keeper)),
+        keeper: Some(Arc::new(refresh_tokens)),
         on_device_code: Arc::new(|url, code| {
             printer::info(&format!("to grant access, open {url} and enter {code}"));
         }),
@@ -39,8 +39,8 @@ struct LockedFile {
 /// A token that is defined outside the connections file, so that weir cannot replace it.
 struct ReadOnly;
 
-impl Keeper for TokenFile {
-    fn turn(&self, field: &str) -> Result<Option<Box<dyn Turn>>> {
+impl RefreshTokenStore for TokenFile {
+    fn lease(&self, field: &str) -> Result<Option<Box<dyn TokenLease>>> {
         let Some(file) = &self.file else { return Ok(Some(Box::new(ReadOnly))) };
         let Some(lock) = lock(file)? else { return Ok(None) };
         let token = lock.property(&self.name, field)?.map(Secret::new);
@@ -49,7 +49,7 @@ impl Keeper for TokenFile {
     }
 }
 
-impl Turn for LockedFile {
+impl TokenLease for LockedFile {
     fn token(&self) -> Option<Secret> {
         self.token.clone()
     }
@@ -59,7 +59,7 @@ impl Turn for LockedFile {
     }
 }
 
-impl Turn for ReadOnly {
+impl TokenLease for ReadOnly {
     fn token(&self) -> Option<Secret> {
         None
     }

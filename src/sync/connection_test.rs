@@ -230,7 +230,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// The meaning and the hint that the rules give for an outcome after the last retry.
-fn means(rules: &Rules, outcome: &Outcome<'_>) -> (Option<Meaning>, Option<String>) {
+fn means(rules: &Rules, outcome: &RequestOutcome<'_>) -> (Option<Meaning>, Option<String>) {
     let last = Attempt {
         number: u32::MAX,
         child: false,

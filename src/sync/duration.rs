@@ -127,7 +127,7 @@ impl DurationEstimate {
     }
 
     /// A stream's share of an hour's points, or of an hour's requests without a quota.
-    pub fn share(&self, expected: &Expected) -> Option<f64> {
+    pub fn share(&self, expected: &StreamEstimate) -> Option<f64> {
         match (self.points_per_hour, self.requests_per_second) {
             (Some(points), _) => Some(float(expected.points) / float(points.max(1))),
             (None, Some(rate)) => Some(float(expected.requests) / (rate * 3600.0)),
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn an_hour_computes_the_points_left_for_a_run() {
-        let terms = Terms { budget: Budget::Share(0.5), ..Terms::hourly(1_000) };
+        let terms = Terms { budget: BudgetLimit::Share(0.5), ..Terms::hourly(1_000) };
         let now: DateTime<Utc> = "2026-10-01T09:40:00Z".parse().unwrap();
         let end = "2026-10-01T10:00:00Z".parse().unwrap();
         let balance =
@@ -250,7 +250,7 @@ mod tests {
         let hour = Hour::new(&told, &terms);
         assert_eq!((hour.limit, hour.limit_from, hour.left), (5_000, LimitFrom::Api, 2_200));
         // A wait into the next hour leaves the whole budget of that hour.
-        let held = Balance { hold: Some(end + TimeDelta::minutes(5)), ..told };
+        let held = Balance { not_before: Some(end + TimeDelta::minutes(5)), ..told };
         let hour = Hour::new(&held, &terms);
         assert_eq!((hour.left, hour.begins(now)), (2_500, end + TimeDelta::minutes(5)));
     }

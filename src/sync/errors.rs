@@ -83,8 +83,8 @@ pub(crate) async fn write(
 }
 
 /// The rows, and a marker that removes earlier rows of the replication.
-fn batch(table: &Table, run: &Run, failed: &[(&str, &FailedSlice)]) -> Result<RecordBatch> {
-    let text = |of: &dyn Fn(&str, &FailedSlice) -> Option<String>| -> ArrayRef {
+fn batch(table: &Table, run: &Run, failed: &[(&str, &RefusedSlice)]) -> Result<RecordBatch> {
+    let text = |of: &dyn Fn(&str, &RefusedSlice) -> Option<String>| -> ArrayRef {
         let values = failed.iter().map(|(stream, failed)| of(stream, failed));
         Arc::new(values.chain([None]).collect::<StringArray>())
     };

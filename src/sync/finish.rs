@@ -26,7 +26,7 @@ pub(crate) async fn tidy(services: &Services, plan: &Plan) {
 
 /// Loads the state after a run. Deletes the run from the state if it failed before it started.
 pub(crate) async fn state_after(
-    ran: Result<Ran>,
+    ran: Result<RunResult>,
     store: &dyn Store,
     streams: &[Arc<StreamPlan>],
 ) -> Result<(RunResult, Result<SavedState>)> {
@@ -57,8 +57,8 @@ pub(crate) fn without_state(report: RunReport, error: &Error) -> RunReport {
 }
 
 /// Whether a run has progress that is worth resuming.
-pub(crate) fn has_begun(recall: &Recall, streams: &[Arc<StreamPlan>]) -> bool {
-    let id = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+pub(crate) fn has_begun(saved: &SavedState, streams: &[Arc<StreamPlan>]) -> bool {
+    let id = saved.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     streams.iter().any(|stream| {
         let state = saved.stream(&stream.name);
         let open = state.open.as_ref().filter(|open| open.run_id == id);

@@ -26,9 +26,9 @@ use crate::error::Result;
 use crate::plan::{Plan, Run};
 use crate::planner::read_plan::ReadPlan;
 use crate::planner::{estimate, restart};
-use crate::progress::saved::{OpenRun, Reach, Recall, StreamState, Way};
-use crate::progress::session::Durable;
-use crate::quota::ledger::Memory;
+use crate::progress::saved::{OpenRun, SavedState, StreamState};
+use crate::progress::session::StateSession;
+use crate::quota::ledger::MemoryLedger;
 use crate::report::{Event, NoticeKind, Planned, Reporter, StreamReport};
 use crate::run;
 use crate::run::services::Services;
@@ -58,7 +58,7 @@ pub async fn run(
 ) -> Result<RunReport> {
     let started = Instant::now();
     let plan = prepare(options.run())?;
-    let ledger = services.ledger.unwrap_or_else(|| Arc::new(Memory::default()));
+    let ledger = services.ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let services = Services { ledger: Some(ledger), ..services };
     let watch = Watch { reporter: Arc::clone(&services.reporter), cancel: services.cancel.clone() };
     services.target.set_watch(watch);
@@ -73,20 +73,20 @@ pub async fn run(
         None => services.target.store(&plan.name)?,
     };
     if !options.adopt && !plan.definitions.is_empty() {
-        let (recall, _) = Recall::read_leniently(stoppable(&services, store.load()).await?);
+        let (saved, _) = SavedState::read_leniently(stoppable(&services, store.load()).await?);
         let existing_tables =
             stoppable(&services, owner::existing_tables(&plan, services.target.as_ref()));
-        owner::check(&plan, &existing_tables.await?, &recall)?;
+        owner::check(&plan, &existing_tables.await?, &saved)?;
     }
     let defined = define(&plan.definitions, &services).await?;
     if plan.streams.is_empty() {
-        let ran = Ran { streams: defined, ..Ran::default() };
+        let ran = RunResult { streams: defined, ..RunResult::default() };
         return Ok(run_report(&plan.run, started, ran, false, &[]));
     }
     doing(&services, "taking the lock of the replication");
     let lock = lock::acquire(store.as_ref(), &plan.run.id, &services, options.wait);
     let lock = stoppable(&services, lock).await?;
-    let durable = Durable { store, lock: Arc::clone(&lock), at_home };
+    let durable = StateSession { store, lock: Arc::clone(&lock), in_target };
     let ran = run_by_routes(prepare, plan, durable, services, options).await;
     lock.release().await;
     let mut report = ran?;
@@ -146,9 +146,9 @@ async fn run_locked(
     let existing_tables =
         stoppable(&services, owner::existing_tables(&plan, services.target.as_ref())).await?;
     if !options.adopt {
-        owner::check(&plan, &existing_tables, &Recall::read_leniently(entries.clone()).0)?;
+        owner::check(&plan, &existing_tables, &SavedState::read_leniently(entries.clone()).0)?;
     }
-    let recall = if options.fresh {
+    let saved = if options.fresh {
         forget(store.as_ref(), &plan, entries).await?
     } else {
         SavedState::read(entries)?
@@ -156,15 +156,15 @@ async fn run_locked(
     let (mut findings, reporter) = (Findings::default(), Arc::clone(&services.reporter));
     report_damage(store.as_ref(), &mut findings, reporter.as_ref());
     let target = services.target.as_ref();
-    let missing = resume::missing_data(&plan, &recall, target, &existing_tables).await;
+    let missing = resume::missing_data(&plan, &saved, target, &existing_tables).await;
     findings.report_all(reporter.as_ref(), NoticeKind::TargetChanged, &missing);
-    if recall.run.is_none() {
-        let changed = resume::changed_settings(&plan, &recall);
+    if saved.run.is_none() {
+        let changed = resume::changed_settings(&plan, &saved);
         findings.report_all(reporter.as_ref(), NoticeKind::ReadWhole, &changed);
     }
-    let past = Past { store: store.as_ref(), recall: &recall, missing: &missing };
+    let past = Past { store: store.as_ref(), saved: &saved, missing: &missing };
     let started_run = begin(prepare, plan, past, &services, options).await?;
-    let StartedRun { plan, ways, continued, recall, planned, spent, restarts } = started_run;
+    let StartedRun { plan, read_plans, continued, saved, planned, spent, restarts } = started_run;
     findings.report_all(reporter.as_ref(), NoticeKind::ReadAgain, &restarts);
     let run = plan.run.clone();
     report_start(&services, &plan, continued, planned);
@@ -174,7 +174,7 @@ async fn run_locked(
     let cancel = services.cancel.clone();
     let target = Arc::clone(&services.target);
     let default_object = plan.errors_object.clone();
-    let start = Start { recall: &recall, ways: &ways, now: options.now, spent };
+    let start = RunStart { saved: &saved, read_plans: &read_plans, now: options.now, spent };
     let ran = run::run(plan, services, start, Some(durable.clone())).await;
     let (ran, after) = state_after(ran, store.as_ref(), &streams).await?;
     let after = match after {
@@ -245,7 +245,7 @@ struct StartedRun {
 #[derive(Clone, Copy)]
 struct Past<'run> {
     store: &'run dyn Store,
-    recall: &'run Recall,
+    saved: &'run SavedState,
     /// Streams whose tables have lost written data, each with a description of the loss.
     missing: &'run BTreeMap<String, String>,
 }
@@ -254,61 +254,59 @@ struct Past<'run> {
 async fn begin(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
     mut plan: Plan,
-    Past { store, recall, missing }: Past<'_>,
+    Past { store, saved, missing }: Past<'_>,
     services: &Services,
     options: RunOptions,
 ) -> Result<StartedRun> {
-    let invalidated = |mut recall: Recall| {
+    let invalidated = |mut saved: SavedState| {
         for name in missing.keys() {
-            recall.distrust(name);
+            saved.invalidate(name);
         }
         saved
     };
-    let mut recall = invalidated(recall.clone());
+    let mut saved = invalidated(saved.clone());
     if options.retry {
-        if let Some(open) = recall.run.as_ref().filter(|open| !open.retry) {
+        if let Some(open) = saved.run.as_ref().filter(|open| !open.retry) {
             return Err(
                 resume::open_error(open).with_hint("run `weir sync run` first to resume it")
             );
         }
         // A killed retry starts again from the recorded slices.
-        store.save(&recall.without_run()).await?;
+        store.save(&saved.without_run()).await?;
         // The recorded slices contain the values of the parents, so no parent has to be read.
         plan.streams.retain(|stream| {
             let state = saved.stream(&stream.name);
             stream.output.is_some() && state.refused_slices.iter().any(|failed| !failed.recurs)
         });
-        let ways = plan
-            .streams
-            .iter()
-            .map(|stream| (stream.name.clone(), Way { reach: Reach::Failed, route: 0 }));
-        let ways = ways.collect();
-        let planned = plan_report::planned(&estimate::forecast(&plan, &recall, &ways, options.now));
-        let open = OpenRun { retry: true, planned, ..resume::new_run(&plan, &ways) };
+        let read_plans = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Retry));
+        let read_plans = read_plans.collect();
+        let planned =
+            plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, options.now));
+        let open = OpenRun { retry: true, planned, ..resume::new_run(&plan, &read_plans) };
         store.save(&[open.change()]).await?;
-        recall = invalidated(Recall::read(store.load().await?)?);
+        saved = invalidated(SavedState::read(store.load().await?)?);
         let restarts = BTreeMap::new();
         return Ok(StartedRun {
             plan,
-            ways,
+            read_plans,
             continued: false,
-            recall,
+            saved,
             planned,
             spent: 0,
             restarts,
         });
     }
     let target = services.target.as_ref();
-    match resume::resume(prepare, &recall, missing, target, options.now).await? {
+    match resume::resume(prepare, &saved, missing, target, options.now).await? {
         Some(Resume::Yes(resumed)) => {
-            let ResumedRun { plan, ways, recall, changes, restarts } = *resumed;
+            let ResumedRun { plan, read_plans, saved, changes, restarts } = *resumed;
             store.save(&changes).await?;
-            let planned = recall.run.as_ref().and_then(|open| open.planned);
+            let planned = saved.run.as_ref().and_then(|open| open.planned);
             return Ok(StartedRun {
                 plan,
-                ways,
+                read_plans,
                 continued: true,
-                recall,
+                saved,
                 planned,
                 spent: 0,
                 restarts,
@@ -322,26 +320,27 @@ async fn begin(
     let ended = saved.without_run();
     if saved.run.is_some() {
         store.save(&ended).await?;
-        recall = invalidated(Recall::read(store.load().await?)?);
+        saved = invalidated(SavedState::read(store.load().await?)?);
     }
     owner::check_schemas(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
-    let census = row_counts::census(&plan, &recall, services, options.now).await;
-    recall.counted = census.counted;
-    let ways = run::ways(&plan, &recall, options.now);
-    let planned = plan_report::planned(&estimate::forecast(&plan, &recall, &ways, options.now));
-    let counted = recall.counted.clone();
-    let open = OpenRun { planned, counted, ..resume::new_run(&plan, &ways) };
+    let census = row_counts::census(&plan, &saved, services, options.now).await;
+    saved.counted = census.counted;
+    let read_plans = run::read_plans(&plan, &saved, options.now);
+    let planned =
+        plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, options.now));
+    let counted = saved.counted.clone();
+    let open = OpenRun { planned, counted, ..resume::new_run(&plan, &read_plans) };
     store.save(&[open.change()]).await?;
     let (spent, restarts) = (census.points, BTreeMap::new());
-    Ok(StartedRun { plan, ways, continued: false, recall, planned, spent, restarts })
+    Ok(StartedRun { plan, read_plans, continued: false, saved, planned, spent, restarts })
 }
 
 /// Deletes the saved state of the streams of a plan, and the unfinished run.
-async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<Recall> {
-    let (recall, mut changes) = Recall::read_leniently(entries);
-    changes.extend(recall.without_run());
-    let streams = plan.streams.iter().filter(|stream| recall.streams.contains_key(&stream.name));
+async fn forget(store: &dyn Store, plan: &Plan, entries: Entries) -> Result<SavedState> {
+    let (saved, mut changes) = SavedState::read_leniently(entries);
+    changes.extend(saved.without_run());
+    let streams = plan.streams.iter().filter(|stream| saved.streams.contains_key(&stream.name));
     changes.extend(streams.flat_map(|stream| StreamState::forgotten(&stream.name)));
     store.save(&changes).await?;
     SavedState::read(store.load().await?)

@@ -47,10 +47,14 @@ fn writes<'plan>(plan: &'plan Plan, stream: &str) -> Option<&'plan str> {
 ///
 /// # Errors
 /// Describes the first such table and names the other streams.
-pub(crate) fn check(plan: &Plan, existing_tables: &ExistingTables, recall: &Recall) -> Result<()> {
+pub(crate) fn check(
+    plan: &Plan,
+    existing_tables: &ExistingTables,
+    saved: &SavedState,
+) -> Result<()> {
     let problems = tables(plan).filter_map(|(name, table)| {
         let existing = existing_tables.get(name)?;
-        let (what, hint) = problem(table, writes(plan, name), existing, recall)?;
+        let (what, hint) = problem(table, writes(plan, name), existing, saved)?;
         Some((name, what, hint))
     });
     let problems: Vec<(&str, String, &str)> = problems.collect();
@@ -69,10 +73,10 @@ pub(crate) fn check(plan: &Plan, existing_tables: &ExistingTables, recall: &Reca
 /// # Errors
 /// A run of the plan would be refused, or the state cannot be read.
 pub async fn check_tables(plan: &Plan, target: &dyn Target, store: &dyn Store) -> Result<()> {
-    let (recall, _) = Recall::read_leniently(store.load().await?);
-    check(plan, &existing_tables(plan, target).await?, &recall)?;
+    let (saved, _) = SavedState::read_leniently(store.load().await?);
+    check(plan, &existing_tables(plan, target).await?, &saved)?;
     // A resumed run keeps its tables.
-    if recall.run.is_none() { check_schemas(plan, target).await } else { Ok(()) }
+    if saved.run.is_none() { check_schemas(plan, target).await } else { Ok(()) }
 }
 
 /// Refuses tables that cannot hold the rows of their streams.
@@ -88,11 +92,11 @@ fn problem(
     table: &Table,
     writes: Option<&str>,
     existing: &ExistingTable,
-    recall: &Recall,
+    saved: &SavedState,
 ) -> Option<(String, &'static str)> {
     let object = &existing.object;
     let Some(owner) = &existing.owner else {
-        let ours = existing.rows == Some(0) || knows(recall, table, writes, existing);
+        let ours = existing.rows == Some(0) || knows(saved, table, writes, existing);
         let what = format!("`{object}` has rows that no known run of weir has written");
         let hint = "choose another `object`, or take the table over with `weir sync run --adopt`, which \
                     replaces its rows or merges them with those of the source";
@@ -117,8 +121,13 @@ fn problem(
 }
 
 /// Whether the saved state shows that a run of the replication has written an object or started to.
-fn knows(recall: &Recall, table: &Table, writes: Option<&str>, existing: &ExistingTable) -> bool {
-    let state = recall.stream(&table.stream);
+fn knows(
+    saved: &SavedState,
+    table: &Table,
+    writes: Option<&str>,
+    existing: &ExistingTable,
+) -> bool {
+    let state = saved.stream(&table.stream);
     let ended = [&state.succeeded, &state.last].into_iter().flatten();
     let mut written = ended.filter_map(|run| run.report.object.as_deref());
     let open = saved.run.as_ref().and_then(|run| run.streams.get(&table.stream));
@@ -133,7 +142,7 @@ pub(crate) fn changed(
     table: &Table,
     existing: &ExistingTable,
     state: &StreamState,
-    recall: &Recall,
+    saved: &SavedState,
 ) -> Option<String> {
     let (object, owner) = (&existing.object, existing.owner.as_ref()?);
     if table.disposition != Disposition::Merge {

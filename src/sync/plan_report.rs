@@ -36,7 +36,7 @@ pub struct PlanReport {
     /// Totals of all streams.
     pub total: Planned,
     /// The cost of full reads of all streams by their default routes.
-    pub naive: Naive,
+    pub naive: Baseline,
     /// The current hour of the points quota; `None` without a quota, or if the ledger has no entry.
     pub hour: Option<Hour>,
     /// The estimated duration of the remaining work.
@@ -64,7 +64,7 @@ pub struct Continued {
 pub struct ExpectedStream {
     /// The estimate.
     #[serde(flatten)]
-    pub expected: Expected,
+    pub expected: StreamEstimate,
     /// Its points as a share of the hourly points quota. Without a quota, its requests as a share of those
     /// that the rate limit allows per hour. 1 is a whole hour; `None` without either limit.
     pub hours: Option<f64>,
@@ -87,25 +87,25 @@ pub async fn estimate_run(
         Some(store) => Arc::clone(store),
         None => target.store(&plan.name)?,
     };
-    let mut recall = Recall::read(store.load().await?)?;
+    let mut saved = SavedState::read(store.load().await?)?;
     let existing_tables = owner::existing_tables(&plan, target).await?;
-    let missing = resume::missing_data(&plan, &recall, target, &existing_tables).await;
+    let missing = resume::missing_data(&plan, &saved, target, &existing_tables).await;
     let mut notes = Vec::new();
     for (stream, message) in &missing {
-        recall.distrust(stream);
+        saved.invalidate(stream);
         notes.push(format!("{stream}: {message}"));
     }
-    if let Err(refusal) = owner::check(&plan, &existing_tables, &recall) {
+    if let Err(refusal) = owner::check(&plan, &existing_tables, &saved) {
         notes.push(format!("a run would be refused: {}", refusal.chain()));
     }
-    let (mut ways, mut continues) = (None, None);
-    match resume::resume(prepare, &recall, &missing, target, options.now).await? {
+    let (mut read_plans, mut continues) = (None, None);
+    match resume::resume(prepare, &saved, &missing, target, options.now).await? {
         Some(Resume::Yes(resumed)) => {
             let restarts = resumed.restarts.iter();
             notes.extend(restarts.map(|(name, why)| format!("{name}: {why}")));
-            recall = resumed.recall;
-            continues = recall.run.as_ref().map(|open| continued(open, &recall));
-            (plan, ways) = (resumed.plan, Some(resumed.ways));
+            saved = resumed.saved;
+            continues = saved.run.as_ref().map(|open| continued(open, &saved));
+            (plan, read_plans) = (resumed.plan, Some(resumed.read_plans));
         }
         Some(Resume::No(message)) => notes.push(message),
         None => {}
@@ -115,8 +115,8 @@ pub async fn estimate_run(
         saved.streams.values_mut().for_each(|state| state.open = None);
     }
     if continues.is_none() {
-        let census = row_counts::census(&plan, &recall, services, options.now).await;
-        recall.counted = census.counted;
+        let census = row_counts::census(&plan, &saved, services, options.now).await;
+        saved.counted = census.counted;
         if let Some(failure) = census.failure {
             let why = failure.chain();
             notes.push(format!(
@@ -124,8 +124,8 @@ pub async fn estimate_run(
             ));
         }
     }
-    let ways = ways.unwrap_or_else(|| run::ways(&plan, &recall, options.now));
-    let expected = estimate::forecast(&plan, &recall, &ways, options.now);
+    let read_plans = read_plans.unwrap_or_else(|| run::read_plans(&plan, &saved, options.now));
+    let expected = estimate::forecast(&plan, &saved, &read_plans, options.now);
     let hour = match (&plan.quota, &services.ledger) {
         (Some(quota), Some(ledger)) => {
             let known = hour(quota, ledger.as_ref(), options.now).await;
@@ -153,14 +153,14 @@ impl PlanReport {
     /// Combines the estimates of the streams.
     pub fn new(
         plan: &Plan,
-        expected: Vec<Expected>,
+        expected: Vec<StreamEstimate>,
         continues: Option<Continued>,
         hour: Option<Hour>,
         now: DateTime<Utc>,
     ) -> Self {
         let total = planned(&expected).unwrap_or_default();
-        let sum = |of: fn(&Naive) -> u64| expected.iter().map(|one| of(&one.naive)).sum();
-        let naive = Naive { requests: sum(|one| one.requests), points: sum(|one| one.points) };
+        let sum = |of: fn(&Baseline) -> u64| expected.iter().map(|one| of(&one.naive)).sum();
+        let naive = Baseline { requests: sum(|one| one.requests), points: sum(|one| one.points) };
         let (sent, spent) = continues.as_ref().map_or((0, 0), |run| (run.requests, run.points));
         let requests = total.requests.saturating_sub(sent);
         let points = total.points.saturating_sub(spent);
@@ -197,7 +197,7 @@ impl PlanReport {
 }
 
 /// The totals of all streams; `None` without estimates.
-pub(crate) fn planned(expected: &[Expected]) -> Option<Planned> {
+pub(crate) fn planned(expected: &[StreamEstimate]) -> Option<Planned> {
     let planned = Planned {
         requests: expected.iter().map(|one| one.requests).sum(),
         points: expected.iter().map(|one| one.points).sum(),
@@ -228,9 +228,9 @@ fn range(expected: &[StreamEstimate], of: fn(&StreamEstimate) -> (u64, [u64; 2])
 }
 
 /// The requests and points of an unfinished run.
-fn continued(open: &OpenRun, recall: &Recall) -> Continued {
+fn continued(open: &OpenRun, saved: &SavedState) -> Continued {
     let spent = open.streams.keys().map(|name| {
-        let state = recall.stream(name);
+        let state = saved.stream(name);
         let resumed = state.open.as_ref().filter(|progress| progress.run_id == open.id);
         let resumed = resumed.map(|progress| (progress.counts.requests, progress.counts.points));
         let ended = state.ended_in(&open.id).map(|last| (last.report.requests, last.report.points));

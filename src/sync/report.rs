@@ -66,7 +66,7 @@ pub enum RunStatus {
 pub(crate) fn run_report(
     run: &Run,
     started: Instant,
-    ran: Ran,
+    ran: RunResult,
     cancelled: bool,
     restarting: &[String],
 ) -> RunReport {

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
 use crate::plan::{OWN, Plan, Run, StreamPlan};
-use crate::planner::{read_plan, restart};
-use crate::progress::saved::{OpenRun, OpenStream, Reach, Recall, Way};
+use crate::planner::read_plan::ReadPlan;
+use crate::planner::restart;
+use crate::progress::saved::{OpenRun, OpenStream, SavedState};
 use crate::replication::Mode;
 use crate::run;
 use crate::state::Change;
@@ -29,22 +30,22 @@ pub(crate) enum Resume {
 /// A run that is resumed.
 pub(crate) struct ResumedRun {
     pub(crate) plan: Plan,
-    pub(crate) ways: BTreeMap<String, Way>,
+    pub(crate) read_plans: BTreeMap<String, ReadPlan>,
     /// The new saved state, and the changes that produce it.
-    pub(crate) recall: Recall,
+    pub(crate) saved: SavedState,
     pub(crate) changes: Vec<Change>,
     /// Streams that are read again from the start, each with the reason.
     pub(crate) restarts: BTreeMap<String, String>,
 }
 
 /// Streams of a resumed run that are read again from the start: how each is read, and why.
-type Restarts = BTreeMap<String, (Way, String)>;
+type Restarts = BTreeMap<String, (ReadPlan, String)>;
 
 /// Streams whose tables lack data that the state records as written, each with a description. For example,
 /// a user dropped a column or emptied the table. An incremental read would not restore the data.
 pub(crate) async fn missing_data(
     plan: &Plan,
-    recall: &Recall,
+    saved: &SavedState,
     target: &dyn Target,
     existing_tables: &ExistingTables,
 ) -> BTreeMap<String, String> {
@@ -60,7 +61,7 @@ pub(crate) async fn missing_data(
         }
         // If the table cannot be read, the stream will fail with the same error.
         let lost = target.missing_part(&output.table).await.ok().flatten().or_else(|| {
-            owner::changed(&output.table, existing_tables.get(&stream.name)?, &state, recall)
+            owner::changed(&output.table, existing_tables.get(&stream.name)?, &state, saved)
         });
         if let Some(lost) = lost {
             let message = format!("{lost}; the stream has to be read in full");
@@ -72,7 +73,7 @@ pub(crate) async fn missing_data(
 
 /// Streams that are read in full because the previous run read or wrote them with other settings, each with
 /// the reason.
-pub(crate) fn changed_settings(plan: &Plan, recall: &Recall) -> BTreeMap<String, String> {
+pub(crate) fn changed_settings(plan: &Plan, saved: &SavedState) -> BTreeMap<String, String> {
     let mut streams = BTreeMap::new();
     for stream in &plan.streams {
         let state = saved.stream(&stream.name);
@@ -103,12 +104,12 @@ pub(crate) fn changed_settings(plan: &Plan, recall: &Recall) -> BTreeMap<String,
 /// The unfinished run has other streams than those selected now.
 pub(crate) async fn resume(
     prepare: &(dyn Fn(Run) -> Result<Plan> + Send + Sync),
-    recall: &Recall,
+    saved: &SavedState,
     missing: &BTreeMap<String, String>,
     target: &dyn Target,
     now: DateTime<Utc>,
 ) -> Result<Option<Resume>> {
-    let Some(open) = recall.run.as_ref().filter(|open| !open.retry) else { return Ok(None) };
+    let Some(open) = saved.run.as_ref().filter(|open| !open.retry) else { return Ok(None) };
     let run = Run { id: open.id.clone(), started_at: open.started_at };
     let plan = prepare(run)?;
     let mut other = match difference(&plan, open) {
@@ -123,20 +124,20 @@ pub(crate) async fn resume(
     };
     let whole = run::read_plans(&plan, saved, now);
     for stream in &plan.streams {
-        let Some(read_plan) = open.streams.get(&stream.name).and_then(|then| way_of(stream, then))
+        let Some(read_plan) =
+            open.streams.get(&stream.name).and_then(|then| open_read_plan(stream, then))
         else {
             continue;
         };
-        let lost =
-            missing.get(&stream.name).filter(|_| !read_plan::writes_all(stream, way)).cloned();
-        let (way, why) = match lost {
-            None if has_lost_staged_rows(stream, recall, target).await? => (
-                way,
+        let lost = missing.get(&stream.name).filter(|_| !read_plan.writes_all(stream)).cloned();
+        let (read_plan, why) = match lost {
+            None if has_lost_staged_rows(stream, saved, target).await? => (
+                read_plan,
                 "the staged rows are missing; the stream is read again from the start".to_owned(),
             ),
             None => continue,
             // The rest of the unfinished read would not restore the missing data.
-            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(way), lost),
+            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(read_plan), lost),
         };
         other.entry(stream.name.clone()).or_insert((read_plan, why));
     }
@@ -152,25 +153,25 @@ pub(crate) async fn resume(
     let open = saved.run.iter().flat_map(|open| &open.streams);
     let read_plans = open.filter_map(|(name, then)| {
         let stream = plan.streams.iter().find(|stream| stream.name == *name)?;
-        Some((name.clone(), way_of(stream, then)?))
+        Some((name.clone(), open_read_plan(stream, then)?))
     });
     let read_plans = read_plans.collect();
     let changes = if other.is_empty() { Vec::new() } else { changes };
     let restarts = other.into_iter().map(|(name, (_, why))| (name, why)).collect();
-    Ok(Some(Resume::Yes(Box::new(ResumedRun { plan, ways, recall, changes, restarts }))))
+    Ok(Some(Resume::Yes(Box::new(ResumedRun { plan, read_plans, saved, changes, restarts }))))
 }
 
 /// The streams of an unfinished run with the settings of a plan. What is read of each, and how, stays.
 fn opened(plan: &Plan, then: &BTreeMap<String, OpenStream>) -> BTreeMap<String, OpenStream> {
     let now = plan.streams.iter().filter_map(|stream| {
-        let read_plan = way_of(stream, then.get(&stream.name)?)?;
+        let read_plan = open_read_plan(stream, then.get(&stream.name)?)?;
         Some((stream.name.clone(), open_stream(stream, read_plan)))
     });
     now.collect()
 }
 
 /// How the unfinished run reads a stream; `None` if the stream no longer has the route.
-fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<Way> {
+fn open_read_plan(stream: &StreamPlan, then: &OpenStream) -> Option<ReadPlan> {
     let route = stream.routes.iter().position(|route| route.name == then.route)?;
     Some(ReadPlan::restored(stream, then.reach, route))
 }
@@ -178,11 +179,11 @@ fn way_of(stream: &StreamPlan, then: &OpenStream) -> Option<Way> {
 /// Whether rows that the unfinished run had staged are missing, although they were not published.
 async fn has_lost_staged_rows(
     stream: &StreamPlan,
-    recall: &Recall,
+    saved: &SavedState,
     target: &dyn Target,
 ) -> Result<bool> {
-    let state = recall.stream(&stream.name);
-    let run = recall.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
+    let state = saved.stream(&stream.name);
+    let run = saved.run.as_ref().map(|run| run.id.as_str()).unwrap_or_default();
     let progress = state.open.filter(|progress| progress.run_id == run && !progress.publishing);
     match (&stream.output, progress) {
         (Some(output), Some(progress)) => {
@@ -216,7 +217,7 @@ pub(crate) fn open_error(open: &OpenRun) -> Error {
 }
 
 /// The saved state of a run that starts, with its streams only.
-pub(crate) fn new_run(plan: &Plan, ways: &BTreeMap<String, Way>) -> OpenRun {
+pub(crate) fn new_run(plan: &Plan, read_plans: &BTreeMap<String, ReadPlan>) -> OpenRun {
     let streams = plan.streams.iter().map(|stream| {
         let read_plan = read_plans.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
         (stream.name.clone(), open_stream(stream, read_plan))
@@ -271,9 +272,9 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Restarts, Difference> {
         let other = || Difference::Stream(stream.name.clone());
         let then = open.streams.get(&stream.name).ok_or_else(other)?;
         // An unfinished stream keeps its route, whichever is selected now.
-        let way = way_of(stream, then).ok_or_else(other)?;
-        let now = open_stream(stream, way);
-        let other_range = read_plan::range(stream).is_some_and(|range| range != then.reach);
+        let read_plan = open_read_plan(stream, then).ok_or_else(other)?;
+        let now = open_stream(stream, read_plan);
+        let other_range = ReadPlan::backfill(stream).is_some_and(|range| range != read_plan);
         if (&now.reads, &now.shape) != (&then.reads, &then.shape) || other_range {
             return Err(other());
         }
@@ -288,7 +289,7 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Restarts, Difference> {
         let why =
             "its columns, its mode or its `object` changed; the stream is read again from the start"
                 .to_owned();
-        restarts.insert(stream.name.clone(), (Way { reach, ..way }, why));
+        restarts.insert(stream.name.clone(), (again, why));
     }
     Ok(restarts)
 }

@@ -29,16 +29,16 @@ pub(crate) async fn run(
 ) -> Result<RunReport> {
     let started = Instant::now();
     beside(&mut plan, services.target.as_ref())?;
-    let recall = Recall::default();
+    let saved = SavedState::default();
     if !options.adopt {
         let existing_tables =
             stoppable(&services, owner::existing_tables(&plan, services.target.as_ref()));
-        owner::check(&plan, &existing_tables.await?, &recall)?;
+        owner::check(&plan, &existing_tables.await?, &saved)?;
     }
-    let ways = run::ways(&plan, &recall, options.now);
+    let read_plans = run::read_plans(&plan, &saved, options.now);
     report_start(&services, &plan, false, None);
     let (run, cancel) = (plan.run.clone(), services.cancel.clone());
-    let start = Start { recall: &recall, ways: &ways, now: options.now, spent: 0 };
+    let start = RunStart { saved: &saved, read_plans: &read_plans, now: options.now, spent: 0 };
     let ran = run::run(plan, services, start, None).await?;
     Ok(run_report(&run, started, ran, cancel.is_cancelled(), &[]))
 }

@@ -82,15 +82,15 @@ struct StreamStatus {
 pub(crate) fn status(loaded: &LoadedReplication, shared: Shared) -> Result<Exit> {
     let store = loaded.store()?;
     let tables = loaded.tables()?;
-    let (recall, counts) = crate::cli::exit::runtime()?.block_on(async {
-        let recall = Recall::read(store.load().await?)?;
+    let (saved, counts) = crate::cli::exit::runtime()?.block_on(async {
+        let saved = SavedState::read(store.load().await?)?;
         let mut counts: BTreeMap<String, Result<Option<u64>>> = BTreeMap::new();
-        for (name, table) in tables.iter().filter(|(name, _)| recall.streams.contains_key(*name)) {
+        for (name, table) in tables.iter().filter(|(name, _)| saved.streams.contains_key(*name)) {
             counts.insert(name.clone(), loaded.target().count(table).await);
         }
         Ok::<_, Error>((saved, counts))
     })?;
-    let mut streams: Vec<(&String, &StreamState)> = recall.streams.iter().collect();
+    let mut streams: Vec<(&String, &StreamState)> = saved.streams.iter().collect();
     streams.sort_by_key(|(name, _)| loaded.position(name));
     let streams = streams.into_iter().map(|(name, state)| {
         let mut status = stream_status(loaded, name, state);
@@ -106,7 +106,7 @@ pub(crate) fn status(loaded: &LoadedReplication, shared: Shared) -> Result<Exit>
     });
     let status = Status {
         replication: loaded.name().to_owned(),
-        open_run: recall.run.as_ref().map(|run| OpenRunStatus {
+        open_run: saved.run.as_ref().map(|run| OpenRunStatus {
             run_id: run.id.clone(),
             started_at: rfc3339(run.started_at),
         }),
@@ -141,7 +141,8 @@ pub(crate) fn status(loaded: &LoadedReplication, shared: Shared) -> Result<Exit>
             printer::data(&format!("{}: {note}", stream.stream));
         }
     }
-    if recall.streams.values().any(|state| state.failed.iter().any(|failed| !failed.recurs)) {
+    if saved.streams.values().any(|state| state.refused_slices.iter().any(|failed| !failed.recurs))
+    {
         printer::data("`weir sync retry-failed` requests the refused slices again");
     }
     Ok(Exit::Done)
@@ -227,14 +228,14 @@ pub(crate) fn reset(
     let store = loaded.store()?;
     let runtime = crate::cli::exit::runtime()?;
     let entries = runtime.block_on(store.load())?;
-    let (recall, unreadable) = Recall::read_leniently(entries);
+    let (saved, unreadable) = SavedState::read_leniently(entries);
     let names: Vec<&str> =
-        recall.streams.keys().map(String::as_str).filter(|name| wanted.contains(name)).collect();
+        saved.streams.keys().map(String::as_str).filter(|name| wanted.contains(name)).collect();
     if let Some(pattern) = loaded.unmatched(wanted) {
         let what = format!("no stream matches `{pattern}`");
         return Err(Error::input(what).with_hint("`weir sync status` lists the streams"));
     }
-    let is_empty = names.is_empty() && recall.run.is_none() && unreadable.is_empty();
+    let is_empty = names.is_empty() && saved.run.is_none() && unreadable.is_empty();
     if !is_empty && !yes && !confirmed(&names)? {
         printer::info("nothing was changed");
         return Ok(Exit::Done);

@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
 use crate::plan;
 use crate::plan::{Options, Plan, Selection, StreamPlan};
-use crate::quota::ledger::{All, Ledger};
+use crate::quota::ledger::{CombinedLedger, Ledger};
 use crate::replication::Mode;
 use crate::report::{Reporter, Silent};
 use crate::run::services::Services;
@@ -194,6 +194,11 @@ async fn run_streams(
     let report = sync::run(&|run| plan_for(loaded, options, run), services, *run_options).await?;
     progress.close();
     conclude(loaded.name(), &report, *shared);
+    let speaks = !shared.quiet && !shared.json && shared.log_format == LogFormat::Text;
+    let from_simulator = loaded.source.simulate.is_some() && speaks;
+    if let Some(step) = simulated::next_step(&report.streams).filter(|_| from_simulator) {
+        printer::info(&step);
+    }
     Ok(match report.status {
         RunStatus::Done => Exit::Done,
         RunStatus::DoneWithErrors => Exit::DoneWithErrors,
@@ -236,7 +241,7 @@ fn ledger_to_read(loaded: &LoadedReplication) -> Option<Arc<dyn Ledger>> {
     let local = loaded.home.as_ref().map(LocalLedger::new);
     let local = local.map(|local| Arc::new(local) as Arc<dyn Ledger>);
     let all = loaded.ledgers.iter().cloned().chain(local).collect();
-    loaded.source.simulate.is_none().then(|| Arc::new(All(all)) as Arc<dyn Ledger>)
+    loaded.source.simulate.is_none().then(|| Arc::new(CombinedLedger(all)) as Arc<dyn Ledger>)
 }
 
 /// Prints the result of a run; with `--quiet`, only problems.

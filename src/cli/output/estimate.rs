@@ -279,7 +279,7 @@ fn times(more: u64, less: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planner::estimate::{Expected, Naive};
+    use crate::planner::estimate::{Baseline, StreamEstimate};
     use crate::sync::duration::{HourlyPoints, Limits};
     use crate::sync::plan_report::Continued;
 
@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    fn report(streams: Vec<Expected>, points_per_hour: Option<u64>) -> PlanReport {
+    fn report(streams: Vec<StreamEstimate>, points_per_hour: Option<u64>) -> PlanReport {
         let at = "2026-10-01T09:40:00Z".parse().unwrap();
         let sum = |of: fn(&StreamEstimate) -> u64| streams.iter().map(of).sum();
         let total = Planned {
@@ -310,8 +310,10 @@ mod tests {
             requests_range: [10_000, 40_000],
             points_range: [30_000, 99_000],
         };
-        let naive =
-            Naive { requests: sum(|one| one.naive.requests), points: sum(|one| one.naive.points) };
+        let naive = Baseline {
+            requests: sum(|one| one.naive.requests),
+            points: sum(|one| one.naive.points),
+        };
         let points = points_per_hour.map(|allowed| HourlyPoints { allowed, left: allowed });
         let limits = Limits { requests_per_second: Some(10.0), concurrency: 5, points };
         let duration = DurationEstimate::new(total.requests, total.points, limits, at);

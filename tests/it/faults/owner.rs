@@ -46,7 +46,7 @@ fn shop() -> Fake {
     })
 }
 
-async fn run(fake: &Fake, replication: &str, adopt: bool) -> Result<Ran, Error> {
+async fn run(fake: &Fake, replication: &str, adopt: bool) -> Result<RunResult, Error> {
     let beginning = RunOptions { adopt, ..RunOptions::now() };
     fake.try_run(How { replication, options: &Options::default(), beginning }).await
 }

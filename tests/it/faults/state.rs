@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use weir::plan::Options;
 use weir::report::StreamStatus;
 use weir::state::{Change, Holder};
-use weir::sync::beginning::Beginning;
+use weir::sync::run_options::RunOptions;
 use weir::write::Target;
 use weir::write::files::{Files, Settings};
 
@@ -142,7 +142,7 @@ async fn the_state_of_a_newer_weir_is_an_error_until_a_fresh_run_replaces_it() {
     let begun = |fresh| How {
         replication: &definition,
         options: &options,
-        beginning: Beginning { fresh, ..Beginning::now() },
+        beginning: RunOptions { fresh, ..RunOptions::now() },
     };
     let error = fake.another_process().try_run(begun(false)).await.err().unwrap();
     assert!(error.chain().contains("written by a newer weir (version 2)"), "{}", error.chain());

@@ -213,7 +213,7 @@ impl Fake {
     }
 
     /// Runs a replication to its end.
-    pub(crate) async fn run_with(&self, replication: &str) -> Ran {
+    pub(crate) async fn run_with(&self, replication: &str) -> RunResult {
         let how = How { replication, options: &Options::default(), beginning: RunOptions::now() };
         self.try_run(how).await.unwrap_or_else(|error| panic!("{}", error.chain()))
     }
