@@ -409,7 +409,9 @@ mod tests {
     fn known(parents: &[Item]) -> Known {
         let mut entries = Entries::new();
         let mut read = Read::restored((About::Parents, "c"), &entries, false);
-        parents.iter().for_each(|parent| read.note(0, parent));
+        for parent in parents {
+            read.note(0, parent);
+        }
         for Change { key, value } in read.settled(true) {
             entries.extend(value.map(|value| (key, value)));
         }

@@ -175,6 +175,12 @@ mod tests {
     columns: { id: text, at: timestamp }, cursor: { field: at, query: { since: '{{ cursor }}' } } }
 ";
 
+    /// Streams of a backfill: without a cursor there is none.
+    const APART: &str = "
+  apart: { get: /apart, key: [id], columns: { id: text, at: timestamp },
+    cursor: { field: at, requests: [{ get: /changes, query: { since: '{{ cursor }}' } }] } }
+";
+
     fn time(micros: i64) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(micros).unwrap()
     }
@@ -234,11 +240,7 @@ mod tests {
         let range = Some(("2026-01-01".to_owned(), "2026-02-01".to_owned()));
         let options = Options { range, ..Options::default() };
         let plan = match mode {
-            // Only streams with a cursor can be backfilled.
-            "mode: backfill" => {
-                let line = STREAMS.find("  apart:").unwrap();
-                plan_under(&STREAMS[line..STREAMS.find("  anchored:").unwrap()], mode, &options)
-            }
+            "mode: backfill" => plan_under(APART, mode, &options),
             _ => planned(STREAMS, mode),
         };
         let stream = stream(&plan, name);

@@ -576,7 +576,7 @@ mod tests {
                 ..Progress::default()
             };
             let (way, marks, supply) = (ReadPlan::full(stream), true, Supply::Complete);
-            Self { name, way, before, progress, marks, supply, plan }
+            Self { plan, name, way, before, progress, marks, supply }
         }
 
         fn with<T>(&self, look: impl FnOnce(&Ending<'_>) -> T) -> T {

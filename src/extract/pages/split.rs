@@ -81,7 +81,7 @@ mod tests {
 
     /// The listing of a saved one, with the number of its values and its halves, as parts.
     #[track_caller]
-    fn check(name: &str, values: usize, saved: OpenListing, expected: &str) {
+    fn check(name: &str, values: usize, saved: &OpenListing, expected: &str) {
         let plan = planned(STREAMS, "mode: incremental");
         let stream = stream(&plan, name);
         let request = &stream.requests[0];
@@ -113,19 +113,19 @@ mod tests {
     #[test]
     fn a_listing_of_many_values_is_resumed_and_split_in_two() {
         let whole = || open(0, &[], None);
-        check("chunks", 4, whole(), "/c?0,1,2,3 0..0 | /c?2,3 2..4 | /c?0,1 0..2");
-        check("chunks", 3, whole(), "/c?0,1,2 0..0 | /c?1,2 1..3 | /c?0 0..1");
-        check("chunks", 1, whole(), "/c?0 0..0");
+        check("chunks", 4, &whole(), "/c?0,1,2,3 0..0 | /c?2,3 2..4 | /c?0,1 0..2");
+        check("chunks", 3, &whole(), "/c?0,1,2 0..0 | /c?1,2 1..3 | /c?0 0..1");
+        check("chunks", 1, &whole(), "/c?0 0..0");
         let part = |from, to| open(0, &[], Some((from, to)));
-        check("chunks", 4, part(2, 4), "/c?2,3 2..4 | /c?3 3..4 | /c?2 2..3");
-        check("chunks", 4, part(1, 4), "/c?1,2,3 1..4 | /c?2,3 2..4 | /c?1 1..2");
-        check("chunks", 4, part(3, 4), "/c?3 3..4");
+        check("chunks", 4, &part(2, 4), "/c?2,3 2..4 | /c?3 3..4 | /c?2 2..3");
+        check("chunks", 4, &part(1, 4), "/c?1,2,3 1..4 | /c?2,3 2..4 | /c?1 1..2");
+        check("chunks", 4, &part(3, 4), "/c?3 3..4");
         // The values may be fewer than they were.
-        check("chunks", 2, part(1, 4), "/c?1 1..4 | /c? 2..4 | /c?1 1..2");
-        check("single", 1, whole(), "/p/0? 0..0");
-        check("nested", 0, whole(), "/n? 0..0");
-        check("nested", 0, open(2, &["7"], None), "/n/7? 0..0");
+        check("chunks", 2, &part(1, 4), "/c?1 1..4 | /c? 2..4 | /c?1 1..2");
+        check("single", 1, &whole(), "/p/0? 0..0");
+        check("nested", 0, &whole(), "/n? 0..0");
+        check("nested", 0, &open(2, &["7"], None), "/n/7? 0..0");
         let begun = OpenListing { at: Position::Token("t".to_owned()), ..whole() };
-        check("chunks", 4, begun, "/c?0,1,2,3 0..0");
+        check("chunks", 4, &begun, "/c?0,1,2,3 0..0");
     }
 }
