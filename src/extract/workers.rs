@@ -390,7 +390,7 @@ mod tests {
     cursor: { field: at, newest_first: true } }
   c: { for_each: ids, get: '/p/{{ id }}/c', key: [id], refresh: 1d, columns: { id: text } }
   values: { for_each: { values: [x, y], as: v }, get: '/v/{{ v }}', key: [id], columns: { id: text } }
-  range: { for_each: { range: { from: 3, to: 10, step: 3 }, as: n }, get: '/r/{{ n }}', key: [id],
+  range: { for_each: { range: { from: 3, to: 9, step: 3 }, as: n }, get: '/r/{{ n }}', key: [id],
     columns: { id: text } }
 ";
     const PARENTS: ReadPlan = ReadPlan::ChangedParents { since: 5, route: 0 };

@@ -813,6 +813,13 @@ mod tests {
         check_after("bound", by(ReadPlan::Retry, nothing_else), kept);
         let ahead = |case: &mut Case| case.progress.newest_parent = Some(START + 1);
         check_after("bound", ahead, [cursor, Some(START), Some(START), Some(START)]);
+        let behind = |case: &mut Case| case.progress.newest_parent = Some(1);
+        check_after("bound", behind, [cursor, Some(OLD_GATE), Some(START), Some(START)]);
+        let other = |case: &mut Case| {
+            other_writes(case);
+            behind(case);
+        };
+        check_after("bound", other, [cursor, Some(1), Some(START), Some(START)]);
         // A stream that only feeds others has no rows of which anything is saved.
         check_after("feeder", |_| (), kept);
     }
