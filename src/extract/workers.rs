@@ -13,7 +13,7 @@ use crate::extract::slice::SliceStart;
 use crate::http::client::interrupted;
 use crate::http::exchange::Method;
 use crate::http::request::unfilled;
-use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan};
+use crate::plan::{ChunkSize, ColumnValue, Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::item::QueueItem;
 use crate::progress::ranges::RangeSet;
@@ -90,7 +90,7 @@ impl SliceSource {
             return true;
         };
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = shared.plan.own_number(self.links.number);
+        let own = plan.own_number(self.links.number);
         let before = failed.len();
         failed.retain(|(_, slice)| {
             let carried = slice.carried.iter().map(String::as_str).chain(std::iter::repeat(""));
@@ -125,7 +125,7 @@ impl SliceSource {
                 carried: carried.into(),
             };
             let items: Vec<_> = items.into_iter().map(item).collect();
-            let unbounded = self.is_unbounded(shared, &items);
+            let unbounded = self.is_unbounded(shared.way, &items);
             let slice = Slice { from, to, number, attempt, items, unbounded, ..Slice::default() };
             return self.ready(request, base, slice, SliceStart::Begun(listings)).map(Some);
         }
@@ -144,8 +144,8 @@ impl SliceSource {
                     return if all { Ok(None) } else { self.refused(request, base) };
                 };
                 let to = from + items.len() as u64;
-                let changed = self.has_changed(shared, &items);
-                let unbounded = self.is_unbounded(shared, &items);
+                let changed = self.has_changed(&shared.plan, shared.way, &items);
+                let unbounded = self.is_unbounded(shared.way, &items);
                 let slice = Slice { from, to, items, unbounded, ..Slice::default() };
                 let mut next = self.ready(request, base, slice, SliceStart::First)?;
                 let wanted = changed && holds(only.as_ref(), &next.scope)?;
@@ -387,5 +387,189 @@ pub(crate) async fn work(
             }
             None => return source.completeness(&shared).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{planned, stream};
+    use crate::progress::versions::{About, Read, met};
+    use crate::report::SliceError;
+    use crate::state::{Change, Entries};
+
+    const STREAMS: &str = "
+  p: { get: /p, key: [id], feeds: { ids: id }, columns: { id: text, at: timestamp },
+    cursor: { field: at, newest_first: true } }
+  c: { for_each: ids, get: '/p/{{ id }}/c', key: [id], refresh: 1d, columns: { id: text } }
+  values: { for_each: { values: [x, y], as: v }, get: '/v/{{ v }}', key: [id], columns: { id: text } }
+  range: { for_each: { range: { from: 3, to: 9, step: 3 }, as: n }, get: '/r/{{ n }}', key: [id],
+    columns: { id: text } }
+";
+    const PARENTS: ReadPlan = ReadPlan::ChangedParents { since: 5, route: 0 };
+    const CHANGES: ReadPlan = ReadPlan::Changes { since: 5 };
+    const FULL: ReadPlan = ReadPlan::Full { route: 0 };
+
+    fn item(value: &str, stamp: Option<i64>, carried: &str) -> Item {
+        Item { value: value.into(), stamp, carried: carried.into() }
+    }
+
+    fn items(all: &[(&str, Option<i64>)]) -> Vec<Item> {
+        all.iter().map(|(value, stamp)| item(value, *stamp, "")).collect()
+    }
+
+    /// Parents as earlier runs have saved them.
+    fn known(parents: &[Item]) -> Known {
+        let mut entries = Entries::new();
+        let mut read = Read::restored((About::Parents, "c"), &entries, false);
+        for parent in parents {
+            read.note(0, parent);
+        }
+        for Change { key, value } in read.settled(true) {
+            entries.extend(value.map(|value| (key, value)));
+        }
+        Read::restored((About::Parents, "c"), &entries, false).known()
+    }
+
+    /// Of more parents than are saved.
+    fn too_many() -> Known {
+        let entries = Entries::from([("parents/c".to_owned(), serde_json::Value::Null)]);
+        Read::restored((About::Parents, "c"), &entries, false).known()
+    }
+
+    fn source(known: Option<Known>, refused: &[(&str, &str)]) -> Source {
+        let failed = refused.iter().map(|(value, carried)| FailedSlice {
+            request: 0,
+            number: 0,
+            values: vec![(*value).to_owned()],
+            carried: vec![(*carried).to_owned()],
+            error: SliceError {
+                stream: String::new(),
+                slice: String::new(),
+                url: String::new(),
+                status: None,
+                message: String::new(),
+            },
+            recurs: false,
+        });
+        let links = RequestLinks::new(0);
+        let (begun, finished) = (Vec::new(), Spans::default());
+        let past = Past { begun, finished, failed: failed.collect(), known };
+        Source::new(AssignedRequest { consumer: None, links }, past, true)
+    }
+
+    /// Whether the children of any of these parents are asked for.
+    #[track_caller]
+    fn check_changed(
+        known: Option<Known>,
+        plan: ReadPlan,
+        now: &[(&str, Option<i64>)],
+        expected: bool,
+    ) {
+        let all = planned(STREAMS, "mode: incremental");
+        let found = source(known, &[]).has_changed(stream(&all, "c"), plan, &items(now));
+        assert_eq!(found, expected, "{plan:?} {now:?}");
+    }
+
+    #[test]
+    fn children_are_asked_for_of_parents_that_have_changed() {
+        let saved = || Some(known(&items(&[("1", Some(7)), ("2", Some(8))])));
+        check_changed(saved(), PARENTS, &[("1", Some(7))], false);
+        check_changed(saved(), PARENTS, &[("1", Some(8))], true);
+        check_changed(saved(), PARENTS, &[("1", Some(6))], true);
+        check_changed(saved(), PARENTS, &[("3", Some(7))], true);
+        check_changed(saved(), PARENTS, &[("1", None)], true);
+        check_changed(saved(), PARENTS, &[("1", Some(7)), ("2", Some(8))], false);
+        check_changed(saved(), PARENTS, &[("1", Some(7)), ("2", Some(9))], true);
+        check_changed(saved(), FULL, &[("1", Some(7))], true);
+        check_changed(saved(), CHANGES, &[("1", Some(7))], true);
+        check_changed(None, PARENTS, &[("1", Some(7))], true);
+        // Of too many, the time alone decides.
+        check_changed(Some(too_many()), PARENTS, &[("1", Some(4))], false);
+        check_changed(Some(too_many()), PARENTS, &[("1", Some(5))], true);
+        check_changed(Some(too_many()), PARENTS, &[("1", None)], true);
+    }
+
+    /// Whether the children of a parent that has not changed are asked for, given the slices that were refused; and
+    /// how many of these are left.
+    #[track_caller]
+    fn check_refused(refused: &[(&str, &str)], now: &Item, expected: (bool, usize)) {
+        let all = planned(STREAMS, "mode: incremental");
+        let source = source(Some(known(std::slice::from_ref(now))), refused);
+        let found = source.has_changed(stream(&all, "c"), PARENTS, std::slice::from_ref(now));
+        let left = source.failed.lock().unwrap().len();
+        assert_eq!((found, left), expected, "{refused:?} {now:?}");
+    }
+
+    #[test]
+    fn a_refused_slice_is_asked_for_again_with_its_parent() {
+        let now = item("1", Some(7), "a");
+        check_refused(&[], &now, (false, 0));
+        check_refused(&[("1", "a")], &now, (true, 0));
+        check_refused(&[("1", "a"), ("2", "a")], &now, (true, 1));
+        check_refused(&[("2", "a")], &now, (false, 1));
+        check_refused(&[("1", "b")], &now, (false, 1));
+    }
+
+    /// Whether parents are read without the bound.
+    #[track_caller]
+    fn check_unbounded(known: Option<Known>, plan: ReadPlan, now: &[&str], expected: bool) {
+        let now: Vec<Item> = now.iter().map(|value| item(value, Some(7), "")).collect();
+        assert_eq!(source(known, &[]).is_unbounded(plan, &now), expected, "{plan:?} {now:?}");
+    }
+
+    #[test]
+    fn the_bound_does_not_hold_for_a_parent_that_is_new() {
+        let saved = || Some(known(&[met(&item("1", Some(3), ""))]));
+        check_unbounded(saved(), CHANGES, &["1"], false);
+        check_unbounded(saved(), CHANGES, &["2"], true);
+        check_unbounded(saved(), CHANGES, &["1", "2"], true);
+        check_unbounded(saved(), FULL, &["2"], false);
+        check_unbounded(saved(), PARENTS, &["2"], false);
+        check_unbounded(None, CHANGES, &["2"], false);
+        // Nothing is saved of any parent.
+        check_unbounded(Some(known(&[])), CHANGES, &["2"], false);
+        check_unbounded(Some(too_many()), CHANGES, &["2"], false);
+    }
+
+    #[track_caller]
+    fn check_value(name: &str, number: u64, expected: Option<&str>) {
+        let plan = planned(STREAMS, "mode: incremental");
+        let value = value_at(&stream(&plan, name).requests[0], number);
+        assert_eq!(value.map(|value| value.to_string()).as_deref(), expected, "{name} {number}");
+    }
+
+    #[test]
+    fn a_slice_has_its_value_of_a_list_or_range() {
+        check_value("values", 0, Some("x"));
+        check_value("values", 1, Some("y"));
+        check_value("values", 2, None);
+        check_value("range", 0, Some("3"));
+        check_value("range", 2, Some("9"));
+        check_value("range", 3, None);
+        check_value("range", u64::MAX, None);
+        check_value("range", 1 << 62, None);
+        check_value("p", 0, Some("None"));
+        check_value("p", 1, None);
+        check_value("c", 0, None);
+    }
+
+    #[track_caller]
+    fn check_brought(carried: &[&str], expected: &[Option<&str>]) {
+        let items: Vec<Item> = carried.iter().map(|carried| item("1", None, carried)).collect();
+        let found = brought(&items);
+        let found: Vec<Option<&str>> = found.iter().map(Option::as_deref).collect();
+        assert_eq!(found, expected, "{carried:?}");
+    }
+
+    #[test]
+    fn a_chunk_carries_what_all_its_values_carry() {
+        check_brought(&[], &[]);
+        check_brought(&[""], &[]);
+        check_brought(&[r#"["a",null]"#], &[Some("a"), None]);
+        check_brought(&[r#"["a","b"]"#, r#"["a","c"]"#], &[Some("a"), None]);
+        check_brought(&[r#"["a"]"#, "[null]"], &[None]);
+        check_brought(&["[null]", r#"["a"]"#], &[None]);
+        check_brought(&[r#"["a"]"#, r#"["a"]"#, r#"["b"]"#], &[None]);
     }
 }

@@ -13,7 +13,7 @@ mod select;
 mod steps;
 mod streams;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod variables;
 
 pub use crate::http::access::{Access, AccessHooks, TestPlan};

@@ -1,4 +1,4 @@
-//! Plans from texts, for the tests of this module.
+//! Plans from texts, for tests.
 
 use chrono::DateTime;
 
@@ -12,14 +12,14 @@ use crate::spec::{Fields, Spec};
 use crate::yaml::Document;
 
 /// A spec with these streams.
-pub(super) fn spec(streams: &str) -> Spec {
+pub(crate) fn spec(streams: &str) -> Spec {
     let text =
         format!("name: a\nbase_url: https://a.test\ntest: {{ get: /me }}\nstreams:\n{streams}");
     Spec::load("spec.yaml", &text).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
 }
 
 /// The plan of all streams of a spec, with these keys under `defaults` and `limits` of the spec.
-pub(super) fn plan(spec: &Spec, defaults: &str, options: &Options) -> Result<Plan> {
+pub(crate) fn plan(spec: &Spec, defaults: &str, options: &Options) -> Result<Plan> {
     let text = format!("source: A\ntarget: B\ndefaults: {{ {defaults} }}\nstreams: {{ '*': }}\n");
     let document = Document::parse("replication.yaml", &text).unwrap();
     let replication = Replication::load(&document).unwrap_or_else(|problems| panic!("{problems}"));
@@ -35,7 +35,30 @@ pub(super) fn plan(spec: &Spec, defaults: &str, options: &Options) -> Result<Pla
 }
 
 /// A stream of a plan.
-pub(super) fn stream<'plan>(plan: &'plan Plan, name: &str) -> &'plan StreamPlan {
+pub(crate) fn stream<'plan>(plan: &'plan Plan, name: &str) -> &'plan StreamPlan {
     let found = plan.streams.iter().find(|stream| stream.name == name);
     found.unwrap_or_else(|| panic!("the plan has no stream `{name}`"))
+}
+
+/// The plan of all streams of a spec that can be planned.
+pub(crate) fn planned(streams: &str, defaults: &str) -> Plan {
+    plan_under(streams, defaults, &Options::default())
+}
+
+/// The plan of all streams of a spec that can be planned, under these options.
+pub(crate) fn plan_under(streams: &str, defaults: &str, options: &Options) -> Plan {
+    let plan = plan(&spec(streams), defaults, options);
+    plan.unwrap_or_else(|error| panic!("{streams}{defaults}: {}", error.chain()))
+}
+
+/// The plan of all streams of a spec whose API charges 1 point for a request and 1 for a record.
+pub(crate) fn plan_with_points(streams: &str, defaults: &str, options: &Options) -> Plan {
+    let mut spec = spec(streams);
+    spec.limits.points = Some(crate::spec::Points {
+        when: None,
+        per_hour: 1000,
+        base: 1,
+        record: [("core".to_owned(), 1)].into_iter().collect(),
+    });
+    plan(&spec, defaults, options).unwrap_or_else(|error| panic!("{}", error.chain()))
 }

@@ -391,3 +391,149 @@ impl<'plan> Cardinality<'plan> {
         (derived / rows.max(1.0)).min(1.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{planned, stream};
+    use crate::progress::saved::{Counted, StreamState};
+
+    const STREAMS: &str = "
+  listed: { get: /listed, key: [id], feeds: { ids: id }, columns: { id: text, at: timestamp },
+    page_size: { param: limit, max: 50 }, paginate: { next_url: { at: next } },
+    cursor: { field: at, newest_first: true } }
+  other: { get: /other, key: [id], columns: { id: text }, paginate: { next_url: { at: next } } }
+  named: { get: /named, key: [id], min_rows: '7', columns: { id: text } }
+  none: { for_each: { values: [], as: v }, get: '/none/{{ v }}', key: [id], columns: { id: text } }
+  some: { for_each: { values: [x, y], as: v }, get: '/some/{{ v }}', key: [id], columns: { id: text } }
+  child: { for_each: ids, get: '/listed/{{ id }}/c', key: [id], refresh: 1d, columns: { id: text } }
+  chunks: { for_each: { queue: ids, chunk: 10 }, get: '/c', query: { id: \"{{ ids | join(',') }}\" }, key: [id],
+    columns: { id: text } }
+";
+    const DAY: i64 = 86_400_000_000;
+    const NOW: i64 = 1_772_409_600_000_000;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(NOW).unwrap()
+    }
+
+    fn learnt(rows: u64, requests: u64) -> StreamState {
+        let learnt = Learnt { route: "default".to_owned(), rows, requests, ..Learnt::default() };
+        StreamState { learnt, ..StreamState::default() }
+    }
+
+    /// What is known: rows and requests of streams that were read in full, and counts of streams.
+    #[derive(Default)]
+    struct Known<'test> {
+        learnt: &'test [(&'test str, u64, u64)],
+        counted: &'test [(&'test [&'test str], u64)],
+    }
+
+    impl Known<'_> {
+        fn recall(&self) -> Recall {
+            let streams = self.learnt.iter();
+            let streams = streams
+                .map(|(name, rows, requests)| ((*name).to_owned(), learnt(*rows, *requests)));
+            let counted = self.counted.iter().map(|(names, records)| Counted {
+                streams: names.iter().map(|name| (*name).to_owned()).collect(),
+                records: *records,
+            });
+            let (streams, counted) = (streams.collect(), counted.collect());
+            Recall { streams, counted, ..Recall::default() }
+        }
+    }
+
+    #[track_caller]
+    fn check_rows(name: &str, known: &Known<'_>, expected: u64) {
+        let plan = planned(STREAMS, "mode: incremental");
+        let recall = known.recall();
+        let outlook = Outlook::new(&plan, &recall, now());
+        assert_eq!(
+            crate::planner::numbers::whole(outlook.rows(stream(&plan, name))),
+            expected,
+            "{name}"
+        );
+    }
+
+    #[test]
+    fn rows_are_learnt_or_counted_or_assumed() {
+        let nothing = Known::default();
+        check_rows("listed", &nothing, 1000);
+        check_rows("named", &nothing, 7);
+        check_rows("none", &nothing, 0);
+        check_rows("some", &nothing, 1000);
+        check_rows("child", &nothing, 3000);
+        check_rows("chunks", &nothing, 1000);
+        let learnt = Known { learnt: &[("listed", 40, 1), ("child", 9, 40)], ..nothing };
+        check_rows("listed", &learnt, 40);
+        check_rows("child", &learnt, 9);
+        let parents = Known { learnt: &[("listed", 40, 1)], ..Known::default() };
+        check_rows("child", &parents, 120);
+        check_rows("other", &parents, 1000);
+        // A listing has more than a search counts, and one that is not counted no more than the largest.
+        let counted = Known { counted: &[(&["listed"], 80)], ..Known::default() };
+        check_rows("listed", &counted, 100);
+        check_rows("child", &counted, 300);
+        check_rows("other", &counted, 100);
+        let both = Known { counted: &[(&["listed"], 80)], learnt: &[("listed", 40, 1)] };
+        check_rows("listed", &both, 40);
+        // What is counted together is divided by what is assumed of each.
+        let together = Known { counted: &[(&["listed", "other"], 80)], ..Known::default() };
+        check_rows("listed", &together, 50);
+        check_rows("other", &together, 50);
+        let rest = Known { counted: &[(&["listed", "other"], 80)], learnt: &[("listed", 40, 1)] };
+        check_rows("other", &rest, 50);
+    }
+
+    #[track_caller]
+    fn check_page(name: &str, learnt: &[(&str, u64, u64)], expected: f64) {
+        let plan = planned(STREAMS, "mode: incremental");
+        let recall = Known { learnt, ..Known::default() }.recall();
+        let stream = stream(&plan, name);
+        let page = Outlook::new(&plan, &recall, now()).page(stream, &stream.requests[0]);
+        assert!(
+            (page - expected).abs() < 1e-9 || page.total_cmp(&expected).is_eq(),
+            "{name}: {page}"
+        );
+    }
+
+    #[test]
+    fn a_page_has_as_many_records_as_declared_or_learnt() {
+        check_page("listed", &[("listed", 400, 4)], 50.0);
+        check_page("other", &[], 50.0);
+        check_page("other", &[("other", 400, 4)], 100.0);
+        check_page("other", &[("other", 4, 400)], 1.0);
+        check_page("other", &[("other", 0, 4)], 50.0);
+        check_page("named", &[("named", 400, 4)], f64::INFINITY);
+    }
+
+    /// Rows that a plan brings, when so many changed on each of the days before.
+    #[track_caller]
+    fn check_changed(name: &str, plan: ReadPlan, last: Option<Changes>, expected: u64) {
+        let all = planned(STREAMS, "mode: incremental");
+        let mut recall =
+            Known { learnt: &[("listed", 400, 8), ("child", 1200, 400)], ..Known::default() }
+                .recall();
+        recall.streams.get_mut(name).unwrap().changes = last;
+        let rows = Outlook::new(&all, &recall, now()).rows_of(stream(&all, name), plan);
+        assert_eq!(crate::planner::numbers::whole(rows), expected, "{name} {plan:?}");
+    }
+
+    #[test]
+    fn what_changed_is_expected_to_change_again() {
+        let since = |days: i64| ReadPlan::Changes { since: NOW - days * DAY };
+        let parents = |days: i64| ReadPlan::ChangedParents { since: NOW - days * DAY, route: 0 };
+        let last = |rows| Some(Changes { days: 2.0, rows, parents: 5, ..Changes::default() });
+        check_changed("listed", ReadPlan::Full { route: 0 }, last(10), 400);
+        check_changed("listed", since(1), last(10), 5);
+        check_changed("listed", since(2), last(10), 10);
+        check_changed("listed", since(400), last(10), 400);
+        // One record of a hundred changes in a day, and one at least.
+        check_changed("listed", since(1), None, 4);
+        check_changed("listed", since(0), None, 1);
+        check_changed("listed", since(1000), None, 400);
+        check_changed("child", parents(1), last(60), 30);
+        // As many of the rows as of the parents.
+        check_changed("child", parents(1), None, 12);
+    }
+}

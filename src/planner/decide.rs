@@ -137,3 +137,334 @@ pub(crate) fn wider(stream: &StreamPlan, one: ReadPlan, other: ReadPlan) -> Read
         _ => ReadPlan::full(stream).by_route(one.route()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{plan_under, planned, stream};
+    use crate::plan::{Options, RoutePlan};
+    use crate::progress::saved::{FailedSlice, Learnt};
+    use crate::report::SliceError;
+
+    const HOUR: i64 = 3_600_000_000;
+    const DAY: i64 = 24 * HOUR;
+    const WEEK: i64 = 7 * DAY;
+    const MINUTE: i64 = HOUR / 60;
+    /// 2026-03-02T00:00:00Z.
+    const NOW: i64 = 1_772_409_600_000_000;
+    const ANCHOR: i64 = 1_767_225_600_000_000;
+
+    /// Streams of all kinds: without a cursor, with one, with separate requests for changes, with an anchor, and
+    /// children of some of them.
+    const STREAMS: &str = "
+  plain: { get: /plain, key: [id], refresh: 1d, feeds: { plain_ids: id }, columns: { id: text } }
+  always: { get: /always, key: [id], columns: { id: text } }
+  cursor: { get: /cursor, key: [id], refresh: 1d, feeds: { ids: id }, columns: { id: text, at: timestamp },
+    cursor: { field: at, newest_first: true, lookback: 10m } }
+  apart: { get: /apart, key: [id], refresh: 1d, feeds: { apart_ids: id }, columns: { id: text, at: timestamp },
+    cursor: { field: at, lookback: 5m, requests: [{ get: /changes, query: { since: '{{ cursor }}' } }] } }
+  anchored: { get: /anchored, key: [id], refresh: 1d, feeds: { anchored_ids: id },
+    columns: { id: text, at: timestamp },
+    cursor: { field: at, newest_first: true, anchor: '2026-01-01' } }
+  child: { for_each: ids, get: '/cursor/{{ id }}/child', key: [id], refresh: with_parent, columns: { id: text } }
+  daily: { for_each: ids, get: '/cursor/{{ id }}/daily', key: [id], refresh: 1d, columns: { id: text } }
+  calm: { for_each: plain_ids, get: '/plain/{{ plain_id }}/c', key: [id], refresh: 1d, columns: { id: text } }
+  both: { key: [id], refresh: with_parent, columns: { id: text },
+    requests: [{ for_each: ids, get: '/cursor/{{ id }}/b' }, { for_each: apart_ids, get: '/apart/{{ apart_id }}/b' }] }
+  bounded: { for_each: ids, get: '/cursor/{{ id }}/bounded', key: [id], refresh: 1d,
+    columns: { id: text, at: timestamp }, cursor: { field: at, query: { since: '{{ cursor }}' } } }
+";
+
+    /// Streams of a backfill: without a cursor there is none.
+    const APART: &str = "
+  apart: { get: /apart, key: [id], columns: { id: text, at: timestamp },
+    cursor: { field: at, requests: [{ get: /changes, query: { since: '{{ cursor }}' } }] } }
+";
+
+    fn time(micros: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(micros).unwrap()
+    }
+
+    fn full(route: usize) -> ReadPlan {
+        ReadPlan::Full { route }
+    }
+
+    fn parents(since: i64) -> ReadPlan {
+        ReadPlan::ChangedParents { since, route: 0 }
+    }
+
+    fn changes(since: i64) -> ReadPlan {
+        ReadPlan::Changes { since }
+    }
+
+    fn refused_slice() -> FailedSlice {
+        let error = SliceError {
+            stream: String::new(),
+            slice: String::new(),
+            url: String::new(),
+            status: Some(403),
+            message: String::new(),
+        };
+        let (values, carried) = (Vec::new(), Vec::new());
+        FailedSlice { request: 0, number: 0, values, carried, error, recurs: false }
+    }
+
+    /// The saved state of a stream that was read in full an hour ago.
+    fn fresh(stream: &StreamPlan) -> StreamState {
+        StreamState {
+            reads: stream.reads.clone(),
+            writes: stream.writes.clone(),
+            shape: stream.shape.clone(),
+            complete_at: Some(time(NOW - HOUR)),
+            parents_at: Some(time(NOW - HOUR)),
+            cursor: Some(NOW - 2 * HOUR),
+            gate: Some(NOW - 3 * HOUR),
+            ..StreamState::default()
+        }
+    }
+
+    /// What a stream is to read, its children aside, when the saved state of a stream that was read in full an hour
+    /// ago is changed so.
+    #[track_caller]
+    fn check_own(name: &str, change: impl FnOnce(&mut StreamState), expected: ReadPlan) {
+        check_mode(name, "mode: incremental", change, expected);
+    }
+
+    #[track_caller]
+    fn check_mode(
+        name: &str,
+        mode: &str,
+        change: impl FnOnce(&mut StreamState),
+        expected: ReadPlan,
+    ) {
+        let range = Some(("2026-01-01".to_owned(), "2026-02-01".to_owned()));
+        let options = Options { range, ..Options::default() };
+        let plan = match mode {
+            "mode: backfill" => plan_under(APART, mode, &options),
+            _ => planned(STREAMS, mode),
+        };
+        let stream = stream(&plan, name);
+        let mut state = fresh(stream);
+        change(&mut state);
+        assert_eq!(own_need(&plan, stream, &state, time(NOW)), expected, "{name}, {mode}");
+    }
+
+    #[test]
+    fn a_stream_without_a_cursor_is_read_in_full_or_not_at_all() {
+        check_own("plain", |state| *state = StreamState::default(), full(0));
+        check_own("plain", |_| (), ReadPlan::Skip);
+        check_own("plain", |state| state.complete_at = None, full(0));
+        check_own("plain", |state| state.complete_at = Some(time(NOW - DAY)), full(0));
+        check_own("plain", |state| state.complete_at = Some(time(NOW - DAY + 1)), ReadPlan::Skip);
+        check_own("plain", |state| state.complete_at = Some(time(NOW)), ReadPlan::Skip);
+        // The clock was wrong then, or is wrong now.
+        check_own("plain", |state| state.complete_at = Some(time(NOW + 1)), full(0));
+        // `refresh: 0s`, the default.
+        check_own("always", |state| state.complete_at = Some(time(NOW)), full(0));
+    }
+
+    #[test]
+    fn changed_inputs_columns_or_requests_need_a_full_read() {
+        check_own("plain", |state| state.reads.push('x'), full(0));
+        check_own("plain", |state| state.writes.push('x'), full(0));
+        check_own("cursor", |state| state.reads.push('x'), full(0));
+        check_own("child", |state| state.writes.push('x'), full(0));
+        check_own("anchored", |state| state.reads.push('x'), ReadPlan::FromAnchor);
+        // The numbers of requests matter to refused slices only.
+        check_own("plain", |state| state.shape.push('x'), ReadPlan::Skip);
+        check_own("plain", |state| state.failed.push(refused_slice()), ReadPlan::Skip);
+        let both = |state: &mut StreamState| {
+            state.shape.push('x');
+            state.failed.push(refused_slice());
+        };
+        check_own("plain", both, full(0));
+        check_own("cursor", both, full(0));
+    }
+
+    #[test]
+    fn a_stream_with_a_cursor_reads_changes_until_it_is_due() {
+        let since = NOW - 2 * HOUR;
+        check_own("cursor", |_| (), changes(since - 10 * MINUTE));
+        check_own("apart", |_| (), changes(since - 5 * MINUTE));
+        check_own("anchored", |_| (), changes(since));
+        check_own("bounded", |_| (), changes(since));
+        check_own("cursor", |state| state.complete_at = Some(time(NOW - DAY)), full(0));
+        check_own("cursor", |state| state.complete_at = None, full(0));
+        check_own("cursor", |state| state.cursor = None, full(0));
+        check_own("cursor", |state| *state = StreamState::default(), full(0));
+        check_own("anchored", |state| state.cursor = None, ReadPlan::FromAnchor);
+        check_own(
+            "anchored",
+            |state| state.complete_at = Some(time(NOW - DAY)),
+            ReadPlan::FromAnchor,
+        );
+        check_own("cursor", |state| state.cursor = Some(i64::MIN), changes(i64::MIN));
+        // The gate is that of streams without a cursor.
+        check_own("cursor", |state| state.gate = None, changes(since - 10 * MINUTE));
+    }
+
+    #[test]
+    fn changes_that_the_api_refused_are_asked_for_again_after_a_week() {
+        let since = NOW - 2 * HOUR - 5 * MINUTE;
+        let refused = |at: i64| {
+            move |state: &mut StreamState| {
+                state.refused.insert(CHANGES.to_owned(), time(at));
+            }
+        };
+        check_own("apart", refused(NOW), full(0));
+        check_own("apart", refused(NOW - WEEK + 1), full(0));
+        check_own("apart", refused(NOW - WEEK), changes(since));
+        let route = |state: &mut StreamState| {
+            state.refused.insert("fused".to_owned(), time(NOW));
+        };
+        check_own("apart", route, changes(since));
+        // Its requests for changes are those of a full read, which cannot be done without.
+        check_own("cursor", refused(NOW), changes(NOW - 2 * HOUR - 10 * MINUTE));
+    }
+
+    #[test]
+    fn a_child_without_a_cursor_follows_its_parents() {
+        let gate = NOW - 3 * HOUR;
+        check_own("child", |_| (), parents(gate - 10 * MINUTE));
+        check_own("daily", |_| (), parents(gate - 10 * MINUTE));
+        // The largest lookback of all parents.
+        check_own("both", |_| (), parents(gate - 10 * MINUTE));
+        let old = |state: &mut StreamState| state.complete_at = Some(time(NOW - 100 * DAY));
+        check_own("child", old, parents(gate - 10 * MINUTE));
+        check_own("daily", old, full(0));
+        check_own("child", |state| state.gate = None, full(0));
+        check_own("child", |state| state.complete_at = None, full(0));
+        check_own("child", |state| state.gate = Some(i64::MIN), parents(i64::MIN));
+        // The cursor is that of streams that have one.
+        check_own("child", |state| state.cursor = None, parents(gate - 10 * MINUTE));
+        // Nothing tells which parents without a cursor have changed.
+        check_own("calm", |_| (), ReadPlan::Skip);
+        check_own("calm", old, full(0));
+    }
+
+    #[test]
+    fn other_modes_read_the_same_whatever_is_saved() {
+        for mode in ["full-refresh", "truncate", "snapshot"] {
+            let mode = format!("mode: {mode}");
+            check_mode("plain", &mode, |_| (), full(0));
+            check_mode("cursor", &mode, |_| (), full(0));
+            check_mode("child", &mode, |_| (), full(0));
+            check_mode("anchored", &mode, |_| (), ReadPlan::FromAnchor);
+        }
+        let range = ReadPlan::Backfill { from: ANCHOR, to: ANCHOR + 31 * DAY };
+        check_mode("apart", "mode: backfill", |_| (), range);
+        check_mode("apart", "mode: backfill", |state| *state = StreamState::default(), range);
+    }
+
+    /// What a child needs of its parent, the last time all parents were listed so long ago.
+    #[track_caller]
+    fn check_need(parent: &str, child: ReadPlan, age: Option<i64>, expected: ReadPlan) {
+        let plan = planned(STREAMS, "mode: incremental");
+        let pair = (stream(&plan, parent), stream(&plan, "child"));
+        let parents_at = age.map(|age| time(NOW - age));
+        let state = StreamState { parents_at, ..StreamState::default() };
+        assert_eq!(need_of(pair, child, &state, time(NOW)), expected, "{parent} {child:?} {age:?}");
+    }
+
+    #[test]
+    fn a_child_needs_all_parents_unless_it_follows_those_that_change() {
+        check_need("cursor", ReadPlan::Skip, Some(0), ReadPlan::Skip);
+        check_need("cursor", ReadPlan::Retry, Some(0), ReadPlan::Skip);
+        check_need("cursor", parents(7), Some(HOUR), changes(7));
+        check_need("cursor", parents(7), Some(DAY - 1), changes(7));
+        check_need("cursor", parents(7), Some(DAY), full(0));
+        check_need("cursor", parents(7), Some(-1), full(0));
+        check_need("cursor", parents(7), None, full(0));
+        check_need("plain", parents(7), Some(HOUR), full(0));
+        // A full read from an anchor does not find what is gone, however often it is done.
+        check_need("anchored", parents(7), None, changes(7));
+        check_need("anchored", full(0), Some(HOUR), ReadPlan::FromAnchor);
+        check_need("cursor", full(0), Some(HOUR), full(0));
+        check_need("cursor", full(2), Some(HOUR), full(0));
+        check_need("cursor", changes(7), Some(HOUR), full(0));
+        check_need("cursor", ReadPlan::Backfill { from: 1, to: 2 }, Some(HOUR), full(0));
+        check_need("cursor", ReadPlan::FromAnchor, Some(HOUR), full(0));
+    }
+
+    #[track_caller]
+    fn check_wider(name: &str, one: ReadPlan, other: ReadPlan, expected: ReadPlan) {
+        let plan = planned(STREAMS, "mode: incremental");
+        assert_eq!(wider(stream(&plan, name), one, other), expected, "{one:?}, {other:?}");
+    }
+
+    #[test]
+    fn the_wider_of_two_plans_covers_both() {
+        let routed = |since, route| ReadPlan::ChangedParents { since, route };
+        let range = ReadPlan::Backfill { from: 1, to: 9 };
+        check_wider("cursor", ReadPlan::Skip, ReadPlan::Skip, ReadPlan::Skip);
+        check_wider("cursor", ReadPlan::Skip, changes(5), changes(5));
+        check_wider("cursor", changes(5), ReadPlan::Skip, changes(5));
+        check_wider("cursor", changes(5), changes(3), changes(3));
+        check_wider("cursor", changes(3), changes(5), changes(3));
+        check_wider("cursor", routed(5, 1), routed(3, 2), routed(3, 1));
+        check_wider("cursor", range, changes(3), range);
+        check_wider("cursor", range, routed(3, 1), range);
+        check_wider("cursor", range, full(0), full(0));
+        check_wider("cursor", full(2), changes(3), full(2));
+        check_wider("cursor", changes(3), full(2), full(0));
+        check_wider("cursor", routed(3, 2), changes(3), full(2));
+        check_wider("cursor", ReadPlan::Retry, changes(3), full(0));
+        check_wider("anchored", changes(3), ReadPlan::FromAnchor, ReadPlan::FromAnchor);
+        check_wider("anchored", full(0), changes(3), ReadPlan::FromAnchor);
+    }
+
+    /// What a run reads of `cursor` and of its children, by the names of the streams whose state is empty.
+    #[track_caller]
+    fn check_all(unread: &[&str], expected: [(&str, ReadPlan); 4]) {
+        let plan = planned(STREAMS, "mode: incremental");
+        let mut recall = Recall::default();
+        for stream in plan.streams.iter().filter(|stream| !unread.contains(&&*stream.name)) {
+            recall.streams.insert(stream.name.clone(), fresh(stream));
+        }
+        let decided = decide(&plan, &recall, time(NOW));
+        for (name, expected) in expected {
+            assert_eq!(decided.get(name), Some(&expected), "{name}, unread: {unread:?}");
+        }
+    }
+
+    #[test]
+    fn a_parent_is_read_as_its_children_need() {
+        let gate = NOW - 3 * HOUR - 10 * MINUTE;
+        // `bounded` asks all parents for what changed.
+        let (child, bounded) = (("child", parents(gate)), ("bounded", changes(NOW - 2 * HOUR)));
+        check_all(&[], [("cursor", full(0)), child, bounded, ("plain", ReadPlan::Skip)]);
+        check_all(
+            &["child"],
+            [("cursor", full(0)), ("child", full(0)), bounded, ("calm", ReadPlan::Skip)],
+        );
+        check_all(
+            &["calm"],
+            [
+                ("calm", full(0)),
+                ("plain", full(0)),
+                child,
+                ("apart", changes(gate.min(NOW - 2 * HOUR - 5 * MINUTE))),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_route_of_a_plan_is_the_cheapest_one() {
+        let plan = planned(
+            "  p: { get: /p, key: [id], feeds: { ids: id }, columns: { id: text } }
+  c: { for_each: ids, get: '/p/{{ id }}/c', key: [id], columns: { id: text }, routes: { list: { get: /c } } }
+",
+            "mode: incremental",
+        );
+        let names: Vec<&str> =
+            stream(&plan, "c").routes.iter().map(|route: &RoutePlan| &*route.name).collect();
+        assert_eq!(names, ["default", "list"]);
+        let mut recall = Recall::default();
+        let learnt =
+            Learnt { route: "default".to_owned(), rows: 100, requests: 2, ..Learnt::default() };
+        recall.streams.insert("p".to_owned(), StreamState { learnt, ..StreamState::default() });
+        let decided = decide(&plan, &recall, time(NOW));
+        assert_eq!(decided.get("c"), Some(&full(1)));
+        assert_eq!(decided.get("p"), Some(&full(0)));
+    }
+}

@@ -222,3 +222,273 @@ fn cheapest(
     }
     best.map(|(_, set)| set).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Options;
+    use crate::plan::testing::{plan_under, plan_with_points, stream};
+    use crate::progress::saved::{Changes, Learnt, StreamState};
+
+    const DAY: i64 = 24 * 3_600_000_000;
+    const WEEK: i64 = 7 * DAY;
+    /// 2026-03-02T00:00:00Z.
+    const NOW: i64 = 1_772_409_600_000_000;
+
+    /// A parent; children with a listing of all of them, with a listing that must be filtered, and with requests that
+    /// they share. No run has read the children by a route of today, so that their costs are computed.
+    const STREAMS: &str = "
+  p: { get: /p, key: [id], feeds: { ids: id }, columns: { id: text, at: timestamp },
+    cursor: { field: at, newest_first: true } }
+  c: { for_each: ids, get: '/p/{{ id }}/c', key: [id], refresh: 1d, columns: { id: text }, routes: { list: {
+    get: /c, page_size: { param: limit, max: 50 }, paginate: { next_url: { at: next } } } } }
+  f: { for_each: ids, get: '/p/{{ id }}/f', key: [id], columns: { id: text, type: text }, routes: { list: {
+    get: /f, page_size: { param: limit, max: 50 }, paginate: { next_url: { at: next } }, filter: { type: x } } } }
+  a: { for_each: ids, get: '/p/{{ id }}/a', key: [id], refresh: 1d, columns: { id: text }, routes: { fused: {
+    for_each: ids, get: '/p/{{ id }}', query: { a: 'true' }, records: a.results,
+    embedded: { more: a.more, cursor: a.next, param: cursor } } } }
+  b: { for_each: ids, get: '/p/{{ id }}/b', key: [id], refresh: 1d, columns: { id: text }, routes: { fused: {
+    for_each: ids, get: '/p/{{ id }}', query: { b: 'true' }, records: b.results,
+    embedded: { more: b.more, cursor: b.next, param: cursor } } } }
+";
+    const FULL: ReadPlan = ReadPlan::Full { route: 0 };
+    const PARENTS: ReadPlan = ReadPlan::ChangedParents { since: NOW - DAY, route: 0 };
+
+    fn time(micros: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(micros).unwrap()
+    }
+
+    /// What is saved of a stream with so many rows, read by a route that there is no more.
+    fn rows(rows: u64) -> StreamState {
+        let learnt = Learnt { route: "former".to_owned(), rows, ..Learnt::default() };
+        StreamState { learnt, ..StreamState::default() }
+    }
+
+    fn of_points(points: bool, options: &Options) -> Plan {
+        let plan = if points { plan_with_points } else { plan_under };
+        plan(STREAMS, "mode: incremental", options)
+    }
+
+    /// The route by which a stream is read, with so many parents and so many rows of its own.
+    #[track_caller]
+    fn check_route(
+        name: &str,
+        points: bool,
+        (parents, own): (u64, u64),
+        (options, need): (&Options, ReadPlan),
+        (change, expected): (&dyn Fn(&mut StreamState), usize),
+    ) {
+        let plan = of_points(points, options);
+        let mut recall = Recall::default();
+        let mut state = rows(own);
+        change(&mut state);
+        recall.streams.insert("p".to_owned(), rows(parents));
+        recall.streams.insert(name.to_owned(), state);
+        let needs = BTreeMap::from([(name.to_owned(), need)]);
+        let chosen = routes(&plan, &recall, &needs, time(NOW));
+        assert_eq!(chosen.get(name), Some(&expected), "{name}, {parents} parents, {own} rows");
+    }
+
+    #[track_caller]
+    fn check_requests(parents: u64, own: u64, expected: usize) {
+        check_route("c", false, (parents, own), (&Options::default(), FULL), (&|_| (), expected));
+    }
+
+    #[test]
+    fn the_route_with_the_fewest_requests_wins() {
+        check_requests(100, 300, 1);
+        check_requests(7, 300, 1);
+        // As many: the default route.
+        check_requests(6, 300, 0);
+        check_requests(5, 300, 0);
+        check_requests(1, 0, 0);
+        check_requests(0, 0, 0);
+        check_requests(1000, 50_000, 0);
+        check_requests(1001, 50_000, 1);
+    }
+
+    #[track_caller]
+    fn check_points(name: &str, parents: u64, own: u64, expected: usize) {
+        check_route(name, true, (parents, own), (&Options::default(), FULL), (&|_| (), expected));
+    }
+
+    #[test]
+    fn the_route_with_the_fewest_points_wins_where_the_api_counts_them() {
+        check_points("c", 100, 300, 1);
+        check_points("c", 6, 300, 0);
+        check_points("c", 5, 300, 0);
+        // The listing costs the records that the filter drops, too: 1,000 requests and 1,960 records are 2,960
+        // points; 59 requests and 2,940 records are 2,999.
+        check_points("f", 1000, 1960, 0);
+        // 2,890 and 2,892 points: a little more is worth 942 requests less.
+        check_points("f", 1000, 1890, 1);
+        check_points("f", 1000, 100, 1);
+    }
+
+    #[track_caller]
+    fn check_open(
+        options: &Options,
+        need: ReadPlan,
+        refused: Option<(&str, i64)>,
+        expected: usize,
+    ) {
+        let change = |state: &mut StreamState| {
+            state.refused.extend(refused.map(|(name, at)| (name.to_owned(), time(at))));
+        };
+        check_route("c", false, (100, 300), (options, need), (&change, expected));
+    }
+
+    #[test]
+    fn a_route_is_open_unless_it_was_refused_or_does_not_fit() {
+        let any = Options::default();
+        let wanted = |name: &str| Options {
+            routes: vec![("c".to_owned(), name.to_owned())],
+            ..Options::default()
+        };
+        check_open(&any, FULL, None, 1);
+        check_open(&any, FULL, Some(("list", NOW)), 0);
+        check_open(&any, FULL, Some(("list", NOW - WEEK + 1)), 0);
+        check_open(&any, FULL, Some(("list", NOW - WEEK)), 1);
+        check_open(&any, FULL, Some(("other", NOW)), 1);
+        check_open(&Options { limit: Some(10), ..Options::default() }, FULL, None, 0);
+        check_open(&wanted("default"), FULL, None, 0);
+        check_open(&wanted("list"), FULL, Some(("list", NOW)), 1);
+        let limited = Options { limit: Some(10), ..wanted("list") };
+        check_open(&limited, FULL, None, 1);
+        // The listing does not tell the children of changed parents from the others.
+        check_open(&any, PARENTS, None, 0);
+        check_open(&wanted("list"), PARENTS, None, 0);
+    }
+
+    #[test]
+    fn streams_that_need_no_route_get_none() {
+        let plan = of_points(false, &Options::default());
+        let needs = BTreeMap::from([
+            ("p".to_owned(), ReadPlan::Changes { since: NOW - DAY }),
+            ("c".to_owned(), ReadPlan::Skip),
+            ("a".to_owned(), ReadPlan::Retry),
+        ]);
+        let chosen = routes(&plan, &Recall::default(), &needs, time(NOW));
+        assert_eq!(chosen, BTreeMap::from([("a".to_owned(), 0)]));
+    }
+
+    /// The routes of two streams that may share requests.
+    #[track_caller]
+    fn check_together(
+        a: ReadPlan,
+        b: ReadPlan,
+        refused: Option<&str>,
+        expected: [Option<usize>; 2],
+    ) {
+        let plan = of_points(false, &Options::default());
+        let mut recall = Recall::default();
+        recall.streams.insert("p".to_owned(), rows(100));
+        let refused = refused.map(|name| (name.to_owned(), time(NOW))).into_iter().collect();
+        recall.streams.insert("b".to_owned(), StreamState { refused, ..StreamState::default() });
+        let needs = BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
+        let chosen = routes(&plan, &recall, &needs, time(NOW));
+        assert_eq!(["a", "b"].map(|name| chosen.get(name).copied()), expected, "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn streams_that_may_share_requests_choose_their_routes_together() {
+        check_together(FULL, FULL, None, [Some(1), Some(1)]);
+        check_together(FULL, FULL, Some("fused"), [Some(0), Some(0)]);
+        check_together(FULL, ReadPlan::Skip, None, [Some(0), None]);
+        check_together(ReadPlan::Retry, FULL, None, [Some(0), Some(0)]);
+    }
+
+    /// What the estimate says of streams with 100 parents: name, requests, why.
+    #[track_caller]
+    fn check_forecast(points: bool, ways: &[(&str, ReadPlan)], expected: &[(&str, u64, &str)]) {
+        let plan = of_points(points, &Options::default());
+        let mut recall = Recall::default();
+        recall.streams.insert("p".to_owned(), rows(100));
+        recall.streams.insert("c".to_owned(), rows(300));
+        let all = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Skip));
+        let mut ways_of_all: BTreeMap<String, ReadPlan> = all.collect();
+        ways_of_all.extend(ways.iter().map(|(name, way)| ((*name).to_owned(), *way)));
+        let forecast = forecast(&plan, &recall, &ways_of_all, time(NOW));
+        let found: Vec<_> = forecast
+            .iter()
+            .filter(|one| ways.iter().any(|(name, _)| *name == one.stream))
+            .map(|one| (one.stream.as_str(), one.requests, one.why.as_str()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_shared_request_counts_for_the_first_of_its_streams() {
+        let fused = ReadPlan::Full { route: 1 };
+        check_forecast(
+            false,
+            &[("a", fused), ("b", fused)],
+            &[("a", 100, "saves 100 requests"), ("b", 0, "saves 100 requests")],
+        );
+        check_forecast(false, &[("a", fused)], &[("a", 100, "as few requests as any")]);
+        check_forecast(
+            false,
+            &[("a", FULL), ("b", fused)],
+            &[("a", 100, "the fewest requests"), ("b", 100, "as few requests as any")],
+        );
+        check_forecast(
+            false,
+            &[("a", FULL), ("b", FULL)],
+            &[("a", 100, "the fewest requests"), ("b", 100, "the fewest requests")],
+        );
+    }
+
+    #[test]
+    fn the_estimate_says_why_a_route_was_chosen() {
+        let list = ReadPlan::Full { route: 1 };
+        let changes = ReadPlan::Changes { since: NOW - DAY };
+        check_forecast(false, &[("c", ReadPlan::Skip)], &[("c", 0, "fresh enough")]);
+        check_forecast(false, &[("p", changes)], &[("p", 1, "what changed")]);
+        check_forecast(false, &[("p", FULL)], &[("p", 1, "the only route")]);
+        check_forecast(false, &[("c", list)], &[("c", 6, "saves 94 requests")]);
+        check_forecast(false, &[("c", FULL)], &[("c", 100, "the fewest requests")]);
+        check_forecast(true, &[("c", list)], &[("c", 6, "saves 94 points")]);
+        check_forecast(true, &[("c", FULL)], &[("c", 100, "the fewest points")]);
+    }
+
+    /// The likely requests and their range for a listing, by what is saved of it.
+    #[track_caller]
+    fn check_range(way: ReadPlan, state: StreamState, expected: (u64, [u64; 2], bool)) {
+        let streams = "  s: { get: /s, key: [id], columns: { id: text, at: timestamp }, \
+                       page_size: { param: limit, max: 50 }, paginate: { next_url: { at: next } }, \
+                       cursor: { field: at, newest_first: true } }\n";
+        let plan = plan_under(streams, "mode: incremental", &Options::default());
+        let mut recall = Recall::default();
+        recall.streams.insert("s".to_owned(), state);
+        let ways = BTreeMap::from([("s".to_owned(), way)]);
+        let all = forecast(&plan, &recall, &ways, time(NOW));
+        let found = (all[0].requests, all[0].requests_range, all[0].assumed);
+        assert_eq!(found, expected, "{way:?}");
+        assert_eq!(all[0].reach, way.shown(stream(&plan, "s")));
+    }
+
+    #[test]
+    fn the_range_of_an_estimate_holds_what_is_likely() {
+        let learnt = |requests| StreamState {
+            learnt: Learnt {
+                route: "default".to_owned(),
+                requests,
+                rows: 50 * requests,
+                bearer: true,
+                ..Learnt::default()
+            },
+            ..StreamState::default()
+        };
+        check_range(FULL, learnt(100), (100, [75, 126], false));
+        check_range(FULL, learnt(0), (0, [0, 1], false));
+        check_range(FULL, StreamState::default(), (20, [1, 61], true));
+        check_range(ReadPlan::Skip, learnt(100), (0, [0, 0], false));
+        let changes = ReadPlan::Changes { since: NOW - DAY };
+        let changed = |rows| StreamState {
+            changes: Some(Changes { days: 1.0, rows, ..Changes::default() }),
+            ..learnt(100)
+        };
+        check_range(changes, changed(10), (1, [1, 7], true));
+        check_range(changes, changed(150), (3, [1, 18], true));
+    }
+}

@@ -75,4 +75,78 @@ mod tests {
         assert_eq!(of(0.0, 7).expected_changes(day_ago, now), None);
         assert_eq!(of(0.5, 40).expected_changes(day_ago, now), Some(80.0));
     }
+    const STREAMS: &str = "
+  listed: { get: /listed, key: [id], columns: { id: text, at: timestamp },
+    page_size: { param: limit, max: 250 }, paginate: { next_url: { at: next } },
+    cursor: { field: at, newest_first: true } }
+  same: { get: /listed, key: [id], columns: { id: text, at: timestamp },
+    page_size: { param: limit, max: 250 }, paginate: { next_url: { at: next } },
+    cursor: { field: at, newest_first: true } }
+  numbered: { get: /numbered, key: [id], columns: { id: text, at: timestamp },
+    page_size: { param: limit, max: 250 }, paginate: { page: { param: page } },
+    cursor: { field: at, newest_first: true } }
+  filtered: { get: /filtered, key: [id], columns: { id: text, at: timestamp },
+    page_size: { param: limit, max: 250 }, paginate: { next_url: { at: next } },
+    cursor: { field: at, query: { since: '{{ cursor }}' } } }
+  unsized: { get: /unsized, key: [id], columns: { id: text, at: timestamp },
+    paginate: { next_url: { at: next } }, cursor: { field: at, newest_first: true } }
+";
+    const DAY: i64 = 86_400_000_000;
+
+    fn now() -> DateTime<Utc> {
+        "2026-03-02T00:00:00Z".parse().unwrap()
+    }
+
+    fn changes() -> ReadPlan {
+        ReadPlan::Changes { since: now().timestamp_micros() - DAY }
+    }
+
+    /// A state by which so many records change in a day.
+    fn daily(rows: u64) -> StreamState {
+        let changes = Some(Changes { days: 1.0, rows, ..Changes::default() });
+        StreamState { changes, ..StreamState::default() }
+    }
+
+    fn with_points() -> Plan {
+        plan_with_points(STREAMS, "mode: incremental", &Options::default())
+    }
+
+    #[track_caller]
+    fn check(plan: &Plan, name: &str, way: ReadPlan, state: &StreamState, expected: Option<u32>) {
+        let stream = stream(plan, name);
+        let found = size((stream, &stream.requests[0]), way, state, now());
+        assert_eq!(found, expected, "{name} {way:?}");
+    }
+
+    #[test]
+    fn a_first_page_is_as_large_as_what_has_changed() {
+        let plan = with_points();
+        check(&plan, "listed", changes(), &StreamState::default(), Some(25));
+        check(&plan, "listed", changes(), &daily(10), Some(25));
+        check(&plan, "listed", changes(), &daily(20), Some(26));
+        check(&plan, "listed", changes(), &daily(80), Some(101));
+        check(&plan, "listed", changes(), &daily(5000), Some(250));
+        check(&plan, "listed", ReadPlan::Full { route: 0 }, &daily(80), None);
+        check(&plan, "listed", ReadPlan::Retry, &daily(80), None);
+        check(&plan, "filtered", changes(), &daily(80), None);
+        check(&plan, "unsized", changes(), &daily(80), None);
+        // A page of another size would begin elsewhere.
+        check(&plan, "numbered", changes(), &daily(80), None);
+        let free = plan_under(STREAMS, "mode: incremental", &Options::default());
+        check(&free, "listed", changes(), &daily(80), None);
+    }
+
+    #[test]
+    fn streams_that_read_a_listing_together_take_the_largest_page() {
+        let plan = with_points();
+        let mut recall = Recall::default();
+        recall.streams.insert("listed".to_owned(), daily(40));
+        recall.streams.insert("same".to_owned(), daily(80));
+        let plans: Vec<_> =
+            plan.streams.iter().map(|stream| (Arc::clone(stream), changes())).collect();
+        let sizes = sizes(&plans, &recall, now());
+        let expected = [("listed", 101), ("same", 101)];
+        let expected = expected.map(|(name, size)| ((name.to_owned(), 0), size));
+        assert_eq!(sizes, HashMap::from(expected));
+    }
 }

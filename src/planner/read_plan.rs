@@ -248,3 +248,197 @@ pub(crate) fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
     let all = stream.requests.iter().chain(&stream.changes);
     all.flat_map(|request| &request.feeds).map(|feed| feed.queue)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{plan_under, planned, stream};
+    use crate::plan::{Options, Plan};
+
+    const STREAMS: &str = "
+  listed: { get: /listed, key: [id], feeds: { listed_ids: id }, columns: { id: text, at: timestamp },
+    cursor: { field: at, newest_first: true } }
+  numbered: { get: /numbered, key: [id], columns: { id: text, n: int },
+    cursor: { field: n, requests: [{ get: /n, query: { since: '{{ cursor }}' } }] } }
+  anchored: { get: /anchored, key: [id], columns: { id: text, at: timestamp },
+    cursor: { field: at, newest_first: true, anchor: '2026-01-01' } }
+  child: { for_each: listed_ids, get: '/listed/{{ listed_id }}/c', key: [id], refresh: 1d, columns: { id: text },
+    routes: { one: { for_each: listed_ids, get: '/one/{{ listed_id }}' },
+      two: [{ get: /two }, { for_each: listed_ids, get: '/more/{{ listed_id }}' }] } }
+  bounded: { for_each: listed_ids, get: '/listed/{{ listed_id }}/b', key: [id],
+    columns: { id: text, at: timestamp }, cursor: { field: at, query: { since: '{{ cursor }}' } } }
+  fetched: { get: /fetched, key: [id], columns: { id: text, body: text, v: int },
+    routes: { list_then_fetch: { get: /short,
+      fetch: { id: id, version: v, brings: [body], as: ids, chunk: 10, get: /fetched,
+        query: { id: '{{ ids | join(\",\") }}' } } } } }
+";
+    const RANGE: ReadPlan = ReadPlan::Backfill { from: 3, to: 9 };
+
+    fn incremental() -> Plan {
+        planned(STREAMS, "mode: incremental")
+    }
+
+    fn full(route: usize) -> ReadPlan {
+        ReadPlan::Full { route }
+    }
+
+    fn changes(since: i64) -> ReadPlan {
+        ReadPlan::Changes { since }
+    }
+
+    fn parents(since: i64, route: usize) -> ReadPlan {
+        ReadPlan::ChangedParents { since, route }
+    }
+
+    /// A plan, the form in which the state keeps it, and the plan that is restored from that.
+    #[track_caller]
+    fn check_saved(name: &str, plan: ReadPlan, saved: Reach, restored: ReadPlan) {
+        assert_eq!(plan.saved(), saved, "{name} {plan:?}");
+        let all = incremental();
+        let stream = stream(&all, name);
+        assert_eq!(ReadPlan::restored(stream, saved, plan.route()), restored, "{name} {saved:?}");
+    }
+
+    #[test]
+    fn a_saved_plan_is_restored_with_its_route() {
+        check_saved("listed", full(0), Reach::Complete, full(0));
+        check_saved("child", full(2), Reach::Complete, full(2));
+        check_saved("anchored", ReadPlan::FromAnchor, Reach::Complete, ReadPlan::FromAnchor);
+        check_saved("listed", changes(5), Reach::Since(5), changes(5));
+        check_saved("child", parents(5, 1), Reach::Since(5), parents(5, 1));
+        check_saved("listed", RANGE, Reach::Range(3, 9), RANGE);
+        check_saved("child", ReadPlan::Retry, Reach::Failed, ReadPlan::Retry);
+        check_saved("child", ReadPlan::Skip, Reach::Nothing, ReadPlan::Skip);
+    }
+
+    /// The numbers of the requests that a plan sends.
+    #[track_caller]
+    fn check_active(name: &str, plan: ReadPlan, is_changes: bool, expected: &[usize]) {
+        let all = incremental();
+        let stream = stream(&all, name);
+        let numbers: Vec<usize> = plan.active(stream).map(|(number, _)| number).collect();
+        assert_eq!(numbers, expected, "{name} {plan:?}");
+        assert_eq!(plan.sends_changes(stream), is_changes, "{name} {plan:?}");
+    }
+
+    #[test]
+    fn a_plan_sends_the_requests_of_its_route_or_those_for_changes() {
+        check_active("child", full(0), false, &[0]);
+        check_active("child", full(1), false, &[1]);
+        check_active("child", full(2), false, &[2, 3]);
+        check_active("child", parents(5, 1), false, &[1]);
+        check_active("child", ReadPlan::Retry, false, &[0]);
+        check_active("child", RANGE, false, &[0]);
+        check_active("listed", full(0), false, &[0]);
+        check_active("listed", changes(5), true, &[0]);
+        check_active("listed", RANGE, true, &[0]);
+        check_active("listed", ReadPlan::Retry, false, &[0]);
+        check_active("anchored", ReadPlan::FromAnchor, true, &[0]);
+    }
+
+    /// What the state keeps of the stream's records or parents after a run, in a mode.
+    #[track_caller]
+    fn check_remembers(name: &str, mode: &str, plan: ReadPlan, expected: Option<About>) {
+        let range = Some(("2026-01-01".to_owned(), "2026-02-01".to_owned()));
+        let all = plan_under(STREAMS, mode, &Options { range, ..Options::default() });
+        assert_eq!(plan.remembers(stream(&all, name)), expected, "{name} {mode} {plan:?}");
+    }
+
+    #[test]
+    fn a_run_saves_parents_or_fingerprints_where_the_next_one_needs_them() {
+        let (merge, replace) = ("mode: incremental", "mode: full-refresh");
+        check_remembers("child", merge, full(0), Some(About::Parents));
+        check_remembers("child", merge, parents(5, 1), Some(About::Parents));
+        check_remembers("child", replace, full(0), None);
+        check_remembers("bounded", merge, full(0), Some(About::Parents));
+        check_remembers("bounded", merge, changes(5), Some(About::Parents));
+        check_remembers("bounded", merge, ReadPlan::Retry, None);
+        check_remembers("fetched", merge, full(0), Some(About::Looks));
+        check_remembers("fetched", merge, full(1), Some(About::Looks));
+        check_remembers("fetched", merge, ReadPlan::Retry, Some(About::Touched));
+        check_remembers("fetched", merge, ReadPlan::Skip, None);
+        check_remembers("fetched", replace, full(1), None);
+        check_remembers("listed", merge, full(0), None);
+    }
+
+    #[track_caller]
+    fn check_shown(name: &str, plan: ReadPlan, expected: &str) {
+        let all = incremental();
+        assert_eq!(plan.shown(stream(&all, name)), expected);
+    }
+
+    #[test]
+    fn a_plan_in_words() {
+        check_shown("listed", full(0), "everything");
+        check_shown("anchored", ReadPlan::FromAnchor, "everything");
+        check_shown("listed", changes(1_500_000), "changes since 1970-01-01T00:00:01.500Z");
+        check_shown("numbered", changes(17), "changes since 17");
+        check_shown("child", parents(1_500_000, 1), "parents changed since 1970-01-01T00:00:01Z");
+        check_shown("numbered", RANGE, "from 3 to 9");
+        check_shown("child", ReadPlan::Retry, "refused slices");
+        check_shown("child", ReadPlan::Skip, "nothing");
+    }
+
+    /// Name of the route, the name under which a refusal is saved, and whether all rows are written and the slices are
+    /// those of the default route.
+    #[track_caller]
+    fn check_route(
+        name: &str,
+        plan: ReadPlan,
+        names: [&str; 2],
+        writes_all: bool,
+        by_parents: bool,
+    ) {
+        let all = incremental();
+        let stream = stream(&all, name);
+        assert_eq!([plan.route_name(stream), plan.refusal_name(stream)], names, "{name} {plan:?}");
+        assert_eq!(plan.writes_all(stream), writes_all, "{name} {plan:?}");
+        assert_eq!(plan.has_slices_by_parents(stream), by_parents, "{name} {plan:?}");
+    }
+
+    #[test]
+    fn a_route_has_a_name_and_decides_about_slices() {
+        check_route("child", full(0), ["default", "default"], true, true);
+        check_route("child", full(1), ["one", "one"], true, true);
+        check_route("child", full(2), ["two", "two"], true, false);
+        check_route("child", parents(5, 1), ["one", "one"], false, true);
+        check_route("child", parents(5, 2), ["two", "two"], false, false);
+        check_route("child", ReadPlan::Retry, ["default", "default"], false, true);
+        check_route("listed", changes(5), ["default", "changes"], false, true);
+        check_route("anchored", ReadPlan::FromAnchor, ["default", "changes"], true, true);
+        check_route("listed", RANGE, ["default", "changes"], false, true);
+        check_route("fetched", full(0), ["default", "default"], true, true);
+        check_route("fetched", full(1), ["list_then_fetch", "list_then_fetch"], false, false);
+    }
+
+    #[test]
+    fn plans_that_take_no_route_stay_as_they_are() {
+        let plans = [ReadPlan::FromAnchor, changes(5), RANGE, ReadPlan::Retry, ReadPlan::Skip];
+        for plan in plans {
+            assert_eq!(plan.by_route(2), plan);
+            assert_eq!(plan.route(), 0);
+        }
+        assert_eq!(full(0).by_route(2), full(2));
+        assert_eq!(parents(5, 0).by_route(2), parents(5, 2));
+    }
+
+    /// The plan of changes since a bound, and the queues that the stream waits for and feeds.
+    #[track_caller]
+    fn check_links(name: &str, since: ReadPlan, waits: usize, feeds: usize) {
+        let all = incremental();
+        let stream = stream(&all, name);
+        assert_eq!(ReadPlan::since(stream, 5), since, "{name}");
+        assert_eq!(stream.own_requests().iter().flat_map(queues).count(), waits, "{name}");
+        let mut fed: Vec<usize> = fed(stream).collect();
+        fed.dedup();
+        assert_eq!(fed.len(), feeds, "{name}");
+    }
+
+    #[test]
+    fn a_bound_is_that_of_the_stream_or_of_its_parents() {
+        check_links("listed", changes(5), 0, 1);
+        check_links("child", parents(5, 0), 1, 0);
+        check_links("bounded", changes(5), 1, 0);
+        check_links("fetched", parents(5, 0), 0, 0);
+    }
+}

@@ -175,3 +175,193 @@ impl<'run> RestartSet<'run> {
 fn waits_for(stream: &StreamPlan, read_plan: ReadPlan, queue: usize) -> bool {
     read_plan.active(stream).any(|(_, request)| read_plan::queues(request).any(|one| one == queue))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::plan::Plan;
+    use crate::plan::testing::planned;
+    use crate::progress::saved::{OpenStream, Reach, Supply};
+
+    /// A parent with two children, one of them with routes that need other queues; and a stream with separate requests
+    /// for changes.
+    const STREAMS: &str = "
+  p: { get: /p, key: [id], refresh: 1d, feeds: { ids: id }, columns: { id: text, at: timestamp },
+    cursor: { field: at, newest_first: true } }
+  q: { internal: true, get: /q, key: [id], feeds: { tags: id }, columns: { id: text } }
+  c: { for_each: ids, get: '/p/{{ id }}/c', key: [id], refresh: 1d, columns: { id: text },
+    routes: { list: { get: /c }, inverted: { for_each: tags, get: '/q/{{ tag }}/c', columns: { id: text } } } }
+  d: { for_each: ids, get: '/p/{{ id }}/d', key: [id], refresh: 1d, columns: { id: text } }
+  apart: { get: /apart, key: [id], columns: { id: text, at: timestamp },
+    cursor: { field: at, requests: [{ get: /changes, query: { since: '{{ cursor }}' } }] } }
+";
+    const FULL: ReadPlan = ReadPlan::Full { route: 0 };
+    const LIST: ReadPlan = ReadPlan::Full { route: 1 };
+    const INVERTED: ReadPlan = ReadPlan::Full { route: 2 };
+    const CHANGES: ReadPlan = ReadPlan::Changes { since: 5 };
+
+    /// How a stream of the open run has ended.
+    #[derive(Clone, Copy, PartialEq)]
+    enum End {
+        Open,
+        Done,
+        Failed,
+        /// The API refused its route, or its requests for changes.
+        Refused,
+        /// The API refused its route in the run before.
+        Before,
+    }
+    use End::{Before, Done, Failed, Open, Refused};
+
+    fn last(stream: &str, end: End) -> Option<LastRun> {
+        let status = if end == Done { "done" } else { "failed" };
+        let report = json!({
+            "stream": stream, "status": status, "object": null, "rows": 0, "requests": 0, "retries": 0, "bytes": 0,
+            "duplicates": 0, "misfits": 0, "skipped": 0, "complete": false, "reach": "", "seconds": 0.0,
+            "route_refused": matches!(end, Refused | Before),
+        });
+        let run_id = if end == Before { "before" } else { "run" }.to_owned();
+        let (report, supply) = (serde_json::from_value(report).unwrap(), Supply::Failed);
+        let (at, started_at) = (DateTime::UNIX_EPOCH, None);
+        (end != Open).then_some(LastRun { run_id, at, started_at, report, supply })
+    }
+
+    /// What is saved of an open run with these streams; the log of `ids` begins at a value.
+    fn saved(plan: &Plan, streams: &[(&str, ReadPlan, End)], log: u64) -> Recall {
+        let mut recall = Recall::default();
+        let mut open = BTreeMap::new();
+        for stream in &plan.streams {
+            let of = streams.iter().find(|(name, ..)| *name == stream.name);
+            let (way, end) = of.map_or((ReadPlan::Skip, Open), |(_, way, end)| (*way, *end));
+            let one = OpenStream {
+                reads: stream.reads.clone(),
+                writes: stream.writes.clone(),
+                shape: stream.shape.clone(),
+                object: None,
+                reach: way.saved(),
+                route: stream.routes[way.route()].name.clone(),
+            };
+            open.insert(stream.name.clone(), one);
+            let state = StreamState {
+                last: last(&stream.name, end),
+                parents_at: Some(DateTime::UNIX_EPOCH),
+                ..StreamState::default()
+            };
+            recall.streams.insert(stream.name.clone(), state);
+        }
+        recall.rest.insert(format!("{QUEUE}ids/{log:012}"), Value::from(Vec::<Value>::new()));
+        recall.run = Some(OpenRun {
+            id: "run".to_owned(),
+            started_at: DateTime::UNIX_EPOCH,
+            retry: false,
+            streams: open,
+            planned: None,
+            counted: Vec::new(),
+        });
+        recall
+    }
+
+    /// The streams that begin again and by which route, with `-` those that are not read any more, and whether the log
+    /// of `ids` is forgotten.
+    #[track_caller]
+    fn check_log(
+        streams: &[(&str, ReadPlan, End)],
+        (others, log): (&[(&str, ReadPlan)], u64),
+        expected: &str,
+    ) {
+        let plan = planned(STREAMS, "mode: incremental");
+        let recall = saved(&plan, streams, log);
+        let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
+        let others = others.iter().map(|(name, way)| ((*name).to_owned(), *way)).collect();
+        let (names, changes) =
+            anew(&recall, (&plan.streams, &queues), &others, DateTime::UNIX_EPOCH);
+        let after = recall.with(&changes).unwrap();
+        let open = after.run.unwrap();
+        let mut shown: Vec<String> = names
+            .iter()
+            .map(|name| {
+                let then = &open.streams[name];
+                assert_eq!(after.streams[name].last, None, "{name}");
+                match then.reach {
+                    Reach::Nothing => format!("-{name}"),
+                    _ => format!("{name}/{}", then.route),
+                }
+            })
+            .collect();
+        shown.extend(after.rest.is_empty().then(|| "log".to_owned()));
+        assert_eq!(shown.join(" "), expected);
+    }
+
+    #[track_caller]
+    fn check(streams: &[(&str, ReadPlan, End)], expected: &str) {
+        check_log(streams, (&[], 0), expected);
+    }
+
+    #[test]
+    fn a_stream_begins_again_when_the_api_refused_its_route() {
+        let parent = ("p", FULL, Done);
+        check(&[parent, ("c", FULL, Open), ("d", FULL, Open)], "");
+        check(&[parent, ("c", LIST, Failed), ("d", FULL, Open)], "");
+        check(&[parent, ("c", LIST, Before), ("d", FULL, Open)], "");
+        check(&[parent, ("c", LIST, Done), ("d", FULL, Done)], "");
+        // No log was kept for it: the parent feeds it again, and whoever waits for the same values.
+        check(&[parent, ("c", LIST, Refused), ("d", FULL, Done)], "p/default c/default log");
+        check(
+            &[parent, ("c", LIST, Refused), ("d", FULL, Open)],
+            "p/default d/default c/default log",
+        );
+        check(
+            &[parent, ("c", LIST, Refused), ("d", FULL, Failed)],
+            "p/default d/default c/default log",
+        );
+        check(&[("c", LIST, Refused)], "p/default c/default log");
+    }
+
+    #[test]
+    fn a_feeder_that_failed_is_left_out() {
+        let parent = ("p", FULL, Done);
+        check(
+            &[parent, ("q", FULL, Failed), ("c", INVERTED, Refused)],
+            "p/default -q c/default log",
+        );
+        check(&[parent, ("q", FULL, Failed), ("c", FULL, Open)], "-q");
+        check(&[parent, ("q", FULL, Done), ("c", INVERTED, Open)], "");
+    }
+
+    #[test]
+    fn a_stream_is_read_in_full_when_the_api_refused_its_requests_for_changes() {
+        check(&[("apart", CHANGES, Refused)], "apart/default");
+        check(&[("apart", CHANGES, Failed)], "");
+        check(
+            &[
+                ("p", CHANGES, Refused),
+                ("c", ReadPlan::ChangedParents { since: 5, route: 0 }, Open),
+            ],
+            "p/default c/default log",
+        );
+    }
+
+    #[test]
+    fn children_keep_what_they_have_when_the_log_of_their_parents_is_whole() {
+        let streams = [("p", FULL, Done), ("c", FULL, Open), ("d", FULL, Done)];
+        check_log(&streams, (&[("p", FULL)], 0), "p/default");
+        check_log(&streams, (&[("p", FULL)], 7), "p/default c/default log");
+        check_log(&streams, (&[("d", FULL)], 0), "d/default");
+        // The values before the log are fed once more.
+        check_log(&streams, (&[("d", FULL)], 7), "p/default d/default c/default log");
+    }
+
+    #[test]
+    fn nothing_begins_again_without_an_open_run() {
+        let plan = planned(STREAMS, "mode: incremental");
+        let (names, changes) = anew(
+            &Recall::default(),
+            (&plan.streams, &[]),
+            &BTreeMap::from([("p".to_owned(), FULL)]),
+            DateTime::UNIX_EPOCH,
+        );
+        assert_eq!((names.len(), changes.len()), (0, 0));
+    }
+}

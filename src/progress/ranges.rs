@@ -57,4 +57,27 @@ mod tests {
         spans.insert(0, 30);
         assert_eq!(spans, RangeSet(vec![(0, 30)]));
     }
+    /// A set with one more range, with its count.
+    #[track_caller]
+    fn check(before: &[(u64, u64)], (from, to): (u64, u64), expected: &[(u64, u64)], count: u64) {
+        let mut set = Spans(before.to_vec());
+        set.insert(from, to);
+        assert_eq!((set.0.as_slice(), set.count()), (expected, count), "{before:?} + {from}..{to}");
+    }
+
+    #[test]
+    fn a_range_is_merged_with_those_it_touches() {
+        check(&[], (3, 3), &[], 0);
+        check(&[], (4, 3), &[], 0);
+        check(&[], (0, 1), &[(0, 1)], 1);
+        check(&[(5, 7)], (0, 4), &[(0, 4), (5, 7)], 6);
+        check(&[(5, 7)], (0, 5), &[(0, 7)], 7);
+        check(&[(5, 7)], (7, 9), &[(5, 9)], 4);
+        check(&[(5, 7)], (8, 9), &[(5, 7), (8, 9)], 3);
+        check(&[(5, 7)], (5, 7), &[(5, 7)], 2);
+        check(&[(5, 9)], (6, 7), &[(5, 9)], 4);
+        check(&[(1, 2), (4, 5), (8, 9)], (2, 8), &[(1, 9)], 8);
+        check(&[(1, 2), (4, 5), (8, 9)], (3, 6), &[(1, 2), (3, 6), (8, 9)], 5);
+        check(&[(1, 2), (4, 5), (8, 9)], (0, 20), &[(0, 20)], 20);
+    }
 }

@@ -77,4 +77,31 @@ mod tests {
         assert!(!set.insert(count - u128::try_from(GENERATION).unwrap()));
         assert!(set.young.len() + set.old.len() <= 2 * GENERATION);
     }
+    /// Whether a set says that it has seen a key, after it has taken so many.
+    #[track_caller]
+    fn check(set: &mut KeySet, taken: usize, key: usize, expected: bool) {
+        let seen = set.young.len() + set.old.len();
+        assert!((seen..taken).all(|key| set.insert(u128::try_from(key).unwrap())));
+        assert_eq!(set.contains(u128::try_from(key).unwrap()), expected, "{key} of {taken}");
+    }
+
+    #[test]
+    fn a_set_that_has_forgotten_keys_says_that_it_has_seen_all() {
+        let mut set = KeySet::default();
+        check(&mut set, 0, 0, false);
+        check(&mut set, 1, 0, true);
+        check(&mut set, 1, 1, false);
+        check(&mut set, GENERATION, 0, true);
+        check(&mut set, GENERATION, GENERATION, false);
+        check(&mut set, 2 * GENERATION - 1, 2 * GENERATION, false);
+        check(&mut set, 2 * GENERATION, 2 * GENERATION, true);
+    }
+
+    #[test]
+    fn the_order_of_texts_matters_to_a_hash() {
+        assert_eq!(hash_text("a"), hash_text("a"));
+        assert_ne!(hash_text("a"), hash_text("b"));
+        assert_ne!(with_text(hash_text("a"), "b"), with_text(hash_text("b"), "a"));
+        assert_ne!(with_text(hash_text("a"), "b"), hash_text("ab"));
+    }
 }

@@ -502,3 +502,525 @@ impl StreamOutcome<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::testing::{plan_under, stream};
+    use crate::plan::{Options, Plan};
+    use crate::queue::Queues;
+    use crate::report::SliceError;
+    use crate::report::counters::Stats;
+    use crate::write::Deletable::{Everything, Nothing, ReadParents};
+
+    /// Start of the run, and times before it, in microseconds since 1970.
+    const START: i64 = 9_000;
+    const OLD: i64 = 1_000;
+    const OLD_CURSOR: i64 = 2_000;
+    const OLD_GATE: i64 = 3_000;
+    const NEWEST: i64 = 5_000;
+    const NEWEST_PARENT: i64 = 6_000;
+
+    /// `bound`: the key contains the parent; `free`: rows may move to another parent.
+    const STREAMS: &str = "
+  plain: { get: /plain, key: [id], min_rows: '3', feeds: { ids: id }, columns: { id: text } }
+  cursor: { get: /cursor, key: [id], columns: { id: text, at: timestamp }, cursor: { field: at, newest_first: true } }
+  numbered: { get: /numbered, key: [id], columns: { id: text, n: int },
+    cursor: { field: n, query: { since: '{{ cursor }}' } } }
+  anchored: { get: /anchored, key: [id], min_rows: '3', columns: { id: text, at: timestamp },
+    cursor: { field: at, newest_first: true, anchor: '2026-01-01' } }
+  bound: { for_each: ids, get: '/p/{{ id }}/b', key: [p, id], replaces: p, unique_ids: true,
+    columns: { id: text, p: { text: '{{ id }}' } }, routes: { list: { get: /b } } }
+  free: { for_each: ids, get: '/p/{{ id }}/f', key: [id], replaces: p, unique_ids: true,
+    columns: { id: text, p: { text: '{{ id }}' } } }
+  feeder: { internal: true, get: /feeder, key: [id], feeds: { more_ids: id }, columns: { id: text } }
+  fed: { for_each: more_ids, get: '/feeder/{{ more_id }}', key: [id], columns: { id: text } }
+";
+    const FULL: ReadPlan = ReadPlan::Full { route: 0 };
+    const LIST: ReadPlan = ReadPlan::Full { route: 1 };
+    const CHANGES: ReadPlan = ReadPlan::Changes { since: OLD_CURSOR };
+    const PARENTS: ReadPlan = ReadPlan::ChangedParents { since: OLD_GATE, route: 0 };
+    const RANGE: ReadPlan = ReadPlan::Backfill { from: 1, to: 2 };
+    const MERGE: &str = "mode: incremental";
+
+    fn time(micros: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(micros).unwrap()
+    }
+
+    fn refused_slice(number: u64, recurs: bool) -> FailedSlice {
+        let error = SliceError {
+            stream: String::new(),
+            slice: String::new(),
+            url: String::new(),
+            status: Some(403),
+            message: "no".to_owned(),
+        };
+        let (values, carried) = (Vec::new(), Vec::new());
+        FailedSlice { request: 0, number, values, carried, error, recurs }
+    }
+
+    /// How a stream was read. A new one: in full by a run that merges, and nothing was missing.
+    struct Case {
+        plan: Plan,
+        name: &'static str,
+        way: ReadPlan,
+        before: StreamState,
+        progress: Progress,
+        marks: bool,
+        supply: Supply,
+    }
+
+    impl Case {
+        fn new(name: &'static str) -> Self {
+            Self::of(name, MERGE, None)
+        }
+
+        fn of(name: &'static str, defaults: &str, limit: Option<u64>) -> Self {
+            let plan = plan_under(STREAMS, defaults, &Options { limit, ..Options::default() });
+            let stream = stream(&plan, name);
+            let before = StreamState {
+                reads: stream.reads.clone(),
+                writes: stream.writes.clone(),
+                shape: stream.shape.clone(),
+                cursor: Some(OLD_CURSOR),
+                gate: Some(OLD_GATE),
+                complete_at: Some(time(OLD)),
+                parents_at: Some(time(OLD)),
+                ..StreamState::default()
+            };
+            let counts = Counts { requests: 4, rows: 3, done: 4, ..Counts::default() };
+            let progress = Progress {
+                counts,
+                newest: Some(NEWEST),
+                newest_parent: Some(NEWEST_PARENT),
+                ..Progress::default()
+            };
+            let (way, marks, supply) = (ReadPlan::full(stream), true, Supply::Complete);
+            Self { plan, name, way, before, progress, marks, supply }
+        }
+
+        fn with<T>(&self, look: impl FnOnce(&Ending<'_>) -> T) -> T {
+            let run = Run { id: "run".to_owned(), started_at: time(START) };
+            let plan = stream(&self.plan, self.name);
+            look(&Ending { plan, before: &self.before, run: &run, way: self.way })
+        }
+
+        fn notice(&mut self, kind: NoticeKind) {
+            self.progress.notices.push(Notice { kind, count: 1, detail: String::new() });
+        }
+
+        fn after(&self) -> StreamState {
+            self.with(|ending| ending.after(&self.progress, None, time(START + 9), self.supply))
+        }
+    }
+
+    #[track_caller]
+    fn check_deletes(
+        name: &'static str,
+        change: impl FnOnce(&mut Case),
+        expected: write::Deletable,
+    ) {
+        check_deletes_of(Case::new(name), change, expected);
+    }
+
+    #[track_caller]
+    fn check_deletes_of(
+        mut case: Case,
+        change: impl FnOnce(&mut Case),
+        expected: write::Deletable,
+    ) {
+        change(&mut case);
+        let counts = case.progress.counts;
+        let info = case.with(|it| it.seen(&case.progress, case.marks, &counts, case.supply));
+        assert_eq!(info.deletable, expected, "{}", case.name);
+        assert_eq!(info.at, time(START));
+    }
+
+    fn gap(case: &mut Case) {
+        case.progress.gaps.push("a page is missing".to_owned());
+    }
+
+    fn refused(case: &mut Case) {
+        case.progress.counts.skipped = 1;
+        case.progress.failed.push(refused_slice(1, false));
+    }
+
+    fn other_reads(case: &mut Case) {
+        case.before.reads.push('x');
+    }
+
+    fn other_writes(case: &mut Case) {
+        case.before.writes.push('x');
+    }
+
+    fn full_page(case: &mut Case) {
+        case.notice(NoticeKind::FullPage);
+    }
+
+    fn some_parents(case: &mut Case) {
+        case.supply = Supply::Bounded;
+    }
+
+    fn few_parents(case: &mut Case) {
+        case.supply = Supply::Partial;
+    }
+
+    #[test]
+    fn rows_are_deleted_only_after_everything_was_read() {
+        check_deletes("plain", |_| (), Everything);
+        check_deletes("plain", gap, Nothing);
+        check_deletes("plain", refused, Nothing);
+        check_deletes("plain", full_page, Nothing);
+        check_deletes("plain", some_parents, Nothing);
+        check_deletes("plain", few_parents, Nothing);
+        check_deletes("plain", |case| case.notice(NoticeKind::Gone), Everything);
+        check_deletes("plain", |case| case.marks = false, Everything);
+        check_deletes_of(Case::of("plain", MERGE, Some(5)), |_| (), Nothing);
+        check_deletes("cursor", |_| (), Everything);
+        check_deletes("cursor", |case| case.way = CHANGES, Nothing);
+        check_deletes("cursor", |case| case.way = RANGE, Nothing);
+        check_deletes("plain", |case| case.way = ReadPlan::Retry, Nothing);
+        check_deletes("plain", |case| case.way = ReadPlan::Skip, Nothing);
+        check_deletes("anchored", |_| (), Nothing);
+    }
+
+    #[test]
+    fn rows_stay_after_what_is_read_was_changed() {
+        check_deletes("plain", other_reads, Nothing);
+        check_deletes("bound", other_reads, Nothing);
+        check_deletes("plain", |case| case.before.no_deletes = Some("why".to_owned()), Nothing);
+        // Nothing was written before, so that nothing can be deleted by mistake.
+        let first = |case: &mut Case| {
+            case.before.reads.push('x');
+            case.before.complete_at = None;
+        };
+        check_deletes("plain", first, Everything);
+        check_deletes("plain", other_writes, Everything);
+        // A table that is replaced keeps no rows anyway.
+        check_deletes_of(Case::of("plain", "mode: full-refresh", None), other_reads, Everything);
+    }
+
+    #[test]
+    fn rows_of_parents_that_were_read_are_deleted_where_they_cannot_move() {
+        check_deletes("bound", |_| (), Everything);
+        check_deletes("bound", refused, Everything);
+        check_deletes("bound", gap, ReadParents);
+        check_deletes("bound", some_parents, ReadParents);
+        check_deletes("bound", few_parents, ReadParents);
+        check_deletes("bound", |case| case.way = PARENTS, Everything);
+        check_deletes("bound", |case| case.way = ReadPlan::Retry, ReadParents);
+        check_deletes("bound", full_page, Nothing);
+        check_deletes_of(Case::of("bound", MERGE, Some(5)), |_| (), Nothing);
+        let unmarked = |case: &mut Case| {
+            case.marks = false;
+            refused(case);
+        };
+        check_deletes("bound", unmarked, ReadParents);
+        let changed = |case: &mut Case| {
+            case.way = PARENTS;
+            case.supply = Supply::Bounded;
+        };
+        check_deletes("bound", changed, ReadParents);
+        // The slices of this route are not about parents.
+        check_deletes("bound", |case| case.way = LIST, Everything);
+        let listed = |change: fn(&mut Case)| {
+            move |case: &mut Case| {
+                case.way = LIST;
+                change(case);
+            }
+        };
+        check_deletes("bound", listed(refused), Nothing);
+        check_deletes("bound", listed(gap), Nothing);
+        check_deletes("free", |_| (), Everything);
+        check_deletes("free", refused, Nothing);
+        check_deletes("free", gap, Nothing);
+        check_deletes("free", some_parents, Nothing);
+        check_deletes("free", |case| case.way = PARENTS, Nothing);
+    }
+
+    /// The cursor, the gate, and when everything was read and all parents were fed, as saved after a run.
+    #[track_caller]
+    fn check_after(name: &'static str, change: impl FnOnce(&mut Case), expected: [Option<i64>; 4]) {
+        let mut case = Case::new(name);
+        change(&mut case);
+        let state = case.after();
+        let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+        let found = [state.cursor, state.gate, micros(state.complete_at), micros(state.parents_at)];
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(state.open, None);
+    }
+
+    fn by(way: ReadPlan, change: fn(&mut Case)) -> impl FnOnce(&mut Case) {
+        move |case| {
+            case.way = way;
+            change(case);
+        }
+    }
+
+    fn nothing_else(_: &mut Case) {}
+
+    #[test]
+    fn a_cursor_moves_on_only_when_nothing_was_missing() {
+        let gate = Some(OLD_GATE);
+        let kept = [Some(OLD_CURSOR), gate, Some(OLD), Some(OLD)];
+        let name = "cursor";
+        check_after(name, |_| (), [Some(NEWEST), gate, Some(START), Some(START)]);
+        check_after(name, gap, kept);
+        check_after(name, few_parents, kept);
+        check_after(name, refused, [Some(OLD_CURSOR), gate, Some(OLD), Some(START)]);
+        check_after(name, some_parents, [Some(NEWEST), gate, Some(START), Some(OLD)]);
+        let changed = |change| by(CHANGES, change);
+        check_after(name, changed(nothing_else), [Some(NEWEST), gate, Some(OLD), Some(START)]);
+        check_after(name, changed(some_parents), [Some(NEWEST), gate, Some(OLD), Some(OLD)]);
+        check_after(name, changed(refused), [Some(OLD_CURSOR), gate, Some(OLD), Some(START)]);
+        check_after(name, changed(gap), kept);
+        check_after(name, changed(few_parents), kept);
+        check_after(name, by(RANGE, nothing_else), kept);
+        check_after(name, by(ReadPlan::Retry, nothing_else), kept);
+        let ahead = |case: &mut Case| case.progress.newest = Some(START + 1);
+        check_after(name, ahead, [Some(START), gate, Some(START), Some(START)]);
+        // A number is no time.
+        check_after("numbered", ahead, [Some(START + 1), gate, Some(START), Some(START)]);
+        let behind = |case: &mut Case| case.progress.newest = Some(1);
+        check_after(name, behind, [Some(OLD_CURSOR), gate, Some(START), Some(START)]);
+        let none = |case: &mut Case| case.progress.newest = None;
+        check_after(name, none, [Some(OLD_CURSOR), gate, Some(START), Some(START)]);
+    }
+
+    #[test]
+    fn a_saved_cursor_is_about_rows_that_are_read_and_written_alike() {
+        let gate = Some(OLD_GATE);
+        let (none, whole) = ([None, gate, None, Some(OLD)], Some(START));
+        let and = |one: fn(&mut Case), two: fn(&mut Case)| {
+            move |case: &mut Case| {
+                one(case);
+                two(case);
+            }
+        };
+        check_after("cursor", and(other_reads, gap), none);
+        check_after("cursor", and(other_writes, gap), none);
+        check_after("cursor", and(other_writes, refused), [None, gate, None, whole]);
+        let behind = |case: &mut Case| case.progress.newest = Some(1);
+        check_after("cursor", and(other_reads, behind), [Some(1), gate, whole, whole]);
+        check_after("cursor", and(other_writes, behind), [Some(1), gate, whole, whole]);
+        let empty = |case: &mut Case| case.progress.newest = None;
+        check_after("cursor", and(other_writes, empty), [None, gate, whole, whole]);
+    }
+
+    #[test]
+    fn the_gate_of_a_child_moves_on_when_all_changed_parents_were_read_or_refused() {
+        let cursor = Some(OLD_CURSOR);
+        let all = [cursor, Some(NEWEST_PARENT), Some(START), Some(START)];
+        let kept = [cursor, Some(OLD_GATE), Some(OLD), Some(OLD)];
+        check_after("bound", |_| (), all);
+        check_after("bound", refused, all);
+        check_after("bound", gap, kept);
+        check_after("bound", few_parents, kept);
+        let changed = |change| by(PARENTS, change);
+        check_after(
+            "bound",
+            changed(nothing_else),
+            [cursor, Some(NEWEST_PARENT), Some(OLD), Some(START)],
+        );
+        check_after(
+            "bound",
+            changed(some_parents),
+            [cursor, Some(NEWEST_PARENT), Some(OLD), Some(OLD)],
+        );
+        check_after("bound", changed(gap), kept);
+        check_after("bound", by(LIST, nothing_else), all);
+        check_after("bound", by(LIST, refused), [cursor, Some(OLD_GATE), Some(OLD), Some(START)]);
+        check_after("bound", by(ReadPlan::Retry, nothing_else), kept);
+        let ahead = |case: &mut Case| case.progress.newest_parent = Some(START + 1);
+        check_after("bound", ahead, [cursor, Some(START), Some(START), Some(START)]);
+        let behind = |case: &mut Case| case.progress.newest_parent = Some(1);
+        check_after("bound", behind, [cursor, Some(OLD_GATE), Some(START), Some(START)]);
+        let other = |case: &mut Case| {
+            other_writes(case);
+            behind(case);
+        };
+        check_after("bound", other, [cursor, Some(1), Some(START), Some(START)]);
+        // A stream that only feeds others has no rows of which anything is saved.
+        check_after("feeder", |_| (), kept);
+    }
+
+    /// The numbers of the refused slices that are saved, those that recur marked with `*`, and the refused routes.
+    #[track_caller]
+    fn check_refused(name: &'static str, way: ReadPlan, recurs: bool, expected: &str) {
+        let mut case = Case::new(name);
+        case.way = way;
+        case.before.failed = vec![refused_slice(1, false), refused_slice(2, true)];
+        case.before.refused.insert("before".to_owned(), time(OLD));
+        case.progress.failed = vec![refused_slice(3, recurs)];
+        case.progress.refused = vec!["list".to_owned()];
+        assert_eq!(shown_refusals(&case.after()), expected, "{name} {way:?}");
+    }
+
+    fn shown_refusals(state: &StreamState) -> String {
+        let failed = state.failed.iter().map(|failed| {
+            let mark = if failed.recurs { "*" } else { "" };
+            format!("{}{mark}", failed.number)
+        });
+        let routes =
+            state.refused.iter().map(|(name, at)| format!("{name}@{}", at.timestamp_micros()));
+        failed.chain(routes).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn refused_slices_and_routes_are_saved() {
+        check_refused("bound", FULL, false, "3 before@1000 list@9009");
+        check_refused("bound", ReadPlan::Retry, false, "3 before@1000 list@9009");
+        check_refused("bound", PARENTS, false, "3 before@1000 list@9009");
+        // No run can ask for these alone.
+        check_refused("bound", LIST, false, "3* before@1000 list@9009");
+        check_refused("plain", FULL, false, "3* before@1000 list@9009");
+        // Those of the last full read stay.
+        check_refused("cursor", CHANGES, true, "3* 1 before@1000 list@9009");
+        check_refused("cursor", RANGE, true, "3* 1 before@1000 list@9009");
+    }
+
+    /// The refused slices and routes that are saved of a failed stream.
+    #[track_caller]
+    fn check_failed(name: &'static str, way: ReadPlan, expected: &str) {
+        let mut case = Case::new(name);
+        case.way = way;
+        case.before.failed = vec![refused_slice(1, false), refused_slice(2, true)];
+        case.before.refused.insert("before".to_owned(), time(OLD));
+        case.progress.failed = vec![refused_slice(3, false)];
+        case.progress.refused = vec!["list".to_owned()];
+        let error = Error::new(Kind::Rejected, "no");
+        let state = case.with(|ending| ending.failed(&case.progress, (&error, time(START + 9))));
+        assert_eq!(shown_refusals(&state), expected, "{name} {way:?}");
+        assert_eq!((state.cursor, state.complete_at), (Some(OLD_CURSOR), Some(time(OLD))));
+        assert_eq!(state.last.map(|last| last.supply), Some(Supply::Failed));
+    }
+
+    #[test]
+    fn a_failed_stream_keeps_its_state_and_its_refused_slices() {
+        // What refuses the default route too is no refusal of the others.
+        check_failed("bound", FULL, "3* 1");
+        check_failed("bound", LIST, "3* 1 before@1000 list@9009");
+        check_failed("cursor", CHANGES, "3* 1 before@1000 list@9009");
+    }
+
+    /// The completeness of what a stream feeds.
+    #[track_caller]
+    fn check_supply(name: &'static str, way: ReadPlan, result: Result<(), Kind>, expected: Supply) {
+        let mut case = Case::new(name);
+        case.way = way;
+        let result = result.map_err(|kind| Error::new(kind, "no"));
+        let found = case.with(|ending| ending.supply(result.as_ref().copied(), false));
+        assert_eq!(found, expected, "{name} {way:?}");
+        let partial = if result.is_ok() { Supply::Partial } else { expected };
+        let found = case.with(|ending| ending.supply(result.as_ref().copied(), true));
+        assert_eq!(found, partial, "{name} {way:?}, incomplete");
+    }
+
+    #[test]
+    fn children_may_rely_on_a_full_read_only() {
+        check_supply("plain", FULL, Ok(()), Supply::Complete);
+        check_supply("cursor", CHANGES, Ok(()), Supply::Bounded);
+        check_supply("cursor", RANGE, Ok(()), Supply::Bounded);
+        check_supply("bound", PARENTS, Ok(()), Supply::Bounded);
+        check_supply("bound", ReadPlan::Retry, Ok(()), Supply::Bounded);
+        check_supply("anchored", ReadPlan::FromAnchor, Ok(()), Supply::Bounded);
+        check_supply("plain", FULL, Err(Kind::Unreachable), Supply::Interrupted);
+        check_supply("plain", FULL, Err(Kind::Interrupted), Supply::Interrupted);
+        check_supply("plain", FULL, Err(Kind::Paused), Supply::Interrupted);
+        check_supply("plain", FULL, Err(Kind::Rejected), Supply::Failed);
+        check_supply("plain", FULL, Err(Kind::Permission), Supply::Failed);
+        check_supply("plain", FULL, Err(Kind::Credentials), Supply::Interrupted);
+        check_supply("feeder", FULL, Err(Kind::Credentials), Supply::Failed);
+        check_supply("feeder", FULL, Err(Kind::Unreachable), Supply::Interrupted);
+    }
+
+    /// The completeness that is saved of a run, by that of the stream's queues.
+    #[track_caller]
+    fn check_last(name: &'static str, change: impl FnOnce(&mut Case), expected: Supply) {
+        let mut case = Case::new(name);
+        change(&mut case);
+        assert_eq!(case.after().last.map(|last| last.supply), Some(expected), "{name}");
+    }
+
+    #[test]
+    fn a_stream_is_no_more_complete_than_its_queues() {
+        check_last("plain", |_| (), Supply::Complete);
+        check_last("plain", gap, Supply::Partial);
+        check_last("plain", refused, Supply::Partial);
+        check_last("bound", some_parents, Supply::Bounded);
+        // Its gap says that parents were missing.
+        check_last("bound", few_parents, Supply::Bounded);
+        check_last("anchored", |_| (), Supply::Bounded);
+    }
+
+    fn keeper(case: &Case) -> Keeper {
+        let plan = case.plan.streams.iter().find(|stream| stream.name == case.name).unwrap();
+        let Progress { counts, notices, columns, .. } = case.progress.clone();
+        Keeper {
+            plan: Arc::clone(plan),
+            writer: None,
+            before: case.before.clone(),
+            progress: case.progress.clone(),
+            way: case.way,
+            marks: case.marks,
+            stats: Arc::new(Stats::resumed(counts, notices, columns)),
+            page_sizes: Arc::default(),
+            queues: Arc::new(Queues::new(Vec::new())),
+            settlers: Vec::new(),
+            durable: None,
+            interval: (0, Duration::ZERO),
+            pending: crate::run::loader::Pending::default(),
+            parents: None,
+            replaces: None,
+            answered: Arc::default(),
+        }
+    }
+
+    /// The kind of the error of a stream that was read; `None`: it has not failed.
+    #[track_caller]
+    fn check_end(mut case: Case, change: impl FnOnce(&mut Case), expected: Option<Kind>) {
+        change(&mut case);
+        let keeper = keeper(&case);
+        let error = case.with(|ending| ending.check(&keeper, Some("no".to_owned()))).err();
+        assert_eq!(error.as_ref().map(Error::kind), expected, "{}: {error:?}", case.name);
+    }
+
+    #[test]
+    fn a_stream_fails_that_lacks_rows_or_was_refused_altogether() {
+        let few = |case: &mut Case| case.progress.counts.rows = 2;
+        check_end(Case::new("plain"), |_| (), None);
+        check_end(Case::new("plain"), few, Some(Kind::Rejected));
+        check_end(
+            Case::new("plain"),
+            by(ReadPlan::Retry, |case| case.progress.counts.rows = 2),
+            None,
+        );
+        check_end(Case::of("plain", MERGE, Some(2)), few, None);
+        check_end(Case::new("anchored"), few, None);
+        let collision = |case: &mut Case| case.notice(NoticeKind::KeyCollision);
+        check_end(Case::new("plain"), collision, None);
+        let strict = "mode: incremental, strict: true";
+        check_end(Case::of("plain", strict, None), |_| (), None);
+        check_end(Case::of("plain", strict, None), collision, Some(Kind::Shape));
+        let missing = |case: &mut Case| case.notice(NoticeKind::MissingPages);
+        check_end(Case::of("plain", strict, None), missing, Some(Kind::Shape));
+        check_end(Case::of("plain", strict, None), full_page, None);
+        check_end(Case::new("bound"), refused, None);
+        let all = |case: &mut Case| {
+            refused(case);
+            case.progress.counts.done = 0;
+        };
+        check_end(Case::new("bound"), all, Some(Kind::Permission));
+        check_end(
+            Case::new("bound"),
+            by(PARENTS, |case| {
+                case.progress.counts.skipped = 1;
+                case.progress.counts.done = 0;
+            }),
+            None,
+        );
+    }
+}

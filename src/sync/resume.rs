@@ -293,3 +293,159 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Restarts, Difference> {
     }
     Ok(restarts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Options;
+    use crate::plan::testing::plan_under;
+    use crate::progress::saved::{Reach, StreamState};
+
+    const STREAMS: &str = "
+  p: { get: /p, key: [id], feeds: { ids: id }, columns: { id: text } }
+  c: { for_each: ids, get: '/p/{{ id }}/c', key: [id], columns: { id: text },
+    routes: { list: { get: /c } } }
+";
+    const CURSOR: &str = "
+  s: { get: /s, key: [id], columns: { id: text, at: timestamp }, cursor: { field: at, newest_first: true } }
+";
+    const FULL: ReadPlan = ReadPlan::Full { route: 0 };
+    const LIST: ReadPlan = ReadPlan::Full { route: 1 };
+
+    /// An open run of all streams of a plan.
+    fn open_run(plan: &Plan, way: ReadPlan) -> OpenRun {
+        let streams = plan.streams.iter();
+        let streams = streams.map(|stream| (stream.name.clone(), open_stream(stream, way)));
+        OpenRun {
+            id: "run".to_owned(),
+            started_at: DateTime::UNIX_EPOCH,
+            retry: false,
+            streams: streams.collect(),
+            planned: None,
+            counted: Vec::new(),
+        }
+    }
+
+    fn options(range: &str) -> Options {
+        let range = Some(("2026-01-01".to_owned(), range.to_owned()));
+        Options { range, ..Options::default() }
+    }
+
+    /// What becomes of an open run: the streams that begin again and how, or why it is given up.
+    fn shown(plan: &Plan, open: &OpenRun) -> String {
+        match difference(plan, open) {
+            Ok(anew) => {
+                let anew = anew.iter().map(|(name, (way, _))| format!("{name} {way:?}"));
+                anew.collect::<Vec<_>>().join(", ")
+            }
+            Err(Difference::Selection) => "other streams".to_owned(),
+            Err(Difference::Stream(name)) => format!("`{name}` has changed"),
+        }
+    }
+
+    #[track_caller]
+    fn check(mode: &str, change: impl FnOnce(&mut OpenRun), expected: &str) {
+        let plan = plan_under(STREAMS, &format!("mode: {mode}"), &Options::default());
+        let mut open = open_run(&plan, FULL);
+        open.streams.insert("c".to_owned(), open_stream(&plan.streams[1], LIST));
+        change(&mut open);
+        assert_eq!(shown(&plan, &open), expected);
+    }
+
+    fn of<'run>(open: &'run mut OpenRun, name: &str) -> &'run mut OpenStream {
+        open.streams.get_mut(name).unwrap()
+    }
+
+    #[test]
+    fn an_open_run_goes_on_unless_it_read_something_else() {
+        let mode = "incremental";
+        check(mode, |_| (), "");
+        check(mode, |open| drop(open.streams.remove("c")), "other streams");
+        let more = |open: &mut OpenRun| {
+            let stream = of(open, "c").clone();
+            open.streams.insert("d".to_owned(), stream);
+        };
+        check(mode, more, "other streams");
+        check(mode, |open| of(open, "c").reads.push('x'), "`c` has changed");
+        check(mode, |open| of(open, "p").shape.push('x'), "`p` has changed");
+        check(mode, |open| of(open, "c").route = "former".to_owned(), "`c` has changed");
+        check(mode, |open| of(open, "c").writes.push('x'), "c Full { route: 1 }");
+        check(mode, |open| of(open, "c").object = Some("x".to_owned()), "c Full { route: 1 }");
+        check("full-refresh", |open| of(open, "p").writes.push('x'), "p Full { route: 0 }");
+        let since = |open: &mut OpenRun| of(open, "c").reach = Reach::Since(5);
+        check(mode, since, "");
+        let both = |open: &mut OpenRun| {
+            since(open);
+            of(open, "c").writes.push('x');
+        };
+        check(mode, both, "c Full { route: 1 }");
+    }
+
+    /// What becomes of an open backfill up to a day, when the day of `now` is asked for.
+    #[track_caller]
+    fn check_backfill(then: &str, now: &str, change: impl FnOnce(&mut OpenRun), expected: &str) {
+        let plan = plan_under(CURSOR, "mode: backfill", &options(now));
+        let old = plan_under(CURSOR, "mode: backfill", &options(then));
+        let way = ReadPlan::backfill(&old.streams[0]).unwrap();
+        let mut open = open_run(&old, way);
+        change(&mut open);
+        assert_eq!(shown(&plan, &open), expected);
+    }
+
+    #[test]
+    fn an_open_backfill_goes_on_for_the_same_range() {
+        let day = "2026-01-02";
+        let again = "s Backfill { from: 1767225600000000, to: 1767312000000000 }";
+        check_backfill(day, day, |_| (), "");
+        check_backfill(day, "2026-01-03", |_| (), "`s` has changed");
+        check_backfill(day, day, |open| of(open, "s").writes.push('x'), again);
+        let full = |open: &mut OpenRun| of(open, "s").reach = Reach::Complete;
+        check_backfill(day, day, full, "`s` has changed");
+    }
+
+    /// Why everything is read, though the state has a full read.
+    #[track_caller]
+    fn check_otherwise(mode: &str, change: impl FnOnce(&mut StreamState), expected: Option<&str>) {
+        let plan = plan_under(CURSOR, &format!("mode: {mode}"), &options("2026-01-02"));
+        let stream = &plan.streams[0];
+        let mut state = StreamState {
+            reads: stream.reads.clone(),
+            writes: stream.writes.clone(),
+            complete_at: Some(DateTime::UNIX_EPOCH),
+            ..Default::default()
+        };
+        change(&mut state);
+        let mut recall = Recall::default();
+        recall.streams.insert("s".to_owned(), state);
+        let found = otherwise(&plan, &recall);
+        let found = found.get("s").map(String::as_str);
+        assert_eq!(
+            found.map(|why| expected.is_some_and(|text| why.starts_with(text))),
+            expected.map(|_| true),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_user_learns_why_everything_is_read() {
+        let (inputs, columns) = ("its inputs or its connection are not", "its mode, its columns");
+        let mode = "incremental";
+        check_otherwise(mode, |_| (), None);
+        check_otherwise(mode, |state| state.reads.push('x'), Some(inputs));
+        check_otherwise(mode, |state| state.writes.push('x'), Some(columns));
+        let both = |state: &mut StreamState| {
+            state.reads.push('x');
+            state.writes.push('x');
+        };
+        check_otherwise(mode, both, Some("its inputs or connection, and its mode"));
+        check_otherwise("backfill", both, None);
+        check_otherwise(
+            mode,
+            |state| {
+                state.reads.push('x');
+                state.complete_at = None;
+            },
+            None,
+        );
+    }
+}
