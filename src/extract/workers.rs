@@ -84,9 +84,8 @@ impl SliceSource {
     }
 
     /// Whether the children of any of these parents must be asked for.
-    fn has_changed(&self, shared: &StreamContext, items: &[QueueItem]) -> bool {
-        let (Some(known), ReadPlan::ChangedParents { since, .. }) = (&self.known, shared.read_plan)
-        else {
+    fn has_changed(&self, plan: &StreamPlan, read_plan: ReadPlan, items: &[QueueItem]) -> bool {
+        let (Some(known), ReadPlan::ChangedParents { since, .. }) = (&self.known, read_plan) else {
             return true;
         };
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,8 +106,8 @@ impl SliceSource {
     }
 
     /// Whether the bound does not hold for these parents, since one has appeared after it.
-    fn is_unbounded(&self, shared: &StreamContext, items: &[QueueItem]) -> bool {
-        let (Some(known), ReadPlan::Changes { .. }) = (&self.known, shared.read_plan) else {
+    fn is_unbounded(&self, read_plan: ReadPlan, items: &[QueueItem]) -> bool {
+        let (Some(known), ReadPlan::Changes { .. }) = (&self.known, read_plan) else {
             return false;
         };
         items.iter().any(|item| known.lacks(item))
@@ -125,7 +124,7 @@ impl SliceSource {
                 carried: carried.into(),
             };
             let items: Vec<_> = items.into_iter().map(item).collect();
-            let unbounded = self.is_unbounded(shared.way, &items);
+            let unbounded = self.is_unbounded(shared.read_plan, &items);
             let slice = Slice { from, to, number, attempt, items, unbounded, ..Slice::default() };
             return self.ready(request, base, slice, SliceStart::Begun(listings)).map(Some);
         }
@@ -144,8 +143,8 @@ impl SliceSource {
                     return if all { Ok(None) } else { self.refused(request, base) };
                 };
                 let to = from + items.len() as u64;
-                let changed = self.has_changed(&shared.plan, shared.way, &items);
-                let unbounded = self.is_unbounded(shared.way, &items);
+                let changed = self.has_changed(&shared.plan, shared.read_plan, &items);
+                let unbounded = self.is_unbounded(shared.read_plan, &items);
                 let slice = Slice { from, to, items, unbounded, ..Slice::default() };
                 let mut next = self.ready(request, base, slice, SliceStart::First)?;
                 let wanted = changed && holds(only.as_ref(), &next.scope)?;
@@ -394,7 +393,7 @@ pub(crate) async fn work(
 mod tests {
     use super::*;
     use crate::plan::testing::{planned, stream};
-    use crate::progress::versions::{About, Read, met};
+    use crate::progress::versions::{VersionKind, VersionLog, met};
     use crate::report::SliceError;
     use crate::state::{Change, Entries};
 
@@ -410,35 +409,35 @@ mod tests {
     const CHANGES: ReadPlan = ReadPlan::Changes { since: 5 };
     const FULL: ReadPlan = ReadPlan::Full { route: 0 };
 
-    fn item(value: &str, stamp: Option<i64>, carried: &str) -> Item {
-        Item { value: value.into(), stamp, carried: carried.into() }
+    fn item(value: &str, stamp: Option<i64>, carried: &str) -> QueueItem {
+        QueueItem { value: value.into(), stamp, carried: carried.into() }
     }
 
-    fn items(all: &[(&str, Option<i64>)]) -> Vec<Item> {
+    fn items(all: &[(&str, Option<i64>)]) -> Vec<QueueItem> {
         all.iter().map(|(value, stamp)| item(value, *stamp, "")).collect()
     }
 
     /// Parents as earlier runs have saved them.
-    fn known(parents: &[Item]) -> Known {
+    fn known(parents: &[QueueItem]) -> KnownVersions {
         let mut entries = Entries::new();
-        let mut read = Read::restored((About::Parents, "c"), &entries, false);
+        let mut read = VersionLog::restored(VersionKind::Parents, "c", &entries, false);
         for parent in parents {
             read.note(0, parent);
         }
         for Change { key, value } in read.settled(true) {
             entries.extend(value.map(|value| (key, value)));
         }
-        Read::restored((About::Parents, "c"), &entries, false).known()
+        VersionLog::restored(VersionKind::Parents, "c", &entries, false).known()
     }
 
     /// Of more parents than are saved.
-    fn too_many() -> Known {
+    fn too_many() -> KnownVersions {
         let entries = Entries::from([("parents/c".to_owned(), serde_json::Value::Null)]);
-        Read::restored((About::Parents, "c"), &entries, false).known()
+        VersionLog::restored(VersionKind::Parents, "c", &entries, false).known()
     }
 
-    fn source(known: Option<Known>, refused: &[(&str, &str)]) -> Source {
-        let failed = refused.iter().map(|(value, carried)| FailedSlice {
+    fn source(known: Option<KnownVersions>, refused: &[(&str, &str)]) -> SliceSource {
+        let failed = refused.iter().map(|(value, carried)| RefusedSlice {
             request: 0,
             number: 0,
             values: vec![(*value).to_owned()],
@@ -453,15 +452,15 @@ mod tests {
             recurs: false,
         });
         let links = RequestLinks::new(0);
-        let (begun, finished) = (Vec::new(), Spans::default());
-        let past = Past { begun, finished, failed: failed.collect(), known };
-        Source::new(AssignedRequest { consumer: None, links }, past, true)
+        let (begun, finished) = (Vec::new(), RangeSet::default());
+        let past = SliceHistory { begun, finished, failed: failed.collect(), known };
+        SliceSource::new(AssignedRequest { consumer: None, links }, past, true)
     }
 
     /// Whether the children of any of these parents are asked for.
     #[track_caller]
     fn check_changed(
-        known: Option<Known>,
+        known: Option<KnownVersions>,
         plan: ReadPlan,
         now: &[(&str, Option<i64>)],
         expected: bool,
@@ -493,7 +492,7 @@ mod tests {
     /// Whether the children of a parent that has not changed are asked for, given the slices that were refused; and
     /// how many of these are left.
     #[track_caller]
-    fn check_refused(refused: &[(&str, &str)], now: &Item, expected: (bool, usize)) {
+    fn check_refused(refused: &[(&str, &str)], now: &QueueItem, expected: (bool, usize)) {
         let all = planned(STREAMS, "mode: incremental");
         let source = source(Some(known(std::slice::from_ref(now))), refused);
         let found = source.has_changed(stream(&all, "c"), PARENTS, std::slice::from_ref(now));
@@ -513,8 +512,8 @@ mod tests {
 
     /// Whether parents are read without the bound.
     #[track_caller]
-    fn check_unbounded(known: Option<Known>, plan: ReadPlan, now: &[&str], expected: bool) {
-        let now: Vec<Item> = now.iter().map(|value| item(value, Some(7), "")).collect();
+    fn check_unbounded(known: Option<KnownVersions>, plan: ReadPlan, now: &[&str], expected: bool) {
+        let now: Vec<QueueItem> = now.iter().map(|value| item(value, Some(7), "")).collect();
         assert_eq!(source(known, &[]).is_unbounded(plan, &now), expected, "{plan:?} {now:?}");
     }
 
@@ -556,7 +555,8 @@ mod tests {
 
     #[track_caller]
     fn check_brought(carried: &[&str], expected: &[Option<&str>]) {
-        let items: Vec<Item> = carried.iter().map(|carried| item("1", None, carried)).collect();
+        let items: Vec<QueueItem> =
+            carried.iter().map(|carried| item("1", None, carried)).collect();
         let found = brought(&items);
         let found: Vec<Option<&str>> = found.iter().map(Option::as_deref).collect();
         assert_eq!(found, expected, "{carried:?}");

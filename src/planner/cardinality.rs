@@ -180,24 +180,25 @@ impl<'plan> Cardinality<'plan> {
         if !request.pager.is_paged() {
             return f64::INFINITY;
         }
-        let learnt = self.saved.streams.get(&stream.name).map(|state| &state.full_read);
-        let learnt = learnt.filter(|learnt| learnt.rows > 0 && learnt.requests > 0);
-        let learnt = learnt.map(|learnt| real(learnt.rows) / real(learnt.requests));
-        learnt.map_or(self.assume.page, |page| page.max(1.0))
+        let full_read = self.saved.streams.get(&stream.name).map(|state| &state.full_read);
+        let full_read = full_read.filter(|full_read| full_read.rows > 0 && full_read.requests > 0);
+        let full_read = full_read.map(|full_read| real(full_read.rows) / real(full_read.requests));
+        full_read.map_or(self.assume.page, |page| page.max(1.0))
     }
 
-    /// Rows of the streams that were counted. What several have `together` is divided by what is assumed
-    /// of each, less what is learnt of some.
+    /// Rows of the streams that the API counted. A count of several streams `together` is divided in proportion
+    /// to their assumed rows, less the rows that a full read has found of some of them.
     #[expect(clippy::cast_precision_loss, reason = "a few streams")]
     fn counted(&self, together: bool) -> BTreeMap<&'plan str, (f64, bool)> {
         let mut rows = BTreeMap::new();
         for counted in self.saved.counted.iter().filter(|one| together || one.streams.len() == 1) {
             let states = counted.streams.iter().filter_map(|name| self.saved.streams.get(name));
-            let learnt = states.map(|state| &state.full_read).filter(|one| !one.route.is_empty());
-            let known: Vec<u64> = learnt.map(|learnt| learnt.rows).collect();
+            let full_read =
+                states.map(|state| &state.full_read).filter(|one| !one.route.is_empty());
+            let known: Vec<u64> = full_read.map(|full_read| full_read.rows).collect();
             let left = real(counted.records.saturating_sub(known.iter().sum()));
             let unknown = self.plan.streams.iter().filter(|stream| {
-                counted.streams.contains(&stream.name) && self.learnt(stream).is_none()
+                counted.streams.contains(&stream.name) && self.full_read(stream).is_none()
             });
             let unknown: Vec<_> = unknown.collect();
             let left = left * self.assume.listed_per_counted;
@@ -231,15 +232,15 @@ impl<'plan> Cardinality<'plan> {
         parents.max(self.assume.surge)
     }
 
-    pub(crate) fn learnt(&self, stream: &StreamPlan) -> Option<FullReadStats> {
-        let learnt = self.saved.streams.get(&stream.name).map(|state| state.full_read.clone());
-        learnt.filter(|learnt| !learnt.route.is_empty())
+    pub(crate) fn full_read(&self, stream: &StreamPlan) -> Option<FullReadStats> {
+        let full_read = self.saved.streams.get(&stream.name).map(|state| state.full_read.clone());
+        full_read.filter(|full_read| !full_read.route.is_empty())
     }
 
     /// Rows of a stream in all, and whether that is assumed; a listing has `listed` unless it is known.
     fn all_rows(&self, stream: &StreamPlan, listed: f64) -> (f64, bool) {
-        if let Some(learnt) = self.learnt(stream) {
-            return (real(learnt.rows), false);
+        if let Some(full_read) = self.full_read(stream) {
+            return (real(full_read.rows), false);
         }
         // What is asked for by name is there as often.
         if stream.min_rows > 0 {
@@ -259,7 +260,7 @@ impl<'plan> Cardinality<'plan> {
     /// Whether what a reach brings rests on assumptions.
     pub(crate) fn is_assumed(&self, (stream, read_plan): (&StreamPlan, ReadPlan)) -> bool {
         let known =
-            self.learnt(stream).is_some_and(|one| one.route == read_plan.route_name(stream));
+            self.full_read(stream).is_some_and(|one| one.route == read_plan.route_name(stream));
         match read_plan {
             ReadPlan::Skip => false,
             ReadPlan::Full { .. } | ReadPlan::FromAnchor => !known,
@@ -373,9 +374,9 @@ impl<'plan> Cardinality<'plan> {
         let part = |derived: u64, all: u64| (all > 0).then(|| real(derived) / real(all));
         let changed = self.changes(stream).filter(|_| read_plan.bound().is_some());
         let changed = changed.and_then(|last| part(last.derived, last.parents));
-        let learnt = self.learnt(stream).filter(|learnt| learnt.derived > 0);
-        let learnt = learnt.and_then(|learnt| part(learnt.derived, learnt.slices));
-        changed.or(learnt).unwrap_or(self.assume.derived)
+        let full_read = self.full_read(stream).filter(|full_read| full_read.derived > 0);
+        let full_read = full_read.and_then(|full_read| part(full_read.derived, full_read.slices));
+        changed.or(full_read).unwrap_or(self.assume.derived)
     }
 
     /// Part of the rows that follow from what is known.
@@ -396,7 +397,7 @@ impl<'plan> Cardinality<'plan> {
 mod tests {
     use super::*;
     use crate::plan::testing::{planned, stream};
-    use crate::progress::saved::{Counted, StreamState};
+    use crate::progress::saved::{RecordCount, StreamState};
 
     const STREAMS: &str = "
   listed: { get: /listed, key: [id], feeds: { ids: id }, columns: { id: text, at: timestamp },
@@ -417,37 +418,42 @@ mod tests {
         DateTime::from_timestamp_micros(NOW).unwrap()
     }
 
-    fn learnt(rows: u64, requests: u64) -> StreamState {
-        let learnt = Learnt { route: "default".to_owned(), rows, requests, ..Learnt::default() };
-        StreamState { learnt, ..StreamState::default() }
+    fn full_read(rows: u64, requests: u64) -> StreamState {
+        let full_read = FullReadStats {
+            route: "default".to_owned(),
+            rows,
+            requests,
+            ..FullReadStats::default()
+        };
+        StreamState { full_read, ..StreamState::default() }
     }
 
     /// What is known: rows and requests of streams that were read in full, and counts of streams.
     #[derive(Default)]
-    struct Known<'test> {
-        learnt: &'test [(&'test str, u64, u64)],
+    struct Given<'test> {
+        full_read: &'test [(&'test str, u64, u64)],
         counted: &'test [(&'test [&'test str], u64)],
     }
 
-    impl Known<'_> {
-        fn recall(&self) -> Recall {
-            let streams = self.learnt.iter();
+    impl Given<'_> {
+        fn saved(&self) -> SavedState {
+            let streams = self.full_read.iter();
             let streams = streams
-                .map(|(name, rows, requests)| ((*name).to_owned(), learnt(*rows, *requests)));
-            let counted = self.counted.iter().map(|(names, records)| Counted {
+                .map(|(name, rows, requests)| ((*name).to_owned(), full_read(*rows, *requests)));
+            let counted = self.counted.iter().map(|(names, records)| RecordCount {
                 streams: names.iter().map(|name| (*name).to_owned()).collect(),
                 records: *records,
             });
             let (streams, counted) = (streams.collect(), counted.collect());
-            Recall { streams, counted, ..Recall::default() }
+            SavedState { streams, counted, ..SavedState::default() }
         }
     }
 
     #[track_caller]
-    fn check_rows(name: &str, known: &Known<'_>, expected: u64) {
+    fn check_rows(name: &str, known: &Given<'_>, expected: u64) {
         let plan = planned(STREAMS, "mode: incremental");
-        let recall = known.recall();
-        let outlook = Outlook::new(&plan, &recall, now());
+        let saved = known.saved();
+        let outlook = Cardinality::new(&plan, &saved, now());
         assert_eq!(
             crate::planner::numbers::whole(outlook.rows(stream(&plan, name))),
             expected,
@@ -457,40 +463,41 @@ mod tests {
 
     #[test]
     fn rows_are_learnt_or_counted_or_assumed() {
-        let nothing = Known::default();
+        let nothing = Given::default();
         check_rows("listed", &nothing, 1000);
         check_rows("named", &nothing, 7);
         check_rows("none", &nothing, 0);
         check_rows("some", &nothing, 1000);
         check_rows("child", &nothing, 3000);
         check_rows("chunks", &nothing, 1000);
-        let learnt = Known { learnt: &[("listed", 40, 1), ("child", 9, 40)], ..nothing };
-        check_rows("listed", &learnt, 40);
-        check_rows("child", &learnt, 9);
-        let parents = Known { learnt: &[("listed", 40, 1)], ..Known::default() };
+        let full_read = Given { full_read: &[("listed", 40, 1), ("child", 9, 40)], ..nothing };
+        check_rows("listed", &full_read, 40);
+        check_rows("child", &full_read, 9);
+        let parents = Given { full_read: &[("listed", 40, 1)], ..Given::default() };
         check_rows("child", &parents, 120);
         check_rows("other", &parents, 1000);
         // A listing has more than a search counts, and one that is not counted no more than the largest.
-        let counted = Known { counted: &[(&["listed"], 80)], ..Known::default() };
+        let counted = Given { counted: &[(&["listed"], 80)], ..Given::default() };
         check_rows("listed", &counted, 100);
         check_rows("child", &counted, 300);
         check_rows("other", &counted, 100);
-        let both = Known { counted: &[(&["listed"], 80)], learnt: &[("listed", 40, 1)] };
+        let both = Given { counted: &[(&["listed"], 80)], full_read: &[("listed", 40, 1)] };
         check_rows("listed", &both, 40);
         // What is counted together is divided by what is assumed of each.
-        let together = Known { counted: &[(&["listed", "other"], 80)], ..Known::default() };
+        let together = Given { counted: &[(&["listed", "other"], 80)], ..Given::default() };
         check_rows("listed", &together, 50);
         check_rows("other", &together, 50);
-        let rest = Known { counted: &[(&["listed", "other"], 80)], learnt: &[("listed", 40, 1)] };
+        let rest =
+            Given { counted: &[(&["listed", "other"], 80)], full_read: &[("listed", 40, 1)] };
         check_rows("other", &rest, 50);
     }
 
     #[track_caller]
-    fn check_page(name: &str, learnt: &[(&str, u64, u64)], expected: f64) {
+    fn check_page(name: &str, full_read: &[(&str, u64, u64)], expected: f64) {
         let plan = planned(STREAMS, "mode: incremental");
-        let recall = Known { learnt, ..Known::default() }.recall();
+        let saved = Given { full_read, ..Given::default() }.saved();
         let stream = stream(&plan, name);
-        let page = Outlook::new(&plan, &recall, now()).page(stream, &stream.requests[0]);
+        let page = Cardinality::new(&plan, &saved, now()).page(stream, &stream.requests[0]);
         assert!(
             (page - expected).abs() < 1e-9 || page.total_cmp(&expected).is_eq(),
             "{name}: {page}"
@@ -509,13 +516,13 @@ mod tests {
 
     /// Rows that a plan brings, when so many changed on each of the days before.
     #[track_caller]
-    fn check_changed(name: &str, plan: ReadPlan, last: Option<Changes>, expected: u64) {
+    fn check_changed(name: &str, plan: ReadPlan, last: Option<ChangeStats>, expected: u64) {
         let all = planned(STREAMS, "mode: incremental");
-        let mut recall =
-            Known { learnt: &[("listed", 400, 8), ("child", 1200, 400)], ..Known::default() }
-                .recall();
-        recall.streams.get_mut(name).unwrap().changes = last;
-        let rows = Outlook::new(&all, &recall, now()).rows_of(stream(&all, name), plan);
+        let mut saved =
+            Given { full_read: &[("listed", 400, 8), ("child", 1200, 400)], ..Given::default() }
+                .saved();
+        saved.streams.get_mut(name).unwrap().changes = last;
+        let rows = Cardinality::new(&all, &saved, now()).rows_of(stream(&all, name), plan);
         assert_eq!(crate::planner::numbers::whole(rows), expected, "{name} {plan:?}");
     }
 
@@ -523,7 +530,8 @@ mod tests {
     fn what_changed_is_expected_to_change_again() {
         let since = |days: i64| ReadPlan::Changes { since: NOW - days * DAY };
         let parents = |days: i64| ReadPlan::ChangedParents { since: NOW - days * DAY, route: 0 };
-        let last = |rows| Some(Changes { days: 2.0, rows, parents: 5, ..Changes::default() });
+        let last =
+            |rows| Some(ChangeStats { days: 2.0, rows, parents: 5, ..ChangeStats::default() });
         check_changed("listed", ReadPlan::Full { route: 0 }, last(10), 400);
         check_changed("listed", since(1), last(10), 5);
         check_changed("listed", since(2), last(10), 10);

@@ -67,7 +67,7 @@ impl Cardinality<'_> {
         walked: &[String],
     ) -> ExpectedCost {
         let share = self.expected((stream, read_plan), walked);
-        if !read_plan.is_full() || self.learnt(stream).is_none() {
+        if !read_plan.is_full() || self.full_read(stream).is_none() {
             return share;
         }
         // Where there was nothing, there may be something now.
@@ -87,9 +87,10 @@ impl Cardinality<'_> {
             matches!(request.iterate, Iterate::Once) && walked.contains(&request.listing())
         });
         let route = read_plan.route_name(stream);
-        let learnt = self.learnt(stream);
-        let learnt = learnt.filter(|learnt| learnt.route == route && learnt.bearer == bears);
-        match (read_plan, learnt) {
+        let full_read = self.full_read(stream);
+        let full_read =
+            full_read.filter(|full_read| full_read.route == route && full_read.bearer == bears);
+        match (read_plan, full_read) {
             (ReadPlan::Skip, _) => ExpectedCost::default(),
             (ReadPlan::Retry, _) => {
                 let failed = self.saved.stream(&stream.name).refused_slices.len();
@@ -100,17 +101,21 @@ impl Cardinality<'_> {
                     points: points(stream, count, count),
                 }
             }
-            (ReadPlan::Full { .. } | ReadPlan::FromAnchor, Some(learnt)) => {
-                let requests = real(learnt.requests.saturating_sub(learnt.shared));
-                let paid = learnt.points.saturating_sub(learnt.shared_points);
+            (ReadPlan::Full { .. } | ReadPlan::FromAnchor, Some(full_read)) => {
+                let requests = real(full_read.requests.saturating_sub(full_read.shared));
+                let paid = full_read.points.saturating_sub(full_read.shared_points);
                 let points = match stream.cost.base {
                     0 => 0.0,
                     // Who sends nothing pays nothing: others do, and what stands inside is told with
                     // what is shared.
-                    _ if learnt.points > 0 || requests <= 0.0 => real(paid),
-                    _ => points(stream, requests, real(learnt.rows.saturating_sub(learnt.derived))),
+                    _ if full_read.points > 0 || requests <= 0.0 => real(paid),
+                    _ => points(
+                        stream,
+                        requests,
+                        real(full_read.rows.saturating_sub(full_read.derived)),
+                    ),
                 };
-                ExpectedCost { slices: real(learnt.slices), requests, points }
+                ExpectedCost { slices: real(full_read.slices), requests, points }
             }
             _ => self.modelled(stream, read_plan, walked),
         }
@@ -257,23 +262,24 @@ impl Cardinality<'_> {
             let joint = objects * own * before * (1.0 - after);
             let rows = self.rows_of(stream, *read_plan);
             let inside = rows * (1.0 - self.derived_rows((stream, *read_plan), request, rows));
-            let learnt = self.learnt(stream).filter(|learnt| {
-                learnt.route == read_plan.route_name(stream) && read_plan.is_full()
+            let full_read = self.full_read(stream).filter(|full_read| {
+                full_read.route == read_plan.route_name(stream) && read_plan.is_full()
             });
-            // Among what was learnt are those that it sent by itself then.
+            // Among what was full_read are those that it sent by itself then.
             let sent =
-                learnt.as_ref().map_or(0.0, |one| real(one.requests.saturating_sub(one.shared)));
+                full_read.as_ref().map_or(0.0, |one| real(one.requests.saturating_sub(one.shared)));
             let requests = (single - sent).max(0.0);
-            let paid = learnt.filter(|learnt| learnt.points > 0).map_or(0.0, |learnt| {
-                real(learnt.points.saturating_sub(learnt.shared_points))
-                    - sent * real(stream.cost.base)
-            });
+            let paid =
+                full_read.filter(|full_read| full_read.points > 0).map_or(0.0, |full_read| {
+                    real(full_read.points.saturating_sub(full_read.shared_points))
+                        - sent * real(stream.cost.base)
+                });
             share.requests += requests + joint;
             share.points += requests * real(stream.cost.base)
                 + (inside * real(stream.cost.object) - paid.max(0.0)).max(0.0)
                 + joint * real(stream.cost.base + stream.cost.carrier);
         }
-        let known = read_plan.is_full() && self.learnt(stream).is_some();
+        let known = read_plan.is_full() && self.full_read(stream).is_some();
         if known { share.times(self.assume.again) } else { share }
     }
 

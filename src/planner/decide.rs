@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::plan::testing::{plan_under, planned, stream};
     use crate::plan::{Options, RoutePlan};
-    use crate::progress::saved::{FailedSlice, Learnt};
+    use crate::progress::saved::{FullReadStats, RefusedSlice};
     use crate::report::SliceError;
 
     const HOUR: i64 = 3_600_000_000;
@@ -197,7 +197,7 @@ mod tests {
         ReadPlan::Changes { since }
     }
 
-    fn refused_slice() -> FailedSlice {
+    fn refused_slice() -> RefusedSlice {
         let error = SliceError {
             stream: String::new(),
             slice: String::new(),
@@ -206,7 +206,7 @@ mod tests {
             message: String::new(),
         };
         let (values, carried) = (Vec::new(), Vec::new());
-        FailedSlice { request: 0, number: 0, values, carried, error, recurs: false }
+        RefusedSlice { request: 0, number: 0, values, carried, error, recurs: false }
     }
 
     /// The saved state of a stream that was read in full an hour ago.
@@ -272,10 +272,10 @@ mod tests {
         check_own("anchored", |state| state.reads.push('x'), ReadPlan::FromAnchor);
         // The numbers of requests matter to refused slices only.
         check_own("plain", |state| state.shape.push('x'), ReadPlan::Skip);
-        check_own("plain", |state| state.failed.push(refused_slice()), ReadPlan::Skip);
+        check_own("plain", |state| state.refused_slices.push(refused_slice()), ReadPlan::Skip);
         let both = |state: &mut StreamState| {
             state.shape.push('x');
-            state.failed.push(refused_slice());
+            state.refused_slices.push(refused_slice());
         };
         check_own("plain", both, full(0));
         check_own("cursor", both, full(0));
@@ -308,14 +308,14 @@ mod tests {
         let since = NOW - 2 * HOUR - 5 * MINUTE;
         let refused = |at: i64| {
             move |state: &mut StreamState| {
-                state.refused.insert(CHANGES.to_owned(), time(at));
+                state.refused_routes.insert(CHANGES.to_owned(), time(at));
             }
         };
         check_own("apart", refused(NOW), full(0));
         check_own("apart", refused(NOW - WEEK + 1), full(0));
         check_own("apart", refused(NOW - WEEK), changes(since));
         let route = |state: &mut StreamState| {
-            state.refused.insert("fused".to_owned(), time(NOW));
+            state.refused_routes.insert("fused".to_owned(), time(NOW));
         };
         check_own("apart", route, changes(since));
         // Its requests for changes are those of a full read, which cannot be done without.
@@ -417,11 +417,11 @@ mod tests {
     #[track_caller]
     fn check_all(unread: &[&str], expected: [(&str, ReadPlan); 4]) {
         let plan = planned(STREAMS, "mode: incremental");
-        let mut recall = Recall::default();
+        let mut saved = SavedState::default();
         for stream in plan.streams.iter().filter(|stream| !unread.contains(&&*stream.name)) {
-            recall.streams.insert(stream.name.clone(), fresh(stream));
+            saved.streams.insert(stream.name.clone(), fresh(stream));
         }
-        let decided = decide(&plan, &recall, time(NOW));
+        let decided = decide(&plan, &saved, time(NOW));
         for (name, expected) in expected {
             assert_eq!(decided.get(name), Some(&expected), "{name}, unread: {unread:?}");
         }
@@ -459,11 +459,15 @@ mod tests {
         let names: Vec<&str> =
             stream(&plan, "c").routes.iter().map(|route: &RoutePlan| &*route.name).collect();
         assert_eq!(names, ["default", "list"]);
-        let mut recall = Recall::default();
-        let learnt =
-            Learnt { route: "default".to_owned(), rows: 100, requests: 2, ..Learnt::default() };
-        recall.streams.insert("p".to_owned(), StreamState { learnt, ..StreamState::default() });
-        let decided = decide(&plan, &recall, time(NOW));
+        let mut saved = SavedState::default();
+        let full_read = FullReadStats {
+            route: "default".to_owned(),
+            rows: 100,
+            requests: 2,
+            ..FullReadStats::default()
+        };
+        saved.streams.insert("p".to_owned(), StreamState { full_read, ..StreamState::default() });
+        let decided = decide(&plan, &saved, time(NOW));
         assert_eq!(decided.get("c"), Some(&full(1)));
         assert_eq!(decided.get("p"), Some(&full(0)));
     }

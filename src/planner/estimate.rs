@@ -1,7 +1,7 @@
-//! Which route of each stream is the cheapest, and what a run will cost.
+//! Chooses the cheapest route of each stream, and estimates what a run costs.
 //!
-//! How much there is was learnt by earlier runs; where none has shown it, it is assumed. Everything is a
-//! function of the plan and of what is remembered, so that the same run always takes the same routes.
+//! Numbers of rows come from earlier full reads, and from assumptions where there are none. Everything is a
+//! function of the plan and of the saved state, so that the same run always takes the same routes.
 
 use std::collections::BTreeMap;
 
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
     use crate::plan::Options;
     use crate::plan::testing::{plan_under, plan_with_points, stream};
-    use crate::progress::saved::{Changes, Learnt, StreamState};
+    use crate::progress::saved::{ChangeStats, FullReadStats, StreamState};
 
     const DAY: i64 = 24 * 3_600_000_000;
     const WEEK: i64 = 7 * DAY;
@@ -260,8 +260,9 @@ mod tests {
 
     /// What is saved of a stream with so many rows, read by a route that there is no more.
     fn rows(rows: u64) -> StreamState {
-        let learnt = Learnt { route: "former".to_owned(), rows, ..Learnt::default() };
-        StreamState { learnt, ..StreamState::default() }
+        let full_read =
+            FullReadStats { route: "former".to_owned(), rows, ..FullReadStats::default() };
+        StreamState { full_read, ..StreamState::default() }
     }
 
     fn of_points(points: bool, options: &Options) -> Plan {
@@ -279,13 +280,13 @@ mod tests {
         (change, expected): (&dyn Fn(&mut StreamState), usize),
     ) {
         let plan = of_points(points, options);
-        let mut recall = Recall::default();
+        let mut saved = SavedState::default();
         let mut state = rows(own);
         change(&mut state);
-        recall.streams.insert("p".to_owned(), rows(parents));
-        recall.streams.insert(name.to_owned(), state);
+        saved.streams.insert("p".to_owned(), rows(parents));
+        saved.streams.insert(name.to_owned(), state);
         let needs = BTreeMap::from([(name.to_owned(), need)]);
-        let chosen = routes(&plan, &recall, &needs, time(NOW));
+        let chosen = routes(&plan, &saved, &needs, time(NOW));
         assert_eq!(chosen.get(name), Some(&expected), "{name}, {parents} parents, {own} rows");
     }
 
@@ -333,7 +334,7 @@ mod tests {
         expected: usize,
     ) {
         let change = |state: &mut StreamState| {
-            state.refused.extend(refused.map(|(name, at)| (name.to_owned(), time(at))));
+            state.refused_routes.extend(refused.map(|(name, at)| (name.to_owned(), time(at))));
         };
         check_route("c", false, (100, 300), (options, need), (&change, expected));
     }
@@ -368,7 +369,7 @@ mod tests {
             ("c".to_owned(), ReadPlan::Skip),
             ("a".to_owned(), ReadPlan::Retry),
         ]);
-        let chosen = routes(&plan, &Recall::default(), &needs, time(NOW));
+        let chosen = routes(&plan, &SavedState::default(), &needs, time(NOW));
         assert_eq!(chosen, BTreeMap::from([("a".to_owned(), 0)]));
     }
 
@@ -381,12 +382,15 @@ mod tests {
         expected: [Option<usize>; 2],
     ) {
         let plan = of_points(false, &Options::default());
-        let mut recall = Recall::default();
-        recall.streams.insert("p".to_owned(), rows(100));
+        let mut saved = SavedState::default();
+        saved.streams.insert("p".to_owned(), rows(100));
         let refused = refused.map(|name| (name.to_owned(), time(NOW))).into_iter().collect();
-        recall.streams.insert("b".to_owned(), StreamState { refused, ..StreamState::default() });
+        saved.streams.insert(
+            "b".to_owned(),
+            StreamState { refused_routes: refused, ..StreamState::default() },
+        );
         let needs = BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
-        let chosen = routes(&plan, &recall, &needs, time(NOW));
+        let chosen = routes(&plan, &saved, &needs, time(NOW));
         assert_eq!(["a", "b"].map(|name| chosen.get(name).copied()), expected, "{a:?} {b:?}");
     }
 
@@ -402,13 +406,13 @@ mod tests {
     #[track_caller]
     fn check_forecast(points: bool, ways: &[(&str, ReadPlan)], expected: &[(&str, u64, &str)]) {
         let plan = of_points(points, &Options::default());
-        let mut recall = Recall::default();
-        recall.streams.insert("p".to_owned(), rows(100));
-        recall.streams.insert("c".to_owned(), rows(300));
+        let mut saved = SavedState::default();
+        saved.streams.insert("p".to_owned(), rows(100));
+        saved.streams.insert("c".to_owned(), rows(300));
         let all = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Skip));
         let mut ways_of_all: BTreeMap<String, ReadPlan> = all.collect();
         ways_of_all.extend(ways.iter().map(|(name, way)| ((*name).to_owned(), *way)));
-        let forecast = forecast(&plan, &recall, &ways_of_all, time(NOW));
+        let forecast = forecast(&plan, &saved, &ways_of_all, time(NOW));
         let found: Vec<_> = forecast
             .iter()
             .filter(|one| ways.iter().any(|(name, _)| *name == one.stream))
@@ -458,10 +462,10 @@ mod tests {
                        page_size: { param: limit, max: 50 }, paginate: { next_url: { at: next } }, \
                        cursor: { field: at, newest_first: true } }\n";
         let plan = plan_under(streams, "mode: incremental", &Options::default());
-        let mut recall = Recall::default();
-        recall.streams.insert("s".to_owned(), state);
+        let mut saved = SavedState::default();
+        saved.streams.insert("s".to_owned(), state);
         let ways = BTreeMap::from([("s".to_owned(), way)]);
-        let all = forecast(&plan, &recall, &ways, time(NOW));
+        let all = forecast(&plan, &saved, &ways, time(NOW));
         let found = (all[0].requests, all[0].requests_range, all[0].assumed);
         assert_eq!(found, expected, "{way:?}");
         assert_eq!(all[0].reach, way.shown(stream(&plan, "s")));
@@ -469,24 +473,24 @@ mod tests {
 
     #[test]
     fn the_range_of_an_estimate_holds_what_is_likely() {
-        let learnt = |requests| StreamState {
-            learnt: Learnt {
+        let full_read = |requests| StreamState {
+            full_read: FullReadStats {
                 route: "default".to_owned(),
                 requests,
                 rows: 50 * requests,
                 bearer: true,
-                ..Learnt::default()
+                ..FullReadStats::default()
             },
             ..StreamState::default()
         };
-        check_range(FULL, learnt(100), (100, [75, 126], false));
-        check_range(FULL, learnt(0), (0, [0, 1], false));
+        check_range(FULL, full_read(100), (100, [75, 126], false));
+        check_range(FULL, full_read(0), (0, [0, 1], false));
         check_range(FULL, StreamState::default(), (20, [1, 61], true));
-        check_range(ReadPlan::Skip, learnt(100), (0, [0, 0], false));
+        check_range(ReadPlan::Skip, full_read(100), (0, [0, 0], false));
         let changes = ReadPlan::Changes { since: NOW - DAY };
         let changed = |rows| StreamState {
-            changes: Some(Changes { days: 1.0, rows, ..Changes::default() }),
-            ..learnt(100)
+            changes: Some(ChangeStats { days: 1.0, rows, ..ChangeStats::default() }),
+            ..full_read(100)
         };
         check_range(changes, changed(10), (1, [1, 7], true));
         check_range(changes, changed(150), (3, [1, 18], true));

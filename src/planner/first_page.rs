@@ -61,6 +61,8 @@ pub(crate) fn size(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::testing::{plan_under, plan_with_points, stream};
+    use crate::plan::{Options, Plan};
     use crate::progress::saved::ChangeStats;
 
     #[test]
@@ -103,7 +105,7 @@ mod tests {
 
     /// A state by which so many records change in a day.
     fn daily(rows: u64) -> StreamState {
-        let changes = Some(Changes { days: 1.0, rows, ..Changes::default() });
+        let changes = Some(ChangeStats { days: 1.0, rows, ..ChangeStats::default() });
         StreamState { changes, ..StreamState::default() }
     }
 
@@ -139,12 +141,12 @@ mod tests {
     #[test]
     fn streams_that_read_a_listing_together_take_the_largest_page() {
         let plan = with_points();
-        let mut recall = Recall::default();
-        recall.streams.insert("listed".to_owned(), daily(40));
-        recall.streams.insert("same".to_owned(), daily(80));
+        let mut saved = SavedState::default();
+        saved.streams.insert("listed".to_owned(), daily(40));
+        saved.streams.insert("same".to_owned(), daily(80));
         let plans: Vec<_> =
             plan.streams.iter().map(|stream| (Arc::clone(stream), changes())).collect();
-        let sizes = sizes(&plans, &recall, now());
+        let sizes = sizes(&plans, &saved, now());
         let expected = [("listed", 101), ("same", 101)];
         let expected = expected.map(|(name, size)| ((name.to_owned(), 0), size));
         assert_eq!(sizes, HashMap::from(expected));

@@ -338,7 +338,7 @@ mod tests {
 
     /// What the state keeps of the stream's records or parents after a run, in a mode.
     #[track_caller]
-    fn check_remembers(name: &str, mode: &str, plan: ReadPlan, expected: Option<About>) {
+    fn check_remembers(name: &str, mode: &str, plan: ReadPlan, expected: Option<VersionKind>) {
         let range = Some(("2026-01-01".to_owned(), "2026-02-01".to_owned()));
         let all = plan_under(STREAMS, mode, &Options { range, ..Options::default() });
         assert_eq!(plan.remembers(stream(&all, name)), expected, "{name} {mode} {plan:?}");
@@ -347,15 +347,15 @@ mod tests {
     #[test]
     fn a_run_saves_parents_or_fingerprints_where_the_next_one_needs_them() {
         let (merge, replace) = ("mode: incremental", "mode: full-refresh");
-        check_remembers("child", merge, full(0), Some(About::Parents));
-        check_remembers("child", merge, parents(5, 1), Some(About::Parents));
+        check_remembers("child", merge, full(0), Some(VersionKind::Parents));
+        check_remembers("child", merge, parents(5, 1), Some(VersionKind::Parents));
         check_remembers("child", replace, full(0), None);
-        check_remembers("bounded", merge, full(0), Some(About::Parents));
-        check_remembers("bounded", merge, changes(5), Some(About::Parents));
+        check_remembers("bounded", merge, full(0), Some(VersionKind::Parents));
+        check_remembers("bounded", merge, changes(5), Some(VersionKind::Parents));
         check_remembers("bounded", merge, ReadPlan::Retry, None);
-        check_remembers("fetched", merge, full(0), Some(About::Looks));
-        check_remembers("fetched", merge, full(1), Some(About::Looks));
-        check_remembers("fetched", merge, ReadPlan::Retry, Some(About::Touched));
+        check_remembers("fetched", merge, full(0), Some(VersionKind::Fingerprints));
+        check_remembers("fetched", merge, full(1), Some(VersionKind::Fingerprints));
+        check_remembers("fetched", merge, ReadPlan::Retry, Some(VersionKind::Overwritten));
         check_remembers("fetched", merge, ReadPlan::Skip, None);
         check_remembers("fetched", replace, full(1), None);
         check_remembers("listed", merge, full(0), None);

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::plan::Plan;
     use crate::plan::testing::planned;
-    use crate::progress::saved::{OpenStream, Reach, Supply};
+    use crate::progress::saved::{Completeness, OpenStream, Reach};
 
     /// A parent with two children, one of them with routes that need other queues; and a stream with separate requests
     /// for changes.
@@ -223,14 +223,15 @@ mod tests {
             "route_refused": matches!(end, Refused | Before),
         });
         let run_id = if end == Before { "before" } else { "run" }.to_owned();
-        let (report, supply) = (serde_json::from_value(report).unwrap(), Supply::Failed);
+        let (report, completeness) =
+            (serde_json::from_value(report).unwrap(), Completeness::Failed);
         let (at, started_at) = (DateTime::UNIX_EPOCH, None);
-        (end != Open).then_some(LastRun { run_id, at, started_at, report, supply })
+        (end != Open).then_some(LastRun { run_id, at, started_at, report, completeness })
     }
 
     /// What is saved of an open run with these streams; the log of `ids` begins at a value.
-    fn saved(plan: &Plan, streams: &[(&str, ReadPlan, End)], log: u64) -> Recall {
-        let mut recall = Recall::default();
+    fn saved(plan: &Plan, streams: &[(&str, ReadPlan, End)], log: u64) -> SavedState {
+        let mut saved = SavedState::default();
         let mut open = BTreeMap::new();
         for stream in &plan.streams {
             let of = streams.iter().find(|(name, ..)| *name == stream.name);
@@ -249,10 +250,10 @@ mod tests {
                 parents_at: Some(DateTime::UNIX_EPOCH),
                 ..StreamState::default()
             };
-            recall.streams.insert(stream.name.clone(), state);
+            saved.streams.insert(stream.name.clone(), state);
         }
-        recall.rest.insert(format!("{QUEUE}ids/{log:012}"), Value::from(Vec::<Value>::new()));
-        recall.run = Some(OpenRun {
+        saved.rest.insert(format!("{QUEUE}ids/{log:012}"), Value::from(Vec::<Value>::new()));
+        saved.run = Some(OpenRun {
             id: "run".to_owned(),
             started_at: DateTime::UNIX_EPOCH,
             retry: false,
@@ -260,7 +261,7 @@ mod tests {
             planned: None,
             counted: Vec::new(),
         });
-        recall
+        saved
     }
 
     /// The streams that begin again and by which route, with `-` those that are not read any more, and whether the log
@@ -272,12 +273,12 @@ mod tests {
         expected: &str,
     ) {
         let plan = planned(STREAMS, "mode: incremental");
-        let recall = saved(&plan, streams, log);
+        let saved = saved(&plan, streams, log);
         let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
         let others = others.iter().map(|(name, way)| ((*name).to_owned(), *way)).collect();
         let (names, changes) =
-            anew(&recall, (&plan.streams, &queues), &others, DateTime::UNIX_EPOCH);
-        let after = recall.with(&changes).unwrap();
+            anew(&saved, (&plan.streams, &queues), &others, DateTime::UNIX_EPOCH);
+        let after = saved.with(&changes).unwrap();
         let open = after.run.unwrap();
         let mut shown: Vec<String> = names
             .iter()
@@ -357,7 +358,7 @@ mod tests {
     fn nothing_begins_again_without_an_open_run() {
         let plan = planned(STREAMS, "mode: incremental");
         let (names, changes) = anew(
-            &Recall::default(),
+            &SavedState::default(),
             (&plan.streams, &[]),
             &BTreeMap::from([("p".to_owned(), FULL)]),
             DateTime::UNIX_EPOCH,

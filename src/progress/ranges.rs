@@ -60,7 +60,7 @@ mod tests {
     /// A set with one more range, with its count.
     #[track_caller]
     fn check(before: &[(u64, u64)], (from, to): (u64, u64), expected: &[(u64, u64)], count: u64) {
-        let mut set = Spans(before.to_vec());
+        let mut set = RangeSet(before.to_vec());
         set.insert(from, to);
         assert_eq!((set.0.as_slice(), set.count()), (expected, count), "{before:?} + {from}..{to}");
     }

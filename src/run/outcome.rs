@@ -550,7 +550,7 @@ mod tests {
         DateTime::from_timestamp_micros(micros).unwrap()
     }
 
-    fn refused_slice(number: u64, recurs: bool) -> FailedSlice {
+    fn refused_slice(number: u64, recurs: bool) -> RefusedSlice {
         let error = SliceError {
             stream: String::new(),
             slice: String::new(),
@@ -559,18 +559,18 @@ mod tests {
             message: "no".to_owned(),
         };
         let (values, carried) = (Vec::new(), Vec::new());
-        FailedSlice { request: 0, number, values, carried, error, recurs }
+        RefusedSlice { request: 0, number, values, carried, error, recurs }
     }
 
     /// How a stream was read. A new one: in full by a run that merges, and nothing was missing.
     struct Case {
         plan: Plan,
         name: &'static str,
-        way: ReadPlan,
+        read_plan: ReadPlan,
         before: StreamState,
         progress: Progress,
         marks: bool,
-        supply: Supply,
+        completeness: Completeness,
     }
 
     impl Case {
@@ -598,14 +598,20 @@ mod tests {
                 newest_parent: Some(NEWEST_PARENT),
                 ..Progress::default()
             };
-            let (way, marks, supply) = (ReadPlan::full(stream), true, Supply::Complete);
-            Self { plan, name, way, before, progress, marks, supply }
+            let (read_plan, marks, completeness) =
+                (ReadPlan::full(stream), true, Completeness::Complete);
+            Self { plan, name, read_plan, before, progress, marks, completeness }
         }
 
-        fn with<T>(&self, look: impl FnOnce(&Ending<'_>) -> T) -> T {
+        fn with<T>(&self, look: impl FnOnce(&StreamOutcome<'_>) -> T) -> T {
             let run = Run { id: "run".to_owned(), started_at: time(START) };
             let plan = stream(&self.plan, self.name);
-            look(&Ending { plan, before: &self.before, run: &run, way: self.way })
+            look(&StreamOutcome {
+                plan,
+                before: &self.before,
+                run: &run,
+                read_plan: self.read_plan,
+            })
         }
 
         fn notice(&mut self, kind: NoticeKind) {
@@ -613,7 +619,9 @@ mod tests {
         }
 
         fn after(&self) -> StreamState {
-            self.with(|ending| ending.after(&self.progress, None, time(START + 9), self.supply))
+            self.with(|ending| {
+                ending.after(&self.progress, None, time(START + 9), self.completeness)
+            })
         }
     }
 
@@ -634,7 +642,7 @@ mod tests {
     ) {
         change(&mut case);
         let counts = case.progress.counts;
-        let info = case.with(|it| it.seen(&case.progress, case.marks, &counts, case.supply));
+        let info = case.with(|it| it.seen(&case.progress, case.marks, &counts, case.completeness));
         assert_eq!(info.deletable, expected, "{}", case.name);
         assert_eq!(info.at, time(START));
     }
@@ -645,7 +653,7 @@ mod tests {
 
     fn refused(case: &mut Case) {
         case.progress.counts.skipped = 1;
-        case.progress.failed.push(refused_slice(1, false));
+        case.progress.refused_slices.push(refused_slice(1, false));
     }
 
     fn other_reads(case: &mut Case) {
@@ -661,11 +669,11 @@ mod tests {
     }
 
     fn some_parents(case: &mut Case) {
-        case.supply = Supply::Bounded;
+        case.completeness = Completeness::ChangesOnly;
     }
 
     fn few_parents(case: &mut Case) {
-        case.supply = Supply::Partial;
+        case.completeness = Completeness::Incomplete;
     }
 
     #[test]
@@ -680,10 +688,10 @@ mod tests {
         check_deletes("plain", |case| case.marks = false, Everything);
         check_deletes_of(Case::of("plain", MERGE, Some(5)), |_| (), Nothing);
         check_deletes("cursor", |_| (), Everything);
-        check_deletes("cursor", |case| case.way = CHANGES, Nothing);
-        check_deletes("cursor", |case| case.way = RANGE, Nothing);
-        check_deletes("plain", |case| case.way = ReadPlan::Retry, Nothing);
-        check_deletes("plain", |case| case.way = ReadPlan::Skip, Nothing);
+        check_deletes("cursor", |case| case.read_plan = CHANGES, Nothing);
+        check_deletes("cursor", |case| case.read_plan = RANGE, Nothing);
+        check_deletes("plain", |case| case.read_plan = ReadPlan::Retry, Nothing);
+        check_deletes("plain", |case| case.read_plan = ReadPlan::Skip, Nothing);
         check_deletes("anchored", |_| (), Nothing);
     }
 
@@ -691,7 +699,11 @@ mod tests {
     fn rows_stay_after_what_is_read_was_changed() {
         check_deletes("plain", other_reads, Nothing);
         check_deletes("bound", other_reads, Nothing);
-        check_deletes("plain", |case| case.before.no_deletes = Some("why".to_owned()), Nothing);
+        check_deletes(
+            "plain",
+            |case| case.before.deletes_disabled = Some("why".to_owned()),
+            Nothing,
+        );
         // Nothing was written before, so that nothing can be deleted by mistake.
         let first = |case: &mut Case| {
             case.before.reads.push('x');
@@ -710,8 +722,8 @@ mod tests {
         check_deletes("bound", gap, ReadParents);
         check_deletes("bound", some_parents, ReadParents);
         check_deletes("bound", few_parents, ReadParents);
-        check_deletes("bound", |case| case.way = PARENTS, Everything);
-        check_deletes("bound", |case| case.way = ReadPlan::Retry, ReadParents);
+        check_deletes("bound", |case| case.read_plan = PARENTS, Everything);
+        check_deletes("bound", |case| case.read_plan = ReadPlan::Retry, ReadParents);
         check_deletes("bound", full_page, Nothing);
         check_deletes_of(Case::of("bound", MERGE, Some(5)), |_| (), Nothing);
         let unmarked = |case: &mut Case| {
@@ -720,15 +732,15 @@ mod tests {
         };
         check_deletes("bound", unmarked, ReadParents);
         let changed = |case: &mut Case| {
-            case.way = PARENTS;
-            case.supply = Supply::Bounded;
+            case.read_plan = PARENTS;
+            case.completeness = Completeness::ChangesOnly;
         };
         check_deletes("bound", changed, ReadParents);
         // The slices of this route are not about parents.
-        check_deletes("bound", |case| case.way = LIST, Everything);
+        check_deletes("bound", |case| case.read_plan = LIST, Everything);
         let listed = |change: fn(&mut Case)| {
             move |case: &mut Case| {
-                case.way = LIST;
+                case.read_plan = LIST;
                 change(case);
             }
         };
@@ -738,7 +750,7 @@ mod tests {
         check_deletes("free", refused, Nothing);
         check_deletes("free", gap, Nothing);
         check_deletes("free", some_parents, Nothing);
-        check_deletes("free", |case| case.way = PARENTS, Nothing);
+        check_deletes("free", |case| case.read_plan = PARENTS, Nothing);
     }
 
     /// The cursor, the gate, and when everything was read and all parents were fed, as saved after a run.
@@ -753,9 +765,9 @@ mod tests {
         assert_eq!(state.open, None);
     }
 
-    fn by(way: ReadPlan, change: fn(&mut Case)) -> impl FnOnce(&mut Case) {
+    fn by(read_plan: ReadPlan, change: fn(&mut Case)) -> impl FnOnce(&mut Case) {
         move |case| {
-            case.way = way;
+            case.read_plan = read_plan;
             change(case);
         }
     }
@@ -849,23 +861,25 @@ mod tests {
 
     /// The numbers of the refused slices that are saved, those that recur marked with `*`, and the refused routes.
     #[track_caller]
-    fn check_refused(name: &'static str, way: ReadPlan, recurs: bool, expected: &str) {
+    fn check_refused(name: &'static str, read_plan: ReadPlan, recurs: bool, expected: &str) {
         let mut case = Case::new(name);
-        case.way = way;
-        case.before.failed = vec![refused_slice(1, false), refused_slice(2, true)];
-        case.before.refused.insert("before".to_owned(), time(OLD));
-        case.progress.failed = vec![refused_slice(3, recurs)];
-        case.progress.refused = vec!["list".to_owned()];
-        assert_eq!(shown_refusals(&case.after()), expected, "{name} {way:?}");
+        case.read_plan = read_plan;
+        case.before.refused_slices = vec![refused_slice(1, false), refused_slice(2, true)];
+        case.before.refused_routes.insert("before".to_owned(), time(OLD));
+        case.progress.refused_slices = vec![refused_slice(3, recurs)];
+        case.progress.refused_routes = vec!["list".to_owned()];
+        assert_eq!(shown_refusals(&case.after()), expected, "{name} {read_plan:?}");
     }
 
     fn shown_refusals(state: &StreamState) -> String {
-        let failed = state.failed.iter().map(|failed| {
+        let failed = state.refused_slices.iter().map(|failed| {
             let mark = if failed.recurs { "*" } else { "" };
             format!("{}{mark}", failed.number)
         });
-        let routes =
-            state.refused.iter().map(|(name, at)| format!("{name}@{}", at.timestamp_micros()));
+        let routes = state
+            .refused_routes
+            .iter()
+            .map(|(name, at)| format!("{name}@{}", at.timestamp_micros()));
         failed.chain(routes).collect::<Vec<_>>().join(" ")
     }
 
@@ -884,18 +898,18 @@ mod tests {
 
     /// The refused slices and routes that are saved of a failed stream.
     #[track_caller]
-    fn check_failed(name: &'static str, way: ReadPlan, expected: &str) {
+    fn check_failed(name: &'static str, read_plan: ReadPlan, expected: &str) {
         let mut case = Case::new(name);
-        case.way = way;
-        case.before.failed = vec![refused_slice(1, false), refused_slice(2, true)];
-        case.before.refused.insert("before".to_owned(), time(OLD));
-        case.progress.failed = vec![refused_slice(3, false)];
-        case.progress.refused = vec!["list".to_owned()];
+        case.read_plan = read_plan;
+        case.before.refused_slices = vec![refused_slice(1, false), refused_slice(2, true)];
+        case.before.refused_routes.insert("before".to_owned(), time(OLD));
+        case.progress.refused_slices = vec![refused_slice(3, false)];
+        case.progress.refused_routes = vec!["list".to_owned()];
         let error = Error::new(Kind::Rejected, "no");
         let state = case.with(|ending| ending.failed(&case.progress, (&error, time(START + 9))));
-        assert_eq!(shown_refusals(&state), expected, "{name} {way:?}");
+        assert_eq!(shown_refusals(&state), expected, "{name} {read_plan:?}");
         assert_eq!((state.cursor, state.complete_at), (Some(OLD_CURSOR), Some(time(OLD))));
-        assert_eq!(state.last.map(|last| last.supply), Some(Supply::Failed));
+        assert_eq!(state.last.map(|last| last.completeness), Some(Completeness::Failed));
     }
 
     #[test]
@@ -908,63 +922,68 @@ mod tests {
 
     /// The completeness of what a stream feeds.
     #[track_caller]
-    fn check_supply(name: &'static str, way: ReadPlan, result: Result<(), Kind>, expected: Supply) {
+    fn check_supply(
+        name: &'static str,
+        read_plan: ReadPlan,
+        result: Result<(), Kind>,
+        expected: Completeness,
+    ) {
         let mut case = Case::new(name);
-        case.way = way;
+        case.read_plan = read_plan;
         let result = result.map_err(|kind| Error::new(kind, "no"));
-        let found = case.with(|ending| ending.supply(result.as_ref().copied(), false));
-        assert_eq!(found, expected, "{name} {way:?}");
-        let partial = if result.is_ok() { Supply::Partial } else { expected };
-        let found = case.with(|ending| ending.supply(result.as_ref().copied(), true));
-        assert_eq!(found, partial, "{name} {way:?}, incomplete");
+        let found = case.with(|ending| ending.completeness(result.as_ref().copied(), false));
+        assert_eq!(found, expected, "{name} {read_plan:?}");
+        let partial = if result.is_ok() { Completeness::Incomplete } else { expected };
+        let found = case.with(|ending| ending.completeness(result.as_ref().copied(), true));
+        assert_eq!(found, partial, "{name} {read_plan:?}, incomplete");
     }
 
     #[test]
     fn children_may_rely_on_a_full_read_only() {
-        check_supply("plain", FULL, Ok(()), Supply::Complete);
-        check_supply("cursor", CHANGES, Ok(()), Supply::Bounded);
-        check_supply("cursor", RANGE, Ok(()), Supply::Bounded);
-        check_supply("bound", PARENTS, Ok(()), Supply::Bounded);
-        check_supply("bound", ReadPlan::Retry, Ok(()), Supply::Bounded);
-        check_supply("anchored", ReadPlan::FromAnchor, Ok(()), Supply::Bounded);
-        check_supply("plain", FULL, Err(Kind::Unreachable), Supply::Interrupted);
-        check_supply("plain", FULL, Err(Kind::Interrupted), Supply::Interrupted);
-        check_supply("plain", FULL, Err(Kind::Paused), Supply::Interrupted);
-        check_supply("plain", FULL, Err(Kind::Rejected), Supply::Failed);
-        check_supply("plain", FULL, Err(Kind::Permission), Supply::Failed);
-        check_supply("plain", FULL, Err(Kind::Credentials), Supply::Interrupted);
-        check_supply("feeder", FULL, Err(Kind::Credentials), Supply::Failed);
-        check_supply("feeder", FULL, Err(Kind::Unreachable), Supply::Interrupted);
+        check_supply("plain", FULL, Ok(()), Completeness::Complete);
+        check_supply("cursor", CHANGES, Ok(()), Completeness::ChangesOnly);
+        check_supply("cursor", RANGE, Ok(()), Completeness::ChangesOnly);
+        check_supply("bound", PARENTS, Ok(()), Completeness::ChangesOnly);
+        check_supply("bound", ReadPlan::Retry, Ok(()), Completeness::ChangesOnly);
+        check_supply("anchored", ReadPlan::FromAnchor, Ok(()), Completeness::ChangesOnly);
+        check_supply("plain", FULL, Err(Kind::Unreachable), Completeness::Interrupted);
+        check_supply("plain", FULL, Err(Kind::Interrupted), Completeness::Interrupted);
+        check_supply("plain", FULL, Err(Kind::Paused), Completeness::Interrupted);
+        check_supply("plain", FULL, Err(Kind::Rejected), Completeness::Failed);
+        check_supply("plain", FULL, Err(Kind::Permission), Completeness::Failed);
+        check_supply("plain", FULL, Err(Kind::Credentials), Completeness::Interrupted);
+        check_supply("feeder", FULL, Err(Kind::Credentials), Completeness::Failed);
+        check_supply("feeder", FULL, Err(Kind::Unreachable), Completeness::Interrupted);
     }
 
     /// The completeness that is saved of a run, by that of the stream's queues.
     #[track_caller]
-    fn check_last(name: &'static str, change: impl FnOnce(&mut Case), expected: Supply) {
+    fn check_last(name: &'static str, change: impl FnOnce(&mut Case), expected: Completeness) {
         let mut case = Case::new(name);
         change(&mut case);
-        assert_eq!(case.after().last.map(|last| last.supply), Some(expected), "{name}");
+        assert_eq!(case.after().last.map(|last| last.completeness), Some(expected), "{name}");
     }
 
     #[test]
     fn a_stream_is_no_more_complete_than_its_queues() {
-        check_last("plain", |_| (), Supply::Complete);
-        check_last("plain", gap, Supply::Partial);
-        check_last("plain", refused, Supply::Partial);
-        check_last("bound", some_parents, Supply::Bounded);
+        check_last("plain", |_| (), Completeness::Complete);
+        check_last("plain", gap, Completeness::Incomplete);
+        check_last("plain", refused, Completeness::Incomplete);
+        check_last("bound", some_parents, Completeness::ChangesOnly);
         // Its gap says that parents were missing.
-        check_last("bound", few_parents, Supply::Bounded);
-        check_last("anchored", |_| (), Supply::Bounded);
+        check_last("bound", few_parents, Completeness::ChangesOnly);
+        check_last("anchored", |_| (), Completeness::ChangesOnly);
     }
 
-    fn keeper(case: &Case) -> Keeper {
+    fn loader(case: &Case) -> Loader {
         let plan = case.plan.streams.iter().find(|stream| stream.name == case.name).unwrap();
         let Progress { counts, notices, columns, .. } = case.progress.clone();
-        Keeper {
+        Loader {
             plan: Arc::clone(plan),
             writer: None,
             before: case.before.clone(),
             progress: case.progress.clone(),
-            way: case.way,
+            read_plan: case.read_plan,
             marks: case.marks,
             stats: Arc::new(Stats::resumed(counts, notices, columns)),
             page_sizes: Arc::default(),
@@ -972,7 +991,7 @@ mod tests {
             settlers: Vec::new(),
             durable: None,
             interval: (0, Duration::ZERO),
-            pending: crate::run::loader::Pending::default(),
+            pending: crate::run::loader::PendingRows::default(),
             parents: None,
             replaces: None,
             answered: Arc::default(),
@@ -983,8 +1002,8 @@ mod tests {
     #[track_caller]
     fn check_end(mut case: Case, change: impl FnOnce(&mut Case), expected: Option<Kind>) {
         change(&mut case);
-        let keeper = keeper(&case);
-        let error = case.with(|ending| ending.check(&keeper, Some("no".to_owned()))).err();
+        let loader = loader(&case);
+        let error = case.with(|ending| ending.check(&loader, Some("no".to_owned()))).err();
         assert_eq!(error.as_ref().map(Error::kind), expected, "{}: {error:?}", case.name);
     }
 

@@ -405,7 +405,11 @@ mod tests {
 
     /// Why everything is read, though the state has a full read.
     #[track_caller]
-    fn check_otherwise(mode: &str, change: impl FnOnce(&mut StreamState), expected: Option<&str>) {
+    fn check_changed_settings(
+        mode: &str,
+        change: impl FnOnce(&mut StreamState),
+        expected: Option<&str>,
+    ) {
         let plan = plan_under(CURSOR, &format!("mode: {mode}"), &options("2026-01-02"));
         let stream = &plan.streams[0];
         let mut state = StreamState {
@@ -415,9 +419,9 @@ mod tests {
             ..Default::default()
         };
         change(&mut state);
-        let mut recall = Recall::default();
-        recall.streams.insert("s".to_owned(), state);
-        let found = otherwise(&plan, &recall);
+        let mut saved = SavedState::default();
+        saved.streams.insert("s".to_owned(), state);
+        let found = changed_settings(&plan, &saved);
         let found = found.get("s").map(String::as_str);
         assert_eq!(
             found.map(|why| expected.is_some_and(|text| why.starts_with(text))),
@@ -427,19 +431,19 @@ mod tests {
     }
 
     #[test]
-    fn the_user_learns_why_everything_is_read() {
-        let (inputs, columns) = ("its inputs or its connection are not", "its mode, its columns");
+    fn changed_settings_explain_a_full_read() {
+        let (inputs, columns) = ("its inputs or its connection changed", "its mode, its columns");
         let mode = "incremental";
-        check_otherwise(mode, |_| (), None);
-        check_otherwise(mode, |state| state.reads.push('x'), Some(inputs));
-        check_otherwise(mode, |state| state.writes.push('x'), Some(columns));
+        check_changed_settings(mode, |_| (), None);
+        check_changed_settings(mode, |state| state.reads.push('x'), Some(inputs));
+        check_changed_settings(mode, |state| state.writes.push('x'), Some(columns));
         let both = |state: &mut StreamState| {
             state.reads.push('x');
             state.writes.push('x');
         };
-        check_otherwise(mode, both, Some("its inputs or connection, and its mode"));
-        check_otherwise("backfill", both, None);
-        check_otherwise(
+        check_changed_settings(mode, both, Some("its inputs or connection, and its mode"));
+        check_changed_settings("backfill", both, None);
+        check_changed_settings(
             mode,
             |state| {
                 state.reads.push('x');
