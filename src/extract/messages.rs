@@ -68,7 +68,7 @@ pub(crate) enum SliceEvent {
         /// Whether nothing of the slice was left out so far.
         whole: bool,
         /// How records looked by which a later run tells whether they have changed.
-        sights: Vec<SeenRecord>,
+        seen: Vec<SeenRecord>,
     },
     /// Its parents have not changed: nothing was asked.
     Unchanged(Slice),

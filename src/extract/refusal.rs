@@ -12,6 +12,7 @@ use crate::extract::messages::{Slice, SliceEvent};
 use crate::extract::pages::fingerprint::ids;
 use crate::extract::pages::listing::{Listing, ReducedRequest};
 use crate::extract::pages::page::{Fetched, is_child};
+use crate::extract::pages::route::Fallback;
 use crate::extract::pages::split::halves;
 use crate::extract::sharing::fused::{FusedRequest, RequestRefusal};
 use crate::extract::slice::SliceRun;
@@ -53,7 +54,7 @@ impl<'run> SliceRun<'run> {
             return Ok(ControlFlow::Continue(()));
         }
         if then == Then::Gone && (!tentative || self.is_answered(&listing)) {
-            let error = self.slice_error(&listing, url.as_str(), (status, message));
+            let error = self.slice_error(&listing, url.as_str(), status, message);
             return self.gone(&listing, error).await;
         }
         if tentative {
@@ -75,7 +76,7 @@ impl<'run> SliceRun<'run> {
             self.restart().await?;
             return Ok(ControlFlow::Continue(()));
         }
-        let error = self.slice_error(&listing, url.as_str(), (status, message));
+        let error = self.slice_error(&listing, url.as_str(), status, message);
         self.refused(listing, then, error).await
     }
 
@@ -88,7 +89,8 @@ impl<'run> SliceRun<'run> {
         &self,
         listing: &Listing<'_>,
         url: &str,
-        (status, message): (Option<u16>, String),
+        status: Option<u16>,
+        message: String,
     ) -> SliceError {
         let (stream, slice) = (self.shared.plan.name.clone(), listing.scope.describe());
         SliceError { stream, slice, url: shown(url), status, message }
@@ -96,7 +98,7 @@ impl<'run> SliceRun<'run> {
 
     /// Asks for half of a listing's values at a time; `false` where it is about one.
     fn halve(&mut self, listing: &Listing<'run>) -> bool {
-        let halves = halves(&self.scope, listing);
+        let halves = halves(&self.route, listing);
         let halved = halves.is_some();
         self.open.extend(halves.into_iter().flatten());
         halved
@@ -115,7 +117,7 @@ impl<'run> SliceRun<'run> {
         let shared = self.shared;
         shared.keep_refusal(&error);
         let mut failed = shared.failed(&self.slice, error);
-        let whole = listing.depth == 0 && !self.is_part(listing);
+        let whole = listing.depth == 0 && !self.route.is_part(listing, &self.slice.items);
         if whole {
             let slice = Some(Arc::clone(&self.slice));
             let doubt = Doubt { kind: listing.kind(), child: false, slice: failed };
@@ -130,11 +132,6 @@ impl<'run> SliceRun<'run> {
         let doubt = Doubt { kind: listing.kind(), child: true, slice: failed };
         shared.tell(SliceEvent::Gone { slice: None, doubt }).await?;
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// Whether a listing is about a part of the slice's values.
-    fn is_part(&self, listing: &Listing<'_>) -> bool {
-        self.request.routed.covers.is_some() && self.slice.items.len() > 1 || listing.part.is_some()
     }
 
     /// The values of the slice's queue that a listing is about.
@@ -174,7 +171,7 @@ impl<'run> SliceRun<'run> {
             self.open.push(Listing { narrow: smallest, lean, ..listing });
             return Ok(ControlFlow::Continue(()));
         }
-        let error = self.slice_error(&listing, url.as_str(), (status, message));
+        let error = self.slice_error(&listing, url.as_str(), status, message);
         let follows = pager.position_after_unread(&listing.at, smallest).is_some();
         if cause == Cause::Heavy && follows && self.unread < MAX_UNREAD {
             self.unread += 1;
@@ -196,7 +193,7 @@ impl<'run> SliceRun<'run> {
 
     /// Takes note that a request which others share with it is refused.
     pub(crate) async fn note_refused(&self) -> Result<()> {
-        let number = self.slice.request;
+        let number = self.route.number;
         let refused = self.links.fused.as_ref().is_some_and(FusedRequest::is_refused);
         if !refused || self.shared.is_refused(number) {
             return Ok(());
@@ -205,36 +202,37 @@ impl<'run> SliceRun<'run> {
         self.shared.tell(SliceEvent::RouteRefused).await
     }
 
-    /// Whether a refusal of a listing's next page would say that the API does not serve the route.
+    /// Whether a refusal of a listing's next page would mean that the API does not support the route.
     pub(crate) fn is_tentative(&self, listing: &Listing<'_>) -> bool {
-        let routed = &listing.request.routed;
         let shared = self.shared;
-        let replaces_all =
-            routed.own.is_none() && (shared.may_read_whole() || !shared.is_by_parents());
-        let open = routed.covers.is_some() || routed.fetch.is_some() || replaces_all;
-        // Once it was served, a refusal is about what is asked for.
-        let unsure = listing.depth == 0 && open && !shared.is_served(listing.number);
-        listing.number == self.slice.request
+        let other_requests = || {
+            let replaces_all = self.route.request.own.is_none();
+            replaces_all && (shared.may_read_whole() || !shared.is_by_parents())
+        };
+        // Once the API has served the request, a refusal is about the requested object.
+        let unproven = listing.depth == 0
+            && !shared.is_served(listing.number)
+            && (self.route.has_fallback_in_slice() || other_requests());
+        listing.number == self.route.number
             && listing.is_fresh()
-            && (unsure || listing.is_fetching())
+            && (unproven || listing.is_fetching())
     }
 
-    /// Goes on without the route, value by value or from the slice's start; where that is not possible, the
-    /// stream is to be read anew without it.
+    /// Continues without a refused request, as far as the slice can. Otherwise the stream is read again by another
+    /// route.
     pub(crate) async fn route_refused(&mut self, refusal: RequestRefusal) -> Result<()> {
-        let shared = self.shared;
-        let first = shared.refuse(self.slice.request);
-        let routed = &self.request.routed;
-        if routed.covers.is_none() && routed.fetch.is_none() {
+        let first = self.shared.refuse(self.route.number);
+        let fallback = self.route.fallback(&self.slice.items);
+        if matches!(fallback, Fallback::RestartStream) {
             return Err(Error::new(Kind::Rejected, refusal.to_string()));
         }
         if first {
             self.tell_refused(&refusal).await?;
         }
-        if self.request.routed.fetch.is_some() {
-            return self.restart().await;
+        match fallback {
+            Fallback::Continue(listings) => self.open = listings,
+            Fallback::RestartSlice | Fallback::RestartStream => self.restart().await?,
         }
-        self.open = self.own_listings();
         Ok(())
     }
 
@@ -264,12 +262,9 @@ impl<'run> SliceRun<'run> {
         let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
         self.shared.stats.rows.fetch_sub(std::mem::take(&mut self.rows), Ordering::Relaxed);
         self.known = None;
-        let number = self.slice.request;
-        self.open = if self.request.routed.embedded.is_some() || self.shared.is_refused(number) {
-            self.own_listings()
-        } else {
-            vec![Listing::first((number, self.request), &self.scope)]
-        };
+        let refused = self.shared.is_refused(self.route.number);
+        let limited = self.shared.plan.limit.is_some();
+        self.open = self.route.start(&self.slice.items, refused, limited);
         let rest = self.rest();
         let slice = std::mem::replace(&mut self.slice, Arc::clone(&anew));
         self.shared.tell(SliceEvent::Restart { slice, anew, rest }).await
@@ -291,7 +286,7 @@ impl<'run> SliceRun<'run> {
             shared.enough.cancel();
             return Ok(ControlFlow::Break(()));
         }
-        if self.is_part(&listing) {
+        if self.route.is_part(&listing, &self.slice.items) {
             shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
             failed.carried.clear();
             failed.values = self.values_of(&listing);

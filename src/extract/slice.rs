@@ -1,4 +1,4 @@
-//! One slice: its pages one after the other, and the children of its records.
+//! One slice: reads its pages one after the other, and the children of its records.
 
 use std::{
     ops::ControlFlow,
@@ -13,15 +13,14 @@ use crate::extract::context::StreamContext;
 use crate::extract::links::RequestLinks;
 use crate::extract::messages::{SeenRecord, Slice, SliceEvent};
 use crate::extract::pages::fetch_by_id::FetchedRows;
-use crate::extract::pages::listing::{Listing, own_listings};
-use crate::extract::pages::page::Fetched;
+use crate::extract::pages::listing::Listing;
+use crate::extract::pages::page::{Fetched, PageRecords};
 use crate::extract::pages::request::first_url;
-use crate::extract::pages::resume::resumed;
+use crate::extract::pages::route::Route;
 use crate::extract::pages::{fetch_by_id, page};
-use crate::extract::sharing::fused::{FusedReply, RequestRefusal};
+use crate::extract::sharing::fused::{AnswerPart, FusedReply, RequestRefusal};
 use crate::http::answer::Answer;
 use crate::http::pagination::{PageStep, Position};
-use crate::plan::RequestPlan;
 use crate::progress::row_keys::KeySet;
 use crate::progress::saved::OpenListing;
 use crate::report::NoticeKind;
@@ -31,41 +30,53 @@ use crate::template::Scope;
 /// Records whose children may wait until it is known whether their listing holds these itself.
 const MAX_UNSURE: usize = 20_000;
 
-/// How a slice begins.
+/// How a slice starts.
 pub(crate) enum SliceStart {
-    /// With its first page.
+    /// With the first page.
     First,
-    /// With the first page of the own request, after a refusal in an earlier run.
+    /// With the first page of the default request, after a refusal in an earlier run.
     Again,
-    /// Where an earlier process was.
+    /// With the listings that an earlier process left.
     Begun(Vec<OpenListing>),
     /// With a request that other streams share.
     Together,
-    /// With the row that is known already.
+    /// With a row derived from the parent record.
     Derived,
 }
 
-/// Runs one slice to its end. Refused slices are recorded and count as run.
+/// The next page of a slice.
+enum NextPage<'run> {
+    /// A page of a listing.
+    Read(Box<Listing<'run>>, Box<Fetched>),
+    /// The API did not return the page.
+    Unread(Box<Listing<'run>>, Box<Answer<Fetched>>),
+    /// All listings are finished.
+    Done,
+    /// The stream takes no more pages.
+    Stopped,
+}
+
+/// Runs one slice to its end. A refused slice is recorded, and is not an error.
 pub(crate) async fn run(
     shared: &StreamContext,
     links: &RequestLinks,
-    (slice, scope): (Slice, Arc<Scope>),
+    slice: Slice,
+    scope: Arc<Scope>,
     start: SliceStart,
 ) -> Result<()> {
-    let Some(request) = shared.requests().get(slice.request) else { return Ok(()) };
-    // What the earlier process has left out of it is not known slice by slice.
+    let number = slice.request;
+    let Some(request) = shared.requests().get(number) else { return Ok(()) };
+    // An earlier process may have left out a part of any slice that it started.
     let whole =
         !matches!(start, SliceStart::Begun(_)) || !shared.incomplete.load(Ordering::Relaxed);
-    let slice = Arc::new(slice);
     let mut slice_run = SliceRun {
         shared,
         links,
-        request,
-        scope,
-        slice,
+        route: Route { plan: &shared.plan, number, request, scope },
+        slice: Arc::new(slice),
         open: Vec::new(),
         rows: 0,
-        told: false,
+        finished: false,
         whole,
         known: None,
         holds_children: false,
@@ -75,157 +86,145 @@ pub(crate) async fn run(
     if slice_run.begin(start).await?.is_break() {
         return Ok(());
     }
-    while let Some(listing) = slice_run.open.pop() {
-        if shared.enough.is_cancelled() {
-            return Ok(());
-        }
-        let tentative = slice_run.is_tentative(&listing);
-        match page::fetch(shared, links, &listing, tentative).await? {
-            Answer::Read(fetched) => {
-                shared.env.answered.note(listing.kind());
-                slice_run.unread = 0;
-                if listing.is_fetching() {
-                    slice_run.read_fetched(listing, fetched).await?;
-                } else {
-                    slice_run.read(listing, fetched).await?;
-                }
+    loop {
+        match slice_run.next_page().await? {
+            NextPage::Read(listing, fetched) if listing.is_fetching() => {
+                slice_run.read_fetched(*listing, *fetched).await?;
             }
-            other => {
-                if slice_run.unread(listing, other).await?.is_break() {
+            NextPage::Read(listing, fetched) => slice_run.read(*listing, *fetched).await?,
+            NextPage::Unread(listing, answer) => {
+                if slice_run.unread(*listing, *answer).await?.is_break() {
                     return Ok(());
                 }
             }
+            NextPage::Done => return slice_run.end().await,
+            NextPage::Stopped => return Ok(()),
         }
     }
-    slice_run.end().await
 }
 
-/// A slice on its way.
+/// A slice while it is read.
 pub(crate) struct SliceRun<'run> {
     pub(crate) shared: &'run StreamContext,
     pub(crate) links: &'run RequestLinks,
-    pub(crate) request: &'run RequestPlan,
-    pub(crate) scope: Arc<Scope>,
+    pub(crate) route: Route<'run>,
     pub(crate) slice: Arc<Slice>,
-    /// Listings that are not at their end.
+    /// Unfinished listings; the last one is read next.
     pub(crate) open: Vec<Listing<'run>>,
-    /// Its rows so far.
+    /// Number of rows so far.
     pub(crate) rows: u64,
-    /// Whether the loader knows that nothing is left of it.
-    pub(crate) told: bool,
-    /// Whether nothing of it was left out.
+    /// Whether the loader knows that no listing is left.
+    pub(crate) finished: bool,
+    /// Whether nothing of the slice was left out.
     pub(crate) whole: bool,
-    /// Keys of its rows so far, when it has more than one page.
+    /// Keys of the rows so far, if the slice has more than one page.
     pub(crate) known: Option<KeySet>,
-    /// Whether its listing has shown that it holds the children of its records.
+    /// Whether the listing contains the children of its records.
     pub(crate) holds_children: bool,
-    /// A refusal that may be about the object or about the route: the own request tells.
+    /// A refusal of the shared request, either of the object or of the route. The default request decides.
     pub(crate) doubted: Option<RequestRefusal>,
-    /// Pages in a row that were passed over.
+    /// Number of consecutive pages that were skipped.
     pub(crate) unread: u32,
 }
 
-/// What a page has brought.
+/// What a page contributes to its stream.
 #[derive(Default)]
 struct PageResult {
     batch: Option<RecordBatch>,
-    /// Whether a request beside the slice's own listing brought it.
+    /// Whether the page belongs to another request than the slice's own listing.
     aside: bool,
     newest: Option<i64>,
     gap: Option<String>,
-    sights: Vec<SeenRecord>,
+    seen: Vec<SeenRecord>,
 }
 
 impl<'run> SliceRun<'run> {
-    /// The listings from which it starts; breaks when it is done without any.
+    /// Opens the listings with which the slice starts. Breaks if the slice is finished without any.
     async fn begin(&mut self, start: SliceStart) -> Result<ControlFlow<()>> {
-        let (shared, request) = (self.shared, self.request);
-        let number = self.slice.request;
+        let shared = self.shared;
         match start {
             SliceStart::Derived => {
                 self.derive().await?;
                 return Ok(ControlFlow::Break(()));
             }
             SliceStart::Begun(begun) => {
-                let plan = (shared.plan.as_ref(), number);
-                let again = |one| resumed(plan, request, &self.scope, one);
-                self.open = begun.into_iter().filter_map(again).collect();
+                self.open = begun.into_iter().filter_map(|one| self.route.resumed(one)).collect();
             }
-            SliceStart::Together => {
-                let fused = self.links.fused.as_ref();
-                let told = match fused {
-                    Some(fused) => fused.ask(shared, self.slice.from, &self.scope).await?,
-                    None => FusedReply::Alone,
-                };
-                match told {
-                    FusedReply::Alone => {
-                        self.note_refused().await?;
-                        self.open = self.own_listings();
-                    }
-                    FusedReply::Refused(refusal) if refusal.gone => {
-                        let listing = Listing::first((number, request), &self.scope);
-                        let RequestRefusal { path, status, message, .. } = refusal;
-                        let error = self.slice_error(&listing, &path, (status, message));
-                        return self.gone(&listing, error).await;
-                    }
-                    FusedReply::Refused(refusal) => {
-                        self.doubted = Some(refusal);
-                        self.open = self.own_listings();
-                    }
-                    FusedReply::AnswerPart(part) => {
-                        let next = part
-                            .next
-                            .as_deref()
-                            .map(|token| self.own_position(token))
-                            .transpose()?;
-                        let (page, found, narrow) = (part.page, None, None);
-                        let listing = Listing::first((number, request), &self.scope);
-                        shared.env.answered.note(listing.kind());
-                        let step = PageStep { next, stated: true, ..PageStep::default() };
-                        let fetched = Fetched { page, step, full: None, found, narrow };
-                        self.read(listing, fetched).await?;
-                    }
-                }
+            SliceStart::Together => return self.begin_together().await,
+            SliceStart::First => {
+                let refused = shared.is_refused(self.route.number);
+                let limited = shared.plan.limit.is_some();
+                self.open = self.route.start(&self.slice.items, refused, limited);
             }
-            SliceStart::First if request.routed.silent => {}
-            SliceStart::First
-                if !shared.is_refused(number)
-                    && request.routed.embedded.is_none()
-                    && !(request.routed.fetch.is_some() && shared.plan.limit.is_some()) =>
-            {
-                self.open = vec![Listing::first((number, request), &self.scope)];
-            }
-            SliceStart::First | SliceStart::Again => self.open = self.own_listings(),
+            SliceStart::Again => self.open = self.route.default_listings(&self.slice.items),
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Listings by the stream's own request in the place of the slice's.
-    pub(crate) fn own_listings(&self) -> Vec<Listing<'run>> {
-        let (plan, number) = (self.shared.plan.as_ref(), self.slice.request);
-        own_listings(plan, (number, self.request), &self.slice.items, &self.scope)
+    /// Starts with the slice's part of the response that other streams share.
+    async fn begin_together(&mut self) -> Result<ControlFlow<()>> {
+        let shared = self.shared;
+        let reply = match &self.links.fused {
+            Some(fused) => fused.ask(shared, self.slice.from, &self.route.scope).await?,
+            None => FusedReply::Alone,
+        };
+        match reply {
+            FusedReply::Alone => {
+                self.note_refused().await?;
+                self.open = self.route.default_listings(&self.slice.items);
+            }
+            FusedReply::Refused(refusal) if refusal.gone => {
+                let RequestRefusal { path, status, message, .. } = refusal;
+                let listing = self.route.listing();
+                let error = self.slice_error(&listing, &path, status, message);
+                return self.gone(&listing, error).await;
+            }
+            FusedReply::Refused(refusal) => {
+                self.doubted = Some(refusal);
+                self.open = self.route.default_listings(&self.slice.items);
+            }
+            FusedReply::AnswerPart(AnswerPart { page, next }) => {
+                let base_url = &shared.env.client.access.base_url;
+                let after =
+                    |token: String| self.route.after_embedded(&token, &self.slice.items, base_url);
+                let next = next.map(after).transpose()?;
+                let step = PageStep { next, stated: true, ..PageStep::default() };
+                let listing = self.route.listing();
+                shared.env.answered.note(listing.kind());
+                let fetched = Fetched { page, step, full: None, found: None, narrow: None };
+                self.read(listing, fetched).await?;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// Where in the own listing an embedded list goes on.
-    fn own_position(&self, token: &str) -> Result<Position> {
-        let embedded = self.request.routed.embedded.as_ref();
-        let own = self.own_listings().pop();
-        let (Some(embedded), Some(own)) = (embedded, own) else { return Ok(Position::First) };
-        let mut url = first_url(&self.shared.env.client.access.base_url, &own)?;
-        url.query_pairs_mut().append_pair(&embedded.param, token);
-        Ok(Position::Query(url.query().unwrap_or_default().to_owned()))
+    /// Requests the next page of the last open listing.
+    async fn next_page(&mut self) -> Result<NextPage<'run>> {
+        let Some(listing) = self.open.pop() else { return Ok(NextPage::Done) };
+        if self.shared.enough.is_cancelled() {
+            return Ok(NextPage::Stopped);
+        }
+        let listing = Box::new(listing);
+        let tentative = self.is_tentative(&listing);
+        Ok(match page::fetch(self.shared, self.links, &listing, tentative).await? {
+            Answer::Read(fetched) => {
+                self.shared.env.answered.note(listing.kind());
+                self.unread = 0;
+                NextPage::Read(listing, Box::new(fetched))
+            }
+            other => NextPage::Unread(listing, Box::new(other)),
+        })
     }
 
-    /// Delivers the row that follows from what was carried along.
+    /// Delivers the row that is derived from the parent record.
     async fn derive(&mut self) -> Result<()> {
-        let (shared, request) = (self.shared, self.request);
+        let (shared, request) = (self.shared, self.route.request);
         let mut batch = None;
-        if let (Some(output), Some(rows), Some(derive), Some(item)) =
-            (&shared.plan.output, &shared.rows, &request.routed.derive, self.slice.items.first())
+        if let (Some(output), Some(rows), Some(item)) =
+            (&shared.plan.output, &shared.rows, self.slice.items.first())
             && page::allowance(shared, 1).await? > 0
         {
-            let sources = (request.columns.as_slice(), derive.columns.as_slice());
-            batch = Some(rows.derived(output, sources, &item.values(), &self.scope)?);
+            batch = Some(rows.derived(output, request, &item.values(), &self.route.scope)?);
             Stats::add(&shared.stats.rows, 1);
         }
         Stats::add(&shared.stats.derived, 1);
@@ -239,7 +238,7 @@ impl<'run> SliceRun<'run> {
         let Fetched { page, step, full, found, narrow } = fetched;
         listing.narrow = self.wider(&listing, narrow);
         let lean = listing.lean.take();
-        if listing.number == self.slice.request {
+        if listing.number == self.route.number {
             shared.serve(listing.number);
         } else {
             self.settle_doubt().await?;
@@ -252,21 +251,20 @@ impl<'run> SliceRun<'run> {
         }
         let past = page::is_past(shared, self.slice.unbounded, &stamps);
         let mut gap = step.gap.clone().filter(|_| !past);
-        let next = self.next_of(&mut listing, step, (rows, past), &mut gap);
-        self.note_doubts(
-            &listing,
-            (gap.as_deref(), full.filter(|_| !past)),
-            page.errors.as_deref(),
-        );
-        gap = gap.or_else(|| Some(format!("an answer told of errors: {}", page.errors.as_ref()?)));
-        let missing = self.missing(found, listing.part);
+        // The pages after this one are before the bound.
+        let step = if past { PageStep { next: None, seam: None, ..step } } else { step };
+        let next = self.next_of(&mut listing, step, rows, &mut gap);
+        let full = full.filter(|_| !past);
+        self.note_doubts(&listing, gap.as_deref(), full, page.errors.as_deref());
+        gap = gap.or_else(|| Some(format!("an answer reports errors: {}", page.errors.as_ref()?)));
+        let missing = self.route.uncovered(&self.slice.items, found, listing.part);
         let single = next.is_none()
             && listing.depth == 0
             && self.known.is_none()
             && self.open.is_empty()
             && missing.is_empty();
         // Pages that are read again, since records have moved, bring what came before.
-        let aside = listing.depth > 0 || listing.number != self.slice.request || listing.may_repeat;
+        let aside = listing.depth > 0 || listing.number != self.route.number || listing.may_repeat;
         if let Some(next) = &next {
             listing.guard().check(next, rows)?;
             if rows == 0 {
@@ -277,12 +275,13 @@ impl<'run> SliceRun<'run> {
             self.whole = false;
             shared.incomplete.store(true, Ordering::Relaxed);
         }
-        let wanted = page::wanted(&listing, self.links, &page);
-        let children = self.children(&listing, &page, wanted.as_ref())?;
+        let selected = page::selected(&listing, self.links, &page);
+        let children = self.children(&listing, &page, selected.as_ref())?;
         let newest = stamps.iter().flatten().max().copied();
         let request = listing.request;
         let known = (!single).then_some(&mut self.known);
-        let delivered = page::deliver(shared, (&listing, wanted), (page, stamps), known).await?;
+        let records = PageRecords { page, stamps, selected };
+        let delivered = page::deliver(shared, &listing, &records, known).await?;
         let (batch, fingerprints) = (delivered.batch, delivered.fingerprints);
         let whole = lean.is_none();
         if let Some(lean) = lean {
@@ -291,34 +290,24 @@ impl<'run> SliceRun<'run> {
         self.rows += u64::try_from(delivered.rows).unwrap_or_default();
         self.open.extend(missing);
         if let Some(at) = next {
-            let rest = if listing.number == self.slice.request && self.goes_on_by_own() {
-                self.own_listings().pop().map(|own| Listing { at, ..own })
-            } else {
-                Some(Listing { at, ..listing })
-            };
-            self.open.extend(rest);
+            self.open.extend(self.route.continued(listing, at, &self.slice.items));
         }
         match request.children.as_ref().and_then(|children| children.unless) {
             // Whether they are needed shows as the listing goes on.
             Some(_) => drop(self.open.splice(0..0, children)),
             None => self.open.extend(children),
         }
-        let sights = if request.routed.fetch.is_some() {
-            let (same, others) = fetch_by_id::split(fingerprints, self.links.fingerprints.as_ref());
-            fetch_by_id::open(&mut self.open, (self.slice.request, request), &self.scope, others);
-            same.into_iter().map(|look| look.sight(true)).collect()
-        } else {
-            let sights = fingerprints.into_iter().map(|look| look.sight(false));
-            sights.map(|sight| SeenRecord { whole, ..sight }).collect()
-        };
-        self.tell(PageResult { batch, aside, newest, gap, sights }).await
+        let known = self.links.fingerprints.as_ref();
+        let seen = self.route.seen(fingerprints, known, whole, &mut self.open);
+        self.tell(PageResult { batch, aside, newest, gap, seen }).await
     }
 
     /// Tells what says that a listing may have more than came.
     fn note_doubts(
         &self,
         listing: &Listing<'_>,
-        (gap, full): (Option<&str>, Option<u64>),
+        gap: Option<&str>,
+        full: Option<u64>,
         errors: Option<&str>,
     ) {
         let stats = &self.shared.stats;
@@ -342,12 +331,12 @@ impl<'run> SliceRun<'run> {
         }
     }
 
-    /// Where a listing goes on after a page of so many rows. `past`: what follows is before the bound.
+    /// Position of a listing's next page after a page with `rows` rows.
     fn next_of(
         &self,
         listing: &mut Listing<'_>,
         step: PageStep,
-        (rows, past): (u64, bool),
+        rows: u64,
         gap: &mut Option<String>,
     ) -> Option<Position> {
         let moved = step.total.is_some() && listing.total.is_some() && step.total != listing.total;
@@ -358,9 +347,6 @@ impl<'run> SliceRun<'run> {
             listing.total = step.total;
         }
         let output = self.shared.plan.output.as_ref();
-        if past {
-            return None;
-        }
         match step.seam {
             Some(_) if output.is_some_and(|output| output.key.is_empty()) => {
                 *gap = Some(
@@ -402,10 +388,10 @@ impl<'run> SliceRun<'run> {
                 return self.route_refused(refusal).await;
             }
         };
-        let FetchedRows { batch, mut sights, left } = came;
+        let FetchedRows { batch, mut seen, left } = came;
         if let Some(lean) = lean {
-            for sight in &mut sights {
-                sight.whole = false;
+            for record in &mut seen {
+                record.whole = false;
             }
             self.came_lean(&listing, lean, Some(&batch)).await?;
         }
@@ -420,34 +406,13 @@ impl<'run> SliceRun<'run> {
             // The next run makes up for it by the stream's own requests.
             shared.tell(SliceEvent::RouteRefused).await?;
         }
-        self.tell(PageResult { batch: Some(batch), gap, sights, ..PageResult::default() }).await
+        self.tell(PageResult { batch: Some(batch), gap, seen, ..PageResult::default() }).await
     }
 
     /// Size of a listing's next page after one that had to be small: it grows back to what is usual.
     fn wider(&self, listing: &Listing<'_>, narrow: Option<u32>) -> Option<u32> {
         let usual = self.shared.page_sizes.get(listing.number)?.load(Ordering::Relaxed);
         narrow.map(|size| size.saturating_mul(2)).filter(|size| *size < usual)
-    }
-
-    /// Whether what follows the slice's first page comes by the stream's own request.
-    fn goes_on_by_own(&self) -> bool {
-        self.request.routed.embedded.is_some()
-    }
-
-    /// Listings of the values of the chunk, or a part of it, that an answer is not about.
-    fn missing(
-        &self,
-        found: Option<Vec<String>>,
-        part: Option<(usize, usize)>,
-    ) -> Vec<Listing<'run>> {
-        let Some(found) = found else { return Vec::new() };
-        let plan = self.shared.plan.as_ref();
-        let (from, to) = part.unwrap_or((0, self.slice.items.len()));
-        let items = self.slice.items.get(from..to).unwrap_or_default();
-        let items = items.iter().map(|item| item.value.as_ref());
-        let missing = items.filter(|value| !found.iter().any(|one| one == value));
-        let own = |value| Listing::own(plan, self.slice.request, (value, &self.scope));
-        missing.filter_map(own).collect()
     }
 
     /// The listings of the children of a page's records, unless their listing holds these itself.
@@ -472,7 +437,7 @@ impl<'run> SliceRun<'run> {
             let what = format!(
                 "more than {MAX_UNSURE} records, and no sign that their listing holds their children"
             );
-            self.shared.refuse(self.slice.request);
+            self.shared.refuse(self.route.number);
             return Err(Error::new(Kind::Rejected, what));
         }
         Ok(children)
@@ -480,15 +445,15 @@ impl<'run> SliceRun<'run> {
 
     async fn end(mut self) -> Result<()> {
         self.shared.stats.done.fetch_add(1, Ordering::Relaxed);
-        if self.told { Ok(()) } else { self.tell(PageResult::default()).await }
+        if self.finished { Ok(()) } else { self.tell(PageResult::default()).await }
     }
 
     /// Tells what a page has brought, and which listings are left.
     async fn tell(&mut self, news: PageResult) -> Result<()> {
-        self.told = self.open.is_empty();
-        let PageResult { batch, aside, newest, gap, sights } = news;
+        self.finished = self.open.is_empty();
+        let PageResult { batch, aside, newest, gap, seen } = news;
         let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
-        let page = SliceEvent::Page { slice, batch, aside, rest, newest, gap, whole, sights };
+        let page = SliceEvent::Page { slice, batch, aside, rest, newest, gap, whole, seen };
         self.shared.tell(page).await
     }
 

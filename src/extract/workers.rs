@@ -148,7 +148,7 @@ impl SliceSource {
                 let slice = Slice { from, to, items, unbounded, ..Slice::default() };
                 let mut next = self.ready(request, base, slice, SliceStart::First)?;
                 let wanted = changed && holds(only.as_ref(), &next.scope)?;
-                let derive = request.routed.derive.as_ref().map(|derive| &derive.when);
+                let derive = request.derive.as_ref().map(|derive| &derive.when);
                 let derived = derive.is_some() && holds(derive, &next.scope)?;
                 if let Some(fused) = &self.links.fused {
                     fused.say(from, wanted && !derived);
@@ -376,7 +376,7 @@ pub(crate) async fn work(
                     let start = cursor.rendered(cursor.start());
                     scope = Arc::new(scope.with("cursor".into(), start));
                 }
-                let ran = slice::run(&shared, &source.links, (slice, scope), start).await;
+                let ran = slice::run(&shared, &source.links, slice, scope, start).await;
                 let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
                 if told && !shared.env.client.cancel.is_cancelled() {
                     // The stream has enough, or has failed elsewhere.

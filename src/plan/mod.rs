@@ -25,7 +25,9 @@ pub use requests::iterate::{ChunkSize, Iterate, encoded};
 pub use requests::merged::requests_of;
 pub use requests::queue::{FeedPlan, QueuePlan};
 pub use requests::request::{AskedPlan, ChildrenPlan, RequestPlan};
-pub use requests::routed::{CoversPlan, DerivePlan, EmbeddedPlan, FetchPlan, LookPlan, Routed};
+pub use requests::route_kind::{
+    CoversPlan, DerivePlan, EmbeddedPlan, FetchPlan, FingerprintPlan, RouteKind,
+};
 pub use requests::routes::RoutePlan;
 pub use resolve::Plan;
 pub use select::{Selection, matches_pattern};

@@ -368,7 +368,7 @@ impl<'plan> Cardinality<'plan> {
         (stream, read_plan): (&StreamPlan, ReadPlan),
         request: &RequestPlan,
     ) -> f64 {
-        if request.routed.derive.is_none() {
+        if request.derive.is_none() {
             return 0.0;
         }
         let part = |derived: u64, all: u64| (all > 0).then(|| real(derived) / real(all));

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::plan::{Iterate, RequestPlan, StreamPlan};
+use crate::plan::{Iterate, RequestPlan, RouteKind, StreamPlan};
 use crate::planner::cardinality::{Assumptions, Cardinality};
 use crate::planner::numbers::{real, whole};
 use crate::planner::read_plan::ReadPlan;
@@ -173,7 +173,7 @@ impl Cardinality<'_> {
                     Some(chunk) => (items / real(u64::try_from(*chunk).unwrap_or(1))).ceil(),
                     None => items,
                 };
-                if request.routed.covers.is_some() {
+                if request.kind.covers().is_some() {
                     objects += items;
                     missed = items * self.assume.missed;
                 }
@@ -189,11 +189,8 @@ impl Cardinality<'_> {
                 (slices, asked)
             }
         };
-        if request.routed.silent {
-            return ExpectedCost { slices, ..ExpectedCost::default() };
-        }
-        if request.routed.embedded.is_some() {
-            // What it asks for by itself is told with what it shares.
+        if matches!(request.kind, RouteKind::NoRequest | RouteKind::Embedded(_)) {
+            // `shared` counts what embedded requests cost.
             return ExpectedCost { slices, ..ExpectedCost::default() };
         }
         if newest_first && read_plan.bound().is_some() {
@@ -213,7 +210,7 @@ impl Cardinality<'_> {
         }
         let further = (objects / page).min(least) * self.assume.further;
         let mut requests = least.max((objects / page).ceil()) + missed + further;
-        if let Some(fetch) = &request.routed.fetch {
+        if let Some(fetch) = request.kind.fetch() {
             let unknown = self.unknown(stream);
             let chunk = real(u64::try_from(fetch.chunk).unwrap_or(u64::MAX));
             requests += (unknown / chunk.min(page)).ceil();
@@ -232,12 +229,12 @@ impl Cardinality<'_> {
         let mut share = ExpectedCost::default();
         let Some((stream, read_plan)) = all.get(place) else { return share };
         for (_, request) in read_plan.active(stream) {
-            let Some(embedded) = &request.routed.embedded else { continue };
+            let Some(embedded) = request.kind.embedded() else { continue };
             let mut objects = 0.0_f64;
             let mut wanted: Vec<(usize, f64)> = Vec::new();
             for (at, (other, theirs)) in all.iter().enumerate() {
                 for (_, one) in theirs.active(other) {
-                    let path = one.routed.embedded.as_ref().map(|embedded| &embedded.path);
+                    let path = one.kind.embedded().map(|embedded| &embedded.path);
                     let Iterate::Queue { queue, .. } = one.iterate else { continue };
                     if path == Some(&embedded.path) {
                         let whose = (*other, *theirs);

@@ -154,8 +154,7 @@ pub(crate) fn routes(
 /// Whether two streams have routes that may share requests.
 fn meet(one: &StreamPlan, other: &StreamPlan) -> bool {
     let paths = |stream: &StreamPlan| -> Vec<String> {
-        let embedded =
-            stream.requests.iter().filter_map(|request| request.routed.embedded.as_ref());
+        let embedded = stream.requests.iter().filter_map(|request| request.kind.embedded());
         embedded.map(|embedded| embedded.path.clone()).collect()
     };
     let theirs = paths(other);

@@ -175,7 +175,7 @@ impl ReadPlan {
     /// Whether it fetches the rows of changed records alone, by their ids.
     pub(crate) fn fetches_by_id(self, stream: &StreamPlan) -> bool {
         stream.output.is_some()
-            && self.active(stream).any(|(_, request)| request.routed.fetch.is_some())
+            && self.active(stream).any(|(_, request)| request.kind.fetch().is_some())
     }
 
     /// Whether it writes all rows of the stream, those that have not changed too.
@@ -192,7 +192,7 @@ impl ReadPlan {
         if output.table.disposition != Disposition::Merge || self.is_skip() {
             return None;
         }
-        stream.requests.iter().find_map(|request| request.routed.look.as_ref())?;
+        stream.requests.iter().find_map(|request| request.fingerprint.as_ref())?;
         let whole = self.is_full() && !self.sends_changes(stream);
         Some(if whole && output.mode == Mode::Incremental {
             VersionKind::Fingerprints

@@ -136,11 +136,11 @@ impl Loader {
     async fn take(&mut self, note: SliceEvent) -> Result<()> {
         self.pending.noted = true;
         match note {
-            SliceEvent::Page { slice, batch, aside, rest, newest, gap, whole, sights } => {
+            SliceEvent::Page { slice, batch, aside, rest, newest, gap, whole, seen } => {
                 if let Some(batch) = batch {
                     self.add(&batch, SliceNumber { aside, ..slice.number() })?;
                 }
-                for sight in sights {
+                for sight in seen {
                     self.see(sight, slice.number().number());
                 }
                 self.progress.newest = self.progress.newest.max(newest);

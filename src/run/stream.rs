@@ -205,7 +205,7 @@ const FOUND: u64 = 11;
 fn estimate(request: &RequestPlan) -> ObjectEstimate {
     let page = u64::from(request.pager.largest_page().unwrap_or(1));
     // An object of a chunk comes with its records.
-    match request.routed.covers {
+    match request.kind.covers() {
         Some(_) => ObjectEstimate::guessed(page * FOUND),
         None => ObjectEstimate::new(page),
     }

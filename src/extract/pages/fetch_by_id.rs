@@ -12,11 +12,12 @@ use crate::extract::messages::SeenRecord;
 use crate::extract::pages::fingerprint::{Fingerprint, broken, with_looks, without_looks};
 use crate::extract::pages::listing::Listing;
 use crate::extract::pages::page;
-use crate::plan::{ChunkSize, RequestPlan, encoded};
+use crate::extract::pages::route::Route;
+use crate::plan::{ChunkSize, FetchPlan, encoded};
 use crate::progress::saved::OpenListing;
 use crate::progress::versions::KnownFingerprints;
 use crate::report::counters::Stats;
-use crate::template::{Scope, Value};
+use crate::template::Value;
 
 /// Tells records that are as they were from the others.
 pub(crate) fn split(
@@ -52,79 +53,75 @@ impl IdBatch {
     }
 }
 
-/// The request that fetches records; nothing where `request` fetches none.
+/// The listing that fetches records by their ids.
 fn fetching<'plan>(
-    (number, request): (usize, &'plan RequestPlan),
-    scope: &Arc<Scope>,
+    route: &Route<'plan>,
+    fetch: &'plan FetchPlan,
     batch: &IdBatch,
-) -> Option<Listing<'plan>> {
-    let fetch = request.routed.fetch.as_ref()?;
-    let ids: Vec<Value> = batch.asked.iter().map(|look| Value::from(look.0.as_str())).collect();
-    let scope = scope.as_ref().clone().with_silent([(Arc::clone(&fetch.variable), ids.into())]);
-    Some(Listing {
+) -> Listing<'plan> {
+    let ids: Vec<Value> = batch.asked.iter().map(|one| Value::from(one.0.as_str())).collect();
+    let variable = (Arc::clone(&fetch.variable), ids.into());
+    let scope = route.scope.as_ref().clone().with_silent([variable]);
+    Listing {
         path: &fetch.path,
         query: &fetch.query,
         with: batch.written(),
         depth: 1,
-        ..Listing::first((number, request), &Arc::new(scope))
-    })
+        ..Listing::first(route.number, route.request, &Arc::new(scope))
+    }
 }
 
-/// One that an earlier process had begun.
-pub(crate) fn again<'plan>(
-    request: (usize, &'plan RequestPlan),
-    scope: &Arc<Scope>,
+/// A fetching listing that an earlier process started.
+pub(crate) fn resumed<'plan>(
+    route: &Route<'plan>,
+    fetch: &'plan FetchPlan,
     open: OpenListing,
-) -> Option<Listing<'plan>> {
+) -> Listing<'plan> {
     let batch = IdBatch::read(&open.with);
-    Some(Listing { at: open.at, ..fetching(request, scope, &batch)? })
+    Listing { at: open.at, ..fetching(route, fetch, &batch) }
 }
 
-/// Opens the fetching of records: what fills a request comes next, the rest waits for more below all other
+/// Adds listings that fetch records. Full requests are sent next; the rest waits for more ids below all other
 /// listings.
 pub(crate) fn open<'plan>(
-    open: &mut Vec<Listing<'plan>>,
-    request: (usize, &'plan RequestPlan),
-    scope: &Arc<Scope>,
+    route: &Route<'plan>,
+    fetch: &'plan FetchPlan,
     mut fingerprints: Vec<Fingerprint>,
+    open: &mut Vec<Listing<'plan>>,
 ) {
-    let Some(chunk) = request.1.routed.fetch.as_ref().map(|fetch| fetch.chunk) else { return };
     let waiting = open.first().filter(|first| first.depth > 0 && first.is_fresh());
     let waiting =
-        waiting.map(|first| IdBatch::read(&first.with).asked).filter(|few| few.len() < chunk);
+        waiting.map(|first| IdBatch::read(&first.with).asked).filter(|few| few.len() < fetch.chunk);
     if let Some(few) = waiting {
         open.remove(0);
         fingerprints.splice(0..0, few);
     }
-    // What a listing shows twice is asked for once, as it was shown last.
+    // A record that the listing shows twice is fetched once, with its last fingerprint.
     let mut named = HashSet::new();
     fingerprints.reverse();
-    fingerprints.retain(|look| named.insert(look.0.clone()));
+    fingerprints.retain(|one| named.insert(one.0.clone()));
     fingerprints.reverse();
-    let chunk_of = ChunkSize { count: chunk, bytes: ChunkSize::bytes(true) };
-    for asked in chunk_of.split(&fingerprints, |look| encoded(&look.0)) {
+    let chunk_of = ChunkSize { count: fetch.chunk, bytes: ChunkSize::bytes(true) };
+    for asked in chunk_of.split(&fingerprints, |one| encoded(&one.0)) {
         let batch = IdBatch { asked: asked.to_vec(), left: asked.to_vec() };
-        let Some(listing) = fetching(request, scope, &batch) else { return };
-        let at = if asked.len() < chunk { 0 } else { open.len() };
-        open.insert(at, listing);
+        let at = if asked.len() < fetch.chunk { 0 } else { open.len() };
+        open.insert(at, fetching(route, fetch, &batch));
     }
 }
 
-/// Two listings that fetch half of a listing's records each, the first half last; `None` where it is about one.
+/// Two listings that fetch half of a listing's records each, the first half last. `None` if it fetches one record.
 pub(crate) fn halves<'plan>(
-    scope: &Arc<Scope>,
+    route: &Route<'plan>,
     listing: &Listing<'plan>,
 ) -> Option<[Listing<'plan>; 2]> {
+    let fetch = listing.request.kind.fetch()?;
     let IdBatch { mut asked, .. } = IdBatch::read(&listing.with);
     let half = |asked: Vec<Fingerprint>| {
         let batch = IdBatch { left: asked.clone(), asked };
-        fetching((listing.number, listing.request), scope, &batch)
+        fetching(route, fetch, &batch)
     };
     let rest = asked.split_off(asked.len() / 2);
-    if asked.is_empty() {
-        return None;
-    }
-    Some([half(rest)?, half(asked)?])
+    (!asked.is_empty()).then(|| [half(rest), half(asked)])
 }
 
 /// What an answer has brought of the records that were asked for.
@@ -132,7 +129,7 @@ pub(crate) struct FetchedRows {
     /// The rows, each record's once.
     pub(crate) batch: RecordBatch,
     /// What is to be remembered of them.
-    pub(crate) sights: Vec<SeenRecord>,
+    pub(crate) seen: Vec<SeenRecord>,
     /// Records that have not come.
     pub(crate) left: usize,
 }
@@ -149,7 +146,7 @@ pub(crate) fn came(
         return Err(Error::new(Kind::Shape, "rows came of which none were wanted"));
     };
     page::check_key(output, &batch, page)?;
-    let Some(look) = &listing.request.routed.look else {
+    let Some(look) = &listing.request.fingerprint else {
         return Err(Error::new(Kind::Shape, "rows came of which it is not known how they look"));
     };
     let (batch, fingerprints) = without_looks(with_looks(&batch, look, page)?, output)?;
@@ -160,13 +157,13 @@ pub(crate) fn came(
     {
         return Ok(Err(other.clone()));
     }
-    let mut sights = Vec::new();
+    let mut seen = Vec::new();
     let count = fingerprints.len();
     let fresh = fingerprints.into_iter().map(|look| {
         let at = all.left.iter().position(|left| left.0 == look.0)?;
         // One that has changed meanwhile is asked for again the next time.
         let shown = all.left.swap_remove(at);
-        sights.extend((shown == look).then(|| look.sight(false)));
+        seen.extend((shown == look).then(|| look.seen(false)));
         Some(true)
     });
     let fresh: BooleanArray = fresh.collect();
@@ -176,5 +173,5 @@ pub(crate) fn came(
     page::note_values(shared, output, listing.request, page);
     page::report(shared);
     listing.with = all.written();
-    Ok(Ok(FetchedRows { batch, sights, left: all.left.len() }))
+    Ok(Ok(FetchedRows { batch, seen, left: all.left.len() }))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::extract::messages::SeenRecord;
-use crate::plan::{LookPlan, Output};
+use crate::plan::{FingerprintPlan, Output};
 use crate::progress::item::QueueItem;
 use crate::progress::row_keys::{hash_rows, with_text};
 
@@ -22,7 +22,7 @@ pub(crate) struct Fingerprint(pub(crate) String, pub(crate) Option<i64>);
 
 impl Fingerprint {
     /// What is to be remembered of the record.
-    pub(crate) fn sight(self, stays: bool) -> SeenRecord {
+    pub(crate) fn seen(self, stays: bool) -> SeenRecord {
         SeenRecord { item: self.item(), stays, whole: true }
     }
 
@@ -32,7 +32,11 @@ impl Fingerprint {
 }
 
 /// Adds to a page's rows a column of how their records look.
-pub(crate) fn with_looks(batch: &RecordBatch, plan: &LookPlan, page: &Page) -> Result<RecordBatch> {
+pub(crate) fn with_looks(
+    batch: &RecordBatch,
+    plan: &FingerprintPlan,
+    page: &Page,
+) -> Result<RecordBatch> {
     let versions = page.taps.get(plan.version);
     let version = |row| versions.filter(|all| all.is_valid(row)).map(|all| all.value(row));
     let hashes = hash_rows(batch, &plan.columns).into_iter().enumerate();

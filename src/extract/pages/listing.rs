@@ -7,8 +7,7 @@ use arrow_array::{Array, BooleanArray};
 use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::http::pagination::{LoopGuard, Pager, Position};
-use crate::plan::{Iterate, OWN, RequestPlan, StreamPlan};
-use crate::progress::item::QueueItem;
+use crate::plan::RequestPlan;
 use crate::progress::saved::OpenListing;
 use crate::template::{Scope, Template, Value};
 
@@ -48,35 +47,8 @@ pub(crate) struct ReducedRequest {
     pub(crate) message: String,
 }
 
-/// The request by which a slice of this one goes on, where that is the own request for single values.
-fn own_request(plan: &StreamPlan, number: usize) -> Option<(usize, &RequestPlan)> {
-    let routed = &plan.requests.get(number)?.routed;
-    let own = routed.own.filter(|_| routed.embedded.is_some() || routed.covers.is_some())?;
-    Some((own, plan.requests.get(own)?))
-}
-
-/// Listings by the stream's own request in the place of a slice's: one per value, the first one last. Of
-/// requests that have no other, that of the slice.
-pub(crate) fn own_listings<'plan>(
-    plan: &'plan StreamPlan,
-    (number, request): (usize, &'plan RequestPlan),
-    items: &[QueueItem],
-    scope: &Arc<Scope>,
-) -> Vec<Listing<'plan>> {
-    if let Some(own) = Listing::unprobed((plan, number), request, scope) {
-        return vec![own];
-    }
-    let values = items.iter().rev().map(|item| item.value.as_ref());
-    let own: Vec<_> =
-        values.filter_map(|value| Listing::own(plan, number, (value, scope))).collect();
-    if own.is_empty() { vec![Listing::first((number, request), scope)] } else { own }
-}
-
 impl<'plan> Listing<'plan> {
-    pub(crate) fn first(
-        (number, request): (usize, &'plan RequestPlan),
-        scope: &Arc<Scope>,
-    ) -> Self {
+    pub(crate) fn first(number: usize, request: &'plan RequestPlan, scope: &Arc<Scope>) -> Self {
         Self {
             number,
             request,
@@ -97,31 +69,6 @@ impl<'plan> Listing<'plan> {
         }
     }
 
-    /// The listing of one value by the stream's own request, in the place of another one.
-    pub(crate) fn own(
-        plan: &'plan StreamPlan,
-        number: usize,
-        (value, scope): (&str, &Arc<Scope>),
-    ) -> Option<Self> {
-        let own = own_request(plan, number)?;
-        let Iterate::Queue { variable, .. } = &own.1.iterate else { return None };
-        let value_of = Value::from(value);
-        let scope = scope.as_ref().clone().with_only(Arc::clone(variable), value_of);
-        Some(Self { with: vec![value.to_owned()], ..Self::first(own, &Arc::new(scope)) })
-    }
-
-    /// The own listing in the place of one that only shows records.
-    pub(crate) fn unprobed(
-        (plan, number): (&'plan StreamPlan, usize),
-        request: &RequestPlan,
-        scope: &Arc<Scope>,
-    ) -> Option<Self> {
-        let own = plan.own_number(number);
-        request.routed.fetch.as_ref()?;
-        let first = Self::first((own, plan.requests.get(own)?), scope);
-        Some(Self { with: vec![OWN.to_owned()], ..first })
-    }
-
     /// What tells its requests from others, whatever they are about.
     pub(crate) fn kind(&self) -> String {
         // One that fetches may ask for its records at the path of the list.
@@ -136,7 +83,7 @@ impl<'plan> Listing<'plan> {
 
     /// Whether it brings the rows of records that the slice's own listing has shown.
     pub(crate) fn is_fetching(&self) -> bool {
-        self.depth > 0 && self.request.routed.fetch.is_some()
+        self.depth > 0 && self.request.kind.fetch().is_some()
     }
 
     pub(crate) fn guard(&mut self) -> &mut LoopGuard {
@@ -181,7 +128,7 @@ impl<'plan> Listing<'plan> {
                 query: &below.query,
                 pager: &below.pager,
                 depth: self.depth + 1,
-                ..Self::first((self.number, self.request), &self.scope)
+                ..Self::first(self.number, self.request, &self.scope)
             });
         }
         Ok(children)

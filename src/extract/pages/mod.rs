@@ -5,6 +5,6 @@ pub(crate) mod fingerprint;
 pub(crate) mod listing;
 pub(crate) mod page;
 pub(crate) mod request;
-pub(crate) mod resume;
+pub(crate) mod route;
 pub(crate) mod rows;
 pub(crate) mod split;

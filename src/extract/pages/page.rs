@@ -85,7 +85,7 @@ pub(crate) async fn fetch(
         if listing.lean.is_some() {
             url = without(&url, listing.pager.costly());
         }
-        assemble(request, listing, (url, current()))
+        assemble(listing, url, current())
     };
     let read = |page: Page, headers: &HeaderMap, found| {
         let url = listing.pager.url(&first, &listing.at, current());
@@ -104,8 +104,9 @@ pub(crate) async fn fetch(
     let alone = listing.depth > 0 || listing.narrow.is_some() || listing.lean.is_some();
     if let Some(shared_listing) = links.shared_listing.as_ref().filter(|_| !alone) {
         let url = listing.pager.url(&first, &listing.at, current());
-        if let Some((page, headers)) =
-            shared_listing.ask(shared, (number, current()), &build, url.as_str()).await?
+        if let Some((page, headers)) = shared_listing
+            .ask(shared, shared.price(number, current()), &build, url.as_str())
+            .await?
         {
             return read(page, &headers, None);
         }
@@ -150,7 +151,7 @@ type Decoded = (Page, HeaderMap, Option<Vec<String>>);
 /// Reads a response; counts its objects.
 fn decoded(request: &RequestPlan, response: &Response) -> Result<(Decoded, u64), DecodeError> {
     let page = request.decoder.decode(response.json())?;
-    let found = request.routed.covers.as_ref();
+    let found = request.kind.covers();
     let found = found.map(|found| found.decoder.decode(response.json())).transpose()?;
     // Objects that carry the records were sent as well.
     let carriers = found.as_ref().map_or(0, |found| found.rows);
@@ -229,35 +230,45 @@ pub(crate) fn rows(
     Ok(Some(batch))
 }
 
-/// Makes a batch of a page's rows, and hands its values to the queues, with their times. `known` holds
-/// the keys of the slice so far; it is absent when the page is the whole slice.
+/// The records of a page.
+pub(crate) struct PageRecords {
+    pub(crate) page: Page,
+    /// Per record the value of the cursor.
+    pub(crate) stamps: Vec<Option<i64>>,
+    /// Per record whether the stream takes it; `None`: it takes all.
+    pub(crate) selected: Option<BooleanArray>,
+}
+
+/// Makes a batch of a page's rows, and feeds the queues. `known`: keys of the slice's rows so far; `None` if the page
+/// is the whole slice.
 pub(crate) async fn deliver(
     shared: &StreamContext,
-    (listing, wanted): (&Listing<'_>, Option<BooleanArray>),
-    (page, stamps): (Page, Vec<Option<i64>>),
+    listing: &Listing<'_>,
+    records: &PageRecords,
     known: Option<&mut Option<KeySet>>,
 ) -> Result<Delivered> {
     let stats = &shared.stats;
     let request = listing.request;
-    let shows = request.routed.fetch.is_some();
-    let present = wanted.as_ref().map_or(page.rows, BooleanArray::true_count);
+    let PageRecords { page, selected, .. } = records;
+    let shows = request.kind.fetch().is_some();
+    let present = selected.as_ref().map_or(page.rows, BooleanArray::true_count);
     let allowed = allowance(shared, present).await?;
     let mut delivered = Delivered::default();
-    if let (Some(output), Some(mut batch)) = (&shared.plan.output, rows(shared, listing, &page)?) {
+    if let (Some(output), Some(mut batch)) = (&shared.plan.output, rows(shared, listing, page)?) {
         // What does not fit is told where the row comes from.
         if !shows {
-            note_values(shared, output, request, &page);
+            note_values(shared, output, request, page);
         }
-        let look = request.routed.look.as_ref().filter(|_| shows || shared.fingerprints);
+        let look = request.fingerprint.as_ref().filter(|_| shows || shared.fingerprints);
         if let Some(look) = look {
-            batch = with_looks(&batch, look, &page)?;
+            batch = with_looks(&batch, look, page)?;
         }
-        if let Some(wanted) = &wanted {
+        if let Some(selected) = selected {
             let broken = |error| Error::new(Kind::Shape, "rows cannot be left out").because(error);
-            batch = filter_record_batch(&batch, wanted).map_err(broken)?;
+            batch = filter_record_batch(&batch, selected).map_err(broken)?;
         }
         batch = batch.slice(0, allowed);
-        check_key(output, &batch, &page)?;
+        check_key(output, &batch, page)?;
         if let Some(known) = known.filter(|_| !output.key.is_empty()) {
             let known = known.get_or_insert_with(KeySet::default);
             let fresh = count_new(&batch, &output.key, known);
@@ -284,7 +295,7 @@ pub(crate) async fn deliver(
         stats.note_found(&asked.values, values);
     }
     report(shared);
-    feed(shared, request, (&page, &stamps), (wanted.as_ref(), allowed)).await?;
+    feed(shared, request, records, allowed).await?;
     Ok(delivered)
 }
 
@@ -334,13 +345,14 @@ pub(crate) fn report(shared: &StreamContext) {
     shared.env.client.reporter.report(&Event::Progress { stream, figures });
 }
 
-/// Hands a page's values to the queues, of the first records that are wanted as many as are allowed.
+/// Feeds the queues with values of the first `allowed` selected records.
 async fn feed(
     shared: &StreamContext,
     request: &RequestPlan,
-    (page, stamps): (&Page, &[Option<i64>]),
-    (wanted, allowed): (Option<&BooleanArray>, usize),
+    records: &PageRecords,
+    allowed: usize,
 ) -> Result<()> {
+    let PageRecords { page, stamps, selected } = records;
     for feed in &request.feeds {
         let FeedPlan { queue, tap, filter, carried } = feed;
         let fit = passing(filter, page);
@@ -348,7 +360,7 @@ async fn feed(
         else {
             continue;
         };
-        let kept = |row: &usize| wanted.is_none_or(|wanted| wanted.value(*row));
+        let kept = |row: &usize| selected.as_ref().is_none_or(|selected| selected.value(*row));
         let fits = |row: &usize| fit.as_ref().is_none_or(|fit| fit.get(*row) == Some(&true));
         let rows = (0..values.len()).filter(kept).take(allowed).filter(fits);
         let values = rows.filter(|row| values.is_valid(*row)).map(|row| {
@@ -394,8 +406,8 @@ fn passing(filter: &[(usize, Option<String>)], page: &Page) -> Option<Vec<bool>>
     wanted
 }
 
-/// Which records of a listing are wanted, by what they have and by the queues; `None`: all of them.
-pub(crate) fn wanted(
+/// The records of a page that the stream takes, by its filter and by queues of parents; `None`: all of them.
+pub(crate) fn selected(
     listing: &Listing<'_>,
     links: &RequestLinks,
     page: &Page,

@@ -6,7 +6,6 @@ use crate::error::{Error, Kind, Result};
 use crate::extract::pages::listing::Listing;
 use crate::http::exchange::{Request, Url};
 use crate::http::request::{add_body, add_headers, url_of};
-use crate::plan::RequestPlan;
 
 pub(crate) fn first_url(base_url: &str, listing: &Listing<'_>) -> Result<Url> {
     let path = listing.path.render_path(&listing.scope).map_err(|error| {
@@ -19,12 +18,9 @@ pub(crate) fn first_url(base_url: &str, listing: &Listing<'_>) -> Result<Url> {
     url_of(base_url, &path, listing.query, &listing.scope)
 }
 
-/// The request for the page at which a listing is, of the present size.
-pub(crate) fn assemble(
-    request: &RequestPlan,
-    listing: &Listing<'_>,
-    (url, size): (Url, Option<u32>),
-) -> Result<Request> {
+/// The request for a listing's next page. `size`: the page size; `None` if the API has none.
+pub(crate) fn assemble(listing: &Listing<'_>, url: Url, size: Option<u32>) -> Result<Request> {
+    let request = listing.request;
     let mut assembled = Request::get(url);
     // A record's children are listed by `GET`, whatever the slice's own request is.
     if listing.depth == 0 {

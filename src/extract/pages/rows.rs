@@ -1,4 +1,4 @@
-//! A decoded page to a batch of the stream's table.
+//! Makes a batch of the stream's table from a decoded page.
 
 use std::sync::Arc;
 
@@ -13,25 +13,33 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 
 use crate::decode::{Page, repeated};
 use crate::error::{Error, Kind, Result};
-use crate::plan::{ColumnValue, Output, Run};
+use crate::plan::{ColumnValue, Output, RequestPlan, Run};
 use crate::schema::ColumnType;
 use crate::template::{Object, Scope, Template, TemplateError, Value};
 
-/// Bytes that the computed columns of one page may have together.
+/// Maximum size in bytes of the computed columns of one page, together.
 const MAX_COMPUTED: usize = 64 * 1024 * 1024;
 
-/// What of [`MAX_COMPUTED`] is left.
+/// The bytes of [`MAX_COMPUTED`] that are left.
 struct Room(usize);
 
 impl Room {
-    /// Takes the room for a value that stands in so many rows.
+    /// Reserves the bytes of a value that is repeated in `rows` rows.
     fn take(&mut self, json: Option<&str>, rows: usize) -> Result<(), TemplateError> {
         let bytes = json.map_or(0, str::len).saturating_mul(rows);
-        let message = "what is computed for one page has more than 64 MiB".to_owned();
+        let message = "the computed columns of one page are larger than 64 MiB".to_owned();
         let left = self.0.checked_sub(bytes);
         self.0 = left.ok_or(TemplateError { message, offset: None })?;
         Ok(())
     }
+}
+
+/// A batch whose computed columns are missing.
+struct Unfinished {
+    /// Per column of the table; `None` for columns computed from the row's others.
+    columns: Vec<Option<ArrayRef>>,
+    rows: usize,
+    room: Room,
 }
 
 /// Makes batches for one stream.
@@ -51,8 +59,8 @@ impl RowBuilder {
         }
     }
 
-    /// Puts the columns of a page together: those from the record, those of the slice, those that
-    /// weir adds, and last those computed from the row's others.
+    /// Builds the batch of a page from the columns of the records, of the slice, those that weir adds, and those
+    /// computed from other columns of the row.
     pub(crate) fn build(
         &self,
         output: &Output,
@@ -83,20 +91,21 @@ impl RowBuilder {
                 ColumnValue::Row(_) => None,
             });
         }
-        self.finish((output, sources), columns, (page.rows, scope), room)
+        self.finish(output, sources, Unfinished { columns, rows: page.rows, room }, scope)
     }
 
-    /// The only row of a value, from what was carried along with it.
+    /// The only row of a value, derived from the values that its queue carries.
     pub(crate) fn derived(
         &self,
         output: &Output,
-        request: (&[ColumnValue], &[Option<usize>]),
+        request: &RequestPlan,
         carried: &[Option<String>],
         scope: &Arc<Scope>,
     ) -> Result<RecordBatch> {
-        let (sources, places) = request;
+        let sources = request.columns.as_slice();
+        let places = request.derive.as_ref().map(|derive| derive.columns.as_slice());
         let mut columns = Vec::with_capacity(output.columns.len());
-        let plans = output.columns.iter().zip(sources).zip(places);
+        let plans = output.columns.iter().zip(sources).zip(places.unwrap_or_default());
         for ((plan, source), place) in plans {
             let kind = plan.column.kind;
             let constant = |json: Option<&str>| Some(repeated(kind, json, 1));
@@ -116,26 +125,38 @@ impl RowBuilder {
                 _ => constant(None),
             });
         }
-        self.finish((output, sources), columns, (1, scope), Room(MAX_COMPUTED))
+        let row = Unfinished { columns, rows: 1, room: Room(MAX_COMPUTED) };
+        self.finish(output, sources, row, scope)
     }
 
-    /// Adds the columns computed from the row's others.
+    /// Adds the columns that are computed from other columns of the same row.
     fn finish(
         &self,
-        (output, sources): (&Output, &[ColumnValue]),
-        mut columns: Vec<Option<ArrayRef>>,
-        rows: (usize, &Arc<Scope>),
-        mut room: Room,
+        output: &Output,
+        sources: &[ColumnValue],
+        batch: Unfinished,
+        scope: &Arc<Scope>,
     ) -> Result<RecordBatch> {
-        let ready = columns.clone();
+        let Unfinished { mut columns, rows, mut room } = batch;
+        let named = output.columns.iter().zip(&columns);
+        let named = named.filter_map(|(plan, array)| {
+            Some((plan.column.name.clone(), Arc::clone(array.as_ref()?)))
+        });
+        let named: Arc<[(String, ArrayRef)]> = named.collect();
         let plans = output.columns.iter().zip(sources);
         for ((plan, source), slot) in plans.zip(&mut columns) {
-            if let ColumnValue::Row(template) = source {
-                let what = (plan.column.kind, template);
-                let array = per_row((output, &ready), rows, what, &mut room)
-                    .map_err(|error| wrong(&plan.column.name, &error))?;
-                *slot = Some(array);
-            }
+            let ColumnValue::Row(template) = source else { continue };
+            let kind = plan.column.kind;
+            let values = (0..rows).map(|row| {
+                let view = RowView { columns: Arc::clone(&named), row };
+                let scope = Arc::new(scope.with("row".into(), Value::from_object(view)));
+                let json = rendered(kind, template, &scope)?;
+                room.take(json.as_deref(), 1)?;
+                Ok(json)
+            });
+            let values: Result<Vec<_>, TemplateError> = values.collect();
+            let values = values.map_err(|error| wrong(&plan.column.name, &error))?;
+            *slot = Some(crate::decode::array(kind, values.iter().map(Option::as_deref)));
         }
         let columns: Option<Vec<ArrayRef>> = columns.into_iter().collect();
         let columns = columns.ok_or_else(|| Error::new(Kind::Shape, "a column has no source"))?;
@@ -167,30 +188,7 @@ pub(crate) fn json_of(kind: ColumnType, text: String) -> String {
     }
 }
 
-/// A column computed row by row from the others.
-fn per_row(
-    (output, ready): (&Output, &[Option<ArrayRef>]),
-    (rows, scope): (usize, &Arc<Scope>),
-    (kind, template): (ColumnType, &Template),
-    room: &mut Room,
-) -> Result<ArrayRef, TemplateError> {
-    let named = output.columns.iter().zip(ready);
-    let columns: Vec<(String, ArrayRef)> = named
-        .filter_map(|(plan, array)| Some((plan.column.name.clone(), Arc::clone(array.as_ref()?))))
-        .collect();
-    let columns: Arc<[(String, ArrayRef)]> = columns.into();
-    let mut values = Vec::with_capacity(rows);
-    for row in 0..rows {
-        let view = RowView { columns: Arc::clone(&columns), row };
-        let scope = Arc::new(scope.with("row".into(), Value::from_object(view)));
-        let json = rendered(kind, template, &scope)?;
-        room.take(json.as_deref(), 1)?;
-        values.push(json);
-    }
-    Ok(crate::decode::array(kind, values.iter().map(Option::as_deref)))
-}
-
-/// One row, as templates see it.
+/// A row for templates.
 #[derive(Debug)]
 struct RowView {
     columns: Arc<[(String, ArrayRef)]>,

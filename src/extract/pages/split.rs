@@ -5,27 +5,28 @@ use std::sync::Arc;
 
 use crate::extract::pages::fetch_by_id;
 use crate::extract::pages::listing::Listing;
+use crate::extract::pages::route::Route;
 use crate::plan::Iterate;
 use crate::template::{Scope, Value, ValueKind};
 
 /// Two listings with half of a listing's values each, the first half last. `None` where there is one value, or
-/// the listing has been read in part; `scope` is that of the slice.
+/// the listing has been read in part.
 pub(crate) fn halves<'plan>(
-    scope: &Arc<Scope>,
+    route: &Route<'plan>,
     listing: &Listing<'plan>,
 ) -> Option<[Listing<'plan>; 2]> {
     if !listing.is_fresh() {
         return None;
     }
     if listing.is_fetching() {
-        return fetch_by_id::halves(scope, listing);
+        return fetch_by_id::halves(route, listing);
     }
-    let all = values(listing, scope).filter(|_| listing.depth == 0)?;
+    let all = values(listing, &route.scope).filter(|_| listing.depth == 0)?;
     let (from, to) = listing.part.unwrap_or((0, all.len()));
     let middle = from.midpoint(to);
     let half = |part| {
         let Listing { number, request, path, query, pager, ref with, .. } = *listing;
-        let first = Listing::first((number, request), scope);
+        let first = Listing::first(number, request, &route.scope);
         Listing { path, query, pager, with: with.clone(), ..first }.of_part(part)
     };
     (middle > from).then(|| [half((middle, to)), half((from, middle))])
@@ -49,19 +50,19 @@ fn variable<'plan>(listing: &Listing<'plan>) -> Option<&'plan Arc<str>> {
 
 impl Listing<'_> {
     /// The same about a part of its values; its scope is that of the slice.
-    pub(crate) fn of_part(self, (from, to): (usize, usize)) -> Self {
+    pub(crate) fn of_part(self, part: (usize, usize)) -> Self {
+        let (from, to) = part;
         let some = values(&self, &self.scope);
         let (Some(variable), Some(some)) = (variable(&self), some) else { return self };
         let some = some.get(from..to.min(some.len())).unwrap_or_default().to_vec();
         let scope = self.scope.as_ref().clone().with_only(Arc::clone(variable), some.into());
-        Self { scope: Arc::new(scope), part: Some((from, to)), ..self }
+        Self { scope: Arc::new(scope), part: Some(part), ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::pages::resume::resumed;
     use crate::http::pagination::Position;
     use crate::plan::testing::{planned, stream};
     use crate::progress::slices::OpenListing;
@@ -93,9 +94,9 @@ mod tests {
             };
             scope = scope.with(Arc::clone(variable), value);
         }
-        let scope = Arc::new(scope);
+        let route = Route { plan: stream, number: 0, request, scope: Arc::new(scope) };
         let depth = saved.depth;
-        let listing = resumed((stream, 0), request, &scope, saved.clone()).unwrap();
+        let listing = route.resumed(saved.clone()).unwrap();
         assert_eq!((listing.depth, &listing.with, listing.total), (depth, &saved.with, Some(9)));
         assert_eq!(listing.part, saved.part);
         let shown = |listing: &Listing<'_>| {
@@ -106,7 +107,7 @@ mod tests {
             format!("{path}?{} {from}..{to}", query.collect::<Vec<_>>().join("&"))
         };
         let mut all = vec![shown(&listing)];
-        all.extend(halves(&scope, &listing).iter().flatten().map(shown));
+        all.extend(halves(&route, &listing).iter().flatten().map(shown));
         assert_eq!(all.join(" | "), expected);
     }
 

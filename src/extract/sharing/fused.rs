@@ -134,7 +134,7 @@ pub(crate) fn fused_requests(
     for (plan, read_plan) in plans {
         for (request, one) in read_plan.active(plan) {
             if let (Some(embedded), Iterate::Queue { queue, .. }) =
-                (&one.routed.embedded, &one.iterate)
+                (one.kind.embedded(), &one.iterate)
             {
                 let members = groups.entry((*queue, embedded.path.clone())).or_default();
                 members.push(FusedMember { plan: Arc::clone(plan), request });

@@ -19,6 +19,7 @@ use crate::http::client::interrupted;
 use crate::http::exchange::{HeaderMap, Method, Request};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
+use crate::quota::request_cost::RequestCost;
 use crate::report::counters::Stats;
 
 /// Streams that read the same listing.
@@ -142,7 +143,7 @@ impl SharedListing {
     pub(crate) async fn ask(
         &self,
         shared: &StreamContext,
-        (number, page): (usize, Option<u32>),
+        price: RequestCost<'_>,
         build: &(dyn Fn() -> Result<Request> + Send + Sync),
         url: &str,
     ) -> Result<Option<(Page, HeaderMap)>> {
@@ -164,7 +165,7 @@ impl SharedListing {
                 () = moved => {}
             }
         };
-        let sent = parts.get_or_try_init(|| party.send(shared, (number, page), build)).await;
+        let sent = parts.get_or_try_init(|| party.send(shared, price, build)).await;
         let part = match sent {
             Ok(parts) => parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number),
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
@@ -231,7 +232,7 @@ impl ListingGroup {
     async fn send(
         &self,
         shared: &StreamContext,
-        (number, page): (usize, Option<u32>),
+        price: RequestCost<'_>,
         build: &(dyn Fn() -> Result<Request> + Send + Sync),
     ) -> Result<Parts> {
         let (there, stats) = {
@@ -253,7 +254,7 @@ impl ListingGroup {
             need: Need::Tentative,
             leaves: false,
             shared: false,
-            price: shared.price(number, page),
+            price,
             build,
             shrink: &|| false,
             narrow: &|| false,

@@ -5,6 +5,6 @@ pub(crate) mod iterate;
 pub(crate) mod merged;
 pub(crate) mod queue;
 pub(crate) mod request;
-pub(crate) mod routed;
+pub(crate) mod route_kind;
 pub(crate) mod routes;
 pub(crate) mod templates;

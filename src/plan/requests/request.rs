@@ -12,7 +12,9 @@ use crate::path::Path;
 use crate::plan::requests::compiler::{Compiler, unfed};
 use crate::plan::requests::iterate::Iterate;
 use crate::plan::requests::queue::FeedPlan;
-use crate::plan::requests::routed::{Routed, captures};
+use crate::plan::requests::route_kind::{
+    DerivePlan, FingerprintPlan, RouteKind, captures, route_kind,
+};
 use crate::plan::requests::templates::{body, headers, query, template};
 use crate::plan::streams::columns;
 use crate::plan::streams::columns::{ColumnPlan, ColumnValue};
@@ -63,8 +65,15 @@ pub struct RequestPlan {
     pub parent_in: Vec<(usize, usize)>,
     /// The values for which it is sent, if each record states its value.
     pub asked: Option<AskedPlan>,
-    /// The part that only requests of routes have.
-    pub routed: Routed,
+    /// How it reads the records of a slice.
+    pub kind: RouteKind,
+    /// Index of the default request for the same value, which weir sends where this request cannot continue. `None`
+    /// for default requests.
+    pub own: Option<usize>,
+    /// Rows that follow from the parent record, without a request.
+    pub derive: Option<DerivePlan>,
+    /// How to compute the fingerprint of a record, if one of the stream's routes fetches by id.
+    pub fingerprint: Option<FingerprintPlan>,
 }
 
 impl RequestPlan {
@@ -155,7 +164,7 @@ impl Compiler<'_> {
         };
         let columns = self.sources(request)?;
         let version = self.fetch.map(|fetch| tap(&fetch.version)).transpose()?;
-        let look = version.and_then(|version| self.look(version, &columns));
+        let fingerprint = version.and_then(|version| self.fingerprint(version, &columns));
         let children = match &request.children {
             Some(children) => Some(children_plan(children, request, &mut taps)?),
             None => None,
@@ -179,7 +188,10 @@ impl Compiler<'_> {
             children,
             parent_in,
             asked,
-            routed: self.routed(request, look)?,
+            kind: route_kind(request)?,
+            own: None,
+            derive: self.derive(request)?,
+            fingerprint,
         })
     }
 

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::plan::draft::Draft;
 use crate::plan::requests::iterate::Iterate;
 use crate::plan::requests::request::RequestPlan;
+use crate::plan::requests::route_kind::RouteKind;
 use crate::spec::route_name;
 
 /// A set of requests that reads a stream's rows.
@@ -23,7 +24,7 @@ pub struct RoutePlan {
 /// Index of the default request for the single values of the same queue. For a request that fetches
 /// by ids: the default request with the same slices.
 pub(crate) fn own_of(request: &RequestPlan, own: &[RequestPlan]) -> Option<usize> {
-    let fetches = request.routed.fetch.is_some();
+    let fetches = request.kind.fetch().is_some();
     own.iter().position(|one| match (&request.iterate, &one.iterate) {
         (Iterate::Once, Iterate::Once) => fetches,
         (
@@ -49,7 +50,9 @@ pub(crate) fn is_by_parents(route: &[RequestPlan], own: &[RequestPlan]) -> bool 
     ours.sort_unstable();
     ours == theirs
         && ours.iter().all(Option::is_some)
-        && route.iter().all(|request| request.parent_in.is_empty() && !request.routed.silent)
+        && route.iter().all(|request| {
+            request.parent_in.is_empty() && !matches!(request.kind, RouteKind::NoRequest)
+        })
 }
 
 /// Adds a route's requests to those of its stream. A route that depends on a default request that
@@ -64,15 +67,14 @@ pub(crate) fn add(
     let own = requests.get(..own).unwrap_or_default();
     let mut replaced: Vec<Option<usize>> = Vec::new();
     for request in &mut compiled {
-        let routed = &request.routed;
-        let needed = routed.embedded.is_some() || routed.covers.is_some() || routed.fetch.is_some();
+        let fetches = request.kind.fetch().is_some();
         let at = own_of(request, own);
-        let told = routed.fetch.is_none() || routed.look.is_some() || request.columns.is_empty();
-        if needed && at.is_none() || !told {
+        let has_fingerprints = request.fingerprint.is_some() || request.columns.is_empty();
+        if request.kind.needs_default() && at.is_none() || fetches && !has_fingerprints {
             return;
         }
-        request.routed.own = at;
-        replaced.extend(request.routed.fetch.is_some().then_some(at));
+        request.own = at;
+        replaced.extend(fetches.then_some(at));
     }
     let fetches = !replaced.is_empty();
     replaced.sort_unstable();

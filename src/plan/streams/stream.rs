@@ -85,7 +85,7 @@ impl StreamPlan {
 
     /// Index of the default request that a request replaces; its own index if it replaces none.
     pub fn own_number(&self, request: usize) -> usize {
-        self.requests.get(request).and_then(|one| one.routed.own).unwrap_or(request)
+        self.requests.get(request).and_then(|one| one.own).unwrap_or(request)
     }
 
     /// Whether each of its slices replaces all rows of a parent.
@@ -109,7 +109,7 @@ impl StreamPlan {
         output.is_some_and(|output| output.mode == Mode::Incremental)
             && self.cursor.is_some()
             && self.changes.iter().any(|one| matches!(one.iterate, Iterate::Queue { .. }))
-            && self.requests.iter().all(|one| one.routed.look.is_none())
+            && self.requests.iter().all(|one| one.fingerprint.is_none())
     }
 
     /// Whether runs may skip the children of unchanged parents.
