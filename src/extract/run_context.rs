@@ -1,6 +1,6 @@
 //! What all streams of a run share.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -13,13 +13,42 @@ use crate::queue::Queues;
 use crate::template::{Scope, Value};
 use crate::write::Target;
 
+/// A queue and its parent streams, for messages.
+pub(crate) struct QueueSource {
+    pub(crate) queue: String,
+    pub(crate) streams: Vec<String>,
+}
+
+impl QueueSource {
+    pub(crate) fn new(queue: &str, number: usize, streams: &[Arc<StreamPlan>]) -> Self {
+        let feeds = |stream: &&Arc<StreamPlan>| {
+            let requests = stream.requests.iter().chain(&stream.changes);
+            requests.flat_map(|request| &request.feeds).any(|feed| feed.queue == number)
+        };
+        let streams = streams.iter().filter(feeds).map(|stream| stream.name.clone()).collect();
+        Self { queue: queue.to_owned(), streams }
+    }
+}
+
+impl fmt::Display for QueueSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let streams: Vec<String> = self.streams.iter().map(|name| format!("`{name}`")).collect();
+        match streams.as_slice() {
+            [stream] => write!(formatter, "the parent stream {stream}, which feeds")?,
+            _ => write!(formatter, "one of the streams {}, which feed", streams.join(", "))?,
+        }
+        write!(formatter, " `{}`,", self.queue)
+    }
+}
+
 /// What all streams of a run share.
 pub(crate) struct RunContext {
     pub(crate) client: Client,
     pub(crate) target: Arc<dyn Target>,
     pub(crate) run: Run,
     pub(crate) queues: Arc<Queues>,
-    pub(crate) queue_names: Vec<String>,
+    /// Per queue its name and the streams that feed it.
+    pub(crate) queue_sources: Vec<QueueSource>,
     pub(crate) durable: Option<StateSession>,
     pub(crate) interval: (usize, Duration),
     pub(crate) variables: BTreeMap<String, Value>,

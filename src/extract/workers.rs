@@ -271,31 +271,33 @@ impl SliceSource {
         number: usize,
         completeness: Completeness,
     ) -> Result<()> {
-        let queue = || shared.env.queue_names.get(number).cloned().unwrap_or_default();
+        let source = || match shared.env.queue_sources.get(number) {
+            Some(source) => source.to_string(),
+            None => unreachable!("the plan has queue {number}"),
+        };
         match completeness {
             Completeness::Complete | Completeness::ChangesOnly => {}
             Completeness::Incomplete => {
-                shared.gap(format!("what feeds `{}` is not complete", queue())).await?;
+                shared.gap(format!("{} was not read completely", source())).await?;
             }
             Completeness::Interrupted => {
                 if let Some(error) = shared.env.client.lockout.error() {
                     return Err(error);
                 }
-                let what = format!("what feeds `{}` did not come to its end", queue());
+                let what = format!("{} did not finish", source());
                 return Err(Error::new(Kind::Unreachable, what)
-                    .with_hint("see what the parent stream says, then run again"));
+                    .with_hint("correct the error of that stream, then run again"));
             }
             Completeness::Failed => {
                 if let Some(error) = shared.env.client.lockout.error() {
                     return Err(error);
                 }
-                let what = format!("what feeds `{}` failed", queue());
+                let what = format!("{} failed", source());
                 if !shared.needs(number) {
                     shared.refuse(self.links.number);
                 }
-                return Err(
-                    Error::new(Kind::Rejected, what).with_hint("see the parent stream's error")
-                );
+                return Err(Error::new(Kind::Rejected, what)
+                    .with_hint("correct the error of that stream, then run again"));
             }
         }
         Ok(())

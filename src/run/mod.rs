@@ -20,7 +20,7 @@ use chrono::{DateTime, Utc};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::error::Result;
-use crate::extract::run_context::RunContext;
+use crate::extract::run_context::{QueueSource, RunContext};
 use crate::http::client::{Client, Jitter};
 use crate::http::lockout::Lockout;
 use crate::http::session::Session;
@@ -117,16 +117,19 @@ pub async fn run(
         lockout,
         session,
     };
-    let names: Vec<String> = queues.into_iter().map(|queue| queue.name).collect();
-    let log = names.iter().map(|name| match durable {
-        Some(_) => Queue::restored(name, &saved.rest),
-        None => Queue::new(name, false),
+    let queue_sources = queues.iter().enumerate();
+    let queue_sources =
+        queue_sources.map(|(at, queue)| QueueSource::new(&queue.name, at, &streams));
+    let queue_sources: Vec<QueueSource> = queue_sources.collect();
+    let log = queues.iter().map(|queue| match durable {
+        Some(_) => Queue::restored(&queue.name, &saved.rest),
+        None => Queue::new(&queue.name, false),
     });
     let env = RunContext {
         client,
         target,
         queues: Arc::new(Queues::new(log.collect())),
-        queue_names: names,
+        queue_sources,
         durable,
         interval,
         variables,

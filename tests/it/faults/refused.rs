@@ -408,7 +408,7 @@ fn a_wrong_token_is_told_once_for_all_streams() {
     let told: Vec<&str> = err.lines().filter(|line| line.contains("does not accept")).collect();
     assert_eq!(told.iter().filter(|line| line.starts_with("error: ")).count(), 1, "{err}");
     assert_eq!(err.matches("hint: ").count(), 1, "{err}");
-    assert!(!err.contains("what feeds"), "{err}");
+    assert!(!err.contains("which feed"), "{err}");
     assert!(err.lines().count() < 20, "{err}");
 }
 
