@@ -1,14 +1,15 @@
-//! Kinds of requests that the API has answered: where none of a kind is, the request is wrong, not the object.
+//! Tracks which kinds of requests the API has answered. If no request of a kind is answered, the request is wrong, not
+//! the requested object.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Requests of a kind that may fail before one is answered; then it is taken to be wrong.
+/// Maximum number of failed requests of a kind before the first answer. After that, the kind counts as wrong.
 const MAX_FAILURES: u32 = 10;
 
-/// The kinds of requests that the API has answered in a run. A kind is told by the template of its path.
+/// The kinds of requests that the API has answered in a run. The template of the path identifies a kind.
 #[derive(Debug, Default)]
 pub(crate) struct AnsweredKinds(Mutex<HashMap<String, Answers>>);
 
@@ -19,7 +20,7 @@ struct Answers {
 }
 
 impl AnsweredKinds {
-    /// Takes note of an answer.
+    /// Records an answer.
     pub(crate) fn note(&self, kind: String) {
         self.kinds().entry(kind).or_default().answered = true;
     }
@@ -28,8 +29,8 @@ impl AnsweredKinds {
         self.kinds().get(kind).is_some_and(|kind| kind.answered)
     }
 
-    /// Whether a failure may be about what was asked for. It is not where none of many such requests is
-    /// answered.
+    /// Records a failure. Returns whether the requested object may be the cause. It is not if the API has answered none
+    /// of many requests of the kind.
     pub(crate) fn excuses(&self, kind: String) -> bool {
         let mut kinds = self.kinds();
         let kind = kinds.entry(kind).or_default();

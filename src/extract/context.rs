@@ -1,4 +1,4 @@
-//! What the workers of a stream have in common.
+//! The context that the workers of a stream share.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -20,36 +20,36 @@ use crate::quota::request_cost::{ObjectEstimate, RequestCost};
 use crate::report::counters::Stats;
 use crate::report::{Event, SliceError};
 
-/// What the workers of a stream share.
+/// The context that the workers of a stream share.
 pub(crate) struct StreamContext {
     pub(crate) env: Arc<RunContext>,
     pub(crate) plan: Arc<StreamPlan>,
-    /// What the run reads of the stream, and how.
+    /// What the run reads of the stream, and by which route.
     pub(crate) read_plan: ReadPlan,
     pub(crate) stats: Arc<Stats>,
-    /// Per queue of the plan the feeder, where this stream feeds it.
+    /// Per queue of the plan its feeder, if this stream feeds the queue.
     pub(crate) feeders: Vec<Option<Feeder>>,
     pub(crate) rows: Option<RowBuilder>,
-    /// Whether it is remembered how records look.
+    /// Whether the run saves fingerprints of the records.
     pub(crate) fingerprints: bool,
     pub(crate) notes: mpsc::Sender<SliceEvent>,
-    /// Rows that may still be taken.
+    /// Number of rows that the stream may still take; `None`: no limit.
     pub(crate) allowance: Mutex<Option<u64>>,
-    /// Per request the page size asked for now; 0 where the API takes none.
+    /// Per request the current page size; 0 if the API has none.
     pub(crate) page_sizes: Arc<Vec<AtomicU32>>,
-    /// Per request the objects that its answers bring.
+    /// Per request an estimate of the number of objects per response.
     pub(crate) estimates: Vec<ObjectEstimate>,
-    /// The same of what is none of them.
+    /// The same for requests that are not in the plan.
     pub(crate) any: ObjectEstimate,
-    /// No more slices are taken once it is cancelled.
+    /// Once it is cancelled, workers take no more slices.
     pub(crate) enough: tokio_util::sync::CancellationToken,
-    /// Whether something says that rows are missing.
+    /// Whether there is a sign that rows are missing.
     pub(crate) incomplete: AtomicBool,
     /// The first refusal.
     pub(crate) refusal: Mutex<Option<String>>,
-    /// Requests that the API has served.
+    /// Requests that the API has answered.
     pub(crate) served: Mutex<Vec<usize>>,
-    /// Requests of the route that the API refuses as such.
+    /// Requests of the route that the API does not support.
     pub(crate) refused: Mutex<Vec<usize>>,
 }
 
@@ -70,31 +70,31 @@ impl StreamContext {
         }
     }
 
-    /// What a request for a page of this size costs.
+    /// The cost of a request for a page of this size.
     pub(crate) fn price(&self, request: usize, page: Option<u32>) -> RequestCost<'_> {
         let estimate = self.estimates.get(request).unwrap_or(&self.any);
         RequestCost { cost: self.plan.cost, estimate, page }
     }
 
-    /// Whether what changed is read, not all there is.
+    /// Whether the run requests changes only.
     pub(crate) fn reads_changes(&self) -> bool {
         self.read_plan.sends_changes(&self.plan)
     }
 
-    /// Whether all there is can be read instead of what changed, if the API refuses to list that. Where
-    /// there is an anchor, or a range was asked for, it is not the same.
+    /// Whether a full read can replace the request for changes if the API refuses it. With an anchor or a range, a full
+    /// read would return other rows.
     pub(crate) fn may_read_whole(&self) -> bool {
         let anchored = self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
         let since = self.read_plan.bound().is_some();
         since && !anchored && self.reads_changes() && self.plan.changes_apart
     }
 
-    /// Whether the route's slices are those of the stream's own requests.
+    /// Whether the route has the same slices as the default route.
     pub(crate) fn is_by_parents(&self) -> bool {
         self.read_plan.has_slices_by_parents(&self.plan)
     }
 
-    /// Whether the stream's own requests need a queue, and not only its route.
+    /// Whether the default route needs a queue, too.
     pub(crate) fn needs(&self, queue: usize) -> bool {
         let own = self.plan.own_requests().iter().flat_map(read_plan::queues);
         self.route() == OWN || own.into_iter().any(|one| one == queue)
@@ -105,12 +105,12 @@ impl StreamContext {
         self.plan.routes.get(self.read_plan.route()).map_or(OWN, |route| &route.name)
     }
 
-    /// Whether the API has served a request.
+    /// Whether the API has answered a request.
     pub(crate) fn is_served(&self, request: usize) -> bool {
         self.served.lock().unwrap_or_else(PoisonError::into_inner).contains(&request)
     }
 
-    /// Takes note that the API serves a request.
+    /// Records that the API has answered a request.
     pub(crate) fn serve(&self, request: usize) {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         if !served.contains(&request) {
@@ -118,13 +118,13 @@ impl StreamContext {
         }
     }
 
-    /// Whether the API has refused a request as such.
+    /// Whether the API has refused a request of the route, whatever the object.
     pub(crate) fn is_refused(&self, request: usize) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.contains(&request)
     }
 
-    /// Takes note that the API refuses a request as such; `true` the first time.
+    /// Records that the API refuses a request of the route, whatever the object. Returns `true` the first time.
     pub(crate) fn refuse(&self, request: usize) -> bool {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let first = !refused.contains(&request);
@@ -132,23 +132,23 @@ impl StreamContext {
         first
     }
 
-    pub(crate) async fn tell(&self, note: SliceEvent) -> Result<()> {
+    pub(crate) async fn send(&self, note: SliceEvent) -> Result<()> {
         self.notes.send(note).await.map_err(|_| Error::target("the writer has stopped"))
     }
 
-    /// Notes that a part of a slice is missing.
+    /// Records that a part of a slice is missing.
     pub(crate) async fn leave(&self, failed: RefusedSlice, gap: String) -> Result<()> {
         self.incomplete.store(true, Ordering::Relaxed);
-        self.tell(SliceEvent::Left(failed, gap)).await
+        self.send(SliceEvent::Left(failed, gap)).await
     }
 
-    /// Notes that rows are missing.
+    /// Records that rows are missing.
     pub(crate) async fn gap(&self, gap: impl Into<String> + Send) -> Result<()> {
         self.incomplete.store(true, Ordering::Relaxed);
-        self.tell(SliceEvent::Gap(gap.into())).await
+        self.send(SliceEvent::Gap(gap.into())).await
     }
 
-    /// A refused slice as it is remembered.
+    /// A refused slice in its saved form.
     pub(crate) fn failed(&self, slice: &Slice, error: SliceError) -> RefusedSlice {
         let values = slice.items.iter().map(|item| item.value.to_string()).collect();
         let carried = slice.items.iter().map(|item| item.carried.to_string()).collect();
@@ -156,13 +156,13 @@ impl StreamContext {
         RefusedSlice { request, number, values, carried, error, recurs }
     }
 
-    /// Keeps the first refusal, for the error of a stream of which everything is refused.
+    /// Keeps the first refusal for the error message of a stream whose slices are all refused.
     pub(crate) fn keep_refusal(&self, error: &SliceError) {
         let mut first = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| error.message.clone());
     }
 
-    /// Tells of a refusal.
+    /// Reports a refusal.
     pub(crate) fn record(&self, error: &SliceError) {
         self.keep_refusal(error);
         self.env.client.reporter.report(&Event::SliceSkipped { error: error.clone() });

@@ -1,4 +1,4 @@
-//! How one request of a stream is linked with its queues and with the requests of other streams.
+//! The links of a request to its queues and to requests of other streams.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,31 +9,31 @@ use crate::queue::{Consumer, QueueWatch};
 
 /// A request that takes part in a run.
 pub(crate) struct AssignedRequest {
-    /// Where the values of its queue come from.
+    /// Consumer of its queue.
     pub(crate) consumer: Option<Consumer>,
     pub(crate) links: RequestLinks,
 }
 
 /// The links of one request.
 pub(crate) struct RequestLinks {
-    /// Number of the request among those of its stream.
+    /// Index of the request in its stream.
     pub(crate) number: usize,
-    /// Records whose rows need not be asked for again; `None`: all are asked for.
+    /// Fingerprints of records whose rows are in the target; `None`: all records are fetched.
     pub(crate) fingerprints: Option<KnownFingerprints>,
-    /// The stream's place among those that ask for the same objects.
+    /// Membership in a group of streams that request the same objects.
     pub(crate) fused: Option<FusedRequest>,
-    /// The stream's place among those that read the same listing.
+    /// Membership in a group of streams that read the same listing.
     pub(crate) shared_listing: Option<SharedListing>,
-    /// Queues that must be complete, each with its number.
+    /// Queues that must be complete, each with its index.
     pub(crate) watches: Vec<(usize, QueueWatch)>,
-    /// Size of the first page of a slice's listing; `None`: that of any other.
+    /// Size of the first page of a slice's listing; `None`: the usual size.
     pub(crate) opening: Option<u32>,
-    /// Upper bound of the values per request; see [`Self::shorten`].
+    /// Maximum number of values per request; see [`Self::shorten`].
     pub(crate) value_limit: AtomicUsize,
 }
 
 impl RequestLinks {
-    /// A request that is linked with nothing yet.
+    /// A request without links.
     pub(crate) fn new(number: usize) -> Self {
         Self {
             number,
@@ -46,12 +46,12 @@ impl RequestLinks {
         }
     }
 
-    /// Lowers the number of values per request, after one with so many values was too long.
+    /// Lowers the maximum number of values per request, after a request with `values` values was too long.
     pub(crate) fn shorten(&self, values: usize) {
         self.value_limit.fetch_min((values / 2).max(1), Ordering::Relaxed);
     }
 
-    /// Upper bound of the values per request.
+    /// Maximum number of values per request.
     pub(crate) fn max_values(&self) -> usize {
         self.value_limit.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What the workers of a stream report to the task that owns its rows.
+//! The events that the workers of a stream send to its loader.
 
 use std::sync::Arc;
 
@@ -9,33 +9,33 @@ use crate::progress::saved::{Doubt, RefusedSlice};
 use crate::progress::slices::{OpenItem, OpenListing, OpenSlice};
 use crate::write::SliceNumber;
 
-/// A slice: which one it is, and the values of its queue.
+/// A slice: the part of a stream that one sequence of requests reads, such as the children of one parent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slice {
     pub(crate) request: usize,
-    /// Its first number: a position in its queue, or its own.
+    /// Position of its first value in the queue, or in the list of its request.
     pub(crate) from: u64,
-    /// The number after its last.
+    /// Position after its last value.
     pub(crate) to: u64,
-    /// Number of its value, where it is not about values of a queue.
+    /// Index of its value, if the values come from a list or range.
     pub(crate) number: u64,
-    /// Times it was begun anew.
+    /// Number of restarts.
     pub(crate) attempt: u32,
     pub(crate) items: Vec<QueueItem>,
-    /// The parents whose rows it replaces.
+    /// Parents whose rows it replaces.
     pub(crate) parents: Vec<String>,
-    /// It is read from its start, whatever the bound: no run has read its parents' records before.
+    /// Whether the bound of an incremental run does not apply, because no run has read the records of its parents.
     pub(crate) unbounded: bool,
 }
 
 impl Slice {
-    /// Its number among all slices of the stream.
+    /// Identifies it among the slices of the stream.
     pub(crate) fn number(&self) -> SliceNumber {
         let Self { request, from, attempt, .. } = *self;
         SliceNumber { request, from, attempt, aside: false }
     }
 
-    /// The slice as it is saved.
+    /// Its saved form, with its unfinished listings.
     pub(crate) fn open(&self, listings: Vec<OpenListing>) -> OpenSlice {
         let item = |item: &QueueItem| {
             OpenItem(item.value.to_string(), item.stamp, item.carried.to_string())
@@ -50,51 +50,51 @@ impl Slice {
     }
 }
 
-/// What a worker tells of its slice.
+/// An event of a slice.
 #[derive(Debug)]
 pub(crate) enum SliceEvent {
     /// A page was read.
     Page {
         slice: Arc<Slice>,
         batch: Option<RecordBatch>,
-        /// Whether a request beside the slice's own listing brought it.
+        /// Whether the page belongs to another request than the slice's own listing.
         aside: bool,
-        /// Listings that have not ended; nothing: the slice is done.
+        /// Unfinished listings; empty if the slice is finished.
         rest: Vec<OpenListing>,
         /// Greatest value of the cursor on the page.
         newest: Option<i64>,
-        /// What says that rows are missing.
+        /// Reason to assume that rows are missing.
         gap: Option<String>,
         /// Whether nothing of the slice was left out so far.
         whole: bool,
-        /// How records looked by which a later run tells whether they have changed.
+        /// Records to save the fingerprints of, so that a later run recognises changes.
         seen: Vec<SeenRecord>,
     },
-    /// Its parents have not changed: nothing was asked.
+    /// Its parents have not changed, so that no request was sent.
     Unchanged(Slice),
-    /// It begins anew, with the listings that follow: its rows so far do not count.
-    Restart { slice: Arc<Slice>, anew: Arc<Slice>, rest: Vec<OpenListing> },
-    /// It was refused: its rows do not count.
+    /// It restarts with the listings in `rest`. The loader discards its rows so far.
+    Restart { slice: Arc<Slice>, restarted: Arc<Slice>, rest: Vec<OpenListing> },
+    /// The API refused it. The loader discards its rows.
     Refused(Arc<Slice>, RefusedSlice),
-    /// An object is gone, by what the API says: the slice itself, or something that hangs on one of its records.
+    /// The API reports that an object does not exist: the object of the slice, or a child of one of its records.
     Gone { slice: Option<Arc<Slice>>, doubt: Doubt },
-    /// One of its values was refused: the rows of its others count.
+    /// The API refused one of its values. The rows of the other values stay.
     Part(RefusedSlice),
-    /// A part of it was refused, and the stream goes on without: what says that rows are missing.
+    /// The API refused a part of it, and the stream continues without. The text says which rows are missing.
     Left(RefusedSlice, String),
     /// Rows are missing.
     Gap(String),
-    /// The API refuses the route.
+    /// The API does not support the route.
     RouteRefused,
 }
 
-/// How a record looked.
+/// A record and its fingerprint.
 #[derive(Debug)]
 pub(crate) struct SeenRecord {
-    /// Its id, with a hash of how it looked.
+    /// Its id, with its fingerprint.
     pub(crate) item: QueueItem,
-    /// Whether its row is not read, and the old one stays.
+    /// Whether the row in the target stays, because the record has not changed.
     pub(crate) stays: bool,
-    /// Whether its row is as the API has it; one that came without a part is read again the next time.
+    /// Whether the record is complete. The next run reads incomplete records again.
     pub(crate) whole: bool,
 }

@@ -1,4 +1,4 @@
-//! How rows come: the slices of a stream, their pages, and the requests that streams share.
+//! Extracts rows: the slices of a stream, their pages, and the requests that streams share.
 
 pub(crate) mod answered_kinds;
 pub(crate) mod context;

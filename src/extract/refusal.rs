@@ -1,4 +1,4 @@
-//! A slice of which something is refused: what is left out, what goes on otherwise, what begins anew.
+//! Handles refused requests of a slice: what is left out, what other requests replace, and what is read again.
 
 use std::{
     ops::ControlFlow,
@@ -22,13 +22,13 @@ use crate::report::{Event, SliceError};
 use crate::secret::shown;
 use crate::spec::{Meaning, Then};
 
-/// Times that a slice begins anew because its position was no longer good.
+/// Maximum number of restarts of a slice because a position expired.
 const MAX_RESTARTS: u32 = 3;
-/// Pages in a row that are passed over, since none of them can be read, before the slice fails.
+/// Maximum number of consecutive unreadable pages that are skipped. With more, the slice fails.
 const MAX_UNREAD: u32 = 10;
 
 impl<'run> SliceRun<'run> {
-    /// Goes on after a page that was not read; breaks where the slice ends with it.
+    /// Handles a page that the API did not return. Breaks if the slice ends with it.
     pub(crate) async fn unread(
         &mut self,
         listing: Listing<'run>,
@@ -80,7 +80,7 @@ impl<'run> SliceRun<'run> {
         self.refused(listing, then, error).await
     }
 
-    /// Whether the API has answered a request like that of a listing.
+    /// Whether the API has answered a request of the same kind.
     fn is_answered(&self, listing: &Listing<'_>) -> bool {
         self.shared.env.answered.has(&listing.kind())
     }
@@ -96,7 +96,7 @@ impl<'run> SliceRun<'run> {
         SliceError { stream, slice, url: shown(url), status, message }
     }
 
-    /// Asks for half of a listing's values at a time; `false` where it is about one.
+    /// Splits a listing in two, each with half of its values. Returns `false` if it has one value.
     fn halve(&mut self, listing: &Listing<'run>) -> bool {
         let halves = halves(&self.route, listing);
         let halved = halves.is_some();
@@ -104,8 +104,8 @@ impl<'run> SliceRun<'run> {
         halved
     }
 
-    /// Leaves out what is gone, with all that hangs on it. The rows of a parent stay until that is not
-    /// listed any more.
+    /// Leaves out an object that does not exist, with its children. The rows of a parent stay until listings no longer
+    /// contain the parent.
     pub(crate) async fn gone(
         &mut self,
         listing: &Listing<'run>,
@@ -121,7 +121,7 @@ impl<'run> SliceRun<'run> {
         if whole {
             let slice = Some(Arc::clone(&self.slice));
             let doubt = Doubt { kind: listing.kind(), child: false, slice: failed };
-            shared.tell(SliceEvent::Gone { slice, doubt }).await?;
+            shared.send(SliceEvent::Gone { slice, doubt }).await?;
             return Ok(ControlFlow::Break(()));
         }
         self.whole &= listing.depth > 0;
@@ -130,11 +130,11 @@ impl<'run> SliceRun<'run> {
         let left = items.filter(|item| failed.values.iter().any(|value| **value == *item.value));
         failed.carried = left.map(|item| item.carried.to_string()).collect();
         let doubt = Doubt { kind: listing.kind(), child: true, slice: failed };
-        shared.tell(SliceEvent::Gone { slice: None, doubt }).await?;
+        shared.send(SliceEvent::Gone { slice: None, doubt }).await?;
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The values of the slice's queue that a listing is about.
+    /// The values of the slice that a listing is about.
     fn values_of(&self, listing: &Listing<'_>) -> Vec<String> {
         let items = self.slice.items.iter().map(|item| item.value.to_string());
         match listing.part {
@@ -144,7 +144,7 @@ impl<'run> SliceRun<'run> {
         }
     }
 
-    /// Goes on without what the API does not give although it answers other requests.
+    /// Continues without an object or page that the API does not return although it answers other requests.
     async fn failed(
         &mut self,
         listing: Listing<'run>,
@@ -162,7 +162,7 @@ impl<'run> SliceRun<'run> {
             pager.costly().iter().filter(|name| url.query_pairs().any(|(one, _)| one == **name));
         let costly = costly.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let smallest = pager.smallest_page();
-        // Where a page cannot be made smaller, the other records of it would lose what they have.
+        // With several records per page, records that have no fault would lose those columns, too.
         let single = smallest.is_some() || listing.depth > 0 || !pager.is_paged();
         if cause == Cause::Heavy && !costly.is_empty() && listing.lean.is_none() && single {
             let message =
@@ -191,7 +191,7 @@ impl<'run> SliceRun<'run> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Takes note that a request which others share with it is refused.
+    /// Records that the API refuses the shared request.
     pub(crate) async fn note_refused(&self) -> Result<()> {
         let number = self.route.number;
         let refused = self.links.fused.as_ref().is_some_and(FusedRequest::is_refused);
@@ -199,7 +199,7 @@ impl<'run> SliceRun<'run> {
             return Ok(());
         }
         self.shared.refuse(number);
-        self.shared.tell(SliceEvent::RouteRefused).await
+        self.shared.send(SliceEvent::RouteRefused).await
     }
 
     /// Whether a refusal of a listing's next page would mean that the API does not support the route.
@@ -227,7 +227,7 @@ impl<'run> SliceRun<'run> {
             return Err(Error::new(Kind::Rejected, refusal.to_string()));
         }
         if first {
-            self.tell_refused(&refusal).await?;
+            self.report_refused_route(&refusal).await?;
         }
         match fallback {
             Fallback::Continue(listings) => self.open = listings,
@@ -236,41 +236,41 @@ impl<'run> SliceRun<'run> {
         Ok(())
     }
 
-    async fn tell_refused(&self, refusal: &RequestRefusal) -> Result<()> {
+    async fn report_refused_route(&self, refusal: &RequestRefusal) -> Result<()> {
         let shared = self.shared;
         let stream = Some(shared.plan.name.clone());
         let route = shared.route();
         let message =
             format!("{refusal}; the route `{route}` is left for the stream's own requests");
         shared.env.client.reporter.report(&Event::Warning { stream, message });
-        shared.tell(SliceEvent::RouteRefused).await
+        shared.send(SliceEvent::RouteRefused).await
     }
 
-    /// The own request was answered where the shared one was refused: it was not because of the object.
+    /// The API answered the default request after it refused the shared one. So the object was not the reason.
     pub(crate) async fn settle_doubt(&mut self) -> Result<()> {
         let Some(refusal) = self.doubted.take() else { return Ok(()) };
         let first = self.links.fused.as_ref().is_some_and(FusedRequest::refuse);
         if !first {
             return Ok(());
         }
-        self.tell_refused(&refusal).await
+        self.report_refused_route(&refusal).await
     }
 
-    /// Begins anew, since a position in it is no longer good.
+    /// Reads the slice again from the start.
     pub(crate) async fn restart(&mut self) -> Result<()> {
         let attempt = self.slice.attempt + 1;
-        let anew = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
+        let restarted = Arc::new(Slice { attempt, ..self.slice.as_ref().clone() });
         self.shared.stats.rows.fetch_sub(std::mem::take(&mut self.rows), Ordering::Relaxed);
         self.known = None;
         let refused = self.shared.is_refused(self.route.number);
         let limited = self.shared.plan.limit.is_some();
         self.open = self.route.start(&self.slice.items, refused, limited);
         let rest = self.rest();
-        let slice = std::mem::replace(&mut self.slice, Arc::clone(&anew));
-        self.shared.tell(SliceEvent::Restart { slice, anew, rest }).await
+        let slice = std::mem::replace(&mut self.slice, Arc::clone(&restarted));
+        self.shared.send(SliceEvent::Restart { slice, restarted, rest }).await
     }
 
-    /// Records a refusal; the slice goes on where only a page, or one of its values, is left out.
+    /// Records a refusal. The slice continues if only a page or one of its values is left out.
     pub(crate) async fn refused(
         &mut self,
         mut listing: Listing<'run>,
@@ -290,7 +290,7 @@ impl<'run> SliceRun<'run> {
             shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
             failed.carried.clear();
             failed.values = self.values_of(&listing);
-            shared.tell(SliceEvent::Part(failed)).await?;
+            shared.send(SliceEvent::Part(failed)).await?;
             self.whole = false;
             return Ok(ControlFlow::Continue(()));
         }
@@ -300,7 +300,7 @@ impl<'run> SliceRun<'run> {
         let after = listing.pager.position_after_unread(&listing.at, size);
         let Some(at) = after.filter(|_| then == Then::SkipPage) else {
             shared.stats.skipped.fetch_add(1, Ordering::Relaxed);
-            shared.tell(SliceEvent::Refused(Arc::clone(&self.slice), failed)).await?;
+            shared.send(SliceEvent::Refused(Arc::clone(&self.slice), failed)).await?;
             return Ok(ControlFlow::Break(()));
         };
         let gap = format!("a page was left out: {}", failed.error.message);
@@ -311,8 +311,8 @@ impl<'run> SliceRun<'run> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Records a record that came without what makes it costly.
-    pub(crate) async fn came_lean(
+    /// Records that a record was read with a reduced request.
+    pub(crate) async fn record_reduced(
         &self,
         listing: &Listing<'_>,
         lean: ReducedRequest,
@@ -332,6 +332,6 @@ impl<'run> SliceRun<'run> {
             message,
         };
         self.shared.record(&error);
-        self.shared.tell(SliceEvent::Part(self.shared.failed(&self.slice, error))).await
+        self.shared.send(SliceEvent::Part(self.shared.failed(&self.slice, error))).await
     }
 }

@@ -1,4 +1,4 @@
-//! What all streams of a run share.
+//! The context that all streams of a run share.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -41,20 +41,20 @@ impl fmt::Display for QueueSource {
     }
 }
 
-/// What all streams of a run share.
+/// The context that all streams of a run share.
 pub(crate) struct RunContext {
     pub(crate) client: Client,
     pub(crate) target: Arc<dyn Target>,
     pub(crate) run: Run,
     pub(crate) queues: Arc<Queues>,
-    /// Per queue its name and the streams that feed it.
+    /// Per queue its name and its parent streams.
     pub(crate) queue_sources: Vec<QueueSource>,
     pub(crate) durable: Option<StateSession>,
     pub(crate) interval: (usize, Duration),
     pub(crate) variables: BTreeMap<String, Value>,
-    /// Kinds of requests that were answered.
+    /// Kinds of requests that the API has answered.
     pub(crate) answered: Arc<AnsweredKinds>,
-    /// The time at an instant: simulated time passes as well.
+    /// The time at an instant. In tests the instant follows simulated time.
     pub(crate) clock: (DateTime<Utc>, Instant),
 }
 
@@ -64,7 +64,7 @@ impl RunContext {
         self.clock.0 + passed
     }
 
-    /// The values that a stream's templates see in every slice.
+    /// The values that templates of a stream can use in every slice.
     pub(crate) fn scope(&self, plan: &StreamPlan) -> Scope {
         self.client.session.seen_by(Self::scope_of(&self.variables, plan))
     }

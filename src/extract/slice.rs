@@ -27,8 +27,8 @@ use crate::report::NoticeKind;
 use crate::report::counters::Stats;
 use crate::template::Scope;
 
-/// Records whose children may wait until it is known whether their listing holds these itself.
-const MAX_UNSURE: usize = 20_000;
+/// Maximum number of records whose children wait until it is known whether the listing contains the children.
+const MAX_UNDECIDED: usize = 20_000;
 
 /// How a slice starts.
 pub(crate) enum SliceStart {
@@ -229,10 +229,10 @@ impl<'run> SliceRun<'run> {
         }
         Stats::add(&shared.stats.derived, 1);
         shared.stats.done.fetch_add(1, Ordering::Relaxed);
-        self.tell(PageResult { batch, ..PageResult::default() }).await
+        self.deliver(PageResult { batch, ..PageResult::default() }).await
     }
 
-    /// Delivers a page, and opens what it leads to.
+    /// Delivers a page, and opens the listings that follow from it.
     async fn read(&mut self, mut listing: Listing<'run>, fetched: Fetched) -> Result<()> {
         let shared = self.shared;
         let Fetched { page, step, full, found, narrow } = fetched;
@@ -263,12 +263,12 @@ impl<'run> SliceRun<'run> {
             && self.known.is_none()
             && self.open.is_empty()
             && missing.is_empty();
-        // Pages that are read again, since records have moved, bring what came before.
+        // A page that is read again because records moved contains known rows.
         let aside = listing.depth > 0 || listing.number != self.route.number || listing.may_repeat;
         if let Some(next) = &next {
             listing.guard().check(next, rows)?;
             if rows == 0 {
-                gap = Some("a page without records led on to a next one".to_owned());
+                gap = Some("a page without records has a next page".to_owned());
             }
         }
         if gap.is_some() {
@@ -285,7 +285,7 @@ impl<'run> SliceRun<'run> {
         let (batch, fingerprints) = (delivered.batch, delivered.fingerprints);
         let whole = lean.is_none();
         if let Some(lean) = lean {
-            self.came_lean(&listing, lean, batch.as_ref()).await?;
+            self.record_reduced(&listing, lean, batch.as_ref()).await?;
         }
         self.rows += u64::try_from(delivered.rows).unwrap_or_default();
         self.open.extend(missing);
@@ -293,16 +293,16 @@ impl<'run> SliceRun<'run> {
             self.open.extend(self.route.continued(listing, at, &self.slice.items));
         }
         match request.children.as_ref().and_then(|children| children.unless) {
-            // Whether they are needed shows as the listing goes on.
+            // Later pages show whether the children have to be requested.
             Some(_) => drop(self.open.splice(0..0, children)),
             None => self.open.extend(children),
         }
         let known = self.links.fingerprints.as_ref();
         let seen = self.route.seen(fingerprints, known, whole, &mut self.open);
-        self.tell(PageResult { batch, aside, newest, gap, seen }).await
+        self.deliver(PageResult { batch, aside, newest, gap, seen }).await
     }
 
-    /// Tells what says that a listing may have more than came.
+    /// Reports signs that a listing has more records than were returned.
     fn note_doubts(
         &self,
         listing: &Listing<'_>,
@@ -320,7 +320,7 @@ impl<'run> SliceRun<'run> {
         if let Some(rows) = full {
             stats.notice(NoticeKind::FullPage, 1, || {
                 format!(
-                    "`{}` brought exactly {rows} records; if there are more, correct `paginate` in the \
+                    "`{}` returned exactly {rows} records; if there are more, correct `paginate` in the \
                      spec",
                     place()
                 )
@@ -340,7 +340,7 @@ impl<'run> SliceRun<'run> {
         gap: &mut Option<String>,
     ) -> Option<Position> {
         let moved = step.total.is_some() && listing.total.is_some() && step.total != listing.total;
-        // Pages that are read again because records moved bring what is known.
+        // A page that is read again because records moved may contain only known records.
         listing.repeats_until.take_if(|until| !listing.at.is_before(until));
         listing.may_repeat = listing.repeats_until.is_some() || moved;
         if step.total.is_some() {
@@ -350,17 +350,17 @@ impl<'run> SliceRun<'run> {
         match step.seam {
             Some(_) if output.is_some_and(|output| output.key.is_empty()) => {
                 *gap = Some(
-                    "records went while the listing was read, and without a key what moved cannot be \
-                     read again"
+                    "records were deleted while the listing was read, and without a key weir cannot read the \
+                     records that moved"
                         .to_owned(),
                 );
                 step.next
             }
             Some(seam) if rows > 0 || step.next.is_none() => {
-                // To the end, if this was the last page.
+                // After the last page, up to the end.
                 listing.repeats_until = Some(step.next.unwrap_or(Position::Number(u64::MAX)));
                 listing.guard().moved();
-                // Reading again shows what is there.
+                // The pages that are read again contain the missing records.
                 *gap = None;
                 Some(seam)
             }
@@ -368,7 +368,7 @@ impl<'run> SliceRun<'run> {
         }
     }
 
-    /// Delivers rows whose records the slice's own listing has shown.
+    /// Delivers rows that were fetched by id.
     async fn read_fetched(
         &mut self,
         mut listing: Listing<'run>,
@@ -378,44 +378,44 @@ impl<'run> SliceRun<'run> {
         listing.narrow = self.wider(&listing, narrow);
         let lean = listing.lean.take();
         let rows = u64::try_from(page.rows).unwrap_or(u64::MAX);
-        let came = match fetch_by_id::came(shared, &mut listing, &page)? {
-            Ok(came) => came,
+        let fetched = match fetch_by_id::requested_rows(shared, &mut listing, &page)? {
+            Ok(fetched) => fetched,
             Err(other) => {
                 let path = first_url(&shared.env.client.access.base_url, &listing)?;
                 let path = path.path().to_owned();
-                let message = format!("it does not go by ids: {other} was not asked for");
+                let message = format!("the response contains {other}, which was not requested");
                 let refusal = RequestRefusal { path, status: None, message, gone: false };
                 return self.route_refused(refusal).await;
             }
         };
-        let FetchedRows { batch, mut seen, left } = came;
+        let FetchedRows { batch, mut seen, left } = fetched;
         if let Some(lean) = lean {
             for record in &mut seen {
                 record.whole = false;
             }
-            self.came_lean(&listing, lean, Some(&batch)).await?;
+            self.record_reduced(&listing, lean, Some(&batch)).await?;
         }
         let mut gap = None;
         if let Some(at) = next.filter(|_| left > 0) {
             listing.guard().check(&at, rows)?;
             self.open.push(Listing { at, ..listing });
         } else if left > 0 {
-            gap = Some(format!("{left} of the records that a listing showed did not come"));
+            gap = Some(format!("no response contained {left} of the records in a listing"));
             self.whole = false;
             shared.incomplete.store(true, Ordering::Relaxed);
-            // The next run makes up for it by the stream's own requests.
-            shared.tell(SliceEvent::RouteRefused).await?;
+            // The next run reads the records by the default route.
+            shared.send(SliceEvent::RouteRefused).await?;
         }
-        self.tell(PageResult { batch: Some(batch), gap, seen, ..PageResult::default() }).await
+        self.deliver(PageResult { batch: Some(batch), gap, seen, ..PageResult::default() }).await
     }
 
-    /// Size of a listing's next page after one that had to be small: it grows back to what is usual.
+    /// Size of a listing's next page after a reduced one. The size doubles until it is the usual one.
     fn wider(&self, listing: &Listing<'_>, narrow: Option<u32>) -> Option<u32> {
         let usual = self.shared.page_sizes.get(listing.number)?.load(Ordering::Relaxed);
         narrow.map(|size| size.saturating_mul(2)).filter(|size| *size < usual)
     }
 
-    /// The listings of the children of a page's records, unless their listing holds these itself.
+    /// The listings of the children of a page's records, unless the listing contains the children.
     fn children(
         &mut self,
         listing: &Listing<'run>,
@@ -433,9 +433,9 @@ impl<'run> SliceRun<'run> {
             return Ok(Vec::new());
         }
         let children = listing.children(page, wanted)?;
-        if unless.is_some() && self.open.len() + children.len() > MAX_UNSURE {
+        if unless.is_some() && self.open.len() + children.len() > MAX_UNDECIDED {
             let what = format!(
-                "more than {MAX_UNSURE} records, and no sign that their listing holds their children"
+                "none of the first {MAX_UNDECIDED} records in the listing shows whether it contains their children"
             );
             self.shared.refuse(self.route.number);
             return Err(Error::new(Kind::Rejected, what));
@@ -445,16 +445,16 @@ impl<'run> SliceRun<'run> {
 
     async fn end(mut self) -> Result<()> {
         self.shared.stats.done.fetch_add(1, Ordering::Relaxed);
-        if self.finished { Ok(()) } else { self.tell(PageResult::default()).await }
+        if self.finished { Ok(()) } else { self.deliver(PageResult::default()).await }
     }
 
-    /// Tells what a page has brought, and which listings are left.
-    async fn tell(&mut self, news: PageResult) -> Result<()> {
+    /// Sends the result of a page, and the unfinished listings, to the loader.
+    async fn deliver(&mut self, result: PageResult) -> Result<()> {
         self.finished = self.open.is_empty();
-        let PageResult { batch, aside, newest, gap, seen } = news;
+        let PageResult { batch, aside, newest, gap, seen } = result;
         let (slice, rest, whole) = (Arc::clone(&self.slice), self.rest(), self.whole);
         let page = SliceEvent::Page { slice, batch, aside, rest, newest, gap, whole, seen };
-        self.shared.tell(page).await
+        self.shared.send(page).await
     }
 
     pub(crate) fn rest(&self) -> Vec<OpenListing> {

@@ -1,4 +1,4 @@
-//! Where the workers of a request get their slices: what was begun, what was refused, then the rest.
+//! Assigns slices to the workers of a request: first unfinished ones, then refused ones, then new ones.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,40 +22,40 @@ use crate::progress::versions::KnownVersions;
 use crate::queue::Consumer;
 use crate::template::{Expression, Scope, Value};
 
-/// Numbers of slices that are asked for because they were refused before begin here.
+/// First position of slices that an earlier run was refused.
 const RETRIED: u64 = 1 << 40;
 
 /// The slices of one request.
 pub(crate) struct SliceSource {
     pub(crate) links: RequestLinks,
     consumer: Option<Consumer>,
-    /// Slices that an earlier process had begun.
+    /// Slices that an earlier process started.
     begun: Mutex<Vec<OpenSlice>>,
-    /// Slices that an earlier run was refused, with their numbers.
+    /// Slices that an earlier run was refused, with their positions.
     failed: Mutex<Vec<(u64, RefusedSlice)>>,
-    /// Slices that are done or begun.
+    /// Positions of finished and started slices.
     taken: RangeSet,
-    /// Parents whose children need not be asked for again, or, where there is a cursor, of which only those that
-    /// changed are; `None`: all are asked for.
+    /// Parents whose children are in the target. Their children are not requested again, or with a cursor only changed
+    /// ones. `None`: all children are requested.
     known: Option<KnownVersions>,
     marks: bool,
-    /// Number of the next slice of a list or range.
+    /// Position of the next slice of a list or range.
     next: AsyncMutex<u64>,
 }
 
-/// What earlier runs and processes left of a request.
+/// The slices of a request that earlier runs and processes left.
 pub(crate) struct SliceHistory {
-    /// Slices that are begun.
+    /// Started slices.
     pub(crate) begun: Vec<OpenSlice>,
-    /// Slices that are done.
+    /// Positions of finished slices.
     pub(crate) finished: RangeSet,
-    /// Slices that were refused.
+    /// Refused slices.
     pub(crate) failed: Vec<RefusedSlice>,
-    /// Parents whose children need not be asked for again; `None`: all are asked for.
+    /// Parents whose children are in the target; `None`: all children are requested.
     pub(crate) known: Option<KnownVersions>,
 }
 
-/// A slice to be run.
+/// A slice for a worker.
 struct NextSlice {
     slice: Slice,
     scope: Arc<Scope>,
@@ -83,7 +83,7 @@ impl SliceSource {
         }
     }
 
-    /// Whether the children of any of these parents must be asked for.
+    /// Whether the children of any of these parents have to be requested.
     fn has_changed(&self, plan: &StreamPlan, read_plan: ReadPlan, items: &[QueueItem]) -> bool {
         let (Some(known), ReadPlan::ChangedParents { since, .. }) = (&self.known, read_plan) else {
             return true;
@@ -105,7 +105,7 @@ impl SliceSource {
             })
     }
 
-    /// Whether the bound does not hold for these parents, since one has appeared after it.
+    /// Whether the bound does not apply, because one of these parents is new.
     fn is_unbounded(&self, read_plan: ReadPlan, items: &[QueueItem]) -> bool {
         let (Some(known), ReadPlan::Changes { .. }) = (&self.known, read_plan) else {
             return false;
@@ -138,7 +138,7 @@ impl SliceSource {
                 let count = chunk.unwrap_or(1).min(self.links.max_values());
                 let bytes = ChunkSize::bytes(request.method == Method::GET);
                 let Some((from, items)) = consumer.next(ChunkSize { count, bytes }).await else {
-                    // Of all parents these were none: what was refused is gone with its parent.
+                    // All parents were read without these, so that their parents no longer exist.
                     let all = consumer.completeness() == Completeness::Complete;
                     return if all { Ok(None) } else { self.refused(request, base) };
                 };
@@ -151,7 +151,7 @@ impl SliceSource {
                 let derive = request.derive.as_ref().map(|derive| &derive.when);
                 let derived = derive.is_some() && holds(derive, &next.scope)?;
                 if let Some(fused) = &self.links.fused {
-                    fused.say(from, wanted && !derived);
+                    fused.announce(from, wanted && !derived);
                 }
                 if wanted {
                     next.start = match (derived, &self.links.fused) {
@@ -161,8 +161,8 @@ impl SliceSource {
                     };
                     return Ok(Some(next));
                 }
-                let told = shared.notes.send(SliceEvent::Unchanged(next.slice)).await;
-                told.map_err(|_| Error::target("the writer has stopped"))?;
+                let sent = shared.notes.send(SliceEvent::Unchanged(next.slice)).await;
+                sent.map_err(|_| Error::target("the writer has stopped"))?;
             }
         }
         let number = self.taken.free(*next);
@@ -174,7 +174,7 @@ impl SliceSource {
         self.ready(request, base, slice, SliceStart::First).map(Some)
     }
 
-    /// The next of the slices that an earlier run was refused.
+    /// The next slice that an earlier run was refused.
     fn refused(&self, request: &RequestPlan, base: &Scope) -> Result<Option<NextSlice>> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).pop();
         failed.map(|(at, failed)| self.again(request, base, at, failed)).transpose()
@@ -199,7 +199,7 @@ impl SliceSource {
         self.ready(request, base, slice, SliceStart::Again)
     }
 
-    /// A slice with the variables of its request and the parents whose rows it replaces.
+    /// Adds the variables of the request, and the parents whose rows the slice replaces.
     fn ready(
         &self,
         request: &RequestPlan,
@@ -215,7 +215,8 @@ impl SliceSource {
                     Some(_) => values.collect(),
                     None => values.next().unwrap_or_default(),
                 };
-                let along = if carried.is_empty() { Vec::new() } else { brought(&slice.items) };
+                let along =
+                    if carried.is_empty() { Vec::new() } else { common_carried(&slice.items) };
                 let along = carried.iter().map(|(name, at)| {
                     let value = along.get(*at).and_then(Option::as_deref);
                     (Arc::clone(name), value.map_or(Value::from(()), Value::from))
@@ -236,7 +237,7 @@ impl SliceSource {
         })
     }
 
-    /// What can be said of the queue: a stream whose parent failed must not pass for whole.
+    /// The lowest completeness of the request's queues. A stream whose parent failed is not complete.
     async fn completeness(&self, shared: &StreamContext) -> Result<Completeness> {
         let completeness = self.consumer.as_ref().filter(|_| shared.read_plan != ReadPlan::Retry);
         let completeness = completeness.map_or(Completeness::Complete, Consumer::completeness);
@@ -254,7 +255,7 @@ impl SliceSource {
         Ok(all)
     }
 
-    /// Waits until the queues are complete whose values the records must have.
+    /// Waits until the queues are complete that the filter `parent_in` needs.
     async fn await_watched(&self, shared: &StreamContext) -> Result<()> {
         for (queue, watch) in &self.links.watches {
             let completeness = watch.complete().await;
@@ -309,7 +310,7 @@ fn holds(expression: Option<&Expression>, scope: &Arc<Scope>) -> Result<bool> {
     Ok(holds.map_err(|error| unfilled(&error))?.unwrap_or(true))
 }
 
-/// The value of a list or range at a number; a request that is sent once has one.
+/// The value at a position of a list or range. A request that is sent once has one value.
 fn value_at(request: &RequestPlan, number: u64) -> Option<Value> {
     let at = usize::try_from(number).ok()?;
     match &request.iterate {
@@ -323,8 +324,8 @@ fn value_at(request: &RequestPlan, number: u64) -> Option<Value> {
     }
 }
 
-/// What came along with the values of a slice, where all of them brought the same.
-fn brought(items: &[QueueItem]) -> Vec<Option<String>> {
+/// The carried values that all items of a slice have in common.
+fn common_carried(items: &[QueueItem]) -> Vec<Option<String>> {
     let mut all = items.iter().map(QueueItem::values);
     let mut common = all.next().unwrap_or_default();
     for other in all {
@@ -350,7 +351,7 @@ fn parents(request: &RequestPlan, items: &[QueueItem], scope: &Arc<Scope>) -> Re
     }
 }
 
-/// Takes slices and runs them until there are none.
+/// Runs slices until none is left.
 pub(crate) async fn work(
     shared: Arc<StreamContext>,
     source: Arc<SliceSource>,
@@ -379,9 +380,10 @@ pub(crate) async fn work(
                     scope = Arc::new(scope.with("cursor".into(), start));
                 }
                 let ran = slice::run(&shared, &source.links, slice, scope, start).await;
-                let told = ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
-                if told && !shared.env.client.cancel.is_cancelled() {
-                    // The stream has enough, or has failed elsewhere.
+                let interrupted =
+                    ran.as_ref().is_err_and(|error| error.kind() == Kind::Interrupted);
+                if interrupted && !shared.env.client.cancel.is_cancelled() {
+                    // The stream has reached its row limit, or another worker failed.
                     return Ok(Completeness::Incomplete);
                 }
                 ran?;
@@ -556,22 +558,22 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_brought(carried: &[&str], expected: &[Option<&str>]) {
+    fn check_common_carried(carried: &[&str], expected: &[Option<&str>]) {
         let items: Vec<QueueItem> =
             carried.iter().map(|carried| item("1", None, carried)).collect();
-        let found = brought(&items);
+        let found = common_carried(&items);
         let found: Vec<Option<&str>> = found.iter().map(Option::as_deref).collect();
         assert_eq!(found, expected, "{carried:?}");
     }
 
     #[test]
     fn a_chunk_carries_what_all_its_values_carry() {
-        check_brought(&[], &[]);
-        check_brought(&[""], &[]);
-        check_brought(&[r#"["a",null]"#], &[Some("a"), None]);
-        check_brought(&[r#"["a","b"]"#, r#"["a","c"]"#], &[Some("a"), None]);
-        check_brought(&[r#"["a"]"#, "[null]"], &[None]);
-        check_brought(&["[null]", r#"["a"]"#], &[None]);
-        check_brought(&[r#"["a"]"#, r#"["a"]"#, r#"["b"]"#], &[None]);
+        check_common_carried(&[], &[]);
+        check_common_carried(&[""], &[]);
+        check_common_carried(&[r#"["a",null]"#], &[Some("a"), None]);
+        check_common_carried(&[r#"["a","b"]"#, r#"["a","c"]"#], &[Some("a"), None]);
+        check_common_carried(&[r#"["a"]"#, "[null]"], &[None]);
+        check_common_carried(&["[null]", r#"["a"]"#], &[None]);
+        check_common_carried(&[r#"["a"]"#, r#"["a"]"#, r#"["b"]"#], &[None]);
     }
 }

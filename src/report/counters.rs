@@ -44,7 +44,8 @@ pub struct Counts {
     /// Records that changed since the bound of an incremental read.
     pub changed: u64,
     /// Pages of shared listings that other streams requested.
-    pub borne: u64,
+    #[serde(rename = "borne")]
+    pub shared_pages: u64,
 }
 
 /// Counters that the workers of a stream share.
@@ -63,7 +64,7 @@ pub(crate) struct Stats {
     pub(crate) shared_points: AtomicU64,
     pub(crate) derived: AtomicU64,
     pub(crate) changed: AtomicU64,
-    pub(crate) borne: AtomicU64,
+    pub(crate) shared_pages: AtomicU64,
     notices: Mutex<Vec<Notice>>,
     columns: Mutex<BTreeMap<String, ColumnReport>>,
     /// Input values for which the API returned records, in lowercase.
@@ -148,7 +149,7 @@ impl Stats {
             shared_points: counts.shared_points.into(),
             derived: counts.derived.into(),
             changed: counts.changed.into(),
-            borne: counts.borne.into(),
+            shared_pages: counts.shared_pages.into(),
             notices: Mutex::new(notices),
             columns: Mutex::new(columns),
             found: Mutex::default(),
@@ -184,7 +185,7 @@ impl Stats {
             shared_points: read(&self.shared_points),
             derived: read(&self.derived),
             changed: read(&self.changed),
-            borne: read(&self.borne),
+            shared_pages: read(&self.shared_pages),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn jobs(
     });
     let going: Vec<_> = going.map(|plan| (Arc::clone(plan), read_plan(plan))).collect();
     let mut fused_requests = fused::fused_requests(&going);
-    let mut shared_listings = listings::places(&going);
+    let mut shared_listings = listings::shared_listings(&going);
     // By the start of the run, so that all its processes ask for the same pages.
     let openings = first_page::sizes(&going, saved, env.run.started_at);
     let (mut jobs, mut earlier) = (Vec::new(), Vec::new());

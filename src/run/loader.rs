@@ -154,10 +154,10 @@ impl Loader {
                 }
             }
             SliceEvent::Unchanged(slice) => self.finish(&slice, false, true),
-            SliceEvent::Restart { slice, anew, rest } => {
+            SliceEvent::Restart { slice, restarted, rest } => {
                 self.progress.open.retain(|open| !slice.is(open));
                 self.progress.discarded_slices.extend(slice.number().both());
-                self.progress.open.push(anew.open(rest));
+                self.progress.open.push(restarted.open(rest));
             }
             SliceEvent::Refused(slice, failed) => {
                 self.leave_out(&slice);

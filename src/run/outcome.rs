@@ -250,7 +250,7 @@ impl StreamOutcome<'_> {
             let Counts { rows, points, shared, shared_points, derived, .. } = counts;
             let requests = counts.requests.saturating_sub(counts.retries).max(shared);
             let (route, slices) = (self.route().to_owned(), counts.done);
-            let bearer = counts.borne == 0;
+            let is_payer = counts.shared_pages == 0;
             state.full_read = FullReadStats {
                 route,
                 slices,
@@ -260,7 +260,7 @@ impl StreamOutcome<'_> {
                 shared,
                 shared_points,
                 derived,
-                bearer,
+                bearer: is_payer,
             };
         }
         if let Some(bound) = self.read_plan.bound() {

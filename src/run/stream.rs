@@ -269,10 +269,10 @@ fn sources(loader: &Loader, requests: Vec<Option<AssignedRequest>>) -> Vec<Slice
         if let Some(fused) = &assigned.links.fused {
             let mut done = past.finished.clone();
             past.begun.iter().for_each(|open| done.insert(open.from, open.to));
-            fused.sit(&done, &loader.stats);
+            fused.join(&done, &loader.stats);
         }
         if let Some(shared_listing) = &assigned.links.shared_listing {
-            shared_listing.sit(&loader.stats);
+            shared_listing.join(&loader.stats);
         }
         Some(SliceSource::new(assigned, past, loader.marks))
     };

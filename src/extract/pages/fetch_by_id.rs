@@ -1,4 +1,4 @@
-//! Records that a listing only shows: which of them are as they were, and how the rows of the others come.
+//! Routes that list first and then fetch: finds records whose fingerprints changed, and fetches them by id.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -9,7 +9,9 @@ use crate::decode::Page;
 use crate::error::{Error, Kind, Result};
 use crate::extract::context::StreamContext;
 use crate::extract::messages::SeenRecord;
-use crate::extract::pages::fingerprint::{Fingerprint, broken, with_looks, without_looks};
+use crate::extract::pages::fingerprint::{
+    Fingerprint, add_fingerprints, broken, take_fingerprints,
+};
 use crate::extract::pages::listing::Listing;
 use crate::extract::pages::page;
 use crate::extract::pages::route::Route;
@@ -19,18 +21,19 @@ use crate::progress::versions::KnownFingerprints;
 use crate::report::counters::Stats;
 use crate::template::Value;
 
-/// Tells records that are as they were from the others.
+/// Separates unchanged records from new and changed ones.
 pub(crate) fn split(
     fingerprints: Vec<Fingerprint>,
     known: Option<&KnownFingerprints>,
 ) -> (Vec<Fingerprint>, Vec<Fingerprint>) {
-    let is_known =
-        |look: &Fingerprint| known.is_some_and(|known| known.is_same(&look.clone().item()));
-    fingerprints.into_iter().partition(is_known)
+    let is_unchanged = |fingerprint: &Fingerprint| {
+        known.is_some_and(|known| known.is_same(&fingerprint.clone().item()))
+    };
+    fingerprints.into_iter().partition(is_unchanged)
 }
 
-/// The records of one request: all of them, and those that have not come yet. Kept as two JSON lists in
-/// [`Listing::with`].
+/// The records of one request: all, and those that responses have not contained yet. [`Listing::with`] holds them as
+/// two JSON lists.
 struct IdBatch {
     asked: Vec<Fingerprint>,
     left: Vec<Fingerprint>,
@@ -124,46 +127,50 @@ pub(crate) fn halves<'plan>(
     (!asked.is_empty()).then(|| [half(rest), half(asked)])
 }
 
-/// What an answer has brought of the records that were asked for.
+/// The requested records that a response contains.
 pub(crate) struct FetchedRows {
-    /// The rows, each record's once.
+    /// One row per record.
     pub(crate) batch: RecordBatch,
-    /// What is to be remembered of them.
+    /// The records to save the fingerprints of.
     pub(crate) seen: Vec<SeenRecord>,
-    /// Records that have not come.
+    /// Number of requested records that no response has contained.
     pub(crate) left: usize,
 }
 
-/// Takes note of rows that came; they are then no longer waited for in `listing`. Where there is one that was
-/// not asked for, its id.
-pub(crate) fn came(
+/// The requested records on a page. Removes them from those that `listing` waits for. The inner error is the id of a
+/// record that was not requested.
+pub(crate) fn requested_rows(
     shared: &StreamContext,
     listing: &mut Listing<'_>,
     page: &Page,
 ) -> Result<std::result::Result<FetchedRows, String>> {
     let rows = page::rows(shared, listing, page)?;
     let (Some(output), Some(batch)) = (&shared.plan.output, rows) else {
-        return Err(Error::new(Kind::Shape, "rows came of which none were wanted"));
+        return Err(Error::new(Kind::Shape, "a stream without a table fetched rows"));
     };
     page::check_key(output, &batch, page)?;
-    let Some(look) = &listing.request.fingerprint else {
-        return Err(Error::new(Kind::Shape, "rows came of which it is not known how they look"));
+    let Some(fingerprint) = &listing.request.fingerprint else {
+        return Err(Error::new(
+            Kind::Shape,
+            "rows came of which it is not known how they fingerprint",
+        ));
     };
-    let (batch, fingerprints) = without_looks(with_looks(&batch, look, page)?, output)?;
+    let (batch, fingerprints) =
+        take_fingerprints(add_fingerprints(&batch, fingerprint, page)?, output)?;
     let mut all = IdBatch::read(&listing.with);
-    let asked: HashSet<&str> = all.asked.iter().map(|look| look.0.as_str()).collect();
+    let asked: HashSet<&str> = all.asked.iter().map(|fingerprint| fingerprint.0.as_str()).collect();
     if let Some(Fingerprint(other, _)) =
-        fingerprints.iter().find(|look| !asked.contains(look.0.as_str()))
+        fingerprints.iter().find(|fingerprint| !asked.contains(fingerprint.0.as_str()))
     {
         return Ok(Err(other.clone()));
     }
     let mut seen = Vec::new();
     let count = fingerprints.len();
-    let fresh = fingerprints.into_iter().map(|look| {
-        let at = all.left.iter().position(|left| left.0 == look.0)?;
-        // One that has changed meanwhile is asked for again the next time.
+    let fresh = fingerprints.into_iter().map(|fingerprint| {
+        let at = all.left.iter().position(|left| left.0 == fingerprint.0)?;
+        // The next run fetches a record again that changed between the two requests.
         let shown = all.left.swap_remove(at);
-        seen.extend((shown == look).then(|| look.seen(false)));
+        seen.extend((shown == fingerprint).then(|| fingerprint.seen(false)));
         Some(true)
     });
     let fresh: BooleanArray = fresh.collect();

@@ -13,15 +13,15 @@ use crate::plan::{FingerprintPlan, Output};
 use crate::progress::item::QueueItem;
 use crate::progress::row_keys::{hash_rows, with_text};
 
-/// Name of the column that holds the looks of a page's rows while some of them are left out.
-const LOOK: &str = "look";
+/// Name of the temporary column with fingerprints.
+const FINGERPRINT: &str = "fingerprint";
 
-/// A record's id, and a hash of how it looks; `None`: that cannot be told.
+/// A record's id and fingerprint; `None` if the record has no version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Fingerprint(pub(crate) String, pub(crate) Option<i64>);
 
 impl Fingerprint {
-    /// What is to be remembered of the record.
+    /// The record to save, and whether its row in the target stays.
     pub(crate) fn seen(self, stays: bool) -> SeenRecord {
         SeenRecord { item: self.item(), stays, whole: true }
     }
@@ -31,8 +31,8 @@ impl Fingerprint {
     }
 }
 
-/// Adds to a page's rows a column of how their records look.
-pub(crate) fn with_looks(
+/// Adds a column with fingerprints to a page's rows.
+pub(crate) fn add_fingerprints(
     batch: &RecordBatch,
     plan: &FingerprintPlan,
     page: &Page,
@@ -42,33 +42,33 @@ pub(crate) fn with_looks(
     let hashes = hash_rows(batch, &plan.columns).into_iter().enumerate();
     let fingerprints: Int64Array = hashes
         .map(|(row, hash)| {
-            // Half of the hash is enough beside the id.
+            // Together with the id, half of the hash is enough.
             Some((with_text(hash, version(row)?) >> 64) as i64)
         })
         .collect();
     let mut fields = batch.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new(LOOK, DataType::Int64, true)));
+    fields.push(Arc::new(Field::new(FINGERPRINT, DataType::Int64, true)));
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(fingerprints));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(broken)
 }
 
-/// Takes that column away again; returns the looks with the rows' ids.
-pub(crate) fn without_looks(
+/// Removes that column. Returns the fingerprints with the ids of the rows.
+pub(crate) fn take_fingerprints(
     mut batch: RecordBatch,
     output: &Output,
 ) -> Result<(RecordBatch, Vec<Fingerprint>)> {
     let fingerprints = batch.remove_column(batch.num_columns().saturating_sub(1));
     let fingerprints = fingerprints.as_primitive::<Int64Type>().iter();
     let fingerprints =
-        ids(&batch, output)?.into_iter().zip(fingerprints).map(|(id, look)| Fingerprint(id, look));
+        ids(&batch, output)?.into_iter().zip(fingerprints).map(|(id, hash)| Fingerprint(id, hash));
     let fingerprints = fingerprints.collect();
-    // The schema is the table's own again.
+    // The batch has the table's schema again.
     let batch = RecordBatch::try_new(output.table.schema.arrow(), batch.columns().to_vec());
     Ok((batch.map_err(broken)?, fingerprints))
 }
 
-/// The ids of rows, whose key has no nulls.
+/// The ids of rows. The key must not contain nulls.
 pub(crate) fn ids(batch: &RecordBatch, output: &Output) -> Result<Vec<String>> {
     let column: Option<&ArrayRef> = output.key.first().map(|position| batch.column(*position));
     match column {
@@ -78,10 +78,10 @@ pub(crate) fn ids(batch: &RecordBatch, output: &Output) -> Result<Vec<String>> {
         Some(column) if column.data_type() == &DataType::Int64 => {
             Ok(column.as_primitive::<Int64Type>().values().iter().map(i64::to_string).collect())
         }
-        _ => Err(Error::new(Kind::Shape, "rows whose key is neither text nor int are not known")),
+        _ => Err(Error::new(Kind::Shape, "fingerprints need a key of type text or int")),
     }
 }
 
 pub(crate) fn broken(error: arrow_schema::ArrowError) -> Error {
-    Error::new(Kind::Shape, "what a listing shows cannot be told apart").because(error)
+    Error::new(Kind::Shape, "fingerprints cannot be computed").because(error)
 }

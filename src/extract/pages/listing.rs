@@ -1,4 +1,4 @@
-//! Listings inside a slice: its own, and what it leads to.
+//! Listings of a slice: its own, and those that follow from its records.
 
 use std::sync::Arc;
 
@@ -13,37 +13,37 @@ use crate::template::{Scope, Template, Value};
 
 /// One listing: the slice's own, that of one of its values, or the children of one record.
 pub(crate) struct Listing<'plan> {
-    /// Number of its request.
+    /// Index of its request.
     pub(crate) number: usize,
     pub(crate) request: &'plan RequestPlan,
     pub(crate) scope: Arc<Scope>,
     pub(crate) path: &'plan Template,
     pub(crate) query: &'plan [(String, Template)],
     pub(crate) pager: &'plan Pager,
-    /// What leads to it from the slice: values of variables; the records that it fetches (`fetch_by_id.rs`); or the
-    /// name of the own route, where it is taken for one that only shows records.
+    /// What distinguishes it from the slice's other listings: values of variables, the records that it fetches
+    /// (`fetch_by_id.rs`), or the name of the default route if it replaces a list-then-fetch route.
     pub(crate) with: Vec<String>,
     pub(crate) at: Position,
     pub(crate) depth: u32,
     pub(crate) guard: Option<LoopGuard>,
-    /// Of a chunk of values, which it is about: from the first number up to the second. `None`: all.
+    /// Range of the chunk's values that it is about; `None`: all.
     pub(crate) part: Option<(usize, usize)>,
-    /// Size of its next page, where a larger one could not be read.
+    /// Size of its next page, if the server could not return a larger one.
     pub(crate) narrow: Option<u32>,
-    /// Whether its next page is asked for without what makes it costly.
+    /// Set if its next page is requested without costly parameters.
     pub(crate) lean: Option<ReducedRequest>,
-    /// Records in all, as its last page has told.
+    /// Total number of records according to its last page.
     pub(crate) total: Option<u64>,
-    /// Pages before this position are read again, since records have moved.
+    /// Pages before this position are read again, because records moved.
     pub(crate) repeats_until: Option<Position>,
-    /// Whether the present page may hold nothing but what is known.
+    /// Whether its current page may contain only known records.
     pub(crate) may_repeat: bool,
 }
 
-/// Why a page is asked for without what makes it costly.
+/// Reason to request a page without costly parameters.
 pub(crate) struct ReducedRequest {
     pub(crate) status: Option<u16>,
-    /// What the server said, and what is left out.
+    /// The server's message, and the parameters that are left out.
     pub(crate) message: String,
 }
 
@@ -69,19 +69,19 @@ impl<'plan> Listing<'plan> {
         }
     }
 
-    /// What tells its requests from others, whatever they are about.
+    /// The kind of its requests, independent of the object.
     pub(crate) fn kind(&self) -> String {
-        // One that fetches may ask for its records at the path of the list.
+        // A fetching listing may have the same path as the list.
         let suffix = if self.is_fetching() { " (fetched)" } else { "" };
         format!("{:?}{suffix}", self.path)
     }
 
-    /// Whether nothing of it was asked for.
+    /// Whether none of its pages was requested.
     pub(crate) fn is_fresh(&self) -> bool {
         self.at == Position::First
     }
 
-    /// Whether it brings the rows of records that the slice's own listing has shown.
+    /// Whether it fetches records by id that the slice's own listing returned.
     pub(crate) fn is_fetching(&self) -> bool {
         self.depth > 0 && self.request.kind.fetch().is_some()
     }
@@ -95,7 +95,7 @@ impl<'plan> Listing<'plan> {
         OpenListing { depth, with: self.with.clone(), at: self.at.clone(), part, total }
     }
 
-    /// The listings of the children of each record on a page that is wanted, the first one last.
+    /// The listings of the children of each selected record on a page, in reverse order.
     pub(crate) fn children(&self, page: &Page, wanted: Option<&BooleanArray>) -> Result<Vec<Self>> {
         let Some(below) = &self.request.children else { return Ok(Vec::new()) };
         if page.rows > 0 && self.depth >= below.max_depth {
@@ -105,7 +105,7 @@ impl<'plan> Listing<'plan> {
             );
         }
         let mut children = Vec::with_capacity(page.rows);
-        // The last one pushed is the first one asked for.
+        // The last listing is read first.
         let wanted = |row: &usize| wanted.is_none_or(|wanted| wanted.value(*row));
         for row in (0..page.rows).rev().filter(wanted) {
             let mut scope = self.scope.as_ref().clone();

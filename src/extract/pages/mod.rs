@@ -1,4 +1,4 @@
-//! Listings, and their pages: the request for one, its rows, and what of it is asked for again.
+//! Listings and their pages: requests, rows, and the kinds of routes.
 
 pub(crate) mod fetch_by_id;
 pub(crate) mod fingerprint;

@@ -1,4 +1,4 @@
-//! One page of a listing: asked for, decoded, delivered.
+//! One page of a listing: requests, decodes and delivers it.
 
 use std::sync::{
     PoisonError,
@@ -12,7 +12,7 @@ use crate::decode::{DecodeError, Page};
 use crate::error::{Error, Kind, Result};
 use crate::extract::context::StreamContext;
 use crate::extract::links::RequestLinks;
-use crate::extract::pages::fingerprint::{Fingerprint, with_looks, without_looks};
+use crate::extract::pages::fingerprint::{Fingerprint, add_fingerprints, take_fingerprints};
 use crate::extract::pages::listing::Listing;
 use crate::extract::pages::request::{assemble, first_url};
 use crate::http::answer::Answer;
@@ -25,19 +25,19 @@ use crate::progress::row_keys::{KeySet, count_new};
 use crate::report::counters::Stats;
 use crate::report::{ColumnReport, Event};
 
-/// A page, decoded, and where the next one is.
+/// A decoded page, and the position of the next one.
 pub(crate) struct Fetched {
     pub(crate) page: Page,
     pub(crate) step: PageStep,
-    /// A listing that nothing says more of ends with as many records as there were asked for: their number.
+    /// Number of records, if the page is full and the response does not state whether another page follows.
     pub(crate) full: Option<u64>,
-    /// Values of a chunk that the answer is about; `None` where it is about all of them.
+    /// Values of a chunk that the response covers; `None`: all.
     pub(crate) found: Option<Vec<String>>,
-    /// The size that was asked for, where a larger one could not be read.
+    /// The page size of the request, if the server could not return a larger page.
     pub(crate) narrow: Option<u32>,
 }
 
-/// Each record's value of the cursor.
+/// The cursor's value of each record.
 pub(crate) fn stamps(
     shared: &StreamContext,
     request: &RequestPlan,
@@ -48,8 +48,8 @@ pub(crate) fn stamps(
     tap.iter().map(|text| cursor.number(text?)).collect()
 }
 
-/// Whether a newest-first listing has come to records before the bound. A page that is not in order
-/// tells nothing of what follows it.
+/// Whether a newest-first listing has reached records before the bound. A page that is not sorted says nothing about
+/// the pages after it.
 pub(crate) fn is_past(shared: &StreamContext, unbounded: bool, stamps: &[Option<i64>]) -> bool {
     let newest_first = shared.plan.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
     let bound = match &shared.plan.cursor {
@@ -145,26 +145,26 @@ pub(crate) async fn fetch(
     answer.await?.and_then(|(page, headers, found)| read(page, &headers, found))
 }
 
-/// A page, the headers with which it came, and the values of a chunk that it is about.
+/// A page, the headers of its response, and the values of a chunk that it covers.
 type Decoded = (Page, HeaderMap, Option<Vec<String>>);
 
-/// Reads a response; counts its objects.
+/// Decodes a response, and counts its objects.
 fn decoded(request: &RequestPlan, response: &Response) -> Result<(Decoded, u64), DecodeError> {
     let page = request.decoder.decode(response.json())?;
     let found = request.kind.covers();
     let found = found.map(|found| found.decoder.decode(response.json())).transpose()?;
-    // Objects that carry the records were sent as well.
+    // The objects that contain the records count as well.
     let carriers = found.as_ref().map_or(0, |found| found.rows);
     let rows = u64::try_from(page.rows + carriers).unwrap_or(u64::MAX);
     Ok(((page, response.headers.clone(), found.as_ref().map(whole)), rows))
 }
 
-/// Whether a listing is about one object, or a few.
+/// Whether a listing belongs to one object or a few.
 pub(crate) fn is_child(listing: &Listing<'_>) -> bool {
     listing.depth > 0 || !matches!(listing.request.iterate, Iterate::Once)
 }
 
-/// A position with these query parameters, as a URL has them: links go on as the page was asked for.
+/// A position whose link has the query parameters `names` of `url`, so that the next page is requested like this one.
 fn with(at: Position, url: &Url, names: &[String]) -> Position {
     let mut link = match &at {
         Position::Query(query) => {
@@ -185,7 +185,7 @@ fn with(at: Position, url: &Url, names: &[String]) -> Position {
     }
 }
 
-/// A URL without these query parameters.
+/// A URL without the query parameters `names`.
 fn without(url: &Url, names: &[String]) -> Url {
     let pairs = url.query_pairs().into_owned();
     let pairs: Vec<_> = pairs.filter(|(name, _)| !names.contains(name)).collect();
@@ -194,7 +194,7 @@ fn without(url: &Url, names: &[String]) -> Url {
     url
 }
 
-/// The values of a chunk about which an answer has everything.
+/// The values of a chunk that a response covers completely.
 fn whole(found: &Page) -> Vec<String> {
     let (values, signs) = (found.taps.first(), found.taps.get(1));
     let cut = |row: &usize| signs.is_some_and(|signs| signs.is_valid(*row));
@@ -203,13 +203,13 @@ fn whole(found: &Page) -> Vec<String> {
     rows.filter_map(value).map(str::to_owned).collect()
 }
 
-/// What became of a page's rows.
+/// The delivered rows of a page.
 #[derive(Default)]
 pub(crate) struct Delivered {
     pub(crate) batch: Option<RecordBatch>,
-    /// How many there are.
+    /// Number of rows.
     pub(crate) rows: usize,
-    /// How their records look, where that is to be remembered.
+    /// Fingerprints of their records, if the run saves them.
     pub(crate) fingerprints: Vec<Fingerprint>,
 }
 
@@ -255,13 +255,13 @@ pub(crate) async fn deliver(
     let allowed = allowance(shared, present).await?;
     let mut delivered = Delivered::default();
     if let (Some(output), Some(mut batch)) = (&shared.plan.output, rows(shared, listing, page)?) {
-        // What does not fit is told where the row comes from.
+        // Type mismatches are reported where the row is fetched.
         if !shows {
             note_values(shared, output, request, page);
         }
-        let look = request.fingerprint.as_ref().filter(|_| shows || shared.fingerprints);
-        if let Some(look) = look {
-            batch = with_looks(&batch, look, page)?;
+        let fingerprint = request.fingerprint.as_ref().filter(|_| shows || shared.fingerprints);
+        if let Some(fingerprint) = fingerprint {
+            batch = add_fingerprints(&batch, fingerprint, page)?;
         }
         if let Some(selected) = selected {
             let broken = |error| Error::new(Kind::Shape, "rows cannot be left out").because(error);
@@ -272,7 +272,7 @@ pub(crate) async fn deliver(
         if let Some(known) = known.filter(|_| !output.key.is_empty()) {
             let known = known.get_or_insert_with(KeySet::default);
             let fresh = count_new(&batch, &output.key, known);
-            // What cut values ask for by themselves, the slice's own request may have brought.
+            // The default request of a truncated value may return records that the slice's own request has returned.
             let repeats = listing.may_repeat
                 || request.may_repeat
                 || listing.is_fresh()
@@ -282,8 +282,8 @@ pub(crate) async fn deliver(
             }
         }
         delivered.rows = batch.num_rows();
-        if look.is_some() {
-            (batch, delivered.fingerprints) = without_looks(batch, output)?;
+        if fingerprint.is_some() {
+            (batch, delivered.fingerprints) = take_fingerprints(batch, output)?;
         }
         delivered.batch = Some(batch).filter(|batch| batch.num_rows() > 0 && !shows);
     } else {
@@ -299,18 +299,18 @@ pub(crate) async fn deliver(
     Ok(delivered)
 }
 
-/// The error of a page after the first that repeats what earlier ones have brought.
+/// The error of a page that contains only records of earlier pages.
 fn nothing_new(listing: &Listing<'_>) -> Error {
     let place = listing.scope.describe();
     let place = if place.is_empty() { place } else { format!(" of {place}") };
-    let what = format!("a page{place} brought no record that earlier pages had not brought");
+    let what = format!("a page{place} contains only records of earlier pages");
     Error::new(Kind::Shape, what).with_hint(
         "the server seems to ignore the parameters of `paginate`: correct them in the spec; if this API may \
-         repeat a page and still go on, set `may_repeat: true`",
+         repeat a page and then continue, set `may_repeat: true`",
     )
 }
 
-/// Counts the values of a page's columns, and those that do not fit.
+/// Counts the values of a page's columns, and the type mismatches.
 pub(crate) fn note_values(
     shared: &StreamContext,
     output: &Output,
@@ -339,7 +339,7 @@ pub(crate) fn note_values(
     });
 }
 
-/// Tells how far the stream is.
+/// Reports the progress of the stream.
 pub(crate) fn report(shared: &StreamContext) {
     let (stream, figures) = (shared.plan.name.clone(), shared.stats.figures());
     shared.env.client.reporter.report(&Event::Progress { stream, figures });
@@ -376,7 +376,7 @@ async fn feed(
     Ok(())
 }
 
-/// What comes along with a record's value: a JSON list, empty where nothing does.
+/// The carried values of a record as a JSON list; empty if the queue carries none.
 fn along(page: &Page, carried: &[usize], row: usize) -> String {
     if carried.is_empty() {
         return String::new();
@@ -389,7 +389,7 @@ fn along(page: &Page, carried: &[usize], row: usize) -> String {
     serde_json::to_string(&values).unwrap_or_default()
 }
 
-/// Which records have what they must have; `None`: all of them.
+/// Per record whether it passes a filter; `None`: all do.
 fn passing(filter: &[(usize, Option<String>)], page: &Page) -> Option<Vec<bool>> {
     let mut wanted: Option<Vec<bool>> = None;
     for (tap, text) in filter {
@@ -414,7 +414,7 @@ pub(crate) fn selected(
 ) -> Option<BooleanArray> {
     let request = listing.request;
     if listing.depth > 0 {
-        // To a queue, what hangs on a wanted record is wanted.
+        // Children of a selected record are selected for every queue.
         let filter = request.children.as_ref().map(|children| children.filter.as_slice());
         return passing(filter.unwrap_or_default(), page).map(BooleanArray::from);
     }
@@ -430,7 +430,7 @@ pub(crate) fn selected(
     wanted.map(BooleanArray::from)
 }
 
-/// A row without its key could be told from no other.
+/// Checks that all key columns have values.
 pub(crate) fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Result<()> {
     let gap = output.key.iter().find(|position| batch.column(**position).null_count() > 0);
     let Some(column) = gap.and_then(|position| output.columns.get(*position)) else {
@@ -448,7 +448,7 @@ pub(crate) fn check_key(output: &Output, batch: &RecordBatch, page: &Page) -> Re
     Err(Error::new(Kind::Shape, what).with_hint(hint))
 }
 
-/// How many of a page's rows may be taken; ends the stream when the limit is reached.
+/// Number of a page's rows that the stream may take. Ends the stream when it reaches the row limit.
 pub(crate) async fn allowance(shared: &StreamContext, rows: usize) -> Result<usize> {
     let (taken, reached) = {
         let mut left = shared.allowance.lock().unwrap_or_else(PoisonError::into_inner);

@@ -214,7 +214,7 @@ impl Object for RowView {
     }
 }
 
-/// A value of a type that templates do not have, as the text that stands for it.
+/// The text of a value whose type templates do not have.
 fn other_type(array: &ArrayRef, row: usize) -> Option<String> {
     match array.data_type() {
         DataType::Timestamp(..) => {

@@ -1,5 +1,4 @@
-//! A request about many values, as two about half of them each: where it is too long, or where one of the values
-//! spoils it for the others.
+//! Splits a request about many values in two, if it is too long or one of its values makes it fail.
 
 use std::sync::Arc;
 
@@ -9,8 +8,8 @@ use crate::extract::pages::route::Route;
 use crate::plan::Iterate;
 use crate::template::{Scope, Value, ValueKind};
 
-/// Two listings with half of a listing's values each, the first half last. `None` where there is one value, or
-/// the listing has been read in part.
+/// Two listings with half of a listing's values each, the first half last. `None` if there is one value, or pages of
+/// the listing were read.
 pub(crate) fn halves<'plan>(
     route: &Route<'plan>,
     listing: &Listing<'plan>,
@@ -32,7 +31,7 @@ pub(crate) fn halves<'plan>(
     (middle > from).then(|| [half((middle, to)), half((from, middle))])
 }
 
-/// The values that a listing is about, by its scope; `None` where it is about one.
+/// The values of a listing, from its scope; `None` if it has one.
 fn values(listing: &Listing<'_>, scope: &Scope) -> Option<Vec<Value>> {
     let all = scope.get(variable(listing)?)?;
     if all.kind() != ValueKind::Seq {
@@ -49,7 +48,7 @@ fn variable<'plan>(listing: &Listing<'plan>) -> Option<&'plan Arc<str>> {
 }
 
 impl Listing<'_> {
-    /// The same about a part of its values; its scope is that of the slice.
+    /// The listing for a part of its values. Its scope is that of the slice.
     pub(crate) fn of_part(self, part: (usize, usize)) -> Self {
         let (from, to) = part;
         let some = values(&self, &self.scope);

@@ -1,9 +1,9 @@
-//! Requests of several streams about the same object, sent as one.
+//! Requests of several streams for the same object, sent as one.
 //!
-//! Each stream keeps its own slices, progress and rows. Before one asks for an object, all streams whose
-//! route has the same path say whether they want it too; then one request is sent with the parameters of
-//! those that do. All of them take the objects from one queue in its order, so that the first object
-//! that somebody waits for is always the next one of those that have not said yet.
+//! Each stream keeps its own slices, progress and rows. Before a stream requests an object, all streams whose route has
+//! the same path announce whether they need the object. Then one request is sent with the parameters of those that do.
+//! All streams take the objects from one queue in its order. So streams that have not announced yet reach the object
+//! that others wait for next, and no stream waits forever.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,25 +34,25 @@ use crate::report::counters::Stats;
 use crate::spec::Then;
 use crate::template::{Scope, Template};
 
-/// Records of a list inside an answer, at most, before any was seen.
+/// Assumed maximum number of records of an embedded list before the first response.
 const INSIDE: u64 = 50;
 
-/// Streams that ask for the same objects.
+/// Streams that request the same objects.
 pub(crate) struct FusedGroup {
     members: Vec<FusedMember>,
     state: Mutex<State>,
-    /// Somebody has said whether it wants an object, or is gone.
-    said: Notify,
+    /// Notified when a member announces something or leaves.
+    announced: Notify,
     estimate: ObjectEstimate,
-    /// Whether the API refuses the request as such.
+    /// Whether the API refuses the request, whatever the object.
     refused: AtomicBool,
-    /// Whether it has served the request.
+    /// Whether the API has answered the request.
     served: AtomicBool,
 }
 
 struct FusedMember {
     plan: Arc<StreamPlan>,
-    /// Number of its request.
+    /// Index of its request.
     request: usize,
 }
 
@@ -65,14 +65,14 @@ impl FusedMember {
 #[derive(Default)]
 struct State {
     places: Vec<MemberState>,
-    /// Objects that somebody wants, by their position in the queue.
+    /// Objects that members need, by their position in the queue.
     wanted: BTreeMap<u64, WantedObject>,
 }
 
 #[derive(Default)]
 struct MemberState {
-    /// Positions of which it is known whether the stream wants the object.
-    said: RangeSet,
+    /// Positions for which the member has announced whether it needs the object.
+    announced: RangeSet,
     gone: bool,
     stats: Option<Arc<Stats>>,
 }
@@ -80,25 +80,25 @@ struct MemberState {
 #[derive(Default)]
 struct WantedObject {
     by: Vec<usize>,
-    /// Those of them who have not taken their part yet.
+    /// Members that have not taken their part yet.
     waiting: Vec<usize>,
     answer: Arc<OnceCell<SharedAnswer>>,
 }
 
-/// An answer, or what was refused.
+/// The response to a shared request, or its refusal.
 enum SharedAnswer {
-    /// Per stream that wants it the part of it, until it is taken.
+    /// Per member its part, until the member takes it.
     Parts(Mutex<HashMap<usize, AnswerPart>>),
     Refused(RequestRefusal),
 }
 
-/// What was refused, and why.
+/// A refused request, and the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestRefusal {
     pub(crate) path: String,
     pub(crate) status: Option<u16>,
     pub(crate) message: String,
-    /// Whether it says that the object is gone.
+    /// Whether the API reports that the object does not exist.
     pub(crate) gone: bool,
 }
 
@@ -110,23 +110,23 @@ impl fmt::Display for RequestRefusal {
     }
 }
 
-/// What an answer holds for one stream.
+/// A member's part of a response.
 pub(crate) struct AnswerPart {
     pub(crate) page: Page,
-    /// Token by which the own request goes on; `None` when the list is whole.
+    /// Token with which the default request continues; `None` if the list is complete.
     pub(crate) next: Option<String>,
 }
 
-/// What comes of asking together.
+/// Result of a shared request.
 pub(crate) enum FusedReply {
     AnswerPart(AnswerPart),
-    /// Nobody else wants the object, or the answer does not serve: the own request is to be sent.
+    /// No other stream needs the object, or the response lacks the member's part. The stream sends its default request.
     Alone,
-    /// The request was refused, which may be because of the object.
+    /// The API refused the request, perhaps because of the object.
     Refused(RequestRefusal),
 }
 
-/// Groups the requests of a run that ask for the same objects, by stream and number of the request.
+/// Groups the requests of a run for the same objects, by stream and index of the request.
 pub(crate) fn fused_requests(
     plans: &[(Arc<StreamPlan>, ReadPlan)],
 ) -> HashMap<(String, usize), FusedRequest> {
@@ -150,7 +150,7 @@ pub(crate) fn fused_requests(
         let group = Arc::new(FusedGroup {
             members,
             state: Mutex::new(State { places, ..State::default() }),
-            said: Notify::new(),
+            announced: Notify::new(),
             estimate: ObjectEstimate::guessed(most),
             refused: AtomicBool::new(false),
             served: AtomicBool::new(false),
@@ -162,7 +162,7 @@ pub(crate) fn fused_requests(
     fused_requests
 }
 
-/// A stream's place in a group; dropped, nobody waits for the stream any more.
+/// A stream's membership in a group. Once it is dropped, the group no longer waits for the stream.
 pub(crate) struct FusedRequest {
     group: Arc<FusedGroup>,
     number: usize,
@@ -174,35 +174,35 @@ impl Drop for FusedRequest {
         if let Some(place) = state.places.get_mut(self.number) {
             place.gone = true;
         }
-        state.wanted.retain(|_, wanted| wanted.is_waited_for(self.number));
+        state.wanted.retain(|_, wanted| wanted.is_awaited_without(self.number));
         drop(state);
-        self.group.said.notify_waiters();
+        self.group.announced.notify_waiters();
     }
 }
 
 impl WantedObject {
-    /// Whether anybody but this one still waits for it.
-    fn is_waited_for(&mut self, gone: usize) -> bool {
+    /// Removes a member. Returns whether other members wait for the object.
+    fn is_awaited_without(&mut self, gone: usize) -> bool {
         self.waiting.retain(|number| *number != gone);
         !self.waiting.is_empty()
     }
 }
 
 impl FusedRequest {
-    /// Begins: these positions are done already, and the figures go there.
-    pub(crate) fn sit(&self, done: &RangeSet, stats: &Arc<Stats>) {
+    /// Joins the group. `done`: positions that are finished. `stats`: counters of the stream.
+    pub(crate) fn join(&self, done: &RangeSet, stats: &Arc<Stats>) {
         if let Some(place) = self.group.state().places.get_mut(self.number) {
-            place.said = done.clone();
+            place.announced = done.clone();
             place.stats = Some(Arc::clone(stats));
         }
-        self.group.said.notify_waiters();
+        self.group.announced.notify_waiters();
     }
 
-    /// Says whether the stream wants the object at a position.
-    pub(crate) fn say(&self, position: u64, wants: bool) {
+    /// Announces whether the stream needs the object at a position.
+    pub(crate) fn announce(&self, position: u64, wants: bool) {
         let mut state = self.group.state();
         if let Some(place) = state.places.get_mut(self.number) {
-            place.said.insert(position, position + 1);
+            place.announced.insert(position, position + 1);
         }
         if wants {
             let wanted = state.wanted.entry(position).or_default();
@@ -210,7 +210,7 @@ impl FusedRequest {
             wanted.waiting.push(self.number);
         }
         drop(state);
-        self.group.said.notify_waiters();
+        self.group.announced.notify_waiters();
     }
 
     /// Whether the API has refused the request as such.
@@ -218,14 +218,13 @@ impl FusedRequest {
         self.group.refused.load(Ordering::Relaxed)
     }
 
-    /// Takes note that the API refuses the request as such, unless it has served it before; `true` the
-    /// first time.
+    /// Records that the API refuses the request, unless it has answered one before. Returns `true` the first time.
     pub(crate) fn refuse(&self) -> bool {
         let served = self.group.served.load(Ordering::Relaxed);
         !served && !self.group.refused.swap(true, Ordering::Relaxed)
     }
 
-    /// Waits until all have said whether they want the object, and asks for it with those that do.
+    /// Waits until all members have announced whether they need the object, and requests it with those that do.
     pub(crate) async fn ask(
         &self,
         shared: &StreamContext,
@@ -238,21 +237,21 @@ impl FusedRequest {
         }
         let taker = Taker { fused: self, position };
         let (by, answer) = loop {
-            let said = group.said.notified();
-            if let Some(all) = group.all_said(position) {
+            let announced = group.announced.notified();
+            if let Some(all) = group.all_announced(position) {
                 break all;
             }
             tokio::select! {
                 biased;
                 () = shared.enough.cancelled() => return Err(interrupted()),
-                () = said => {}
+                () = announced => {}
             }
         };
         if by.len() < 2 || self.is_refused() {
             return Ok(FusedReply::Alone);
         }
-        let joint = answer.get_or_try_init(|| group.send(shared, &by, scope)).await?;
-        let told = match joint {
+        let answer = answer.get_or_try_init(|| group.send(shared, &by, scope)).await?;
+        let reply = match answer {
             SharedAnswer::Refused(refusal) => FusedReply::Refused(refusal.clone()),
             SharedAnswer::Parts(parts) => {
                 let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,11 +259,11 @@ impl FusedRequest {
             }
         };
         drop(taker);
-        Ok(told)
+        Ok(reply)
     }
 }
 
-/// Somebody who is about to take its part; the last one takes the object off the list.
+/// A member that is about to take its part. The last one removes the object.
 struct Taker<'fused> {
     fused: &'fused FusedRequest,
     position: u64,
@@ -274,7 +273,7 @@ impl Drop for Taker<'_> {
     fn drop(&mut self) {
         let mut state = self.fused.group.state();
         let wanted = state.wanted.get_mut(&self.position);
-        if wanted.is_some_and(|wanted| !wanted.is_waited_for(self.fused.number)) {
+        if wanted.is_some_and(|wanted| !wanted.is_awaited_without(self.fused.number)) {
             state.wanted.remove(&self.position);
         }
     }
@@ -285,10 +284,11 @@ impl FusedGroup {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who wants an object, once all that are there have said so.
-    fn all_said(&self, position: u64) -> Option<(Vec<usize>, Arc<OnceCell<SharedAnswer>>)> {
+    /// The members that need an object, once all have announced.
+    fn all_announced(&self, position: u64) -> Option<(Vec<usize>, Arc<OnceCell<SharedAnswer>>)> {
         let state = self.state();
-        let silent = |place: &MemberState| !place.gone && place.said.free(position) == position;
+        let silent =
+            |place: &MemberState| !place.gone && place.announced.free(position) == position;
         if state.places.iter().any(silent) {
             return None;
         }
@@ -298,7 +298,7 @@ impl FusedGroup {
         Some((by, Arc::clone(&wanted.answer)))
     }
 
-    /// Asks for an object with the parameters of all who want it. The first of them bears the cost.
+    /// Requests an object with the parameters of all members that need it. The first of them is charged.
     async fn send(
         &self,
         shared: &StreamContext,
@@ -318,9 +318,9 @@ impl FusedGroup {
             add_headers(&mut request, &first.headers, scope)?;
             Ok(request)
         };
-        let (stats, stream) = self.bearer(by);
+        let (stats, stream) = self.payer(by);
         let stats = stats.unwrap_or_else(|| Arc::clone(&shared.stats));
-        // What the records inside cost differs from stream to stream: they are counted in points.
+        // The cost of embedded records differs between streams, so that the estimate counts points instead of objects.
         let own = shared.plan.cost;
         let cost =
             PointRates { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
@@ -351,7 +351,7 @@ impl FusedGroup {
                     Err(error @ (DecodeError::Malformed(_) | DecodeError::NotJson(_))) => {
                         return Err(error);
                     }
-                    // What is not there as declared is asked for by the stream itself.
+                    // A stream whose list is missing in the response sends its default request.
                     Err(DecodeError::Shape(why)) => tracing::debug!(%url, why, "not embedded"),
                 }
             }
@@ -383,17 +383,17 @@ impl FusedGroup {
         })
     }
 
-    fn bearer(&self, by: &[usize]) -> (Option<Arc<Stats>>, Option<&str>) {
+    fn payer(&self, by: &[usize]) -> (Option<Arc<Stats>>, Option<&str>) {
         let Some(first) = by.first() else { return (None, None) };
         let stats = self.state().places.get(*first).and_then(|place| place.stats.clone());
         (stats, self.members.get(*first).map(|member| member.plan.name.as_str()))
     }
 }
 
-/// A stream's part of an answer; `None` when the list is cut short and nothing leads on.
+/// A member's part of a response; `None` if the list is truncated and the response has no token for the rest.
 fn part(page: Page) -> Option<AnswerPart> {
     let [more, cursor] = page.captures.as_slice() else { return None };
-    // A list that does not say whether it is whole is not taken for it.
+    // A list counts as complete only if the response says so.
     let more = more.as_ref().and_then(Value::as_bool)?;
     let next = cursor.as_ref().and_then(Value::as_str).map(str::to_owned);
     match (more, next) {
@@ -403,7 +403,7 @@ fn part(page: Page) -> Option<AnswerPart> {
     }
 }
 
-/// The query parameters of several requests, each name once: the first request that has it wins.
+/// The query parameters of several requests. If several have the same name, the first one counts.
 fn joint_query<'plan>(
     requests: impl Iterator<Item = &'plan RequestPlan>,
 ) -> Vec<(String, Template)> {

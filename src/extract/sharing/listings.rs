@@ -1,7 +1,7 @@
-//! Listings that several streams read alike: each page is asked for once, and read by all of them.
+//! Listings that several streams read: each page is requested once, and decoded by all of them.
 //!
-//! The streams go in step: a page is asked for when all of them are about to ask for it. As soon as one
-//! is elsewhere, each goes on alone.
+//! The streams read in lockstep: a page is requested when all of them need it next. As soon as one needs another page,
+//! each stream continues alone.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,14 +26,14 @@ use crate::report::counters::Stats;
 struct ListingGroup {
     members: Vec<ListingMember>,
     state: Mutex<State>,
-    /// Somebody has moved, or is gone.
+    /// Notified when a member needs another page or leaves.
     moved: Notify,
 }
 
 struct ListingMember {
     plan: Arc<StreamPlan>,
     number: usize,
-    /// Whether the request is one of those for changes.
+    /// Whether the request is one for changes.
     changes: bool,
 }
 
@@ -47,15 +47,15 @@ impl ListingMember {
 #[derive(Default)]
 struct State {
     places: Vec<ReaderState>,
-    /// The page that is being read, and who has not taken it yet.
+    /// The current page, and the members that have not taken it yet.
     page: Option<(Arc<OnceCell<Parts>>, Vec<usize>)>,
-    /// Whether they go on alone.
-    parted: bool,
+    /// Whether each member continues alone.
+    split_up: bool,
 }
 
 #[derive(Default)]
 struct ReaderState {
-    /// URL of the page that it is about to ask for.
+    /// URL of the page that it needs next.
     at: Option<String>,
     gone: bool,
     stats: Option<Arc<Stats>>,
@@ -63,11 +63,11 @@ struct ReaderState {
 
 type Parts = Mutex<HashMap<usize, (Page, HeaderMap)>>;
 
-/// The parties of a run, and the place of each stream's request in them.
-pub(crate) fn places(
+/// Groups the listings of a run that several streams read, by stream and index of the request.
+pub(crate) fn shared_listings(
     plans: &[(Arc<StreamPlan>, ReadPlan)],
 ) -> HashMap<(String, usize), SharedListing> {
-    let mut parties: BTreeMap<String, Vec<ListingMember>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<ListingMember>> = BTreeMap::new();
     for (plan, read_plan) in plans {
         let changes = read_plan.sends_changes(plan);
         for (number, request) in read_plan.active(plan) {
@@ -77,43 +77,43 @@ pub(crate) fn places(
             {
                 let key = request.listing();
                 let member = ListingMember { plan: Arc::clone(plan), number, changes };
-                parties.entry(key).or_default().push(member);
+                groups.entry(key).or_default().push(member);
             }
         }
     }
     let mut shared_listings = HashMap::new();
-    for members in parties.into_values().filter(|members| members.len() > 1) {
+    for members in groups.into_values().filter(|members| members.len() > 1) {
         let names: Vec<_> = members.iter().map(|one| (one.plan.name.clone(), one.number)).collect();
         let places = members.iter().map(|_| ReaderState::default()).collect();
         let state = Mutex::new(State { places, ..State::default() });
-        let party = Arc::new(ListingGroup { members, state, moved: Notify::new() });
+        let group = Arc::new(ListingGroup { members, state, moved: Notify::new() });
         for (number, name) in names.into_iter().enumerate() {
-            shared_listings.insert(name, SharedListing { party: Arc::clone(&party), number });
+            shared_listings.insert(name, SharedListing { group: Arc::clone(&group), number });
         }
     }
     shared_listings
 }
 
-/// A stream's place in a party; dropped, nobody waits for the stream any more.
+/// A stream's membership in a group. Once it is dropped, the group no longer waits for the stream.
 pub(crate) struct SharedListing {
-    party: Arc<ListingGroup>,
+    group: Arc<ListingGroup>,
     number: usize,
 }
 
 impl Drop for SharedListing {
     fn drop(&mut self) {
-        let mut state = self.party.state();
+        let mut state = self.group.state();
         if let Some(place) = state.places.get_mut(self.number) {
             place.gone = true;
         }
         state.taken(self.number);
         drop(state);
-        self.party.moved.notify_waiters();
+        self.group.moved.notify_waiters();
     }
 }
 
 impl State {
-    /// Takes note that somebody has its part of the page, or wants none.
+    /// Records that a member has taken its part of the page, or needs none.
     fn taken(&mut self, number: usize) {
         if let Some((_, waiting)) = &mut self.page {
             waiting.retain(|one| *one != number);
@@ -124,22 +124,22 @@ impl State {
     }
 }
 
-/// What is to be done about a page.
-enum Step {
+/// How a member gets its next page.
+enum PageAction {
     Wait,
     Alone,
     Together(Arc<OnceCell<Parts>>),
 }
 
 impl SharedListing {
-    /// Says where the figures go.
-    pub(crate) fn sit(&self, stats: &Arc<Stats>) {
-        if let Some(place) = self.party.state().places.get_mut(self.number) {
+    /// Joins the group. `stats`: counters of the stream.
+    pub(crate) fn join(&self, stats: &Arc<Stats>) {
+        if let Some(place) = self.group.state().places.get_mut(self.number) {
             place.stats = Some(Arc::clone(stats));
         }
     }
 
-    /// The page with this URL, read together with the others; `None` when the stream is to ask alone.
+    /// The page with this URL, read together with the other members. `None`: the stream requests it alone.
     pub(crate) async fn ask(
         &self,
         shared: &StreamContext,
@@ -147,17 +147,17 @@ impl SharedListing {
         build: &(dyn Fn() -> Result<Request> + Send + Sync),
         url: &str,
     ) -> Result<Option<(Page, HeaderMap)>> {
-        let party = &self.party;
-        if let Some(place) = party.state().places.get_mut(self.number) {
+        let group = &self.group;
+        if let Some(place) = group.state().places.get_mut(self.number) {
             place.at = Some(url.to_owned());
         }
-        party.moved.notify_waiters();
+        group.moved.notify_waiters();
         let parts = loop {
-            let moved = party.moved.notified();
-            match party.step(self.number) {
-                Step::Alone => return Ok(None),
-                Step::Together(parts) => break parts,
-                Step::Wait => {}
+            let moved = group.moved.notified();
+            match group.action(self.number) {
+                PageAction::Alone => return Ok(None),
+                PageAction::Together(parts) => break parts,
+                PageAction::Wait => {}
             }
             tokio::select! {
                 biased;
@@ -165,24 +165,24 @@ impl SharedListing {
                 () = moved => {}
             }
         };
-        let sent = parts.get_or_try_init(|| party.send(shared, price, build)).await;
+        let sent = parts.get_or_try_init(|| group.send(shared, price, build)).await;
         let part = match sent {
             Ok(parts) => parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number),
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
-            // Each for itself finds out what can be done about it.
+            // Each stream requests the page itself, and handles its error.
             Err(_) => None,
         };
-        if part.is_some() && !party.is_bearer(self.number) {
-            shared.stats.borne.fetch_add(1, Ordering::Relaxed);
+        if part.is_some() && !group.is_payer(self.number) {
+            shared.stats.shared_pages.fetch_add(1, Ordering::Relaxed);
         }
-        let mut state = party.state();
-        state.parted |= part.is_none();
+        let mut state = group.state();
+        state.split_up |= part.is_none();
         if let Some(place) = state.places.get_mut(self.number) {
             place.at = None;
         }
         state.taken(self.number);
         drop(state);
-        party.moved.notify_waiters();
+        group.moved.notify_waiters();
         Ok(part)
     }
 }
@@ -192,62 +192,64 @@ impl ListingGroup {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the cost of what is read together stands with this one.
-    fn is_bearer(&self, number: usize) -> bool {
+    /// Whether the cost of shared pages is charged to this member.
+    fn is_payer(&self, number: usize) -> bool {
         let state = self.state();
         let first = state.places.iter().position(|place| !place.gone);
         first == Some(number)
     }
 
-    fn step(&self, number: usize) -> Step {
+    fn action(&self, number: usize) -> PageAction {
         let mut state = self.state();
-        if state.parted {
-            return Step::Alone;
+        if state.split_up {
+            return PageAction::Alone;
         }
         if let Some((parts, waiting)) = &state.page {
             let mine = waiting.contains(&number);
-            return if mine { Step::Together(Arc::clone(parts)) } else { Step::Wait };
+            return if mine { PageAction::Together(Arc::clone(parts)) } else { PageAction::Wait };
         }
-        let there: Vec<usize> = (0..state.places.len())
+        let active: Vec<usize> = (0..state.places.len())
             .filter(|one| state.places.get(*one).is_some_and(|place| !place.gone))
             .collect();
         let at = |one: &usize| state.places.get(*one).and_then(|place| place.at.as_deref());
-        if there.iter().any(|one| at(one).is_none()) {
-            return Step::Wait;
+        if active.iter().any(|one| at(one).is_none()) {
+            return PageAction::Wait;
         }
-        if there.len() < 2 || there.iter().any(|one| at(one) != at(&number)) {
-            state.parted = true;
+        if active.len() < 2 || active.iter().any(|one| at(one) != at(&number)) {
+            state.split_up = true;
             drop(state);
             self.moved.notify_waiters();
-            return Step::Alone;
+            return PageAction::Alone;
         }
         let parts = Arc::new(OnceCell::new());
-        state.page = Some((Arc::clone(&parts), there));
+        state.page = Some((Arc::clone(&parts), active));
         drop(state);
         self.moved.notify_waiters();
-        Step::Together(parts)
+        PageAction::Together(parts)
     }
 
-    /// Asks for a page, and reads it for all. The first of them bears the cost.
+    /// Requests a page, and decodes it for all members. The first of them is charged.
     async fn send(
         &self,
         shared: &StreamContext,
         price: RequestCost<'_>,
         build: &(dyn Fn() -> Result<Request> + Send + Sync),
     ) -> Result<Parts> {
-        let (there, stats) = {
+        let (active, stats) = {
             let state = self.state();
-            let there = state.page.as_ref().map(|(_, waiting)| waiting.clone());
-            let there = there.unwrap_or_default();
-            let first = there.iter().min().and_then(|first| state.places.get(*first));
-            (there, first.and_then(|place| place.stats.clone()))
+            let active = state.page.as_ref().map(|(_, waiting)| waiting.clone());
+            let active = active.unwrap_or_default();
+            let first = active.iter().min().and_then(|first| state.places.get(*first));
+            (active, first.and_then(|place| place.stats.clone()))
         };
-        let members: Vec<(usize, &ListingMember)> =
-            there.iter().filter_map(|number| Some((*number, self.members.get(*number)?))).collect();
+        let members: Vec<(usize, &ListingMember)> = active
+            .iter()
+            .filter_map(|number| Some((*number, self.members.get(*number)?)))
+            .collect();
         let stats = stats.unwrap_or_else(|| Arc::clone(&shared.stats));
-        let bearer = members.iter().min_by_key(|(number, _)| *number);
+        let payer = members.iter().min_by_key(|(number, _)| *number);
         let call = Call {
-            stream: bearer.map_or(&shared.plan.name, |(_, member)| &member.plan.name),
+            stream: payer.map_or(&shared.plan.name, |(_, member)| &member.plan.name),
             stats: &stats,
             rules: &shared.plan.rules,
             child: false,
