@@ -283,7 +283,7 @@ async fn begin(
         let planned =
             plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, options.now));
         let open = OpenRun { retry: true, planned, ..resume::new_run(&plan, &read_plans) };
-        store.save(&[open.change()]).await?;
+        store.save(&[SavedState::version(), open.change()]).await?;
         saved = invalidated(SavedState::read(store.load().await?)?);
         let restarts = BTreeMap::new();
         return Ok(StartedRun {
@@ -331,7 +331,7 @@ async fn begin(
         plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, options.now));
     let counted = saved.counted.clone();
     let open = OpenRun { planned, counted, ..resume::new_run(&plan, &read_plans) };
-    store.save(&[open.change()]).await?;
+    store.save(&[SavedState::version(), open.change()]).await?;
     let (spent, restarts) = (census.points, BTreeMap::new());
     Ok(StartedRun { plan, read_plans, continued: false, saved, planned, spent, restarts })
 }

@@ -89,8 +89,8 @@ pub(crate) fn changed_settings(plan: &Plan, saved: &SavedState) -> BTreeMap<Stri
             (false, false) => "its inputs or connection, and its mode, columns or `object`",
         };
         let message = format!(
-            "{what} changed since the last run, so the stream is read in full; if another replication \
-             into this target is also called `{}`, give each its own `name`",
+            "{what} changed since the last run; if another replication into this target is also called `{}`, \
+             give each its own `name`",
             plan.name
         );
         streams.insert(stream.name.clone(), message);

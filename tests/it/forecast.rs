@@ -317,7 +317,10 @@ fn a_route_that_is_not_there_is_refused_with_those_that_are() {
                 &["this route is not known", "default, fused, search, inverted"][..],
             ),
             ("page_label=search", &["has no stream `page_label`", "did you mean `page_labels`"]),
-            ("page_versions=derived", &["the run does not read `page_versions`", "--streams"]),
+            (
+                "page_versions=derived",
+                &["the run does not read the stream `page_versions`", "--streams"],
+            ),
             ("page_labels", &["a stream and one of its routes"]),
         ] {
             let arguments = ["sync", command, "r.yaml", "--streams", "page_labels", "--route"];

@@ -14,7 +14,6 @@ use crate::extract::pages::fingerprint::{
 };
 use crate::extract::pages::listing::Listing;
 use crate::extract::pages::page;
-use crate::extract::pages::route::Route;
 use crate::plan::{ChunkSize, FetchPlan, encoded};
 use crate::progress::saved::OpenListing;
 use crate::progress::versions::KnownFingerprints;
@@ -56,38 +55,38 @@ impl IdBatch {
     }
 }
 
-/// The listing that fetches records by their ids.
+/// The listing that fetches records by their ids. `first`: the slice's own listing.
 fn fetching<'plan>(
-    route: &Route<'plan>,
+    first: &Listing<'plan>,
     fetch: &'plan FetchPlan,
     batch: &IdBatch,
 ) -> Listing<'plan> {
     let ids: Vec<Value> = batch.asked.iter().map(|one| Value::from(one.0.as_str())).collect();
     let variable = (Arc::clone(&fetch.variable), ids.into());
-    let scope = route.scope.as_ref().clone().with_silent([variable]);
+    let scope = first.scope.as_ref().clone().with_silent([variable]);
     Listing {
         path: &fetch.path,
         query: &fetch.query,
         with: batch.written(),
         depth: 1,
-        ..Listing::first(route.number, route.request, &Arc::new(scope))
+        ..Listing::first(first.number, first.request, &Arc::new(scope))
     }
 }
 
 /// A fetching listing that an earlier process started.
 pub(crate) fn resumed<'plan>(
-    route: &Route<'plan>,
+    first: &Listing<'plan>,
     fetch: &'plan FetchPlan,
     open: OpenListing,
 ) -> Listing<'plan> {
     let batch = IdBatch::read(&open.with);
-    Listing { at: open.at, ..fetching(route, fetch, &batch) }
+    Listing { at: open.at, ..fetching(first, fetch, &batch) }
 }
 
 /// Adds listings that fetch records. Full requests are sent next; the rest waits for more ids below all other
 /// listings.
 pub(crate) fn open<'plan>(
-    route: &Route<'plan>,
+    first: &Listing<'plan>,
     fetch: &'plan FetchPlan,
     mut fingerprints: Vec<Fingerprint>,
     open: &mut Vec<Listing<'plan>>,
@@ -108,20 +107,20 @@ pub(crate) fn open<'plan>(
     for asked in chunk_of.split(&fingerprints, |one| encoded(&one.0)) {
         let batch = IdBatch { asked: asked.to_vec(), left: asked.to_vec() };
         let at = if asked.len() < fetch.chunk { 0 } else { open.len() };
-        open.insert(at, fetching(route, fetch, &batch));
+        open.insert(at, fetching(first, fetch, &batch));
     }
 }
 
 /// Two listings that fetch half of a listing's records each, the first half last. `None` if it fetches one record.
 pub(crate) fn halves<'plan>(
-    route: &Route<'plan>,
+    first: &Listing<'plan>,
     listing: &Listing<'plan>,
 ) -> Option<[Listing<'plan>; 2]> {
     let fetch = listing.request.kind.fetch()?;
     let IdBatch { mut asked, .. } = IdBatch::read(&listing.with);
     let half = |asked: Vec<Fingerprint>| {
         let batch = IdBatch { left: asked.clone(), asked };
-        fetching(route, fetch, &batch)
+        fetching(first, fetch, &batch)
     };
     let rest = asked.split_off(asked.len() / 2);
     (!asked.is_empty()).then(|| [half(rest), half(asked)])

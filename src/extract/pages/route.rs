@@ -158,7 +158,7 @@ impl<'plan> Route<'plan> {
             return seen.map(|seen| SeenRecord { whole, ..seen }).collect();
         };
         let (unchanged, changed) = fetch_by_id::split(fingerprints, known);
-        fetch_by_id::open(self, fetch, changed, open);
+        fetch_by_id::open(&self.listing(), fetch, changed, open);
         unchanged.into_iter().map(|one| one.seen(true)).collect()
     }
 
@@ -187,7 +187,9 @@ impl<'plan> Route<'plan> {
     pub(crate) fn resumed(&self, open: OpenListing) -> Option<Listing<'plan>> {
         if open.depth > 0 {
             return match &self.request.kind {
-                RouteKind::ListThenFetch(fetch) => Some(fetch_by_id::resumed(self, fetch, open)),
+                RouteKind::ListThenFetch(fetch) => {
+                    Some(fetch_by_id::resumed(&self.listing(), fetch, open))
+                }
                 _ => self.resumed_children(open),
             };
         }

@@ -18,7 +18,7 @@ pub(crate) fn halves<'plan>(
         return None;
     }
     if listing.is_fetching() {
-        return fetch_by_id::halves(route, listing);
+        return fetch_by_id::halves(&route.listing(), listing);
     }
     let all = values(listing, &route.scope).filter(|_| listing.depth == 0)?;
     let (from, to) = listing.part.unwrap_or((0, all.len()));
