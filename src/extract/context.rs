@@ -59,6 +59,14 @@ impl StreamContext {
         self.read_plan.requests(&self.plan)
     }
 
+    /// The request with this index.
+    pub(crate) fn request(&self, number: usize) -> &RequestPlan {
+        match self.requests().get(number) {
+            Some(request) => request,
+            None => unreachable!("workers get only requests of the read plan"),
+        }
+    }
+
     /// Value of the cursor before which a newest-first listing ends.
     pub(crate) fn bound(&self) -> Option<i64> {
         let cursor = self.plan.cursor.as_ref()?;

@@ -65,7 +65,7 @@ pub(crate) async fn run(
     start: SliceStart,
 ) -> Result<()> {
     let number = slice.request;
-    let Some(request) = shared.requests().get(number) else { return Ok(()) };
+    let request = shared.request(number);
     // An earlier process may have left out a part of any slice that it started.
     let whole =
         !matches!(start, SliceStart::Begun(_)) || !shared.incomplete.load(Ordering::Relaxed);

@@ -115,7 +115,7 @@ impl SliceSource {
 
     /// The next slice; `None` after the last.
     async fn next(&self, shared: &StreamContext, base: &Scope) -> Result<Option<NextSlice>> {
-        let Some(request) = shared.requests().get(self.links.number) else { return Ok(None) };
+        let request = shared.request(self.links.number);
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(OpenSlice { from, to, number, attempt, items, listings, .. }) = begun {
             let item = |OpenItem(value, stamp, carried)| QueueItem {
@@ -241,8 +241,8 @@ impl SliceSource {
     async fn completeness(&self, shared: &StreamContext) -> Result<Completeness> {
         let completeness = self.consumer.as_ref().filter(|_| shared.read_plan != ReadPlan::Retry);
         let completeness = completeness.map_or(Completeness::Complete, Consumer::completeness);
-        let queue = match shared.requests().get(self.links.number).map(|request| &request.iterate) {
-            Some(Iterate::Queue { queue, .. }) => *queue,
+        let queue = match &shared.request(self.links.number).iterate {
+            Iterate::Queue { queue, .. } => *queue,
             _ => 0,
         };
         self.judge(shared, queue, completeness).await?;

@@ -169,7 +169,7 @@ fn what_does_not_come_is_told_and_never_taken_for_gone() {
     let pages = report(&run, "pages");
     assert_eq!(ids, [archived]);
     assert!(!pages.complete && pages.status == StreamStatus::Done, "{pages:?}");
-    assert!(pages.gaps[0].contains("1 of the records that a listing showed did not come"));
+    assert!(pages.gaps[0].contains("no response contained 1 of the records in a listing"));
     let after = table(&world, "pages");
     assert!(after.values().all(|row| row["_weir_deleted_at"].is_null()));
     assert_eq!(after, before);

@@ -8,23 +8,20 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde_json::Value;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::OnceCell;
 
-use crate::decode::{DecodeError, Page};
+use crate::decode::Page;
 use crate::error::Result;
 use crate::extract::context::StreamContext;
+use crate::extract::sharing::group::{Group, GroupState, Membership, decode_for, groups};
 use crate::http::answer::{Answer, FailedRequest};
 use crate::http::call::{Call, Need};
-use crate::http::client::interrupted;
 use crate::http::exchange::Request;
-use crate::http::request::{add_headers, url_of};
+use crate::http::request::{add_headers, unfilled, url_of};
 use crate::plan::{Iterate, RequestPlan, StreamPlan};
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::ranges::RangeSet;
@@ -37,44 +34,17 @@ use crate::template::{Scope, Template};
 /// Assumed maximum number of records of an embedded list before the first response.
 const INSIDE: u64 = 50;
 
-/// Streams that request the same objects.
-pub(crate) struct FusedGroup {
-    members: Vec<FusedMember>,
-    state: Mutex<State>,
-    /// Notified when a member announces something or leaves.
-    announced: Notify,
-    estimate: ObjectEstimate,
-    /// Whether the API refuses the request, whatever the object.
-    refused: AtomicBool,
-    /// Whether the API has answered the request.
-    served: AtomicBool,
-}
-
-struct FusedMember {
-    plan: Arc<StreamPlan>,
-    /// Index of its request.
-    request: usize,
-}
-
-impl FusedMember {
-    fn request(&self) -> Option<&RequestPlan> {
-        self.plan.requests.get(self.request)
-    }
-}
-
-#[derive(Default)]
-struct State {
-    places: Vec<MemberState>,
+/// The state of streams that request the same objects.
+pub(crate) struct FusedState {
+    /// Per member the positions for which it has announced whether it needs the object; `None` once it has left.
+    announced: Vec<Option<RangeSet>>,
     /// Objects that members need, by their position in the queue.
     wanted: BTreeMap<u64, WantedObject>,
-}
-
-#[derive(Default)]
-struct MemberState {
-    /// Positions for which the member has announced whether it needs the object.
-    announced: RangeSet,
-    gone: bool,
-    stats: Option<Arc<Stats>>,
+    estimate: Arc<ObjectEstimate>,
+    /// Whether the API refuses the request, whatever the object.
+    refused: bool,
+    /// Whether the API has answered the request.
+    served: bool,
 }
 
 #[derive(Default)]
@@ -126,57 +96,35 @@ pub(crate) enum FusedReply {
     Refused(RequestRefusal),
 }
 
+/// A stream's membership in a group that requests the same objects.
+pub(crate) type FusedRequest = Membership<FusedState>;
+
 /// Groups the requests of a run for the same objects, by stream and index of the request.
 pub(crate) fn fused_requests(
     plans: &[(Arc<StreamPlan>, ReadPlan)],
 ) -> HashMap<(String, usize), FusedRequest> {
-    let mut groups: BTreeMap<(usize, String), Vec<FusedMember>> = BTreeMap::new();
-    for (plan, read_plan) in plans {
-        for (request, one) in read_plan.active(plan) {
-            if let (Some(embedded), Iterate::Queue { queue, .. }) =
-                (one.kind.embedded(), &one.iterate)
-            {
-                let members = groups.entry((*queue, embedded.path.clone())).or_default();
-                members.push(FusedMember { plan: Arc::clone(plan), request });
-            }
-        }
-    }
-    let mut fused_requests = HashMap::new();
-    for members in groups.into_values() {
-        let names: Vec<(String, usize)> =
-            members.iter().map(|one| (one.plan.name.clone(), one.request)).collect();
-        let places = members.iter().map(|_| MemberState::default()).collect();
+    let key = |_: &StreamPlan, request: &RequestPlan| {
+        let Iterate::Queue { queue, .. } = request.iterate else { return None };
+        Some((queue, request.kind.embedded()?.path.clone()))
+    };
+    groups(plans, key, |members| {
         let most = members.iter().map(|one| INSIDE * one.plan.cost.object).sum();
-        let group = Arc::new(FusedGroup {
-            members,
-            state: Mutex::new(State { places, ..State::default() }),
-            announced: Notify::new(),
-            estimate: ObjectEstimate::guessed(most),
-            refused: AtomicBool::new(false),
-            served: AtomicBool::new(false),
-        });
-        for (number, name) in names.into_iter().enumerate() {
-            fused_requests.insert(name, FusedRequest { group: Arc::clone(&group), number });
+        FusedState {
+            announced: vec![Some(RangeSet::default()); members.len()],
+            wanted: BTreeMap::new(),
+            estimate: Arc::new(ObjectEstimate::guessed(most)),
+            refused: false,
+            served: false,
         }
-    }
-    fused_requests
+    })
 }
 
-/// A stream's membership in a group. Once it is dropped, the group no longer waits for the stream.
-pub(crate) struct FusedRequest {
-    group: Arc<FusedGroup>,
-    number: usize,
-}
-
-impl Drop for FusedRequest {
-    fn drop(&mut self) {
-        let mut state = self.group.state();
-        if let Some(place) = state.places.get_mut(self.number) {
-            place.gone = true;
+impl GroupState for FusedState {
+    fn leave(&mut self, number: usize) {
+        if let Some(announced) = self.announced.get_mut(number) {
+            *announced = None;
         }
-        state.wanted.retain(|_, wanted| wanted.is_awaited_without(self.number));
-        drop(state);
-        self.group.announced.notify_waiters();
+        self.wanted.retain(|_, wanted| wanted.is_awaited_without(number));
     }
 }
 
@@ -188,40 +136,54 @@ impl WantedObject {
     }
 }
 
+impl FusedState {
+    /// The members that need an object, once all have announced.
+    fn all_announced(&self, position: u64) -> Option<(Vec<usize>, Arc<OnceCell<SharedAnswer>>)> {
+        let mut announced = self.announced.iter().flatten();
+        if announced.any(|announced| announced.free(position) == position) {
+            return None;
+        }
+        let wanted = self.wanted.get(&position)?;
+        let mut by = wanted.by.clone();
+        by.sort_unstable();
+        Some((by, Arc::clone(&wanted.answer)))
+    }
+}
+
 impl FusedRequest {
     /// Joins the group. `done`: positions that are finished. `stats`: counters of the stream.
     pub(crate) fn join(&self, done: &RangeSet, stats: &Arc<Stats>) {
-        if let Some(place) = self.group.state().places.get_mut(self.number) {
-            place.announced = done.clone();
-            place.stats = Some(Arc::clone(stats));
-        }
-        self.group.announced.notify_waiters();
+        self.set_stats(stats);
+        self.group.change(|state| {
+            if let Some(announced) = state.announced.get_mut(self.number) {
+                *announced = Some(done.clone());
+            }
+        });
     }
 
     /// Announces whether the stream needs the object at a position.
     pub(crate) fn announce(&self, position: u64, wants: bool) {
-        let mut state = self.group.state();
-        if let Some(place) = state.places.get_mut(self.number) {
-            place.announced.insert(position, position + 1);
-        }
-        if wants {
-            let wanted = state.wanted.entry(position).or_default();
-            wanted.by.push(self.number);
-            wanted.waiting.push(self.number);
-        }
-        drop(state);
-        self.group.announced.notify_waiters();
+        self.group.change(|state| {
+            if let Some(Some(announced)) = state.announced.get_mut(self.number) {
+                announced.insert(position, position + 1);
+            }
+            if wants {
+                let wanted = state.wanted.entry(position).or_default();
+                wanted.by.push(self.number);
+                wanted.waiting.push(self.number);
+            }
+        });
     }
 
-    /// Whether the API has refused the request as such.
+    /// Whether the API has refused the request, whatever the object.
     pub(crate) fn is_refused(&self) -> bool {
-        self.group.refused.load(Ordering::Relaxed)
+        self.group.state().refused
     }
 
     /// Records that the API refuses the request, unless it has answered one before. Returns `true` the first time.
     pub(crate) fn refuse(&self) -> bool {
-        let served = self.group.served.load(Ordering::Relaxed);
-        !served && !self.group.refused.swap(true, Ordering::Relaxed)
+        let mut state = self.group.state();
+        !state.served && !std::mem::replace(&mut state.refused, true)
     }
 
     /// Waits until all members have announced whether they need the object, and requests it with those that do.
@@ -231,26 +193,15 @@ impl FusedRequest {
         position: u64,
         scope: &Arc<Scope>,
     ) -> Result<FusedReply> {
-        let group = &self.group;
         if self.is_refused() {
             return Ok(FusedReply::Alone);
         }
         let taker = Taker { fused: self, position };
-        let (by, answer) = loop {
-            let announced = group.announced.notified();
-            if let Some(all) = group.all_announced(position) {
-                break all;
-            }
-            tokio::select! {
-                biased;
-                () = shared.enough.cancelled() => return Err(interrupted()),
-                () = announced => {}
-            }
-        };
+        let (by, answer) = self.group.wait(shared, |state| state.all_announced(position)).await?;
         if by.len() < 2 || self.is_refused() {
             return Ok(FusedReply::Alone);
         }
-        let answer = answer.get_or_try_init(|| group.send(shared, &by, scope)).await?;
+        let answer = answer.get_or_try_init(|| self.group.send(shared, &by, scope)).await?;
         let reply = match answer {
             SharedAnswer::Refused(refusal) => FusedReply::Refused(refusal.clone()),
             SharedAnswer::Parts(parts) => {
@@ -279,25 +230,7 @@ impl Drop for Taker<'_> {
     }
 }
 
-impl FusedGroup {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The members that need an object, once all have announced.
-    fn all_announced(&self, position: u64) -> Option<(Vec<usize>, Arc<OnceCell<SharedAnswer>>)> {
-        let state = self.state();
-        let silent =
-            |place: &MemberState| !place.gone && place.announced.free(position) == position;
-        if state.places.iter().any(silent) {
-            return None;
-        }
-        let wanted = state.wanted.get(&position)?;
-        let mut by = wanted.by.clone();
-        by.sort_unstable();
-        Some((by, Arc::clone(&wanted.answer)))
-    }
-
+impl Group<FusedState> {
     /// Requests an object with the parameters of all members that need it. The first of them is charged.
     async fn send(
         &self,
@@ -305,88 +238,62 @@ impl FusedGroup {
         by: &[usize],
         scope: &Arc<Scope>,
     ) -> Result<SharedAnswer> {
-        let members: Vec<(usize, &FusedMember)> =
-            by.iter().filter_map(|number| Some((*number, self.members.get(*number)?))).collect();
-        let first = members.first().and_then(|(_, member)| member.request());
-        let Some(first) = first else { return Ok(SharedAnswer::Parts(Mutex::default())) };
+        let members = self.members(by);
+        let Some((_, first)) = members.first() else {
+            unreachable!("a request is shared by two members or more")
+        };
         let client = &shared.env.client;
-        let path = first.path.render_path(scope).map_err(|e| crate::http::request::unfilled(&e))?;
-        let query = joint_query(members.iter().filter_map(|(_, member)| member.request()));
+        let path = first.request().path.render_path(scope).map_err(|error| unfilled(&error))?;
+        let query = joint_query(members.iter().map(|(_, member)| member.request()));
         let url = url_of(&client.access.base_url, &path, &query, scope)?;
         let build = || {
             let mut request = Request::get(url.clone());
-            add_headers(&mut request, &first.headers, scope)?;
+            add_headers(&mut request, &first.request().headers, scope)?;
             Ok(request)
         };
-        let (stats, stream) = self.payer(by);
-        let stats = stats.unwrap_or_else(|| Arc::clone(&shared.stats));
+        let stats = self.stats(&members).unwrap_or_else(|| Arc::clone(&shared.stats));
         // The cost of embedded records differs between streams, so that the estimate counts points instead of objects.
         let own = shared.plan.cost;
         let cost =
             PointRates { base: own.base + own.carrier, object: own.carrier.min(1), carrier: 0 };
+        let estimate = Arc::clone(&self.state().estimate);
         let call = Call {
-            stream: stream.unwrap_or(&shared.plan.name),
+            stream: &first.plan.name,
             stats: &stats,
             rules: &shared.plan.rules,
             child: true,
             need: Need::Tentative,
             leaves: true,
             shared: true,
-            price: RequestCost { cost, estimate: &self.estimate, page: None },
+            price: RequestCost { cost, estimate: &estimate, page: None },
             build: &build,
             shrink: &|| false,
             narrow: &|| false,
         };
         let answer = client.ask(&call, |response| {
             let (mut parts, mut weight) = (HashMap::new(), 0);
-            for (number, member) in &members {
-                let Some(request) = member.request() else { continue };
-                match request.decoder.decode(response.json()) {
-                    Ok(page) => {
-                        weight += member.plan.cost.object * u64::try_from(page.rows).unwrap_or(0);
-                        if let Some(part) = part(page) {
-                            parts.insert(*number, part);
-                        }
-                    }
-                    Err(error @ (DecodeError::Malformed(_) | DecodeError::NotJson(_))) => {
-                        return Err(error);
-                    }
-                    // A stream whose list is missing in the response sends its default request.
-                    Err(DecodeError::Shape(why)) => tracing::debug!(%url, why, "not embedded"),
-                }
+            for (number, member, page) in decode_for(&members, response)? {
+                weight += member.plan.cost.object * u64::try_from(page.rows).unwrap_or(0);
+                parts.extend(part(page).map(|part| (number, part)));
             }
             Ok((parts, weight))
         });
         Ok(match answer.await? {
             Answer::Read(parts) => {
-                self.served.store(true, Ordering::Relaxed);
+                self.state().served = true;
                 SharedAnswer::Parts(Mutex::new(parts))
             }
             Answer::Given { then, url, status, message, .. } => {
-                let gone = then == Then::Gone && self.served.load(Ordering::Relaxed);
-                SharedAnswer::Refused(RequestRefusal {
-                    path: url.path().to_owned(),
-                    status,
-                    message,
-                    gone,
-                })
+                let gone = then == Then::Gone && self.state().served;
+                let path = url.path().to_owned();
+                SharedAnswer::Refused(RequestRefusal { path, status, message, gone })
             }
             Answer::Failed(failed) => {
                 let FailedRequest { url, status, message, .. } = *failed;
-                SharedAnswer::Refused(RequestRefusal {
-                    path: url.path().to_owned(),
-                    status,
-                    message,
-                    gone: false,
-                })
+                let path = url.path().to_owned();
+                SharedAnswer::Refused(RequestRefusal { path, status, message, gone: false })
             }
         })
-    }
-
-    fn payer(&self, by: &[usize]) -> (Option<Arc<Stats>>, Option<&str>) {
-        let Some(first) = by.first() else { return (None, None) };
-        let stats = self.state().places.get(*first).and_then(|place| place.stats.clone());
-        (stats, self.members.get(*first).map(|member| member.plan.name.as_str()))
     }
 }
 

@@ -1,4 +1,5 @@
 //! Requests and listings that several streams share.
 
 pub(crate) mod fused;
+pub(crate) mod group;
 pub(crate) mod listings;

@@ -288,5 +288,5 @@ streams:
     let ran = fake.run().await;
     let error = ran.stream("orders").error.clone().unwrap();
     assert!(error.contains("column `x` cannot be computed"), "{error}");
-    assert!(error.contains("one page has more than 64 MiB"), "{error}");
+    assert!(error.contains("one page are larger than 64 MiB"), "{error}");
 }
