@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::api::out::Out;
 use crate::api::single::printed_id;
 use crate::tenant::Tenant;
-use crate::tenant::content::Shape;
+use crate::tenant::content::{Shape, SpaceShape};
 use crate::tenant::ids::Kind;
 
 /// The streams with ground truth.
@@ -52,7 +52,9 @@ impl Tenant {
     pub(crate) fn truth(&self, stream: &str, wanted: &Wanted) -> Option<Vec<Row>> {
         let body = wanted.body_format.as_deref();
         let rows = match stream {
-            "spaces" => self.all(Kind::Space, |out, at| self.write_space(out, at, (None, false))),
+            "spaces" => {
+                self.all(Kind::Space, |out, at| self.write_space(out, at, SpaceShape::default()))
+            }
             "pages" | "blog_posts" | "attachments" => self.content_rows(kind_of(stream)?, wanted),
             "tasks" => self.all(Kind::Task, |out, at| self.write_task(out, at, body)),
             "groups" => self.all(Kind::Group, |out, at| self.write_group(out, at)),

@@ -9,7 +9,7 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
-use crate::api::listing::{Cut, List, Listed};
+use crate::api::listing::{List, Listed, PageRequest};
 use crate::api::out::Out;
 use crate::api::parameters::Form;
 use crate::api::query::{Problem, Query};
@@ -214,11 +214,11 @@ impl Tenant {
         found.map(|(_, index)| index).ok_or_else(missing)
     }
 
-    /// Writes the requested page of a list. Each row costs `cost` points.
+    /// Writes the requested page of a list.
     pub(crate) fn page(
         &self,
         asked: &Asked,
-        (list, cap, cost): (&List<'_>, usize, u64),
+        list: &List,
         keep: impl Fn(usize) -> bool,
         write: impl FnMut(&mut Out, usize),
     ) -> Result<Reply, Box<Reply>> {
@@ -226,17 +226,17 @@ impl Tenant {
             Form::Limit(_, _, default) => Some(default),
             _ => None,
         });
-        let cut = Cut {
+        let page = PageRequest {
+            list,
             path: asked.path,
             query: &asked.query,
             default: default.unwrap_or(25),
-            cap,
             repeat: asked.repeat,
         };
         let mut out = Out::with_capacity(4096);
-        match self.write_list(&mut out, (list, &cut), keep, write) {
+        match self.write_list(&mut out, &page, keep, write) {
             Ok(Listed { rows, next }) => {
-                let reply = Reply::json(StatusCode::OK, out.into_bytes()).rows(rows, cost);
+                let reply = Reply::json(StatusCode::OK, out.into_bytes()).rows(rows, list.cost());
                 if asked.route.answer == Answer::SpacePermissions {
                     return Ok(reply);
                 }

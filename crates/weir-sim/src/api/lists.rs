@@ -1,20 +1,17 @@
 //! The lists of v2: contents, filters and rows.
 
 use crate::api::answer::{Asked, Reply};
-use crate::api::listing::List;
+use crate::api::listing::{List, SortOrder};
 use crate::api::query::Query;
 use crate::api::routes::Answer;
 use crate::options::CUSTOM_CONTENT_TYPES;
 use crate::tenant::Tenant;
-use crate::tenant::content::Shape;
+use crate::tenant::content::{Shape, SpaceShape};
 use crate::tenant::facts::property_key;
 use crate::tenant::ids::{Kind, MAX_CHILDREN, SortBy, from_id, id_of};
 
 /// Maximum number of versions on a page with bodies.
 const VERSIONS_WITH_BODY: usize = 50;
-
-/// A page size limit that never applies.
-const UNCAPPED: usize = usize::MAX;
 
 type Answered = Result<Reply, Box<Reply>>;
 
@@ -59,10 +56,11 @@ impl Tenant {
             Answer::SpacePermissions => {
                 let space = self.resolve(asked, Kind::Space)?;
                 let all = self.parts(Kind::Permission, space);
-                let list = List::sorted(self, Kind::Permission, all, (SortBy::Number, false));
+                let order = SortOrder::ascending(SortBy::Number);
+                let list = List::sorted(self, Kind::Permission, all, order).with_cost(2);
                 self.page(
                     asked,
-                    (&list, UNCAPPED, 2),
+                    &list,
                     |_| true,
                     |out, at| {
                         self.write_permission(out, at);
@@ -90,9 +88,9 @@ impl Tenant {
                 && query.text("type").is_none_or(|wanted| wanted == Self::space_type(space))
                 && query.text("status").is_none_or(|wanted| wanted == self.space_status(space))
         };
-        let form = (query.text("description-format"), query.flag("include-icon", false));
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, space| {
-            self.write_space(out, space, form);
+        let shape = SpaceShape::of(query);
+        self.page(asked, &list, keep, |out, space| {
+            self.write_space(out, space, shape);
         })
     }
 
@@ -105,7 +103,7 @@ impl Tenant {
     fn list_pages_of_space(&self, asked: &Asked) -> Answered {
         let space = self.resolve(asked, Kind::Space)?;
         let pages = self.space_pages[space].clone();
-        let list = List::chosen(self, Kind::Page, pages, (&asked.query, SortBy::Id));
+        let list = List::sorted(self, Kind::Page, pages, SortOrder::of(&asked.query, SortBy::Id));
         let roots = asked.query.text("depth") == Some("root");
         self.pages(asked, &list, |page| {
             !roots || (self.page_parent(page).is_none() && self.page_status(page) != "trashed")
@@ -122,7 +120,7 @@ impl Tenant {
                 && self.is_titled(Kind::Page, page, title.as_deref())
         };
         let shape = Shape { body: asked.query.text("body-format"), version: true };
-        self.page(asked, (list, UNCAPPED, 1), keep, |out, page| self.write_page(out, page, shape))
+        self.page(asked, list, keep, |out, page| self.write_page(out, page, shape))
     }
 
     fn list_blogs(&self, asked: &Asked) -> Answered {
@@ -134,7 +132,8 @@ impl Tenant {
     fn list_blogs_of_space(&self, asked: &Asked) -> Answered {
         let space = self.resolve(asked, Kind::Space)?;
         let blogs = self.space_blogs[space].clone();
-        let list = List::chosen(self, Kind::BlogPost, blogs, (&asked.query, SortBy::Id));
+        let list =
+            List::sorted(self, Kind::BlogPost, blogs, SortOrder::of(&asked.query, SortBy::Id));
         self.blogs(asked, &list, |_| true)
     }
 
@@ -146,7 +145,7 @@ impl Tenant {
                 && self.is_titled(Kind::BlogPost, blog, title.as_deref())
         };
         let shape = Shape { body: asked.query.text("body-format"), version: true };
-        self.page(asked, (list, UNCAPPED, 1), keep, |out, blog| self.write_blog(out, blog, shape))
+        self.page(asked, list, keep, |out, blog| self.write_blog(out, blog, shape))
     }
 
     /// All objects of a kind, or those listed in `id`. Unknown IDs are silently ignored.
@@ -157,7 +156,7 @@ impl Tenant {
             .filter(|(found, index)| *found == kind && *index < self.count(kind))
             .map(|(_, index)| index)
             .collect();
-        List::chosen(self, kind, chosen, (&asked.query, SortBy::Id))
+        List::sorted(self, kind, chosen, SortOrder::of(&asked.query, SortBy::Id))
     }
 
     fn is_titled(&self, kind: Kind, index: usize, lower: Option<&str>) -> bool {
@@ -167,7 +166,12 @@ impl Tenant {
     fn list_attachments_of(&self, asked: &Asked, kind: Kind) -> Answered {
         let container = self.content_of(kind, self.resolve(asked, kind)?);
         let attachments = self.attachments.get(&container).cloned().unwrap_or_default();
-        let list = List::chosen(self, Kind::Attachment, attachments, (&asked.query, SortBy::Id));
+        let list = List::sorted(
+            self,
+            Kind::Attachment,
+            attachments,
+            SortOrder::of(&asked.query, SortBy::Id),
+        );
         self.list_attachments(asked, &list)
     }
 
@@ -183,7 +187,7 @@ impl Tenant {
                     .text("filename")
                     .is_none_or(|wanted| wanted == self.title(Kind::Attachment, attachment))
         };
-        self.page(asked, (list, UNCAPPED, 1), keep, |out, attachment| {
+        self.page(asked, list, keep, |out, attachment| {
             self.write_attachment(out, attachment);
         })
     }
@@ -206,14 +210,14 @@ impl Tenant {
                 && (holder.is_none() && !other
                     || holder.is_some() && Query::allows_id(holder, id_of(kind, index)))
                 && query.text("status").is_none_or(|wanted| wanted == facts.status())
-                && within(query, ("created-at-from", "created-at-to"), Some(facts.created))
-                && within(query, ("due-at-from", "due-at-to"), facts.due)
-                && within(query, ("completed-at-from", "completed-at-to"), facts.completed)
+                && within(query, "created-at-from", "created-at-to", Some(facts.created))
+                && within(query, "due-at-from", "due-at-to", facts.due)
+                && within(query, "completed-at-from", "completed-at-to", facts.completed)
                 && (of_people == [false; 3] || self.task_is_by(query, task))
         };
         let list = List::all(self, Kind::Task, query);
         let format = query.text("body-format");
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, task| self.write_task(out, task, format))
+        self.page(asked, &list, keep, |out, task| self.write_task(out, task, format))
     }
 
     fn task_is_by(&self, query: &Query, task: usize) -> bool {
@@ -238,7 +242,7 @@ impl Tenant {
                 && in_spaces(spaces.as_deref(), self.custom_space(custom))
         };
         let format = query.text("body-format");
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, custom| {
+        self.page(asked, &list, keep, |out, custom| {
             self.write_custom(out, custom, format);
         })
     }
@@ -247,38 +251,33 @@ impl Tenant {
         let list = List::all(self, kind, &asked.query);
         let replies = self.options.replies_in_global_lists;
         let keep = |comment: usize| replies || self.replies_to(kind, comment).is_none();
-        self.comments_page(asked, (&list, kind), keep)
+        self.comments_page(asked, &list, keep)
     }
 
     fn list_replies(&self, asked: &Asked, kind: Kind) -> Answered {
         let parent = self.resolve(asked, kind)?;
         let mut replies = self.comments_of(kind, self.comment_container(kind, parent));
         replies.retain(|comment| self.replies_to(kind, *comment) == Some(parent));
-        let list = List::chosen(self, kind, replies, (&asked.query, SortBy::Id));
-        self.comments_page(asked, (&list, kind), |_| true)
+        let list = List::sorted(self, kind, replies, SortOrder::of(&asked.query, SortBy::Id));
+        self.comments_page(asked, &list, |_| true)
     }
 
     fn list_roots(&self, asked: &Asked, owner: Kind, kind: Kind) -> Answered {
         let container = self.content_of(owner, self.resolve(asked, owner)?);
         let mut roots = self.comments_of(kind, container);
         roots.retain(|comment| self.replies_to(kind, *comment).is_none());
-        let list = List::chosen(self, kind, roots, (&asked.query, SortBy::Id));
-        self.comments_page(asked, (&list, kind), |comment| {
+        let list = List::sorted(self, kind, roots, SortOrder::of(&asked.query, SortBy::Id));
+        self.comments_page(asked, &list, |comment| {
             asked.query.allows("status", "current")
                 && (kind == Kind::Footer
                     || asked.query.allows("resolution-status", self.resolution(comment)))
         })
     }
 
-    fn comments_page(
-        &self,
-        asked: &Asked,
-        (list, kind): (&List, Kind),
-        keep: impl Fn(usize) -> bool,
-    ) -> Answered {
+    fn comments_page(&self, asked: &Asked, list: &List, keep: impl Fn(usize) -> bool) -> Answered {
         let format = asked.query.text("body-format");
-        self.page(asked, (list, UNCAPPED, 1), keep, |out, comment| {
-            self.write_comment(out, kind, comment, format);
+        self.page(asked, list, keep, |out, comment| {
+            self.write_comment(out, list.kind(), comment, format);
         })
     }
 
@@ -289,20 +288,20 @@ impl Tenant {
             Query::allows_id(ids.as_deref(), id_of(Kind::Label, label))
                 && asked.query.allows("prefix", Self::label_prefix(label))
         };
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, label| self.write_label(out, label))
+        self.page(asked, &list, keep, |out, label| self.write_label(out, label))
     }
 
     fn list_labels_of(&self, asked: &Asked, labels: Vec<usize>) -> Answered {
-        let list = List::chosen(self, Kind::Label, labels, (&asked.query, SortBy::Id));
+        let list = List::sorted(self, Kind::Label, labels, SortOrder::of(&asked.query, SortBy::Id));
         let keep = |label: usize| asked.query.allows("prefix", Self::label_prefix(label));
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, label| self.write_label(out, label))
+        self.page(asked, &list, keep, |out, label| self.write_label(out, label))
     }
 
     fn list_labelled(&self, asked: &Asked, kind: Kind) -> Answered {
         let label = self.resolve(asked, Kind::Label)?;
         let contents = self.labelled(label).iter().map(|content| self.content(*content));
         let chosen = contents.filter(|(found, _)| *found == kind).map(|(_, index)| index).collect();
-        let list = List::chosen(self, kind, chosen, (&asked.query, SortBy::Id));
+        let list = List::sorted(self, kind, chosen, SortOrder::of(&asked.query, SortBy::Id));
         let spaces = asked.query.ids("space-id");
         let shape = Shape { body: asked.query.text("body-format"), version: true };
         let space = |index| match kind {
@@ -310,7 +309,7 @@ impl Tenant {
             _ => self.blog_space(index),
         };
         let keep = |index| kind == Kind::Attachment || in_spaces(spaces.as_deref(), space(index));
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, index| match kind {
+        self.page(asked, &list, keep, |out, index| match kind {
             Kind::Page => self.write_page(out, index, shape),
             Kind::BlogPost => self.write_blog(out, index, shape),
             _ => self.write_attachment(out, index),
@@ -322,12 +321,13 @@ impl Tenant {
         let content = self.content_of(kind, self.resolve(asked, kind)?);
         let ascending = asked.query.text("sort") == Some("modified-date");
         let numbers = (1..=self.versions(content)).collect();
-        let list = List::sorted(self, kind, numbers, (SortBy::Number, !ascending));
+        let order = SortOrder::new(SortBy::Number, !ascending);
         let format = asked.query.text("body-format");
-        let cap = if format.is_some() { VERSIONS_WITH_BODY } else { UNCAPPED };
+        let list = List::sorted(self, kind, numbers, order);
+        let list = if format.is_some() { list.with_cap(VERSIONS_WITH_BODY) } else { list };
         self.page(
             asked,
-            (&list, cap, 1),
+            &list,
             |_| true,
             |out, number| {
                 self.write_content_version(out, content, number, format);
@@ -339,10 +339,10 @@ impl Tenant {
         let sort = asked.query.text("sort");
         let key = |property: usize| property_key(property % MAX_CHILDREN);
         let by = if sort.is_some() { SortBy::Key } else { SortBy::Number };
-        let list = List::sorted(self, kind, properties, (by, sort == Some("-key")));
+        let list = List::sorted(self, kind, properties, SortOrder::new(by, sort == Some("-key")));
         let wanted = asked.query.text("key");
         let keep = |property| wanted.is_none_or(|wanted| wanted == key(property));
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, property| {
+        self.page(asked, &list, keep, |out, property| {
             self.write_property(out, kind, property);
         })
     }
@@ -350,10 +350,10 @@ impl Tenant {
     fn list_children(&self, asked: &Asked, old: bool) -> Answered {
         let page = self.resolve(asked, Kind::Page)?;
         let nodes = self.child_nodes(page);
-        let order = (&asked.query, SortBy::Position);
-        let list = List::chosen(self, Kind::Folder, nodes, order);
+        let order = SortOrder::of(&asked.query, SortBy::Position);
+        let list = List::sorted(self, Kind::Folder, nodes, order);
         let keep = |node| !old || self.node(node).0 == Kind::Page;
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, node| self.write_child(out, node, old))
+        self.page(asked, &list, keep, |out, node| self.write_child(out, node, old))
     }
 }
 
@@ -369,8 +369,9 @@ fn has_status(asked: &Asked, status: &str, default: &[&str]) -> bool {
     }
 }
 
-/// Whether a time is between two optional bounds, both inclusive, in epoch milliseconds.
-fn within(query: &Query, (from, to): (&str, &str), time: Option<u64>) -> bool {
+/// Whether a time is between the bounds that two parameters set. Both are optional, inclusive, and in epoch
+/// milliseconds.
+fn within(query: &Query, from: &str, to: &str, time: Option<u64>) -> bool {
     let (from, to) = (query.number(from), query.number(to));
     let inside = |time: u64| from.is_none_or(|from| time >= from) && to.is_none_or(|to| time <= to);
     (from.is_none() && to.is_none()) || time.is_some_and(inside)

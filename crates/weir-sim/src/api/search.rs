@@ -6,6 +6,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use hyper::StatusCode;
+use serde::Deserialize;
 
 use crate::api::answer::{Asked, Reply};
 use crate::api::cql::{Condition, Cql, Order};
@@ -20,8 +21,17 @@ use crate::tenant::text::{below, mix};
 /// Maximum number of labels per content.
 const LABELS: usize = 200;
 
-/// The position of a content in the order, with the ID last; and the content.
-type Found = ((u64, u64), usize);
+/// The position of a content in the order: its sort value, then its ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(crate) struct SearchPosition(u64, u64);
+
+impl SearchPosition {
+    /// Precedes all contents.
+    pub(crate) const START: Self = Self(0, 0);
+}
+
+/// The position of a content in the order, and the content.
+type Found = (SearchPosition, usize);
 
 /// The requested parts of each content.
 struct Expand<'a> {
@@ -148,23 +158,19 @@ impl Tenant {
         let (kind, index) = self.content(content);
         let id = id_of(kind, index);
         let first = if cql.order == Order::Id { id } else { self.modified(kind, index) };
-        ((first, id), content)
+        (SearchPosition(first, id), content)
     }
 
     /// Whether a content is in the index. Recently modified contents are not.
     fn is_indexed(&self, content: usize, now: u64) -> bool {
+        let (kind, index) = self.content(content);
         self.content_exists(content)
             && self.content_status(content) == "current"
-            && self.is_in_index(self.content(content), self.holder(content), now)
+            && self.is_in_index(kind, index, self.holder(content), now)
     }
 
     /// Whether an object in a container is in the index: both are current and the index is up to date.
-    pub(crate) fn is_in_index(
-        &self,
-        (kind, index): (Kind, usize),
-        container: usize,
-        now: u64,
-    ) -> bool {
+    pub(crate) fn is_in_index(&self, kind: Kind, index: usize, container: usize, now: u64) -> bool {
         let space = self.container_space(container);
         let lag = u64::try_from(self.options.index_lag.as_millis()).unwrap_or(u64::MAX);
         self.container_status(container) == "current"
@@ -181,13 +187,15 @@ impl Tenant {
     }
 
     fn meets(&self, content: usize, condition: &Condition) -> bool {
-        self.fits(self.content(content), self.holder(content), condition)
+        let (kind, index) = self.content(content);
+        self.fits(kind, index, self.holder(content), condition)
     }
 
     /// Whether an object on a page or blog post meets a condition.
     pub(crate) fn fits(
         &self,
-        (kind, index): (Kind, usize),
+        kind: Kind,
+        index: usize,
         container: usize,
         condition: &Condition,
     ) -> bool {
@@ -285,13 +293,13 @@ impl Tenant {
     }
 }
 
-/// Token that continues after the position `key`, with `offset` contents already returned.
-pub(crate) fn cursor(offset: usize, key: (u64, u64)) -> String {
-    let after = format!("[{},{}]", key.0, key.1);
+/// Token that continues after the position `after`, with `offset` contents already returned.
+pub(crate) fn cursor(offset: usize, after: SearchPosition) -> String {
+    let after = format!("[{},{}]", after.0, after.1);
     format!("_f_{}_sa_{}", STANDARD.encode(offset.to_string()), STANDARD.encode(after))
 }
 
-pub(crate) fn resume(token: &str) -> Option<(usize, (u64, u64))> {
+pub(crate) fn resume(token: &str) -> Option<(usize, SearchPosition)> {
     let (offset, after) = token.strip_prefix("_f_")?.split_once("_sa_")?;
     let offset = String::from_utf8(STANDARD.decode(offset).ok()?).ok()?.parse().ok()?;
     let after = STANDARD.decode(after.replace(' ', "+")).ok()?;

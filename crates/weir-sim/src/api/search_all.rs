@@ -7,7 +7,7 @@ use crate::api::answer::{Asked, Reply};
 use crate::api::cql::{Condition, Cql};
 use crate::api::out::Out;
 use crate::api::query::Problem;
-use crate::api::search::{cursor, resume};
+use crate::api::search::{SearchPosition, cursor, resume};
 use crate::api::single::printed_id;
 use crate::tenant::Tenant;
 use crate::tenant::ids::Kind;
@@ -48,8 +48,8 @@ impl Tenant {
         let shown = rows.get(..limit).unwrap_or(rows);
         let mut out = Out::with_capacity(1024);
         out.raw("{\"results\":[");
-        for (at, one) in shown.iter().enumerate() {
-            self.write_wrapped(out.raw(if at > 0 { "," } else { "" }), *one);
+        for (at, (kind, index)) in shown.iter().enumerate() {
+            self.write_wrapped(out.raw(if at > 0 { "," } else { "" }), *kind, *index);
         }
         out.raw("],\"start\":").int(start).raw(",\"limit\":").int(limit).raw(",\"size\":");
         out.int(shown.len()).raw(",\"totalSize\":").int(found.len()).raw(",\"cqlQuery\":");
@@ -57,7 +57,7 @@ impl Tenant {
         out.raw(&self.options.site).raw("/wiki\",\"context\":\"/wiki\"");
         if shown.len() < rows.len() && !shown.is_empty() {
             let mut pairs = url::form_urlencoded::Serializer::new(String::new());
-            pairs.append_pair("cursor", &cursor(start + shown.len(), (0, 0)));
+            pairs.append_pair("cursor", &cursor(start + shown.len(), SearchPosition::START));
             pairs.append_pair("limit", &limit.to_string()).append_pair("cql", text);
             let next = format!("/rest/api/search?next=true&{}", pairs.finish());
             out.raw(",\"next\":").string(&next);
@@ -81,13 +81,13 @@ impl Tenant {
         let found = all.filter(|(kind, index)| {
             let container = self.comment_container(*kind, *index);
             self.exists(*kind, *index)
-                && self.is_in_index((*kind, *index), container, now)
-                && cql.conditions.iter().all(|one| self.fits((*kind, *index), container, one))
+                && self.is_in_index(*kind, *index, container, now)
+                && cql.conditions.iter().all(|one| self.fits(*kind, *index, container, one))
         });
         found.collect()
     }
 
-    fn write_wrapped(&self, out: &mut Out, (kind, index): (Kind, usize)) {
+    fn write_wrapped(&self, out: &mut Out, kind: Kind, index: usize) {
         let (id, title) = (printed_id(kind, index), self.title(kind, index));
         if kind == Kind::Space {
             out.raw("{\"space\":{\"id\":").raw(&id).raw(",\"key\":\"").raw(&self.space_key(index));

@@ -3,11 +3,11 @@
 use hyper::StatusCode;
 
 use crate::api::answer::{Asked, Reply};
-use crate::api::listing::List;
+use crate::api::listing::{List, SortOrder};
 use crate::api::out::Out;
 use crate::api::query::Query;
 use crate::tenant::Tenant;
-use crate::tenant::content::Shape;
+use crate::tenant::content::{Shape, SpaceShape};
 use crate::tenant::ids::{Kind, SortBy, id_of};
 use crate::tenant::text::below;
 
@@ -30,8 +30,17 @@ struct Carrier<'a> {
     points: u64,
 }
 
-/// An included collection: the name of the field, and of the corresponding list below the object.
-type Names = (&'static str, &'static str);
+/// A collection that the object includes.
+struct Included<'a> {
+    /// Name of the field.
+    field: &'static str,
+    /// Path of the corresponding list, below the object's.
+    list: &'static str,
+    kind: Kind,
+    items: &'a [usize],
+    /// Cost of an item in points.
+    cost: u64,
+}
 
 impl<'a> Carrier<'a> {
     fn new(tenant: &'a Tenant, asked: &'a Asked) -> Self {
@@ -43,13 +52,9 @@ impl<'a> Carrier<'a> {
         self.query.flag(parameter, false)
     }
 
-    /// Writes a collection in the order of its own list. Each item costs `cost` points.
-    fn carry(
-        &mut self,
-        (field, list): Names,
-        (kind, items, cost): (Kind, &[usize], u64),
-        mut write: impl FnMut(&mut Out, usize),
-    ) {
+    /// Writes a collection in the order of its own list.
+    fn carry(&mut self, included: &Included, mut write: impl FnMut(&mut Out, usize)) {
+        let Included { field, list, kind, items, cost } = *included;
         let out = &mut self.out;
         out.raw(",\"").raw(field).raw("\":{\"results\":[");
         let shown = items.get(..INCLUDED).unwrap_or(items);
@@ -64,7 +69,7 @@ impl<'a> Carrier<'a> {
                     Kind::Folder => SortBy::Position,
                     _ => SortBy::Number,
                 };
-                let list = List::sorted(self.tenant, kind, Vec::new(), (by, false));
+                let list = List::sorted(self.tenant, kind, Vec::new(), SortOrder::ascending(by));
                 out.raw("true,\"cursor\":\"").raw(&list.cursor(*last)).raw("\"");
             }
             _ => _ = out.raw("false"),
@@ -78,7 +83,14 @@ impl<'a> Carrier<'a> {
     fn labels(&mut self, mut labels: Vec<usize>) {
         let tenant = self.tenant;
         labels.sort_unstable();
-        self.carry(("labels", "labels"), (Kind::Label, &labels, 1), |out, label| {
+        let included = Included {
+            field: "labels",
+            list: "labels",
+            kind: Kind::Label,
+            items: &labels,
+            cost: 1,
+        };
+        self.carry(&included, |out, label| {
             tenant.write_label(out, label);
         });
     }
@@ -86,7 +98,9 @@ impl<'a> Carrier<'a> {
     fn properties(&mut self, kind: Kind, owner: usize) {
         let tenant = self.tenant;
         let all = tenant.parts(kind, owner);
-        self.carry(("properties", "properties"), (kind, &all, 1), |out, property| {
+        let included =
+            Included { field: "properties", list: "properties", kind, items: &all, cost: 1 };
+        self.carry(&included, |out, property| {
             tenant.write_property(out, kind, property);
         });
     }
@@ -94,7 +108,14 @@ impl<'a> Carrier<'a> {
     fn permissions(&mut self, space: usize) {
         let tenant = self.tenant;
         let all = tenant.parts(Kind::Permission, space);
-        self.carry(("permissions", "permissions"), (Kind::Permission, &all, 2), |out, one| {
+        let included = Included {
+            field: "permissions",
+            list: "permissions",
+            kind: Kind::Permission,
+            items: &all,
+            cost: 2,
+        };
+        self.carry(&included, |out, one| {
             tenant.write_permission(out, one);
         });
     }
@@ -108,28 +129,33 @@ impl<'a> Carrier<'a> {
             _ => "attachment",
         };
         let all: Vec<usize> = (0..OPERATIONS.len()).collect();
-        self.carry(("operations", "operations"), (kind, &all, 2), |out, at| {
+        let included =
+            Included { field: "operations", list: "operations", kind, items: &all, cost: 2 };
+        self.carry(&included, |out, at| {
             out.raw("{\"operation\":\"").raw(OPERATIONS[at]).raw("\",\"targetType\":\"");
             out.raw(target).raw("\"}");
         });
     }
 
     /// Likes count as users: 2 points each.
-    fn likes(&mut self, (kind, index): (Kind, usize)) {
+    fn likes(&mut self, kind: Kind, index: usize) {
         let tenant = self.tenant;
         let dice = tenant.dice("likes", tenant.content_of(kind, index));
         let all: Vec<usize> = (0..below(dice, LIKES)).collect();
-        self.carry(("likes", "likes/users"), (kind, &all, 2), |out, at| {
+        let included = Included { field: "likes", list: "likes/users", kind, items: &all, cost: 2 };
+        self.carry(&included, |out, at| {
             tenant.write_user(out.raw("{\"accountId\":"), (dice >> 8) + at as u64);
             out.raw("}");
         });
     }
 
-    fn versions(&mut self, (kind, index): (Kind, usize)) {
+    fn versions(&mut self, kind: Kind, index: usize) {
         let tenant = self.tenant;
         let numbers: Vec<usize> = (1..=tenant.latest(kind, index)).rev().collect();
-        self.carry(("versions", "versions"), (kind, &numbers, 1), |out, number| {
-            tenant.write_version_fields(out.raw("{"), (kind, index), number);
+        let included =
+            Included { field: "versions", list: "versions", kind, items: &numbers, cost: 1 };
+        self.carry(&included, |out, number| {
+            tenant.write_version_fields(out.raw("{"), kind, index, number);
             out.raw("}");
         });
     }
@@ -141,13 +167,16 @@ impl<'a> Carrier<'a> {
         nodes.sort_by_cached_key(|node| {
             (tenant.sort_key(Kind::Folder, SortBy::Position, *node), *node)
         });
-        self.carry(
-            ("directChildren", "direct-children"),
-            (Kind::Folder, &nodes, 1),
-            |out, node| {
-                tenant.write_child(out, node, false);
-            },
-        );
+        let included = Included {
+            field: "directChildren",
+            list: "direct-children",
+            kind: Kind::Folder,
+            items: &nodes,
+            cost: 1,
+        };
+        self.carry(&included, |out, node| {
+            tenant.write_child(out, node, false);
+        });
     }
 
     /// The response: 1 point for the request, 1 for the object, and the points of embedded objects.
@@ -159,10 +188,9 @@ impl<'a> Carrier<'a> {
 
 impl Tenant {
     pub(crate) fn single_space(&self, asked: &Asked, space: usize) -> Reply {
-        let query = &asked.query;
         let mut carrier = Carrier::new(self, asked);
-        let form = (query.text("description-format"), query.flag("include-icon", false));
-        self.open_space(&mut carrier.out, space, form);
+        let shape = SpaceShape::of(&asked.query);
+        self.open_space(&mut carrier.out, space, shape);
         if carrier.wants("include-labels") {
             carrier.labels(self.space_labels(space));
         }
@@ -215,10 +243,10 @@ impl Tenant {
             carrier.operations(kind);
         }
         if carrier.wants("include-likes") {
-            carrier.likes((kind, index));
+            carrier.likes(kind, index);
         }
         if carrier.wants("include-versions") {
-            carrier.versions((kind, index));
+            carrier.versions(kind, index);
         }
         if carrier.wants("include-direct-children") {
             carrier.children(index);

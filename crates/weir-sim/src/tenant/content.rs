@@ -4,6 +4,7 @@
 //! collections can be written in between.
 
 use crate::api::out::{Out, civil};
+use crate::api::query::Query;
 use crate::options::CUSTOM_CONTENT_TYPES;
 use crate::tenant::Tenant;
 use crate::tenant::facts::media;
@@ -17,6 +18,22 @@ pub(crate) struct Shape<'a> {
     pub(crate) body: Option<&'a str>,
     /// Whether the current version is shown.
     pub(crate) version: bool,
+}
+
+/// The requested shape of a space.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SpaceShape<'a> {
+    /// Representation of the description; `None` leaves it out.
+    description: Option<&'a str>,
+    /// Whether the icon is shown.
+    icon: bool,
+}
+
+impl<'a> SpaceShape<'a> {
+    pub(crate) fn of(query: &'a Query) -> Self {
+        let icon = query.flag("include-icon", false);
+        Self { description: query.text("description-format"), icon }
+    }
 }
 
 /// The owner and the length of a body.
@@ -35,14 +52,13 @@ pub(crate) struct VersionFacts {
 }
 
 impl Tenant {
-    pub(crate) fn write_space(&self, out: &mut Out, space: usize, form: (Option<&str>, bool)) {
-        self.open_space(out, space, form);
+    pub(crate) fn write_space(&self, out: &mut Out, space: usize, shape: SpaceShape) {
+        self.open_space(out, space, shape);
         out.raw(",\"currentActiveAlias\":\"").raw(&self.space_key(space)).raw("\"");
         self.close_space(out, space, None);
     }
 
-    /// `form`: representation of the description, and whether to include the icon.
-    pub(crate) fn open_space(&self, out: &mut Out, space: usize, form: (Option<&str>, bool)) {
+    pub(crate) fn open_space(&self, out: &mut Out, space: usize, shape: SpaceShape) {
         let dice = self.dice_of(Kind::Space, space);
         let (key, owner) = (self.space_key(space), mix(dice));
         out.raw("{\"id\":").id(id_of(Kind::Space, space)).raw(",\"key\":\"").raw(&key);
@@ -59,12 +75,12 @@ impl Tenant {
         } else {
             out.raw("null");
         }
-        self.write_icon_and_description(out, space, form);
+        self.write_icon_and_description(out, space, shape);
     }
 
-    fn write_icon_and_description(&self, out: &mut Out, space: usize, form: (Option<&str>, bool)) {
+    fn write_icon_and_description(&self, out: &mut Out, space: usize, shape: SpaceShape) {
         out.raw(",\"icon\":");
-        if form.1 {
+        if shape.icon {
             let key = self.space_key(space);
             out.raw("{\"path\":\"/wiki/aa-avatar/").raw(&key);
             out.raw("\",\"apiDownloadLink\":\"/wiki/rest/api/space/").raw(&key).raw("/icon\"}");
@@ -72,7 +88,7 @@ impl Tenant {
             out.raw("null");
         }
         let dice = self.dice("description", space);
-        match form.0 {
+        match shape.description {
             Some(format) if !dice.is_multiple_of(3) => {
                 let (head, tail) = self.text.plain(dice, 80);
                 out.raw(",\"description\":{\"").raw(format).raw("\":{\"value\":\"").raw(head);
@@ -317,7 +333,7 @@ impl Tenant {
     /// The current version of an object.
     pub(crate) fn write_version(&self, out: &mut Out, kind: Kind, index: usize) {
         out.raw("{");
-        self.write_version_fields(out, (kind, index), self.latest(kind, index));
+        self.write_version_fields(out, kind, index, self.latest(kind, index));
         out.raw("}");
     }
 
@@ -325,7 +341,8 @@ impl Tenant {
     pub(crate) fn write_version_fields(
         &self,
         out: &mut Out,
-        (kind, index): (Kind, usize),
+        kind: Kind,
+        index: usize,
         number: usize,
     ) {
         let VersionFacts { dice, message, minor } = self.version_facts(kind, index, number);

@@ -189,7 +189,7 @@ impl Tenant {
     ) {
         let (kind, index) = self.content(content);
         out.raw("{");
-        self.write_version_fields(out, (kind, index), number);
+        self.write_version_fields(out, kind, index, number);
         let (owner, prefix) = match kind {
             Kind::Page => ("page", ""),
             Kind::BlogPost => ("blogpost", ""),
