@@ -258,7 +258,7 @@ impl<'plan> Cardinality<'plan> {
     }
 
     /// Whether what a reach brings rests on assumptions.
-    pub(crate) fn is_assumed(&self, (stream, read_plan): (&StreamPlan, ReadPlan)) -> bool {
+    pub(crate) fn is_assumed(&self, stream: &StreamPlan, read_plan: ReadPlan) -> bool {
         let known =
             self.full_read(stream).is_some_and(|one| one.route == read_plan.route_name(stream));
         match read_plan {
@@ -307,7 +307,7 @@ impl<'plan> Cardinality<'plan> {
 
     /// Values of a queue that a reach of a stream is about. How many parents change, the stream itself
     /// knows best: what is listed again because of a look-back is not asked for again.
-    pub(crate) fn items(&self, queue: usize, (stream, read_plan): (&StreamPlan, ReadPlan)) -> f64 {
+    pub(crate) fn items(&self, queue: usize, stream: &StreamPlan, read_plan: ReadPlan) -> f64 {
         let Some(bound) = read_plan.bound() else { return self.queue(queue) };
         let days = self.days(stream, bound);
         if let Some(last) = self.changes(stream).filter(|_| stream.cursor.is_none()) {
@@ -335,7 +335,7 @@ impl<'plan> Cardinality<'plan> {
                 let (mut now, mut whole) = (0.0, 0.0);
                 for request in stream.own_requests() {
                     if let Iterate::Queue { queue, .. } = request.iterate {
-                        now += self.items(queue, (stream, read_plan));
+                        now += self.items(queue, stream, read_plan);
                         whole += self.queue(queue);
                     }
                 }
@@ -365,7 +365,8 @@ impl<'plan> Cardinality<'plan> {
     /// than others.
     pub(crate) fn derived(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
         request: &RequestPlan,
     ) -> f64 {
         if request.routed.derive.is_none() {
@@ -382,13 +383,14 @@ impl<'plan> Cardinality<'plan> {
     /// Part of the rows that follow from what is known.
     pub(crate) fn derived_rows(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
         request: &RequestPlan,
         rows: f64,
     ) -> f64 {
         let Iterate::Queue { queue, .. } = request.iterate else { return 0.0 };
-        let items = self.items(queue, (stream, read_plan));
-        let derived = self.derived((stream, read_plan), request) * items;
+        let items = self.items(queue, stream, read_plan);
+        let derived = self.derived(stream, read_plan, request) * items;
         (derived / rows.max(1.0)).min(1.0)
     }
 }

@@ -48,7 +48,7 @@ impl Cardinality<'_> {
         for (place, (stream, read_plan)) in all.iter().enumerate() {
             let mut share = ExpectedCost::default();
             if !read_plan.is_skip() {
-                share = self.alone((stream, *read_plan), &walked);
+                share = self.alone(stream, *read_plan, &walked);
                 let walks = read_plan
                     .active(stream)
                     .filter(|(_, request)| matches!(request.iterate, Iterate::Once));
@@ -63,10 +63,11 @@ impl Cardinality<'_> {
     /// What one stream asks for, requests that it shares aside, and listings that others have `walked`.
     pub(crate) fn alone(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
         walked: &[String],
     ) -> ExpectedCost {
-        let share = self.expected((stream, read_plan), walked);
+        let share = self.expected(stream, read_plan, walked);
         if !read_plan.is_full() || self.full_read(stream).is_none() {
             return share;
         }
@@ -80,7 +81,8 @@ impl Cardinality<'_> {
     /// The same, as if a complete reading came out like the last one.
     fn expected(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
         walked: &[String],
     ) -> ExpectedCost {
         let bears = !read_plan.active(stream).any(|(_, request)| {
@@ -135,7 +137,7 @@ impl Cardinality<'_> {
             if once && walked.contains(&request.listing()) {
                 continue;
             }
-            share.add(self.request((stream, read_plan), request, rows));
+            share.add(self.request(stream, read_plan, request, rows));
         }
         share
     }
@@ -143,7 +145,8 @@ impl Cardinality<'_> {
     /// What a request that is not shared costs, given the rows it brings.
     fn request(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
         request: &RequestPlan,
         rows: f64,
     ) -> ExpectedCost {
@@ -168,7 +171,7 @@ impl Cardinality<'_> {
                 (count, count)
             }
             Iterate::Queue { queue, chunk, only, .. } => {
-                let items = self.items(*queue, (stream, read_plan));
+                let items = self.items(*queue, stream, read_plan);
                 let slices = match chunk {
                     Some(chunk) => (items / real(u64::try_from(*chunk).unwrap_or(1))).ceil(),
                     None => items,
@@ -179,12 +182,12 @@ impl Cardinality<'_> {
                 }
                 let asked = match only {
                     Some(_) => items * parted,
-                    None => slices * (1.0 - self.derived((stream, read_plan), request)),
+                    None => slices * (1.0 - self.derived(stream, read_plan, request)),
                 };
                 if only.is_some() {
                     objects *= parted;
                 } else {
-                    objects *= 1.0 - self.derived_rows((stream, read_plan), request, rows);
+                    objects *= 1.0 - self.derived_rows(stream, read_plan, request, rows);
                 }
                 (slices, asked)
             }
@@ -200,7 +203,7 @@ impl Cardinality<'_> {
             // The page that ends the listing brings records from before, too.
             let state = self.saved.streams.get(&stream.name);
             let first = state
-                .and_then(|state| first_page::size((stream, request), read_plan, state, self.now))
+                .and_then(|state| first_page::size(stream, request, read_plan, state, self.now))
                 .map_or(page, f64::from);
             let pages = ((objects - first).max(0.0) / page).ceil();
             // What it is sifted from may be any number, unless as little as can be is assumed.
@@ -240,10 +243,9 @@ impl Cardinality<'_> {
                     let path = one.routed.embedded.as_ref().map(|embedded| &embedded.path);
                     let Iterate::Queue { queue, .. } = one.iterate else { continue };
                     if path == Some(&embedded.path) {
-                        let whose = (*other, *theirs);
-                        let items = self.items(queue, whose);
+                        let items = self.items(queue, other, *theirs);
                         objects = objects.max(items);
-                        wanted.push((at, items * (1.0 - self.derived(whose, one))));
+                        wanted.push((at, items * (1.0 - self.derived(other, *theirs, one))));
                     }
                 }
             }
@@ -261,7 +263,7 @@ impl Cardinality<'_> {
             let single = objects * own * before * after;
             let joint = objects * own * before * (1.0 - after);
             let rows = self.rows_of(stream, *read_plan);
-            let inside = rows * (1.0 - self.derived_rows((stream, *read_plan), request, rows));
+            let inside = rows * (1.0 - self.derived_rows(stream, *read_plan, request, rows));
             let full_read = self.full_read(stream).filter(|full_read| {
                 full_read.route == read_plan.route_name(stream) && read_plan.is_full()
             });
@@ -292,7 +294,7 @@ impl Cardinality<'_> {
                 stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
             });
             for feeder in feeders {
-                total.add(self.alone((feeder, ReadPlan::full(feeder)), &[]));
+                total.add(self.alone(feeder, ReadPlan::full(feeder), &[]));
             }
         }
         let counts_points = all.iter().any(|(stream, _)| stream.cost.base > 0);

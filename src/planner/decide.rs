@@ -31,7 +31,7 @@ pub(crate) fn decide(
             let asks = theirs.active(child).any(|(_, request)| waits_for(request, stream));
             if asks && !theirs.is_skip() {
                 let state = saved.stream(&child.name);
-                need = wider(stream, need, need_of((stream, child), theirs, &state, now));
+                need = wider(stream, need, need_of(stream, theirs, &state, now));
             }
         }
         let route = routes.get(&stream.name).copied().unwrap_or_default();
@@ -107,7 +107,7 @@ fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64
 
 /// What a child needs of its parent.
 pub(crate) fn need_of(
-    (parent, _child): (&StreamPlan, &StreamPlan),
+    parent: &StreamPlan,
     child_reads: ReadPlan,
     state: &StreamState,
     now: DateTime<Utc>,
@@ -360,10 +360,14 @@ mod tests {
     #[track_caller]
     fn check_need(parent: &str, child: ReadPlan, age: Option<i64>, expected: ReadPlan) {
         let plan = planned(STREAMS, "mode: incremental");
-        let pair = (stream(&plan, parent), stream(&plan, "child"));
+        let stream = stream(&plan, parent);
         let parents_at = age.map(|age| time(NOW - age));
         let state = StreamState { parents_at, ..StreamState::default() };
-        assert_eq!(need_of(pair, child, &state, time(NOW)), expected, "{parent} {child:?} {age:?}");
+        assert_eq!(
+            need_of(stream, child, &state, time(NOW)),
+            expected,
+            "{parent} {child:?} {age:?}"
+        );
     }
 
     #[test]

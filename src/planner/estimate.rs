@@ -90,7 +90,10 @@ pub fn forecast(
     };
     let everything: Vec<(&StreamPlan, ReadPlan)> =
         all.iter().map(|(stream, _)| (*stream, ReadPlan::full(stream))).collect();
-    let naive: Vec<ExpectedCost> = everything.iter().map(|one| outlook.alone(*one, &[])).collect();
+    let naive: Vec<ExpectedCost> = everything
+        .iter()
+        .map(|(stream, read_plan)| outlook.alone(stream, *read_plan, &[]))
+        .collect();
     let expected =
         |(place, ((stream, read_plan), (share, naive))): (usize, (&(&StreamPlan, ReadPlan), _))| {
             let (share, naive): (&ExpectedCost, &ExpectedCost) = (share, naive);
@@ -100,7 +103,7 @@ pub fn forecast(
                 reach: read_plan.shown(stream),
                 route: read_plan.route_name(stream).to_owned(),
                 why: outlook.why(stream, *read_plan, &all),
-                assumed: outlook.is_assumed((stream, *read_plan)),
+                assumed: outlook.is_assumed(stream, *read_plan),
                 slices: whole(share.slices),
                 requests: whole(share.requests),
                 points: whole(share.points),

@@ -28,7 +28,7 @@ pub(crate) fn sizes(
     for (plan, read_plan) in plans {
         let state = saved.stream(&plan.name);
         for (number, request) in read_plan.active(plan) {
-            let Some(size) = size((plan, request), *read_plan, &state, now) else { continue };
+            let Some(size) = size(plan, request, *read_plan, &state, now) else { continue };
             let listing = request.listing();
             let largest = listings.entry(listing.clone()).or_default();
             *largest = size.max(*largest);
@@ -41,7 +41,8 @@ pub(crate) fn sizes(
 
 /// Size of the first page of a listing; `None`: that of any other.
 pub(crate) fn size(
-    (stream, request): (&StreamPlan, &RequestPlan),
+    stream: &StreamPlan,
+    request: &RequestPlan,
     read_plan: ReadPlan,
     state: &StreamState,
     now: DateTime<Utc>,
@@ -116,7 +117,7 @@ mod tests {
     #[track_caller]
     fn check(plan: &Plan, name: &str, way: ReadPlan, state: &StreamState, expected: Option<u32>) {
         let stream = stream(plan, name);
-        let found = size((stream, &stream.requests[0]), way, state, now());
+        let found = size(stream, &stream.requests[0], way, state, now());
         assert_eq!(found, expected, "{name} {way:?}");
     }
 

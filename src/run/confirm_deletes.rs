@@ -33,18 +33,15 @@ pub(crate) async fn ask(env: &RunContext, loader: &mut Loader, ending: &CommitIn
     let Some(confirm) = plan.confirm.as_ref().filter(|_| sure) else { return Ok(()) };
     let Some(missing) = loader.missing(ending, MOST).await? else { return Ok(()) };
     let stats = Arc::clone(&loader.stats);
-    let there =
-        stream::iter(missing)
-            .map(|key| {
-                let (plan, stats) = (&plan, &stats);
-                async move {
-                    is_there(env, (plan, confirm), stats, &key).await.map(|there| (there, key))
-                }
-            })
-            .buffer_unordered(usize::try_from(plan.concurrency).unwrap_or(1).max(1))
-            .try_filter_map(|(there, key)| async move { Ok(there.then_some(key)) })
-            .try_collect()
-            .await?;
+    let there = stream::iter(missing)
+        .map(|key| {
+            let (plan, stats) = (&plan, &stats);
+            async move { is_there(env, plan, confirm, stats, &key).await.map(|there| (there, key)) }
+        })
+        .buffer_unordered(usize::try_from(plan.concurrency).unwrap_or(1).max(1))
+        .try_filter_map(|(there, key)| async move { Ok(there.then_some(key)) })
+        .try_collect()
+        .await?;
     loader.confirmed(there);
     Ok(())
 }
@@ -71,7 +68,8 @@ impl Loader {
 /// Whether a record is there, or it is not known.
 async fn is_there(
     env: &RunContext,
-    (plan, confirm): (&StreamPlan, &ConfirmPlan),
+    plan: &StreamPlan,
+    confirm: &ConfirmPlan,
     stats: &Stats,
     key: &str,
 ) -> Result<bool> {

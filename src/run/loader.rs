@@ -264,7 +264,7 @@ impl Loader {
         self.pending.bytes = 0;
         let marks = std::mem::take(&mut self.pending.marks);
         if let Some(output) = self.plan.output.as_ref().filter(|_| !marks.is_empty()) {
-            batches.push(markers(&schema, (output, self.replaces.as_deref()), &marks)?);
+            batches.push(markers(&schema, output, self.replaces.as_deref(), &marks)?);
         }
         let broken = |error| Error::new(Kind::Shape, "batches do not fit together").because(error);
         match batches.as_slice() {

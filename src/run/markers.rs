@@ -22,7 +22,8 @@ pub(crate) struct Marker(pub(crate) String, pub(crate) bool, pub(crate) i64);
 /// Markers as staged rows; `replaces` is the column that names what is marked.
 pub(crate) fn markers(
     schema: &SchemaRef,
-    (output, replaces): (&Output, Option<&str>),
+    output: &Output,
+    replaces: Option<&str>,
     marks: &[Marker],
 ) -> Result<RecordBatch> {
     let parent = output.columns.iter().find(|plan| Some(plan.column.name.as_str()) == replaces);

@@ -340,7 +340,8 @@ impl StreamOutcome<'_> {
     pub(crate) fn failed(
         &self,
         progress: &Progress,
-        (error, now): (&Error, DateTime<Utc>),
+        error: &Error,
+        now: DateTime<Utc>,
     ) -> StreamState {
         // Told, though the next run asks for them again by itself.
         let new =
@@ -367,7 +368,7 @@ impl StreamOutcome<'_> {
         error: Error,
     ) -> Error {
         let Some(durable) = &env.durable else { return error };
-        let after = self.failed(progress, (&error, env.now()));
+        let after = self.failed(progress, &error, env.now());
         match durable.store.save(&[after.change(&self.plan.name)]).await {
             Ok(()) => error,
             Err(other) => other,
@@ -906,7 +907,7 @@ mod tests {
         case.progress.refused_slices = vec![refused_slice(3, false)];
         case.progress.refused_routes = vec!["list".to_owned()];
         let error = Error::new(Kind::Rejected, "no");
-        let state = case.with(|ending| ending.failed(&case.progress, (&error, time(START + 9))));
+        let state = case.with(|ending| ending.failed(&case.progress, &error, time(START + 9)));
         assert_eq!(shown_refusals(&state), expected, "{name} {read_plan:?}");
         assert_eq!((state.cursor, state.complete_at), (Some(OLD_CURSOR), Some(time(OLD))));
         assert_eq!(state.last.map(|last| last.completeness), Some(Completeness::Failed));

@@ -106,7 +106,7 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     };
     let ending = outcome::StreamOutcome { plan: &plan, before: &before, run: &env.run, read_plan };
     if let Some(why) = ending.deletes_disabled().filter(|_| read_plan != ReadPlan::Retry) {
-        tell_deletes_off(&env, &stats, (&plan.name, why));
+        report_deletes_disabled(&env, &stats, &plan.name, why);
     }
     match open(&env, &mut loader, going_on.as_ref()).await {
         Ok(OpenedTable::Ready) => {
@@ -157,8 +157,8 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     ending.conclude(outcome, &env, started.elapsed())
 }
 
-/// Tells that rows which are gone stay, and why.
-fn tell_deletes_off(env: &RunContext, stats: &Stats, (stream, why): (&str, String)) {
+/// Warns that the run will not delete rows, and why.
+fn report_deletes_disabled(env: &RunContext, stats: &Stats, stream: &str, why: String) {
     let message = format!("rows that are gone stay: {why}");
     let stream = Some(stream.to_owned());
     env.client.reporter.report(&Event::Warning { stream, message });
@@ -421,7 +421,7 @@ async fn settle(
                 columns: loader.stats.columns(),
                 ..loader.progress.clone()
             };
-            let after = ending.failed(&progress, (&error, env.now()));
+            let after = ending.failed(&progress, &error, env.now());
             if let Err(error) = loader.discard(after).await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not discarded");
             }

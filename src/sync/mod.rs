@@ -197,7 +197,7 @@ async fn run_locked(
     let resumable = ran.open && has_begun(&after, &streams) && !options.retry;
     let refused = !reroute::refused(&ran.streams).is_empty() && !options.retry;
     let (restarts, changes) = match (refused, resumable) {
-        (true, _) => restart::anew(&after, (&streams, &queues), &BTreeMap::new(), options.now),
+        (true, _) => restart::prepare(&after, &streams, &queues, &BTreeMap::new(), options.now),
         (false, true) => Default::default(),
         (false, false) => (Vec::new(), after.without_run()),
     };

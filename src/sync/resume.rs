@@ -146,7 +146,7 @@ pub(crate) async fn resume(
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let read_plans =
         other.iter().map(|(name, (read_plan, _))| (name.clone(), *read_plan)).collect();
-    let (_, changes) = restart::anew(&saved, (&plan.streams, &queues), &read_plans, now);
+    let (_, changes) = restart::prepare(&saved, &plan.streams, &queues, &read_plans, now);
     if !other.is_empty() {
         saved = saved.with(&changes)?;
     }
