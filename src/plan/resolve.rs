@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::http::access::{Access, AccessHooks};
 use crate::http::response_rules::Rules;
 use crate::http::session::StepPlan;
-use crate::plan::documents::{Documents, Options, Run};
+use crate::plan::documents::{Documents, PlanOptions, Run};
 use crate::plan::draft::Draft;
 use crate::plan::requests::compiler::Compiler;
 use crate::plan::requests::queue::QueuePlan;
@@ -81,7 +81,7 @@ impl Plan {
     /// with another.
     pub fn new(
         documents: Documents<'_>,
-        options: &Options,
+        options: &PlanOptions,
         run: Run,
         hooks: &AccessHooks,
     ) -> Result<Self> {

@@ -142,7 +142,7 @@ pub(crate) fn wider(stream: &StreamPlan, one: ReadPlan, other: ReadPlan) -> Read
 mod tests {
     use super::*;
     use crate::plan::testing::{plan_under, planned, stream};
-    use crate::plan::{Options, RoutePlan};
+    use crate::plan::{PlanOptions, RoutePlan};
     use crate::progress::saved::{FullReadStats, RefusedSlice};
     use crate::report::SliceError;
 
@@ -238,7 +238,7 @@ mod tests {
         expected: ReadPlan,
     ) {
         let range = Some(("2026-01-01".to_owned(), "2026-02-01".to_owned()));
-        let options = Options { range, ..Options::default() };
+        let options = PlanOptions { range, ..PlanOptions::default() };
         let plan = match mode {
             "mode: backfill" => plan_under(APART, mode, &options),
             _ => planned(STREAMS, mode),

@@ -229,7 +229,7 @@ fn cheapest(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Options;
+    use crate::plan::PlanOptions;
     use crate::plan::testing::{plan_under, plan_with_points, stream};
     use crate::progress::saved::{ChangeStats, FullReadStats, StreamState};
 
@@ -268,7 +268,7 @@ mod tests {
         StreamState { full_read, ..StreamState::default() }
     }
 
-    fn of_points(points: bool, options: &Options) -> Plan {
+    fn of_points(points: bool, options: &PlanOptions) -> Plan {
         let plan = if points { plan_with_points } else { plan_under };
         plan(STREAMS, "mode: incremental", options)
     }
@@ -279,7 +279,7 @@ mod tests {
         name: &str,
         points: bool,
         (parents, own): (u64, u64),
-        (options, need): (&Options, ReadPlan),
+        (options, need): (&PlanOptions, ReadPlan),
         (change, expected): (&dyn Fn(&mut StreamState), usize),
     ) {
         let plan = of_points(points, options);
@@ -295,7 +295,13 @@ mod tests {
 
     #[track_caller]
     fn check_requests(parents: u64, own: u64, expected: usize) {
-        check_route("c", false, (parents, own), (&Options::default(), FULL), (&|_| (), expected));
+        check_route(
+            "c",
+            false,
+            (parents, own),
+            (&PlanOptions::default(), FULL),
+            (&|_| (), expected),
+        );
     }
 
     #[test]
@@ -313,7 +319,13 @@ mod tests {
 
     #[track_caller]
     fn check_points(name: &str, parents: u64, own: u64, expected: usize) {
-        check_route(name, true, (parents, own), (&Options::default(), FULL), (&|_| (), expected));
+        check_route(
+            name,
+            true,
+            (parents, own),
+            (&PlanOptions::default(), FULL),
+            (&|_| (), expected),
+        );
     }
 
     #[test]
@@ -331,7 +343,7 @@ mod tests {
 
     #[track_caller]
     fn check_open(
-        options: &Options,
+        options: &PlanOptions,
         need: ReadPlan,
         refused: Option<(&str, i64)>,
         expected: usize,
@@ -344,20 +356,20 @@ mod tests {
 
     #[test]
     fn a_route_is_open_unless_it_was_refused_or_does_not_fit() {
-        let any = Options::default();
-        let wanted = |name: &str| Options {
+        let any = PlanOptions::default();
+        let wanted = |name: &str| PlanOptions {
             routes: vec![("c".to_owned(), name.to_owned())],
-            ..Options::default()
+            ..PlanOptions::default()
         };
         check_open(&any, FULL, None, 1);
         check_open(&any, FULL, Some(("list", NOW)), 0);
         check_open(&any, FULL, Some(("list", NOW - WEEK + 1)), 0);
         check_open(&any, FULL, Some(("list", NOW - WEEK)), 1);
         check_open(&any, FULL, Some(("other", NOW)), 1);
-        check_open(&Options { limit: Some(10), ..Options::default() }, FULL, None, 0);
+        check_open(&PlanOptions { limit: Some(10), ..PlanOptions::default() }, FULL, None, 0);
         check_open(&wanted("default"), FULL, None, 0);
         check_open(&wanted("list"), FULL, Some(("list", NOW)), 1);
-        let limited = Options { limit: Some(10), ..wanted("list") };
+        let limited = PlanOptions { limit: Some(10), ..wanted("list") };
         check_open(&limited, FULL, None, 1);
         // The listing does not tell the children of changed parents from the others.
         check_open(&any, PARENTS, None, 0);
@@ -366,7 +378,7 @@ mod tests {
 
     #[test]
     fn streams_that_need_no_route_get_none() {
-        let plan = of_points(false, &Options::default());
+        let plan = of_points(false, &PlanOptions::default());
         let needs = BTreeMap::from([
             ("p".to_owned(), ReadPlan::Changes { since: NOW - DAY }),
             ("c".to_owned(), ReadPlan::Skip),
@@ -384,7 +396,7 @@ mod tests {
         refused: Option<&str>,
         expected: [Option<usize>; 2],
     ) {
-        let plan = of_points(false, &Options::default());
+        let plan = of_points(false, &PlanOptions::default());
         let mut saved = SavedState::default();
         saved.streams.insert("p".to_owned(), rows(100));
         let refused = refused.map(|name| (name.to_owned(), time(NOW))).into_iter().collect();
@@ -408,7 +420,7 @@ mod tests {
     /// What the estimate says of streams with 100 parents: name, requests, why.
     #[track_caller]
     fn check_forecast(points: bool, ways: &[(&str, ReadPlan)], expected: &[(&str, u64, &str)]) {
-        let plan = of_points(points, &Options::default());
+        let plan = of_points(points, &PlanOptions::default());
         let mut saved = SavedState::default();
         saved.streams.insert("p".to_owned(), rows(100));
         saved.streams.insert("c".to_owned(), rows(300));
@@ -464,7 +476,7 @@ mod tests {
         let streams = "  s: { get: /s, key: [id], columns: { id: text, at: timestamp }, \
                        page_size: { param: limit, max: 50 }, paginate: { next_url: { at: next } }, \
                        cursor: { field: at, newest_first: true } }\n";
-        let plan = plan_under(streams, "mode: incremental", &Options::default());
+        let plan = plan_under(streams, "mode: incremental", &PlanOptions::default());
         let mut saved = SavedState::default();
         saved.streams.insert("s".to_owned(), state);
         let ways = BTreeMap::from([("s".to_owned(), way)]);

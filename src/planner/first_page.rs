@@ -63,7 +63,7 @@ pub(crate) fn size(
 mod tests {
     use super::*;
     use crate::plan::testing::{plan_under, plan_with_points, stream};
-    use crate::plan::{Options, Plan};
+    use crate::plan::{Plan, PlanOptions};
     use crate::progress::saved::ChangeStats;
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn with_points() -> Plan {
-        plan_with_points(STREAMS, "mode: incremental", &Options::default())
+        plan_with_points(STREAMS, "mode: incremental", &PlanOptions::default())
     }
 
     #[track_caller]
@@ -135,7 +135,7 @@ mod tests {
         check(&plan, "unsized", changes(), &daily(80), None);
         // A page of another size would begin elsewhere.
         check(&plan, "numbered", changes(), &daily(80), None);
-        let free = plan_under(STREAMS, "mode: incremental", &Options::default());
+        let free = plan_under(STREAMS, "mode: incremental", &PlanOptions::default());
         check(&free, "listed", changes(), &daily(80), None);
     }
 

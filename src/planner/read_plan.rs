@@ -253,7 +253,7 @@ pub(crate) fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
     use crate::plan::testing::{plan_under, planned, stream};
-    use crate::plan::{Options, Plan};
+    use crate::plan::{Plan, PlanOptions};
 
     const STREAMS: &str = "
   listed: { get: /listed, key: [id], feeds: { listed_ids: id }, columns: { id: text, at: timestamp },
@@ -340,7 +340,7 @@ mod tests {
     #[track_caller]
     fn check_remembers(name: &str, mode: &str, plan: ReadPlan, expected: Option<VersionKind>) {
         let range = Some(("2026-01-01".to_owned(), "2026-02-01".to_owned()));
-        let all = plan_under(STREAMS, mode, &Options { range, ..Options::default() });
+        let all = plan_under(STREAMS, mode, &PlanOptions { range, ..PlanOptions::default() });
         assert_eq!(plan.remembers(stream(&all, name)), expected, "{name} {mode} {plan:?}");
     }
 

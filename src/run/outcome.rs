@@ -511,7 +511,7 @@ mod tests {
 
     use super::*;
     use crate::plan::testing::{plan_under, stream};
-    use crate::plan::{Options, Plan};
+    use crate::plan::{Plan, PlanOptions};
     use crate::queue::Queues;
     use crate::report::SliceError;
     use crate::report::counters::Stats;
@@ -580,7 +580,8 @@ mod tests {
         }
 
         fn of(name: &'static str, defaults: &str, limit: Option<u64>) -> Self {
-            let plan = plan_under(STREAMS, defaults, &Options { limit, ..Options::default() });
+            let plan =
+                plan_under(STREAMS, defaults, &PlanOptions { limit, ..PlanOptions::default() });
             let stream = stream(&plan, name);
             let before = StreamState {
                 reads: stream.reads.clone(),

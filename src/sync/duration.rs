@@ -58,7 +58,7 @@ impl Hour {
 
 /// The limits on the speed of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct SpeedLimits {
     /// Rate limit in requests per second, if any.
     pub requests_per_second: Option<f64>,
     /// Maximum number of requests in flight.
@@ -98,8 +98,8 @@ pub struct DurationEstimate {
 
 impl DurationEstimate {
     /// Estimates how long a run that starts at `now` takes for this many requests and points.
-    pub fn new(requests: u64, points: u64, limits: Limits, now: DateTime<Utc>) -> Self {
-        let Limits { requests_per_second, concurrency, points: quota } = limits;
+    pub fn new(requests: u64, points: u64, limits: SpeedLimits, now: DateTime<Utc>) -> Self {
+        let SpeedLimits { requests_per_second, concurrency, points: quota } = limits;
         let requests_per_second = requests_per_second.filter(|rate| *rate > 0.0);
         let places = f64::from(concurrency.max(1));
         let interval = requests_per_second.map_or(0.0, f64::recip).max(RESPONSE_SECONDS / places);
@@ -179,8 +179,8 @@ mod tests {
         DurationEstimate::new(requests, points, limits(rate, points_limit), now)
     }
 
-    fn limits(requests_per_second: Option<f64>, points: Option<HourlyPoints>) -> Limits {
-        Limits { requests_per_second, concurrency: 5, points }
+    fn limits(requests_per_second: Option<f64>, points: Option<HourlyPoints>) -> SpeedLimits {
+        SpeedLimits { requests_per_second, concurrency: 5, points }
     }
 
     fn until(pace: &DurationEstimate) -> String {

@@ -17,7 +17,7 @@ use crate::report::Planned;
 use crate::run;
 use crate::run::row_counts;
 use crate::run::services::Services;
-use crate::sync::duration::{DurationEstimate, Hour, HourlyPoints, Limits};
+use crate::sync::duration::{DurationEstimate, Hour, HourlyPoints, SpeedLimits};
 use crate::sync::resume::Resume;
 use crate::sync::run_options::RunOptions;
 use crate::sync::{owner, resume};
@@ -171,7 +171,7 @@ impl PlanReport {
             let hourly = quota.budget.of(hour.map_or(quota.per_hour, |hour| hour.limit));
             HourlyPoints { allowed: hourly, left: hour.map_or(hourly, |hour| hour.left) }
         });
-        let limits = Limits {
+        let limits = SpeedLimits {
             requests_per_second: plan.requests_per_second,
             concurrency: plan.concurrency,
             points: allowed,

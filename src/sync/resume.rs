@@ -297,7 +297,7 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Restarts, Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Options;
+    use crate::plan::PlanOptions;
     use crate::plan::testing::plan_under;
     use crate::progress::saved::{Reach, StreamState};
 
@@ -326,9 +326,9 @@ mod tests {
         }
     }
 
-    fn options(range: &str) -> Options {
+    fn options(range: &str) -> PlanOptions {
         let range = Some(("2026-01-01".to_owned(), range.to_owned()));
-        Options { range, ..Options::default() }
+        PlanOptions { range, ..PlanOptions::default() }
     }
 
     /// What becomes of an open run: the streams that begin again and how, or why it is given up.
@@ -345,7 +345,7 @@ mod tests {
 
     #[track_caller]
     fn check(mode: &str, change: impl FnOnce(&mut OpenRun), expected: &str) {
-        let plan = plan_under(STREAMS, &format!("mode: {mode}"), &Options::default());
+        let plan = plan_under(STREAMS, &format!("mode: {mode}"), &PlanOptions::default());
         let mut open = open_run(&plan, FULL);
         open.streams.insert("c".to_owned(), open_stream(&plan.streams[1], LIST));
         change(&mut open);

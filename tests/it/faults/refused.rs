@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::report::{Event, NoticeKind, StreamStatus};
 use weir::sync::report::RunStatus;
 use weir::sync::run_options::RunOptions;
@@ -443,7 +443,7 @@ streams:
     let fake = Fake::new(SPEC, site(true));
     assert_eq!(fake.run_with(replication).await.stream("lines").skipped, 1);
     fake.answer(site(false));
-    let options = Options { retry: true, ..Options::default() };
+    let options = PlanOptions { retry: true, ..PlanOptions::default() };
     let beginning = RunOptions { retry: true, ..RunOptions::now() };
     let ran = fake.try_run(How { replication, options: &options, beginning }).await.unwrap();
     assert_eq!(ran.asked.len(), 1, "{:?}", ran.report);

@@ -6,16 +6,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 use crate::api::out::Out;
-use crate::api::query::{Problem, Query};
+use crate::api::query::{Query, QueryProblem};
 use crate::tenant::Tenant;
-use crate::tenant::ids::{Kind, SortBy, SortKey, from_id, id_of};
+use crate::tenant::ids::{ObjectKind, SortBy, SortKey, from_id, id_of};
 use crate::tenant::text::{below, mix};
 
 /// Objects of one kind in the requested order.
 pub(crate) struct List<'a> {
     tenant: &'a Tenant,
     items: Items,
-    kind: Kind,
+    kind: ObjectKind,
     order: SortOrder,
     /// Maximum number of rows of a page, even if the parameter `limit` is higher.
     cap: usize,
@@ -65,7 +65,7 @@ enum Items {
 
 impl<'a> List<'a> {
     /// All objects of a kind, sorted by the query, by default by ID.
-    pub(crate) fn all(tenant: &'a Tenant, kind: Kind, query: &Query) -> Self {
+    pub(crate) fn all(tenant: &'a Tenant, kind: ObjectKind, query: &Query) -> Self {
         let order = SortOrder::of(query, SortBy::Id);
         let items = if in_index_order(kind, order.by) {
             Items::All(tenant.count(kind))
@@ -78,7 +78,7 @@ impl<'a> List<'a> {
     /// These objects of a kind in this order.
     pub(crate) fn sorted(
         tenant: &'a Tenant,
-        kind: Kind,
+        kind: ObjectKind,
         mut chosen: Vec<usize>,
         order: SortOrder,
     ) -> Self {
@@ -91,7 +91,7 @@ impl<'a> List<'a> {
     }
 
     /// A list whose pages have no cap and whose rows cost 1 point each.
-    fn new(tenant: &'a Tenant, kind: Kind, items: Items, order: SortOrder) -> Self {
+    fn new(tenant: &'a Tenant, kind: ObjectKind, items: Items, order: SortOrder) -> Self {
         Self { tenant, items, kind, order, cap: usize::MAX, cost: 1 }
     }
 
@@ -105,7 +105,7 @@ impl<'a> List<'a> {
         self
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ObjectKind {
         self.kind
     }
 
@@ -133,7 +133,7 @@ impl<'a> List<'a> {
 
     /// Whether the object still exists. Parts with numbers of the list itself always do.
     fn holds(&self, index: usize) -> bool {
-        matches!(self.order.by, SortBy::Number | SortBy::Key) && self.kind != Kind::Space
+        matches!(self.order.by, SortBy::Number | SortBy::Key) && self.kind != ObjectKind::Space
             || self.tenant.exists(self.kind, index)
     }
 
@@ -146,7 +146,7 @@ impl<'a> List<'a> {
 
     /// Token that continues after an object, wherever the object is at that time.
     pub(crate) fn cursor(&self, index: usize) -> String {
-        let position = Position {
+        let position = CursorPosition {
             id: id_of(self.kind, index).to_string(),
             order: order_name(self.order.by).into(),
             value: self.key(index),
@@ -157,7 +157,7 @@ impl<'a> List<'a> {
     /// The position after that of a token, whether or not its object still exists.
     fn resume(&self, token: &str) -> Option<usize> {
         let json = STANDARD.decode(token.replace(' ', "+")).ok()?;
-        let position: Position = serde_json::from_slice(&json).ok()?;
+        let position: CursorPosition = serde_json::from_slice(&json).ok()?;
         let (kind, index) = from_id(position.id.parse().ok()?)?;
         if kind != self.kind || position.order != order_name(self.order.by) {
             return None;
@@ -178,7 +178,7 @@ impl<'a> List<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Position<'a> {
+struct CursorPosition<'a> {
     id: String,
     #[serde(rename = "contentOrder")]
     order: Cow<'a, str>,
@@ -187,8 +187,8 @@ struct Position<'a> {
 }
 
 /// Whether this order equals the index order.
-fn in_index_order(kind: Kind, by: SortBy) -> bool {
-    matches!(by, SortBy::Number | SortBy::Id | SortBy::Created) && kind != Kind::Folder
+fn in_index_order(kind: ObjectKind, by: SortBy) -> bool {
+    matches!(by, SortBy::Number | SortBy::Id | SortBy::Created) && kind != ObjectKind::Folder
 }
 
 fn order_name(by: SortBy) -> &'static str {
@@ -229,11 +229,11 @@ impl Tenant {
         page: &PageRequest,
         keep: impl Fn(usize) -> bool,
         mut write: impl FnMut(&mut Out, usize),
-    ) -> Result<Listed, Problem> {
+    ) -> Result<Listed, QueryProblem> {
         let list = page.list;
         let token = page.query.text("cursor");
         let mut place = match token {
-            Some(token) => list.resume(token).ok_or_else(Problem::bad_cursor)?,
+            Some(token) => list.resume(token).ok_or_else(QueryProblem::bad_cursor)?,
             None => 0,
         };
         let keep = |index: usize| list.holds(index) && keep(index);

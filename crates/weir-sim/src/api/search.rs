@@ -12,10 +12,10 @@ use crate::api::answer::{Asked, Reply};
 use crate::api::cql::{Condition, Cql, Order};
 use crate::api::listing::chance;
 use crate::api::out::Out;
-use crate::api::query::{Problem, Query};
+use crate::api::query::{Query, QueryProblem};
 use crate::api::single::printed_id;
 use crate::tenant::Tenant;
-use crate::tenant::ids::{Kind, from_id, id_of};
+use crate::tenant::ids::{ObjectKind, from_id, id_of};
 use crate::tenant::text::{below, mix};
 
 /// Maximum number of labels per content.
@@ -64,7 +64,7 @@ impl Tenant {
         let query = &asked.query;
         let text = query.text("cql").unwrap_or_default();
         let refused = |title| {
-            let problem = Problem { title, detail: None };
+            let problem = QueryProblem { title, detail: None };
             Box::new(Reply::bad_request(&[problem], asked.path))
         };
         // This route finds only contents.
@@ -74,7 +74,8 @@ impl Tenant {
         let (start, after) = match query.text("cursor") {
             None => (0, None),
             Some(token) => {
-                let read = resume(token).ok_or_else(|| refused(Problem::bad_cursor().title))?;
+                let read =
+                    resume(token).ok_or_else(|| refused(QueryProblem::bad_cursor().title))?;
                 (read.0, Some(read.1))
             }
         };
@@ -150,7 +151,8 @@ impl Tenant {
 
     fn known_content(&self, id: u64) -> Option<usize> {
         let (kind, index) = from_id(id)?;
-        let is_content = matches!(kind, Kind::Page | Kind::BlogPost | Kind::Attachment);
+        let is_content =
+            matches!(kind, ObjectKind::Page | ObjectKind::BlogPost | ObjectKind::Attachment);
         (is_content && index < self.count(kind)).then(|| self.content_of(kind, index))
     }
 
@@ -170,7 +172,13 @@ impl Tenant {
     }
 
     /// Whether an object in a container is in the index: both are current and the index is up to date.
-    pub(crate) fn is_in_index(&self, kind: Kind, index: usize, container: usize, now: u64) -> bool {
+    pub(crate) fn is_in_index(
+        &self,
+        kind: ObjectKind,
+        index: usize,
+        container: usize,
+        now: u64,
+    ) -> bool {
         let space = self.container_space(container);
         let lag = u64::try_from(self.options.index_lag.as_millis()).unwrap_or(u64::MAX);
         self.container_status(container) == "current"
@@ -181,7 +189,7 @@ impl Tenant {
     /// The page or blog post of a content, or the content itself.
     fn holder(&self, content: usize) -> usize {
         match self.content(content) {
-            (Kind::Attachment, index) => self.attachment_container(index),
+            (ObjectKind::Attachment, index) => self.attachment_container(index),
             _ => content,
         }
     }
@@ -194,7 +202,7 @@ impl Tenant {
     /// Whether an object on a page or blog post meets a condition.
     pub(crate) fn fits(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         index: usize,
         container: usize,
         condition: &Condition,
@@ -215,8 +223,8 @@ impl Tenant {
         let (kind, index) = self.content(content);
         let (id, title) = (printed_id(kind, index), self.title(kind, index));
         let typed = match kind {
-            Kind::Page => "page",
-            Kind::BlogPost => "blogpost",
+            ObjectKind::Page => "page",
+            ObjectKind::BlogPost => "blogpost",
             _ => "attachment",
         };
         out.raw("{\"id\":\"").raw(&id).raw("\",\"type\":\"").raw(typed);
@@ -232,7 +240,7 @@ impl Tenant {
         if expand.has("version") {
             self.write_old_version(out, kind, index);
         }
-        if expand.body.is_some() && kind != Kind::Attachment {
+        if expand.body.is_some() && kind != ObjectKind::Attachment {
             self.write_body(out, expand.body, &self.content_body(kind, index, &title));
         }
         let mut shown = 0;
@@ -246,8 +254,11 @@ impl Tenant {
 
     fn write_old_space(&self, out: &mut Out, space: usize) {
         let key = self.space_key(space);
-        out.raw(",\"space\":{\"id\":").num(id_of(Kind::Space, space)).raw(",\"key\":\"").raw(&key);
-        out.raw("\",\"name\":").string(&self.title(Kind::Space, space)).raw(",\"type\":\"");
+        out.raw(",\"space\":{\"id\":")
+            .num(id_of(ObjectKind::Space, space))
+            .raw(",\"key\":\"")
+            .raw(&key);
+        out.raw("\",\"name\":").string(&self.title(ObjectKind::Space, space)).raw(",\"type\":\"");
         out.raw(Self::space_type(space)).raw("\",\"status\":\"");
         out.raw(self.space_status(space)).raw("\"}");
     }
@@ -260,7 +271,7 @@ impl Tenant {
     }
 
     /// The current version, in the format of v1.
-    fn write_old_version(&self, out: &mut Out, kind: Kind, index: usize) {
+    fn write_old_version(&self, out: &mut Out, kind: ObjectKind, index: usize) {
         let number = self.latest(kind, index);
         let facts = self.version_facts(kind, index, number);
         self.write_old_user(out.raw(",\"version\":{\"by\":"), facts.dice);
@@ -275,10 +286,13 @@ impl Tenant {
         let shown = labels.get(..LABELS).unwrap_or(&labels);
         out.raw(",\"metadata\":{\"labels\":{\"results\":[");
         for (at, label) in shown.iter().enumerate() {
-            let name = self.title(Kind::Label, *label);
+            let name = self.title(ObjectKind::Label, *label);
             out.raw(if at > 0 { "," } else { "" }).raw("{\"prefix\":\"");
             out.raw(Self::label_prefix(*label)).raw("\",\"name\":").string(&name);
-            out.raw(",\"id\":").id(id_of(Kind::Label, *label)).raw(",\"label\":").string(&name);
+            out.raw(",\"id\":")
+                .id(id_of(ObjectKind::Label, *label))
+                .raw(",\"label\":")
+                .string(&name);
             out.raw("}");
         }
         out.raw("],\"start\":0,\"limit\":").int(LABELS).raw(",\"size\":").int(shown.len());

@@ -8,7 +8,7 @@ use crate::api::out::Out;
 use crate::api::query::Query;
 use crate::tenant::Tenant;
 use crate::tenant::content::{Shape, SpaceShape};
-use crate::tenant::ids::{Kind, SortBy, id_of};
+use crate::tenant::ids::{ObjectKind, SortBy, id_of};
 use crate::tenant::text::below;
 
 /// Maximum number of items of an included collection.
@@ -36,7 +36,7 @@ struct Included<'a> {
     field: &'static str,
     /// Path of the corresponding list, below the object's.
     list: &'static str,
-    kind: Kind,
+    kind: ObjectKind,
     items: &'a [usize],
     /// Cost of an item in points.
     cost: u64,
@@ -65,8 +65,8 @@ impl<'a> Carrier<'a> {
         match shown.last() {
             Some(last) if shown.len() < items.len() => {
                 let by = match kind {
-                    Kind::Label => SortBy::Id,
-                    Kind::Folder => SortBy::Position,
+                    ObjectKind::Label => SortBy::Id,
+                    ObjectKind::Folder => SortBy::Position,
                     _ => SortBy::Number,
                 };
                 let list = List::sorted(self.tenant, kind, Vec::new(), SortOrder::ascending(by));
@@ -86,7 +86,7 @@ impl<'a> Carrier<'a> {
         let included = Included {
             field: "labels",
             list: "labels",
-            kind: Kind::Label,
+            kind: ObjectKind::Label,
             items: &labels,
             cost: 1,
         };
@@ -95,7 +95,7 @@ impl<'a> Carrier<'a> {
         });
     }
 
-    fn properties(&mut self, kind: Kind, owner: usize) {
+    fn properties(&mut self, kind: ObjectKind, owner: usize) {
         let tenant = self.tenant;
         let all = tenant.parts(kind, owner);
         let included =
@@ -107,11 +107,11 @@ impl<'a> Carrier<'a> {
 
     fn permissions(&mut self, space: usize) {
         let tenant = self.tenant;
-        let all = tenant.parts(Kind::Permission, space);
+        let all = tenant.parts(ObjectKind::Permission, space);
         let included = Included {
             field: "permissions",
             list: "permissions",
-            kind: Kind::Permission,
+            kind: ObjectKind::Permission,
             items: &all,
             cost: 2,
         };
@@ -121,11 +121,11 @@ impl<'a> Carrier<'a> {
     }
 
     /// Operations count as access: 2 points each.
-    fn operations(&mut self, kind: Kind) {
+    fn operations(&mut self, kind: ObjectKind) {
         let target = match kind {
-            Kind::Space => "space",
-            Kind::Page => "page",
-            Kind::BlogPost => "blogpost",
+            ObjectKind::Space => "space",
+            ObjectKind::Page => "page",
+            ObjectKind::BlogPost => "blogpost",
             _ => "attachment",
         };
         let all: Vec<usize> = (0..OPERATIONS.len()).collect();
@@ -138,7 +138,7 @@ impl<'a> Carrier<'a> {
     }
 
     /// Likes count as users: 2 points each.
-    fn likes(&mut self, kind: Kind, index: usize) {
+    fn likes(&mut self, kind: ObjectKind, index: usize) {
         let tenant = self.tenant;
         let dice = tenant.dice("likes", tenant.content_of(kind, index));
         let all: Vec<usize> = (0..below(dice, LIKES)).collect();
@@ -149,7 +149,7 @@ impl<'a> Carrier<'a> {
         });
     }
 
-    fn versions(&mut self, kind: Kind, index: usize) {
+    fn versions(&mut self, kind: ObjectKind, index: usize) {
         let tenant = self.tenant;
         let numbers: Vec<usize> = (1..=tenant.latest(kind, index)).rev().collect();
         let included =
@@ -165,12 +165,12 @@ impl<'a> Carrier<'a> {
         let tenant = self.tenant;
         let mut nodes = tenant.child_nodes(page);
         nodes.sort_by_cached_key(|node| {
-            (tenant.sort_key(Kind::Folder, SortBy::Position, *node), *node)
+            (tenant.sort_key(ObjectKind::Folder, SortBy::Position, *node), *node)
         });
         let included = Included {
             field: "directChildren",
             list: "direct-children",
-            kind: Kind::Folder,
+            kind: ObjectKind::Folder,
             items: &nodes,
             cost: 1,
         };
@@ -195,20 +195,20 @@ impl Tenant {
             carrier.labels(self.space_labels(space));
         }
         if carrier.wants("include-properties") {
-            carrier.properties(Kind::SpaceProperty, space);
+            carrier.properties(ObjectKind::SpaceProperty, space);
         }
         if carrier.wants("include-permissions") {
             carrier.permissions(space);
         }
         if carrier.wants("include-operations") {
-            carrier.operations(Kind::Space);
+            carrier.operations(ObjectKind::Space);
         }
         self.close_space(&mut carrier.out, space, Some(&self.options.site));
         carrier.reply()
     }
 
     /// A page, blog post or attachment. By ID, trashed objects are found, too.
-    pub(crate) fn single_content(&self, asked: &Asked, kind: Kind, index: usize) -> Reply {
+    pub(crate) fn single_content(&self, asked: &Asked, kind: ObjectKind, index: usize) -> Reply {
         let query = &asked.query;
         let version = query.flag("include-version", true);
         let shape = Shape { body: query.text("body-format"), version };
@@ -216,28 +216,28 @@ impl Tenant {
         let mut carrier = Carrier::new(self, asked);
         let out = &mut carrier.out;
         match kind {
-            Kind::Page => self.open_page(out, index, shape),
-            Kind::BlogPost => self.open_blog(out, index, shape),
+            ObjectKind::Page => self.open_page(out, index, shape),
+            ObjectKind::BlogPost => self.open_blog(out, index, shape),
             _ => self.open_attachment(out, index, version),
         }
         self.include_parts(&mut carrier, kind, index);
         let out = &mut carrier.out;
         match kind {
-            Kind::Page => self.close_page(out, index, base),
-            Kind::BlogPost => self.close_blog(out, index, base),
+            ObjectKind::Page => self.close_page(out, index, base),
+            ObjectKind::BlogPost => self.close_blog(out, index, base),
             _ => self.close_attachment(out, index, base),
         }
         carrier.reply()
     }
 
     /// Parameters that the route does not declare are not in the query.
-    fn include_parts(&self, carrier: &mut Carrier, kind: Kind, index: usize) {
+    fn include_parts(&self, carrier: &mut Carrier, kind: ObjectKind, index: usize) {
         let content = self.content_of(kind, index);
         if carrier.wants("include-labels") {
             carrier.labels(self.content_labels(content));
         }
         if carrier.wants("include-properties") {
-            carrier.properties(Kind::Property, content);
+            carrier.properties(ObjectKind::Property, content);
         }
         if carrier.wants("include-operations") {
             carrier.operations(kind);
@@ -260,7 +260,7 @@ impl Tenant {
 }
 
 /// The ID of an object, as printed by the API.
-pub(crate) fn printed_id(kind: Kind, index: usize) -> String {
-    let prefix = if kind == Kind::Attachment { "att" } else { "" };
+pub(crate) fn printed_id(kind: ObjectKind, index: usize) -> String {
+    let prefix = if kind == ObjectKind::Attachment { "att" } else { "" };
     format!("{prefix}{}", id_of(kind, index))
 }
