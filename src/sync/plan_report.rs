@@ -115,9 +115,9 @@ pub async fn estimate_run(
         saved.streams.values_mut().for_each(|state| state.open = None);
     }
     if continues.is_none() {
-        let census = row_counts::census(&plan, &saved, services, options.now).await;
-        saved.counted = census.counted;
-        if let Some(failure) = census.failure {
+        let counts = row_counts::request_counts(&plan, &saved, services, options.now).await;
+        saved.counted = counts.counted;
+        if let Some(failure) = counts.failure {
             let why = failure.chain();
             notes.push(format!(
                 "the number of records could not be requested and is assumed: {why}"
@@ -125,7 +125,7 @@ pub async fn estimate_run(
         }
     }
     let read_plans = read_plans.unwrap_or_else(|| run::read_plans(&plan, &saved, options.now));
-    let expected = estimate::forecast(&plan, &saved, &read_plans, options.now);
+    let expected = estimate::estimate_streams(&plan, &saved, &read_plans, options.now);
     let hour = match (&plan.quota, &services.ledger) {
         (Some(quota), Some(ledger)) => {
             let known = hour(quota, ledger.as_ref(), options.now).await;

@@ -56,7 +56,7 @@ async fn names_that_were_asked_for_and_did_not_come_are_named() {
     for streams in ["shops", "orders"] {
         let ran = run(streams, "[NOPE, eng, OPS, ZIP]").await;
         let error = ran.stream("shops").error.clone().unwrap();
-        let told = "`keys`: there is no `NOPE`, `ZIP`, or this account may not see it";
+        let told = "`keys`: not found, or not visible to this account: `NOPE`, `ZIP`";
         assert!(error.contains(told), "{streams}: {error}");
     }
     let ran = run("shops", "[eng, OPS]").await;
