@@ -233,7 +233,7 @@ impl Cardinality<'_> {
     /// this stream needs. The first stream that needs an object requests it.
     fn shared(&self, place: usize, all: &[(&StreamPlan, ReadPlan)]) -> ExpectedCost {
         let mut share = ExpectedCost::default();
-        let Some((stream, read_plan)) = all.get(place) else { return share };
+        let (stream, read_plan) = &all[place];
         for (_, request) in read_plan.active(stream) {
             let Some(embedded) = &request.routed.embedded else { continue };
             let mut objects = 0.0_f64;

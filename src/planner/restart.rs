@@ -161,7 +161,9 @@ impl<'run> RestartSet<'run> {
 
     /// Whether the store has the complete log of a queue, from its first item.
     fn is_whole(&self, queue: usize) -> bool {
-        let Some(name) = self.queues.get(queue) else { return false };
+        let Some(name) = self.queues.get(queue) else {
+            unreachable!("queue numbers index the plan's queues")
+        };
         let prefix = format!("{QUEUE}{name}/");
         let mut log = self.saved.rest.range(prefix.clone()..).map(|(key, _)| key);
         let first = log.next().and_then(|key| key.strip_prefix(&prefix)?.parse::<u64>().ok());

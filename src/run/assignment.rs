@@ -57,7 +57,6 @@ pub(crate) fn tasks(
         let mut requests: Vec<Option<AssignedRequest>> = Vec::new();
         requests.resize_with(read_plan.requests(plan).len(), || None);
         for (number, request) in read_plan.active(plan) {
-            let Some(place) = requests.get_mut(number) else { continue };
             let mut done = RangeSet::default();
             if let Some(open) = resumed {
                 done = open.finished.get(number).cloned().unwrap_or_default();
@@ -78,7 +77,7 @@ pub(crate) fn tasks(
                 opening: first_page_sizes.get(&(plan.name.clone(), number)).copied(),
                 ..RequestLinks::new(number)
             };
-            *place = Some(AssignedRequest {
+            requests[number] = Some(AssignedRequest {
                 consumer: consumed.map(|queue| queue.consumer(done)),
                 links,
             });

@@ -242,7 +242,9 @@ impl Loader {
     }
 
     fn add(&mut self, batch: &RecordBatch, slice: SliceNumber) -> Result<()> {
-        let Some(schema) = self.schema() else { return Ok(()) };
+        let Some(schema) = self.schema() else {
+            unreachable!("only a stream with an output has rows")
+        };
         let mut columns = batch.columns().to_vec();
         columns.push(Arc::new(Int64Array::from_value(slice.number(), batch.num_rows())));
         columns.push(Arc::new(BooleanArray::new_null(batch.num_rows())));

@@ -451,7 +451,7 @@ async fn run_slices(
 ) -> (Result<()>, Completeness) {
     let mut workers = JoinSet::new();
     for source in sources {
-        let Some(request) = shared.requests().get(source.links.number) else { continue };
+        let request = &shared.requests()[source.links.number];
         let single = matches!(request.iterate, Iterate::Once);
         let source = Arc::new(source);
         for _ in 0..if single { 1 } else { shared.plan.concurrency } {

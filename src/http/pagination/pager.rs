@@ -256,7 +256,9 @@ fn by_cursor<'page>(
     pages: &CursorPages,
     mut places: impl Iterator<Item = DeclaredValue<'page>>,
 ) -> Result<PageStep> {
-    let Some(at) = places.next() else { return Ok(PageStep::default()) };
+    let Some(at) = places.next() else {
+        unreachable!("a cursor declares its path, and the decoder returns a value per path")
+    };
     let last = if pages.last.is_some() { places.next() } else { None };
     let more = if pages.more.is_some() { places.next() } else { None };
     let last_says = last.as_ref().map(DeclaredValue::flag).transpose()?.flatten().map(|last| !last);
