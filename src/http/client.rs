@@ -168,7 +168,7 @@ impl Client {
         // Not cancellable: a refresh token that was used must be replaced in its store.
         auth.await?;
         let _place = self.unless_cancelled(self.pacer.enter()).await?;
-        // Reserves last, so that waiting requests hold no points.
+        // Reserves last, so that waiting requests reserve no points.
         *reserved = self.reserve(call).await?;
         stats.requests.fetch_add(1, Ordering::Relaxed);
         if call.shared {
@@ -230,7 +230,7 @@ impl Client {
 
 /// The error of a cancelled run.
 pub(crate) fn interrupted() -> Error {
-    Error::new(Kind::Interrupted, "the run was told to stop")
+    Error::new(Kind::Interrupted, "the run was stopped")
 }
 
 /// Random numbers from 0 (inclusive) to 1 (exclusive) for jitter, seeded with the run id (`SplitMix64`).

@@ -98,8 +98,11 @@ impl<'run> RestartSet<'run> {
             let ended = state.ended_in(&open.id).map(|last| &last.report);
             let failed = ended.filter(|report| report.status == StreamStatus::Failed);
             if failed.is_some_and(|report| report.route_refused) {
-                let whole = read_plan.sends_changes(stream);
-                let again = if whole { ReadPlan::full(stream) } else { read_plan.by_route(0) };
+                let again = if read_plan.sends_changes(stream) {
+                    ReadPlan::full(stream)
+                } else {
+                    read_plan.by_route(0)
+                };
                 restarts.new.insert(&stream.name, again);
             } else if failed.is_some() && stream.internal {
                 restarts.new.insert(&stream.name, ReadPlan::Skip);
@@ -112,7 +115,7 @@ impl<'run> RestartSet<'run> {
     /// Adds the streams that must restart because others do. Returns whether it changed anything.
     fn grow(&mut self) -> bool {
         let mut grown = false;
-        // Children come after their parents.
+        // Streams are sorted: parents precede their children.
         for stream in self.streams.iter().rev() {
             let old = self.read_plan(stream);
             let mut wanted = old;

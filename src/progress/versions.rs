@@ -158,12 +158,12 @@ pub(crate) fn forgotten(stream: &str) -> [Change; 3] {
 }
 
 impl VersionLog {
-    /// The saved versions of a stream. `going_on`: with those that the resumed run has read so far.
+    /// The saved versions of a stream. `resumed`: with those that the resumed run has read so far.
     pub(crate) fn restored(
         kind: VersionKind,
         stream: &str,
         entries: &Entries,
-        going_on: bool,
+        resumed: bool,
     ) -> Self {
         let key = kind.key(stream);
         let known = KnownVersions(match entries.get(&key) {
@@ -172,7 +172,7 @@ impl VersionLog {
             base => Some(Arc::new(base.and_then(read).into_iter().flatten().collect())),
         });
         let mut all = Self { key, known, ..Self::default() };
-        for (_, value) in parts_of(&all.key, entries).filter(|_| going_on) {
+        for (_, value) in parts_of(&all.key, entries).filter(|_| resumed) {
             all.hashes.extend(read(value).unwrap_or_default());
             all.parts += 1;
         }

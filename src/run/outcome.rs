@@ -125,7 +125,7 @@ impl StreamOutcome<'_> {
                 ),
             };
             return Err(Error::new(Kind::Rejected, what)
-                .with_hint("look for misspelt or removed names in the inputs"));
+                .with_hint("check the inputs for misspelt or removed names"));
         }
         let strict = self.plan.output.as_ref().is_some_and(|output| output.strict);
         let notices = loader.stats.notices();

@@ -251,7 +251,7 @@ fn judge(status: u16, means: Option<Meaning>, body: &[u8]) -> TestFinding {
         (Some(Meaning::Egress), _) | (None, 407) => TestFinding::BlockedEgress,
         (None, 401) => TestFinding::WrongCredentials,
         (None, 403) if is_json(body) => TestFinding::NoPermission,
-        // APIs respond with JSON. An HTML page with status 403 comes from a proxy or firewall.
+        // APIs respond with JSON. An HTML page with status 403 is the response of a proxy or firewall.
         (None, 403) => TestFinding::BlockedEgress,
         (None, 429 | 500..) => TestFinding::Trouble,
         (None, _) => TestFinding::WrongHost,

@@ -231,8 +231,8 @@ mod tests {
         for (points, left, end, hours) in table {
             let limits = limits(Some(10.0), Some(HourlyPoints { allowed: 10_000, left }));
             let pace = DurationEstimate::new(points / 2, points, limits, now);
-            let told = (until(&pace), pace.hours);
-            assert_eq!(told, (end.to_owned(), hours), "{points} of {left}");
+            let found = (until(&pace), pace.hours);
+            assert_eq!(found, (end.to_owned(), hours), "{points} of {left}");
         }
     }
 
@@ -246,12 +246,12 @@ mod tests {
         let hour = Hour::new(&balance, &terms);
         assert_eq!((hour.limit, hour.limit_from, hour.spent), (1_000, LimitFrom::Spec, 400));
         assert_eq!((hour.left, hour.begins(now)), (200, now));
-        let told = Balance { limit: Some(5_000), ..balance };
-        let hour = Hour::new(&told, &terms);
+        let reported = Balance { limit: Some(5_000), ..balance };
+        let hour = Hour::new(&reported, &terms);
         assert_eq!((hour.limit, hour.limit_from, hour.left), (5_000, LimitFrom::Api, 2_200));
         // A wait into the next hour leaves the whole budget of that hour.
-        let held = Balance { not_before: Some(end + TimeDelta::minutes(5)), ..told };
-        let hour = Hour::new(&held, &terms);
+        let delayed = Balance { not_before: Some(end + TimeDelta::minutes(5)), ..reported };
+        let hour = Hour::new(&delayed, &terms);
         assert_eq!((hour.left, hour.begins(now)), (2_500, end + TimeDelta::minutes(5)));
     }
 

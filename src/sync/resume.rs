@@ -122,7 +122,7 @@ pub(crate) async fn resume(
             return Ok(Some(Resume::No(message)));
         }
     };
-    let whole = run::read_plans(&plan, saved, now);
+    let new = run::read_plans(&plan, saved, now);
     for stream in &plan.streams {
         let Some(read_plan) =
             open.streams.get(&stream.name).and_then(|then| open_read_plan(stream, then))
@@ -137,7 +137,7 @@ pub(crate) async fn resume(
             ),
             None => continue,
             // The rest of the unfinished read would not restore the missing data.
-            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(read_plan), lost),
+            Some(lost) => (new.get(&stream.name).copied().unwrap_or(read_plan), lost),
         };
         other.entry(stream.name.clone()).or_insert((read_plan, why));
     }
@@ -334,9 +334,9 @@ mod tests {
     /// What becomes of an open run: the streams that begin again and how, or why it is given up.
     fn shown(plan: &Plan, open: &OpenRun) -> String {
         match difference(plan, open) {
-            Ok(anew) => {
-                let anew = anew.iter().map(|(name, (way, _))| format!("{name} {way:?}"));
-                anew.collect::<Vec<_>>().join(", ")
+            Ok(restarts) => {
+                let restarts = restarts.iter().map(|(name, (way, _))| format!("{name} {way:?}"));
+                restarts.collect::<Vec<_>>().join(", ")
             }
             Err(Difference::Selection) => "other streams".to_owned(),
             Err(Difference::Stream(name)) => format!("`{name}` has changed"),
@@ -381,7 +381,7 @@ mod tests {
         check(mode, both, "c Full { route: 1 }");
     }
 
-    /// What becomes of an open backfill up to a day, when the day of `now` is asked for.
+    /// Checks whether an open backfill up to a day is resumed on the day of `now`.
     #[track_caller]
     fn check_backfill(then: &str, now: &str, change: impl FnOnce(&mut OpenRun), expected: &str) {
         let plan = plan_under(CURSOR, "mode: backfill", &options(now));
