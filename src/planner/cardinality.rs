@@ -1,4 +1,4 @@
-//! Estimates the number of rows and queue items, and how many of them change.
+//! Estimates the number of rows and queue values, and how many of them change.
 
 use std::collections::BTreeMap;
 
@@ -110,13 +110,13 @@ impl Assumptions {
     };
 }
 
-/// Estimated numbers of rows and queue items.
+/// Estimated numbers of rows and queue values.
 pub(crate) struct Cardinality<'plan> {
     pub(crate) plan: &'plan Plan,
     pub(crate) saved: &'plan SavedState,
     pub(crate) now: DateTime<Utc>,
     pub(crate) assume: Assumptions,
-    /// Number of items of each queue, indexed like `Plan::queues`.
+    /// Number of values of each queue, indexed like `Plan::queues`.
     queues: Vec<f64>,
     /// Number of rows of each stream, and whether it is assumed.
     rows: BTreeMap<&'plan str, (f64, bool)>,
@@ -147,7 +147,7 @@ impl<'plan> Cardinality<'plan> {
         cardinality
     }
 
-    /// Estimates all rows and queue items. `known` has the rows of some streams, and whether these are assumed.
+    /// Estimates all rows and queue values. `known` has the rows of some streams, and whether these are assumed.
     fn fill(&mut self, known: &BTreeMap<&'plan str, (f64, bool)>) {
         self.queues = vec![0.0; self.plan.queues.len()];
         // If the largest counted listing is small, assume that the uncounted listings are small, too.
@@ -185,8 +185,9 @@ impl<'plan> Cardinality<'plan> {
         full_read.map_or(self.assume.page, |page| page.max(1.0))
     }
 
-    /// Rows of the streams that the API counted, without counts of several streams unless `together`. Such a
-    /// count is reduced by the rows of its streams that were read in full, and divided by the weights of the others.
+    /// Rows of the streams that the API counted, without counts of several streams unless `together`. A
+    /// count of several streams is reduced by the rows of those that were read in full. The rest is divided among
+    /// the others by their weights.
     #[expect(clippy::cast_precision_loss, reason = "a few streams")]
     fn counted(&self, together: bool) -> BTreeMap<&'plan str, (f64, bool)> {
         let mut rows = BTreeMap::new();
@@ -304,7 +305,7 @@ impl<'plan> Cardinality<'plan> {
         self.expected_changes(expected, rows, days)
     }
 
-    /// Number of queue items that a stream consumes under a read plan. The stream's own last incremental read is
+    /// Number of queue values that a stream consumes under a read plan. The stream's own last incremental read is
     /// the best source: parents that are listed again only because of a lookback are not requested again.
     pub(crate) fn items(&self, queue: usize, stream: &StreamPlan, read_plan: ReadPlan) -> f64 {
         let Some(bound) = read_plan.bound() else { return self.queue(queue) };

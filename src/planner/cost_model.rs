@@ -1,4 +1,4 @@
-//! Estimates the cost of read plans from the estimated numbers of rows and queue items.
+//! Estimates the cost of read plans from the estimated numbers of rows and queue values.
 
 use std::cmp::Ordering;
 
@@ -156,7 +156,7 @@ impl Cardinality<'_> {
         let apart = matches!(&request.iterate, Iterate::Queue { only: Some(_), .. });
         let newest_first = stream.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
         let Assumptions { apart: parted, .. } = self.assume;
-        // Items of chunks that no response contains.
+        // Values of chunks that no response contains.
         let mut missed = 0.0;
         let (slices, least) = match &request.iterate {
             Iterate::Once => (1.0, 1.0),

@@ -222,8 +222,8 @@ mod tests {
         }
     }
 
-    /// Checks the read plan of a stream, regardless of its children. The saved state is that of a full read an hour
-    /// ago, after `change`.
+    /// Checks the read plan of a stream, regardless of its children. The saved state is that of a full read
+    /// an hour ago, after `change`.
     #[track_caller]
     fn check_own(name: &str, change: impl FnOnce(&mut StreamState), expected: ReadPlan) {
         check_mode(name, "mode: incremental", change, expected);

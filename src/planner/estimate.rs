@@ -419,18 +419,23 @@ mod tests {
 
     /// Checks name, requests and reason of the estimates of streams with 100 parents.
     #[track_caller]
-    fn check_estimate(points: bool, ways: &[(&str, ReadPlan)], expected: &[(&str, u64, &str)]) {
+    fn check_estimate(
+        points: bool,
+        read_plans: &[(&str, ReadPlan)],
+        expected: &[(&str, u64, &str)],
+    ) {
         let plan = of_points(points, &PlanOptions::default());
         let mut saved = SavedState::default();
         saved.streams.insert("p".to_owned(), rows(100));
         saved.streams.insert("c".to_owned(), rows(300));
         let all = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Skip));
-        let mut ways_of_all: BTreeMap<String, ReadPlan> = all.collect();
-        ways_of_all.extend(ways.iter().map(|(name, way)| ((*name).to_owned(), *way)));
-        let estimates = estimate_streams(&plan, &saved, &ways_of_all, time(NOW));
+        let mut all_read_plans: BTreeMap<String, ReadPlan> = all.collect();
+        all_read_plans
+            .extend(read_plans.iter().map(|(name, read_plan)| ((*name).to_owned(), *read_plan)));
+        let estimates = estimate_streams(&plan, &saved, &all_read_plans, time(NOW));
         let found: Vec<_> = estimates
             .iter()
-            .filter(|one| ways.iter().any(|(name, _)| *name == one.stream))
+            .filter(|one| read_plans.iter().any(|(name, _)| *name == one.stream))
             .map(|one| (one.stream.as_str(), one.requests, one.why.as_str()))
             .collect();
         assert_eq!(found, expected);
@@ -472,18 +477,18 @@ mod tests {
 
     /// Checks the likely requests of a listing, their range, and whether they are assumed, given the saved state.
     #[track_caller]
-    fn check_range(way: ReadPlan, state: StreamState, expected: (u64, [u64; 2], bool)) {
+    fn check_range(read_plan: ReadPlan, state: StreamState, expected: (u64, [u64; 2], bool)) {
         let streams = "  s: { get: /s, key: [id], columns: { id: text, at: timestamp }, \
                        page_size: { param: limit, max: 50 }, paginate: { next_url: { at: next } }, \
                        cursor: { field: at, newest_first: true } }\n";
         let plan = plan_under(streams, "mode: incremental", &PlanOptions::default());
         let mut saved = SavedState::default();
         saved.streams.insert("s".to_owned(), state);
-        let ways = BTreeMap::from([("s".to_owned(), way)]);
-        let all = estimate_streams(&plan, &saved, &ways, time(NOW));
+        let read_plans = BTreeMap::from([("s".to_owned(), read_plan)]);
+        let all = estimate_streams(&plan, &saved, &read_plans, time(NOW));
         let found = (all[0].requests, all[0].requests_range, all[0].assumed);
-        assert_eq!(found, expected, "{way:?}");
-        assert_eq!(all[0].reach, way.shown(stream(&plan, "s")));
+        assert_eq!(found, expected, "{read_plan:?}");
+        assert_eq!(all[0].reach, read_plan.shown(stream(&plan, "s")));
     }
 
     #[test]

@@ -115,10 +115,16 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(plan: &Plan, name: &str, way: ReadPlan, state: &StreamState, expected: Option<u32>) {
+    fn check(
+        plan: &Plan,
+        name: &str,
+        read_plan: ReadPlan,
+        state: &StreamState,
+        expected: Option<u32>,
+    ) {
         let stream = stream(plan, name);
-        let found = size(stream, &stream.requests[0], way, state, now());
-        assert_eq!(found, expected, "{name} {way:?}");
+        let found = size(stream, &stream.requests[0], read_plan, state, now());
+        assert_eq!(found, expected, "{name} {read_plan:?}");
     }
 
     #[test]

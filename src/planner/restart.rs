@@ -18,11 +18,11 @@ use crate::state::Change;
 /// A stream restarts by its default route when the API refused its route. It restarts with a full read when
 /// the API refused its requests for changes. Each of the `others` restarts with the given read plan.
 ///
-/// A parent restarts when a restarted child needs items that the parent did not feed to it before. An
+/// A parent restarts when a restarted child needs values that the parent did not feed to it before. An
 /// unfinished consumer of a queue restarts with each feeder of the queue. A stream that only fed a refused
 /// route is skipped.
 ///
-/// A stream in `others` feeds the same items as before. Its consumers keep their progress if the saved log
+/// A stream in `others` feeds the same values as before. Its consumers keep their progress if the saved log
 /// of the queue is complete.
 pub fn prepare(
     saved: &SavedState,
@@ -67,7 +67,7 @@ struct RestartSet<'run> {
     saved: &'run SavedState,
     streams: &'run [Arc<StreamPlan>],
     queues: &'run [String],
-    /// Read plans of streams that restart and feed the same items as before.
+    /// Read plans of streams that restart and feed the same values as before.
     others: &'run BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
     open: &'run OpenRun,
@@ -154,7 +154,7 @@ impl<'run> RestartSet<'run> {
                 || !is_done && waits.into_iter().any(|queue| self.feeds(queue)))
     }
 
-    /// Whether a queue is fed again from its first item.
+    /// Whether a queue is fed again from its first value.
     fn feeds(&self, queue: usize) -> bool {
         let kept =
             |stream: &StreamPlan| self.others.contains_key(&stream.name) && self.is_whole(queue);
@@ -162,7 +162,7 @@ impl<'run> RestartSet<'run> {
         new.any(|stream| fed(stream).any(|fed| fed == queue))
     }
 
-    /// Whether the store has the complete log of a queue, from its first item.
+    /// Whether the store has the complete log of a queue, from its first value.
     fn is_whole(&self, queue: usize) -> bool {
         let Some(name) = self.queues.get(queue) else {
             unreachable!("queue numbers index the plan's queues")
@@ -240,20 +240,21 @@ mod tests {
         (end != Open).then_some(LastRun { run_id, at, started_at, report, completeness })
     }
 
-    /// The saved state of an open run with these streams. The log of `ids` begins at item number `log`.
+    /// The saved state of an open run with these streams. The log of `ids` begins at value number `log`.
     fn saved(plan: &Plan, streams: &[(&str, ReadPlan, End)], log: u64) -> SavedState {
         let mut saved = SavedState::default();
         let mut open = BTreeMap::new();
         for stream in &plan.streams {
             let of = streams.iter().find(|(name, ..)| *name == stream.name);
-            let (way, end) = of.map_or((ReadPlan::Skip, Open), |(_, way, end)| (*way, *end));
+            let (read_plan, end) =
+                of.map_or((ReadPlan::Skip, Open), |(_, read_plan, end)| (*read_plan, *end));
             let one = OpenStream {
                 reads: stream.reads.clone(),
                 writes: stream.writes.clone(),
                 shape: stream.shape.clone(),
                 object: None,
-                reach: way.saved(),
-                route: stream.routes[way.route()].name.clone(),
+                reach: read_plan.saved(),
+                route: stream.routes[read_plan.route()].name.clone(),
             };
             open.insert(stream.name.clone(), one);
             let state = StreamState {
@@ -287,7 +288,8 @@ mod tests {
         let plan = planned(STREAMS, "mode: incremental");
         let saved = saved(&plan, streams, log);
         let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
-        let others = others.iter().map(|(name, way)| ((*name).to_owned(), *way)).collect();
+        let others =
+            others.iter().map(|(name, read_plan)| ((*name).to_owned(), *read_plan)).collect();
         let (names, changes) =
             prepare(&saved, &plan.streams, &queues, &others, DateTime::UNIX_EPOCH);
         let after = saved.with(&changes).unwrap();
@@ -362,7 +364,7 @@ mod tests {
         check_log(&streams, &[("p", FULL)], 0, "p/default");
         check_log(&streams, &[("p", FULL)], 7, "p/default c/default log");
         check_log(&streams, &[("d", FULL)], 0, "d/default");
-        // The items before the log must be fed again.
+        // The values before the log must be fed again.
         check_log(&streams, &[("d", FULL)], 7, "p/default d/default c/default log");
     }
 

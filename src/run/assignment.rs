@@ -13,8 +13,8 @@ use crate::progress::saved::SavedState;
 use crate::progress::versions::{KnownFingerprints, VersionKind, VersionLog};
 use crate::queue::Queue;
 use crate::report::StreamReport;
-use crate::run::outcome::StreamResult;
 use crate::run::stream::StreamTask;
+use crate::run::stream_result::StreamResult;
 
 /// Returns the tasks of the streams, and the results of the streams that have already ended in this run.
 /// Registers all feeders and consumers of the queues before any stream runs.
@@ -48,7 +48,8 @@ pub(crate) fn tasks(
         if let Some(last) = before.ended_in(&env.run.id) {
             fed.flatten().for_each(|queue| queue.ended(last.completeness));
             let report = StreamReport { earlier: true, ..last.report.clone() };
-            let refused = before.refused_slices.iter().map(|failed| failed.error.clone()).collect();
+            let refused =
+                before.refused_slices.iter().map(|refused| refused.error.clone()).collect();
             earlier.push(StreamResult { report, open: false, refused });
             continue;
         }

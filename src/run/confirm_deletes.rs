@@ -47,8 +47,8 @@ pub(crate) async fn ask(env: &RunContext, loader: &mut Loader, ending: &CommitIn
 }
 
 impl Loader {
-    /// Keys of the existing rows that a commit would delete; `None` if there are more than `most`, or if the target
-    /// cannot list them.
+    /// Keys of the existing rows that a commit would delete; `None` if there are more than `most`, or if the
+    /// target cannot list them.
     async fn missing(&mut self, ending: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
         self.hand_over().await?;
         match self.writer.as_mut() {

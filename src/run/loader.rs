@@ -74,7 +74,7 @@ pub(crate) struct Loader {
     pub(crate) stats: Arc<Stats>,
     pub(crate) page_sizes: Arc<Vec<std::sync::atomic::AtomicU32>>,
     pub(crate) queues: Arc<Queues>,
-    /// By request, settles the items of its queue that are finished.
+    /// By request, settles the values of its queue that are finished.
     pub(crate) settlers: Vec<Option<Settler>>,
     /// `None` if the run saves no state.
     pub(crate) durable: Option<StateSession>,
@@ -143,10 +143,10 @@ impl Loader {
                     self.add(&batch, SliceNumber { aside, ..slice.number() })?;
                 }
                 for sight in sights {
-                    self.see(sight, slice.number().number());
+                    self.note_record(sight, slice.number().number());
                 }
                 self.progress.newest = self.progress.newest.max(newest);
-                self.gap(gap);
+                self.note_gap(gap);
                 let done = rest.is_empty();
                 self.progress.open.retain(|open| !slice.is(open));
                 if done {
@@ -161,22 +161,22 @@ impl Loader {
                 self.progress.discarded_slices.extend(slice.number().both());
                 self.progress.open.push(anew.open(rest));
             }
-            SliceEvent::Refused(slice, failed) => {
+            SliceEvent::Refused(slice, refused) => {
                 self.leave_out(&slice);
-                self.refused(failed)?;
+                self.note_refused(refused)?;
             }
             SliceEvent::Gone { slice, doubt } => {
                 if let Some(slice) = &slice {
                     self.leave_out(slice);
                 }
-                self.gone(doubt)?;
+                self.note_gone(doubt)?;
             }
-            SliceEvent::Part(failed) => self.refused(failed)?,
-            SliceEvent::Left(failed, gap) => {
-                self.gap(Some(gap));
-                self.refused(failed)?;
+            SliceEvent::Part(refused) => self.note_refused(refused)?,
+            SliceEvent::Left(refused, gap) => {
+                self.note_gap(Some(gap));
+                self.note_refused(refused)?;
             }
-            SliceEvent::Gap(gap) => self.gap(Some(gap)),
+            SliceEvent::Gap(gap) => self.note_gap(Some(gap)),
             SliceEvent::RouteRefused => self.route_refused(),
         }
         if self.pending.batches.len() >= BATCHES
@@ -189,7 +189,7 @@ impl Loader {
     }
 
     /// Records the fingerprint of a record.
-    fn see(&mut self, SeenRecord { item, stays, whole }: SeenRecord, slice: i64) {
+    fn note_record(&mut self, SeenRecord { item, stays, whole }: SeenRecord, slice: i64) {
         if stays && self.replaces.is_some() {
             self.pending.marks.push(Marker { value: item.value.to_string(), read: false, slice });
         }
@@ -208,7 +208,7 @@ impl Loader {
         }
     }
 
-    pub(crate) fn gap(&mut self, gap: Option<String>) {
+    pub(crate) fn note_gap(&mut self, gap: Option<String>) {
         let Some(gap) = gap.filter(|gap| !self.progress.gaps.contains(gap)) else { return };
         // The first few are enough for the report.
         if self.progress.gaps.len() < 10 {

@@ -21,8 +21,8 @@ impl Loader {
     }
 
     /// Records a refused slice; fails if there are too many.
-    pub(crate) fn refused(&mut self, failed: RefusedSlice) -> Result<()> {
-        self.progress.refused_slices.push(failed);
+    pub(crate) fn note_refused(&mut self, refused: RefusedSlice) -> Result<()> {
+        self.progress.refused_slices.push(refused);
         self.check_errors(self.progress.refused_slices.len())
     }
 
@@ -38,7 +38,7 @@ impl Loader {
     }
 
     /// Records a response that states that an object is gone.
-    pub(crate) fn gone(&mut self, doubt: Doubt) -> Result<()> {
+    pub(crate) fn note_gone(&mut self, doubt: Doubt) -> Result<()> {
         if self.answered.has(&doubt.kind) {
             self.notice_gone(&doubt.slice);
             return Ok(());
@@ -47,9 +47,9 @@ impl Loader {
         self.check_errors(self.progress.doubtful.len())
     }
 
-    fn notice_gone(&self, failed: &RefusedSlice) {
+    fn notice_gone(&self, refused: &RefusedSlice) {
         self.stats.notice(NoticeKind::Gone, 1, || {
-            let error = &failed.error;
+            let error = &refused.error;
             let status = error.status.map_or(String::new(), |status| format!("{status} "));
             format!("{}: {status}{}", error.url, error.message)
         });
@@ -59,18 +59,18 @@ impl Loader {
     /// request is wrong and the slices count as refused.
     pub(crate) fn settle_doubts(&mut self, reporter: &dyn Reporter) -> Result<()> {
         let Progress { doubtful, .. } = &mut self.progress;
-        for Doubt { kind, child, slice: failed } in std::mem::take(doubtful) {
+        for Doubt { kind, child, slice: refused } in std::mem::take(doubtful) {
             if self.answered.has(&kind) {
-                self.notice_gone(&failed);
+                self.notice_gone(&refused);
                 continue;
             }
-            reporter.report(&Event::SliceSkipped { error: failed.error.clone() });
+            reporter.report(&Event::SliceSkipped { error: refused.error.clone() });
             if child {
-                self.gap(Some(format!("records were left out: {}", failed.error.message)));
+                self.note_gap(Some(format!("records were left out: {}", refused.error.message)));
             } else {
                 self.stats.skipped.fetch_add(1, Ordering::Relaxed);
             }
-            self.refused(failed)?;
+            self.note_refused(refused)?;
         }
         Ok(())
     }

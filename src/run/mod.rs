@@ -10,6 +10,7 @@ pub(crate) mod outcome;
 pub mod row_counts;
 pub mod services;
 pub(crate) mod stream;
+pub(crate) mod stream_result;
 
 use std::{
     collections::BTreeMap,
@@ -34,8 +35,8 @@ use crate::quota::budget::PointsBudget;
 use crate::quota::ledger::MemoryLedger;
 use crate::quota::pacing::Pacer;
 use crate::report::{Event, PointsReport, SliceError, StreamReport};
-use crate::run::outcome::StreamResult;
 use crate::run::services::Services;
+use crate::run::stream_result::StreamResult;
 
 /// The result of a run.
 #[derive(Debug, Default)]
@@ -52,7 +53,7 @@ pub struct RunResult {
 
 /// A report of a stream that was not read.
 pub fn empty_report(stream: &str) -> StreamReport {
-    outcome::empty(stream, crate::report::StreamStatus::Done)
+    stream_result::empty(stream, crate::report::StreamStatus::Done)
 }
 
 /// The read plans of the streams, from their saved state.

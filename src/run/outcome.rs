@@ -1,7 +1,5 @@
 //! Concludes from the way a stream was read: which rows may be deleted, what is saved, and what is reported.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Kind, Result};
@@ -11,39 +9,14 @@ use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{
     ChangeStats, Completeness, Counts, FullReadStats, LastRun, Progress, RefusedSlice, StreamState,
 };
-use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
+use crate::report::{Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
 use crate::run::loader::Loader;
+use crate::run::stream_result::{StreamResult, empty, remarkable};
 use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write;
 use crate::write::{Committed, Deletable, Disposition};
-
-/// The result of a stream.
-#[derive(Debug)]
-pub(crate) struct StreamResult {
-    pub(crate) report: StreamReport,
-    /// Whether the next run can resume the stream.
-    pub(crate) open: bool,
-    /// The refused slices.
-    pub(crate) refused: Vec<crate::report::SliceError>,
-}
-
-impl StreamResult {
-    /// The result of a stream whose task panicked, which is a bug in weir.
-    pub(crate) fn broken(stream: &str) -> Self {
-        let report = StreamReport {
-            complete: false,
-            error: Some(
-                "the stream stopped unexpectedly: this is a bug in weir; please report it"
-                    .to_owned(),
-            ),
-            hint: Some("run again to continue".to_owned()),
-            ..empty(stream, StreamStatus::Failed)
-        };
-        Self { report, open: true, refused: Vec::new() }
-    }
-}
 
 /// The result of loading the rows.
 pub(crate) struct LoadResult {
@@ -61,42 +34,6 @@ pub(crate) struct StreamOutcome<'stream> {
     pub(crate) before: &'stream StreamState,
     pub(crate) run: &'stream Run,
     pub(crate) read_plan: ReadPlan,
-}
-
-/// A report without figures.
-pub(crate) fn empty(stream: &str, status: StreamStatus) -> StreamReport {
-    StreamReport {
-        stream: stream.to_owned(),
-        status,
-        object: None,
-        rows: 0,
-        deleted: 0,
-        requests: 0,
-        points: 0,
-        retries: 0,
-        bytes: 0,
-        duplicates: 0,
-        misfits: 0,
-        columns: BTreeMap::new(),
-        skipped: 0,
-        complete: true,
-        gaps: Vec::new(),
-        notices: Vec::new(),
-        reach: "nothing".to_owned(),
-        route: OWN.to_owned(),
-        route_refused: false,
-        earlier: false,
-        seconds: 0.0,
-        error: None,
-        hint: None,
-        kind: None,
-    }
-}
-
-/// The columns that need to be reported.
-fn remarkable(columns: &BTreeMap<String, ColumnReport>) -> BTreeMap<String, ColumnReport> {
-    let reported = columns.iter().filter(|(_, column)| column.is_remarkable());
-    reported.map(|(name, column)| (name.clone(), column.clone())).collect()
 }
 
 impl StreamOutcome<'_> {
@@ -313,10 +250,10 @@ impl StreamOutcome<'_> {
         state.refused_slices.clone_from(&progress.refused_slices);
         if !self.is_by_parents() && complete {
             // They cannot be retried separately; the next run reads everything again.
-            state.refused_slices.iter_mut().for_each(|failed| failed.recurs = true);
+            state.refused_slices.iter_mut().for_each(|refused| refused.recurs = true);
         }
         if self.read_plan.sends_changes(plan) && !complete {
-            let lasting = before.refused_slices.iter().filter(|failed| !failed.recurs);
+            let lasting = before.refused_slices.iter().filter(|refused| !refused.recurs);
             state.refused_slices.extend(lasting.cloned());
         }
         state
@@ -327,8 +264,8 @@ impl StreamOutcome<'_> {
         LastRun { run_id, at, started_at, report, completeness }
     }
 
-    /// The cursor value to save, at most the start of the run: records that changed during the run may be on pages
-    /// that were already read.
+    /// The cursor value to save, at most the start of the run: records that changed during the run may be on
+    /// pages that were already read.
     fn not_after_start(&self, newest: Option<i64>, kind: ColumnType) -> Option<i64> {
         let newest = newest?;
         if kind == ColumnType::Int {
@@ -448,9 +385,9 @@ impl StreamOutcome<'_> {
         }
     }
 
-    /// A notice about deletes that follow from numbered pages. If a record disappears while the pages are read, the
-    /// first record of the next page moves to a page that was already read, and is missed. Without a total, weir
-    /// cannot detect this.
+    /// A notice about deletes that follow from numbered pages. If a record disappears while the pages are read,
+    /// the first record of the next page moves to a page that was already read, and is missed. Without a total,
+    /// weir cannot detect this.
     fn assumed_deletes(&self, counts: &Counts, deleted: u64) -> Option<Notice> {
         let several = counts.requests.saturating_sub(counts.retries) > counts.done;
         let mut active = self.read_plan.active(self.plan);
@@ -497,7 +434,7 @@ impl StreamOutcome<'_> {
             }
             Err(error) => self.failure(&progress, error, StreamStatus::Failed),
         };
-        let refused = progress.refused_slices.into_iter().map(|failed| failed.error).collect();
+        let refused = progress.refused_slices.into_iter().map(|refused| refused.error).collect();
         StreamResult {
             report: StreamReport { seconds: took.as_secs_f64(), ..report },
             open,
@@ -877,15 +814,15 @@ mod tests {
     }
 
     fn shown_refusals(state: &StreamState) -> String {
-        let failed = state.refused_slices.iter().map(|failed| {
-            let mark = if failed.recurs { "*" } else { "" };
-            format!("{}{mark}", failed.number)
+        let refused = state.refused_slices.iter().map(|refused| {
+            let mark = if refused.recurs { "*" } else { "" };
+            format!("{}{mark}", refused.number)
         });
         let routes = state
             .refused_routes
             .iter()
             .map(|(name, at)| format!("{name}@{}", at.timestamp_micros()));
-        failed.chain(routes).collect::<Vec<_>>().join(" ")
+        refused.chain(routes).collect::<Vec<_>>().join(" ")
     }
 
     #[test]

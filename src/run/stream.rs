@@ -25,7 +25,8 @@ use crate::quota::request_cost::ObjectEstimate;
 use crate::report::counters::Stats;
 use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
 use crate::run::loader::{Loader, LoaderHandle, PendingRows};
-use crate::run::outcome::{LoadResult, StreamResult};
+use crate::run::outcome::LoadResult;
+use crate::run::stream_result::{StreamResult, empty};
 use crate::run::{confirm_deletes, outcome};
 use crate::write::{Committed, Deletable, Disposition, Table};
 
@@ -71,7 +72,7 @@ fn nothing_to_do(task: StreamTask) -> StreamResult {
         feeder.finish(Completeness::Complete);
     }
     let object = task.plan.output.as_ref().map(|output| output.table.object.clone());
-    let report = StreamReport { object, ..outcome::empty(&task.plan.name, StreamStatus::Fresh) };
+    let report = StreamReport { object, ..empty(&task.plan.name, StreamStatus::Fresh) };
     StreamResult { report, open: false, refused: Vec::new() }
 }
 
@@ -199,7 +200,7 @@ async fn unread(
     }
 }
 
-/// Assumed number of objects per item of a chunk, before the first response.
+/// Assumed number of objects per value of a chunk, before the first response.
 const OBJECTS_PER_ITEM: u64 = 11;
 
 /// Assumed number of objects of a response, before the first one.
@@ -238,8 +239,8 @@ fn marks(plan: &StreamPlan, read_plan: ReadPlan) -> bool {
     merges && (everything || some && plan.is_bound_to_parent())
 }
 
-/// Name of the marked column: that of the parents; or the key of the rows, if the run does not read unchanged rows
-/// or confirms deletes.
+/// Name of the marked column: that of the parents; or the key of the rows, if the run does not read unchanged
+/// rows or confirms deletes.
 fn replaced(plan: &StreamPlan, read_plan: ReadPlan) -> Option<String> {
     let table = &plan.output.as_ref()?.table;
     let confirms = plan.confirm.is_some() && read_plan.is_full();
@@ -260,11 +261,11 @@ fn sources(loader: &Loader, requests: Vec<Option<AssignedRequest>>) -> Vec<Slice
         let assigned = assigned?;
         // From any route, since the routes consume the same queue.
         let same = |one: &&RefusedSlice| plan.own_number(one.request) == plan.own_number(number);
-        let failed = before.refused_slices.iter().filter(same).filter(|one| !one.recurs);
+        let refused = before.refused_slices.iter().filter(same).filter(|one| !one.recurs);
         let past = SliceHistory {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
-            failed: failed.filter(|_| gated || *read_plan == ReadPlan::Retry).cloned().collect(),
+            failed: refused.filter(|_| gated || *read_plan == ReadPlan::Retry).cloned().collect(),
             known: (gated || plan.bounds_children()).then(|| known.clone()),
         };
         if let Some(fused) = &assigned.links.fused {

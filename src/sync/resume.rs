@@ -161,7 +161,7 @@ pub(crate) async fn resume(
     Ok(Some(Resume::Yes(Box::new(ResumedRun { plan, read_plans, saved, changes, restarts }))))
 }
 
-/// The streams of an unfinished run with the settings of a plan. What is read of each, and how, stays.
+/// The streams of an unfinished run with the settings of a plan. The read plans stay the same.
 fn opened(plan: &Plan, then: &BTreeMap<String, OpenStream>) -> BTreeMap<String, OpenStream> {
     let now = plan.streams.iter().filter_map(|stream| {
         let read_plan = open_read_plan(stream, then.get(&stream.name)?)?;
@@ -313,9 +313,9 @@ mod tests {
     const LIST: ReadPlan = ReadPlan::Full { route: 1 };
 
     /// An open run of all streams of a plan.
-    fn open_run(plan: &Plan, way: ReadPlan) -> OpenRun {
+    fn open_run(plan: &Plan, read_plan: ReadPlan) -> OpenRun {
         let streams = plan.streams.iter();
-        let streams = streams.map(|stream| (stream.name.clone(), open_stream(stream, way)));
+        let streams = streams.map(|stream| (stream.name.clone(), open_stream(stream, read_plan)));
         OpenRun {
             id: "run".to_owned(),
             started_at: DateTime::UNIX_EPOCH,
@@ -331,11 +331,12 @@ mod tests {
         PlanOptions { range, ..PlanOptions::default() }
     }
 
-    /// What becomes of an open run: the streams that begin again and how, or why it is given up.
+    /// Checks which streams of an open run restart and with which read plan, or why the run is discarded.
     fn shown(plan: &Plan, open: &OpenRun) -> String {
         match difference(plan, open) {
             Ok(restarts) => {
-                let restarts = restarts.iter().map(|(name, (way, _))| format!("{name} {way:?}"));
+                let restarts =
+                    restarts.iter().map(|(name, (read_plan, _))| format!("{name} {read_plan:?}"));
                 restarts.collect::<Vec<_>>().join(", ")
             }
             Err(Difference::Selection) => "other streams".to_owned(),
@@ -386,8 +387,8 @@ mod tests {
     fn check_backfill(then: &str, now: &str, change: impl FnOnce(&mut OpenRun), expected: &str) {
         let plan = plan_under(CURSOR, "mode: backfill", &options(now));
         let old = plan_under(CURSOR, "mode: backfill", &options(then));
-        let way = ReadPlan::backfill(&old.streams[0]).unwrap();
-        let mut open = open_run(&old, way);
+        let read_plan = ReadPlan::backfill(&old.streams[0]).unwrap();
+        let mut open = open_run(&old, read_plan);
         change(&mut open);
         assert_eq!(shown(&plan, &open), expected);
     }
@@ -403,7 +404,7 @@ mod tests {
         check_backfill(day, day, full, "`s` has changed");
     }
 
-    /// Why everything is read, though the state has a full read.
+    /// Checks the reason for a full read of a stream whose state has one.
     #[track_caller]
     fn check_changed_settings(
         mode: &str,

@@ -184,7 +184,7 @@ fn a_body_that_does_not_fit_its_encoding_is_no_broken_connection() {
     let mut command = user.weir(&["sync", "run", "r.yaml", "--streams", "spaces"]);
     command.env("WIKI", connection(&format!("http://127.0.0.1:{port}")));
     let (_, err) = ended(&command.output().unwrap(), 1);
-    assert!(err.contains("does not fit its `content-encoding`"), "{err}");
+    assert!(err.contains("does not match its `content-encoding`"), "{err}");
     assert!(!err.contains("try 2") && !err.contains("connection was lost"), "{err}");
 }
 
