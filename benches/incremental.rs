@@ -12,17 +12,17 @@ use std::time::Duration;
 use site::Site;
 use weir::spec::Spec;
 use weir::sync::report::RunReport;
-use weir_sim::Children;
+use weir_sim::ChildCounts;
 
 /// The reference tenant: on average so many of everything, with long tails.
-fn children() -> Children {
-    Children {
+fn children() -> ChildCounts {
+    ChildCounts {
         labels: 2.0,
         versions: 6.0,
         footer_comments: 1.5,
         inline_comments: 0.5,
         properties: 1.0,
-        ..Children::default()
+        ..ChildCounts::default()
     }
 }
 

@@ -650,7 +650,11 @@ mod tests {
         queues.save(store.as_ref()).await.unwrap();
         let entries = store.load().await.unwrap();
         let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["queue/ids/000000002048"], "the last one tells where it ends");
+        assert_eq!(
+            keys,
+            ["queue/ids/000000002048"],
+            "the last chunk is kept, because it marks the end"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use weir::cli::simulated::SimulatedApi;
 use weir::http::access::AccessHooks;
-use weir::plan::{Documents, Options as PlanOptions, Plan};
+use weir::plan::{Documents, Plan, PlanOptions};
 use weir::replication::Replication;
 use weir::report::Recorded;
 use weir::run::services::Services;
@@ -17,7 +17,7 @@ use weir::sync::report::RunReport;
 use weir::sync::run_options::RunOptions;
 use weir::write::files::{Files, Settings};
 use weir::yaml::Document;
-use weir_sim::{Change, Children, Options, PointsQuota, QuotaHeaders, Simulator};
+use weir_sim::{ChildCounts, Options, PointsQuota, QuotaHeaders, Simulator, TenantChange};
 
 /// A simulated site, and files beside it.
 pub(crate) struct Site {
@@ -39,7 +39,7 @@ pub(crate) fn spec() -> Spec {
 }
 
 impl Site {
-    pub(crate) fn new(quota: &'static str, children: Children) -> Self {
+    pub(crate) fn new(quota: &'static str, children: ChildCounts) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -79,9 +79,9 @@ impl Site {
         let ids: Vec<String> = ids.map(|page| page["id"].as_str().unwrap().to_owned()).collect();
         for (number, id) in ids.into_iter().step_by(67).enumerate() {
             let change = if number % 3 == 2 {
-                Change::Delete { id }
+                TenantChange::Delete { id }
             } else {
-                Change::Edit { id, retitle: false }
+                TenantChange::Edit { id, retitle: false }
             };
             self.simulator.change(&change).unwrap();
         }

@@ -130,7 +130,7 @@ pub(crate) enum Command {
     Quota(Quota),
     /// List, print and check API specs
     #[command(subcommand)]
-    Spec(Spec),
+    Spec(SpecCommand),
     /// Trust the current content of a spec, or of a file with `command:` values
     ///
     /// weir sends requests for a spec that does not come with weir only if you trust the spec. It runs
@@ -366,7 +366,7 @@ pub(crate) enum Quota {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Spec {
+pub(crate) enum SpecCommand {
     /// List the specs that come with weir
     #[command(after_help = "Example: weir spec list")]
     List,

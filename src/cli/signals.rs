@@ -6,11 +6,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::exit::Exit;
-use crate::cli::output::progress::Progress;
+use crate::cli::output::progress::ProgressReporter;
 use crate::report::{Event, Reporter};
 
 /// Cancels the run at the first signal. A second signal ends the program at once.
-pub(crate) async fn stop_on_signal(cancel: CancellationToken, progress: Arc<Progress>) -> Exit {
+pub(crate) async fn stop_on_signal(
+    cancel: CancellationToken,
+    progress: Arc<ProgressReporter>,
+) -> Exit {
     let Some(mut signals) = Signals::listen() else { return Exit::Interrupted };
     let exit = signals.next().await;
     let message = "stopping; press Ctrl-C again to quit at once".to_owned();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use weir_sim::{
-    Call, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, Reply, RetryAfter,
-    Simulator, What, When, refusal,
+    Churning, FaultRule, Faults, IncomingRequest, Options, PointsQuota, QuotaHeaders, Reply,
+    RetryAfter, Simulator, What, When, refusal,
 };
 
 use crate::cli::args::Site;
@@ -22,7 +22,7 @@ pub struct SimulatedApi(pub Simulator);
 impl Transport for SimulatedApi {
     async fn send(&self, request: &Request) -> Result<Response, TransportError> {
         let authorization = request.headers.get(header::AUTHORIZATION);
-        let call = Call {
+        let call = IncomingRequest {
             method: &request.method,
             path: request.url.path(),
             query: request.url.query().unwrap_or_default(),
@@ -92,7 +92,7 @@ pub(crate) fn tenant(site: &Site) -> Result<Options> {
 }
 
 /// Reads `KIND=SHARE[@PART]`.
-fn fault(text: &str) -> Result<Fault> {
+fn fault(text: &str) -> Result<FaultRule> {
     let wrong = |what: &str| {
         Error::input(format!("the fault `{text}` {what}"))
             .with_hint("for example: 429=0.05, 503=0.02, reset=0.01, missing=0.1@/labels")
@@ -120,7 +120,7 @@ fn fault(text: &str) -> Result<Fault> {
             _ => return Err(wrong("has an unknown kind")),
         },
     };
-    Ok(Fault { part: part.to_owned(), when: When::Share(share), what })
+    Ok(FaultRule { part: part.to_owned(), when: When::Share(share), what })
 }
 
 /// Reads `PATH=STATUS`: a path that the tenant always rejects, and the status.

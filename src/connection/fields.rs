@@ -25,7 +25,7 @@ pub fn api_fields(
     spec: &Spec,
     environment: &Environment,
 ) -> Result<Fields> {
-    let FieldValues { mut fields, mut wrong } = found(connection, spec, environment)?;
+    let CheckedFields { mut fields, mut wrong } = found(connection, spec, environment)?;
     let required = required(spec, &fields)?;
     if connection.simulate.is_some() {
         fill_in_simulated(&required, &mut fields);
@@ -57,7 +57,7 @@ pub fn lacking_fields(
     spec: &Spec,
     environment: &Environment,
 ) -> Result<Vec<String>> {
-    let FieldValues { fields, wrong } = found(connection, spec, environment)?;
+    let CheckedFields { fields, wrong } = found(connection, spec, environment)?;
     if !wrong.is_empty() {
         let what = format!("connection `{}`:\n  {}", connection.name, wrong.join("\n  "));
         return Err(
@@ -71,12 +71,12 @@ pub fn lacking_fields(
 }
 
 /// The fields with values, and what is wrong with them.
-struct FieldValues {
+struct CheckedFields {
     fields: Fields,
     wrong: Vec<String>,
 }
 
-fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Result<FieldValues> {
+fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Result<CheckedFields> {
     if connection.kind != ConnectionKind::Api {
         let what =
             format!("connection `{}` is of type {}, not api", connection.name, connection.kind);
@@ -106,7 +106,7 @@ fn found(connection: &Connection, spec: &Spec, environment: &Environment) -> Res
             fields.open.insert(name.clone(), value);
         }
     }
-    Ok(FieldValues { fields, wrong })
+    Ok(CheckedFields { fields, wrong })
 }
 
 /// The required fields without a value, one clause per field.

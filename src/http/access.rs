@@ -214,7 +214,7 @@ fn fill_secret(text: &str, scope: &Arc<Scope>) -> Result<Secret> {
 }
 
 pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
-    let wrong = |_| Error::input(format!("`{name}` cannot be a header with this value"));
+    let wrong = |_| Error::input(format!("the header `{name}` cannot have this value"));
     let parsed = HeaderName::try_from(name)
         .map_err(|_| Error::input(format!("`{name}` is not a valid header name")))?;
     HeaderValue::try_from(value).map(|value| (parsed, value)).map_err(wrong)

@@ -13,7 +13,7 @@ pub(crate) enum Answer<T> {
     /// The request was given up, and the rules state how the stream continues.
     Given {
         then: Then,
-        /// What the response says about the connection.
+        /// Meaning of the response for the connection.
         means: Option<Meaning>,
         /// URL without secrets.
         url: Url,
@@ -125,20 +125,20 @@ pub(crate) fn unreadable(response: &Response, why: &str) -> TransportError {
     let status = response.status.as_u16();
     let unread = |what: &str| TransportError::Unreadable(what.to_owned());
     if body.trim_ascii_start().starts_with(b"<") {
-        return unread(&format!("the answer ({status}) is a page of HTML, not JSON"));
+        return unread(&format!("the response ({status}) is an HTML page, not JSON"));
     }
     if std::str::from_utf8(body).is_err() {
-        return unread(&format!("the answer ({status}) is not valid UTF-8"));
+        return unread(&format!("the response ({status}) is not valid UTF-8"));
     }
     match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
         // HTTP received the whole body, so it was truncated before it was sent.
         Err(error) if error.is_eof() && is_framed(response) => {
-            unread(&format!("the answer ({status}) ends before its JSON does ({why})"))
+            unread(&format!("the response ({status}) ends before its JSON is complete ({why})"))
         }
         Err(error) if error.is_eof() => {
-            TransportError::Broken(format!("the body ended before its JSON did ({why})"))
+            TransportError::Broken(format!("the body ended before its JSON was complete ({why})"))
         }
-        _ => unread(&format!("the answer ({status}) is not JSON ({why})")),
+        _ => unread(&format!("the response ({status}) is not JSON ({why})")),
     }
 }
 
@@ -175,16 +175,17 @@ pub(crate) fn failure(
         (Some(401), None) => refused(Kind::Credentials, 401),
         (Some(status), _) => refused(Kind::Rejected, status),
         (None, _) if matches!(answered, Err(TransportError::Unreadable(_))) => {
-            let what = format!("what `{host}` answers to `{place}` cannot be read: {message}");
+            let what = format!("the response of `{host}` to `{place}` cannot be read: {message}");
             return Error::new(Kind::Unreachable, what).with_hint(
-                "look at what answers there: a login page, a proxy, another API version, or a spec that expects JSON where there is none",
+                "check the URL: a login page, a proxy or another API version may respond there, or the spec may expect JSON by mistake",
             );
         }
         (None, _) if let Err(TransportError::TooLarge(limit)) = answered => {
             let what =
-                format!("what `{host}` answers to `{place}` is larger than {} MiB", limit >> 20);
-            Error::new(Kind::Unreachable, what)
-                .with_hint("ask for smaller pages by `page_size` in the spec, or raise its `limits.max_body_mib`")
+                format!("the response of `{host}` to `{place}` is larger than {} MiB", limit >> 20);
+            Error::new(Kind::Unreachable, what).with_hint(
+                "set a smaller `page_size` in the spec, or raise its `limits.max_body_mib`",
+            )
         }
         (None, _) => {
             let what = format!("`{host}` did not answer `{place}`: {message}");

@@ -69,7 +69,8 @@ impl Client {
                     Err(unreadable(&response, &why))
                 }
                 (Ok(_), Some(Err(error))) => {
-                    let what = format!("`{}` was not understood", request.url.path());
+                    let what =
+                        format!("the response to `{}` was not understood", request.url.path());
                     return Err(Error::new(Kind::Shape, what).because(error));
                 }
                 (sent, _) => sent,
@@ -139,7 +140,7 @@ impl Client {
         verdict: RetryDecision,
     ) -> Result<Answer<T>> {
         let RetryDecision::GiveUp { then, means, hint } = verdict else {
-            return Err(Error::new(Kind::Unreachable, "the request was tried without end"));
+            return Err(Error::new(Kind::Unreachable, "the request was retried without end"));
         };
         let (status, message) = said(&answered);
         if call.need == Need::Tentative && is_refused(&answered) {
@@ -324,7 +325,7 @@ impl Client {
             Suspicion::Host => "",
         };
         let error = refused.error;
-        let what = format!("{begin}{} (asked for `{}`)", error.chain(), call.stream);
+        let what = format!("{begin}{} (requested for `{}`)", error.chain(), call.stream);
         let all = Error::new(error.kind(), what);
         let all = match error.hint() {
             Some(hint) => all.with_hint(hint),
@@ -379,11 +380,11 @@ impl Client {
         };
         let mut request = build()?;
         let (sent, read) = self.try_once(&testing(call, &build), &mut request, &read).await?;
-        let came = match (sent, read) {
+        let result = match (sent, read) {
             (Ok(response), Some(Err(_))) => Err(unreadable(&response, "not JSON")),
             (sent, _) => sent,
         };
-        Ok(match (refused.answered, &came) {
+        Ok(match (refused.answered, &result) {
             (Ok(one), Ok(other)) => one.status == other.status && is_html(other),
             (Err(one), Err(other)) => discriminant(one) == discriminant(other),
             _ => false,

@@ -260,7 +260,7 @@ impl TokenSource {
                 return Ok(Some(lease));
             }
             if Instant::now() >= deadline {
-                let what = "another process has held the refresh token for 3 minutes";
+                let what = "another process has been using the refresh token for 3 minutes";
                 return Err(Error::new(Kind::Unreachable, what)
                     .with_hint("end that process, then run again"));
             }
@@ -384,7 +384,7 @@ async fn answered(transport: &dyn Transport, request: &Request) -> Result<Respon
             }
         };
         if number >= TOKEN_TRIES {
-            let what = format!("no token from `{host}` after {number} tries");
+            let what = format!("no token from `{host}` after {number} attempts");
             return Err(Error::new(Kind::Unreachable, what).because(trouble).with_hint(
                 "the token server is unavailable, so the client secret was not checked: run again later",
             ));
@@ -396,7 +396,7 @@ async fn answered(transport: &dyn Transport, request: &Request) -> Result<Respon
     Err(Error::new(Kind::Unreachable, format!("no token from `{host}`")))
 }
 
-/// Whether a status means that the server is unavailable, so that it says nothing about the request.
+/// Whether a status means that the server is unavailable, and has not judged the request.
 fn in_trouble(status: StatusCode) -> bool {
     let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT];
     status.is_server_error() || passing.contains(&status)
@@ -415,7 +415,8 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
 }
 
 fn nowhere_to_keep() -> Error {
-    let what = "the server replaces the refresh token whenever it is used, and the new one could not be kept";
+    let what =
+        "the server replaces the refresh token at each use, and weir could not store the new one";
     Error::new(Kind::Credentials, what).with_hint(
         "put the connection and its refresh token into the connections file: weir conns set",
     )

@@ -48,7 +48,7 @@ pub(crate) struct Client {
 
 /// What a response contained.
 #[derive(Clone, Copy)]
-enum Contents {
+enum ResponseContents {
     /// No records: the request failed.
     Nothing,
     /// An unknown number of records: the body could not be read.
@@ -72,9 +72,9 @@ impl Client {
             _ => None,
         };
         let contents = match &answered {
-            Some(Ok((_, objects))) => Contents::Objects(*objects),
-            Some(Err(_)) => Contents::Unread,
-            None => Contents::Nothing,
+            Some(Ok((_, objects))) => ResponseContents::Objects(*objects),
+            Some(Err(_)) => ResponseContents::Unread,
+            None => ResponseContents::Nothing,
         };
         self.settle(call, reserved, &sent, contents);
         Ok((sent?, answered.map(|read| read.map(|(value, _)| value))))
@@ -123,7 +123,7 @@ impl Client {
         call: &Call<'_>,
         reserved: Option<Reserved>,
         sent: &Result<Answered>,
-        contents: Contents,
+        contents: ResponseContents,
     ) {
         let response = sent.as_ref().ok().and_then(|sent| sent.as_ref().ok());
         let RequestCost { cost, estimate, .. } = call.price;
@@ -131,15 +131,15 @@ impl Client {
         let points = match (response, &contents) {
             // A 429 costs nothing.
             (Some(one), _) if one.status == StatusCode::TOO_MANY_REQUESTS => Some(0),
-            (Some(_), Contents::Nothing) => Some(known(0)),
-            (Some(_), Contents::Objects(objects)) => Some(known(*objects)),
+            (Some(_), ResponseContents::Nothing) => Some(known(0)),
+            (Some(_), ResponseContents::Objects(objects)) => Some(known(*objects)),
             (None, _) if matches!(sent, Ok(Err(TransportError::Connect(_)))) => Some(0),
             // The number of records is unknown: assumes the largest one seen so far.
-            (Some(_), Contents::Unread) => estimate.seen().map(known),
+            (Some(_), ResponseContents::Unread) => estimate.seen().map(known),
             // Without a response, the cost is unknown.
             (None, _) => None,
         };
-        if let Contents::Objects(objects) = contents {
+        if let ResponseContents::Objects(objects) = contents {
             estimate.learn(objects);
         }
         if sent.is_ok() || reserved.is_some() {
@@ -168,7 +168,7 @@ impl Client {
         // Not cancellable: a refresh token that was used must be replaced in its store.
         auth.await?;
         let _place = self.unless_cancelled(self.pacer.enter()).await?;
-        // Reserves last, so that waiting requests hold no points.
+        // Reserves last, so that waiting requests reserve no points.
         *reserved = self.reserve(call).await?;
         stats.requests.fetch_add(1, Ordering::Relaxed);
         if call.shared {
@@ -230,7 +230,7 @@ impl Client {
 
 /// The error of a cancelled run.
 pub(crate) fn interrupted() -> Error {
-    Error::new(Kind::Interrupted, "the run was told to stop")
+    Error::new(Kind::Interrupted, "the run was stopped")
 }
 
 /// Random numbers from 0 (inclusive) to 1 (exclusive) for jitter, seeded with the run id (`SplitMix64`).

@@ -119,12 +119,12 @@ impl TransportError {
         match self {
             Self::Certificate(why) if why.contains("authority") => Some(certificates::HINT),
             Self::Certificate(_) => {
-                Some("is this the host that was meant? is its certificate still good?")
+                Some("check the host name, and whether its certificate is still valid")
             }
-            Self::PlainPort => Some("write http:// in place of https://, or name the port of TLS"),
-            Self::Connect(why) if why.contains("tls handshake eof") => {
-                Some("does this port speak TLS? if not, write http:// in place of https://")
-            }
+            Self::PlainPort => Some("use http:// instead of https://, or the port for TLS"),
+            Self::Connect(why) if why.contains("tls handshake eof") => Some(
+                "check whether this port supports TLS; if not, use http:// instead of https://",
+            ),
             Self::Proxy(_) => Some(
                 "HTTPS_PROXY or HTTP_PROXY names the proxy: give it a login (http://user:password@host), \
                  let it allow this host, or go past it with NO_PROXY",
@@ -139,14 +139,14 @@ impl fmt::Display for TransportError {
         match self {
             Self::Connect(why) => write!(formatter, "cannot connect: {why}"),
             Self::Certificate(why) => write!(formatter, "the certificate is not trusted: {why}"),
-            Self::PlainPort => write!(formatter, "this port does not speak TLS"),
+            Self::PlainPort => write!(formatter, "this port does not support TLS"),
             Self::Proxy(why) => write!(formatter, "the proxy {why}"),
             Self::Timeout => write!(formatter, "no answer in time"),
-            Self::Broken(why) => write!(formatter, "the connection broke: {why}"),
+            Self::Broken(why) => write!(formatter, "the connection was lost: {why}"),
             Self::Unreadable(why) => formatter.write_str(why),
             Self::TooLarge(limit) => write!(formatter, "the body is larger than {limit} bytes"),
             Self::LeavesOrigin(to) => write!(formatter, "redirected to another origin, `{to}`"),
-            Self::Invalid(why) => write!(formatter, "the request is not valid: {why}"),
+            Self::Invalid(why) => write!(formatter, "the request is invalid: {why}"),
         }
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn suspicion(refused: &FailureContext<'_>, answered: u64) -> Option<S
         Err(Certificate(_) | PlainPort | Proxy(_)) if silent => Some(Suspicion::Host),
         Err(Connect(_)) if never => Some(Suspicion::Host),
         Err(Broken(_) | LeavesOrigin(_) | Unreadable(_)) if never => Some(Suspicion::Alike),
-        // The API returns JSON, so an HTML page comes from a proxy or a login page in front of it.
+        // The API returns JSON, so an HTML page is from a proxy or a login page in front of it.
         Ok(response) if never && is_html(response) => Some(Suspicion::Alike),
         _ => None,
     }

@@ -25,8 +25,9 @@ pub(crate) fn url_of(
     scope: &Arc<Scope>,
 ) -> Result<Url> {
     let separator = if path.starts_with('/') { "" } else { "/" };
-    let mut url = Url::parse(&format!("{base_url}{separator}{path}"))
-        .map_err(|error| Error::input(format!("`{path}` makes no URL")).because(error))?;
+    let mut url = Url::parse(&format!("{base_url}{separator}{path}")).map_err(|error| {
+        Error::input(format!("`{path}` does not result in a valid URL")).because(error)
+    })?;
     for (name, template) in query {
         let value = template.render(scope).map_err(|error| unfilled(&error))?;
         if !value.is_empty() {
@@ -44,7 +45,7 @@ pub(crate) fn add_headers(
     for (name, template) in headers {
         let value = template.render(scope).map_err(|error| unfilled(&error))?;
         let value = HeaderValue::try_from(value)
-            .map_err(|_| Error::input(format!("the value of the header `{name}` is not one")))?;
+            .map_err(|_| Error::input(format!("the value of the header `{name}` is invalid")))?;
         request.headers.insert(name.clone(), value);
     }
     Ok(())
@@ -80,7 +81,7 @@ fn filled(value: &serde_json::Value, scope: &Arc<Scope>) -> Result<serde_json::V
             let value = Template::parse(text).and_then(|template| template.eval(scope));
             let value = value.map_err(|error| unfilled(&error))?;
             serde_json::to_value(&value)
-                .map_err(|error| Error::input("a value makes no JSON").because(error))?
+                .map_err(|error| Error::input("a value is not valid JSON").because(error))?
         }
         Json::Array(items) => {
             items.iter().map(|item| filled(item, scope)).collect::<Result<Vec<_>>>()?.into()

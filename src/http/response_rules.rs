@@ -45,7 +45,7 @@ pub enum RetryDecision {
     GiveUp {
         /// What happens then.
         then: Then,
-        /// What the response says about the connection.
+        /// Meaning of the response for the connection.
         means: Option<Meaning>,
         /// Hint for the user.
         hint: Option<String>,

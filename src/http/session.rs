@@ -113,7 +113,7 @@ pub fn captured(step: &StepPlan, body: &[u8]) -> Result<BTreeMap<String, Value>>
     let mut captured = BTreeMap::new();
     for (name, path) in &step.capture {
         let value = decode::value_at(body, path).ok_or_else(|| {
-            Error::new(Kind::Shape, format!("the answer has nothing at `{path}` for `{name}`"))
+            Error::new(Kind::Shape, format!("the response has no value at `{path}` for `{name}`"))
         })?;
         // The value may be a session token. It is hidden only until it is renewed.
         match &value {

@@ -69,8 +69,9 @@ fn check_proxies() -> Result<()> {
         let target = hyper::Uri::from_static("http://host.test/");
         let known = Matcher::builder().all(value.as_str()).build().intercept(&target);
         if !value.is_empty() && known.is_none() {
-            let what = format!("the variable {name} is no address of a proxy");
-            return Err(Error::input(what).with_hint("write http://proxy.test:3128, or unset it"));
+            let what = format!("the variable {name} is not a proxy address");
+            return Err(Error::input(what)
+                .with_hint("set it to an address like http://proxy.test:3128, or unset it"));
         }
     }
     Ok(())
@@ -106,7 +107,7 @@ impl Transport for Http {
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
             && let Some(proxy) = self.proxy(&request.url)
         {
-            return Err(TransportError::Proxy(format!("{proxy} wants a user and password")));
+            return Err(TransportError::Proxy(format!("{proxy} requires a user and password")));
         }
         let expected = response.content_length().unwrap_or(0);
         if expected > self.max_body {
@@ -147,20 +148,20 @@ fn classify(error: reqwest::Error, proxy: Option<String>) -> TransportError {
     }
     if error.is_decode() {
         return TransportError::Unreadable(format!(
-            "the answer does not fit its `content-encoding`: {why}"
+            "the response does not match its `content-encoding`: {why}"
         ));
     }
     if is_too_large {
-        TransportError::Unreadable("the header block of the answer is too large".to_owned())
+        TransportError::Unreadable("the headers of the response are too large".to_owned())
     } else if error.is_timeout() {
         TransportError::Timeout
     } else if error.is_connect() {
         match proxy {
             Some(proxy) if all.contains("proxy authorization required") => {
-                TransportError::Proxy(format!("{proxy} wants a user and password"))
+                TransportError::Proxy(format!("{proxy} requires a user and password"))
             }
             Some(proxy) if all.contains("tunnel error: unsuccessful") => {
-                TransportError::Proxy(format!("{proxy} refuses the way to this host"))
+                TransportError::Proxy(format!("{proxy} refuses to connect to this host"))
             }
             Some(proxy) => TransportError::Connect(format!("the proxy {proxy}: {why}")),
             None => TransportError::Connect(why),

@@ -18,7 +18,7 @@ pub struct Run {
 
 /// Options of the command line.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct PlanOptions {
     /// The selected streams of the replication.
     pub selection: Selection,
     /// Number of rows after which each stream ends.

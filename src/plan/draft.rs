@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::plan::documents::{Documents, Options, Run};
+use crate::plan::documents::{Documents, PlanOptions, Run};
 use crate::replication::{Mode, StreamOptions};
 use crate::template::{Scope, Value};
 
 /// The context for resolving a stream.
 pub(super) struct Draft<'plan> {
     pub(super) documents: Documents<'plan>,
-    pub(super) options: &'plan Options,
+    pub(super) options: &'plan PlanOptions,
     pub(super) run: &'plan Run,
     pub(super) variables: &'plan BTreeMap<String, Value>,
     /// Source of the tables: the spec and the base URL.

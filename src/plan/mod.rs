@@ -19,7 +19,7 @@ mod variables;
 pub use crate::http::access::{Access, AccessHooks, TestPlan};
 pub use crate::spec::DEFAULT as OWN;
 pub use check::{check, check_inputs};
-pub use documents::{Documents, Options, Run};
+pub use documents::{Documents, PlanOptions, Run};
 pub use origins::{is_loopback, origins};
 pub use requests::iterate::{ChunkSize, Iterate, encoded};
 pub use requests::merged::requests_of;

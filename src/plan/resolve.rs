@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::http::access::{Access, AccessHooks};
 use crate::http::response_rules::Rules;
 use crate::http::session::StepPlan;
-use crate::plan::documents::{Documents, Options, Run};
+use crate::plan::documents::{Documents, PlanOptions, Run};
 use crate::plan::draft::Draft;
 use crate::plan::requests::compiler::Compiler;
 use crate::plan::requests::queue::QueuePlan;
@@ -81,7 +81,7 @@ impl Plan {
     /// with another.
     pub fn new(
         documents: Documents<'_>,
-        options: &Options,
+        options: &PlanOptions,
         run: Run,
         hooks: &AccessHooks,
     ) -> Result<Self> {
@@ -107,7 +107,9 @@ impl Plan {
             }
         }
         draft.add_feeders(&mut active)?;
-        let order = select::order(&active.iter().map(stage_links).collect::<Vec<_>>())?;
+        let order = select::order(
+            &active.iter().map(|(name, stage)| stage_links(name, stage)).collect::<Vec<_>>(),
+        )?;
         let queues = consumed_queues(&active);
         let mut streams: Vec<Arc<StreamPlan>> = Vec::new();
         for name in order {
@@ -257,9 +259,7 @@ fn distinct_objects(definitions: &[Table], streams: &[Arc<StreamPlan>]) -> Resul
 }
 
 /// The name of a stage, the queues that it consumes, and the queues that it feeds.
-fn stage_links<'stage>(
-    (name, stage): (&&'stage str, &'stage StreamDraft<'_>),
-) -> select::Links<'stage> {
+fn stage_links<'stage>(name: &'stage str, stage: &'stage StreamDraft<'_>) -> select::Links<'stage> {
     let consumes = stage.queues().collect();
     let feeds = stage.stream.feeds.keys().map(String::as_str).collect();
     select::Links { name, consumes, feeds }

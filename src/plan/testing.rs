@@ -4,7 +4,7 @@ use chrono::DateTime;
 
 use crate::error::Result;
 use crate::http::access::AccessHooks;
-use crate::plan::documents::{Documents, Options, Run};
+use crate::plan::documents::{Documents, PlanOptions, Run};
 use crate::plan::resolve::Plan;
 use crate::plan::streams::stream::StreamPlan;
 use crate::replication::Replication;
@@ -19,7 +19,7 @@ pub(crate) fn spec(streams: &str) -> Spec {
 }
 
 /// The plan of all streams of a spec, with these keys under `defaults` and `limits` of the spec.
-pub(crate) fn plan(spec: &Spec, defaults: &str, options: &Options) -> Result<Plan> {
+pub(crate) fn plan(spec: &Spec, defaults: &str, options: &PlanOptions) -> Result<Plan> {
     let text = format!("source: A\ntarget: B\ndefaults: {{ {defaults} }}\nstreams: {{ '*': }}\n");
     let document = Document::parse("replication.yaml", &text).unwrap();
     let replication = Replication::load(&document).unwrap_or_else(|problems| panic!("{problems}"));
@@ -42,17 +42,17 @@ pub(crate) fn stream<'plan>(plan: &'plan Plan, name: &str) -> &'plan StreamPlan 
 
 /// The plan of all streams of a spec that can be planned.
 pub(crate) fn planned(streams: &str, defaults: &str) -> Plan {
-    plan_under(streams, defaults, &Options::default())
+    plan_under(streams, defaults, &PlanOptions::default())
 }
 
 /// The plan of all streams of a spec that can be planned, under these options.
-pub(crate) fn plan_under(streams: &str, defaults: &str, options: &Options) -> Plan {
+pub(crate) fn plan_under(streams: &str, defaults: &str, options: &PlanOptions) -> Plan {
     let plan = plan(&spec(streams), defaults, options);
     plan.unwrap_or_else(|error| panic!("{streams}{defaults}: {}", error.chain()))
 }
 
 /// The plan of all streams of a spec whose API charges 1 point for a request and 1 for a record.
-pub(crate) fn plan_with_points(streams: &str, defaults: &str, options: &Options) -> Plan {
+pub(crate) fn plan_with_points(streams: &str, defaults: &str, options: &PlanOptions) -> Plan {
     let mut spec = spec(streams);
     spec.limits.points = Some(crate::spec::Points {
         when: None,

@@ -1,4 +1,4 @@
-//! How much there is of everything, and how much of it changes.
+//! Estimates the number of rows and queue values, and how many of them change.
 
 use std::collections::BTreeMap;
 
@@ -10,49 +10,49 @@ use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{ChangeStats, FullReadStats, SavedState};
 use crate::replication::Mode;
 
-/// What is assumed where no run has shown it, and no count tells.
+/// Values that the estimate assumes where neither an earlier run nor a count of the API provides them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Assumptions {
-    /// Records of a listing.
+    /// Number of records of a listing.
     listed: f64,
-    /// Records of a listing that nothing counts, at least, however few others have.
+    /// Minimum number of records of a listing that the API does not count, even if counted listings are smaller.
     uncounted: f64,
     /// Mean number of children of a parent.
     children: f64,
-    /// What is added to it, divided by the square root of the number of parents: of few parents, one may have
-    /// hundreds.
+    /// Added to the number of children, multiplied by the square root of the number of parents: a single parent
+    /// may have hundreds of children.
     spread: f64,
-    /// Part of the records that change in a day.
+    /// Fraction of the records that change in a day.
     changed: f64,
-    /// Factor between the changes that are expected and those that come.
+    /// Factor between the expected and the actual number of changes.
     growth: f64,
-    /// Changes expected beyond those rates: none, or as many as a site with few records may have.
+    /// Scale of additional changes, which matter on sites with few records: 0 for none, or 1.
     pub(crate) surge: f64,
-    /// Part of the parents whose only row follows from what is known.
+    /// Fraction of the parents whose only row is derived without a request.
     derived: f64,
-    /// Part of the parents that are left to another request, and that no count tells of, where a route
-    /// leaves some.
+    /// Fraction of the parents that a route leaves to its second request.
     pub(crate) apart: f64,
-    /// Part of the parents that a search does not find, and that are then asked for one by one.
+    /// Fraction of the parents that a search does not find, so that weir requests them one by one.
     pub(crate) missed: f64,
-    /// Records of a page whose size the spec does not set.
+    /// Number of records of a page whose size the spec does not set.
     page: f64,
-    /// Records listed for each that is counted: a search may not know what is archived, or what is new.
+    /// Number of listed records per counted record: a search may miss archived and new records.
     listed_per_counted: f64,
-    /// What a stream that is not read has, by those that are, of the records that are counted together.
+    /// Share of an unread stream in the records that the API counts for several streams together, relative to the
+    /// average share of a read stream.
     absent: f64,
-    /// Records that listings bring over those that are wanted, where they are sifted.
-    pub(crate) sifted: f64,
-    /// Part of the pages of children that come on top of the first page of each parent.
+    /// Number of listed records per wanted record, where weir filters the listing.
+    pub(crate) filtered: f64,
+    /// Fraction of the pages that are requested in addition to the first page of each parent.
     pub(crate) further: f64,
-    /// Part of the records below which it is looked for more although the listing may show those, too.
+    /// Fraction of the records whose children are requested although the listing may contain them.
     pub(crate) below: f64,
-    /// Factor between the figures of the last complete reading and those of the next one.
-    pub(crate) again: f64,
+    /// Factor between the figures of the last full read and those of the next one.
+    pub(crate) growth_of_full_read: f64,
 }
 
 impl Assumptions {
-    /// What a plan goes by.
+    /// Assumptions of the likely estimate.
     const LIKELY: Self = Self {
         listed: 1000.0,
         uncounted: 0.0,
@@ -67,12 +67,12 @@ impl Assumptions {
         page: 50.0,
         listed_per_counted: 1.25,
         absent: 1.0,
-        sifted: 1.5,
+        filtered: 1.5,
         further: 0.0,
         below: 0.0,
-        again: 1.0,
+        growth_of_full_read: 1.0,
     };
-    /// With these a run asks for as little as can be expected.
+    /// Assumptions of the lower bound.
     pub(crate) const LEAST: Self = Self {
         listed: 1.0,
         children: 0.0,
@@ -84,11 +84,11 @@ impl Assumptions {
         page: f64::INFINITY,
         listed_per_counted: 0.9,
         absent: 20.0,
-        sifted: 1.0,
-        again: 0.75,
+        filtered: 1.0,
+        growth_of_full_read: 0.75,
         ..Self::LIKELY
     };
-    /// With these it asks for as much.
+    /// Assumptions of the upper bound.
     pub(crate) const MOST: Self = Self {
         listed: 3000.0,
         uncounted: 250.0,
@@ -103,22 +103,22 @@ impl Assumptions {
         page: 10.0,
         listed_per_counted: 1.8,
         absent: 0.0,
-        sifted: 2.0,
+        filtered: 2.0,
         further: 1.0,
         below: 0.7,
-        again: 1.25,
+        growth_of_full_read: 1.25,
     };
 }
 
-/// How much there is.
+/// Estimated numbers of rows and queue values.
 pub(crate) struct Cardinality<'plan> {
     pub(crate) plan: &'plan Plan,
     pub(crate) saved: &'plan SavedState,
     pub(crate) now: DateTime<Utc>,
     pub(crate) assume: Assumptions,
-    /// Values of each queue.
+    /// Number of values of each queue, indexed like `Plan::queues`.
     queues: Vec<f64>,
-    /// Rows of each stream, and whether that is assumed.
+    /// Number of rows of each stream, and whether it is assumed.
     rows: BTreeMap<&'plan str, (f64, bool)>,
 }
 
@@ -127,7 +127,7 @@ impl<'plan> Cardinality<'plan> {
         Self::assuming(Assumptions::LIKELY, plan, saved, now)
     }
 
-    /// The same under other assumptions.
+    /// Estimates under the given assumptions.
     pub(crate) fn assuming(
         assume: Assumptions,
         plan: &'plan Plan,
@@ -135,23 +135,22 @@ impl<'plan> Cardinality<'plan> {
         now: DateTime<Utc>,
     ) -> Self {
         let (queues, rows) = (Vec::new(), BTreeMap::new());
-        let mut outlook = Self { plan, saved, now, assume, queues, rows };
-        outlook.fill(&BTreeMap::new());
-        // What several streams have together is divided by how many parents each has.
+        let mut cardinality = Self { plan, saved, now, assume, queues, rows };
+        cardinality.fill(&BTreeMap::new());
+        // Counts of several streams together are divided by the parents of each, so they are used last.
         for together in [false, true] {
-            let counted = outlook.counted(together);
+            let counted = cardinality.counted(together);
             if !counted.is_empty() {
-                outlook.fill(&counted);
+                cardinality.fill(&counted);
             }
         }
-        outlook
+        cardinality
     }
 
-    /// Finds out how much there is of everything, given the rows of some streams and whether those are
-    /// assumed.
+    /// Estimates all rows and queue values. `known` has the rows of some streams, and whether these are assumed.
     fn fill(&mut self, known: &BTreeMap<&'plan str, (f64, bool)>) {
         self.queues = vec![0.0; self.plan.queues.len()];
-        // A site whose largest listings are small has no large ones that cannot be counted.
+        // If the largest counted listing is small, assume that the uncounted listings are small, too.
         let largest = known.values().map(|(rows, _)| *rows).fold(0.0, f64::max);
         let largest = largest.max(self.assume.uncounted);
         let listed = if known.is_empty() { f64::INFINITY } else { largest };
@@ -172,7 +171,7 @@ impl<'plan> Cardinality<'plan> {
         }
     }
 
-    /// Records of a page: as many as the spec says, else as the last complete reading brought.
+    /// Number of records per page: as declared in the spec, or the average of the last full read.
     pub(crate) fn page(&self, stream: &StreamPlan, request: &RequestPlan) -> f64 {
         if let Some(size) = request.pager.largest_page() {
             return f64::from(size);
@@ -186,8 +185,9 @@ impl<'plan> Cardinality<'plan> {
         full_read.map_or(self.assume.page, |page| page.max(1.0))
     }
 
-    /// Rows of the streams that the API counted. A count of several streams `together` is divided in proportion
-    /// to their assumed rows, less the rows that a full read has found of some of them.
+    /// Rows of the streams that the API counted, without counts of several streams unless `together`. A
+    /// count of several streams is reduced by the rows of those that were read in full. The rest is divided among
+    /// the others by their weights.
     #[expect(clippy::cast_precision_loss, reason = "a few streams")]
     fn counted(&self, together: bool) -> BTreeMap<&'plan str, (f64, bool)> {
         let mut rows = BTreeMap::new();
@@ -212,7 +212,7 @@ impl<'plan> Cardinality<'plan> {
             });
             let absent = absent.count() as f64 * self.assume.absent;
             let all = read * (1.0 + absent / unknown.len().max(1) as f64);
-            // An API may count more, or less, than it lists.
+            // Assumed: an API may count more or fewer records than it lists.
             rows.extend(
                 unknown
                     .into_iter()
@@ -222,7 +222,7 @@ impl<'plan> Cardinality<'plan> {
         rows
     }
 
-    /// What a stream has, by others, of the records that are counted together: as much as it has parents.
+    /// Weight of a stream in a count of several streams: its number of parents, or its assumed rows without any.
     fn weight(&self, stream: &StreamPlan) -> f64 {
         let parents = stream.own_requests().iter().filter_map(|request| match request.iterate {
             Iterate::Queue { queue, chunk: None, .. } => Some(self.queue(queue)),
@@ -237,12 +237,12 @@ impl<'plan> Cardinality<'plan> {
         full_read.filter(|full_read| !full_read.route.is_empty())
     }
 
-    /// Rows of a stream in all, and whether that is assumed; a listing has `listed` unless it is known.
+    /// Number of all rows of a stream, and whether it is assumed. `listed` is assumed for a listing.
     fn all_rows(&self, stream: &StreamPlan, listed: f64) -> (f64, bool) {
         if let Some(full_read) = self.full_read(stream) {
             return (real(full_read.rows), false);
         }
-        // What is asked for by name is there as often.
+        // The inputs request this number of records by name.
         if stream.min_rows > 0 {
             return (real(stream.min_rows), true);
         }
@@ -257,14 +257,14 @@ impl<'plan> Cardinality<'plan> {
         (rows.fold(0.0, f64::max), true)
     }
 
-    /// Whether what a reach brings rests on assumptions.
-    pub(crate) fn is_assumed(&self, (stream, read_plan): (&StreamPlan, ReadPlan)) -> bool {
+    /// Whether the estimate of a read plan depends on assumptions.
+    pub(crate) fn is_assumed(&self, stream: &StreamPlan, read_plan: ReadPlan) -> bool {
         let known =
             self.full_read(stream).is_some_and(|one| one.route == read_plan.route_name(stream));
         match read_plan {
             ReadPlan::Skip => false,
             ReadPlan::Full { .. } | ReadPlan::FromAnchor => !known,
-            // How much has changed nobody knows before.
+            // The number of changes is never known in advance.
             _ => true,
         }
     }
@@ -277,41 +277,45 @@ impl<'plan> Cardinality<'plan> {
         self.queues.get(queue).copied().unwrap_or_default()
     }
 
-    /// Days in which what a run would read of a stream has changed.
+    /// Days that an incremental read from a bound covers.
     fn days(&self, stream: &StreamPlan, bound: i64) -> f64 {
         let state = self.saved.streams.get(&stream.name);
         state.map_or(1.0, |state| state.days_since(bound, self.now))
     }
 
-    /// What the last run found that read what changed.
+    /// Figures of the last incremental read.
     fn changes(&self, stream: &StreamPlan) -> Option<ChangeStats> {
         let state = self.saved.streams.get(&stream.name)?;
         state.changes.filter(|changes| changes.days > 0.0)
     }
 
     /// Estimated number of changes in a number of days among a number of records.
-    fn coming(&self, expected: f64, among: f64, days: f64) -> f64 {
+    fn expected_changes(&self, expected: f64, among: f64, days: f64) -> f64 {
         let surge = self.assume.surge * (5.0 + 3.0 * (among * days).sqrt());
         (expected * self.assume.growth + surge).min(among + 5.0 * self.assume.surge)
     }
 
-    /// Records of a stream that change in so many days.
+    /// Number of records of a stream that change in a number of days.
     fn changed(&self, stream: &StreamPlan, days: f64) -> f64 {
         let rows = self.rows(stream);
         let expected = match self.changes(stream) {
             Some(last) => real(last.rows) * days / last.days,
             None => (rows * self.assume.changed * days).clamp(1.0, rows.max(1.0)),
         };
-        self.coming(expected, rows, days)
+        self.expected_changes(expected, rows, days)
     }
 
-    /// Values of a queue that a reach of a stream is about. How many parents change, the stream itself
-    /// knows best: what is listed again because of a look-back is not asked for again.
-    pub(crate) fn items(&self, queue: usize, (stream, read_plan): (&StreamPlan, ReadPlan)) -> f64 {
+    /// Number of queue values that a stream consumes under a read plan. The stream's own last incremental read is
+    /// the best source: parents that are listed again only because of a lookback are not requested again.
+    pub(crate) fn items(&self, queue: usize, stream: &StreamPlan, read_plan: ReadPlan) -> f64 {
         let Some(bound) = read_plan.bound() else { return self.queue(queue) };
         let days = self.days(stream, bound);
         if let Some(last) = self.changes(stream).filter(|_| stream.cursor.is_none()) {
-            return self.coming(real(last.parents) * days / last.days, self.queue(queue), days);
+            return self.expected_changes(
+                real(last.parents) * days / last.days,
+                self.queue(queue),
+                days,
+            );
         }
         let feeds = |stream: &&std::sync::Arc<StreamPlan>| {
             stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
@@ -320,38 +324,38 @@ impl<'plan> Cardinality<'plan> {
         changed.map(|feeder| self.changed(feeder, days)).sum()
     }
 
-    /// Rows that a reach brings.
+    /// Number of rows that a read plan returns.
     pub(crate) fn rows_of(&self, stream: &StreamPlan, read_plan: ReadPlan) -> f64 {
         let all = self.rows(stream);
         match (read_plan, self.changes(stream)) {
             (ReadPlan::Changes { since }, _) => self.changed(stream, self.days(stream, since)),
             (ReadPlan::ChangedParents { since, .. }, Some(last)) => {
                 let days = self.days(stream, since);
-                let expected = self.coming(real(last.rows) * days / last.days, all, days);
-                // One of the parents may have hundreds.
+                let expected = self.expected_changes(real(last.rows) * days / last.days, all, days);
+                // A single parent may have hundreds of children.
                 expected + self.assume.spread * days.min(1.0).sqrt()
             }
             (ReadPlan::ChangedParents { .. }, None) => {
-                let (mut now, mut whole) = (0.0, 0.0);
+                let (mut changed, mut all_parents) = (0.0, 0.0);
                 for request in stream.own_requests() {
                     if let Iterate::Queue { queue, .. } = request.iterate {
-                        now += self.items(queue, (stream, read_plan));
-                        whole += self.queue(queue);
+                        changed += self.items(queue, stream, read_plan);
+                        all_parents += self.queue(queue);
                     }
                 }
-                all * now / f64::max(whole, 1.0)
+                all * changed / f64::max(all_parents, 1.0)
             }
             _ => all,
         }
     }
 
-    /// Records of a stream that look otherwise than when they were last read.
+    /// Number of records of a stream whose fingerprint is new or changed.
     pub(crate) fn unknown(&self, stream: &StreamPlan) -> f64 {
         let rows = self.rows(stream);
         let merges = stream.output.as_ref().is_some_and(|output| output.mode == Mode::Incremental);
         let state = self.saved.streams.get(&stream.name);
         let state = state.filter(|state| merges && state.holds_for(stream));
-        let known = real(self.saved.looks(&stream.name));
+        let known = real(self.saved.fingerprint_count(&stream.name));
         match state.and_then(|state| state.complete_at) {
             Some(at) => {
                 let days = self.days(stream, at.timestamp_micros());
@@ -361,11 +365,12 @@ impl<'plan> Cardinality<'plan> {
         }
     }
 
-    /// Part of the parents whose only row follows from what is known. Those that change have more rows
-    /// than others.
+    /// Fraction of the parents whose only row is derived without a request. Changed parents have more rows than
+    /// others, so an incremental read uses the figures of the last one.
     pub(crate) fn derived(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
         request: &RequestPlan,
     ) -> f64 {
         if request.derive.is_none() {
@@ -379,16 +384,17 @@ impl<'plan> Cardinality<'plan> {
         changed.or(full_read).unwrap_or(self.assume.derived)
     }
 
-    /// Part of the rows that follow from what is known.
+    /// Fraction of the rows that are derived without a request.
     pub(crate) fn derived_rows(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
         request: &RequestPlan,
         rows: f64,
     ) -> f64 {
         let Iterate::Queue { queue, .. } = request.iterate else { return 0.0 };
-        let items = self.items(queue, (stream, read_plan));
-        let derived = self.derived((stream, read_plan), request) * items;
+        let items = self.items(queue, stream, read_plan);
+        let derived = self.derived(stream, read_plan, request) * items;
         (derived / rows.max(1.0)).min(1.0)
     }
 }
@@ -428,7 +434,7 @@ mod tests {
         StreamState { full_read, ..StreamState::default() }
     }
 
-    /// What is known: rows and requests of streams that were read in full, and counts of streams.
+    /// Rows and requests of streams that were read in full, and counts of streams.
     #[derive(Default)]
     struct Given<'test> {
         full_read: &'test [(&'test str, u64, u64)],
@@ -453,16 +459,16 @@ mod tests {
     fn check_rows(name: &str, known: &Given<'_>, expected: u64) {
         let plan = planned(STREAMS, "mode: incremental");
         let saved = known.saved();
-        let outlook = Cardinality::new(&plan, &saved, now());
+        let cardinality = Cardinality::new(&plan, &saved, now());
         assert_eq!(
-            crate::planner::numbers::whole(outlook.rows(stream(&plan, name))),
+            crate::planner::numbers::whole(cardinality.rows(stream(&plan, name))),
             expected,
             "{name}"
         );
     }
 
     #[test]
-    fn rows_are_learnt_or_counted_or_assumed() {
+    fn rows_are_from_a_full_read_or_counted_or_assumed() {
         let nothing = Given::default();
         check_rows("listed", &nothing, 1000);
         check_rows("named", &nothing, 7);
@@ -476,14 +482,14 @@ mod tests {
         let parents = Given { full_read: &[("listed", 40, 1)], ..Given::default() };
         check_rows("child", &parents, 120);
         check_rows("other", &parents, 1000);
-        // A listing has more than a search counts, and one that is not counted no more than the largest.
+        // A listing has more records than a search counts. An uncounted listing is at most as large as the largest.
         let counted = Given { counted: &[(&["listed"], 80)], ..Given::default() };
         check_rows("listed", &counted, 100);
         check_rows("child", &counted, 300);
         check_rows("other", &counted, 100);
         let both = Given { counted: &[(&["listed"], 80)], full_read: &[("listed", 40, 1)] };
         check_rows("listed", &both, 40);
-        // What is counted together is divided by what is assumed of each.
+        // A count of two streams is divided by their assumed rows.
         let together = Given { counted: &[(&["listed", "other"], 80)], ..Given::default() };
         check_rows("listed", &together, 50);
         check_rows("other", &together, 50);
@@ -505,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_as_many_records_as_declared_or_learnt() {
+    fn a_page_has_the_declared_or_the_average_number_of_records() {
         check_page("listed", &[("listed", 400, 4)], 50.0);
         check_page("other", &[], 50.0);
         check_page("other", &[("other", 400, 4)], 100.0);
@@ -514,7 +520,7 @@ mod tests {
         check_page("named", &[("named", 400, 4)], f64::INFINITY);
     }
 
-    /// Rows that a plan brings, when so many changed on each of the days before.
+    /// Checks the number of rows that a read plan returns, given the figures of the last incremental read.
     #[track_caller]
     fn check_changed(name: &str, plan: ReadPlan, last: Option<ChangeStats>, expected: u64) {
         let all = planned(STREAMS, "mode: incremental");
@@ -527,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_expected_to_change_again() {
+    fn changes_are_extrapolated_from_the_last_incremental_read() {
         let since = |days: i64| ReadPlan::Changes { since: NOW - days * DAY };
         let parents = |days: i64| ReadPlan::ChangedParents { since: NOW - days * DAY, route: 0 };
         let last =
@@ -536,12 +542,12 @@ mod tests {
         check_changed("listed", since(1), last(10), 5);
         check_changed("listed", since(2), last(10), 10);
         check_changed("listed", since(400), last(10), 400);
-        // One record of a hundred changes in a day, and one at least.
+        // 1 % of the records change in a day, and at least one.
         check_changed("listed", since(1), None, 4);
         check_changed("listed", since(0), None, 1);
         check_changed("listed", since(1000), None, 400);
         check_changed("child", parents(1), last(60), 30);
-        // As many of the rows as of the parents.
+        // The same fraction of the rows as of the parents.
         check_changed("child", parents(1), None, 12);
     }
 }

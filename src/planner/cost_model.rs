@@ -1,4 +1,4 @@
-//! What a way of reading streams costs, given how much there is.
+//! Estimates the cost of read plans from the estimated numbers of rows and queue values.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use crate::planner::numbers::{real, whole};
 use crate::planner::read_plan::ReadPlan;
 use crate::planner::{first_page, read_plan};
 
-/// What a stream is expected to ask for.
+/// Expected cost of a stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ExpectedCost {
     pub(crate) slices: f64,
@@ -23,13 +23,13 @@ impl ExpectedCost {
         self.points += other.points;
     }
 
-    /// So many times as much, but for the slices.
+    /// Requests and points multiplied by a factor; the slices stay.
     fn times(self, factor: f64) -> Self {
         Self { requests: self.requests * factor, points: self.points * factor, ..self }
     }
 }
 
-/// A count with its thousands apart.
+/// A count with thousands separators.
 fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
@@ -41,18 +41,18 @@ fn points(stream: &StreamPlan, requests: f64, objects: f64) -> f64 {
 }
 
 impl Cardinality<'_> {
-    /// What several streams ask for, each its share; of a request that they share the first has it.
+    /// Cost of each of several streams. A shared request counts for the first of its streams.
     pub(crate) fn shares(&self, all: &[(&StreamPlan, ReadPlan)]) -> Vec<ExpectedCost> {
-        let mut walked: Vec<String> = Vec::new();
+        let mut listed: Vec<String> = Vec::new();
         let mut shares: Vec<ExpectedCost> = Vec::new();
         for (place, (stream, read_plan)) in all.iter().enumerate() {
             let mut share = ExpectedCost::default();
             if !read_plan.is_skip() {
-                share = self.alone((stream, *read_plan), &walked);
-                let walks = read_plan
+                share = self.alone(stream, *read_plan, &listed);
+                let listings = read_plan
                     .active(stream)
                     .filter(|(_, request)| matches!(request.iterate, Iterate::Once));
-                walked.extend(walks.map(|(_, request)| request.listing()));
+                listed.extend(listings.map(|(_, request)| request.listing()));
                 share.add(self.shared(place, all));
             }
             shares.push(share);
@@ -60,31 +60,33 @@ impl Cardinality<'_> {
         shares
     }
 
-    /// What one stream asks for, requests that it shares aside, and listings that others have `walked`.
+    /// Cost of one stream without embedded requests, and without listings in `listed`, which other streams send.
     pub(crate) fn alone(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
-        walked: &[String],
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
+        listed: &[String],
     ) -> ExpectedCost {
-        let share = self.expected((stream, read_plan), walked);
+        let share = self.expected(stream, read_plan, listed);
         if !read_plan.is_full() || self.full_read(stream).is_none() {
             return share;
         }
-        // Where there was nothing, there may be something now.
-        let mut again = share.times(self.assume.again);
-        again.requests += self.assume.surge;
-        again.points += points(stream, self.assume.surge, self.assume.surge);
-        again
+        // A stream that had no rows may have some now.
+        let mut next = share.times(self.assume.growth_of_full_read);
+        next.requests += self.assume.surge;
+        next.points += points(stream, self.assume.surge, self.assume.surge);
+        next
     }
 
-    /// The same, as if a complete reading came out like the last one.
+    /// The same, assuming that a full read costs as much as the last one.
     fn expected(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
-        walked: &[String],
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
+        listed: &[String],
     ) -> ExpectedCost {
         let bears = !read_plan.active(stream).any(|(_, request)| {
-            matches!(request.iterate, Iterate::Once) && walked.contains(&request.listing())
+            matches!(request.iterate, Iterate::Once) && listed.contains(&request.listing())
         });
         let route = read_plan.route_name(stream);
         let full_read = self.full_read(stream);
@@ -106,8 +108,8 @@ impl Cardinality<'_> {
                 let paid = full_read.points.saturating_sub(full_read.shared_points);
                 let points = match stream.cost.base {
                     0 => 0.0,
-                    // Who sends nothing pays nothing: others do, and what stands inside is told with
-                    // what is shared.
+                    // A stream that sends no requests of its own pays no points here. `shared` adds the points
+                    // of embedded records.
                     _ if full_read.points > 0 || requests <= 0.0 => real(paid),
                     _ => points(
                         stream,
@@ -117,43 +119,44 @@ impl Cardinality<'_> {
                 };
                 ExpectedCost { slices: real(full_read.slices), requests, points }
             }
-            _ => self.modelled(stream, read_plan, walked),
+            _ => self.modelled(stream, read_plan, listed),
         }
     }
 
-    /// The same by what requests are like.
+    /// The same, computed from the requests.
     fn modelled(
         &self,
         stream: &StreamPlan,
         read_plan: ReadPlan,
-        walked: &[String],
+        listed: &[String],
     ) -> ExpectedCost {
         let mut share = ExpectedCost::default();
         let rows = self.rows_of(stream, read_plan);
         for (_, request) in read_plan.active(stream) {
             let once = matches!(request.iterate, Iterate::Once);
-            if once && walked.contains(&request.listing()) {
+            if once && listed.contains(&request.listing()) {
                 continue;
             }
-            share.add(self.request((stream, read_plan), request, rows));
+            share.add(self.request(stream, read_plan, request, rows));
         }
         share
     }
 
-    /// What a request that is not shared costs, given the rows it brings.
+    /// Cost of a request that is not shared, given the number of rows that it returns.
     fn request(
         &self,
-        (stream, read_plan): (&StreamPlan, ReadPlan),
+        stream: &StreamPlan,
+        read_plan: ReadPlan,
         request: &RequestPlan,
         rows: f64,
     ) -> ExpectedCost {
         let page = self.page(stream, request);
-        let sifted = !request.filter.is_empty() || !request.parent_in.is_empty();
-        let mut objects = if sifted { rows * self.assume.sifted } else { rows };
+        let filtered = !request.filter.is_empty() || !request.parent_in.is_empty();
+        let mut objects = if filtered { rows * self.assume.filtered } else { rows };
         let apart = matches!(&request.iterate, Iterate::Queue { only: Some(_), .. });
         let newest_first = stream.cursor.as_ref().is_some_and(|cursor| cursor.newest_first);
         let Assumptions { apart: parted, .. } = self.assume;
-        // Values of chunks that no answer is about.
+        // Values of chunks that no response contains.
         let mut missed = 0.0;
         let (slices, least) = match &request.iterate {
             Iterate::Once => (1.0, 1.0),
@@ -168,7 +171,7 @@ impl Cardinality<'_> {
                 (count, count)
             }
             Iterate::Queue { queue, chunk, only, .. } => {
-                let items = self.items(*queue, (stream, read_plan));
+                let items = self.items(*queue, stream, read_plan);
                 let slices = match chunk {
                     Some(chunk) => (items / real(u64::try_from(*chunk).unwrap_or(1))).ceil(),
                     None => items,
@@ -179,12 +182,12 @@ impl Cardinality<'_> {
                 }
                 let asked = match only {
                     Some(_) => items * parted,
-                    None => slices * (1.0 - self.derived((stream, read_plan), request)),
+                    None => slices * (1.0 - self.derived(stream, read_plan, request)),
                 };
                 if only.is_some() {
                     objects *= parted;
                 } else {
-                    objects *= 1.0 - self.derived_rows((stream, read_plan), request, rows);
+                    objects *= 1.0 - self.derived_rows(stream, read_plan, request, rows);
                 }
                 (slices, asked)
             }
@@ -194,17 +197,17 @@ impl Cardinality<'_> {
             return ExpectedCost { slices, ..ExpectedCost::default() };
         }
         if newest_first && read_plan.bound().is_some() {
-            // The page that ends the listing brings records from before, too.
+            // The last page also contains records that have not changed.
             let state = self.saved.streams.get(&stream.name);
             let first = state
-                .and_then(|state| first_page::size((stream, request), read_plan, state, self.now))
+                .and_then(|state| first_page::size(stream, request, read_plan, state, self.now))
                 .map_or(page, f64::from);
             let pages = ((objects - first).max(0.0) / page).ceil();
-            // What it is sifted from may be any number, unless as little as can be is assumed.
-            let most = if sifted && self.assume.sifted > 1.0 {
+            // A filtered listing may have any number of records, except for the lower bound.
+            let most = if filtered && self.assume.filtered > 1.0 {
                 f64::INFINITY
             } else {
-                (self.rows(stream) + objects) * self.assume.again
+                (self.rows(stream) + objects) * self.assume.growth_of_full_read
             };
             objects = (first + pages * page).min(most);
         }
@@ -223,11 +226,11 @@ impl Cardinality<'_> {
         ExpectedCost { slices, requests, points: points(stream, requests, objects) }
     }
 
-    /// The share of a stream in the requests that it has together with others, and those that it sends
-    /// because nobody else wants the object. An object is asked for by the first that wants it.
+    /// Cost of a stream's embedded requests: its share of those that serve several streams, and those that only
+    /// this stream needs. The first stream that needs an object requests it.
     fn shared(&self, place: usize, all: &[(&StreamPlan, ReadPlan)]) -> ExpectedCost {
         let mut share = ExpectedCost::default();
-        let Some((stream, read_plan)) = all.get(place) else { return share };
+        let (stream, read_plan) = &all[place];
         for (_, request) in read_plan.active(stream) {
             let Some(embedded) = request.kind.embedded() else { continue };
             let mut objects = 0.0_f64;
@@ -237,14 +240,13 @@ impl Cardinality<'_> {
                     let path = one.kind.embedded().map(|embedded| &embedded.path);
                     let Iterate::Queue { queue, .. } = one.iterate else { continue };
                     if path == Some(&embedded.path) {
-                        let whose = (*other, *theirs);
-                        let items = self.items(queue, whose);
+                        let items = self.items(queue, other, *theirs);
                         objects = objects.max(items);
-                        wanted.push((at, items * (1.0 - self.derived(whose, one))));
+                        wanted.push((at, items * (1.0 - self.derived(other, *theirs, one))));
                     }
                 }
             }
-            // Who wants an object is taken for independent of who else does.
+            // Assumes that streams need an object independently of each other.
             let parts =
                 wanted.iter().map(|(at, wanted)| (*at, wanted / objects.max(f64::MIN_POSITIVE)));
             let (mut own, mut before, mut after) = (0.0, 1.0, 1.0);
@@ -258,11 +260,11 @@ impl Cardinality<'_> {
             let single = objects * own * before * after;
             let joint = objects * own * before * (1.0 - after);
             let rows = self.rows_of(stream, *read_plan);
-            let inside = rows * (1.0 - self.derived_rows((stream, *read_plan), request, rows));
+            let inside = rows * (1.0 - self.derived_rows(stream, *read_plan, request, rows));
             let full_read = self.full_read(stream).filter(|full_read| {
                 full_read.route == read_plan.route_name(stream) && read_plan.is_full()
             });
-            // Among what was full_read are those that it sent by itself then.
+            // The last full read included the requests that the stream sent itself.
             let sent =
                 full_read.as_ref().map_or(0.0, |one| real(one.requests.saturating_sub(one.shared)));
             let requests = (single - sent).max(0.0);
@@ -277,10 +279,10 @@ impl Cardinality<'_> {
                 + joint * real(stream.cost.base + stream.cost.carrier);
         }
         let known = read_plan.is_full() && self.full_read(stream).is_some();
-        if known { share.times(self.assume.again) } else { share }
+        if known { share.times(self.assume.growth_of_full_read) } else { share }
     }
 
-    /// What a set of ways costs: what counts most first.
+    /// Cost of a set of read plans: points, then requests; or requests first if the API counts no points.
     pub(crate) fn price(&self, all: &[(&StreamPlan, ReadPlan)]) -> (f64, f64) {
         let mut total = ExpectedCost::default();
         self.shares(all).into_iter().for_each(|share| total.add(share));
@@ -289,14 +291,14 @@ impl Cardinality<'_> {
                 stream.requests.iter().flat_map(|one| &one.feeds).any(|feed| feed.queue == queue)
             });
             for feeder in feeders {
-                total.add(self.alone((feeder, ReadPlan::full(feeder)), &[]));
+                total.add(self.alone(feeder, ReadPlan::full(feeder), &[]));
             }
         }
         let counts_points = all.iter().any(|(stream, _)| stream.cost.base > 0);
         if counts_points { (total.points, total.requests) } else { (total.requests, total.points) }
     }
 
-    /// Queues that these ways need and the streams' own requests do not.
+    /// Queues that these read plans need and the default routes do not.
     fn only_for(all: &[(&StreamPlan, ReadPlan)]) -> Vec<usize> {
         let own = |stream: &StreamPlan| -> Vec<usize> {
             stream.own_requests().iter().flat_map(read_plan::queues).collect()
@@ -313,7 +315,7 @@ impl Cardinality<'_> {
         only
     }
 
-    /// Why a stream is read in this way.
+    /// Reason for a read plan, for a person.
     pub(crate) fn why(
         &self,
         stream: &StreamPlan,

@@ -1,4 +1,4 @@
-//! Decides what a run reads of each stream, from what is saved of it and what its children need.
+//! Decides what a run reads of each stream, from its saved state and the needs of its children.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::progress::saved::{SavedState, StreamState};
 use crate::replication::Mode;
 use crate::spec::Refresh;
 
-/// Decides for every stream, children first, since their needs decide about their parents.
+/// Decides the read plan of every stream. Children are first, because a parent must feed what they need.
 pub(crate) fn decide(
     plan: &Plan,
     saved: &SavedState,
@@ -31,7 +31,7 @@ pub(crate) fn decide(
             let asks = theirs.active(child).any(|(_, request)| waits_for(request, stream));
             if asks && !theirs.is_skip() {
                 let state = saved.stream(&child.name);
-                need = wider(stream, need, need_of((stream, child), theirs, &state, now));
+                need = wider(stream, need, need_of(stream, theirs, &state, now));
             }
         }
         let route = routes.get(&stream.name).copied().unwrap_or_default();
@@ -40,12 +40,12 @@ pub(crate) fn decide(
     read_plans
 }
 
-/// Whether a request needs what a stream feeds.
+/// Whether a request consumes a queue that a stream feeds.
 fn waits_for(request: &RequestPlan, stream: &StreamPlan) -> bool {
     fed(stream).any(|queue| queues(request).any(|other| other == queue))
 }
 
-/// What the stream itself is to read, its children aside.
+/// The read plan of a stream, regardless of its children.
 fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime<Utc>) -> ReadPlan {
     let Some(output) = &stream.output else { return ReadPlan::Skip };
     match output.mode {
@@ -54,7 +54,7 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
         Mode::DefinitionOnly => return ReadPlan::Skip,
         Mode::FullRefresh | Mode::Truncate | Mode::Snapshot => return ReadPlan::full(stream),
     }
-    // Slices that were refused are asked for again by the numbers of their requests.
+    // Refused slices are retried by the numbers of their requests, which must still be the same.
     let other = state.shape != stream.shape && !state.refused_slices.is_empty();
     let changed = state.reads != stream.reads || state.writes != stream.writes || other;
     let refused = state.refused_routes.get(CHANGES).is_some_and(|at| now - *at < estimate::REFUSED);
@@ -85,14 +85,14 @@ fn own_need(plan: &Plan, stream: &StreamPlan, state: &StreamState, now: DateTime
     }
 }
 
-/// Whether what was read whole at that time is to be read whole again. A time that lies ahead was told by a
-/// clock that was wrong, and says nothing.
+/// Whether a full read is due, given the time of the last one. A time in the future is from a wrong clock, so
+/// the read is due.
 fn is_due(refresh: Refresh, at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     let Refresh::Every(age) = refresh else { return false };
     at > now || now - at >= chrono::TimeDelta::from_std(age).unwrap_or(chrono::TimeDelta::MAX)
 }
 
-/// The look-back of the cursor of the streams that feed this one; `None` when one has no cursor.
+/// The largest lookback of the cursors of the parents; `None` if a parent has no cursor.
 fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64> {
     let mut lookback = None;
     for request in stream.own_requests() {
@@ -107,13 +107,13 @@ fn parent_cursor(streams: &[Arc<StreamPlan>], stream: &StreamPlan) -> Option<i64
 
 /// What a child needs of its parent.
 pub(crate) fn need_of(
-    (parent, _child): (&StreamPlan, &StreamPlan),
+    parent: &StreamPlan,
     child_reads: ReadPlan,
     state: &StreamState,
     now: DateTime<Utc>,
 ) -> ReadPlan {
     let can_bound = parent.cursor.is_some() && !parent.changes.is_empty();
-    // The parent itself may not be written, and then nothing else sees to it that it is listed whole.
+    // If the parent is not written itself, only this check makes weir list all parents regularly.
     let anchored = parent.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
     let due = !anchored && state.parents_at.is_none_or(|at| is_due(parent.refresh, at, now));
     match child_reads {
@@ -124,7 +124,7 @@ pub(crate) fn need_of(
     }
 }
 
-/// The smallest plan that covers both; the route is that of `one`.
+/// The smallest read plan that covers both, with the route of `one`.
 pub(crate) fn wider(stream: &StreamPlan, one: ReadPlan, other: ReadPlan) -> ReadPlan {
     use ReadPlan::{Backfill, ChangedParents, Changes, Skip};
     match (one, other) {
@@ -142,7 +142,7 @@ pub(crate) fn wider(stream: &StreamPlan, one: ReadPlan, other: ReadPlan) -> Read
 mod tests {
     use super::*;
     use crate::plan::testing::{plan_under, planned, stream};
-    use crate::plan::{Options, RoutePlan};
+    use crate::plan::{PlanOptions, RoutePlan};
     use crate::progress::saved::{FullReadStats, RefusedSlice};
     use crate::report::SliceError;
 
@@ -154,8 +154,7 @@ mod tests {
     const NOW: i64 = 1_772_409_600_000_000;
     const ANCHOR: i64 = 1_767_225_600_000_000;
 
-    /// Streams of all kinds: without a cursor, with one, with separate requests for changes, with an anchor, and
-    /// children of some of them.
+    /// Streams without a cursor, with a cursor, with separate requests for changes, with an anchor, and children.
     const STREAMS: &str = "
   plain: { get: /plain, key: [id], refresh: 1d, feeds: { plain_ids: id }, columns: { id: text } }
   always: { get: /always, key: [id], columns: { id: text } }
@@ -175,7 +174,7 @@ mod tests {
     columns: { id: text, at: timestamp }, cursor: { field: at, query: { since: '{{ cursor }}' } } }
 ";
 
-    /// Streams of a backfill: without a cursor there is none.
+    /// Streams of a backfill, which needs a cursor.
     const APART: &str = "
   apart: { get: /apart, key: [id], columns: { id: text, at: timestamp },
     cursor: { field: at, requests: [{ get: /changes, query: { since: '{{ cursor }}' } }] } }
@@ -223,8 +222,8 @@ mod tests {
         }
     }
 
-    /// What a stream is to read, its children aside, when the saved state of a stream that was read in full an hour
-    /// ago is changed so.
+    /// Checks the read plan of a stream, regardless of its children. The saved state is that of a full read
+    /// an hour ago, after `change`.
     #[track_caller]
     fn check_own(name: &str, change: impl FnOnce(&mut StreamState), expected: ReadPlan) {
         check_mode(name, "mode: incremental", change, expected);
@@ -238,7 +237,7 @@ mod tests {
         expected: ReadPlan,
     ) {
         let range = Some(("2026-01-01".to_owned(), "2026-02-01".to_owned()));
-        let options = Options { range, ..Options::default() };
+        let options = PlanOptions { range, ..PlanOptions::default() };
         let plan = match mode {
             "mode: backfill" => plan_under(APART, mode, &options),
             _ => planned(STREAMS, mode),
@@ -257,7 +256,7 @@ mod tests {
         check_own("plain", |state| state.complete_at = Some(time(NOW - DAY)), full(0));
         check_own("plain", |state| state.complete_at = Some(time(NOW - DAY + 1)), ReadPlan::Skip);
         check_own("plain", |state| state.complete_at = Some(time(NOW)), ReadPlan::Skip);
-        // The clock was wrong then, or is wrong now.
+        // A time in the future: the clock was wrong, or is wrong now.
         check_own("plain", |state| state.complete_at = Some(time(NOW + 1)), full(0));
         // `refresh: 0s`, the default.
         check_own("always", |state| state.complete_at = Some(time(NOW)), full(0));
@@ -270,7 +269,7 @@ mod tests {
         check_own("cursor", |state| state.reads.push('x'), full(0));
         check_own("child", |state| state.writes.push('x'), full(0));
         check_own("anchored", |state| state.reads.push('x'), ReadPlan::FromAnchor);
-        // The numbers of requests matter to refused slices only.
+        // The numbers of requests matter only for refused slices.
         check_own("plain", |state| state.shape.push('x'), ReadPlan::Skip);
         check_own("plain", |state| state.refused_slices.push(refused_slice()), ReadPlan::Skip);
         let both = |state: &mut StreamState| {
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_that_the_api_refused_are_asked_for_again_after_a_week() {
+    fn refused_requests_for_changes_are_retried_after_a_week() {
         let since = NOW - 2 * HOUR - 5 * MINUTE;
         let refused = |at: i64| {
             move |state: &mut StreamState| {
@@ -318,7 +317,7 @@ mod tests {
             state.refused_routes.insert("fused".to_owned(), time(NOW));
         };
         check_own("apart", route, changes(since));
-        // Its requests for changes are those of a full read, which cannot be done without.
+        // A full read needs its requests for changes, too.
         check_own("cursor", refused(NOW), changes(NOW - 2 * HOUR - 10 * MINUTE));
     }
 
@@ -337,7 +336,7 @@ mod tests {
         check_own("child", |state| state.gate = Some(i64::MIN), parents(i64::MIN));
         // The cursor is that of streams that have one.
         check_own("child", |state| state.cursor = None, parents(gate - 10 * MINUTE));
-        // Nothing tells which parents without a cursor have changed.
+        // Without a cursor of the parents, weir cannot find the changed ones.
         check_own("calm", |_| (), ReadPlan::Skip);
         check_own("calm", old, full(0));
     }
@@ -356,14 +355,18 @@ mod tests {
         check_mode("apart", "mode: backfill", |state| *state = StreamState::default(), range);
     }
 
-    /// What a child needs of its parent, the last time all parents were listed so long ago.
+    /// Checks what a child needs of its parent. `age` is the time since all parents were listed.
     #[track_caller]
     fn check_need(parent: &str, child: ReadPlan, age: Option<i64>, expected: ReadPlan) {
         let plan = planned(STREAMS, "mode: incremental");
-        let pair = (stream(&plan, parent), stream(&plan, "child"));
+        let stream = stream(&plan, parent);
         let parents_at = age.map(|age| time(NOW - age));
         let state = StreamState { parents_at, ..StreamState::default() };
-        assert_eq!(need_of(pair, child, &state, time(NOW)), expected, "{parent} {child:?} {age:?}");
+        assert_eq!(
+            need_of(stream, child, &state, time(NOW)),
+            expected,
+            "{parent} {child:?} {age:?}"
+        );
     }
 
     #[test]
@@ -376,7 +379,7 @@ mod tests {
         check_need("cursor", parents(7), Some(-1), full(0));
         check_need("cursor", parents(7), None, full(0));
         check_need("plain", parents(7), Some(HOUR), full(0));
-        // A full read from an anchor does not find what is gone, however often it is done.
+        // A full read from an anchor never finds deleted parents, so it is not repeated.
         check_need("anchored", parents(7), None, changes(7));
         check_need("anchored", full(0), Some(HOUR), ReadPlan::FromAnchor);
         check_need("cursor", full(0), Some(HOUR), full(0));
@@ -413,7 +416,7 @@ mod tests {
         check_wider("anchored", full(0), changes(3), ReadPlan::FromAnchor);
     }
 
-    /// What a run reads of `cursor` and of its children, by the names of the streams whose state is empty.
+    /// Checks the read plans of `cursor` and its children. The streams in `unread` have no saved state.
     #[track_caller]
     fn check_all(unread: &[&str], expected: [(&str, ReadPlan); 4]) {
         let plan = planned(STREAMS, "mode: incremental");
@@ -430,7 +433,7 @@ mod tests {
     #[test]
     fn a_parent_is_read_as_its_children_need() {
         let gate = NOW - 3 * HOUR - 10 * MINUTE;
-        // `bounded` asks all parents for what changed.
+        // `bounded` requests the changes of all parents.
         let (child, bounded) = (("child", parents(gate)), ("bounded", changes(NOW - 2 * HOUR)));
         check_all(&[], [("cursor", full(0)), child, bounded, ("plain", ReadPlan::Skip)]);
         check_all(

@@ -15,72 +15,71 @@ use crate::planner::numbers::whole;
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::SavedState;
 
-/// Time for which a route that was refused is not tried again.
+/// Time for which weir does not retry a refused route.
 pub(crate) const REFUSED: TimeDelta = TimeDelta::days(7);
-/// Sets of routes that are compared; beyond them each stream is looked at for itself.
+/// Maximum number of combinations of routes to compare. With more, the route of each stream is chosen separately.
 const MAX_SETS: usize = 4096;
-/// Part of the points that is not worth more requests.
+/// Relative difference in cost that does not justify more requests.
 const LITTLE: f64 = 0.002;
 
-/// What a run is expected to ask of one stream.
+/// Estimate for one stream of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StreamEstimate {
     /// Stream.
     pub stream: String,
     /// Whether it only feeds its children.
     pub feeder: bool,
-    /// What is read of it, for a person: `everything`, `changes since …`, `nothing`.
+    /// Read plan, for a person: `everything`, `changes since …`, `nothing`.
     pub reach: String,
-    /// The route by which it is read.
+    /// Name of the route.
     pub route: String,
-    /// Why this route, for a person.
+    /// Reason for the route, for a person.
     pub why: String,
-    /// Whether the figures are estimates of how much there is, or has changed.
+    /// Whether the figures depend on assumptions, for example about the number of changes.
     pub assumed: bool,
-    /// Slices.
+    /// Number of slices.
     pub slices: u64,
-    /// Requests, without retries. One that several streams share counts for the first of them.
+    /// Number of requests, without retries. A shared request counts for the first of its streams.
     pub requests: u64,
-    /// Points, by the spec's terms; 0 where no quota holds.
+    /// Points, by the costs in the spec; 0 without a quota.
     pub points: u64,
-    /// Between how many requests it will probably be: of what is assumed, as little and as much as can be
-    /// expected.
+    /// Probable minimum and maximum of the requests, from low and high assumptions.
     pub requests_range: [u64; 2],
-    /// The same of points.
+    /// Probable minimum and maximum of the points.
     pub points_range: [u64; 2],
-    /// What a complete reading by the stream's own requests would ask for.
+    /// Cost of a full read by the default route.
     pub naive: Baseline,
 }
 
-/// What a complete reading by a stream's own requests asks for.
+/// Cost of a full read by the default route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Baseline {
-    /// Requests.
+    /// Number of requests.
     pub requests: u64,
-    /// Points, by the spec's terms; 0 where no quota holds.
+    /// Points, by the costs in the spec; 0 without a quota.
     pub points: u64,
 }
 
-/// What a run is expected to ask for, stream by stream in the plan's order. Streams that only feed and
-/// are not needed are left out.
-pub fn forecast(
+/// Estimates each stream of a run, in the plan's order. Leaves out streams that only feed others and are not
+/// needed.
+pub fn estimate_streams(
     plan: &Plan,
     saved: &SavedState,
     read_plans: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> Vec<StreamEstimate> {
-    let outlook = Cardinality::new(plan, saved, now);
+    let cardinality = Cardinality::new(plan, saved, now);
     let part = |stream: &StreamPlan| {
-        stream.output.is_some() || way_of(read_plans, stream) != ReadPlan::Skip
+        stream.output.is_some() || read_plan_of(read_plans, stream) != ReadPlan::Skip
     };
     let all: Vec<(&StreamPlan, ReadPlan)> = plan
         .streams
         .iter()
         .map(AsRef::as_ref)
         .filter(|s| part(s))
-        .map(|s| (s, way_of(read_plans, s)))
+        .map(|s| (s, read_plan_of(read_plans, s)))
         .collect();
-    let shares = outlook.shares(&all);
+    let shares = cardinality.shares(&all);
     let under = |assume| Cardinality::assuming(assume, plan, saved, now).shares(&all);
     let (least, most) = (under(Assumptions::LEAST), under(Assumptions::MOST));
     let range = |place: usize, of: fn(&ExpectedCost) -> f64| {
@@ -90,7 +89,10 @@ pub fn forecast(
     };
     let everything: Vec<(&StreamPlan, ReadPlan)> =
         all.iter().map(|(stream, _)| (*stream, ReadPlan::full(stream))).collect();
-    let naive: Vec<ExpectedCost> = everything.iter().map(|one| outlook.alone(*one, &[])).collect();
+    let naive: Vec<ExpectedCost> = everything
+        .iter()
+        .map(|(stream, read_plan)| cardinality.alone(stream, *read_plan, &[]))
+        .collect();
     let expected =
         |(place, ((stream, read_plan), (share, naive))): (usize, (&(&StreamPlan, ReadPlan), _))| {
             let (share, naive): (&ExpectedCost, &ExpectedCost) = (share, naive);
@@ -99,8 +101,8 @@ pub fn forecast(
                 feeder: stream.output.is_none(),
                 reach: read_plan.shown(stream),
                 route: read_plan.route_name(stream).to_owned(),
-                why: outlook.why(stream, *read_plan, &all),
-                assumed: outlook.is_assumed((stream, *read_plan)),
+                why: cardinality.why(stream, *read_plan, &all),
+                assumed: cardinality.is_assumed(stream, *read_plan),
                 slices: whole(share.slices),
                 requests: whole(share.requests),
                 points: whole(share.points),
@@ -112,36 +114,36 @@ pub fn forecast(
     all.iter().zip(shares.iter().zip(&naive)).enumerate().map(expected).collect()
 }
 
-fn way_of(read_plans: &BTreeMap<String, ReadPlan>, stream: &StreamPlan) -> ReadPlan {
+fn read_plan_of(read_plans: &BTreeMap<String, ReadPlan>, stream: &StreamPlan) -> ReadPlan {
     read_plans.get(&stream.name).copied().unwrap_or(ReadPlan::Skip)
 }
 
-/// Chooses the routes of the streams: of those that ask for the same objects together.
+/// Chooses the routes of the streams. Streams that may share requests are decided together.
 pub(crate) fn routes(
     plan: &Plan,
     saved: &SavedState,
     needs: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> BTreeMap<String, usize> {
-    let outlook = Cardinality::new(plan, saved, now);
+    let cardinality = Cardinality::new(plan, saved, now);
     let need = |stream: &StreamPlan| needs.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
     let mut left: Vec<&StreamPlan> = plan.streams.iter().map(AsRef::as_ref).collect();
     left.retain(|stream| !need(stream).sends_changes(stream) && !need(stream).is_skip());
     let mut chosen = BTreeMap::new();
     while let Some(first) = left.first().copied() {
         let (together, others): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|other| other.name == first.name || meet(first, other));
+            left.into_iter().partition(|other| other.name == first.name || may_share(first, other));
         left = others;
         let options: Vec<Vec<ReadPlan>> =
             together.iter().map(|stream| options(stream, need(stream), saved, now)).collect();
         let sets: usize = options.iter().map(Vec::len).product();
         let best = if sets <= MAX_SETS {
-            cheapest(&outlook, &together, &options)
+            cheapest(&cardinality, &together, &options)
         } else {
             let single = together.iter().zip(&options);
             single
                 .flat_map(|(stream, read_plans)| {
-                    cheapest(&outlook, &[*stream], std::slice::from_ref(read_plans))
+                    cheapest(&cardinality, &[*stream], std::slice::from_ref(read_plans))
                 })
                 .collect()
         };
@@ -152,7 +154,7 @@ pub(crate) fn routes(
 }
 
 /// Whether two streams have routes that may share requests.
-fn meet(one: &StreamPlan, other: &StreamPlan) -> bool {
+fn may_share(one: &StreamPlan, other: &StreamPlan) -> bool {
     let paths = |stream: &StreamPlan| -> Vec<String> {
         let embedded = stream.requests.iter().filter_map(|request| request.kind.embedded());
         embedded.map(|embedded| embedded.path.clone()).collect()
@@ -161,7 +163,7 @@ fn meet(one: &StreamPlan, other: &StreamPlan) -> bool {
     paths(one).iter().any(|path| theirs.contains(path))
 }
 
-/// The ways that are open to a stream.
+/// The read plans that a stream can use.
 fn options(
     stream: &StreamPlan,
     need: ReadPlan,
@@ -180,16 +182,16 @@ fn options(
     let refused =
         |name: &String| state.refused_routes.get(name).is_some_and(|at| now - *at < REFUSED);
     let routes = stream.routes.iter().enumerate();
-    // A first look at a few rows is not worth a listing of all.
+    // With `--limit`, listing all records would cost more than the few rows.
     let routes = routes
         .filter(|(at, one)| *at == 0 || stream.limit.is_none() && fits(*at) && !refused(&one.name));
     routes.map(|(at, _)| read_plan(at)).collect()
 }
 
-/// The cheapest set of ways, but for a little: of those that cost about as much the one with the fewest
-/// requests, and of equal ones the first.
+/// The cheapest combination of read plans. Of combinations with about the same cost, the one with the fewest
+/// requests wins, then the first.
 fn cheapest(
-    outlook: &Cardinality<'_>,
+    cardinality: &Cardinality<'_>,
     streams: &[&StreamPlan],
     options: &[Vec<ReadPlan>],
 ) -> Vec<ReadPlan> {
@@ -204,14 +206,15 @@ fn cheapest(
     }
     let price = |set: &Vec<ReadPlan>| {
         let all: Vec<_> = streams.iter().copied().zip(set.iter().copied()).collect();
-        outlook.price(&all)
+        cardinality.price(&all)
     };
     let priced: Vec<((f64, f64), Vec<ReadPlan>)> =
         sets.into_iter().map(|set| (price(&set), set)).collect();
     let least = priced.iter().map(|(price, _)| price.0).fold(f64::INFINITY, f64::min);
-    let about = priced.into_iter().filter(|(price, _)| price.0 <= least * (1.0 + LITTLE) + 0.5);
+    let nearly_cheapest =
+        priced.into_iter().filter(|(price, _)| price.0 <= least * (1.0 + LITTLE) + 0.5);
     let mut best: Option<((f64, f64), Vec<ReadPlan>)> = None;
-    for (price, set) in about {
+    for (price, set) in nearly_cheapest {
         let better = best.as_ref().is_none_or(|(known, _)| {
             price.1 < known.1 - 0.5 || (price.1 - known.1).abs() <= 0.5 && price.0 < known.0 - 0.5
         });
@@ -225,7 +228,7 @@ fn cheapest(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Options;
+    use crate::plan::PlanOptions;
     use crate::plan::testing::{plan_under, plan_with_points, stream};
     use crate::progress::saved::{ChangeStats, FullReadStats, StreamState};
 
@@ -234,8 +237,8 @@ mod tests {
     /// 2026-03-02T00:00:00Z.
     const NOW: i64 = 1_772_409_600_000_000;
 
-    /// A parent; children with a listing of all of them, with a listing that must be filtered, and with requests that
-    /// they share. No run has read the children by a route of today, so that their costs are computed.
+    /// A parent and its children: with a listing of all children, with a listing that must be filtered, and with
+    /// shared requests. No run has read the children by these routes, so their costs are computed.
     const STREAMS: &str = "
   p: { get: /p, key: [id], feeds: { ids: id }, columns: { id: text, at: timestamp },
     cursor: { field: at, newest_first: true } }
@@ -257,25 +260,25 @@ mod tests {
         DateTime::from_timestamp_micros(micros).unwrap()
     }
 
-    /// What is saved of a stream with so many rows, read by a route that there is no more.
+    /// The saved state of a stream with this number of rows, read by a route that no longer exists.
     fn rows(rows: u64) -> StreamState {
         let full_read =
             FullReadStats { route: "former".to_owned(), rows, ..FullReadStats::default() };
         StreamState { full_read, ..StreamState::default() }
     }
 
-    fn of_points(points: bool, options: &Options) -> Plan {
+    fn of_points(points: bool, options: &PlanOptions) -> Plan {
         let plan = if points { plan_with_points } else { plan_under };
         plan(STREAMS, "mode: incremental", options)
     }
 
-    /// The route by which a stream is read, with so many parents and so many rows of its own.
+    /// Checks the chosen route of a stream, given the number of parents and of its own rows.
     #[track_caller]
     fn check_route(
         name: &str,
         points: bool,
         (parents, own): (u64, u64),
-        (options, need): (&Options, ReadPlan),
+        (options, need): (&PlanOptions, ReadPlan),
         (change, expected): (&dyn Fn(&mut StreamState), usize),
     ) {
         let plan = of_points(points, options);
@@ -291,14 +294,20 @@ mod tests {
 
     #[track_caller]
     fn check_requests(parents: u64, own: u64, expected: usize) {
-        check_route("c", false, (parents, own), (&Options::default(), FULL), (&|_| (), expected));
+        check_route(
+            "c",
+            false,
+            (parents, own),
+            (&PlanOptions::default(), FULL),
+            (&|_| (), expected),
+        );
     }
 
     #[test]
     fn the_route_with_the_fewest_requests_wins() {
         check_requests(100, 300, 1);
         check_requests(7, 300, 1);
-        // As many: the default route.
+        // Equal cost: the default route.
         check_requests(6, 300, 0);
         check_requests(5, 300, 0);
         check_requests(1, 0, 0);
@@ -309,7 +318,13 @@ mod tests {
 
     #[track_caller]
     fn check_points(name: &str, parents: u64, own: u64, expected: usize) {
-        check_route(name, true, (parents, own), (&Options::default(), FULL), (&|_| (), expected));
+        check_route(
+            name,
+            true,
+            (parents, own),
+            (&PlanOptions::default(), FULL),
+            (&|_| (), expected),
+        );
     }
 
     #[test]
@@ -317,17 +332,17 @@ mod tests {
         check_points("c", 100, 300, 1);
         check_points("c", 6, 300, 0);
         check_points("c", 5, 300, 0);
-        // The listing costs the records that the filter drops, too: 1,000 requests and 1,960 records are 2,960
-        // points; 59 requests and 2,940 records are 2,999.
+        // The listing also costs the records that the filter drops. Default: 1,000 requests and 1,960 records are
+        // 2,960 points. Listing: 59 requests and 2,940 records are 2,999 points.
         check_points("f", 1000, 1960, 0);
-        // 2,890 and 2,892 points: a little more is worth 942 requests less.
+        // 2,890 against 2,892 points: 2 more points are worth 942 fewer requests.
         check_points("f", 1000, 1890, 1);
         check_points("f", 1000, 100, 1);
     }
 
     #[track_caller]
     fn check_open(
-        options: &Options,
+        options: &PlanOptions,
         need: ReadPlan,
         refused: Option<(&str, i64)>,
         expected: usize,
@@ -340,29 +355,29 @@ mod tests {
 
     #[test]
     fn a_route_is_open_unless_it_was_refused_or_does_not_fit() {
-        let any = Options::default();
-        let wanted = |name: &str| Options {
+        let any = PlanOptions::default();
+        let wanted = |name: &str| PlanOptions {
             routes: vec![("c".to_owned(), name.to_owned())],
-            ..Options::default()
+            ..PlanOptions::default()
         };
         check_open(&any, FULL, None, 1);
         check_open(&any, FULL, Some(("list", NOW)), 0);
         check_open(&any, FULL, Some(("list", NOW - WEEK + 1)), 0);
         check_open(&any, FULL, Some(("list", NOW - WEEK)), 1);
         check_open(&any, FULL, Some(("other", NOW)), 1);
-        check_open(&Options { limit: Some(10), ..Options::default() }, FULL, None, 0);
+        check_open(&PlanOptions { limit: Some(10), ..PlanOptions::default() }, FULL, None, 0);
         check_open(&wanted("default"), FULL, None, 0);
         check_open(&wanted("list"), FULL, Some(("list", NOW)), 1);
-        let limited = Options { limit: Some(10), ..wanted("list") };
+        let limited = PlanOptions { limit: Some(10), ..wanted("list") };
         check_open(&limited, FULL, None, 1);
-        // The listing does not tell the children of changed parents from the others.
+        // The listing cannot be restricted to the children of changed parents.
         check_open(&any, PARENTS, None, 0);
         check_open(&wanted("list"), PARENTS, None, 0);
     }
 
     #[test]
     fn streams_that_need_no_route_get_none() {
-        let plan = of_points(false, &Options::default());
+        let plan = of_points(false, &PlanOptions::default());
         let needs = BTreeMap::from([
             ("p".to_owned(), ReadPlan::Changes { since: NOW - DAY }),
             ("c".to_owned(), ReadPlan::Skip),
@@ -372,7 +387,7 @@ mod tests {
         assert_eq!(chosen, BTreeMap::from([("a".to_owned(), 0)]));
     }
 
-    /// The routes of two streams that may share requests.
+    /// Checks the routes of two streams that may share requests.
     #[track_caller]
     fn check_together(
         a: ReadPlan,
@@ -380,7 +395,7 @@ mod tests {
         refused: Option<&str>,
         expected: [Option<usize>; 2],
     ) {
-        let plan = of_points(false, &Options::default());
+        let plan = of_points(false, &PlanOptions::default());
         let mut saved = SavedState::default();
         saved.streams.insert("p".to_owned(), rows(100));
         let refused = refused.map(|name| (name.to_owned(), time(NOW))).into_iter().collect();
@@ -401,20 +416,25 @@ mod tests {
         check_together(ReadPlan::Retry, FULL, None, [Some(0), Some(0)]);
     }
 
-    /// What the estimate says of streams with 100 parents: name, requests, why.
+    /// Checks name, requests and reason of the estimates of streams with 100 parents.
     #[track_caller]
-    fn check_forecast(points: bool, ways: &[(&str, ReadPlan)], expected: &[(&str, u64, &str)]) {
-        let plan = of_points(points, &Options::default());
+    fn check_estimate(
+        points: bool,
+        read_plans: &[(&str, ReadPlan)],
+        expected: &[(&str, u64, &str)],
+    ) {
+        let plan = of_points(points, &PlanOptions::default());
         let mut saved = SavedState::default();
         saved.streams.insert("p".to_owned(), rows(100));
         saved.streams.insert("c".to_owned(), rows(300));
         let all = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Skip));
-        let mut ways_of_all: BTreeMap<String, ReadPlan> = all.collect();
-        ways_of_all.extend(ways.iter().map(|(name, way)| ((*name).to_owned(), *way)));
-        let forecast = forecast(&plan, &saved, &ways_of_all, time(NOW));
-        let found: Vec<_> = forecast
+        let mut all_read_plans: BTreeMap<String, ReadPlan> = all.collect();
+        all_read_plans
+            .extend(read_plans.iter().map(|(name, read_plan)| ((*name).to_owned(), *read_plan)));
+        let estimates = estimate_streams(&plan, &saved, &all_read_plans, time(NOW));
+        let found: Vec<_> = estimates
             .iter()
-            .filter(|one| ways.iter().any(|(name, _)| *name == one.stream))
+            .filter(|one| read_plans.iter().any(|(name, _)| *name == one.stream))
             .map(|one| (one.stream.as_str(), one.requests, one.why.as_str()))
             .collect();
         assert_eq!(found, expected);
@@ -423,18 +443,18 @@ mod tests {
     #[test]
     fn a_shared_request_counts_for_the_first_of_its_streams() {
         let fused = ReadPlan::Full { route: 1 };
-        check_forecast(
+        check_estimate(
             false,
             &[("a", fused), ("b", fused)],
             &[("a", 100, "saves 100 requests"), ("b", 0, "saves 100 requests")],
         );
-        check_forecast(false, &[("a", fused)], &[("a", 100, "as few requests as any")]);
-        check_forecast(
+        check_estimate(false, &[("a", fused)], &[("a", 100, "as few requests as any")]);
+        check_estimate(
             false,
             &[("a", FULL), ("b", fused)],
             &[("a", 100, "the fewest requests"), ("b", 100, "as few requests as any")],
         );
-        check_forecast(
+        check_estimate(
             false,
             &[("a", FULL), ("b", FULL)],
             &[("a", 100, "the fewest requests"), ("b", 100, "the fewest requests")],
@@ -445,33 +465,33 @@ mod tests {
     fn the_estimate_says_why_a_route_was_chosen() {
         let list = ReadPlan::Full { route: 1 };
         let changes = ReadPlan::Changes { since: NOW - DAY };
-        check_forecast(false, &[("c", ReadPlan::Skip)], &[("c", 0, "fresh enough")]);
-        check_forecast(false, &[("p", changes)], &[("p", 1, "what changed")]);
-        check_forecast(false, &[("p", FULL)], &[("p", 1, "the only route")]);
-        check_forecast(false, &[("c", list)], &[("c", 6, "saves 94 requests")]);
-        check_forecast(false, &[("c", FULL)], &[("c", 100, "the fewest requests")]);
-        check_forecast(true, &[("c", list)], &[("c", 6, "saves 94 points")]);
-        check_forecast(true, &[("c", FULL)], &[("c", 100, "the fewest points")]);
+        check_estimate(false, &[("c", ReadPlan::Skip)], &[("c", 0, "fresh enough")]);
+        check_estimate(false, &[("p", changes)], &[("p", 1, "what changed")]);
+        check_estimate(false, &[("p", FULL)], &[("p", 1, "the only route")]);
+        check_estimate(false, &[("c", list)], &[("c", 6, "saves 94 requests")]);
+        check_estimate(false, &[("c", FULL)], &[("c", 100, "the fewest requests")]);
+        check_estimate(true, &[("c", list)], &[("c", 6, "saves 94 points")]);
+        check_estimate(true, &[("c", FULL)], &[("c", 100, "the fewest points")]);
     }
 
-    /// The likely requests and their range for a listing, by what is saved of it.
+    /// Checks the likely requests of a listing, their range, and whether they are assumed, given the saved state.
     #[track_caller]
-    fn check_range(way: ReadPlan, state: StreamState, expected: (u64, [u64; 2], bool)) {
+    fn check_range(read_plan: ReadPlan, state: StreamState, expected: (u64, [u64; 2], bool)) {
         let streams = "  s: { get: /s, key: [id], columns: { id: text, at: timestamp }, \
                        page_size: { param: limit, max: 50 }, paginate: { next_url: { at: next } }, \
                        cursor: { field: at, newest_first: true } }\n";
-        let plan = plan_under(streams, "mode: incremental", &Options::default());
+        let plan = plan_under(streams, "mode: incremental", &PlanOptions::default());
         let mut saved = SavedState::default();
         saved.streams.insert("s".to_owned(), state);
-        let ways = BTreeMap::from([("s".to_owned(), way)]);
-        let all = forecast(&plan, &saved, &ways, time(NOW));
+        let read_plans = BTreeMap::from([("s".to_owned(), read_plan)]);
+        let all = estimate_streams(&plan, &saved, &read_plans, time(NOW));
         let found = (all[0].requests, all[0].requests_range, all[0].assumed);
-        assert_eq!(found, expected, "{way:?}");
-        assert_eq!(all[0].reach, way.shown(stream(&plan, "s")));
+        assert_eq!(found, expected, "{read_plan:?}");
+        assert_eq!(all[0].reach, read_plan.shown(stream(&plan, "s")));
     }
 
     #[test]
-    fn the_range_of_an_estimate_holds_what_is_likely() {
+    fn the_range_of_an_estimate_contains_the_likely_value() {
         let full_read = |requests| StreamState {
             full_read: FullReadStats {
                 route: "default".to_owned(),

@@ -1,5 +1,5 @@
-//! How large the first page of a listing is that ends at the bound: where each object costs points, no larger
-//! than what is expected to have changed.
+//! Chooses the size of the first page of a listing that ends at a cursor value. If each object costs points, the
+//! page is no larger than the expected number of changes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::planner::numbers::whole;
 use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{SavedState, StreamState};
 
-/// Records of a first page at least, and where nobody knows how many have changed.
+/// Minimum size of a first page, and its size if the number of changes is unknown.
 const LEAST: u32 = 25;
-/// Room for more changes than are expected: a second page is a full one.
+/// Factor for more changes than expected, because a second page has the full size.
 const ROOM: f64 = 1.25;
 
-/// Sizes of the first pages of the listings that streams read, by stream and number of the request. Those that
-/// read the same listing ask for the same page.
+/// Sizes of the first pages of listings, by stream and number of the request. Streams that read the same listing
+/// request the same page.
 pub(crate) fn sizes(
     plans: &[(Arc<StreamPlan>, ReadPlan)],
     saved: &SavedState,
@@ -28,7 +28,7 @@ pub(crate) fn sizes(
     for (plan, read_plan) in plans {
         let state = saved.stream(&plan.name);
         for (number, request) in read_plan.active(plan) {
-            let Some(size) = size((plan, request), *read_plan, &state, now) else { continue };
+            let Some(size) = size(plan, request, *read_plan, &state, now) else { continue };
             let listing = request.listing();
             let largest = listings.entry(listing.clone()).or_default();
             *largest = size.max(*largest);
@@ -39,9 +39,10 @@ pub(crate) fn sizes(
     all.into_iter().map(|(place, listing)| (place, size(&listing))).collect()
 }
 
-/// Size of the first page of a listing; `None`: that of any other.
+/// Size of the first page of a listing; `None` for the size of all other pages.
 pub(crate) fn size(
-    (stream, request): (&StreamPlan, &RequestPlan),
+    stream: &StreamPlan,
+    request: &RequestPlan,
     read_plan: ReadPlan,
     state: &StreamState,
     now: DateTime<Utc>,
@@ -53,7 +54,7 @@ pub(crate) fn size(
     }
     let largest = request.pager.largest_page()?;
     let expected = state.expected_changes(bound, now).unwrap_or_default();
-    // One that has not changed ends the listing.
+    // The first unchanged record ends the listing.
     let wanted = u32::try_from(whole((expected * ROOM).ceil() + 1.0)).unwrap_or(u32::MAX);
     Some(wanted.max(LEAST).min(largest))
 }
@@ -62,11 +63,11 @@ pub(crate) fn size(
 mod tests {
     use super::*;
     use crate::plan::testing::{plan_under, plan_with_points, stream};
-    use crate::plan::{Options, Plan};
+    use crate::plan::{Plan, PlanOptions};
     use crate::progress::saved::ChangeStats;
 
     #[test]
-    fn what_changed_is_expected_to_go_on() {
+    fn changes_are_extrapolated_from_the_last_read() {
         let now: DateTime<Utc> = "2026-03-02T00:00:00Z".parse().unwrap();
         let day_ago = now.timestamp_micros() - 86_400_000_000;
         let of = |days, rows| StreamState {
@@ -103,25 +104,31 @@ mod tests {
         ReadPlan::Changes { since: now().timestamp_micros() - DAY }
     }
 
-    /// A state by which so many records change in a day.
+    /// A state of a stream in which `rows` records change per day.
     fn daily(rows: u64) -> StreamState {
         let changes = Some(ChangeStats { days: 1.0, rows, ..ChangeStats::default() });
         StreamState { changes, ..StreamState::default() }
     }
 
     fn with_points() -> Plan {
-        plan_with_points(STREAMS, "mode: incremental", &Options::default())
+        plan_with_points(STREAMS, "mode: incremental", &PlanOptions::default())
     }
 
     #[track_caller]
-    fn check(plan: &Plan, name: &str, way: ReadPlan, state: &StreamState, expected: Option<u32>) {
+    fn check(
+        plan: &Plan,
+        name: &str,
+        read_plan: ReadPlan,
+        state: &StreamState,
+        expected: Option<u32>,
+    ) {
         let stream = stream(plan, name);
-        let found = size((stream, &stream.requests[0]), way, state, now());
-        assert_eq!(found, expected, "{name} {way:?}");
+        let found = size(stream, &stream.requests[0], read_plan, state, now());
+        assert_eq!(found, expected, "{name} {read_plan:?}");
     }
 
     #[test]
-    fn a_first_page_is_as_large_as_what_has_changed() {
+    fn a_first_page_is_as_large_as_the_expected_changes() {
         let plan = with_points();
         check(&plan, "listed", changes(), &StreamState::default(), Some(25));
         check(&plan, "listed", changes(), &daily(10), Some(25));
@@ -132,9 +139,9 @@ mod tests {
         check(&plan, "listed", ReadPlan::Retry, &daily(80), None);
         check(&plan, "filtered", changes(), &daily(80), None);
         check(&plan, "unsized", changes(), &daily(80), None);
-        // A page of another size would begin elsewhere.
+        // With numbered pages, another size would shift all later pages.
         check(&plan, "numbered", changes(), &daily(80), None);
-        let free = plan_under(STREAMS, "mode: incremental", &Options::default());
+        let free = plan_under(STREAMS, "mode: incremental", &PlanOptions::default());
         check(&free, "listed", changes(), &daily(80), None);
     }
 

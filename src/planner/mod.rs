@@ -1,5 +1,5 @@
-//! Decides what a run reads of each stream and by which route, from what earlier runs have learned: estimated
-//! numbers of items, what routes cost, which one is cheapest.
+//! Decides what a run reads of each stream, and by which route. Estimates numbers of rows and the costs of routes
+//! from the figures of earlier runs, and chooses the cheapest routes.
 
 pub(crate) mod cardinality;
 pub(crate) mod cost_model;

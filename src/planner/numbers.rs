@@ -1,4 +1,4 @@
-//! Counts as numbers to reckon with, and back.
+//! Conversions between counts and floating-point numbers.
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub(crate) fn real(count: u64) -> f64 {

@@ -1,4 +1,4 @@
-//! What a run reads of a stream, and the questions that this decides.
+//! The read plan of a stream: what a run reads of it.
 
 use chrono::DateTime;
 
@@ -8,11 +8,11 @@ use crate::progress::versions::VersionKind;
 use crate::replication::Mode;
 use crate::write::Disposition;
 
-/// Name under which the state records that the API refused the requests for changes.
+/// Name under which the state records a refusal of the requests for changes.
 pub(crate) const CHANGES: &str = "changes";
 
-/// What a run reads of a stream, and by which of the stream's requests. Routes go by their number in
-/// [`StreamPlan::routes`]; 0 is the default route.
+/// What a run reads of a stream, and by which requests. A route is its index in [`StreamPlan::routes`]; 0 is the
+/// default route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadPlan {
     /// All rows, by a route.
@@ -20,7 +20,7 @@ pub enum ReadPlan {
         /// The route.
         route: usize,
     },
-    /// All rows since the anchor of the stream's cursor, by the requests for changes.
+    /// All rows since the anchor of the stream's cursor, by its requests for changes.
     FromAnchor,
     /// Rows that changed since a value of the stream's own cursor, by the requests for changes.
     Changes {
@@ -41,14 +41,14 @@ pub enum ReadPlan {
         /// Upper bound.
         to: i64,
     },
-    /// The slices that earlier runs were refused, by the default route.
+    /// The slices that the API refused in earlier runs, by the default route.
     Retry,
     /// Nothing.
     Skip,
 }
 
 impl ReadPlan {
-    /// All rows by the default route, or since the anchor where the stream has one.
+    /// A full read by the default route, or from the anchor if the stream has one.
     pub fn full(stream: &StreamPlan) -> Self {
         let anchored = stream.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some());
         if anchored && !stream.changes.is_empty() {
@@ -58,7 +58,7 @@ impl ReadPlan {
         }
     }
 
-    /// What changed since a value of the stream's own cursor, or of that of its parents where it has none. A
+    /// An incremental read since a value of the stream's own cursor or, without one, of its parents' cursor. A
     /// stream with a cursor and no requests for changes is read in full.
     pub fn since(stream: &StreamPlan, since: i64) -> Self {
         match stream.cursor {
@@ -68,14 +68,14 @@ impl ReadPlan {
         }
     }
 
-    /// The range that a backfill reads; `None` when the stream is not to be backfilled.
+    /// The range that a backfill reads; `None` if the stream is not backfilled.
     pub fn backfill(stream: &StreamPlan) -> Option<Self> {
         let backfilled = stream.output.as_ref().is_some_and(|output| output.mode == Mode::Backfill);
         let range = stream.cursor.as_ref().filter(|_| backfilled).and_then(|cursor| cursor.range);
         range.map(|(from, to)| Self::Backfill { from, to })
     }
 
-    /// The plan that an open run has saved.
+    /// The read plan that an open run has saved.
     pub fn restored(stream: &StreamPlan, saved: Reach, route: usize) -> Self {
         match saved {
             Reach::Complete => Self::full(stream),
@@ -87,7 +87,7 @@ impl ReadPlan {
         .by_route(route)
     }
 
-    /// The plan as the state keeps it, without its route.
+    /// The saved form of the read plan, without its route.
     pub fn saved(self) -> Reach {
         match self {
             Self::Full { .. } | Self::FromAnchor => Reach::Complete,
@@ -98,7 +98,7 @@ impl ReadPlan {
         }
     }
 
-    /// The same by another route; plans that take none stay as they are.
+    /// The same by another route; read plans without a route are unchanged.
     #[must_use]
     pub fn by_route(self, route: usize) -> Self {
         match self {
@@ -108,7 +108,7 @@ impl ReadPlan {
         }
     }
 
-    /// Number of the route; 0 for plans that take none.
+    /// Index of the route; 0 for read plans without a route.
     pub fn route(self) -> usize {
         match self {
             Self::Full { route } | Self::ChangedParents { route, .. } => route,
@@ -126,7 +126,7 @@ impl ReadPlan {
         self == Self::Skip
     }
 
-    /// The value since which changes are read, of the stream or of its parents.
+    /// The cursor value, of the stream or its parents, since which changes are read.
     pub fn bound(self) -> Option<i64> {
         match self {
             Self::Changes { since } | Self::ChangedParents { since, .. } => Some(since),
@@ -139,7 +139,7 @@ impl ReadPlan {
         self.is_full() || self.bound().is_some()
     }
 
-    /// Whether the children of changed parents are read, and those of the others stay.
+    /// Whether only the children of changed parents are read.
     pub(crate) fn follows_parents(self) -> bool {
         matches!(self, Self::ChangedParents { .. })
     }
@@ -153,7 +153,7 @@ impl ReadPlan {
         }
     }
 
-    /// All requests of which it may send some; progress numbers them by their position here.
+    /// The list that contains the requests it sends. Saved progress numbers requests by their position in it.
     pub(crate) fn requests(self, stream: &StreamPlan) -> &[RequestPlan] {
         if self.sends_changes(stream) { &stream.changes } else { &stream.requests }
     }
@@ -166,25 +166,25 @@ impl ReadPlan {
         all.iter().enumerate().skip(range.start).take(range.len())
     }
 
-    /// Whether its slices are those of the stream's default route: one per parent.
+    /// Whether it has one slice per parent, like the default route.
     pub(crate) fn has_slices_by_parents(self, stream: &StreamPlan) -> bool {
         let route = stream.routes.get(self.route());
         self.sends_changes(stream) || route.is_none_or(|route| route.by_parents)
     }
 
-    /// Whether it fetches the rows of changed records alone, by their ids.
+    /// Whether it fetches only the rows of changed records, by their IDs.
     pub(crate) fn fetches_by_id(self, stream: &StreamPlan) -> bool {
         stream.output.is_some()
             && self.active(stream).any(|(_, request)| request.kind.fetch().is_some())
     }
 
-    /// Whether it writes all rows of the stream, those that have not changed too.
+    /// Whether it writes all rows of the stream, including unchanged ones.
     pub fn writes_all(self, stream: &StreamPlan) -> bool {
         self.is_full() && !self.fetches_by_id(stream)
     }
 
-    /// What the state keeps of the stream's records or parents after such a run.
-    pub(crate) fn remembers(self, stream: &StreamPlan) -> Option<VersionKind> {
+    /// The kind of versions that such a run saves, of the stream's records or parents.
+    pub(crate) fn saved_versions(self, stream: &StreamPlan) -> Option<VersionKind> {
         let output = stream.output.as_ref()?;
         if stream.follows_parents() || self.is_full_or_incremental() && stream.bounds_children() {
             return Some(VersionKind::Parents);
@@ -207,12 +207,12 @@ impl ReadPlan {
         route.map_or(OWN, |route| &route.name)
     }
 
-    /// Name under which the state records that the API refused its requests.
+    /// Name under which the state records a refusal of its requests.
     pub(crate) fn refusal_name(self, stream: &StreamPlan) -> &str {
         if self.sends_changes(stream) { CHANGES } else { self.route_name(stream) }
     }
 
-    /// The plan in words: `everything`, `changes since …`, `nothing`.
+    /// The read plan for a person: `everything`, `changes since …`, `nothing`.
     pub(crate) fn shown(self, stream: &StreamPlan) -> String {
         let value = |bound: i64| {
             stream.cursor.as_ref().map_or_else(
@@ -234,7 +234,7 @@ impl ReadPlan {
     }
 }
 
-/// The queues that a request waits for.
+/// The queues that a request consumes or looks values up in.
 pub(crate) fn queues(request: &RequestPlan) -> impl Iterator<Item = usize> {
     let consumed = match request.iterate {
         Iterate::Queue { queue, .. } => Some(queue),
@@ -243,7 +243,7 @@ pub(crate) fn queues(request: &RequestPlan) -> impl Iterator<Item = usize> {
     consumed.into_iter().chain(request.parent_in.iter().map(|(queue, _)| *queue))
 }
 
-/// The queues that a stream may feed, some of them perhaps several times.
+/// The queues that a stream may feed, possibly with duplicates.
 pub(crate) fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
     let all = stream.requests.iter().chain(&stream.changes);
     all.flat_map(|request| &request.feeds).map(|feed| feed.queue)
@@ -253,7 +253,7 @@ pub(crate) fn fed(stream: &StreamPlan) -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
     use crate::plan::testing::{plan_under, planned, stream};
-    use crate::plan::{Options, Plan};
+    use crate::plan::{Plan, PlanOptions};
 
     const STREAMS: &str = "
   listed: { get: /listed, key: [id], feeds: { listed_ids: id }, columns: { id: text, at: timestamp },
@@ -290,7 +290,7 @@ mod tests {
         ReadPlan::ChangedParents { since, route }
     }
 
-    /// A plan, the form in which the state keeps it, and the plan that is restored from that.
+    /// Checks the saved form of a read plan, and the read plan that is restored from it.
     #[track_caller]
     fn check_saved(name: &str, plan: ReadPlan, saved: Reach, restored: ReadPlan) {
         assert_eq!(plan.saved(), saved, "{name} {plan:?}");
@@ -311,7 +311,7 @@ mod tests {
         check_saved("child", ReadPlan::Skip, Reach::Nothing, ReadPlan::Skip);
     }
 
-    /// The numbers of the requests that a plan sends.
+    /// Checks the numbers of the requests that a read plan sends.
     #[track_caller]
     fn check_active(name: &str, plan: ReadPlan, is_changes: bool, expected: &[usize]) {
         let all = incremental();
@@ -336,29 +336,29 @@ mod tests {
         check_active("anchored", ReadPlan::FromAnchor, true, &[0]);
     }
 
-    /// What the state keeps of the stream's records or parents after a run, in a mode.
+    /// Checks the kind of versions that a run saves.
     #[track_caller]
-    fn check_remembers(name: &str, mode: &str, plan: ReadPlan, expected: Option<VersionKind>) {
+    fn check_saved_versions(name: &str, mode: &str, plan: ReadPlan, expected: Option<VersionKind>) {
         let range = Some(("2026-01-01".to_owned(), "2026-02-01".to_owned()));
-        let all = plan_under(STREAMS, mode, &Options { range, ..Options::default() });
-        assert_eq!(plan.remembers(stream(&all, name)), expected, "{name} {mode} {plan:?}");
+        let all = plan_under(STREAMS, mode, &PlanOptions { range, ..PlanOptions::default() });
+        assert_eq!(plan.saved_versions(stream(&all, name)), expected, "{name} {mode} {plan:?}");
     }
 
     #[test]
-    fn a_run_saves_parents_or_fingerprints_where_the_next_one_needs_them() {
+    fn a_run_saves_the_versions_that_the_next_run_needs() {
         let (merge, replace) = ("mode: incremental", "mode: full-refresh");
-        check_remembers("child", merge, full(0), Some(VersionKind::Parents));
-        check_remembers("child", merge, parents(5, 1), Some(VersionKind::Parents));
-        check_remembers("child", replace, full(0), None);
-        check_remembers("bounded", merge, full(0), Some(VersionKind::Parents));
-        check_remembers("bounded", merge, changes(5), Some(VersionKind::Parents));
-        check_remembers("bounded", merge, ReadPlan::Retry, None);
-        check_remembers("fetched", merge, full(0), Some(VersionKind::Fingerprints));
-        check_remembers("fetched", merge, full(1), Some(VersionKind::Fingerprints));
-        check_remembers("fetched", merge, ReadPlan::Retry, Some(VersionKind::Overwritten));
-        check_remembers("fetched", merge, ReadPlan::Skip, None);
-        check_remembers("fetched", replace, full(1), None);
-        check_remembers("listed", merge, full(0), None);
+        check_saved_versions("child", merge, full(0), Some(VersionKind::Parents));
+        check_saved_versions("child", merge, parents(5, 1), Some(VersionKind::Parents));
+        check_saved_versions("child", replace, full(0), None);
+        check_saved_versions("bounded", merge, full(0), Some(VersionKind::Parents));
+        check_saved_versions("bounded", merge, changes(5), Some(VersionKind::Parents));
+        check_saved_versions("bounded", merge, ReadPlan::Retry, None);
+        check_saved_versions("fetched", merge, full(0), Some(VersionKind::Fingerprints));
+        check_saved_versions("fetched", merge, full(1), Some(VersionKind::Fingerprints));
+        check_saved_versions("fetched", merge, ReadPlan::Retry, Some(VersionKind::Overwritten));
+        check_saved_versions("fetched", merge, ReadPlan::Skip, None);
+        check_saved_versions("fetched", replace, full(1), None);
+        check_saved_versions("listed", merge, full(0), None);
     }
 
     #[track_caller]
@@ -379,8 +379,8 @@ mod tests {
         check_shown("child", ReadPlan::Skip, "nothing");
     }
 
-    /// Name of the route, the name under which a refusal is saved, and whether all rows are written and the slices are
-    /// those of the default route.
+    /// Checks the names of the route and of its refusal, whether all rows are written, and whether there is one
+    /// slice per parent.
     #[track_caller]
     fn check_route(
         name: &str,
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn plans_that_take_no_route_stay_as_they_are() {
+    fn read_plans_without_a_route_are_unchanged_by_one() {
         let plans = [ReadPlan::FromAnchor, changes(5), RANGE, ReadPlan::Retry, ReadPlan::Skip];
         for plan in plans {
             assert_eq!(plan.by_route(2), plan);
@@ -422,7 +422,7 @@ mod tests {
         assert_eq!(parents(5, 0).by_route(2), parents(5, 2));
     }
 
-    /// The plan of changes since a bound, and the queues that the stream waits for and feeds.
+    /// Checks the read plan of changes since a bound, and the numbers of consumed and fed queues.
     #[track_caller]
     fn check_links(name: &str, since: ReadPlan, waits: usize, feeds: usize) {
         let all = incremental();

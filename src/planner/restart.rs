@@ -1,4 +1,4 @@
-//! What begins anew in a run that goes on.
+//! Decides which streams restart in a run that resumes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,29 +12,33 @@ use crate::progress::saved::{LastRun, OpenRun, QUEUE, SavedState, StreamState};
 use crate::report::StreamStatus;
 use crate::state::Change;
 
-/// The streams that begin anew, and the changes after which they do: the run goes on with those of which
-/// the API refused the route, or the listing of changes, by their own requests, and with `others` as they
-/// say. `queues` are the names of the plan's queues.
+/// Returns the names of the streams that restart, and the changes of the saved state that restart them.
+/// `queues` are the names of the plan's queues.
 ///
-/// One of the `others` feeds what it fed before. Where the log of its queue is whole, the consumers keep
-/// what they have done.
+/// A stream restarts by its default route when the API refused its route. It restarts with a full read when
+/// the API refused its requests for changes. Each of the `others` restarts with the given read plan.
 ///
-/// A stream of which changes were to be read is read whole. Parents that it then needs, and did not need
-/// before, feed it anew; whoever waits for what is fed anew, and has not ended well, begins anew as well.
-/// What only fed a refused route is not needed any more.
-pub fn anew(
+/// A parent restarts when a restarted child needs values that the parent did not feed to it before. An
+/// unfinished consumer of a queue restarts with each feeder of the queue. A stream that only fed a refused
+/// route is skipped.
+///
+/// A stream in `others` feeds the same values as before. Its consumers keep their progress if the saved log
+/// of the queue is complete.
+pub fn prepare(
     saved: &SavedState,
-    (streams, queues): (&[Arc<StreamPlan>], &[String]),
+    streams: &[Arc<StreamPlan>],
+    queues: &[String],
     others: &BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
 ) -> (Vec<String>, Vec<Change>) {
-    let Some(then) = &saved.run else { return Default::default() };
-    let afresh = RestartSet::of(saved, (streams, queues), (then, others), now);
-    let mut open = then.clone();
+    let Some(restarts) = RestartSet::of(saved, streams, queues, others, now) else {
+        return Default::default();
+    };
+    let mut open = restarts.open.clone();
     let (mut names, mut changes) = (Vec::new(), Vec::new());
     for stream in streams {
         let (Some(read_plan), Some(then)) =
-            (afresh.new.get(stream.name.as_str()), open.streams.get_mut(&stream.name))
+            (restarts.new.get(stream.name.as_str()), open.streams.get_mut(&stream.name))
         else {
             continue;
         };
@@ -42,12 +46,13 @@ pub fn anew(
         then.reach = read_plan.saved();
         let route = stream.routes.get(read_plan.route());
         route.map_or(OWN, |route| &route.name).clone_into(&mut then.route);
-        // What it has read does not count, nor does whose children that were.
+        // The restart discards its progress and the parts of the parents that it has read.
         changes.extend(saved.without_parts(&stream.name));
         let state = StreamState { last: None, open: None, ..saved.stream(&stream.name) };
         changes.push(state.change(&stream.name));
     }
-    for name in queues.iter().enumerate().filter_map(|(at, name)| afresh.feeds(at).then_some(name))
+    for name in
+        queues.iter().enumerate().filter_map(|(at, name)| restarts.feeds(at).then_some(name))
     {
         let prefix = format!("{QUEUE}{name}/");
         let log = saved.rest.keys().filter(|key| key.starts_with(&prefix));
@@ -57,55 +62,60 @@ pub fn anew(
     (names, changes)
 }
 
-/// The streams that begin anew.
+/// The streams that restart.
 struct RestartSet<'run> {
     saved: &'run SavedState,
     streams: &'run [Arc<StreamPlan>],
     queues: &'run [String],
-    /// Those that feed what they fed before.
+    /// Read plans of streams that restart and feed the same values as before.
     others: &'run BTreeMap<String, ReadPlan>,
     now: DateTime<Utc>,
-    run: &'run str,
-    /// How all were read.
+    open: &'run OpenRun,
+    /// Read plans of the open run, by stream.
     old: BTreeMap<&'run str, ReadPlan>,
-    /// How those are read that begin anew.
+    /// Read plans of the streams that restart; `Skip` for feeders that are no longer needed.
     new: BTreeMap<&'run str, ReadPlan>,
 }
 
 impl<'run> RestartSet<'run> {
     fn of(
         saved: &'run SavedState,
-        (streams, queues): (&'run [Arc<StreamPlan>], &'run [String]),
-        (open, others): (&'run OpenRun, &'run BTreeMap<String, ReadPlan>),
+        streams: &'run [Arc<StreamPlan>],
+        queues: &'run [String],
+        others: &'run BTreeMap<String, ReadPlan>,
         now: DateTime<Utc>,
-    ) -> Self {
-        let (old, run) = (BTreeMap::new(), open.id.as_str());
+    ) -> Option<Self> {
+        let open = saved.run.as_ref()?;
         let new = others.iter().map(|(name, read_plan)| (name.as_str(), *read_plan)).collect();
-        let mut afresh = Self { saved, streams, queues, others, now, run, old, new };
+        let mut restarts =
+            Self { saved, streams, queues, others, now, open, old: BTreeMap::new(), new };
         for stream in streams {
             let Some(then) = open.streams.get(&stream.name) else { continue };
             let route = stream.routes.iter().position(|route| route.name == then.route);
             let read_plan = ReadPlan::restored(stream, then.reach, route.unwrap_or_default());
-            afresh.old.insert(&stream.name, read_plan);
+            restarts.old.insert(&stream.name, read_plan);
             let state = saved.stream(&stream.name);
-            let ended = state.ended_in(run).map(|last| &last.report);
+            let ended = state.ended_in(&open.id).map(|last| &last.report);
             let failed = ended.filter(|report| report.status == StreamStatus::Failed);
             if failed.is_some_and(|report| report.route_refused) {
-                let whole = read_plan.sends_changes(stream);
-                let again = if whole { ReadPlan::full(stream) } else { read_plan.by_route(0) };
-                afresh.new.insert(&stream.name, again);
+                let again = if read_plan.sends_changes(stream) {
+                    ReadPlan::full(stream)
+                } else {
+                    read_plan.by_route(0)
+                };
+                restarts.new.insert(&stream.name, again);
             } else if failed.is_some() && stream.internal {
-                afresh.new.insert(&stream.name, ReadPlan::Skip);
+                restarts.new.insert(&stream.name, ReadPlan::Skip);
             }
         }
-        while afresh.grow() {}
-        afresh
+        while restarts.grow() {}
+        Some(restarts)
     }
 
-    /// Adds those who must begin anew because others do; `false` when there are none.
+    /// Adds the streams that must restart because others do. Returns whether it changed anything.
     fn grow(&mut self) -> bool {
         let mut grown = false;
-        // Children come after their parents.
+        // Streams are sorted: parents precede their children.
         for stream in self.streams.iter().rev() {
             let old = self.read_plan(stream);
             let mut wanted = old;
@@ -118,9 +128,9 @@ impl<'run> RestartSet<'run> {
                 let before = self.old.get(child.name.as_str()).copied().unwrap_or(ReadPlan::Skip);
                 for queue in fed(stream).filter(|queue| waits_for(child, read_plan, *queue)) {
                     let state = self.saved.stream(&child.name);
-                    let need = need_of((stream, child), read_plan, &state, self.now);
+                    let need = need_of(stream, read_plan, &state, self.now);
                     wanted = wider(stream, wanted, need);
-                    // Nobody has kept the log for it, or not all of it.
+                    // The log of the queue was not kept for this child, or is incomplete.
                     begins |= !waits_for(child, before, queue) || !self.is_whole(queue);
                 }
             }
@@ -133,19 +143,18 @@ impl<'run> RestartSet<'run> {
         grown
     }
 
-    /// Whether a stream shares in a queue that is fed anew: as another feeder, or as one who waits for its
-    /// values.
+    /// Whether a stream uses a queue that is fed again: as another feeder, or as an unfinished consumer.
     fn waits(&self, stream: &StreamPlan) -> bool {
         let read_plan = self.read_plan(stream);
         let state = self.saved.stream(&stream.name);
-        let is_done = state.ended_in(self.run).is_some_and(LastRun::is_done);
+        let is_done = state.ended_in(&self.open.id).is_some_and(LastRun::is_done);
         let waits = read_plan.active(stream).flat_map(|(_, request)| read_plan::queues(request));
         !read_plan.is_skip()
             && (fed(stream).any(|queue| self.feeds(queue))
                 || !is_done && waits.into_iter().any(|queue| self.feeds(queue)))
     }
 
-    /// Whether a queue is fed anew.
+    /// Whether a queue is fed again from its first value.
     fn feeds(&self, queue: usize) -> bool {
         let kept =
             |stream: &StreamPlan| self.others.contains_key(&stream.name) && self.is_whole(queue);
@@ -153,9 +162,11 @@ impl<'run> RestartSet<'run> {
         new.any(|stream| fed(stream).any(|fed| fed == queue))
     }
 
-    /// Whether the store has a queue's log from its first value on.
+    /// Whether the store has the complete log of a queue, from its first value.
     fn is_whole(&self, queue: usize) -> bool {
-        let Some(name) = self.queues.get(queue) else { return false };
+        let Some(name) = self.queues.get(queue) else {
+            unreachable!("queue numbers index the plan's queues")
+        };
         let prefix = format!("{QUEUE}{name}/");
         let mut log = self.saved.rest.range(prefix.clone()..).map(|(key, _)| key);
         let first = log.next().and_then(|key| key.strip_prefix(&prefix)?.parse::<u64>().ok());
@@ -185,8 +196,8 @@ mod tests {
     use crate::plan::testing::planned;
     use crate::progress::saved::{Completeness, OpenStream, Reach};
 
-    /// A parent with two children, one of them with routes that need other queues; and a stream with separate requests
-    /// for changes.
+    /// A parent with two children, and a stream with separate requests for changes. One child has routes that
+    /// need other queues.
     const STREAMS: &str = "
   p: { get: /p, key: [id], refresh: 1d, feeds: { ids: id }, columns: { id: text, at: timestamp },
     cursor: { field: at, newest_first: true } }
@@ -202,7 +213,7 @@ mod tests {
     const INVERTED: ReadPlan = ReadPlan::Full { route: 2 };
     const CHANGES: ReadPlan = ReadPlan::Changes { since: 5 };
 
-    /// How a stream of the open run has ended.
+    /// The state of a stream of the open run.
     #[derive(Clone, Copy, PartialEq)]
     enum End {
         Open,
@@ -229,20 +240,21 @@ mod tests {
         (end != Open).then_some(LastRun { run_id, at, started_at, report, completeness })
     }
 
-    /// What is saved of an open run with these streams; the log of `ids` begins at a value.
+    /// The saved state of an open run with these streams. The log of `ids` begins at value number `log`.
     fn saved(plan: &Plan, streams: &[(&str, ReadPlan, End)], log: u64) -> SavedState {
         let mut saved = SavedState::default();
         let mut open = BTreeMap::new();
         for stream in &plan.streams {
             let of = streams.iter().find(|(name, ..)| *name == stream.name);
-            let (way, end) = of.map_or((ReadPlan::Skip, Open), |(_, way, end)| (*way, *end));
+            let (read_plan, end) =
+                of.map_or((ReadPlan::Skip, Open), |(_, read_plan, end)| (*read_plan, *end));
             let one = OpenStream {
                 reads: stream.reads.clone(),
                 writes: stream.writes.clone(),
                 shape: stream.shape.clone(),
                 object: None,
-                reach: way.saved(),
-                route: stream.routes[way.route()].name.clone(),
+                reach: read_plan.saved(),
+                route: stream.routes[read_plan.route()].name.clone(),
             };
             open.insert(stream.name.clone(), one);
             let state = StreamState {
@@ -264,20 +276,22 @@ mod tests {
         saved
     }
 
-    /// The streams that begin again and by which route, with `-` those that are not read any more, and whether the log
-    /// of `ids` is forgotten.
+    /// Compares the restarted streams as `name/route`, the streams that are now skipped as `-name`, and `log` if
+    /// the log of `ids` is discarded.
     #[track_caller]
     fn check_log(
         streams: &[(&str, ReadPlan, End)],
-        (others, log): (&[(&str, ReadPlan)], u64),
+        others: &[(&str, ReadPlan)],
+        log: u64,
         expected: &str,
     ) {
         let plan = planned(STREAMS, "mode: incremental");
         let saved = saved(&plan, streams, log);
         let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
-        let others = others.iter().map(|(name, way)| ((*name).to_owned(), *way)).collect();
+        let others =
+            others.iter().map(|(name, read_plan)| ((*name).to_owned(), *read_plan)).collect();
         let (names, changes) =
-            anew(&saved, (&plan.streams, &queues), &others, DateTime::UNIX_EPOCH);
+            prepare(&saved, &plan.streams, &queues, &others, DateTime::UNIX_EPOCH);
         let after = saved.with(&changes).unwrap();
         let open = after.run.unwrap();
         let mut shown: Vec<String> = names
@@ -297,17 +311,17 @@ mod tests {
 
     #[track_caller]
     fn check(streams: &[(&str, ReadPlan, End)], expected: &str) {
-        check_log(streams, (&[], 0), expected);
+        check_log(streams, &[], 0, expected);
     }
 
     #[test]
-    fn a_stream_begins_again_when_the_api_refused_its_route() {
+    fn a_stream_restarts_when_the_api_refused_its_route() {
         let parent = ("p", FULL, Done);
         check(&[parent, ("c", FULL, Open), ("d", FULL, Open)], "");
         check(&[parent, ("c", LIST, Failed), ("d", FULL, Open)], "");
         check(&[parent, ("c", LIST, Before), ("d", FULL, Open)], "");
         check(&[parent, ("c", LIST, Done), ("d", FULL, Done)], "");
-        // No log was kept for it: the parent feeds it again, and whoever waits for the same values.
+        // No log was kept for `c`: the parent feeds it again, with all unfinished consumers of the queue.
         check(&[parent, ("c", LIST, Refused), ("d", FULL, Done)], "p/default c/default log");
         check(
             &[parent, ("c", LIST, Refused), ("d", FULL, Open)],
@@ -321,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feeder_that_failed_is_left_out() {
+    fn a_failed_feeder_of_a_refused_route_is_skipped() {
         let parent = ("p", FULL, Done);
         check(
             &[parent, ("q", FULL, Failed), ("c", INVERTED, Refused)],
@@ -345,21 +359,22 @@ mod tests {
     }
 
     #[test]
-    fn children_keep_what_they_have_when_the_log_of_their_parents_is_whole() {
+    fn children_keep_their_progress_when_the_log_of_their_queue_is_complete() {
         let streams = [("p", FULL, Done), ("c", FULL, Open), ("d", FULL, Done)];
-        check_log(&streams, (&[("p", FULL)], 0), "p/default");
-        check_log(&streams, (&[("p", FULL)], 7), "p/default c/default log");
-        check_log(&streams, (&[("d", FULL)], 0), "d/default");
-        // The values before the log are fed once more.
-        check_log(&streams, (&[("d", FULL)], 7), "p/default d/default c/default log");
+        check_log(&streams, &[("p", FULL)], 0, "p/default");
+        check_log(&streams, &[("p", FULL)], 7, "p/default c/default log");
+        check_log(&streams, &[("d", FULL)], 0, "d/default");
+        // The values before the log must be fed again.
+        check_log(&streams, &[("d", FULL)], 7, "p/default d/default c/default log");
     }
 
     #[test]
-    fn nothing_begins_again_without_an_open_run() {
+    fn no_stream_restarts_without_an_open_run() {
         let plan = planned(STREAMS, "mode: incremental");
-        let (names, changes) = anew(
+        let (names, changes) = prepare(
             &SavedState::default(),
-            (&plan.streams, &[]),
+            &plan.streams,
+            &[],
             &BTreeMap::from([("p".to_owned(), FULL)]),
             DateTime::UNIX_EPOCH,
         );

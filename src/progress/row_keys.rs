@@ -77,7 +77,7 @@ mod tests {
         assert!(!set.insert(count - u128::try_from(GENERATION).unwrap()));
         assert!(set.young.len() + set.old.len() <= 2 * GENERATION);
     }
-    /// Whether a set says that it has seen a key, after it has taken so many.
+    /// Whether a set contains a key after a number of insertions.
     #[track_caller]
     fn check(set: &mut KeySet, taken: usize, key: usize, expected: bool) {
         let seen = set.young.len() + set.old.len();

@@ -135,8 +135,8 @@ impl SavedState {
     }
 
     /// Number of records of a stream whose fingerprints are saved.
-    pub(crate) fn looks(&self, name: &str) -> u64 {
-        versions::looks(name, &self.rest)
+    pub(crate) fn fingerprint_count(&self, name: &str) -> u64 {
+        versions::fingerprint_count(name, &self.rest)
     }
 
     /// The changes that remove the versions of a stream's parents or records that an open run has saved.

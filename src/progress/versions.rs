@@ -64,21 +64,24 @@ impl KnownVersions {
 /// Fingerprints of records, as of when their rows were written.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownFingerprints {
-    looks: KnownVersions,
-    touched: KnownVersions,
+    fingerprints: KnownVersions,
+    overwritten: KnownVersions,
 }
 
 impl KnownFingerprints {
     /// The saved fingerprints of a stream.
     pub(crate) fn restored(stream: &str, entries: &Entries) -> Self {
         let known = |kind| VersionLog::restored(kind, stream, entries, false).known();
-        Self { looks: known(VersionKind::Fingerprints), touched: known(VersionKind::Overwritten) }
+        Self {
+            fingerprints: known(VersionKind::Fingerprints),
+            overwritten: known(VersionKind::Overwritten),
+        }
     }
 
     /// Whether the fingerprint of a record is unchanged since its row was written.
     pub(crate) fn is_same(&self, item: &QueueItem) -> bool {
-        self.looks.contains(0, item) == Some(true)
-            && self.touched.contains(0, &touched(item)) == Some(false)
+        self.fingerprints.contains(0, item) == Some(true)
+            && self.overwritten.contains(0, &touched(item)) == Some(false)
     }
 }
 
@@ -143,7 +146,7 @@ pub(crate) fn parts<'entries>(
 }
 
 /// Number of saved fingerprints of a stream.
-pub(crate) fn looks(stream: &str, entries: &Entries) -> u64 {
+pub(crate) fn fingerprint_count(stream: &str, entries: &Entries) -> u64 {
     let written = entries.get(&VersionKind::Fingerprints.key(stream)).and_then(Value::as_str);
     let length = base64::decoded_len_estimate(written.unwrap_or_default().len());
     u64::try_from(length / 8).unwrap_or(u64::MAX)
@@ -155,12 +158,12 @@ pub(crate) fn forgotten(stream: &str) -> [Change; 3] {
 }
 
 impl VersionLog {
-    /// The saved versions of a stream. `going_on`: with those that the resumed run has read so far.
+    /// The saved versions of a stream. `resumed`: with those that the resumed run has read so far.
     pub(crate) fn restored(
         kind: VersionKind,
         stream: &str,
         entries: &Entries,
-        going_on: bool,
+        resumed: bool,
     ) -> Self {
         let key = kind.key(stream);
         let known = KnownVersions(match entries.get(&key) {
@@ -169,7 +172,7 @@ impl VersionLog {
             base => Some(Arc::new(base.and_then(read).into_iter().flatten().collect())),
         });
         let mut all = Self { key, known, ..Self::default() };
-        for (_, value) in parts_of(&all.key, entries).filter(|_| going_on) {
+        for (_, value) in parts_of(&all.key, entries).filter(|_| resumed) {
             all.hashes.extend(read(value).unwrap_or_default());
             all.parts += 1;
         }

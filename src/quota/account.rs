@@ -70,7 +70,7 @@ pub struct LedgerUpdate {
     pub spent: u64,
     /// Upper bound of the points of requests in flight, regardless of the window in which they were sent.
     pub in_flight: u64,
-    /// Points that the process holds for requests that it has not sent yet.
+    /// Points that the process has reserved for requests that it has not sent yet.
     pub available: u64,
     /// Minimum number of points that the process requests. The ledger grants all of them or none.
     pub need: u64,
@@ -331,7 +331,7 @@ mod tests {
         max_wait: TimeDelta::hours(1),
     };
 
-    /// An update of the process `ann`, which has spent some points and holds none.
+    /// An update of the process `ann`, which has spent some points and reserved none.
     fn ann(spent: u64, time: &str) -> LedgerUpdate {
         LedgerUpdate { spent, ..LedgerUpdate::new("ann", TERMS, at(time)) }
     }
@@ -368,7 +368,7 @@ mod tests {
             900
         );
         assert_eq!(take(&mut account, 101, "15:30:00"), 0);
-        // `ann` has spent 100 points, has 50 in flight, and holds 50.
+        // `ann` has spent 100 points, has 50 in flight, and has reserved 50.
         let visit = LedgerUpdate { in_flight: 50, available: 50, ..ann(100, "15:31:00") };
         assert_eq!(account.exchange(&visit).spent, 200);
         assert_eq!(take(&mut account, 800, "15:31:00"), 800);
@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn the_servers_word_counts_for_more() {
         let mut account = Account::default();
-        // `ann` has spent 200 and holds 100, so other programs spent at least 700 of the 900.
+        // `ann` has spent 200 and reserved 100, so other programs spent at least 700 of the 900.
         let reported = ServerLimits { limit: Some(1000), spent: Some(900) };
         account.exchange(&LedgerUpdate { reported, available: 100, ..ann(200, "15:30:00") });
         assert_eq!(account.external_spend, 700);
@@ -428,7 +428,7 @@ mod tests {
         let late = ServerLimits { limit: Some(1000), spent: Some(100) };
         account.exchange(&LedgerUpdate { reported: late, available: 100, ..ann(200, "15:30:00") });
         assert_eq!(account.external_spend, 700);
-        // The server reports a larger limit than the terms; it holds in the next window too.
+        // The server reports a larger limit than the terms; it applies in the next window, too.
         let more = ServerLimits { limit: Some(5000), spent: None };
         account.exchange(&LedgerUpdate { reported: more, is_last: true, ..ann(300, "15:30:00") });
         assert_eq!(take(&mut account, 4000, "15:30:00"), 4000);

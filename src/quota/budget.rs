@@ -191,7 +191,9 @@ impl PointsBudget {
             let _alone = alone;
             budget.update(points).await
         });
-        update.await.map_err(|error| Error::target("the ledger broke").because(error))?
+        update
+            .await
+            .map_err(|error| Error::target("the task of the ledger panicked").because(error))?
     }
 
     fn decide(&self, cost: RequestCost<'_>) -> Result<Decision> {
@@ -234,7 +236,7 @@ impl PointsBudget {
         let long = until.filter(|until| *until - self.now() > SHORT && *until + MARGIN >= end);
         let pauses = self.quota.on_budget == OnBudget::Pause;
         let until = long.filter(|_| pauses)?;
-        Some(self.pause("the API takes no more requests".to_owned(), Some(until)))
+        Some(self.pause("the API accepts no more requests".to_owned(), Some(until)))
     }
 
     /// Delays all requests of the connection, in this process and in others.
@@ -261,7 +263,7 @@ impl PointsBudget {
         let until = requested.filter(|_| time <= LIKELY).or(stored);
         self.notices().refused = until;
         let pauses = self.quota.on_budget == OnBudget::Pause;
-        pauses.then(|| self.pause("the API asks to wait".to_owned(), until))
+        pauses.then(|| self.pause("the API requests a wait".to_owned(), until))
     }
 
     /// Updates the ledger in the background. If an update is in progress, an `urgent` one follows it, and
@@ -275,7 +277,7 @@ impl PointsBudget {
                 Err(_) => return,
             };
             if let Err(error) = budget.update(0).await {
-                tracing::warn!(error = error.chain(), "the ledger of points was not reached");
+                tracing::warn!(error = error.chain(), "the points ledger cannot be reached");
             }
         });
     }
@@ -284,7 +286,7 @@ impl PointsBudget {
     async fn update(&self, need: u64) -> Result<Updated> {
         let update = self.reservations().update(need, self.now());
         let replied = self.ledger.exchange(&self.quota.connection, &update).await;
-        let reply = replied.map_err(|error| error.within("the ledger of points cannot be kept"))?;
+        let reply = replied.map_err(|error| error.within("the points ledger cannot be updated"))?;
         if self.reservations().apply(&update, &reply, Instant::now()) {
             return Ok(Updated::Granted);
         }
@@ -302,7 +304,9 @@ impl PointsBudget {
             Ok(reply) => {
                 reservations.apply(&update, &reply, Instant::now());
             }
-            Err(error) => tracing::warn!(error = error.chain(), "points were not given back"),
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "reserved points could not be released")
+            }
         }
         let notices = self.notices();
         let paused = notices.paused.as_ref();
@@ -328,11 +332,11 @@ impl PointsBudget {
         let too_long = wait > longest.checked_add(&MARGIN).unwrap_or(longest);
         let rest_of_window = until + MARGIN >= self.reservations().end && wait > SHORT;
         if self.quota.on_budget == OnBudget::Pause && (too_long || rest_of_window) {
-            return Err(self.pause("the API takes no more requests".to_owned(), Some(until)));
+            return Err(self.pause("the API accepts no more requests".to_owned(), Some(until)));
         }
         if too_long {
             let seconds = wait.num_seconds();
-            let what = format!("the API asks to wait {seconds} s");
+            let what = format!("the API requests a wait of {seconds} s");
             return Err(Error::new(Kind::Unreachable, what).with_hint(format!(
                 "that is longer than `limits.max_wait` allows; run again at {} UTC, or set \
                  `on_budget: pause`; {}",
@@ -341,7 +345,7 @@ impl PointsBudget {
             )));
         }
         if wait > SHORT {
-            self.report_wait(until, "the API takes no more requests".to_owned());
+            self.report_wait(until, "the API accepts no more requests".to_owned());
         }
         sleep(wait.to_std().unwrap_or_default()).await;
         Ok(())
@@ -421,7 +425,7 @@ impl PointsBudget {
         let reservations = self.reservations();
         let held = match reservations.window_held {
             0 => String::new(),
-            held => format!(", {held} are held by other runs"),
+            held => format!(", {held} are reserved by other runs"),
         };
         format!(
             "{} of the {} points of this hour are spent{held}, and the next request may cost {need}",

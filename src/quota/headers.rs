@@ -35,8 +35,8 @@ impl ReportedQuota {
             let quota = Self { binding, ..Self::standard(headers, prefix, now) };
             let prefix = if binding { "x-ratelimit-" } else { "x-beta-ratelimit-" };
             let quota = quota.or(&Self::older(headers, prefix));
-            let told = Self { binding, ..Self::default() } != quota;
-            told.then(|| Self {
+            let has_quota = Self { binding, ..Self::default() } != quota;
+            has_quota.then(|| Self {
                 reason: text(headers, "ratelimit-reason").map(str::to_owned),
                 ..quota
             })

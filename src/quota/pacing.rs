@@ -21,7 +21,7 @@ const SLOWER: Duration = Duration::from_millis(200);
 /// Paces all requests of one connection, for all streams.
 ///
 /// A request acquires a [`ConcurrencyPermit`], then waits for its slot in the schedule. Slots are
-/// `1 / requests_per_second` apart, without bursts, and none comes before a pause has ended. The number of
+/// `1 / requests_per_second` apart, without bursts, and none is before the end of a pause. The number of
 /// permits adapts to the server: it is halved after a 429, a 503 or a rise in latency, and grows by one per round
 /// of quick responses, up to the configured limit.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ impl AdaptiveLimit {
             }
             _ => false,
         };
-        // A refusal is quick, and says nothing about the latency of other requests.
+        // A refusal is quick, so it does not indicate the latency of other requests.
         if !pressed {
             mean(&mut self.lately, 0.2);
             mean(&mut self.usually, 0.01);

@@ -1,4 +1,4 @@
-//! Which streams run, and the place of each in the queues and among the requests that streams share.
+//! Decides which streams run, and connects each to its queues and to the requests that streams share.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,12 +13,12 @@ use crate::progress::saved::SavedState;
 use crate::progress::versions::{KnownFingerprints, VersionKind, VersionLog};
 use crate::queue::Queue;
 use crate::report::StreamReport;
-use crate::run::outcome::StreamResult;
 use crate::run::stream::StreamTask;
+use crate::run::stream_result::StreamResult;
 
-/// Gives every stream its places in the queues, before any of them runs; and what those that have
-/// ended in this run came to.
-pub(crate) fn jobs(
+/// Returns the tasks of the streams, and the results of the streams that have already ended in this run.
+/// Registers all feeders and consumers of the queues before any stream runs.
+pub(crate) fn tasks(
     env: &RunContext,
     streams: &[Arc<StreamPlan>],
     saved: &SavedState,
@@ -27,16 +27,16 @@ pub(crate) fn jobs(
     let queues = &env.queues.all;
     let read_plan =
         |plan: &StreamPlan| read_plans.get(&plan.name).copied().unwrap_or(ReadPlan::Skip);
-    let going = streams.iter().filter(|plan| {
+    let running = streams.iter().filter(|plan| {
         let ended = saved.stream(&plan.name).ended_in(&env.run.id).is_some();
         !ended && !read_plan(plan).is_skip()
     });
-    let going: Vec<_> = going.map(|plan| (Arc::clone(plan), read_plan(plan))).collect();
-    let mut fused_requests = fused::fused_requests(&going);
-    let mut shared_listings = listings::shared_listings(&going);
-    // By the start of the run, so that all its processes ask for the same pages.
-    let openings = first_page::sizes(&going, saved, env.run.started_at);
-    let (mut jobs, mut earlier) = (Vec::new(), Vec::new());
+    let running: Vec<_> = running.map(|plan| (Arc::clone(plan), read_plan(plan))).collect();
+    let mut fused_requests = fused::fused_requests(&running);
+    let mut shared_listings = listings::shared_listings(&running);
+    // From the start of the run, so that a resumed process requests the same pages.
+    let first_page_sizes = first_page::sizes(&running, saved, env.run.started_at);
+    let (mut tasks, mut earlier) = (Vec::new(), Vec::new());
     for plan in streams {
         let before = saved.stream(&plan.name);
         let read_plan = read_plan(plan);
@@ -48,18 +48,18 @@ pub(crate) fn jobs(
         if let Some(last) = before.ended_in(&env.run.id) {
             fed.flatten().for_each(|queue| queue.ended(last.completeness));
             let report = StreamReport { earlier: true, ..last.report.clone() };
-            let refused = before.refused_slices.iter().map(|failed| failed.error.clone()).collect();
+            let refused =
+                before.refused_slices.iter().map(|refused| refused.error.clone()).collect();
             earlier.push(StreamResult { report, open: false, refused });
             continue;
         }
-        let going_on = before.open.as_ref().filter(|open| open.run_id == env.run.id);
-        let fingerprints = known_looks(plan, read_plan, saved);
+        let resumed = before.open.as_ref().filter(|open| open.run_id == env.run.id);
+        let fingerprints = known_fingerprints(plan, read_plan, saved);
         let mut requests: Vec<Option<AssignedRequest>> = Vec::new();
         requests.resize_with(read_plan.requests(plan).len(), || None);
         for (number, request) in read_plan.active(plan) {
-            let Some(place) = requests.get_mut(number) else { continue };
             let mut done = RangeSet::default();
-            if let Some(open) = going_on {
+            if let Some(open) = resumed {
                 done = open.finished.get(number).cloned().unwrap_or_default();
                 let begun = open.open.iter().filter(|slice| slice.request == number);
                 begun.for_each(|slice| done.insert(slice.from, slice.to));
@@ -75,31 +75,31 @@ pub(crate) fn jobs(
                 fused: fused_requests.remove(&(plan.name.clone(), number)),
                 shared_listing: shared_listings.remove(&(plan.name.clone(), number)),
                 watches: watched.collect(),
-                opening: openings.get(&(plan.name.clone(), number)).copied(),
+                opening: first_page_sizes.get(&(plan.name.clone(), number)).copied(),
                 ..RequestLinks::new(number)
             };
-            *place = Some(AssignedRequest {
+            requests[number] = Some(AssignedRequest {
                 consumer: consumed.map(|queue| queue.consumer(done)),
                 links,
             });
         }
-        jobs.push(StreamTask {
+        tasks.push(StreamTask {
             after: feeders_of(streams, plan, read_plan),
             requests,
             feeders: fed.map(|queue| queue.map(Queue::feeder)).collect(),
-            parents: read_plan.remembers(plan).map(|about| {
-                let going_on = going_on.is_some();
-                (about, VersionLog::restored(about, &plan.name, &saved.rest, going_on))
+            parents: read_plan.saved_versions(plan).map(|kind| {
+                let resumed = resumed.is_some();
+                (kind, VersionLog::restored(kind, &plan.name, &saved.rest, resumed))
             }),
             plan: Arc::clone(plan),
             read_plan,
             before,
         });
     }
-    (jobs, earlier)
+    (tasks, earlier)
 }
 
-/// The streams that feed the queues which a stream needs.
+/// Names of the streams that feed the queues of a stream.
 fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, read_plan: ReadPlan) -> Vec<String> {
     let needed = read_plan.active(plan).flat_map(|(_, request)| read_plan::queues(request));
     let needed: Vec<usize> = needed.collect();
@@ -110,15 +110,15 @@ fn feeders_of(streams: &[Arc<StreamPlan>], plan: &StreamPlan, read_plan: ReadPla
     streams.iter().filter(feeds).map(|stream| stream.name.clone()).collect()
 }
 
-/// How the records of a stream looked whose rows need not be asked for. Rows that were read or written
-/// otherwise do not stay.
-fn known_looks(
+/// The saved fingerprints of a stream whose unchanged rows need no request; `None` if the rows must be read again
+/// because the spec or the replication has changed.
+fn known_fingerprints(
     plan: &StreamPlan,
     read_plan: ReadPlan,
     saved: &SavedState,
 ) -> Option<KnownFingerprints> {
-    let holds = saved.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
+    let valid = saved.streams.get(&plan.name).is_some_and(|before| before.holds_for(plan));
     let fingerprints = read_plan.fetches_by_id(plan)
-        && read_plan.remembers(plan) == Some(VersionKind::Fingerprints);
-    (holds && fingerprints).then(|| KnownFingerprints::restored(&plan.name, &saved.rest))
+        && read_plan.saved_versions(plan) == Some(VersionKind::Fingerprints);
+    (valid && fingerprints).then(|| KnownFingerprints::restored(&plan.name, &saved.rest))
 }

@@ -1,4 +1,4 @@
-//! Rows that a complete reading did not bring: asked for one by one before they count as gone.
+//! Requests each row that a full read did not return, before the target deletes it.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::spec::Then;
 use crate::template::Value;
 use crate::write::{CommitInfo, Deletable, Deletes, Disposition, Table};
 
-/// Rows of a reading that are asked for; of more, none is.
+/// Maximum number of missing rows to confirm. With more, weir confirms none of them.
 pub(crate) const MOST: usize = 1000;
 
-/// Asks for the rows that a commit would take for gone, where the spec knows how, and marks those that are there.
+/// Requests the rows that a commit would delete, if the spec declares how, and marks those that still exist.
 pub(crate) async fn ask(env: &RunContext, loader: &mut Loader, ending: &CommitInfo) -> Result<()> {
     let plan = Arc::clone(&loader.plan);
     let deletes = plan.output.as_ref().is_some_and(|output| {
@@ -33,25 +33,22 @@ pub(crate) async fn ask(env: &RunContext, loader: &mut Loader, ending: &CommitIn
     let Some(confirm) = plan.confirm.as_ref().filter(|_| sure) else { return Ok(()) };
     let Some(missing) = loader.missing(ending, MOST).await? else { return Ok(()) };
     let stats = Arc::clone(&loader.stats);
-    let there =
-        stream::iter(missing)
-            .map(|key| {
-                let (plan, stats) = (&plan, &stats);
-                async move {
-                    is_there(env, (plan, confirm), stats, &key).await.map(|there| (there, key))
-                }
-            })
-            .buffer_unordered(usize::try_from(plan.concurrency).unwrap_or(1).max(1))
-            .try_filter_map(|(there, key)| async move { Ok(there.then_some(key)) })
-            .try_collect()
-            .await?;
+    let there = stream::iter(missing)
+        .map(|key| {
+            let (plan, stats) = (&plan, &stats);
+            async move { exists(env, plan, confirm, stats, &key).await.map(|there| (there, key)) }
+        })
+        .buffer_unordered(usize::try_from(plan.concurrency).unwrap_or(1).max(1))
+        .try_filter_map(|(there, key)| async move { Ok(there.then_some(key)) })
+        .try_collect()
+        .await?;
     loader.confirmed(there);
     Ok(())
 }
 
 impl Loader {
-    /// Keys of old rows that a commit would take for gone; `None` where there are more than `most`, or nobody
-    /// knows.
+    /// Keys of the existing rows that a commit would delete; `None` if there are more than `most`, or if the
+    /// target cannot list them.
     async fn missing(&mut self, ending: &CommitInfo, most: usize) -> Result<Option<Vec<String>>> {
         self.hand_over().await?;
         match self.writer.as_mut() {
@@ -60,18 +57,20 @@ impl Loader {
         }
     }
 
-    /// Takes note that all missing rows were asked for, and of those that are there.
+    /// Records that all missing rows were requested, and marks those that still exist.
     fn confirmed(&mut self, there: Vec<String>) {
         self.progress.confirmed = true;
-        let marks = there.into_iter().map(|key| Marker(key, false, NO_SLICE));
+        let marks =
+            there.into_iter().map(|key| Marker { value: key, read: false, slice: NO_SLICE });
         self.pending.marks.extend(marks);
     }
 }
 
-/// Whether a record is there, or it is not known.
-async fn is_there(
+/// Whether a record exists. `true` if that is unknown.
+async fn exists(
     env: &RunContext,
-    (plan, confirm): (&StreamPlan, &ConfirmPlan),
+    plan: &StreamPlan,
+    confirm: &ConfirmPlan,
     stats: &Stats,
     key: &str,
 ) -> Result<bool> {
@@ -101,7 +100,7 @@ async fn is_there(
             Ok(then != Then::Gone && !matches!(status, Some(404 | 410)))
         }
         Ok(Answer::Read(()) | Answer::Failed(_)) => Ok(true),
-        // The credentials are good for the listing, if not for this.
+        // The API accepts the credentials for the listing but not for this request.
         Err(error) if error.kind() == Kind::Credentials && env.client.lockout.error().is_none() => {
             Ok(true)
         }

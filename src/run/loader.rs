@@ -1,4 +1,4 @@
-//! The one task per stream that owns its rows and its progress: whatever it saves, it saves together.
+//! The loader of a stream: the task that owns its rows and its progress, and saves both together.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,15 +25,15 @@ use crate::run::markers::{Marker, NO_SLICE, markers};
 use crate::state::Change;
 use crate::write::{CommitInfo, Committed, Deletable, SliceNumber, Writer};
 
-/// Notes that may wait for the task.
+/// Capacity of the channel of events.
 const WAITING: usize = 16;
-/// Batches, and bytes of memory, at which small batches are handed over as one. A batch of a few rows
-/// takes far more memory than its values.
+/// Number of small batches, and bytes of memory, at which the loader merges them and passes them to the writer. A
+/// batch of a few rows takes far more memory than its values.
 const BATCHES: usize = 64;
 const BYTES: usize = 1 << 20;
-/// Parents that are marked by one batch.
+/// Maximum number of markers per batch.
 const MARKS: usize = 8192;
-/// The way to a stream's task.
+/// Handle of a loader's task.
 pub(crate) struct LoaderHandle {
     notes: mpsc::Sender<SliceEvent>,
     task: JoinHandle<(Loader, Result<()>)>,
@@ -46,15 +46,17 @@ impl LoaderHandle {
         Self { notes, task: tokio::spawn(loader.run(waiting)) }
     }
 
-    /// The way in for notes; once the task has failed, sending fails too.
+    /// Sender of events. Sending fails once the task has failed.
     pub(crate) fn notes(&self) -> mpsc::Sender<SliceEvent> {
         self.notes.clone()
     }
 
-    /// Waits until all notes are dealt with.
+    /// Waits until the task has processed all events.
     pub(crate) async fn finish(self) -> Result<(Loader, Result<()>)> {
         drop(self.notes);
-        self.task.await.map_err(|error| Error::target("the writer broke").because(error))
+        self.task
+            .await
+            .map_err(|error| Error::target("the task of the writer panicked").because(error))
     }
 }
 
@@ -63,31 +65,31 @@ pub(crate) struct Loader {
     pub(crate) plan: Arc<StreamPlan>,
     /// `None` for a feeder.
     pub(crate) writer: Option<Box<dyn Writer>>,
-    /// What was known of the stream before the run.
+    /// Saved state of the stream before the run.
     pub(crate) before: StreamState,
     pub(crate) progress: Progress,
     pub(crate) read_plan: ReadPlan,
-    /// Whether its slices replace their parents' rows, so that these are marked.
+    /// Whether its slices replace all rows of their parents, so that the parents are marked.
     pub(crate) marks: bool,
     pub(crate) stats: Arc<Stats>,
     pub(crate) page_sizes: Arc<Vec<std::sync::atomic::AtomicU32>>,
     pub(crate) queues: Arc<Queues>,
-    /// Per request the hold on its queue.
+    /// By request, settles the values of its queue that are finished.
     pub(crate) settlers: Vec<Option<Settler>>,
-    /// `None`: nothing is saved.
+    /// `None` if the run saves no state.
     pub(crate) durable: Option<StateSession>,
-    /// Bytes of rows, and time, after which is saved.
+    /// Bytes of rows, and time, between checkpoints.
     pub(crate) interval: (usize, Duration),
     pub(crate) pending: PendingRows,
-    /// What is remembered of it, or its parents; `None`: nothing.
+    /// The versions to save, of its records or its parents.
     pub(crate) parents: Option<(VersionKind, VersionLog)>,
-    /// Column that names what is marked.
+    /// Name of the marked column.
     pub(crate) replaces: Option<String>,
-    /// Kinds of requests that were answered.
+    /// Kinds of requests that the API has answered.
     pub(crate) answered: Arc<AnsweredKinds>,
 }
 
-/// What is not with the writer yet.
+/// Rows and markers that the writer does not have yet.
 #[derive(Default)]
 pub(crate) struct PendingRows {
     batches: Vec<RecordBatch>,
@@ -95,7 +97,7 @@ pub(crate) struct PendingRows {
     pub(crate) marks: Vec<Marker>,
     /// Bytes since the last checkpoint.
     unsaved: usize,
-    /// Whether there has been a note since: otherwise there is nothing to save.
+    /// Whether an event has arrived since the last checkpoint.
     noted: bool,
 }
 
@@ -141,10 +143,10 @@ impl Loader {
                     self.add(&batch, SliceNumber { aside, ..slice.number() })?;
                 }
                 for sight in seen {
-                    self.see(sight, slice.number().number());
+                    self.note_record(sight, slice.number().number());
                 }
                 self.progress.newest = self.progress.newest.max(newest);
-                self.gap(gap);
+                self.note_gap(gap);
                 let done = rest.is_empty();
                 self.progress.open.retain(|open| !slice.is(open));
                 if done {
@@ -159,22 +161,22 @@ impl Loader {
                 self.progress.discarded_slices.extend(slice.number().both());
                 self.progress.open.push(restarted.open(rest));
             }
-            SliceEvent::Refused(slice, failed) => {
+            SliceEvent::Refused(slice, refused) => {
                 self.leave_out(&slice);
-                self.refused(failed)?;
+                self.note_refused(refused)?;
             }
             SliceEvent::Gone { slice, doubt } => {
                 if let Some(slice) = &slice {
                     self.leave_out(slice);
                 }
-                self.gone(doubt)?;
+                self.note_gone(doubt)?;
             }
-            SliceEvent::Part(failed) => self.refused(failed)?,
-            SliceEvent::Left(failed, gap) => {
-                self.gap(Some(gap));
-                self.refused(failed)?;
+            SliceEvent::Part(refused) => self.note_refused(refused)?,
+            SliceEvent::Left(refused, gap) => {
+                self.note_gap(Some(gap));
+                self.note_refused(refused)?;
             }
-            SliceEvent::Gap(gap) => self.gap(Some(gap)),
+            SliceEvent::Gap(gap) => self.note_gap(Some(gap)),
             SliceEvent::RouteRefused => self.route_refused(),
         }
         if self.pending.batches.len() >= BATCHES
@@ -186,10 +188,10 @@ impl Loader {
         Ok(())
     }
 
-    /// Takes note of how a record looks.
-    fn see(&mut self, SeenRecord { item, stays, whole }: SeenRecord, slice: i64) {
+    /// Records the fingerprint of a record.
+    fn note_record(&mut self, SeenRecord { item, stays, whole }: SeenRecord, slice: i64) {
         if stays && self.replaces.is_some() {
-            self.pending.marks.push(Marker(item.value.to_string(), false, slice));
+            self.pending.marks.push(Marker { value: item.value.to_string(), read: false, slice });
         }
         match &mut self.parents {
             Some((VersionKind::Fingerprints, fingerprints)) if whole => fingerprints.note(0, &item),
@@ -198,7 +200,7 @@ impl Loader {
         }
     }
 
-    /// Takes note that the API refuses the route.
+    /// Records that the API refuses the route.
     pub(crate) fn route_refused(&mut self) {
         let name = self.read_plan.refusal_name(&self.plan);
         if !self.progress.refused_routes.iter().any(|known| known == name) {
@@ -206,23 +208,25 @@ impl Loader {
         }
     }
 
-    pub(crate) fn gap(&mut self, gap: Option<String>) {
+    pub(crate) fn note_gap(&mut self, gap: Option<String>) {
         let Some(gap) = gap.filter(|gap| !self.progress.gaps.contains(gap)) else { return };
-        // The first few tell the story.
+        // The first few are enough for the report.
         if self.progress.gaps.len() < 10 {
             self.progress.gaps.push(gap);
         }
     }
 
-    /// Takes note of a slice that has ended: whether its parents' rows were read anew, and whether the
-    /// target then has all of them.
-    pub(crate) fn finish(&mut self, slice: &Slice, anew: bool, whole: bool) {
-        if let Some(spans) = self.progress.finished.get_mut(slice.request) {
-            spans.insert(slice.from, slice.to);
+    /// Records a finished slice. `read`: the run has read its rows. `whole`: none of them is missing.
+    pub(crate) fn finish(&mut self, slice: &Slice, read: bool, whole: bool) {
+        if let Some(ranges) = self.progress.finished.get_mut(slice.request) {
+            ranges.insert(slice.from, slice.to);
         }
         if self.marks {
-            let marks = slice.parents.iter();
-            self.pending.marks.extend(marks.map(|parent| Marker(parent.clone(), anew, NO_SLICE)));
+            self.pending.marks.extend(slice.parents.iter().map(|parent| Marker {
+                value: parent.clone(),
+                read,
+                slice: NO_SLICE,
+            }));
         }
         for item in &slice.items {
             let progress = &mut self.progress;
@@ -231,14 +235,16 @@ impl Loader {
                 Some((VersionKind::Parents, parents)) if self.plan.cursor.is_none() => {
                     parents.note(self.plan.own_number(slice.request), item);
                 }
-                Some((VersionKind::Parents, parents)) if anew => parents.note(0, &met(item)),
+                Some((VersionKind::Parents, parents)) if read => parents.note(0, &met(item)),
                 _ => {}
             }
         }
     }
 
     fn add(&mut self, batch: &RecordBatch, slice: SliceNumber) -> Result<()> {
-        let Some(schema) = self.schema() else { return Ok(()) };
+        let Some(schema) = self.schema() else {
+            unreachable!("only a stream with an output has rows")
+        };
         let mut columns = batch.columns().to_vec();
         columns.push(Arc::new(Int64Array::from_value(slice.number(), batch.num_rows())));
         columns.push(Arc::new(BooleanArray::new_null(batch.num_rows())));
@@ -255,7 +261,7 @@ impl Loader {
         self.plan.output.as_ref().map(|output| output.table.schema.staged())
     }
 
-    /// Hands all rows and markers to the writer.
+    /// Passes all rows and markers to the writer.
     async fn flush(&mut self) -> Result<()> {
         let (Some(schema), Some(writer)) = (self.schema(), self.writer.as_mut()) else {
             return Ok(());
@@ -264,7 +270,7 @@ impl Loader {
         self.pending.bytes = 0;
         let marks = std::mem::take(&mut self.pending.marks);
         if let Some(output) = self.plan.output.as_ref().filter(|_| !marks.is_empty()) {
-            batches.push(markers(&schema, (output, self.replaces.as_deref()), &marks)?);
+            batches.push(markers(&schema, output, self.replaces.as_deref(), &marks)?);
         }
         let broken = |error| Error::new(Kind::Shape, "batches do not fit together").because(error);
         match batches.as_slice() {
@@ -287,7 +293,7 @@ impl Loader {
         progress.clone()
     }
 
-    /// Hands all rows over, and takes note of what the target has changed in them.
+    /// Passes all rows to the writer, and counts the values that the target had to replace.
     pub(crate) async fn hand_over(&mut self) -> Result<()> {
         self.flush().await?;
         let Some(writer) = self.writer.as_mut() else { return Ok(()) };
@@ -295,14 +301,14 @@ impl Loader {
         Ok(())
     }
 
-    /// Makes all rows so far last, with the progress that brought them.
+    /// Saves all rows so far, together with the progress.
     pub(crate) async fn checkpoint(&mut self) -> Result<()> {
         self.hand_over().await?;
         self.pending.unsaved = 0;
         self.pending.noted = false;
         let Some(durable) = self.durable.clone() else { return Ok(()) };
         durable.check()?;
-        // The progress may name positions of queues, so that these are saved first.
+        // The progress refers to positions in queues, so the queues are saved first.
         let open = self.current();
         self.queues.save(durable.store.as_ref()).await?;
         let state = StreamState { open: Some(open), ..self.before.clone() };
@@ -324,7 +330,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Makes the rows visible, with what is to be remembered of the stream.
+    /// Makes the rows visible, and saves the new state of the stream.
     pub(crate) async fn commit(
         mut self,
         ending: &CommitInfo,
@@ -332,7 +338,7 @@ impl Loader {
     ) -> Result<(Option<Committed>, Progress)> {
         let in_target = self.durable.as_ref().is_some_and(|durable| durable.in_target);
         if in_target && self.writer.is_some() && self.pending.noted {
-            // The commit may have to wait for those who use the table, and be given up.
+            // The commit may wait for other users of the table, and may fail.
             self.checkpoint().await?;
         }
         self.hand_over().await?;
@@ -357,7 +363,7 @@ impl Loader {
             return Ok((None, progress));
         };
         if durable.in_target {
-            // How many rows the commit will have found gone is not known before it.
+            // The number of deleted rows is unknown before the commit, so the saved report lacks it.
             changes.push(after(&progress, None).change(&name));
             let committed = writer.commit(ending, &changes).await?;
             return Ok((Some(committed), progress));
@@ -375,13 +381,13 @@ impl Loader {
         Ok((Some(committed), progress))
     }
 
-    /// The changes by which the parents of this run, or its records, are remembered.
+    /// The changes that save the versions of this run's parents or records.
     pub(crate) fn settled(&self, seen: Deletable) -> Vec<Change> {
         match &self.parents {
             None => Vec::new(),
             Some((VersionKind::Fingerprints, fingerprints)) => {
-                // Where a slice is void, some of these are of rows that do not count. Of what was not seen in
-                // this run, it is not known how its row looks now.
+                // A discarded slice makes some of these fingerprints invalid. Fingerprints of records that this
+                // run has not seen may be outdated.
                 let sound = self.progress.discarded_slices.is_empty();
                 let fingerprints =
                     if sound { fingerprints.settled(true) } else { fingerprints.forgotten() };
@@ -392,9 +398,9 @@ impl Loader {
         }
     }
 
-    /// Forgets all rows, and saves what is to be remembered of the stream.
+    /// Discards all rows, and saves the new state of the stream.
     pub(crate) async fn discard(mut self, after: StreamState) -> Result<()> {
-        // First said, then done: what is staged without being said is forgotten when it is opened.
+        // The state is saved first: a target that opens a table discards staged rows without a state.
         if let Some(durable) = &self.durable {
             durable.check()?;
             durable.store.save(&[after.change(&self.plan.name)]).await?;

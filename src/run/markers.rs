@@ -1,4 +1,4 @@
-//! Markers: which parents, or rows, a run has come upon, and whether it has read them anew.
+//! Markers record which parents or rows a run has seen, and whether it has read their rows.
 
 use std::sync::Arc;
 
@@ -11,18 +11,26 @@ use crate::extract::pages::rows::json_of;
 use crate::plan::Output;
 use crate::schema::{ColumnType, MARK, SLICE};
 
-/// Number of no slice, for markers that count in any case: a refused slice leaves no rows, but its parent is
-/// there.
+/// Slice number of markers that are valid without a slice: the rows of a refused slice are discarded, but its
+/// parent exists.
 pub(crate) const NO_SLICE: i64 = -1;
 
-/// A parent or row, whether it was read anew, and the number of the slice without which that does not count.
+/// A parent or row that a run has seen.
 #[derive(Debug)]
-pub(crate) struct Marker(pub(crate) String, pub(crate) bool, pub(crate) i64);
+pub(crate) struct Marker {
+    /// Value of the marked column.
+    pub(crate) value: String,
+    /// Whether the run has read the rows, so that they replace the existing ones.
+    pub(crate) read: bool,
+    /// Number of the slice; the marker is void if the slice is discarded.
+    pub(crate) slice: i64,
+}
 
-/// Markers as staged rows; `replaces` is the column that names what is marked.
+/// Markers as staged rows. `replaces` is the name of the marked column.
 pub(crate) fn markers(
     schema: &SchemaRef,
-    (output, replaces): (&Output, Option<&str>),
+    output: &Output,
+    replaces: Option<&str>,
     marks: &[Marker],
 ) -> Result<RecordBatch> {
     let parent = output.columns.iter().find(|plan| Some(plan.column.name.as_str()) == replaces);
@@ -31,13 +39,11 @@ pub(crate) fn markers(
     let columns = fields.map(|field| match field.name().as_str() {
         name if Some(name) == replaces => {
             let json: Vec<String> =
-                marks.iter().map(|Marker(parent, ..)| json_of(kind, parent.clone())).collect();
+                marks.iter().map(|mark| json_of(kind, mark.value.clone())).collect();
             array(kind, json.iter().map(|text| Some(text.as_str())))
         }
-        SLICE => Arc::new(marks.iter().map(|Marker(.., slice)| *slice).collect::<Int64Array>()),
-        MARK => {
-            Arc::new(marks.iter().map(|Marker(_, anew, _)| Some(*anew)).collect::<BooleanArray>())
-        }
+        SLICE => Arc::new(marks.iter().map(|mark| mark.slice).collect::<Int64Array>()),
+        MARK => Arc::new(marks.iter().map(|mark| Some(mark.read)).collect::<BooleanArray>()),
         _ => new_null_array(field.data_type(), marks.len()),
     });
     RecordBatch::try_new(Arc::clone(schema), columns.collect())

@@ -1,5 +1,5 @@
-//! Answers that may say that an object is gone, or that the request is wrong: the other answers to the same
-//! kind of request tell which.
+//! Decides about 404 and similar responses. They mean either that an object is gone or that the request is wrong;
+//! the request is right if the API has answered another request of the same kind.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use crate::report::{Event, NoticeKind, Reporter};
 use crate::run::loader::Loader;
 
 impl Loader {
-    /// Ends a slice whose rows do not count.
+    /// Ends a slice and discards its rows.
     pub(crate) fn leave_out(&mut self, slice: &Slice) {
         let begun = self.progress.open.len();
         self.progress.open.retain(|open| !slice.is(open));
@@ -20,58 +20,57 @@ impl Loader {
         self.finish(slice, false, false);
     }
 
-    /// Takes note of a refusal; fails when there are too many.
-    pub(crate) fn refused(&mut self, failed: RefusedSlice) -> Result<()> {
-        self.progress.refused_slices.push(failed);
+    /// Records a refused slice; fails if there are too many.
+    pub(crate) fn note_refused(&mut self, refused: RefusedSlice) -> Result<()> {
+        self.progress.refused_slices.push(refused);
         self.check_errors(self.progress.refused_slices.len())
     }
 
-    /// Fails when more slices were refused than may be.
+    /// Fails if more slices were refused than `max_errors` permits.
     pub(crate) fn check_errors(&self, count: usize) -> Result<()> {
         let most = self.plan.max_errors;
         if count <= usize::try_from(most).unwrap_or(usize::MAX) {
             return Ok(());
         }
         let what = format!("more than {most} slices were refused");
-        Err(Error::new(Kind::Permission, what).with_hint(
-            "see the refusals; raise `max_errors` in the replication to go on despite them",
-        ))
+        Err(Error::new(Kind::Permission, what)
+            .with_hint("see the refusals; raise `max_errors` in the replication to accept them"))
     }
 
-    /// Takes note of an object that is gone, by what the API says.
-    pub(crate) fn gone(&mut self, doubt: Doubt) -> Result<()> {
+    /// Records a response that states that an object is gone.
+    pub(crate) fn note_gone(&mut self, doubt: Doubt) -> Result<()> {
         if self.answered.has(&doubt.kind) {
-            self.tell_gone(&doubt.slice);
+            self.notice_gone(&doubt.slice);
             return Ok(());
         }
         self.progress.doubtful.push(doubt);
         self.check_errors(self.progress.doubtful.len())
     }
 
-    fn tell_gone(&self, failed: &RefusedSlice) {
+    fn notice_gone(&self, refused: &RefusedSlice) {
         self.stats.notice(NoticeKind::Gone, 1, || {
-            let error = &failed.error;
+            let error = &refused.error;
             let status = error.status.map_or(String::new(), |status| format!("{status} "));
             format!("{}: {status}{}", error.url, error.message)
         });
     }
 
-    /// Decides about objects that seemed to be gone: where no request of their kind was answered, the request
-    /// is wrong.
+    /// Decides about the objects that seem to be gone. If the API has not answered any request of their kind, the
+    /// request is wrong and the slices count as refused.
     pub(crate) fn settle_doubts(&mut self, reporter: &dyn Reporter) -> Result<()> {
         let Progress { doubtful, .. } = &mut self.progress;
-        for Doubt { kind, child, slice: failed } in std::mem::take(doubtful) {
+        for Doubt { kind, child, slice: refused } in std::mem::take(doubtful) {
             if self.answered.has(&kind) {
-                self.tell_gone(&failed);
+                self.notice_gone(&refused);
                 continue;
             }
-            reporter.report(&Event::SliceSkipped { error: failed.error.clone() });
+            reporter.report(&Event::SliceSkipped { error: refused.error.clone() });
             if child {
-                self.gap(Some(format!("records were left out: {}", failed.error.message)));
+                self.note_gap(Some(format!("records were left out: {}", refused.error.message)));
             } else {
                 self.stats.skipped.fetch_add(1, Ordering::Relaxed);
             }
-            self.refused(failed)?;
+            self.note_refused(refused)?;
         }
         Ok(())
     }

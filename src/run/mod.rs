@@ -1,5 +1,5 @@
-//! Runs a plan: slices, queues, fetch, decode, write. All streams run at once; parents feed children
-//! while they still list, and one pacer paces every request.
+//! Runs a plan. All streams run concurrently: parents feed their children while they are still listed. One pacer
+//! limits the rate of all requests.
 
 pub(crate) mod assignment;
 pub(crate) mod confirm_deletes;
@@ -10,6 +10,7 @@ pub(crate) mod outcome;
 pub mod row_counts;
 pub mod services;
 pub(crate) mod stream;
+pub(crate) mod stream_result;
 
 use std::{
     collections::BTreeMap,
@@ -34,28 +35,28 @@ use crate::quota::budget::PointsBudget;
 use crate::quota::ledger::MemoryLedger;
 use crate::quota::pacing::Pacer;
 use crate::report::{Event, PointsReport, SliceError, StreamReport};
-use crate::run::outcome::StreamResult;
 use crate::run::services::Services;
+use crate::run::stream_result::StreamResult;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct RunResult {
     /// How the streams ended, in the plan's order.
     pub streams: Vec<StreamReport>,
     /// The slices that were refused.
     pub errors: Vec<SliceError>,
-    /// Whether work is left that the next run goes on with.
+    /// Whether the next run can resume this one.
     pub open: bool,
-    /// What was spent, where points are counted.
+    /// Points spent; `None` without a quota.
     pub points: Option<PointsReport>,
 }
 
-/// A report of a stream of which nothing was read.
+/// A report of a stream that was not read.
 pub fn empty_report(stream: &str) -> StreamReport {
-    outcome::empty(stream, crate::report::StreamStatus::Done)
+    stream_result::empty(stream, crate::report::StreamStatus::Done)
 }
 
-/// What a run is to read of each stream, by what is remembered of it.
+/// The read plans of the streams, from their saved state.
 pub fn read_plans(
     plan: &Plan,
     saved: &SavedState,
@@ -64,24 +65,24 @@ pub fn read_plans(
     decide::decide(plan, saved, now)
 }
 
-/// From where a run starts.
+/// The start of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunStart<'run> {
-    /// What is remembered.
+    /// The saved state.
     pub saved: &'run SavedState,
-    /// What is read of each stream, and how.
+    /// The read plans, by stream.
     pub read_plans: &'run BTreeMap<String, ReadPlan>,
-    /// The time.
+    /// Start time of this process.
     pub now: DateTime<Utc>,
-    /// Points that were spent before it.
+    /// Points that earlier processes of the run have spent.
     pub spent: u64,
 }
 
-/// Runs a plan to its end. `saved` is what the store holds; streams that it says have ended in this
-/// run are passed over. Without `durable` nothing is saved, and what dies is lost.
+/// Runs a plan to its end. Skips streams that have already ended in this run, according to the saved state.
+/// Without `durable`, the run saves no state and cannot be resumed.
 ///
 /// # Errors
-/// A setup request failed; no stream has run then. A stream's failure is part of its report.
+/// A setup request failed, before any stream ran. The failure of a stream is part of its report.
 pub async fn run(
     plan: Plan,
     services: Services,
@@ -158,25 +159,25 @@ async fn run_streams(
     read_plans: &BTreeMap<String, ReadPlan>,
 ) -> RunResult {
     let mut streams = streams;
-    // Whoever only feeds and is not needed has no part in the run.
+    // Leave out streams that only feed others and are not needed.
     streams.retain(|stream| {
         let read_plan = read_plans.get(&stream.name).copied().unwrap_or(ReadPlan::Skip);
         stream.output.is_some() || !read_plan.is_skip()
     });
     let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
-    let (jobs, earlier) = assignment::jobs(env, &streams, saved, read_plans);
+    let (assigned, earlier) = assignment::tasks(env, &streams, saved, read_plans);
     let mut tasks = JoinSet::new();
-    for job in jobs {
-        tasks.spawn(stream::run(Arc::clone(env), job));
+    for task in assigned {
+        tasks.spawn(stream::run(Arc::clone(env), task));
     }
     let mut ended: Vec<StreamResult> = earlier;
     while let Some(result) = tasks.join_next().await {
         match result {
             Ok(stream) => ended.push(stream),
-            Err(error) => tracing::error!(%error, "a stream broke"),
+            Err(error) => tracing::error!(%error, "the task of a stream panicked"),
         }
     }
-    // What it saved is still there.
+    // The state that a broken stream saved is still there, so the next run can resume it.
     let broken = names.iter().filter(|name| !ended.iter().any(|one| one.report.stream == **name));
     let broken: Vec<StreamResult> = broken.map(|name| StreamResult::broken(name)).collect();
     ended.extend(broken);

@@ -1,6 +1,4 @@
-//! What follows from how a stream was read: what may be concluded, remembered and told.
-
-use std::collections::BTreeMap;
+//! Concludes from the way a stream was read: which rows may be deleted, what is saved, and what is reported.
 
 use chrono::{DateTime, Utc};
 
@@ -11,91 +9,31 @@ use crate::planner::read_plan::ReadPlan;
 use crate::progress::saved::{
     ChangeStats, Completeness, Counts, FullReadStats, LastRun, Progress, RefusedSlice, StreamState,
 };
-use crate::report::{ColumnReport, Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
+use crate::report::{Notice, NoticeKind, StreamReport, StreamStatus, add_notice};
 use crate::run::confirm_deletes;
 use crate::run::loader::Loader;
+use crate::run::stream_result::{StreamResult, empty, remarkable};
 use crate::schema::ColumnType;
 use crate::state::Change;
 use crate::write;
 use crate::write::{Committed, Deletable, Disposition};
 
-/// What a stream came to.
-#[derive(Debug)]
-pub(crate) struct StreamResult {
-    pub(crate) report: StreamReport,
-    /// Whether work is left that the next run goes on with.
-    pub(crate) open: bool,
-    /// Slices that were refused.
-    pub(crate) refused: Vec<crate::report::SliceError>,
-}
-
-impl StreamResult {
-    /// Of a stream whose task broke off: a fault of weir's own.
-    pub(crate) fn broken(stream: &str) -> Self {
-        let report = StreamReport {
-            complete: false,
-            error: Some(
-                "the stream broke off: this is a fault in weir; please report it".to_owned(),
-            ),
-            hint: Some("run again to continue".to_owned()),
-            ..empty(stream, StreamStatus::Failed)
-        };
-        Self { report, open: true, refused: Vec::new() }
-    }
-}
-
-/// What became of the rows.
+/// The result of loading the rows.
 pub(crate) struct LoadResult {
     pub(crate) result: Result<Option<Committed>>,
     pub(crate) progress: Progress,
     pub(crate) open: bool,
 }
 
-/// Values that are named where they did not come.
+/// Maximum number of missing values to name in a message.
 const NAMED: usize = 10;
 
-/// A stream that was read, or was to be.
+/// A stream with its read plan and the state before the run.
 pub(crate) struct StreamOutcome<'stream> {
     pub(crate) plan: &'stream StreamPlan,
     pub(crate) before: &'stream StreamState,
     pub(crate) run: &'stream Run,
     pub(crate) read_plan: ReadPlan,
-}
-
-/// A report without figures.
-pub(crate) fn empty(stream: &str, status: StreamStatus) -> StreamReport {
-    StreamReport {
-        stream: stream.to_owned(),
-        status,
-        object: None,
-        rows: 0,
-        deleted: 0,
-        requests: 0,
-        points: 0,
-        retries: 0,
-        bytes: 0,
-        duplicates: 0,
-        misfits: 0,
-        columns: BTreeMap::new(),
-        skipped: 0,
-        complete: true,
-        gaps: Vec::new(),
-        notices: Vec::new(),
-        reach: "nothing".to_owned(),
-        route: OWN.to_owned(),
-        route_refused: false,
-        earlier: false,
-        seconds: 0.0,
-        error: None,
-        hint: None,
-        kind: None,
-    }
-}
-
-/// The columns of which there is anything to tell.
-fn remarkable(columns: &BTreeMap<String, ColumnReport>) -> BTreeMap<String, ColumnReport> {
-    let told = columns.iter().filter(|(_, column)| column.is_remarkable());
-    told.map(|(name, column)| (name.clone(), column.clone())).collect()
 }
 
 impl StreamOutcome<'_> {
@@ -108,7 +46,7 @@ impl StreamOutcome<'_> {
         self.plan.cursor.as_ref().is_some_and(|cursor| cursor.anchor.is_some())
     }
 
-    /// Fails a stream that lacks what was asked for by name, or of which everything was refused.
+    /// Fails a stream that lacks rows requested by name, or whose slices were all refused.
     pub(crate) fn check(&self, loader: &Loader, refusal: Option<String>) -> Result<()> {
         let counts = loader.stats.counts();
         if self.read_plan.is_full()
@@ -120,16 +58,16 @@ impl StreamOutcome<'_> {
             let what = match self.lacking(loader) {
                 Some(lacking) => lacking,
                 None => format!(
-                    "the inputs ask for {least} by name, but {rows} came: some are not there, or this account may not see them"
+                    "the inputs request {least} by name, but the API returned {rows}: the others do not exist or are not visible to this account"
                 ),
             };
             return Err(Error::new(Kind::Rejected, what)
-                .with_hint("look for misspelt or removed names in the inputs"));
+                .with_hint("check the inputs for misspelt or removed names"));
         }
         let strict = self.plan.output.as_ref().is_some_and(|output| output.strict);
         let notices = loader.stats.notices();
         if let Some(notice) = notices.iter().find(|notice| strict && notice.kind.fails_strict()) {
-            let hint = "`strict` is set for the stream: without it the run goes on and says so";
+            let hint = "the stream has `strict`; without it, the run continues and reports this as a notice";
             return Err(Error::new(Kind::Shape, notice.to_string()).with_hint(hint));
         }
         if counts.skipped > 0 && counts.done == 0 && self.read_plan.is_full() {
@@ -141,8 +79,8 @@ impl StreamOutcome<'_> {
         Ok(())
     }
 
-    /// What was asked for by name and did not come, in words; `None` where it is not known: an earlier process
-    /// may have read it.
+    /// A message with the names that were requested and not returned; `None` if they are unknown because an
+    /// earlier process of the run read some of the rows.
     fn lacking(&self, loader: &Loader) -> Option<String> {
         let (rows, least) = (loader.stats.counts().rows, self.plan.min_rows);
         let asked = self.plan.own_requests().iter().find_map(|request| request.asked.as_ref())?;
@@ -159,19 +97,19 @@ impl StreamOutcome<'_> {
         }
         let input = &asked.input;
         Some(format!(
-            "`{input}`: there is no {names}, or this account may not see it; {least} were asked for, {rows} came"
+            "`{input}`: not found, or not visible to this account: {names}; the API returned {rows} of {least}"
         ))
     }
 
-    /// What the target may conclude of rows that were not seen.
-    pub(crate) fn seen(
+    /// Determines which rows the commit may delete: those that the run has not seen.
+    pub(crate) fn commit_info(
         &self,
         progress: &Progress,
         marks: bool,
         counts: &Counts,
         completeness: Completeness,
     ) -> write::CommitInfo {
-        // Refused parents keep their rows, if none of these can have gone to another parent.
+        // Refused parents keep their rows, unless a row may have moved to another parent.
         let bound = self.plan.is_bound_to_parent() && self.is_by_parents();
         let read = match self.read_plan {
             ReadPlan::Full { .. } | ReadPlan::FromAnchor => {
@@ -195,8 +133,8 @@ impl StreamOutcome<'_> {
         }
     }
 
-    /// Why rows that are not seen must not be taken for deleted: under other inputs they were never
-    /// to be seen.
+    /// Why the run must not delete rows that it has not seen: after a change of the inputs, they may simply be
+    /// outside of what it reads.
     pub(crate) fn deletes_disabled(&self) -> Option<String> {
         let before = self.before;
         if !self.merges() {
@@ -205,17 +143,17 @@ impl StreamOutcome<'_> {
         let changed = before.complete_at.is_some() && before.reads != self.plan.reads;
         let why = || {
             let at = self.run.started_at.format("%Y-%m-%d");
-            format!("what is read was changed on {at}; `--fresh` concludes deletes again")
+            format!("the inputs or requests changed on {at}; `--fresh` turns deletes on again")
         };
         before.deletes_disabled.clone().or_else(|| changed.then(why))
     }
 
-    /// Whether its slices are about parents, whose refused ones are recorded and keep their rows.
+    /// Whether each slice belongs to a parent. Refused slices are then saved, and their parents keep their rows.
     pub(crate) fn is_by_parents(&self) -> bool {
         self.plan.has_parents() && self.read_plan.has_slices_by_parents(self.plan)
     }
 
-    /// What the children may rely on.
+    /// Completeness of the queues that the stream feeds.
     pub(crate) fn completeness(
         &self,
         result: Result<(), &Error>,
@@ -230,7 +168,7 @@ impl StreamOutcome<'_> {
         }
     }
 
-    /// What is remembered of the stream once its rows are visible; `completeness` is that of its queues.
+    /// State of the stream after its commit. `completeness` is that of the queues that it consumes.
     pub(crate) fn after(
         &self,
         progress: &Progress,
@@ -295,7 +233,7 @@ impl StreamOutcome<'_> {
         if let Some(cursor) = &plan.cursor {
             let old = before.cursor.filter(|_| kept);
             let known = self.not_after_start(progress.newest, cursor.kind);
-            // Refused slices of parents are recorded, and asked for again whole.
+            // Refused slices of parents are saved, and the next run reads them in full.
             let recorded = complete && self.is_by_parents();
             if reads && clean && (counts.skipped == 0 || recorded) {
                 state.cursor = old.max(known);
@@ -311,11 +249,11 @@ impl StreamOutcome<'_> {
             .extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
         state.refused_slices.clone_from(&progress.refused_slices);
         if !self.is_by_parents() && complete {
-            // No run can ask for them alone; the next one reads everything again.
-            state.refused_slices.iter_mut().for_each(|failed| failed.recurs = true);
+            // They cannot be retried separately; the next run reads everything again.
+            state.refused_slices.iter_mut().for_each(|refused| refused.recurs = true);
         }
         if self.read_plan.sends_changes(plan) && !complete {
-            let lasting = before.refused_slices.iter().filter(|failed| !failed.recurs);
+            let lasting = before.refused_slices.iter().filter(|refused| !refused.recurs);
             state.refused_slices.extend(lasting.cloned());
         }
         state
@@ -326,8 +264,8 @@ impl StreamOutcome<'_> {
         LastRun { run_id, at, started_at, report, completeness }
     }
 
-    /// A value of a cursor that is safe to go on from: what changes while a run reads may have been
-    /// passed already.
+    /// The cursor value to save, at most the start of the run: records that changed during the run may be on
+    /// pages that were already read.
     fn not_after_start(&self, newest: Option<i64>, kind: ColumnType) -> Option<i64> {
         let newest = newest?;
         if kind == ColumnType::Int {
@@ -336,13 +274,14 @@ impl StreamOutcome<'_> {
         Some(newest.min(self.run.started_at.timestamp_micros()))
     }
 
-    /// What is remembered of a stream that failed for good.
+    /// State of a stream that failed and cannot be resumed.
     pub(crate) fn failed(
         &self,
         progress: &Progress,
-        (error, now): (&Error, DateTime<Utc>),
+        error: &Error,
+        now: DateTime<Utc>,
     ) -> StreamState {
-        // Told, though the next run asks for them again by itself.
+        // Saved only for status commands: the next run requests them anyway.
         let new =
             progress.refused_slices.iter().map(|one| RefusedSlice { recurs: true, ..one.clone() });
         let old = self.before.refused_slices.iter().filter(|one| !one.recurs).cloned();
@@ -352,14 +291,14 @@ impl StreamOutcome<'_> {
         let mut refused_routes = self.before.refused_routes.clone();
         refused_routes.extend(progress.refused_routes.iter().map(|route| (route.clone(), now)));
         if self.route() == OWN && !self.read_plan.sends_changes(self.plan) {
-            // What refuses the own requests too does not refuse a route.
+            // If the API refuses the default route, too, the refusals are not specific to a route.
             refused_routes.clear();
         }
         let before = self.before.clone();
         StreamState { last: Some(last), open: None, refused_slices, refused_routes, ..before }
     }
 
-    /// Takes note that a stream failed for good before it could begin; returns why.
+    /// Saves that a stream failed before it began. Returns the error.
     pub(crate) async fn give_up(
         &self,
         env: &RunContext,
@@ -367,14 +306,14 @@ impl StreamOutcome<'_> {
         error: Error,
     ) -> Error {
         let Some(durable) = &env.durable else { return error };
-        let after = self.failed(progress, (&error, env.now()));
+        let after = self.failed(progress, &error, env.now());
         match durable.store.save(&[after.change(&self.plan.name)]).await {
             Ok(()) => error,
             Err(other) => other,
         }
     }
 
-    /// Takes note of rows that are visible already, and of other changes.
+    /// Saves that the rows are already visible, together with other changes.
     pub(crate) async fn adopt(
         &self,
         env: &RunContext,
@@ -446,8 +385,9 @@ impl StreamOutcome<'_> {
         }
     }
 
-    /// What is to be told of deletes that follow from pages with numbers: while these are read, a record that
-    /// goes moves the first of the next page to one that was read, and where no total is told nobody notices.
+    /// A notice about deletes that follow from numbered pages. If a record disappears while the pages are read,
+    /// the first record of the next page moves to a page that was already read, and is missed. Without a total,
+    /// weir cannot detect this.
     fn assumed_deletes(&self, counts: &Counts, deleted: u64) -> Option<Notice> {
         let several = counts.requests.saturating_sub(counts.retries) > counts.done;
         let mut active = self.read_plan.active(self.plan);
@@ -457,12 +397,12 @@ impl StreamOutcome<'_> {
             count: deleted,
             detail: match self.plan.confirm {
                 Some(_) => format!(
-                    "they were not checked one by one, because more than {} rows are missing",
+                    "weir did not confirm them one by one, because more than {} rows are missing",
                     confirm_deletes::MOST
                 ),
-                None => "one that is still there comes back with the next complete reading; declare \
-                         the `total` of `paginate` if the API tells one, or `confirm_deletes` to ask \
-                         for each of them"
+                None => "the next full read restores a row that was deleted by mistake; declare the \
+                         `total` of `paginate` if the API reports one, or `confirm_deletes` to request \
+                         each missing row"
                     .to_owned(),
             },
         })
@@ -473,7 +413,7 @@ impl StreamOutcome<'_> {
         self.read_plan.route_name(self.plan)
     }
 
-    /// Draws the report up.
+    /// Returns the result of the stream, with its report.
     pub(crate) fn conclude(
         &self,
         outcome: LoadResult,
@@ -494,7 +434,7 @@ impl StreamOutcome<'_> {
             }
             Err(error) => self.failure(&progress, error, StreamStatus::Failed),
         };
-        let refused = progress.refused_slices.into_iter().map(|failed| failed.error).collect();
+        let refused = progress.refused_slices.into_iter().map(|refused| refused.error).collect();
         StreamResult {
             report: StreamReport { seconds: took.as_secs_f64(), ..report },
             open,
@@ -510,7 +450,7 @@ mod tests {
 
     use super::*;
     use crate::plan::testing::{plan_under, stream};
-    use crate::plan::{Options, Plan};
+    use crate::plan::{Plan, PlanOptions};
     use crate::queue::Queues;
     use crate::report::SliceError;
     use crate::report::counters::Stats;
@@ -562,7 +502,7 @@ mod tests {
         RefusedSlice { request: 0, number, values, carried, error, recurs }
     }
 
-    /// How a stream was read. A new one: in full by a run that merges, and nothing was missing.
+    /// A stream that was read. `new`: in full, by a run that merges, with nothing missing.
     struct Case {
         plan: Plan,
         name: &'static str,
@@ -579,7 +519,8 @@ mod tests {
         }
 
         fn of(name: &'static str, defaults: &str, limit: Option<u64>) -> Self {
-            let plan = plan_under(STREAMS, defaults, &Options { limit, ..Options::default() });
+            let plan =
+                plan_under(STREAMS, defaults, &PlanOptions { limit, ..PlanOptions::default() });
             let stream = stream(&plan, name);
             let before = StreamState {
                 reads: stream.reads.clone(),
@@ -642,7 +583,8 @@ mod tests {
     ) {
         change(&mut case);
         let counts = case.progress.counts;
-        let info = case.with(|it| it.seen(&case.progress, case.marks, &counts, case.completeness));
+        let info =
+            case.with(|it| it.commit_info(&case.progress, case.marks, &counts, case.completeness));
         assert_eq!(info.deletable, expected, "{}", case.name);
         assert_eq!(info.at, time(START));
     }
@@ -696,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_stay_after_what_is_read_was_changed() {
+    fn rows_stay_after_a_change_of_the_inputs() {
         check_deletes("plain", other_reads, Nothing);
         check_deletes("bound", other_reads, Nothing);
         check_deletes(
@@ -704,14 +646,14 @@ mod tests {
             |case| case.before.deletes_disabled = Some("why".to_owned()),
             Nothing,
         );
-        // Nothing was written before, so that nothing can be deleted by mistake.
+        // There are no existing rows that could be deleted by mistake.
         let first = |case: &mut Case| {
             case.before.reads.push('x');
             case.before.complete_at = None;
         };
         check_deletes("plain", first, Everything);
         check_deletes("plain", other_writes, Everything);
-        // A table that is replaced keeps no rows anyway.
+        // A table that is replaced keeps no rows.
         check_deletes_of(Case::of("plain", "mode: full-refresh", None), other_reads, Everything);
     }
 
@@ -736,7 +678,7 @@ mod tests {
             case.completeness = Completeness::ChangesOnly;
         };
         check_deletes("bound", changed, ReadParents);
-        // The slices of this route are not about parents.
+        // The slices of this route do not belong to parents.
         check_deletes("bound", |case| case.read_plan = LIST, Everything);
         let listed = |change: fn(&mut Case)| {
             move |case: &mut Case| {
@@ -753,7 +695,7 @@ mod tests {
         check_deletes("free", |case| case.read_plan = PARENTS, Nothing);
     }
 
-    /// The cursor, the gate, and when everything was read and all parents were fed, as saved after a run.
+    /// Checks the saved cursor, gate, and times of the last full read and of the last feeding of all parents.
     #[track_caller]
     fn check_after(name: &'static str, change: impl FnOnce(&mut Case), expected: [Option<i64>; 4]) {
         let mut case = Case::new(name);
@@ -803,7 +745,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_cursor_is_about_rows_that_are_read_and_written_alike() {
+    fn a_cursor_is_reset_when_the_inputs_or_columns_change() {
         let gate = Some(OLD_GATE);
         let (none, whole) = ([None, gate, None, Some(OLD)], Some(START));
         let and = |one: fn(&mut Case), two: fn(&mut Case)| {
@@ -855,11 +797,11 @@ mod tests {
             behind(case);
         };
         check_after("bound", other, [cursor, Some(1), Some(START), Some(START)]);
-        // A stream that only feeds others has no rows of which anything is saved.
+        // A stream that only feeds others has no rows, so these are not saved.
         check_after("feeder", |_| (), kept);
     }
 
-    /// The numbers of the refused slices that are saved, those that recur marked with `*`, and the refused routes.
+    /// Checks the numbers of the saved refused slices, with `*` if they recur, and the refused routes.
     #[track_caller]
     fn check_refused(name: &'static str, read_plan: ReadPlan, recurs: bool, expected: &str) {
         let mut case = Case::new(name);
@@ -872,15 +814,15 @@ mod tests {
     }
 
     fn shown_refusals(state: &StreamState) -> String {
-        let failed = state.refused_slices.iter().map(|failed| {
-            let mark = if failed.recurs { "*" } else { "" };
-            format!("{}{mark}", failed.number)
+        let refused = state.refused_slices.iter().map(|refused| {
+            let mark = if refused.recurs { "*" } else { "" };
+            format!("{}{mark}", refused.number)
         });
         let routes = state
             .refused_routes
             .iter()
             .map(|(name, at)| format!("{name}@{}", at.timestamp_micros()));
-        failed.chain(routes).collect::<Vec<_>>().join(" ")
+        refused.chain(routes).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -888,15 +830,15 @@ mod tests {
         check_refused("bound", FULL, false, "3 before@1000 list@9009");
         check_refused("bound", ReadPlan::Retry, false, "3 before@1000 list@9009");
         check_refused("bound", PARENTS, false, "3 before@1000 list@9009");
-        // No run can ask for these alone.
+        // These cannot be retried separately.
         check_refused("bound", LIST, false, "3* before@1000 list@9009");
         check_refused("plain", FULL, false, "3* before@1000 list@9009");
-        // Those of the last full read stay.
+        // Refused slices of the last full read stay.
         check_refused("cursor", CHANGES, true, "3* 1 before@1000 list@9009");
         check_refused("cursor", RANGE, true, "3* 1 before@1000 list@9009");
     }
 
-    /// The refused slices and routes that are saved of a failed stream.
+    /// Checks the saved refused slices and routes of a failed stream.
     #[track_caller]
     fn check_failed(name: &'static str, read_plan: ReadPlan, expected: &str) {
         let mut case = Case::new(name);
@@ -906,7 +848,7 @@ mod tests {
         case.progress.refused_slices = vec![refused_slice(3, false)];
         case.progress.refused_routes = vec!["list".to_owned()];
         let error = Error::new(Kind::Rejected, "no");
-        let state = case.with(|ending| ending.failed(&case.progress, (&error, time(START + 9))));
+        let state = case.with(|ending| ending.failed(&case.progress, &error, time(START + 9)));
         assert_eq!(shown_refusals(&state), expected, "{name} {read_plan:?}");
         assert_eq!((state.cursor, state.complete_at), (Some(OLD_CURSOR), Some(time(OLD))));
         assert_eq!(state.last.map(|last| last.completeness), Some(Completeness::Failed));
@@ -914,15 +856,15 @@ mod tests {
 
     #[test]
     fn a_failed_stream_keeps_its_state_and_its_refused_slices() {
-        // What refuses the default route too is no refusal of the others.
+        // If the API refuses the default route, too, the other refusals are discarded.
         check_failed("bound", FULL, "3* 1");
         check_failed("bound", LIST, "3* 1 before@1000 list@9009");
         check_failed("cursor", CHANGES, "3* 1 before@1000 list@9009");
     }
 
-    /// The completeness of what a stream feeds.
+    /// Checks the completeness of the queues that a stream feeds.
     #[track_caller]
-    fn check_supply(
+    fn check_completeness(
         name: &'static str,
         read_plan: ReadPlan,
         result: Result<(), Kind>,
@@ -939,24 +881,24 @@ mod tests {
     }
 
     #[test]
-    fn children_may_rely_on_a_full_read_only() {
-        check_supply("plain", FULL, Ok(()), Completeness::Complete);
-        check_supply("cursor", CHANGES, Ok(()), Completeness::ChangesOnly);
-        check_supply("cursor", RANGE, Ok(()), Completeness::ChangesOnly);
-        check_supply("bound", PARENTS, Ok(()), Completeness::ChangesOnly);
-        check_supply("bound", ReadPlan::Retry, Ok(()), Completeness::ChangesOnly);
-        check_supply("anchored", ReadPlan::FromAnchor, Ok(()), Completeness::ChangesOnly);
-        check_supply("plain", FULL, Err(Kind::Unreachable), Completeness::Interrupted);
-        check_supply("plain", FULL, Err(Kind::Interrupted), Completeness::Interrupted);
-        check_supply("plain", FULL, Err(Kind::Paused), Completeness::Interrupted);
-        check_supply("plain", FULL, Err(Kind::Rejected), Completeness::Failed);
-        check_supply("plain", FULL, Err(Kind::Permission), Completeness::Failed);
-        check_supply("plain", FULL, Err(Kind::Credentials), Completeness::Interrupted);
-        check_supply("feeder", FULL, Err(Kind::Credentials), Completeness::Failed);
-        check_supply("feeder", FULL, Err(Kind::Unreachable), Completeness::Interrupted);
+    fn only_a_full_read_completes_the_queues_of_children() {
+        check_completeness("plain", FULL, Ok(()), Completeness::Complete);
+        check_completeness("cursor", CHANGES, Ok(()), Completeness::ChangesOnly);
+        check_completeness("cursor", RANGE, Ok(()), Completeness::ChangesOnly);
+        check_completeness("bound", PARENTS, Ok(()), Completeness::ChangesOnly);
+        check_completeness("bound", ReadPlan::Retry, Ok(()), Completeness::ChangesOnly);
+        check_completeness("anchored", ReadPlan::FromAnchor, Ok(()), Completeness::ChangesOnly);
+        check_completeness("plain", FULL, Err(Kind::Unreachable), Completeness::Interrupted);
+        check_completeness("plain", FULL, Err(Kind::Interrupted), Completeness::Interrupted);
+        check_completeness("plain", FULL, Err(Kind::Paused), Completeness::Interrupted);
+        check_completeness("plain", FULL, Err(Kind::Rejected), Completeness::Failed);
+        check_completeness("plain", FULL, Err(Kind::Permission), Completeness::Failed);
+        check_completeness("plain", FULL, Err(Kind::Credentials), Completeness::Interrupted);
+        check_completeness("feeder", FULL, Err(Kind::Credentials), Completeness::Failed);
+        check_completeness("feeder", FULL, Err(Kind::Unreachable), Completeness::Interrupted);
     }
 
-    /// The completeness that is saved of a run, by that of the stream's queues.
+    /// Checks the saved completeness of a stream.
     #[track_caller]
     fn check_last(name: &'static str, change: impl FnOnce(&mut Case), expected: Completeness) {
         let mut case = Case::new(name);
@@ -970,7 +912,7 @@ mod tests {
         check_last("plain", gap, Completeness::Incomplete);
         check_last("plain", refused, Completeness::Incomplete);
         check_last("bound", some_parents, Completeness::ChangesOnly);
-        // Its gap says that parents were missing.
+        // The gap means that parents were missing.
         check_last("bound", few_parents, Completeness::ChangesOnly);
         check_last("anchored", |_| (), Completeness::ChangesOnly);
     }
@@ -998,7 +940,7 @@ mod tests {
         }
     }
 
-    /// The kind of the error of a stream that was read; `None`: it has not failed.
+    /// Checks the kind of the error of a stream; `None` if it has not failed.
     #[track_caller]
     fn check_end(mut case: Case, change: impl FnOnce(&mut Case), expected: Option<Kind>) {
         change(&mut case);
@@ -1008,7 +950,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_fails_that_lacks_rows_or_was_refused_altogether() {
+    fn a_stream_fails_if_rows_are_missing_or_all_slices_were_refused() {
         let few = |case: &mut Case| case.progress.counts.rows = 2;
         check_end(Case::new("plain"), |_| (), None);
         check_end(Case::new("plain"), few, Some(Kind::Rejected));

@@ -1,7 +1,7 @@
-//! Asks an API how many records there are, where no run has shown it.
+//! Asks the API for the number of records of streams that no run has read in full.
 //!
-//! Nothing depends on the answers but what a first run is expected to cost, and its routes: each question
-//! is asked once, and one that fails is passed over.
+//! Only the estimate and the routes of a first run depend on the counts. Each request is sent once, and failures
+//! are ignored.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -32,49 +32,49 @@ use crate::quota::terms::OnBudget;
 use crate::report::counters::Stats;
 use crate::run::services::Services;
 
-/// Time for all the questions together.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum time for all requests together.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an API says of how many records there are.
+/// Record counts of the API.
 #[derive(Debug, Default)]
 pub struct RowCounts {
-    /// What was asked and answered.
+    /// The counts that the API returned.
     pub counted: Vec<RecordCount>,
-    /// Why something was not answered, the first time.
+    /// The first failure.
     pub failure: Option<Error>,
-    /// Points that it has cost.
+    /// Points that the requests cost.
     pub points: u64,
 }
 
-/// Asks how many records the streams have that are to be read and of which nothing is learnt.
-pub async fn census(
+/// Requests the record counts of the streams that the run reads and that no run has read in full.
+pub async fn request_counts(
     plan: &Plan,
     saved: &SavedState,
     services: &Services,
     now: DateTime<Utc>,
 ) -> RowCounts {
-    let questions = questions(plan, saved, now);
-    if questions.is_empty() {
+    let requests = count_requests(plan, saved, now);
+    if requests.is_empty() {
         return RowCounts::default();
     }
     let cancel = services.cancel.child_token();
     let client = client(plan, services, cancel.clone(), now);
-    let asking = ask(plan, &client, questions);
+    let asking = ask(plan, &client, requests);
     tokio::pin!(asking);
-    let mut census = tokio::select! {
-        census = &mut asking => census,
-        () = tokio::time::sleep(PATIENCE) => {
-            // Ended rather than dropped: a token may be on its way that must be kept.
+    let mut counts = tokio::select! {
+        counts = &mut asking => counts,
+        () = tokio::time::sleep(TIMEOUT) => {
+            // Cancels the requests instead of dropping them: a refreshed token in flight must be saved.
             cancel.cancel();
             asking.await
         }
     };
-    census.points = client.close().await.map_or(0, |points| points.spent);
-    census
+    counts.points = client.close().await.map_or(0, |points| points.spent);
+    counts
 }
 
-/// The streams that are asked, each with how.
-fn questions<'plan>(
+/// The streams to count, with their count requests.
+fn count_requests<'plan>(
     plan: &'plan Plan,
     saved: &SavedState,
     now: DateTime<Utc>,
@@ -95,7 +95,7 @@ fn questions<'plan>(
     asked
 }
 
-/// A client that neither waits for points nor tells anybody.
+/// A client that does not wait for points.
 fn client(
     plan: &Plan,
     services: &Services,
@@ -122,31 +122,31 @@ fn client(
     }
 }
 
-/// Asks one question after the other. A stream that asks for what was asked already has its answer.
-async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPlan)>) -> RowCounts {
-    let mut census = RowCounts::default();
+/// Sends the requests one after the other, and each URL only once.
+async fn ask(plan: &Plan, client: &Client, requests: Vec<(&StreamPlan, &CountPlan)>) -> RowCounts {
+    let mut counts = RowCounts::default();
     let mut asked: Vec<Url> = Vec::new();
-    for (stream, count) in questions {
+    for (stream, count) in requests {
         let url = match url_of(plan, client, stream, count) {
             Ok(url) if asked.contains(&url) => continue,
             Ok(url) => url,
             Err(error) => {
-                census.failure.get_or_insert(error);
+                counts.failure.get_or_insert(error);
                 continue;
             }
         };
         match number(client, stream, count, &url).await {
             Ok(Some(records)) => {
-                census.counted.push(RecordCount { streams: count.of.clone(), records });
+                counts.counted.push(RecordCount { streams: count.of.clone(), records });
             }
             Ok(None) => {
-                let what = format!("`{}` tells no number of records", url.path());
-                census.failure.get_or_insert(Error::new(Kind::Shape, what));
+                let what = format!("the response of `{}` has no number of records", url.path());
+                counts.failure.get_or_insert(Error::new(Kind::Shape, what));
             }
             Err(error) => {
                 tracing::debug!(stream = stream.name, error = error.chain(), "not counted");
                 let lost = !matches!(error.kind(), Kind::Rejected | Kind::Permission);
-                census.failure.get_or_insert(error);
+                counts.failure.get_or_insert(error);
                 if lost {
                     break;
                 }
@@ -154,9 +154,9 @@ async fn ask(plan: &Plan, client: &Client, questions: Vec<(&StreamPlan, &CountPl
         }
         asked.push(url);
     }
-    // The turn of the next request, which is the run's.
+    // Waits for the pacer, so that the first request of the run keeps the rate limit, too.
     client.unless_cancelled(client.pacer.enter()).await.map(drop).ok();
-    census
+    counts
 }
 
 fn url_of(plan: &Plan, client: &Client, stream: &StreamPlan, count: &CountPlan) -> Result<Url> {
@@ -165,7 +165,7 @@ fn url_of(plan: &Plan, client: &Client, stream: &StreamPlan, count: &CountPlan) 
     request::url_of(&client.access.base_url, &path, &count.query, &scope)
 }
 
-/// What the API answers; `None` when that is no number.
+/// The number of records; `None` if the response has none.
 async fn number(
     client: &Client,
     stream: &StreamPlan,

@@ -1,4 +1,4 @@
-//! What a run needs from outside.
+//! The interfaces through which a run reaches the outside.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::report::Reporter;
 use crate::state::Store;
 use crate::write::Target;
 
-/// What a run needs from outside.
+/// The interfaces through which a run reaches the outside.
 #[derive(Clone)]
 pub struct Services {
     /// The transport to the API.
     pub transport: Arc<dyn Transport>,
     /// The target.
     pub target: Arc<dyn Target>,
-    /// Where the state is kept; `None`: with the target.
+    /// The store of the state; `None` for the target's own.
     pub state: Option<Arc<dyn Store>>,
-    /// Where points are counted; `None`: in this process alone.
+    /// The shared ledger of points; `None` counts them in this process only.
     pub ledger: Option<Arc<dyn Ledger>>,
-    /// Who is told what happens.
+    /// Receives the events.
     pub reporter: Arc<dyn Reporter>,
     /// Cancelled when the run is to stop.
     pub cancel: CancellationToken,

@@ -25,61 +25,62 @@ use crate::quota::request_cost::ObjectEstimate;
 use crate::report::counters::Stats;
 use crate::report::{Event, NoticeKind, StreamReport, StreamStatus};
 use crate::run::loader::{Loader, LoaderHandle, PendingRows};
-use crate::run::outcome::{LoadResult, StreamResult};
+use crate::run::outcome::LoadResult;
+use crate::run::stream_result::{StreamResult, empty};
 use crate::run::{confirm_deletes, outcome};
 use crate::write::{Committed, Deletable, Disposition, Table};
 
-/// A stream and its places in the queues.
+/// A stream to run, with its queues and requests.
 pub(crate) struct StreamTask {
     pub(crate) plan: Arc<StreamPlan>,
     pub(crate) read_plan: ReadPlan,
-    /// The streams whose values it needs.
+    /// Names of the streams that feed its queues.
     pub(crate) after: Vec<String>,
-    /// What is remembered of it.
+    /// Saved state of the stream before the run.
     pub(crate) before: StreamState,
-    /// Per queue of the plan the feeder, where this stream feeds it.
+    /// Feeders of the queues that the stream feeds, indexed like `Plan::queues`.
     pub(crate) feeders: Vec<Option<Feeder>>,
-    /// Per request of its reach where it stands among others; `None` for those that are not sent.
+    /// Queues and shared requests of each request of the read plan; `None` for requests that are not sent.
     pub(crate) requests: Vec<Option<AssignedRequest>>,
-    /// What is remembered of it, or its parents.
+    /// The versions to save, of its records or its parents.
     pub(crate) parents: Option<(VersionKind, VersionLog)>,
 }
 
-/// Runs one stream; its failure is part of the report.
-pub(crate) async fn run(env: Arc<RunContext>, job: StreamTask) -> StreamResult {
+/// Runs one stream. A failure is part of the report.
+pub(crate) async fn run(env: Arc<RunContext>, task: StreamTask) -> StreamResult {
     let started = Instant::now();
     let reporter = Arc::clone(&env.client.reporter);
-    let plan = Arc::clone(&job.plan);
+    let plan = Arc::clone(&task.plan);
     let feeder = plan.output.is_none();
-    let (stream, after) = (plan.name.clone(), job.after.clone());
+    let (stream, after) = (plan.name.clone(), task.after.clone());
     reporter.report(&Event::StreamStarted { stream, feeder, after });
-    let notes = if job.read_plan.is_skip() { Vec::new() } else { plan.notes.clone() };
+    let notes = if task.read_plan.is_skip() { Vec::new() } else { plan.notes.clone() };
     for message in notes {
         reporter.report(&Event::Warning { stream: Some(plan.name.clone()), message });
     }
-    let ended = if job.read_plan.is_skip() {
-        nothing_to_do(job)
+    let ended = if task.read_plan.is_skip() {
+        nothing_to_do(task)
     } else {
-        Box::pin(extract(env, job, started)).await
+        Box::pin(extract(env, task, started)).await
     };
     reporter.report(&Event::StreamFinished { report: ended.report.clone() });
     ended
 }
 
-fn nothing_to_do(job: StreamTask) -> StreamResult {
-    for feeder in job.feeders.into_iter().flatten() {
+fn nothing_to_do(task: StreamTask) -> StreamResult {
+    for feeder in task.feeders.into_iter().flatten() {
         feeder.finish(Completeness::Complete);
     }
-    let object = job.plan.output.as_ref().map(|output| output.table.object.clone());
-    let report = StreamReport { object, ..outcome::empty(&job.plan.name, StreamStatus::Fresh) };
+    let object = task.plan.output.as_ref().map(|output| output.table.object.clone());
+    let report = StreamReport { object, ..empty(&task.plan.name, StreamStatus::Fresh) };
     StreamResult { report, open: false, refused: Vec::new() }
 }
 
 /// Runs all slices, then commits.
-async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> StreamResult {
-    let StreamTask { plan, read_plan, before, feeders, requests, parents, .. } = job;
-    let going_on = before.open.clone().filter(|open| open.run_id == env.run.id);
-    let progress = going_on.clone().unwrap_or_else(|| begun_now(&env, &plan, read_plan));
+async fn extract(env: Arc<RunContext>, task: StreamTask, started: Instant) -> StreamResult {
+    let StreamTask { plan, read_plan, before, feeders, requests, parents, .. } = task;
+    let resumed = before.open.clone().filter(|open| open.run_id == env.run.id);
+    let progress = resumed.clone().unwrap_or_else(|| new_progress(&env, &plan, read_plan));
     let columns = progress.columns.clone();
     let stats = Arc::new(Stats::resumed(progress.counts, progress.notices.clone(), columns));
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
@@ -106,9 +107,9 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     };
     let ending = outcome::StreamOutcome { plan: &plan, before: &before, run: &env.run, read_plan };
     if let Some(why) = ending.deletes_disabled().filter(|_| read_plan != ReadPlan::Retry) {
-        tell_deletes_off(&env, &stats, (&plan.name, why));
+        report_deletes_disabled(&env, &stats, &plan.name, why);
     }
-    match open(&env, &mut loader, going_on.as_ref()).await {
+    match open(&env, &mut loader, resumed.as_ref()).await {
         Ok(OpenedTable::Ready) => {
             let (stream, figures) = (plan.name.clone(), stats.figures());
             env.client.reporter.report(&Event::Progress { stream, figures });
@@ -144,8 +145,9 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     let incomplete = shared.incomplete.load(Ordering::Relaxed);
     let route_refused = sliced.is_err() && is_refused(&shared);
     let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    // All workers are gone, so that this is the only hold on what they shared.
-    let Ok(shared) = Arc::try_unwrap(shared) else { unreachable!("the workers have been joined") };
+    let Ok(shared) = Arc::try_unwrap(shared) else {
+        unreachable!("all workers have been joined, so this is the only reference")
+    };
     let StreamContext { notes, feeders, .. } = shared;
     drop(notes);
     let ended = SlicesResult { result: sliced, completeness, refusal, route_refused };
@@ -157,15 +159,15 @@ async fn extract(env: Arc<RunContext>, job: StreamTask, started: Instant) -> Str
     ending.conclude(outcome, &env, started.elapsed())
 }
 
-/// Tells that rows which are gone stay, and why.
-fn tell_deletes_off(env: &RunContext, stats: &Stats, (stream, why): (&str, String)) {
-    let message = format!("rows that are gone stay: {why}");
+/// Warns that the run will not delete rows, and why.
+fn report_deletes_disabled(env: &RunContext, stats: &Stats, stream: &str, why: String) {
+    let message = format!("rows of deleted records stay: {why}");
     let stream = Some(stream.to_owned());
     env.client.reporter.report(&Event::Warning { stream, message });
     stats.notice(NoticeKind::DeletesOff, 1, || why);
 }
 
-/// What a stream came to of which nothing can, or need, be read; and what its children may rely on.
+/// The result of a stream that cannot or need not be read, and the completeness of the queues that it feeds.
 async fn unread(
     env: &RunContext,
     ending: &outcome::StreamOutcome<'_>,
@@ -178,14 +180,14 @@ async fn unread(
     match opened {
         Ok(OpenedTable::Ready | OpenedTable::Published) => {
             let completeness = ending.completeness(Ok(()), incomplete);
-            // What the rows before concluded is not known any more: at worst too much is asked.
+            // The earlier process did not save the versions that it read, so the next run may read more rows.
             let result = ending.adopt(env, &progress, completeness, changes).await;
             (LoadResult { open: result.is_err(), result, progress }, completeness)
         }
         Ok(OpenedTable::Lost) => {
             let object = ending.plan.output.as_ref().map_or("", |output| &output.table.object);
-            let what = format!("what an earlier run had staged for `{object}` is gone");
-            let hint = "the next run reads the stream anew";
+            let what = format!("the staged rows of an earlier run for `{object}` are missing");
+            let hint = "the next run reads the stream from the start";
             let error = Error::new(Kind::Target, what).with_hint(hint);
             let error = ending.give_up(env, &progress, error).await;
             (LoadResult { result: Err(error), progress, open: false }, Completeness::Failed)
@@ -198,21 +200,21 @@ async fn unread(
     }
 }
 
-/// Objects and records that come with each value of a chunk, before any was seen.
-const FOUND: u64 = 11;
+/// Assumed number of objects per value of a chunk, before the first response.
+const OBJECTS_PER_ITEM: u64 = 11;
 
-/// What an answer may bring before there was any.
+/// Assumed number of objects of a response, before the first one.
 fn estimate(request: &RequestPlan) -> ObjectEstimate {
     let page = u64::from(request.pager.largest_page().unwrap_or(1));
-    // An object of a chunk comes with its records.
+    // A response about a chunk contains the objects and their records.
     match request.kind.covers() {
-        Some(_) => ObjectEstimate::guessed(page * FOUND),
+        Some(_) => ObjectEstimate::guessed(page * OBJECTS_PER_ITEM),
         None => ObjectEstimate::new(page),
     }
 }
 
-/// The progress of a stream of which nothing is read.
-fn begun_now(env: &RunContext, plan: &StreamPlan, read_plan: ReadPlan) -> Progress {
+/// The progress of a stream that begins.
+fn new_progress(env: &RunContext, plan: &StreamPlan, read_plan: ReadPlan) -> Progress {
     let requests = read_plan.requests(plan);
     Progress {
         run_id: env.run.id.clone(),
@@ -223,7 +225,7 @@ fn begun_now(env: &RunContext, plan: &StreamPlan, read_plan: ReadPlan) -> Progre
     }
 }
 
-/// Whether slices replace all rows of their parents, so that these are marked.
+/// Whether slices replace all rows of their parents, so that the parents are marked.
 fn marks(plan: &StreamPlan, read_plan: ReadPlan) -> bool {
     let route = plan.routes.get(read_plan.route()).filter(|_| !read_plan.sends_changes(plan));
     if route.is_some_and(|route| !route.by_parents) {
@@ -237,8 +239,8 @@ fn marks(plan: &StreamPlan, read_plan: ReadPlan) -> bool {
     merges && (everything || some && plan.is_bound_to_parent())
 }
 
-/// Column that names what is marked in a run: the parents, or the rows themselves where those that have not
-/// changed are not read, or where rows that did not come are asked for.
+/// Name of the marked column: that of the parents; or the key of the rows, if the run does not read unchanged
+/// rows or confirms deletes.
 fn replaced(plan: &StreamPlan, read_plan: ReadPlan) -> Option<String> {
     let table = &plan.output.as_ref()?.table;
     let confirms = plan.confirm.is_some() && read_plan.is_full();
@@ -250,20 +252,20 @@ fn replaced(plan: &StreamPlan, read_plan: ReadPlan) -> Option<String> {
     }
 }
 
-/// Where the requests of a stream get their slices.
+/// The sources of slices, by request.
 fn sources(loader: &Loader, requests: Vec<Option<AssignedRequest>>) -> Vec<SliceSource> {
     let Loader { progress, before, plan, read_plan, .. } = loader;
     let gated = read_plan.follows_parents();
     let known = loader.parents.as_ref().map(|(_, read)| read.known()).unwrap_or_default();
     let source = |(number, assigned): (usize, Option<AssignedRequest>)| {
         let assigned = assigned?;
-        // Of whatever route they were: they are about values of the same queue.
+        // From any route, since the routes consume the same queue.
         let same = |one: &&RefusedSlice| plan.own_number(one.request) == plan.own_number(number);
-        let failed = before.refused_slices.iter().filter(same).filter(|one| !one.recurs);
+        let refused = before.refused_slices.iter().filter(same).filter(|one| !one.recurs);
         let past = SliceHistory {
             begun: progress.open.iter().filter(|open| open.request == number).cloned().collect(),
             finished: progress.finished.get(number).cloned().unwrap_or_default(),
-            failed: failed.filter(|_| gated || *read_plan == ReadPlan::Retry).cloned().collect(),
+            failed: refused.filter(|_| gated || *read_plan == ReadPlan::Retry).cloned().collect(),
             known: (gated || plan.bounds_children()).then(|| known.clone()),
         };
         if let Some(fused) = &assigned.links.fused {
@@ -293,33 +295,33 @@ fn finish_feeders(
 
 enum OpenedTable {
     Ready,
-    /// An earlier process had made the rows visible, and died before it could say so.
+    /// An earlier process made the rows visible, and was killed before it saved that.
     Published,
-    /// What an earlier process had staged is gone.
+    /// The rows that an earlier process staged are missing.
     Lost,
 }
 
 async fn open(
     env: &RunContext,
     loader: &mut Loader,
-    going_on: Option<&Progress>,
+    resumed: Option<&Progress>,
 ) -> Result<OpenedTable> {
     let Some(output) = &loader.plan.output else { return Ok(OpenedTable::Ready) };
-    let staged = going_on.map(|progress| progress.staged);
+    let staged = resumed.map(|progress| progress.staged);
     let table = Table { replaces: loader.replaces.clone(), ..output.table.clone() };
-    doing(env, &loader.plan.name, format!("preparing `{}`", table.object));
+    report_activity(env, &loader.plan.name, format!("preparing `{}`", table.object));
     loader.writer = env.target.open(&table, staged).await?;
     if loader.writer.is_some() {
         return Ok(OpenedTable::Ready);
     }
-    if going_on.is_some_and(|progress| progress.publishing) {
+    if resumed.is_some_and(|progress| progress.publishing) {
         return Ok(OpenedTable::Published);
     }
     Ok(OpenedTable::Lost)
 }
 
-/// Tells what a stream does that is no request.
-fn doing(env: &RunContext, stream: &str, what: String) {
+/// Reports an activity of a stream other than a request.
+fn report_activity(env: &RunContext, stream: &str, what: String) {
     env.client.reporter.report(&Event::Doing { stream: Some(stream.to_owned()), what });
 }
 
@@ -333,17 +335,17 @@ struct SlicesResult {
     route_refused: bool,
 }
 
-/// Whether a route was refused that cannot be left for single slices.
+/// Whether a refusal applies to the whole route rather than to single slices.
 fn is_refused(shared: &StreamContext) -> bool {
     let refused = shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
     !refused.is_empty() && (shared.reads_changes() || !shared.is_by_parents())
 }
 
-fn settler(company: Option<&AssignedRequest>) -> Option<queue::Settler> {
-    company?.consumer.as_ref().map(Consumer::settler)
+fn settler(assigned: Option<&AssignedRequest>) -> Option<queue::Settler> {
+    assigned?.consumer.as_ref().map(Consumer::settler)
 }
 
-/// Commits, or keeps or forgets what was done.
+/// Commits the rows. After an error, saves the progress if the stream can be resumed, and discards it otherwise.
 async fn settle(
     env: &RunContext,
     ending: &outcome::StreamOutcome<'_>,
@@ -360,22 +362,26 @@ async fn settle(
     if route_refused {
         loader.route_refused();
     }
-    // A stream that has not ended may still show that such requests are answered.
+    // If the stream is resumed, later responses may still show that such requests are right.
     let loaded = if sliced.is_ok() && loaded.is_ok() {
         loader.settle_doubts(env.client.reporter.as_ref())
     } else {
         loaded
     };
     let healthy = loaded.is_ok();
-    // A writer's own error says more than that of the worker who found it gone.
+    // The error of the writer is the cause of the workers' errors, so it is first.
     let result = loaded.and(sliced).and_then(|()| ending.check(&loader, refusal));
     let result = match result {
         Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
         Ok(()) => {
             loader.progress.notices = loader.stats.notices();
-            let seen =
-                ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), completeness);
-            confirm_deletes::ask(env, &mut loader, &seen).await
+            let info = ending.commit_info(
+                &loader.progress,
+                loader.marks,
+                &loader.stats.counts(),
+                completeness,
+            );
+            confirm_deletes::ask(env, &mut loader, &info).await
         }
         other => other,
     };
@@ -383,25 +389,33 @@ async fn settle(
         Ok(()) => {
             let follows = matches!(loader.parents, Some((VersionKind::Parents, _)));
             if follows && !ending.is_by_parents() && loader.stats.counts().skipped > 0 {
-                // Rows of any parent may be missing.
+                // Rows of any parent may be missing, so no versions are saved.
                 loader.parents = None;
             }
-            let seen =
-                ending.seen(&loader.progress, loader.marks, &loader.stats.counts(), completeness);
+            let info = ending.commit_info(
+                &loader.progress,
+                loader.marks,
+                &loader.stats.counts(),
+                completeness,
+            );
             let progress = loader.progress.clone();
             let after = |progress: &Progress, committed: Option<&Committed>| {
                 ending.after(progress, committed, env.now(), completeness)
             };
             if let Some(output) = &ending.plan.output {
                 let (rows, object) = (loader.stats.counts().rows, &output.table.object);
-                doing(env, &ending.plan.name, format!("publishing {rows} rows in `{object}`"));
+                report_activity(
+                    env,
+                    &ending.plan.name,
+                    format!("publishing {rows} rows in `{object}`"),
+                );
             }
-            match loader.commit(&seen, after).await {
+            match loader.commit(&info, after).await {
                 Ok((committed, progress)) => {
                     LoadResult { result: Ok(committed), progress, open: false }
                 }
                 Err(error) if error.kind() == Kind::Shape => {
-                    // The target refuses these rows: the next run reads others.
+                    // The target rejects these rows, so a resumed run would fail again.
                     let error = ending.give_up(env, &progress, error).await;
                     LoadResult { open: false, result: Err(error), progress }
                 }
@@ -421,7 +435,7 @@ async fn settle(
                 columns: loader.stats.columns(),
                 ..loader.progress.clone()
             };
-            let after = ending.failed(&progress, (&error, env.now()));
+            let after = ending.failed(&progress, &error, env.now());
             if let Err(error) = loader.discard(after).await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not discarded");
             }
@@ -430,15 +444,15 @@ async fn settle(
     }
 }
 
-/// Runs the workers of every request until there are no more slices, or one fails. Returns what can be
-/// said of the queues too.
+/// Runs the workers of every request until there are no more slices, or one fails. Also returns the completeness
+/// of the queues that the stream consumes.
 async fn run_slices(
     shared: &Arc<StreamContext>,
     sources: Vec<SliceSource>,
 ) -> (Result<()>, Completeness) {
     let mut workers = JoinSet::new();
     for source in sources {
-        let Some(request) = shared.requests().get(source.links.number) else { continue };
+        let request = &shared.requests()[source.links.number];
         let single = matches!(request.iterate, Iterate::Once);
         let source = Arc::new(source);
         for _ in 0..if single { 1 } else { shared.plan.concurrency } {
@@ -448,8 +462,9 @@ async fn run_slices(
     let mut failure: Option<Error> = None;
     let mut completeness = Completeness::Complete;
     while let Some(ended) = workers.join_next().await {
-        let ended = ended
-            .unwrap_or_else(|error| Err(Error::new(Kind::Shape, "a worker broke").because(error)));
+        let ended = ended.unwrap_or_else(|error| {
+            Err(Error::new(Kind::Shape, "a worker panicked").because(error))
+        });
         match ended {
             Ok(own) => completeness = completeness.max(own),
             Err(error) => {

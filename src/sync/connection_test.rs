@@ -68,7 +68,7 @@ pub struct Diagnosis {
     /// Whether the API accepts the connection.
     pub ok: bool,
     /// The kind of the result.
-    pub finding: Finding,
+    pub finding: TestFinding,
     /// The requested URL, without secrets.
     pub url: String,
     /// HTTP status of the response; `None` if there was no response.
@@ -82,7 +82,7 @@ pub struct Diagnosis {
 /// The kinds of results of a connection test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Finding {
+pub enum TestFinding {
     /// The API accepts it.
     Accepted,
     /// The host does not exist, refuses connections, or is not the API.
@@ -135,7 +135,7 @@ pub async fn probe(
     let request = Request::get(probe_url(&test, &access, &scope)?);
     let rules = rules_of(test.responses.iter().chain(&spec.responses))?;
     let (mut diagnosis, _) = client.send(request, &rules, true).await?;
-    let refused = diagnosis.finding == Finding::WrongCredentials;
+    let refused = diagnosis.finding == TestFinding::WrongCredentials;
     if refused && before.iter().any(|step| !step.capture.is_empty()) {
         diagnosis.message = format!(
             "{}; the `setup` requests succeeded, so the `test` request may lack a value that they capture",
@@ -180,7 +180,7 @@ impl TestClient<'_> {
                     && (!wants_json || is_json(response.json()))
                     && !rules.concern(response, false) =>
             {
-                (Finding::Accepted, Some(response.status.as_u16()), "accepted".to_owned(), None)
+                (TestFinding::Accepted, Some(response.status.as_u16()), "accepted".to_owned(), None)
             }
             Ok(response) => {
                 let (means, hint) = means(rules, &RequestOutcome::Response(response));
@@ -190,17 +190,17 @@ impl TestClient<'_> {
             Err(error) => {
                 let (means, hint) = means(rules, &RequestOutcome::NoResponse(error));
                 let finding = match means {
-                    Some(Meaning::Egress) => Finding::BlockedEgress,
-                    _ if error.is_blocked() => Finding::BlockedEgress,
-                    _ if matches!(error, TransportError::Certificate(_)) => Finding::NotTrusted,
-                    _ => Finding::WrongHost,
+                    Some(Meaning::Egress) => TestFinding::BlockedEgress,
+                    _ if error.is_blocked() => TestFinding::BlockedEgress,
+                    _ if matches!(error, TransportError::Certificate(_)) => TestFinding::NotTrusted,
+                    _ => TestFinding::WrongHost,
                 };
                 let hint = hint.or_else(|| error.hint().map(str::to_owned));
                 (finding, None, shown(&error.to_string()), hint)
             }
         };
         let hint = hint.or_else(|| usual_hint(finding, &url));
-        let ok = finding == Finding::Accepted;
+        let ok = finding == TestFinding::Accepted;
         let body = sent.map(|response| response.json().to_vec()).unwrap_or_default();
         Ok((Diagnosis { ok, finding, url: url.to_string(), status, message, hint }, body))
     }
@@ -244,34 +244,34 @@ fn means(rules: &Rules, outcome: &RequestOutcome<'_>) -> (Option<Meaning>, Optio
     }
 }
 
-fn judge(status: u16, means: Option<Meaning>, body: &[u8]) -> Finding {
+fn judge(status: u16, means: Option<Meaning>, body: &[u8]) -> TestFinding {
     match (means, status) {
-        (Some(Meaning::Credentials), _) => Finding::WrongCredentials,
-        (Some(Meaning::Permission), _) => Finding::NoPermission,
-        (Some(Meaning::Egress), _) | (None, 407) => Finding::BlockedEgress,
-        (None, 401) => Finding::WrongCredentials,
-        (None, 403) if is_json(body) => Finding::NoPermission,
-        // APIs respond with JSON. An HTML page with status 403 comes from a proxy or firewall.
-        (None, 403) => Finding::BlockedEgress,
-        (None, 429 | 500..) => Finding::Trouble,
-        (None, _) => Finding::WrongHost,
+        (Some(Meaning::Credentials), _) => TestFinding::WrongCredentials,
+        (Some(Meaning::Permission), _) => TestFinding::NoPermission,
+        (Some(Meaning::Egress), _) | (None, 407) => TestFinding::BlockedEgress,
+        (None, 401) => TestFinding::WrongCredentials,
+        (None, 403) if is_json(body) => TestFinding::NoPermission,
+        // APIs respond with JSON. An HTML page with status 403 is the response of a proxy or firewall.
+        (None, 403) => TestFinding::BlockedEgress,
+        (None, 429 | 500..) => TestFinding::Trouble,
+        (None, _) => TestFinding::WrongHost,
     }
 }
 
-fn usual_hint(finding: Finding, url: &Url) -> Option<String> {
+fn usual_hint(finding: TestFinding, url: &Url) -> Option<String> {
     let host = url.host_str().unwrap_or_default();
     match finding {
-        Finding::Accepted | Finding::NotTrusted => None,
-        Finding::WrongHost => {
+        TestFinding::Accepted | TestFinding::NotTrusted => None,
+        TestFinding::WrongHost => {
             Some(format!("check that `{host}` is the host of your site and that it is reachable"))
         }
-        Finding::WrongCredentials => Some("replace the credentials".to_owned()),
-        Finding::NoPermission => {
+        TestFinding::WrongCredentials => Some("replace the credentials".to_owned()),
+        TestFinding::NoPermission => {
             Some("grant access to these credentials, or use others".to_owned())
         }
-        Finding::BlockedEgress => Some(format!(
+        TestFinding::BlockedEgress => Some(format!(
             "allow this machine to reach `{host}`: check firewall, proxy and allow-list"
         )),
-        Finding::Trouble => Some("the API responds with errors; try again later".to_owned()),
+        TestFinding::Trouble => Some("the API responds with errors; try again later".to_owned()),
     }
 }

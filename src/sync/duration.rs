@@ -58,7 +58,7 @@ impl Hour {
 
 /// The limits on the speed of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct SpeedLimits {
     /// Rate limit in requests per second, if any.
     pub requests_per_second: Option<f64>,
     /// Maximum number of requests in flight.
@@ -98,8 +98,8 @@ pub struct DurationEstimate {
 
 impl DurationEstimate {
     /// Estimates how long a run that starts at `now` takes for this many requests and points.
-    pub fn new(requests: u64, points: u64, limits: Limits, now: DateTime<Utc>) -> Self {
-        let Limits { requests_per_second, concurrency, points: quota } = limits;
+    pub fn new(requests: u64, points: u64, limits: SpeedLimits, now: DateTime<Utc>) -> Self {
+        let SpeedLimits { requests_per_second, concurrency, points: quota } = limits;
         let requests_per_second = requests_per_second.filter(|rate| *rate > 0.0);
         let places = f64::from(concurrency.max(1));
         let interval = requests_per_second.map_or(0.0, f64::recip).max(RESPONSE_SECONDS / places);
@@ -179,8 +179,8 @@ mod tests {
         DurationEstimate::new(requests, points, limits(rate, points_limit), now)
     }
 
-    fn limits(requests_per_second: Option<f64>, points: Option<HourlyPoints>) -> Limits {
-        Limits { requests_per_second, concurrency: 5, points }
+    fn limits(requests_per_second: Option<f64>, points: Option<HourlyPoints>) -> SpeedLimits {
+        SpeedLimits { requests_per_second, concurrency: 5, points }
     }
 
     fn until(pace: &DurationEstimate) -> String {
@@ -231,8 +231,8 @@ mod tests {
         for (points, left, end, hours) in table {
             let limits = limits(Some(10.0), Some(HourlyPoints { allowed: 10_000, left }));
             let pace = DurationEstimate::new(points / 2, points, limits, now);
-            let told = (until(&pace), pace.hours);
-            assert_eq!(told, (end.to_owned(), hours), "{points} of {left}");
+            let found = (until(&pace), pace.hours);
+            assert_eq!(found, (end.to_owned(), hours), "{points} of {left}");
         }
     }
 
@@ -246,12 +246,12 @@ mod tests {
         let hour = Hour::new(&balance, &terms);
         assert_eq!((hour.limit, hour.limit_from, hour.spent), (1_000, LimitFrom::Spec, 400));
         assert_eq!((hour.left, hour.begins(now)), (200, now));
-        let told = Balance { limit: Some(5_000), ..balance };
-        let hour = Hour::new(&told, &terms);
+        let reported = Balance { limit: Some(5_000), ..balance };
+        let hour = Hour::new(&reported, &terms);
         assert_eq!((hour.limit, hour.limit_from, hour.left), (5_000, LimitFrom::Api, 2_200));
         // A wait into the next hour leaves the whole budget of that hour.
-        let held = Balance { not_before: Some(end + TimeDelta::minutes(5)), ..told };
-        let hour = Hour::new(&held, &terms);
+        let delayed = Balance { not_before: Some(end + TimeDelta::minutes(5)), ..reported };
+        let hour = Hour::new(&delayed, &terms);
         assert_eq!((hour.left, hour.begins(now)), (2_500, end + TimeDelta::minutes(5)));
     }
 

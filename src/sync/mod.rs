@@ -197,7 +197,7 @@ async fn run_locked(
     let resumable = ran.open && has_begun(&after, &streams) && !options.retry;
     let refused = !reroute::refused(&ran.streams).is_empty() && !options.retry;
     let (restarts, changes) = match (refused, resumable) {
-        (true, _) => restart::anew(&after, (&streams, &queues), &BTreeMap::new(), options.now),
+        (true, _) => restart::prepare(&after, &streams, &queues, &BTreeMap::new(), options.now),
         (false, true) => Default::default(),
         (false, false) => (Vec::new(), after.without_run()),
     };
@@ -280,8 +280,12 @@ async fn begin(
         });
         let read_plans = plan.streams.iter().map(|stream| (stream.name.clone(), ReadPlan::Retry));
         let read_plans = read_plans.collect();
-        let planned =
-            plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, options.now));
+        let planned = plan_report::planned(&estimate::estimate_streams(
+            &plan,
+            &saved,
+            &read_plans,
+            options.now,
+        ));
         let open = OpenRun { retry: true, planned, ..resume::new_run(&plan, &read_plans) };
         store.save(&[SavedState::version(), open.change()]).await?;
         saved = invalidated(SavedState::read(store.load().await?)?);
@@ -324,15 +328,15 @@ async fn begin(
     }
     owner::check_schemas(&plan, target).await?;
     doing(services, "planning: asking the API how many records there are");
-    let census = row_counts::census(&plan, &saved, services, options.now).await;
-    saved.counted = census.counted;
+    let counts = row_counts::request_counts(&plan, &saved, services, options.now).await;
+    saved.counted = counts.counted;
     let read_plans = run::read_plans(&plan, &saved, options.now);
     let planned =
-        plan_report::planned(&estimate::forecast(&plan, &saved, &read_plans, options.now));
+        plan_report::planned(&estimate::estimate_streams(&plan, &saved, &read_plans, options.now));
     let counted = saved.counted.clone();
     let open = OpenRun { planned, counted, ..resume::new_run(&plan, &read_plans) };
     store.save(&[SavedState::version(), open.change()]).await?;
-    let (spent, restarts) = (census.points, BTreeMap::new());
+    let (spent, restarts) = (counts.points, BTreeMap::new());
     Ok(StartedRun { plan, read_plans, continued: false, saved, planned, spent, restarts })
 }
 

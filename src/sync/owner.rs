@@ -79,7 +79,7 @@ pub async fn check_tables(plan: &Plan, target: &dyn Target, store: &dyn Store) -
     if saved.run.is_none() { check_schemas(plan, target).await } else { Ok(()) }
 }
 
-/// Refuses tables that cannot hold the rows of their streams.
+/// Refuses tables that cannot store the rows of their streams.
 pub(crate) async fn check_schemas(plan: &Plan, target: &dyn Target) -> Result<()> {
     for (name, table) in tables(plan) {
         let fits = target.check_table(table).await;

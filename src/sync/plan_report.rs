@@ -17,7 +17,7 @@ use crate::report::Planned;
 use crate::run;
 use crate::run::row_counts;
 use crate::run::services::Services;
-use crate::sync::duration::{DurationEstimate, Hour, HourlyPoints, Limits};
+use crate::sync::duration::{DurationEstimate, Hour, HourlyPoints, SpeedLimits};
 use crate::sync::resume::Resume;
 use crate::sync::run_options::RunOptions;
 use crate::sync::{owner, resume};
@@ -115,9 +115,9 @@ pub async fn estimate_run(
         saved.streams.values_mut().for_each(|state| state.open = None);
     }
     if continues.is_none() {
-        let census = row_counts::census(&plan, &saved, services, options.now).await;
-        saved.counted = census.counted;
-        if let Some(failure) = census.failure {
+        let counts = row_counts::request_counts(&plan, &saved, services, options.now).await;
+        saved.counted = counts.counted;
+        if let Some(failure) = counts.failure {
             let why = failure.chain();
             notes.push(format!(
                 "the number of records could not be requested and is assumed: {why}"
@@ -125,7 +125,7 @@ pub async fn estimate_run(
         }
     }
     let read_plans = read_plans.unwrap_or_else(|| run::read_plans(&plan, &saved, options.now));
-    let expected = estimate::forecast(&plan, &saved, &read_plans, options.now);
+    let expected = estimate::estimate_streams(&plan, &saved, &read_plans, options.now);
     let hour = match (&plan.quota, &services.ledger) {
         (Some(quota), Some(ledger)) => {
             let known = hour(quota, ledger.as_ref(), options.now).await;
@@ -171,7 +171,7 @@ impl PlanReport {
             let hourly = quota.budget.of(hour.map_or(quota.per_hour, |hour| hour.limit));
             HourlyPoints { allowed: hourly, left: hour.map_or(hourly, |hour| hour.left) }
         });
-        let limits = Limits {
+        let limits = SpeedLimits {
             requests_per_second: plan.requests_per_second,
             concurrency: plan.concurrency,
             points: allowed,

@@ -122,7 +122,7 @@ pub(crate) async fn resume(
             return Ok(Some(Resume::No(message)));
         }
     };
-    let whole = run::read_plans(&plan, saved, now);
+    let new = run::read_plans(&plan, saved, now);
     for stream in &plan.streams {
         let Some(read_plan) =
             open.streams.get(&stream.name).and_then(|then| open_read_plan(stream, then))
@@ -137,7 +137,7 @@ pub(crate) async fn resume(
             ),
             None => continue,
             // The rest of the unfinished read would not restore the missing data.
-            Some(lost) => (whole.get(&stream.name).copied().unwrap_or(read_plan), lost),
+            Some(lost) => (new.get(&stream.name).copied().unwrap_or(read_plan), lost),
         };
         other.entry(stream.name.clone()).or_insert((read_plan, why));
     }
@@ -146,7 +146,7 @@ pub(crate) async fn resume(
     let queues: Vec<String> = plan.queues.iter().map(|queue| queue.name.clone()).collect();
     let read_plans =
         other.iter().map(|(name, (read_plan, _))| (name.clone(), *read_plan)).collect();
-    let (_, changes) = restart::anew(&saved, (&plan.streams, &queues), &read_plans, now);
+    let (_, changes) = restart::prepare(&saved, &plan.streams, &queues, &read_plans, now);
     if !other.is_empty() {
         saved = saved.with(&changes)?;
     }
@@ -161,7 +161,7 @@ pub(crate) async fn resume(
     Ok(Some(Resume::Yes(Box::new(ResumedRun { plan, read_plans, saved, changes, restarts }))))
 }
 
-/// The streams of an unfinished run with the settings of a plan. What is read of each, and how, stays.
+/// The streams of an unfinished run with the settings of a plan. The read plans stay the same.
 fn opened(plan: &Plan, then: &BTreeMap<String, OpenStream>) -> BTreeMap<String, OpenStream> {
     let now = plan.streams.iter().filter_map(|stream| {
         let read_plan = open_read_plan(stream, then.get(&stream.name)?)?;
@@ -297,7 +297,7 @@ fn difference(plan: &Plan, open: &OpenRun) -> Result<Restarts, Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Options;
+    use crate::plan::PlanOptions;
     use crate::plan::testing::plan_under;
     use crate::progress::saved::{Reach, StreamState};
 
@@ -313,9 +313,9 @@ mod tests {
     const LIST: ReadPlan = ReadPlan::Full { route: 1 };
 
     /// An open run of all streams of a plan.
-    fn open_run(plan: &Plan, way: ReadPlan) -> OpenRun {
+    fn open_run(plan: &Plan, read_plan: ReadPlan) -> OpenRun {
         let streams = plan.streams.iter();
-        let streams = streams.map(|stream| (stream.name.clone(), open_stream(stream, way)));
+        let streams = streams.map(|stream| (stream.name.clone(), open_stream(stream, read_plan)));
         OpenRun {
             id: "run".to_owned(),
             started_at: DateTime::UNIX_EPOCH,
@@ -326,17 +326,18 @@ mod tests {
         }
     }
 
-    fn options(range: &str) -> Options {
+    fn options(range: &str) -> PlanOptions {
         let range = Some(("2026-01-01".to_owned(), range.to_owned()));
-        Options { range, ..Options::default() }
+        PlanOptions { range, ..PlanOptions::default() }
     }
 
-    /// What becomes of an open run: the streams that begin again and how, or why it is given up.
+    /// Checks which streams of an open run restart and with which read plan, or why the run is discarded.
     fn shown(plan: &Plan, open: &OpenRun) -> String {
         match difference(plan, open) {
-            Ok(anew) => {
-                let anew = anew.iter().map(|(name, (way, _))| format!("{name} {way:?}"));
-                anew.collect::<Vec<_>>().join(", ")
+            Ok(restarts) => {
+                let restarts =
+                    restarts.iter().map(|(name, (read_plan, _))| format!("{name} {read_plan:?}"));
+                restarts.collect::<Vec<_>>().join(", ")
             }
             Err(Difference::Selection) => "other streams".to_owned(),
             Err(Difference::Stream(name)) => format!("`{name}` has changed"),
@@ -345,7 +346,7 @@ mod tests {
 
     #[track_caller]
     fn check(mode: &str, change: impl FnOnce(&mut OpenRun), expected: &str) {
-        let plan = plan_under(STREAMS, &format!("mode: {mode}"), &Options::default());
+        let plan = plan_under(STREAMS, &format!("mode: {mode}"), &PlanOptions::default());
         let mut open = open_run(&plan, FULL);
         open.streams.insert("c".to_owned(), open_stream(&plan.streams[1], LIST));
         change(&mut open);
@@ -381,13 +382,13 @@ mod tests {
         check(mode, both, "c Full { route: 1 }");
     }
 
-    /// What becomes of an open backfill up to a day, when the day of `now` is asked for.
+    /// Checks whether an open backfill up to a day is resumed on the day of `now`.
     #[track_caller]
     fn check_backfill(then: &str, now: &str, change: impl FnOnce(&mut OpenRun), expected: &str) {
         let plan = plan_under(CURSOR, "mode: backfill", &options(now));
         let old = plan_under(CURSOR, "mode: backfill", &options(then));
-        let way = ReadPlan::backfill(&old.streams[0]).unwrap();
-        let mut open = open_run(&old, way);
+        let read_plan = ReadPlan::backfill(&old.streams[0]).unwrap();
+        let mut open = open_run(&old, read_plan);
         change(&mut open);
         assert_eq!(shown(&plan, &open), expected);
     }
@@ -403,7 +404,7 @@ mod tests {
         check_backfill(day, day, full, "`s` has changed");
     }
 
-    /// Why everything is read, though the state has a full read.
+    /// Checks the reason for a full read of a stream whose state has one.
     #[track_caller]
     fn check_changed_settings(
         mode: &str,

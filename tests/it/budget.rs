@@ -10,7 +10,7 @@ use std::{
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde_json::Value;
 use weir_sim::{
-    Fault, Faults, LoggedRequest, Options, PointsQuota, QuotaHeaders, RetryAfter, What, When,
+    FaultRule, Faults, LoggedRequest, Options, PointsQuota, QuotaHeaders, RetryAfter, What, When,
 };
 
 use crate::support::{
@@ -250,7 +250,7 @@ async fn a_run_never_spends_more_than_it_may() {
 /// What has failed for good is told at once, though the rest of the run is but paused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_pauses_does_not_hide_that_a_stream_has_failed() {
-    let refused = Fault {
+    let refused = FaultRule {
         part: "/wiki/api/v2/spaces?".to_owned(),
         when: When::Always,
         what: What::Status(400),
@@ -292,7 +292,7 @@ async fn a_retry_after_stops_the_other_process_too() {
     /// Seconds that the tenant asks for, and within which the other process has to know.
     const WAIT: u64 = 8;
     const KNOWN: Duration = Duration::from_secs(3);
-    let late = Fault {
+    let late = FaultRule {
         part: "/spaces".to_owned(),
         when: When::Numbers(vec![3]),
         what: What::TooMany(RetryAfter::Seconds(WAIT)),

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use weir_sim::{Change, Options, PointsQuota, QuotaHeaders};
+use weir_sim::{Options, PointsQuota, QuotaHeaders, TenantChange};
 
 use crate::support::postgres::Database;
 use crate::support::process::{Reading, Workplace};
@@ -292,7 +292,7 @@ streams: { '*': }
             let ids: Vec<String> =
                 current.map(|page| page["id"].as_str().unwrap().to_owned()).collect();
             for id in ids.into_iter().step_by(100 / hours) {
-                world.change(&Change::Edit { id, retitle: false });
+                world.change(&TenantChange::Edit { id, retitle: false });
             }
             world.pass(Duration::from_hours(u64::try_from(hours).unwrap()));
             let run = world.run(replication);

@@ -11,7 +11,7 @@ use weir::replication::Mode;
 use weir::report::StreamStatus;
 use weir::sync::report::{RunReport, RunStatus};
 use weir::sync::run_options::RunOptions;
-use weir_sim::{Change, Fault, Faults, New, Options, STREAMS, What, When};
+use weir_sim::{FaultRule, Faults, New, Options, STREAMS, TenantChange, What, When};
 
 use crate::support::{
     rig::{Row, own_routes},
@@ -80,12 +80,12 @@ pub(crate) fn some(world: &World, stream: &str) -> String {
     id_where(world, stream, |_| true)
 }
 
-fn edit(id: String) -> Change {
-    Change::Edit { id, retitle: true }
+fn edit(id: String) -> TenantChange {
+    TenantChange::Edit { id, retitle: true }
 }
 
-fn create(what: New, under: String) -> Change {
-    Change::Create { what, under }
+fn create(what: New, under: String) -> TenantChange {
+    TenantChange::Create { what, under }
 }
 
 /// Streams whose table is not what the tenant has.
@@ -104,7 +104,7 @@ pub(crate) fn table(world: &World, stream: &str) -> BTreeMap<String, Row> {
     rows.map(|row| (text(&row, "id").to_owned(), row)).collect()
 }
 
-pub(crate) type Make = fn(&World) -> Change;
+pub(crate) type Make = fn(&World) -> TenantChange;
 
 /// Changes, and the streams that do not show them until they are read whole.
 pub(crate) const CHANGES: [(&str, Make, &[&str]); 22] = [
@@ -116,13 +116,17 @@ pub(crate) const CHANGES: [(&str, Make, &[&str]); 22] = [
             let pages = truth(world, "pages");
             let id = leaf(world);
             let from = &pages.iter().find(|row| row["id"] == id.as_str()).unwrap()["spaceId"];
-            Change::Move { to: id_where(world, "spaces", |row| row["id"] != *from), id }
+            TenantChange::Move { to: id_where(world, "spaces", |row| row["id"] != *from), id }
         },
         &["pages", "page_footer_comments", "page_inline_comments", "child_pages"],
     ),
-    ("a page is archived", |world| Change::Archive { id: leaf(world) }, &["pages", "child_pages"]),
-    ("a page goes to the trash", |world| Change::Trash { id: leaf(world) }, &OF_A_PAGE),
-    ("a page is gone", |world| Change::Delete { id: leaf(world) }, &OF_A_PAGE),
+    (
+        "a page is archived",
+        |world| TenantChange::Archive { id: leaf(world) },
+        &["pages", "child_pages"],
+    ),
+    ("a page goes to the trash", |world| TenantChange::Trash { id: leaf(world) }, &OF_A_PAGE),
+    ("a page is gone", |world| TenantChange::Delete { id: leaf(world) }, &OF_A_PAGE),
     ("a blog post is edited", |world| edit(some(world, "blog_posts")), &[]),
     ("a blog post is made", |world| create(New::BlogPost, some(world, "spaces")), &[]),
     ("an attachment is made", |world| create(New::Attachment, leaf(world)), &[]),
@@ -137,7 +141,7 @@ pub(crate) const CHANGES: [(&str, Make, &[&str]); 22] = [
                 .map(|row| row["id"].clone())
                 .collect();
             let label = id_where(world, "page_labels", |row| !has.contains(&row["id"]));
-            Change::AddLabel { id, label }
+            TenantChange::AddLabel { id, label }
         },
         &["page_labels"],
     ),
@@ -146,7 +150,7 @@ pub(crate) const CHANGES: [(&str, Make, &[&str]); 22] = [
         |world| {
             let row = truth(world, "page_labels").remove(0);
             let (id, label) = (text(&row, "page_id").to_owned(), text(&row, "id").to_owned());
-            Change::RemoveLabel { id, label }
+            TenantChange::RemoveLabel { id, label }
         },
         &["page_labels"],
     ),
@@ -159,18 +163,18 @@ pub(crate) const CHANGES: [(&str, Make, &[&str]); 22] = [
     ("a comment is edited", |world| edit(some(world, "blog_post_footer_comments")), &[]),
     (
         "a comment is gone",
-        |world| Change::Delete { id: some(world, "page_footer_comments") },
+        |world| TenantChange::Delete { id: some(world, "page_footer_comments") },
         &["page_footer_comments"],
     ),
     ("a task is made", |world| create(New::Task, leaf(world)), &[]),
     (
         "a task is ticked",
-        |world| Change::Toggle {
+        |world| TenantChange::Toggle {
             id: id_where(world, "tasks", |row| row["status"] == "incomplete"),
         },
         &[],
     ),
-    ("a task is gone", |world| Change::Delete { id: some(world, "tasks") }, &["tasks"]),
+    ("a task is gone", |world| TenantChange::Delete { id: some(world, "tasks") }, &["tasks"]),
     (
         "a property is edited",
         |world| edit(some(world, "page_content_properties")),
@@ -178,10 +182,10 @@ pub(crate) const CHANGES: [(&str, Make, &[&str]); 22] = [
     ),
     (
         "a permission is gone",
-        |world| Change::Delete { id: some(world, "space_permissions") },
+        |world| TenantChange::Delete { id: some(world, "space_permissions") },
         &["space_permissions"],
     ),
-    ("a group is gone", |world| Change::Delete { id: some(world, "groups") }, &[]),
+    ("a group is gone", |world| TenantChange::Delete { id: some(world, "groups") }, &[]),
 ];
 
 /// What a page takes with it, as far as the page of the tests has it.
@@ -215,7 +219,7 @@ fn what_changes_is_caught_at_once_or_by_the_next_complete_reading() {
 #[test]
 fn with_refresh_0s_every_change_is_there_after_the_next_run() {
     let replication = with("refresh: 0s");
-    let space: Make = |world| Change::Delete { id: some(world, "spaces") };
+    let space: Make = |world| TenantChange::Delete { id: some(world, "spaces") };
     let changes = CHANGES.into_iter().map(|(what, change, _)| (what, change));
     for (what, change) in changes.chain([("a space is gone", space)]) {
         let world = world();
@@ -249,10 +253,10 @@ fn an_incomplete_listing_is_no_ground_for_a_delete() {
         let gone = leaf(&world);
         let kept = table(&world, "pages").len();
         let archived = id_where(&world, "pages", |row| row["status"] == "archived");
-        world.change(&Change::Delete { id: gone.clone() });
+        world.change(&TenantChange::Delete { id: gone.clone() });
         world.pass(Duration::from_hours(1));
         let fault = |what| Faults {
-            rules: vec![Fault {
+            rules: vec![FaultRule {
                 part: "/v2/pages?".to_owned(),
                 when: When::Numbers(vec![3]),
                 what,
@@ -312,11 +316,11 @@ fn a_refused_parent_keeps_its_rows_and_the_others_lose_theirs() {
     let other = labelled.iter().find(|row| row["page_id"] != refused.as_str()).unwrap();
     for row in [&labelled[0], other] {
         let (id, label) = (text(row, "page_id").to_owned(), text(row, "id").to_owned());
-        world.change(&Change::RemoveLabel { id, label });
+        world.change(&TenantChange::RemoveLabel { id, label });
     }
     world.pass(Duration::from_hours(1));
     let part = format!("/pages/{refused}/labels");
-    let rules = vec![Fault { part, when: When::Always, what: What::Status(403) }];
+    let rules = vec![FaultRule { part, when: When::Always, what: What::Status(403) }];
     world.simulator.set_faults(Faults { rules, ..Faults::default() });
     let run = world.run(&replication);
     assert_eq!(run.status, RunStatus::DoneWithErrors);
@@ -360,7 +364,7 @@ fn a_parents_other_inputs_delete_no_rows_of_its_children() {
     let fresh = |world: &World| RunOptions { fresh: true, ..world.beginning() };
     world.run_from(&one, fresh(&world));
     let alone = world.memory.batches("page_labels").unwrap();
-    world.options = weir::plan::Options::default();
+    world.options = weir::plan::PlanOptions::default();
     world.pass(Duration::from_hours(1));
     world.run_from(&one, fresh(&world));
     let rows = |batches: &[arrow_array::RecordBatch]| {
@@ -395,7 +399,7 @@ fn a_retry_that_died_is_not_gone_on_with_as_a_run() {
         INCREMENTAL.replace("mode: incremental, metadata: { change: true }", "mode: full-refresh");
     let mut world = world();
     world.options.routes = own_routes();
-    let rules = vec![Fault {
+    let rules = vec![FaultRule {
         part: "/labels".to_owned(),
         when: When::Numbers(vec![2, 4]),
         what: What::Status(403),
@@ -421,7 +425,7 @@ fn a_retry_that_died_is_not_gone_on_with_as_a_run() {
 fn more_refused_slices_than_allowed_fail_the_stream() {
     let mut world = world();
     world.options.routes = own_routes();
-    let rules = vec![Fault {
+    let rules = vec![FaultRule {
         part: "/labels".to_owned(),
         when: When::Numbers(vec![2, 4, 6, 8]),
         what: What::Status(403),
@@ -453,8 +457,8 @@ fn deletes_are_marked_removed_or_ignored_as_asked() {
         let world = world();
         world.run(&replication);
         let (page, comment) = (leaf(&world), some(&world, "blog_post_footer_comments"));
-        world.change(&Change::Trash { id: page.clone() });
-        world.change(&Change::Delete { id: comment.clone() });
+        world.change(&TenantChange::Trash { id: page.clone() });
+        world.change(&TenantChange::Delete { id: comment.clone() });
         world.pass(Duration::from_mins(1));
         let run = world.run(&replication);
         let expected = u64::from(deletes != "ignore");
@@ -481,14 +485,14 @@ fn rows_say_what_became_of_them_and_come_back_from_the_dead() {
     let change = |id: &str| table(&world, "pages")[id]["_weir_change"].clone();
     assert_eq!(change(&edited), "new");
     world.change(&edit(edited.clone()));
-    world.change(&Change::Move { id: moved.clone(), to });
+    world.change(&TenantChange::Move { id: moved.clone(), to });
     let made = world.change(&create(New::Page, edited.clone()));
-    world.change(&Change::Trash { id: trashed.clone() });
+    world.change(&TenantChange::Trash { id: trashed.clone() });
     world.pass(Duration::from_mins(1));
     world.run(&replication);
     let changes = [&edited, &moved, &made, &trashed].map(|id| change(id));
     assert_eq!(changes, ["updated", "moved", "new", "deleted"]);
-    world.change(&Change::Restore { id: trashed.clone() });
+    world.change(&TenantChange::Restore { id: trashed.clone() });
     world.pass(Duration::from_mins(1));
     world.run(&replication);
     assert_eq!(behind(&world), Vec::<&str>::new());
@@ -508,7 +512,7 @@ fn a_backfill_reads_its_range_and_leaves_cursor_and_rows_alone() {
     let range = Some((stamp(pages[10]), stamp(pages[15])));
     // What no version tells: only a reading of the row itself sees it.
     for id in [older, within] {
-        world.change(&Change::Archive { id: id.to_owned() });
+        world.change(&TenantChange::Archive { id: id.to_owned() });
     }
     world.pass(Duration::from_hours(1));
     world.options.mode = Some(Mode::Backfill);
@@ -523,7 +527,7 @@ fn a_backfill_reads_its_range_and_leaves_cursor_and_rows_alone() {
         (&"current".into(), &"archived".into())
     );
     // The next run goes on from the cursor as it was.
-    world.options = weir::plan::Options::default();
+    world.options = weir::plan::PlanOptions::default();
     world.change(&edit(leaf(&world)));
     world.pass(Duration::from_hours(1));
     let run = world.run(INCREMENTAL);
@@ -675,7 +679,7 @@ fn a_listing_of_changes_that_is_refused_is_made_up_for_by_reading_everything() {
     world.change(&create(New::InlineComment, leaf(&world)));
     world.pass(Duration::from_hours(1));
     let part = "/wiki/api/v2/inline-comments?".to_owned();
-    let rules = vec![Fault { part, when: When::Always, what: What::Status(410) }];
+    let rules = vec![FaultRule { part, when: When::Always, what: What::Status(410) }];
     world.simulator.set_faults(Faults { rules, ..Faults::default() });
     for _ in 0..2 {
         let run = world.run(INCREMENTAL);

@@ -19,7 +19,7 @@ use weir::http::access::AccessHooks;
 use weir::http::exchange::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
 };
-use weir::plan::{Documents, Options, Plan};
+use weir::plan::{Documents, Plan, PlanOptions};
 use weir::replication::Replication;
 use weir::report::{NoticeKind, Silent};
 use weir::run::services::Services;
@@ -160,7 +160,7 @@ async fn run(jira: &Arc<Jira>, streams: &str, folder: &Path) -> Result<RunReport
         default_object: "{stream_name}.jsonl",
         default_name: "jira",
     };
-    let plan = |run| Plan::new(documents, &Options::default(), run, &AccessHooks::default());
+    let plan = |run| Plan::new(documents, &PlanOptions::default(), run, &AccessHooks::default());
     let transport: Arc<dyn Transport> = Arc::<Jira>::clone(jira);
     let services = Services {
         transport,

@@ -14,7 +14,7 @@ use weir::http::access::AccessHooks;
 use weir::http::exchange::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
 };
-use weir::plan::{Documents, Options, Plan};
+use weir::plan::{Documents, Plan, PlanOptions};
 use weir::replication::Replication;
 use weir::report::{Silent, StreamStatus};
 use weir::run::services::Services;
@@ -69,7 +69,7 @@ async fn run(
         default_object: "{stream_name}.jsonl",
         default_name: "language",
     };
-    let plan = |run| Plan::new(documents, &Options::default(), run, &AccessHooks::default());
+    let plan = |run| Plan::new(documents, &PlanOptions::default(), run, &AccessHooks::default());
     let folder = tempfile::tempdir().unwrap();
     let api = Arc::new(Api { answer: api, asked: Mutex::default() });
     let services = Services {

@@ -22,7 +22,7 @@ use weir::write::Target;
 use weir::write::files::{Files, Settings};
 use weir::write::memory::Memory;
 use weir::write::postgres::Postgres;
-use weir_sim::{Change, Fault, Faults, Options, Simulator, What, When};
+use weir_sim::{FaultRule, Faults, Options, Simulator, TenantChange, What, When};
 
 use super::incremental::{leaf, some, table, with};
 use super::probed::{read_by, report, world};
@@ -39,7 +39,7 @@ fn whole(streams: &str) -> String {
 }
 
 fn fault(world: &World, part: &str, what: What) {
-    let rules = vec![Fault { part: part.to_owned(), when: When::Always, what }];
+    let rules = vec![FaultRule { part: part.to_owned(), when: When::Always, what }];
     world.simulator.set_faults(Faults { rules, ..Faults::default() });
 }
 
@@ -58,17 +58,17 @@ fn status(world: &World, page: &str) -> Value {
 fn a_look_that_a_run_for_changes_has_overwritten_does_not_hold() {
     let world = world();
     let page = leaf(&world);
-    world.change(&Change::Edit { id: page.clone(), retitle: false });
+    world.change(&TenantChange::Edit { id: page.clone(), retitle: false });
     let complete = whole("{ pages: }");
     assert_eq!(world.run(&complete).status, RunStatus::Done);
     let before = status(&world, &page);
     world.pass(Duration::from_mins(1));
-    world.change(&Change::Archive { id: page.clone() });
+    world.change(&TenantChange::Archive { id: page.clone() });
     let run = world.run(&complete.replace("refresh: 0s", "refresh: 30d"));
     assert!(report(&run, "pages").reach.starts_with("changes since"), "{run:#?}");
     assert_ne!(status(&world, &page), before);
     world.pass(Duration::from_mins(1));
-    world.change(&Change::Restore { id: page.clone() });
+    world.change(&TenantChange::Restore { id: page.clone() });
     world.pass(Duration::from_hours(1));
     assert_eq!(world.run(&complete).status, RunStatus::Done);
     assert_eq!(status(&world, &page), before);
@@ -86,7 +86,7 @@ fn a_look_of_old_does_not_hold_where_no_deletes_are_concluded() {
         assert_eq!(world.run(replication).status, RunStatus::Done);
         world.pass(Duration::from_mins(1));
     }
-    for change in [Change::Archive { id: page.clone() }, Change::Restore { id: page }] {
+    for change in [TenantChange::Archive { id: page.clone() }, TenantChange::Restore { id: page }] {
         world.change(&change);
         assert_eq!(world.run(&complete).status, RunStatus::Done);
         assert_eq!(world.faults("pages"), Vec::<String>::new(), "{change:?}");
@@ -106,7 +106,7 @@ fn an_empty_answer_about_ids_deletes_nothing() {
         world.spec.responses.insert(0, rule);
         assert_eq!(world.run(&complete).status, RunStatus::Done);
         for id in table(&world, "pages").keys().take(10) {
-            world.change(&Change::Edit { id: id.clone(), retitle: false });
+            world.change(&TenantChange::Edit { id: id.clone(), retitle: false });
         }
         fault(&world, part, What::Status(403));
         world.pass(Duration::from_mins(1));
@@ -216,7 +216,7 @@ fn a_route_by_ids_is_not_open_for_a_key_of_another_type() {
 #[test]
 fn a_route_by_ids_is_not_open_in_the_place_of_two_own_requests() {
     let mut world = world();
-    world.change(&Change::Archive { id: leaf(&world) });
+    world.change(&TenantChange::Archive { id: leaf(&world) });
     let pages = &mut world.spec.streams["pages"];
     let mut second = pages.requests[0].clone();
     for (request, status) in [(&mut pages.requests[0], "current"), (&mut second, "archived")] {
@@ -246,9 +246,9 @@ fn rows_that_are_visible_of_a_refused_slice_are_not_known() {
         read_by(&mut world, "default");
         world.spec.defaults.page_size.as_mut().unwrap().max = 3;
         let slow = What::Slow(Duration::from_secs(3));
-        let slow = Fault { part: String::new(), when: When::Always, what: slow };
+        let slow = FaultRule { part: String::new(), when: When::Always, what: slow };
         // The second page of some space is not to be had.
-        let missing = Fault {
+        let missing = FaultRule {
             part: format!("space-id={}&limit", spaces(&world).1[3]),
             when: When::Numbers(vec![2]),
             what: What::Status(403),
@@ -287,7 +287,7 @@ fn what_a_run_given_up_has_made_visible_is_not_known() {
         assert_eq!(world.run(&replication).status, RunStatus::Done);
         world.pass(Duration::from_mins(1));
         let post = some(&world, "blog_posts");
-        world.change(&Change::Trash { id: post.clone() });
+        world.change(&TenantChange::Trash { id: post.clone() });
         let lived = world.live(&replication, Some(steps), world.beginning());
         if lived.report.is_some() {
             break;
@@ -296,7 +296,7 @@ fn what_a_run_given_up_has_made_visible_is_not_known() {
             continue;
         }
         published += 1;
-        world.change(&Change::Restore { id: post });
+        world.change(&TenantChange::Restore { id: post });
         world.pass(Duration::from_mins(1));
         let run = world.run(&whole("{ blog_posts: , spaces: , space_labels: }"));
         assert_eq!(world.faults("blog_posts"), Vec::<String>::new(), "{steps}: {run:#?}");
@@ -314,7 +314,7 @@ fn records_without_a_version_are_read_every_time() {
     world.run(&complete);
     let page = leaf(&world);
     let before = table(&world, "pages");
-    world.change(&Change::Edit { id: page.clone(), retitle: false });
+    world.change(&TenantChange::Edit { id: page.clone(), retitle: false });
     world.pass(Duration::from_mins(1));
     let run = world.run(&complete);
     assert_ne!(table(&world, "pages")[&page]["body"], before[&page]["body"], "{run:#?}");
@@ -338,7 +338,7 @@ fn a_column_of_the_slice_tells_too() {
     let page = leaf(&world);
     let before = table(&world, "pages")[&page]["in_space"].clone();
     let to = spaces(&world).1.into_iter().find(|id| before != id.as_str()).unwrap();
-    world.change(&Change::Move { id: page.clone(), to: to.clone() });
+    world.change(&TenantChange::Move { id: page.clone(), to: to.clone() });
     world.pass(Duration::from_mins(1));
     let run = world.run(&complete);
     assert_eq!(table(&world, "pages")[&page]["in_space"], to.as_str(), "{run:#?}");
@@ -400,8 +400,12 @@ async fn every_target_keeps_the_rows_that_stay() {
             let mut told = Vec::new();
             for round in 0..4 {
                 if round == 1 {
-                    rig.simulator.change(&Change::Edit { id: id(5), retitle: false }).unwrap();
-                    rig.simulator.change(&Change::Delete { id: id(pages.len() - 1) }).unwrap();
+                    rig.simulator
+                        .change(&TenantChange::Edit { id: id(5), retitle: false })
+                        .unwrap();
+                    rig.simulator
+                        .change(&TenantChange::Delete { id: id(pages.len() - 1) })
+                        .unwrap();
                 }
                 let transport = Arc::new(SimulatedApi(rig.simulator.clone()));
                 let target = Arc::clone(&target);
@@ -463,7 +467,7 @@ async fn no_row_of_a_dropped_table_is_known() {
 /// A transport that changes something before the first request for ids.
 struct Meddling {
     inner: Simulator,
-    change: Mutex<Option<Change>>,
+    change: Mutex<Option<TenantChange>>,
 }
 
 #[async_trait]
@@ -487,8 +491,8 @@ async fn a_look_holds_only_when_the_row_that_came_has_it() {
     let pages = rig.simulator.truth("pages").unwrap();
     let page = pages.iter().rev().find(|row| row["status"] == "current").unwrap();
     let page = page["id"].as_str().unwrap().to_owned();
-    let archive = || Some(Change::Archive { id: page.clone() });
-    let restore = Some(Change::Restore { id: page.clone() });
+    let archive = || Some(TenantChange::Archive { id: page.clone() });
+    let restore = Some(TenantChange::Restore { id: page.clone() });
     for (before, meanwhile) in [(None, None), (archive(), restore), (archive(), None)] {
         if let Some(change) = before {
             rig.simulator.change(&change).unwrap();

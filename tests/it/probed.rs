@@ -7,7 +7,7 @@ use weir::report::{Event, StreamStatus};
 use weir::spec::{Fetch, QueryValue};
 use weir::sync::report::{RunReport, RunStatus};
 use weir::sync::run_options::RunOptions;
-use weir_sim::{Change, Options, STREAMS};
+use weir_sim::{Options, STREAMS, TenantChange};
 
 use super::incremental::{CHANGES, leaf, some, table, with};
 use crate::support::world::{Life, World};
@@ -103,8 +103,8 @@ fn what_has_not_changed_is_neither_asked_for_nor_written() {
     assert_eq!(report(&run, "pages").rows, 0);
     assert_eq!(table(&world, "pages"), before);
     let edited = leaf(&world);
-    world.change(&Change::Edit { id: edited.clone(), retitle: false });
-    let gone = world.change(&Change::Delete { id: some(&world, "blog_posts") });
+    world.change(&TenantChange::Edit { id: edited.clone(), retitle: false });
+    let gone = world.change(&TenantChange::Delete { id: some(&world, "blog_posts") });
     world.pass(Duration::from_hours(1));
     let (run, ids) = asked(&world, &replication);
     assert_eq!((run.status, ids.as_slice()), (RunStatus::Done, std::slice::from_ref(&edited)));
@@ -145,7 +145,7 @@ fn an_edit_is_seen_where_no_selected_column_shows_it() {
     world.run(&replication);
     let edited = leaf(&world);
     let before = table(&world, "pages");
-    world.change(&Change::Edit { id: edited.clone(), retitle: false });
+    world.change(&TenantChange::Edit { id: edited.clone(), retitle: false });
     world.pass(Duration::from_mins(1));
     let (run, ids) = asked(&world, &replication);
     assert_eq!((run.status, ids), (RunStatus::Done, vec![edited.clone()]));
@@ -163,7 +163,7 @@ fn what_does_not_come_is_told_and_never_taken_for_gone() {
     world.run(&replication);
     let before = table(&world, "pages");
     let archived = leaf(&world);
-    world.change(&Change::Archive { id: archived.clone() });
+    world.change(&TenantChange::Archive { id: archived.clone() });
     read_by(&mut world, "list_then_fetch");
     let (run, ids) = asked(&world, &replication);
     let pages = report(&run, "pages");
@@ -221,7 +221,7 @@ fn the_planner_takes_it_where_bodies_make_pages_small() {
     assert_eq!(report(&run, "pages").route, "default");
     // With bodies, the site answers pages of two records at most.
     world.simulator.set_faults(weir_sim::Faults {
-        rules: vec![weir_sim::Fault {
+        rules: vec![weir_sim::FaultRule {
             part: "body-format=storage".to_owned(),
             when: weir_sim::When::LimitAbove(2),
             what: weir_sim::What::Status(503),

@@ -8,7 +8,7 @@ use std::{
 
 use weir::report::{Planned, StreamReport};
 use weir::sync::report::RunReport;
-use weir_sim::{Children, Churn, Happening, Options, STREAMS};
+use weir_sim::{ChildCounts, Churn, Happening, Options, STREAMS};
 
 use crate::support::world::World;
 
@@ -48,7 +48,7 @@ fn site(name: &str, seed: u64) -> Options {
             pages: 300,
             heavy_parents: 0,
             replies_in_global_lists: false,
-            children: Children {
+            children: ChildCounts {
                 labels: 0.3,
                 versions: 1.2,
                 footer_comments: 0.2,
@@ -63,7 +63,7 @@ fn site(name: &str, seed: u64) -> Options {
         "busy" => Options {
             blog_posts: 40,
             attachments: 90,
-            children: Children {
+            children: ChildCounts {
                 labels: 6.0,
                 versions: 12.0,
                 footer_comments: 6.0,

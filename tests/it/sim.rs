@@ -19,8 +19,8 @@ use weir::http::exchange::{
     HeaderValue, Method, Request, Response, Transport, TransportError, Url, header,
 };
 use weir_sim::{
-    CUSTOM_CONTENT_TYPES, Credentials, Fault, Faults, Form, Options, ROUTES, RetryAfter, Route,
-    STREAMS, Simulator, Wanted, What, When, serve,
+    CUSTOM_CONTENT_TYPES, Credentials, FaultRule, Faults, Options, ParameterForm, ROUTES,
+    RetryAfter, Route, STREAMS, Simulator, Wanted, What, When, serve,
 };
 
 pub(crate) type Row = Map<String, Value>;
@@ -35,7 +35,7 @@ fn simulator(change: impl FnOnce(&mut Options)) -> Simulator {
 
 fn with_fault(part: &str, when: When, what: What) -> Simulator {
     simulator(|options| {
-        options.faults.rules = vec![Fault { part: part.to_owned(), when, what }];
+        options.faults.rules = vec![FaultRule { part: part.to_owned(), when, what }];
     })
 }
 
@@ -622,7 +622,8 @@ async fn broken_connections_delays_loops_and_limits_in_process() {
     let slow = simulator(|options| {
         options.latency = Duration::from_millis(100);
         let what = What::Slow(Duration::from_secs(30));
-        options.faults.rules = vec![Fault { part: "/pages".to_owned(), when: When::Always, what }];
+        options.faults.rules =
+            vec![FaultRule { part: "/pages".to_owned(), when: When::Always, what }];
     });
     let start = Instant::now();
     assert_eq!(status(&slow, &pages).await, 200);
@@ -657,7 +658,8 @@ async fn a_burst_is_refused_and_the_next_second_is_not() {
 #[tokio::test(start_paused = true)]
 async fn shares_of_faults_are_a_matter_of_the_seed() {
     let statuses = async |seed: u64| {
-        let rule = Fault { part: String::new(), when: When::Share(0.3), what: What::Status(500) };
+        let rule =
+            FaultRule { part: String::new(), when: When::Share(0.3), what: What::Status(500) };
         let simulator = simulator(|options| {
             options.seed = seed;
             options.faults.rules = vec![rule];
@@ -889,7 +891,7 @@ fn every_route_and_parameter_is_as_the_documents_declare_it() {
 }
 
 #[track_caller]
-fn check_parameter(what: &str, form: Form, facts: &Value) {
+fn check_parameter(what: &str, form: ParameterForm, facts: &Value) {
     let kind = facts["type"].as_str().unwrap();
     let items = facts["items"].as_str().unwrap_or_default();
     let number = |name: &str| facts[name].as_u64();
@@ -898,24 +900,24 @@ fn check_parameter(what: &str, form: Form, facts: &Value) {
     let set = |allowed: &[&'static str]| allowed.iter().copied().collect::<BTreeSet<&str>>();
     let most = |count: usize| (count < usize::MAX).then_some(count as u64);
     let good = match form {
-        Form::Cursor | Form::Text => kind == "string" && values.is_none(),
-        Form::Required => facts["required"] == true,
-        Form::Limit(least, largest, default) => {
+        ParameterForm::Cursor | ParameterForm::Text => kind == "string" && values.is_none(),
+        ParameterForm::Required => facts["required"] == true,
+        ParameterForm::Limit(least, largest, default) => {
             kind == "integer"
                 && number("min") == Some(least)
                 && number("max") == (largest < u64::MAX).then_some(largest)
                 && number("default") == Some(default)
         }
-        Form::Flag(default) => kind == "boolean" && facts["default"] == default,
-        Form::Integer => kind == "integer",
-        Form::Integers(count) => {
+        ParameterForm::Flag(default) => kind == "boolean" && facts["default"] == default,
+        ParameterForm::Integer => kind == "integer",
+        ParameterForm::Integers(count) => {
             (kind, items) == ("array", "integer") && number("max_items") == most(count)
         }
-        Form::Texts(count) => {
+        ParameterForm::Texts(count) => {
             (kind, items) == ("array", "string") && number("max_items") == most(count)
         }
-        Form::One(allowed) => kind == "string" && values == Some(set(allowed)),
-        Form::Many(allowed) => kind == "array" && values == Some(set(allowed)),
+        ParameterForm::One(allowed) => kind == "string" && values == Some(set(allowed)),
+        ParameterForm::Many(allowed) => kind == "array" && values == Some(set(allowed)),
     };
     assert!(good, "{what}: {form:?} is not {facts}");
 }
@@ -935,15 +937,19 @@ async fn declared_limits_and_enums_are_enforced() {
         for parameter in route.parameters {
             let name = parameter.name;
             let bad = match parameter.form {
-                Form::Limit(least, most, _) => vec![
+                ParameterForm::Limit(least, most, _) => vec![
                     (most < u64::MAX).then(|| (most + 1).to_string()),
                     least.checked_sub(1).map(|below| below.to_string()),
                     Some("many".to_owned()),
                 ],
-                Form::Flag(_) | Form::Integer | Form::Integers(_) => vec![Some("x".to_owned())],
-                Form::One(_) | Form::Many(_) => vec![Some("no-such-value".to_owned())],
-                Form::Cursor => vec![Some("no-such-page".to_owned())],
-                Form::Text | Form::Required | Form::Texts(_) => vec![],
+                ParameterForm::Flag(_) | ParameterForm::Integer | ParameterForm::Integers(_) => {
+                    vec![Some("x".to_owned())]
+                }
+                ParameterForm::One(_) | ParameterForm::Many(_) => {
+                    vec![Some("no-such-value".to_owned())]
+                }
+                ParameterForm::Cursor => vec![Some("no-such-page".to_owned())],
+                ParameterForm::Text | ParameterForm::Required | ParameterForm::Texts(_) => vec![],
             };
             for value in bad.into_iter().flatten() {
                 let asked = format!("{path}?{fixed}{name}={value}");
@@ -1023,13 +1029,15 @@ fn sample_paths(simulator: &Simulator) -> Vec<(String, Route)> {
             .parameters
             .iter()
             .filter_map(|parameter| match (parameter.name, parameter.form) {
-                (name, Form::Flag(_)) => Some(format!("{name}=true")),
+                (name, ParameterForm::Flag(_)) => Some(format!("{name}=true")),
                 ("limit", _) => Some("limit=40".to_owned()),
-                ("cql", Form::Required) => Some("cql=type=page".to_owned()),
-                ("expand", Form::Texts(_)) => {
+                ("cql", ParameterForm::Required) => Some("cql=type=page".to_owned()),
+                ("expand", ParameterForm::Texts(_)) => {
                     Some("expand=version,metadata.labels,space,history,body.storage".to_owned())
                 }
-                ("type", Form::Required) => Some(format!("type={}", CUSTOM_CONTENT_TYPES[0])),
+                ("type", ParameterForm::Required) => {
+                    Some(format!("type={}", CUSTOM_CONTENT_TYPES[0]))
+                }
                 ("description-format", _) => Some("description-format=plain".to_owned()),
                 ("body-format", _) => Some("body-format=storage".to_owned()),
                 _ => None,

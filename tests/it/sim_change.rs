@@ -11,8 +11,8 @@ use serde_json::Value;
 use weir::cli::simulated::SimulatedApi;
 use weir::http::exchange::{HeaderValue, Transport, header};
 use weir_sim::{
-    Change, Churn, Churning, Fault, Faults, Happening, New, Options, STREAMS, Simulator, Wanted,
-    What, When,
+    Churn, Churning, FaultRule, Faults, Happening, New, Options, STREAMS, Simulator, TenantChange,
+    Wanted, What, When,
 };
 
 use crate::sim::{Row, V2, credentials, extracted, get, id, json, request, sorted, status, walk};
@@ -64,20 +64,20 @@ fn some(simulator: &Simulator, stream: &str) -> String {
     id(&rows(simulator, stream)[0]).to_owned()
 }
 
-fn change(simulator: &Simulator, change: &Change) -> String {
+fn change(simulator: &Simulator, change: &TenantChange) -> String {
     simulator.change(change).unwrap_or_else(|error| panic!("{change:?}: {error}"))
 }
 
 fn create(simulator: &Simulator, what: New, under: &str) -> String {
-    change(simulator, &Change::Create { what, under: under.to_owned() })
+    change(simulator, &TenantChange::Create { what, under: under.to_owned() })
 }
 
 fn edit(simulator: &Simulator, id: &str, retitle: bool) {
-    change(simulator, &Change::Edit { id: id.to_owned(), retitle });
+    change(simulator, &TenantChange::Edit { id: id.to_owned(), retitle });
 }
 
 fn delete(simulator: &Simulator, id: &str) {
-    change(simulator, &Change::Delete { id: id.to_owned() });
+    change(simulator, &TenantChange::Delete { id: id.to_owned() });
 }
 
 fn number(row: &Row) -> u64 {
@@ -316,7 +316,7 @@ async fn what_is_in_the_trash_is_listed_as_such_and_comes_back() {
     let comment = create(&simulator, New::FooterComment, &page);
     let parent = row(&simulator, "pages", &page).unwrap()["parentId"].clone();
     let number_before = number(&row(&simulator, "pages", &page).unwrap());
-    change(&simulator, &Change::Trash { id: page.clone() });
+    change(&simulator, &TenantChange::Trash { id: page.clone() });
     assert!(!ids(&simulator, "pages").contains(&page));
     assert!(!ids(&simulator, "attachments").contains(&file));
     assert!(!ids(&simulator, "page_footer_comments").contains(&comment));
@@ -328,13 +328,13 @@ async fn what_is_in_the_trash_is_listed_as_such_and_comes_back() {
     assert_eq!(single["status"], "trashed");
     assert_eq!(single["version"]["number"], number_before, "no version tells");
     assert_eq!(status(&simulator, &format!("{V2}/footer-comments/{comment}/children")).await, 404);
-    assert!(simulator.change(&Change::Edit { id: page.clone(), retitle: false }).is_err());
-    change(&simulator, &Change::Restore { id: page.clone() });
+    assert!(simulator.change(&TenantChange::Edit { id: page.clone(), retitle: false }).is_err());
+    change(&simulator, &TenantChange::Restore { id: page.clone() });
     assert!(ids(&simulator, "attachments").contains(&file));
     assert!(ids(&simulator, "page_footer_comments").contains(&comment));
     let back = row(&simulator, "pages", &page).unwrap();
     assert_eq!((&back["status"], &back["parentType"]), (&"current".into(), &"page".into()));
-    change(&simulator, &Change::Archive { id: page.clone() });
+    change(&simulator, &TenantChange::Archive { id: page.clone() });
     assert_eq!(row(&simulator, "pages", &page).unwrap()["status"], "archived");
 }
 
@@ -398,15 +398,15 @@ async fn a_page_moves_with_all_below_it_and_no_version_tells() {
     let before = row(&simulator, "pages", &page).unwrap();
     let spaces = rows(&simulator, "spaces");
     let other = spaces.iter().find(|space| space["id"] != before["spaceId"]).unwrap();
-    change(&simulator, &Change::Move { id: page.clone(), to: id(other).to_owned() });
+    change(&simulator, &TenantChange::Move { id: page.clone(), to: id(other).to_owned() });
     let after = row(&simulator, "pages", &page).unwrap();
     assert_eq!((&after["spaceId"], &after["parentId"]), (&other["id"], &other["homepageId"]));
     assert_eq!(after["version"], before["version"]);
     assert_eq!(row(&simulator, "pages", &child).unwrap()["spaceId"], other["id"]);
-    let into_itself = Change::Move { id: page.clone(), to: child };
+    let into_itself = TenantChange::Move { id: page.clone(), to: child };
     assert!(simulator.change(&into_itself).is_err());
     let home = other["homepageId"].as_str().unwrap().to_owned();
-    let error = simulator.change(&Change::Trash { id: home }).unwrap_err();
+    let error = simulator.change(&TenantChange::Trash { id: home }).unwrap_err();
     assert!(error.to_string().contains("home page"), "{}", error);
     let in_space = walk(&simulator, &format!("{V2}/spaces/{}/pages", id(other))).await;
     assert!(in_space.iter().any(|row| id(row) == page));
@@ -423,13 +423,13 @@ async fn labels_come_and_go_and_the_lists_by_label_know() {
     let carries = || count(&simulator, "page_labels", ("page_id", &page));
     let (labels, label_id) = (carries(), id(&label).to_owned());
     assert!(!listed().await);
-    change(&simulator, &Change::AddLabel { id: page.clone(), label: label_id.clone() });
+    change(&simulator, &TenantChange::AddLabel { id: page.clone(), label: label_id.clone() });
     assert!(listed().await);
     assert_eq!(carries(), labels + 1);
-    change(&simulator, &Change::RemoveLabel { id: page.clone(), label: label_id.clone() });
+    change(&simulator, &TenantChange::RemoveLabel { id: page.clone(), label: label_id.clone() });
     assert!(!listed().await);
     assert_eq!(carries(), labels);
-    assert!(simulator.change(&Change::RemoveLabel { id: page, label: label_id }).is_err());
+    assert!(simulator.change(&TenantChange::RemoveLabel { id: page, label: label_id }).is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,13 +441,13 @@ async fn tasks_are_ticked_and_filtered_by_when() {
     let ask =
         async |filter: &str| walk(&simulator, &format!("{V2}/tasks?{filter}={since}")).await.len();
     assert_eq!((ask("completed-at-from").await, ask("created-at-from").await), (0, 0));
-    change(&simulator, &Change::Toggle { id: id(&open).to_owned() });
+    change(&simulator, &TenantChange::Toggle { id: id(&open).to_owned() });
     let done = row(&simulator, "tasks", id(&open)).unwrap();
     assert_eq!((&done["status"], &done["completedAt"]), (&"complete".into(), &done["updatedAt"]));
     assert_ne!(done["updatedAt"], open["updatedAt"]);
     create(&simulator, New::Task, &leaf(&simulator));
     assert_eq!((ask("completed-at-from").await, ask("created-at-from").await), (1, 1));
-    change(&simulator, &Change::Toggle { id: id(&open).to_owned() });
+    change(&simulator, &TenantChange::Toggle { id: id(&open).to_owned() });
     let again = row(&simulator, "tasks", id(&open)).unwrap();
     assert!(again["completedAt"].is_null());
     assert_ne!(again["updatedAt"], open["updatedAt"]);
@@ -540,7 +540,7 @@ async fn an_expired_cursor_is_refused_and_the_first_page_is_not() {
     let pages = format!("{V2}/pages?limit=5");
     let first = json(&simulator, &pages).await;
     let next = first["_links"]["next"].as_str().unwrap();
-    let rule = Fault {
+    let rule = FaultRule {
         part: "/pages".to_owned(),
         when: When::Numbers(vec![2]),
         what: What::ExpiredCursor,

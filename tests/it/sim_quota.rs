@@ -8,7 +8,7 @@ use weir::quota::headers::ReportedQuota;
 use weir::report::Event;
 use weir::sync::report::RunStatus;
 use weir_sim::{
-    Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When,
+    FaultRule, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, Simulator, What, When,
 };
 
 use super::sim::get;
@@ -150,7 +150,7 @@ fn a_run_spends_an_hours_points_and_waits_for_the_next_without_a_refusal() {
 
 /// A world that counts points, in which the first request for a part is refused.
 fn refusing(part: &str, wait: RetryAfter) -> crate::support::world::World {
-    let rule = Fault { part: part.to_owned(), when: When::First(1), what: What::TooMany(wait) };
+    let rule = FaultRule { part: part.to_owned(), when: When::First(1), what: What::TooMany(wait) };
     let mut world = crate::support::world::World::new(Options {
         now: Some(start()),
         latency: Duration::from_millis(20),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use weir_sim::{Change, New, Options, Simulator, Wanted, refusal};
+use weir_sim::{New, Options, Simulator, TenantChange, Wanted, refusal};
 
 use super::sim::{Row, V2, get, id, json, most_children, status, walk};
 
@@ -295,7 +295,7 @@ async fn the_search_knows_times_to_the_minute_and_their_order() {
     assert!(old.is_empty());
     let page = in_status(&simulator, "pages", "current").pop().unwrap();
     let page = id(&page).to_owned();
-    simulator.change(&Change::Edit { id: page.clone(), retitle: false }).unwrap();
+    simulator.change(&TenantChange::Edit { id: page.clone(), retitle: false }).unwrap();
     let since = |minute: &str| search(&format!("lastmodified >= \"2026-09-01 {minute}\""), "");
     assert_eq!(ids(&simulator, &since("10:00")).await, [page.as_str()]);
     assert!(ids(&simulator, &since("10:01")).await.is_empty());
@@ -319,12 +319,12 @@ async fn the_index_lags() {
     let simulator = simulator(|options| options.index_lag = Duration::from_mins(1));
     let space = simulator.truth("spaces").unwrap().remove(1);
     let under = id(&space).to_owned();
-    let page = simulator.change(&Change::Create { what: New::Page, under }).unwrap();
+    let page = simulator.change(&TenantChange::Create { what: New::Page, under }).unwrap();
     let found = async || ids(&simulator, &search(&format!("id = {page}"), "")).await;
     assert!(found().await.is_empty());
     tokio::time::advance(Duration::from_secs(61)).await;
     assert_eq!(found().await, [page.as_str()]);
-    simulator.change(&Change::Archive { id: page.clone() }).unwrap();
+    simulator.change(&TenantChange::Archive { id: page.clone() }).unwrap();
     assert!(found().await.is_empty(), "the archive is not searched");
 }
 

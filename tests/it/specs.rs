@@ -306,7 +306,7 @@ fn requests_before_the_streams_see_the_inputs() {
         };
         let run = plan::Run { id: "1".to_owned(), started_at: chrono::DateTime::UNIX_EPOCH };
         let hooks = plan::AccessHooks::default();
-        let plan = plan::Plan::new(documents, &plan::Options::default(), run, &hooks).unwrap();
+        let plan = plan::Plan::new(documents, &plan::PlanOptions::default(), run, &hooks).unwrap();
         assert_eq!(plan.setup.len(), usize::from(jobs));
     }
 }

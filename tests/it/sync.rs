@@ -6,7 +6,7 @@ use serde_json::Value;
 use weir::cli::simulated::SimulatedApi;
 use weir::report::{StreamReport, StreamStatus};
 use weir::sync::report::{RunReport, RunStatus};
-use weir_sim::{Credentials, Fault, Faults, Options, RetryAfter, STREAMS, Wanted, What, When};
+use weir_sim::{Credentials, FaultRule, Faults, Options, RetryAfter, STREAMS, Wanted, What, When};
 
 use crate::support::{
     rig::{ALL, Rig, Row, confluence},
@@ -17,12 +17,12 @@ fn tenant() -> Options {
     Options { pages: 40, blog_posts: 8, attachments: 12, heavy_parents: 0, ..Options::default() }
 }
 
-fn faulty(rules: Vec<Fault>) -> Options {
+fn faulty(rules: Vec<FaultRule>) -> Options {
     Options { faults: Faults { rules, ..Faults::default() }, ..tenant() }
 }
 
-fn fault(part: &str, when: When, what: What) -> Fault {
-    Fault { part: part.to_owned(), when, what }
+fn fault(part: &str, when: When, what: What) -> FaultRule {
+    FaultRule { part: part.to_owned(), when, what }
 }
 
 fn report<'report>(run: &'report RunReport, stream: &str) -> &'report StreamReport {

@@ -37,7 +37,10 @@ impl Churning {
 
 /// A kind of random change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are self-explanatory; `Change` documents each change")]
+#[expect(
+    missing_docs,
+    reason = "the names are self-explanatory; `TenantChange` documents each change"
+)]
 pub enum Happening {
     PageCreated,
     PageEdited,

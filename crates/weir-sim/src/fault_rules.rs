@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// The rules. If several apply to a request, delays add up, and the first other fault takes effect.
-    pub rules: Vec<Fault>,
+    pub rules: Vec<FaultRule>,
     /// Burst limit: requests in excess of this many within one second get a 429.
     pub requests_per_second: Option<u32>,
     /// The credentials are rejected after this many requests.
@@ -17,7 +17,7 @@ pub struct Faults {
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fault {
+pub struct FaultRule {
     /// Part of the path and query of the requests that the rule applies to; empty for all requests.
     pub part: String,
     /// Which of those requests fail.

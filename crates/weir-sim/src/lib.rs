@@ -15,18 +15,18 @@ mod simulator;
 mod tenant;
 mod truth;
 
-pub use api::answer::{Call, Reply};
-pub use api::parameters::{Form, Parameter};
+pub use api::answer::{IncomingRequest, Reply};
+pub use api::parameters::{Parameter, ParameterForm};
 pub use api::refusals::refusal;
 pub use api::routes::{ROUTES, Route};
 pub use churn_options::{Churn, Churning, Happening};
 pub use error::{Broken, Error, Result};
-pub use fault_rules::{Fault, Faults, RetryAfter, What, When};
+pub use fault_rules::{FaultRule, Faults, RetryAfter, What, When};
 pub use options::{
-    CUSTOM_CONTENT_TYPES, Children, Credentials, Options, PointsQuota, QuotaHeaders,
+    CUSTOM_CONTENT_TYPES, ChildCounts, Credentials, Options, PointsQuota, QuotaHeaders,
 };
 pub use server::log::{Counters, LoggedRequest};
 pub use server::serve::serve;
 pub use simulator::Simulator;
-pub use tenant::change::{Change, New};
+pub use tenant::change::{New, TenantChange};
 pub use truth::{STREAMS, Wanted};

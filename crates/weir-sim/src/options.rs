@@ -34,7 +34,7 @@ pub struct Options {
     /// Average size of the storage body of a page or blog post, in bytes.
     pub body_bytes: usize,
     /// Average number of children per parent.
-    pub children: Children,
+    pub children: ChildCounts,
     /// Number of parents of each kind that have more than 250 children of each kind.
     pub heavy_parents: usize,
     /// Whether `/footer-comments` and `/inline-comments` also list replies.
@@ -91,7 +91,7 @@ impl Default for Options {
             custom_content: 9,
             labels: 300,
             body_bytes: 2048,
-            children: Children::default(),
+            children: ChildCounts::default(),
             heavy_parents: 1,
             replies_in_global_lists: true,
             short_pages: 0.0,
@@ -115,7 +115,7 @@ impl Default for Options {
 
 /// Mean number of children per parent; the counts have a long tail.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Children {
+pub struct ChildCounts {
     /// Labels per page, blog post or attachment.
     pub labels: f64,
     /// Versions per page, blog post or attachment; at least one.
@@ -134,7 +134,7 @@ pub struct Children {
     pub space_properties: f64,
 }
 
-impl Default for Children {
+impl Default for ChildCounts {
     fn default() -> Self {
         Self {
             labels: 2.0,

@@ -8,17 +8,17 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep};
 
-use crate::api::answer::{Call, Reply};
+use crate::api::answer::{IncomingRequest, Reply};
 use crate::churn_options::{Churn, Churning};
 use crate::error::{Broken, Result};
 use crate::fault_rules::{Faults, What};
 use crate::options::Options;
 use crate::server::faults;
 use crate::server::faults::Judge;
-use crate::server::log::{Counters, Log, LoggedRequest};
+use crate::server::log::{Counters, LoggedRequest, RequestLog};
 use crate::server::meter::Meter;
 use crate::tenant::Tenant;
-use crate::tenant::change::Change;
+use crate::tenant::change::TenantChange;
 use crate::tenant::clock::Clock;
 use crate::tenant::text::mix;
 use crate::truth::Wanted;
@@ -40,7 +40,7 @@ struct World {
     judge: RwLock<Arc<Judge>>,
     churning: Mutex<Option<Churning>>,
     meter: Option<Meter>,
-    log: Log,
+    log: RequestLog,
 }
 
 impl World {
@@ -60,7 +60,7 @@ impl World {
         self.churning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn churn(&self, seed: u64, churn: &Churn) -> Vec<(Change, String)> {
+    fn churn(&self, seed: u64, churn: &Churn) -> Vec<(TenantChange, String)> {
         let mut tenant = self.write();
         let dice = |number: usize| mix(mix(seed) ^ number as u64);
         let change = |number| tenant.stir(dice(number), &churn.kinds, self.clock.tick());
@@ -110,7 +110,7 @@ impl Simulator {
             judge: RwLock::new(Arc::new(judge)),
             churning: Mutex::new(churning),
             meter,
-            log: Log::default(),
+            log: RequestLog::default(),
         };
         world.churn(world.options.seed, &Churn::of(world.options.changes));
         Self { world: Arc::new(world) }
@@ -133,14 +133,14 @@ impl Simulator {
     ///
     /// # Errors
     /// The change is not possible, for example because the object does not exist.
-    pub fn change(&self, change: &Change) -> Result<String> {
+    pub fn change(&self, change: &TenantChange) -> Result<String> {
         self.world.write().apply(change, self.world.clock.tick())
     }
 
     /// Makes random changes. Equal seeds make the same changes to equal tenants. Returns the changes, each
     /// with the ID of the created or changed object. There may be fewer changes than requested if the
     /// tenant has few objects.
-    pub fn churn(&self, seed: u64, churn: &Churn) -> Vec<(Change, String)> {
+    pub fn churn(&self, seed: u64, churn: &Churn) -> Vec<(TenantChange, String)> {
         self.world.churn(seed, churn)
     }
 
@@ -195,7 +195,7 @@ impl Simulator {
     ///
     /// # Errors
     /// The simulated connection broke before the response was complete.
-    pub async fn answer(&self, call: &Call<'_>) -> std::result::Result<Reply, Broken> {
+    pub async fn answer(&self, call: &IncomingRequest<'_>) -> std::result::Result<Reply, Broken> {
         match self.exchange(call, Face::Process).await {
             Outcome::Whole(reply) | Outcome::Halting(reply, _) => Ok(reply),
             Outcome::Truncated(_) => Err(Broken("the body ended before its length")),
@@ -203,7 +203,7 @@ impl Simulator {
         }
     }
 
-    pub(crate) async fn exchange(&self, call: &Call<'_>, face: Face) -> Outcome {
+    pub(crate) async fn exchange(&self, call: &IncomingRequest<'_>, face: Face) -> Outcome {
         let world = self.world.as_ref();
         let (options, judge) = (&world.options, world.judge());
         let now = Instant::now();
@@ -227,7 +227,7 @@ impl Simulator {
         }
         if let (Some(What::Deleted), Some(id)) = (&verdict.what, faults::named(call.path)) {
             // Deleting an object again is an error without effect.
-            let deletion = Change::Delete { id: id.to_owned() };
+            let deletion = TenantChange::Delete { id: id.to_owned() };
             world.write().apply(&deletion, world.clock.tick()).ok();
         }
         let faulty = verdict.what.as_ref().and_then(|what| faults::reply_for(what, call.path));

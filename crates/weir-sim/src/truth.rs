@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use crate::api::out::Out;
 use crate::api::single::printed_id;
 use crate::tenant::Tenant;
-use crate::tenant::content::Shape;
-use crate::tenant::ids::Kind;
+use crate::tenant::content::{Shape, SpaceShape};
+use crate::tenant::ids::ObjectKind;
 
 /// The streams with ground truth.
 pub const STREAMS: [&str; 24] = [
@@ -52,12 +52,15 @@ impl Tenant {
     pub(crate) fn truth(&self, stream: &str, wanted: &Wanted) -> Option<Vec<Row>> {
         let body = wanted.body_format.as_deref();
         let rows = match stream {
-            "spaces" => self.all(Kind::Space, |out, at| self.write_space(out, at, (None, false))),
+            "spaces" => self
+                .all(ObjectKind::Space, |out, at| self.write_space(out, at, SpaceShape::default())),
             "pages" | "blog_posts" | "attachments" => self.content_rows(kind_of(stream)?, wanted),
-            "tasks" => self.all(Kind::Task, |out, at| self.write_task(out, at, body)),
-            "groups" => self.all(Kind::Group, |out, at| self.write_group(out, at)),
-            "custom_content" => self.all(Kind::Custom, |out, at| self.write_custom(out, at, body)),
-            "child_pages" => self.children_rows(Kind::Page, wanted, |page| {
+            "tasks" => self.all(ObjectKind::Task, |out, at| self.write_task(out, at, body)),
+            "groups" => self.all(ObjectKind::Group, |out, at| self.write_group(out, at)),
+            "custom_content" => {
+                self.all(ObjectKind::Custom, |out, at| self.write_custom(out, at, body))
+            }
+            "child_pages" => self.children_rows(ObjectKind::Page, wanted, |page| {
                 rows(self.child_nodes(page).into_iter(), |out, node| {
                     self.write_child(out, node, false);
                 })
@@ -68,24 +71,24 @@ impl Tenant {
         Some(rows)
     }
 
-    fn all(&self, kind: Kind, write: impl FnMut(&mut Out, usize)) -> Vec<Row> {
+    fn all(&self, kind: ObjectKind, write: impl FnMut(&mut Out, usize)) -> Vec<Row> {
         rows((0..self.count(kind)).filter(|index| self.exists(kind, *index)), write)
     }
 
-    fn content_rows(&self, kind: Kind, wanted: &Wanted) -> Vec<Row> {
+    fn content_rows(&self, kind: ObjectKind, wanted: &Wanted) -> Vec<Row> {
         let shape = Shape { body: wanted.body_format.as_deref(), version: true };
         let shown = self.shown(kind, wanted);
         rows(shown.into_iter(), |out, index| match kind {
-            Kind::Page => self.write_page(out, index, shape),
-            Kind::BlogPost => self.write_blog(out, index, shape),
+            ObjectKind::Page => self.write_page(out, index, shape),
+            ObjectKind::BlogPost => self.write_blog(out, index, shape),
             _ => self.write_attachment(out, index),
         })
     }
 
     /// The objects of a kind that a listing with these statuses contains.
-    fn shown(&self, kind: Kind, wanted: &Wanted) -> Vec<usize> {
+    fn shown(&self, kind: ObjectKind, wanted: &Wanted) -> Vec<usize> {
         let default: &[&str] =
-            if kind == Kind::BlogPost { &["current"] } else { &["current", "archived"] };
+            if kind == ObjectKind::BlogPost { &["current"] } else { &["current", "archived"] };
         let is_shown = |index: &usize| {
             let status = self.content_status(self.content_of(kind, *index));
             match &wanted.statuses {
@@ -100,7 +103,7 @@ impl Tenant {
     /// Rows of all listed parents of a kind, each with the ID of its parent.
     fn children_rows(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         wanted: &Wanted,
         of_parent: impl Fn(usize) -> Vec<Row>,
     ) -> Vec<Row> {
@@ -124,13 +127,16 @@ impl Tenant {
                     self.write_content_version(out, content, number, body);
                 }),
                 "content_properties" => {
-                    rows(self.parts(Kind::Property, content).into_iter(), |out, property| {
-                        self.write_property(out, Kind::Property, property);
+                    rows(self.parts(ObjectKind::Property, content).into_iter(), |out, property| {
+                        self.write_property(out, ObjectKind::Property, property);
                     })
                 }
                 _ => {
-                    let comment =
-                        if part == "footer_comments" { Kind::Footer } else { Kind::Inline };
+                    let comment = if part == "footer_comments" {
+                        ObjectKind::Footer
+                    } else {
+                        ObjectKind::Inline
+                    };
                     rows(self.comments_of(comment, content).into_iter(), |out, at| {
                         self.write_comment(out, comment, at, body);
                     })
@@ -142,56 +148,59 @@ impl Tenant {
 
     fn space_rows(&self, stream: &str) -> Vec<Row> {
         let mut all = Vec::new();
-        for space in (0..self.options.spaces).filter(|at| self.exists(Kind::Space, *at)) {
+        for space in (0..self.options.spaces).filter(|at| self.exists(ObjectKind::Space, *at)) {
             let found = match stream {
                 "space_labels" => rows(self.space_labels(space).into_iter(), |out, label| {
                     self.write_label(out, label);
                 }),
                 "space_permissions" => {
-                    let all = self.parts(Kind::Permission, space);
+                    let all = self.parts(ObjectKind::Permission, space);
                     rows(all.into_iter(), |out, one| self.write_permission(out, one))
                 }
                 _ => {
-                    let all = self.parts(Kind::SpaceProperty, space);
+                    let all = self.parts(ObjectKind::SpaceProperty, space);
                     rows(all.into_iter(), |out, one| {
-                        self.write_property(out, Kind::SpaceProperty, one);
+                        self.write_property(out, ObjectKind::SpaceProperty, one);
                     })
                 }
             };
-            add_parent(&mut all, found, Kind::Space, space);
+            add_parent(&mut all, found, ObjectKind::Space, space);
         }
         all
     }
 }
 
 /// Splits a stream name into the kind of the parents and the part: `page_labels` is `labels` of pages.
-fn split_name(stream: &str) -> Option<(Kind, &str)> {
-    let parents =
-        [("page_", Kind::Page), ("blog_post_", Kind::BlogPost), ("attachment_", Kind::Attachment)];
+fn split_name(stream: &str) -> Option<(ObjectKind, &str)> {
+    let parents = [
+        ("page_", ObjectKind::Page),
+        ("blog_post_", ObjectKind::BlogPost),
+        ("attachment_", ObjectKind::Attachment),
+    ];
     let found = parents
         .into_iter()
         .find_map(|(prefix, kind)| stream.strip_prefix(prefix).map(|part| (kind, part)));
     let parts = ["labels", "versions", "content_properties"];
     let comments = ["footer_comments", "inline_comments"];
     found.filter(|(kind, part)| {
-        parts.contains(part) || (*kind != Kind::Attachment && comments.contains(part))
+        parts.contains(part) || (*kind != ObjectKind::Attachment && comments.contains(part))
     })
 }
 
-fn kind_of(stream: &str) -> Option<Kind> {
+fn kind_of(stream: &str) -> Option<ObjectKind> {
     match stream {
-        "pages" => Some(Kind::Page),
-        "blog_posts" => Some(Kind::BlogPost),
-        "attachments" => Some(Kind::Attachment),
+        "pages" => Some(ObjectKind::Page),
+        "blog_posts" => Some(ObjectKind::BlogPost),
+        "attachments" => Some(ObjectKind::Attachment),
         _ => None,
     }
 }
 
-fn add_parent(all: &mut Vec<Row>, found: Vec<Row>, kind: Kind, index: usize) {
+fn add_parent(all: &mut Vec<Row>, found: Vec<Row>, kind: ObjectKind, index: usize) {
     let name = match kind {
-        Kind::Space => "space_id",
-        Kind::Page => "page_id",
-        Kind::BlogPost => "blog_post_id",
+        ObjectKind::Space => "space_id",
+        ObjectKind::Page => "page_id",
+        ObjectKind::BlogPost => "blog_post_id",
         _ => "attachment_id",
     };
     for mut row in found {

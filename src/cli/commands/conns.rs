@@ -151,19 +151,21 @@ fn accepted(shared: Shared, name: &str, place: &str) -> Exit {
 }
 
 fn refused(name: &str, diagnosis: &Diagnosis, shared: Shared) {
-    use crate::sync::connection_test::Finding;
+    use crate::sync::connection_test::TestFinding;
     let (kind, what) = match diagnosis.finding {
-        Finding::Accepted => (Kind::Rejected, "works"),
-        Finding::WrongHost => {
+        TestFinding::Accepted => (Kind::Rejected, "works"),
+        TestFinding::WrongHost => {
             (Kind::Unreachable, "the host is unreachable, or it is not the host of the API")
         }
-        Finding::WrongCredentials => (Kind::Credentials, "the API does not accept the credentials"),
-        Finding::NoPermission => {
+        TestFinding::WrongCredentials => {
+            (Kind::Credentials, "the API does not accept the credentials")
+        }
+        TestFinding::NoPermission => {
             (Kind::Credentials, "the credentials are valid but lack a permission")
         }
-        Finding::NotTrusted => (Kind::Unreachable, "the host's certificate is not trusted"),
-        Finding::BlockedEgress => (Kind::Unreachable, "a firewall or proxy blocks the request"),
-        Finding::Trouble => (Kind::Rejected, "the API has a problem"),
+        TestFinding::NotTrusted => (Kind::Unreachable, "the host's certificate is not trusted"),
+        TestFinding::BlockedEgress => (Kind::Unreachable, "a firewall or proxy blocks the request"),
+        TestFinding::Trouble => (Kind::Rejected, "the API has a problem"),
     };
     let Diagnosis { url, status, message, hint, .. } = diagnosis;
     let cause = match status {

@@ -17,7 +17,7 @@ use crate::connection::{Connection, api_fields};
 use crate::error::{Error, Result};
 use crate::http::access::AccessHooks;
 use crate::plan;
-use crate::plan::{Documents, Options, Plan, Run, Selection};
+use crate::plan::{Documents, Plan, PlanOptions, Run, Selection};
 use crate::quota::ledger::Ledger;
 use crate::replication::Replication;
 use crate::schema::ColumnType;
@@ -161,7 +161,7 @@ impl LoadedReplication {
 
     /// The tables of the replication, by stream.
     pub(crate) fn tables(&self) -> Result<BTreeMap<String, Table>> {
-        let plan = plan(self, &Options::default())?;
+        let plan = plan(self, &PlanOptions::default())?;
         let outputs = plan.streams.iter().filter_map(|stream| stream.output.as_ref());
         let tables = outputs.map(|output| output.table.clone()).chain(plan.definitions);
         Ok(tables.map(|table| (table.stream.clone(), table)).collect())
@@ -182,12 +182,16 @@ impl LoadedReplication {
 }
 
 /// The plan of a run that starts now.
-pub(crate) fn plan(loaded: &LoadedReplication, options: &Options) -> Result<Plan> {
+pub(crate) fn plan(loaded: &LoadedReplication, options: &PlanOptions) -> Result<Plan> {
     plan_for(loaded, options, RunOptions::now().run())
 }
 
 /// The plan of a run, checked against `--route` and the target.
-pub(crate) fn plan_for(loaded: &LoadedReplication, options: &Options, run: Run) -> Result<Plan> {
+pub(crate) fn plan_for(
+    loaded: &LoadedReplication,
+    options: &PlanOptions,
+    run: Run,
+) -> Result<Plan> {
     let documents = Documents {
         spec: &loaded.spec,
         replication: &loaded.replication,

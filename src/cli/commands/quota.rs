@@ -21,7 +21,7 @@ use crate::sync::duration::{Hour, LimitFrom};
 use crate::write::files::LocalLedger;
 
 /// The points account of a connection in its ledgers.
-struct Account {
+struct ConnectionAccount {
     quota: QuotaPlan,
     ledgers: Vec<Arc<dyn Ledger>>,
 }
@@ -45,7 +45,7 @@ fn account(
     target: Option<&str>,
     shared: Shared,
     context: &CliContext,
-) -> Result<Account> {
+) -> Result<ConnectionAccount> {
     let connection = trust::fetched(context.connections.find(name)?, context)?;
     let (spec, foreign) = open::foreign_or_shipped(&connection)?;
     trust::tell_borrowed(&connection, Some(&spec), &context.connections, shared, context);
@@ -70,10 +70,14 @@ fn account(
         })?);
     }
     ledgers.push(Arc::new(LocalLedger::new(context.home()?.join("ledger"))));
-    Ok(Account { quota, ledgers })
+    Ok(ConnectionAccount { quota, ledgers })
 }
 
-async fn show(name: &str, Account { quota, ledgers }: Account, shared: Shared) -> Result<Exit> {
+async fn show(
+    name: &str,
+    ConnectionAccount { quota, ledgers }: ConnectionAccount,
+    shared: Shared,
+) -> Result<Exit> {
     let terms = quota.terms();
     let at = LedgerQuery { window: terms.window, now: Utc::now() };
     let all = CombinedLedger(ledgers);
@@ -113,7 +117,7 @@ async fn show(name: &str, Account { quota, ledgers }: Account, shared: Shared) -
     Ok(Exit::Done)
 }
 
-async fn reset(name: &str, account: &Account, shared: Shared) -> Result<Exit> {
+async fn reset(name: &str, account: &ConnectionAccount, shared: Shared) -> Result<Exit> {
     let mut lifted = Vec::new();
     for ledger in &account.ledgers {
         if ledger.lift(&account.quota.connection).await? {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::args::{Shared, Spec as Command};
+use crate::cli::args::{Shared, SpecCommand as Command};
 use crate::cli::exit::Exit;
 use crate::cli::open;
 use crate::cli::output::printer;

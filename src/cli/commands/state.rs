@@ -27,7 +27,7 @@ pub(crate) struct Status {
     /// The unfinished run: it is still running, or `weir sync run` resumes it.
     open_run: Option<OpenRunStatus>,
     /// The streams, in the order of the spec.
-    streams: Vec<StreamStatus>,
+    streams: Vec<SavedStream>,
     /// The damaged part of the saved state, which is ignored.
     damage: Option<String>,
 }
@@ -52,7 +52,7 @@ struct OpenStreamStatus {
 
 /// The saved state of a stream, and the row count of its table.
 #[derive(Debug, Serialize, JsonSchema)]
-struct StreamStatus {
+struct SavedStream {
     /// Stream.
     stream: String,
     /// `never` if it was not read yet, `open` in an unfinished run, or how it last ended: `done`, `fed`,
@@ -153,7 +153,7 @@ fn rfc3339(time: DateTime<Utc>) -> String {
 }
 
 /// The status of a stream, without its table.
-fn stream_status(loaded: &LoadedReplication, name: &str, state: &StreamState) -> StreamStatus {
+fn stream_status(loaded: &LoadedReplication, name: &str, state: &StreamState) -> SavedStream {
     let last = state.last.as_ref();
     let word = match (&state.open, last) {
         (Some(_), _) => "open".to_owned(),
@@ -168,7 +168,7 @@ fn stream_status(loaded: &LoadedReplication, name: &str, state: &StreamState) ->
         }
     });
     let gaps = last.into_iter().flat_map(|last| &last.report.gaps);
-    StreamStatus {
+    SavedStream {
         stream: name.to_owned(),
         state: word,
         object: None,
@@ -186,7 +186,7 @@ fn stream_status(loaded: &LoadedReplication, name: &str, state: &StreamState) ->
     }
 }
 
-fn row(stream: &StreamStatus, now: DateTime<Utc>) -> Vec<String> {
+fn row(stream: &SavedStream, now: DateTime<Utc>) -> Vec<String> {
     let ago = |time: &Option<String>| {
         let time = time.as_deref().and_then(|time| DateTime::parse_from_rfc3339(time).ok());
         time.map_or("never".to_owned(), |time| age(now - time.to_utc()))

@@ -10,7 +10,7 @@ use crate::cli::commands::loaded::{LoadedReplication, load, plan, plan_for};
 use crate::cli::commands::state;
 use crate::cli::context::CliContext;
 use crate::cli::exit::Exit;
-use crate::cli::output::progress::Progress;
+use crate::cli::output::progress::ProgressReporter;
 use crate::cli::output::{estimate, printer, summary};
 use crate::cli::patience::Patience;
 use crate::cli::trust::Use;
@@ -18,7 +18,7 @@ use crate::cli::{open, signals, simulated};
 use crate::error::{Error, Kind, Result};
 use crate::http::exchange::Transport;
 use crate::plan;
-use crate::plan::{Options, Plan, Selection, StreamPlan};
+use crate::plan::{Plan, PlanOptions, Selection, StreamPlan};
 use crate::quota::ledger::{CombinedLedger, Ledger};
 use crate::replication::Mode;
 use crate::report::{Reporter, Silent};
@@ -38,7 +38,7 @@ pub(crate) fn run(command: &Command, shared: Shared, context: &CliContext) -> Re
                 let _patience = Patience::new(shared, "responses from the target and the API");
                 crate::cli::exit::runtime()?.block_on(check_target(&mut loaded))?;
             }
-            let plan = plan(&loaded, &Options::default())?;
+            let plan = plan(&loaded, &PlanOptions::default())?;
             let count = plan.streams.iter().filter(|stream| stream.output.is_some()).count() as u64;
             if shared.json {
                 printer::json(&json!({ "valid": true, "streams": count }));
@@ -54,8 +54,11 @@ pub(crate) fn run(command: &Command, shared: Shared, context: &CliContext) -> Re
         Command::Run(args) => run_replication(args, shared, context),
         Command::Plan(args) => show_estimate(args, shared, context),
         Command::RetryFailed { replication, streams } => {
-            let options =
-                Options { selection: Selection::of(streams)?, retry: true, ..Options::default() };
+            let options = PlanOptions {
+                selection: Selection::of(streams)?,
+                retry: true,
+                ..PlanOptions::default()
+            };
             let run_options = RunOptions { retry: true, ..RunOptions::now() };
             let loaded = load(replication, context, Use::All, shared)?;
             execute(loaded, &Invocation { options, run_options, shared })
@@ -76,7 +79,7 @@ async fn check_target(loaded: &mut LoadedReplication) -> Result<()> {
     // The base URL identifies the source and may contain a looked-up field.
     let transport = open::transport(&loaded.source, &loaded.spec)?;
     connection_test::look_up(&loaded.spec, &mut loaded.fields, transport.as_ref()).await?;
-    let plan = plan(loaded, &Options::default())?;
+    let plan = plan(loaded, &PlanOptions::default())?;
     loaded.target.check().await?;
     owner::check_tables(&plan, loaded.target(), loaded.store()?.as_ref()).await
 }
@@ -84,7 +87,7 @@ async fn check_target(loaded: &mut LoadedReplication) -> Result<()> {
 fn run_replication(args: &SyncRun, shared: Shared, context: &CliContext) -> Result<Exit> {
     let needed = if args.dry_run { Use::Look } else { Use::All };
     let loaded = load(&args.chosen.replication, context, needed, shared)?;
-    let options = Options {
+    let options = PlanOptions {
         limit: args.limit,
         max_points: args.max_points,
         on_budget: args.on_budget,
@@ -119,16 +122,16 @@ fn is_busy(report: &RunReport) -> bool {
 }
 
 /// The plan options from the command line.
-fn chosen(args: &Chosen) -> Result<Options> {
+fn chosen(args: &Chosen) -> Result<PlanOptions> {
     if args.range.is_some() && args.mode != Some(Mode::Backfill) {
         return Err(Error::input("`--range` requires `--mode backfill`"));
     }
-    Ok(Options {
+    Ok(PlanOptions {
         selection: Selection::of(&args.streams)?,
         mode: args.mode,
         range: args.range.clone(),
         routes: args.routes.clone(),
-        ..Options::default()
+        ..PlanOptions::default()
     })
 }
 
@@ -159,7 +162,7 @@ fn show_estimate(args: &Chosen, shared: Shared, context: &CliContext) -> Result<
 
 /// What the command line requests of a run.
 struct Invocation {
-    options: Options,
+    options: PlanOptions,
     run_options: RunOptions,
     shared: Shared,
 }
@@ -168,7 +171,7 @@ struct Invocation {
 fn execute(mut loaded: LoadedReplication, invocation: &Invocation) -> Result<Exit> {
     let transport = open::transport(&loaded.source, &loaded.spec)?;
     let runtime = crate::cli::exit::runtime()?;
-    let progress = Arc::new(Progress::new(invocation.shared, loaded.head()));
+    let progress = Arc::new(ProgressReporter::new(invocation.shared, loaded.head()));
     let ended = runtime.block_on(async {
         connection_test::look_up(&loaded.spec, &mut loaded.fields, transport.as_ref()).await?;
         run_streams(&loaded, invocation, &progress, transport).await
@@ -181,7 +184,7 @@ fn execute(mut loaded: LoadedReplication, invocation: &Invocation) -> Result<Exi
 async fn run_streams(
     loaded: &LoadedReplication,
     invocation: &Invocation,
-    progress: &Arc<Progress>,
+    progress: &Arc<ProgressReporter>,
     transport: Arc<dyn Transport>,
 ) -> Result<Exit> {
     let Invocation { options, run_options, shared } = invocation;
@@ -215,7 +218,7 @@ async fn run_streams(
 /// The ledger of a run whose connection has a points quota.
 fn ledger(
     loaded: &LoadedReplication,
-    options: &Options,
+    options: &PlanOptions,
     shared: Shared,
 ) -> Result<Option<Arc<dyn Ledger>>> {
     if plan(loaded, options)?.quota.is_none() || loaded.source.simulate.is_some() {

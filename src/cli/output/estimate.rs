@@ -280,7 +280,7 @@ fn times(more: u64, less: u64) -> String {
 mod tests {
     use super::*;
     use crate::planner::estimate::{Baseline, StreamEstimate};
-    use crate::sync::duration::{HourlyPoints, Limits};
+    use crate::sync::duration::{HourlyPoints, SpeedLimits};
     use crate::sync::plan_report::Continued;
 
     fn stream(name: &str, route: &str, requests: u64, why: &str) -> StreamEstimate {
@@ -315,7 +315,7 @@ mod tests {
             points: sum(|one| one.naive.points),
         };
         let points = points_per_hour.map(|allowed| HourlyPoints { allowed, left: allowed });
-        let limits = Limits { requests_per_second: Some(10.0), concurrency: 5, points };
+        let limits = SpeedLimits { requests_per_second: Some(10.0), concurrency: 5, points };
         let duration = DurationEstimate::new(total.requests, total.points, limits, at);
         let streams = streams.into_iter().map(|expected| {
             let hours = duration.share(&expected);

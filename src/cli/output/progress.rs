@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::cli::args::{LogFormat, Shared};
 use crate::cli::output::screen::Block;
-use crate::cli::output::watch::Watch;
+use crate::cli::output::watch::RunProgress;
 use crate::cli::output::{printer, safe};
 use crate::cli::variables::variable;
 use crate::report::{Event, Reporter, StreamReport, StreamStatus};
@@ -36,7 +36,7 @@ pub(crate) struct Head {
 }
 
 /// Reports the progress of a run until it is closed.
-pub(crate) struct Progress {
+pub(crate) struct ProgressReporter {
     inner: Arc<Inner>,
     ticker: Mutex<Option<JoinHandle<()>>>,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Progress {
 struct Inner {
     form: Form,
     head: Head,
-    state: Mutex<State>,
+    state: Mutex<ReporterState>,
     wake: Condvar,
 }
 
@@ -56,8 +56,8 @@ enum Form {
     Json,
 }
 
-struct State {
-    watch: Watch,
+struct ReporterState {
+    watch: RunProgress,
     block: Block,
     /// When the next progress line is due.
     due: Instant,
@@ -72,7 +72,7 @@ struct State {
     closed: bool,
 }
 
-impl Progress {
+impl ProgressReporter {
     /// The reporter for these options. If logs are enabled, nothing is redrawn.
     pub(crate) fn new(shared: Shared, head: Head) -> Self {
         let logs = shared.verbose || variable("RUST_LOG").is_some();
@@ -83,8 +83,8 @@ impl Progress {
             LogFormat::Json => Form::Json,
         };
         let now = Instant::now();
-        let state = State {
-            watch: Watch::new(now),
+        let state = ReporterState {
+            watch: RunProgress::new(now),
             block: Block::default(),
             due: now + HEARTBEAT,
             retries: BTreeMap::new(),
@@ -110,13 +110,13 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressReporter {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl Reporter for Progress {
+impl Reporter for ProgressReporter {
     fn report(&self, event: &Event) {
         if self.inner.form != Form::Silent {
             self.inner.take(event);
@@ -125,7 +125,7 @@ impl Reporter for Progress {
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReporterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -224,7 +224,7 @@ impl Inner {
         }
     }
 
-    fn heartbeat(&self, state: &mut State, now: Instant) {
+    fn heartbeat(&self, state: &mut ReporterState, now: Instant) {
         let today = Utc::now();
         if self.form == Form::Json {
             printer::event("INFO", &state.watch.json(now, today));
@@ -254,7 +254,7 @@ impl Inner {
     }
 }
 
-impl State {
+impl ReporterState {
     /// Whether a retry for the same reason was reported since the last progress line.
     fn repeats(&mut self, reason: &str) -> bool {
         if let Some(more) = self.retries.get_mut(reason) {

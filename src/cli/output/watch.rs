@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// The progress of a run according to its events.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct RunProgress {
     begun: Instant,
     /// Time of the last event.
     last_event: Instant,
@@ -31,7 +31,7 @@ pub(crate) struct Watch {
     doing: Option<String>,
     planned: Option<Planned>,
     /// The running streams, in the order of their start.
-    streams: Vec<Stream>,
+    streams: Vec<WatchedStream>,
     /// Figures of the ended streams.
     ended: Figures,
     /// The part of `ended` from earlier processes of the run.
@@ -43,7 +43,7 @@ pub(crate) struct Watch {
 }
 
 #[derive(Debug)]
-struct Stream {
+struct WatchedStream {
     name: String,
     /// Whether its rows are not written.
     feeder: bool,
@@ -58,7 +58,7 @@ struct Stream {
     retry: Option<(String, Instant)>,
 }
 
-impl Watch {
+impl RunProgress {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             begun: now,
@@ -88,7 +88,7 @@ impl Watch {
             }
             Event::StreamStarted { stream, feeder, after } => {
                 self.doing = None;
-                self.streams.push(Stream {
+                self.streams.push(WatchedStream {
                     name: stream.clone(),
                     feeder: *feeder,
                     begun: now,
@@ -128,7 +128,7 @@ impl Watch {
         }
     }
 
-    fn stream(&mut self, name: &str) -> Option<&mut Stream> {
+    fn stream(&mut self, name: &str) -> Option<&mut WatchedStream> {
         self.streams.iter_mut().find(|stream| stream.name == name)
     }
 
@@ -275,7 +275,7 @@ impl Watch {
     }
 
     /// The running parent streams that a stream still waits for.
-    fn others<'watch>(&self, stream: &'watch Stream) -> Vec<&'watch str> {
+    fn others<'watch>(&self, stream: &'watch WatchedStream) -> Vec<&'watch str> {
         let idle = stream.is_idle();
         let going = |name: &&String| self.streams.iter().any(|one| one.name == **name);
         stream.after.iter().filter(|name| idle && going(name)).map(String::as_str).collect()
@@ -297,7 +297,7 @@ impl Watch {
     }
 }
 
-impl Stream {
+impl WatchedStream {
     /// Records its figures. Returns whether a request was sent.
     fn take(&mut self, figures: Figures) -> bool {
         let first = self.before.is_none();
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn the_total_shows_requests_rate_and_remaining_time() {
         let begun = Instant::now();
-        let mut watch = Watch::new(begun);
+        let mut watch = RunProgress::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         for event in [run(2_659), started("pages", &[]), progress("pages", figures(0, 0))] {
             watch.take(&event, begun);
@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn more_requests_than_planned_are_counted_without_the_plan() {
         let begun = Instant::now();
-        let mut watch = Watch::new(begun);
+        let mut watch = RunProgress::new(begun);
         for event in [run(10), started("pages", &[]), progress("pages", figures(0, 0))] {
             watch.take(&event, begun);
         }
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn earlier_processes_count_but_not_for_the_rate() {
         let begun = Instant::now();
-        let mut watch = Watch::new(begun);
+        let mut watch = RunProgress::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         let mut earlier = crate::run::empty_report("spaces");
         (earlier.earlier, earlier.rows, earlier.requests) = (true, 4, 1);
@@ -454,7 +454,7 @@ mod tests {
     #[test]
     fn the_screen_shows_what_each_stream_does_or_waits_for() {
         let begun = Instant::now();
-        let mut watch = Watch::new(begun);
+        let mut watch = RunProgress::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         watch.take(&Event::Doing { stream: None, what: "planning".to_owned() }, begun);
         assert_eq!(watch.lines(at(3), today(), 24), ["planning (for 3.0s)"]);
@@ -483,7 +483,7 @@ mod tests {
     #[test]
     fn a_retry_of_several_streams_is_one_line() {
         let begun = Instant::now();
-        let mut watch = Watch::new(begun);
+        let mut watch = RunProgress::new(begun);
         for name in ["pages", "tasks"] {
             watch.take(&started(name, &[]), begun);
             let (stream, reason) = (name.to_owned(), "429 Too Many Requests".to_owned());
@@ -501,7 +501,7 @@ mod tests {
     #[test]
     fn a_run_without_progress_shows_what_it_waits_for_and_until_when() {
         let begun = Instant::now();
-        let mut watch = Watch::new(begun);
+        let mut watch = RunProgress::new(begun);
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         watch.take(&started("pages", &[]), begun);
         watch.take(&started("page_labels", &["pages"]), begun);
@@ -528,7 +528,7 @@ mod tests {
     #[test]
     fn a_stream_that_failed_wrote_no_rows() {
         let begun = Instant::now();
-        let mut watch = Watch::new(begun);
+        let mut watch = RunProgress::new(begun);
         watch.take(&started("pages", &[]), begun);
         watch.take(&progress("pages", figures(471, 2)), begun);
         let mut report = crate::run::empty_report("pages");

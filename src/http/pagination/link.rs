@@ -1,4 +1,4 @@
-//! Links to the next page: where a response holds them, and which URL they lead to.
+//! Links to the next page: where a response contains them, and which URL they lead to.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::http::pagination::position::Position;
 use crate::http::pagination::sign::{DeclaredValue, is_word, shown};
 use crate::spec::Follow;
 
-/// The URL in a value of the body; `None` if the page is the last one. An object may hold the URL
+/// The URL in a value of the body; `None` if the page is the last one. An object may contain the URL
 /// as `href`.
 ///
 /// # Errors
@@ -73,7 +73,7 @@ pub(crate) fn follow(next: &str, follow: Follow, from: &Url) -> Result<Position>
     let wrong = |what: &str| {
         let next = shown(&Value::from(next));
         Error::new(Kind::Shape, format!("the next page's address {what}: {next}"))
-            .with_hint("nothing is requested outside the connection's origin")
+            .with_hint("weir sends no requests to other origins")
     };
     let next = unescaped(next);
     let url = from.join(&next).map_err(|error| wrong("cannot be read").because(error))?;

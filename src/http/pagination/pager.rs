@@ -256,7 +256,9 @@ fn by_cursor<'page>(
     pages: &CursorPages,
     mut places: impl Iterator<Item = DeclaredValue<'page>>,
 ) -> Result<PageStep> {
-    let Some(at) = places.next() else { return Ok(PageStep::default()) };
+    let Some(at) = places.next() else {
+        unreachable!("a cursor declares its path, and the decoder returns a value per path")
+    };
     let last = if pages.last.is_some() { places.next() } else { None };
     let more = if pages.more.is_some() { places.next() } else { None };
     let last_says = last.as_ref().map(DeclaredValue::flag).transpose()?.flatten().map(|last| !last);
@@ -265,13 +267,13 @@ fn by_cursor<'page>(
         _ => None,
     };
     // If two signs differ, there are more pages: one extra request loses nothing.
-    let goes_on = [last_says, more_says].into_iter().flatten().reduce(|one, other| one || other);
-    if goes_on == Some(false) {
+    let has_more = [last_says, more_says].into_iter().flatten().reduce(|one, other| one || other);
+    if has_more == Some(false) {
         return Ok(PageStep::to(None, true));
     }
     match at.token()? {
         Some(token) => Ok(PageStep::to(Some(Position::Token(token)), true)),
-        None if goes_on == Some(true) => {
+        None if has_more == Some(true) => {
             let sign = [more, last].into_iter().flatten().find(|sign| sign.value.is_some());
             let sign = sign.map_or("the response".to_owned(), |sign| format!("`{}`", sign.path));
             Err(at.missing(&format!("{sign} states that there are more pages")))
@@ -332,12 +334,12 @@ fn numbered<'page>(
     let by_total = total.zip(page.records).map(|(total, records)| total > records);
     let by_count = count.map(|count| count > page.read);
     let signs = [last, more, by_total, by_count];
-    let goes_on = signs.into_iter().flatten().reduce(|one, other| one || other);
-    let told = goes_on.is_some() && (sure || !declared || signs.iter().flatten().count() > 1);
+    let has_more = signs.into_iter().flatten().reduce(|one, other| one || other);
+    let stated = has_more.is_some() && (sure || !declared || signs.iter().flatten().count() > 1);
     let fall = seen.total.zip(total).map_or(0, |(before, now)| before.saturating_sub(now));
     let seam = (fall > 0).then(|| Position::Number(page.back(fall)));
     let ended = seen.rows == 0 && page.records.is_some();
-    let gap = (ended && goes_on == Some(true)).then(|| {
+    let gap = (ended && has_more == Some(true)).then(|| {
         let records = page.records.unwrap_or_default();
         match total.filter(|_| by_total == Some(true)) {
             Some(total) => format!("the API counts {total} records, but returned {records}"),
@@ -346,9 +348,9 @@ fn numbered<'page>(
             }
         }
     });
-    let next = goes_on.unwrap_or(seen.rows > 0) && !ended;
+    let next = has_more.unwrap_or(seen.rows > 0) && !ended;
     let next = next.then_some(Position::Number(page.after));
-    Ok(PageStep { next, stated: told || seen.rows == 0, total, seam, gap })
+    Ok(PageStep { next, stated: stated || seen.rows == 0, total, seam, gap })
 }
 
 impl Pager {

@@ -34,7 +34,7 @@ impl Position {
 /// The parts of a response that determine the next page.
 #[derive(Debug)]
 pub struct Seen<'page> {
-    /// The URL it came from.
+    /// URL of the request.
     pub url: &'page Url,
     /// Its headers.
     pub headers: &'page HeaderMap,

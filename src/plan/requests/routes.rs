@@ -110,7 +110,7 @@ impl Draft<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::documents::Options;
+    use crate::plan::documents::PlanOptions;
     use crate::plan::testing::{plan, spec, stream};
 
     const PARENT: &str = "  p: { get: /p, key: [id], feeds: { ids: id }, columns: { id: text } }\n";
@@ -122,7 +122,7 @@ mod tests {
             "  c: {{ for_each: ids, get: '/p/{{{{ id }}}}/c', key: [id], \
              columns: {{ id: text }}, routes: {{ {routes} }} }}\n"
         );
-        let plan = plan(&spec(&format!("{PARENT}{child}")), "", &Options::default()).unwrap();
+        let plan = plan(&spec(&format!("{PARENT}{child}")), "", &PlanOptions::default()).unwrap();
         let shown = stream(&plan, "c").routes.iter().map(|route| {
             let mark = if route.by_parents { "*" } else { "" };
             format!("{}{mark}", route.name)
@@ -149,7 +149,7 @@ mod tests {
              routes: { list_then_fetch: { get: /r }, closed: { when: false, get: /s } } }\n",
         );
         let routes = vec![("c".to_owned(), choice.to_owned())];
-        let plan = plan(&spec, "", &Options { routes, ..Options::default() });
+        let plan = plan(&spec, "", &PlanOptions { routes, ..PlanOptions::default() });
         match (plan, expected) {
             (Ok(plan), Ok(index)) => assert_eq!(stream(&plan, "c").wanted, Some(index), "{choice}"),
             (Err(error), Err(text)) => assert!(error.chain().contains(text), "{}", error.chain()),

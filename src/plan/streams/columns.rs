@@ -253,26 +253,26 @@ fn object(draft: &Draft<'_>, name: &str, settings: &StreamOptions) -> Result<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::documents::Options;
+    use crate::plan::documents::PlanOptions;
     use crate::plan::testing::{plan, spec, stream};
 
     const STREAM: &str = "  s: { get: /s, key: [id], columns: { id: text, n: int, \
                           url: { text: '{{ row.n }}' }, at: timestamp }, \
                           cursor: { field: at, newest_first: true } }\n";
 
-    fn output<T>(defaults: &str, options: &Options, take: impl FnOnce(&Output) -> T) -> T {
+    fn output<T>(defaults: &str, options: &PlanOptions, take: impl FnOnce(&Output) -> T) -> T {
         let plan = plan(&spec(STREAM), defaults, options).unwrap();
         take(stream(&plan, "s").output.as_ref().unwrap())
     }
 
     #[test]
     fn the_mode_decides_how_rows_are_written_and_what_happens_to_deleted_ones() {
-        let backfill = Options {
+        let backfill = PlanOptions {
             range: Some(("2026-01-01".to_owned(), "2026-02-01".to_owned())),
-            ..Options::default()
+            ..PlanOptions::default()
         };
-        let retry = Options { retry: true, ..Options::default() };
-        let plain = Options::default();
+        let retry = PlanOptions { retry: true, ..PlanOptions::default() };
+        let plain = PlanOptions::default();
         let table = [
             ("", &plain, Disposition::Replace, Deletes::Ignore),
             ("mode: truncate", &plain, Disposition::Truncate, Deletes::Ignore),
@@ -293,7 +293,7 @@ mod tests {
     /// The columns of the table, or the error.
     #[track_caller]
     fn check(defaults: &str, expected: Result<&str, &str>) {
-        let plan = plan(&spec(STREAM), defaults, &Options::default());
+        let plan = plan(&spec(STREAM), defaults, &PlanOptions::default());
         match (plan, expected) {
             (Ok(plan), Ok(expected)) => {
                 let table = &stream(&plan, "s").output.as_ref().unwrap().table;
@@ -336,7 +336,7 @@ mod tests {
             ("object: .weir/x", Err("a name that weir reserves")),
         ];
         for (defaults, expected) in table {
-            let plan = plan(&spec(STREAM), defaults, &Options::default());
+            let plan = plan(&spec(STREAM), defaults, &PlanOptions::default());
             let found =
                 plan.map(|plan| stream(&plan, "s").output.as_ref().unwrap().table.object.clone());
             match (found, expected) {

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use crate::error::{Error, Result};
 use crate::http::access::{Access, AccessHooks};
-use crate::plan::documents::{Documents, Options, Run};
+use crate::plan::documents::{Documents, PlanOptions, Run};
 use crate::plan::draft::Draft;
 use crate::quota::cost::{PointRates, QuotaPlan};
 use crate::quota::ledger;
@@ -35,7 +35,8 @@ pub fn quota_of(spec: &Spec, fields: &Fields, hooks: &AccessHooks) -> Result<Opt
     };
     let documents =
         Documents { spec, replication: &replication, fields, default_object: "", default_name: "" };
-    let (options, run) = (Options::default(), Run { id: String::new(), started_at: Utc::now() });
+    let (options, run) =
+        (PlanOptions::default(), Run { id: String::new(), started_at: Utc::now() });
     let variables = fields.variables();
     let draft =
         Draft { documents, options: &options, run: &run, variables: &variables, source: "" };
@@ -110,7 +111,7 @@ mod tests {
         let mut spec = spec("  s: { get: /s, key: [id], columns: { id: text } }\n");
         spec.limits.points = serde_saphyr::from_str(points).unwrap();
         spec.streams["s"].cost = class.map(str::to_owned);
-        let plan = plan(&spec, "", &Options::default()).unwrap();
+        let plan = plan(&spec, "", &PlanOptions::default()).unwrap();
         let cost = &stream(&plan, "s").cost;
         assert_eq!((cost.base, cost.object, cost.carrier), expected, "{points}");
     }

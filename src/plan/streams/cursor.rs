@@ -157,7 +157,7 @@ fn bound(kind: ColumnType, text: &str) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::documents::Options;
+    use crate::plan::documents::PlanOptions;
     use crate::plan::testing::{plan, spec, stream};
 
     const TIME: i64 = 1_767_225_600_000_000;
@@ -215,7 +215,7 @@ mod tests {
              cursor: { field: at, lookback: 5m, query: { since: '{{ cursor }}' } } }\n",
         );
         let range = range.map(|(from, to)| (from.to_owned(), to.to_owned()));
-        let plan = plan(&spec, defaults, &Options { range, ..Options::default() });
+        let plan = plan(&spec, defaults, &PlanOptions { range, ..PlanOptions::default() });
         let cursor = |plan: &crate::plan::Plan| {
             let cursor = stream(plan, "s").cursor.clone().unwrap();
             (cursor.lookback, cursor.range.is_some())

@@ -90,7 +90,7 @@ fn digest(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::documents::Options;
+    use crate::plan::documents::PlanOptions;
     use crate::plan::testing::{plan, spec, stream};
 
     const STREAM: &str = "get: /s, key: [id], columns: { id: text, n: int }";
@@ -99,7 +99,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, defaults: &str, expected: [bool; 3]) {
         let digests = |text: &str, defaults: &str| {
-            let plan = plan(&spec(&format!("  s: {{ {text} }}\n")), defaults, &Options::default());
+            let plan =
+                plan(&spec(&format!("  s: {{ {text} }}\n")), defaults, &PlanOptions::default());
             let plan = plan.unwrap();
             let stream = stream(&plan, "s");
             [stream.reads.clone(), stream.shape.clone(), stream.writes.clone()]

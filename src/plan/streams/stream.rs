@@ -125,7 +125,7 @@ impl StreamPlan {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::documents::Options;
+    use crate::plan::documents::PlanOptions;
     use crate::plan::testing::{plan, spec, stream};
 
     const PARENT: &str = "  p: { get: /p, key: [id], feeds: { ids: id }, \
@@ -139,7 +139,8 @@ mod tests {
             "  c: {{ for_each: ids, get: '/p/{{{{ id }}}}/c', \
              columns: {{ id: text, p: {{ text: '{{{{ id }}}}' }}, at: timestamp }}, {child} }}\n"
         );
-        let plan = plan(&spec(&format!("{PARENT}{child}")), defaults, &Options::default()).unwrap();
+        let plan =
+            plan(&spec(&format!("{PARENT}{child}")), defaults, &PlanOptions::default()).unwrap();
         let child = stream(&plan, "c");
         let found = [child.follows_parents(), child.is_bound_to_parent(), child.bounds_children()];
         assert_eq!(found, expected, "{defaults}");

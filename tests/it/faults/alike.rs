@@ -45,7 +45,8 @@ fn page() -> Reply {
 async fn whatever_refuses_all_streams_is_one_error_that_names_whose_request_it_was() {
     let unknown =
         || TransportError::Certificate("its authority `CN=Acme` is not trusted here".into());
-    let proxy = || TransportError::Proxy("http://proxy.test refuses the way to this host".into());
+    let proxy =
+        || TransportError::Proxy("http://proxy.test refuses to connect to this host".into());
     let nobody = || TransportError::Connect("connection refused".into());
     let elsewhere = || TransportError::LeavesOrigin("https://login.test".into());
     let runs = [
@@ -59,7 +60,7 @@ async fn whatever_refuses_all_streams_is_one_error_that_names_whose_request_it_w
     ];
     for ran in &runs {
         let error = the_error(ran);
-        assert_eq!(error.matches("(asked for `").count(), 1, "{error}");
+        assert_eq!(error.matches("(requested for `").count(), 1, "{error}");
     }
     assert!(the_error(&runs[4]).contains("all requests fail in the same way"));
     assert!(the_error(&runs[6]).contains("the API does not accept the credentials"));
@@ -112,7 +113,7 @@ fn a_run_prints_such_an_error_once_and_lists_it_at_the_top() {
     // As it happens, and in the summary.
     assert_eq!(told, 2, "{err}");
     assert_eq!(err.lines().filter(|line| line.starts_with("error:")).count(), 1, "{err}");
-    assert!(err.contains("(asked for `"), "{err}");
+    assert!(err.contains("(requested for `"), "{err}");
     let (out, _) = ended(&run(&["--json"]), 1);
     let found: Value = serde_json::from_str(&out).unwrap();
     let errors = found["errors"].as_array().unwrap();

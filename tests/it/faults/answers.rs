@@ -1,7 +1,7 @@
 //! What a server answers besides the records that were asked for.
 
 use serde_json::json;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::report::StreamStatus;
 use weir::sync::run_options::RunOptions;
 
@@ -46,7 +46,7 @@ async fn a_server_that_fails_later_leaves_a_table_as_it_was() {
     let fake = fake.into_postgres(database.options());
     fake.run().await;
     fake.answer(|_| Reply::status(400, &json!({ "message": "no" })));
-    let options = Options::default();
+    let options = PlanOptions::default();
     let how = How { replication: REPLICATION, options: &options, beginning: RunOptions::now() };
     let ran = fake.try_run(how).await.unwrap();
     assert_eq!(ran.stream("orders").status, StreamStatus::Failed);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use weir::report::NoticeKind;
 use weir::sync::report::{RunReport, RunStatus};
-use weir_sim::{Fault, Faults, Options, What, When};
+use weir_sim::{FaultRule, Faults, Options, What, When};
 
 use crate::support::{rows, world::World};
 
@@ -34,7 +34,7 @@ fn small(seed: u64) -> Options {
 }
 
 fn faulty(part: &str, when: When, what: What) -> Faults {
-    let rules = vec![Fault { part: part.to_owned(), when, what }];
+    let rules = vec![FaultRule { part: part.to_owned(), when, what }];
     Faults { rules, ..Faults::default() }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::report::{NoticeKind, StreamReport, StreamStatus};
 use weir::sync::run_options::RunOptions;
 
@@ -190,7 +190,7 @@ async fn a_snapshot_that_goes_on_writes_what_shifted_meanwhile_once() {
         }
         shifting(asked)
     });
-    let how = How { replication, options: &Options::default(), beginning: RunOptions::now() };
+    let how = How { replication, options: &PlanOptions::default(), beginning: RunOptions::now() };
     let ran = fake.try_run_until(how, cancel).await.unwrap();
     assert_eq!(ran.stream("events").status, StreamStatus::Interrupted);
     let fake = fake.another_process();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use weir::error::Kind;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::sync::run_options::RunOptions;
 
 use crate::support::fake::{Fake, How, Reply};
@@ -34,7 +34,7 @@ async fn an_object_cannot_name_what_is_weirs_own() {
     ] {
         let replication =
             format!("source: A\ntarget: B\nstreams: {{ orders: {{ object: '{object}' }} }}\n");
-        let options = Options::default();
+        let options = PlanOptions::default();
         let how =
             How { replication: &replication, options: &options, beginning: RunOptions::now() };
         let error = fake.try_run(how).await.err().unwrap_or_else(|| panic!("{object} is taken"));

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 use weir::error::{Error, Kind};
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::report::{NoticeKind, StreamStatus};
 use weir::spec::Spec;
 use weir::sync::run_options::RunOptions;
@@ -48,7 +48,7 @@ fn shop() -> Fake {
 
 async fn run(fake: &Fake, replication: &str, adopt: bool) -> Result<RunResult, Error> {
     let beginning = RunOptions { adopt, ..RunOptions::now() };
-    fake.try_run(How { replication, options: &Options::default(), beginning }).await
+    fake.try_run(How { replication, options: &PlanOptions::default(), beginning }).await
 }
 
 /// Runs, and is refused before anything is asked for.
@@ -152,7 +152,7 @@ async fn a_table_that_weir_did_not_write_is_refused_until_it_is_adopted() {
 #[tokio::test]
 async fn neither_a_definition_nor_a_sample_touches_a_table_of_somebody_else() {
     let definition = FULL.replace("metadata", "mode: definition-only, metadata");
-    let rows = Options { limit: Some(2), ..Options::default() };
+    let rows = PlanOptions { limit: Some(2), ..PlanOptions::default() };
     for place in Place::all().await {
         place.make().await;
         let fake = &place.fake;

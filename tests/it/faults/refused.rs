@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::report::{Event, NoticeKind, StreamStatus};
 use weir::sync::report::RunStatus;
 use weir::sync::run_options::RunOptions;
@@ -350,7 +350,7 @@ const LIST: &str =
 #[tokio::test(start_paused = true)]
 async fn what_another_try_does_not_mend_is_tried_twice() {
     let bodies: [(&[u8], &str); 3] = [
-        (b"<!doctype html><html>Log in</html>", "page of HTML"),
+        (b"<!doctype html><html>Log in</html>", "is an HTML page"),
         (b"{\"items\": [{\"id\": \"\xff\xfe\"}]}", "not valid UTF-8"),
         (b"{\"items\": [{\"id\": nothing}]}", "is not JSON"),
     ];
@@ -358,7 +358,7 @@ async fn what_another_try_does_not_mend_is_tried_twice() {
         let fake = Fake::new(&spec(LIST), move |_| Reply::raw(200, body));
         let ran = fake.run().await;
         let error = ran.stream("orders").error.clone().unwrap();
-        assert!(error.contains(said) && !error.contains("connection broke"), "{error}");
+        assert!(error.contains(said) && !error.contains("connection was lost"), "{error}");
         assert_eq!(listed(&ran), 2, "{said}");
     }
     // A body that was cut short is another thing.
@@ -443,7 +443,7 @@ streams:
     let fake = Fake::new(SPEC, site(true));
     assert_eq!(fake.run_with(replication).await.stream("lines").skipped, 1);
     fake.answer(site(false));
-    let options = Options { retry: true, ..Options::default() };
+    let options = PlanOptions { retry: true, ..PlanOptions::default() };
     let beginning = RunOptions { retry: true, ..RunOptions::now() };
     let ran = fake.try_run(How { replication, options: &options, beginning }).await.unwrap();
     assert_eq!(ran.asked.len(), 1, "{:?}", ran.report);

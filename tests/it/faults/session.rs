@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde_json::json;
 use weir::report::StreamStatus;
-use weir::sync::connection_test::Finding;
+use weir::sync::connection_test::TestFinding;
 use weir::sync::report::RunStatus;
 
 use crate::support::fake::{Asked, Fake, Reply};
@@ -89,7 +89,7 @@ async fn the_test_of_a_connection_sends_what_a_run_sends_before_its_streams() {
         _ => Reply::json(&json!([])),
     });
     let (diagnosis, asked) = fake.probe().await.unwrap();
-    assert_eq!((diagnosis.ok, diagnosis.finding), (false, Finding::NoPermission));
+    assert_eq!((diagnosis.ok, diagnosis.finding), (false, TestFinding::NoPermission));
     assert!(
         diagnosis.url.ends_with("/v1/login") && diagnosis.message == "no entry",
         "{diagnosis:?}"

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use weir::error::Kind;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::sync::run_options::RunOptions;
 
 use crate::support::{
@@ -25,7 +25,7 @@ fn shop() -> Fake {
 }
 
 async fn snapshot(fake: &Fake) -> Result<RunResult, weir::error::Error> {
-    let options = Options::default();
+    let options = PlanOptions::default();
     let beginning = RunOptions::now();
     fake.try_run(How { replication: SNAPSHOT, options: &options, beginning }).await
 }

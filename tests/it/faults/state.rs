@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::report::StreamStatus;
 use weir::state::{Change, Holder};
 use weir::sync::run_options::RunOptions;
@@ -138,7 +138,7 @@ async fn the_state_of_a_newer_weir_is_an_error_until_a_fresh_run_replaces_it() {
     newer.save(&[Change::set("version", 2.into())]).await.unwrap();
     lock.release().await;
     drop((lock, newer));
-    let (definition, options) = (replication("incremental"), Options::default());
+    let (definition, options) = (replication("incremental"), PlanOptions::default());
     let begun = |fresh| How {
         replication: &definition,
         options: &options,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 use serde_json::{Value, json};
 use weir::error::Kind;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::state::Holder;
 use weir::sync::run_options::RunOptions;
 use weir::write::files::{Files, Settings};
@@ -109,7 +109,7 @@ async fn a_run_that_may_wait_waits_for_the_lock_of_another() {
     let path = held.path().join("lock");
     let file = std::fs::File::open(&path).unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let options = Options::default();
+    let options = PlanOptions::default();
     let how = |wait| How {
         replication: REPLICATION,
         options: &options,

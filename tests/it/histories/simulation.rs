@@ -21,8 +21,8 @@ use weir::sync::report::RunStatus;
 use weir::write::memory::Memory;
 use weir_sim::What::{ExpiredCursor, Malformed, Missing, Reset, Slow, Status, TooMany, Truncate};
 use weir_sim::{
-    Churn, Churning, Fault, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, STREAMS, What,
-    When,
+    Churn, Churning, FaultRule, Faults, Options, PointsQuota, QuotaHeaders, RetryAfter, STREAMS,
+    What, When,
 };
 
 use crate::support::{
@@ -84,9 +84,9 @@ impl Dice {
     }
 
     /// Something to go wrong with a share of the requests, in thousandths.
-    fn share(&mut self, percent: u64, most: u32, what: What) -> Option<Fault> {
+    fn share(&mut self, percent: u64, most: u32, what: What) -> Option<FaultRule> {
         let share = f64::from(u32::try_from(self.below(u64::from(most))).unwrap()) / 1000.0;
-        let fault = Fault { part: String::new(), when: When::Share(share), what };
+        let fault = FaultRule { part: String::new(), when: When::Share(share), what };
         self.hits(percent).then_some(fault)
     }
 
@@ -94,10 +94,11 @@ impl Dice {
         let seconds = self.below(6);
         let slow = Duration::from_millis(self.below(3000));
         let storm = When::First(self.below(9));
-        let storm = Fault { part: String::new(), when: storm, what: TooMany(RetryAfter::Silent) };
+        let storm =
+            FaultRule { part: String::new(), when: storm, what: TooMany(RetryAfter::Silent) };
         let status = self.one(&[500, 502, 503, 504]);
         let part = self.one(&["/labels", "/versions", "/properties", "permissions", "-comments"]);
-        let refused = Fault { part: part.to_owned(), ..storm.clone() };
+        let refused = FaultRule { part: part.to_owned(), ..storm.clone() };
         let number = When::Numbers(vec![1 + self.below(8), 1 + self.below(20)]);
         let refusal = self.one(&[Status(403), Missing]);
         let rules = [
@@ -110,7 +111,7 @@ impl Dice {
             self.share(20, 40, Malformed),
             self.share(40, 100, Slow(slow)),
             self.share(30, 200, ExpiredCursor),
-            self.hits(25).then_some(Fault { when: number, what: refusal, ..refused }),
+            self.hits(25).then_some(FaultRule { when: number, what: refusal, ..refused }),
         ];
         let revoke_after = self.hits(15).then(|| self.below(200));
         let restore_after = revoke_after.map(|after| after + 1 + self.below(10));

@@ -3,7 +3,7 @@
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use weir::error::Kind;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::quota::account::LedgerUpdate;
 use weir::quota::ledger::Ledger;
 use weir::quota::terms::{BudgetLimit, Terms};
@@ -45,7 +45,7 @@ async fn a_view_says_how_fresh_each_stream_is() {
     let success = view(&database, "last_success").await;
     assert_eq!(view(&database, "complete_reading IS NOT NULL").await, "true");
     fake.answer(|_| Reply::status(400, &json!({})));
-    let options = Options::default();
+    let options = PlanOptions::default();
     let how = How { replication: REPLICATION, options: &options, beginning: RunOptions::now() };
     let failed = fake.try_run(how).await.unwrap();
     assert_eq!(failed.stream("people").status, StreamStatus::Failed);

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use weir::error::Kind;
-use weir::plan::Options;
+use weir::plan::PlanOptions;
 use weir::report::{NoticeKind, Recorded, StreamStatus};
 use weir::schema::{Column, ColumnType};
 use weir::sync::run_options::RunOptions;
@@ -145,7 +145,7 @@ streams:
     fake.run().await;
     let (reader, _) = idle_reader(&database).await;
     fake.answer(|_| Reply::json(&json!([{ "id": 2, "name": "Bo" }])));
-    let options = Options::default();
+    let options = PlanOptions::default();
     let how = How { replication: REPLICATION, options: &options, beginning: RunOptions::now() };
     let cancel = CancellationToken::new();
     let waiting = "SELECT pid FROM pg_stat_activity \

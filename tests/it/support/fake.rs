@@ -16,7 +16,7 @@ use weir::http::access::AccessHooks;
 use weir::http::exchange::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Transport, TransportError,
 };
-use weir::plan::{Documents, Options, Plan};
+use weir::plan::{Documents, Plan, PlanOptions};
 use weir::replication::Replication;
 use weir::report::{Event, Recorded, StreamReport};
 use weir::run::services::Services;
@@ -159,7 +159,7 @@ pub(crate) struct How<'how> {
     /// YAML of the replication.
     pub(crate) replication: &'how str,
     /// What the command line adds.
-    pub(crate) options: &'how Options,
+    pub(crate) options: &'how PlanOptions,
     /// How the run is begun.
     pub(crate) beginning: RunOptions,
 }
@@ -214,7 +214,8 @@ impl Fake {
 
     /// Runs a replication to its end.
     pub(crate) async fn run_with(&self, replication: &str) -> RunResult {
-        let how = How { replication, options: &Options::default(), beginning: RunOptions::now() };
+        let how =
+            How { replication, options: &PlanOptions::default(), beginning: RunOptions::now() };
         self.try_run(how).await.unwrap_or_else(|error| panic!("{}", error.chain()))
     }
 

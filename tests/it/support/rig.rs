@@ -9,7 +9,7 @@ use weir::cli::simulated::SimulatedApi;
 use weir::error::Result;
 use weir::http::access::AccessHooks;
 use weir::http::exchange::Transport;
-use weir::plan::{Documents, Options as PlanOptions, Plan, Run, Selection};
+use weir::plan::{Documents, Plan, PlanOptions, Run, Selection};
 use weir::replication::Replication;
 use weir::report::{Event, Recorded};
 use weir::run::services::Services;

@@ -19,7 +19,7 @@ use weir::cli::simulated::SimulatedApi;
 use weir::error::Result;
 use weir::http::access::AccessHooks;
 use weir::http::exchange::{Request, Response, Transport, TransportError};
-use weir::plan::{Documents, Options as PlanOptions, Plan, Run};
+use weir::plan::{Documents, Plan, PlanOptions, Run};
 use weir::progress::saved::SavedState;
 use weir::quota::ledger::MemoryLedger as Ledger;
 use weir::replication::Replication;
@@ -287,7 +287,7 @@ impl World {
     }
 
     /// Changes the tenant.
-    pub(crate) fn change(&self, change: &weir_sim::Change) -> String {
+    pub(crate) fn change(&self, change: &weir_sim::TenantChange) -> String {
         let _clock = self.runtime.enter();
         self.simulator.change(change).unwrap()
     }

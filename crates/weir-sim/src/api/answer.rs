@@ -9,20 +9,20 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
-use crate::api::listing::{Cut, List, Listed};
+use crate::api::listing::{List, Listed, PageRequest};
 use crate::api::out::Out;
-use crate::api::parameters::Form;
-use crate::api::query::{Problem, Query};
-use crate::api::routes::{Answer, Route, find};
+use crate::api::parameters::ParameterForm;
+use crate::api::query::{Query, QueryProblem};
+use crate::api::routes::{Handler, Route, find};
 use crate::tenant::Tenant;
-use crate::tenant::ids::{Kind, from_id};
+use crate::tenant::ids::{ObjectKind, from_id};
 
 /// Path of the OAuth token endpoint, as on Atlassian's own host.
 const TOKENS: &str = "/oauth/token";
 
 /// A request, in process or from the socket.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub struct IncomingRequest<'a> {
     /// Method.
     pub method: &'a Method,
     /// Path, without the query.
@@ -77,7 +77,7 @@ impl Reply {
     }
 
     /// An error in the format of v2.
-    pub(crate) fn error(status: StatusCode, code: &str, problems: &[Problem]) -> Self {
+    pub(crate) fn error(status: StatusCode, code: &str, problems: &[QueryProblem]) -> Self {
         let mut out = Out::default();
         out.raw("{\"errors\":[");
         for (at, problem) in problems.iter().enumerate() {
@@ -95,11 +95,11 @@ impl Reply {
 
     /// A 404 of v2. A bare `Not Found` means that the caller has no access at all.
     pub(crate) fn not_found(title: impl Into<String>) -> Self {
-        let problem = Problem { title: title.into(), detail: None };
+        let problem = QueryProblem { title: title.into(), detail: None };
         Self::error(StatusCode::NOT_FOUND, "NOT_FOUND", &[problem])
     }
 
-    pub(crate) fn bad_request(problems: &[Problem], path: &str) -> Self {
+    pub(crate) fn bad_request(problems: &[QueryProblem], path: &str) -> Self {
         if path.starts_with("/wiki/rest/") {
             let message = problems.first().map_or("", |problem| problem.title.as_str());
             return Self::old_error(StatusCode::BAD_REQUEST, message);
@@ -142,7 +142,13 @@ pub(crate) fn split_gateway(path: &str) -> (&str, Option<&str>) {
 impl Tenant {
     /// Responds as the API would without faults. `revoked`: the credentials are rejected. `repeat`: `next`
     /// repeats the page's cursor. `now` is in epoch milliseconds.
-    pub(crate) fn answer(&self, call: &Call, revoked: bool, repeat: bool, now: u64) -> Reply {
+    pub(crate) fn answer(
+        &self,
+        call: &IncomingRequest,
+        revoked: bool,
+        repeat: bool,
+        now: u64,
+    ) -> Reply {
         let (path, cloud) = split_gateway(call.path);
         if cloud.is_some_and(|cloud| cloud != self.options.cloud_id) {
             return Reply::json(
@@ -171,20 +177,20 @@ impl Tenant {
     }
 
     fn dispatch(&self, asked: &Asked) -> Reply {
-        let answered = match asked.route.answer {
-            Answer::Single(kind) => self.resolve(asked, kind).map(|index| match kind {
-                Kind::Space => self.single_space(asked, index),
+        let answered = match asked.route.handler {
+            Handler::Single(kind) => self.resolve(asked, kind).map(|index| match kind {
+                ObjectKind::Space => self.single_space(asked, index),
                 _ => self.single_content(asked, kind, index),
             }),
-            Answer::Groups => Ok(self.groups(&asked.query)),
-            Answer::Search => self.search(asked),
-            Answer::SearchAll => self.search_all(asked),
-            Answer::CurrentUser => {
+            Handler::Groups => Ok(self.groups(&asked.query)),
+            Handler::Search => self.search(asked),
+            Handler::SearchAll => self.search_all(asked),
+            Handler::CurrentUser => {
                 let mut out = Out::default();
                 self.write_current_user(&mut out);
                 Ok(Reply::json(StatusCode::OK, out.into_bytes()).rows(1, 2))
             }
-            Answer::TenantInfo => {
+            Handler::TenantInfo => {
                 let body = format!("{{\"cloudId\":\"{}\"}}", self.options.cloud_id);
                 Ok(Reply::json(StatusCode::OK, body))
             }
@@ -194,9 +200,9 @@ impl Tenant {
     }
 
     /// Index of the object in the path.
-    pub(crate) fn resolve(&self, asked: &Asked, kind: Kind) -> Result<usize, Box<Reply>> {
+    pub(crate) fn resolve(&self, asked: &Asked, kind: ObjectKind) -> Result<usize, Box<Reply>> {
         let digits = match kind {
-            Kind::Attachment => asked.id.strip_prefix("att").unwrap_or(asked.id),
+            ObjectKind::Attachment => asked.id.strip_prefix("att").unwrap_or(asked.id),
             _ => asked.id,
         };
         let Ok(id) = digits.parse::<u64>() else {
@@ -204,7 +210,7 @@ impl Tenant {
             let title = format!(
                 "Provided value {{{id}}} for 'id' is not the correct type. Expected type is long."
             );
-            let problem = Problem { title, detail: None };
+            let problem = QueryProblem { title, detail: None };
             return Err(Box::new(Reply::bad_request(&[problem], asked.path)));
         };
         let found = from_id(id).filter(|(found, index)| {
@@ -214,30 +220,30 @@ impl Tenant {
         found.map(|(_, index)| index).ok_or_else(missing)
     }
 
-    /// Writes the requested page of a list. Each row costs `cost` points.
+    /// Writes the requested page of a list.
     pub(crate) fn page(
         &self,
         asked: &Asked,
-        (list, cap, cost): (&List<'_>, usize, u64),
+        list: &List,
         keep: impl Fn(usize) -> bool,
         write: impl FnMut(&mut Out, usize),
     ) -> Result<Reply, Box<Reply>> {
         let default = asked.route.parameters.iter().find_map(|parameter| match parameter.form {
-            Form::Limit(_, _, default) => Some(default),
+            ParameterForm::Limit(_, _, default) => Some(default),
             _ => None,
         });
-        let cut = Cut {
+        let page = PageRequest {
+            list,
             path: asked.path,
             query: &asked.query,
             default: default.unwrap_or(25),
-            cap,
             repeat: asked.repeat,
         };
         let mut out = Out::with_capacity(4096);
-        match self.write_list(&mut out, (list, &cut), keep, write) {
+        match self.write_list(&mut out, &page, keep, write) {
             Ok(Listed { rows, next }) => {
-                let reply = Reply::json(StatusCode::OK, out.into_bytes()).rows(rows, cost);
-                if asked.route.answer == Answer::SpacePermissions {
+                let reply = Reply::json(StatusCode::OK, out.into_bytes()).rows(rows, list.cost());
+                if asked.route.handler == Handler::SpacePermissions {
                     return Ok(reply);
                 }
                 Ok(reply.with(header::LINK, &self.link_header(next.as_deref())))
@@ -252,8 +258,8 @@ impl Tenant {
             usize::try_from(query.number(name).unwrap_or(default)).unwrap_or(usize::MAX)
         };
         let (start, limit) = (number("start", 0), number("limit", 200).min(200));
-        let kept: Vec<usize> = (0..self.count(Kind::Group))
-            .filter(|group| self.exists(Kind::Group, *group))
+        let kept: Vec<usize> = (0..self.count(ObjectKind::Group))
+            .filter(|group| self.exists(ObjectKind::Group, *group))
             .filter(|group| match query.text("accessType") {
                 Some("site-admin") => *group == 0,
                 Some("admin") => *group < 2,
@@ -289,13 +295,13 @@ fn token() -> Reply {
     Reply::json(StatusCode::OK, body).counted(0, 0)
 }
 
-pub(crate) fn not_there(kind: Kind, id: &str) -> Cow<'static, str> {
+pub(crate) fn not_there(kind: ObjectKind, id: &str) -> Cow<'static, str> {
     let noun = match kind {
-        Kind::Space => "space",
-        Kind::Page => "page",
-        Kind::BlogPost => "blogpost",
-        Kind::Attachment => "attachment",
-        Kind::Label => "label",
+        ObjectKind::Space => "space",
+        ObjectKind::Page => "page",
+        ObjectKind::BlogPost => "blogpost",
+        ObjectKind::Attachment => "attachment",
+        ObjectKind::Label => "label",
         _ => "comment",
     };
     format!("Cannot find a {noun} with id [{id}]").into()

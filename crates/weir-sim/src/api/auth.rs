@@ -5,8 +5,8 @@ use secrecy::ExposeSecret;
 
 use hyper::StatusCode;
 
-use crate::api::answer::{Call, Reply};
-use crate::api::routes::{Answer, Route};
+use crate::api::answer::{IncomingRequest, Reply};
+use crate::api::routes::{Handler, Route};
 use crate::options::Credentials;
 use crate::tenant::Tenant;
 
@@ -17,13 +17,13 @@ impl Tenant {
     /// The response to a caller without access; `None` grants access.
     pub(crate) fn refusal(
         &self,
-        call: &Call,
+        call: &IncomingRequest,
         route: &Route,
         gateway: bool,
         revoked: bool,
     ) -> Option<Reply> {
         let credentials = match &self.options.credentials {
-            _ if route.answer == Answer::TenantInfo => return None,
+            _ if route.handler == Handler::TenantInfo => return None,
             None if revoked => return Some(stranger(route)),
             None => return None,
             Some(credentials) => credentials,
@@ -47,8 +47,8 @@ fn stranger(route: &Route) -> Reply {
     if route.path.starts_with("/wiki/api/v2/") {
         return Reply::not_found("Not Found");
     }
-    let text = match route.answer {
-        Answer::CurrentUser => "caller cannot access Confluence",
+    let text = match route.handler {
+        Handler::CurrentUser => "caller cannot access Confluence",
         _ => "Current user not permitted to use Confluence",
     };
     Reply::of(StatusCode::FORBIDDEN, "text/plain", text)

@@ -2,7 +2,7 @@
 
 use chrono::{NaiveDate, NaiveDateTime};
 
-use crate::tenant::ids::Kind;
+use crate::tenant::ids::ObjectKind;
 
 /// A search.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) struct Cql {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     Ids(Vec<u64>),
-    Types(Vec<Kind>),
+    Types(Vec<ObjectKind>),
     /// Space keys in lower case.
     Spaces(Vec<String>),
     /// Lower bound of the modification time, inclusive, in epoch milliseconds.
@@ -63,7 +63,7 @@ impl Cql {
 
     /// Whether the search is for types other than contents.
     pub(crate) fn asks_for_others(&self) -> bool {
-        let others = [Kind::Space, Kind::Footer, Kind::Inline];
+        let others = [ObjectKind::Space, ObjectKind::Footer, ObjectKind::Inline];
         let types = |condition: &Condition| match condition {
             Condition::Types(kinds) => kinds.iter().any(|kind| others.contains(kind)),
             _ => false,
@@ -107,14 +107,14 @@ fn condition(tokens: &mut Tokens) -> Option<Condition> {
         }
         "type" => {
             let kinds = |text: &String| match text.to_lowercase().as_str() {
-                "page" => Some(vec![Kind::Page]),
-                "blogpost" => Some(vec![Kind::BlogPost]),
-                "attachment" => Some(vec![Kind::Attachment]),
-                "space" => Some(vec![Kind::Space]),
-                "comment" => Some(vec![Kind::Footer, Kind::Inline]),
+                "page" => Some(vec![ObjectKind::Page]),
+                "blogpost" => Some(vec![ObjectKind::BlogPost]),
+                "attachment" => Some(vec![ObjectKind::Attachment]),
+                "space" => Some(vec![ObjectKind::Space]),
+                "comment" => Some(vec![ObjectKind::Footer, ObjectKind::Inline]),
                 _ => None,
             };
-            let kinds: Vec<Vec<Kind>> = values.iter().map(kinds).collect::<Option<_>>()?;
+            let kinds: Vec<Vec<ObjectKind>> = values.iter().map(kinds).collect::<Option<_>>()?;
             Some(Condition::Types(kinds.concat()))
         }
         "space" => Some(Condition::Spaces(values.iter().map(|key| key.to_lowercase()).collect())),
@@ -205,8 +205,11 @@ mod tests {
         for (text, expected) in [
             ("id = 7", one(Condition::Ids(vec![7]))),
             ("id in (1,\"2\", att3)", one(Condition::Ids(vec![1, 2, 3]))),
-            ("type=comment", one(Condition::Types(vec![Kind::Footer, Kind::Inline]))),
-            ("TYPE in (page, blogpost)", one(Condition::Types(vec![Kind::Page, Kind::BlogPost]))),
+            ("type=comment", one(Condition::Types(vec![ObjectKind::Footer, ObjectKind::Inline]))),
+            (
+                "TYPE in (page, blogpost)",
+                one(Condition::Types(vec![ObjectKind::Page, ObjectKind::BlogPost])),
+            ),
             ("space in (ENG, \"~a\\\"b\")", {
                 one(Condition::Spaces(vec!["eng".to_owned(), "~a\"b".to_owned()]))
             }),
@@ -216,7 +219,7 @@ mod tests {
                 "type=attachment AND id=9 order by lastmodified desc",
                 Cql {
                     conditions: vec![
-                        Condition::Types(vec![Kind::Attachment]),
+                        Condition::Types(vec![ObjectKind::Attachment]),
                         Condition::Ids(vec![9]),
                     ],
                     order: Order::Newest,

@@ -1,194 +1,207 @@
 //! The lists of v2: contents, filters and rows.
 
 use crate::api::answer::{Asked, Reply};
-use crate::api::listing::List;
+use crate::api::listing::{List, SortOrder};
 use crate::api::query::Query;
-use crate::api::routes::Answer;
+use crate::api::routes::Handler;
 use crate::options::CUSTOM_CONTENT_TYPES;
 use crate::tenant::Tenant;
-use crate::tenant::content::Shape;
+use crate::tenant::content::{Shape, SpaceShape};
 use crate::tenant::facts::property_key;
-use crate::tenant::ids::{Kind, MAX_CHILDREN, SortBy, from_id, id_of};
+use crate::tenant::ids::{MAX_CHILDREN, ObjectKind, SortBy, from_id, id_of};
 
 /// Maximum number of versions on a page with bodies.
 const VERSIONS_WITH_BODY: usize = 50;
 
-/// A page size limit that never applies.
-const UNCAPPED: usize = usize::MAX;
-
-type Answered = Result<Reply, Box<Reply>>;
+type ReplyResult = Result<Reply, Box<Reply>>;
 
 impl Tenant {
     /// Responds to any list of v2.
-    pub(crate) fn list(&self, asked: &Asked) -> Answered {
-        match asked.route.answer {
-            Answer::Spaces => self.list_spaces(asked),
-            Answer::Pages => self.list_pages(asked),
-            Answer::SpacePages => self.list_pages_of_space(asked),
-            Answer::BlogPosts => self.list_blogs(asked),
-            Answer::SpaceBlogPosts => self.list_blogs_of_space(asked),
-            Answer::Attachments => {
-                self.list_attachments(asked, &List::all(self, Kind::Attachment, &asked.query))
+    pub(crate) fn list(&self, asked: &Asked) -> ReplyResult {
+        match asked.route.handler {
+            Handler::Spaces => self.list_spaces(asked),
+            Handler::Pages => self.list_pages(asked),
+            Handler::SpacePages => self.list_pages_of_space(asked),
+            Handler::BlogPosts => self.list_blogs(asked),
+            Handler::SpaceBlogPosts => self.list_blogs_of_space(asked),
+            Handler::Attachments => {
+                self.list_attachments(asked, &List::all(self, ObjectKind::Attachment, &asked.query))
             }
-            Answer::AttachmentsOf(kind) => self.list_attachments_of(asked, kind),
-            Answer::Tasks => self.list_tasks(asked),
-            Answer::Custom => self.list_custom(asked),
-            Answer::Comments(kind) => self.list_comments(asked, kind),
-            Answer::Replies(kind) => self.list_replies(asked, kind),
-            Answer::RootComments(owner, kind) => self.list_roots(asked, owner, kind),
-            Answer::AllLabels => self.list_labels(asked),
-            Answer::Labelled(kind) => self.list_labelled(asked, kind),
-            Answer::Labels(kind) => {
+            Handler::AttachmentsOf(kind) => self.list_attachments_of(asked, kind),
+            Handler::Tasks => self.list_tasks(asked),
+            Handler::Custom => self.list_custom(asked),
+            Handler::Comments(kind) => self.list_comments(asked, kind),
+            Handler::Replies(kind) => self.list_replies(asked, kind),
+            Handler::RootComments(owner, kind) => self.list_roots(asked, owner, kind),
+            Handler::AllLabels => self.list_labels(asked),
+            Handler::Labelled(kind) => self.list_labelled(asked, kind),
+            Handler::Labels(kind) => {
                 let content = self.content_of(kind, self.resolve(asked, kind)?);
                 self.list_labels_of(asked, self.content_labels(content))
             }
-            Answer::SpaceLabels => {
-                let space = self.resolve(asked, Kind::Space)?;
+            Handler::SpaceLabels => {
+                let space = self.resolve(asked, ObjectKind::Space)?;
                 self.list_labels_of(asked, self.space_labels(space))
             }
-            Answer::Versions(kind) => self.list_versions(asked, kind),
-            Answer::Properties(kind) => {
+            Handler::Versions(kind) => self.list_versions(asked, kind),
+            Handler::Properties(kind) => {
                 let content = self.content_of(kind, self.resolve(asked, kind)?);
-                self.list_properties(asked, Kind::Property, self.parts(Kind::Property, content))
+                self.list_properties(
+                    asked,
+                    ObjectKind::Property,
+                    self.parts(ObjectKind::Property, content),
+                )
             }
-            Answer::SpaceProperties => {
-                let space = self.resolve(asked, Kind::Space)?;
-                let properties = self.parts(Kind::SpaceProperty, space);
-                self.list_properties(asked, Kind::SpaceProperty, properties)
+            Handler::SpaceProperties => {
+                let space = self.resolve(asked, ObjectKind::Space)?;
+                let properties = self.parts(ObjectKind::SpaceProperty, space);
+                self.list_properties(asked, ObjectKind::SpaceProperty, properties)
             }
-            Answer::SpacePermissions => {
-                let space = self.resolve(asked, Kind::Space)?;
-                let all = self.parts(Kind::Permission, space);
-                let list = List::sorted(self, Kind::Permission, all, (SortBy::Number, false));
+            Handler::SpacePermissions => {
+                let space = self.resolve(asked, ObjectKind::Space)?;
+                let all = self.parts(ObjectKind::Permission, space);
+                let order = SortOrder::ascending(SortBy::Number);
+                let list = List::sorted(self, ObjectKind::Permission, all, order).with_cost(2);
                 self.page(
                     asked,
-                    (&list, UNCAPPED, 2),
+                    &list,
                     |_| true,
                     |out, at| {
                         self.write_permission(out, at);
                     },
                 )
             }
-            Answer::Children(old) => self.list_children(asked, old),
-            Answer::Single(_)
-            | Answer::Groups
-            | Answer::CurrentUser
-            | Answer::Search
-            | Answer::SearchAll
-            | Answer::TenantInfo => Err(Box::new(Reply::not_found("Not Found"))),
+            Handler::Children(old) => self.list_children(asked, old),
+            Handler::Single(_)
+            | Handler::Groups
+            | Handler::CurrentUser
+            | Handler::Search
+            | Handler::SearchAll
+            | Handler::TenantInfo => Err(Box::new(Reply::not_found("Not Found"))),
         }
     }
 
-    fn list_spaces(&self, asked: &Asked) -> Answered {
+    fn list_spaces(&self, asked: &Asked) -> ReplyResult {
         let query = &asked.query;
         let ids = query.ids("ids");
         let keys: Vec<String> = query.list("keys").map(str::to_lowercase).collect();
-        let list = List::all(self, Kind::Space, query);
+        let list = List::all(self, ObjectKind::Space, query);
         let keep = |space: usize| {
-            Query::allows_id(ids.as_deref(), id_of(Kind::Space, space))
+            Query::allows_id(ids.as_deref(), id_of(ObjectKind::Space, space))
                 && (!query.has("keys") || keys.contains(&self.space_key(space).to_lowercase()))
                 && query.text("type").is_none_or(|wanted| wanted == Self::space_type(space))
                 && query.text("status").is_none_or(|wanted| wanted == self.space_status(space))
         };
-        let form = (query.text("description-format"), query.flag("include-icon", false));
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, space| {
-            self.write_space(out, space, form);
+        let shape = SpaceShape::of(query);
+        self.page(asked, &list, keep, |out, space| {
+            self.write_space(out, space, shape);
         })
     }
 
-    fn list_pages(&self, asked: &Asked) -> Answered {
-        let list = self.by_ids(asked, Kind::Page);
+    fn list_pages(&self, asked: &Asked) -> ReplyResult {
+        let list = self.by_ids(asked, ObjectKind::Page);
         let spaces = asked.query.ids("space-id");
         self.pages(asked, &list, |page| in_spaces(spaces.as_deref(), self.page_space(page)))
     }
 
-    fn list_pages_of_space(&self, asked: &Asked) -> Answered {
-        let space = self.resolve(asked, Kind::Space)?;
+    fn list_pages_of_space(&self, asked: &Asked) -> ReplyResult {
+        let space = self.resolve(asked, ObjectKind::Space)?;
         let pages = self.space_pages[space].clone();
-        let list = List::chosen(self, Kind::Page, pages, (&asked.query, SortBy::Id));
+        let list =
+            List::sorted(self, ObjectKind::Page, pages, SortOrder::of(&asked.query, SortBy::Id));
         let roots = asked.query.text("depth") == Some("root");
         self.pages(asked, &list, |page| {
             !roots || (self.page_parent(page).is_none() && self.page_status(page) != "trashed")
         })
     }
 
-    fn pages(&self, asked: &Asked, list: &List, keep: impl Fn(usize) -> bool) -> Answered {
+    fn pages(&self, asked: &Asked, list: &List, keep: impl Fn(usize) -> bool) -> ReplyResult {
         let title = asked.query.text("title").map(str::to_lowercase);
         let live = asked.query.text("subtype") == Some("live");
         let keep = |page: usize| {
             !live
                 && has_status(asked, self.page_status(page), &["current", "archived"])
                 && keep(page)
-                && self.is_titled(Kind::Page, page, title.as_deref())
+                && self.is_titled(ObjectKind::Page, page, title.as_deref())
         };
         let shape = Shape { body: asked.query.text("body-format"), version: true };
-        self.page(asked, (list, UNCAPPED, 1), keep, |out, page| self.write_page(out, page, shape))
+        self.page(asked, list, keep, |out, page| self.write_page(out, page, shape))
     }
 
-    fn list_blogs(&self, asked: &Asked) -> Answered {
-        let list = self.by_ids(asked, Kind::BlogPost);
+    fn list_blogs(&self, asked: &Asked) -> ReplyResult {
+        let list = self.by_ids(asked, ObjectKind::BlogPost);
         let spaces = asked.query.ids("space-id");
         self.blogs(asked, &list, |blog| in_spaces(spaces.as_deref(), self.blog_space(blog)))
     }
 
-    fn list_blogs_of_space(&self, asked: &Asked) -> Answered {
-        let space = self.resolve(asked, Kind::Space)?;
+    fn list_blogs_of_space(&self, asked: &Asked) -> ReplyResult {
+        let space = self.resolve(asked, ObjectKind::Space)?;
         let blogs = self.space_blogs[space].clone();
-        let list = List::chosen(self, Kind::BlogPost, blogs, (&asked.query, SortBy::Id));
+        let list = List::sorted(
+            self,
+            ObjectKind::BlogPost,
+            blogs,
+            SortOrder::of(&asked.query, SortBy::Id),
+        );
         self.blogs(asked, &list, |_| true)
     }
 
-    fn blogs(&self, asked: &Asked, list: &List, keep: impl Fn(usize) -> bool) -> Answered {
+    fn blogs(&self, asked: &Asked, list: &List, keep: impl Fn(usize) -> bool) -> ReplyResult {
         let title = asked.query.text("title").map(str::to_lowercase);
         let keep = |blog: usize| {
             has_status(asked, self.blog_status(blog), &["current"])
                 && keep(blog)
-                && self.is_titled(Kind::BlogPost, blog, title.as_deref())
+                && self.is_titled(ObjectKind::BlogPost, blog, title.as_deref())
         };
         let shape = Shape { body: asked.query.text("body-format"), version: true };
-        self.page(asked, (list, UNCAPPED, 1), keep, |out, blog| self.write_blog(out, blog, shape))
+        self.page(asked, list, keep, |out, blog| self.write_blog(out, blog, shape))
     }
 
     /// All objects of a kind, or those listed in `id`. Unknown IDs are silently ignored.
-    fn by_ids(&self, asked: &Asked, kind: Kind) -> List<'_> {
+    fn by_ids(&self, asked: &Asked, kind: ObjectKind) -> List<'_> {
         let Some(ids) = asked.query.ids("id") else { return List::all(self, kind, &asked.query) };
         let existing = ids.into_iter().filter_map(from_id);
         let chosen = existing
             .filter(|(found, index)| *found == kind && *index < self.count(kind))
             .map(|(_, index)| index)
             .collect();
-        List::chosen(self, kind, chosen, (&asked.query, SortBy::Id))
+        List::sorted(self, kind, chosen, SortOrder::of(&asked.query, SortBy::Id))
     }
 
-    fn is_titled(&self, kind: Kind, index: usize, lower: Option<&str>) -> bool {
+    fn is_titled(&self, kind: ObjectKind, index: usize, lower: Option<&str>) -> bool {
         lower.is_none_or(|lower| self.title(kind, index).to_lowercase() == lower)
     }
 
-    fn list_attachments_of(&self, asked: &Asked, kind: Kind) -> Answered {
+    fn list_attachments_of(&self, asked: &Asked, kind: ObjectKind) -> ReplyResult {
         let container = self.content_of(kind, self.resolve(asked, kind)?);
         let attachments = self.attachments.get(&container).cloned().unwrap_or_default();
-        let list = List::chosen(self, Kind::Attachment, attachments, (&asked.query, SortBy::Id));
+        let list = List::sorted(
+            self,
+            ObjectKind::Attachment,
+            attachments,
+            SortOrder::of(&asked.query, SortBy::Id),
+        );
         self.list_attachments(asked, &list)
     }
 
-    fn list_attachments(&self, asked: &Asked, list: &List) -> Answered {
+    fn list_attachments(&self, asked: &Asked, list: &List) -> ReplyResult {
         let query = &asked.query;
         let keep = |attachment: usize| {
-            let dice = self.dice_of(Kind::Attachment, attachment);
+            let dice = self.dice_of(ObjectKind::Attachment, attachment);
             has_status(asked, self.attachment_status(attachment), &["current", "archived"])
                 && query
                     .text("mediaType")
                     .is_none_or(|wanted| wanted == crate::tenant::facts::media(dice).1)
                 && query
                     .text("filename")
-                    .is_none_or(|wanted| wanted == self.title(Kind::Attachment, attachment))
+                    .is_none_or(|wanted| wanted == self.title(ObjectKind::Attachment, attachment))
         };
-        self.page(asked, (list, UNCAPPED, 1), keep, |out, attachment| {
+        self.page(asked, list, keep, |out, attachment| {
             self.write_attachment(out, attachment);
         })
     }
 
-    fn list_tasks(&self, asked: &Asked) -> Answered {
+    fn list_tasks(&self, asked: &Asked) -> ReplyResult {
         let query = &asked.query;
         let named = |name| query.ids(name);
         let (ids, spaces) = (named("task-id"), named("space-id"));
@@ -198,22 +211,22 @@ impl Tenant {
             let facts = self.task(task);
             let (kind, index) = self.content(facts.container);
             let (holder, other) = match kind {
-                Kind::Page => (pages.as_deref(), blogs.is_some()),
+                ObjectKind::Page => (pages.as_deref(), blogs.is_some()),
                 _ => (blogs.as_deref(), pages.is_some()),
             };
-            Query::allows_id(ids.as_deref(), id_of(Kind::Task, task))
+            Query::allows_id(ids.as_deref(), id_of(ObjectKind::Task, task))
                 && in_spaces(spaces.as_deref(), self.container_space(facts.container))
                 && (holder.is_none() && !other
                     || holder.is_some() && Query::allows_id(holder, id_of(kind, index)))
                 && query.text("status").is_none_or(|wanted| wanted == facts.status())
-                && within(query, ("created-at-from", "created-at-to"), Some(facts.created))
-                && within(query, ("due-at-from", "due-at-to"), facts.due)
-                && within(query, ("completed-at-from", "completed-at-to"), facts.completed)
+                && within(query, "created-at-from", "created-at-to", Some(facts.created))
+                && within(query, "due-at-from", "due-at-to", facts.due)
+                && within(query, "completed-at-from", "completed-at-to", facts.completed)
                 && (of_people == [false; 3] || self.task_is_by(query, task))
         };
-        let list = List::all(self, Kind::Task, query);
+        let list = List::all(self, ObjectKind::Task, query);
         let format = query.text("body-format");
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, task| self.write_task(out, task, format))
+        self.page(asked, &list, keep, |out, task| self.write_task(out, task, format))
     }
 
     fn task_is_by(&self, query: &Query, task: usize) -> bool {
@@ -224,48 +237,48 @@ impl Tenant {
         })
     }
 
-    fn list_custom(&self, asked: &Asked) -> Answered {
+    fn list_custom(&self, asked: &Asked) -> ReplyResult {
         let query = &asked.query;
         let wanted = query.text("type").unwrap_or_default();
         if !CUSTOM_CONTENT_TYPES.contains(&wanted) {
             let title = format!("Cannot find custom content type [{wanted}]");
             return Err(Box::new(Reply::not_found(title)));
         }
-        let list = self.by_ids(asked, Kind::Custom);
+        let list = self.by_ids(asked, ObjectKind::Custom);
         let spaces = query.ids("space-id");
         let keep = |custom: usize| {
             Self::custom_type(custom) == wanted
                 && in_spaces(spaces.as_deref(), self.custom_space(custom))
         };
         let format = query.text("body-format");
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, custom| {
+        self.page(asked, &list, keep, |out, custom| {
             self.write_custom(out, custom, format);
         })
     }
 
-    fn list_comments(&self, asked: &Asked, kind: Kind) -> Answered {
+    fn list_comments(&self, asked: &Asked, kind: ObjectKind) -> ReplyResult {
         let list = List::all(self, kind, &asked.query);
         let replies = self.options.replies_in_global_lists;
         let keep = |comment: usize| replies || self.replies_to(kind, comment).is_none();
-        self.comments_page(asked, (&list, kind), keep)
+        self.comments_page(asked, &list, keep)
     }
 
-    fn list_replies(&self, asked: &Asked, kind: Kind) -> Answered {
+    fn list_replies(&self, asked: &Asked, kind: ObjectKind) -> ReplyResult {
         let parent = self.resolve(asked, kind)?;
         let mut replies = self.comments_of(kind, self.comment_container(kind, parent));
         replies.retain(|comment| self.replies_to(kind, *comment) == Some(parent));
-        let list = List::chosen(self, kind, replies, (&asked.query, SortBy::Id));
-        self.comments_page(asked, (&list, kind), |_| true)
+        let list = List::sorted(self, kind, replies, SortOrder::of(&asked.query, SortBy::Id));
+        self.comments_page(asked, &list, |_| true)
     }
 
-    fn list_roots(&self, asked: &Asked, owner: Kind, kind: Kind) -> Answered {
+    fn list_roots(&self, asked: &Asked, owner: ObjectKind, kind: ObjectKind) -> ReplyResult {
         let container = self.content_of(owner, self.resolve(asked, owner)?);
         let mut roots = self.comments_of(kind, container);
         roots.retain(|comment| self.replies_to(kind, *comment).is_none());
-        let list = List::chosen(self, kind, roots, (&asked.query, SortBy::Id));
-        self.comments_page(asked, (&list, kind), |comment| {
+        let list = List::sorted(self, kind, roots, SortOrder::of(&asked.query, SortBy::Id));
+        self.comments_page(asked, &list, |comment| {
             asked.query.allows("status", "current")
-                && (kind == Kind::Footer
+                && (kind == ObjectKind::Footer
                     || asked.query.allows("resolution-status", self.resolution(comment)))
         })
     }
@@ -273,61 +286,64 @@ impl Tenant {
     fn comments_page(
         &self,
         asked: &Asked,
-        (list, kind): (&List, Kind),
+        list: &List,
         keep: impl Fn(usize) -> bool,
-    ) -> Answered {
+    ) -> ReplyResult {
         let format = asked.query.text("body-format");
-        self.page(asked, (list, UNCAPPED, 1), keep, |out, comment| {
-            self.write_comment(out, kind, comment, format);
+        self.page(asked, list, keep, |out, comment| {
+            self.write_comment(out, list.kind(), comment, format);
         })
     }
 
-    fn list_labels(&self, asked: &Asked) -> Answered {
+    fn list_labels(&self, asked: &Asked) -> ReplyResult {
         let ids = asked.query.ids("label-id");
-        let list = List::all(self, Kind::Label, &asked.query);
+        let list = List::all(self, ObjectKind::Label, &asked.query);
         let keep = |label: usize| {
-            Query::allows_id(ids.as_deref(), id_of(Kind::Label, label))
+            Query::allows_id(ids.as_deref(), id_of(ObjectKind::Label, label))
                 && asked.query.allows("prefix", Self::label_prefix(label))
         };
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, label| self.write_label(out, label))
+        self.page(asked, &list, keep, |out, label| self.write_label(out, label))
     }
 
-    fn list_labels_of(&self, asked: &Asked, labels: Vec<usize>) -> Answered {
-        let list = List::chosen(self, Kind::Label, labels, (&asked.query, SortBy::Id));
+    fn list_labels_of(&self, asked: &Asked, labels: Vec<usize>) -> ReplyResult {
+        let list =
+            List::sorted(self, ObjectKind::Label, labels, SortOrder::of(&asked.query, SortBy::Id));
         let keep = |label: usize| asked.query.allows("prefix", Self::label_prefix(label));
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, label| self.write_label(out, label))
+        self.page(asked, &list, keep, |out, label| self.write_label(out, label))
     }
 
-    fn list_labelled(&self, asked: &Asked, kind: Kind) -> Answered {
-        let label = self.resolve(asked, Kind::Label)?;
+    fn list_labelled(&self, asked: &Asked, kind: ObjectKind) -> ReplyResult {
+        let label = self.resolve(asked, ObjectKind::Label)?;
         let contents = self.labelled(label).iter().map(|content| self.content(*content));
         let chosen = contents.filter(|(found, _)| *found == kind).map(|(_, index)| index).collect();
-        let list = List::chosen(self, kind, chosen, (&asked.query, SortBy::Id));
+        let list = List::sorted(self, kind, chosen, SortOrder::of(&asked.query, SortBy::Id));
         let spaces = asked.query.ids("space-id");
         let shape = Shape { body: asked.query.text("body-format"), version: true };
         let space = |index| match kind {
-            Kind::Page => self.page_space(index),
+            ObjectKind::Page => self.page_space(index),
             _ => self.blog_space(index),
         };
-        let keep = |index| kind == Kind::Attachment || in_spaces(spaces.as_deref(), space(index));
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, index| match kind {
-            Kind::Page => self.write_page(out, index, shape),
-            Kind::BlogPost => self.write_blog(out, index, shape),
+        let keep =
+            |index| kind == ObjectKind::Attachment || in_spaces(spaces.as_deref(), space(index));
+        self.page(asked, &list, keep, |out, index| match kind {
+            ObjectKind::Page => self.write_page(out, index, shape),
+            ObjectKind::BlogPost => self.write_blog(out, index, shape),
             _ => self.write_attachment(out, index),
         })
     }
 
     /// Newest first by default.
-    fn list_versions(&self, asked: &Asked, kind: Kind) -> Answered {
+    fn list_versions(&self, asked: &Asked, kind: ObjectKind) -> ReplyResult {
         let content = self.content_of(kind, self.resolve(asked, kind)?);
         let ascending = asked.query.text("sort") == Some("modified-date");
         let numbers = (1..=self.versions(content)).collect();
-        let list = List::sorted(self, kind, numbers, (SortBy::Number, !ascending));
+        let order = SortOrder::new(SortBy::Number, !ascending);
         let format = asked.query.text("body-format");
-        let cap = if format.is_some() { VERSIONS_WITH_BODY } else { UNCAPPED };
+        let list = List::sorted(self, kind, numbers, order);
+        let list = if format.is_some() { list.with_cap(VERSIONS_WITH_BODY) } else { list };
         self.page(
             asked,
-            (&list, cap, 1),
+            &list,
             |_| true,
             |out, number| {
                 self.write_content_version(out, content, number, format);
@@ -335,30 +351,35 @@ impl Tenant {
         )
     }
 
-    fn list_properties(&self, asked: &Asked, kind: Kind, properties: Vec<usize>) -> Answered {
+    fn list_properties(
+        &self,
+        asked: &Asked,
+        kind: ObjectKind,
+        properties: Vec<usize>,
+    ) -> ReplyResult {
         let sort = asked.query.text("sort");
         let key = |property: usize| property_key(property % MAX_CHILDREN);
         let by = if sort.is_some() { SortBy::Key } else { SortBy::Number };
-        let list = List::sorted(self, kind, properties, (by, sort == Some("-key")));
+        let list = List::sorted(self, kind, properties, SortOrder::new(by, sort == Some("-key")));
         let wanted = asked.query.text("key");
         let keep = |property| wanted.is_none_or(|wanted| wanted == key(property));
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, property| {
+        self.page(asked, &list, keep, |out, property| {
             self.write_property(out, kind, property);
         })
     }
 
-    fn list_children(&self, asked: &Asked, old: bool) -> Answered {
-        let page = self.resolve(asked, Kind::Page)?;
+    fn list_children(&self, asked: &Asked, old: bool) -> ReplyResult {
+        let page = self.resolve(asked, ObjectKind::Page)?;
         let nodes = self.child_nodes(page);
-        let order = (&asked.query, SortBy::Position);
-        let list = List::chosen(self, Kind::Folder, nodes, order);
-        let keep = |node| !old || self.node(node).0 == Kind::Page;
-        self.page(asked, (&list, UNCAPPED, 1), keep, |out, node| self.write_child(out, node, old))
+        let order = SortOrder::of(&asked.query, SortBy::Position);
+        let list = List::sorted(self, ObjectKind::Folder, nodes, order);
+        let keep = |node| !old || self.node(node).0 == ObjectKind::Page;
+        self.page(asked, &list, keep, |out, node| self.write_child(out, node, old))
     }
 }
 
 fn in_spaces(spaces: Option<&[u64]>, space: usize) -> bool {
-    Query::allows_id(spaces, id_of(Kind::Space, space))
+    Query::allows_id(spaces, id_of(ObjectKind::Space, space))
 }
 
 fn has_status(asked: &Asked, status: &str, default: &[&str]) -> bool {
@@ -369,8 +390,9 @@ fn has_status(asked: &Asked, status: &str, default: &[&str]) -> bool {
     }
 }
 
-/// Whether a time is between two optional bounds, both inclusive, in epoch milliseconds.
-fn within(query: &Query, (from, to): (&str, &str), time: Option<u64>) -> bool {
+/// Whether a time is between the bounds that two parameters set. Both are optional, inclusive, and in epoch
+/// milliseconds.
+fn within(query: &Query, from: &str, to: &str, time: Option<u64>) -> bool {
     let (from, to) = (query.number(from), query.number(to));
     let inside = |time: u64| from.is_none_or(|from| time >= from) && to.is_none_or(|to| time <= to);
     (from.is_none() && to.is_none()) || time.is_some_and(inside)

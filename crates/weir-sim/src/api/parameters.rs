@@ -6,12 +6,12 @@ pub struct Parameter {
     /// Name.
     pub name: &'static str,
     /// Accepted values.
-    pub form: Form,
+    pub form: ParameterForm,
 }
 
 /// The accepted values of a query parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ParameterForm {
     /// Token of a page.
     Cursor,
     /// Rows per page: minimum, maximum, default.
@@ -34,19 +34,20 @@ pub enum Form {
     Many(&'static [&'static str]),
 }
 
-pub(crate) const fn of(name: &'static str, form: Form) -> Parameter {
+pub(crate) const fn of(name: &'static str, form: ParameterForm) -> Parameter {
     Parameter { name, form }
 }
 
-pub(crate) const CURSOR: Parameter = of("cursor", Form::Cursor);
-pub(crate) const LIMIT: Parameter = of("limit", Form::Limit(1, 250, 25));
-pub(crate) const LIMIT_50: Parameter = of("limit", Form::Limit(1, 250, 50));
-pub(crate) const BODY: Parameter = of("body-format", Form::One(&["storage", "atlas_doc_format"]));
+pub(crate) const CURSOR: Parameter = of("cursor", ParameterForm::Cursor);
+pub(crate) const LIMIT: Parameter = of("limit", ParameterForm::Limit(1, 250, 25));
+pub(crate) const LIMIT_50: Parameter = of("limit", ParameterForm::Limit(1, 250, 50));
+pub(crate) const BODY: Parameter =
+    of("body-format", ParameterForm::One(&["storage", "atlas_doc_format"]));
 pub(crate) const RAW_BODY: Parameter =
-    of("body-format", Form::One(&["raw", "storage", "atlas_doc_format"]));
+    of("body-format", ParameterForm::One(&["raw", "storage", "atlas_doc_format"]));
 pub(crate) const ANY_BODY: Parameter = of(
     "body-format",
-    Form::One(&[
+    ParameterForm::One(&[
         "storage",
         "atlas_doc_format",
         "view",
@@ -56,21 +57,30 @@ pub(crate) const ANY_BODY: Parameter = of(
         "editor",
     ]),
 );
-pub(crate) const SPACE_IDS: Parameter = of("space-id", Form::Integers(100));
-pub(crate) const TITLE: Parameter = of("title", Form::Text);
-pub(crate) const IDS: Parameter = of("id", Form::Integers(250));
-pub(crate) const TYPE: Parameter = of("type", Form::Required);
-pub(crate) const KEY: Parameter = of("key", Form::Text);
+pub(crate) const SPACE_IDS: Parameter = of("space-id", ParameterForm::Integers(100));
+pub(crate) const TITLE: Parameter = of("title", ParameterForm::Text);
+pub(crate) const IDS: Parameter = of("id", ParameterForm::Integers(250));
+pub(crate) const TYPE: Parameter = of("type", ParameterForm::Required);
+pub(crate) const KEY: Parameter = of("key", ParameterForm::Text);
 
-pub(crate) const BY_TIME: Parameter =
-    of("sort", Form::One(&["created-date", "-created-date", "modified-date", "-modified-date"]));
+pub(crate) const BY_TIME: Parameter = of(
+    "sort",
+    ParameterForm::One(&["created-date", "-created-date", "modified-date", "-modified-date"]),
+);
 pub(crate) const BY_ID: Parameter = of(
     "sort",
-    Form::One(&["id", "-id", "created-date", "-created-date", "modified-date", "-modified-date"]),
+    ParameterForm::One(&[
+        "id",
+        "-id",
+        "created-date",
+        "-created-date",
+        "modified-date",
+        "-modified-date",
+    ]),
 );
 pub(crate) const BY_TITLE: Parameter = of(
     "sort",
-    Form::One(&[
+    ParameterForm::One(&[
         "id",
         "-id",
         "created-date",
@@ -81,14 +91,16 @@ pub(crate) const BY_TITLE: Parameter = of(
         "-title",
     ]),
 );
-pub(crate) const BY_NAME: Parameter =
-    of("sort", Form::One(&["created-date", "-created-date", "id", "-id", "name", "-name"]));
-pub(crate) const BY_KEY: Parameter = of("sort", Form::One(&["key", "-key"]));
+pub(crate) const BY_NAME: Parameter = of(
+    "sort",
+    ParameterForm::One(&["created-date", "-created-date", "id", "-id", "name", "-name"]),
+);
+pub(crate) const BY_KEY: Parameter = of("sort", ParameterForm::One(&["key", "-key"]));
 pub(crate) const BY_MODIFIED: Parameter =
-    of("sort", Form::One(&["modified-date", "-modified-date"]));
+    of("sort", ParameterForm::One(&["modified-date", "-modified-date"]));
 pub(crate) const BY_POSITION: Parameter = of(
     "sort",
-    Form::One(&[
+    ParameterForm::One(&[
         "created-date",
         "-created-date",
         "id",
@@ -103,7 +115,7 @@ pub(crate) const BY_POSITION: Parameter = of(
 );
 pub(crate) const BY_OLD_POSITION: Parameter = of(
     "sort",
-    Form::One(&[
+    ParameterForm::One(&[
         "created-date",
         "-created-date",
         "id",
@@ -115,24 +127,27 @@ pub(crate) const BY_OLD_POSITION: Parameter = of(
     ]),
 );
 pub(crate) const BY_SPACE_KEY: Parameter =
-    of("sort", Form::One(&["id", "-id", "key", "-key", "name", "-name"]));
+    of("sort", ParameterForm::One(&["id", "-id", "key", "-key", "name", "-name"]));
 
 pub(crate) const PAGE_STATUS: Parameter =
-    of("status", Form::Many(&["current", "archived", "deleted", "trashed"]));
+    of("status", ParameterForm::Many(&["current", "archived", "deleted", "trashed"]));
 pub(crate) const BLOG_STATUS: Parameter =
-    of("status", Form::Many(&["current", "deleted", "trashed"]));
+    of("status", ParameterForm::Many(&["current", "deleted", "trashed"]));
 pub(crate) const FILE_STATUS: Parameter =
-    of("status", Form::Many(&["current", "archived", "trashed"]));
-pub(crate) const PAGE_COMMENT_STATUS: Parameter =
-    of("status", Form::Many(&["current", "archived", "trashed", "deleted", "historical", "draft"]));
+    of("status", ParameterForm::Many(&["current", "archived", "trashed"]));
+pub(crate) const PAGE_COMMENT_STATUS: Parameter = of(
+    "status",
+    ParameterForm::Many(&["current", "archived", "trashed", "deleted", "historical", "draft"]),
+);
 pub(crate) const BLOG_COMMENT_STATUS: Parameter =
-    of("status", Form::Many(&["current", "deleted", "trashed", "historical", "draft"]));
+    of("status", ParameterForm::Many(&["current", "deleted", "trashed", "historical", "draft"]));
 pub(crate) const RESOLUTION: Parameter =
-    of("resolution-status", Form::Many(&["resolved", "open", "dangling", "reopened"]));
-pub(crate) const PREFIX: Parameter = of("prefix", Form::One(&["my", "team", "global", "system"]));
-pub(crate) const SPACE_PREFIX: Parameter = of("prefix", Form::One(&["my", "team"]));
-pub(crate) const MEDIA: Parameter = of("mediaType", Form::Text);
-pub(crate) const FILENAME: Parameter = of("filename", Form::Text);
+    of("resolution-status", ParameterForm::Many(&["resolved", "open", "dangling", "reopened"]));
+pub(crate) const PREFIX: Parameter =
+    of("prefix", ParameterForm::One(&["my", "team", "global", "system"]));
+pub(crate) const SPACE_PREFIX: Parameter = of("prefix", ParameterForm::One(&["my", "team"]));
+pub(crate) const MEDIA: Parameter = of("mediaType", ParameterForm::Text);
+pub(crate) const FILENAME: Parameter = of("filename", ParameterForm::Text);
 
 pub(crate) const LABEL_LIST: &[Parameter] = &[PREFIX, BY_NAME, CURSOR, LIMIT];
 pub(crate) const PROPERTY_LIST: &[Parameter] = &[KEY, BY_KEY, CURSOR, LIMIT];
@@ -143,20 +158,20 @@ pub(crate) const FILE_LIST: &[Parameter] =
 pub(crate) const LABELLED_LIST: &[Parameter] = &[SPACE_IDS, BODY, BY_TITLE, CURSOR, LIMIT];
 pub(crate) const SINGLE_BLOG: &[Parameter] = &[
     ANY_BODY,
-    of("include-labels", Form::Flag(false)),
-    of("include-properties", Form::Flag(false)),
-    of("include-versions", Form::Flag(false)),
-    of("include-version", Form::Flag(true)),
-    of("include-operations", Form::Flag(false)),
-    of("include-likes", Form::Flag(false)),
+    of("include-labels", ParameterForm::Flag(false)),
+    of("include-properties", ParameterForm::Flag(false)),
+    of("include-versions", ParameterForm::Flag(false)),
+    of("include-version", ParameterForm::Flag(true)),
+    of("include-operations", ParameterForm::Flag(false)),
+    of("include-likes", ParameterForm::Flag(false)),
 ];
 pub(crate) const SINGLE_PAGE: &[Parameter] = &[
     ANY_BODY,
-    of("include-labels", Form::Flag(false)),
-    of("include-properties", Form::Flag(false)),
-    of("include-versions", Form::Flag(false)),
-    of("include-version", Form::Flag(true)),
-    of("include-operations", Form::Flag(false)),
-    of("include-likes", Form::Flag(false)),
-    of("include-direct-children", Form::Flag(false)),
+    of("include-labels", ParameterForm::Flag(false)),
+    of("include-properties", ParameterForm::Flag(false)),
+    of("include-versions", ParameterForm::Flag(false)),
+    of("include-version", ParameterForm::Flag(true)),
+    of("include-operations", ParameterForm::Flag(false)),
+    of("include-likes", ParameterForm::Flag(false)),
+    of("include-direct-children", ParameterForm::Flag(false)),
 ];

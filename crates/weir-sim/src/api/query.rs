@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::api::parameters::Form;
+use crate::api::parameters::ParameterForm;
 use crate::api::routes::Route;
 
 /// The checked parameters of a request that its route supports.
@@ -15,12 +15,12 @@ pub(crate) struct Query<'a> {
 
 /// An invalid parameter: title and detail of the API's error.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub(crate) struct QueryProblem {
     pub(crate) title: String,
     pub(crate) detail: Option<&'static str>,
 }
 
-impl Problem {
+impl QueryProblem {
     fn wrong_type(value: &str, name: &str, expected: &str) -> Self {
         let title = format!(
             "Provided value {{{value}}} for '{name}' is not the correct type. Expected type is {expected}"
@@ -39,7 +39,7 @@ impl Problem {
 
 impl<'a> Query<'a> {
     /// Parses and checks a query. Returns all problems.
-    pub(crate) fn parse(raw: &'a str, route: &Route) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn parse(raw: &'a str, route: &Route) -> Result<Self, Vec<QueryProblem>> {
         let mut query = Self { raw, pairs: Vec::new() };
         let mut problems = Vec::new();
         for (name, value) in url::form_urlencoded::parse(raw.as_bytes()) {
@@ -55,18 +55,20 @@ impl<'a> Query<'a> {
         if problems.is_empty() { Ok(query) } else { Err(problems) }
     }
 
-    fn check_count(&self, name: &str, form: Form) -> Option<Problem> {
+    fn check_count(&self, name: &str, form: ParameterForm) -> Option<QueryProblem> {
         match form {
-            Form::Required if self.text(name).is_none_or(str::is_empty) => {
+            ParameterForm::Required if self.text(name).is_none_or(str::is_empty) => {
                 let title = format!("Required parameter '{name}' is not present.");
-                Some(Problem { title, detail: None })
+                Some(QueryProblem { title, detail: None })
             }
-            Form::Integers(most) | Form::Texts(most) if self.list(name).count() > most => {
+            ParameterForm::Integers(most) | ParameterForm::Texts(most)
+                if self.list(name).count() > most =>
+            {
                 let count = self.list(name).count();
                 let title = format!(
                     "Provided size {{{count}}} for '{name}' is greater than the max allowed: {most}"
                 );
-                Some(Problem { title, detail: None })
+                Some(QueryProblem { title, detail: None })
             }
             _ => None,
         }
@@ -118,26 +120,31 @@ impl<'a> Query<'a> {
     }
 }
 
-fn check(name: &str, value: &str, form: Form) -> Option<Problem> {
+fn check(name: &str, value: &str, form: ParameterForm) -> Option<QueryProblem> {
     match form {
-        Form::Cursor | Form::Text | Form::Required | Form::Texts(_) => None,
-        Form::Limit(least, most, _) => check_limit(name, value, least, most),
-        Form::Flag(_) => {
+        ParameterForm::Cursor
+        | ParameterForm::Text
+        | ParameterForm::Required
+        | ParameterForm::Texts(_) => None,
+        ParameterForm::Limit(least, most, _) => check_limit(name, value, least, most),
+        ParameterForm::Flag(_) => {
             let good = matches!(value, "true" | "false");
-            (!good).then(|| Problem::wrong_type(value, name, "boolean."))
+            (!good).then(|| QueryProblem::wrong_type(value, name, "boolean."))
         }
-        Form::Integer => check_integer(name, value),
-        Form::Integers(_) => {
+        ParameterForm::Integer => check_integer(name, value),
+        ParameterForm::Integers(_) => {
             value.split(',').filter(|one| !one.is_empty()).find_map(|one| check_integer(name, one))
         }
-        Form::One(allowed) => check_enum(name, value, allowed),
-        Form::Many(allowed) => value.split(',').find_map(|one| check_enum(name, one, allowed)),
+        ParameterForm::One(allowed) => check_enum(name, value, allowed),
+        ParameterForm::Many(allowed) => {
+            value.split(',').find_map(|one| check_enum(name, one, allowed))
+        }
     }
 }
 
-fn check_limit(name: &str, value: &str, least: u64, most: u64) -> Option<Problem> {
+fn check_limit(name: &str, value: &str, least: u64, most: u64) -> Option<QueryProblem> {
     let Ok(number) = value.parse::<u64>() else {
-        return Some(Problem::wrong_type(value, name, "int."));
+        return Some(QueryProblem::wrong_type(value, name, "int."));
     };
     let (relation, bound) = if number > most {
         ("greater than the max", most)
@@ -147,16 +154,17 @@ fn check_limit(name: &str, value: &str, least: u64, most: u64) -> Option<Problem
         return None;
     };
     let title = format!("Provided size {{{number}}} for '{name}' is {relation} allowed: {bound}");
-    Some(Problem { title, detail: None })
+    Some(QueryProblem { title, detail: None })
 }
 
-fn check_integer(name: &str, value: &str) -> Option<Problem> {
-    value.trim().parse::<i64>().err().map(|_| Problem::wrong_type(value, name, "long."))
+fn check_integer(name: &str, value: &str) -> Option<QueryProblem> {
+    value.trim().parse::<i64>().err().map(|_| QueryProblem::wrong_type(value, name, "long."))
 }
 
-fn check_enum(name: &str, value: &str, allowed: &[&str]) -> Option<Problem> {
+fn check_enum(name: &str, value: &str, allowed: &[&str]) -> Option<QueryProblem> {
     let good = allowed.contains(&value.trim());
-    (!good).then(|| Problem::wrong_type(value, name, &format!("one of {}.", allowed.join(", "))))
+    (!good)
+        .then(|| QueryProblem::wrong_type(value, name, &format!("one of {}.", allowed.join(", "))))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Routes and parameters that the site always rejects.
 
 use crate::api::answer::{Asked, Reply, not_there, unknown_path};
-use crate::api::query::Problem;
-use crate::api::routes::{Answer, ROUTES};
+use crate::api::query::QueryProblem;
+use crate::api::routes::{Handler, ROUTES};
 use crate::error::{Error, Result};
 use crate::tenant::Tenant;
-use crate::tenant::ids::Kind;
+use crate::tenant::ids::ObjectKind;
 use hyper::StatusCode;
 
 /// The possible statuses of a rejection.
@@ -66,9 +66,9 @@ fn worded(status: u16, asked: &Asked) -> Reply {
         // A bare text would mean that the caller has no access at all.
         _ if asked.id.is_empty() => return unknown_path(asked.path),
         _ => {
-            let kind = match asked.route.answer {
-                Answer::Single(kind) => kind,
-                _ => Kind::Page,
+            let kind = match asked.route.handler {
+                Handler::Single(kind) => kind,
+                _ => ObjectKind::Page,
             };
             return Reply::not_found(not_there(kind, asked.id));
         }
@@ -76,7 +76,7 @@ fn worded(status: u16, asked: &Asked) -> Reply {
     if old {
         return Reply::old_error(status, title);
     }
-    let problem = Problem { title: title.to_owned(), detail: None };
+    let problem = QueryProblem { title: title.to_owned(), detail: None };
     Reply::error(status, code, &[problem])
 }
 

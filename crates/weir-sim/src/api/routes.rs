@@ -2,12 +2,12 @@
 
 use crate::api::parameters::{
     BLOG_COMMENT_STATUS, BLOG_STATUS, BODY, BY_ID, BY_MODIFIED, BY_NAME, BY_OLD_POSITION,
-    BY_POSITION, BY_SPACE_KEY, BY_TIME, BY_TITLE, COMMENT_LIST, CURSOR, FILE_LIST, Form, IDS, KEY,
+    BY_POSITION, BY_SPACE_KEY, BY_TIME, BY_TITLE, COMMENT_LIST, CURSOR, FILE_LIST, IDS, KEY,
     LABEL_LIST, LABELLED_LIST, LIMIT, PAGE_COMMENT_STATUS, PAGE_STATUS, PROPERTY_LIST, Parameter,
-    RAW_BODY, RESOLUTION, SINGLE_BLOG, SINGLE_PAGE, SPACE_IDS, SPACE_PREFIX, TITLE, TYPE,
-    VERSION_LIST, of,
+    ParameterForm, RAW_BODY, RESOLUTION, SINGLE_BLOG, SINGLE_PAGE, SPACE_IDS, SPACE_PREFIX, TITLE,
+    TYPE, VERSION_LIST, of,
 };
-use crate::tenant::ids::Kind;
+use crate::tenant::ids::ObjectKind;
 
 /// A route: a path below the site's origin, as in Atlassian's documentation.
 #[derive(Clone, Copy, Debug)]
@@ -18,28 +18,28 @@ pub struct Route {
     pub scope: &'static str,
     /// Supported query parameters. Others are ignored.
     pub parameters: &'static [Parameter],
-    pub(crate) answer: Answer,
+    pub(crate) handler: Handler,
 }
 
 /// The handler of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Handler {
     Spaces,
     Pages,
     BlogPosts,
     Attachments,
     Tasks,
     Custom,
-    Comments(Kind),
-    Replies(Kind),
+    Comments(ObjectKind),
+    Replies(ObjectKind),
     AllLabels,
-    Labelled(Kind),
-    Labels(Kind),
-    Versions(Kind),
-    Properties(Kind),
+    Labelled(ObjectKind),
+    Labels(ObjectKind),
+    Versions(ObjectKind),
+    Properties(ObjectKind),
     /// Root comments of the second kind on a content of the first.
-    RootComments(Kind, Kind),
-    AttachmentsOf(Kind),
+    RootComments(ObjectKind, ObjectKind),
+    AttachmentsOf(ObjectKind),
     /// Child nodes of a page; `true` for the deprecated list of pages only.
     Children(bool),
     SpaceLabels,
@@ -47,7 +47,7 @@ pub(crate) enum Answer {
     SpaceProperties,
     SpacePages,
     SpaceBlogPosts,
-    Single(Kind),
+    Single(ObjectKind),
     Groups,
     CurrentUser,
     Search,
@@ -59,9 +59,9 @@ const fn route(
     path: &'static str,
     scope: &'static str,
     parameters: &'static [Parameter],
-    answer: Answer,
+    handler: Handler,
 ) -> Route {
-    Route { path, scope, parameters, answer }
+    Route { path, scope, parameters, handler }
 }
 
 const SPACE: &str = "read:space:confluence";
@@ -69,8 +69,8 @@ const PAGE: &str = "read:page:confluence";
 const FILE: &str = "read:attachment:confluence";
 const COMMENT: &str = "read:comment:confluence";
 
-use Answer as A;
-use Kind as K;
+use Handler as A;
+use ObjectKind as K;
 
 /// Every route.
 pub const ROUTES: &[Route] = &[
@@ -78,11 +78,11 @@ pub const ROUTES: &[Route] = &[
         "/wiki/api/v2/spaces",
         SPACE,
         &[
-            of("ids", Form::Integers(250)),
-            of("keys", Form::Texts(250)),
+            of("ids", ParameterForm::Integers(250)),
+            of("keys", ParameterForm::Texts(250)),
             of(
                 "type",
-                Form::One(&[
+                ParameterForm::One(&[
                     "global",
                     "collaboration",
                     "knowledge_base",
@@ -92,10 +92,10 @@ pub const ROUTES: &[Route] = &[
                     "xflow_sample_space",
                 ]),
             ),
-            of("status", Form::One(&["current", "archived", "trashed"])),
+            of("status", ParameterForm::One(&["current", "archived", "trashed"])),
             BY_SPACE_KEY,
-            of("description-format", Form::One(&["plain", "view"])),
-            of("include-icon", Form::Flag(false)),
+            of("description-format", ParameterForm::One(&["plain", "view"])),
+            of("include-icon", ParameterForm::Flag(false)),
             CURSOR,
             LIMIT,
         ],
@@ -105,12 +105,12 @@ pub const ROUTES: &[Route] = &[
         "/wiki/api/v2/spaces/{id}",
         SPACE,
         &[
-            of("description-format", Form::One(&["plain", "view"])),
-            of("include-icon", Form::Flag(false)),
-            of("include-properties", Form::Flag(false)),
-            of("include-permissions", Form::Flag(false)),
-            of("include-labels", Form::Flag(false)),
-            of("include-operations", Form::Flag(false)),
+            of("description-format", ParameterForm::One(&["plain", "view"])),
+            of("include-icon", ParameterForm::Flag(false)),
+            of("include-properties", ParameterForm::Flag(false)),
+            of("include-permissions", ParameterForm::Flag(false)),
+            of("include-labels", ParameterForm::Flag(false)),
+            of("include-operations", ParameterForm::Flag(false)),
         ],
         A::Single(K::Space),
     ),
@@ -131,7 +131,7 @@ pub const ROUTES: &[Route] = &[
         "/wiki/api/v2/spaces/{id}/pages",
         PAGE,
         &[
-            of("depth", Form::One(&["all", "root"])),
+            of("depth", ParameterForm::One(&["all", "root"])),
             BY_TITLE,
             PAGE_STATUS,
             TITLE,
@@ -157,7 +157,7 @@ pub const ROUTES: &[Route] = &[
             PAGE_STATUS,
             TITLE,
             BODY,
-            of("subtype", Form::One(&["live", "page"])),
+            of("subtype", ParameterForm::One(&["live", "page"])),
             CURSOR,
             LIMIT,
         ],
@@ -230,11 +230,11 @@ pub const ROUTES: &[Route] = &[
         "/wiki/api/v2/attachments/{id}",
         FILE,
         &[
-            of("include-labels", Form::Flag(false)),
-            of("include-properties", Form::Flag(false)),
-            of("include-versions", Form::Flag(false)),
-            of("include-version", Form::Flag(true)),
-            of("include-operations", Form::Flag(false)),
+            of("include-labels", ParameterForm::Flag(false)),
+            of("include-properties", ParameterForm::Flag(false)),
+            of("include-versions", ParameterForm::Flag(false)),
+            of("include-version", ParameterForm::Flag(true)),
+            of("include-operations", ParameterForm::Flag(false)),
         ],
         A::Single(K::Attachment),
     ),
@@ -256,20 +256,20 @@ pub const ROUTES: &[Route] = &[
         "read:task:confluence",
         &[
             BODY,
-            of("status", Form::One(&["complete", "incomplete"])),
-            of("task-id", Form::Integers(250)),
-            of("space-id", Form::Integers(250)),
-            of("page-id", Form::Integers(250)),
-            of("blogpost-id", Form::Integers(250)),
-            of("created-by", Form::Texts(250)),
-            of("assigned-to", Form::Texts(250)),
-            of("completed-by", Form::Texts(250)),
-            of("created-at-from", Form::Integer),
-            of("created-at-to", Form::Integer),
-            of("due-at-from", Form::Integer),
-            of("due-at-to", Form::Integer),
-            of("completed-at-from", Form::Integer),
-            of("completed-at-to", Form::Integer),
+            of("status", ParameterForm::One(&["complete", "incomplete"])),
+            of("task-id", ParameterForm::Integers(250)),
+            of("space-id", ParameterForm::Integers(250)),
+            of("page-id", ParameterForm::Integers(250)),
+            of("blogpost-id", ParameterForm::Integers(250)),
+            of("created-by", ParameterForm::Texts(250)),
+            of("assigned-to", ParameterForm::Texts(250)),
+            of("completed-by", ParameterForm::Texts(250)),
+            of("created-at-from", ParameterForm::Integer),
+            of("created-at-to", ParameterForm::Integer),
+            of("due-at-from", ParameterForm::Integer),
+            of("due-at-to", ParameterForm::Integer),
+            of("completed-at-from", ParameterForm::Integer),
+            of("completed-at-to", ParameterForm::Integer),
             CURSOR,
             LIMIT,
         ],
@@ -299,8 +299,8 @@ pub const ROUTES: &[Route] = &[
         "/wiki/api/v2/labels",
         "read:label:confluence",
         &[
-            of("label-id", Form::Integers(usize::MAX)),
-            of("prefix", Form::Texts(usize::MAX)),
+            of("label-id", ParameterForm::Integers(usize::MAX)),
+            of("prefix", ParameterForm::Texts(usize::MAX)),
             CURSOR,
             BY_NAME,
             LIMIT,
@@ -324,9 +324,9 @@ pub const ROUTES: &[Route] = &[
         "/wiki/rest/api/group",
         "read:group:confluence",
         &[
-            of("start", Form::Limit(0, u64::MAX, 0)),
-            of("limit", Form::Limit(0, u64::MAX, 200)),
-            of("accessType", Form::One(&["user", "admin", "site-admin"])),
+            of("start", ParameterForm::Limit(0, u64::MAX, 0)),
+            of("limit", ParameterForm::Limit(0, u64::MAX, 200)),
+            of("accessType", ParameterForm::One(&["user", "admin", "site-admin"])),
         ],
         A::Groups,
     ),
@@ -334,10 +334,10 @@ pub const ROUTES: &[Route] = &[
         "/wiki/rest/api/content/search",
         "search:confluence",
         &[
-            of("cql", Form::Required),
-            of("expand", Form::Texts(usize::MAX)),
+            of("cql", ParameterForm::Required),
+            of("expand", ParameterForm::Texts(usize::MAX)),
             CURSOR,
-            of("limit", Form::Limit(0, u64::MAX, 25)),
+            of("limit", ParameterForm::Limit(0, u64::MAX, 25)),
         ],
         A::Search,
     ),
@@ -345,10 +345,10 @@ pub const ROUTES: &[Route] = &[
         "/wiki/rest/api/search",
         "search:confluence",
         &[
-            of("cql", Form::Required),
+            of("cql", ParameterForm::Required),
             CURSOR,
-            of("limit", Form::Limit(0, u64::MAX, 25)),
-            of("start", Form::Limit(0, u64::MAX, 0)),
+            of("limit", ParameterForm::Limit(0, u64::MAX, 25)),
+            of("start", ParameterForm::Limit(0, u64::MAX, 0)),
         ],
         A::SearchAll,
     ),
@@ -377,12 +377,12 @@ mod tests {
 
     #[test]
     fn a_path_finds_its_route_and_id() {
-        let found = |path| find(path).map(|(route, id)| (route.answer, id));
-        assert_eq!(found("/wiki/api/v2/pages"), Some((Answer::Pages, "")));
-        assert_eq!(found("/wiki/api/v2/pages/7"), Some((Answer::Single(Kind::Page), "7")));
+        let found = |path| find(path).map(|(route, id)| (route.handler, id));
+        assert_eq!(found("/wiki/api/v2/pages"), Some((Handler::Pages, "")));
+        assert_eq!(found("/wiki/api/v2/pages/7"), Some((Handler::Single(ObjectKind::Page), "7")));
         assert_eq!(
             found("/wiki/api/v2/attachments/att7/labels"),
-            Some((Answer::Labels(Kind::Attachment), "att7"))
+            Some((Handler::Labels(ObjectKind::Attachment), "att7"))
         );
         assert_eq!(found("/wiki/api/v2/pages/"), None);
         assert_eq!(found("/wiki/api/v2/pages/7/labels/8"), None);

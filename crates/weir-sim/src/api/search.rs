@@ -6,22 +6,32 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use hyper::StatusCode;
+use serde::Deserialize;
 
 use crate::api::answer::{Asked, Reply};
 use crate::api::cql::{Condition, Cql, Order};
 use crate::api::listing::chance;
 use crate::api::out::Out;
-use crate::api::query::{Problem, Query};
+use crate::api::query::{Query, QueryProblem};
 use crate::api::single::printed_id;
 use crate::tenant::Tenant;
-use crate::tenant::ids::{Kind, from_id, id_of};
+use crate::tenant::ids::{ObjectKind, from_id, id_of};
 use crate::tenant::text::{below, mix};
 
 /// Maximum number of labels per content.
 const LABELS: usize = 200;
 
-/// The position of a content in the order, with the ID last; and the content.
-type Found = ((u64, u64), usize);
+/// The position of a content in the order: its sort value, then its ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(crate) struct SearchPosition(u64, u64);
+
+impl SearchPosition {
+    /// Precedes all contents.
+    pub(crate) const START: Self = Self(0, 0);
+}
+
+/// The position of a content in the order, and the content.
+type Found = (SearchPosition, usize);
 
 /// The requested parts of each content.
 struct Expand<'a> {
@@ -54,7 +64,7 @@ impl Tenant {
         let query = &asked.query;
         let text = query.text("cql").unwrap_or_default();
         let refused = |title| {
-            let problem = Problem { title, detail: None };
+            let problem = QueryProblem { title, detail: None };
             Box::new(Reply::bad_request(&[problem], asked.path))
         };
         // This route finds only contents.
@@ -64,7 +74,8 @@ impl Tenant {
         let (start, after) = match query.text("cursor") {
             None => (0, None),
             Some(token) => {
-                let read = resume(token).ok_or_else(|| refused(Problem::bad_cursor().title))?;
+                let read =
+                    resume(token).ok_or_else(|| refused(QueryProblem::bad_cursor().title))?;
                 (read.0, Some(read.1))
             }
         };
@@ -140,7 +151,8 @@ impl Tenant {
 
     fn known_content(&self, id: u64) -> Option<usize> {
         let (kind, index) = from_id(id)?;
-        let is_content = matches!(kind, Kind::Page | Kind::BlogPost | Kind::Attachment);
+        let is_content =
+            matches!(kind, ObjectKind::Page | ObjectKind::BlogPost | ObjectKind::Attachment);
         (is_content && index < self.count(kind)).then(|| self.content_of(kind, index))
     }
 
@@ -148,20 +160,22 @@ impl Tenant {
         let (kind, index) = self.content(content);
         let id = id_of(kind, index);
         let first = if cql.order == Order::Id { id } else { self.modified(kind, index) };
-        ((first, id), content)
+        (SearchPosition(first, id), content)
     }
 
     /// Whether a content is in the index. Recently modified contents are not.
     fn is_indexed(&self, content: usize, now: u64) -> bool {
+        let (kind, index) = self.content(content);
         self.content_exists(content)
             && self.content_status(content) == "current"
-            && self.is_in_index(self.content(content), self.holder(content), now)
+            && self.is_in_index(kind, index, self.holder(content), now)
     }
 
     /// Whether an object in a container is in the index: both are current and the index is up to date.
     pub(crate) fn is_in_index(
         &self,
-        (kind, index): (Kind, usize),
+        kind: ObjectKind,
+        index: usize,
         container: usize,
         now: u64,
     ) -> bool {
@@ -175,19 +189,21 @@ impl Tenant {
     /// The page or blog post of a content, or the content itself.
     fn holder(&self, content: usize) -> usize {
         match self.content(content) {
-            (Kind::Attachment, index) => self.attachment_container(index),
+            (ObjectKind::Attachment, index) => self.attachment_container(index),
             _ => content,
         }
     }
 
     fn meets(&self, content: usize, condition: &Condition) -> bool {
-        self.fits(self.content(content), self.holder(content), condition)
+        let (kind, index) = self.content(content);
+        self.fits(kind, index, self.holder(content), condition)
     }
 
     /// Whether an object on a page or blog post meets a condition.
     pub(crate) fn fits(
         &self,
-        (kind, index): (Kind, usize),
+        kind: ObjectKind,
+        index: usize,
         container: usize,
         condition: &Condition,
     ) -> bool {
@@ -207,8 +223,8 @@ impl Tenant {
         let (kind, index) = self.content(content);
         let (id, title) = (printed_id(kind, index), self.title(kind, index));
         let typed = match kind {
-            Kind::Page => "page",
-            Kind::BlogPost => "blogpost",
+            ObjectKind::Page => "page",
+            ObjectKind::BlogPost => "blogpost",
             _ => "attachment",
         };
         out.raw("{\"id\":\"").raw(&id).raw("\",\"type\":\"").raw(typed);
@@ -224,7 +240,7 @@ impl Tenant {
         if expand.has("version") {
             self.write_old_version(out, kind, index);
         }
-        if expand.body.is_some() && kind != Kind::Attachment {
+        if expand.body.is_some() && kind != ObjectKind::Attachment {
             self.write_body(out, expand.body, &self.content_body(kind, index, &title));
         }
         let mut shown = 0;
@@ -238,8 +254,11 @@ impl Tenant {
 
     fn write_old_space(&self, out: &mut Out, space: usize) {
         let key = self.space_key(space);
-        out.raw(",\"space\":{\"id\":").num(id_of(Kind::Space, space)).raw(",\"key\":\"").raw(&key);
-        out.raw("\",\"name\":").string(&self.title(Kind::Space, space)).raw(",\"type\":\"");
+        out.raw(",\"space\":{\"id\":")
+            .num(id_of(ObjectKind::Space, space))
+            .raw(",\"key\":\"")
+            .raw(&key);
+        out.raw("\",\"name\":").string(&self.title(ObjectKind::Space, space)).raw(",\"type\":\"");
         out.raw(Self::space_type(space)).raw("\",\"status\":\"");
         out.raw(self.space_status(space)).raw("\"}");
     }
@@ -252,7 +271,7 @@ impl Tenant {
     }
 
     /// The current version, in the format of v1.
-    fn write_old_version(&self, out: &mut Out, kind: Kind, index: usize) {
+    fn write_old_version(&self, out: &mut Out, kind: ObjectKind, index: usize) {
         let number = self.latest(kind, index);
         let facts = self.version_facts(kind, index, number);
         self.write_old_user(out.raw(",\"version\":{\"by\":"), facts.dice);
@@ -267,10 +286,13 @@ impl Tenant {
         let shown = labels.get(..LABELS).unwrap_or(&labels);
         out.raw(",\"metadata\":{\"labels\":{\"results\":[");
         for (at, label) in shown.iter().enumerate() {
-            let name = self.title(Kind::Label, *label);
+            let name = self.title(ObjectKind::Label, *label);
             out.raw(if at > 0 { "," } else { "" }).raw("{\"prefix\":\"");
             out.raw(Self::label_prefix(*label)).raw("\",\"name\":").string(&name);
-            out.raw(",\"id\":").id(id_of(Kind::Label, *label)).raw(",\"label\":").string(&name);
+            out.raw(",\"id\":")
+                .id(id_of(ObjectKind::Label, *label))
+                .raw(",\"label\":")
+                .string(&name);
             out.raw("}");
         }
         out.raw("],\"start\":0,\"limit\":").int(LABELS).raw(",\"size\":").int(shown.len());
@@ -285,13 +307,13 @@ impl Tenant {
     }
 }
 
-/// Token that continues after the position `key`, with `offset` contents already returned.
-pub(crate) fn cursor(offset: usize, key: (u64, u64)) -> String {
-    let after = format!("[{},{}]", key.0, key.1);
+/// Token that continues after the position `after`, with `offset` contents already returned.
+pub(crate) fn cursor(offset: usize, after: SearchPosition) -> String {
+    let after = format!("[{},{}]", after.0, after.1);
     format!("_f_{}_sa_{}", STANDARD.encode(offset.to_string()), STANDARD.encode(after))
 }
 
-pub(crate) fn resume(token: &str) -> Option<(usize, (u64, u64))> {
+pub(crate) fn resume(token: &str) -> Option<(usize, SearchPosition)> {
     let (offset, after) = token.strip_prefix("_f_")?.split_once("_sa_")?;
     let offset = String::from_utf8(STANDARD.decode(offset).ok()?).ok()?.parse().ok()?;
     let after = STANDARD.decode(after.replace(' ', "+")).ok()?;

@@ -6,11 +6,11 @@ use hyper::StatusCode;
 use crate::api::answer::{Asked, Reply};
 use crate::api::cql::{Condition, Cql};
 use crate::api::out::Out;
-use crate::api::query::Problem;
-use crate::api::search::{cursor, resume};
+use crate::api::query::QueryProblem;
+use crate::api::search::{SearchPosition, cursor, resume};
 use crate::api::single::printed_id;
 use crate::tenant::Tenant;
-use crate::tenant::ids::Kind;
+use crate::tenant::ids::ObjectKind;
 
 /// Maximum page size, applied silently.
 const MOST: usize = 1000;
@@ -20,7 +20,7 @@ impl Tenant {
         let query = &asked.query;
         let text = query.text("cql").unwrap_or_default();
         let refused = |title| {
-            let problem = Problem { title, detail: None };
+            let problem = QueryProblem { title, detail: None };
             Box::new(Reply::bad_request(&[problem], asked.path))
         };
         let cql =
@@ -30,13 +30,16 @@ impl Tenant {
         };
         let start = match query.text("cursor") {
             None => number("start", 0),
-            Some(token) => resume(token).ok_or_else(|| refused(Problem::bad_cursor().title))?.0,
+            Some(token) => {
+                resume(token).ok_or_else(|| refused(QueryProblem::bad_cursor().title))?.0
+            }
         };
         let limit = number("limit", 25).min(MOST);
         let contents = self.find_by(&cql, asked.now).into_iter();
-        let mut found: Vec<(Kind, usize)> = contents.map(|(_, one)| self.content(one)).collect();
+        let mut found: Vec<(ObjectKind, usize)> =
+            contents.map(|(_, one)| self.content(one)).collect();
         found.extend(self.find_comments(&cql, asked.now));
-        let spaces = (0..self.count(Kind::Space)).map(|space| (Kind::Space, space));
+        let spaces = (0..self.count(ObjectKind::Space)).map(|space| (ObjectKind::Space, space));
         found.extend(spaces.filter(|(kind, space)| {
             let conditions = cql.conditions.iter();
             self.exists(*kind, *space)
@@ -48,8 +51,8 @@ impl Tenant {
         let shown = rows.get(..limit).unwrap_or(rows);
         let mut out = Out::with_capacity(1024);
         out.raw("{\"results\":[");
-        for (at, one) in shown.iter().enumerate() {
-            self.write_wrapped(out.raw(if at > 0 { "," } else { "" }), *one);
+        for (at, (kind, index)) in shown.iter().enumerate() {
+            self.write_wrapped(out.raw(if at > 0 { "," } else { "" }), *kind, *index);
         }
         out.raw("],\"start\":").int(start).raw(",\"limit\":").int(limit).raw(",\"size\":");
         out.int(shown.len()).raw(",\"totalSize\":").int(found.len()).raw(",\"cqlQuery\":");
@@ -57,7 +60,7 @@ impl Tenant {
         out.raw(&self.options.site).raw("/wiki\",\"context\":\"/wiki\"");
         if shown.len() < rows.len() && !shown.is_empty() {
             let mut pairs = url::form_urlencoded::Serializer::new(String::new());
-            pairs.append_pair("cursor", &cursor(start + shown.len(), (0, 0)));
+            pairs.append_pair("cursor", &cursor(start + shown.len(), SearchPosition::START));
             pairs.append_pair("limit", &limit.to_string()).append_pair("cql", text);
             let next = format!("/rest/api/search?next=true&{}", pairs.finish());
             out.raw(",\"next\":").string(&next);
@@ -69,27 +72,27 @@ impl Tenant {
 
     fn fits_space(&self, space: usize, condition: &Condition) -> bool {
         match condition {
-            Condition::Types(kinds) => kinds.contains(&Kind::Space),
+            Condition::Types(kinds) => kinds.contains(&ObjectKind::Space),
             Condition::Spaces(keys) => keys.contains(&self.space_key(space).to_lowercase()),
             Condition::Ids(_) | Condition::Since(_) => false,
         }
     }
 
-    fn find_comments(&self, cql: &Cql, now: u64) -> Vec<(Kind, usize)> {
+    fn find_comments(&self, cql: &Cql, now: u64) -> Vec<(ObjectKind, usize)> {
         let of_kind = |kind| (0..self.count(kind)).map(move |index| (kind, index));
-        let all = [Kind::Footer, Kind::Inline].into_iter().flat_map(of_kind);
+        let all = [ObjectKind::Footer, ObjectKind::Inline].into_iter().flat_map(of_kind);
         let found = all.filter(|(kind, index)| {
             let container = self.comment_container(*kind, *index);
             self.exists(*kind, *index)
-                && self.is_in_index((*kind, *index), container, now)
-                && cql.conditions.iter().all(|one| self.fits((*kind, *index), container, one))
+                && self.is_in_index(*kind, *index, container, now)
+                && cql.conditions.iter().all(|one| self.fits(*kind, *index, container, one))
         });
         found.collect()
     }
 
-    fn write_wrapped(&self, out: &mut Out, (kind, index): (Kind, usize)) {
+    fn write_wrapped(&self, out: &mut Out, kind: ObjectKind, index: usize) {
         let (id, title) = (printed_id(kind, index), self.title(kind, index));
-        if kind == Kind::Space {
+        if kind == ObjectKind::Space {
             out.raw("{\"space\":{\"id\":").raw(&id).raw(",\"key\":\"").raw(&self.space_key(index));
             out.raw("\",\"name\":").string(&title).raw("},\"title\":").string(&title);
             out.raw(",\"excerpt\":\"\",\"url\":\"/spaces/").raw(&self.space_key(index));
@@ -97,9 +100,9 @@ impl Tenant {
             return;
         }
         let typed = match kind {
-            Kind::Page => "page",
-            Kind::BlogPost => "blogpost",
-            Kind::Attachment => "attachment",
+            ObjectKind::Page => "page",
+            ObjectKind::BlogPost => "blogpost",
+            ObjectKind::Attachment => "attachment",
             _ => "comment",
         };
         out.raw("{\"content\":{\"id\":\"").raw(&id).raw("\",\"type\":\"").raw(typed);

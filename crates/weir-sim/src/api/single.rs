@@ -3,12 +3,12 @@
 use hyper::StatusCode;
 
 use crate::api::answer::{Asked, Reply};
-use crate::api::listing::List;
+use crate::api::listing::{List, SortOrder};
 use crate::api::out::Out;
 use crate::api::query::Query;
 use crate::tenant::Tenant;
-use crate::tenant::content::Shape;
-use crate::tenant::ids::{Kind, SortBy, id_of};
+use crate::tenant::content::{Shape, SpaceShape};
+use crate::tenant::ids::{ObjectKind, SortBy, id_of};
 use crate::tenant::text::below;
 
 /// Maximum number of items of an included collection.
@@ -30,8 +30,17 @@ struct Carrier<'a> {
     points: u64,
 }
 
-/// An included collection: the name of the field, and of the corresponding list below the object.
-type Names = (&'static str, &'static str);
+/// A collection that the object includes.
+struct Included<'a> {
+    /// Name of the field.
+    field: &'static str,
+    /// Path of the corresponding list, below the object's.
+    list: &'static str,
+    kind: ObjectKind,
+    items: &'a [usize],
+    /// Cost of an item in points.
+    cost: u64,
+}
 
 impl<'a> Carrier<'a> {
     fn new(tenant: &'a Tenant, asked: &'a Asked) -> Self {
@@ -43,13 +52,9 @@ impl<'a> Carrier<'a> {
         self.query.flag(parameter, false)
     }
 
-    /// Writes a collection in the order of its own list. Each item costs `cost` points.
-    fn carry(
-        &mut self,
-        (field, list): Names,
-        (kind, items, cost): (Kind, &[usize], u64),
-        mut write: impl FnMut(&mut Out, usize),
-    ) {
+    /// Writes a collection in the order of its own list.
+    fn carry(&mut self, included: &Included, mut write: impl FnMut(&mut Out, usize)) {
+        let Included { field, list, kind, items, cost } = *included;
         let out = &mut self.out;
         out.raw(",\"").raw(field).raw("\":{\"results\":[");
         let shown = items.get(..INCLUDED).unwrap_or(items);
@@ -60,11 +65,11 @@ impl<'a> Carrier<'a> {
         match shown.last() {
             Some(last) if shown.len() < items.len() => {
                 let by = match kind {
-                    Kind::Label => SortBy::Id,
-                    Kind::Folder => SortBy::Position,
+                    ObjectKind::Label => SortBy::Id,
+                    ObjectKind::Folder => SortBy::Position,
                     _ => SortBy::Number,
                 };
-                let list = List::sorted(self.tenant, kind, Vec::new(), (by, false));
+                let list = List::sorted(self.tenant, kind, Vec::new(), SortOrder::ascending(by));
                 out.raw("true,\"cursor\":\"").raw(&list.cursor(*last)).raw("\"");
             }
             _ => _ = out.raw("false"),
@@ -78,58 +83,79 @@ impl<'a> Carrier<'a> {
     fn labels(&mut self, mut labels: Vec<usize>) {
         let tenant = self.tenant;
         labels.sort_unstable();
-        self.carry(("labels", "labels"), (Kind::Label, &labels, 1), |out, label| {
+        let included = Included {
+            field: "labels",
+            list: "labels",
+            kind: ObjectKind::Label,
+            items: &labels,
+            cost: 1,
+        };
+        self.carry(&included, |out, label| {
             tenant.write_label(out, label);
         });
     }
 
-    fn properties(&mut self, kind: Kind, owner: usize) {
+    fn properties(&mut self, kind: ObjectKind, owner: usize) {
         let tenant = self.tenant;
         let all = tenant.parts(kind, owner);
-        self.carry(("properties", "properties"), (kind, &all, 1), |out, property| {
+        let included =
+            Included { field: "properties", list: "properties", kind, items: &all, cost: 1 };
+        self.carry(&included, |out, property| {
             tenant.write_property(out, kind, property);
         });
     }
 
     fn permissions(&mut self, space: usize) {
         let tenant = self.tenant;
-        let all = tenant.parts(Kind::Permission, space);
-        self.carry(("permissions", "permissions"), (Kind::Permission, &all, 2), |out, one| {
+        let all = tenant.parts(ObjectKind::Permission, space);
+        let included = Included {
+            field: "permissions",
+            list: "permissions",
+            kind: ObjectKind::Permission,
+            items: &all,
+            cost: 2,
+        };
+        self.carry(&included, |out, one| {
             tenant.write_permission(out, one);
         });
     }
 
     /// Operations count as access: 2 points each.
-    fn operations(&mut self, kind: Kind) {
+    fn operations(&mut self, kind: ObjectKind) {
         let target = match kind {
-            Kind::Space => "space",
-            Kind::Page => "page",
-            Kind::BlogPost => "blogpost",
+            ObjectKind::Space => "space",
+            ObjectKind::Page => "page",
+            ObjectKind::BlogPost => "blogpost",
             _ => "attachment",
         };
         let all: Vec<usize> = (0..OPERATIONS.len()).collect();
-        self.carry(("operations", "operations"), (kind, &all, 2), |out, at| {
+        let included =
+            Included { field: "operations", list: "operations", kind, items: &all, cost: 2 };
+        self.carry(&included, |out, at| {
             out.raw("{\"operation\":\"").raw(OPERATIONS[at]).raw("\",\"targetType\":\"");
             out.raw(target).raw("\"}");
         });
     }
 
     /// Likes count as users: 2 points each.
-    fn likes(&mut self, (kind, index): (Kind, usize)) {
+    fn likes(&mut self, kind: ObjectKind, index: usize) {
         let tenant = self.tenant;
         let dice = tenant.dice("likes", tenant.content_of(kind, index));
         let all: Vec<usize> = (0..below(dice, LIKES)).collect();
-        self.carry(("likes", "likes/users"), (kind, &all, 2), |out, at| {
+        let included = Included { field: "likes", list: "likes/users", kind, items: &all, cost: 2 };
+        self.carry(&included, |out, at| {
             tenant.write_user(out.raw("{\"accountId\":"), (dice >> 8) + at as u64);
             out.raw("}");
         });
     }
 
-    fn versions(&mut self, (kind, index): (Kind, usize)) {
+    fn versions(&mut self, kind: ObjectKind, index: usize) {
         let tenant = self.tenant;
         let numbers: Vec<usize> = (1..=tenant.latest(kind, index)).rev().collect();
-        self.carry(("versions", "versions"), (kind, &numbers, 1), |out, number| {
-            tenant.write_version_fields(out.raw("{"), (kind, index), number);
+        let included =
+            Included { field: "versions", list: "versions", kind, items: &numbers, cost: 1 };
+        self.carry(&included, |out, number| {
+            tenant.write_version_fields(out.raw("{"), kind, index, number);
             out.raw("}");
         });
     }
@@ -139,15 +165,18 @@ impl<'a> Carrier<'a> {
         let tenant = self.tenant;
         let mut nodes = tenant.child_nodes(page);
         nodes.sort_by_cached_key(|node| {
-            (tenant.sort_key(Kind::Folder, SortBy::Position, *node), *node)
+            (tenant.sort_key(ObjectKind::Folder, SortBy::Position, *node), *node)
         });
-        self.carry(
-            ("directChildren", "direct-children"),
-            (Kind::Folder, &nodes, 1),
-            |out, node| {
-                tenant.write_child(out, node, false);
-            },
-        );
+        let included = Included {
+            field: "directChildren",
+            list: "direct-children",
+            kind: ObjectKind::Folder,
+            items: &nodes,
+            cost: 1,
+        };
+        self.carry(&included, |out, node| {
+            tenant.write_child(out, node, false);
+        });
     }
 
     /// The response: 1 point for the request, 1 for the object, and the points of embedded objects.
@@ -159,28 +188,27 @@ impl<'a> Carrier<'a> {
 
 impl Tenant {
     pub(crate) fn single_space(&self, asked: &Asked, space: usize) -> Reply {
-        let query = &asked.query;
         let mut carrier = Carrier::new(self, asked);
-        let form = (query.text("description-format"), query.flag("include-icon", false));
-        self.open_space(&mut carrier.out, space, form);
+        let shape = SpaceShape::of(&asked.query);
+        self.open_space(&mut carrier.out, space, shape);
         if carrier.wants("include-labels") {
             carrier.labels(self.space_labels(space));
         }
         if carrier.wants("include-properties") {
-            carrier.properties(Kind::SpaceProperty, space);
+            carrier.properties(ObjectKind::SpaceProperty, space);
         }
         if carrier.wants("include-permissions") {
             carrier.permissions(space);
         }
         if carrier.wants("include-operations") {
-            carrier.operations(Kind::Space);
+            carrier.operations(ObjectKind::Space);
         }
         self.close_space(&mut carrier.out, space, Some(&self.options.site));
         carrier.reply()
     }
 
     /// A page, blog post or attachment. By ID, trashed objects are found, too.
-    pub(crate) fn single_content(&self, asked: &Asked, kind: Kind, index: usize) -> Reply {
+    pub(crate) fn single_content(&self, asked: &Asked, kind: ObjectKind, index: usize) -> Reply {
         let query = &asked.query;
         let version = query.flag("include-version", true);
         let shape = Shape { body: query.text("body-format"), version };
@@ -188,37 +216,37 @@ impl Tenant {
         let mut carrier = Carrier::new(self, asked);
         let out = &mut carrier.out;
         match kind {
-            Kind::Page => self.open_page(out, index, shape),
-            Kind::BlogPost => self.open_blog(out, index, shape),
+            ObjectKind::Page => self.open_page(out, index, shape),
+            ObjectKind::BlogPost => self.open_blog(out, index, shape),
             _ => self.open_attachment(out, index, version),
         }
         self.include_parts(&mut carrier, kind, index);
         let out = &mut carrier.out;
         match kind {
-            Kind::Page => self.close_page(out, index, base),
-            Kind::BlogPost => self.close_blog(out, index, base),
+            ObjectKind::Page => self.close_page(out, index, base),
+            ObjectKind::BlogPost => self.close_blog(out, index, base),
             _ => self.close_attachment(out, index, base),
         }
         carrier.reply()
     }
 
     /// Parameters that the route does not declare are not in the query.
-    fn include_parts(&self, carrier: &mut Carrier, kind: Kind, index: usize) {
+    fn include_parts(&self, carrier: &mut Carrier, kind: ObjectKind, index: usize) {
         let content = self.content_of(kind, index);
         if carrier.wants("include-labels") {
             carrier.labels(self.content_labels(content));
         }
         if carrier.wants("include-properties") {
-            carrier.properties(Kind::Property, content);
+            carrier.properties(ObjectKind::Property, content);
         }
         if carrier.wants("include-operations") {
             carrier.operations(kind);
         }
         if carrier.wants("include-likes") {
-            carrier.likes((kind, index));
+            carrier.likes(kind, index);
         }
         if carrier.wants("include-versions") {
-            carrier.versions((kind, index));
+            carrier.versions(kind, index);
         }
         if carrier.wants("include-direct-children") {
             carrier.children(index);
@@ -232,7 +260,7 @@ impl Tenant {
 }
 
 /// The ID of an object, as printed by the API.
-pub(crate) fn printed_id(kind: Kind, index: usize) -> String {
-    let prefix = if kind == Kind::Attachment { "att" } else { "" };
+pub(crate) fn printed_id(kind: ObjectKind, index: usize) -> String {
+    let prefix = if kind == ObjectKind::Attachment { "att" } else { "" };
     format!("{prefix}{}", id_of(kind, index))
 }

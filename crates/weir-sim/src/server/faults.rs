@@ -16,10 +16,10 @@ use hyper::{
     header::{self, HeaderName},
 };
 
-use crate::api::answer::{Call, Reply};
+use crate::api::answer::{IncomingRequest, Reply};
 use crate::api::listing::chance;
-use crate::api::query::Problem;
-use crate::fault_rules::{Fault, Faults, RetryAfter, What, When};
+use crate::api::query::QueryProblem;
+use crate::fault_rules::{FaultRule, Faults, RetryAfter, What, When};
 use crate::tenant::text::mix;
 
 /// The decision about one request.
@@ -51,7 +51,7 @@ impl Judge {
         Self { faults, seed, seen: AtomicU64::new(0), matched, recent: Mutex::default() }
     }
 
-    pub(crate) fn decide(&self, call: &Call, now: Instant) -> Verdict {
+    pub(crate) fn decide(&self, call: &IncomingRequest, now: Instant) -> Verdict {
         let number = self.seen.fetch_add(1, Ordering::Relaxed);
         let mut verdict = Verdict {
             revoked: self.faults.revoke_after.is_some_and(|after| number >= after)
@@ -73,7 +73,7 @@ impl Judge {
         verdict
     }
 
-    fn strikes(&self, at: usize, rule: &Fault, call: &Call) -> bool {
+    fn strikes(&self, at: usize, rule: &FaultRule, call: &IncomingRequest) -> bool {
         let number = self.matched[at].fetch_add(1, Ordering::Relaxed) + 1;
         match &rule.when {
             When::Always => true,
@@ -115,13 +115,13 @@ pub(crate) fn reply_for(what: &What, path: &str) -> Option<Reply> {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let title = status.canonical_reason().unwrap_or("Error").to_owned();
             let code = title.to_uppercase().replace(' ', "_");
-            Some(Reply::error(status, &code, &[Problem { title, detail: None }]))
+            Some(Reply::error(status, &code, &[QueryProblem { title, detail: None }]))
         }
         What::Missing => {
             let id = named(path).unwrap_or("0");
             Some(Reply::not_found(format!("Content with id: [{id}] not found")))
         }
-        What::ExpiredCursor => Some(Reply::bad_request(&[Problem::bad_cursor()], path)),
+        What::ExpiredCursor => Some(Reply::bad_request(&[QueryProblem::bad_cursor()], path)),
         What::Malformed => Some(Reply::json(StatusCode::OK, "{\"results\":[{\"id\":\"1\",")),
         What::Slow(_) | What::Halt(_) | What::Reset | What::Truncate | What::RepeatCursor => None,
         What::Deleted | What::Unrenderable(_) => None,
@@ -148,7 +148,7 @@ fn is_id(part: &str) -> bool {
 }
 
 fn too_many(after: RetryAfter) -> Reply {
-    let problem = Problem { title: "Rate limit exceeded".to_owned(), detail: None };
+    let problem = QueryProblem { title: "Rate limit exceeded".to_owned(), detail: None };
     let reply = Reply::error(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", &[problem]);
     match after {
         RetryAfter::Silent => reply,
@@ -160,7 +160,7 @@ fn too_many(after: RetryAfter) -> Reply {
     }
 }
 
-fn holds(rule: &Fault, call: &Call) -> bool {
+fn holds(rule: &FaultRule, call: &IncomingRequest) -> bool {
     let part = rule.part.as_str();
     if rule.what == What::ExpiredCursor && !has_cursor(call.query) {
         return false;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use hyper::Method;
 
-use crate::api::answer::{Call, Reply};
+use crate::api::answer::{IncomingRequest, Reply};
 
 /// A request and its outcome.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ pub struct Counters {
 
 /// The log and the counters.
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+pub(crate) struct RequestLog {
     entries: Mutex<VecDeque<LoggedRequest>>,
     arrived: AtomicU64,
     airborne: AtomicUsize,
@@ -67,13 +67,13 @@ pub(crate) struct Log {
 /// A request in flight. It ends when dropped, also if its caller gives up.
 #[derive(Debug)]
 pub(crate) struct Flight<'a> {
-    log: &'a Log,
+    log: &'a RequestLog,
     sequence: u64,
     started: Instant,
     together: usize,
 }
 
-impl Log {
+impl RequestLog {
     pub(crate) fn arrive(&self, now: Instant) -> Flight<'_> {
         let sequence = self.arrived.fetch_add(1, Ordering::Relaxed) + 1;
         let together = self.airborne.fetch_add(1, Ordering::Relaxed) + 1;
@@ -110,7 +110,7 @@ impl Flight<'_> {
     }
 
     /// Records the outcome of the request; keeps at most `capacity` entries. `None`: it was reset.
-    pub(crate) fn land(self, call: &Call, reply: Option<&Reply>, capacity: usize) {
+    pub(crate) fn land(self, call: &IncomingRequest, reply: Option<&Reply>, capacity: usize) {
         let (rows, points) = reply.map_or((0, 1), |reply| (reply.rows, reply.points));
         let bytes = reply.map_or(0, |reply| reply.body.len());
         let refused = reply.is_none_or(|reply| !reply.status.is_success());

@@ -10,7 +10,7 @@ use hyper::{
 };
 
 use crate::api::answer::Reply;
-use crate::api::query::Problem;
+use crate::api::query::QueryProblem;
 use crate::options::{PointsQuota, QuotaHeaders};
 
 /// Length of a window in milliseconds. Windows start on the UTC hour.
@@ -88,7 +88,7 @@ impl Meter {
 
 fn refusal(headers: QuotaHeaders, wait: u64) -> Reply {
     let title = "Too Many Requests".to_owned();
-    let problem = Problem { title, detail: None };
+    let problem = QueryProblem { title, detail: None };
     let reply = Reply::error(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", &[problem])
         .with(HeaderName::from_static("ratelimit-reason"), "confluence-quota-global-based");
     if headers == QuotaHeaders::Silent {

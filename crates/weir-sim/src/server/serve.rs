@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::api::answer::{Call, Reply};
+use crate::api::answer::{IncomingRequest, Reply};
 use crate::error::{Error, Result};
 use crate::server::body::Halting;
 use crate::simulator::{Face, Outcome, Simulator};
@@ -100,7 +100,7 @@ async fn respond(
     request: hyper::Request<Incoming>,
 ) -> Response<Halting> {
     let authorization = request.headers().get(header::AUTHORIZATION);
-    let call = Call {
+    let call = IncomingRequest {
         method: request.method(),
         path: request.uri().path(),
         query: request.uri().query().unwrap_or_default(),

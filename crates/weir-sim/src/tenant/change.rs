@@ -5,13 +5,13 @@ use std::sync::OnceLock;
 use crate::api::single::printed_id;
 use crate::error::{Error, Result};
 use crate::tenant::Tenant;
-use crate::tenant::ids::{Kind, MAX_CHILDREN, from_id};
+use crate::tenant::ids::{MAX_CHILDREN, ObjectKind, from_id};
 use crate::tenant::overlay::{Edit, TaskState};
 use crate::tenant::text::mix;
 
 /// A change. IDs are as printed by the API; IDs of groups are UUIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum TenantChange {
     /// Creates an object.
     Create {
         /// The kind of object.
@@ -107,35 +107,41 @@ impl Tenant {
     ///
     /// # Errors
     /// The change is not possible. Nothing has changed.
-    pub(crate) fn apply(&mut self, change: &Change, at: u64) -> Result<String> {
+    pub(crate) fn apply(&mut self, change: &TenantChange, at: u64) -> Result<String> {
         let (kind, index) = match change {
-            Change::Create { what, under } => self.create(*what, under, at)?,
-            Change::Edit { id, retitle } => self.edit(id, *retitle, at)?,
-            Change::Move { id, to } => self.move_page(id, to)?,
-            Change::Trash { id } => self.trash(id)?,
-            Change::Restore { id } => self.restore(id)?,
-            Change::Archive { id } => self.archive(id)?,
-            Change::Delete { id } => self.delete(id)?,
-            Change::AddLabel { id, label } => self.relabel(id, label, true)?,
-            Change::RemoveLabel { id, label } => self.relabel(id, label, false)?,
-            Change::Toggle { id } => self.toggle(id, at)?,
+            TenantChange::Create { what, under } => self.create(*what, under, at)?,
+            TenantChange::Edit { id, retitle } => self.edit(id, *retitle, at)?,
+            TenantChange::Move { id, to } => self.move_page(id, to)?,
+            TenantChange::Trash { id } => self.trash(id)?,
+            TenantChange::Restore { id } => self.restore(id)?,
+            TenantChange::Archive { id } => self.archive(id)?,
+            TenantChange::Delete { id } => self.delete(id)?,
+            TenantChange::AddLabel { id, label } => self.relabel(id, label, true)?,
+            TenantChange::RemoveLabel { id, label } => self.relabel(id, label, false)?,
+            TenantChange::Toggle { id } => self.toggle(id, at)?,
         };
         self.labelled = OnceLock::new();
         Ok(self.printed(kind, index))
     }
 
     /// The ID of an object, as printed by the API.
-    pub(crate) fn printed(&self, kind: Kind, index: usize) -> String {
-        if kind == Kind::Group { self.group_id(index) } else { printed_id(kind, index) }
+    pub(crate) fn printed(&self, kind: ObjectKind, index: usize) -> String {
+        if kind == ObjectKind::Group { self.group_id(index) } else { printed_id(kind, index) }
     }
 
-    fn find(&self, id: &str) -> Result<(Kind, usize)> {
+    fn find(&self, id: &str) -> Result<(ObjectKind, usize)> {
         let number = id.strip_prefix("att").unwrap_or(id).parse().ok();
         let found = match number.and_then(from_id) {
-            Some((kind @ (Kind::Property | Kind::SpaceProperty | Kind::Permission), index)) => {
+            Some((
+                kind @ (ObjectKind::Property | ObjectKind::SpaceProperty | ObjectKind::Permission),
+                index,
+            )) => {
                 let owner = index / MAX_CHILDREN;
-                let (owner_kind, at) =
-                    if kind == Kind::Property { self.content(owner) } else { (Kind::Space, owner) };
+                let (owner_kind, at) = if kind == ObjectKind::Property {
+                    self.content(owner)
+                } else {
+                    (ObjectKind::Space, owner)
+                };
                 let known = at < self.count(owner_kind) && self.exists(kind, index);
                 (known && self.parts(kind, owner).contains(&index)).then_some((kind, index))
             }
@@ -143,7 +149,8 @@ impl Tenant {
                 (index < self.count(kind) && self.exists(kind, index)).then_some((kind, index))
             }
             None => {
-                let groups = (0..self.count(Kind::Group)).map(|group| (Kind::Group, group));
+                let groups =
+                    (0..self.count(ObjectKind::Group)).map(|group| (ObjectKind::Group, group));
                 let mut groups = groups.filter(|(kind, group)| self.exists(*kind, *group));
                 groups.find(|(_, group)| self.group_id(*group) == id)
             }
@@ -152,10 +159,10 @@ impl Tenant {
     }
 
     /// A page, blog post or attachment that is not in the trash.
-    fn find_content(&self, id: &str) -> Result<(Kind, usize)> {
+    fn find_content(&self, id: &str) -> Result<(ObjectKind, usize)> {
         let (kind, index) = self.find(id)?;
         match kind {
-            Kind::Page | Kind::BlogPost | Kind::Attachment => {
+            ObjectKind::Page | ObjectKind::BlogPost | ObjectKind::Attachment => {
                 let trashed = self.content_status(self.content_of(kind, index)) == "trashed";
                 if trashed { Err(refusal(id, "is in the trash")) } else { Ok((kind, index)) }
             }
@@ -166,31 +173,33 @@ impl Tenant {
     /// A page or blog post that is not in the trash.
     fn find_container(&self, id: &str) -> Result<usize> {
         match self.find_content(id)? {
-            (Kind::Attachment, _) => Err(refusal(id, "is an attachment, and nothing is on those")),
+            (ObjectKind::Attachment, _) => {
+                Err(refusal(id, "is an attachment, and nothing is on those"))
+            }
             (kind, index) => Ok(self.content_of(kind, index)),
         }
     }
 
-    fn create(&mut self, what: New, under: &str, at: u64) -> Result<(Kind, usize)> {
+    fn create(&mut self, what: New, under: &str, at: u64) -> Result<(ObjectKind, usize)> {
         let kind = match what {
             New::Page => return self.create_page(under, at),
             New::Property | New::Permission => return self.create_part(what, under, at),
-            New::BlogPost => Kind::BlogPost,
-            New::Attachment => Kind::Attachment,
-            New::FooterComment => Kind::Footer,
-            New::InlineComment => Kind::Inline,
-            New::Task => Kind::Task,
-            New::Group => Kind::Group,
+            New::BlogPost => ObjectKind::BlogPost,
+            New::Attachment => ObjectKind::Attachment,
+            New::FooterComment => ObjectKind::Footer,
+            New::InlineComment => ObjectKind::Inline,
+            New::Task => ObjectKind::Task,
+            New::Group => ObjectKind::Group,
         };
         let index = self.count(kind);
         let (mut place, mut answers) = (None, None);
         match kind {
-            Kind::BlogPost => {
+            ObjectKind::BlogPost => {
                 let space = self.find_space(under)?;
                 self.space_blogs[space].push(index);
                 place = Some(space);
             }
-            Kind::Footer | Kind::Inline => {
+            ObjectKind::Footer | ObjectKind::Inline => {
                 let container = match self.find(under)? {
                     (found, comment) if found == kind => {
                         answers = Some(comment);
@@ -201,12 +210,12 @@ impl Tenant {
                 self.overlay.comments.entry((kind, container)).or_default().push(index);
                 place = Some(container);
             }
-            Kind::Attachment => {
+            ObjectKind::Attachment => {
                 let container = self.find_container(under)?;
                 self.attachment_of.push(container);
                 self.attachments.entry(container).or_default().push(index);
             }
-            Kind::Task => place = Some(self.find_container(under)?),
+            ObjectKind::Task => place = Some(self.find_container(under)?),
             _ => {}
         }
         self.note_new(kind, index, at);
@@ -215,25 +224,27 @@ impl Tenant {
         Ok((kind, index))
     }
 
-    fn create_page(&mut self, under: &str, at: u64) -> Result<(Kind, usize)> {
+    fn create_page(&mut self, under: &str, at: u64) -> Result<(ObjectKind, usize)> {
         let (space, parent) = self.place_for_page(under)?;
-        let page = self.count(Kind::Page);
+        let page = self.count(ObjectKind::Page);
         self.page_space.push(space);
         self.page_parent.push(None);
         self.space_pages[space].push(page);
-        self.note_new(Kind::Page, page, at);
+        self.note_new(ObjectKind::Page, page, at);
         self.hang(page, parent);
-        Ok((Kind::Page, page))
+        Ok((ObjectKind::Page, page))
     }
 
-    fn create_part(&mut self, what: New, under: &str, at: u64) -> Result<(Kind, usize)> {
+    fn create_part(&mut self, what: New, under: &str, at: u64) -> Result<(ObjectKind, usize)> {
         let (kind, owner) = match self.find(under)? {
-            (Kind::Space, space) if what == New::Permission => (Kind::Permission, space),
-            (Kind::Space, space) => (Kind::SpaceProperty, space),
+            (ObjectKind::Space, space) if what == New::Permission => {
+                (ObjectKind::Permission, space)
+            }
+            (ObjectKind::Space, space) => (ObjectKind::SpaceProperty, space),
             _ if what == New::Permission => return Err(refusal(under, "is not a space")),
             _ => {
                 let (kind, index) = self.find_content(under)?;
-                (Kind::Property, self.content_of(kind, index))
+                (ObjectKind::Property, self.content_of(kind, index))
             }
         };
         let number = self.next_part(kind, owner);
@@ -246,24 +257,24 @@ impl Tenant {
         Ok((kind, part))
     }
 
-    fn note_new(&mut self, kind: Kind, index: usize, at: u64) {
+    fn note_new(&mut self, kind: ObjectKind, index: usize, at: u64) {
         self.overlay.add(kind);
         let patch = self.overlay.patch_mut(kind, index);
         patch.created = Some(at);
-        if matches!(kind, Kind::Page | Kind::BlogPost | Kind::Attachment) {
+        if matches!(kind, ObjectKind::Page | ObjectKind::BlogPost | ObjectKind::Attachment) {
             patch.status = Some("current");
         }
         self.forget_order(kind);
     }
 
-    fn forget_order(&mut self, kind: Kind) {
+    fn forget_order(&mut self, kind: ObjectKind) {
         let ranked = self.ranked.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         ranked.retain(|(known, _), _| *known != kind);
     }
 
     fn find_space(&self, id: &str) -> Result<usize> {
         match self.find(id)? {
-            (Kind::Space, space) => Ok(space),
+            (ObjectKind::Space, space) => Ok(space),
             _ => Err(refusal(id, "is not a space")),
         }
     }
@@ -271,11 +282,11 @@ impl Tenant {
     /// Space and parent node of a new page below this page or space.
     fn place_for_page(&self, under: &str) -> Result<(usize, Option<usize>)> {
         match self.find(under)? {
-            (Kind::Space, space) => Ok((space, self.home(space))),
-            (Kind::Page, page) if self.page_status(page) == "trashed" => {
+            (ObjectKind::Space, space) => Ok((space, self.home(space))),
+            (ObjectKind::Page, page) if self.page_status(page) == "trashed" => {
                 Err(refusal(under, "is in the trash"))
             }
-            (Kind::Page, page) => Ok((self.page_space(page), Some(self.node_of(page)))),
+            (ObjectKind::Page, page) => Ok((self.page_space(page), Some(self.node_of(page)))),
             _ => Err(refusal(under, "is neither a page nor a space")),
         }
     }
@@ -304,18 +315,24 @@ impl Tenant {
     fn uproot(&mut self, page: usize) {
         let parent = self.page_parent[page].or(self.home(self.page_space[page]));
         for child in self.child_nodes(page) {
-            if let (Kind::Page, child) = self.node(child) {
+            if let (ObjectKind::Page, child) = self.node(child) {
                 self.hang(child, parent);
             }
         }
         self.hang(page, None);
     }
 
-    fn edit(&mut self, id: &str, retitle: bool, at: u64) -> Result<(Kind, usize)> {
+    fn edit(&mut self, id: &str, retitle: bool, at: u64) -> Result<(ObjectKind, usize)> {
         let (kind, index) = match self.find(id)? {
-            (Kind::Page | Kind::BlogPost | Kind::Attachment, _) => self.find_content(id)?,
+            (ObjectKind::Page | ObjectKind::BlogPost | ObjectKind::Attachment, _) => {
+                self.find_content(id)?
+            }
             found @ (
-                Kind::Footer | Kind::Inline | Kind::Custom | Kind::Property | Kind::SpaceProperty,
+                ObjectKind::Footer
+                | ObjectKind::Inline
+                | ObjectKind::Custom
+                | ObjectKind::Property
+                | ObjectKind::SpaceProperty,
                 _,
             ) => found,
             _ => return Err(refusal(id, "has no versions")),
@@ -326,9 +343,9 @@ impl Tenant {
         Ok((kind, index))
     }
 
-    fn move_page(&mut self, id: &str, to: &str) -> Result<(Kind, usize)> {
+    fn move_page(&mut self, id: &str, to: &str) -> Result<(ObjectKind, usize)> {
         let (space, parent) = self.place_for_page(to)?;
-        let (Kind::Page, page) = self.find_content(id)? else {
+        let (ObjectKind::Page, page) = self.find_content(id)? else {
             return Err(refusal(id, "is not a page"));
         };
         if self.is_home(page) {
@@ -347,7 +364,7 @@ impl Tenant {
             }
         }
         self.hang(page, parent);
-        Ok((Kind::Page, page))
+        Ok((ObjectKind::Page, page))
     }
 
     /// A page and all nodes below it.
@@ -361,9 +378,9 @@ impl Tenant {
         tree
     }
 
-    fn trash(&mut self, id: &str) -> Result<(Kind, usize)> {
+    fn trash(&mut self, id: &str) -> Result<(ObjectKind, usize)> {
         let (kind, index) = self.find_content(id)?;
-        if kind == Kind::Page {
+        if kind == ObjectKind::Page {
             if self.is_home(index) {
                 return Err(refusal(id, "is a home page"));
             }
@@ -373,13 +390,13 @@ impl Tenant {
         Ok((kind, index))
     }
 
-    fn restore(&mut self, id: &str) -> Result<(Kind, usize)> {
+    fn restore(&mut self, id: &str) -> Result<(ObjectKind, usize)> {
         let (kind, index) = self.find(id)?;
         let status = match kind {
-            Kind::Space => self.space_status(index),
-            Kind::Page => self.page_status(index),
-            Kind::BlogPost => self.blog_status(index),
-            Kind::Attachment => {
+            ObjectKind::Space => self.space_status(index),
+            ObjectKind::Page => self.page_status(index),
+            ObjectKind::BlogPost => self.blog_status(index),
+            ObjectKind::Attachment => {
                 let container = self.attachment_container(index);
                 if self.container_status(container) == "trashed" {
                     return Err(refusal(id, "is on something in the trash"));
@@ -391,7 +408,7 @@ impl Tenant {
         if status == "current" {
             return Err(refusal(id, "is neither in the trash nor in the archive"));
         }
-        if status == "trashed" && kind == Kind::Page {
+        if status == "trashed" && kind == ObjectKind::Page {
             let home = self.home(self.page_space[index]);
             self.hang(index, home);
         }
@@ -399,11 +416,11 @@ impl Tenant {
         Ok((kind, index))
     }
 
-    fn archive(&mut self, id: &str) -> Result<(Kind, usize)> {
+    fn archive(&mut self, id: &str) -> Result<(ObjectKind, usize)> {
         let (kind, index) = self.find(id)?;
         let current = match kind {
-            Kind::Space => self.space_status(index) == "current",
-            Kind::Page => self.page_status(index) == "current" && !self.is_home(index),
+            ObjectKind::Space => self.space_status(index) == "current",
+            ObjectKind::Page => self.page_status(index) == "current" && !self.is_home(index),
             _ => return Err(refusal(id, "is neither a space nor a page")),
         };
         if !current {
@@ -413,13 +430,13 @@ impl Tenant {
         Ok((kind, index))
     }
 
-    fn delete(&mut self, id: &str) -> Result<(Kind, usize)> {
+    fn delete(&mut self, id: &str) -> Result<(ObjectKind, usize)> {
         let (kind, index) = self.find(id)?;
         match kind {
-            Kind::Label | Kind::Folder => return Err(refusal(id, "cannot be deleted")),
-            Kind::Page if self.is_home(index) => return Err(refusal(id, "is a home page")),
-            Kind::Page => self.uproot(index),
-            Kind::Footer | Kind::Inline => self.delete_replies(kind, index),
+            ObjectKind::Label | ObjectKind::Folder => return Err(refusal(id, "cannot be deleted")),
+            ObjectKind::Page if self.is_home(index) => return Err(refusal(id, "is a home page")),
+            ObjectKind::Page => self.uproot(index),
+            ObjectKind::Footer | ObjectKind::Inline => self.delete_replies(kind, index),
             _ => {}
         }
         self.overlay.patch_mut(kind, index).gone = true;
@@ -427,7 +444,7 @@ impl Tenant {
     }
 
     /// Replies have higher indexes than the comments they reply to, so one pass finds all of them.
-    fn delete_replies(&mut self, kind: Kind, comment: usize) {
+    fn delete_replies(&mut self, kind: ObjectKind, comment: usize) {
         let mut thread = vec![comment];
         for later in self.comments_of(kind, self.comment_container(kind, comment)) {
             if self.replies_to(kind, later).is_some_and(|answered| thread.contains(&answered)) {
@@ -437,15 +454,15 @@ impl Tenant {
         }
     }
 
-    fn relabel(&mut self, id: &str, label: &str, on: bool) -> Result<(Kind, usize)> {
-        let (Kind::Label, label_index) = self.find(label)? else {
+    fn relabel(&mut self, id: &str, label: &str, on: bool) -> Result<(ObjectKind, usize)> {
+        let (ObjectKind::Label, label_index) = self.find(label)? else {
             return Err(refusal(label, "is not a label"));
         };
-        let (kind, index, mut labels) = if let (Kind::Space, space) = self.find(id)? {
+        let (kind, index, mut labels) = if let (ObjectKind::Space, space) = self.find(id)? {
             if on && Self::label_prefix(label_index) == "global" {
                 return Err(refusal(label, "is not a label for spaces"));
             }
-            (Kind::Space, space, self.space_labels(space))
+            (ObjectKind::Space, space, self.space_labels(space))
         } else {
             let (kind, index) = self.find_content(id)?;
             (kind, index, self.content_labels(self.content_of(kind, index)))
@@ -462,13 +479,14 @@ impl Tenant {
         Ok((kind, index))
     }
 
-    fn toggle(&mut self, id: &str, at: u64) -> Result<(Kind, usize)> {
-        let (Kind::Task, task) = self.find(id)? else {
+    fn toggle(&mut self, id: &str, at: u64) -> Result<(ObjectKind, usize)> {
+        let (ObjectKind::Task, task) = self.find(id)? else {
             return Err(refusal(id, "is not a task"));
         };
         let completed = self.task(task).completed.is_none().then_some(at);
-        self.overlay.patch_mut(Kind::Task, task).task = Some(TaskState { completed, updated: at });
-        Ok((Kind::Task, task))
+        self.overlay.patch_mut(ObjectKind::Task, task).task =
+            Some(TaskState { completed, updated: at });
+        Ok((ObjectKind::Task, task))
     }
 }
 

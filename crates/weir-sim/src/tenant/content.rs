@@ -4,10 +4,11 @@
 //! collections can be written in between.
 
 use crate::api::out::{Out, civil};
+use crate::api::query::Query;
 use crate::options::CUSTOM_CONTENT_TYPES;
 use crate::tenant::Tenant;
 use crate::tenant::facts::media;
-use crate::tenant::ids::{Kind, id_of};
+use crate::tenant::ids::{ObjectKind, id_of};
 use crate::tenant::text::{below, mix, uuid, write_slug};
 
 /// The requested shape of an object.
@@ -19,8 +20,24 @@ pub(crate) struct Shape<'a> {
     pub(crate) version: bool,
 }
 
+/// The requested shape of a space.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SpaceShape<'a> {
+    /// Representation of the description; `None` leaves it out.
+    description: Option<&'a str>,
+    /// Whether the icon is shown.
+    icon: bool,
+}
+
+impl<'a> SpaceShape<'a> {
+    pub(crate) fn of(query: &'a Query) -> Self {
+        let icon = query.flag("include-icon", false);
+        Self { description: query.text("description-format"), icon }
+    }
+}
+
 /// The owner and the length of a body.
-pub(crate) struct Body<'a> {
+pub(crate) struct BodyFacts<'a> {
     pub(crate) dice: u64,
     pub(crate) bytes: usize,
     pub(crate) heading: &'a str,
@@ -35,36 +52,37 @@ pub(crate) struct VersionFacts {
 }
 
 impl Tenant {
-    pub(crate) fn write_space(&self, out: &mut Out, space: usize, form: (Option<&str>, bool)) {
-        self.open_space(out, space, form);
+    pub(crate) fn write_space(&self, out: &mut Out, space: usize, shape: SpaceShape) {
+        self.open_space(out, space, shape);
         out.raw(",\"currentActiveAlias\":\"").raw(&self.space_key(space)).raw("\"");
         self.close_space(out, space, None);
     }
 
-    /// `form`: representation of the description, and whether to include the icon.
-    pub(crate) fn open_space(&self, out: &mut Out, space: usize, form: (Option<&str>, bool)) {
-        let dice = self.dice_of(Kind::Space, space);
+    pub(crate) fn open_space(&self, out: &mut Out, space: usize, shape: SpaceShape) {
+        let dice = self.dice_of(ObjectKind::Space, space);
         let (key, owner) = (self.space_key(space), mix(dice));
-        out.raw("{\"id\":").id(id_of(Kind::Space, space)).raw(",\"key\":\"").raw(&key);
-        out.raw("\",\"name\":").string(&self.title(Kind::Space, space));
+        out.raw("{\"id\":").id(id_of(ObjectKind::Space, space)).raw(",\"key\":\"").raw(&key);
+        out.raw("\",\"name\":").string(&self.title(ObjectKind::Space, space));
         out.raw(",\"type\":\"").raw(Self::space_type(space));
         out.raw("\",\"status\":\"").raw(self.space_status(space));
         out.raw("\",\"authorId\":");
         self.write_user(out, dice);
         out.raw(",\"spaceOwnerId\":");
         self.write_user(out, owner);
-        out.raw(",\"createdAt\":").time(self.created(Kind::Space, space)).raw(",\"homepageId\":");
+        out.raw(",\"createdAt\":")
+            .time(self.created(ObjectKind::Space, space))
+            .raw(",\"homepageId\":");
         if space < self.options.pages {
-            out.id(id_of(Kind::Page, space));
+            out.id(id_of(ObjectKind::Page, space));
         } else {
             out.raw("null");
         }
-        self.write_icon_and_description(out, space, form);
+        self.write_icon_and_description(out, space, shape);
     }
 
-    fn write_icon_and_description(&self, out: &mut Out, space: usize, form: (Option<&str>, bool)) {
+    fn write_icon_and_description(&self, out: &mut Out, space: usize, shape: SpaceShape) {
         out.raw(",\"icon\":");
-        if form.1 {
+        if shape.icon {
             let key = self.space_key(space);
             out.raw("{\"path\":\"/wiki/aa-avatar/").raw(&key);
             out.raw("\",\"apiDownloadLink\":\"/wiki/rest/api/space/").raw(&key).raw("/icon\"}");
@@ -72,7 +90,7 @@ impl Tenant {
             out.raw("null");
         }
         let dice = self.dice("description", space);
-        match form.0 {
+        match shape.description {
             Some(format) if !dice.is_multiple_of(3) => {
                 let (head, tail) = self.text.plain(dice, 80);
                 out.raw(",\"description\":{\"").raw(format).raw("\":{\"value\":\"").raw(head);
@@ -110,11 +128,11 @@ impl Tenant {
     }
 
     pub(crate) fn open_page(&self, out: &mut Out, page: usize, shape: Shape) {
-        let dice = self.dice_of(Kind::Page, page);
-        let (status, title) = (self.page_status(page), self.title(Kind::Page, page));
-        out.raw("{\"id\":").id(id_of(Kind::Page, page)).raw(",\"status\":\"").raw(status);
+        let dice = self.dice_of(ObjectKind::Page, page);
+        let (status, title) = (self.page_status(page), self.title(ObjectKind::Page, page));
+        out.raw("{\"id\":").id(id_of(ObjectKind::Page, page)).raw(",\"status\":\"").raw(status);
         out.raw("\",\"title\":").string(&title).raw(",\"spaceId\":");
-        out.id(id_of(Kind::Space, self.page_space(page)));
+        out.id(id_of(ObjectKind::Space, self.page_space(page)));
         self.write_parent(out, page);
         out.raw(",\"authorId\":");
         self.write_user(out, dice);
@@ -126,17 +144,17 @@ impl Tenant {
         } else {
             out.raw("null");
         }
-        out.raw(",\"createdAt\":").time(self.created(Kind::Page, page));
+        out.raw(",\"createdAt\":").time(self.created(ObjectKind::Page, page));
         if shape.version {
-            self.write_version(out.raw(",\"version\":"), Kind::Page, page);
+            self.write_version(out.raw(",\"version\":"), ObjectKind::Page, page);
         }
-        self.write_body(out, shape.body, &self.content_body(Kind::Page, page, &title));
+        self.write_body(out, shape.body, &self.content_body(ObjectKind::Page, page, &title));
     }
 
     fn write_parent(&self, out: &mut Out, page: usize) {
         match self.page_parent(page).map(|node| self.node(node)) {
             Some((kind, index)) => {
-                let typed = if kind == Kind::Page { "page" } else { "folder" };
+                let typed = if kind == ObjectKind::Page { "page" } else { "folder" };
                 out.raw(",\"parentId\":").id(id_of(kind, index));
                 out.raw(",\"parentType\":\"").raw(typed);
                 out.raw("\",\"position\":").num(self.position(self.node_of(page)));
@@ -146,13 +164,13 @@ impl Tenant {
     }
 
     pub(crate) fn close_page(&self, out: &mut Out, page: usize, base: Option<&str>) {
-        let (id, key) = (id_of(Kind::Page, page), self.space_key(self.page_space(page)));
+        let (id, key) = (id_of(ObjectKind::Page, page), self.space_key(self.page_space(page)));
         out.raw(",\"_links\":{\"webui\":\"/spaces/").raw(&key);
         if self.is_home(page) {
             out.raw("/overview");
         } else {
             out.raw("/pages/").num(id).raw("/");
-            write_slug(out, &self.title(Kind::Page, page));
+            write_slug(out, &self.title(ObjectKind::Page, page));
         }
         out.raw("\",\"editui\":\"/pages/resumedraft.action?draftId=").num(id);
         out.raw("\",\"edituiv2\":\"/spaces/").raw(&key).raw("/pages/edit-v2/").num(id);
@@ -166,25 +184,25 @@ impl Tenant {
     }
 
     pub(crate) fn open_blog(&self, out: &mut Out, blog: usize, shape: Shape) {
-        let title = self.title(Kind::BlogPost, blog);
-        out.raw("{\"id\":").id(id_of(Kind::BlogPost, blog)).raw(",\"status\":\"");
+        let title = self.title(ObjectKind::BlogPost, blog);
+        out.raw("{\"id\":").id(id_of(ObjectKind::BlogPost, blog)).raw(",\"status\":\"");
         out.raw(self.blog_status(blog)).raw("\",\"title\":").string(&title);
-        out.raw(",\"spaceId\":").id(id_of(Kind::Space, self.blog_space(blog)));
+        out.raw(",\"spaceId\":").id(id_of(ObjectKind::Space, self.blog_space(blog)));
         out.raw(",\"authorId\":");
-        self.write_user(out, self.dice_of(Kind::BlogPost, blog));
-        out.raw(",\"createdAt\":").time(self.created(Kind::BlogPost, blog));
+        self.write_user(out, self.dice_of(ObjectKind::BlogPost, blog));
+        out.raw(",\"createdAt\":").time(self.created(ObjectKind::BlogPost, blog));
         if shape.version {
-            self.write_version(out.raw(",\"version\":"), Kind::BlogPost, blog);
+            self.write_version(out.raw(",\"version\":"), ObjectKind::BlogPost, blog);
         }
-        self.write_body(out, shape.body, &self.content_body(Kind::BlogPost, blog, &title));
+        self.write_body(out, shape.body, &self.content_body(ObjectKind::BlogPost, blog, &title));
     }
 
     pub(crate) fn close_blog(&self, out: &mut Out, blog: usize, base: Option<&str>) {
-        let (id, key) = (id_of(Kind::BlogPost, blog), self.space_key(self.blog_space(blog)));
-        let (year, month, day) = civil(self.created(Kind::BlogPost, blog) / 86_400_000);
+        let (id, key) = (id_of(ObjectKind::BlogPost, blog), self.space_key(self.blog_space(blog)));
+        let (year, month, day) = civil(self.created(ObjectKind::BlogPost, blog) / 86_400_000);
         out.raw(",\"_links\":{\"webui\":\"/spaces/").raw(&key).raw("/blog/").num(year).raw("/");
         out.padded(month, 2).raw("/").padded(day, 2).raw("/").num(id).raw("/");
-        write_slug(out, &self.title(Kind::BlogPost, blog));
+        write_slug(out, &self.title(ObjectKind::BlogPost, blog));
         out.raw("\",\"editui\":\"/pages/resumedraft.action?draftId=").num(id);
         out.raw("\",\"edituiv2\":\"/spaces/").raw(&key).raw("/blog/edit-v2/").num(id);
         out.raw("\",\"tinyui\":\"/x/").num(id);
@@ -197,24 +215,26 @@ impl Tenant {
     }
 
     pub(crate) fn open_attachment(&self, out: &mut Out, attachment: usize, version: bool) {
-        let dice = self.dice_of(Kind::Attachment, attachment);
+        let dice = self.dice_of(ObjectKind::Attachment, attachment);
         let (_, media_type, description) = media(dice);
-        out.raw("{\"id\":\"att").num(id_of(Kind::Attachment, attachment)).raw("\",\"status\":\"");
+        out.raw("{\"id\":\"att")
+            .num(id_of(ObjectKind::Attachment, attachment))
+            .raw("\",\"status\":\"");
         out.raw(self.attachment_status(attachment)).raw("\",\"title\":");
-        out.string(&self.title(Kind::Attachment, attachment)).raw(",\"createdAt\":");
-        out.time(self.created(Kind::Attachment, attachment)).raw(",");
+        out.string(&self.title(ObjectKind::Attachment, attachment)).raw(",\"createdAt\":");
+        out.time(self.created(ObjectKind::Attachment, attachment)).raw(",");
         self.write_container(out, self.attachment_container(attachment));
         out.raw(",\"mediaType\":\"").raw(media_type).raw("\",\"mediaTypeDescription\":");
         match description {
             Some(text) => out.string(text),
             None => out.raw("null"),
         };
-        let file = self.edited(Kind::Attachment, attachment, dice);
+        let file = self.edited(ObjectKind::Attachment, attachment, dice);
         out.raw(",\"comment\":\"\",\"fileId\":\"").raw(&uuid(file)).raw("\",\"fileSize\":");
         out.num(100 + file % 9_000_000).raw(",\"webuiLink\":");
         self.write_attachment_links(out, attachment, ",\"downloadLink\":");
         if version {
-            self.write_version(out.raw(",\"version\":"), Kind::Attachment, attachment);
+            self.write_version(out.raw(",\"version\":"), ObjectKind::Attachment, attachment);
         }
     }
 
@@ -227,37 +247,46 @@ impl Tenant {
     fn write_attachment_links(&self, out: &mut Out, attachment: usize, between: &str) {
         let (kind, index) = self.content(self.attachment_container(attachment));
         let container = id_of(kind, index);
-        let title = self.title(Kind::Attachment, attachment);
+        let title = self.title(ObjectKind::Attachment, attachment);
         out.raw("\"/pages/viewpageattachments.action?pageId=").num(container);
-        out.raw("&preview=%2F").num(container).raw("%2F").num(id_of(Kind::Attachment, attachment));
+        out.raw("&preview=%2F")
+            .num(container)
+            .raw("%2F")
+            .num(id_of(ObjectKind::Attachment, attachment));
         out.raw("%2F").raw(&title).raw("\"").raw(between).raw("\"/download/attachments/");
         out.num(container).raw("/").raw(&title).raw("?version=");
-        out.int(self.latest(Kind::Attachment, attachment)).raw("&modificationDate=");
-        out.num(self.modified(Kind::Attachment, attachment)).raw("&cacheVersion=1&api=v2\"");
+        out.int(self.latest(ObjectKind::Attachment, attachment)).raw("&modificationDate=");
+        out.num(self.modified(ObjectKind::Attachment, attachment)).raw("&cacheVersion=1&api=v2\"");
     }
 
     /// `"pageId":"…"` or `"blogPostId":"…"`.
     pub(crate) fn write_container(&self, out: &mut Out, container: usize) {
         let (kind, index) = self.content(container);
-        out.raw(if kind == Kind::Page { "\"pageId\":" } else { "\"blogPostId\":" });
+        out.raw(if kind == ObjectKind::Page { "\"pageId\":" } else { "\"blogPostId\":" });
         out.id(id_of(kind, index));
     }
 
     pub(crate) fn write_custom(&self, out: &mut Out, custom: usize, body: Option<&str>) {
-        let title = self.title(Kind::Custom, custom);
-        out.raw("{\"id\":").id(id_of(Kind::Custom, custom)).raw(",\"type\":\"");
+        let title = self.title(ObjectKind::Custom, custom);
+        out.raw("{\"id\":").id(id_of(ObjectKind::Custom, custom)).raw(",\"type\":\"");
         out.raw(Self::custom_type(custom)).raw("\",\"status\":\"current\",\"title\":");
-        out.string(&title).raw(",\"spaceId\":").id(id_of(Kind::Space, self.custom_space(custom)));
+        out.string(&title)
+            .raw(",\"spaceId\":")
+            .id(id_of(ObjectKind::Space, self.custom_space(custom)));
         if let Some(container) = self.custom_container(custom) {
             self.write_container(out.raw(","), container);
         }
         out.raw(",\"authorId\":");
-        self.write_user(out, self.dice_of(Kind::Custom, custom));
-        out.raw(",\"createdAt\":").time(self.created(Kind::Custom, custom)).raw(",\"version\":");
-        self.write_version(out, Kind::Custom, custom);
-        let dice = self.edited(Kind::Custom, custom, self.dice("custom body", custom));
-        self.write_body(out, body, &Body { dice, bytes: 200, heading: &title });
-        out.raw(",\"_links\":{\"webui\":\"/custom/").num(id_of(Kind::Custom, custom)).raw("\"}}");
+        self.write_user(out, self.dice_of(ObjectKind::Custom, custom));
+        out.raw(",\"createdAt\":")
+            .time(self.created(ObjectKind::Custom, custom))
+            .raw(",\"version\":");
+        self.write_version(out, ObjectKind::Custom, custom);
+        let dice = self.edited(ObjectKind::Custom, custom, self.dice("custom body", custom));
+        self.write_body(out, body, &BodyFacts { dice, bytes: 200, heading: &title });
+        out.raw(",\"_links\":{\"webui\":\"/custom/")
+            .num(id_of(ObjectKind::Custom, custom))
+            .raw("\"}}");
     }
 
     pub(crate) fn custom_type(custom: usize) -> &'static str {
@@ -279,21 +308,26 @@ impl Tenant {
     }
 
     /// Random bits that differ after every edit.
-    pub(crate) fn edited(&self, kind: Kind, index: usize, dice: u64) -> u64 {
+    pub(crate) fn edited(&self, kind: ObjectKind, index: usize, dice: u64) -> u64 {
         match self.overlay.edits(kind, index).len() {
             0 => dice,
             edits => mix(dice ^ edits as u64),
         }
     }
 
-    pub(crate) fn content_body<'a>(&self, kind: Kind, index: usize, heading: &'a str) -> Body<'a> {
+    pub(crate) fn content_body<'a>(
+        &self,
+        kind: ObjectKind,
+        index: usize,
+        heading: &'a str,
+    ) -> BodyFacts<'a> {
         let dice = mix(self.dice_of(kind, index) ^ self.latest(kind, index) as u64);
         let mean = self.options.body_bytes;
-        Body { dice, bytes: mean / 2 + below(dice >> 20, mean + 1), heading }
+        BodyFacts { dice, bytes: mean / 2 + below(dice >> 20, mean + 1), heading }
     }
 
     /// `,"body":{…}`; empty without a format.
-    pub(crate) fn write_body(&self, out: &mut Out, format: Option<&str>, body: &Body) {
+    pub(crate) fn write_body(&self, out: &mut Out, format: Option<&str>, body: &BodyFacts) {
         let Some(format) = format else {
             out.raw(",\"body\":{}");
             return;
@@ -315,9 +349,9 @@ impl Tenant {
     }
 
     /// The current version of an object.
-    pub(crate) fn write_version(&self, out: &mut Out, kind: Kind, index: usize) {
+    pub(crate) fn write_version(&self, out: &mut Out, kind: ObjectKind, index: usize) {
         out.raw("{");
-        self.write_version_fields(out, (kind, index), self.latest(kind, index));
+        self.write_version_fields(out, kind, index, self.latest(kind, index));
         out.raw("}");
     }
 
@@ -325,7 +359,8 @@ impl Tenant {
     pub(crate) fn write_version_fields(
         &self,
         out: &mut Out,
-        (kind, index): (Kind, usize),
+        kind: ObjectKind,
+        index: usize,
         number: usize,
     ) {
         let VersionFacts { dice, message, minor } = self.version_facts(kind, index, number);
@@ -334,13 +369,18 @@ impl Tenant {
         out.raw("\",\"minorEdit\":").raw(minor).raw(",\"authorId\":");
         self.write_user(out, dice);
         out.raw(",\"createdAt\":").time(self.version_time(kind, index, number));
-        if matches!(kind, Kind::Page | Kind::BlogPost) {
+        if matches!(kind, ObjectKind::Page | ObjectKind::BlogPost) {
             out.raw(",\"ncsStepVersion\":\"").num(dice % 90).raw("\"");
         }
     }
 
     /// The attributes of a version except its time.
-    pub(crate) fn version_facts(&self, kind: Kind, index: usize, number: usize) -> VersionFacts {
+    pub(crate) fn version_facts(
+        &self,
+        kind: ObjectKind,
+        index: usize,
+        number: usize,
+    ) -> VersionFacts {
         let dice = mix(self.dice_of(kind, index) ^ number as u64);
         let message = if dice.is_multiple_of(7) { "tidied up" } else { "" };
         VersionFacts { dice, message, minor: dice.is_multiple_of(4) }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::tenant::ids::{Kind, MAX_CHILDREN, SortBy, SortKey, id_of};
+use crate::tenant::ids::{MAX_CHILDREN, ObjectKind, SortBy, SortKey, id_of};
 use crate::tenant::text::{below, title, word};
 use crate::tenant::{Comments, Tenant, geometric};
 
@@ -38,17 +38,17 @@ impl Tenant {
     }
 
     /// The status that a change has set, if any.
-    fn patched_status(&self, kind: Kind, index: usize) -> Option<&'static str> {
+    fn patched_status(&self, kind: ObjectKind, index: usize) -> Option<&'static str> {
         self.overlay.patch(kind, index).and_then(|patch| patch.status)
     }
 
     pub(crate) fn space_status(&self, space: usize) -> &'static str {
         let initial = if space % 10 == 3 { "archived" } else { "current" };
-        self.patched_status(Kind::Space, space).unwrap_or(initial)
+        self.patched_status(ObjectKind::Space, space).unwrap_or(initial)
     }
 
     pub(crate) fn page_status(&self, page: usize) -> &'static str {
-        if let Some(status) = self.patched_status(Kind::Page, page) {
+        if let Some(status) = self.patched_status(ObjectKind::Page, page) {
             return status;
         }
         let local = page.checked_sub(self.options.spaces);
@@ -61,12 +61,12 @@ impl Tenant {
     }
 
     pub(crate) fn blog_space(&self, blog: usize) -> usize {
-        let moved = self.overlay.patch(Kind::BlogPost, blog).and_then(|patch| patch.place);
+        let moved = self.overlay.patch(ObjectKind::BlogPost, blog).and_then(|patch| patch.place);
         moved.unwrap_or_else(|| below(self.dice("blog space", blog), self.options.spaces))
     }
 
     pub(crate) fn blog_status(&self, blog: usize) -> &'static str {
-        if let Some(status) = self.patched_status(Kind::BlogPost, blog) {
+        if let Some(status) = self.patched_status(ObjectKind::BlogPost, blog) {
             return status;
         }
         let trashed = blog == 3 || self.dice("blog status", blog).is_multiple_of(20);
@@ -75,14 +75,14 @@ impl Tenant {
 
     pub(crate) fn container_status(&self, container: usize) -> &'static str {
         match self.content(container) {
-            (Kind::Page, page) => self.page_status(page),
+            (ObjectKind::Page, page) => self.page_status(page),
             (_, blog) => self.blog_status(blog),
         }
     }
 
     pub(crate) fn container_space(&self, container: usize) -> usize {
         match self.content(container) {
-            (Kind::Page, page) => self.page_space(page),
+            (ObjectKind::Page, page) => self.page_space(page),
             (_, blog) => self.blog_space(blog),
         }
     }
@@ -95,7 +95,7 @@ impl Tenant {
         if self.container_status(self.attachment_container(attachment)) == "trashed" {
             return "trashed";
         }
-        if let Some(status) = self.patched_status(Kind::Attachment, attachment) {
+        if let Some(status) = self.patched_status(ObjectKind::Attachment, attachment) {
             return status;
         }
         match self.dice("attachment status", attachment) % 20 {
@@ -107,7 +107,7 @@ impl Tenant {
 
     pub(crate) fn content_status(&self, content: usize) -> &'static str {
         match self.content(content) {
-            (Kind::Attachment, index) => self.attachment_status(index),
+            (ObjectKind::Attachment, index) => self.attachment_status(index),
             _ => self.container_status(content),
         }
     }
@@ -140,7 +140,7 @@ impl Tenant {
 
     /// Labels of a space: only those with prefix `team` or `my`.
     pub(crate) fn space_labels(&self, space: usize) -> Vec<usize> {
-        if let Some(labels) = self.overlay.labels.get(&(Kind::Space, space)) {
+        if let Some(labels) = self.overlay.labels.get(&(ObjectKind::Space, space)) {
             return labels.clone();
         }
         let all = self.options.labels / 8 * 2;
@@ -152,11 +152,11 @@ impl Tenant {
     }
 
     /// Initial number of properties (of contents or spaces) or permissions of an owner.
-    pub(crate) fn initial_parts(&self, kind: Kind, owner: usize) -> usize {
+    pub(crate) fn initial_parts(&self, kind: ObjectKind, owner: usize) -> usize {
         let means = &self.options.children;
         match kind {
-            Kind::Property => self.content_tail("properties", owner, means.properties),
-            Kind::Permission => {
+            ObjectKind::Property => self.content_tail("properties", owner, means.properties),
+            ObjectKind::Permission => {
                 self.tail(self.dice_of(kind, owner), owner, means.space_permissions)
             }
             _ => self.tail(self.dice_of(kind, owner), owner, means.space_properties),
@@ -188,26 +188,26 @@ impl Tenant {
         &all[label]
     }
 
-    fn comments(&self, kind: Kind) -> &Comments {
-        if kind == Kind::Footer { &self.footer } else { &self.inline }
+    fn comments(&self, kind: ObjectKind) -> &Comments {
+        if kind == ObjectKind::Footer { &self.footer } else { &self.inline }
     }
 
     /// The comments of a page or blog post.
-    pub(crate) fn comments_of(&self, kind: Kind, container: usize) -> Vec<usize> {
+    pub(crate) fn comments_of(&self, kind: ObjectKind, container: usize) -> Vec<usize> {
         let later = self.overlay.comments.get(&(kind, container)).map_or(&[][..], Vec::as_slice);
         let all = self.comments(kind).of(container).chain(later.iter().copied());
         all.filter(|comment| self.exists(kind, *comment)).collect()
     }
 
     /// The page or blog post of a comment.
-    pub(crate) fn comment_container(&self, kind: Kind, comment: usize) -> usize {
+    pub(crate) fn comment_container(&self, kind: ObjectKind, comment: usize) -> usize {
         let later = self.overlay.patch(kind, comment).and_then(|patch| patch.place);
         later.unwrap_or_else(|| self.comments(kind).place(comment).0)
     }
 
     /// The comment that a comment replies to; `None` for a root comment. Threads are up to three levels deep.
     /// In crowded containers, half of the comments reply to the first.
-    pub(crate) fn replies_to(&self, kind: Kind, comment: usize) -> Option<usize> {
+    pub(crate) fn replies_to(&self, kind: ObjectKind, comment: usize) -> Option<usize> {
         if comment >= self.initial(kind) {
             return self.overlay.patch(kind, comment)?.answers;
         }
@@ -228,7 +228,7 @@ impl Tenant {
     }
 
     /// The preferred position of a comment in its thread.
-    fn level(&self, kind: Kind, comment: usize, first: usize, crowded: bool) -> Level {
+    fn level(&self, kind: ObjectKind, comment: usize, first: usize, crowded: bool) -> Level {
         let dice = self.dice_of(kind, comment);
         if comment == first {
             return Level::Root;
@@ -244,7 +244,7 @@ impl Tenant {
     }
 
     /// Creation time in epoch milliseconds; increases with the index.
-    pub(crate) fn created(&self, kind: Kind, index: usize) -> u64 {
+    pub(crate) fn created(&self, kind: ObjectKind, index: usize) -> u64 {
         if let Some(created) = self.overlay.patch(kind, index).and_then(|patch| patch.created) {
             return created;
         }
@@ -257,7 +257,7 @@ impl Tenant {
     }
 
     /// Time of a version, from 1 for the first, in epoch milliseconds.
-    pub(crate) fn version_time(&self, kind: Kind, index: usize, version: usize) -> u64 {
+    pub(crate) fn version_time(&self, kind: ObjectKind, index: usize, version: usize) -> u64 {
         let initial = self.initial_versions(kind, index);
         let later = version.checked_sub(initial + 1);
         let edit = later.and_then(|later| self.overlay.edits(kind, index).get(later));
@@ -270,12 +270,12 @@ impl Tenant {
     }
 
     /// Initial number of versions of an object other than a folder; at least one.
-    pub(crate) fn initial_versions(&self, kind: Kind, index: usize) -> usize {
+    pub(crate) fn initial_versions(&self, kind: ObjectKind, index: usize) -> usize {
         if index >= self.initial(kind) {
             return 1;
         }
         match kind {
-            Kind::Page | Kind::BlogPost | Kind::Attachment => {
+            ObjectKind::Page | ObjectKind::BlogPost | ObjectKind::Attachment => {
                 let (content, mean) =
                     (self.content_of(kind, index), self.options.children.versions - 1.0);
                 1 + self.content_tail("versions", content, mean)
@@ -285,20 +285,20 @@ impl Tenant {
     }
 
     /// Number of the latest version of an object other than a folder.
-    pub(crate) fn latest(&self, kind: Kind, index: usize) -> usize {
+    pub(crate) fn latest(&self, kind: ObjectKind, index: usize) -> usize {
         self.initial_versions(kind, index) + self.overlay.edits(kind, index).len()
     }
 
-    pub(crate) fn modified(&self, kind: Kind, index: usize) -> u64 {
+    pub(crate) fn modified(&self, kind: ObjectKind, index: usize) -> u64 {
         self.version_time(kind, index, self.latest(kind, index))
     }
 
-    pub(crate) fn title(&self, kind: Kind, index: usize) -> String {
+    pub(crate) fn title(&self, kind: ObjectKind, index: usize) -> String {
         self.title_at(kind, index, usize::MAX)
     }
 
     /// The title of an object in a version.
-    pub(crate) fn title_at(&self, kind: Kind, index: usize, version: usize) -> String {
+    pub(crate) fn title_at(&self, kind: ObjectKind, index: usize, version: usize) -> String {
         let edits = self.overlay.edits(kind, index);
         let dice = if edits.is_empty() {
             None
@@ -308,11 +308,11 @@ impl Tenant {
         };
         let dice = dice.unwrap_or_else(|| self.dice_of(kind, index));
         match kind {
-            Kind::Attachment => {
+            ObjectKind::Attachment => {
                 let extension = media(self.dice_of(kind, index)).0;
                 format!("{}-{index}.{extension}", word(dice))
             }
-            Kind::Label => format!("{}-{index}", word(dice)),
+            ObjectKind::Label => format!("{}-{index}", word(dice)),
             _ => title(dice, index),
         }
     }
@@ -323,7 +323,7 @@ impl Tenant {
     }
 
     /// All objects of a kind in an order; cached until the order changes.
-    pub(crate) fn ranked(&self, kind: Kind, by: SortBy) -> Arc<Vec<usize>> {
+    pub(crate) fn ranked(&self, kind: ObjectKind, by: SortBy) -> Arc<Vec<usize>> {
         let mut cache = self.ranked.lock().unwrap_or_else(PoisonError::into_inner);
         let rank = || {
             let mut order: Vec<usize> = (0..self.count(kind)).collect();
@@ -334,8 +334,8 @@ impl Tenant {
     }
 
     /// The position of an object in an order. For folders, the index is that of a node.
-    pub(crate) fn sort_key(&self, kind: Kind, by: SortBy, index: usize) -> SortKey {
-        let (real, at) = if kind == Kind::Folder { self.node(index) } else { (kind, index) };
+    pub(crate) fn sort_key(&self, kind: ObjectKind, by: SortBy, index: usize) -> SortKey {
+        let (real, at) = if kind == ObjectKind::Folder { self.node(index) } else { (kind, index) };
         match by {
             SortBy::Id => SortKey::Number(id_of(real, at)),
             SortBy::Created => SortKey::Number(self.created(real, at)),
@@ -343,7 +343,7 @@ impl Tenant {
             SortBy::Title => SortKey::Text(self.title(real, at)),
             SortBy::Position => SortKey::Number(self.position(index)),
             SortBy::Number => SortKey::Number(index as u64),
-            SortBy::Key if kind == Kind::Space => SortKey::Text(self.space_key(index)),
+            SortBy::Key if kind == ObjectKind::Space => SortKey::Text(self.space_key(index)),
             SortBy::Key => SortKey::Text(crate::tenant::facts::property_key(index % MAX_CHILDREN)),
         }
     }

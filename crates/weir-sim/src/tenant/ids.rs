@@ -7,7 +7,7 @@ pub(crate) const MAX_CHILDREN: usize = 512;
 
 /// Kinds of objects. The discriminant is part of the ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum ObjectKind {
     Space = 1,
     Page,
     BlogPost,
@@ -24,33 +24,33 @@ pub(crate) enum Kind {
     Group,
 }
 
-const KINDS: [Kind; 14] = [
-    Kind::Space,
-    Kind::Page,
-    Kind::BlogPost,
-    Kind::Attachment,
-    Kind::Footer,
-    Kind::Inline,
-    Kind::Label,
-    Kind::Property,
-    Kind::SpaceProperty,
-    Kind::Permission,
-    Kind::Task,
-    Kind::Custom,
-    Kind::Folder,
-    Kind::Group,
+const KINDS: [ObjectKind; 14] = [
+    ObjectKind::Space,
+    ObjectKind::Page,
+    ObjectKind::BlogPost,
+    ObjectKind::Attachment,
+    ObjectKind::Footer,
+    ObjectKind::Inline,
+    ObjectKind::Label,
+    ObjectKind::Property,
+    ObjectKind::SpaceProperty,
+    ObjectKind::Permission,
+    ObjectKind::Task,
+    ObjectKind::Custom,
+    ObjectKind::Folder,
+    ObjectKind::Group,
 ];
 
 /// The smallest ID.
 const FIRST_ID: u64 = 65_536;
 
 /// The ID of the `index`-th object of a kind. IDs of a kind increase with the index.
-pub(crate) fn id_of(kind: Kind, index: usize) -> u64 {
+pub(crate) fn id_of(kind: ObjectKind, index: usize) -> u64 {
     FIRST_ID + index as u64 * 16 + kind as u64
 }
 
 /// The kind and index of an ID, whether or not the object exists.
-pub(crate) fn from_id(id: u64) -> Option<(Kind, usize)> {
+pub(crate) fn from_id(id: u64) -> Option<(ObjectKind, usize)> {
     let rest = id.checked_sub(FIRST_ID)?;
     let kind = KINDS.into_iter().find(|kind| *kind as u64 == rest % 16)?;
     Some((kind, usize::try_from(rest / 16).ok()?))

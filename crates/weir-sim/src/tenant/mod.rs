@@ -20,12 +20,12 @@ use std::{
 };
 
 use crate::options::Options;
-use crate::tenant::ids::{Kind, SortBy};
+use crate::tenant::ids::{ObjectKind, SortBy};
 use crate::tenant::overlay::Overlay;
 use crate::tenant::text::{Text, below, mix};
 
 /// The kinds of contents, in index order.
-const CONTENTS: [Kind; 3] = [Kind::Page, Kind::BlogPost, Kind::Attachment];
+const CONTENTS: [ObjectKind; 3] = [ObjectKind::Page, ObjectKind::BlogPost, ObjectKind::Attachment];
 
 /// Comments of one kind, numbered by container.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Comments {
 }
 
 /// The objects of a kind in an order.
-type Orders = HashMap<(Kind, SortBy), Arc<Vec<usize>>>;
+type Orders = HashMap<(ObjectKind, SortBy), Arc<Vec<usize>>>;
 
 /// A simulated tenant. *Containers* are pages, then blog posts. *Contents* are containers, then attachments.
 /// *Nodes* are pages, then folders, one per space. Objects that are created later have higher numbers than
@@ -108,9 +108,9 @@ impl Tenant {
         tenant.plant_pages();
         tenant.place_blog_posts_and_attachments();
         tenant.footer =
-            tenant.count_comments(Kind::Footer, tenant.options.children.footer_comments);
+            tenant.count_comments(ObjectKind::Footer, tenant.options.children.footer_comments);
         tenant.inline =
-            tenant.count_comments(Kind::Inline, tenant.options.children.inline_comments);
+            tenant.count_comments(ObjectKind::Inline, tenant.options.children.inline_comments);
         tenant
     }
 
@@ -164,7 +164,7 @@ impl Tenant {
         }
     }
 
-    fn count_comments(&self, kind: Kind, mean: f64) -> Comments {
+    fn count_comments(&self, kind: ObjectKind, mean: f64) -> Comments {
         let mut starts = vec![0];
         let mut total = 0;
         for container in 0..self.containers() {
@@ -184,7 +184,7 @@ impl Tenant {
     }
 
     /// Scrambled bits for an object as a whole.
-    pub(crate) fn dice_of(&self, kind: Kind, index: usize) -> u64 {
+    pub(crate) fn dice_of(&self, kind: ObjectKind, index: usize) -> u64 {
         mix(mix(self.options.seed ^ ((kind as u64) << 56)) ^ index as u64)
     }
 
@@ -219,36 +219,36 @@ impl Tenant {
 
     /// Initial number of objects of a kind. Kinds with composed IDs (properties, permissions) are not
     /// counted.
-    pub(crate) fn initial(&self, kind: Kind) -> usize {
+    pub(crate) fn initial(&self, kind: ObjectKind) -> usize {
         match kind {
-            Kind::Space => self.options.spaces,
-            Kind::Page => self.options.pages,
-            Kind::BlogPost => self.options.blog_posts,
-            Kind::Attachment => self.options.attachments,
-            Kind::Footer => self.footer.len(),
-            Kind::Inline => self.inline.len(),
-            Kind::Label => self.options.labels,
-            Kind::Task => self.options.tasks,
-            Kind::Custom => self.options.custom_content,
-            Kind::Folder => self.options.pages + self.options.spaces,
-            Kind::Group => self.options.groups,
-            Kind::Property | Kind::SpaceProperty | Kind::Permission => 0,
+            ObjectKind::Space => self.options.spaces,
+            ObjectKind::Page => self.options.pages,
+            ObjectKind::BlogPost => self.options.blog_posts,
+            ObjectKind::Attachment => self.options.attachments,
+            ObjectKind::Footer => self.footer.len(),
+            ObjectKind::Inline => self.inline.len(),
+            ObjectKind::Label => self.options.labels,
+            ObjectKind::Task => self.options.tasks,
+            ObjectKind::Custom => self.options.custom_content,
+            ObjectKind::Folder => self.options.pages + self.options.spaces,
+            ObjectKind::Group => self.options.groups,
+            ObjectKind::Property | ObjectKind::SpaceProperty | ObjectKind::Permission => 0,
         }
     }
 
     /// Number of objects of a kind, including deleted ones, which keep their index.
-    pub(crate) fn count(&self, kind: Kind) -> usize {
+    pub(crate) fn count(&self, kind: ObjectKind) -> usize {
         self.initial(kind) + self.overlay.added(kind)
     }
 
     /// Kind and index of a content.
-    pub(crate) fn content(&self, content: usize) -> (Kind, usize) {
+    pub(crate) fn content(&self, content: usize) -> (ObjectKind, usize) {
         if content < self.options.pages {
-            (Kind::Page, content)
+            (ObjectKind::Page, content)
         } else if content < self.containers() {
-            (Kind::BlogPost, content - self.options.pages)
+            (ObjectKind::BlogPost, content - self.options.pages)
         } else if content < self.contents() {
-            (Kind::Attachment, content - self.containers())
+            (ObjectKind::Attachment, content - self.containers())
         } else {
             let later = content - self.contents();
             let kind = CONTENTS[later % CONTENTS.len()];
@@ -257,10 +257,10 @@ impl Tenant {
     }
 
     /// The content that is the `index`-th of its kind.
-    pub(crate) fn content_of(&self, kind: Kind, index: usize) -> usize {
+    pub(crate) fn content_of(&self, kind: ObjectKind, index: usize) -> usize {
         let (first, place) = match kind {
-            Kind::Page => (0, 0),
-            Kind::BlogPost => (self.options.pages, 1),
+            ObjectKind::Page => (0, 0),
+            ObjectKind::BlogPost => (self.options.pages, 1),
             _ => (self.containers(), 2),
         };
         match index.checked_sub(self.initial(kind)) {
@@ -270,14 +270,14 @@ impl Tenant {
     }
 
     /// Kind and index of a node.
-    pub(crate) fn node(&self, node: usize) -> (Kind, usize) {
+    pub(crate) fn node(&self, node: usize) -> (ObjectKind, usize) {
         let (pages, spaces) = (self.options.pages, self.options.spaces);
         if node < pages {
-            (Kind::Page, node)
+            (ObjectKind::Page, node)
         } else if node < pages + spaces {
-            (Kind::Folder, node - pages)
+            (ObjectKind::Folder, node - pages)
         } else {
-            (Kind::Page, node - spaces)
+            (ObjectKind::Page, node - spaces)
         }
     }
 

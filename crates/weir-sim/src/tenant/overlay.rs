@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::tenant::ids::Kind;
+use crate::tenant::ids::ObjectKind;
 
 /// Changes of one object. Empty by default.
 #[derive(Debug, Default)]
@@ -41,40 +41,40 @@ pub(crate) struct TaskState {
 /// All changes.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    patches: HashMap<(Kind, usize), Patch>,
+    patches: HashMap<(ObjectKind, usize), Patch>,
     /// Objects created, by kind.
-    added: HashMap<Kind, usize>,
+    added: HashMap<ObjectKind, usize>,
     /// Properties and permissions created, by kind and owner.
-    pub(crate) parts: HashMap<(Kind, usize), usize>,
+    pub(crate) parts: HashMap<(ObjectKind, usize), usize>,
     /// The labels of objects whose labels changed.
-    pub(crate) labels: HashMap<(Kind, usize), Vec<usize>>,
+    pub(crate) labels: HashMap<(ObjectKind, usize), Vec<usize>>,
     /// Comments created, by kind and container.
-    pub(crate) comments: HashMap<(Kind, usize), Vec<usize>>,
+    pub(crate) comments: HashMap<(ObjectKind, usize), Vec<usize>>,
 }
 
 impl Overlay {
-    pub(crate) fn patch(&self, kind: Kind, index: usize) -> Option<&Patch> {
+    pub(crate) fn patch(&self, kind: ObjectKind, index: usize) -> Option<&Patch> {
         self.patches.get(&(kind, index))
     }
 
-    pub(crate) fn patch_mut(&mut self, kind: Kind, index: usize) -> &mut Patch {
+    pub(crate) fn patch_mut(&mut self, kind: ObjectKind, index: usize) -> &mut Patch {
         self.patches.entry((kind, index)).or_default()
     }
 
-    pub(crate) fn added(&self, kind: Kind) -> usize {
+    pub(crate) fn added(&self, kind: ObjectKind) -> usize {
         self.added.get(&kind).copied().unwrap_or(0)
     }
 
     /// Counts one more object of a kind.
-    pub(crate) fn add(&mut self, kind: Kind) {
+    pub(crate) fn add(&mut self, kind: ObjectKind) {
         *self.added.entry(kind).or_default() += 1;
     }
 
-    pub(crate) fn edits(&self, kind: Kind, index: usize) -> &[Edit] {
+    pub(crate) fn edits(&self, kind: ObjectKind, index: usize) -> &[Edit] {
         self.patch(kind, index).map_or(&[], |patch| &patch.edits)
     }
 
-    pub(crate) fn is_gone(&self, kind: Kind, index: usize) -> bool {
+    pub(crate) fn is_gone(&self, kind: ObjectKind, index: usize) -> bool {
         self.patch(kind, index).is_some_and(|patch| patch.gone)
     }
 }

@@ -3,9 +3,9 @@
 
 use crate::api::out::Out;
 use crate::tenant::Tenant;
-use crate::tenant::content::Body;
+use crate::tenant::content::BodyFacts;
 use crate::tenant::facts::property_key;
-use crate::tenant::ids::{Kind, MAX_CHILDREN, id_of};
+use crate::tenant::ids::{MAX_CHILDREN, ObjectKind, id_of};
 use crate::tenant::overlay::TaskState;
 use crate::tenant::text::{below, mix, uuid};
 
@@ -42,7 +42,7 @@ impl Tenant {
     pub(crate) fn write_comment(
         &self,
         out: &mut Out,
-        kind: Kind,
+        kind: ObjectKind,
         comment: usize,
         format: Option<&str>,
     ) {
@@ -58,9 +58,9 @@ impl Tenant {
         self.write_version(out.raw(",\"version\":"), kind, comment);
         let dice = self.dice_of(kind, comment);
         let text = self.edited(kind, comment, dice);
-        let body = Body { dice: text, bytes: 40 + below(text >> 9, 300), heading: "Comment" };
+        let body = BodyFacts { dice: text, bytes: 40 + below(text >> 9, 300), heading: "Comment" };
         self.write_body(out, format, &body);
-        if kind == Kind::Inline {
+        if kind == ObjectKind::Inline {
             self.write_inline_fields(out, comment, dice);
         } else {
             out.raw(",\"resolutionStatus\":\"open\"");
@@ -76,8 +76,8 @@ impl Tenant {
         if matches!(status, "resolved" | "reopened") {
             out.raw(",\"resolutionLastModifierId\":");
             self.write_user(out, mix(dice));
-            let initial = self.initial_versions(Kind::Inline, comment);
-            let time = self.version_time(Kind::Inline, comment, initial) + 60_000;
+            let initial = self.initial_versions(ObjectKind::Inline, comment);
+            let time = self.version_time(ObjectKind::Inline, comment, initial) + 60_000;
             out.raw(",\"resolutionLastModifiedAt\":").time(time);
         }
         let (marker, selection) = (uuid(dice), crate::tenant::text::word(dice >> 5));
@@ -89,7 +89,7 @@ impl Tenant {
 
     /// Resolution of an inline comment.
     pub(crate) fn resolution(&self, comment: usize) -> &'static str {
-        if comment >= self.initial(Kind::Inline) {
+        if comment >= self.initial(ObjectKind::Inline) {
             return "open";
         }
         match self.dice("resolution", comment) % 10 {
@@ -102,16 +102,17 @@ impl Tenant {
 
     pub(crate) fn write_task(&self, out: &mut Out, task: usize, format: Option<&str>) {
         let facts = self.task(task);
-        out.raw("{\"id\":").id(id_of(Kind::Task, task)).raw(",\"localId\":");
+        out.raw("{\"id\":").id(id_of(ObjectKind::Task, task)).raw(",\"localId\":");
         if facts.dice.is_multiple_of(3) {
             out.string(&uuid(facts.dice));
         } else {
             out.id(facts.dice % 50);
         }
-        out.raw(",\"spaceId\":").id(id_of(Kind::Space, self.container_space(facts.container)));
+        out.raw(",\"spaceId\":")
+            .id(id_of(ObjectKind::Space, self.container_space(facts.container)));
         self.write_container(out.raw(","), facts.container);
         out.raw(",\"status\":\"").raw(facts.status()).raw("\"");
-        let body = Body { dice: facts.dice, bytes: 60, heading: "Task" };
+        let body = BodyFacts { dice: facts.dice, bytes: 60, heading: "Task" };
         self.write_body(out, format, &body);
         out.raw(",\"createdBy\":");
         self.write_user(out, facts.dice);
@@ -136,11 +137,11 @@ impl Tenant {
 
     /// The attributes of a task for the filters of the task list.
     pub(crate) fn task(&self, task: usize) -> TaskFacts {
-        let dice = self.dice_of(Kind::Task, task);
-        let created = self.created(Kind::Task, task);
-        let patch = self.overlay.patch(Kind::Task, task);
+        let dice = self.dice_of(ObjectKind::Task, task);
+        let created = self.created(ObjectKind::Task, task);
+        let patch = self.overlay.patch(ObjectKind::Task, task);
         let place = patch.and_then(|patch| patch.place);
-        let ticked = task < self.initial(Kind::Task) && (dice >> 11).is_multiple_of(3);
+        let ticked = task < self.initial(ObjectKind::Task) && (dice >> 11).is_multiple_of(3);
         let initial = ticked.then_some(created + 86_461_000);
         let initial = TaskState { completed: initial, updated: initial.unwrap_or(created) };
         let TaskState { completed, updated } =
@@ -174,8 +175,8 @@ impl Tenant {
     }
 
     pub(crate) fn write_label(&self, out: &mut Out, label: usize) {
-        out.raw("{\"id\":").id(id_of(Kind::Label, label)).raw(",\"name\":");
-        out.string(&self.title(Kind::Label, label)).raw(",\"prefix\":\"");
+        out.raw("{\"id\":").id(id_of(ObjectKind::Label, label)).raw(",\"name\":");
+        out.string(&self.title(ObjectKind::Label, label)).raw(",\"prefix\":\"");
         out.raw(Self::label_prefix(label)).raw("\"}");
     }
 
@@ -189,10 +190,10 @@ impl Tenant {
     ) {
         let (kind, index) = self.content(content);
         out.raw("{");
-        self.write_version_fields(out, (kind, index), number);
+        self.write_version_fields(out, kind, index, number);
         let (owner, prefix) = match kind {
-            Kind::Page => ("page", ""),
-            Kind::BlogPost => ("blogpost", ""),
+            ObjectKind::Page => ("page", ""),
+            ObjectKind::BlogPost => ("blogpost", ""),
             _ => ("attachment", "att"),
         };
         out.raw(",\"").raw(owner).raw("\":{\"title\":");
@@ -203,16 +204,16 @@ impl Tenant {
             out.string(&title);
         }
         out.raw(",\"id\":\"").raw(prefix).num(id_of(kind, index)).raw("\"");
-        if let (Some(_), Kind::Page | Kind::BlogPost) = (format, kind) {
+        if let (Some(_), ObjectKind::Page | ObjectKind::BlogPost) = (format, kind) {
             let dice = mix(self.dice_of(kind, index) ^ number as u64);
             let bytes = self.options.body_bytes;
-            self.write_body(out, format, &Body { dice, bytes, heading: &title });
+            self.write_body(out, format, &BodyFacts { dice, bytes, heading: &title });
         }
         out.raw("}}");
     }
 
     /// A property of a content or a space, by its composed index.
-    pub(crate) fn write_property(&self, out: &mut Out, kind: Kind, property: usize) {
+    pub(crate) fn write_property(&self, out: &mut Out, kind: ObjectKind, property: usize) {
         let (owner, number) = (property / MAX_CHILDREN, property % MAX_CHILDREN);
         let dice = self.dice_of(kind, property);
         let value = self.edited(kind, property, dice);
@@ -220,7 +221,7 @@ impl Tenant {
         out.string(&property_key(number)).raw(",\"value\":");
         out.raw(PROPERTY_VALUES[below(value, PROPERTY_VALUES.len())]);
         let (owner_kind, index) = match kind {
-            Kind::SpaceProperty => (Kind::Space, owner),
+            ObjectKind::SpaceProperty => (ObjectKind::Space, owner),
             _ => self.content(owner),
         };
         let own = self.overlay.patch(kind, property).and_then(|patch| patch.created);
@@ -229,12 +230,12 @@ impl Tenant {
             self.created(owner_kind, index) + step
         });
         let edits = self.overlay.edits(kind, property);
-        if kind == Kind::SpaceProperty {
+        if kind == ObjectKind::SpaceProperty {
             out.raw(",\"createdAt\":").time(created).raw(",\"authorId\":");
             self.write_user(out, dice);
         }
         out.raw(",\"version\":{\"number\":").int(1 + edits.len()).raw(",\"message\":\"\"");
-        if kind == Kind::Property {
+        if kind == ObjectKind::Property {
             out.raw(",\"minorEdit\":false");
         }
         self.write_user(out.raw(",\"authorId\":"), value);
@@ -247,7 +248,7 @@ impl Tenant {
         let (operation, target) = OPERATIONS[number % OPERATIONS.len()];
         let principal = number / OPERATIONS.len();
         out.raw("{\"id\":")
-            .id(id_of(Kind::Permission, permission))
+            .id(id_of(ObjectKind::Permission, permission))
             .raw(",\"principal\":{\"type\":");
         match principal % 4 {
             1 => _ = out.raw("\"group\",\"id\":").string(&self.group_id(principal)),
@@ -262,13 +263,13 @@ impl Tenant {
     pub(crate) fn write_child(&self, out: &mut Out, node: usize, old: bool) {
         let (kind, index) = self.node(node);
         let (status, typed) = match kind {
-            Kind::Page => (self.page_status(index), "page"),
+            ObjectKind::Page => (self.page_status(index), "page"),
             _ => ("current", "folder"),
         };
         out.raw("{\"id\":").id(id_of(kind, index)).raw(",\"status\":\"").raw(status);
         out.raw("\",\"title\":").string(&self.title(kind, index));
         if old {
-            out.raw(",\"spaceId\":").id(id_of(Kind::Space, self.page_space(index)));
+            out.raw(",\"spaceId\":").id(id_of(ObjectKind::Space, self.page_space(index)));
         } else {
             out.raw(",\"type\":\"").raw(typed).raw("\"");
         }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use weir::http::access::AccessHooks;
 use weir::http::exchange::{HeaderMap, Request, Response, StatusCode, Transport, TransportError};
-use weir::plan::{Documents, Options, Plan};
+use weir::plan::{Documents, Plan, PlanOptions};
 use weir::replication::Replication;
 use weir::report::{Event, Recorded, StreamReport, StreamStatus};
 use weir::run::services::Services;
@@ -195,7 +195,7 @@ streams: {{ items: }}
             default_object: self.object(),
             default_name: "evolution",
         };
-        let options = Options { range: self.range.clone(), ..Options::default() };
+        let options = PlanOptions { range: self.range.clone(), ..PlanOptions::default() };
         let plan = |run| Plan::new(documents, &options, run, &AccessHooks::default());
         let target: Arc<dyn Target> = match self.kind {
             Kind::Postgres => Arc::new(Postgres::new(self.database().options())),
