@@ -305,7 +305,7 @@ async fn two_replications_with_one_name_read_everything_and_say_so() {
             assert_eq!(ran.asked[0].param("since"), "");
             let [notice] = &*ran.stream("items").notices else { panic!("{:?}", ran.report) };
             assert_eq!(notice.kind, NoticeKind::ReadWhole);
-            assert!(notice.detail.contains("is also called `fake`"), "{notice}");
+            assert!(notice.detail.contains("also called `fake`"), "{notice}");
         }
         assert_eq!(place.ids().await, "1,2,3,4");
         let named = format!("name: other\n{}", into("thirds"));

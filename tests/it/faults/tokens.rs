@@ -62,7 +62,7 @@ async fn a_token_server_in_trouble_is_asked_again_and_the_secret_is_not_blamed()
     assert_eq!(orders.status, StreamStatus::Failed);
     let (error, hint) = (orders.error.clone().unwrap(), orders.hint.clone().unwrap());
     assert!(error.contains("after 5 attempts: it answered 502"), "{error}");
-    assert!(hint.contains("was not judged"), "{hint}");
+    assert!(hint.contains("was not checked"), "{hint}");
 }
 
 #[tokio::test(start_paused = true)]
