@@ -98,7 +98,7 @@ async fn the_test_of_a_connection_sends_what_a_run_sends_before_its_streams() {
 
     fake.answer(|_| Reply::json(&json!({})));
     let error = fake.probe().await.unwrap_err();
-    assert!(error.chain().contains("nothing at `token`"), "{}", error.chain());
+    assert!(error.chain().contains("no value at `token`"), "{}", error.chain());
 }
 
 #[tokio::test(start_paused = true)]
