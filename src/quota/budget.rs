@@ -305,7 +305,7 @@ impl PointsBudget {
                 reservations.apply(&update, &reply, Instant::now());
             }
             Err(error) => {
-                tracing::warn!(error = error.chain(), "reserved points could not be released")
+                tracing::warn!(error = error.chain(), "reserved points could not be released");
             }
         }
         let notices = self.notices();

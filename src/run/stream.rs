@@ -28,7 +28,7 @@ use crate::run::loader::{Loader, LoaderHandle, PendingRows};
 use crate::run::outcome::LoadResult;
 use crate::run::stream_result::{StreamResult, empty};
 use crate::run::{confirm_deletes, outcome};
-use crate::write::{Committed, Deletable, Disposition, Table};
+use crate::write::{CommitInfo, Committed, Deletable, Disposition, Table};
 
 /// A stream to run, with its queues and requests.
 pub(crate) struct StreamTask {
@@ -345,6 +345,46 @@ fn settler(assigned: Option<&AssignedRequest>) -> Option<queue::Settler> {
     assigned?.consumer.as_ref().map(Consumer::settler)
 }
 
+/// Publishes the rows of a stream that was read without an error.
+async fn publish(
+    env: &RunContext,
+    ending: &outcome::StreamOutcome<'_>,
+    mut loader: Loader,
+    completeness: Completeness,
+) -> LoadResult {
+    let follows = matches!(loader.parents, Some((VersionKind::Parents, _)));
+    if follows && !ending.is_by_parents() && loader.stats.counts().skipped > 0 {
+        // Rows of any parent may be missing, so no versions are saved.
+        loader.parents = None;
+    }
+    let info = commit_info(ending, &loader, completeness);
+    let progress = loader.progress.clone();
+    let after = |progress: &Progress, committed: Option<&Committed>| {
+        ending.after(progress, committed, env.now(), completeness)
+    };
+    if let Some(output) = &ending.plan.output {
+        let (rows, object) = (loader.stats.counts().rows, &output.table.object);
+        report_activity(env, &ending.plan.name, format!("publishing {rows} rows in `{object}`"));
+    }
+    match loader.commit(&info, after).await {
+        Ok((committed, progress)) => LoadResult { result: Ok(committed), progress, open: false },
+        Err(error) if error.kind() == Kind::Shape => {
+            // The target rejects these rows, so a resumed run would fail again.
+            let error = ending.give_up(env, &progress, error).await;
+            LoadResult { open: false, result: Err(error), progress }
+        }
+        Err(error) => LoadResult { open: true, result: Err(error), progress },
+    }
+}
+
+fn commit_info(
+    ending: &outcome::StreamOutcome<'_>,
+    loader: &Loader,
+    completeness: Completeness,
+) -> CommitInfo {
+    ending.commit_info(&loader.progress, loader.marks, &loader.stats.counts(), completeness)
+}
+
 /// Commits the rows. After an error, saves the progress if the stream can be resumed, and discards it otherwise.
 async fn settle(
     env: &RunContext,
@@ -375,53 +415,13 @@ async fn settle(
         Ok(()) if env.client.cancel.is_cancelled() => Err(interrupted()),
         Ok(()) => {
             loader.progress.notices = loader.stats.notices();
-            let info = ending.commit_info(
-                &loader.progress,
-                loader.marks,
-                &loader.stats.counts(),
-                completeness,
-            );
+            let info = commit_info(ending, &loader, completeness);
             confirm_deletes::ask(env, &mut loader, &info).await
         }
         other => other,
     };
     match result {
-        Ok(()) => {
-            let follows = matches!(loader.parents, Some((VersionKind::Parents, _)));
-            if follows && !ending.is_by_parents() && loader.stats.counts().skipped > 0 {
-                // Rows of any parent may be missing, so no versions are saved.
-                loader.parents = None;
-            }
-            let info = ending.commit_info(
-                &loader.progress,
-                loader.marks,
-                &loader.stats.counts(),
-                completeness,
-            );
-            let progress = loader.progress.clone();
-            let after = |progress: &Progress, committed: Option<&Committed>| {
-                ending.after(progress, committed, env.now(), completeness)
-            };
-            if let Some(output) = &ending.plan.output {
-                let (rows, object) = (loader.stats.counts().rows, &output.table.object);
-                report_activity(
-                    env,
-                    &ending.plan.name,
-                    format!("publishing {rows} rows in `{object}`"),
-                );
-            }
-            match loader.commit(&info, after).await {
-                Ok((committed, progress)) => {
-                    LoadResult { result: Ok(committed), progress, open: false }
-                }
-                Err(error) if error.kind() == Kind::Shape => {
-                    // The target rejects these rows, so a resumed run would fail again.
-                    let error = ending.give_up(env, &progress, error).await;
-                    LoadResult { open: false, result: Err(error), progress }
-                }
-                Err(error) => LoadResult { open: true, result: Err(error), progress },
-            }
-        }
+        Ok(()) => publish(env, ending, loader, completeness).await,
         Err(error) if ending.plan.may_pass(&error) => {
             if healthy && let Err(error) = loader.checkpoint().await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not saved");
