@@ -255,7 +255,7 @@ fn unreachable(what: String) -> Error {
 /// The error of a server that did not answer in time.
 pub(crate) fn no_answer(options: &PostgresOptions) -> Error {
     let seconds = options.connect_timeout.as_secs();
-    unreachable(format!("no answer from `{}` within {seconds} seconds", options.shown()))
+    unreachable(format!("no response from `{}` within {seconds} seconds", options.shown()))
         .with_hint("check the host and the firewalls on the way, or raise `connect_timeout`")
 }
 
