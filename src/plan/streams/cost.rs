@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::plan::testing::{plan, spec, stream};
 
-    /// Points per request, of each of its records, and of an object that only contains others.
+    /// Points of a request, of each of its records, and of an object that only contains others.
     #[track_caller]
     fn check(points: &str, class: Option<&str>, expected: (u64, u64, u64)) {
         let mut spec = spec("  s: { get: /s, key: [id], columns: { id: text } }\n");

@@ -168,7 +168,7 @@ mod tests {
         };
         check(
             &child("ids", ""),
-            &["`ids` gets `id` only, but the key of `projects` is `org`, `id`"],
+            &["`ids` gets only `id`, but the key of `projects` is `org`, `id`"],
         );
         check(&child("{ queue: ids, carry: { o: org } }", ""), &[]);
         let replaces = ", replaces: project";
