@@ -127,7 +127,8 @@ impl Store for RemoteStore {
         let lease = found.as_ref().and_then(|(bytes, _)| serde_json::from_slice(bytes).ok());
         if let Some(Lease { holder, until }) = lease.filter(Lease::is_held) {
             return Err(paths::taken(&self.replication, Some(&holder)).with_hint(format!(
-                "the lock expires at {} if that run was killed; run again then or when the run has ended, or wait with `--wait 90s`",
+                "the lock expires at {} if that run was killed; run again then or when the run has ended, \
+                 or wait with `--wait 90s`",
                 until.format("%H:%M:%S UTC")
             )));
         }
