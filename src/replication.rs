@@ -28,7 +28,7 @@ const NEEDLESS: [(&str, &str); 10] = [
     ("target_options", "the target determines this: delete the line"),
     ("sql", "the spec declares the requests: delete the line; `select` chooses columns"),
     ("where", "use `inputs`: `weir spec show NAME` lists the inputs of an API"),
-    ("single", "an `object` that names one file makes one file: delete the line"),
+    ("single", "delete the line: an `object` without `*` is a single file"),
     ("hooks", "weir runs no commands before or after a stream: run them around `weir sync run`"),
     ("tags", "weir does not use this: delete the line; `--streams` chooses streams by name"),
     ("description", "weir does not use this: delete the line, or make it a comment"),
@@ -62,7 +62,7 @@ pub struct Replication {
     pub name: Option<String>,
     /// Name of a connection to an API.
     pub source: String,
-    /// Name of a connection to a database or a store of files.
+    /// Name of a connection to a database or a store of files, or a URL such as `s3://bucket/prefix`.
     pub target: String,
     /// Defaults of all streams.
     #[serde(default)]
@@ -84,8 +84,8 @@ pub struct Replication {
     /// Limits that override the spec's, for all requests to the source.
     #[serde(default)]
     pub limits: LimitOverrides,
-    /// Variables, available as `${NAME}` in values and as connections of that name. The process's
-    /// environment takes precedence.
+    /// Variables for `${NAME}` in values, and definitions of connections. All other sources of variables
+    /// and connections take precedence.
     #[serde(default)]
     pub env: IndexMap<String, String>,
 }
@@ -94,9 +94,9 @@ pub struct Replication {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Checkpoints {
-    /// Time since the stream's last checkpoint: `10s`, `2m`. 10 seconds unless set.
+    /// Time since the stream's last checkpoint: `10s`, `2m`. Default: 10 seconds.
     pub every: Span,
-    /// Size of the stream's unsaved rows in memory: `64MiB`. 64 MiB unless set.
+    /// Size of the stream's unsaved rows in memory: `64MiB`. Default: 64 MiB.
     pub size: ByteSize,
 }
 
@@ -238,7 +238,7 @@ impl Replication {
     fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.streams.is_empty() {
-            let finding = Finding::new(&["streams"], "no stream is named");
+            let finding = Finding::new(&["streams"], "`streams` is empty");
             findings.push(finding.with_hint("`'*':` selects all streams"));
         }
         let named =
@@ -323,8 +323,8 @@ pub struct StreamOptions {
     pub inputs: IndexMap<String, serde_json::Value>,
     /// Columns that weir adds.
     pub metadata: Option<Metadata>,
-    /// Whether a value that does not match its column's type fails the stream. Default: false; the
-    /// value goes to `_extra`.
+    /// Whether a value that does not match its column's type fails the stream, and so do the notices
+    /// `key_collision`, `missing_pages` and `answer_errors`. Default: false; the value goes to `_extra`.
     pub strict: Option<bool>,
     /// How files are written.
     pub files: Option<FileOptions>,

@@ -41,7 +41,7 @@ pub enum ColumnType {
     Int,
     /// 64-bit floating point number.
     Float,
-    /// Exact decimal number, see [`DECIMAL`].
+    /// Exact decimal number with up to 38 digits, 9 of them after the decimal point.
     Decimal,
     /// `true` or `false`.
     Bool,
@@ -49,9 +49,9 @@ pub enum ColumnType {
     Date,
     /// Instant in UTC, to the microsecond.
     Timestamp,
-    /// Any JSON value, stored as its text.
+    /// Any JSON value.
     Json,
-    /// Bytes, base64 in JSON.
+    /// Bytes; a base64 text in the response.
     Bytes,
 }
 

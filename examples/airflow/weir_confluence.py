@@ -1,12 +1,12 @@
-"""Runs weir every hour and lets Airflow retry, skip or fail by weir's exit code.
+"""Runs weir every hour; weir's exit code determines whether the task succeeds, retries, skips or fails.
 
-Put this file into the DAGs folder, `weir` on the workers' PATH, and the replication where
-`WEIR_REPLICATION` says. The Airflow connections `weir_confluence` (host: acme.atlassian.net, login: the
-account's email, password: the API token) and `weir_warehouse` (a Postgres connection) hold the
-credentials; they reach weir as environment variables and appear in no log.
+Put this file into the DAGs folder and `weir` on the workers' PATH, and set `WEIR_REPLICATION` to the path of
+the replication. The Airflow connections `weir_confluence` (host: acme.atlassian.net, login: the account's
+email, password: the API token) and `weir_warehouse` (a Postgres connection) contain the credentials. The DAG
+passes them to weir as environment variables, so that they appear in no log.
 
-A run that failed or was killed goes on where it stopped, so that a retry repeats little. Slices that the
-API refused are in the table `_weir_errors`; `weir sync retry-failed` asks for them again.
+A retry resumes a failed or killed run where it stopped, so it repeats few requests. Refused slices are in the
+table `_weir_errors`; `weir sync retry-failed` requests them again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def connections() -> dict[str, str]:
 
 
 def run(command: list[str]) -> int:
-    """Runs weir and returns its exit code. Ends it gently when Airflow ends the task."""
+    """Runs weir and returns its exit code. Sends it SIGTERM when Airflow ends the task."""
     process = subprocess.Popen(command, env={**os.environ, **connections()})
     try:
         return process.wait()
@@ -64,21 +64,21 @@ def run(command: list[str]) -> int:
 
 
 def conclude(code: int) -> None:
-    """Tells Airflow how the run ended."""
+    """Ends the task according to the exit code."""
     if code == DONE:
         return
     if code == DONE_WITH_ERRORS:
         print("weir: done, but some slices were refused; see the log above and _weir_errors")
         return
     if code == BUSY:
-        raise AirflowSkipException("another run of this replication is under way")
+        raise AirflowSkipException("another run of this replication is in progress")
     if code == PAUSED:
-        raise AirflowSkipException("weir paused: the points of this hour are spent; the next run goes on")
+        raise AirflowSkipException("weir paused: the points budget is spent; the next run resumes")
     if code == WRONG_INPUT:
-        raise AirflowFailException("weir cannot run this as it is; a retry would not help")
+        raise AirflowFailException("wrong input; a retry does not help")
     if code in INTERRUPTED:
-        raise RuntimeError("weir was interrupted; a retry goes on where it stopped")
-    raise RuntimeError(f"weir failed with exit code {code}; a retry goes on where it stopped")
+        raise RuntimeError("weir was interrupted; a retry resumes the run")
+    raise RuntimeError(f"weir failed with exit code {code}; a retry resumes the run")
 
 
 @dag(

@@ -5,21 +5,21 @@ use crate::error::{Error, Kind, Result};
 /// The exit code of a command. Exit codes are part of the public interface and do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done. Everything that was to be read is in the target.
+    /// Done. All streams are complete in the target.
     Done = 0,
-    /// Failed. A stream failed, or the command did; tables of failed streams are as they were before.
+    /// Failed. A stream or the command failed; tables of failed streams are unchanged.
     Failed = 1,
-    /// Wrong input: arguments, a replication, a spec or a connection. Nothing was sent; a retry does not help.
+    /// Wrong input: arguments, a replication, a spec or a connection. No records were requested; a retry does not help.
     WrongInput = 2,
     /// Done, but the API refused slices, or records are missing. The summary and `_weir_errors` name them.
     DoneWithErrors = 3,
-    /// Busy. Another run holds the lock, or uses the tables. Run again when it has ended.
+    /// Busy. Another run holds the lock, or another session uses a table. Run again later.
     Busy = 4,
-    /// Paused. The points that may be spent are spent; what was read is saved, and the next run resumes.
+    /// Paused. The points budget is spent. weir has saved what it has read, and the next run resumes.
     Paused = 75,
-    /// Interrupted by Ctrl-C (SIGINT). What was read is saved, and the next run resumes.
+    /// Interrupted by Ctrl-C (SIGINT). weir has saved what it has read, and the next run resumes.
     Interrupted = 130,
-    /// Interrupted by SIGTERM, or by SIGHUP (a closed terminal; not under `nohup`). As 130.
+    /// Like 130, by SIGTERM, or by SIGHUP when the terminal closes (except under `nohup`).
     Terminated = 143,
 }
 

@@ -38,7 +38,7 @@ impl Transport for SimulatedApi {
 /// Delay of a request with the fault `slow` or `halt`.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Command that looks at the rows of a simulated site, after a run that wrote its pages and their labels as Parquet.
+/// Command that queries the rows of a simulated site, after a run that wrote its pages and their labels as Parquet.
 pub(crate) fn next_step(streams: &[StreamReport]) -> Option<String> {
     let file = |name: &str| {
         let done = |one: &&StreamReport| one.stream == name && one.status == StreamStatus::Done;

@@ -197,10 +197,10 @@ pub(crate) fn fetched(connection: Connection, context: &CliContext) -> Result<Co
         return connection.fetched();
     }
     let Connection { name, origin, .. } = &connection;
-    let (what, done) = if commands { ("command:", "run") } else { ("file:", "read") };
+    let (what, done) = if commands { ("command:", "runs") } else { ("file:", "reads") };
     let place = file.as_ref().map_or_else(|| origin.to_string(), |file| file.display().to_string());
     let what = format!(
-        "connection `{name}` ({place}) has a `{what}` value, which is not {done} from there"
+        "connection `{name}` ({place}) has a `{what}` value, which weir {done} only from files that you trust"
     );
     Err(Error::input(what).with_hint(match file {
         Some(file) => format!("read the file, then run: weir trust {}", file.display()),

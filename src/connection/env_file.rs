@@ -61,7 +61,7 @@ impl EnvFile {
                 Err(why) => {
                     let number = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
                     let path = file.path.display();
-                    warnings.push(format!("{path}:{number}: {why}; the line is skipped"));
+                    warnings.push(format!("{path}:{number}: {why}; the line is ignored"));
                     at += line.len();
                 }
             }

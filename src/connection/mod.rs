@@ -1,8 +1,8 @@
-//! Named access to APIs, databases and stores: where connections come from and what they hold.
+//! Named access to APIs, databases and stores: finds and reads the definitions of connections.
 //!
-//! A connection is a few properties. weir looks for its definition in this order: an environment variable
+//! A connection is a set of properties. weir looks for its definition in this order: an environment variable
 //! of its name, a file of variables such as `.env`, the connections file, and a replication's `env`. This
-//! module reads files only where a property says so (`file:`). It never reads the environment: callers
+//! module reads only files that a property names (`file:`). It never reads the environment: callers
 //! pass it in.
 
 mod definition;

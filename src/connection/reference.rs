@@ -138,7 +138,9 @@ fn from_command(command: &str) -> Result<String> {
         .map_err(|error| wrong("cannot be run").because(error))?;
     let mut waited = Duration::ZERO;
     let status = loop {
-        if let Some(status) = child.try_wait().map_err(|error| wrong("was lost").because(error))? {
+        if let Some(status) =
+            child.try_wait().map_err(|error| wrong("cannot be waited for").because(error))?
+        {
             break status;
         }
         if waited >= PATIENCE {

@@ -19,6 +19,7 @@ pub fn json_schema() -> Value {
                 "additionalProperties": { "$ref": "#/$defs/Scalar" },
             },
             "connections": {
+                "description": "Connections by name.",
                 "type": ["object", "null"],
                 "additionalProperties": { "$ref": "#/$defs/Connection" },
             },

@@ -100,7 +100,7 @@ fn add_column(
             return Err(wrong("leads to many values; a column has one, or type `json`"));
         }
         let at = levels.len().checked_sub(1 + ups);
-        let at = at.ok_or_else(|| wrong("goes up further than there are enclosing records"))?;
+        let at = at.ok_or_else(|| wrong("has more `^` than there are enclosing records"))?;
         if own_level.is_some_and(|level| level != at) {
             return Err(wrong("is in another record than the column's other paths"));
         }

@@ -45,7 +45,7 @@ impl Decoder {
 fn not_json(body: &[u8]) -> Option<String> {
     let start = body.trim_ascii_start();
     let Some(first) = start.first() else {
-        let what = "it is empty; where that means that there are no records, say so by a rule \
+        let what = "it is empty; if an empty response means that there are no records, add the rule \
                     `{ status: 204, then: empty }` under `responses`";
         return Some(what.to_owned());
     };

@@ -310,8 +310,7 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
         let decoder = self.run.decoder;
         if decoder.levels.get(self.level).is_some_and(|level| level.is_list) {
             return Err(Error::custom(format!(
-                "one object stands at `{}`, where a list of records is expected; if it is one record, \
-                 `paginate: none` says so",
+                "there is one object at `{}` instead of a list of records; if it is a single record, set `paginate: none`",
                 decoder.layout.records
             )));
         }
@@ -323,8 +322,7 @@ impl<'de> Visitor<'de> for Records<'_, '_> {
         let layout = &self.run.decoder.layout;
         if !layout.null_is_none {
             return Err(Error::custom(format!(
-                "null stands at `{}`, where records are expected; if it says that there are none, \
-                 `null_means_none: true` in the spec says so",
+                "there is null at `{}` instead of records; if null means that there are none, set `null_means_none: true` in the spec",
                 layout.records
             )));
         }

@@ -278,12 +278,12 @@ impl<'run> SliceRun<'run> {
         let selected = page::selected(&listing, self.links, &page);
         let children = self.children(&listing, &page, selected.as_ref())?;
         let newest = stamps.iter().flatten().max().copied();
-        let request = listing.request;
+        let (number, request) = (listing.number, listing.request);
         let known = (!single).then_some(&mut self.known);
         let records = PageRecords { page, stamps, selected };
         let delivered = page::deliver(shared, &listing, &records, known).await?;
         let (batch, fingerprints) = (delivered.batch, delivered.fingerprints);
-        let whole = lean.is_none();
+        let reduced = lean.is_some();
         if let Some(lean) = lean {
             self.record_reduced(&listing, lean, batch.as_ref()).await?;
         }
@@ -298,7 +298,13 @@ impl<'run> SliceRun<'run> {
             None => self.open.extend(children),
         }
         let known = self.links.fingerprints.as_ref();
-        let seen = self.route.seen(fingerprints, known, whole, &mut self.open);
+        let mut seen = self.route.seen(number, fingerprints, known, &mut self.open);
+        if reduced {
+            // Rows that stay in the target are complete.
+            for record in &mut seen {
+                record.whole = record.stays;
+            }
+        }
         self.deliver(PageResult { batch, aside, newest, gap, seen }).await
     }
 

@@ -1,7 +1,7 @@
-//! Spec, replication and connection to a plan: everything resolved, nothing optional.
+//! Compiles spec, replication and connection to a plan, in which every name is resolved.
 //!
-//! Planning does no IO. Errors within one file were found when it was loaded; planning finds those that
-//! only show when the files come together.
+//! Planning does no IO. Loading a file finds the errors within it; planning finds the contradictions between the
+//! files.
 
 mod check;
 mod documents;

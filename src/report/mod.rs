@@ -246,7 +246,7 @@ pub struct ColumnReport {
     pub misfits: u64,
     /// Whether the mismatched values are kept in `_extra`.
     pub kept: bool,
-    /// Number of values that were changed because the target cannot hold them.
+    /// Number of values that were changed because the target cannot store them.
     pub replaced: u64,
 }
 
@@ -292,7 +292,7 @@ pub struct StreamReport {
     /// Number of type mismatches that were kept in `_extra`.
     pub misfits: u64,
     /// Columns with type mismatches, or with values that were changed because the target cannot
-    /// hold them.
+    /// store them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, ColumnReport>,
     /// Number of slices that the API refused.

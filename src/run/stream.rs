@@ -10,6 +10,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::error::{Error, Kind, Result};
 use crate::extract::context::StreamContext;
 use crate::extract::links::AssignedRequest;
+use crate::extract::pages::page;
 use crate::extract::pages::rows::RowBuilder;
 use crate::extract::run_context::RunContext;
 use crate::extract::workers::{SliceHistory, SliceSource, work};
@@ -81,11 +82,11 @@ async fn extract(env: Arc<RunContext>, task: StreamTask, started: Instant) -> St
     let StreamTask { plan, read_plan, before, feeders, requests, parents, .. } = task;
     let resumed = before.open.clone().filter(|open| open.run_id == env.run.id);
     let progress = resumed.clone().unwrap_or_else(|| new_progress(&env, &plan, read_plan));
-    let columns = progress.columns.clone();
-    let stats = Arc::new(Stats::resumed(progress.counts, progress.notices.clone(), columns));
+    let (notices, columns) = (progress.notices.clone(), progress.columns.clone());
+    let stats = Arc::new(Stats::resumed(progress.counts, notices, columns));
     let incomplete = !progress.gaps.is_empty() || progress.counts.skipped > 0;
-    let page_sizes = progress.page_sizes.iter().map(|size| AtomicU32::new(*size));
-    let page_sizes = Arc::new(page_sizes.collect::<Vec<_>>());
+    let page_sizes: Arc<Vec<AtomicU32>> =
+        Arc::new(progress.page_sizes.iter().map(|size| (*size).into()).collect());
     let fingerprints = parents.as_ref().is_some_and(|(kind, _)| *kind != VersionKind::Parents);
     let mut loader = Loader {
         read_plan,
@@ -110,10 +111,7 @@ async fn extract(env: Arc<RunContext>, task: StreamTask, started: Instant) -> St
         report_deletes_disabled(&env, &stats, &plan.name, why);
     }
     match open(&env, &mut loader, resumed.as_ref()).await {
-        Ok(OpenedTable::Ready) => {
-            let (stream, figures) = (plan.name.clone(), stats.figures());
-            env.client.reporter.report(&Event::Progress { stream, figures });
-        }
+        Ok(OpenedTable::Ready) => {}
         other => {
             let (outcome, completeness) = unread(&env, &ending, loader, other, incomplete).await;
             finish_feeders(feeders, &outcome.result, completeness);
@@ -141,6 +139,7 @@ async fn extract(env: Arc<RunContext>, task: StreamTask, started: Instant) -> St
         plan: Arc::clone(&plan),
         env: Arc::clone(&env),
     });
+    page::report(&shared);
     let (sliced, completeness) = run_slices(&shared, sources).await;
     let incomplete = shared.incomplete.load(Ordering::Relaxed);
     let route_refused = sliced.is_err() && is_refused(&shared);
@@ -151,7 +150,7 @@ async fn extract(env: Arc<RunContext>, task: StreamTask, started: Instant) -> St
     let StreamContext { notes, feeders, .. } = shared;
     drop(notes);
     let ended = SlicesResult { result: sliced, completeness, refusal, route_refused };
-    let outcome = settle(&env, &ending, handle, ended).await;
+    let outcome = Box::pin(settle(&env, &ending, handle, ended)).await;
     let skipped = outcome.progress.counts.skipped > 0;
     let completeness =
         ending.completeness(outcome.result.as_ref().map(|_| ()), incomplete || skipped);

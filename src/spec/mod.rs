@@ -1,4 +1,4 @@
-//! The spec language: the YAML of an API as typed data. `check` says what it means.
+//! The spec language: the YAML of an API as typed data. `check` validates what the types cannot express.
 
 mod check;
 mod embedded;

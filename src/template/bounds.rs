@@ -136,7 +136,7 @@ pub(super) fn check_expression(source: &str) -> Result<(), String> {
     check_source(source)?;
     let tokens = tokens(source);
     if tokens.len() > MAX_TOKENS {
-        return Err(format!("it has more than {MAX_TOKENS} words and signs; make it shorter"));
+        return Err(format!("it has more than {MAX_TOKENS} tokens; make it shorter"));
     }
     let joints = tokens.iter().filter(|token| matches!(token, Lexeme::Sign("+" | "~"))).count();
     if joints > MAX_JOINTS {

@@ -258,8 +258,10 @@ impl Template {
             // URLs normalize `.` and `..` segments away.
             if begins && ends && matches!(&*text, "" | "." | "..") {
                 let what = if text.is_empty() { "empty".to_owned() } else { format!("`{text}`") };
-                let message =
-                    format!("`{}` is {what}, and the path would lead elsewhere", expression.source);
+                let message = format!(
+                    "`{}` is {what}, so the request would have a different path",
+                    expression.source
+                );
                 return Err(TemplateError { message, offset: None });
             }
             out.extend(utf8_percent_encode(&text, PATH_SEGMENT));

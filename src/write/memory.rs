@@ -118,7 +118,7 @@ impl Target for Memory {
 
     async fn missing_part(&self, table: &Table) -> Result<Option<String>> {
         let there = locked(&self.contents).tables.contains_key(&table.object);
-        Ok((!there).then(|| format!("table `{}` is gone", table.object)))
+        Ok((!there).then(|| format!("table `{}` no longer exists", table.object)))
     }
 
     async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {

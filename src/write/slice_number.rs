@@ -1,13 +1,14 @@
-//! The number of the slice that brought a staged row. It orders rows, and shows how far apart two rows are.
+//! The number of the slice that a staged row was read in. Rows are ordered by it, and it shows whether two rows
+//! are from the same slice.
 
-/// Bits of a slice's position, of its attempts, and of whether a row came from a side request.
+/// Bits of a slice's position, of its attempts, and of whether a row is from a side request.
 const FROM_BITS: u32 = 44;
 const ATTEMPT_BITS: u32 = 6;
 const ASIDE_BITS: u32 = 1;
 const REQUEST_SHIFT: u32 = FROM_BITS + ATTEMPT_BITS + ASIDE_BITS;
 
-/// The slice that brought a staged row. Its number is the value of [`crate::schema::SLICE`]. Numbers order rows by
-/// the stream's requests, and then by their slices, independent of the order of responses.
+/// The slice that a staged row was read in. Its number is the value of [`crate::schema::SLICE`]. Numbers order
+/// rows by the stream's requests, and then by their slices, independent of the order of responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SliceNumber {
     /// Number of the stream's request, below 4096.
@@ -16,8 +17,8 @@ pub struct SliceNumber {
     pub from: u64,
     /// Number of times that the slice was read again from the start, below 64.
     pub attempt: u32,
-    /// Whether the row came from a side request: one that weir sent beside the slice's listing, and that may
-    /// return the same rows.
+    /// Whether the row is from a side request: one that weir sent in addition to the slice's listing, and that
+    /// may return the same rows.
     pub aside: bool,
 }
 
@@ -36,16 +37,16 @@ impl SliceNumber {
     }
 }
 
-/// How far the slices of two rows are apart.
+/// The relation of the slices of two rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Apart {
-    /// The same listing of the same slice brought both.
+    /// Both rows are from the same listing of the same slice.
     SameListing,
-    /// The same slice brought both, one of them by a side request.
+    /// Both rows are from the same slice, one of them from a side request.
     SameSlice,
-    /// Two slices of one request brought them.
+    /// The rows are from two slices of one request.
     OtherSlice,
-    /// Two requests of the stream brought them.
+    /// The rows are from two requests of the stream.
     OtherRequest,
 }
 

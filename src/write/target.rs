@@ -170,8 +170,8 @@ pub trait Writer: Send {
     /// Stages one batch with the columns of [`crate::schema::TableSchema::staged`].
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
 
-    /// Flushes its buffers, and returns for each column how many values the target could not hold and replaced
-    /// since the last call. Empty when there were none.
+    /// Flushes its buffers, and returns for each column the number of values that the target could not store and
+    /// replaced since the last call. Empty when there were none.
     async fn replaced(&mut self) -> Result<Vec<(String, u64)>>;
 
     /// Number of rows staged so far, markers and rows of discarded slices included: the number for

@@ -115,9 +115,9 @@ impl de::Error for Failure {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let public = "this is not one of the allowed words".to_owned();
+        let public = "this is not one of the allowed values".to_owned();
         let hint = suggest(variant, expected.iter().copied());
-        Self::new(format!("`{variant}` is not one of the allowed words"), public, hint)
+        Self::new(format!("`{variant}` is not one of the allowed values"), public, hint)
     }
 
     fn missing_field(field: &'static str) -> Self {

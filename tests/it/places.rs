@@ -102,7 +102,7 @@ fn a_file_of_variables_or_connections_that_is_named_comes_first() {
         assert_eq!(visible(&user.path(folder)), ["spaces.jsonl"], "{file}");
     }
     let (_, err) = ended(&user.run(&["conns", "list", "--env-file", "none.env"]), 2);
-    assert!(err.contains("`none.env` is not there"), "{err}");
+    assert!(err.contains("`none.env` does not exist"), "{err}");
 }
 
 #[test]

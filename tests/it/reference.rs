@@ -85,21 +85,21 @@ fn the_exit_codes() {
             vec![exit.value.clone(), exit.doc.clone()]
         })
         .collect();
-    text += &table(&["code", "means"], &rows);
+    text += &table(&["code", "meaning"], &rows);
     text += "\n\
-        If streams of one run end differently, the first of these that applies decides: failed, paused, \
-        interrupted, done with errors, done. So a pause does not hide a lasting failure. \
-        What was read is saved in each case, and a run that ends with 1 says when the paused rest can be read.\n\n\
-        The [Airflow guide](../howto/airflow.md) shows what a scheduler does with each code.\n";
+        If the streams of a run end differently, the exit code is that of the first outcome in this list: failed, \
+        paused, interrupted, done with errors, done. A pause therefore does not hide a failure. In each case weir \
+        saves what it has read. If a failed run was also paused, its summary states when to run again.\n\n\
+        The [Airflow guide](../howto/airflow.md) shows how a scheduler can treat each code.\n";
     expect_page(&page("exit-codes.md"), &text);
 }
 
 #[test]
 fn the_log_events() {
     let mut text = head("Log events", "`enum Event`");
-    text += "With `--log-format json`, weir writes one JSON object a line to stderr. Every line has `timestamp`, \
+    text += "With `--log-format json`, weir writes one JSON object per line to stderr. Every line has `timestamp`, \
         `level` (`INFO`, `WARN`, `ERROR`; `DEBUG` with `--verbose`) and, during a run, `replication` and `run_id`. \
-        The key `event` names what happened:\n";
+        The key `event` is one of these:\n";
     for event in source::variants("Event") {
         let name = source::snake_case(&event.name);
         // Its figures come every ten seconds, as `running`.
@@ -114,7 +114,7 @@ fn the_log_events() {
         text += &format!("\n## {name}\n\n{doc}\n");
         let keys: Vec<_> =
             keys.iter().map(|(name, doc)| vec![format!("`{name}`"), (*doc).to_owned()]).collect();
-        text += &format!("\n{}", table(&["key", "holds"], &keys));
+        text += &format!("\n{}", table(&["key", "content"], &keys));
     }
     let variants =
         source::variants("Event").into_iter().map(|event| source::snake_case(&event.name));
@@ -123,14 +123,14 @@ fn the_log_events() {
     for name in source::after("\"event\": \"") {
         assert!(listed.contains(&name), "the event `{name}` is not in the list");
     }
-    text += "\nOutside a run, `waiting` has only a `message`: what a command such as `conns test` or `sync plan` waits \
-        for, from the third second on.\n";
+    text += "\nOutside a run, `waiting` has only a `message`: it states what a command such as `conns test` or `sync \
+        plan` has been waiting for, if it waits for three seconds or more.\n";
     text += "\nLines with `fields` and `target` instead of `event` are log records of the program itself; \
-        `RUST_LOG` chooses them.\n";
+        `RUST_LOG` selects them.\n";
     for (title, name) in [
         ("A stream's report", "StreamReport"),
         ("A refused slice", "SliceError"),
-        ("What was planned", "Planned"),
+        ("The plan estimate", "Planned"),
     ] {
         text += &format!("\n## {title}\n");
         text += &fields(&source::fields(name));
@@ -142,7 +142,7 @@ fn the_log_events() {
 fn fields(fields: &[source::Item]) -> String {
     let rows: Vec<_> =
         fields.iter().map(|field| vec![format!("`{}`", field.name), field.doc.clone()]).collect();
-    if rows.is_empty() { String::new() } else { format!("\n{}", table(&["key", "holds"], &rows)) }
+    if rows.is_empty() { String::new() } else { format!("\n{}", table(&["key", "content"], &rows)) }
 }
 
 #[test]

@@ -326,7 +326,7 @@ fn unknown_keys_get_a_suggestion() {
       10 |     paginate: { curser: { at: next, param: cursor } }
          |                 ^
       hint: did you mean `cursor`?
-    unknown_keys.yaml:12:11: `texd` is not one of the allowed words
+    unknown_keys.yaml:12:11: `texd` is not one of the allowed values
       12 |       id: texd
          |           ^
       hint: did you mean `text`?
@@ -368,7 +368,7 @@ fn what_is_said_of_changes_is_checked() {
     changes.yaml:19:40: `lookback` is a duration, but the cursor is an int
       19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
          |                                        ^
-    changes.yaml:19:74: `until` is not one of the allowed words
+    changes.yaml:19:74: `until` is not one of the allowed values
       19 |     cursor: { field: number, lookback: 1h, newest_first: true, operator: until }
          |                                                                          ^
       hint: allowed: at_least, after
@@ -856,7 +856,7 @@ fn mistakes_of_form_and_meaning_are_told_at_once() {
       9 |     key: [idd]
         |           ^
       hint: did you mean `id`?
-    several.yaml:13:14: `money` is not one of the allowed words
+    several.yaml:13:14: `money` is not one of the allowed values
       13 |       total: money
          |              ^
       hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes
@@ -892,11 +892,11 @@ fn a_replication_tells_all_its_mistakes_at_once() {
       2 | targt: OUT
         | ^
       hint: did you mean `target`?
-    replication.yaml:3:19: `full_refresh` is not one of the allowed words
+    replication.yaml:3:19: `full_refresh` is not one of the allowed values
       3 | defaults: { mode: full_refresh, object: "{stream}.parquet" }
         |                   ^
       hint: did you mean `full-refresh`?
-    replication.yaml:5:37: `number` is not one of the allowed words
+    replication.yaml:5:37: `number` is not one of the allowed values
       5 |   '*': { select: id, columns: { id: number } }
         |                                     ^
       hint: allowed: text, int, float, decimal, bool, date, timestamp, json, bytes

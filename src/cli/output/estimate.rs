@@ -262,7 +262,7 @@ fn naive(report: &PlanReport) -> String {
     };
     let times = match (theirs, ours) {
         _ if ours == 0 || theirs <= ours => String::new(),
-        _ => format!("; the plan needs {} times less", times(theirs, ours)),
+        _ => format!("; {} times as much as the plan", times(theirs, ours)),
     };
     format!(
         "{}{points} for full reads by the default routes{times}",
@@ -355,7 +355,7 @@ mod tests {
         total                                                                        ~21,508  ~64,524        99 %
         quota: ~64,524 points; 65,000 are available per hour: enough for this run
         duration: 35m50s at 10 requests a second with up to 5 in flight, if each response takes at most 0.5s
-        baseline: ~150,556 requests, ~193,572 points for full reads by the default routes; the plan needs 3.0 times less
+        baseline: ~150,556 requests, ~193,572 points for full reads by the default routes; 3.0 times as much as the plan
         ~ marks estimates of the number of records or changes; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points
         ");
     }
@@ -380,7 +380,7 @@ mod tests {
         page_versions  derived  parents changed since 2026-10-01T08:00:00Z  10,000    20,000        56 %
         total                                                                         21,508        60 %
         duration: 35m50s at 10 requests a second with up to 5 in flight, if each response takes at most 0.5s
-        baseline: 150,556 requests for full reads by the default routes; the plan needs 7.0 times less
+        baseline: 150,556 requests for full reads by the default routes; 7.0 times as much as the plan
         ");
     }
 
@@ -400,7 +400,7 @@ mod tests {
         total                    ~21,508  ~64,524       323 %
         quota: ~64,524 points; 20,000 are available per hour: the run takes 4 hours, until about 2026-10-01 12:02 UTC
         duration: 35m50s at 10 requests a second with up to 5 in flight, if each response takes at most 0.5s
-        baseline: ~150,556 requests, ~193,572 points for full reads by the default routes; the plan needs 3.0 times less
+        baseline: ~150,556 requests, ~193,572 points for full reads by the default routes; 3.0 times as much as the plan
         ~ marks estimates of the number of records or changes; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points
         ");
     }

@@ -206,7 +206,7 @@ pub(crate) fn notes(report: &RunReport) -> Vec<String> {
             if column.replaced > 0 {
                 let count = counted(column.replaced, "value");
                 notes.push(format!(
-                    "{note} {}: `{name}`: {count} changed, because the target cannot hold them: \
+                    "{note} {}: `{name}`: {count} changed, because the target cannot store them unchanged: \
                      NUL characters and lone surrogates become U+FFFD, dates out of range become \
                      `infinity`, and JSON numbers out of range become text",
                     stream.stream
@@ -511,7 +511,7 @@ mod tests {
         insta::assert_snapshot!(notes(&report).join("\n"), @r"
         error: groups, tasks, spaces and 2 more: the API does not accept the token
         hint: check the token
-        note: pages: `body`: 3 values changed, because the target cannot hold them: NUL characters and lone surrogates become U+FFFD, dates out of range become `infinity`, and JSON numbers out of range become text
+        note: pages: `body`: 3 values changed, because the target cannot store them unchanged: NUL characters and lone surrogates become U+FFFD, dates out of range become `infinity`, and JSON numbers out of range become text
         note: pages: `version`: 1 of 471 values does not fit the type `int`: they are kept in `_extra`
         note: pages: the API returned 2,000 rows more than once; each was written once
         refused: page_labels: page_id=1: 403 Forbidden (https://acme.test/pages/1/labels)

@@ -144,22 +144,23 @@ impl<'plan> Route<'plan> {
         missing.filter_map(|value| self.default_listing_of(value)).collect()
     }
 
-    /// The records on a page to save fingerprints of. Adds the listings that fetch new and changed records to `open`.
-    /// `whole`: the records on the page are complete.
+    /// The records to save fingerprints of, given those on a page of a request with index `number`. Adds the listings
+    /// that fetch new and changed records to `open`.
     pub(crate) fn seen(
         &self,
+        number: usize,
         fingerprints: Vec<Fingerprint>,
         known: Option<&KnownFingerprints>,
-        whole: bool,
         open: &mut Vec<Listing<'plan>>,
     ) -> Vec<SeenRecord> {
-        let RouteKind::ListThenFetch(fetch) = &self.request.kind else {
-            let seen = fingerprints.into_iter().map(|one| one.seen(false));
-            return seen.map(|seen| SeenRecord { whole, ..seen }).collect();
-        };
-        let (unchanged, changed) = fetch_by_id::split(fingerprints, known);
-        fetch_by_id::open(&self.listing(), fetch, changed, open);
-        unchanged.into_iter().map(|one| one.seen(true)).collect()
+        match &self.request.kind {
+            RouteKind::ListThenFetch(fetch) if number == self.number => {
+                let (unchanged, changed) = fetch_by_id::split(fingerprints, known);
+                fetch_by_id::open(&self.listing(), fetch, changed, open);
+                unchanged.into_iter().map(|one| one.seen(true)).collect()
+            }
+            _ => fingerprints.into_iter().map(|one| one.seen(false)).collect(),
+        }
     }
 
     /// Whether a listing is about a part of the slice's values.

@@ -45,7 +45,7 @@ impl Checker<'_> {
             let fits = default.as_array().is_some_and(|items| items.iter().all(fits));
             self.found_if(!fits, at, &format!("the default is not a list of {wanted}"));
         } else if input.one_of.is_empty() {
-            self.found(at, "`default` is allowed with `list` and `one_of`; other types hold their default as their value");
+            self.found(at, "`default` is allowed with `list` and `one_of`; for other types, the value itself is the default");
         } else {
             let known =
                 default.as_str().is_some_and(|text| input.one_of.iter().any(|one| one == text));

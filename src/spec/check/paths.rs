@@ -40,7 +40,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks that no column's path goes up further than there are enclosing records, in any of the
+    /// Checks that no column's path has more `^` than there are enclosing records, in any of the
     /// stream's requests.
     pub(super) fn heights(&mut self, path: &[&str], stream: &Stream) {
         let spec = self.spec;
@@ -66,7 +66,7 @@ impl Checker<'_> {
                 let records = records.map_or("", |records| records.as_str());
                 let message = if too_high {
                     format!(
-                        "this path goes up further than there are records that enclose those at `{records}`"
+                        "this path has more `^` than there are records around those at `{records}`"
                     )
                 } else if mixed {
                     "all paths of a column must lead into the same record".to_owned()

@@ -70,8 +70,7 @@ impl Checker<'_> {
         if let Some(embedded) = &request.embedded {
             let at = below(at, &["embedded"]);
             let fits = has_own && !chunked && request.get.is_some();
-            let message = "this needs a `get` for single values of a queue for which the stream \
-                           also has an own request";
+            let message = "this needs a `get` for single values of a queue for which the stream also has a request of its own";
             self.found_if(!fits, &at, message);
             self.path(&below(&at, &["more"]), &embedded.more);
             self.path(&below(&at, &["cursor"]), &embedded.cursor);
@@ -79,8 +78,7 @@ impl Checker<'_> {
         if let Some(covers) = &request.covers {
             let at = below(at, &["covers"]);
             let fits = has_own && chunked;
-            let message = "this needs a `chunk` of a queue for whose single values the stream \
-                           has an own request";
+            let message = "this needs a `chunk` of a queue for whose single values the stream has a request of its own";
             self.found_if(!fits, &at, message);
             self.records_path(&below(&at, &["records"]), &covers.records);
             self.path(&below(&at, &["at"]), &covers.at);

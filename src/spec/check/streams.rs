@@ -133,7 +133,7 @@ impl Checker<'_> {
     /// Checks a column's name: any name that a target accepts, except for weir's own columns.
     fn column_name(&mut self, at: &[&str], name: &str) {
         let blank = name.trim().is_empty() || name.chars().any(char::is_control);
-        self.found_if(blank, at, "the name of a column is empty or holds control characters");
+        self.found_if(blank, at, "the name of a column is empty or contains control characters");
         let own = name.starts_with("_weir_") || name == EXTRA;
         self.found_if(
             own,
@@ -158,7 +158,7 @@ impl Checker<'_> {
                 let at = below(at, &[spec.kind.name()]);
                 let path = self.any_path(&at, text);
                 let many = path.is_some_and(|path| path.steps.contains(&PathStep::Each));
-                self.found_if(many, &at, "`[]` leads to many values, but a column holds one");
+                self.found_if(many, &at, "`[]` leads to many values, but a column has one value");
                 let whole = text.is_empty() && spec.kind != ColumnType::Json;
                 self.found_if(
                     whole,

@@ -90,7 +90,7 @@ fn partly_fed(spec: &Spec, name: &str, queue: &str, value: &str) -> Option<Vec<F
             let carries = |path: &&str| items.carry.values().any(|carried| carried == path);
             if !rest.iter().all(carries) {
                 let message = format!(
-                    "`{queue}` gets `{value}` only, but the key of `{name}` is `{key}`: `{child}` sends one \
+                    "`{queue}` gets only `{value}`, but the key of `{name}` is `{key}`: `{child}` sends one \
                      request for all records that share it"
                 );
                 let hint = format!(
@@ -104,7 +104,7 @@ fn partly_fed(spec: &Spec, name: &str, queue: &str, value: &str) -> Option<Vec<F
                 let message = format!(
                     "two parents may share the `{value}` of `{name}`: rows of one would replace those of the other"
                 );
-                let hint = format!("leave `replaces` out, {UNIQUE}");
+                let hint = format!("remove `replaces`, {UNIQUE}");
                 findings
                     .push(Finding::new(&["streams", child, "replaces"], message).with_hint(hint));
             }
@@ -168,7 +168,7 @@ mod tests {
         };
         check(
             &child("ids", ""),
-            &["`ids` gets `id` only, but the key of `projects` is `org`, `id`"],
+            &["`ids` gets only `id`, but the key of `projects` is `org`, `id`"],
         );
         check(&child("{ queue: ids, carry: { o: org } }", ""), &[]);
         let replaces = ", replaces: project";

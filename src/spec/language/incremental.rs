@@ -66,7 +66,7 @@ pub enum CursorFormat {
 }
 
 /// Maximum age of the last full read of a stream. When it is older, an incremental run reads
-/// everything again and detects what other runs cannot see.
+/// everything again and detects what other runs cannot detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refresh {
     /// This age. `0s`: every run reads everything.

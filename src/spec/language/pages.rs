@@ -110,8 +110,7 @@ pub struct PageSize {
     pub param: String,
     /// The size that weir requests: the maximum that the API allows.
     pub max: u32,
-    /// The smallest size to which weir reduces pages when the server fails on large ones. Default:
-    /// 1.
+    /// The smallest size to which weir reduces pages when the server fails on large ones.
     #[serde(default = "one")]
     pub min: u32,
     /// Query parameters that make a response expensive, for example the one that requests bodies.

@@ -169,7 +169,7 @@ pub struct RangeBounds {
     pub from: Scalar,
     /// Last number: a template or a number.
     pub to: Scalar,
-    /// Step; at least 1. Default: 1.
+    /// Step; at least 1.
     #[serde(default = "one")]
     pub step: u32,
 }

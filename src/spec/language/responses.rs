@@ -37,7 +37,7 @@ pub struct ResponseRule {
     pub max_delay: Option<Span>,
     /// What happens when there is no further retry.
     pub then: Then,
-    /// What the response says about the connection.
+    /// What the response means for the connection.
     pub means: Option<Meaning>,
     /// What the user can do about it.
     pub hint: Option<String>,
@@ -75,7 +75,7 @@ pub enum Then {
     Fail,
     /// The slice is recorded as refused, and the stream continues with the next one.
     SkipSlice,
-    /// The slice is empty and complete: the API answers like this if there are no records.
+    /// The slice is empty and complete: the API sends this response if there are no records.
     Empty,
     /// The requested object and everything below it no longer exist. weir reports it, but not as a
     /// failure. Applies to requests about one object (`in: child`). If every such request gets this
@@ -92,7 +92,7 @@ pub enum Then {
     StopStream,
 }
 
-/// What a response says about the connection.
+/// What a response means for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Meaning {

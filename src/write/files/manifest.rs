@@ -51,7 +51,7 @@ impl Manifest {
             many => format!(" and {} more", many - 1),
         };
         let message =
-            format!("the folder `{shown}` holds `{first}`{more}, which weir did not write");
+            format!("the folder `{shown}` contains `{first}`{more}, which weir did not write");
         Err(Error::target(message)
             .with_hint("move such files elsewhere, or give the stream a folder of its own"))
     }

@@ -1,7 +1,7 @@
 //! Rows to Parquet and JSONL files, on local disk or in an object store.
 //!
-//! Rows are staged as Arrow IPC until their commit. The commit merges them with the existing rows where the
-//! mode asks for it, encodes the result, and gives the bytes to a sink, which makes them visible at the end.
+//! Rows are staged as Arrow IPC until their commit. The commit merges them with the existing rows if the
+//! mode requires it, encodes the result, and passes the bytes to a sink, which makes them visible at the end.
 
 mod destination;
 mod ledger;

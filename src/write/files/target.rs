@@ -206,14 +206,15 @@ impl Target for Files {
     async fn missing_part(&self, table: &Table) -> Result<Option<String>> {
         let object = Object::parse(&table.object)?;
         if !self.has(table, &object).await? {
-            return Ok(Some(format!("`{}` is gone", table.object)));
+            return Ok(Some(format!("`{}` no longer exists", table.object)));
         }
         let missing = match &self.location {
             Location::Local(folder) => folder.missing_column(&object, &table.schema)?,
             // The columns of a file in a store are known only when the file is fetched.
             Location::Store(_) => None,
         };
-        Ok(missing.map(|column| format!("column `{column}` of `{}` is gone", table.object)))
+        Ok(missing
+            .map(|column| format!("column `{column}` of `{}` no longer exists", table.object)))
     }
 
     async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {

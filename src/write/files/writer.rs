@@ -45,7 +45,7 @@ impl FilesWriter {
         self.destination.existing_files(&self.table, &self.object).await
     }
 
-    /// The columns that only existing files have, as far as the first file tells.
+    /// The columns of the first existing file that the table does not have.
     async fn other_columns(&self, files: &[FoundFile]) -> Result<Vec<Column>> {
         match files.first() {
             Some(first) => {

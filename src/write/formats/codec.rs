@@ -36,15 +36,15 @@ fn with_required_key(table: &TableSchema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// A file format. Knows nothing of where the bytes go.
+/// A file format. It does not depend on where the bytes are written.
 pub(crate) trait Codec: Send + Sync {
     /// An encoder for one more file of a table.
     fn encoder(&self, encoding: &Encoding) -> Result<Box<dyn Encoder>>;
 
-    /// The columns of a file that a table does not have, with their types as far as the file tells them.
+    /// The columns of a file that a table does not have, with their types if the file declares them.
     fn other_columns(&self, file: &ExistingFile, schema: &TableSchema) -> Result<Vec<Column>>;
 
-    /// The names of a file's columns; `None` when the file has no rows that would tell them.
+    /// The names of a file's columns; `None` when the file declares no columns and has no rows.
     fn column_names(&self, file: &ExistingFile) -> Result<Option<Vec<String>>>;
 
     /// Number of a file's rows without those that are marked as deleted.

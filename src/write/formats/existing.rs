@@ -52,7 +52,7 @@ impl ExistingFile {
     /// The error of existing values that the table's column cannot take.
     pub(crate) fn type_mismatch(&self, column: &str, found: &str, wanted: ColumnType) -> Error {
         let shown = self.shown();
-        Error::target(format!("column `{column}` of `{shown}` is {found}, the stream's is `{wanted}`"))
+        Error::target(format!("column `{column}` of `{shown}` is {found}, but the stream's column is `{wanted}`"))
             .with_hint(format!(
                 "name another type under `columns: {{ {column}: … }}` in the replication, move the file \
                  away, or load it again with the mode full-refresh"

@@ -27,7 +27,7 @@ pub(crate) const EXTENSIONS: [(&str, Format); 7] = [
 ];
 
 impl Format {
-    /// The format that the extension of a file's name stands for; `None` for any other name.
+    /// The format for the extension of a file name; `None` for any other extension.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         let mut known = EXTENSIONS.iter();
         let found = known.find(|(end, _)| name.len() > end.len() && name.ends_with(end));

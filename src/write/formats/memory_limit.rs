@@ -6,17 +6,17 @@ use std::sync::{
 };
 
 /// Bytes of unfinished row groups that all encoders together should not exceed. When they do, an encoder above
-/// its fair share ends its row group, so that all together hold at most twice this.
+/// its fair share ends its row group, so that all encoders together buffer at most twice this.
 const LIMIT: usize = 8 * 1024 * 1024;
 
-/// What all encoders of a target hold.
+/// Bytes that all encoders of a target buffer.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryLimit {
     writers: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// What one encoder holds; given back when dropped.
+/// Bytes that one encoder buffers; subtracted from the total when dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryShare {
     limit: Arc<MemoryLimit>,
@@ -29,7 +29,7 @@ impl MemoryShare {
         Self { limit, bytes: 0 }
     }
 
-    /// Sets what the encoder holds now, in bytes.
+    /// Sets the number of bytes that the encoder buffers now.
     pub(crate) fn set(&mut self, bytes: usize) {
         self.limit.bytes.fetch_add(bytes, Relaxed);
         self.limit.bytes.fetch_sub(self.bytes, Relaxed);

@@ -252,10 +252,10 @@ fn unreachable(what: String) -> Error {
     Error::new(Kind::Unreachable, what)
 }
 
-/// The error of a server that did not answer in time.
+/// The error of a server that did not respond in time.
 pub(crate) fn no_answer(options: &PostgresOptions) -> Error {
     let seconds = options.connect_timeout.as_secs();
-    unreachable(format!("no answer from `{}` within {seconds} seconds", options.shown()))
+    unreachable(format!("no response from `{}` within {seconds} seconds", options.shown()))
         .with_hint("check the host and the firewalls on the way, or raise `connect_timeout`")
 }
 

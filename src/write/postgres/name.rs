@@ -122,7 +122,7 @@ pub(crate) fn check(what: &str, name: &str) -> Result<()> {
         let length = name.len();
         let what = format!("the name of the {what} `{name}` is {length} bytes long");
         return Err(Error::input(what).with_hint(format!(
-            "Postgres keeps {MAX_NAME} bytes of a name: choose a shorter one"
+            "Postgres keeps {MAX_NAME} bytes of a name: choose a shorter name"
         )));
     }
     Ok(())

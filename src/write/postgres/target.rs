@@ -272,9 +272,11 @@ impl Target for Postgres {
         let (pooled, name) = self.begin_inspection(table).await?;
         let existing = explained(catalog::inspect(&*pooled, &name).await, &name)?;
         end_inspection(pooled).await?;
-        let Some(existing) = existing else { return Ok(Some(format!("table {name} is gone"))) };
+        let Some(existing) = existing else {
+            return Ok(Some(format!("table {name} no longer exists")));
+        };
         let lost = existing.missing_column(&table.schema);
-        Ok(lost.map(|column| format!("column `{column}` of table {name} is gone")))
+        Ok(lost.map(|column| format!("column `{column}` of table {name} no longer exists")))
     }
 
     async fn existing(&self, table: &Table) -> Result<Option<ExistingTable>> {

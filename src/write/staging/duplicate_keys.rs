@@ -19,7 +19,7 @@ use crate::write::staging::rows::StagedRows;
 use crate::write::staging::sort::{Iter, SortRecord, Sorted, Sorter};
 use crate::write::table::Table;
 
-/// A staged row. Rows sort by key; of those with the same key, the row that wins comes last.
+/// A staged row. Rows sort by key; of those with the same key, the row that is kept is the last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct StagedRow {
     key: RowHash,
@@ -71,7 +71,7 @@ impl SortRecord for WantedRow {
     }
 }
 
-/// One row of a pair, with its content. The row that loses comes first.
+/// One row of a pair, with its content. The row that is dropped is the first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Compared {
     pair: u64,

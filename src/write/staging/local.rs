@@ -59,7 +59,7 @@ impl LocalRows {
         Ok(Some(Self { folder, schema, index, writer: None, _dir: dir }))
     }
 
-    /// The index of a folder that holds the wanted rows, or more; `None` when they are not there.
+    /// The index of a folder that contains at least the wanted rows; `None` when some of them are missing.
     pub(crate) fn find(folder: &Path, run: StagedRun<'_>) -> Option<Index> {
         let rows = run.rows.unwrap_or_default();
         let index = Index::read(folder).filter(|index| {

@@ -307,8 +307,8 @@ impl<'table> Merge<'table> {
         RecordBatch::try_new(batch.schema(), columns).map_err(broken)
     }
 
-    /// The rows of a staged batch that are written, with what they changed. All existing rows must have gone
-    /// through [`Merge::surviving_rows`] before.
+    /// The rows of a staged batch that are written, each with its kind of change. The caller must have passed
+    /// all existing rows to [`Merge::surviving_rows`] before.
     pub(crate) fn new_rows(
         &self,
         batch: &RecordBatch,

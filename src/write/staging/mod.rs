@@ -1,8 +1,8 @@
 //! Rows that wait for their commit and outlive their process, for targets that have no staging of their own.
 //!
 //! [`rows`] keeps them on local disk or in an object store, [`duplicate_keys`] finds rows with the same key,
-//! [`merge`] makes staged and existing rows into the rows of the new table. Nothing here knows what the target
-//! is.
+//! [`merge`] combines staged and existing rows to the rows of the new table. This module does not depend on any
+//! target.
 
 pub(crate) mod columns;
 pub(crate) mod duplicate_keys;

@@ -1,8 +1,8 @@
-//! Hidden staging directories below a local root: locked while their run lives, removed afterwards.
+//! Hidden staging directories below a local root: locked while their run's process is alive, then removed.
 //!
 //! A staging directory is named after the object that its run publishes, so that two runs that publish the
-//! same object use the same directory. The lock is a `flock` of the operating system on a file in it. It ends
-//! with the process, so it tells the directory of a living run from one that a dead run left behind.
+//! same object use the same directory. The lock is a `flock` of the operating system on a file in it. The
+//! operating system releases it when the process ends, so a lock means that the process is still running.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -41,7 +41,7 @@ pub(crate) struct StagingDir {
     _lock: File,
 }
 
-/// The run that holds a staging directory; the content of the lock file, as JSON.
+/// The run that has locked a staging directory; the content of the lock file, as JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct DirHolder {
     pid: u32,
@@ -58,7 +58,7 @@ enum Claim {
     HeldDir(HeldDir),
 }
 
-/// What is known of the run that holds a staging directory.
+/// The run that has locked a staging directory, as far as its lock file shows.
 #[derive(Default)]
 struct HeldDir {
     holder: DirHolder,
@@ -71,7 +71,7 @@ impl StagingDir {
     /// is missing.
     ///
     /// # Errors
-    /// Another run holds the directory, or the root cannot be written.
+    /// Another run has locked the directory, or the root cannot be written.
     pub(crate) async fn claim(root: &Path, object: &str, replication: &str) -> Result<Self> {
         let path = path(root, object);
         disk::inside(root, &path.join(LOCK))?;

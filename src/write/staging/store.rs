@@ -28,9 +28,9 @@ pub(crate) struct StoredSegment {
 /// The segments below a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FoundSegments {
-    /// The segments that hold the wanted rows; `None` when some of the rows are not there.
+    /// The segments that contain the wanted rows; `None` when some of the rows are missing.
     pub(crate) counted: Option<Vec<StoredSegment>>,
-    /// Objects that hold none of the wanted rows.
+    /// Objects that contain none of the wanted rows.
     stale: Vec<Path>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn find(
     Ok(sorted_out(paths, &path.clone().join(label(run.run_id)), run.rows))
 }
 
-/// Tells the segments below `own` that hold the first `wanted` rows from all other objects.
+/// Separates the segments below `own` that contain the first `wanted` rows from all other objects.
 fn sorted_out(paths: Vec<Path>, own: &Path, wanted: Option<u64>) -> FoundSegments {
     let mut stale = Vec::new();
     let mut found: Vec<(u64, u64, Path)> = Vec::new();

@@ -39,7 +39,7 @@ async fn a_table_with_a_key_is_refused_before_the_first_request() {
     fake.answer(|asked| panic!("{} is asked for", asked.path));
     let error = snapshot(&fake).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Input);
-    assert!(error.chain().contains("holds each (\"id\") once"), "{}", error.chain());
+    assert!(error.chain().contains("allows each (\"id\") only once"), "{}", error.chain());
     assert!(error.hint().unwrap_or_default().contains("`object`"));
     assert_eq!(database.text("SELECT count(*) FROM orders").await, "1");
     fake.answer(|_| Reply::json(&json!([{ "id": 1 }])));

@@ -86,7 +86,10 @@ fn a_file_is_read_for_a_foreign_replication_only_if_that_is_trusted() {
     user.write("id_rsa", "any");
     user.write("r.yaml", &of(&format!("\"{}\"", site.connection("'file:~/id_rsa'"))));
     let (_, err) = ended(&user.run(&["sync", "run", "r.yaml"]), 2);
-    assert!(err.contains("has a `file:` value, which is not read from there"), "{err}");
+    assert!(
+        err.contains("has a `file:` value, which weir reads only from files that you trust"),
+        "{err}"
+    );
     assert!(err.contains("weir trust r.yaml"), "{err}");
     ended(&user.run(&["trust", "r.yaml"]), 0);
     ended(&user.run(&["sync", "run", "r.yaml"]), 0);

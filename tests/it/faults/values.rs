@@ -180,7 +180,7 @@ fn what_could_never_work_is_found_by_validation() {
     let column = |source: &str| {
         wrong(&format!("  a: {{ get: /a, records: 'r[].k', columns: {{ id: {source} }} }}\n"))
     };
-    assert!(column("{ text: ^.^.id }").contains("goes up further"));
+    assert!(column("{ text: ^.^.id }").contains("has more `^`"));
     assert!(column("{ text: [^.id, id] }").contains("same record"));
     assert!(column("{ text: 'x[].y' }").contains("many values"));
     assert!(column("{ text: '' }").contains("the whole record"));

@@ -84,7 +84,7 @@ async fn a_lease_whose_holder_is_dead_is_replaced_at_once() {
         let error = state.lock(&Holder::here("next")).await.err().unwrap();
         assert_eq!(error.kind(), Kind::Busy);
         let hint = error.hint().unwrap_or_default();
-        let ends = until.format("its lock expires at %H:%M:%S UTC").to_string();
+        let ends = until.format("the lock expires at %H:%M:%S UTC").to_string();
         assert!(hint.contains(&ends) && hint.contains("--wait"), "{hint}");
     }
     put(&store, &lease, &dead, until).await;

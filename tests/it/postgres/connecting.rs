@@ -208,7 +208,7 @@ async fn a_server_that_does_not_answer_is_given_up() {
     let port = silent.local_addr().unwrap().port();
     let url = format!("postgres://me:hunter2@127.0.0.1:{port}/db?connect_timeout=1");
     let error = refusal(PostgresOptions::from_url(&url).unwrap()).await;
-    assert_eq!(error.to_string(), format!("no answer from `127.0.0.1:{port}` within 1 seconds"));
+    assert_eq!(error.to_string(), format!("no response from `127.0.0.1:{port}` within 1 seconds"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,23 +25,24 @@ const ELSEWHERE: [(&str, &[&str]); 2] = [
 #[test]
 fn the_spec_language() {
     let schema = weir::spec::json_schema();
-    let intro = "A spec is a YAML file that declares an API: how to connect, which streams it has, their columns, and \
-        how pages follow. `weir spec show confluence` prints one, `weir spec validate FILE` checks one, and `weir \
+    let intro = "A spec is a YAML file that declares an API: how to connect, its streams with their columns, and its \
+        pagination. `weir spec show confluence` prints one, `weir spec validate FILE` checks one, and `weir \
         schema spec` prints this page as a JSON Schema for editors. [Write your own spec](../howto/own-spec.md) \
-        explains a whole one.\n\n\
+        explains a complete spec.\n\n\
         A key that is a list may also hold a single value. Texts between `{{` and `}}` are templates over the \
-        connection's fields, the inputs and the variables of `for_each`. Paths lead into JSON: `results`, \
-        `data.items`, `results[].labels`, `^.id` (the enclosing record).\n";
+        connection's fields, the inputs and the variables of `for_each`. Paths name values in JSON: `results`, \
+        `data.items`, `results[].labels`, `^.id` (in the enclosing record).\n";
     expect_page(&page("spec.md"), &language("Spec language", intro, &schema));
 }
 
 #[test]
 fn the_replication_language() {
     let schema = weir::replication::json_schema();
-    let intro = "A replication is a YAML file that says what goes where. `weir sync validate FILE` checks one, and \
+    let intro = "A replication is a YAML file that names a source, a target and the streams to copy. `weir sync \
+        validate FILE` checks one, and \
         `weir schema replication` prints this page as a JSON Schema for editors.\n\n\
         `source`, `target`, `streams` and an `object` for each stream are required; `object` is usually set once, in \
-        `defaults`, with `{stream_name}` in it. `mode` is `full-refresh` unless set. What a stream says wins over \
+        `defaults`, with `{stream_name}` in it. `mode` is `full-refresh` unless set. Settings of a stream override \
         `defaults`. A relative path is relative to the folder of the replication.\n";
     expect_page(&page("replication.md"), &language("Replication language", intro, &schema));
 }
@@ -49,8 +50,8 @@ fn the_replication_language() {
 #[test]
 fn the_connections_language() {
     let schema = weir::connection::json_schema();
-    let intro = "`weir conns set` writes `~/.weir/connections.yaml`. The same mappings may stand in an environment \
-        variable, a `.env` file or under `env` of a replication, see [Connections](../howto/connections.md). \
+    let intro = "`weir conns set` writes `~/.weir/connections.yaml`. An environment variable, a `.env` file or `env` \
+        of a replication may contain the same mappings, see [Connections](../howto/connections.md). \
         `weir schema connections` prints this page as a JSON Schema for editors. The fields of an API are on the \
         page of its spec: [Confluence](confluence.md), [Jira](jira.md); those of a database are under \
         [Postgres](postgres.md).\n";

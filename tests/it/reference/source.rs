@@ -11,18 +11,15 @@ type OtherEvent = (&'static str, &'static str, &'static [(&'static str, &'static
 pub(super) const OTHER_EVENTS: [OtherEvent; 3] = [
     (
         "running",
-        "How far the run is, every ten seconds.",
+        "The progress of the run, every ten seconds.",
         &[
-            ("message", "The same in words."),
+            ("message", "The progress as a text."),
             ("rows, requests, retries, refused, bytes", "Totals of all streams so far."),
-            ("planned", "Requests that the plan expects; null if it cannot tell."),
-            ("requests_per_second", "Present rate."),
-            ("seconds, seconds_left", "Time since the start, and the estimate of what is left."),
-            ("streams", "Streams that are being read."),
-            (
-                "waiting_until",
-                "Until when the run waits for points or the API; null if it does not.",
-            ),
+            ("planned", "Requests that the plan expects; null without an estimate."),
+            ("requests_per_second", "Current rate."),
+            ("seconds, seconds_left", "Seconds since the start, and the estimated seconds left."),
+            ("streams", "The streams that the run is reading."),
+            ("waiting_until", "End of a wait for points or for the API; null without a wait."),
         ],
     ),
     (
@@ -34,7 +31,7 @@ pub(super) const OTHER_EVENTS: [OtherEvent; 3] = [
             ("streams", "The reports of all streams."),
             (
                 "planned, points",
-                "What was planned, and what was spent of a quota; null where nothing is known.",
+                "The plan estimate, and the points spent; null without an estimate or a quota.",
             ),
             ("notices", "Notices of the run itself."),
             ("refused", "Number of refused slices."),
@@ -45,8 +42,8 @@ pub(super) const OTHER_EVENTS: [OtherEvent; 3] = [
         "The command failed.",
         &[
             ("message", "What failed."),
-            ("causes", "Why, from the outermost cause to the innermost."),
-            ("hint", "What to do about it; null if weir does not know."),
+            ("causes", "The causes, from the outermost to the innermost."),
+            ("hint", "What to do; null without a hint."),
         ],
     ),
 ];

@@ -94,20 +94,20 @@ fn limits(spec: &Spec) -> String {
     let limits = &spec.limits;
     let mut rows = vec![
         vec![
-            "Requests a second".to_owned(),
+            "Requests per second".to_owned(),
             limits.requests_per_second.map_or("no limit".to_owned(), |one| one.to_string()),
         ],
         vec!["Requests in flight".to_owned(), limits.concurrency.to_string()],
     ];
     if let Some(points) = &limits.points {
         rows.push(vec![
-            "Points in an hour, where they count".to_owned(),
+            "Points per hour, for connections with a quota".to_owned(),
             points.per_hour.to_string(),
         ]);
-        rows.push(vec!["Points of a request".to_owned(), points.base.to_string()]);
+        rows.push(vec!["Points per request".to_owned(), points.base.to_string()]);
     }
     format!(
-        "\n## Limits\n\nA replication may set others, see `limits` there.\n\n{}",
+        "\n## Limits\n\nA replication may override them with `limits`.\n\n{}",
         table(&["limit", "value"], &rows)
     )
 }

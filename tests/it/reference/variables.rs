@@ -46,7 +46,7 @@ const VARIABLES: [(&str, &[(&str, &str)]); 5] = [
         &[
             (
                 "PGHOST",
-                "Server; used, like all variables of this table, where the connection leaves the setting out.",
+                "Server; like all variables of this table, used if the connection omits the setting.",
             ),
             ("PGPORT", "Port."),
             ("PGUSER", "User."),
@@ -76,7 +76,7 @@ const VARIABLES: [(&str, &[(&str, &str)]); 5] = [
         &[
             (
                 "AWS_*",
-                "Settings of S3, such as `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` and `AWS_ENDPOINT_URL`; used where the connection leaves the setting out.",
+                "Settings of S3, such as `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` and `AWS_ENDPOINT_URL`; used if the connection omits the setting.",
             ),
             (
                 "GOOGLE_*",
@@ -106,16 +106,15 @@ const VARIABLES: [(&str, &[(&str, &str)]); 5] = [
 fn the_environment_variables() {
     let mut text = head("Environment variables", "tests/it/reference/variables.rs and the specs");
     text += "weir reads these variables of its environment. A `.env` file defines connections and the variables of \
-        specs; it does not set the variables of the first four tables.\n";
+        specs; weir does not read the variables of the first four tables from it.\n";
     for (title, variables) in VARIABLES {
         let rows: Vec<_> = variables
             .iter()
             .map(|(name, means)| vec![format!("`{name}`"), (*means).to_owned()])
             .collect();
-        text += &format!("\n## {title}\n\n{}", table(&["variable", "means"], &rows));
+        text += &format!("\n## {title}\n\n{}", table(&["variable", "meaning"], &rows));
     }
-    text += "\n## Fields of connections\n\nWhere a connection leaves one of these fields out, the variable gives its \
-        value. A `.env` may set them too.\n\n";
+    text += "\n## Fields of connections\n\nIf a connection omits one of these fields, weir takes the value from the variable. A `.env` may also set these variables.\n\n";
     let mut rows = Vec::new();
     for (name, yaml) in weir::spec::EMBEDDED {
         let spec = weir::spec::Spec::load(name, yaml).unwrap();

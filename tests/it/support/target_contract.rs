@@ -440,7 +440,7 @@ where
     async fn a_table_that_is_not_there_is_missed(&self) {
         let table = self.table("missed", Disposition::Merge);
         let lost = self.target.missing_part(&table).await.unwrap().unwrap();
-        assert!(lost.contains("missed") && lost.ends_with(" is gone"), "{lost}");
+        assert!(lost.contains("missed") && lost.ends_with(" no longer exists"), "{lost}");
         for people in [&[][..], &[(1, "Ann")]] {
             self.load(&table, people).await;
             assert_eq!(self.target.missing_part(&table).await.unwrap(), None);

@@ -23,5 +23,7 @@ pub(crate) fn owner(object: &str) -> String {
 pub(crate) fn taken(replication: &str, holder: Option<&Holder>) -> Error {
     let holder = holder.map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
     Error::new(Kind::Busy, format!("another run of `{replication}` is in progress: {holder}"))
-        .with_hint("wait until it is done (`weir sync run --wait 90s` does), or end it")
+        .with_hint(
+            "wait until it has ended, for example with `weir sync run --wait 90s`, or stop it",
+        )
 }

@@ -127,8 +127,8 @@ impl Store for RemoteStore {
         let lease = found.as_ref().and_then(|(bytes, _)| serde_json::from_slice(bytes).ok());
         if let Some(Lease { holder, until }) = lease.filter(Lease::is_held) {
             return Err(paths::taken(&self.replication, Some(&holder)).with_hint(format!(
-                "if that run has died, its lock expires at {}: wait until then, or until the run is \
-                 done; `--wait 90s` does",
+                "the lock expires at {} if that run was killed; run again then or when the run has ended, \
+                 or wait with `--wait 90s`",
                 until.format("%H:%M:%S UTC")
             )));
         }

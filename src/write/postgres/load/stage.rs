@@ -73,7 +73,7 @@ impl StagingTable {
                 || [ROW, SLICE, MARK].contains(&column.name.as_str())
             {
                 let what = format!("table {name} would have two columns `{}`", column.name);
-                return Err(Error::input(what).with_hint("leave one out with `select`"));
+                return Err(Error::input(what).with_hint("exclude one with `select`"));
             }
         }
         let key = match table.disposition {

@@ -38,7 +38,7 @@ async fn session(client: &Client) -> Result<Option<String>, tokio_postgres::Erro
 /// The error for a connection through such a pooler.
 pub(crate) fn refusal(place: &str) -> Error {
     Error::input(format!("a connection pooler at `{place}` shares sessions between transactions"))
-        .because("weir locks the tables it writes, and such locks are lost or left behind there")
+        .because("weir locks the tables it writes, and behind such a pooler, these locks may be lost or never released")
         .with_hint(
             "connect to the server itself or to the pooler's port for session pooling; in PgBouncer, set \
              `pool_mode=session` for this database or user",

@@ -157,7 +157,7 @@ impl Existing {
             }
             let column = &column.name;
             let what = format!(
-                "column `{column}` of table {name} is `{kind}`, the stream's is `{wanted}`"
+                "column `{column}` of table {name} is `{kind}`, but the stream's column is `{wanted}`"
             );
             let (cause, remedy) = if widens {
                 ("a view uses it", "drop the view and create it again after the run")
@@ -173,8 +173,9 @@ impl Existing {
             |there: &&ExistingColumn| there.needed && schema.position(&there.name).is_none();
         if let Some(needed) = self.columns.iter().find(lacks) {
             let column = &needed.name;
-            let what =
-                format!("column `{column}` of table {name} is NOT NULL, the stream has none");
+            let what = format!(
+                "column `{column}` of table {name} is NOT NULL, but the stream has no such column"
+            );
             return Err(Error::target(what).with_hint(
                 "give the column a default, make it nullable, or write to another table",
             ));
@@ -197,7 +198,7 @@ impl Existing {
         let columns: Vec<String> = columns.iter().map(|one| quoted(one)).collect();
         let columns = columns.join(", ");
         let what = format!(
-            "table {name} holds each ({columns}) once: the mode `snapshot` cannot add the same rows again"
+            "table {name} allows each ({columns}) only once, so the mode `snapshot` cannot add the same rows again"
         );
         Err(Error::input(what).with_hint(
             "name another table for the snapshots with `object`, use the mode `incremental`, or drop the \

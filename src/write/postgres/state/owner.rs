@@ -71,7 +71,7 @@ pub(crate) async fn record_table(client: &Client, name: &TableName) -> Result<Op
         }
         if let Err(error) = created {
             let error = failure::definition("it cannot be created", &create, &error);
-            tracing::warn!("owners of tables are not recorded in {place}: {}", error.chain());
+            tracing::warn!("weir cannot record the owners of tables in {place}: {}", error.chain());
         }
     }
     Ok(None)

@@ -178,7 +178,7 @@ impl Store for PostgresStore {
                 let (name, holder) = (&self.location.replication, self.holder(&client).await);
                 let what = format!("another run of `{name}` is in progress: {holder}");
                 return Err(Error::new(Kind::Busy, what).with_hint(
-                    "wait until it is done (`weir sync run --wait 90s` does), or end it",
+                    "wait until it has ended, for example with `weir sync run --wait 90s`, or stop it",
                 ));
             }
             tokio::time::sleep(LOCK_RETRY_PAUSE).await;
