@@ -144,9 +144,7 @@ async fn extract(env: Arc<RunContext>, task: StreamTask, started: Instant) -> St
     let incomplete = shared.incomplete.load(Ordering::Relaxed);
     let route_refused = sliced.is_err() && is_refused(&shared);
     let refusal = shared.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let Ok(shared) = Arc::try_unwrap(shared) else {
-        unreachable!("all workers have been joined, so this is the only reference")
-    };
+    let Ok(shared) = Arc::try_unwrap(shared) else { unreachable!("all workers are joined") };
     let StreamContext { notes, feeders, .. } = shared;
     drop(notes);
     let ended = SlicesResult { result: sliced, completeness, refusal, route_refused };
@@ -420,7 +418,7 @@ async fn settle(
         other => other,
     };
     match result {
-        Ok(()) => publish(env, ending, loader, completeness).await,
+        Ok(()) => Box::pin(publish(env, ending, loader, completeness)).await,
         Err(error) if ending.plan.may_pass(&error) => {
             if healthy && let Err(error) = loader.checkpoint().await {
                 tracing::warn!(stream = ending.plan.name, error = error.chain(), "not saved");
