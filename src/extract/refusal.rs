@@ -240,8 +240,9 @@ impl<'run> SliceRun<'run> {
         let shared = self.shared;
         let stream = Some(shared.plan.name.clone());
         let route = shared.route();
-        let message =
-            format!("{refusal}; the route `{route}` is left for the stream's own requests");
+        let message = format!(
+            "the route `{route}` cannot be used; weir reads the stream by its default route: {refusal}"
+        );
         shared.env.client.reporter.report(&Event::Warning { stream, message });
         shared.send(SliceEvent::RouteRefused).await
     }

@@ -287,7 +287,7 @@ impl SliceSource {
                 }
                 let what = format!("{} did not finish", source());
                 return Err(Error::new(Kind::Unreachable, what)
-                    .with_hint("correct the error of that stream, then run again"));
+                    .with_hint("see why that stream stopped, then run again"));
             }
             Completeness::Failed => {
                 if let Some(error) = shared.env.client.lockout.error() {

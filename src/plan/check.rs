@@ -43,9 +43,8 @@ fn homeless(replication: &Replication, spec: &Spec) -> Option<Finding> {
     });
     let first = names.next()?;
     let more = if names.next().is_some() { " and others" } else { "" };
-    let message = format!(
-        "`object` is missing: it names the table or file for the rows of `{first}`{more} go"
-    );
+    let message =
+        format!("`object` is missing: it names the table or file for the rows of `{first}`{more}");
     let place = replication.source.to_lowercase();
     let place = if place.contains("://") { &spec.name } else { &place };
     let hint = format!(

@@ -27,6 +27,22 @@ const VERSION: &str = "version";
 /// The version that this weir writes, and the newest that it reads. A state without the key has version 1.
 const CURRENT_VERSION: u64 = 1;
 
+const HINT: &str = "was it written by a newer weir? `weir sync reset` deletes it";
+
+/// Checks that this weir can read the entries.
+fn check_version(entries: &Entries) -> Result<()> {
+    let Some(value) = entries.get(VERSION) else { return Ok(()) };
+    let what = match value.as_u64() {
+        Some(version) if version <= CURRENT_VERSION => return Ok(()),
+        Some(version) => format!(
+            "the saved state was written by a newer weir (version {version}); this weir reads versions up to \
+             {CURRENT_VERSION}"
+        ),
+        None => format!("the version of the saved state is no number: {value}"),
+    };
+    Err(Error::target(what).with_hint(HINT))
+}
+
 /// The entries of a store, parsed.
 #[derive(Clone, Debug, Default)]
 pub struct SavedState {
@@ -46,6 +62,7 @@ impl SavedState {
     /// # Errors
     /// A newer weir wrote the state, or an entry cannot be parsed.
     pub fn read(entries: Entries) -> Result<Self> {
+        check_version(&entries)?;
         let mut saved = Self::default();
         for (key, value) in entries {
             saved.insert(key, value)?;
@@ -53,9 +70,13 @@ impl SavedState {
         Ok(saved)
     }
 
-    /// Parses the entries that can be parsed, and returns the changes that remove the others.
+    /// Parses the entries that can be parsed, and returns the changes that remove the others. Of the state of a newer
+    /// weir it parses none, since entries may look the same and have another meaning.
     pub fn read_leniently(entries: Entries) -> (Self, Vec<Change>) {
         let (mut saved, mut unknown) = (Self::default(), Vec::new());
+        if check_version(&entries).is_err() {
+            return (saved, entries.into_keys().map(Change::forget).collect());
+        }
         for (key, value) in entries {
             if saved.insert(key.clone(), value).is_err() {
                 unknown.push(Change::forget(key));
@@ -85,23 +106,12 @@ impl SavedState {
     }
 
     fn insert(&mut self, key: String, value: Value) -> Result<()> {
-        const HINT: &str = "was it written by a newer weir? `weir sync reset` forgets it";
         let unknown = |error: serde_json::Error| {
             Error::target(format!("the saved state has an entry `{key}` that is not understood"))
                 .because(error)
                 .with_hint(HINT)
         };
-        if key == VERSION {
-            let version: u64 = serde_json::from_value(value.clone()).map_err(unknown)?;
-            if version > CURRENT_VERSION {
-                let what = format!(
-                    "the saved state was written by a newer weir (version {version}); this weir reads \
-                     versions up to {CURRENT_VERSION}"
-                );
-                return Err(Error::target(what).with_hint(HINT));
-            }
-            self.rest.insert(key, value);
-        } else if key == RUN {
+        if key == RUN {
             let run: OpenRun = serde_json::from_value(value).map_err(unknown)?;
             self.counted.clone_from(&run.counted);
             self.run = Some(run);

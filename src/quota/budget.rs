@@ -410,8 +410,7 @@ impl PointsBudget {
         if spent <= self.counted {
             let least = most + spent;
             return format!(
-                "a request may cost {most} points, more than the {max} that the run may spend leave: \
-                 `--max-points` {least} or more would do for it"
+                "the next request may cost {most} points, but `--max-points` is {max}: set it to {least} or more"
             );
         }
         format!(

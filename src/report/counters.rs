@@ -43,7 +43,7 @@ pub struct Counts {
     pub derived: u64,
     /// Records that changed since the bound of an incremental read.
     pub changed: u64,
-    /// Pages of shared listings that other streams requested.
+    /// Pages of shared listings that were charged to other streams.
     #[serde(rename = "borne")]
     pub shared_pages: u64,
 }

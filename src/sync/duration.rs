@@ -22,7 +22,7 @@ pub struct Hour {
     pub spent: u64,
     /// Points that a run of this replication may still spend.
     pub left: u64,
-    /// The API requested no requests before this time.
+    /// No request may be sent before this time, as the API requested.
     pub hold: Option<DateTime<Utc>>,
 }
 

@@ -13,12 +13,14 @@ pub(crate) fn refused(streams: &[StreamReport]) -> Vec<String> {
 
 /// The warning about a stream that is read again from the start.
 pub(crate) fn warning(report: &StreamReport) -> String {
-    let why = report.error.as_deref().unwrap_or("it was refused");
+    let why = report.error.as_deref().unwrap_or("the API refused it");
     if report.route == OWN {
-        return format!("the incremental read was refused; weir reads the stream in full: {why}");
+        return format!(
+            "the incremental read is not possible; weir reads the stream in full: {why}"
+        );
     }
     format!(
-        "the route `{}` was refused; weir reads the stream by its default route: {why}",
+        "the route `{}` cannot be used; weir reads the stream by its default route: {why}",
         report.route
     )
 }

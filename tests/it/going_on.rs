@@ -236,10 +236,7 @@ fn a_reset_asks_first_and_leaves_the_tables() {
     let (_, err) = reset(&[], 2);
     assert!(err.contains("hint: add `--yes` if there is no terminal"), "{err}");
     let (out, _) = reset(&["--streams", "page_l*", "--yes"], 0);
-    assert_eq!(
-        out,
-        "deleted the saved state of 1 stream; the next run reads everything from the start\n"
-    );
+    assert_eq!(out, "deleted the saved state of 1 stream; the next run reads it from the start\n");
     let told = status(&user, &[]);
     assert!(told.contains("\npages ") && !told.contains("page_labels"), "{told}");
     reset(&["--yes"], 0);

@@ -195,7 +195,7 @@ fn an_api_that_does_not_go_by_ids_or_refuses_them_is_read_by_own_requests() {
         }
         let lived = world.live(&replication, None, world.beginning());
         let warned = lived.events.iter().filter(|event| {
-            matches!(event, Event::Warning { message, .. } if message.contains("`list_then_fetch` was refused"))
+            matches!(event, Event::Warning { message, .. } if message.contains("`list_then_fetch` cannot be used"))
         });
         assert_eq!(warned.count(), 1, "{:#?}", lived.events);
         let run = lived.report.unwrap().unwrap();

@@ -212,7 +212,7 @@ fn refusing(refused: &str, status: u16) -> World {
 fn read_whole(life: &Life) -> Vec<&str> {
     let told = life.events.iter().filter_map(|event| match event {
         Event::Warning { stream: Some(stream), message }
-            if message.contains("incremental read was refused") =>
+            if message.contains("incremental read is not possible") =>
         {
             Some(stream.as_str())
         }

@@ -361,7 +361,7 @@ async fn a_misspelt_space_key_empties_nothing() {
             .error
             .as_ref()
             .unwrap()
-            .contains("`space_keys`: there is no `NOSUCH`"),
+            .contains("`space_keys`: not found, or not visible to this account: `NOSUCH`"),
         "{run:#?}"
     );
     assert_eq!(report(&run, "pages").status, StreamStatus::Failed);

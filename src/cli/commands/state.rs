@@ -249,8 +249,9 @@ pub(crate) fn reset(
         printer::info("these streams have no saved state");
     } else {
         let count = printer::counted(forgotten.len() as u64, "stream");
+        let them = if forgotten.len() == 1 { "it" } else { "them" };
         printer::data(&format!(
-            "deleted the saved state of {count}; the next run reads everything from the start"
+            "deleted the saved state of {count}; the next run reads {them} from the start"
         ));
     }
     Ok(Exit::Done)

@@ -210,7 +210,7 @@ fn quota(report: &PlanReport) -> Option<String> {
     let hours = match duration.hours {
         0 | 1 => "enough for this run".to_owned(),
         hours => format!(
-            "the run takes {hours} hours, until about {}",
+            "the points are spread over {hours} clock hours, until about {}",
             duration.until.format("%Y-%m-%d %H:%M UTC")
         ),
     };
@@ -398,7 +398,7 @@ mod tests {
         page_versions  derived    20,000   60,000       300 %
             parents changed since 2026-10-01T08:00:00Z
         total                    ~21,508  ~64,524       323 %
-        quota: ~64,524 points; 20,000 are available per hour: the run takes 4 hours, until about 2026-10-01 12:02 UTC
+        quota: ~64,524 points; 20,000 are available per hour: the points are spread over 4 clock hours, until about 2026-10-01 12:02 UTC
         duration: 35m50s at 10 requests a second with up to 5 in flight, if each response takes at most 0.5s
         baseline: ~150,556 requests, ~193,572 points for full reads by the default routes; 3.0 times as much as the plan
         ~ marks estimates of the number of records or changes; the total is probably 10,000 to 40,000 requests, 30,000 to 99,000 points

@@ -378,7 +378,7 @@ fn finished(report: &StreamReport) -> String {
         (StreamStatus::Fed, _) => format!("{stream}: fed its children: {counts}"),
         (StreamStatus::Interrupted, _) => format!("{stream}: interrupted; run again to resume"),
         (StreamStatus::Failed, Some(error)) if report.route_refused => {
-            format!("{stream}: the API refused the route: {error}")
+            format!("{stream}: cannot be read this way: {error}")
         }
         (StreamStatus::Failed, Some(error)) => format!("{stream}: failed: {error}"),
         (StreamStatus::Failed, None) => format!("{stream}: failed"),

@@ -151,7 +151,7 @@ pub(crate) fn requested_rows(
     let Some(fingerprint) = &listing.request.fingerprint else {
         return Err(Error::new(
             Kind::Shape,
-            "rows came of which it is not known how they fingerprint",
+            "the request that fetched the rows has no fingerprint",
         ));
     };
     let (batch, fingerprints) =

@@ -168,7 +168,8 @@ impl<'plan> Route<'plan> {
         listing.part.is_some() || self.request.kind.covers().is_some() && items.len() > 1
     }
 
-    /// Whether the slice can continue without its request.
+    /// Whether a refusal of a listing's first page leaves the slice another request. A refused shared request of an embedded
+    /// list is handled before there is a listing.
     pub(crate) fn has_fallback_in_slice(&self) -> bool {
         matches!(self.request.kind, RouteKind::Covers(_) | RouteKind::ListThenFetch(_))
     }

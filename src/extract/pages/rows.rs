@@ -138,7 +138,9 @@ impl RowBuilder {
         scope: &Arc<Scope>,
     ) -> Result<RecordBatch> {
         let Unfinished { mut columns, rows, mut room } = batch;
-        let named = output.columns.iter().zip(&columns);
+        let is_computed = |source: &ColumnValue| matches!(source, ColumnValue::Row(_));
+        let computes = sources.iter().any(is_computed);
+        let named = output.columns.iter().zip(&columns).filter(|_| computes);
         let named = named.filter_map(|(plan, array)| {
             Some((plan.column.name.clone(), Arc::clone(array.as_ref()?)))
         });

@@ -26,7 +26,7 @@ fn a_missing_object_is_an_error_with_an_example() {
     for command in [&["sync", "run", "r.yaml"][..], &["sync", "validate", "r.yaml"]] {
         let err = refused(&user, command);
         for part in [
-            "`object` is missing: it names the table or file for the rows of `spaces` and others go",
+            "`object` is missing: it names the table or file for the rows of `spaces` and others",
             "object: \"wiki.{stream_name}\"",
             "object: \"wiki/{stream_name}.parquet\"",
         ] {
